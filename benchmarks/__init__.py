@@ -1,0 +1,1 @@
+"""Measurements of speed. Every speed figure of the README is printed from here."""

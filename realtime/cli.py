@@ -1,0 +1,90 @@
+"""The command `livepuppet`. Sub-commands are imported when they are called, so that `run` never waits for torch."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from livepuppet.realtime.errors import UserError
+
+#: Sub-command -> "module:attribute" of its click command, one-line help. Names only: a downward import of `train`
+#: or `export` from here would break the folders' order, and would load torch for people who never train.
+COMMANDS = {
+    "demo": (
+        "livepuppet.realtime.commands.demo:demo",
+        "Try it: live with a webcam, else a video from the bundled puppet.",
+    ),
+    "run": (
+        "livepuppet.realtime.commands.run:run",
+        "Drive a picture live, into a virtual camera, window or file.",
+    ),
+    "animate": (
+        "livepuppet.realtime.commands.animate:animate",
+        "Animate a picture with a driving video, offline.",
+    ),
+    "devices": ("livepuppet.realtime.commands.devices:devices", "List cameras and virtual cameras."),
+    "import": (
+        "livepuppet.model.commands:import_checkpoint",
+        "Read a published FOMM checkpoint, as data only.",
+    ),
+    "export": ("livepuppet.export.commands:export", "Turn weights into an ONNX bundle and check its pixels."),
+    "train": ("livepuppet.train.commands:train", "Train a model."),
+    "evaluate": ("livepuppet.train.commands:evaluate", "Measure what a model transfers."),
+    "puppets": ("livepuppet.train.commands:puppets", "Draw a contact sheet or a clip of procedural puppets."),
+}
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands are imported on first use."""
+
+    def list_commands(self, ctx):
+        return list(COMMANDS)
+
+    def get_command(self, ctx, name):
+        if name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[name][0].split(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").split(".")[0]
+            if missing == "livepuppet":
+                raise
+            extra = {"export": "export"}.get(name, "train")
+            raise UserError(
+                f"'livepuppet {name}' needs the package '{missing}': install it with pip install 'livepuppet[{extra}]'."
+            ) from error
+
+    def format_commands(self, ctx, formatter):
+        # From the table, so that --help is instant and works without the extras.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(package_name="livepuppet")
+def cli():
+    """Move any picture with your face, live."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line. A `UserError` becomes one sentence on standard error and exit status 2."""
+    try:
+        cli.main(args=arguments, prog_name="livepuppet", standalone_mode=False)
+    except UserError as error:
+        print(f"livepuppet: {error}", file=sys.stderr)
+        sys.exit(2)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        # How the commands of model, export and train, which know nothing of this folder, say the same thing.
+        print(f"livepuppet: {error.format_message()}", file=sys.stderr)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        print("livepuppet: stopped.", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,20 @@
+"""The value that travels between `detect` and `render`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """Where the local motions sit in one picture, and their first-order part.
+
+    Attributes:
+        points: float32 (K, 2), (x, y) in [-1, 1]; -1 and 1 are the centres of the outermost pixels.
+        jacobians: float32 (K, 2, 2), row-major d(x, y) / d(reference x, y) (FOMM, Eq. 4).
+    """
+
+    points: np.ndarray
+    jacobians: np.ndarray

@@ -1,0 +1,1 @@
+"""Data sets, the procedural puppet renderer, losses, the trainer, metrics and evaluation."""
