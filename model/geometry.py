@@ -1,0 +1,51 @@
+"""Grids, 2x2 matrices, heat-maps and warps: the mathematics that every network here shares.
+
+Coordinates are (x, y) in [-1, 1] with -1 and 1 at the centres of the outermost pixels (`align_corners=True`),
+everywhere. The published FOMM weights were trained with that convention (PyTorch 1.0 knew no other).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+#: Smallest absolute determinant that `inverse_2x2` divides by.
+MINIMUM_DETERMINANT = 1e-6
+
+
+def make_grid(height: int, width: int, device=None, dtype=torch.float32) -> Tensor:
+    """The identity sampling grid, (height, width, 2) as (x, y)."""
+    x = torch.linspace(-1.0, 1.0, width, device=device, dtype=dtype)
+    y = torch.linspace(-1.0, 1.0, height, device=device, dtype=dtype)
+    return torch.stack([x[None, :].expand(height, width), y[:, None].expand(height, width)], dim=-1)
+
+
+def inverse_2x2(matrices: Tensor) -> Tensor:
+    """Inverse of (..., 2, 2) matrices in closed form.
+
+    `torch.linalg.inv` exports badly to ONNX and stalls a GPU stream. A determinant nearer to zero than
+    `MINIMUM_DETERMINANT` is replaced by that value with its sign kept, so the result is always finite.
+    """
+    a, b, c, d = matrices[..., 0, 0], matrices[..., 0, 1], matrices[..., 1, 0], matrices[..., 1, 1]
+    determinant = a * d - b * c
+    sign = torch.where(determinant < 0, -1.0, 1.0).to(matrices.dtype)
+    determinant = sign * determinant.abs().clamp_min(MINIMUM_DETERMINANT)
+    adjugate = torch.stack([torch.stack([d, -b], dim=-1), torch.stack([-c, a], dim=-1)], dim=-2)
+    return adjugate / determinant[..., None, None]
+
+
+def gaussian_heatmaps(points: Tensor, grid: Tensor, variance: float) -> Tensor:
+    """Gaussians (B, K, H, W) of peak 1 around points (B, K, 2) on a grid (H, W, 2) (FOMM, Eq. 6)."""
+    difference = grid[None, None] - points[:, :, None, None, :]
+    return torch.exp(-0.5 * difference.square().sum(-1) / variance)
+
+
+def soft_argmax(heatmaps: Tensor, grid: Tensor) -> Tensor:
+    """Expected position (B, K, 2) under heat-maps (B, K, H, W) that sum to one, on a grid (H, W, 2)."""
+    return (heatmaps[..., None] * grid[None, None]).sum(dim=(2, 3))
+
+
+def warp(picture: Tensor, grid: Tensor, padding: str = "zeros") -> Tensor:
+    """Sample (B, C, H, W) bilinearly at grid (B, H', W', 2). The identity grid returns the picture exactly."""
+    return F.grid_sample(picture, grid, mode="bilinear", padding_mode=padding, align_corners=True)
