@@ -1,0 +1,140 @@
+"""A bundle: the folder that runs a model without PyTorch."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from livepuppet.export.graphs import OPSET, ExportError, write_graphs
+from livepuppet.export.parity import Parity, Tolerances, measure
+
+FORMAT = "livepuppet-bundle"
+VERSION = 1
+GRAPHS = ("detect", "encode", "render")
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def export_bundle(
+    model: nn.Module,
+    output: str | os.PathLike,
+    weights: str | os.PathLike | None = None,
+    tolerances: Tolerances | None = None,
+) -> Parity:
+    """Write a model's bundle and check its pixels. Whatever goes wrong, an existing bundle stays as it was.
+
+    Args:
+        model: of `checkpoint.load`; is put into evaluation mode.
+        output: folder to create, or an older bundle to replace; other files in it are kept.
+        weights: the file that the model came from, whose checksum goes into the bundle.
+        tolerances: between PyTorch and onnxruntime; the usual ones by default.
+
+    Returns:
+        The differences that were measured.
+
+    Raises:
+        ExportError: the output cannot be written, the export failed, or the graphs do not draw what PyTorch draws.
+    """
+    output = Path(output)
+    _check_output(output)
+    model = model.eval()
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the output, so that the last step is a rename on one file system.
+        building = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".part", dir=output.parent))
+    except OSError as error:
+        raise ExportError(
+            f"{output} cannot be written ({error.strerror}); choose another --output."
+        ) from error
+    try:
+        features = write_graphs(model, building)
+        parity = measure(model, building)
+        if failures := parity.failures(tolerances or Tolerances()):
+            raise ExportError(
+                f"The exported graphs do not draw what PyTorch draws: {'; '.join(failures)}; nothing was written."
+            )
+        facts = describe(model, building, features, parity, weights)
+        (building / "bundle.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        building.chmod(0o755)  # mkdtemp's own mode hides it from everyone else
+        _swap(building, output)
+    except OSError as error:
+        raise ExportError(f"{output} cannot be written ({error.strerror or error}).") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return parity
+
+
+def describe(
+    model: nn.Module,
+    folder: Path,
+    features: dict[str, torch.Tensor],
+    parity: Parity,
+    weights: str | os.PathLike | None,
+) -> dict:
+    """The content of `bundle.json`."""
+    preset = model.preset
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "preset": json.loads(preset.to_json()),
+        "size": preset.size,
+        "num_keypoints": preset.num_keypoints,
+        "keypoint_names": list(preset.keypoint_names),
+        "features": [{"name": name, "shape": list(value.shape)} for name, value in features.items()],
+        "opset": OPSET,
+        "weights_sha256": sha256(weights) if weights else None,
+        "graphs": {
+            name: {"file": f"{name}.onnx", "sha256": sha256(folder / f"{name}.onnx")} for name in GRAPHS
+        },
+        "parity": parity.to_dict(),
+        "tools": {
+            name: importlib.metadata.version(name)
+            for name in ("livepuppet", "torch", "onnx", "onnxscript", "onnxruntime")
+        },
+    }
+
+
+def _check_output(output: Path) -> None:
+    if output.is_dir():
+        if any(output.iterdir()) and not (output / "bundle.json").exists():
+            raise ExportError(
+                f"{output} is a folder with other things in it; choose a new or empty --output folder."
+            )
+    elif output.exists():
+        raise ExportError(f"{output} is a file; a bundle is a folder, choose another --output.")
+
+
+def _swap(building: Path, output: Path) -> None:
+    """Put the finished bundle in its place; what else lay there (the weights, say) comes along."""
+    if not output.exists():
+        building.rename(output)
+        return
+    for entry in output.iterdir():
+        if not (building / entry.name).exists():
+            copy = shutil.copytree if entry.is_dir() else shutil.copy2
+            copy(entry, building / entry.name)
+    old = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".old", dir=output.parent))
+    output.rename(old / output.name)
+    try:
+        building.rename(output)
+    except OSError:
+        (old / output.name).rename(output)
+        raise
+    finally:
+        if output.exists():
+            shutil.rmtree(old, ignore_errors=True)

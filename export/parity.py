@@ -1,0 +1,147 @@
+"""Does a bundle draw the same pixels as the PyTorch model it came from?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import nn
+
+from livepuppet.export.graphs import KEYPOINT_INPUTS, Detect, Encode, ExportError, Render
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """Largest differences that pass: of keypoints and Jacobians, of pixels in levels of 0 to 255."""
+
+    keypoints: float = 1e-4
+    pixels_max: float = 2.0
+    pixels_mean: float = 0.05
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Largest differences found; `pixels_mean` is the mean of the worst single picture."""
+
+    keypoints: float
+    pixels_max: float
+    pixels_mean: float
+    cases: int
+
+    def failures(self, allowed: Tolerances) -> list[str]:
+        """What is off, as phrases; empty where the bundle passes. Not-a-number counts as off."""
+        phrases = {
+            "keypoints": "keypoints differ by {:.2g} (at most {:.2g} is right)",
+            "pixels_max": "a pixel differs by {:.3g} levels (at most {:.2g} is right)",
+            "pixels_mean": "pixels differ by {:.3g} levels on average (at most {:.2g} is right)",
+        }
+        return [
+            phrase.format(getattr(self, name), getattr(allowed, name))
+            for name, phrase in phrases.items()
+            if not getattr(self, name) <= getattr(allowed, name)
+        ]
+
+    def to_dict(self) -> dict:
+        """For `bundle.json`."""
+        return asdict(self)
+
+
+def sample_pictures(size: int, count: int, seed: int = 0) -> list[np.ndarray]:
+    """Seeded pictures uint8 (size, size, 3) with a photograph's falling spectrum and some hard edges.
+
+    Noise alone would not do: its warps are gray, and hide errors of sampling.
+    """
+    random = np.random.default_rng(seed)
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None, :])
+    amplitude = 1 / np.maximum(frequency, 1 / size) ** 1.4
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    pictures = []
+    for _ in range(count):
+        noise = np.fft.rfft2(random.standard_normal((3, size, size)))
+        layer = np.fft.irfft2(noise * amplitude, s=(size, size))
+        layer = layer / layer.std() * 0.2 + random.uniform(0.3, 0.7, (3, 1, 1))
+        # A head and its features: ellipses of plain colour.
+        for scale in (0.6, 0.15, 0.12, 0.1):
+            cx, cy = random.uniform(-0.3, 0.3, 2)
+            a, b = scale * random.uniform(0.7, 1.3, 2)
+            inside = ((x - cx) / a) ** 2 + ((y - cy) / b) ** 2 < 1
+            layer = np.where(inside, 0.3 * layer + 0.7 * random.uniform(0, 1, (3, 1, 1)), layer)
+        pictures.append((layer.clip(0, 1).transpose(1, 2, 0) * 255).round().astype(np.uint8))
+    return pictures
+
+
+def sample_motions(points: np.ndarray, jacobians: np.ndarray, count: int, seed: int = 0) -> list[tuple]:
+    """Seeded driving keypoints around given ones: none, then from slight to far outside the picture.
+
+    Args:
+        points, jacobians: of the avatar, (K, 2) and (K, 2, 2).
+
+    Returns:
+        `count` pairs of points and Jacobians.
+    """
+    random = np.random.default_rng(seed)
+    motions = [(points, jacobians)]
+    for strength in np.linspace(0.1, 1.0, max(count - 1, 0)):
+        shift = random.normal(0, 0.3 * strength, (1, 2)) + random.normal(0, 0.1 * strength, points.shape)
+        angles = random.normal(0, 0.6 * strength, len(points))
+        turn = np.stack(
+            [np.stack([np.cos(angles), -np.sin(angles)], -1), np.stack([np.sin(angles), np.cos(angles)], -1)],
+            -2,
+        )
+        stretch = np.exp(random.normal(0, 0.2 * strength, (len(points), 1, 1)))
+        motions.append((points + shift, stretch * (turn @ jacobians)))
+    return [(p.astype(np.float32), j.astype(np.float32)) for p, j in motions[:count]]
+
+
+@torch.no_grad()
+def measure(model: nn.Module, folder: Path, pictures: int = 4, motions: int = 4, seed: int = 0) -> Parity:
+    """Run the graphs in `folder` and the model on the same pictures and motions.
+
+    `render` gets the features that the bundle's own `encode` computed, as in the live engine, but PyTorch's keypoints,
+    so that the figure for pixels does not hide behind, or suffer from, the one for keypoints.
+
+    Args:
+        model: in evaluation mode, on the CPU, in float32.
+        folder: with `detect.onnx`, `encode.onnx`, `render.onnx`.
+        pictures, motions: how many of each; all pairs are tried.
+
+    Raises:
+        ExportError: a graph does not run at all.
+    """
+    try:
+        detect, encode, render = (
+            onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), providers=["CPUExecutionProvider"])
+            for name in ("detect", "encode", "render")
+        )
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        raise ExportError(
+            f"onnxruntime cannot read the exported graphs: {str(error).splitlines()[0]}"
+        ) from error
+    names = [output.name for output in encode.get_outputs()]
+    reference_detect, reference_encode = Detect(model), Encode(model)
+    reference_render = Render(model, names)
+
+    keypoint_errors, pixel_errors = [], []
+    for index, picture in enumerate(sample_pictures(model.preset.size, pictures, seed)):
+        tensor = torch.from_numpy(picture)
+        truth = [value.numpy() for value in reference_detect(tensor)]
+        found = detect.run(None, {"frame": picture})
+        keypoint_errors += [np.abs(a - b).max() for a, b in zip(truth, found, strict=True)]
+
+        features = reference_encode(tensor)
+        own_features = encode.run(None, {"avatar": picture})
+        for points, jacobians in sample_motions(*truth, motions, seed + index):
+            keypoints = (*truth, points, jacobians)
+            expected = reference_render(*features, *map(torch.from_numpy, keypoints)).numpy()
+            feed = dict(zip((*names, *KEYPOINT_INPUTS), (*own_features, *keypoints), strict=True))
+            drawn = render.run(None, feed)[0]
+            pixel_errors.append(np.abs(drawn.astype(np.int16) - expected))
+    return Parity(
+        keypoints=float(np.max(keypoint_errors)),
+        pixels_max=float(np.max(pixel_errors)),
+        pixels_mean=float(max(error.mean() for error in pixel_errors)),
+        cases=len(pixel_errors),
+    )

@@ -1,0 +1,107 @@
+"""Weights on disk: safetensors files that carry their preset, and published checkpoints that are turned into them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from livepuppet.model.foreign import (
+    CheckpointError,
+    describe_names,
+    load_strictly,
+    read_safetensors_header,
+)
+from livepuppet.model.official import read_official
+from livepuppet.model.presets import Preset, build
+
+__all__ = ["CheckpointError", "load", "read_metadata", "read_official", "save"]
+
+FORMAT = "livepuppet-model"
+VERSION = 1
+
+
+def save(model: nn.Module, path: str | os.PathLike, *, half: bool = False, **metadata) -> None:
+    """Write a model's weights and preset, atomically: an existing file is replaced only by a complete one.
+
+    Args:
+        model: of `presets.build`, on any device.
+        half: store convolution kernels as float16, for half the bytes. Vectors (biases, norms) stay float32.
+        metadata: more to keep in the file, as strings: the command and seed that made it, for example.
+    """
+    path = Path(path)
+    tensors = {}
+    for name, value in model.state_dict().items():
+        value = value.detach().cpu()
+        value = value.half() if half and value.is_floating_point() and value.dim() > 1 else value
+        # Contiguous copies: the format stores no strides and no two names of one memory.
+        tensors[name] = value.clone(memory_format=torch.contiguous_format)
+    facts = {"format": FORMAT, "version": str(VERSION), "preset": model.preset.to_json()}
+    facts.update({name: str(value) for name, value in metadata.items()})
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    try:
+        save_file(tensors, temporary, metadata=facts)
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's own mode hides the file from everyone else
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def load(path: str | os.PathLike) -> nn.Module:
+    """The model that `save` wrote, in float32 on the CPU, in evaluation mode.
+
+    Raises:
+        CheckpointError: the file is something else, is damaged, or does not fit its own preset.
+    """
+    header = read_safetensors_header(path)
+    metadata = header.get("__metadata__") or {}
+    if metadata.get("format") != FORMAT:
+        looks = describe_names(
+            [name for name in header if name != "__metadata__"],
+            [tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"],
+        )
+        raise CheckpointError(
+            f"{path} is a safetensors file with {looks}; expected one that 'livepuppet train' or "
+            "'livepuppet import' wrote."
+        )
+    if metadata.get("version") != str(VERSION):
+        raise CheckpointError(
+            f"{path} has version {metadata.get('version')} of the weights' format, this livepuppet reads {VERSION}; "
+            "update livepuppet."
+        )
+    try:
+        model = build(Preset.from_json(metadata.get("preset", "")))
+    except ValueError as error:
+        raise CheckpointError(f"{path} carries a preset that cannot be built: {error}.") from error
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is a damaged safetensors file; download or write it again.") from error
+    load_strictly(model, tensors, str(path))
+    return model.eval()
+
+
+def read_metadata(path: str | os.PathLike) -> dict[str, str]:
+    """What `save` was told to keep beside the weights; also `format`, `version` and `preset`.
+
+    Raises:
+        CheckpointError: the file is not a safetensors file.
+    """
+    return dict(read_safetensors_header(path).get("__metadata__") or {})
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,98 @@
+"""Named shapes of models, and how a shape becomes a network."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from torch import nn
+
+from livepuppet.model.fomm import FommConfig
+
+#: Kind of network -> its config, and "module:class" of the network, which takes that config.
+KINDS: dict[str, tuple[type, str]] = {
+    "fomm": (FommConfig, "livepuppet.model.fomm:FOMM"),
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """All that has to be known to build a model, and what its callers have to know about it.
+
+    Attributes:
+        name: what people call it.
+        size: side S of its square pictures, in pixels.
+        num_keypoints: K.
+        config: a frozen dataclass of plain values, of one of the types in `KINDS`.
+        keypoint_names: K names where keypoints are landmarks, else empty.
+    """
+
+    name: str
+    size: int
+    num_keypoints: int
+    config: Any
+    keypoint_names: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.keypoint_names and len(self.keypoint_names) != self.num_keypoints:
+            raise ValueError(f"{len(self.keypoint_names)} names for {self.num_keypoints} keypoints")
+
+    @property
+    def kind(self) -> str:
+        """Which of `KINDS` the config belongs to."""
+        for kind, (config_type, _) in KINDS.items():
+            if type(self.config) is config_type:
+                return kind
+        raise ValueError(f"no network takes a config of type {type(self.config).__name__}")
+
+    def to_json(self) -> str:
+        """One line of JSON, from which `from_json` makes an equal preset."""
+        return json.dumps({"kind": self.kind, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Preset:
+        """The preset written by `to_json`.
+
+        Raises:
+            ValueError: the text is not a preset of this version of livepuppet.
+        """
+        try:
+            values = json.loads(text)
+            config_type = KINDS[values.pop("kind")][0]
+            known = {field.name for field in fields(config_type)}
+            # JSON knows lists only; the dataclasses hold tuples, so that they can be compared and hashed.
+            config = {name: _tuples(value) for name, value in values.pop("config").items()}
+            if unknown := set(config) - known:
+                raise ValueError(f"unknown settings {', '.join(sorted(unknown))}")
+            return cls(
+                config=config_type(**config), **{name: _tuples(value) for name, value in values.items()}
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"not a model preset that this version of livepuppet knows: {error}") from error
+
+
+PRESETS: dict[str, Preset] = {
+    "fomm-256": Preset("fomm-256", size=256, num_keypoints=10, config=FommConfig()),
+}
+
+
+def _tuples(value):
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def build(preset: Preset | str) -> nn.Module:
+    """A freshly initialised model, in training mode, with its `preset` attribute set.
+
+    Raises:
+        ValueError: no preset has that name.
+    """
+    if isinstance(preset, str):
+        if preset not in PRESETS:
+            raise ValueError(f"no preset is called '{preset}'; there are {', '.join(PRESETS)}")
+        preset = PRESETS[preset]
+    module, name = KINDS[preset.kind][1].split(":")
+    model = getattr(importlib.import_module(module), name)(preset.config)
+    model.preset = preset
+    return model
