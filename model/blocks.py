@@ -5,6 +5,8 @@ All take and return float tensors (B, C, H, W). Convolution, batch norm, ReLU in
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -89,9 +91,7 @@ class HourglassEncoder(nn.Module):
     def __init__(self, in_channels: int, expansion: int, maximum: int, num_blocks: int):
         super().__init__()
         widths = [in_channels] + [channels(expansion, maximum, level + 1) for level in range(num_blocks)]
-        self.down_blocks = nn.ModuleList(
-            DownBlock(before, after) for before, after in zip(widths, widths[1:], strict=False)
-        )
+        self.down_blocks = nn.ModuleList(DownBlock(before, after) for before, after in pairwise(widths))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         levels = [x]

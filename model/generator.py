@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -35,15 +36,11 @@ class Generator(nn.Module):
         widths = [channels(expansion, maximum, level) for level in range(num_down_blocks + 1)]
         self.dense_motion_network = dense_motion
         self.first = SameBlock(3, widths[0], kernel_size=7)
-        self.down_blocks = nn.ModuleList(
-            DownBlock(fine, coarse) for fine, coarse in zip(widths, widths[1:], strict=False)
-        )
+        self.down_blocks = nn.ModuleList(DownBlock(fine, coarse) for fine, coarse in pairwise(widths))
         self.bottleneck = nn.Sequential(
             OrderedDict((f"r{i}", ResidualBlock(widths[-1])) for i in range(num_residual_blocks))
         )
-        self.up_blocks = nn.ModuleList(
-            UpBlock(coarse, fine) for coarse, fine in zip(widths[::-1], widths[-2::-1], strict=False)
-        )
+        self.up_blocks = nn.ModuleList(UpBlock(coarse, fine) for coarse, fine in pairwise(reversed(widths)))
         self.final = nn.Conv2d(widths[0], 3, 7, padding=3)
 
     def encode(self, avatars: Tensor) -> dict[str, Tensor]:
