@@ -1,0 +1,311 @@
+"""`lite-256`: the first-order motion model with an order of magnitude less work, made for a laptop's CPU.
+
+The mathematics is FOMM's (local affine motions around keypoints, masks, occlusion); the networks are small stride-2
+U-Nets with added skips. What differs from the paper, and why:
+
+* Jacobians are averaged over a 16 x 16 grid: their maps are smooth, and a sixteenth of the pixels is a sixteenth of
+  the work. They are bounded, J = I + 1.5 tanh(raw / 1.5), because unbounded ones explode early in training.
+* Keypoints are named facial landmarks (lids, irises, lips among them), so that training can supervise them.
+* The dense motion network adds a small residual flow (Monkey-Net's idea), because a closing lid is not an affine motion.
+* The picture is a blend of generated pixels and the *avatar warped at full resolution*, which keeps its fine texture.
+* With no motion there is nothing to generate: residual flow and blend are gated by how far the keypoints moved, so an
+  avatar at rest comes back exactly.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from livepuppet.model.geometry import gaussian_heatmaps, inverse_2x2, make_grid, soft_argmax, warp
+
+
+@dataclass(frozen=True)
+class LiteConfig:
+    """Sizes of the lite network.
+
+    Attributes:
+        size: side of the pictures; a multiple of 64.
+        num_keypoints: K.
+        detector_channels: channels at 1/4, 1/8, 1/16, 1/32 and 1/64 of the size.
+        motion_channels: channels at 1/4, 1/8, 1/16 and 1/32.
+        generator_channels: channels at 1/4 and 1/8.
+        generator_blocks: residual blocks at 1/4 and at 1/8.
+        temperature: of the heat-maps' softmax.
+        heatmap_variance: of the Gaussians shown to the dense motion network (FOMM, Eq. 6), in squared [-1, 1] units.
+        residual_limit: largest residual flow, in [-1, 1] units.
+        motion_threshold: keypoint motion, in [-1, 1] units, from which on pixels may be generated freely.
+    """
+
+    size: int = 256
+    num_keypoints: int = 16
+    detector_channels: tuple[int, ...] = (32, 32, 64, 128, 128)
+    motion_channels: tuple[int, ...] = (32, 64, 96, 128)
+    generator_channels: tuple[int, int] = (64, 96)
+    generator_blocks: tuple[int, int] = (2, 3)
+    temperature: float = 0.1
+    heatmap_variance: float = 0.005
+    residual_limit: float = 0.12
+    motion_threshold: float = 0.01
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution, batch norm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1):
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+        )
+
+
+class UNet(nn.Module):
+    """Stride-2 encoder and nearest-upsampling decoder whose skips are added, not concatenated.
+
+    Args:
+        inputs: channels of the picture, whose side is that of the first level.
+        channels: channels per level, fine to coarse.
+        kernel: of the first convolution.
+        stride: of the first convolution.
+    """
+
+    def __init__(self, inputs: int, channels: tuple[int, ...], kernel: int = 3, stride: int = 1):
+        super().__init__()
+        self.first = ConvNorm(inputs, channels[0], kernel, stride)
+        pairs = list(itertools.pairwise(channels))
+        self.down = nn.ModuleList(ConvNorm(a, b, 3, 2) for a, b in pairs)
+        self.middle = ConvNorm(channels[-1], channels[-1])
+        self.up = nn.ModuleList(ConvNorm(b, a) for a, b in reversed(pairs))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Features of the decoder, coarse to fine; the last has the first level's side."""
+        skips = [self.first(x)]
+        for down in self.down:
+            skips.append(down(skips[-1]))
+        x = self.middle(skips.pop())
+        features = [x]
+        for up in self.up:
+            x = F.interpolate(up(x), scale_factor=2.0, mode="nearest") + skips.pop()
+            features.append(x)
+        return features
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions without normalisation: pictures keep their own brightness, and small batches train alike."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, 1, 1)
+        self.second = nn.Conv2d(channels, channels, 3, 1, 1)
+        # Starts near the identity, as a deep chain without normalisation must.
+        with torch.no_grad():
+            self.second.weight.mul_(0.2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.relu(self.first(x)))
+
+
+class KeypointDetector(nn.Module):
+    """Heat-maps at 1/4 of the size from the frame at 1/2; soft-argmax; Jacobians as heat-map-weighted averages."""
+
+    def __init__(self, config: LiteConfig):
+        super().__init__()
+        self.temperature = config.temperature
+        self.num_keypoints = config.num_keypoints
+        channels = config.detector_channels
+        self.network = UNet(3, channels, kernel=5, stride=2)
+        self.heatmaps = nn.Conv2d(channels[0], config.num_keypoints, 5, 1, 2)
+        self.jacobians = nn.Conv2d(channels[2], 4 * config.num_keypoints, 3, 1, 1)
+        nn.init.zeros_(self.jacobians.weight)
+        nn.init.zeros_(self.jacobians.bias)
+        side = config.size // 4
+        self.register_buffer("grid", make_grid(side, side), persistent=False)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames (B, 3, S, S) RGB in [0, 1] to points (B, K, 2) in [-1, 1] and Jacobians (B, K, 2, 2)."""
+        return self.from_half(F.avg_pool2d(frames, 2))
+
+    def from_half(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """The same from frames already brought to (B, 3, S/2, S/2)."""
+        features = self.network(frames - 0.5)
+        logits = self.heatmaps(features[-1]) / self.temperature
+        batch, k, height, width = logits.shape
+        heatmaps = logits.flatten(2).softmax(-1).view(batch, k, height, width)
+        points = soft_argmax(heatmaps, self.grid)
+        coarse = F.avg_pool2d(heatmaps, 4) * 16.0
+        maps = self.jacobians(features[-3])
+        maps = maps.view(batch, k, 4, height // 4, width // 4)
+        raw = (coarse[:, :, None] * maps).sum((-1, -2)).view(batch, k, 2, 2)
+        eye = torch.eye(2, dtype=raw.dtype, device=raw.device)
+        return points, eye + 1.5 * torch.tanh(raw / 1.5)
+
+
+class DenseMotion(nn.Module):
+    """Masks over K + 1 local motions, a residual flow and an occlusion map (FOMM, Eq. 4-7), at 1/4 of the size."""
+
+    def __init__(self, config: LiteConfig):
+        super().__init__()
+        k = config.num_keypoints
+        self.variance = config.heatmap_variance
+        self.residual_limit = config.residual_limit
+        self.threshold = config.motion_threshold
+        self.network = UNet(4 * k + 3, config.motion_channels)
+        self.head = nn.Conv2d(config.motion_channels[0], k + 4, 5, 1, 2)
+        nn.init.normal_(self.head.weight, std=0.005)
+        nn.init.zeros_(self.head.bias)
+        with torch.no_grad():
+            self.head.bias[k + 1] = 2.0  # visible until shown otherwise
+        side = config.size // 4
+        self.register_buffer("grid", make_grid(side, side), persistent=False)
+
+    def forward(
+        self,
+        thumbnail: Tensor,
+        source_points: Tensor,
+        source_jacobians: Tensor,
+        driving_points: Tensor,
+        driving_jacobians: Tensor,
+    ) -> dict[str, Tensor]:
+        batch, k = driving_points.shape[:2]
+        height, width = self.grid.shape[:2]
+        # Eq. 4: T_k(z) = p_S + J_S J_D^-1 (z - p_D).
+        affine = source_jacobians @ inverse_2x2(driving_jacobians)
+        shift = source_points - (affine @ driving_points[..., None])[..., 0]
+        motions = (affine[:, :, None, None] * self.grid[None, None, :, :, None, :]).sum(-1) + shift[
+            :, :, None, None
+        ]
+        warped = warp(
+            thumbnail[:, None].expand(-1, k, -1, -1, -1).reshape(batch * k, 3, height, width),
+            motions.reshape(batch * k, height, width, 2),
+            "border",
+        ).view(batch, 3 * k, height, width)
+        difference = gaussian_heatmaps(driving_points, self.grid, self.variance) - gaussian_heatmaps(
+            source_points, self.grid, self.variance
+        )
+        features = self.network(torch.cat([difference, warped, thumbnail], 1))[-1]
+        head = self.head(features)
+        mask = head[:, : k + 1].softmax(1)
+        # Only what moves may bend: no residual where no keypoint moved, so no motion gives the identity exactly.
+        moved = (driving_points - source_points).abs().amax((1, 2)) + 0.2 * (
+            affine - torch.eye(2, dtype=affine.dtype, device=affine.device)
+        ).abs().amax((1, 2, 3))
+        gate = (moved / self.threshold).clamp(max=1.0)[:, None, None, None]
+        residual = self.residual_limit * torch.tanh(head[:, k + 2 :]) * gate
+        flow = (mask[:, :k, :, :, None] * motions).sum(1) + mask[:, k, :, :, None] * self.grid
+        flow = flow + residual.permute(0, 2, 3, 1)
+        return {
+            "deformation": flow,
+            "mask": mask,
+            "occlusion_map": torch.sigmoid(head[:, k + 1 : k + 2]),
+            "difference": difference,
+            "gate": gate,
+        }
+
+
+class Generator(nn.Module):
+    """Features of the avatar once; per frame: warp them, paint what they lack, blend with the warped avatar (Eq. 8)."""
+
+    def __init__(self, config: LiteConfig):
+        super().__init__()
+        fine, coarse = config.generator_channels
+        self.config = config
+        self.encode_half = nn.Conv2d(12, 32, 3, 1, 1)
+        self.encode_quarter = nn.Conv2d(32, fine, 3, 2, 1)
+        self.encode_blocks = nn.Sequential(ResidualBlock(fine), ResidualBlock(fine))
+        self.join = nn.Conv2d(fine + config.num_keypoints + 1, fine, 3, 1, 1)
+        self.down = nn.Conv2d(fine, coarse, 3, 2, 1)
+        self.coarse_blocks = nn.Sequential(
+            *[ResidualBlock(coarse) for _ in range(config.generator_blocks[1])]
+        )
+        self.up = nn.Conv2d(coarse, fine, 3, 1, 1)
+        self.fine_blocks = nn.Sequential(*[ResidualBlock(fine) for _ in range(config.generator_blocks[0])])
+        self.expand = nn.Conv2d(fine, 32, 3, 1, 1)
+        self.merge = nn.Conv2d(32 + 12, 32, 3, 1, 1)
+        self.last = nn.Conv2d(32, 16, 3, 1, 1)
+        nn.init.normal_(self.last.weight, std=0.01)
+        with torch.no_grad():
+            # Channels 12-15 are the blend: start from the warped avatar.
+            self.last.bias.zero_()
+            self.last.bias[12:] = -2.0
+
+    def encode(self, avatars: Tensor) -> Tensor:
+        x = F.relu(self.encode_half(F.pixel_unshuffle(avatars - 0.5, 2)))
+        return self.encode_blocks(F.relu(self.encode_quarter(x)))
+
+    def forward(self, features: Tensor, picture: Tensor, motion: dict[str, Tensor]) -> dict[str, Tensor]:
+        flow, occlusion = motion["deformation"], motion["occlusion_map"]
+        side = picture.shape[-1]
+        full_flow = F.interpolate(
+            flow.permute(0, 3, 1, 2), size=(side, side), mode="bilinear", align_corners=True
+        )
+        warped_picture = warp(picture, full_flow.permute(0, 2, 3, 1), "border")
+        x = warp(features, flow, "border") * occlusion
+        x = F.relu(self.join(torch.cat([x, motion["difference"], occlusion], 1)))
+        deep = self.coarse_blocks(F.relu(self.down(x)))
+        x = x + F.interpolate(self.up(deep), scale_factor=2.0, mode="nearest")
+        x = self.fine_blocks(x)
+        x = F.interpolate(F.relu(self.expand(x)), scale_factor=2.0, mode="nearest")
+        x = F.relu(self.merge(torch.cat([x, F.pixel_unshuffle(warped_picture - 0.5, 2)], 1)))
+        x = F.pixel_shuffle(self.last(x), 2)
+        painted = 0.5 + x[:, :3]
+        blend = torch.sigmoid(x[:, 3:]) * motion["gate"]
+        prediction = torch.lerp(warped_picture, painted, blend.expand(-1, 3, -1, -1))
+        if not self.training:
+            prediction = prediction.clamp(0, 1)
+        return {"prediction": prediction, "warped": warped_picture, "blend": blend, "painted": painted}
+
+
+class LitePuppet(nn.Module):
+    """The lite model behind the three calls.
+
+    Args:
+        config: its sizes.
+    """
+
+    def __init__(self, config: LiteConfig | None = None):
+        super().__init__()
+        self.config = config or LiteConfig()
+        self.detector = KeypointDetector(self.config)
+        self.motion = DenseMotion(self.config)
+        self.generator = Generator(self.config)
+
+    def detect(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames (B, 3, S, S) RGB in [0, 1] to points (B, K, 2) in [-1, 1] and Jacobians (B, K, 2, 2)."""
+        return self.detector(frames)
+
+    def encode(self, avatars: Tensor) -> dict[str, Tensor]:
+        """Avatars (B, 3, S, S) RGB in [0, 1] to everything that depends on them alone.
+
+        Returns:
+            picture (B, 3, S, S), thumbnail (B, 3, S/4, S/4), features (B, C, S/4, S/4).
+        """
+        return {
+            "picture": avatars,
+            "thumbnail": F.avg_pool2d(avatars, 4),
+            "features": self.generator.encode(avatars),
+        }
+
+    def render(
+        self,
+        features: dict[str, Tensor],
+        source_points: Tensor,
+        source_jacobians: Tensor,
+        driving_points: Tensor,
+        driving_jacobians: Tensor,
+    ) -> dict[str, Tensor]:
+        """Move the encoded avatars.
+
+        Returns:
+            prediction (B, 3, S, S) RGB in [0, 1]; deformation (B, S/4, S/4, 2), a sampling grid; occlusion_map
+            (B, 1, S/4, S/4), 1 where the avatar shows the point; mask (B, K + 1, S/4, S/4), the background last;
+            warped, the avatar under the deformation; blend, the share of generated pixels.
+        """
+        motion = self.motion(
+            features["thumbnail"], source_points, source_jacobians, driving_points, driving_jacobians
+        )
+        return {**motion, **self.generator(features["features"], features["picture"], motion)}
