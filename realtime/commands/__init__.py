@@ -1,0 +1,1 @@
+"""The sub-commands of `livepuppet`, one module each."""

@@ -1,0 +1,157 @@
+"""Pictures on disk: read whatever people have as plain 8-bit RGB, and write PNG."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from livepuppet.realtime.errors import UserError
+
+#: File names taken for pictures when a folder is listed. A single file is read whatever its name is.
+PICTURE_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".jp2")
+    + (".ppm", ".pgm", ".pbm", ".pnm", ".hdr", ".heic")
+)
+
+#: Transparent pixels show this: a light gray, which adds no colour of its own to hair and shoulders.
+BEHIND_ALPHA = 200
+
+
+def natural_key(path: Path) -> list:
+    """Sort key that puts frame2.png before frame10.png."""
+    return [int(part) if part.isdigit() else part.casefold() for part in re.split(r"(\d+)", path.name)]
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """The pictures directly inside `folder`, in natural order, hidden files left out.
+
+    Raises:
+        UserError: if the folder cannot be listed or holds no picture.
+    """
+    try:
+        names = [
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        ]
+    except OSError as error:
+        raise UserError(f"The folder {folder} cannot be read ({error.strerror}): check its name.") from error
+    if not names:
+        raise UserError(f"The folder {folder} holds no pictures: put PNG, JPEG or WebP files into it.")
+    return sorted(names, key=natural_key)
+
+
+def to_8_bit(picture: np.ndarray) -> np.ndarray:
+    """uint8 of the same shape from uint8, uint16 (0..65535) or floating point (0..1, clipped)."""
+    if picture.dtype == np.uint8:
+        return picture
+    if np.issubdtype(picture.dtype, np.floating):
+        return np.rint(np.clip(np.nan_to_num(picture), 0, 1) * 255).astype(np.uint8)
+    if picture.dtype == np.uint16:
+        return np.rint(picture / 257.0).astype(np.uint8)
+    # Signed or 32-bit integers (scientific TIFF): nothing says what white is, so the brightest pixel is.
+    shifted = picture.astype(np.float64) - picture.min()
+    return np.rint(shifted * (255 / max(shifted.max(), 1))).astype(np.uint8)
+
+
+def over_gray(rgba: np.ndarray) -> np.ndarray:
+    """Lay straight-alpha `rgba` uint8 (H, W, 4) over `BEHIND_ALPHA` gray; uint8 RGB (H, W, 3)."""
+    alpha = rgba[..., 3:].astype(np.float32) / 255
+    return np.rint(rgba[..., :3] * alpha + BEHIND_ALPHA * (1 - alpha)).astype(np.uint8)
+
+
+def _turn_like(alpha: np.ndarray, stored: np.ndarray, upright: np.ndarray) -> np.ndarray:
+    """Give `alpha` (H, W) the turn or flip that leads from the pixels `stored` to `upright` (EXIF orientation)."""
+    for quarter_turns in range(4):
+        for flip in (False, True):
+
+            def turned(pixels, quarter_turns=quarter_turns, flip=flip):
+                return np.rot90(np.fliplr(pixels) if flip else pixels, quarter_turns)
+
+            candidate = turned(stored)
+            if candidate.shape == upright.shape and np.array_equal(candidate, upright):
+                return turned(alpha)
+    return alpha if alpha.shape == upright.shape[:2] else alpha.T
+
+
+def _decode_with_opencv(data: bytes) -> np.ndarray | None:
+    """uint8 RGB (H, W, 3), upright, or None where OpenCV cannot read `data`.
+
+    OpenCV turns pictures by their EXIF tag only where it also drops alpha, so a picture with transparency is
+    decoded both ways. The file's name plays no part: the format is told from the bytes.
+    """
+    buffer = np.frombuffer(data, np.uint8)
+    try:
+        upright = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        if upright is None:
+            return None
+        stored = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    rgb = to_8_bit(cv2.cvtColor(upright, cv2.COLOR_BGR2RGB))
+    if stored is None or stored.ndim != 3 or stored.shape[2] != 4:
+        return rgb
+    alpha = _turn_like(stored[..., 3], stored[..., :3], upright)
+    return over_gray(np.dstack([rgb, to_8_bit(alpha)]))
+
+
+def frame_to_rgb(frame: av.VideoFrame) -> np.ndarray:
+    """A decoded video frame as uint8 RGB (H, W, 3): colours by the frame's own tags, alpha over gray, turned upright."""
+    has_alpha = any(component.is_alpha for component in frame.format.components)
+    # pal8 hides its alpha in the palette.
+    if has_alpha or frame.format.name == "pal8":
+        picture = over_gray(frame.to_ndarray(format="rgba"))
+    else:
+        picture = frame.to_ndarray(format="rgb24")
+    quarter_turns = round(getattr(frame, "rotation", 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(picture, quarter_turns)) if quarter_turns else picture
+
+
+def _decode_with_pyav(path: Path) -> np.ndarray | None:
+    """The first frame of anything FFmpeg reads, as uint8 RGB, or None."""
+    try:
+        with av.open(str(path)) as container:
+            return next((frame_to_rgb(frame) for frame in container.decode(video=0)), None)
+    except (av.FFmpegError, IndexError, ValueError):
+        return None
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Read a picture of any format, depth and orientation.
+
+    Returns:
+        uint8 RGB (H, W, 3), upright by its EXIF tag, transparency laid over light gray.
+
+    Raises:
+        UserError: if it is missing, not a picture, or damaged.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"The picture {path} cannot be read ({error.strerror}): check its name and permissions."
+        ) from error
+    picture = _decode_with_opencv(data) if data else None
+    if picture is None and data:
+        picture = _decode_with_pyav(path)
+    if picture is None or 0 in picture.shape:
+        raise UserError(
+            f"{path} is not a picture that can be read: open it in a picture program and save it as PNG or JPEG."
+        )
+    return picture
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Write uint8 RGB (H, W, 3) without loss. Raises OSError like `open`."""
+    # Compression 1: a frame is written in a millisecond, and a third larger at most.
+    ok, data = cv2.imencode(
+        ".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    )
+    if not ok:
+        raise OSError(f"{path}: the picture could not be compressed")
+    path.write_bytes(data.tobytes())

@@ -1,0 +1,89 @@
+"""The driving video's sound, carried over into the animated one."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+
+#: Codecs that every browser plays inside an MP4; their packets are copied as they are.
+COPIED = frozenset(["aac", "mp3"])
+
+#: Sample rates that AAC knows. Anything else is resampled to the last one.
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+
+
+class Soundtrack:
+    """The first sound stream of a video, read alongside the pictures and in constant memory.
+
+    Args:
+        name: path or URL of the video.
+        start: seconds on the video's clock that become 0 (`Clip.start`). Sound before that is left out.
+    """
+
+    def __init__(self, name: str, start: Fraction):
+        self._source = av.open(name)
+        self._stream = self._source.streams.audio[0]
+        self._start = start
+        self._packets = self._source.demux(self._stream)
+        self._waiting = None
+        self._target = None
+        codec = self._stream.codec_context
+        # AAC in a transport stream carries its set-up in every packet instead of up front, which MP4 does not take.
+        self.copied = codec.name in COPIED and (codec.name != "aac" or bool(codec.extradata))
+
+    def join(self, output: av.container.OutputContainer) -> None:
+        """Add the stream to `output`, before anything is written to it."""
+        self._output = output
+        if self.copied:
+            self._target = output.add_stream_from_template(self._stream)
+        else:
+            rate = self._stream.rate if self._stream.rate in AAC_RATES else AAC_RATES[-1]
+            mono = self._stream.codec_context.channels == 1
+            self._target = output.add_stream("aac", rate=rate, layout="mono" if mono else "stereo")
+            self._target.codec_context.bit_rate = 96_000 if mono else 160_000
+
+    def advance(self, time: Fraction) -> None:
+        """Write all sound that begins before `time`, in seconds since the first picture."""
+        while self._packets is not None:
+            if self._waiting is None:
+                try:
+                    self._waiting = next(self._packets)
+                except (StopIteration, av.FFmpegError, OSError):
+                    # Damaged sound ends early; the pictures say whether the file is broken.
+                    self._packets = None
+                    return
+            packet = self._waiting
+            if packet.pts is not None:
+                begins = packet.pts * packet.time_base - self._start
+                if begins >= time:
+                    return
+                if begins >= 0:
+                    self._write(packet)
+            self._waiting = None
+
+    def _write(self, packet: av.Packet) -> None:
+        shift = round(self._start / packet.time_base)
+        if self.copied:
+            packet.pts -= shift
+            packet.dts = packet.pts
+            packet.stream = self._target
+            self._output.mux(packet)
+            return
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            return
+        for frame in frames:
+            if frame.pts is not None:
+                frame.pts -= round(self._start / frame.time_base)
+            self._output.mux(self._target.encode(frame))
+
+    def finish(self, time: Fraction) -> None:
+        """Write the sound up to `time` and what the encoder still holds."""
+        self.advance(time)
+        if not self.copied and self._target is not None:
+            self._output.mux(self._target.encode(None))
+
+    def close(self) -> None:
+        self._source.close()

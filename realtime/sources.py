@@ -1,0 +1,204 @@
+"""Driving material that lies still: video files and folders of pictures, frame by frame, at their own times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from livepuppet.realtime.errors import UserError
+from livepuppet.realtime.pictures import frame_to_rgb, list_pictures, read_picture
+
+#: Frames per second of a folder of pictures, and of files that do not say.
+DEFAULT_RATE = Fraction(25)
+
+#: Seconds after which a silent network source counts as gone.
+NETWORK_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of a source.
+
+    Attributes:
+        picture: uint8 RGB (H, W, 3).
+        time: seconds since the source's first frame, exact.
+        captured: `time.perf_counter()` at which it came out of the source.
+        duration: seconds it is meant to be shown, where the source says.
+    """
+
+    picture: np.ndarray
+    time: Fraction
+    captured: float
+    duration: Fraction | None = None
+
+
+def is_url(text: str) -> bool:
+    return "://" in str(text)
+
+
+class Clip:
+    """A video file, GIF or URL that FFmpeg reads. Iterate over it once: every frame, in order, in constant memory.
+
+    A clip that breaks off or is damaged ends early instead of raising, so that what was made from it can be
+    finished; `broken` then says what happened.
+
+    Attributes:
+        rate: average frames per second.
+        time_base: seconds per tick of the clip's own clock; all frame times are multiples of it.
+        length: number of frames as far as the file tells (a guess for some formats), or None.
+        seconds: duration as far as the file tells, or None (a stream that goes on for ever).
+        start: seconds by which the clip's clock is ahead of `Frame.time`; None before the first frame.
+        broken: after the iteration, a sentence about what is missing, or None.
+
+    Raises:
+        UserError: if it cannot be opened or has no picture.
+    """
+
+    def __init__(self, path: str | Path, options: dict[str, str] | None = None):
+        self.path = path
+        self.name = str(path)
+        if not is_url(self.name) and not Path(path).is_file():
+            raise UserError(f"There is no file {path}: check the name of the driving video.")
+        try:
+            timeout = NETWORK_TIMEOUT if is_url(self.name) else None
+            self._container = av.open(self.name, options=options or {}, timeout=timeout)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise UserError(
+                f"{path} cannot be read as a video ({_reason(error)}): it is damaged, incomplete or something else."
+            ) from error
+        if not self._container.streams.video:
+            self._container.close()
+            raise UserError(f"{path} has no picture in it: give a video, a GIF or a folder of pictures.")
+        stream = self._container.streams.video[0]
+        stream.thread_type = "AUTO"
+        self._stream = stream
+        self.rate = Fraction(stream.average_rate or stream.guessed_rate or DEFAULT_RATE)
+        self.time_base = Fraction(stream.time_base or 1 / self.rate)
+        self.seconds = float(self._container.duration / av.time_base) if self._container.duration else None
+        self.length = stream.frames or (round(self.seconds * self.rate) if self.seconds else None)
+        self.start: Fraction | None = None
+        self.broken: str | None = None
+        self.has_sound = bool(self._container.streams.audio)
+
+    def __iter__(self) -> Iterator[Frame]:
+        count, damaged, trouble, last = 0, 0, None, None
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                break
+            except (av.FFmpegError, OSError) as error:
+                trouble = _reason(error)
+                break
+            try:
+                frames = packet.decode()
+            except (av.FFmpegError, OSError):
+                # One bad packet costs its own frames; the decoder goes on at the next.
+                damaged += 1
+                continue
+            for frame in frames:
+                now = Fraction(frame.pts) * frame.time_base if frame.pts is not None else None
+                if now is None:
+                    now = last + 1 / self.rate if last is not None else Fraction(0)
+                if last is not None and now <= last:
+                    # Two frames cannot have one time; broken muxers write such.
+                    now = last + self.time_base
+                if self.start is None:
+                    self.start = now
+                last = now
+                count += 1
+                duration = Fraction(frame.duration) * frame.time_base if frame.duration else None
+                picture = self._square_pixels(frame_to_rgb(frame))
+                yield Frame(picture, now - self.start, time.perf_counter(), duration)
+        self.broken = self._what_is_missing(count, damaged, trouble)
+
+    def _square_pixels(self, picture: np.ndarray) -> np.ndarray:
+        """Widen pictures whose pixels are not square (DV, DVD)."""
+        ratio = self._stream.sample_aspect_ratio
+        if not ratio or ratio == 1 or not Fraction(1, 4) < ratio < 4:
+            return picture
+        height, width = picture.shape[:2]
+        return cv2.resize(
+            picture, (max(1, round(width * float(ratio))), height), interpolation=cv2.INTER_LINEAR
+        )
+
+    def _what_is_missing(self, count: int, damaged: int, trouble: str | None) -> str | None:
+        promised = self._stream.frames
+        complete = count >= promised - 2 if promised else self._reaches_its_end()
+        if trouble is None and not damaged and complete:
+            return None
+        of = f" of {promised}" if promised else ""
+        why = f" ({trouble})" if trouble else f" ({damaged} damaged packets)" if damaged else ""
+        return f"{self.path} is damaged or incomplete: {count}{of} frames could be read{why}"
+
+    def _reaches_its_end(self) -> bool:
+        """Whether any stream goes on for as long as the header says (Matroska promises no number of frames)."""
+        if is_url(self.name) or not self.seconds or self._container.format.name == "gif":
+            return True
+        end = 0.0
+        with suppress(av.FFmpegError, OSError), av.open(self.name) as container:
+            begin = (container.start_time or 0) / av.time_base
+            for packet in container.demux():
+                if packet.pts is not None:
+                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - begin)
+        return end >= self.seconds - 0.5
+
+    def close(self) -> None:
+        self._container.close()
+
+
+class PictureSequence:
+    """A folder of pictures as a video, in natural order. The attributes are those of `Clip`; there is no sound.
+
+    Raises:
+        UserError: if the folder holds no picture.
+    """
+
+    has_sound = False
+    start = Fraction(0)
+
+    def __init__(self, folder: Path, rate: Fraction | None = None):
+        self.path = folder
+        self.name = str(folder)
+        self.files = list_pictures(Path(folder))
+        self.rate = Fraction(rate or DEFAULT_RATE)
+        self.time_base = 1 / self.rate
+        self.length = len(self.files)
+        self.seconds = float(self.length / self.rate)
+        self.broken: str | None = None
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index, file in enumerate(self.files):
+            try:
+                picture = read_picture(file)
+            except UserError:
+                self.broken = f"{file} is not a picture that can be read: {index} of {self.length} frames came before it"
+                return
+            yield Frame(picture, index / self.rate, time.perf_counter(), 1 / self.rate)
+
+    def close(self) -> None:
+        pass
+
+
+def open_clip(path: str | Path, rate: Fraction | None = None) -> Clip | PictureSequence:
+    """A video file, GIF, URL or folder of pictures. `rate` (frames per second) counts for folders only.
+
+    Raises:
+        UserError: if it is none of these.
+    """
+    if not is_url(str(path)) and Path(path).is_dir():
+        return PictureSequence(Path(path), rate)
+    return Clip(path)
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")
