@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -15,19 +14,11 @@ from torch import nn
 
 from livepuppet.export.graphs import OPSET, ExportError, write_graphs
 from livepuppet.export.parity import Parity, Tolerances, measure
+from livepuppet.model.checkpoint import sha256
 
 FORMAT = "livepuppet-bundle"
 VERSION = 1
 GRAPHS = ("detect", "encode", "render")
-
-
-def sha256(path: str | os.PathLike) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def export_bundle(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -21,7 +22,7 @@ from livepuppet.model.foreign import (
 from livepuppet.model.official import read_official
 from livepuppet.model.presets import Preset, build
 
-__all__ = ["CheckpointError", "load", "read_metadata", "read_official", "save"]
+__all__ = ["CheckpointError", "load", "read_metadata", "read_official", "save", "sha256"]
 
 FORMAT = "livepuppet-model"
 VERSION = 1
@@ -99,6 +100,15 @@ def read_metadata(path: str | os.PathLike) -> dict[str, str]:
         CheckpointError: the file is not a safetensors file.
     """
     return dict(read_safetensors_header(path).get("__metadata__") or {})
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _umask() -> int:
