@@ -12,10 +12,10 @@ import numpy as np
 from livepuppet.realtime.errors import UserError
 
 #: File names taken for pictures when a folder is listed. A single file is read whatever its name is.
-PICTURE_SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".jp2")
-    + (".ppm", ".pgm", ".pbm", ".pnm", ".hdr", ".heic")
-)
+PICTURE_SUFFIXES = {
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".jp2"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".hdr", ".heic"),
+}
 
 #: Transparent pixels show this: a light gray, which adds no colour of its own to hair and shoulders.
 BEHIND_ALPHA = 200

@@ -1,0 +1,149 @@
+"""Cameras by number or name, and how to open one."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import cv2
+
+from livepuppet.realtime import v4l2
+from livepuppet.realtime.errors import UserError
+
+#: How many numbers are tried where a system cannot list its cameras.
+MOST_CAMERAS = 6
+
+#: Words in the names of cameras that programs feed, on Windows and macOS.
+VIRTUAL_WORDS = ("virtual", "obs", "unity video capture", "snap camera", "manycam")
+
+
+@dataclass(frozen=True)
+class CameraInfo:
+    """One camera.
+
+    Attributes:
+        number: as `--driving` and OpenCV count.
+        name: as the system calls it.
+        path: device file on Linux, else empty.
+        capture: whether it can be read now.
+        virtual: whether a program feeds it.
+        modes: what the driver offers; empty where the system does not say.
+        problem: why it cannot be used, or an empty text.
+    """
+
+    number: int
+    name: str
+    path: str = ""
+    capture: bool = True
+    virtual: bool = False
+    modes: tuple[v4l2.Mode, ...] = ()
+    problem: str = ""
+
+
+def backend() -> int:
+    """The one OpenCV interface used to list and to open, so that the numbers mean the same."""
+    return {"Linux": cv2.CAP_V4L2, "Windows": cv2.CAP_DSHOW, "Darwin": cv2.CAP_AVFOUNDATION}.get(
+        platform.system(), cv2.CAP_ANY
+    )
+
+
+def list_cameras() -> list[CameraInfo]:
+    """Everything that can be, or could become, a camera here, in the order of its numbers."""
+    if sys.platform.startswith("linux"):
+        return [
+            CameraInfo(
+                device.number,
+                device.name,
+                device.path,
+                device.capture,
+                device.loopback,
+                device.modes,
+                device.problem,
+            )
+            for device in v4l2.list_devices()
+        ]
+    names = _names()
+    if not names:
+        names = [f"camera {number}" for number in range(MOST_CAMERAS) if _opens(number)]
+    return [
+        CameraInfo(number, name, virtual=any(word in name.casefold() for word in VIRTUAL_WORDS))
+        for number, name in enumerate(names)
+    ]
+
+
+def _names() -> list[str]:
+    """Names in the order of OpenCV's numbers, as far as Windows and macOS tell; empty where they do not."""
+    try:
+        if platform.system() == "Windows":
+            # PyAV's DirectShow list and OpenCV's come from the same enumerator.
+            from av import enumerate_input_devices
+
+            devices = enumerate_input_devices("dshow")
+            return [device.description for device in devices if "video" in (device.media_types or ["video"])]
+        if platform.system() == "Darwin":
+            report = subprocess.run(
+                ["system_profiler", "-json", "SPCameraDataType"], capture_output=True, timeout=10, check=True
+            )
+            # OpenCV sorts AVFoundation's devices by their unique identifiers.
+            cameras = json.loads(report.stdout)["SPCameraDataType"]
+            cameras.sort(key=lambda camera: camera.get("spcamera_unique-id", ""))
+            return [camera["_name"] for camera in cameras]
+    except Exception:
+        # A list of names is a help, not a need: whatever a system says in its own way, numbers go on working.
+        return []
+    return []
+
+
+def _opens(number: int) -> bool:
+    capture = cv2.VideoCapture(number, backend())
+    opened = capture.isOpened()
+    capture.release()
+    return opened
+
+
+def is_camera(text: str) -> bool:
+    """Whether `text` reads as a camera: a number, a device file, or `camera:NAME`."""
+    return text.isdecimal() or text.startswith(("/dev/video", "camera:"))
+
+
+def find_camera(text: str) -> CameraInfo:
+    """The camera that `text` means: its number, its device file, or a part of its name.
+
+    Raises:
+        UserError: if there is none, several match, or it cannot be read now.
+    """
+    wanted = text.removeprefix("camera:").strip()
+    cameras = list_cameras()
+    if wanted.isdecimal():
+        matches = [camera for camera in cameras if camera.number == int(wanted)]
+    else:
+        matches = [camera for camera in cameras if wanted == camera.path] or [
+            camera for camera in cameras if wanted.casefold() in camera.name.casefold()
+        ]
+        # A camera's second node (its metadata, or its loopback twin) must not make its name ambiguous.
+        readable = [camera for camera in matches if camera.capture]
+        matches = readable or matches
+    if not matches:
+        known = ", ".join(f"{camera.number} ({camera.name})" for camera in cameras if camera.capture)
+        there = f"there is {known}" if known else "no camera is connected, or no program may use it"
+        raise UserError(
+            f"There is no camera '{wanted}': {there}; see livepuppet devices, or drive with a video file instead."
+        )
+    if len({camera.name for camera in matches}) > 1:
+        names = ", ".join(f"{camera.number} ({camera.name})" for camera in matches)
+        raise UserError(f"Several cameras match '{wanted}': {names}; give the number.")
+    camera = matches[0]
+    if camera.problem:
+        raise UserError(
+            f"The camera {camera.number} ({camera.name}) cannot be opened ({camera.problem}): close other programs that "
+            "use it, or join the group 'video'."
+        )
+    if not camera.capture:
+        raise UserError(
+            f"{camera.path or camera.number} ({camera.name}) is a virtual camera that no program feeds yet: choose a "
+            "real camera with livepuppet devices."
+        )
+    return camera
