@@ -131,6 +131,11 @@ class PuppetPool:
             self.names.append(path.name)
         return len(self)
 
+    def refresh_sometimes(self, rng: torch.Generator) -> None:
+        """Look for new shards on about every hundredth call."""
+        if torch.rand((), generator=rng) < 0.01:
+            self.refresh()
+
     def __len__(self) -> int:
         return len(self.names) * GROUPS * POSES
 

@@ -1,0 +1,134 @@
+"""Stage 2: dense motion and generator learn to move puppets by keypoints, the detector held.
+
+FOMM's losses (multi-scale reconstruction) and what only rendering can give: the true flow, the true visibility, and
+pairs across identities: the puppet is driven by *another* puppet's motion under relative transfer (Eq. 14-15), and the
+picture it should become is known.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from livepuppet.model.geometry import gaussian_heatmaps, inverse_2x2, make_grid
+from livepuppet.model.lite import LitePuppet
+from livepuppet.train.deform import webcam
+from livepuppet.train.losses import dissimilarity, gradients, pyramid_l1, weighted_mean
+from livepuppet.train.pool import FLOW_SIZE, Pairs, PuppetPool
+from livepuppet.train.puppets import LANDMARKS
+from livepuppet.train.rig import landmarks
+
+#: Keypoints around which a picture's error counts more, and how much more.
+EYES = [k for k, name in enumerate(LANDMARKS) if "iris" in name]
+MOUTH = [k for k, name in enumerate(LANDMARKS) if "lip" in name or "mouth" in name]
+EYE_WEIGHT, MOUTH_WEIGHT = 8.0, 5.0
+
+#: Deviation of keypoints that the driver's detector leaves, in [-1, 1] units.
+DETECTOR_NOISE = 0.004
+
+
+def spread(points: Tensor) -> Tensor:
+    """A length (B,) that grows with the keypoint set as the square root of its hull's area does: det(cov)^(1/4)."""
+    centred = points - points.mean(1, keepdim=True)
+    covariance = centred.transpose(1, 2) @ centred / points.shape[1]
+    return (
+        (covariance[:, 0, 0] * covariance[:, 1, 1] - covariance[:, 0, 1].square()).clamp_min(1e-8).pow(0.25)
+    )
+
+
+def transfer(
+    avatar: tuple[Tensor, Tensor], initial: tuple[Tensor, Tensor], driving: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Relative transfer in batches (FOMM, Eq. 14-15), each argument points (B, K, 2) and Jacobians (B, K, 2, 2)."""
+    scale = (spread(avatar[0]) / spread(initial[0]))[:, None, None]
+    points = avatar[0] + scale * (driving[0] - initial[0])
+    return points, driving[1] @ inverse_2x2(initial[1]) @ avatar[1]
+
+
+def importance(points: Tensor, size: int) -> Tensor:
+    """Loss weights (B, 1, size, size): 1, more around eyes and mouth."""
+    grid = make_grid(size, size, points.device)
+    eyes = gaussian_heatmaps(points[:, EYES], grid, 0.008).amax(1, keepdim=True)
+    mouth = gaussian_heatmaps(points[:, MOUTH].mean(1, keepdim=True), grid, 0.016)
+    return 1 + EYE_WEIGHT * eyes + MOUTH_WEIGHT * mouth
+
+
+class AnimatorTask:
+    """Move puppets and compare with the truth.
+
+    Args:
+        model: whose `motion` and `generator` are trained; its detector is held.
+        pool: puppets to train on.
+        batch: pairs per step.
+        motion_only: train the dense motion network alone, at a quarter of the size (cheap).
+    """
+
+    def __init__(self, model: LitePuppet, pool: PuppetPool, batch: int = 8, motion_only: bool = False):
+        self.model, self.pool, self.batch, self.motion_only = model, pool, batch, motion_only
+        self.name = "motion" if motion_only else "animator"
+        self.trained = torch.nn.ModuleList([model.motion] + ([] if motion_only else [model.generator]))
+        model.detector.requires_grad_(False)
+
+    def prepare(self) -> None:
+        """Modes: the detector's statistics stay, and so do the motion network's once pictures are trained."""
+        self.model.train()
+        self.model.detector.eval()
+        if not self.motion_only:
+            self.model.motion.eval()
+
+    def keypoints(
+        self, pairs: Pairs, rng: torch.Generator
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Source and driving keypoints: as detected, or carried over from another puppet in the same motion."""
+        with torch.no_grad():
+            source = self.model.detect(webcam(pairs.source, rng, 0.3))
+            driving = self.model.detect(webcam(pairs.driving, rng, 0.3))
+            # Nothing moved in a still pair: the same keypoints, as the live tool has on its first frame.
+            still = (pairs.source_motion.values == pairs.driving_motion.values).all(1)[:, None, None]
+            other = torch.roll(torch.arange(len(pairs.identity)), 1)
+            driver = pairs.identity[other]
+            initial, later = landmarks(driver, pairs.source_motion), landmarks(driver, pairs.driving_motion)
+            noise = DETECTOR_NOISE * torch.randn(later[0].shape, generator=rng)
+            cross = transfer(source, initial, (later[0] + noise, later[1]))
+            use_cross = (torch.rand(len(driver), generator=rng) < 0.5)[:, None, None]
+            half_still = still & (torch.rand(len(driver), 1, 1, generator=rng) < 0.7)
+            points = torch.where(use_cross, cross[0], driving[0])
+            jacobians = torch.where(use_cross[..., None], cross[1], driving[1])
+            points = torch.where(half_still, source[0], points)
+            jacobians = torch.where(half_still[..., None], source[1], jacobians)
+        return source, (points, jacobians)
+
+    def losses(self, rng: torch.Generator) -> dict[str, Tensor]:
+        """One step's loss parts."""
+        self.pool.refresh_sometimes(rng)
+        pairs = self.pool.pairs(self.batch, rng)
+        source, driving = self.keypoints(pairs, rng)
+        visible = pairs.visible[:, None]
+        small_weight = importance(pairs.driving_points, FLOW_SIZE)
+        if self.motion_only:
+            motion = self.model.motion(F.avg_pool2d(pairs.source, 4), *source, *driving)
+        else:
+            features = self.model.encode(pairs.source)
+            motion = self.model.render(features, *source, *driving)
+        error = (motion["deformation"] - pairs.flow).abs().sum(-1)[:, None]
+        parts = {
+            "flow": 6 * weighted_mean(error.clamp(max=0.5), visible * small_weight),
+            "occlusion": 0.2 * F.binary_cross_entropy(motion["occlusion_map"], visible, weight=small_weight),
+        }
+        if self.motion_only:
+            return parts
+        size = pairs.driving.shape[-1]
+        weight = importance(pairs.driving_points, size)
+        seen = F.interpolate(visible, size=(size, size), mode="nearest")
+        target = pairs.driving
+        parts["pyramid"] = 10 * pyramid_l1(motion["prediction"], target, weight=weight)
+        parts["gradients"] = 8 * gradients(motion["prediction"], target, weight=weight)
+        parts["ssim"] = 0.7 * dissimilarity(motion["prediction"], target, weight=weight)
+        parts["warp"] = 2 * weighted_mean((motion["warped"] - target).abs(), seen * weight)
+        parts["painted"] = 2 * weighted_mean(
+            (motion["painted"] - target).abs(), weight * (0.1 + motion["blend"].detach())
+        )
+        # What the avatar shows should come from the avatar: painting it costs a little.
+        parts["blend"] = 0.15 * weighted_mean(motion["blend"], seen)
+        return parts

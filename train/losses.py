@@ -1,0 +1,82 @@
+"""Losses. Pictures are (B, 3, H, W) RGB in [0, 1]; every function returns a scalar."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from livepuppet.model.geometry import inverse_2x2
+from livepuppet.train.deform import Deformation
+
+
+def weighted_mean(value: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean of `value`, weighted by a non-negative map that broadcasts to it."""
+    if weight is None:
+        return value.mean()
+    return (value * weight).sum() / weight.expand_as(value).sum().clamp_min(1e-6)
+
+
+def pyramid_l1(prediction: Tensor, target: Tensor, levels: int = 4, weight: Tensor | None = None) -> Tensor:
+    """Mean absolute difference over an average-pooling pyramid."""
+    total = prediction.new_zeros(())
+    for level in range(levels):
+        if level:
+            prediction, target = F.avg_pool2d(prediction, 2), F.avg_pool2d(target, 2)
+            weight = None if weight is None else F.avg_pool2d(weight, 2)
+        total = total + weighted_mean((prediction - target).abs(), weight)
+    return total / levels
+
+
+def gradients(prediction: Tensor, target: Tensor, levels: int = 3, weight: Tensor | None = None) -> Tensor:
+    """Mean absolute difference of horizontal and vertical differences over a pyramid: edges where they belong."""
+    total = prediction.new_zeros(())
+    for level in range(levels):
+        if level:
+            prediction, target = F.avg_pool2d(prediction, 2), F.avg_pool2d(target, 2)
+            weight = None if weight is None else F.avg_pool2d(weight, 2)
+        error = prediction - target
+        across = weighted_mean(error.diff(dim=-1).abs(), None if weight is None else weight[..., 1:])
+        down = weighted_mean(error.diff(dim=-2).abs(), None if weight is None else weight[..., 1:, :])
+        total = total + across + down
+    return total / levels
+
+
+def dissimilarity(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """1 - SSIM with a 7 x 7 box window (Wang et al., 2004)."""
+
+    def blur(x):
+        return F.avg_pool2d(x, 7, 1)
+
+    mean_p, mean_t = blur(prediction), blur(target)
+    var_p = blur(prediction.square()) - mean_p.square()
+    var_t = blur(target.square()) - mean_t.square()
+    both = blur(prediction * target) - mean_p * mean_t
+    c1, c2 = 0.01**2, 0.03**2
+    ssim = ((2 * mean_p * mean_t + c1) * (2 * both + c2)) / (
+        (mean_p.square() + mean_t.square() + c1) * (var_p + var_t + c2)
+    )
+    return weighted_mean(1 - ssim, None if weight is None else weight[..., 3:-3, 3:-3])
+
+
+def equivariance(
+    deformation: Deformation,
+    points: Tensor,
+    jacobians: Tensor,
+    deformed_points: Tensor,
+    deformed_jacobians: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Keypoints must follow a known deformation (FOMM, Eq. 11 for points, Eq. 12-13 for Jacobians).
+
+    Args:
+        deformation: T, with which the deformed picture was made.
+        points, jacobians: keypoints of the original picture, detected or true.
+        deformed_points, deformed_jacobians: detected in the deformed picture.
+
+    Returns:
+        |p - T(p')| and |1 - J^-1 T'(p') J'|, means over everything.
+    """
+    value = (points - deformation.points(deformed_points)).abs().mean()
+    carried = deformation.jacobians(deformed_points) @ deformed_jacobians
+    eye = torch.eye(2).to(points)
+    return value, (eye - inverse_2x2(jacobians) @ carried).abs().mean()
