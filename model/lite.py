@@ -23,6 +23,26 @@ from torch import Tensor, nn
 
 from livepuppet.model.geometry import gaussian_heatmaps, inverse_2x2, make_grid, soft_argmax, warp
 
+#: What each keypoint is, in order. "left" is the picture's left.
+LANDMARKS = (
+    "left upper lid",
+    "right upper lid",
+    "left lower lid",
+    "right lower lid",
+    "left iris",
+    "right iris",
+    "left brow",
+    "right brow",
+    "nose tip",
+    "left mouth corner",
+    "right mouth corner",
+    "upper lip",
+    "lower lip",
+    "chin",
+    "forehead",
+    "collar",
+)
+
 
 @dataclass(frozen=True)
 class LiteConfig:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from livepuppet.model.fomm import FommConfig
-from livepuppet.model.lite import LiteConfig
+from livepuppet.model.lite import LANDMARKS, LiteConfig
 
 #: Kind of network -> its config, and "module:class" of the network, which takes that config.
 KINDS: dict[str, tuple[type, str]] = {
@@ -77,7 +77,7 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "fomm-256": Preset("fomm-256", size=256, num_keypoints=10, config=FommConfig()),
-    "lite-256": Preset("lite-256", size=256, num_keypoints=16, config=LiteConfig()),
+    "lite-256": Preset("lite-256", size=256, num_keypoints=16, config=LiteConfig(), keypoint_names=LANDMARKS),
 }
 
 

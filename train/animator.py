@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from livepuppet.model.geometry import gaussian_heatmaps, inverse_2x2, make_grid
-from livepuppet.model.lite import LitePuppet
+from livepuppet.model.lite import LANDMARKS, LitePuppet
 from livepuppet.train.deform import webcam
 from livepuppet.train.losses import dissimilarity, gradients, pyramid_l1, weighted_mean
 from livepuppet.train.pool import FLOW_SIZE, Pairs, PuppetPool
-from livepuppet.train.puppets import LANDMARKS
 from livepuppet.train.rig import landmarks
 
 #: Keypoints around which a picture's error counts more, and how much more.

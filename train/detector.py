@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from livepuppet.model.geometry import inverse_2x2
-from livepuppet.model.lite import LitePuppet
+from livepuppet.model.lite import LANDMARKS, LitePuppet
 from livepuppet.train.deform import Deformation, mirror, webcam
 from livepuppet.train.pool import PuppetPool
-from livepuppet.train.puppets import LANDMARKS
 
 #: The keypoint that each keypoint becomes in a mirror.
 PARTNER = [

@@ -12,26 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-#: Landmarks the renderer reports, in the order of the default model's keypoints. "left" is the picture's left.
-LANDMARKS = (
-    "left upper lid",
-    "right upper lid",
-    "left lower lid",
-    "right lower lid",
-    "left iris",
-    "right iris",
-    "left brow",
-    "right brow",
-    "nose tip",
-    "left mouth corner",
-    "right mouth corner",
-    "upper lip",
-    "lower lip",
-    "chin",
-    "forehead",
-    "collar",
-)
-
 #: Columns of a motion. Angles in radians, shifts in picture units ([-1, 1] is the picture), the rest are amounts:
 #: 0 is neutral; 1 is fully open, smiling, puckered, closed (blink), raised (brow); gaze is in [-1, 1].
 FACTORS = (

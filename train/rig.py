@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from livepuppet.train.puppets import LANDMARKS, Identity, Motion
+from livepuppet.model.lite import LANDMARKS
+from livepuppet.train.puppets import Identity, Motion
 
 #: Scale of a typical head; keypoint Jacobians are measured against a head of this size.
 REFERENCE_SCALE = 0.62
