@@ -208,7 +208,7 @@ class DenseMotion(nn.Module):
             source_points, self.grid, self.variance
         )
         features = self.network(torch.cat([difference, warped, thumbnail], 1))[-1]
-        head = self.head(features)
+        head = self.head(features).float()  # flows need float32, whatever the convolutions ran in
         mask = head[:, : k + 1].softmax(1)
         # Only what moves may bend: no residual where no keypoint moved, so no motion gives the identity exactly.
         moved = (driving_points - source_points).abs().amax((1, 2)) + 0.2 * (
@@ -271,7 +271,7 @@ class Generator(nn.Module):
         x = self.fine_blocks(x)
         x = F.interpolate(F.relu(self.expand(x)), scale_factor=2.0, mode="nearest")
         x = F.relu(self.merge(torch.cat([x, F.pixel_unshuffle(warped_picture - 0.5, 2)], 1)))
-        x = F.pixel_shuffle(self.last(x), 2)
+        x = F.pixel_shuffle(self.last(x), 2).float()
         painted = 0.5 + x[:, :3]
         blend = torch.sigmoid(x[:, 3:]) * motion["gate"]
         prediction = torch.lerp(warped_picture, painted, blend.expand(-1, 3, -1, -1))

@@ -7,12 +7,12 @@ ever seen, because blur, noise, tint and random deformation make a photograph on
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from livepuppet.model.geometry import inverse_2x2
 from livepuppet.model.lite import LANDMARKS, LitePuppet
 from livepuppet.train.deform import Deformation, mirror, webcam
+from livepuppet.train.losses import shrink
 from livepuppet.train.pool import PuppetPool
 
 #: The keypoint that each keypoint becomes in a mirror.
@@ -44,7 +44,7 @@ class DetectorTask:
         """One step's loss parts."""
         self.pool.refresh_sometimes(rng)
         picture, points, jacobians = self.pool.pictures_with_truth(self.batch, rng)
-        picture = F.avg_pool2d(picture, 2)
+        picture = shrink(picture, 2)
         flipped = mirror(picture, points, jacobians, PARTNER)
         side = (torch.rand(self.batch, generator=rng) < 0.5).view(-1, 1, 1)
         picture = torch.where(side[..., None], flipped[0], picture)
@@ -60,6 +60,7 @@ class DetectorTask:
             -1,
         )
         picture = webcam(change.picture(picture), rng)
+        # In float32: bfloat16's eight bits are too few for a soft-argmax that is to find a lid's height.
         found, found_jacobians = self.model.detector.from_half(picture)
         weight = torch.tensor(WEIGHT)[None, :, None]
         # Eq. 11 with the truth in place of the detector's own answer: T(p') = p, T'(p') J' = J.

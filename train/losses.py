@@ -17,13 +17,20 @@ def weighted_mean(value: Tensor, weight: Tensor | None) -> Tensor:
     return (value * weight).sum() / weight.expand_as(value).sum().clamp_min(1e-6)
 
 
+def shrink(picture: Tensor, factor: int) -> Tensor:
+    """Mean over squares of `factor` pixels. On a CPU several times faster than `avg_pool2d` for few channels."""
+    batch, channels, height, width = picture.shape
+    rows = picture.reshape(batch, channels, height // factor, factor, width).mean(3)
+    return rows.reshape(batch, channels, height // factor, width // factor, factor).mean(4)
+
+
 def pyramid_l1(prediction: Tensor, target: Tensor, levels: int = 4, weight: Tensor | None = None) -> Tensor:
     """Mean absolute difference over an average-pooling pyramid."""
     total = prediction.new_zeros(())
     for level in range(levels):
         if level:
-            prediction, target = F.avg_pool2d(prediction, 2), F.avg_pool2d(target, 2)
-            weight = None if weight is None else F.avg_pool2d(weight, 2)
+            prediction, target = shrink(prediction, 2), shrink(target, 2)
+            weight = None if weight is None else shrink(weight, 2)
         total = total + weighted_mean((prediction - target).abs(), weight)
     return total / levels
 
@@ -33,8 +40,8 @@ def gradients(prediction: Tensor, target: Tensor, levels: int = 3, weight: Tenso
     total = prediction.new_zeros(())
     for level in range(levels):
         if level:
-            prediction, target = F.avg_pool2d(prediction, 2), F.avg_pool2d(target, 2)
-            weight = None if weight is None else F.avg_pool2d(weight, 2)
+            prediction, target = shrink(prediction, 2), shrink(target, 2)
+            weight = None if weight is None else shrink(weight, 2)
         error = prediction - target
         across = weighted_mean(error.diff(dim=-1).abs(), None if weight is None else weight[..., 1:])
         down = weighted_mean(error.diff(dim=-2).abs(), None if weight is None else weight[..., 1:, :])
@@ -43,10 +50,11 @@ def gradients(prediction: Tensor, target: Tensor, levels: int = 3, weight: Tenso
 
 
 def dissimilarity(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """1 - SSIM with a 7 x 7 box window (Wang et al., 2004)."""
+    """1 - SSIM of the gray pictures with a 7 x 7 box window (Wang et al., 2004)."""
+    prediction, target = prediction.mean(1, keepdim=True), target.mean(1, keepdim=True)
 
     def blur(x):
-        return F.avg_pool2d(x, 7, 1)
+        return F.avg_pool2d(F.avg_pool2d(x, (7, 1), 1), (1, 7), 1)
 
     mean_p, mean_t = blur(prediction), blur(target)
     var_p = blur(prediction.square()) - mean_p.square()
