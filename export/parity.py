@@ -24,11 +24,21 @@ class Tolerances:
 
 @dataclass(frozen=True)
 class Parity:
-    """Largest differences found; `pixels_mean` is the mean of the worst single picture."""
+    """Largest differences found.
+
+    Attributes:
+        keypoints: of points and Jacobians.
+        pixels_max: of a single pixel, in levels of 0 to 255.
+        pixels_mean: average of the worst picture, in levels.
+        contrast: standard deviation of the pictures drawn, in levels. An untrained model draws a near plain gray,
+            in which equal pixels prove little.
+        cases: pictures drawn.
+    """
 
     keypoints: float
     pixels_max: float
     pixels_mean: float
+    contrast: float
     cases: int
 
     def failures(self, allowed: Tolerances) -> list[str]:
@@ -124,7 +134,7 @@ def measure(model: nn.Module, folder: Path, pictures: int = 4, motions: int = 4,
     reference_detect, reference_encode = Detect(model), Encode(model)
     reference_render = Render(model, names)
 
-    keypoint_errors, pixel_errors = [], []
+    keypoint_errors, pixel_errors, contrasts = [], [], []
     for index, picture in enumerate(sample_pictures(model.preset.size, pictures, seed)):
         tensor = torch.from_numpy(picture)
         truth = [value.numpy() for value in reference_detect(tensor)]
@@ -139,9 +149,11 @@ def measure(model: nn.Module, folder: Path, pictures: int = 4, motions: int = 4,
             feed = dict(zip((*names, *KEYPOINT_INPUTS), (*own_features, *keypoints), strict=True))
             drawn = render.run(None, feed)[0]
             pixel_errors.append(np.abs(drawn.astype(np.int16) - expected))
+            contrasts.append(expected.std())
     return Parity(
         keypoints=float(np.max(keypoint_errors)),
         pixels_max=float(np.max(pixel_errors)),
         pixels_mean=float(max(error.mean() for error in pixel_errors)),
+        contrast=float(np.mean(contrasts)),
         cases=len(pixel_errors),
     )

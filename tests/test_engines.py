@@ -1,0 +1,229 @@
+"""The seam: both engines draw the same, and everything that is not a model gets one sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from livepuppet.realtime import engines
+from livepuppet.realtime.engines import OnnxEngine, TorchEngine, load_engine, usable_cores
+from livepuppet.realtime.errors import UserError
+from livepuppet.realtime.keypoints import Keypoints
+
+
+@pytest.fixture(scope="module")
+def pair(tiny_bundle):
+    return OnnxEngine(tiny_bundle / "bundle", threads=1), TorchEngine(
+        tiny_bundle / "weights.safetensors", device="cpu", threads=1
+    )
+
+
+@pytest.fixture
+def pictures():
+    random = np.random.default_rng(0)
+    return random.integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+
+
+def test_engines_say_what_they_are(pair):
+    onnx, torch = pair
+    assert (onnx.name, onnx.provider) == ("onnx", "CPUExecutionProvider")
+    assert (torch.name, torch.provider) == ("torch", "PyTorch cpu")
+    for engine in pair:
+        assert (engine.model_name, engine.size, engine.num_keypoints, engine.keypoint_names) == (
+            "tiny",
+            64,
+            4,
+            (),
+        )
+
+
+def test_engines_agree(pair, pictures):
+    onnx, torch = pair
+    avatar, first, second = pictures
+    results = []
+    for engine in (onnx, torch):
+        features = engine.encode(avatar)
+        own, moved = engine.detect(avatar), engine.detect(first)
+        assert own.points.shape == (4, 2) and own.points.dtype == np.float32
+        assert own.jacobians.shape == (4, 2, 2) and own.jacobians.dtype == np.float32
+        # The same features serve any number of frames.
+        drawn = [engine.render(features, own, moved), engine.render(features, own, engine.detect(second))]
+        drawn.append(engine.render(features, own, moved))
+        assert (drawn[0] == drawn[2]).all()
+        assert all(picture.shape == (64, 64, 3) and picture.dtype == np.uint8 for picture in drawn)
+        results.append((own, moved, drawn))
+    for mine, theirs in zip(results[0][:2], results[1][:2], strict=True):
+        np.testing.assert_allclose(mine.points, theirs.points, atol=1e-4)
+        np.testing.assert_allclose(mine.jacobians, theirs.jacobians, atol=1e-4)
+    for mine, theirs in zip(results[0][2], results[1][2], strict=True):
+        assert np.abs(mine.astype(int) - theirs).max() <= 1
+
+
+def test_pictures_need_not_be_contiguous_nor_keypoints_float32(pair, pictures):
+    for engine in pair:
+        flipped = pictures[0][:, ::-1, ::-1]
+        keypoints = engine.detect(flipped)
+        assert np.array_equal(keypoints.points, engine.detect(np.ascontiguousarray(flipped)).points)
+        double = Keypoints(keypoints.points.astype(np.float64), keypoints.jacobians.astype(np.float64))
+        engine.render(engine.encode(flipped), double, keypoints)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.zeros((32, 64, 3), np.uint8),
+        np.zeros((64, 64), np.uint8),
+        np.zeros((64, 64, 4), np.uint8),
+        np.zeros((64, 64, 3), np.float32),
+        None,
+    ],
+    ids=["size", "gray", "alpha", "float", "none"],
+)
+def test_other_pictures_are_refused(pair, picture):
+    for engine in pair:
+        with pytest.raises(ValueError, match=r"RGB uint8 \(64, 64, 3\), not"):
+            engine.detect(picture)
+        with pytest.raises(ValueError, match="RGB uint8"):
+            engine.encode(picture)
+
+
+def test_keypoints_of_another_model_are_refused(pair, pictures):
+    for engine in pair:
+        own = engine.detect(pictures[0])
+        foreign = Keypoints(np.zeros((10, 2), np.float32), np.zeros((10, 2, 2), np.float32))
+        with pytest.raises(ValueError, match="4 keypoints"):
+            engine.render(engine.encode(pictures[0]), own, foreign)
+
+
+def test_the_onnx_engine_needs_no_torch(tiny_bundle):
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from livepuppet.realtime.engines import load_engine\n"
+        "import numpy as np\n"
+        f"engine = load_engine('onnx', {str(tiny_bundle / 'bundle')!r}, threads=1)\n"
+        "picture = np.zeros((64, 64, 3), np.uint8)\n"
+        "keypoints = engine.detect(picture)\n"
+        "engine.render(engine.encode(picture), keypoints, keypoints)\n"
+        "assert 'onnx' not in sys.modules\n"
+        "from livepuppet.realtime.errors import UserError\n"
+        "try:\n"
+        f"    load_engine('torch', {str(tiny_bundle / 'weights.safetensors')!r})\n"
+        "except UserError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "needs the package 'torch'" in done.stdout and "pip install" in done.stdout
+
+
+# --- choosing ---
+
+
+def test_the_engine_follows_the_model(tiny_bundle):
+    assert load_engine(None, tiny_bundle / "bundle", threads=1).name == "onnx"
+    assert load_engine(None, tiny_bundle / "weights.safetensors", threads=1, device="cpu").name == "torch"
+
+
+def test_the_default_model_of_each_engine(tiny_bundle, tmp_path, monkeypatch):
+    default = tmp_path / "lite-256"
+    monkeypatch.setattr(engines, "MODEL", default)
+    with pytest.raises(UserError, match="install livepuppet again"):
+        load_engine()
+    shutil.copytree(tiny_bundle / "bundle", default)
+    shutil.copy(tiny_bundle / "weights.safetensors", default / "lite-256.safetensors")
+    assert load_engine(threads=1).name == "onnx"
+    assert load_engine("onnx", threads=1).name == "onnx"
+    assert load_engine("torch", threads=1, device="cpu").name == "torch"
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "sentence"),
+    [
+        ("onnx", "weights.safetensors", "livepuppet export"),
+        ("torch", "bundle", "--engine onnx"),
+        ("tensorflow", "bundle", "use onnx or torch"),
+        ("torch", "none.safetensors", "There is no file"),
+        ("torch", "bundle/render.onnx", "an ONNX graph"),
+        ("onnx", "none", "check the path"),
+        ("onnx", "bundle/render.onnx", "is a file"),
+    ],
+)
+def test_models_that_do_not_suit_the_engine(tiny_bundle, name, model, sentence):
+    with pytest.raises(UserError, match=sentence) as caught:
+        load_engine(name, tiny_bundle / model)
+    assert "\n" not in str(caught.value)
+
+
+def test_devices_that_are_not_there(tiny_bundle):
+    torch = pytest.importorskip("torch")
+    for device in ("nonsense", *(["cuda"] if not torch.cuda.is_available() else [])):
+        with pytest.raises(UserError, match=f"device '{device}'") as caught:
+            TorchEngine(tiny_bundle / "weights.safetensors", device=device)
+        assert "\n" not in str(caught.value)
+
+
+# --- bundles that are none ---
+
+
+def _facts(change):
+    def apply(folder):
+        facts = json.loads((folder / "bundle.json").read_text())
+        change(facts)
+        (folder / "bundle.json").write_text(json.dumps(facts))
+
+    return apply
+
+
+def _half(name):
+    def apply(folder):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2])
+
+    return apply
+
+
+def _bad_graph_with_its_checksum(folder):
+    (folder / "render.onnx").write_bytes(b"not a graph")
+    facts = json.loads((folder / "bundle.json").read_text())
+    import hashlib
+
+    facts["graphs"]["render"]["sha256"] = hashlib.sha256(b"not a graph").hexdigest()
+    (folder / "bundle.json").write_text(json.dumps(facts))
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda f: (f / "bundle.json").unlink(), "has no bundle.json"),
+        (lambda f: (f / "bundle.json").write_text("{"), "is damaged"),
+        (lambda f: (f / "bundle.json").write_bytes(b"\xff\xfe\x00"), "is damaged"),
+        (lambda f: (f / "bundle.json").write_text("[]"), "another program"),
+        (_facts(lambda facts: facts.update(format="other")), "another program"),
+        (_facts(lambda facts: facts.update(version=2)), "update livepuppet"),
+        (_facts(lambda facts: facts.pop("size")), "is incomplete"),
+        (_facts(lambda facts: facts["graphs"].pop("encode")), "is incomplete"),
+        (lambda f: (f / "encode.onnx").unlink(), "encode.onnx of the model bundle cannot be read"),
+        (_half("render.onnx"), "is not the file that the model bundle was made with"),
+        (_bad_graph_with_its_checksum, "onnxruntime cannot run"),
+    ],
+)
+def test_damaged_bundles_are_refused(tiny_bundle, tmp_path, damage, sentence):
+    folder = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle / "bundle", folder)
+    damage(folder)
+    with pytest.raises(UserError, match=sentence) as caught:
+        OnnxEngine(folder, threads=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_usable_cores_are_no_more_than_this_process_may_use(monkeypatch):
+    assert 1 <= usable_cores() <= engines.MOST_THREADS
+    monkeypatch.setattr(engines.os, "sched_getaffinity", lambda pid: {0}, raising=False)
+    assert usable_cores() == 1
+    monkeypatch.delattr(engines.os, "sched_getaffinity")
+    assert usable_cores() == 0
