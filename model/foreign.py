@@ -117,7 +117,6 @@ _MODELS = [
             "resblocks_3d.",
             "third.",
             "detector.fc_kp",
-            "dense_motion_network.hourglass.encoder.down_blocks.0.conv3d",
             "G_middle_0.",
             "retarget_shoulder",
             "retarget_eye",

@@ -75,9 +75,18 @@ class Preset:
             raise ValueError(f"not a model preset that this version of livepuppet knows: {error}") from error
 
 
+def _named(name: str, config, keypoint_names: tuple[str, ...] = ()) -> Preset:
+    return Preset(name, config.size, config.num_keypoints, config, keypoint_names)
+
+
 PRESETS: dict[str, Preset] = {
-    "fomm-256": Preset("fomm-256", size=256, num_keypoints=10, config=FommConfig()),
-    "lite-256": Preset("lite-256", size=256, num_keypoints=16, config=LiteConfig(), keypoint_names=LANDMARKS),
+    preset.name: preset
+    for preset in (
+        # The paper's network, as in the published `vox-256` and `vox-adv-256`.
+        _named("fomm-256", FommConfig()),
+        # The default: the same mathematics at a tenth of the work.
+        _named("lite-256", LiteConfig(), tuple(LANDMARKS)),
+    )
 }
 
 
