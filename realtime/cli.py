@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -73,6 +74,8 @@ def cli():
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. A `UserError` becomes one sentence on standard error and exit status 2."""
+    # OpenCV reports every camera that does not open in its own words, beside the sentence that says what to do.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     try:
         cli.main(args=arguments, prog_name="livepuppet", standalone_mode=False)
     except UserError as error:
@@ -88,3 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         print("livepuppet: stopped.", file=sys.stderr)
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

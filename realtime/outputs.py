@@ -115,8 +115,9 @@ class VideoFile:
             raise UserError(
                 f"The folder {self.path.parent} does not exist: make it, or choose another --output."
             )
-        # A new name first: a file that cannot be written must not cost the one that lies there.
         try:
+            # FFmpeg opens the file with the first picture only; people want to know before.
+            self.path.open("ab").close()
             self._container = av.open(
                 self.name,
                 "w",
@@ -124,6 +125,8 @@ class VideoFile:
                 options={
                     "movflags": "frag_keyframe+delay_moov+default_base_moof",
                     "video_track_timescale": str(_ticks(time_base)),
+                    # Otherwise a killed program takes along what FFmpeg has not yet handed to the system.
+                    "flush_packets": "1",
                 },
             )
         except (av.FFmpegError, OSError) as error:

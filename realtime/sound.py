@@ -7,7 +7,7 @@ from fractions import Fraction
 import av
 
 #: Codecs that every browser plays inside an MP4; their packets are copied as they are.
-COPIED = frozenset(["aac", "mp3"])
+COPIED = frozenset(["aac", "mp3", "mp3float"])
 
 #: Sample rates that AAC knows. Anything else is resampled to the last one.
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)

@@ -122,9 +122,13 @@ class Clip:
         self.broken = self._what_is_missing(count, damaged, trouble)
 
     def _square_pixels(self, picture: np.ndarray) -> np.ndarray:
-        """Widen pictures whose pixels are not square (DV, DVD)."""
+        """Widen pictures whose pixels are not square (DV, DVD).
+
+        Less than a tenth does not matter to a face, and is mostly a tag that a careless crop left behind; such
+        pictures stay as they are, pixel by pixel.
+        """
         ratio = self._stream.sample_aspect_ratio
-        if not ratio or ratio == 1 or not Fraction(1, 4) < ratio < 4:
+        if not ratio or abs(ratio - 1) < Fraction(1, 10) or not Fraction(1, 4) < ratio < 4:
             return picture
         height, width = picture.shape[:2]
         return cv2.resize(

@@ -189,7 +189,9 @@ def _enumerate(descriptor: int, request: int, structure: ctypes.Structure):
 def _modes(descriptor: int):
     for description in _enumerate(descriptor, _ENUM_FMT, _FormatDescription(type=_BUFFER_CAPTURE)):
         code = description.pixel_format
-        letters = code.to_bytes(4, "little").decode("ascii", errors="replace").strip()
+        # The highest bit marks a big-endian twin of the format.
+        letters = (code & 0x7FFF_FFFF).to_bytes(4, "little").decode("ascii", errors="replace").strip()
+        letters += "-BE" if code >> 31 else ""
         for size in _enumerate(descriptor, _ENUM_FRAMESIZES, _FrameSize(pixel_format=code)):
             numbers = size.numbers
             width, height = (numbers[0], numbers[1]) if size.type == _DISCRETE else (numbers[1], numbers[4])

@@ -9,24 +9,27 @@ import click
 from livepuppet.realtime.cameras import CameraInfo, list_cameras
 from livepuppet.realtime.outputs import VIRTUAL_CAMERA_HELP
 
-#: Sizes that fit on one line per pixel format.
-_SIZES_PER_LINE = 8
+#: What fits on a line.
+_SIZES_PER_LINE, _FORMATS_PER_LINE = 8, 8
+
+
+def _first(texts: list[str], most: int) -> str:
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
 def mode_lines(camera: CameraInfo) -> list[str]:
-    """One line per pixel format: sizes, the largest first, with the highest rate of each."""
+    """One line per list of sizes, with the pixel formats that have it; the largest size first, at its highest rate."""
     formats: dict[str, dict[tuple[int, int], float]] = {}
     for mode in camera.modes:
         sizes = formats.setdefault(mode.pixel_format, {})
         size = (mode.width, mode.height)
         sizes[size] = max(sizes.get(size, 0.0), *mode.rates, 0.0)
-    lines = []
+    names_of: dict[str, list[str]] = {}
     for name, sizes in formats.items():
         ordered = sorted(sizes.items(), key=lambda item: item[0][0] * item[0][1], reverse=True)
         texts = [f"{width}x{height}" + (f" at {rate:g}" if rate else "") for (width, height), rate in ordered]
-        more = f", {len(texts) - _SIZES_PER_LINE} more" if len(texts) > _SIZES_PER_LINE else ""
-        lines.append(f"{name}: {', '.join(texts[:_SIZES_PER_LINE])}{more}")
-    return lines
+        names_of.setdefault(_first(texts, _SIZES_PER_LINE), []).append(name)
+    return [f"{_first(names, _FORMATS_PER_LINE)}: {sizes}" for sizes, names in names_of.items()]
 
 
 def report(cameras: list[CameraInfo], system: str) -> list[str]:

@@ -1,0 +1,215 @@
+"""Whatever people have as a picture becomes the same upright RGB square."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import av
+import cv2
+import numpy as np
+import pytest
+from media import gradient, write_picture
+
+from livepuppet.realtime.avatars import load_avatar, load_avatars
+from livepuppet.realtime.errors import UserError
+from livepuppet.realtime.pictures import BEHIND_ALPHA, read_picture
+
+
+def with_exif(jpeg: bytes, orientation: int) -> bytes:
+    """A JPEG with an EXIF orientation tag put in after its start marker."""
+    tiff = b"MM\x00\x2a\x00\x00\x00\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, orientation, 0, 0)
+    segment = b"Exif\x00\x00" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
+
+
+def with_exif_chunk(png: bytes, orientation: int) -> bytes:
+    """A PNG with an eXIf chunk put in after its header."""
+    tiff = b"MM\x00\x2a\x00\x00\x00\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, orientation, 0, 0)
+    chunk = struct.pack(">I", len(tiff)) + b"eXIf" + tiff + struct.pack(">I", zlib.crc32(b"eXIf" + tiff))
+    return png[:33] + chunk + png[33:]
+
+
+#: What has to be done to an upright picture so that the tag's turn makes it upright again.
+STORED = {
+    1: lambda p: p,
+    2: np.fliplr,
+    3: lambda p: np.rot90(p, 2),
+    4: np.flipud,
+    5: lambda p: p.transpose(1, 0, 2),
+    6: lambda p: np.rot90(p, 1),
+    7: lambda p: np.rot90(p, 2).transpose(1, 0, 2),
+    8: lambda p: np.rot90(p, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_exif_orientation(tmp_path, orientation):
+    upright = gradient(48, 64)
+    stored = np.ascontiguousarray(STORED[orientation](upright))
+    ok, data = cv2.imencode(".jpg", stored[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(with_exif(data.tobytes(), orientation))
+    assert ok
+    picture = read_picture(path)
+    assert picture.shape == upright.shape
+    # The blue ramp wraps round, which JPEG blurs.
+    assert np.abs(picture[..., :2].astype(int) - upright[..., :2]).mean() < 3
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+def test_orientation_turns_the_transparency_along(tmp_path, orientation):
+    upright = np.dstack([gradient(24, 32), np.full((24, 32), 255, np.uint8)])
+    upright[:8, :, 3] = 0
+    stored = np.ascontiguousarray(STORED[orientation](upright))
+    ok, data = cv2.imencode(".png", cv2.cvtColor(stored, cv2.COLOR_RGBA2BGRA))
+    path = tmp_path / "picture.png"
+    path.write_bytes(with_exif_chunk(data.tobytes(), orientation))
+    assert ok
+    picture = read_picture(path)
+    turns = picture.shape == (24, 32, 3) and np.array_equal(picture[8:], upright[8:, :, :3])
+    # OpenCV turns PNGs by their tag from one of the 4.x releases on; the pixels and their alpha agree in any case.
+    assert turns or np.array_equal(picture, np.where(stored[..., 3:] > 0, stored[..., :3], BEHIND_ALPHA))
+    assert (picture == BEHIND_ALPHA).all(axis=2).sum() == 8 * 32
+
+
+def test_alpha_is_laid_over_gray_with_soft_edges(tmp_path):
+    rgba = np.zeros((4, 3, 4), np.uint8)
+    rgba[..., 0] = 100
+    rgba[:, 1, 3], rgba[:, 2, 3] = 128, 255
+    picture = read_picture(write_picture(tmp_path / "picture.png", rgba))
+    share = 128 / 255
+    assert picture[0, 0].tolist() == [BEHIND_ALPHA] * 3
+    assert picture[0, 1, 0] == pytest.approx(100 * share + BEHIND_ALPHA * (1 - share), abs=0.51)
+    assert picture[0, 2].tolist() == [100, 0, 0]
+
+
+def test_sixteen_bits_are_rounded_not_cut(tmp_path):
+    values = np.array([[0, 128, 129, 257, 65534, 65535]], np.uint16)
+    picture = read_picture(write_picture(tmp_path / "picture.png", np.dstack([values] * 3)))
+    assert picture[0, :, 0].tolist() == [0, 0, 1, 1, 255, 255]
+
+
+def test_sixteen_bits_with_alpha(tmp_path):
+    rgba = np.full((2, 2, 4), 65535, np.uint16)
+    rgba[..., :3] = 257 * 40
+    rgba[0, 0, 3] = 0
+    picture = read_picture(write_picture(tmp_path / "picture.png", rgba))
+    assert picture[0, 0, 0] == BEHIND_ALPHA and picture[1, 1, 0] == 40
+
+
+def test_gray_becomes_rgb(tmp_path):
+    gray = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    picture = read_picture(write_picture(tmp_path / "picture.png", gray))
+    assert np.array_equal(picture, np.dstack([gray] * 3))
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".png", ".tiff", ".ppm", ".webp"])
+def test_lossless_formats_are_exact(tmp_path, suffix):
+    rgb = gradient(20, 30)
+    path = tmp_path / f"picture{suffix}"
+    assert cv2.imwrite(str(path), rgb[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 101])
+    assert np.array_equal(read_picture(path), rgb)
+
+
+def test_the_name_may_lie_about_the_format(tmp_path):
+    png = write_picture(tmp_path / "picture.png", gradient(20, 30))
+    lie = png.rename(tmp_path / "picture.jpg")
+    assert np.array_equal(read_picture(lie), gradient(20, 30))
+
+
+def test_a_clip_gives_its_first_frame(tmp_path):
+    from media import write_clip
+
+    path = write_clip(tmp_path / "clip.mp4", [np.full((32, 32, 3), level, np.uint8) for level in (50, 200)])
+    assert read_picture(path).mean() == pytest.approx(50, abs=3)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no picture at all", b"\x89PNG\r\n\x1a\n" + bytes(40)], ids=["empty", "text", "broken"]
+)
+def test_unreadable_pictures_get_a_sentence(tmp_path, content):
+    path = tmp_path / "picture.png"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"picture\.png is not a picture"):
+        read_picture(path)
+
+
+def test_a_missing_picture_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere\.png cannot be read"):
+        read_picture(tmp_path / "nowhere.png")
+
+
+def test_the_centred_square_is_the_default(tmp_path):
+    rgb = np.zeros((64, 128, 3), np.uint8)
+    rgb[:, 32:96] = gradient(64, 64)
+    path = write_picture(tmp_path / "picture.png", rgb)
+    assert np.array_equal(load_avatar(path, 64).picture, gradient(64, 64))
+
+
+def test_a_picture_of_the_models_size_is_untouched(tmp_path):
+    rgb = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
+    assert np.array_equal(load_avatar(write_picture(tmp_path / "picture.png", rgb), 256).picture, rgb)
+
+
+def test_crop_in_pixels_and_beyond_the_edge(tmp_path):
+    path = write_picture(tmp_path / "picture.png", gradient(100, 100))
+    assert np.array_equal(load_avatar(path, 32, "10,20,32").picture, gradient(100, 100)[20:52, 10:42])
+    beyond = load_avatar(path, 32, "-16,0,32").picture
+    assert np.array_equal(beyond[:, :16], np.repeat(gradient(100, 100)[:32, :1], 16, axis=1))
+    with pytest.raises(UserError, match="outside the picture"):
+        load_avatar(path, 32, "500,500,32")
+    with pytest.raises(UserError, match="X,Y,SIDE"):
+        load_avatar(path, 32, "face please")
+
+
+def test_tiny_pictures_are_enlarged_smoothly(tmp_path):
+    small = cv2.GaussianBlur(gradient(24, 24), (0, 0), 2)
+    path = write_picture(tmp_path / "picture.png", small)
+    large = load_avatar(path, 256).picture
+    assert large.shape == (256, 256, 3)
+    assert np.abs(cv2.resize(large, (24, 24), interpolation=cv2.INTER_AREA).astype(int) - small).mean() < 3
+
+
+def test_a_folder_skips_what_cannot_be_read(tmp_path):
+    for name in ("b10.png", "b9.png"):
+        write_picture(tmp_path / name, gradient(32, 32))
+    (tmp_path / "a.jpg").write_bytes(b"broken")
+    avatars, skipped = load_avatars(tmp_path, 32)
+    assert [avatar.name for avatar in avatars] == ["b9.png", "b10.png"]
+    assert len(skipped) == 1 and "a.jpg" in skipped[0]
+
+
+def test_a_folder_without_a_readable_picture_is_refused(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"broken")
+    with pytest.raises(UserError, match="No picture in the folder"):
+        load_avatars(tmp_path, 32)
+
+
+def test_all_shared_avatars(shared):
+    avatars, skipped = load_avatars(shared / "avatars", 256)
+    assert len(avatars) == 18 and not skipped
+    assert all(
+        avatar.picture.shape == (256, 256, 3) and avatar.picture.dtype == np.uint8 for avatar in avatars
+    )
+
+
+def test_shared_sideways_photo_stands_upright(shared):
+    # By its tag, the stored picture has to be turned a quarter to the right.
+    path = shared / "avatars" / "photo_laugh_exif6_720.jpg"
+    stored = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)[..., ::-1]
+    assert np.array_equal(read_picture(path), np.rot90(stored, -1))
+
+
+def test_shared_sixteen_bit_picture(shared):
+    path = shared / "avatars" / "cartoon_man_16bit_512.png"
+    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[..., ::-1]
+    assert stored.dtype == np.uint16
+    assert np.array_equal(read_picture(path), np.rint(stored / 257).astype(np.uint8))
+
+
+def test_pyav_reads_what_opencv_does_not(tmp_path, monkeypatch):
+    path = write_picture(tmp_path / "picture.png", gradient(20, 30))
+    monkeypatch.setattr("livepuppet.realtime.pictures._decode_with_opencv", lambda data: None)
+    assert np.array_equal(read_picture(path), gradient(20, 30))
+    assert "png" in av.codecs_available
