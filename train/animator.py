@@ -15,7 +15,7 @@ from livepuppet.model.geometry import gaussian_heatmaps, inverse_2x2, make_grid
 from livepuppet.model.lite import LANDMARKS, LitePuppet
 from livepuppet.train.deform import webcam
 from livepuppet.train.losses import dissimilarity, gradients, pyramid_l1, shrink, weighted_mean
-from livepuppet.train.pool import FLOW_SIZE, Pairs, PuppetPool
+from livepuppet.train.pool import Pairs, PuppetPool
 from livepuppet.train.rig import landmarks
 
 #: Keypoints around which a picture's error counts more, and how much more.
@@ -65,7 +65,12 @@ class AnimatorTask:
     """
 
     def __init__(
-        self, model: LitePuppet, pool: PuppetPool, batch: int = 8, motion_only: bool = False, half: bool = True
+        self,
+        model: LitePuppet,
+        pool: PuppetPool,
+        batch: int = 8,
+        motion_only: bool = False,
+        half: bool = True,
     ):
         self.half = half
         self.model, self.pool, self.batch, self.motion_only = model, pool, batch, motion_only
@@ -108,7 +113,7 @@ class AnimatorTask:
         pairs = self.pool.pairs(self.batch, rng)
         source, driving = self.keypoints(pairs, rng)
         visible = pairs.visible[:, None]
-        small_weight = importance(pairs.driving_points, FLOW_SIZE)
+        small_weight = importance(pairs.driving_points, visible.shape[-1])
         with torch.autocast(pairs.source.device.type, torch.bfloat16, enabled=self.half):
             if self.motion_only:
                 motion = self.model.motion(shrink(pairs.source, 4), *source, *driving)

@@ -108,3 +108,26 @@ def responses(model, probes: list[Probe]) -> dict[str, dict[str, float]]:
         table[probe.factor] = {name: sum(values) / len(values) for name, values in rows.items() if values}
     model.train(was)
     return table
+
+
+@torch.no_grad()
+def identity_error(model, probes: list[Probe]) -> tuple[float, float]:
+    """What comes back when nothing moves: mean difference in levels of 255, and sharpness over the avatar's.
+
+    Sharpness is the variance of the Laplacian.
+    """
+    was = model.training
+    model.eval()
+    source = probes[0].source
+    back = []
+    for k in range(len(source)):
+        keypoints = model.detect(source[k : k + 1])
+        back.append(model.render(model.encode(source[k : k + 1]), *keypoints, *keypoints)["prediction"])
+    back = torch.cat(back)
+    model.train(was)
+    kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
+
+    def sharpness(picture: Tensor) -> Tensor:
+        return torch.nn.functional.conv2d(picture.mean(1, keepdim=True), kernel).flatten(1).var(1)
+
+    return ((back - source).abs().mean() * 255).item(), (sharpness(back) / sharpness(source)).mean().item()

@@ -22,8 +22,6 @@ from livepuppet.train.puppets import Identity, Motion, draw_groups, draw_identit
 from livepuppet.train.renderer import Rendering, render, true_flow
 from livepuppet.train.rig import landmarks
 
-#: Side of the grid on which the true flow is kept: that of the dense motion network.
-FLOW_SIZE = 64
 #: Identities per shard and poses of each.
 GROUPS, POSES = 16, 4
 
@@ -46,7 +44,11 @@ def shard_path(folder: Path, seed: int) -> Path:
 
 
 def draw_shard(folder: Path, seed: int, size: int = 256) -> Path:
-    """Draw the shard of a seed and write it, unless it is there already."""
+    """Draw the shard of a seed and write it, unless it is there already.
+
+    The true flow is kept at a quarter of the size, where the dense motion network works.
+    """
+    coarse = size // 4
     path = shard_path(folder, seed)
     if path.exists():
         return path
@@ -54,13 +56,13 @@ def draw_shard(folder: Path, seed: int, size: int = 256) -> Path:
     identities = draw_identities(GROUPS, rng)
     motions = draw_groups(GROUPS, POSES, rng)
     pictures = np.empty((GROUPS * POSES, size, size, 3), np.uint8)
-    surfaces = np.empty((GROUPS * POSES, 3, FLOW_SIZE, FLOW_SIZE), np.float16)
-    layers = np.empty((GROUPS * POSES, FLOW_SIZE, FLOW_SIZE), np.uint8)
+    surfaces = np.empty((GROUPS * POSES, 3, coarse, coarse), np.float16)
+    layers = np.empty((GROUPS * POSES, coarse, coarse), np.uint8)
     for k in range(GROUPS * POSES):
         identity, motion = identities[k // POSES : k // POSES + 1], motions[k : k + 1]
         picture = render(identity, motion, size).picture[0]
         pictures[k] = (picture * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        small = render(identity, motion, FLOW_SIZE)
+        small = render(identity, motion, coarse)
         surfaces[k], layers[k] = small.surface[0].numpy(), small.layer[0].numpy()
     folder.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
@@ -78,8 +80,8 @@ class Pairs:
         identity: B rows.
         source, driving: (B, 3, S, S) RGB in [0, 1].
         source_motion, driving_motion: B rows.
-        flow: (B, FLOW_SIZE, FLOW_SIZE, 2) true sampling grid from the driving picture into the source.
-        visible: (B, FLOW_SIZE, FLOW_SIZE) whether the source shows the point.
+        flow: (B, S/4, S/4, 2) true sampling grid from the driving picture into the source.
+        visible: (B, S/4, S/4) whether the source shows the point.
         source_points, ...: exact keypoints (B, K, 2) and Jacobians (B, K, 2, 2).
     """
 

@@ -349,7 +349,7 @@ def scripted_clip(frames: int, rate: float = 25.0, seed: int = 0) -> Motion:
     act = period / 8
     turn = bump(0.6 * act, 1.6 * act) - bump(2.0 * act, 1.6 * act)
     speech = (bump(3.2 * act, 3.2 * act) * (0.5 + 0.5 * torch.sin(2 * math.pi * 2.6 * t)) ** 1.2).clamp(0, 1)
-    blinks = sum(bump(start, 0.36) for start in torch.arange(1.1, period, 2.3).tolist())
+    blinks = sum((bump(1.1 + 2.3 * k, 0.36) for k in range(int(period / 2.3) + 1)), torch.zeros(frames))
     wink = bump(6.6 * act, 0.9)
     values = {
         "yaw": 0.5 * turn + wander(0.10, 0.4),

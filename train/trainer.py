@@ -58,7 +58,7 @@ class Trainer:
         folder: where `checkpoint.pt` and sheets go; created.
         steps: how many optimiser steps; or
         minutes: how long, wall clock, over all resumed runs together.
-        learning_rate: peak; warmed up over 100 steps, then cosine to 2 % of it.
+        learning_rate: peak; warmed up over 100 steps (a tenth of a short run), then cosine to 2 % of it.
         seed: of every random draw.
         save_every: seconds between checkpoints.
         on_save: called with the trainer after each checkpoint (sheets, validation).
@@ -83,6 +83,7 @@ class Trainer:
         self.rng = torch.Generator().manual_seed(seed)
         self.optimiser = torch.optim.Adam(task.trained.parameters(), lr=learning_rate, betas=(0.9, 0.99))
         self.average = {name: value.detach().clone() for name, value in task.trained.state_dict().items()}
+        self.warm_up = 100 if steps is None else max(1, min(100, steps // 10))
         self.step, self.elapsed, self.bad_steps = 0, 0.0, 0
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -142,7 +143,7 @@ class Trainer:
 
     def _one_step(self) -> dict[str, float]:
         for group in self.optimiser.param_groups:
-            warm = min(1.0, (self.step + 1) / 100)
+            warm = min(1.0, (self.step + 1) / self.warm_up)
             group["lr"] = (
                 self.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.progress)))
             )

@@ -1,0 +1,66 @@
+"""Puppets as files: contact sheets, portraits and driving clips. The bundled demo pictures come from here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import torch
+
+from livepuppet.train.puppets import Identity, Motion, draw_groups, draw_identities, generator, scripted_clip
+from livepuppet.train.renderer import render
+from livepuppet.train.sheets import to_picture
+
+
+def supersampled(identity: Identity, motion: Motion, size: int) -> np.ndarray:
+    """One puppet drawn at twice the size and brought down: uint8 RGB (size, size, 3)."""
+    large = to_picture(render(identity, motion, 2 * size).picture[:1])
+    return cv2.resize(large, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def neutral(count: int = 1) -> Motion:
+    """Looking straight ahead with open eyes and a closed mouth."""
+    return scripted_clip(1)[torch.zeros(count, dtype=torch.long)]
+
+
+def contact_sheet(seed: int, columns: int = 8, rows: int = 4, size: int = 160) -> np.ndarray:
+    """Identities in columns, each neutral and in three poses; two rows of identities per four rows of pictures."""
+    groups = columns * max(1, rows // 4)
+    rng = generator(seed)
+    identities, motions = draw_identities(groups, rng), draw_groups(groups, 3, rng)
+    blocks = []
+    for k in range(groups):
+        poses = [neutral(), *[motions[3 * k + p : 3 * k + p + 1] for p in range(3)]]
+        blocks.append(
+            np.concatenate([supersampled(identities[k : k + 1], pose, size) for pose in poses], axis=0)
+        )
+    return np.concatenate(
+        [np.concatenate(blocks[k : k + columns], axis=1) for k in range(0, groups, columns)], axis=0
+    )
+
+
+def performance(identity: Identity, frames: int, rate: int, size: int, seed: int) -> Iterator[np.ndarray]:
+    """The frames of a scripted performance, uint8 RGB (size, size, 3)."""
+    motion = scripted_clip(frames, rate, seed)
+    for k in range(frames):
+        yield supersampled(identity, motion[k : k + 1], size)
+
+
+def write_clip(path: Path, frames: Iterator[np.ndarray], rate: int) -> None:
+    """Write frames as H.264 that browsers play.
+
+    Raises:
+        OSError, av.FFmpegError: if the file cannot be written.
+    """
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "slow"})
+        stream.pix_fmt = "yuv420p"
+        for picture in frames:
+            stream.width, stream.height = picture.shape[1], picture.shape[0]
+            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
