@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+#: Side of the driver's picture in the corner, in heights of the canvas.
+PREVIEW = 0.3
+
 #: Colours are RGB.
 TEXT = (255, 255, 255)
 SHADE = 0.45
@@ -31,13 +34,12 @@ class Canvas:
         if square.shape[0] == self.side:
             self._square[:] = square
         else:
-            # Smooth enough at three times the size, and a third of the time that a cubic filter takes.
             shrinks = square.shape[0] > self.side
             cv2.resize(
                 square,
                 (self.side, self.side),
                 dst=self._square,
-                interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+                interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC,
             )
         return self.picture
 
@@ -90,7 +92,7 @@ def draw_help(picture: np.ndarray, bindings: Sequence[tuple[str, str]]) -> None:
 
 def draw_preview(picture: np.ndarray, driver: np.ndarray) -> None:
     """The driver's square, small in the lower left corner of `picture` uint8 RGB, in place."""
-    side = round(picture.shape[0] * 0.3)
+    side = round(picture.shape[0] * PREVIEW)
     edge = max(4, picture.shape[0] // 90)
     place = picture[-side - edge : -edge, edge : edge + side]
     place[:] = cv2.resize(driver, (side, side), interpolation=cv2.INTER_AREA)
@@ -104,9 +106,9 @@ def draw_preview(picture: np.ndarray, driver: np.ndarray) -> None:
 
 
 def draw_message(picture: np.ndarray, text: str) -> None:
-    """One line at the bottom in the middle of `picture` uint8 RGB, in place."""
+    """One line at the bottom in the middle of `picture` uint8 RGB, in place, clear of the driver's picture."""
     height = _line_height(picture)
-    width = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, height / 32, max(1, round(height / 32 * 1.4)))[0][
-        0
-    ]
-    draw_lines(picture, [text], max(4, (picture.shape[1] - width) // 2), picture.shape[0] - 2 * height)
+    scale = height / 32
+    width = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, max(1, round(scale * 1.4)))[0][0]
+    x = max((picture.shape[1] - width) // 2, round(picture.shape[0] * PREVIEW) + height)
+    draw_lines(picture, [text], min(x, max(4, picture.shape[1] - width - 12)), picture.shape[0] - 2 * height)

@@ -1,0 +1,272 @@
+"""`livepuppet animate`, run as people run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_bundle
+from media import gradient, read_clip, read_sound, red_picture, write_clip, write_picture
+
+from livepuppet.realtime.commands.animate import animate_clip
+from livepuppet.realtime.errors import UserError
+from livepuppet.realtime.pictures import read_picture
+
+SIZE = tiny_bundle.SIZE
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory):
+    return tiny_bundle.write_bundle(tmp_path_factory.mktemp("bundle") / "tiny-64")
+
+
+@pytest.fixture
+def avatar(tmp_path):
+    return write_picture(tmp_path / "avatar.png", gradient(SIZE, SIZE) // 2 + 40)
+
+
+def brighter(level: float, scale: float = 1.0) -> np.ndarray:
+    """The avatar as the tiny bundle renders it for a driver whose red rose by `level` since the first frame."""
+    picture = (gradient(SIZE, SIZE) // 2 + 40).astype(np.float32)
+    return np.clip(
+        np.rint(picture + scale * level / 255 * tiny_bundle.SHIFT * tiny_bundle.GAIN), 0, 255
+    ).astype(np.uint8)
+
+
+def livepuppet(*arguments, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "livepuppet.realtime.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+def frames(folder: Path, levels) -> Path:
+    folder.mkdir()
+    for index, level in enumerate(levels):
+        write_picture(folder / f"{index}.png", red_picture(level, SIZE))
+    return folder
+
+
+def test_a_folder_of_pictures_into_a_folder_of_pictures_is_exact(tmp_path, avatar, bundle):
+    driving = frames(tmp_path / "driving", (100, 130, 60))
+    result = livepuppet(
+        "animate", "--avatar", avatar, "--driving", driving, "--output", tmp_path / "out", "--model", bundle
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Wrote 3 frames" in result.stdout
+    files = sorted((tmp_path / "out").iterdir())
+    for file, level in zip(files, (0, 30, -40), strict=True):
+        assert np.array_equal(read_picture(file), brighter(level))
+
+
+def test_absolute_mode(tmp_path, avatar, bundle):
+    driving = frames(tmp_path / "driving", (100, 130))
+    animate_clip(avatar, str(driving), str(tmp_path / "out"), bundle, absolute=True)
+    own = float((gradient(SIZE, SIZE) // 2 + 40)[:, : SIZE // 2, 0].mean())
+    for name, level in (("000000.png", 100), ("000001.png", 130)):
+        assert np.abs(read_picture(tmp_path / "out" / name).astype(int) - brighter(level - own)).max() <= 1
+
+
+def test_a_video_keeps_rate_times_and_sound(tmp_path, avatar, bundle):
+    levels = range(100, 160, 2)
+    driving = write_clip(
+        tmp_path / "driving.mp4", [red_picture(level) for level in levels], rate=30, sound="aac"
+    )
+    output = tmp_path / "out.mp4"
+    result = animate_clip(avatar, str(driving), str(output), bundle)
+    assert result.frames == 30 and result.engine == "onnx"
+    pictures, times = read_clip(output)
+    assert [float(time) for time in times] == pytest.approx([index / 30 for index in range(30)], abs=1e-4)
+    for picture, level in zip(pictures, levels, strict=True):
+        assert picture.mean() == pytest.approx(brighter(level - 100).mean(), abs=3)
+    codec, samples, rate, begin = read_sound(output)
+    assert codec == "aac" and abs(begin) < 0.03
+    assert len(samples) / rate == pytest.approx(1.0, abs=0.06)
+
+
+def test_uneven_times_are_kept(tmp_path, avatar, bundle):
+    times = [Fraction(0), Fraction(1, 10), Fraction(7, 10), Fraction(8, 10)]
+    driving = write_clip(tmp_path / "driving.mkv", [red_picture(100)] * 4, times)
+    animate_clip(avatar, str(driving), str(tmp_path / "out.mp4"), bundle)
+    _, read = read_clip(tmp_path / "out.mp4")
+    assert [float(time) for time in read] == pytest.approx([float(time) for time in times], abs=2e-3)
+
+
+def test_side_by_side(tmp_path, avatar, bundle):
+    driving = frames(tmp_path / "driving", (100, 140))
+    animate_clip(avatar, str(driving), str(tmp_path / "out"), bundle, side_by_side=True)
+    picture = read_picture(tmp_path / "out" / "000001.png")
+    assert np.array_equal(picture, np.hstack([red_picture(140, SIZE), brighter(0), brighter(40)]))
+
+
+def test_a_video_that_breaks_off_leaves_what_was_animated(tmp_path, avatar, bundle):
+    random = np.random.default_rng(0)
+    noise = [random.integers(0, 255, (SIZE, SIZE, 3), np.uint8) for _ in range(40)]
+    whole = write_clip(tmp_path / "whole.mp4", noise, sound="aac", options={"movflags": "faststart"})
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    output = tmp_path / "out.mp4"
+    result = livepuppet(
+        "animate", "--avatar", avatar, "--driving", broken, "--output", output, "--model", bundle
+    )
+    assert_one_sentence(result, "damaged or incomplete", str(output))
+    pictures, _ = read_clip(output)
+    assert 10 < len(pictures) < 38
+
+
+def assert_one_sentence(result: subprocess.CompletedProcess, *parts: str) -> None:
+    """Exit status 2, and one line on standard error that says what to do."""
+    assert result.returncode == 2, result.stdout + result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("livepuppet: ") and lines[0].endswith("."), result.stderr
+    for part in parts:
+        assert part in lines[0]
+
+
+@pytest.fixture
+def driving(tmp_path):
+    return write_clip(tmp_path / "driving.mp4", [red_picture(100)] * 5)
+
+
+def test_an_unreadable_avatar(tmp_path, driving, bundle):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    result = livepuppet(
+        "animate", "--avatar", bad, "--driving", driving, "--output", tmp_path / "o.mp4", "--model", bundle
+    )
+    assert_one_sentence(result, "bad.png", "PNG or JPEG")
+    assert not (tmp_path / "o.mp4").exists()
+
+
+def test_a_missing_or_foreign_model(tmp_path, avatar, driving):
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "bundle.json").write_text(json.dumps({"format": "something else"}))
+    for model, part in (
+        (tmp_path / "nowhere", "no model bundle"),
+        (foreign, "another program"),
+        (driving, "folder"),
+    ):
+        result = livepuppet(
+            "animate",
+            "--avatar",
+            avatar,
+            "--driving",
+            driving,
+            "--output",
+            tmp_path / "o.mp4",
+            "--model",
+            model,
+        )
+        assert_one_sentence(result, part)
+
+
+@pytest.mark.parametrize(
+    "place", ["nowhere/out.mp4", "driving.mp4/out.mp4", "driving.mp4/frames", "out.avi", "driving.mp4"]
+)
+def test_outputs_that_cannot_be_written(tmp_path, avatar, driving, bundle, place):
+    before = driving.read_bytes()
+    result = livepuppet(
+        "animate", "--avatar", avatar, "--driving", driving, "--output", tmp_path / place, "--model", bundle
+    )
+    assert_one_sentence(result)
+    assert driving.read_bytes() == before
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write anywhere"
+)
+def test_a_folder_without_permission(tmp_path, avatar, driving, bundle):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    result = livepuppet(
+        "animate", "--avatar", avatar, "--driving", driving, "--output", locked / "o.mp4", "--model", bundle
+    )
+    assert_one_sentence(result, "cannot be written")
+
+
+def test_a_full_disk(tmp_path, avatar, bundle):
+    random = np.random.default_rng(0)
+    driving = tmp_path / "driving"
+    driving.mkdir()
+    for index in range(6):
+        # Sharp noise in the left half moves the tiny puppet; the PNGs it writes are what fills the disk.
+        write_picture(driving / f"{index}.png", random.integers(0, 255, (SIZE, SIZE, 3), np.uint8))
+    noisy = write_picture(tmp_path / "noisy.png", random.integers(0, 255, (SIZE, SIZE, 3), np.uint8))
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    result = livepuppet(
+        *(
+            "animate",
+            "--avatar",
+            noisy,
+            "--driving",
+            driving,
+            "--output",
+            tmp_path / "out",
+            "--model",
+            bundle,
+        ),
+        preexec_fn=limit,
+    )
+    assert_one_sentence(result, "cannot be written", "free some space")
+
+
+def test_bad_crops_get_a_sentence(tmp_path, avatar, driving, bundle):
+    for option in ("--crop", "--avatar-crop"):
+        for text in ("around", "1,2", "9000,0,50"):
+            with pytest.raises(UserError):
+                animate_clip(
+                    avatar,
+                    str(driving),
+                    str(tmp_path / "o.mp4"),
+                    bundle,
+                    **{option[2:].replace("-", "_"): text},
+                )
+
+
+def test_animate_imports_no_torch(tmp_path, avatar, driving, bundle):
+    script = (
+        "import sys; from livepuppet.realtime.cli import main; main(sys.argv[1:]);"
+        "print(sorted(name for name in sys.modules if name.split('.')[0] in ('torch', 'pyvirtualcam', 'onnx', 'PIL')))"
+    )
+    arguments = [
+        "animate",
+        "--avatar",
+        avatar,
+        "--driving",
+        driving,
+        "--output",
+        tmp_path / "o.mp4",
+        "--model",
+        bundle,
+    ]
+    result = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_memory_does_not_grow_with_length(tmp_path, avatar, bundle):
+    # 400 frames of 640x360 are 276 MB; a quarter of that would show. Kilobytes are what Linux counts in.
+    driving = write_clip(tmp_path / "long.mp4", [gradient(360, 640)] * 400, rate=30)
+    script = (
+        "import resource, sys; from livepuppet.realtime.commands.animate import animate_clip;"
+        "animate_clip(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], crop='full');"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+
+    def peak(clip):
+        arguments = [avatar, clip, tmp_path / "o.mp4", bundle]
+        return int(subprocess.check_output([sys.executable, "-c", script, *map(str, arguments)], text=True))
+
+    short = write_clip(tmp_path / "short.mp4", [gradient(360, 640)] * 40, rate=30)
+    assert peak(driving) - peak(short) < 60_000

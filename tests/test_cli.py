@@ -1,0 +1,422 @@
+"""`livepuppet`, `run`, `devices` and `demo`, run as people run them, and what they say when something is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_bundle
+from media import gradient, read_clip, red_picture, write_clip, write_picture
+
+from livepuppet.realtime import bundled, cameras
+from livepuppet.realtime.capture import Camera
+from livepuppet.realtime.cli import COMMANDS
+from livepuppet.realtime.commands import demo
+from livepuppet.realtime.commands.devices import mode_lines, report
+from livepuppet.realtime.commands.run import open_source, parse_size, run_live
+from livepuppet.realtime.errors import UserError
+from livepuppet.realtime.v4l2 import Mode, list_devices
+
+CLI = [sys.executable, "-m", "livepuppet.realtime.cli"]
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory):
+    return tiny_bundle.write_bundle(tmp_path_factory.mktemp("bundle") / "tiny-64")
+
+
+@pytest.fixture
+def avatar(tmp_path):
+    return write_picture(tmp_path / "avatar.png", gradient(64, 64))
+
+
+@pytest.fixture
+def driving(tmp_path):
+    return write_clip(tmp_path / "driving.mp4", [red_picture(level) for level in range(100, 180, 2)], rate=50)
+
+
+def livepuppet(*arguments, **options) -> subprocess.CompletedProcess:
+    options = {"capture_output": True, "text": True, "timeout": 120, "stdin": subprocess.DEVNULL, **options}
+    return subprocess.run([*CLI, *map(str, arguments)], **options)
+
+
+def assert_one_sentence(result: subprocess.CompletedProcess, *parts: str) -> None:
+    """Exit status 2, and the last line on standard error says what to do; no traceback."""
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr and result.stderr.count("livepuppet: ") == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("livepuppet: ") and last.endswith("."), result.stderr
+    for part in parts:
+        assert part in last
+
+
+def test_help_lists_every_command():
+    result = livepuppet("--help")
+    assert result.returncode == 0
+    assert all(name in result.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", ["animate", "run", "devices", "demo"])
+def test_every_command_explains_itself(command):
+    result = livepuppet(command, "--help")
+    assert result.returncode == 0 and "Usage: livepuppet" in result.stdout
+
+
+def test_starting_is_lean():
+    script = (
+        "import sys; import livepuppet.realtime.commands.run, livepuppet.realtime.commands.demo;"
+        "print(sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'onnxruntime', 'pyvirtualcam', 'PIL'}))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "[]"
+
+
+def test_run_drives_a_picture_and_writes_the_figures(tmp_path, avatar, driving, bundle):
+    stats = tmp_path / "stats.json"
+    result = livepuppet(
+        *(
+            "run",
+            "--avatar",
+            avatar,
+            "--driving",
+            driving,
+            "--model",
+            bundle,
+            "--size",
+            "320x180",
+            "--stats",
+            stats,
+        ),
+        *(
+            "--output",
+            tmp_path / "out.mp4",
+            "--output",
+            tmp_path / "frames",
+            "--frames",
+            20,
+            "--loop",
+            "--crop",
+            "full",
+        ),
+    )
+    assert result.returncode == 0, result.stderr
+    facts = json.loads(stats.read_text())
+    assert facts["frames"] == 20
+    assert (
+        facts["engine"] == "onnx" and facts["provider"] == "CPUExecutionProvider" and facts["model"] == "tiny"
+    )
+    assert facts["captured"] >= 20 and facts["dropped"] >= 0 and facts["fps"] > 0
+    for figure in ("p50", "p95", "p99"):
+        assert 0 < facts["latency_ms"][figure] < 10_000
+    assert "20 frames" in result.stderr and "p99" in result.stderr
+    pictures, _ = read_clip(tmp_path / "out.mp4")
+    # One more than was animated: the avatar at rest while the driver was being framed.
+    assert len(pictures) == 21 == len(list((tmp_path / "frames").iterdir()))
+    assert pictures[0].shape == (180, 320, 3)
+    assert pictures[-1][:, :60].max() <= 2 and pictures[-1][:, 80:240].mean() > 60
+
+
+def test_run_ends_with_the_file(tmp_path, avatar, driving, bundle):
+    live = run_live(avatar, str(driving), ("none",), bundle, crop="full")
+    assert live.capture.ended and live.stats.frames > 0
+    assert live.stats.frames + live.stats.dropped == live.stats.captured
+
+
+def test_run_with_a_folder_of_avatars(tmp_path, driving, bundle, capfd):
+    folder = tmp_path / "avatars"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        write_picture(folder / name, gradient(100, 80))
+    (folder / "c.png").write_bytes(b"broken")
+    live = run_live(folder, str(driving), ("none",), bundle, crop="full", frames=3)
+    assert len(live.puppet) == 2
+    assert "c.png" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_cleanly(tmp_path, avatar, driving, bundle, number):
+    output, stats = tmp_path / "out.mp4", tmp_path / "stats.json"
+    arguments = (
+        "run",
+        "--avatar",
+        avatar,
+        "--driving",
+        driving,
+        "--loop",
+        "--model",
+        bundle,
+        "--output",
+        output,
+    )
+    process = subprocess.Popen(
+        [*CLI, *map(str, (*arguments, "--stats", stats, "--size", "128x96", "--crop", "full"))],
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (output.exists() and output.stat().st_size > 2000):
+        time.sleep(0.1)
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    assert "frames" in errors and "Traceback" not in errors
+    assert len(read_clip(output)[0]) >= json.loads(stats.read_text())["frames"] > 0
+
+
+def test_no_camera(avatar, bundle):
+    for camera in ("77", "camera:no such name", "no such name"):
+        result = livepuppet(
+            "run", "--avatar", avatar, "--driving", camera, "--model", bundle, "--output", "none"
+        )
+        assert_one_sentence(result, "There is no camera", "livepuppet devices")
+
+
+def test_a_missing_driving_file(avatar, bundle):
+    result = livepuppet(
+        "run", "--avatar", avatar, "--driving", "nowhere.mp4", "--model", bundle, "--output", "none"
+    )
+    assert_one_sentence(result, "There is no file nowhere.mp4")
+
+
+@pytest.mark.skipif(
+    any(device.loopback for device in list_devices()), reason="there is a virtual camera here"
+)
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="says what Linux needs")
+def test_no_virtual_camera(avatar, driving, bundle):
+    for output in ("virtual", "virtual:/dev/video77"):
+        result = livepuppet(
+            "run", "--avatar", avatar, "--driving", driving, "--model", bundle, "--output", output
+        )
+        assert_one_sentence(result, "modprobe v4l2loopback")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems always have a display")
+def test_no_display(avatar, driving, bundle):
+    without = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    for environment in (without, {**without, "DISPLAY": ":97"}):
+        result = livepuppet(
+            "run", "--avatar", avatar, "--driving", driving, "--model", bundle, env=environment
+        )
+        assert_one_sentence(result, "No window can be opened", "--output FILE.mp4")
+
+
+@pytest.mark.parametrize("output", ["nowhere/out.mp4", "out.avi", "driving.mp4/frames", "driving.mp4"])
+def test_outputs_that_cannot_be_written(tmp_path, avatar, driving, bundle, output):
+    result = livepuppet(
+        "run", "--avatar", avatar, "--driving", driving, "--model", bundle, "--output", tmp_path / output
+    )
+    assert_one_sentence(result)
+    assert read_clip(driving)[0]
+
+
+def test_figures_that_cannot_be_written(tmp_path, avatar, driving, bundle):
+    arguments = ("--avatar", avatar, "--driving", driving, "--model", bundle, "--output", "none")
+    assert_one_sentence(
+        livepuppet("run", *arguments, "--stats", tmp_path / "nowhere" / "s.json"), "does not exist"
+    )
+
+
+@pytest.mark.parametrize("size", ["1280", "1281x720", "0x0", "axb", "100000x2"])
+def test_bad_sizes(size):
+    with pytest.raises(UserError, match="1280x720"):
+        parse_size(size)
+
+
+def test_a_driving_file_that_breaks_off_keeps_recording_and_figures(tmp_path, avatar, bundle):
+    random = np.random.default_rng(0)
+    noise = [random.integers(0, 255, (64, 64, 3), np.uint8) for _ in range(60)]
+    driving = write_clip(tmp_path / "driving.mp4", noise, rate=20, options={"movflags": "faststart"})
+    driving.write_bytes(driving.read_bytes()[: driving.stat().st_size // 2])
+    output, stats = tmp_path / "out.mp4", tmp_path / "stats.json"
+    result = livepuppet(
+        *(
+            "run",
+            "--avatar",
+            avatar,
+            "--driving",
+            driving,
+            "--model",
+            bundle,
+            "--output",
+            output,
+            "--stats",
+            stats,
+        ),
+        *("--size", "128x96", "--crop", "full"),
+    )
+    assert_one_sentence(result, "damaged or incomplete")
+    assert len(read_clip(output)[0]) > 3
+    assert json.loads(stats.read_text())["frames"] > 3
+
+
+def test_a_clip_too_short_to_animate(tmp_path, avatar, bundle):
+    driving = write_clip(tmp_path / "driving.mp4", [red_picture(100)])
+    result = livepuppet(
+        "run", "--avatar", avatar, "--driving", driving, "--model", bundle, "--output", "none"
+    )
+    assert_one_sentence(result, "longer one")
+
+
+def test_our_own_virtual_camera_is_no_source(avatar, bundle):
+    for output in ("virtual:/dev/video9", "virtual:9"):
+        with pytest.raises(UserError, match="is the output"):
+            run_live(avatar, "/dev/video9", (output,), bundle)
+
+
+def test_devices_says_what_to_do():
+    result = livepuppet("devices")
+    assert result.returncode == 0
+    assert "Cameras" in result.stdout and "Virtual cameras" in result.stdout
+
+
+WEBCAM = cameras.CameraInfo(
+    0,
+    "Desk camera",
+    "/dev/video0",
+    modes=(
+        Mode("MJPG", 640, 480, (30.0,)),
+        Mode("MJPG", 1280, 720, (60.0, 30.0)),
+        Mode("YUYV", 640, 480, (30.0,)),
+        Mode("NV12", 640, 480, (30.0,)),
+    ),
+)
+PUPPET = cameras.CameraInfo(9, "puppet", "/dev/video9", capture=False, virtual=True)
+
+
+def test_the_report_tells_cameras_from_virtual_ones():
+    lines = report([WEBCAM, PUPPET], "Linux")
+    assert lines[1] == "  0  Desk camera"
+    assert lines[2].strip() == "MJPG: 1280x720 at 60, 640x480 at 30"
+    assert lines[3].strip() == "YUYV, NV12: 640x480 at 30"
+    assert "virtual:/dev/video9" in lines[-1] and "free" in lines[-1]
+    assert mode_lines(PUPPET) == []
+
+
+@pytest.mark.parametrize(
+    ("system", "word"), [("Linux", "modprobe"), ("Windows", "OBS Studio"), ("Darwin", "OBS Studio")]
+)
+def test_the_report_says_how_to_get_a_virtual_camera(system, word):
+    text = "\n".join(report([], system))
+    assert word in text and "--driving FILE" in text
+
+
+def test_cameras_are_found_by_number_path_and_part_of_the_name(monkeypatch):
+    locked = cameras.CameraInfo(2, "Locked", "/dev/video2", problem="Permission denied")
+    twin = cameras.CameraInfo(3, "Desk lamp", "/dev/video3")
+    monkeypatch.setattr(cameras, "list_cameras", lambda: [WEBCAM, PUPPET, locked, twin])
+    for text in ("0", "/dev/video0", "camera:desk cam", "Desk CAMERA"):
+        assert cameras.find_camera(text) is WEBCAM
+    for text, message in (
+        ("desk", "give the number"),
+        ("locked", "Permission denied"),
+        ("9", "no program feeds yet"),
+        ("7", r"there is 0 \(Desk camera\)"),
+    ):
+        with pytest.raises(UserError, match=message):
+            cameras.find_camera(text)
+
+
+class FakeVideoCapture:
+    """OpenCV's class, as far as `Camera` uses it, for a camera of BGR blue that is unplugged after three frames."""
+
+    opened = True
+
+    def __init__(self, number, backend, parameters):
+        self.parameters, self.left = parameters, 4
+        FakeVideoCapture.last = self
+
+    def open(self, number, backend):
+        return self.opened
+
+    def isOpened(self):
+        return self.opened
+
+    def get(self, property_id):
+        return 0.0
+
+    def grab(self):
+        self.left -= 1
+        return self.left >= 0
+
+    def retrieve(self):
+        return True, np.full((8, 8, 3), (255, 0, 0), np.uint8)
+
+    def release(self):
+        self.released = True
+
+
+def test_a_camera_delivers_rgb_and_says_when_it_is_gone(monkeypatch):
+    monkeypatch.setattr("cv2.VideoCapture", FakeVideoCapture)
+    monkeypatch.setattr("livepuppet.realtime.capture.PATIENCE_READS", 3)
+    camera = Camera(WEBCAM, 640, 480, 25)
+    parameters = dict(zip(camera._capture.parameters[::2], camera._capture.parameters[1::2], strict=True))
+    import cv2
+
+    assert parameters[cv2.CAP_PROP_FOURCC] == cv2.VideoWriter.fourcc(*"MJPG")
+    assert (parameters[cv2.CAP_PROP_FRAME_WIDTH], parameters[cv2.CAP_PROP_FRAME_HEIGHT]) == (640, 480)
+    assert camera.rate == 25
+    frames = []
+    with pytest.raises(UserError, match="stopped delivering"):
+        for frame in camera.frames(threading.Event()):
+            frames.append(frame)
+    assert len(frames) == 3 and frames[0].picture[0, 0].tolist() == [0, 0, 255]
+    camera.close()
+    assert FakeVideoCapture.last.released
+
+
+def test_a_camera_that_delivers_nothing(monkeypatch):
+    monkeypatch.setattr("cv2.VideoCapture", FakeVideoCapture)
+    monkeypatch.setattr(FakeVideoCapture, "opened", False)
+    with pytest.raises(UserError, match="delivers no pictures"):
+        Camera(WEBCAM)
+
+
+def test_files_win_over_camera_names(tmp_path, driving):
+    source = open_source(str(driving), (640, 480), 30, False)
+    assert source.name == str(driving)
+    source.close()
+
+
+def test_demo_without_camera_writes_a_video(tmp_path, monkeypatch, avatar, driving, bundle, capsys):
+    monkeypatch.setattr(bundled, "AVATAR", avatar)
+    monkeypatch.setattr(bundled, "DRIVING", driving)
+    monkeypatch.setattr("livepuppet.realtime.engines.MODEL", bundle)
+    monkeypatch.setattr(demo, "list_cameras", list)
+    monkeypatch.chdir(tmp_path)
+    demo.demo.main([], standalone_mode=False)
+    said = capsys.readouterr()
+    video = tmp_path / demo.VIDEO_NAME
+    assert str(video) in said.out and "frames per second" in said.out
+    assert "there is no camera" in said.err
+    assert read_clip(video)[0][0].shape == (64, 192, 3)
+
+
+def test_demo_falls_back_where_the_camera_fails(tmp_path, monkeypatch, avatar, driving, bundle, capsys):
+    monkeypatch.setattr(bundled, "AVATAR", avatar)
+    monkeypatch.setattr(bundled, "DRIVING", driving)
+    monkeypatch.setattr("livepuppet.realtime.engines.MODEL", bundle)
+    monkeypatch.setattr(demo, "list_cameras", lambda: [WEBCAM])
+    monkeypatch.setattr(demo, "display_problem", lambda: None)
+
+    def fails(*arguments, **options):
+        raise UserError("The camera is busy: close the other program.")
+
+    monkeypatch.setattr(demo, "run_live", fails)
+    monkeypatch.chdir(tmp_path)
+    demo.demo.main([], standalone_mode=False)
+    assert "busy" in capsys.readouterr().err
+    assert (tmp_path / demo.VIDEO_NAME).exists()
+
+
+def test_demo_writes_elsewhere_when_it_must(monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert demo.place_for_video().parent != Path.cwd()
