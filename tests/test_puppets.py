@@ -1,10 +1,12 @@
 """The procedural puppets: seeded, exactly invertible, and true to their own flow."""
 
+import av
 import pytest
 import torch
 
 from livepuppet.model.geometry import warp
 from livepuppet.model.lite import LANDMARKS
+from livepuppet.train.clips import performance, write_clip
 from livepuppet.train.puppets import (
     FACTORS,
     Motion,
@@ -138,3 +140,11 @@ def test_a_scripted_clip_starts_neutral_and_is_smooth(frames):
         assert clip.values.diff(dim=0).abs().max() < 0.45
         assert clip.yaw.abs().max() > 0.3 and clip.open.max() > 0.7
         assert clip.blink_left.max() > 0.9 and clip.blink_right.max() > 0.8
+
+
+def test_a_clip_of_a_puppet_can_be_played(tmp_path):
+    identity = draw_identities(1, generator(9))
+    write_clip(tmp_path / "clip.mp4", performance(identity, 5, 25, 32, 0), 25)
+    with av.open(str(tmp_path / "clip.mp4")) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == 5 and frames[0].shape == (32, 32, 3)

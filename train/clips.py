@@ -58,8 +58,9 @@ def write_clip(path: Path, frames: Iterator[np.ndarray], rate: int) -> None:
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "slow"})
         stream.pix_fmt = "yuv420p"
-        for picture in frames:
-            stream.width, stream.height = picture.shape[1], picture.shape[0]
+        for k, picture in enumerate(frames):
+            if k == 0:
+                stream.width, stream.height = picture.shape[1], picture.shape[0]
             for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
