@@ -32,6 +32,7 @@ COMMANDS = {
     ),
     "export": ("livepuppet.export.commands:export", "Turn weights into an ONNX bundle and check its pixels."),
     "train": ("livepuppet.train.commands:train", "Train a model."),
+    "bench": ("livepuppet.benchmarks.commands:bench", "Measure speed on this machine."),
     "evaluate": ("livepuppet.train.commands:evaluate", "Measure what a model transfers."),
     "puppets": ("livepuppet.train.commands:puppets", "Draw a contact sheet or a clip of procedural puppets."),
 }
