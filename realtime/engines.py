@@ -27,7 +27,8 @@ from livepuppet.realtime.keypoints import Keypoints
 BUNDLE_FORMAT = "livepuppet-bundle"
 BUNDLE_VERSION = 1
 
-#: Networks of this size gain nothing from more threads, and the camera, encoder and browser want cores too.
+#: Networks this small share out badly among many threads (a guess beyond 2, which were measured), and the camera, the
+#: encoder and the browser want cores too.
 MOST_THREADS = 8
 
 #: What `encode` returns: known to the engine that made it, and to nobody else.
@@ -319,9 +320,12 @@ def _session(path: Path, threads: int):
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Idle threads of one session go on spinning, and take the cores from the next session's call: `detect` of
-    # fomm-256 takes 43 ms between renders, against 16 ms with this. (Never to spin costs `render` its threads.)
+    # Idle threads spin, and take the cores from the next session's call and from the camera and encoder: spinning
+    # freely, `detect` of fomm-256 took 43 ms between renders, against 16 ms with a stop after each call. On two busy
+    # cores lite-256 took 206 ms with that stop alone, and 110 to 140 ms when threads spin for 50 us at most.
+    # (Older onnxruntimes ignore the second setting.)
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
