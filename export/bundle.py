@@ -41,7 +41,8 @@ def export_bundle(
     Raises:
         ExportError: the output cannot be written, the export failed, or the graphs do not draw what PyTorch draws.
     """
-    output = Path(output)
+    # Resolved, so that a link stays a link and "." has a name to put a temporary folder beside.
+    output = Path(output).resolve()
     _check_output(output)
     model = model.eval()
     try:

@@ -91,11 +91,7 @@ def read_parts(path: str | os.PathLike) -> dict[str, dict[str, Tensor]]:
         raise CheckpointError(f"{path} looks like {known}; {EXPECTED}.")
     for part in PARTS:
         tensors = content.get(part)
-        if (
-            not isinstance(tensors, dict)
-            or not tensors
-            or not all(isinstance(t, Tensor) for t in tensors.values())
-        ):
+        if not (isinstance(tensors, dict) and tensors and all(map(_is_named_tensor, tensors.items()))):
             raise CheckpointError(f"{path} has no tensors called '{part}'; {EXPECTED}.")
     # Training on several GPUs leaves a prefix.
     return {
@@ -177,6 +173,10 @@ def _load_data(path) -> object:
         Exception
     ) as error:  # a damaged file fails in many ways: EOFError, RuntimeError, UnicodeDecodeError, ...
         raise CheckpointError(f"{path} is a damaged PyTorch file; download it again.") from error
+
+
+def _is_named_tensor(entry: tuple) -> bool:
+    return isinstance(entry[0], str) and isinstance(entry[1], Tensor)
 
 
 def _broke_off(path) -> bool:

@@ -327,6 +327,7 @@ def _tensors(*names):
         ({"retarget_shoulder": _tensors("module.mlp.0.weight")}, "a LivePortrait checkpoint"),
         (_tensors("conv1.weight", "fc.weight"), "the weights of some other network (2 entries: conv1.weight"),
         ({}, "an empty state dict"),
+        ({"generator": {0: torch.zeros(1)}, "kp_detector": {}}, "has no tensors called 'generator'"),
         ({"generator": _tensors("first.conv.weight")}, "has no tensors called 'kp_detector'"),
         (
             {"generator": _tensors("first.conv.weight"), "kp_detector": _tensors("kp.weight")},
