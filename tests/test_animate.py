@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -16,6 +17,7 @@ import tiny_bundle
 from media import gradient, read_clip, read_sound, red_picture, write_clip, write_picture
 
 from livepuppet.realtime.commands.animate import animate_clip
+from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.pictures import read_picture
 
@@ -253,6 +255,42 @@ def test_animate_imports_no_torch(tmp_path, avatar, driving, bundle):
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.fixture(scope="module")
+def published(shared, tmp_path_factory):
+    """The parity set's model, imported from an official-style checkpoint, and its driving folder."""
+    folder = tmp_path_factory.mktemp("published")
+    checkpoint, weights = folder / "vox.pth.tar", folder / "vox.safetensors"
+    script = shared / "parity" / "make_weights.py"
+    layout = shared / "parity" / "vox-256.layout.json"
+    subprocess.run([sys.executable, script, layout, "--pth", checkpoint], check=True, capture_output=True)
+    result = livepuppet("import", checkpoint, "--output", weights)
+    assert result.returncode == 0, result.stderr
+    driving = folder / "driving"
+    driving.mkdir()
+    for index, name in enumerate(("driving_initial", "driving")):
+        shutil.copy(shared / "parity" / f"{name}.png", driving / f"{index}.png")
+    return load_engine("torch", weights), driving
+
+
+@pytest.mark.parametrize("mode", ["r1a1", "r1a0", "r0a1", "r0a0"])
+def test_the_published_model_gives_the_golden_picture(shared, published, tmp_path, monkeypatch, mode):
+    engine, driving = published
+    # Loaded once for all modes.
+    monkeypatch.setattr("livepuppet.realtime.commands.animate.load_engine", lambda name, model: engine)
+    animate_clip(
+        shared / "parity" / "source.png",
+        str(driving),
+        str(tmp_path / "out"),
+        absolute=mode[1] == "0",
+        no_adapt_scale=mode[3] == "0",
+    )
+    golden = np.load(shared / "parity" / "golden_vox-256.npz")
+    # The scale plays no part in absolute mode.
+    expected = golden["prediction_r0a0_u8" if mode == "r0a1" else f"prediction_{mode}_u8"]
+    picture = read_picture(tmp_path / "out" / "000001.png")
+    assert np.abs(picture.astype(int) - expected).max() <= 1
 
 
 def test_memory_does_not_grow_with_length(tmp_path, avatar, bundle):

@@ -14,6 +14,7 @@ if [ -n "$clip" ]; then
   feeder=$!
   for _ in $(seq 120); do $PYTHON -m livepuppet.realtime.cli devices 2>/dev/null | grep -q '/dev/video8.*fed' && break; sleep 1; done
 fi
+[ -z "$clip" ] && $PYTHON "$here/move_pattern.py" /dev/video0 >pattern.log 2>&1
 $PYTHON -m livepuppet.realtime.cli devices >devices.txt 2>&1
 $PYTHON "$here/read_back.py" /dev/video9 "$read" /out/frames >read.log 2>&1 &
 reader=$!
