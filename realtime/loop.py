@@ -13,10 +13,11 @@ from livepuppet.realtime import keys
 from livepuppet.realtime.capture import Capture
 from livepuppet.realtime.display import Canvas, draw_help, draw_lines, draw_message, draw_preview
 from livepuppet.realtime.framing import Framing
-from livepuppet.realtime.outputs import Output, Window
+from livepuppet.realtime.outputs import Output
 from livepuppet.realtime.puppet import Puppet
 from livepuppet.realtime.refine import refine
 from livepuppet.realtime.stats import LiveStats, RecentRate
+from livepuppet.realtime.window import Window
 
 #: What one key press does to the crop: factor of its side, and share of its side.
 ZOOM_STEP = 1.06

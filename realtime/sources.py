@@ -119,7 +119,8 @@ class Clip:
                 duration = Fraction(frame.duration) * frame.time_base if frame.duration else None
                 picture = self._square_pixels(frame_to_rgb(frame))
                 yield Frame(picture, now - self.start, time.perf_counter(), duration)
-        self.broken = self._what_is_missing(count, damaged, trouble)
+        shown = float(last + 1 / self.rate - self.start) if count else 0.0
+        self.broken = self._what_is_missing(count, shown, damaged, trouble)
 
     def _square_pixels(self, picture: np.ndarray) -> np.ndarray:
         """Widen pictures whose pixels are not square (DV, DVD).
@@ -135,26 +136,31 @@ class Clip:
             picture, (max(1, round(width * float(ratio))), height), interpolation=cv2.INTER_LINEAR
         )
 
-    def _what_is_missing(self, count: int, damaged: int, trouble: str | None) -> str | None:
+    def _what_is_missing(self, count: int, shown: float, damaged: int, trouble: str | None) -> str | None:
         promised = self._stream.frames
-        complete = count >= promised - 2 if promised else self._reaches_its_end()
+        complete = count >= promised - 2 if promised else self._reaches_its_end(shown)
         if trouble is None and not damaged and complete:
             return None
         of = f" of {promised}" if promised else ""
         why = f" ({trouble})" if trouble else f" ({damaged} damaged packets)" if damaged else ""
         return f"{self.path} is damaged or incomplete: {count}{of} frames could be read{why}"
 
-    def _reaches_its_end(self) -> bool:
-        """Whether any stream goes on for as long as the header says (Matroska promises no number of frames)."""
-        if is_url(self.name) or not self.seconds or self._container.format.name == "gif":
+    def _reaches_its_end(self, shown: float) -> bool:
+        """Whether any stream goes on for as long as the header says (Matroska promises no number of frames).
+
+        Args:
+            shown: seconds of pictures. Where they fall short, the sound may still be longer by right; only then the
+                file is read again.
+        """
+        end, enough = shown, (self.seconds or 0.0) - 0.5
+        if end >= enough or is_url(self.name) or self._container.format.name == "gif":
             return True
-        end = 0.0
         with suppress(av.FFmpegError, OSError), av.open(self.name) as container:
             begin = (container.start_time or 0) / av.time_base
             for packet in container.demux():
                 if packet.pts is not None:
                     end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - begin)
-        return end >= self.seconds - 0.5
+        return end >= enough
 
     def close(self) -> None:
         self._container.close()

@@ -48,7 +48,8 @@ class Durations:
         return {name: round(seconds * 1000, 3) for name, seconds in values.items()}
 
 
-#: The stages of one frame, in order. `wait` is the time a frame lay in the slot, `rest` is keys and bookkeeping.
+#: The stages of one frame, in order. `wait` is the time from its capture until the loop took it from the slot; what is
+#: left of the latency is keys, transfer and bookkeeping.
 STAGES = ("wait", "crop", "detect", "render", "compose", "output")
 
 

@@ -20,11 +20,12 @@ from livepuppet.realtime.commands.options import model_options
 from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.framing import Framing
-from livepuppet.realtime.outputs import Output, PictureFolder, VideoFile, check_file_output, is_video_name
+from livepuppet.realtime.outputs import Output, PictureFolder, check_file_output, is_video_name
 from livepuppet.realtime.puppet import Puppet
 from livepuppet.realtime.refine import refine
 from livepuppet.realtime.sound import Soundtrack
 from livepuppet.realtime.sources import Clip, Frame, PictureSequence, is_url, open_clip
+from livepuppet.realtime.video import VideoFile
 
 
 @dataclass(frozen=True)

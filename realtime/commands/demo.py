@@ -14,7 +14,7 @@ from livepuppet.realtime.cameras import CameraInfo, list_cameras
 from livepuppet.realtime.commands.animate import animate_clip
 from livepuppet.realtime.commands.run import run_live, say
 from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.outputs import display_problem
+from livepuppet.realtime.window import display_problem
 
 VIDEO_NAME = "livepuppet-demo.mp4"
 

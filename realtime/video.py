@@ -1,0 +1,196 @@
+"""Video files that browsers play."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from livepuppet.realtime.errors import UserError
+from livepuppet.realtime.sound import Soundtrack
+
+#: H.264 encoders in the order they are tried; which are there depends on the PyAV build.
+ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf")
+
+#: ITU-T H.273 number of BT.709, for matrix, primaries and transfer.
+BT709 = 1
+LIMITED_RANGE = 1
+
+#: Ticks per second of recordings made live, where pictures come when they come.
+LIVE_CLOCK = Fraction(1, 90_000)
+
+
+class VideoFile:
+    """H.264 in MP4 that browsers play: yuv420p, BT.709 with its tags, index at the front.
+
+    While it grows, the file consists of fragments, so that what was written plays even if the program is killed or
+    the disk runs full. `close` turns it into an ordinary MP4.
+
+    Args:
+        path: ends in one of `VIDEO_SUFFIXES`.
+        width, height: of the pictures, in pixels; odd sizes are made even by repeating the last row or column.
+        rate: pictures per second, for the encoder's planning; times are those of `write`.
+        time_base: seconds per tick; times are rounded to it.
+        live: prefer a fast encoder setting to a small file.
+        sound: is copied alongside the pictures.
+
+    Raises:
+        UserError: if the file cannot be made.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        width: int,
+        height: int,
+        rate: Fraction = Fraction(30),
+        time_base: Fraction = LIVE_CLOCK,
+        live: bool = False,
+        sound: Soundtrack | None = None,
+    ):
+        self.path = Path(path)
+        self.name = str(path)
+        self._sound = sound
+        self._time_base = time_base
+        self._pad = (height % 2, width % 2)
+        self._last: tuple[int, Fraction] | None = None
+        encoder = next((name for name in ENCODERS if name in av.codecs_available), None)
+        if encoder is None:
+            raise UserError(
+                "This PyAV has no H.264 encoder: install it from PyPI with pip install --force-reinstall av."
+            )
+        if not self.path.parent.is_dir():
+            raise UserError(
+                f"The folder {self.path.parent} does not exist: make it, or choose another --output."
+            )
+        try:
+            # FFmpeg opens the file with the first picture only; people want to know before.
+            self.path.open("ab").close()
+            self._container = av.open(
+                self.name,
+                "w",
+                format="mov" if self.path.suffix.lower() == ".mov" else "mp4",
+                options={
+                    "movflags": "frag_keyframe+delay_moov+default_base_moof",
+                    "video_track_timescale": str(_ticks(time_base)),
+                    # Otherwise a killed program takes along what FFmpeg has not yet handed to the system.
+                    "flush_packets": "1",
+                },
+            )
+        except (av.FFmpegError, OSError) as error:
+            raise UserError(
+                f"{path} cannot be written ({error.strerror}): choose another --output or free the place."
+            ) from error
+        stream = self._container.add_stream(encoder, rate=Fraction(rate).limit_denominator(1001))
+        stream.width, stream.height = width + self._pad[1], height + self._pad[0]
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = time_base
+        context = stream.codec_context
+        context.time_base = time_base
+        context.gop_size = max(1, round(2 * rate))
+        context.colorspace = context.color_primaries = context.color_trc = BT709
+        context.color_range = LIMITED_RANGE
+        if encoder == "libx264":
+            # Live, nothing may pile up in the encoder: what it holds back is lost when the program is killed.
+            stream.options = (
+                {"preset": "superfast", "tune": "zerolatency", "crf": "20"}
+                if live
+                else {"preset": "medium", "crf": "16"}
+            )
+        else:
+            context.bit_rate = 8_000_000
+        self._stream = stream
+        if sound is not None:
+            sound.join(self._container)
+
+    def write(self, picture: np.ndarray, time: Fraction, duration: Fraction | None = None) -> None:
+        if any(self._pad):
+            picture = cv2.copyMakeBorder(picture, 0, self._pad[0], 0, self._pad[1], cv2.BORDER_REPLICATE)
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        tick = round(time / self._time_base)
+        if self._last is not None:
+            tick = max(tick, self._last[0] + 1)
+        frame.pts, frame.time_base = tick, self._time_base
+        if duration:
+            frame.duration = max(1, round(duration / self._time_base))
+        try:
+            if self._sound is not None:
+                self._sound.advance(time)
+            self._container.mux(self._stream.encode(frame))
+        except (av.FFmpegError, OSError) as error:
+            self._abandon()
+            raise UserError(
+                f"{self.path} cannot be written any further ({error.strerror}): free some space or choose another "
+                "--output; what was written until now stays there and plays."
+            ) from error
+        self._last = (tick, duration or Fraction(0))
+
+    def _abandon(self) -> None:
+        """Leave the file as the fragments that were written."""
+        container, self._container = self._container, None
+        if container is not None:
+            with suppress(av.FFmpegError, OSError):
+                container.close()
+        if self._sound is not None:
+            self._sound.close()
+
+    def close(self) -> None:
+        if self._container is None:
+            return
+        if self._last is None:
+            self._abandon()
+            self.path.unlink(missing_ok=True)
+            return
+        tick, duration = self._last
+        try:
+            self._container.mux(self._stream.encode(None))
+            if self._sound is not None:
+                self._sound.finish(tick * self._time_base + duration)
+            container, self._container = self._container, None
+            container.close()
+        except (av.FFmpegError, OSError) as error:
+            self._abandon()
+            raise UserError(
+                f"{self.path} could not be finished ({error.strerror}): free some space; what was written until then "
+                "stays there and plays."
+            ) from error
+        if self._sound is not None:
+            self._sound.close()
+        _index_at_front(self.path)
+
+
+def _ticks(time_base: Fraction) -> int:
+    """Ticks per second of the MP4's clock, in which `time_base` is a whole number; at least 10000, as players like."""
+    ticks = time_base.denominator
+    return ticks * -(-10_000 // ticks)
+
+
+def _index_at_front(path: Path) -> None:
+    """Rewrite a fragmented MP4 as an ordinary one with the index in front, without touching the coded pictures.
+
+    Where there is no room for the copy, the fragments stay: they play as well.
+    """
+    copy = path.with_name(f".{path.stem}.finishing{path.suffix}")
+    try:
+        with av.open(str(path)) as source:
+            clock = max(int(1 / stream.time_base) for stream in source.streams.video)
+            options = {"movflags": "faststart", "video_track_timescale": str(clock)}
+            with av.open(
+                str(copy),
+                "w",
+                format=source.format.name.split(",")[0] if path.suffix == ".mov" else "mp4",
+                options=options,
+            ) as target:
+                streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+                for packet in source.demux():
+                    if packet.dts is not None:
+                        packet.stream = streams[packet.stream.index]
+                        target.mux(packet)
+        copy.replace(path)
+    except (av.FFmpegError, OSError):
+        copy.unlink(missing_ok=True)
