@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from livepuppet.export.graphs import OPSET, ExportError, write_graphs
+from livepuppet.export.optimise import optimise
 from livepuppet.export.parity import Parity, Tolerances, measure
 from livepuppet.model.checkpoint import sha256
 
@@ -54,7 +55,7 @@ def export_bundle(
             f"{output} cannot be written ({error.strerror}); choose another --output."
         ) from error
     try:
-        features = write_graphs(model, building)
+        features = write_graphs(optimise(model), building)
         parity = measure(model, building)
         if failures := parity.failures(tolerances or Tolerances()):
             raise ExportError(

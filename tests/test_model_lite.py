@@ -1,0 +1,94 @@
+"""The lite network: its three calls, what holds by construction, and its work per frame."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from livepuppet.export.optimise import optimise
+from livepuppet.model.geometry import warp, warp_by_rows
+from livepuppet.model.lite import LANDMARKS
+from livepuppet.model.presets import build
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = build("lite-256").eval()
+    # Fresh heads are nearly zero; give them signal so that every path shows.
+    with torch.no_grad():
+        for name in ("motion.head.weight", "generator.last.weight", "detector.jacobians.weight"):
+            dict(model.named_parameters())[name].normal_(0, 0.05)
+    return model
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def test_the_three_calls_have_the_shapes_of_the_seam(model, pictures):
+    points, jacobians = model.detect(pictures)
+    assert points.shape == (2, len(LANDMARKS), 2) and jacobians.shape == (2, len(LANDMARKS), 2, 2)
+    assert points.abs().max() <= 1
+    output = model.render(model.encode(pictures), points, jacobians, points.flip(0), jacobians.flip(0))
+    assert output["prediction"].shape == pictures.shape
+    assert output["deformation"].shape == (2, 64, 64, 2)
+    assert output["mask"].shape == (2, len(LANDMARKS) + 1, 64, 64)
+    assert torch.allclose(output["mask"].sum(1), torch.ones(2, 64, 64), atol=1e-5)
+    assert output["prediction"].min() >= 0 and output["prediction"].max() <= 1
+
+
+@torch.no_grad()
+def test_an_avatar_that_does_not_move_comes_back_exactly(model, pictures):
+    keypoints = model.detect(pictures)
+    back = model.render(model.encode(pictures), *keypoints, *keypoints)["prediction"]
+    # The identity grid's rounding on white noise, a twentieth of a level, is all that is left.
+    assert (back - pictures).abs().max() < 0.5 / 255
+
+
+@torch.no_grad()
+def test_a_small_motion_changes_little(model, pictures):
+    points, jacobians = model.detect(pictures)
+    smooth = torch.nn.functional.avg_pool2d(pictures, 33, 1, 16)
+    features = model.encode(smooth)
+    moved = model.render(features, points, jacobians, points + 1e-4, jacobians)["prediction"]
+    assert (moved - smooth).abs().max() < 0.02
+
+
+@torch.no_grad()
+def test_jacobians_are_bounded(model, pictures):
+    model = optimise(model)
+    model.detector.jacobians.weight.mul_(1000)
+    _, jacobians = model.detect(pictures)
+    assert (jacobians - torch.eye(2)).abs().max() <= 1.5 + 1e-5
+
+
+@torch.no_grad()
+def test_the_work_per_live_frame_stays_in_the_budget(model, pictures):
+    one = pictures[:1]
+    keypoints, features = model.detect(one), model.encode(one)
+    with FlopCounterMode(display=False) as counter:
+        model.detect(one)
+        model.render(features, *keypoints, *keypoints)
+    assert counter.get_total_flops() / 2 < 2.4e9
+
+
+@torch.no_grad()
+def test_warping_by_rows_is_the_same_function():
+    rng = torch.Generator().manual_seed(2)
+    picture = torch.rand(1, 5, 16, 24, generator=rng)
+    grid = torch.rand(1, 7, 9, 2, generator=rng) * 3 - 1.5
+    assert torch.allclose(warp_by_rows(picture, grid), warp(picture, grid, "border"), atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_optimised_copy_draws_the_same_and_leaves_the_original_alone(model, pictures):
+    fast = optimise(model)
+    one = pictures[:1]
+    keypoints, other = model.detect(one), model.detect(pictures[1:])
+    expected = model.render(model.encode(one), *keypoints, *other)["prediction"]
+    got = fast.render(fast.encode(one), *keypoints, *other)["prediction"]
+    assert torch.allclose(expected, got, atol=1e-4)
+    assert model.generator.warp_features is not fast.generator.warp_features
