@@ -6,8 +6,10 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -119,6 +121,25 @@ def test_a_video_that_breaks_off_leaves_what_was_animated(tmp_path, avatar, bund
     assert_one_sentence(result, "damaged or incomplete", str(output))
     pictures, _ = read_clip(output)
     assert 10 < len(pictures) < 38
+
+
+def test_ctrl_c_leaves_what_was_animated(tmp_path, avatar, bundle):
+    driving = write_clip(tmp_path / "driving.mp4", [gradient(480, 640)] * 600)
+    output = tmp_path / "out.mp4"
+    arguments = ("animate", "--avatar", avatar, "--driving", driving, "--output", output, "--model", bundle)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "livepuppet.realtime.cli", *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (output.exists() and output.stat().st_size):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in errors, errors
+    assert 0 < len(read_clip(output)[0]) < 600
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["avatar.png", "driving.mp4", "out.mp4"]
 
 
 def assert_one_sentence(result: subprocess.CompletedProcess, *parts: str) -> None:
