@@ -115,7 +115,9 @@ class Playback:
     def __init__(self, source: str, loop: bool = False):
         self.name = source
         self._loop = loop
-        options = {"fflags": "nobuffer", "rtsp_transport": "tcp"} if is_url(source) else None
+        # What FFmpeg gathers before it starts would stay as delay. A file that a web server sends needs that, though.
+        streams = is_url(source) and not source.startswith(("http://", "https://"))
+        options = {"fflags": "nobuffer", "rtsp_transport": "tcp"} if streams else None
         self._clip: Clip | PictureSequence = Clip(source, options) if options else open_clip(source)
         self.rate = float(self._clip.rate)
         # A stream without an end brings its own pace, and waiting would only add delay.

@@ -71,9 +71,12 @@ class Clip:
             timeout = NETWORK_TIMEOUT if is_url(self.name) else None
             self._container = av.open(self.name, options=options or {}, timeout=timeout)
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise UserError(
-                f"{path} cannot be read as a video ({_reason(error)}): it is damaged, incomplete or something else."
-            ) from error
+            remedy = (
+                "check the address, and that the stream is running"
+                if is_url(self.name)
+                else "it is damaged, incomplete or something else"
+            )
+            raise UserError(f"{path} cannot be read as a video ({_reason(error)}): {remedy}.") from error
         if not self._container.streams.video:
             self._container.close()
             raise UserError(f"{path} has no picture in it: give a video, a GIF or a folder of pictures.")

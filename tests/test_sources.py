@@ -5,8 +5,11 @@ from __future__ import annotations
 import struct
 import threading
 import time
+from contextlib import suppress
 from fractions import Fraction
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import cv2
 import numpy as np
 import pytest
 from media import gradient, red_picture, write_clip, write_picture
@@ -261,6 +264,63 @@ def test_playback_of_a_broken_clip_raises_at_its_end(tmp_path):
             frames.append(frame)
     assert frames
     playback.close()
+
+
+@pytest.fixture
+def web(tmp_path):
+    """A web server on loopback that serves `tmp_path`, and at /stream a camera's endless MJPEG."""
+    jpeg = cv2.imencode(".jpg", red_picture(120)[..., ::-1])[1].tobytes()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(tmp_path))
+
+        def log_message(self, *arguments):
+            pass
+
+        def do_GET(self):
+            if self.path != "/stream":
+                return super().do_GET()
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            with suppress(OSError):
+                while True:
+                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                    self.wfile.write(head.encode() + jpeg + b"\r\n")
+                    time.sleep(0.005)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_a_video_from_a_web_server(tmp_path, web):
+    write_clip(tmp_path / "clip.mp4", [red_picture(100)] * 5, rate=50)
+    playback = Playback(f"{web}/clip.mp4")
+    assert len(list(playback.frames(threading.Event()))) == 5
+    playback.close()
+    assert len(list(open_clip(f"{web}/clip.mp4"))) == 5
+
+
+def test_a_cameras_stream_comes_at_its_own_pace(web):
+    playback = Playback(f"{web}/stream")
+    stop, frames = threading.Event(), []
+    began = time.perf_counter()
+    for frame in playback.frames(stop):
+        frames.append(frame)
+        if len(frames) == 60:
+            stop.set()
+    playback.close()
+    assert frames[0].picture[0, 0, 0] == pytest.approx(120, abs=4)
+    # FFmpeg takes such a stream for 25 frames per second; nobody waits for that.
+    assert time.perf_counter() - began < 2.0
+
+
+def test_an_address_where_nothing_is(web):
+    with pytest.raises(UserError, match="check the address"):
+        Playback(f"{web}/nothing.mp4")
 
 
 def test_gradient_helper_is_not_symmetric():
