@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 
+from livepuppet.train.pool import keep_freed_memory
 from livepuppet.train.puppets import Identity, Motion, draw_groups, draw_identities, generator, scripted_clip
 from livepuppet.train.renderer import render
 from livepuppet.train.sheets import to_picture
@@ -17,6 +18,7 @@ from livepuppet.train.sheets import to_picture
 
 def supersampled(identity: Identity, motion: Motion, size: int) -> np.ndarray:
     """One puppet drawn at twice the size and brought down: uint8 RGB (size, size, 3)."""
+    keep_freed_memory()
     large = to_picture(render(identity, motion, 2 * size).picture[:1])
     return cv2.resize(large, (size, size), interpolation=cv2.INTER_AREA)
 

@@ -8,6 +8,7 @@ identity is a training pair. A shard follows from its seed alone and is written 
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 import tempfile
@@ -26,6 +27,7 @@ from livepuppet.train.rig import landmarks
 GROUPS, POSES = 16, 4
 
 
+@functools.cache
 def keep_freed_memory() -> None:
     """Ask glibc to keep large freed blocks.
 

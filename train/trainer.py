@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+import torch.distributed as distributed
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -25,6 +26,25 @@ MOST_BAD_STEPS = 20
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message is one sentence that says why and what to do."""
+
+
+def _agree_finite(loss: Tensor) -> bool:
+    """Whether the loss is a number in every process, so that all of them step or none does."""
+    finite = torch.isfinite(loss.detach()).float().reshape(1)
+    if distributed.is_initialized():
+        distributed.all_reduce(finite, distributed.ReduceOp.MIN)
+    return bool(finite.item())
+
+
+def _average_gradients(module: nn.Module) -> None:
+    if not distributed.is_initialized():
+        return
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 class Task(Protocol):
@@ -50,8 +70,25 @@ def _atomically(path: Path, write) -> None:
         raise
 
 
+def rank() -> int:
+    """Which of the processes that train together this is; 0 where there is only one."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def _agree(value: float) -> float:
+    """What the first process says."""
+    if not distributed.is_initialized():
+        return value
+    shared = torch.tensor([value], dtype=torch.float64)
+    distributed.broadcast(shared, 0)
+    return shared.item()
+
+
 class Trainer:
     """Trains one task.
+
+    Several processes train together when `torch.distributed` is initialised: each draws its own pairs, gradients are
+    averaged, and the first process alone decides on the schedule and writes files.
 
     Args:
         task: what to train.
@@ -80,7 +117,7 @@ class Trainer:
         self.task, self.folder = task, folder
         self.total_steps, self.minutes = steps, minutes
         self.learning_rate, self.save_every, self.on_save = learning_rate, save_every, on_save
-        self.rng = torch.Generator().manual_seed(seed)
+        self.rng = torch.Generator().manual_seed(seed + 7919 * rank())
         self.optimiser = torch.optim.Adam(task.trained.parameters(), lr=learning_rate, betas=(0.9, 0.99))
         self.average = {name: value.detach().clone() for name, value in task.trained.state_dict().items()}
         self.warm_up = 100 if steps is None else max(1, min(100, steps // 10))
@@ -127,8 +164,12 @@ class Trainer:
             ) from error
         self.average = state["average"]
         self.step, self.elapsed = state["step"], state["elapsed"]
-        self.rng.set_state(state["rng"])
-        torch.set_rng_state(state["torch_rng"])
+        if rank() == 0:
+            self.rng.set_state(state["rng"])
+            torch.set_rng_state(state["torch_rng"])
+        else:
+            # Its own state was not kept: draws that no process has seen yet.
+            self.rng.manual_seed(self.rng.initial_seed() + 104729 * (self.step + 1))
         return True
 
     @contextlib.contextmanager
@@ -141,16 +182,22 @@ class Trainer:
         finally:
             self.task.trained.load_state_dict(current)
 
+    def _save_and_report(self) -> None:
+        self.save()
+        if self.on_save:
+            self.on_save(self)
+
     def _one_step(self) -> dict[str, float]:
+        progress = _agree(self.progress)
         for group in self.optimiser.param_groups:
             warm = min(1.0, (self.step + 1) / self.warm_up)
-            group["lr"] = (
-                self.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.progress)))
-            )
+            group["lr"] = self.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
         parts = self.task.losses(self.rng)
         loss = sum(parts.values())
         self.optimiser.zero_grad(set_to_none=True)
-        if not torch.isfinite(loss):
+        if _agree_finite(loss):
+            self.bad_steps = 0
+        else:
             self.bad_steps += 1
             if self.bad_steps >= MOST_BAD_STEPS:
                 worst = ", ".join(name for name, part in parts.items() if not torch.isfinite(part))
@@ -159,8 +206,8 @@ class Trainer:
                     "checkpoint with a lower --learning-rate, and check the pictures with a sheet."
                 )
             return {name: part.item() for name, part in parts.items()}
-        self.bad_steps = 0
         loss.backward()
+        _average_gradients(self.task.trained)
         nn.utils.clip_grad_norm_(self.task.trained.parameters(), 5.0)
         self.optimiser.step()
         decay = min(0.998, (1 + self.step) / (10 + self.step))
@@ -182,7 +229,7 @@ class Trainer:
                 previous[number] = signal.signal(number, lambda *_: stop.append(True))
         bar = tqdm(
             total=100,
-            disable=quiet,
+            disable=quiet or rank() > 0,
             unit="%",
             bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}",
         )
@@ -190,7 +237,7 @@ class Trainer:
         means: dict[str, float] = {}
         saved = time.monotonic()
         try:
-            while self.progress < 1 and not stop:
+            while not _agree(float(self.progress >= 1 or bool(stop))):
                 begin = time.monotonic()
                 if hasattr(self.task, "prepare"):
                     self.task.prepare()
@@ -205,14 +252,11 @@ class Trainer:
                     bar.set_postfix_str(
                         f"step {self.step} " + " ".join(f"{k} {v:.3f}" for k, v in means.items())
                     )
-                if time.monotonic() - saved > self.save_every:
-                    self.save()
-                    if self.on_save:
-                        self.on_save(self)
+                if rank() == 0 and time.monotonic() - saved > self.save_every:
+                    self._save_and_report()
                     saved = time.monotonic()
-            self.save()
-            if self.on_save:
-                self.on_save(self)
+            if rank() == 0:
+                self._save_and_report()
         finally:
             bar.close()
             for number, handler in previous.items():
