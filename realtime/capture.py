@@ -192,6 +192,11 @@ class Capture:
         with self._changed:
             return self._ended and self._slot is None
 
+    def counts(self) -> tuple[int, int]:
+        """How many frames were taken or dropped so far, and how many of them dropped; not the one in the slot."""
+        with self._changed:
+            return self.captured - (self._slot is not None), self.dropped
+
     def take(self, timeout: float) -> Frame | None:
         """The newest frame, waiting up to `timeout` seconds for one; None if there is none (then see `ended`).
 

@@ -16,6 +16,7 @@ from livepuppet.realtime.framing import Framing
 from livepuppet.realtime.outputs import Output
 from livepuppet.realtime.puppet import Puppet
 from livepuppet.realtime.refine import refine
+from livepuppet.realtime.sources import Frame
 from livepuppet.realtime.stats import LiveStats, RecentRate
 from livepuppet.realtime.window import Window
 
@@ -112,13 +113,13 @@ class Live:
             self._count_captured()
         return self.stats
 
-    def _find_driver(self, frame) -> None:
+    def _find_driver(self, frame: Frame) -> None:
         if self.framing.look(frame.picture):
             refine(self.framing, self.puppet.engine, frame.picture)
             self.puppet.reset()
-            self._before = (
-                (self.capture.captured, self.capture.dropped) if not self.stats.frames else self._before
-            )
+            if not self.stats.frames:
+                # Figures begin here: what went by while a face was looked for is nobody's loss.
+                self._before = self.capture.counts()
             if self.framing.crop == "auto" and not self.framing.faces:
                 self.say(
                     "No face found, so the middle of the picture is used: press C to look again, W/S/I/J/K/L to adjust."
@@ -126,7 +127,7 @@ class Live:
         picture = self.canvas.compose(self.puppet.avatar.picture)
         self._hand_over(picture, self.framing.cut(frame.picture, self.puppet.engine.size), frame)
 
-    def _animate(self, frame, taken: float) -> None:
+    def _animate(self, frame: Frame, taken: float) -> None:
         # A source that changes its size starts the search over.
         if not self.framing.look(frame.picture):
             return
@@ -151,7 +152,7 @@ class Live:
         }
         self.stats.add(frame.captured, marks, handed_over)
 
-    def _hand_over(self, picture: np.ndarray, square: np.ndarray, frame) -> None:
+    def _hand_over(self, picture: np.ndarray, square: np.ndarray, frame: Frame) -> None:
         """Give the finished canvas to every output; the window last, as it may wait for the screen."""
         self._start = frame.captured if self._start is None else self._start
         elapsed = Fraction(frame.captured - self._start)
@@ -183,10 +184,11 @@ class Live:
     def status_lines(self) -> list[str]:
         """Frame rate, delay and stages, for the display."""
         latency, stages = self.stats.latency, self.stats.stages
+        captured, dropped = self.capture.counts()
         return [
             f"{self.rate.fps:.1f} FPS   delay {latency.percentile(50) * 1000:.0f} ms",
             f"detect {stages['detect'].percentile(50) * 1000:.0f} ms  render {stages['render'].percentile(50) * 1000:.0f} ms",
-            f"dropped {self.capture.dropped - self._before[1]} of {self.capture.captured - self._before[0]}",
+            f"dropped {dropped - self._before[1]} of {captured - self._before[0]}",
             f"{self.puppet.index + 1}/{len(self.puppet)} {self.puppet.avatar.name}",
         ]
 
@@ -197,8 +199,8 @@ class Live:
             self._say_aloud("  ".join(self.status_lines()[:3]))
 
     def _count_captured(self) -> None:
-        self.stats.captured = self.capture.captured - self._before[0]
-        self.stats.dropped = self.capture.dropped - self._before[1]
+        captured, dropped = self.capture.counts()
+        self.stats.captured, self.stats.dropped = captured - self._before[0], dropped - self._before[1]
 
     def _handle_keys(self) -> None:
         pressed = self.terminal.read() if self.terminal is not None else []

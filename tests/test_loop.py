@@ -185,6 +185,7 @@ def test_a_slow_loop_drops_frames_instead_of_queueing_them():
     stats = session.run()
     session.capture.close()
     assert stats.dropped > 20
+    assert stats.captured == stats.frames + stats.dropped
     # Whatever was shown was never older than one frame and one turn of the loop.
     assert stats.latency.percentile(50) < 0.1
 
