@@ -197,11 +197,15 @@ class DenseMotion(nn.Module):
         # Eq. 4: T_k(z) = p_S + J_S J_D^-1 (z - p_D).
         affine = source_jacobians @ inverse_2x2(driving_jacobians)
         shift = source_points - (affine @ driving_points[..., None])[..., 0]
-        # Written out: a matrix product per pixel costs more than the four numbers it works on.
-        motions = (
-            affine[:, :, None, None, :, 0] * self.grid[None, None, :, :, :1]
-            + affine[:, :, None, None, :, 1] * self.grid[None, None, :, :, 1:]
-            + shift[:, :, None, None]
+        # A row and a column added: a matrix product per pixel costs more than the six numbers it works on.
+        across, down = self.grid[0, :, 0], self.grid[:, 0, 1]
+        motions = torch.stack(
+            [
+                (affine[:, :, i, :1] * across + shift[:, :, i : i + 1])[:, :, None, :]
+                + (affine[:, :, i, 1:] * down)[:, :, :, None]
+                for i in range(2)
+            ],
+            dim=-1,
         )
         warped = warp(
             thumbnail[:, None].expand(-1, k, -1, -1, -1).reshape(batch * k, 3, height, width),

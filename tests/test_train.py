@@ -254,3 +254,31 @@ def test_data_that_cannot_be_trained_on_gets_a_sentence(tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"nothing")
     with pytest.raises(DataError, match="holds no video"):
         VideoFolder(tmp_path, SIZE)
+
+
+def _train_together(rank, folder, port):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    torch.manual_seed(1)
+    task = DetectorTask(small_model(), PuppetPool(folder), 2)
+    trainer = Trainer(task, folder / "run", steps=4)
+    trainer.run(quiet=True)
+    torch.save(trainer.average, folder / f"rank{rank}.pt")
+    torch.save(trainer.rng.get_state(), folder / f"draws{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_train_one_model_on_different_draws(pool, tmp_path):
+    import shutil
+    import socket
+
+    shutil.copy(shard_path(pool.folder, 3), tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(_train_together, (tmp_path, port), nprocs=2)
+    weights = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    learned = [name for name in weights[0] if "running" not in name]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in learned)
+    draws = [torch.load(tmp_path / f"draws{rank}.pt", weights_only=True) for rank in range(2)]
+    assert not torch.equal(*draws)
