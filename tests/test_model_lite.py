@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from livepuppet.export.optimise import optimise
 from livepuppet.model.geometry import warp, warp_by_rows
-from livepuppet.model.lite import LANDMARKS
+from livepuppet.model.lite import LANDMARKS, rigid_motion
 from livepuppet.model.presets import build
 
 
@@ -35,7 +35,7 @@ def test_the_three_calls_have_the_shapes_of_the_seam(model, pictures):
     output = model.render(model.encode(pictures), points, jacobians, points.flip(0), jacobians.flip(0))
     assert output["prediction"].shape == pictures.shape
     assert output["deformation"].shape == (2, 64, 64, 2)
-    assert output["mask"].shape == (2, len(LANDMARKS) + 1, 64, 64)
+    assert output["mask"].shape == (2, len(LANDMARKS) + 2, 64, 64)
     assert torch.allclose(output["mask"].sum(1), torch.ones(2, 64, 64), atol=1e-5)
     assert output["prediction"].min() >= 0 and output["prediction"].max() <= 1
 
@@ -92,3 +92,14 @@ def test_the_optimised_copy_draws_the_same_and_leaves_the_original_alone(model, 
     got = fast.render(fast.encode(one), *keypoints, *other)["prediction"]
     assert torch.allclose(expected, got, atol=1e-4)
     assert model.generator.warp_features is not fast.generator.warp_features
+
+
+def test_the_rigid_motion_is_the_one_that_all_landmarks_share():
+    rng = torch.Generator().manual_seed(3)
+    driving = torch.rand(4, len(LANDMARKS), 2, generator=rng) - 0.5
+    assert torch.equal(rigid_motion(driving, driving)[0].round(decimals=6), torch.eye(2).expand(4, 2, 2))
+    turn = torch.eye(2) + 0.2 * torch.randn(4, 2, 2, generator=rng)
+    source = driving @ turn.transpose(1, 2) + 0.1
+    matrix, offset = rigid_motion(source, driving)
+    assert torch.allclose(matrix, turn, atol=0.02)
+    assert torch.allclose((driving @ matrix.transpose(1, 2) + offset[:, None]), source, atol=0.02)

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from small_model import SIZE, small_model
 
-from livepuppet.model.lite import LANDMARKS, LiteConfig, LitePuppet
-from livepuppet.model.presets import Preset
+from livepuppet.model.lite import LANDMARKS
 from livepuppet.train import losses
 from livepuppet.train.animator import AnimatorTask, transfer
 from livepuppet.train.deform import Deformation, mirror, webcam
@@ -17,26 +17,10 @@ from livepuppet.train.puppets import generator
 from livepuppet.train.trainer import Trainer, TrainingError
 from livepuppet.train.videos import DataError, VideoFolder, VideoTask
 
-SIZE = 64
-
 
 @pytest.fixture(autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
-
-
-def small_model() -> LitePuppet:
-    torch.manual_seed(0)
-    config = LiteConfig(
-        size=SIZE,
-        detector_channels=(8, 8, 16, 16, 16),
-        motion_channels=(8, 16),
-        generator_channels=(16, 16),
-        generator_blocks=(1, 1),
-    )
-    model = LitePuppet(config)
-    model.preset = Preset("small", SIZE, len(LANDMARKS), config, LANDMARKS)
-    return model
 
 
 @pytest.fixture(scope="session")
