@@ -6,6 +6,8 @@ U-Nets with added skips. What differs from the paper, and why:
 * Jacobians are averaged over a 16 x 16 grid: their maps are smooth, and a sixteenth of the pixels is a sixteenth of
   the work. They are bounded, J = I + 1.5 tanh(raw / 1.5), because unbounded ones explode early in training.
 * Keypoints are named facial landmarks (lids, irises, lips among them), so that training can supervise them.
+* One more motion is offered beside the K local ones: the affine map that fits all rigid landmarks best. Hair and the
+  head's outline, far from any keypoint, follow it.
 * The dense motion network adds a small residual flow (Monkey-Net's idea), because a closing lid is not an affine motion.
 * The picture is a blend of generated pixels and the *avatar warped at full resolution*, which keeps its fine texture.
 * With no motion there is nothing to generate: residual flow and blend are gated by how far the keypoints moved, so an
@@ -166,8 +168,40 @@ class KeypointDetector(nn.Module):
         return points, eye + 1.5 * torch.tanh(raw / 1.5)
 
 
+#: Landmarks that move with the skull more than with the face, by which the head's own motion is fitted.
+RIGID = tuple(
+    index
+    for index, name in enumerate(LANDMARKS)
+    if any(word in name for word in ("lower lid", "brow", "nose", "corner", "forehead"))
+)
+
+#: Weight of "no change" in that fit, in squared [-1, 1] units; the landmarks' own variance is about 0.05.
+STIFFNESS = 1e-3
+
+
+def rigid_motion(source_points: Tensor, driving_points: Tensor) -> tuple[Tensor, Tensor]:
+    """The affine map z -> A z + b that carries rigid driving landmarks to the source's best, least squares.
+
+    Args:
+        source_points, driving_points: (B, K, 2).
+
+    Returns:
+        A (B, 2, 2) and b (B, 2); exactly the identity where nothing moved.
+    """
+    source, driving = source_points[:, RIGID], driving_points[:, RIGID]
+    source_mean, driving_mean = source.mean(1, keepdim=True), driving.mean(1, keepdim=True)
+    source, driving = source - source_mean, driving - driving_mean
+    stiffness = STIFFNESS * torch.eye(2, dtype=source.dtype, device=source.device)
+    across = source.transpose(1, 2) @ driving / len(RIGID) + stiffness
+    matrix = across @ inverse_2x2(driving.transpose(1, 2) @ driving / len(RIGID) + stiffness)
+    return matrix, source_mean[:, 0] - (matrix @ driving_mean.transpose(1, 2))[..., 0]
+
+
 class DenseMotion(nn.Module):
-    """Masks over K + 1 local motions, a residual flow and an occlusion map (FOMM, Eq. 4-7), at 1/4 of the size."""
+    """Masks over K local motions, the head's and none, a residual flow and an occlusion map (FOMM, Eq. 4-7).
+
+    Works at 1/4 of the size.
+    """
 
     def __init__(self, config: LiteConfig):
         super().__init__()
@@ -175,12 +209,12 @@ class DenseMotion(nn.Module):
         self.variance = config.heatmap_variance
         self.residual_limit = config.residual_limit
         self.threshold = config.motion_threshold
-        self.network = UNet(4 * k + 3, config.motion_channels)
-        self.head = nn.Conv2d(config.motion_channels[0], k + 4, 5, 1, 2)
+        self.network = UNet(4 * k + 6, config.motion_channels)
+        self.head = nn.Conv2d(config.motion_channels[0], k + 5, 5, 1, 2)
         nn.init.normal_(self.head.weight, std=0.005)
         nn.init.zeros_(self.head.bias)
         with torch.no_grad():
-            self.head.bias[k + 1] = 2.0  # visible until shown otherwise
+            self.head.bias[k + 2] = 2.0  # visible until shown otherwise
         side = config.size // 4
         self.register_buffer("grid", make_grid(side, side), persistent=False)
 
@@ -192,11 +226,16 @@ class DenseMotion(nn.Module):
         driving_points: Tensor,
         driving_jacobians: Tensor,
     ) -> dict[str, Tensor]:
-        batch, k = driving_points.shape[:2]
+        batch = len(driving_points)
         height, width = self.grid.shape[:2]
         # Eq. 4: T_k(z) = p_S + J_S J_D^-1 (z - p_D).
         affine = source_jacobians @ inverse_2x2(driving_jacobians)
         shift = source_points - (affine @ driving_points[..., None])[..., 0]
+        turned = (affine - torch.eye(2, dtype=affine.dtype, device=affine.device)).abs().amax((1, 2, 3))
+        moved = (driving_points - source_points).abs().amax((1, 2)) + 0.2 * turned
+        matrix, offset = rigid_motion(source_points, driving_points)
+        affine, shift = torch.cat([affine, matrix[:, None]], 1), torch.cat([shift, offset[:, None]], 1)
+        count = affine.shape[1]
         # A row and a column added: a matrix product per pixel costs more than the six numbers it works on.
         across, down = self.grid[0, :, 0], self.grid[:, 0, 1]
         motions = torch.stack(
@@ -208,28 +247,25 @@ class DenseMotion(nn.Module):
             dim=-1,
         )
         warped = warp(
-            thumbnail[:, None].expand(-1, k, -1, -1, -1).reshape(batch * k, 3, height, width),
-            motions.reshape(batch * k, height, width, 2),
+            thumbnail[:, None].expand(-1, count, -1, -1, -1).reshape(batch * count, 3, height, width),
+            motions.reshape(batch * count, height, width, 2),
             "border",
-        ).view(batch, 3 * k, height, width)
+        ).view(batch, 3 * count, height, width)
         difference = gaussian_heatmaps(driving_points, self.grid, self.variance) - gaussian_heatmaps(
             source_points, self.grid, self.variance
         )
         features = self.network(torch.cat([difference, warped, thumbnail], 1))[-1]
         head = self.head(features).float()  # flows need float32, whatever the convolutions ran in
-        mask = head[:, : k + 1].softmax(1)
+        mask = head[:, : count + 1].softmax(1)
         # Only what moves may bend: no residual where no keypoint moved, so no motion gives the identity exactly.
-        moved = (driving_points - source_points).abs().amax((1, 2)) + 0.2 * (
-            affine - torch.eye(2, dtype=affine.dtype, device=affine.device)
-        ).abs().amax((1, 2, 3))
         gate = (moved / self.threshold).clamp(max=1.0)[:, None, None, None]
-        residual = self.residual_limit * torch.tanh(head[:, k + 2 :]) * gate
-        flow = (mask[:, :k, :, :, None] * motions).sum(1) + mask[:, k, :, :, None] * self.grid
+        residual = self.residual_limit * torch.tanh(head[:, count + 2 :]) * gate
+        flow = (mask[:, :count, :, :, None] * motions).sum(1) + mask[:, count, :, :, None] * self.grid
         flow = flow + residual.permute(0, 2, 3, 1)
         return {
             "deformation": flow,
             "mask": mask,
-            "occlusion_map": torch.sigmoid(head[:, k + 1 : k + 2]),
+            "occlusion_map": torch.sigmoid(head[:, count + 1 : count + 2]),
             "difference": difference,
             "gate": gate,
         }
@@ -332,7 +368,7 @@ class LitePuppet(nn.Module):
 
         Returns:
             prediction (B, 3, S, S) RGB in [0, 1]; deformation (B, S/4, S/4, 2), a sampling grid; occlusion_map
-            (B, 1, S/4, S/4), 1 where the avatar shows the point; mask (B, K + 1, S/4, S/4), the background last;
+            (B, 1, S/4, S/4), 1 where the avatar shows the point; mask (B, K + 2, S/4, S/4), the head's motion and none last;
             warped, the avatar under the deformation; blend, the share of generated pixels.
         """
         motion = self.motion(
