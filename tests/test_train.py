@@ -147,11 +147,17 @@ def test_each_stage_on_puppets_learns(stage, pool, tmp_path):
         else AnimatorTask(model, pool, 4, stage == "motion")
     )
     held = {name: value.clone() for name, value in model.detector.state_dict().items()}
-    trainer = Trainer(task, tmp_path, steps=30, learning_rate=2e-3)
+    if stage != "detector":
+        # The detector of this small model knows nothing yet; the exact keypoints stand in for a trained one.
+        task.keypoints = lambda pairs, rng: (
+            (pairs.source_points, pairs.source_jacobians),
+            (pairs.driving_points, pairs.driving_jacobians),
+        )
+    trainer = Trainer(task, tmp_path, steps=40, learning_rate=2e-3)
     task.prepare() if hasattr(task, "prepare") else model.train()
     first = sum(part.item() for part in task.losses(generator(0)).values())
     trainer.run(quiet=True)
-    assert sum(part.item() for part in task.losses(generator(0)).values()) < 0.95 * first
+    assert sum(part.item() for part in task.losses(generator(0)).values()) < 0.9 * first
     changed = any(not torch.equal(held[name], value) for name, value in model.detector.state_dict().items())
     assert changed == (stage == "detector")
 
