@@ -303,15 +303,35 @@ class Generator(nn.Module):
         x = F.relu(self.encode_half(F.pixel_unshuffle(avatars - 0.5, 2)))
         return self.encode_blocks(F.relu(self.encode_quarter(x)))
 
-    def forward(self, features: Tensor, picture: Tensor, motion: dict[str, Tensor]) -> dict[str, Tensor]:
-        flow, occlusion = motion["deformation"], motion["occlusion_map"]
+    def forward(
+        self,
+        features: Tensor,
+        picture: Tensor,
+        motion: dict[str, Tensor],
+        window: tuple[int, int, int] | None = None,
+    ) -> dict[str, Tensor]:
+        """Paint the pictures, or only a part of them.
+
+        Args:
+            features: of `encode`.
+            picture: the avatars (B, 3, S, S).
+            motion: of `DenseMotion`.
+            window: top, left and side of a square in cells of the flow; training saves work so. None is everything.
+        """
+        flow, occlusion, difference = motion["deformation"], motion["occlusion_map"], motion["difference"]
         side = picture.shape[-1]
         full_flow = F.interpolate(
             flow.permute(0, 3, 1, 2), size=(side, side), mode="bilinear", align_corners=True
         )
+        if window is not None:
+            top, left, cells = window
+            rows, columns = slice(top, top + cells), slice(left, left + cells)
+            flow, occlusion = flow[:, rows, columns], occlusion[:, :, rows, columns]
+            difference = difference[:, :, rows, columns]
+            full_flow = full_flow[:, :, 4 * top : 4 * (top + cells), 4 * left : 4 * (left + cells)]
         warped_picture = warp(picture, full_flow.permute(0, 2, 3, 1), "border")
         x = self.warp_features(features, flow) * occlusion
-        x = F.relu(self.join(torch.cat([x, motion["difference"]], 1)))
+        x = F.relu(self.join(torch.cat([x, difference], 1)))
         deep = self.coarse_blocks(F.relu(self.down(x)))
         x = x + F.interpolate(self.up(deep), scale_factor=2.0, mode="nearest")
         x = self.fine_blocks(x)

@@ -23,6 +23,9 @@ EYES = [k for k, name in enumerate(LANDMARKS) if "iris" in name]
 MOUTH = [k for k, name in enumerate(LANDMARKS) if "lip" in name or "mouth" in name]
 EYE_WEIGHT, MOUTH_WEIGHT = 8.0, 5.0
 
+#: Shares of steps that paint the whole picture, and, of the others, a window anywhere instead of near the middle.
+WHOLE, ANYWHERE = 0.05, 0.25
+
 #: Deviation of keypoints that the driver's detector leaves, in [-1, 1] units.
 DETECTOR_NOISE = 0.004
 
@@ -107,6 +110,18 @@ class AnimatorTask:
             jacobians = torch.where(half_still[..., None], source[1], jacobians)
         return source, (points, jacobians)
 
+    def _window(self, rng: torch.Generator, cells: int) -> tuple[int, int, int]:
+        """A square of half the side to paint: a quarter of the work, mostly on the face; the whole now and then."""
+        if torch.rand((), generator=rng) < WHOLE:
+            return 0, 0, cells
+        half = cells // 2
+        if torch.rand((), generator=rng) < ANYWHERE:
+            low, high = 0, half
+        else:
+            low, high = half // 4, 3 * half // 4
+        top, left = torch.randint(low, high + 1, (2,), generator=rng).tolist()
+        return top, left, half
+
     def losses(self, rng: torch.Generator) -> dict[str, Tensor]:
         """One step's loss parts."""
         self.pool.refresh_sometimes(rng)
@@ -115,10 +130,11 @@ class AnimatorTask:
         visible = pairs.visible[:, None]
         small_weight = importance(pairs.driving_points, visible.shape[-1])
         with torch.autocast(pairs.source.device.type, torch.bfloat16, enabled=self.half):
-            if self.motion_only:
-                motion = self.model.motion(shrink(pairs.source, 4), *source, *driving)
-            else:
-                motion = self.model.render(self.model.encode(pairs.source), *source, *driving)
+            motion = self.model.motion(shrink(pairs.source, 4), *source, *driving)
+            if not self.motion_only:
+                window = self._window(rng, visible.shape[-1])
+                features = self.model.generator.encode(pairs.source)
+                painted = self.model.generator(features, pairs.source, motion, window)
         error = (motion["deformation"] - pairs.flow).abs().sum(-1)[:, None]
         # What moves counts more than the background, which is half of the picture and easily right.
         rest = make_grid(*pairs.flow.shape[1:3], pairs.flow.device)
@@ -129,17 +145,20 @@ class AnimatorTask:
         }
         if self.motion_only:
             return parts
-        size = pairs.driving.shape[-1]
-        weight = importance(pairs.driving_points, size)
-        seen = F.interpolate(visible, size=(size, size), mode="nearest")
-        target = pairs.driving
-        parts["pyramid"] = 10 * pyramid_l1(motion["prediction"], target, weight=weight)
-        parts["gradients"] = 8 * gradients(motion["prediction"], target, weight=weight)
-        parts["ssim"] = 0.7 * dissimilarity(motion["prediction"], target, weight=weight)
-        parts["warp"] = 2 * weighted_mean((motion["warped"] - target).abs(), seen * weight)
+        top, left, cells = window
+        rows, columns = slice(4 * top, 4 * (top + cells)), slice(4 * left, 4 * (left + cells))
+        target = pairs.driving[:, :, rows, columns]
+        weight = importance(pairs.driving_points, pairs.driving.shape[-1])[:, :, rows, columns]
+        seen = visible[:, :, top : top + cells, left : left + cells]
+        seen = F.interpolate(seen, scale_factor=4.0, mode="nearest")
+        prediction, warped, blend = painted["prediction"], painted["warped"], painted["blend"]
+        parts["pyramid"] = 10 * pyramid_l1(prediction, target, weight=weight)
+        parts["gradients"] = 8 * gradients(prediction, target, weight=weight)
+        parts["ssim"] = 0.7 * dissimilarity(prediction, target, weight=weight)
+        parts["warp"] = 2 * weighted_mean((warped - target).abs(), seen * weight)
         parts["painted"] = 2 * weighted_mean(
-            (motion["painted"] - target).abs(), weight * (0.1 + motion["blend"].detach())
+            (painted["painted"] - target).abs(), weight * (0.1 + blend.detach())
         )
         # What the avatar shows should come from the avatar: painting it costs a little.
-        parts["blend"] = 0.15 * weighted_mean(motion["blend"], seen)
+        parts["blend"] = 0.4 * weighted_mean(blend, seen * weight)
         return parts
