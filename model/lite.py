@@ -271,6 +271,10 @@ class DenseMotion(nn.Module):
         }
 
 
+#: How much of the blend is taken away where the avatar shows the point.
+PAINT_LIMIT = 0.8
+
+
 class Generator(nn.Module):
     """Features of the avatar once; per frame: warp them, paint what they lack, blend with the warped avatar (Eq. 8)."""
 
@@ -339,7 +343,10 @@ class Generator(nn.Module):
         x = F.relu(self.merge(torch.cat([x, F.pixel_unshuffle(warped_picture - 0.5, 2)], 1)))
         x = F.pixel_shuffle(self.last(x), 2).float()
         painted = 0.5 + x[:, :3]
-        blend = torch.sigmoid(x[:, 3:]) * motion["gate"]
+        # Painting is for what the avatar does not show. Elsewhere it may only tint: left alone it would paint a
+        # blurred mean over every sharp eye whose place is a pixel off.
+        shown = F.interpolate(occlusion, scale_factor=4.0, mode="bilinear", align_corners=False)
+        blend = torch.sigmoid(x[:, 3:]) * motion["gate"] * (1 - PAINT_LIMIT * shown)
         prediction = torch.lerp(warped_picture, painted, blend.expand(-1, 3, -1, -1))
         if not self.training:
             prediction = prediction.clamp(0, 1)
