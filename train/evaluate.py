@@ -49,8 +49,10 @@ class Probe:
     driver_after: Tensor
 
 
-def draw_probes(identities: int = 12, seed: int = 77, size: int = 256) -> list[Probe]:
-    """Render the probes of every factor; identities, poses and drivers follow from the seed."""
+def draw_probes(
+    identities: int = 12, seed: int = 77, size: int = 256, factors: tuple[str, ...] = tuple(CHANGES)
+) -> list[Probe]:
+    """Render the probes of some factors; identities, poses and drivers follow from the seed."""
     rng = generator(seed)
     puppets = draw_identities(2 * identities, rng)
     base = draw_motions(identities, rng).values * 0.35
@@ -64,7 +66,8 @@ def draw_probes(identities: int = 12, seed: int = 77, size: int = 256) -> list[P
 
     source, driver = draw(avatars, base), draw(drivers, base)
     probes = []
-    for factor, amounts in CHANGES.items():
+    for factor in factors:
+        amounts = CHANGES[factor]
         after = base.replace(**{name: base.__getattr__(name) + amount for name, amount in amounts.items()})
         probes.append(Probe(factor, source, draw(avatars, after), driver, draw(drivers, after)))
     return probes

@@ -1,0 +1,106 @@
+"""The model that is shipped: its files agree, and it does what the model card says."""
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from livepuppet.model import checkpoint
+from livepuppet.model.lite import LANDMARKS
+from livepuppet.realtime import bundled
+from livepuppet.realtime.engines import load_engine
+from livepuppet.realtime.framing import centred_square, cut
+from livepuppet.realtime.motion import movement_scale, transfer
+from livepuppet.realtime.pictures import read_picture
+
+#: Least responses across identities, on two puppets per factor; measured on twelve they are in the model card.
+LEAST = {"yaw": 0.3, "pitch": 0.3, "roll": 0.3, "shift": 0.4, "open": 0.25, "blink": 0.25}
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return load_engine("onnx")
+
+
+@pytest.fixture(scope="module")
+def avatar():
+    picture = read_picture(bundled.AVATAR)
+    return cut(picture, centred_square(*picture.shape[:2]), 256)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    with av.open(str(bundled.DRIVING)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def test_bundle_and_weights_are_of_one_training():
+    weights = bundled.MODEL / "lite-256.safetensors"
+    facts = json.loads((bundled.MODEL / "bundle.json").read_text())
+    assert facts["weights_sha256"] == checkpoint.sha256(weights)
+    assert tuple(facts["keypoint_names"]) == LANDMARKS
+    assert sum(path.stat().st_size for path in bundled.MODEL.iterdir()) < 16e6
+    assert "livepuppet train" in (bundled.MODEL / "MODEL_CARD.md").read_text()
+
+
+def test_both_engines_draw_the_same(engine, avatar, frames):
+    other = load_engine("torch", threads=1)
+    drawn = []
+    for machine in (engine, other):
+        features, own = machine.encode(avatar), machine.detect(avatar)
+        initial, driving = machine.detect(frames[0]), machine.detect(frames[110])
+        scale = movement_scale(own, initial)
+        drawn.append(machine.render(features, own, transfer(driving, initial, own, scale)).astype(int))
+    assert np.abs(drawn[0] - drawn[1]).max() <= 3
+    assert np.abs(drawn[0] - drawn[1]).mean() < 0.1
+    assert np.abs(drawn[0] - avatar).mean() > 2  # and it did move
+
+
+def test_an_avatar_that_does_not_move_comes_back_sharp(engine, avatar):
+    keypoints = engine.detect(avatar)
+    back = engine.render(engine.encode(avatar), keypoints, keypoints)
+    assert np.abs(back.astype(int) - avatar).max() <= 2
+
+
+def test_motion_crosses_over_to_puppets_never_seen():
+    from livepuppet.train.evaluate import draw_probes, responses
+
+    torch.set_num_threads(2)
+    model = checkpoint.load(bundled.MODEL / "lite-256.safetensors")
+    table = responses(model, draw_probes(2, seed=5, factors=tuple(LEAST)))
+    shown = {factor: row["cross"] for factor, row in table.items()}
+    assert all(shown[factor] > least for factor, least in LEAST.items()), shown
+
+
+def _keypoints(engine, clip: Path, every: int = 1) -> np.ndarray:
+    with av.open(str(clip)) as container:
+        pictures = [
+            f.to_ndarray(format="rgb24") for k, f in enumerate(container.decode(video=0)) if k % every == 0
+        ]
+    return np.stack([engine.detect(picture).points for picture in pictures])
+
+
+def _between(points: np.ndarray, one: str, other: str) -> np.ndarray:
+    """Distance of two keypoints along the clip, as a share of the eyes' distance."""
+
+    def at(name):
+        return points[:, LANDMARKS.index(name)]
+
+    eyes = np.linalg.norm(at("left iris") - at("right iris"), axis=-1)
+    return np.linalg.norm(at(one) - at(other), axis=-1) / eyes
+
+
+def test_lips_of_a_real_face_part_when_its_mouth_opens(engine, shared):
+    gap = _between(_keypoints(engine, shared / "clips" / "face05.mp4", 3), "upper lip", "lower lip")
+    assert gap.max() > 4 * np.median(gap) and gap.max() > 0.3
+
+
+def test_lids_of_a_real_face_meet_when_it_blinks(engine, shared):
+    points = _keypoints(engine, shared / "clips" / "face08.mp4")
+    gap = _between(points, "left upper lid", "left lower lid") + _between(
+        points, "right upper lid", "right lower lid"
+    )
+    assert gap.min() < 0.6 * np.median(gap)
