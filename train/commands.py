@@ -12,6 +12,7 @@ import click
 import torch
 
 from livepuppet.model import checkpoint
+from livepuppet.model.lite import LANDMARKS
 from livepuppet.model.presets import PRESETS, build
 from livepuppet.train.trainer import Trainer, TrainingError
 
@@ -250,7 +251,9 @@ def evaluate(weights, identities, seed, sheet, json_path):
 
     For each factor of motion: the response (1 is the true change, 0 nothing) when the puppet is driven by its own
     motion and by another puppet's, that of the bare warp, and the mean absolute error against copying the avatar.
+    Then what comes back when nothing moves, and the detector's error at each landmark.
     """
+    from livepuppet.train.detector import detector_error, draw_test
     from livepuppet.train.evaluate import draw_probes, identity_error, responses
     from livepuppet.train.sheets import probe_sheet, write
 
@@ -268,6 +271,13 @@ def evaluate(weights, identities, seed, sheet, json_path):
             f"{factor:8} {row['self']:7.2f} {row['cross']:7.2f} {warp} {row['l1']:8.4f} {row['copy']:8.4f}"
         )
     click.echo(f"no motion in: {error:.2f} levels off on average, {sharpness:.2f} of the avatar's sharpness")
+    landmarks = {}
+    if model.preset.keypoint_names == LANDMARKS:
+        landmarks = detector_error(model, *draw_test(8 * identities, seed + 1, model.preset.size))
+        click.echo(
+            "landmark error in pixels: "
+            + ", ".join(f"{k.removesuffix(' px')} {v:.1f}" for k, v in landmarks.items() if "px" in k)
+        )
     if sheet:
         write(sheet, probe_sheet(model, probes))
     if json_path:
@@ -277,6 +287,7 @@ def evaluate(weights, identities, seed, sheet, json_path):
             "identities": identities,
             "machine": platform.processor() or platform.machine(),
             "responses": table,
+            "landmarks": landmarks,
             "identity": {"levels": error, "sharpness": sharpness},
         }
         json_path.write_text(json.dumps(facts, indent=1) + "\n")

@@ -14,6 +14,8 @@ from livepuppet.model.lite import LANDMARKS, LitePuppet
 from livepuppet.train.deform import Deformation, mirror, webcam
 from livepuppet.train.losses import shrink
 from livepuppet.train.pool import PuppetPool
+from livepuppet.train.puppets import draw_identities, draw_motions, generator
+from livepuppet.train.renderer import render
 
 #: The keypoint that each keypoint becomes in a mirror.
 PARTNER = [
@@ -92,3 +94,14 @@ def detector_error(model: LitePuppet, picture: Tensor, points: Tensor, jacobians
     result |= {name + " px": value for name, value in zip(LANDMARKS, pixels.tolist(), strict=True)}
     result["jacobian"] = (eye - inverse_2x2(jacobians) @ found_jacobians).abs().mean().item()
     return result
+
+
+@torch.no_grad()
+def draw_test(count: int, seed: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Pictures (B, 3, S, S) of puppets of their own in poses of their own, with exact points and Jacobians."""
+    rng = generator(seed)
+    identities, motions = draw_identities(count, rng), draw_motions(count, rng)
+    drawn = [render(identities[k : k + 1], motions[k : k + 1], size) for k in range(count)]
+    return tuple(
+        torch.cat([getattr(one, name) for one in drawn]) for name in ("picture", "points", "jacobians")
+    )
