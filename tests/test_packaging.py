@@ -1,0 +1,42 @@
+"""What an installation must hold: an editable one hides what is missing from it."""
+
+import configparser
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("realtime", "model", "export", "train", "benchmarks")
+
+
+def test_every_folder_with_code_is_a_listed_package():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    listed = set(setup["options"]["packages"].split())
+    found = {
+        "livepuppet." + ".".join(code.parent.relative_to(ROOT).parts)
+        for folder in FOLDERS
+        for code in (ROOT / folder).rglob("*.py")
+    }
+    assert listed == found
+
+
+def test_imports_point_downwards():
+    """The folders' order of the design: nobody imports from a folder above."""
+    allowed = {
+        "model": {"model"},
+        "export": {"export", "model"},
+        "realtime": {"realtime"},
+        "train": {"train", "model"},
+        "benchmarks": {"benchmarks", *FOLDERS},
+    }
+    for folder, names in allowed.items():
+        for code in (ROOT / folder).rglob("*.py"):
+            for line in code.read_text().splitlines():
+                words = line.split()
+                if not line.strip().startswith(("from livepuppet.", "import livepuppet.")):
+                    continue
+                target = words[1].split(".")[1]
+                if folder == "realtime" and target == "model":
+                    # Only inside the torch engine, which is asked for.
+                    assert code.name == "engines.py" and line.startswith("    "), f"{code}: {line}"
+                    continue
+                assert target in names, f"{code}: {line}"
