@@ -75,6 +75,16 @@ def test_motion_crosses_over_to_puppets_never_seen():
     assert all(shown[factor] > least for factor, least in LEAST.items()), shown
 
 
+def test_the_detector_finds_landmarks_of_puppets_never_seen():
+    from livepuppet.train.detector import detector_error, draw_test
+
+    torch.set_num_threads(2)
+    model = checkpoint.load(bundled.MODEL / "lite-256.safetensors")
+    error = detector_error(model, *draw_test(24, seed=79, size=256))
+    lids = [error[f"{name} px"] for name in LANDMARKS if "lid" in name]
+    assert error["mean px"] < 6 and sum(lids) / len(lids) < 5
+
+
 def _keypoints(engine, clip: Path, every: int = 1) -> np.ndarray:
     with av.open(str(clip)) as container:
         pictures = [
