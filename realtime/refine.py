@@ -14,11 +14,12 @@ from livepuppet.realtime.engines import Engine
 from livepuppet.realtime.framing import Framing, Square
 from livepuppet.realtime.keypoints import Keypoints
 
-#: Distance from the middle between the eyes to the mouth, as a share of the square's side, in crops like the papers'.
-EYES_TO_MOUTH = 0.22
+#: Distance from the middle between the eyes to the mouth, as a share of the square's side, in crops like the papers':
+#: medians of the default model's landmarks over ten real clips cropped so (0.243 and 0.591).
+EYES_TO_MOUTH = 0.24
 
 #: Height of the middle between eyes and mouth, as a share of the square's side.
-MIDDLE_HEIGHT = 0.58
+MIDDLE_HEIGHT = 0.59
 
 #: A refinement beyond these is a mistake of the landmarks rather than of the box: change of side, shift in sides.
 LARGEST_ZOOM = 1.3
