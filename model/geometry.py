@@ -58,8 +58,8 @@ def warp(picture: Tensor, grid: Tensor, padding: str = "zeros") -> Tensor:
 def warp_by_rows(picture: Tensor, grid: Tensor) -> Tensor:
     """`warp(picture, grid, "border")` for a batch of one, as four gathers of whole rows of channels.
 
-    The same numbers; onnxruntime's GridSample on a CPU visits channels one by one and takes five times as long where
-    there are many of them.
+    The same numbers; onnxruntime's GridSample on a CPU visits channels one by one and is several
+    times slower where there are many of them.
     """
     _, channels, height, width = picture.shape
     rows_out, columns_out = grid.shape[1:3]
