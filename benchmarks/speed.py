@@ -9,10 +9,10 @@ import numpy as np
 
 from livepuppet.realtime import bundled
 from livepuppet.realtime.engines import load_engine
-from livepuppet.realtime.framing import centred_square, cut
-from livepuppet.realtime.motion import movement_scale, transfer
+from livepuppet.realtime.framing.crop import centred_square, cut
+from livepuppet.realtime.inputs.clips import open_clip
+from livepuppet.realtime.motion.transfer import movement_scale, transfer
 from livepuppet.realtime.pictures import read_picture
-from livepuppet.realtime.sources import open_clip
 
 
 def _milliseconds(call, repeats: int, seconds: float = 20.0) -> dict[str, float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.framing import centred_square, cut, find_face, parse_square, square_around
+from livepuppet.realtime.framing.crop import centred_square, cut, find_face, parse_square, square_around
 from livepuppet.realtime.pictures import list_pictures, read_picture
 
 

@@ -10,15 +10,15 @@ import cv2
 import numpy as np
 
 from livepuppet.realtime import keys
-from livepuppet.realtime.capture import Capture
-from livepuppet.realtime.display import Canvas, draw_help, draw_lines, draw_message, draw_preview
-from livepuppet.realtime.framing import Framing
-from livepuppet.realtime.outputs import Output
+from livepuppet.realtime.framing.crop import Framing
+from livepuppet.realtime.framing.refine import refine
+from livepuppet.realtime.inputs.capture import Capture
+from livepuppet.realtime.inputs.clips import Frame
+from livepuppet.realtime.outputs.base import Output
+from livepuppet.realtime.outputs.window import Window
 from livepuppet.realtime.puppet import Puppet
-from livepuppet.realtime.refine import refine
-from livepuppet.realtime.sources import Frame
 from livepuppet.realtime.stats import LiveStats, RecentRate
-from livepuppet.realtime.window import Window
+from livepuppet.realtime.view.display import Canvas, draw_help, draw_lines, draw_message, draw_preview
 
 #: What one key press does to the crop: factor of its side, and share of its side.
 ZOOM_STEP = 1.06

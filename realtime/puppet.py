@@ -11,7 +11,7 @@ import numpy as np
 from livepuppet.realtime.avatars import Avatar
 from livepuppet.realtime.engines import Engine, Features
 from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.motion import movement_scale, transfer
+from livepuppet.realtime.motion.transfer import movement_scale, transfer
 
 
 @dataclass(frozen=True)

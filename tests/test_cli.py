@@ -16,14 +16,15 @@ import pytest
 import tiny_bundle
 from media import gradient, read_clip, red_picture, write_clip, write_picture
 
-from livepuppet.realtime import bundled, cameras
-from livepuppet.realtime.capture import Camera
+from livepuppet.realtime import bundled
 from livepuppet.realtime.cli import COMMANDS
 from livepuppet.realtime.commands import demo
 from livepuppet.realtime.commands.devices import mode_lines, report
 from livepuppet.realtime.commands.run import open_source, parse_size, run_live
 from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.v4l2 import Mode, list_devices
+from livepuppet.realtime.inputs import cameras
+from livepuppet.realtime.inputs.capture import Camera
+from livepuppet.realtime.inputs.v4l2 import Mode, list_devices
 
 CLI = [sys.executable, "-m", "livepuppet.realtime.cli"]
 
@@ -356,7 +357,7 @@ class FakeVideoCapture:
 
 def test_a_camera_delivers_rgb_and_says_when_it_is_gone(monkeypatch):
     monkeypatch.setattr("cv2.VideoCapture", FakeVideoCapture)
-    monkeypatch.setattr("livepuppet.realtime.capture.PATIENCE_READS", 3)
+    monkeypatch.setattr("livepuppet.realtime.inputs.capture.PATIENCE_READS", 3)
     camera = Camera(WEBCAM, 640, 480, 25)
     parameters = dict(zip(camera._capture.parameters[::2], camera._capture.parameters[1::2], strict=True))
     import cv2

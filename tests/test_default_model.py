@@ -12,8 +12,8 @@ from livepuppet.model import checkpoint
 from livepuppet.model.lite import LANDMARKS
 from livepuppet.realtime import bundled
 from livepuppet.realtime.engines import load_engine
-from livepuppet.realtime.framing import centred_square, cut
-from livepuppet.realtime.motion import movement_scale, transfer
+from livepuppet.realtime.framing.crop import centred_square, cut
+from livepuppet.realtime.motion.transfer import movement_scale, transfer
 from livepuppet.realtime.pictures import read_picture
 
 #: Least responses across identities, on two puppets per factor; measured on twelve they are in the model card.

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from media import gradient
 
-from livepuppet.realtime import framing as framing_module
 from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.framing import (
+from livepuppet.realtime.framing import crop as framing_module
+from livepuppet.realtime.framing.crop import (
     Framing,
     Square,
     centred_square,
@@ -17,9 +17,9 @@ from livepuppet.realtime.framing import (
     square_around,
     square_for,
 )
+from livepuppet.realtime.framing.refine import EYES_TO_MOUTH, MIDDLE_HEIGHT, face_middle, refined_square
+from livepuppet.realtime.inputs.clips import open_clip
 from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.refine import EYES_TO_MOUTH, MIDDLE_HEIGHT, face_middle, refined_square
-from livepuppet.realtime.sources import open_clip
 
 #: Where the driver's head is in the raw clips, by eye: a box the square must hold, and the largest side allowed.
 HEADS = {

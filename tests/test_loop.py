@@ -13,15 +13,15 @@ from media import gradient, red_picture
 
 from livepuppet.realtime import keys
 from livepuppet.realtime.avatars import Avatar
-from livepuppet.realtime.capture import Capture
-from livepuppet.realtime.display import Canvas, draw_help, draw_lines, draw_message, draw_preview
 from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.framing import Framing, Square
+from livepuppet.realtime.framing.crop import Framing, Square
+from livepuppet.realtime.inputs.capture import Capture
+from livepuppet.realtime.inputs.clips import Frame
 from livepuppet.realtime.keypoints import Keypoints
 from livepuppet.realtime.loop import Live, close_all
 from livepuppet.realtime.puppet import Puppet
-from livepuppet.realtime.sources import Frame
 from livepuppet.realtime.stats import Durations, LiveStats
+from livepuppet.realtime.view.display import Canvas, draw_help, draw_lines, draw_message, draw_preview
 
 SIZE = 32
 EYE = np.tile(np.eye(2, dtype=np.float32), (4, 1, 1))

@@ -15,7 +15,7 @@ from livepuppet.model.fomm import FommConfig
 from livepuppet.model.geometry import MINIMUM_DETERMINANT, inverse_2x2, make_grid, warp
 from livepuppet.model.presets import PRESETS, Preset, build
 from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.motion import movement_scale, transfer
+from livepuppet.realtime.motion.transfer import movement_scale, transfer
 
 # --- mathematics ---
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.motion import SCALE_LIMITS, hull_area, inverse_2x2, movement_scale, transfer
+from livepuppet.realtime.motion.transfer import SCALE_LIMITS, hull_area, inverse_2x2, movement_scale, transfer
 
 
 def random_keypoints(seed: int, count: int = 10) -> Keypoints:

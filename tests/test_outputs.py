@@ -12,18 +12,18 @@ import pytest
 from media import gradient, read_clip, read_sound, red_picture, write_clip, write_picture
 
 from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.outputs import (
+from livepuppet.realtime.inputs.clips import open_clip
+from livepuppet.realtime.outputs.base import (
     Nowhere,
     PictureFolder,
     check_file_output,
     open_live_output,
 )
+from livepuppet.realtime.outputs.sound import Soundtrack
+from livepuppet.realtime.outputs.video import VideoFile
+from livepuppet.realtime.outputs.virtual_camera import VirtualCamera
+from livepuppet.realtime.outputs.window import Window
 from livepuppet.realtime.pictures import read_picture
-from livepuppet.realtime.sound import Soundtrack
-from livepuppet.realtime.sources import open_clip
-from livepuppet.realtime.video import VideoFile
-from livepuppet.realtime.virtual_camera import VirtualCamera
-from livepuppet.realtime.window import Window
 
 #: Red, green, blue, yellow, gray, skin, white and black, and what no chroma subsampling can blur.
 COLOURS = [
@@ -136,7 +136,7 @@ def test_a_killed_recording_plays(tmp_path):
     script = f"""
 import os, numpy as np
 from fractions import Fraction
-from livepuppet.realtime.video import VideoFile
+from livepuppet.realtime.outputs.video import VideoFile
 video = VideoFile({str(tmp_path / "video.mp4")!r}, 64, 64, Fraction(10), live=True)
 for index in range(100):
     video.write(np.full((64, 64, 3), index, np.uint8), Fraction(index, 10))
@@ -155,7 +155,7 @@ def test_a_full_disk_keeps_what_was_written(tmp_path):
 import resource, numpy as np
 from fractions import Fraction
 from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.video import VideoFile
+from livepuppet.realtime.outputs.video import VideoFile
 resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))
 random = np.random.default_rng(0)
 video = VideoFile({str(tmp_path / "video.mp4")!r}, 64, 64, Fraction(10), live=True)

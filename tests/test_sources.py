@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from media import gradient, red_picture, write_clip, write_picture
 
-from livepuppet.realtime.capture import Capture, Playback
 from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.sources import Clip, Frame, PictureSequence, open_clip
+from livepuppet.realtime.inputs.capture import Capture, Playback
+from livepuppet.realtime.inputs.clips import Clip, Frame, PictureSequence, open_clip
 
 
 def test_a_clip_gives_every_frame_in_order_at_its_time(tmp_path):

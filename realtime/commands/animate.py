@@ -19,13 +19,13 @@ from livepuppet.realtime.avatars import load_avatar
 from livepuppet.realtime.commands.options import model_options
 from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.framing import Framing
-from livepuppet.realtime.outputs import Output, PictureFolder, check_file_output, is_video_name
+from livepuppet.realtime.framing.crop import Framing
+from livepuppet.realtime.framing.refine import refine
+from livepuppet.realtime.inputs.clips import Clip, Frame, PictureSequence, is_url, open_clip
+from livepuppet.realtime.outputs.base import Output, PictureFolder, check_file_output, is_video_name
+from livepuppet.realtime.outputs.sound import Soundtrack
+from livepuppet.realtime.outputs.video import VideoFile
 from livepuppet.realtime.puppet import Puppet
-from livepuppet.realtime.refine import refine
-from livepuppet.realtime.sound import Soundtrack
-from livepuppet.realtime.sources import Clip, Frame, PictureSequence, is_url, open_clip
-from livepuppet.realtime.video import VideoFile
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 
 from livepuppet.realtime import bundled
-from livepuppet.realtime.cameras import CameraInfo, list_cameras
 from livepuppet.realtime.commands.animate import animate_clip
 from livepuppet.realtime.commands.run import run_live, say
 from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.window import display_problem
+from livepuppet.realtime.inputs.cameras import CameraInfo, list_cameras
+from livepuppet.realtime.outputs.window import display_problem
 
 VIDEO_NAME = "livepuppet-demo.mp4"
 

@@ -6,8 +6,8 @@ import platform
 
 import click
 
-from livepuppet.realtime.cameras import CameraInfo, list_cameras
-from livepuppet.realtime.virtual_camera import VIRTUAL_CAMERA_HELP
+from livepuppet.realtime.inputs.cameras import CameraInfo, list_cameras
+from livepuppet.realtime.outputs.virtual_camera import VIRTUAL_CAMERA_HELP
 
 #: What fits on a line.
 _SIZES_PER_LINE, _FORMATS_PER_LINE = 8, 8

@@ -15,17 +15,17 @@ from tqdm import tqdm
 
 from livepuppet.realtime import keys
 from livepuppet.realtime.avatars import load_avatars
-from livepuppet.realtime.cameras import find_camera, is_camera
-from livepuppet.realtime.capture import Camera, Capture, LiveSource, Playback
 from livepuppet.realtime.commands.options import model_options
-from livepuppet.realtime.display import Canvas
 from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.framing import Framing
+from livepuppet.realtime.framing.crop import Framing
+from livepuppet.realtime.inputs.cameras import find_camera, is_camera
+from livepuppet.realtime.inputs.capture import Camera, Capture, LiveSource, Playback
+from livepuppet.realtime.inputs.clips import is_url
 from livepuppet.realtime.loop import Live, close_all
-from livepuppet.realtime.outputs import Output, open_live_output
+from livepuppet.realtime.outputs.base import Output, open_live_output
 from livepuppet.realtime.puppet import Puppet
-from livepuppet.realtime.sources import is_url
+from livepuppet.realtime.view.display import Canvas
 
 #: Limits of the output's size, in pixels: cameras and encoders take no more.
 SMALLEST_SIZE, LARGEST_SIZE = 16, 4096

@@ -6,7 +6,7 @@ import time
 import cv2
 import pyvirtualcam
 
-from livepuppet.realtime.sources import open_clip
+from livepuppet.realtime.inputs.clips import open_clip
 
 device, path, width, height = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 with pyvirtualcam.Camera(width, height, 10, device=device) as camera:

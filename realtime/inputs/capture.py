@@ -10,9 +10,9 @@ from typing import Protocol
 
 import cv2
 
-from livepuppet.realtime.cameras import CameraInfo, backend
 from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.sources import Clip, Frame, PictureSequence, is_url, open_clip
+from livepuppet.realtime.inputs.cameras import CameraInfo, backend
+from livepuppet.realtime.inputs.clips import Clip, Frame, PictureSequence, is_url, open_clip
 
 #: A camera that delivers nothing for so many reads in a row is gone.
 PATIENCE_READS = 30

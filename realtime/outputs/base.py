@@ -11,10 +11,10 @@ from typing import Protocol
 import numpy as np
 
 from livepuppet.realtime.errors import UserError
+from livepuppet.realtime.outputs.video import VideoFile
+from livepuppet.realtime.outputs.virtual_camera import VirtualCamera
+from livepuppet.realtime.outputs.window import Window
 from livepuppet.realtime.pictures import write_png
-from livepuppet.realtime.video import VideoFile
-from livepuppet.realtime.virtual_camera import VirtualCamera
-from livepuppet.realtime.window import Window
 
 #: Video files that can be written. Others would need other codecs than H.264 and AAC.
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")

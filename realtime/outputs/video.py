@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.sound import Soundtrack
+from livepuppet.realtime.outputs.sound import Soundtrack
 
 #: H.264 encoders in the order they are tried; which are there depends on the PyAV build.
 ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from livepuppet.realtime.engines import Engine
-from livepuppet.realtime.framing import Framing, Square
+from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.keypoints import Keypoints
 
 #: Distance from the middle between the eyes to the mouth, as a share of the square's side, in crops like the papers':

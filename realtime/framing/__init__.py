@@ -1,0 +1,1 @@
+"""Which square of the driving picture the model sees."""

@@ -1,0 +1,1 @@
+"""What happens to the keypoints between `detect` and `render`, in NumPy."""
