@@ -13,44 +13,66 @@ class Binding:
     """Keys that do the same.
 
     Attributes:
-        action: what `Live` calls it.
+        action: what `Live` and the control server call it.
         keys: names as `name_of_code` and `TerminalKeys` give them, lower case.
         label: how the keys are written for people.
         help: what they do.
+        group: heading under which the help shows them.
     """
 
     action: str
     keys: tuple[str, ...]
     label: str
     help: str
+    group: str
 
 
+#: Letters as in avatarify where it had them (X, F, A/D, 1-9, 0, W/S, R, Q), because its users' fingers know them.
 BINDINGS = (
-    Binding("reset", ("x",), "X", "take this moment for the neutral pose (D1)"),
-    Binding("previous", ("a", "left"), "A, left", "previous avatar"),
-    Binding("next", ("d", "right"), "D, right", "next avatar"),
-    Binding("select", tuple("123456789"), "1-9", "avatar by number"),
-    Binding("closer", ("w", "+", "="), "W, +", "crop closer to the face"),
-    Binding("wider", ("s", "-"), "S, -", "crop wider"),
-    Binding("shift_left", ("j",), "J", "move the crop left"),
-    Binding("shift_right", ("l",), "L", "move the crop right"),
-    Binding("shift_up", ("i",), "I", "move the crop up"),
-    Binding("shift_down", ("k",), "K", "move the crop down"),
-    Binding("find", ("c",), "C", "find the face again"),
-    Binding("mirror", ("m",), "M", "mirror the driver"),
-    Binding("preview", ("p",), "P", "show or hide the driver"),
-    Binding("status", ("f",), "F", "show or hide the frame rate"),
-    Binding("help", ("h", "?"), "H", "show or hide this list"),
-    Binding("quit", ("q", "escape"), "Q, Esc", "quit"),
+    Binding("reset", ("x",), "X", "take this moment for the neutral pose (D1)", "Neutral pose"),
+    Binding("calibrate", (" ",), "Space", "count down, then take the best moment", "Neutral pose"),
+    Binding("search", ("f",), "F", "keep looking for a better neutral pose, on or off", "Neutral pose"),
+    Binding("freeze", ("v",), "V", "freeze the picture, or go on", "Neutral pose"),
+    Binding("rest", ("0",), "0", "show the avatar at rest, or go on", "Neutral pose"),
+    Binding("previous", ("a",), "A", "previous avatar", "Avatar"),
+    Binding("next", ("d",), "D", "next avatar", "Avatar"),
+    Binding("select", tuple("123456789"), "1-9", "avatar by number", "Avatar"),
+    Binding("background", ("b",), "B", "background: as is, blurred, green", "Avatar"),
+    Binding("paste", ("u",), "U", "the whole picture, or only the moving square", "Avatar"),
+    Binding("closer", ("w",), "W", "crop closer to the face", "Framing"),
+    Binding("wider", ("s",), "S", "crop wider", "Framing"),
+    Binding("shift_left", ("j", "left"), "J, left", "move the crop left", "Framing"),
+    Binding("shift_right", ("l", "right"), "L, right", "move the crop right", "Framing"),
+    Binding("shift_up", ("i", "up"), "I, up", "move the crop up", "Framing"),
+    Binding("shift_down", ("k", "down"), "K, down", "move the crop down", "Framing"),
+    Binding("find", ("c",), "C", "find the face again", "Framing"),
+    Binding("follow", ("t",), "T", "follow the head slowly, on or off", "Framing"),
+    Binding("mirror", ("m", "r"), "M, R", "mirror the driver", "Framing"),
+    Binding("slider", ("e",), "E", "choose a slider: strength, smoothing, ...", "Motion"),
+    Binding("raise", ("+", "=", "]"), "+, ]", "raise it", "Motion"),
+    Binding("lower", ("-", "["), "-, [", "lower it", "Motion"),
+    Binding("preview", ("p",), "P", "show or hide the camera", "Show"),
+    Binding("ghost", ("g",), "G", "show or hide the avatar's ghost over the camera", "Show"),
+    Binding("status", ("o",), "O", "show or hide rates and delays", "Show"),
+    Binding("help", ("h", "?"), "H", "show or hide this list", "Show"),
+    Binding("quit", ("q", "escape"), "Q, Esc", "quit", "Show"),
 )
 
 ACTIONS = {key: binding.action for binding in BINDINGS for key in binding.keys}
 
 #: Arrow keys as GTK and Qt on X11, Windows, and macOS report them through `cv2.waitKeyEx`.
-_LEFT_CODES = (65361, 2424832, 63234)
-_RIGHT_CODES = (65363, 2555904, 63235)
+_ARROW_CODES = {
+    "left": (65361, 2424832, 63234),
+    "up": (65362, 2490368, 63232),
+    "right": (65363, 2555904, 63235),
+    "down": (65364, 2621440, 63233),
+}
 
-_ESCAPE_SEQUENCES = {"\x1b[C": "right", "\x1b[D": "left", "\x1bOC": "right", "\x1bOD": "left"}
+_ESCAPE_SEQUENCES = {
+    f"\x1b{start}{letter}": name
+    for start in "[O"
+    for letter, name in (("A", "up"), ("B", "down"), ("C", "right"), ("D", "left"))
+}
 
 
 def help_lines() -> list[str]:
@@ -63,10 +85,9 @@ def name_of_code(code: int) -> str | None:
     """The name of a key that `cv2.waitKeyEx` reported, or None."""
     if code < 0:
         return None
-    if code in _LEFT_CODES:
-        return "left"
-    if code in _RIGHT_CODES:
-        return "right"
+    for name, codes in _ARROW_CODES.items():
+        if code in codes:
+            return name
     # The upper bits hold modifiers, such as num lock on X11.
     low = code & 0xFF
     if low == 27:
@@ -127,7 +148,9 @@ class TerminalKeys:
             text = ""
             while msvcrt.kbhit():
                 text += msvcrt.getwch()
-            return names_in_text(text.replace("\xe0K", "\x1b[D").replace("\xe0M", "\x1b[C"))
+            for letter, arrow in (("H", "A"), ("P", "B"), ("M", "C"), ("K", "D")):
+                text = text.replace(f"\xe0{letter}", f"\x1b[{arrow}")
+            return names_in_text(text)
         if self._descriptor is None:
             return []
         import select
