@@ -79,7 +79,7 @@ def _turn_like(alpha: np.ndarray, stored: np.ndarray, upright: np.ndarray) -> np
 
 
 def _decode_with_opencv(data: bytes) -> np.ndarray | None:
-    """uint8 RGB (H, W, 3), upright, or None where OpenCV cannot read `data`.
+    """uint8 RGB (H, W, 3) or RGBA (H, W, 4), upright, or None where OpenCV cannot read `data`.
 
     OpenCV turns pictures by their EXIF tag only where it also drops alpha, so a picture with transparency is
     decoded both ways. The file's name plays no part: the format is told from the bytes.
@@ -96,35 +96,39 @@ def _decode_with_opencv(data: bytes) -> np.ndarray | None:
     if stored is None or stored.ndim != 3 or stored.shape[2] != 4:
         return rgb
     alpha = _turn_like(stored[..., 3], stored[..., :3], upright)
-    return over_gray(np.dstack([rgb, to_8_bit(alpha)]))
+    return np.dstack([rgb, to_8_bit(alpha)])
 
 
 def frame_to_rgb(frame: av.VideoFrame) -> np.ndarray:
     """A decoded video frame as uint8 RGB (H, W, 3): colours by the frame's own tags, alpha over gray, turned upright."""
+    picture = _frame_pixels(frame)
+    return over_gray(picture) if picture.shape[2] == 4 else picture
+
+
+def _frame_pixels(frame: av.VideoFrame) -> np.ndarray:
+    """uint8 RGB (H, W, 3) or, where the frame has transparency, RGBA (H, W, 4); upright."""
     has_alpha = any(component.is_alpha for component in frame.format.components)
     # pal8 hides its alpha in the palette.
-    if has_alpha or frame.format.name == "pal8":
-        picture = over_gray(frame.to_ndarray(format="rgba"))
-    else:
-        picture = frame.to_ndarray(format="rgb24")
+    picture = frame.to_ndarray(format="rgba" if has_alpha or frame.format.name == "pal8" else "rgb24")
     quarter_turns = round(getattr(frame, "rotation", 0) / 90) % 4
     return np.ascontiguousarray(np.rot90(picture, quarter_turns)) if quarter_turns else picture
 
 
 def _decode_with_pyav(path: Path) -> np.ndarray | None:
-    """The first frame of anything FFmpeg reads, as uint8 RGB, or None."""
+    """The first frame of anything FFmpeg reads, as uint8 RGB or RGBA, or None."""
     try:
         with av.open(str(path)) as container:
-            return next((frame_to_rgb(frame) for frame in container.decode(video=0)), None)
+            return next((_frame_pixels(frame) for frame in container.decode(video=0)), None)
     except (av.FFmpegError, IndexError, ValueError):
         return None
 
 
-def read_picture(path: Path) -> np.ndarray:
+def read_picture_and_alpha(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Read a picture of any format, depth and orientation.
 
     Returns:
-        uint8 RGB (H, W, 3), upright by its EXIF tag, transparency laid over light gray.
+        uint8 RGB (H, W, 3), upright by its EXIF tag, transparency laid over light gray; and the transparency itself,
+        uint8 (H, W) from 0 (nothing) to 255, or None for a picture that is opaque throughout.
 
     Raises:
         UserError: if it is missing, not a picture, or damaged.
@@ -143,7 +147,15 @@ def read_picture(path: Path) -> np.ndarray:
         raise UserError(
             f"{path} is not a picture that can be read: open it in a picture program and save it as PNG or JPEG."
         )
-    return picture
+    if picture.shape[2] == 3:
+        return picture, None
+    alpha = np.ascontiguousarray(picture[..., 3])
+    return over_gray(picture), None if alpha.min() == 255 else alpha
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """As `read_picture_and_alpha`, the picture alone: uint8 RGB (H, W, 3). Raises UserError."""
+    return read_picture_and_alpha(path)[0]
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
