@@ -27,6 +27,8 @@ FORBIDDEN_OPERATORS = {
     "RandomNormal",
 }
 
+DETECT_OUTPUTS = ("points", "jacobians", "confidence")
+RENDER_OUTPUTS = ("prediction", "deformation")
 KEYPOINT_INPUTS = ("source_points", "source_jacobians", "driving_points", "driving_jacobians")
 
 
@@ -45,15 +47,15 @@ def to_picture(batch: Tensor) -> Tensor:
 
 
 class Detect(nn.Module):
-    """`frame` uint8 (S, S, 3) to `points` (K, 2) and `jacobians` (K, 2, 2)."""
+    """`frame` uint8 (S, S, 3) to `points` (K, 2), `jacobians` (K, 2, 2) and `confidence` (K,)."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, frame: Tensor) -> tuple[Tensor, Tensor]:
-        points, jacobians = self.model.detect(to_model(frame))
-        return points[0], jacobians[0]
+    def forward(self, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        points, jacobians, confidence = self.model.detect_with_confidence(to_model(frame))
+        return points[0], jacobians[0], confidence[0]
 
 
 class Encode(nn.Module):
@@ -68,18 +70,19 @@ class Encode(nn.Module):
 
 
 class Render(nn.Module):
-    """The features, then `KEYPOINT_INPUTS` without a batch, to `prediction` uint8 (S, S, 3)."""
+    """The features, then `KEYPOINT_INPUTS` without a batch, to `RENDER_OUTPUTS`: uint8 (S, S, 3) and float (h, w, 2)."""
 
     def __init__(self, model: nn.Module, feature_names: list[str]):
         super().__init__()
         self.model = model
         self.feature_names = feature_names
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         count = len(self.feature_names)
         features = dict(zip(self.feature_names, inputs[:count], strict=True))
         keypoints = [tensor[None] for tensor in inputs[count:]]
-        return to_picture(self.model.render(features, *keypoints)["prediction"])
+        drawn = self.model.render(features, *keypoints)
+        return to_picture(drawn["prediction"]), drawn["deformation"][0]
 
 
 @torch.no_grad()
@@ -105,14 +108,14 @@ def write_graphs(model: nn.Module, folder: Path) -> dict[str, Tensor]:
     # Four separate tensors: the exporter would take two arguments that share memory for one.
     motion = (points, jacobians, points.clone(), jacobians.clone())
 
-    _write(Detect(model), (picture,), folder / "detect.onnx", ["frame"], ["points", "jacobians"])
+    _write(Detect(model), (picture,), folder / "detect.onnx", ["frame"], list(DETECT_OUTPUTS))
     _write(Encode(model), (picture,), folder / "encode.onnx", ["avatar"], names)
     _write(
         Render(model, names),
         (*features.values(), *motion),
         folder / "render.onnx",
         [*names, *KEYPOINT_INPUTS],
-        ["prediction"],
+        list(RENDER_OUTPUTS),
     )
     return features
 

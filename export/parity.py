@@ -10,14 +10,23 @@ import onnxruntime
 import torch
 from torch import nn
 
-from livepuppet.export.graphs import KEYPOINT_INPUTS, Detect, Encode, ExportError, Render
+from livepuppet.export.graphs import (
+    DETECT_OUTPUTS,
+    KEYPOINT_INPUTS,
+    RENDER_OUTPUTS,
+    Detect,
+    Encode,
+    ExportError,
+    Render,
+)
 
 
 @dataclass(frozen=True)
 class Tolerances:
-    """Largest differences that pass: of keypoints and Jacobians, of pixels in levels of 0 to 255."""
+    """Largest differences that pass: of keypoints, of the sampling grid, of pixels in levels of 0 to 255."""
 
     keypoints: float = 1e-4
+    deformation: float = 1e-3
     pixels_max: float = 2.0
     pixels_mean: float = 0.05
 
@@ -27,7 +36,8 @@ class Parity:
     """Largest differences found.
 
     Attributes:
-        keypoints: of points and Jacobians.
+        keypoints: of points, Jacobians and confidence.
+        deformation: of the sampling grid, whose units are halves of the picture.
         pixels_max: of a single pixel, in levels of 0 to 255.
         pixels_mean: average of the worst picture, in levels.
         contrast: standard deviation of the pictures drawn, in levels. An untrained model draws a near plain gray,
@@ -36,6 +46,7 @@ class Parity:
     """
 
     keypoints: float
+    deformation: float
     pixels_max: float
     pixels_mean: float
     contrast: float
@@ -45,6 +56,7 @@ class Parity:
         """What is off, as phrases; empty where the bundle passes. Not-a-number counts as off."""
         phrases = {
             "keypoints": "keypoints differ by {:.2g} (at most {:.2g} is right)",
+            "deformation": "the deformation differs by {:.2g} (at most {:.2g} is right)",
             "pixels_max": "a pixel differs by {:.3g} levels (at most {:.2g} is right)",
             "pixels_mean": "pixels differ by {:.3g} levels on average (at most {:.2g} is right)",
         }
@@ -134,24 +146,28 @@ def measure(model: nn.Module, folder: Path, pictures: int = 4, motions: int = 4,
     reference_detect, reference_encode = Detect(model), Encode(model)
     reference_render = Render(model, names)
 
-    keypoint_errors, pixel_errors, contrasts = [], [], []
+    keypoint_errors, grid_errors, pixel_errors, contrasts = [], [], [], []
     for index, picture in enumerate(sample_pictures(model.preset.size, pictures, seed)):
         tensor = torch.from_numpy(picture)
         truth = [value.numpy() for value in reference_detect(tensor)]
-        found = detect.run(None, {"frame": picture})
+        found = detect.run(DETECT_OUTPUTS, {"frame": picture})
         keypoint_errors += [np.abs(a - b).max() for a, b in zip(truth, found, strict=True)]
 
         features = reference_encode(tensor)
         own_features = encode.run(None, {"avatar": picture})
-        for points, jacobians in sample_motions(*truth, motions, seed + index):
-            keypoints = (*truth, points, jacobians)
-            expected = reference_render(*features, *map(torch.from_numpy, keypoints)).numpy()
+        own = truth[:2]
+        for points, jacobians in sample_motions(*own, motions, seed + index):
+            keypoints = (*own, points, jacobians)
+            drawing = reference_render(*features, *map(torch.from_numpy, keypoints))
+            expected, grid = (value.numpy() for value in drawing)
             feed = dict(zip((*names, *KEYPOINT_INPUTS), (*own_features, *keypoints), strict=True))
-            drawn = render.run(None, feed)[0]
+            drawn, drawn_grid = render.run(RENDER_OUTPUTS, feed)
+            grid_errors.append(np.abs(drawn_grid - grid).max())
             pixel_errors.append(np.abs(drawn.astype(np.int16) - expected))
             contrasts.append(expected.std())
     return Parity(
         keypoints=float(np.max(keypoint_errors)),
+        deformation=float(np.max(grid_errors)),
         pixels_max=float(np.max(pixel_errors)),
         pixels_mean=float(max(error.mean() for error in pixel_errors)),
         contrast=float(np.mean(contrasts)),

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from livepuppet.model.dense_motion import DenseMotion
 from livepuppet.model.generator import Generator
+from livepuppet.model.geometry import peak_confidence
 from livepuppet.model.keypoint_detector import KeypointDetector
 
 
@@ -91,8 +92,13 @@ class FOMM(nn.Module):
 
     def detect(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Points (B, K, 2) as (x, y) in [-1, 1] and Jacobians (B, K, 2, 2) of frames (B, 3, S, S), RGB in [0, 1]."""
-        points, jacobians, _ = self.kp_detector(frames)
+        points, jacobians, _, _ = self.kp_detector(frames)
         return points, jacobians
+
+    def detect_with_confidence(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What `detect` returns, and how sure of each keypoint (B, K) in [0, 1]; see `geometry.peak_confidence`."""
+        points, jacobians, _, logits = self.kp_detector(frames)
+        return points, jacobians, peak_confidence(logits)
 
     def encode(self, avatars: Tensor) -> dict[str, Tensor]:
         """Everything that depends on the avatars (B, 3, S, S), RGB in [0, 1], alone; opaque, in a fixed order."""

@@ -50,11 +50,12 @@ class KeypointDetector(nn.Module):
         side = size // reduction + 2 * padding - 6
         self.register_buffer("grid", make_grid(side, side), persistent=False)
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Keypoints of frames (B, 3, S, S), RGB in [0, 1].
 
         Returns:
-            points (B, K, 2) as (x, y) in [-1, 1]; Jacobians (B, K, 2, 2); heat-maps (B, K, h, w), each of sum 1.
+            points (B, K, 2) as (x, y) in [-1, 1]; Jacobians (B, K, 2, 2); heat-maps (B, K, h, w), each of sum 1; the
+            same before their softmax and temperature.
         """
         features = self.predictor(self.down(frames))
         logits = self.kp(features)
@@ -64,8 +65,8 @@ class KeypointDetector(nn.Module):
         points = soft_argmax(heatmaps, self.grid)
         if not self.jacobian_maps:
             identity = torch.eye(2, dtype=points.dtype, device=points.device)
-            return points, identity.expand(batch, keypoints, 2, 2), heatmaps
+            return points, identity.expand(batch, keypoints, 2, 2), heatmaps, logits
         # Each matrix is the average of its map, weighted by the keypoint's heat-map.
         maps = self.jacobian(features).reshape(batch, self.jacobian_maps, 4, height, width)
         jacobians = (heatmaps[:, :, None] * maps).sum(dim=(3, 4))
-        return points, jacobians.reshape(batch, keypoints, 2, 2), heatmaps
+        return points, jacobians.reshape(batch, keypoints, 2, 2), heatmaps, logits

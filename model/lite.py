@@ -24,7 +24,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from livepuppet.model.geometry import gaussian_heatmaps, inverse_2x2, make_grid, soft_argmax, warp
+from livepuppet.model.geometry import (
+    gaussian_heatmaps,
+    inverse_2x2,
+    make_grid,
+    peak_confidence,
+    soft_argmax,
+    warp,
+)
 
 #: What each keypoint is, in order. "left" is the picture's left.
 LANDMARKS = (
@@ -149,12 +156,20 @@ class KeypointDetector(nn.Module):
         side = config.size // 4
         self.register_buffer("grid", make_grid(side, side), persistent=False)
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames (B, 3, S, S) RGB in [0, 1] to points (B, K, 2) in [-1, 1] and Jacobians (B, K, 2, 2)."""
-        return self.from_half(F.avg_pool2d(frames, 2))
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Keypoints of frames (B, 3, S, S), RGB in [0, 1].
+
+        Returns:
+            points (B, K, 2) in [-1, 1]; Jacobians (B, K, 2, 2); heat-maps (B, K, S/4, S/4) before their softmax.
+        """
+        return self._read(F.avg_pool2d(frames, 2))
 
     def from_half(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """The same from frames already brought to (B, 3, S/2, S/2)."""
+        """Points (B, K, 2) in [-1, 1] and Jacobians (B, K, 2, 2) of frames already brought to (B, 3, S/2, S/2)."""
+        points, jacobians, _ = self._read(frames)
+        return points, jacobians
+
+    def _read(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         features = self.network(frames - 0.5)
         logits = self.heatmaps(features[-1]) / self.temperature
         batch, k, height, width = logits.shape
@@ -165,7 +180,7 @@ class KeypointDetector(nn.Module):
         maps = maps.view(batch, k, 4, height // 4, width // 4)
         raw = (coarse[:, :, None] * maps).sum((-1, -2)).view(batch, k, 2, 2)
         eye = torch.eye(2, dtype=raw.dtype, device=raw.device)
-        return points, eye + 1.5 * torch.tanh(raw / 1.5)
+        return points, eye + 1.5 * torch.tanh(raw / 1.5), logits
 
 
 #: Landmarks that move with the skull more than with the face, by which the head's own motion is fitted.
@@ -369,7 +384,13 @@ class LitePuppet(nn.Module):
 
     def detect(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Frames (B, 3, S, S) RGB in [0, 1] to points (B, K, 2) in [-1, 1] and Jacobians (B, K, 2, 2)."""
-        return self.detector(frames)
+        points, jacobians, _ = self.detector(frames)
+        return points, jacobians
+
+    def detect_with_confidence(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What `detect` returns, and how sure of each keypoint (B, K) in [0, 1]; see `geometry.peak_confidence`."""
+        points, jacobians, logits = self.detector(frames)
+        return points, jacobians, peak_confidence(logits)
 
     def encode(self, avatars: Tensor) -> dict[str, Tensor]:
         """Avatars (B, 3, S, S) RGB in [0, 1] to everything that depends on them alone.

@@ -55,13 +55,29 @@ class Engine(Protocol):
     keypoint_names: tuple[str, ...]
 
     def detect(self, frame: np.ndarray) -> Keypoints:
-        """Keypoints of a picture, RGB uint8 (S, S, 3). ValueError for any other shape or type."""
+        """Keypoints of a picture, RGB uint8 (S, S, 3). ValueError for any other shape or type.
+
+        Their mean confidence tells a face (lite-256: 0.7 to 0.85, in the dark 0.55) from none (below 0.5, mostly 0.3).
+        """
 
     def encode(self, avatar: np.ndarray) -> Features:
         """Everything that depends on the avatar alone, RGB uint8 (S, S, 3). ValueError for any other shape or type."""
 
     def render(self, features: Features, avatar_keypoints: Keypoints, keypoints: Keypoints) -> np.ndarray:
         """The avatar of `features`, which has `avatar_keypoints`, moved to `keypoints`: RGB uint8 (S, S, 3)."""
+
+    def render_deformation(
+        self, features: Features, avatar_keypoints: Keypoints, keypoints: Keypoints
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What `render` returns, and where in the avatar each place of it came from.
+
+        Returns:
+            RGB uint8 (S, S, 3); float32 (h, w, 2), a sampling grid at the model's own resolution: (x, y) in the avatar's
+            square, -1 and 1 being the centres of the outermost pixels, which it may leave.
+
+        Raises:
+            UserError: the bundle is of an older livepuppet, whose graphs did not tell.
+        """
 
 
 def load_engine(
@@ -134,11 +150,15 @@ class OnnxEngine:
             _session(graphs[name], threads) for name in ("detect", "encode", "render")
         )
         self.provider: str = self._render.get_providers()[0]
+        # Bundles of older livepuppets lack the last output of each graph; everything else of them is the same.
+        self._detected = [output.name for output in self._detect.get_outputs() if output.name in _DETECTED]
+        self._can_deform = any(output.name == "deformation" for output in self._render.get_outputs())
+        self._folder = folder
 
     def detect(self, frame: np.ndarray) -> Keypoints:
-        """See `Engine.detect`."""
-        points, jacobians = self._detect.run(["points", "jacobians"], {"frame": _picture(frame, self.size)})
-        return Keypoints(points, jacobians)
+        """See `Engine.detect`. Without confidence if the bundle is of an older livepuppet."""
+        values = self._detect.run(self._detected, {"frame": _picture(frame, self.size)})
+        return Keypoints(**dict(zip(self._detected, values, strict=True)))
 
     def encode(self, avatar: np.ndarray) -> Features:
         """See `Engine.encode`."""
@@ -147,6 +167,21 @@ class OnnxEngine:
 
     def render(self, features: Features, avatar_keypoints: Keypoints, keypoints: Keypoints) -> np.ndarray:
         """See `Engine.render`."""
+        return self._run(["prediction"], features, avatar_keypoints, keypoints)[0]
+
+    def render_deformation(
+        self, features: Features, avatar_keypoints: Keypoints, keypoints: Keypoints
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Engine.render_deformation`."""
+        if not self._can_deform:
+            raise UserError(
+                f"The bundle {self._folder} is of an older livepuppet and does not tell how the picture was bent; "
+                "export it again with 'livepuppet export'."
+            )
+        picture, deformation = self._run(["prediction", "deformation"], features, avatar_keypoints, keypoints)
+        return picture, deformation
+
+    def _run(self, outputs: list[str], features: Features, avatar_keypoints: Keypoints, keypoints: Keypoints):
         source_points, source_jacobians = _numbers(avatar_keypoints, self.num_keypoints)
         driving_points, driving_jacobians = _numbers(keypoints, self.num_keypoints)
         inputs = {
@@ -156,7 +191,7 @@ class OnnxEngine:
             "driving_points": driving_points,
             "driving_jacobians": driving_jacobians,
         }
-        return self._render.run(["prediction"], inputs)[0]
+        return self._render.run(outputs, inputs)
 
 
 class TorchEngine:
@@ -209,8 +244,9 @@ class TorchEngine:
     def detect(self, frame: np.ndarray) -> Keypoints:
         """See `Engine.detect`."""
         with self._torch.inference_mode():
-            points, jacobians = self._model.detect(self._to_model(frame))
-        return Keypoints(points[0].float().cpu().numpy(), jacobians[0].float().cpu().numpy())
+            found = self._model.detect_with_confidence(self._to_model(frame))
+        points, jacobians, confidence = (value[0].float().cpu().numpy() for value in found)
+        return Keypoints(points, jacobians, confidence)
 
     def encode(self, avatar: np.ndarray) -> Features:
         """See `Engine.encode`."""
@@ -219,12 +255,19 @@ class TorchEngine:
 
     def render(self, features: Features, avatar_keypoints: Keypoints, keypoints: Keypoints) -> np.ndarray:
         """See `Engine.render`."""
+        return self.render_deformation(features, avatar_keypoints, keypoints)[0]
+
+    def render_deformation(
+        self, features: Features, avatar_keypoints: Keypoints, keypoints: Keypoints
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Engine.render_deformation`."""
         numbers = _numbers(avatar_keypoints, self.num_keypoints) + _numbers(keypoints, self.num_keypoints)
         with self._torch.inference_mode():
             batch = [self._torch.from_numpy(array)[None].to(self._device) for array in numbers]
-            picture = self._model.render(features, *batch)["prediction"][0]
-            picture = (picture.permute(1, 2, 0) * 255).round().clamp(0, 255).to(self._torch.uint8)
-            return picture.cpu().numpy()
+            drawn = self._model.render(features, *batch)
+            picture = drawn["prediction"][0].permute(1, 2, 0) * 255
+            picture = picture.round().clamp(0, 255).to(self._torch.uint8)
+            return picture.cpu().numpy(), drawn["deformation"][0].float().cpu().numpy()
 
     def _to_model(self, picture: np.ndarray):
         tensor = self._torch.from_numpy(_picture(picture, self.size)).to(self._device)
@@ -289,6 +332,7 @@ def read_bundle(folder: str | os.PathLike) -> dict:
 
 
 _GRAPHS = ("detect", "encode", "render")
+_DETECTED = ("points", "jacobians", "confidence")
 
 
 def usable_cores() -> int:

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import tiny_bundle as by_hand
 
 from livepuppet.realtime import engines
 from livepuppet.realtime.engines import OnnxEngine, TorchEngine, load_engine, usable_cores
@@ -51,6 +52,7 @@ def test_engines_agree(pair, pictures):
         own, moved = engine.detect(avatar), engine.detect(first)
         assert own.points.shape == (4, 2) and own.points.dtype == np.float32
         assert own.jacobians.shape == (4, 2, 2) and own.jacobians.dtype == np.float32
+        assert own.confidence.shape == (4,) and own.confidence.dtype == np.float32
         # The same features serve any number of frames.
         drawn = [engine.render(features, own, moved), engine.render(features, own, engine.detect(second))]
         drawn.append(engine.render(features, own, moved))
@@ -60,8 +62,43 @@ def test_engines_agree(pair, pictures):
     for mine, theirs in zip(results[0][:2], results[1][:2], strict=True):
         np.testing.assert_allclose(mine.points, theirs.points, atol=1e-4)
         np.testing.assert_allclose(mine.jacobians, theirs.jacobians, atol=1e-4)
+        np.testing.assert_allclose(mine.confidence, theirs.confidence, atol=1e-4)
     for mine, theirs in zip(results[0][2], results[1][2], strict=True):
         assert np.abs(mine.astype(int) - theirs).max() <= 1
+
+
+def test_engines_agree_on_the_deformation(pair, pictures):
+    grids = []
+    for engine in pair:
+        features, own, moved = (
+            engine.encode(pictures[0]),
+            engine.detect(pictures[0]),
+            engine.detect(pictures[1]),
+        )
+        picture, grid = engine.render_deformation(features, own, moved)
+        assert np.array_equal(picture, engine.render(features, own, moved))
+        assert grid.shape == (16, 16, 2) and grid.dtype == np.float32
+        grids.append(grid)
+    np.testing.assert_allclose(*grids, atol=1e-3)
+
+
+def test_a_deformation_tells_where_in_the_avatar_a_place_came_from(tmp_path):
+    engine = OnnxEngine(by_hand.write_bundle(tmp_path), threads=1)
+    picture = np.zeros((64, 64, 3), np.uint8)
+    still = engine.detect(picture)
+    right = Keypoints(still.points + np.float32([0.25, 0]), still.jacobians)
+    _, grid = engine.render_deformation(engine.encode(picture), still, right)
+    assert grid[0, 0] == pytest.approx([-1.25, -1]) and grid[0, -1] == pytest.approx([0.75, -1])
+
+
+def test_bundles_of_older_livepuppets_still_run(tmp_path):
+    engine = OnnxEngine(by_hand.write_bundle(tmp_path, confidence=None, deformation=False), threads=1)
+    picture = np.zeros((64, 64, 3), np.uint8)
+    keypoints, features = engine.detect(picture), engine.encode(picture)
+    assert keypoints.confidence is None
+    assert engine.render(features, keypoints, keypoints).shape == picture.shape
+    with pytest.raises(UserError, match="export it again with 'livepuppet export'"):
+        engine.render_deformation(features, keypoints, keypoints)
 
 
 def test_pictures_need_not_be_contiguous_nor_keypoints_float32(pair, pictures):

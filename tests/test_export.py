@@ -52,7 +52,11 @@ def test_graphs_have_unbatched_uint8_pictures(graphs):
     picture = ("uint8", (64, 64, 3))
     points, jacobians = ("float32", (4, 2)), ("float32", (4, 2, 2))
     assert signature(graphs["detect"].graph.input) == [("frame", *picture)]
-    assert signature(graphs["detect"].graph.output) == [("points", *points), ("jacobians", *jacobians)]
+    assert signature(graphs["detect"].graph.output) == [
+        ("points", *points),
+        ("jacobians", *jacobians),
+        ("confidence", "float32", (4,)),
+    ]
     assert signature(graphs["encode"].graph.input) == [("avatar", *picture)]
     assert signature(graphs["encode"].graph.output) == FEATURES
     assert signature(graphs["render"].graph.input) == [
@@ -62,7 +66,10 @@ def test_graphs_have_unbatched_uint8_pictures(graphs):
         ("driving_points", *points),
         ("driving_jacobians", *jacobians),
     ]
-    assert signature(graphs["render"].graph.output) == [("prediction", *picture)]
+    assert signature(graphs["render"].graph.output) == [
+        ("prediction", *picture),
+        ("deformation", "float32", (16, 16, 2)),
+    ]
 
 
 def test_graphs_are_opset_18_and_say_nothing_of_this_machine(graphs, tiny_bundle):
@@ -126,6 +133,7 @@ def test_bundle_json_tells_everything(tiny_bundle, tiny_preset):
         "the tiny model draws too little for its pixels to prove anything"
     )
     assert facts["parity"]["pixels_max"] <= 2 and facts["parity"]["keypoints"] <= 1e-4
+    assert facts["parity"]["deformation"] <= 1e-3
     assert set(facts["tools"]) >= {"torch", "onnx", "onnxruntime", "livepuppet"}
     assert sorted(os.listdir(folder)) == ["bundle.json", "detect.onnx", "encode.onnx", "render.onnx"]
     assert (folder.stat().st_mode & 0o777) == 0o755
@@ -174,8 +182,10 @@ def test_nearest_sampling_is_noticed(tiny_bundle, model, tmp_path):
 
 
 def test_not_a_number_fails_the_check():
-    assert Parity(float("nan"), 0, 0, 50, 1).failures(Tolerances())
-    assert not Parity(0, 0, 0, 50, 1).failures(Tolerances())
+    for name in ("keypoints", "deformation", "pixels_max", "pixels_mean"):
+        values = dict.fromkeys(("keypoints", "deformation", "pixels_max", "pixels_mean"), 0.0)
+        assert not Parity(**values, contrast=50, cases=1).failures(Tolerances())
+        assert Parity(**values | {name: float("nan")}, contrast=50, cases=1).failures(Tolerances())
 
 
 # --- exports that fail ---

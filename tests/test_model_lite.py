@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from livepuppet.export.optimise import optimise
-from livepuppet.model.geometry import warp, warp_by_rows
+from livepuppet.model.geometry import gaussian_heatmaps, make_grid, peak_confidence, warp, warp_by_rows
 from livepuppet.model.lite import LANDMARKS, rigid_motion
 from livepuppet.model.presets import build
 
@@ -38,6 +38,24 @@ def test_the_three_calls_have_the_shapes_of_the_seam(model, pictures):
     assert output["mask"].shape == (2, len(LANDMARKS) + 2, 64, 64)
     assert torch.allclose(output["mask"].sum(1), torch.ones(2, 64, 64), atol=1e-5)
     assert output["prediction"].min() >= 0 and output["prediction"].max() <= 1
+
+
+@torch.no_grad()
+def test_confidence_comes_beside_the_same_keypoints(model, pictures):
+    points, jacobians, confidence = model.detect_with_confidence(pictures)
+    assert all(torch.equal(a, b) for a, b in zip((points, jacobians), model.detect(pictures), strict=True))
+    assert confidence.shape == (2, len(LANDMARKS)) and confidence.min() >= 0 and confidence.max() <= 1
+
+
+def test_confidence_is_how_far_a_peak_stands_out_whatever_the_scale():
+    rng = torch.Generator().manual_seed(4)
+    noise = torch.randn(1, 1, 64, 64, generator=rng)
+    peak = gaussian_heatmaps(torch.tensor([[[0.2, -0.3]]]), make_grid(64, 64), 0.005)
+    logits = torch.cat([noise + strength * peak for strength in (0.0, 4.0, 20.0)], 1)
+    none, some, full = peak_confidence(logits)[0].tolist()
+    assert none < some < full and full > 0.9
+    torch.testing.assert_close(peak_confidence(7 * logits - 100), peak_confidence(logits), atol=1e-4, rtol=0)
+    assert peak_confidence(torch.full((1, 2, 8, 8), 3.0)).tolist() == [[0, 0]]
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """A bundle written by hand: the three calls in a few ONNX nodes, for tests of everything around the model.
 
 `detect` reads the mean red and green of the picture's left half as a shift of four keypoints; `render` brightens the avatar by how far
-the keypoints went to the right. So a clip that turns red moves the avatar, by an amount that can be computed.
+the keypoints went to the right, and tells of a deformation that shifts everything by their mean movement. So a clip that turns red moves the avatar, by an amount that can be computed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,17 @@ POINTS = np.array([[-0.4, -0.4], [0.4, -0.4], [0.4, 0.4], [-0.4, 0.4]], np.float
 SHIFT, GAIN = 0.5, 200.0
 
 
-def write_bundle(folder: Path) -> Path:
-    """Make the bundle in `folder` and return it."""
+#: Side of the deformation's grid.
+GRID = 8
+
+
+def write_bundle(folder: Path, confidence: float | None = 0.9, deformation: bool = True) -> Path:
+    """Make the bundle in `folder` and return it.
+
+    Args:
+        confidence: of every keypoint of every picture; None leaves the output out, as older bundles do.
+        deformation: False leaves that output out, as older bundles do.
+    """
     from onnx import TensorProto as Type
     from onnx import helper, numpy_helper, save
 
@@ -46,10 +55,16 @@ def write_bundle(folder: Path) -> Path:
             node("Mul", ["red_green", "gain"], ["shift"]),
             node("Add", ["base", "shift"], ["points"]),
             node("Identity", ["eye"], ["jacobians"]),
+            *([node("Identity", ["sure"], ["confidence"])] if confidence is not None else []),
         ],
         [info("frame", Type.UINT8, picture)],
-        [info("points", Type.FLOAT, [4, 2]), info("jacobians", Type.FLOAT, [4, 2, 2])],
         [
+            info("points", Type.FLOAT, [4, 2]),
+            info("jacobians", Type.FLOAT, [4, 2, 2]),
+            *([info("confidence", Type.FLOAT, [4])] if confidence is not None else []),
+        ],
+        [
+            *([tensor("sure", np.full(4, confidence, np.float32))] if confidence is not None else []),
             tensor("axes", np.array([0, 1], np.int64)),
             tensor("zero", np.array([0], np.int64)),
             tensor("one", np.array([1], np.int64)),
@@ -67,6 +82,7 @@ def write_bundle(folder: Path) -> Path:
         [info("feature", Type.FLOAT, picture)],
         [],
     )
+    line = np.linspace(-1, 1, GRID, dtype=np.float32)
     numbers = [
         info(f"{side}_{kind}", Type.FLOAT, [4, 2] if kind == "points" else [4, 2, 2])
         for side in ("source", "driving")
@@ -83,10 +99,15 @@ def write_bundle(folder: Path) -> Path:
             node("Clip", ["bright", "black", "white"], ["clipped"]),
             node("Round", ["clipped"], ["rounded"]),
             node("Cast", ["rounded"], ["prediction"], to=Type.UINT8),
+            *([node("Sub", ["grid", "mean"], ["deformation"])] if deformation else []),
         ],
         [info("feature", Type.FLOAT, picture), *numbers],
-        [info("prediction", Type.UINT8, picture)],
         [
+            info("prediction", Type.UINT8, picture),
+            *([info("deformation", Type.FLOAT, [GRID, GRID, 2])] if deformation else []),
+        ],
+        [
+            *([tensor("grid", np.stack(np.meshgrid(line, line), -1))] if deformation else []),
             tensor("rows", np.array([0], np.int64)),
             tensor("zero", np.array([0], np.int64)),
             tensor("one", np.array([1], np.int64)),
