@@ -21,7 +21,6 @@ from livepuppet.realtime.outputs.base import (
 )
 from livepuppet.realtime.outputs.sound import Soundtrack
 from livepuppet.realtime.outputs.video import VideoFile
-from livepuppet.realtime.outputs.virtual_camera import VirtualCamera
 from livepuppet.realtime.outputs.window import Window
 from livepuppet.realtime.pictures import read_picture
 
@@ -226,54 +225,9 @@ def test_live_outputs_by_name(tmp_path):
     video.close()
 
 
-class FakeBackend:
-    """What pyvirtualcam asks of a back end; keeps the frames."""
-
-    def __init__(self, *, width, height, fps, fourcc, device, **options):
-        if device not in (None, "test"):
-            raise RuntimeError(f"no device {device}")
-        self.frames, self.size = [], (width, height)
-        FakeBackend.last = self
-
-    def close(self):
-        self.closed = True
-
-    def send(self, frame):
-        self.frames.append(frame.copy())
-
-    def device(self):
-        return "test"
-
-    def native_fourcc(self):
-        return None
-
-
-@pytest.fixture
-def fake_virtual_camera(monkeypatch):
-    import pyvirtualcam.camera
-
-    monkeypatch.setattr(pyvirtualcam.camera, "BACKENDS", {"fake": FakeBackend})
-
-
-def test_virtual_camera_gets_the_pictures(fake_virtual_camera):
-    camera = open_live_output("virtual:test", 32, 16, 30)
-    assert isinstance(camera, VirtualCamera) and camera.name == "virtual:test"
-    camera.write(gradient(16, 32), Fraction(0))
-    camera.close()
-    assert np.array_equal(FakeBackend.last.frames[0].reshape(16, 32, 3), gradient(16, 32))
-    assert FakeBackend.last.closed
-
-
-@pytest.mark.parametrize(("system", "word"), [("Linux", "modprobe"), ("Windows", "OBS"), ("Darwin", "OBS")])
-def test_no_virtual_camera_says_what_to_install(fake_virtual_camera, monkeypatch, system, word):
-    monkeypatch.setattr("platform.system", lambda: system)
-    with pytest.raises(UserError, match=word):
-        VirtualCamera("other", 32, 16)
-
-
 def test_no_display_gets_a_sentence(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     for display in ("", ":87", "nowhere.invalid:0"):
         monkeypatch.setenv("DISPLAY", display)
         with pytest.raises(UserError, match="No window can be opened"):
-            Window(64, 64)
+            Window(64, 64, lambda picture, overlay: None)

@@ -1,100 +1,33 @@
-"""Where the moving picture goes: a virtual camera, a window, a video file, a folder of PNGs, or nowhere."""
+"""Where the moving picture goes: a virtual camera, a video file, a folder of PNGs, a browser, a pipe, or nowhere."""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from livepuppet.realtime.errors import UserError
+from livepuppet.realtime.outputs.folder import PictureFolder
+from livepuppet.realtime.outputs.live_sound import LiveSound, SoundFeed
+from livepuppet.realtime.outputs.output import Output
 from livepuppet.realtime.outputs.video import VideoFile
-from livepuppet.realtime.outputs.virtual_camera import VirtualCamera
-from livepuppet.realtime.outputs.window import Window
-from livepuppet.realtime.pictures import write_png
 
 #: Video files that can be written. Others would need other codecs than H.264 and AAC.
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
 
-
-class Output(Protocol):
-    """Takes finished pictures, in order.
-
-    Attributes:
-        name: how to speak of it.
-    """
-
-    name: str
-
-    def write(self, picture: np.ndarray, time: Fraction, duration: Fraction | None = None) -> None:
-        """Hand over uint8 RGB (H, W, 3) of one fixed size.
-
-        Args:
-            time: seconds since the first picture, growing.
-            duration: seconds it is to be shown, where known (it matters for the last one).
-
-        Raises:
-            UserError: if it can take no more.
-        """
-
-    def close(self) -> None:
-        """Finish and release everything. Safe to call twice."""
+#: How the outputs of a live run are written, in the words of its help; `window` belongs to the main thread.
+OUTPUT_KINDS = "virtual[:DEVICE]|window|FILE.mp4|FOLDER|http[:PORT]|pipe[:FORMAT][:PATH]|none"
 
 
-class Nowhere:
+class Nowhere(Output):
     """Takes pictures and forgets them: for measuring, and for driving only the statistics."""
 
     name = "none"
+    takes_alpha = True
 
     def write(self, picture: np.ndarray, time: Fraction, duration: Fraction | None = None) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-class PictureFolder:
-    """Lossless PNGs, 000000.png and on, in a folder that is made if needed.
-
-    Raises:
-        UserError: if the folder cannot be made, or frames of an earlier run lie in it.
-    """
-
-    def __init__(self, folder: Path):
-        self.folder = Path(folder)
-        self.name = str(folder)
-        self.count = 0
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"The folder {folder} cannot be made ({error.strerror}): choose another --output."
-            ) from error
-        if self._path(0).exists():
-            raise UserError(
-                f"The folder {folder} already holds frames: empty it, or choose another --output."
-            )
-
-    def _path(self, index: int) -> Path:
-        return self.folder / f"{index:06d}.png"
-
-    def write(self, picture: np.ndarray, time: Fraction, duration: Fraction | None = None) -> None:
-        path = self._path(self.count)
-        try:
-            write_png(path, picture)
-        except OSError as error:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-            raise UserError(
-                f"{path} cannot be written ({error.strerror}): free some space or choose another --output; the "
-                f"{self.count} frames before it stay there."
-            ) from error
-        self.count += 1
-
-    def close(self) -> None:
         pass
 
 
@@ -116,20 +49,55 @@ def check_file_output(text: str) -> None:
         )
 
 
-def open_live_output(text: str, width: int, height: int, rate: float) -> Output:
-    """`virtual[:DEVICE]`, `window`, `none`, a video file or a folder, for pictures of `width` x `height` pixels.
+def open_live_output(
+    text: str,
+    width: int,
+    height: int,
+    rate: float,
+    *,
+    synthetic: bool = True,
+    sound: SoundFeed | None = None,
+    pixel_format: str = "i420",
+) -> Output:
+    """One of `OUTPUT_KINDS` but the window, for pictures of `width` x `height` pixels.
+
+    Args:
+        rate: pictures per second to announce, where that is done.
+        synthetic: recordings say in the picture and in their tags that they are synthetic.
+        sound: for a video file, which closes it. Each recording needs a feed of its own.
+        pixel_format: of a virtual camera, `i420` or `nv12`.
 
     Raises:
         UserError: if it cannot be opened.
     """
     kind, _, rest = text.partition(":")
     if kind == "virtual":
-        return VirtualCamera(rest or None, width, height, rate)
-    if text == "window":
-        return Window(width, height)
+        from livepuppet.realtime.outputs.virtual_camera import VirtualCamera
+
+        return VirtualCamera(rest or None, width, height, rate, pixel_format)
+    if kind == "http":
+        from livepuppet.realtime.outputs.http_stream import DEFAULT_PORT, HttpStream
+
+        if rest and not (rest.isdecimal() and 0 < int(rest) < 65_536):
+            raise UserError(f"The output {text} has no port: give http, or a number as in http:8643.")
+        return HttpStream(width, height, int(rest) if rest else DEFAULT_PORT)
+    if kind == "pipe":
+        from livepuppet.realtime.outputs.pipe import RawPipe, parse_pipe
+
+        return RawPipe(width, height, *parse_pipe(rest))
     if text == "none":
         return Nowhere()
+    if text == "window":
+        raise ValueError("a window belongs to the main thread: use outputs.window.Window")
     check_file_output(text)
     if is_video_name(text):
-        return VideoFile(Path(text), width, height, Fraction(rate).limit_denominator(1001), live=True)
-    return PictureFolder(Path(text))
+        return VideoFile(
+            Path(text),
+            width,
+            height,
+            Fraction(rate).limit_denominator(1001),
+            live=True,
+            sound=LiveSound(sound) if sound is not None else None,
+            synthetic=synthetic,
+        )
+    return PictureFolder(Path(text), synthetic)

@@ -13,6 +13,13 @@ COPIED = frozenset(["aac", "mp3", "mp3float"])
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
+def add_aac(output: av.container.OutputContainer, rate: int, channels: int) -> av.AudioStream:
+    """A new AAC stream; more than one channel becomes stereo."""
+    stream = output.add_stream("aac", rate=rate, layout="mono" if channels == 1 else "stereo")
+    stream.codec_context.bit_rate = 96_000 if channels == 1 else 160_000
+    return stream
+
+
 class Soundtrack:
     """The first sound stream of a video, read alongside the pictures and in constant memory.
 
@@ -39,9 +46,10 @@ class Soundtrack:
             self._target = output.add_stream_from_template(self._stream)
         else:
             rate = self._stream.rate if self._stream.rate in AAC_RATES else AAC_RATES[-1]
-            mono = self._stream.codec_context.channels == 1
-            self._target = output.add_stream("aac", rate=rate, layout="mono" if mono else "stereo")
-            self._target.codec_context.bit_rate = 96_000 if mono else 160_000
+            self._target = add_aac(output, rate, self._stream.codec_context.channels)
+
+    def begins(self, at: float) -> None:
+        """A file's sound has its place by the file's own clock."""
 
     def advance(self, time: Fraction) -> None:
         """Write all sound that begins before `time`, in seconds since the first picture."""

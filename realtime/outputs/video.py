@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -9,8 +10,12 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.video.frame import PictureType
 
 from livepuppet.realtime.errors import UserError
+from livepuppet.realtime.outputs.badge import VIDEO_TAGS, Badge, xmp_box
+from livepuppet.realtime.outputs.live_sound import LiveSound
+from livepuppet.realtime.outputs.output import Output
 from livepuppet.realtime.outputs.sound import Soundtrack
 
 #: H.264 encoders in the order they are tried; which are there depends on the PyAV build.
@@ -23,8 +28,11 @@ LIMITED_RANGE = 1
 #: Ticks per second of recordings made live, where pictures come when they come.
 LIVE_CLOCK = Fraction(1, 90_000)
 
+#: Seconds from one keyframe to the next. Each begins a fragment: so much is lost at most when the program is killed.
+FRAGMENT_SECONDS = 2
 
-class VideoFile:
+
+class VideoFile(Output):
     """H.264 in MP4 that browsers play: yuv420p, BT.709 with its tags, index at the front.
 
     While it grows, the file consists of fragments, so that what was written plays even if the program is killed or
@@ -36,11 +44,14 @@ class VideoFile:
         rate: pictures per second, for the encoder's planning; times are those of `write`.
         time_base: seconds per tick; times are rounded to it.
         live: prefer a fast encoder setting to a small file.
-        sound: is copied alongside the pictures.
+        sound: goes alongside the pictures.
+        synthetic: draw the badge into every picture, and say in the file's tags and XMP that they are synthetic.
 
     Raises:
         UserError: if the file cannot be made.
     """
+
+    queue = 8
 
     def __init__(
         self,
@@ -50,7 +61,8 @@ class VideoFile:
         rate: Fraction = Fraction(30),
         time_base: Fraction = LIVE_CLOCK,
         live: bool = False,
-        sound: Soundtrack | None = None,
+        sound: Soundtrack | LiveSound | None = None,
+        synthetic: bool = False,
     ):
         self.path = Path(path)
         self.name = str(path)
@@ -58,6 +70,8 @@ class VideoFile:
         self._time_base = time_base
         self._pad = (height % 2, width % 2)
         self._last: tuple[int, Fraction] | None = None
+        self._key_due: Fraction | None = Fraction(0) if live else None
+        self._badge = Badge(width + width % 2, height + height % 2) if synthetic else None
         encoder = next((name for name in ENCODERS if name in av.codecs_available), None)
         if encoder is None:
             raise UserError(
@@ -85,13 +99,15 @@ class VideoFile:
             raise UserError(
                 f"{path} cannot be written ({error.strerror}): choose another --output or free the place."
             ) from error
+        if synthetic:
+            self._container.metadata.update(VIDEO_TAGS)
         stream = self._container.add_stream(encoder, rate=Fraction(rate).limit_denominator(1001))
         stream.width, stream.height = width + self._pad[1], height + self._pad[0]
         stream.pix_fmt = "yuv420p"
         stream.time_base = time_base
         context = stream.codec_context
         context.time_base = time_base
-        context.gop_size = max(1, round(2 * rate))
+        context.gop_size = max(1, round(FRAGMENT_SECONDS * rate))
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = LIMITED_RANGE
         if encoder == "libx264":
@@ -107,11 +123,22 @@ class VideoFile:
         if sound is not None:
             sound.join(self._container)
 
+    def begins(self, at: float) -> None:
+        if self._sound is not None:
+            self._sound.begins(at)
+
     def write(self, picture: np.ndarray, time: Fraction, duration: Fraction | None = None) -> None:
         if any(self._pad):
             picture = cv2.copyMakeBorder(picture, 0, self._pad[0], 0, self._pad[1], cv2.BORDER_REPLICATE)
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        # A view of the picture; it is read out in the next line.
+        frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(picture), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        if self._badge is not None:
+            self._badge.draw_on_planes(*map(_plane, frame.planes))
+        if self._key_due is not None and time >= self._key_due:
+            # By the clock, as a slow computer takes long over the pictures that the encoder counts.
+            frame.pict_type = PictureType.I
+            self._key_due = time + FRAGMENT_SECONDS
         tick = round(time / self._time_base)
         if self._last is not None:
             tick = max(tick, self._last[0] + 1)
@@ -144,7 +171,8 @@ class VideoFile:
             return
         if self._last is None:
             self._abandon()
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
             return
         tick, duration = self._last
         try:
@@ -162,6 +190,24 @@ class VideoFile:
         if self._sound is not None:
             self._sound.close()
         _index_at_front(self.path)
+        if self._badge is not None:
+            _append(self.path, xmp_box())
+
+
+def _plane(plane: av.video.plane.VideoPlane) -> np.ndarray:
+    """The samples of a plane, uint8 (H, W), to be changed in place."""
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+
+
+def _append(path: Path, data: bytes) -> None:
+    """Put `data` at the end of a file, or leave the file as it is where there is no room: the tags say it as well."""
+    with suppress(OSError):
+        length = path.stat().st_size
+        try:
+            with path.open("ab") as file:
+                file.write(data)
+        except OSError:
+            os.truncate(path, length)
 
 
 def _ticks(time_base: Fraction) -> int:
@@ -186,6 +232,9 @@ def _index_at_front(path: Path) -> None:
                 format=source.format.name.split(",")[0] if path.suffix == ".mov" else "mp4",
                 options=options,
             ) as target:
+                target.metadata.update(
+                    {tag: source.metadata[tag] for tag in VIDEO_TAGS if tag in source.metadata}
+                )
                 streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
                 for packet in source.demux():
                     if packet.dts is not None:

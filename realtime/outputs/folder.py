@@ -1,0 +1,75 @@
+"""A folder of lossless pictures."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from livepuppet.realtime.errors import UserError
+from livepuppet.realtime.outputs.badge import Badge, tagged_png
+from livepuppet.realtime.outputs.output import Output
+
+
+class PictureFolder(Output):
+    """Lossless PNGs, 000000.png and on, in a folder that is made if needed; with alpha where there is any.
+
+    Args:
+        folder: where to.
+        synthetic: draw the badge into every picture, and say in its text chunks and XMP that it is synthetic.
+
+    Raises:
+        UserError: if the folder cannot be made, or frames of an earlier run lie in it.
+    """
+
+    takes_alpha = True
+    queue = 8
+
+    def __init__(self, folder: Path, synthetic: bool = False):
+        self.folder = Path(folder)
+        self.name = str(folder)
+        self.count = 0
+        self._synthetic = synthetic
+        self._badge: Badge | None = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"The folder {folder} cannot be made ({error.strerror}): choose another --output."
+            ) from error
+        if self._path(0).exists():
+            raise UserError(
+                f"The folder {folder} already holds frames: empty it, or choose another --output."
+            )
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"{index:06d}.png"
+
+    def write(self, picture: np.ndarray, time: Fraction, duration: Fraction | None = None) -> None:
+        path = self._path(self.count)
+        try:
+            path.write_bytes(self._encode(picture))
+        except OSError as error:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise UserError(
+                f"{path} cannot be written ({error.strerror}): free some space or choose another --output; the "
+                f"{self.count} frames before it stay there."
+            ) from error
+        self.count += 1
+
+    def _encode(self, picture: np.ndarray) -> bytes:
+        if self._synthetic:
+            if self._badge is None:
+                self._badge = Badge(picture.shape[1], picture.shape[0])
+            picture = picture.copy()
+            self._badge.draw(picture)
+        code = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
+        # Compression 1: a frame is written in milliseconds, and a third larger at most.
+        ok, data = cv2.imencode(".png", cv2.cvtColor(picture, code), [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        if not ok:
+            raise OSError(0, "the picture could not be compressed")
+        return tagged_png(data.tobytes()) if self._synthetic else data.tobytes()

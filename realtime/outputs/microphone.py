@@ -1,0 +1,94 @@
+"""A microphone, whose samples know when they were heard."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from livepuppet.realtime.errors import UserError
+
+#: Samples per second: what nearly every sound card runs at.
+RATE = 48_000
+
+#: Seconds of sound kept for a recording that is busy. What is older is lost.
+_KEPT = 10.0
+
+#: Samples per piece: 21 ms.
+_BLOCK = 1024
+
+
+class Microphone:
+    """A sound input of the system, through PortAudio. It listens from the moment it is made.
+
+    Args:
+        device: a part of its name, its number, or None for the system's default.
+        rate: samples per second to ask for.
+
+    Attributes:
+        name: how to speak of it.
+        rate, channels: of the samples; mono.
+
+    Raises:
+        UserError: if the package or its library is missing, or the device cannot be opened.
+    """
+
+    channels = 1
+
+    def __init__(self, device: str | None = None, rate: int = RATE):
+        sounddevice = _sounddevice()
+        self.rate = rate
+        self._pieces: deque[tuple[float, np.ndarray]] = deque(maxlen=round(_KEPT * rate / _BLOCK))
+        self.name = f"microphone {device}" if device else "the default microphone"
+        try:
+            self._stream = sounddevice.InputStream(
+                samplerate=rate,
+                blocksize=_BLOCK,
+                device=int(device) if device is not None and device.isdecimal() else device,
+                channels=1,
+                dtype="float32",
+                latency="low",
+                callback=self._heard,
+            )
+            self._latency = float(self._stream.latency)
+            self._stream.start()
+        except (sounddevice.PortAudioError, ValueError) as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise UserError(
+                f"{self.name[0].upper()}{self.name[1:]} cannot be opened ({reason}): plug it in, allow access in the "
+                "system's privacy settings, or record with --sound none."
+            ) from error
+
+    def _heard(self, samples: np.ndarray, count: int, times: Any, status: Any) -> None:
+        """Called by PortAudio's own thread with float32 (count, 1), which it will use again."""
+        now = time.perf_counter()
+        age = times.currentTime - times.inputBufferAdcTime
+        if not 0 < age < 1:
+            # Some systems do not tell when it was heard.
+            age = self._latency or count / self.rate
+        self._pieces.append((now - age, samples.T.copy()))
+
+    def read(self, until: float) -> list[tuple[float, np.ndarray]]:
+        pieces = []
+        while self._pieces and self._pieces[0][0] < until:
+            pieces.append(self._pieces.popleft())
+        return pieces
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _sounddevice():
+    try:
+        import sounddevice
+    except ImportError as error:
+        raise UserError(
+            "A microphone needs the package sounddevice: pip install 'livepuppet[sound]'."
+        ) from error
+    except OSError as error:
+        raise UserError(
+            "A microphone needs the PortAudio library: install it (Debian and Ubuntu: sudo apt install libportaudio2)."
+        ) from error
+    return sounddevice
