@@ -5,18 +5,16 @@ from __future__ import annotations
 import struct
 import threading
 import time
-from contextlib import suppress
 from fractions import Fraction
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-import cv2
 import numpy as np
 import pytest
 from media import gradient, red_picture, write_clip, write_picture
 
 from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.inputs.capture import Capture, Playback
-from livepuppet.realtime.inputs.clips import Clip, Frame, PictureSequence, open_clip
+from livepuppet.realtime.inputs.capture import Capture
+from livepuppet.realtime.inputs.clips import Clip, Frame, PictureSequence, open_clip, shown
+from livepuppet.realtime.inputs.playback import Playback
 
 
 def test_a_clip_gives_every_frame_in_order_at_its_time(tmp_path):
@@ -222,6 +220,84 @@ def test_a_stopped_capture_releases_its_source():
     assert source.closed
 
 
+def test_the_true_rate_is_measured_whatever_the_source_says():
+    class Uneven:
+        """Ten frames per second but for a pause, and never what `rate` says."""
+
+        name, rate = "uneven", 30.0
+
+        def frames(self, stop):
+            for index in range(40):
+                at = index / 10 + (5.0 if index > 20 else 0.0)
+                yield Frame(np.zeros((2, 2, 3), np.uint8), Fraction(at), at)
+
+        def close(self):
+            pass
+
+    capture = Capture(Uneven())
+    while not capture.ended:
+        capture.take(1)
+    assert capture.measured_rate == pytest.approx(10)
+    capture.close()
+
+
+def test_there_is_no_rate_before_there_are_frames():
+    source = Scripted(10)
+    capture = Capture(source)
+    source.release(3)
+    assert capture.measured_rate is None and capture.trouble is None
+    capture.close()
+
+
+def test_silence_and_trouble_are_said_and_end(monkeypatch):
+    monkeypatch.setattr("livepuppet.realtime.inputs.capture.SILENCE_SECONDS", 0.05)
+    source = Scripted(10)
+    capture = Capture(source)
+    time.sleep(0.1)
+    # A source that has nothing to say about silence is silent by right.
+    assert capture.trouble is None
+    source.silence = "Nothing comes: look."
+    assert capture.trouble == "Nothing comes: look."
+    source.trouble = "It is gone: plug it in."
+    assert capture.trouble == "It is gone: plug it in."
+    source.trouble = None
+    monkeypatch.setattr("livepuppet.realtime.inputs.capture.SILENCE_SECONDS", 60.0)
+    source.release(1)
+    assert capture.trouble is None
+    capture.close()
+
+
+def test_a_driver_that_hangs_does_not_hang_the_end(monkeypatch):
+    let_go = threading.Event()
+
+    class Hanging(Scripted):
+        def frames(self, stop):
+            let_go.wait(20)
+            yield from ()
+
+    source = Hanging(0)
+    capture = Capture(source)
+    join = threading.Thread.join
+    monkeypatch.setattr(threading.Thread, "join", lambda thread, timeout=None: join(thread, 0.05))
+    capture.close()
+    # Released under a thread that still reads, a driver crashes.
+    assert not source.closed
+    let_go.set()
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("rtsp://me:secret@10.0.0.5:554/live", "rtsp://me:...@10.0.0.5:554/live"),
+        ("http://10.0.0.5/video", "http://10.0.0.5/video"),
+        ("http://[broken", "http://[broken"),
+        ("clip:a@b.mp4", "clip:a@b.mp4"),
+    ],
+)
+def test_passwords_in_addresses_are_not_said(address, said):
+    assert shown(address) == said
+
+
 def test_playback_keeps_the_clips_pace(tmp_path):
     path = write_clip(tmp_path / "clip.mp4", [red_picture(level) for level in range(10)])
     playback = Playback(str(path))
@@ -264,63 +340,6 @@ def test_playback_of_a_broken_clip_raises_at_its_end(tmp_path):
             frames.append(frame)
     assert frames
     playback.close()
-
-
-@pytest.fixture
-def web(tmp_path):
-    """A web server on loopback that serves `tmp_path`, and at /stream a camera's endless MJPEG."""
-    jpeg = cv2.imencode(".jpg", red_picture(120)[..., ::-1])[1].tobytes()
-
-    class Handler(SimpleHTTPRequestHandler):
-        def __init__(self, *arguments):
-            super().__init__(*arguments, directory=str(tmp_path))
-
-        def log_message(self, *arguments):
-            pass
-
-        def do_GET(self):
-            if self.path != "/stream":
-                return super().do_GET()
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-            self.end_headers()
-            with suppress(OSError):
-                while True:
-                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                    self.wfile.write(head.encode() + jpeg + b"\r\n")
-                    time.sleep(0.005)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-
-
-def test_a_video_from_a_web_server(tmp_path, web):
-    write_clip(tmp_path / "clip.mp4", [red_picture(100)] * 5, rate=50)
-    playback = Playback(f"{web}/clip.mp4")
-    assert len(list(playback.frames(threading.Event()))) == 5
-    playback.close()
-    assert len(list(open_clip(f"{web}/clip.mp4"))) == 5
-
-
-def test_a_cameras_stream_comes_at_its_own_pace(web):
-    playback = Playback(f"{web}/stream")
-    stop, frames = threading.Event(), []
-    began = time.perf_counter()
-    for frame in playback.frames(stop):
-        frames.append(frame)
-        if len(frames) == 60:
-            stop.set()
-    playback.close()
-    assert frames[0].picture[0, 0, 0] == pytest.approx(120, abs=4)
-    # FFmpeg takes such a stream for 25 frames per second; nobody waits for that.
-    assert time.perf_counter() - began < 2.0
-
-
-def test_an_address_where_nothing_is(web):
-    with pytest.raises(UserError, match="check the address"):
-        Playback(f"{web}/nothing.mp4")
 
 
 def test_gradient_helper_is_not_symmetric():

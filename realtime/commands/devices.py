@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 
 import click
 
-from livepuppet.realtime.inputs.cameras import CameraInfo, list_cameras
+from livepuppet.realtime.inputs.cameras import CameraInfo, first_real, list_cameras
+from livepuppet.realtime.inputs.screen import list_monitors
 from livepuppet.realtime.outputs.virtual_camera import VIRTUAL_CAMERA_HELP
 
 #: What fits on a line.
@@ -32,38 +34,57 @@ def mode_lines(camera: CameraInfo) -> list[str]:
     return [f"{_first(names, _FORMATS_PER_LINE)}: {sizes}" for sizes, names in names_of.items()]
 
 
-def report(cameras: list[CameraInfo], system: str) -> list[str]:
+def report(cameras: list[CameraInfo], system: str, monitors: Sequence[tuple[int, int]] = ()) -> list[str]:
     """The whole answer, line by line.
 
     Args:
         cameras: of `list_cameras`.
         system: `platform.system()`.
+        monitors: of `list_monitors`.
     """
     real = [camera for camera in cameras if not camera.virtual]
     virtual = [camera for camera in cameras if camera.virtual]
-    lines = ["Cameras"]
+    chosen = first_real(cameras)
+    lines = ["Cameras" + (f" (--driving auto takes {chosen.number})" if chosen else "")]
     for camera in real:
         state = f" - cannot be opened ({camera.problem})" if camera.problem else ""
-        lines.append(f"  {camera.number}  {camera.name}{state}")
+        twins = [other for other in real if other.name == camera.name]
+        where = f"  at {camera.bus}" if len(twins) > 1 and camera.bus else ""
+        lines.append(f"  {camera.number}  {camera.name}{where}{state}")
         lines += [f"       {line}" for line in mode_lines(camera)]
     if not real:
         lines.append(
             "  none: plug one in, close other programs that use it, and allow camera access in the system's"
         )
         lines.append("  privacy settings; a video file drives as well (--driving FILE)")
+    if monitors:
+        lines += ["", "Screens (or a part of one: --driving screen:X,Y,WxH)"]
+        lines += [
+            f"  {width}x{height}  (--driving screen:{number})"
+            for number, (width, height) in enumerate(monitors, 1)
+        ]
     lines += ["", "Virtual cameras"]
-    for camera in virtual:
-        name = camera.path or camera.name
-        state = "fed by a program, can be read" if camera.capture and system == "Linux" else "free"
-        use = f"--output virtual:{name}" if system == "Linux" else "--output virtual"
-        lines.append(f"  {name}  {camera.name}  ({state if system == 'Linux' else 'installed'}; {use})")
+    lines += [_virtual_line(camera, system) for camera in virtual]
     if not virtual:
         lines.append(f"  none: {VIRTUAL_CAMERA_HELP.get(system, 'see the README')}")
     return lines
 
 
+def _virtual_line(camera: CameraInfo, system: str) -> str:
+    if system != "Linux":
+        return f"  {camera.name}  {camera.name}  (installed; --output virtual)"
+    if camera.problem:
+        return f"  {camera.path}  {camera.name}  (cannot be opened: {camera.problem})"
+    if camera.capture and not camera.output:
+        # Taken by whoever feeds it; as a camera like any other it may drive, but only if it is asked for.
+        return f"  {camera.path}  {camera.name}  (fed by a program, so taken; --driving {camera.number} reads it)"
+    # Both at once means that it was loaded without exclusive_caps; browsers then do not take it for a camera.
+    hint = "; browsers need exclusive_caps=1" if camera.capture else ""
+    return f"  {camera.path}  {camera.name}  (free{hint}; --output virtual:{camera.path})"
+
+
 @click.command(short_help="List cameras and virtual cameras.")
 def devices() -> None:
-    """List cameras with their modes, and virtual cameras, and say what to do where there is none."""
-    for line in report(list_cameras(), platform.system()):
+    """List cameras with their modes, screens and virtual cameras, and say what to do where there is none."""
+    for line in report(list_cameras(), platform.system(), list_monitors()):
         click.echo(line)

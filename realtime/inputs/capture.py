@@ -1,21 +1,22 @@
-"""Live driving: a thread that reads the source, and one slot in which the newest frame wins."""
+"""Live driving: what a source is, and the thread that reads it into one slot in which the newest frame wins."""
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
-from fractions import Fraction
+from itertools import pairwise
 from typing import Protocol
 
-import cv2
+from livepuppet.realtime.inputs.clips import Frame
 
-from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.inputs.cameras import CameraInfo, backend
-from livepuppet.realtime.inputs.clips import Clip, Frame, PictureSequence, is_url, open_clip
+#: A source that is meant to go on for ever and says nothing for so many seconds is in trouble.
+SILENCE_SECONDS = 2.0
 
-#: A camera that delivers nothing for so many reads in a row is gone.
-PATIENCE_READS = 30
+#: Frames over whose intervals the true rate is measured: two seconds of a common camera.
+_RATE_FRAMES = 60
 
 
 class LiveSource(Protocol):
@@ -23,130 +24,25 @@ class LiveSource(Protocol):
 
     Attributes:
         name: how to speak of it.
-        rate: frames per second it says it delivers; a hint.
+        rate: frames per second it says it delivers; a hint, see `Capture.measured_rate`.
+
+    Three more may be there:
+
+    Attributes:
+        trouble: one sentence about what is wrong now (unplugged, black, frozen) and what to do, or None. Such a
+            source does not end; it goes on when it can, and `trouble` is None again.
+        silence: the sentence to say when nothing comes for `SILENCE_SECONDS`; None where that is right.
+        note: one sentence about what differs from what was asked for, or None.
     """
 
     name: str
     rate: float
 
     def frames(self, stop: threading.Event) -> Iterator[Frame]:
-        """Frames as they come, until the source ends or `stop` is set. Raises UserError where it fails."""
+        """Frames as they come, until the source ends or `stop` is set. Raises UserError where it fails for good."""
 
     def close(self) -> None:
         """Release it; `frames` must have ended."""
-
-
-class Camera:
-    """A webcam, read through OpenCV.
-
-    Args:
-        info: of `find_camera`.
-        width, height, rate: to ask for; the camera takes the nearest it has.
-
-    Raises:
-        UserError: if it cannot be opened or delivers nothing.
-    """
-
-    def __init__(self, info: CameraInfo, width: int = 1280, height: int = 720, rate: float = 30.0):
-        self.name = f"camera {info.number} ({info.name})"
-        # MJPG because raw pictures of this size do not fit through USB 2 at full rate. As parameters of the
-        # constructor: set one by one afterwards, some drivers restart their stream for each or ignore the format.
-        # A camera without MJPG keeps its own format.
-        self._capture = cv2.VideoCapture(
-            info.number,
-            backend(),
-            [
-                *(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG")),
-                *(cv2.CAP_PROP_FRAME_WIDTH, width),
-                *(cv2.CAP_PROP_FRAME_HEIGHT, height),
-                *(cv2.CAP_PROP_FPS, round(rate)),
-            ],
-        )
-        if not self._capture.isOpened():
-            # Some back ends refuse a parameter list with a wish they cannot grant.
-            self._capture.open(info.number, backend())
-        if not self._capture.isOpened() or not self._capture.grab():
-            self._capture.release()
-            raise UserError(
-                f"The {self.name} delivers no pictures: close other programs that use it, plug it in again, and allow "
-                "camera access in the system's privacy settings."
-            )
-        self.rate = self._capture.get(cv2.CAP_PROP_FPS) or rate
-        if not 1 <= self.rate <= 240:
-            self.rate = rate
-
-    def frames(self, stop: threading.Event) -> Iterator[Frame]:
-        first, misses = None, 0
-        while not stop.is_set():
-            # `grab` waits for the picture; decoding comes after, and counts as delay.
-            grabbed = self._capture.grab()
-            captured = time.perf_counter()
-            ok, picture = self._capture.retrieve() if grabbed else (False, None)
-            if not ok or picture is None:
-                misses += 1
-                if misses >= PATIENCE_READS:
-                    raise UserError(
-                        f"The {self.name} stopped delivering pictures: plug it in again and restart."
-                    )
-                stop.wait(0.01)
-                continue
-            misses = 0
-            first = captured if first is None else first
-            if picture.ndim == 2:
-                picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
-            rgb = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-            yield Frame(rgb, Fraction(captured - first), captured)
-
-    def close(self) -> None:
-        self._capture.release()
-
-
-class Playback:
-    """A video file, folder or network stream as if it were a camera: every frame at its own time.
-
-    Args:
-        source: path or URL.
-        loop: start again at the end (files only).
-
-    Raises:
-        UserError: if it cannot be opened.
-    """
-
-    def __init__(self, source: str, loop: bool = False):
-        self.name = source
-        self._loop = loop
-        # What FFmpeg gathers before it starts would stay as delay. A file that a web server sends needs that, though.
-        streams = is_url(source) and not source.startswith(("http://", "https://"))
-        options = {"fflags": "nobuffer", "rtsp_transport": "tcp"} if streams else None
-        self._clip: Clip | PictureSequence = Clip(source, options) if options else open_clip(source)
-        self.rate = float(self._clip.rate)
-        # A stream without an end brings its own pace, and waiting would only add delay.
-        self._paced = self._clip.seconds is not None
-
-    def frames(self, stop: threading.Event) -> Iterator[Frame]:
-        begin, shift = None, Fraction(0)
-        while True:
-            end = shift
-            for frame in self._clip:
-                if stop.is_set():
-                    return
-                begin = time.perf_counter() if begin is None else begin
-                if self._paced and stop.wait(
-                    max(0.0, begin + float(shift + frame.time) - time.perf_counter())
-                ):
-                    return
-                end = shift + frame.time + (frame.duration or 1 / self._clip.rate)
-                yield Frame(frame.picture, shift + frame.time, time.perf_counter(), frame.duration)
-            if self._clip.broken:
-                raise UserError(f"{self._clip.broken}; repair or replace the driving video.")
-            if not self._loop or not self._paced or end == shift:
-                return
-            shift = end
-            self._clip.close()
-            self._clip = open_clip(self.name)
-
-    def close(self) -> None:
-        self._clip.close()
 
 
 class Capture:
@@ -156,6 +52,7 @@ class Capture:
     away. A frame that nobody took before the next came counts as dropped.
 
     Attributes:
+        source: what is read.
         captured: frames read so far.
         dropped: frames overwritten before anybody took them.
     """
@@ -166,6 +63,8 @@ class Capture:
         self._slot: Frame | None = None
         self._error: BaseException | None = None
         self._ended = False
+        self._heard = time.perf_counter()
+        self._times: deque[float] = deque(maxlen=_RATE_FRAMES)
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read, name="capture", daemon=True)
@@ -178,6 +77,8 @@ class Capture:
                     self.captured += 1
                     self.dropped += self._slot is not None
                     self._slot = frame
+                    self._heard = time.perf_counter()
+                    self._times.append(frame.captured)
                     self._changed.notify()
         except BaseException as error:
             self._error = error
@@ -192,13 +93,39 @@ class Capture:
         with self._changed:
             return self._ended and self._slot is None
 
+    @property
+    def trouble(self) -> str | None:
+        """One sentence about what is wrong with the source just now and what to do, or None.
+
+        The source goes on by itself when it can. Silence is noticed here, by the clock, because the thread that reads
+        may hang in a driver.
+        """
+        with self._changed:
+            quiet = 0.0 if self._ended else time.perf_counter() - self._heard
+        told = getattr(self.source, "trouble", None)
+        return told or (getattr(self.source, "silence", None) if quiet > SILENCE_SECONDS else None)
+
+    @property
+    def measured_rate(self) -> float | None:
+        """Frames per second as they really come, or None before there are enough to tell.
+
+        The median of the last intervals between capture times, which neither one late frame nor a pause disturbs.
+        Drivers state a rate that they do not keep, in dim light above all.
+        """
+        with self._changed:
+            times = list(self._times)
+        if len(times) < 5:
+            return None
+        interval = statistics.median(after - before for before, after in pairwise(times))
+        return 1 / interval if interval > 0 else None
+
     def counts(self) -> tuple[int, int]:
         """How many frames were taken or dropped so far, and how many of them dropped; not the one in the slot."""
         with self._changed:
             return self.captured - (self._slot is not None), self.dropped
 
     def take(self, timeout: float) -> Frame | None:
-        """The newest frame, waiting up to `timeout` seconds for one; None if there is none (then see `ended`).
+        """The newest frame, waiting up to `timeout` seconds for one; None if there is none (see `ended`, `trouble`).
 
         Raises:
             UserError: once the frames before it are used up, what the source failed with.

@@ -8,10 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import av
 import cv2
 import numpy as np
+from av.codec.context import Flags
 
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.pictures import frame_to_rgb, list_pictures, read_picture
@@ -44,6 +46,18 @@ def is_url(text: str) -> bool:
     return "://" in str(text)
 
 
+def shown(path: str | Path) -> str:
+    """How to speak of a path or address: as it is, but without the password that a camera's address may carry."""
+    text = str(path)
+    if not is_url(text):
+        return text
+    try:
+        password = urlsplit(text).password
+    except ValueError:
+        return text
+    return text.replace(f":{password}@", ":...@", 1) if password else text
+
+
 class Clip:
     """A video file, GIF or URL that FFmpeg reads. Iterate over it once: every frame, in order, in constant memory.
 
@@ -54,7 +68,8 @@ class Clip:
         rate: average frames per second.
         time_base: seconds per tick of the clip's own clock; all frame times are multiples of it.
         length: number of frames as far as the file tells (a guess for some formats), or None.
-        seconds: duration as far as the file tells, or None (a stream that goes on for ever).
+        seconds: duration as far as the file tells, or None.
+        endless: whether it is a stream that goes on for ever, as far as FFmpeg can tell.
         start: seconds by which the clip's clock is ahead of `Frame.time`; None before the first frame.
         broken: after the iteration, a sentence about what is missing, or None.
 
@@ -64,24 +79,30 @@ class Clip:
 
     def __init__(self, path: str | Path, options: dict[str, str] | None = None):
         self.path = path
-        self.name = str(path)
-        if not is_url(self.name) and not Path(path).is_file():
+        self.name = shown(path)
+        remote = is_url(str(path))
+        if not remote and not Path(path).is_file():
             raise UserError(f"There is no file {path}: check the name of the driving video.")
         try:
-            timeout = NETWORK_TIMEOUT if is_url(self.name) else None
-            self._container = av.open(self.name, options=options or {}, timeout=timeout)
+            timeout = NETWORK_TIMEOUT if remote else None
+            self._container = av.open(str(path), options=options or {}, timeout=timeout)
         except (av.FFmpegError, OSError, ValueError) as error:
             remedy = (
                 "check the address, and that the stream is running"
-                if is_url(self.name)
+                if remote
                 else "it is damaged, incomplete or something else"
             )
-            raise UserError(f"{path} cannot be read as a video ({_reason(error)}): {remedy}.") from error
+            raise UserError(f"{self.name} cannot be read as a video ({_reason(error)}): {remedy}.") from error
         if not self._container.streams.video:
             self._container.close()
-            raise UserError(f"{path} has no picture in it: give a video, a GIF or a folder of pictures.")
+            raise UserError(f"{self.name} has no picture in it: give a video, a GIF or a folder of pictures.")
         stream = self._container.streams.video[0]
-        stream.thread_type = "AUTO"
+        self.endless = remote and self._goes_on_for_ever()
+        # Decoding several frames at a time is faster, and hands each on only when later ones have come: for a stream
+        # that comes in real time this would be one frame of delay per processor.
+        stream.thread_type = "SLICE" if self.endless else "AUTO"
+        if self.endless:
+            stream.codec_context.flags |= Flags.low_delay
         self._stream = stream
         self.rate = Fraction(stream.average_rate or stream.guessed_rate or DEFAULT_RATE)
         self.time_base = Fraction(stream.time_base or 1 / self.rate)
@@ -90,6 +111,11 @@ class Clip:
         self.start: Fraction | None = None
         self.broken: str | None = None
         self.has_sound = bool(self._container.streams.audio)
+
+    def _goes_on_for_ever(self) -> bool:
+        container = self._container
+        # A file that a web server sends has a size, even where its length in time is unknown. A playlist has one too.
+        return container.duration is None and (container.size <= 0 or "hls" in container.format.name)
 
     def __iter__(self) -> Iterator[Frame]:
         count, damaged, trouble, last = 0, 0, None, None
@@ -146,7 +172,7 @@ class Clip:
             return None
         of = f" of {promised}" if promised else ""
         why = f" ({trouble})" if trouble else f" ({damaged} damaged packets)" if damaged else ""
-        return f"{self.path} is damaged or incomplete: {count}{of} frames could be read{why}"
+        return f"{self.name} is damaged or incomplete: {count}{of} frames could be read{why}"
 
     def _reaches_its_end(self, shown: float) -> bool:
         """Whether any stream goes on for as long as the header says (Matroska promises no number of frames).
@@ -156,9 +182,9 @@ class Clip:
                 file is read again.
         """
         end, enough = shown, (self.seconds or 0.0) - 0.5
-        if end >= enough or is_url(self.name) or self._container.format.name == "gif":
+        if end >= enough or is_url(str(self.path)) or self._container.format.name == "gif":
             return True
-        with suppress(av.FFmpegError, OSError), av.open(self.name) as container:
+        with suppress(av.FFmpegError, OSError), av.open(str(self.path)) as container:
             begin = (container.start_time or 0) / av.time_base
             for packet in container.demux():
                 if packet.pts is not None:

@@ -107,6 +107,7 @@ class Device:
             until somebody does, and can be read from then on.
         loopback: whether it is a virtual camera.
         problem: why it could not be asked, or an empty text.
+        bus: where it is plugged in, as the driver says; tells two cameras of one name apart.
     """
 
     path: str
@@ -118,6 +119,7 @@ class Device:
     loopback: bool = False
     modes: tuple[Mode, ...] = field(default=())
     problem: str = ""
+    bus: str = ""
 
 
 def list_devices() -> list[Device]:
@@ -168,6 +170,7 @@ def _ask(number: int, path: Path, label: str) -> Device | None:
             output,
             any(driver.startswith(name) for name in LOOPBACK_DRIVERS),
             tuple(_modes(descriptor)) if capture else (),
+            bus=capability.bus_info.decode(errors="replace"),
         )
     finally:
         os.close(descriptor)

@@ -1,0 +1,49 @@
+"""What `--driving` means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from livepuppet.realtime.errors import UserError
+from livepuppet.realtime.inputs.cameras import find_camera, is_camera
+from livepuppet.realtime.inputs.capture import LiveSource
+from livepuppet.realtime.inputs.clips import is_url
+from livepuppet.realtime.inputs.playback import open_playback
+from livepuppet.realtime.inputs.screen import Screen, is_screen
+from livepuppet.realtime.inputs.webcam import Camera
+
+
+def open_source(
+    driving: str,
+    camera_size: tuple[int, int] = (1280, 720),
+    camera_rate: float = 30.0,
+    pixel_format: str = "MJPG",
+    loop: bool = False,
+    not_these: Sequence[str] = (),
+) -> LiveSource:
+    """Open what drives.
+
+    Args:
+        driving: a camera (`auto`, its number, /dev/video0, `camera:NAME` or just a part of its name), a video file, a
+            folder of pictures, an address (RTSP, MJPEG or a video over HTTP), or the screen (`screen`, `screen:N`,
+            `screen:X,Y,WxH`). An existing file wins over a camera of that name.
+        camera_size: width and height to ask of a camera.
+        camera_rate: frames per second to ask of a camera, and to read the screen with.
+        pixel_format: to ask of a camera, as four letters.
+        loop: play files and folders again and again.
+        not_these: device files, numbers or names of our own virtual cameras, which must not drive.
+
+    Raises:
+        UserError: if it cannot be opened.
+    """
+    if not is_camera(driving) and (is_url(driving) or Path(driving).exists()):
+        return open_playback(driving, loop)
+    if is_screen(driving):
+        return Screen(driving, camera_rate)
+    looks_like_a_file = "." in Path(driving).name or "/" in driving or "\\" in driving
+    if not is_camera(driving) and looks_like_a_file:
+        raise UserError(
+            f"There is no file {driving}: check its name, or give a camera (livepuppet devices lists them)."
+        )
+    return Camera(find_camera(driving, not_these), *camera_size, camera_rate, pixel_format)
