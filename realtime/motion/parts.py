@@ -1,0 +1,139 @@
+"""The part of the motion that the whole head makes (place, tilt, size), split from what the face does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from livepuppet.realtime.keypoints import Keypoints
+
+#: Landmarks that move with the skull more than with the face. (Mouth and chin speak, upper lids blink, the collar is
+#: the body's.)
+RIGID_WORDS = ("lower lid", "iris", "brow", "nose", "forehead")
+
+#: A landmark that is this share of the face's size off the fit counts half: brows rise, and detectors err.
+TOLERANCE = 0.08
+
+#: Rounds of reweighting. The second changes the fit by less than the detector's own error.
+ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """The map p -> centre + shift + scale R(angle) (p - centre) of the plane.
+
+    Attributes:
+        centre: float64 (2,), the point that only `shift` moves.
+        shift: float64 (2,), in [-1, 1] units.
+        angle: radians; positive turns x towards y, clockwise in a picture.
+        scale: factor, above 0.
+    """
+
+    centre: np.ndarray
+    shift: np.ndarray
+    angle: float
+    scale: float
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Its linear part, float64 (2, 2)."""
+        cosine, sine = self.scale * np.cos(self.angle), self.scale * np.sin(self.angle)
+        return np.array([[cosine, -sine], [sine, cosine]])
+
+    def apply(self, points: np.ndarray) -> np.ndarray:
+        """Map points (K, 2)."""
+        return (points - self.centre) @ self.matrix.T + (self.centre + self.shift)
+
+    def undo(self, points: np.ndarray) -> np.ndarray:
+        """Map points (K, 2) back."""
+        cosine, sine = np.cos(self.angle) / self.scale, np.sin(self.angle) / self.scale
+        return (points - self.centre - self.shift) @ np.array([[cosine, -sine], [sine, cosine]]) + self.centre
+
+    def damped(self, shift: float = 1.0, turn: float = 1.0, zoom: float = 1.0) -> Similarity:
+        """The same motion with its three parts taken by gains; 0 locks a part. Scales are damped as logarithms."""
+        return Similarity(self.centre, shift * self.shift, turn * self.angle, self.scale**zoom)
+
+
+def identity(centre: np.ndarray) -> Similarity:
+    """The map that moves nothing."""
+    return Similarity(np.asarray(centre, np.float64), np.zeros(2), 0.0, 1.0)
+
+
+def rigid_indices(names: Sequence[str]) -> np.ndarray | None:
+    """Which of the named keypoints sit on the skull; None (use all) where names say too little."""
+    chosen = [index for index, name in enumerate(names) if any(word in name for word in RIGID_WORDS)]
+    return np.array(chosen) if len(chosen) >= 4 else None
+
+
+def fit_similarity(
+    origin: np.ndarray, target: np.ndarray, chosen: np.ndarray | None = None, rounds: int = ROUNDS
+) -> Similarity:
+    """The similarity that carries `origin` (K, 2) to `target` (K, 2) best, by reweighted least squares.
+
+    Weights are smooth functions of the distances, so the fit follows the points without jumps. Points that lie all
+    in one place give a pure shift.
+
+    Args:
+        chosen: indices of the points to go by; all if None.
+        rounds: of reweighting; 0 is plain least squares.
+    """
+    if chosen is not None:
+        origin, target = origin[chosen], target[chosen]
+    # Complex numbers: a rotation with scaling is one factor.
+    p = origin[:, 0].astype(np.float64) + 1j * origin[:, 1]
+    q = target[:, 0].astype(np.float64) + 1j * target[:, 1]
+    centre = p.mean()
+    p = p - centre
+    size = float(np.vdot(p, p).real) / len(p)
+    if size < 1e-8:
+        shift = q.mean() - centre
+        return Similarity(np.array([centre.real, centre.imag]), np.array([shift.real, shift.imag]), 0.0, 1.0)
+    weights = np.full(len(p), 1 / len(p))
+    for turn in range(rounds + 1):
+        p_mean, q_mean = weights @ p, weights @ q
+        away = p - p_mean
+        factor = (weights @ (away.conj() * (q - q_mean))) / max((weights @ (away * away.conj())).real, 1e-12)
+        offset = q_mean - factor * p_mean
+        if turn < rounds:
+            off = q - (factor * p + offset)
+            weights = 1 / (1 + (off * off.conj()).real / (TOLERANCE**2 * size))
+            weights /= weights.sum()
+    shift = offset - centre
+    return Similarity(
+        np.array([centre.real, centre.imag]),
+        np.array([shift.real, shift.imag]),
+        float(np.angle(factor)),
+        float(max(abs(factor), 1e-3)),
+    )
+
+
+def damp(
+    driving: Keypoints, motion: Similarity, shift: float = 1.0, turn: float = 1.0, zoom: float = 1.0
+) -> Keypoints:
+    """`driving` with the head's own motion since D1 taken by gains 0 (locked) to 1 (as it is).
+
+    Args:
+        motion: `fit_similarity(initial.points, driving.points, rigid)`.
+        shift, turn, zoom: gains of place, tilt in the picture's plane, and size.
+
+    Returns:
+        `driving` itself where all gains are 1. Jacobians turn and grow with the points.
+    """
+    if shift == turn == zoom == 1.0:
+        return driving
+    wanted = motion.damped(shift, turn, zoom)
+    points = wanted.apply(motion.undo(driving.points))
+    change = wanted.matrix @ np.linalg.inv(motion.matrix)
+    return Keypoints(
+        points.astype(np.float32), (change @ driving.jacobians).astype(np.float32), driving.confidence
+    )
+
+
+def residual(origin: np.ndarray, target: np.ndarray, motion: Similarity) -> float:
+    """RMS distance of `target` (K, 2) from `motion` of `origin` (K, 2), over the RMS radius of the moved face."""
+    off = target - motion.apply(origin)
+    away = origin - origin.mean(axis=0)
+    size = motion.scale * np.sqrt((away * away).sum() / len(away))
+    return float(np.sqrt((off * off).sum() / len(off)) / max(size, 1e-6))

@@ -1,0 +1,190 @@
+"""Steady keypoints without delay: the One-Euro filter (Casiez, Roussel and Vogel, CHI 2012).
+
+A low-pass whose cutoff rises with speed: what rests is held still, what moves passes. It is a moving average with
+weights that are never negative, so it cannot overshoot.
+
+The head's motion (place, tilt, size, fitted over all keypoints) and the face's (each keypoint within the head) are
+filtered apart. A detector errs per keypoint; over sixteen of them the errors average out, so the head may follow at
+once where a single keypoint may not. Parameters were chosen with `livepuppet bench jitter`, which prints what they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from livepuppet.realtime.keypoints import Keypoints
+from livepuppet.realtime.motion.parts import Similarity, fit_similarity, rigid_indices
+
+#: Cutoff at rest (hertz), and hertz more per [-1, 1] unit a second, of the head and of keypoints within it.
+HEAD_REST, HEAD_RISE = 0.5, 30.0
+FACE_REST, FACE_RISE = 0.5, 12.0
+
+#: The same for Jacobians, whose entries are about 1.
+JACOBIAN_REST, JACOBIAN_RISE = 0.5, 3.0
+
+#: Cutoffs of the speeds themselves. The paper's 1 Hz would open the filter after a blink is over.
+HEAD_SPEED, FACE_SPEED = 4.0, 5.0
+
+#: A detector that hesitates between two places jumps back and forth, which is no motion but looks fast. Steps that turn
+#: back on the last one are remembered (hertz), and weigh so much against the speed.
+FLICKER_MEMORY, FLICKER_GUARD = 0.5, 12.0
+
+#: What differs by name. Lids and lips are the fastest that a face has; a blink, which does turn back, must not be taken
+#: for flicker; the body under a collar is slow.
+RISE_OF = {"upper lid": 5.0, "lip": 2.0, "collar": 0.3}
+SPEED_OF = {"upper lid": 20.0, "lip": 10.0}
+GUARD_OF = {"upper lid": 0.5}
+
+#: After so many seconds without a frame, or a clock that runs back, the past says nothing: start over.
+LONGEST_GAP = 0.5
+
+
+def share(cutoff: np.ndarray | float, seconds: float) -> np.ndarray | float:
+    """Weight in (0, 1) of a new sample, `seconds` after the last, in an exponential average with `cutoff` hertz."""
+    turn = 2 * np.pi * cutoff * seconds
+    return turn / (1 + turn)
+
+
+class OneEuro:
+    """The filter for rows of numbers that move together: one cutoff per row.
+
+    Args:
+        rest: cutoff at rest in hertz.
+        rise: hertz more for each unit of speed per second; a number, or one per row.
+        speed: cutoff of the speed in hertz; a number, or (N, 1).
+        guard: weight of flicker against the speed; a number, or one per row.
+    """
+
+    def __init__(
+        self,
+        rest: float,
+        rise: np.ndarray | float,
+        speed: float,
+        guard: np.ndarray | float | None = None,
+    ):
+        self.rest, self.rise, self.speed = rest, rise, speed
+        self.guard = FLICKER_GUARD if guard is None else guard
+        self.value: np.ndarray | None = None
+
+    def __call__(self, value: np.ndarray, seconds: float, strength: float = 1.0) -> np.ndarray:
+        """The filtered value.
+
+        Args:
+            value: (N, D), the new sample.
+            seconds: since the last one.
+            strength: divides the cutoffs; above 0.
+        """
+        if self.value is None:
+            self.value = self._raw = value
+            self._rate = self._step = np.zeros_like(value)
+            self._flicker = np.zeros(len(value))
+            return value
+        step = (value - self._raw) / seconds
+        self._raw = value
+        self._rate = self._rate + share(self.speed, seconds) * (step - self._rate)
+        turned = np.maximum(-(step * self._step).sum(-1), 0.0)
+        self._flicker = self._flicker + share(FLICKER_MEMORY, seconds) * (turned - self._flicker)
+        self._step = step
+        speed = (self._rate * self._rate).sum(-1)
+        speed = speed / np.sqrt(speed + self.guard * self._flicker + 1e-12)
+        cutoff = self.rest + self.rise * speed
+        self.value = self.value + share(cutoff / strength, seconds)[:, None] * (value - self.value)
+        return self.value
+
+
+    def rescale(self, factor: float) -> None:
+        """Go on in units of which one old unit has `factor`."""
+        self.value, self._raw = self.value * factor, self._raw * factor
+        self._rate, self._step = self._rate * factor, self._step * factor
+        self._flicker = self._flicker * factor**2
+
+    def shift(self, by: np.ndarray) -> None:
+        """Go on with an origin moved so that `by` is added to every sample."""
+        self.value, self._raw = self.value + by, self._raw + by
+
+
+def _by_name(names: Sequence[str], values: dict[str, float], other: float) -> np.ndarray:
+    """For each name, the value of the first word in it, or `other`."""
+    return np.array(
+        [next((value for word, value in values.items() if word in name), other) for name in names]
+    )
+
+
+class Smoother:
+    """Filters keypoints from frame to frame, at any frame rate.
+
+    Args:
+        names: of the keypoints, where they have any.
+    """
+
+    def __init__(self, names: Sequence[str] = ()):
+        self._rigid = rigid_indices(names)
+        self._speed = _by_name(names, SPEED_OF, FACE_SPEED)[:, None] if names else FACE_SPEED
+        self._rise = FACE_RISE * _by_name(names, RISE_OF, 1.0) if names else FACE_RISE
+        self._guard = _by_name(names, GUARD_OF, FLICKER_GUARD) if names else FLICKER_GUARD
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the past; the next keypoints pass as they are."""
+        self._time: float | None = None
+        self._last: Keypoints | None = None
+
+    def remap(self, change: Callable[[Keypoints], Keypoints]) -> None:
+        """Go on in other coordinates: `change` turns keypoints of the old crop into those of the new one."""
+        if self._last is None:
+            return
+        before = Keypoints(self._reference.astype(np.float32), self._jacobians.value.reshape(-1, 2, 2))
+        after = change(before)
+        move = fit_similarity(before.points, after.points, rounds=0)
+        self._reference, self._scale = after.points.astype(np.float64), self._scale * move.scale
+        self._head.rescale(move.scale)
+        self._face.rescale(move.scale)
+        self._face.shift(move.apply(np.zeros((1, 2))))
+        grown = np.linalg.norm(after.jacobians) / max(np.linalg.norm(before.jacobians), 1e-9)
+        self._jacobians.rescale(float(grown))
+        self._last = change(self._last)
+
+    def _start(self, keypoints: Keypoints) -> None:
+        points = keypoints.points.astype(np.float64)
+        self._reference = points
+        self._scale = float(np.sqrt(points.var(axis=0).sum())) or 1.0
+        self._head = OneEuro(HEAD_REST, HEAD_RISE, HEAD_SPEED)
+        self._face = OneEuro(FACE_REST, self._rise, self._speed, self._guard)
+        self._jacobians = OneEuro(JACOBIAN_REST, JACOBIAN_RISE, FACE_SPEED)
+        self._last = keypoints
+        # The filters begin with what they are given first.
+        self._filter(points, keypoints.jacobians, 1 / 30, 1.0)
+
+    def __call__(self, keypoints: Keypoints, time: float, strength: float = 1.0) -> Keypoints:
+        """The filtered keypoints at `time` seconds; themselves where `strength` (0 to 2) is 0."""
+        if strength <= 0:
+            self.restart()
+            return keypoints
+        seconds = None if self._time is None else time - self._time
+        self._time = time
+        if seconds is None or not 0 <= seconds <= LONGEST_GAP:
+            self._start(keypoints)
+            return keypoints
+        points, jacobians = self._filter(
+            keypoints.points.astype(np.float64), keypoints.jacobians, max(seconds, 1e-3), strength
+        )
+        self._last = Keypoints(points.astype(np.float32), jacobians.astype(np.float32), keypoints.confidence)
+        return self._last
+
+    def _filter(self, points, jacobians, seconds: float, strength: float) -> tuple[np.ndarray, np.ndarray]:
+        motion = fit_similarity(self._reference, points, self._rigid, rounds=0)
+        # Tilt and size in the length by which they move a keypoint, so that one speed speaks for all.
+        head = np.array([[*motion.shift, self._scale * motion.angle, self._scale * np.log(motion.scale)]])
+        if self._head.value is not None:
+            # An angle may pass through half a turn; the filter must not.
+            turn = 2 * np.pi * self._scale
+            head[0, 2] += turn * np.round((self._head.value[0, 2] - head[0, 2]) / turn)
+        x, y, tilt, size = self._head(head, seconds, strength)[0]
+        steady = Similarity(
+            motion.centre, np.array([x, y]), tilt / self._scale, float(np.exp(size / self._scale))
+        )
+        face = self._face(motion.undo(points), seconds, strength)
+        jacobians = self._jacobians(jacobians.reshape(-1, 4).astype(np.float64), seconds, strength)
+        return steady.apply(face), jacobians.reshape(-1, 2, 2)
