@@ -20,7 +20,6 @@ from livepuppet.realtime.commands.options import model_options
 from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.framing.crop import Framing
-from livepuppet.realtime.framing.refine import refine
 from livepuppet.realtime.inputs.clips import Clip, Frame, PictureSequence, is_url, open_clip
 from livepuppet.realtime.outputs.base import Output, PictureFolder, check_file_output, is_video_name
 from livepuppet.realtime.outputs.sound import Soundtrack
@@ -68,11 +67,11 @@ def animate_clip(
     check_file_output(output)
     if not is_url(driving) and Path(output).exists() and Path(output).resolve() == Path(driving).resolve():
         raise UserError(f"The output {output} is the driving video itself: choose another --output.")
-    framing = Framing(crop)
     with ExitStack() as stack:
         clip = open_clip(driving, rate)
         stack.callback(clip.close)
         machine = load_engine(engine, model)
+        framing = Framing(crop, engine=machine)
         puppet = Puppet(
             machine, [load_avatar(avatar, machine.size, avatar_crop)], not absolute, not no_adapt_scale
         )
@@ -81,8 +80,6 @@ def animate_clip(
             tqdm(desc=f"Animating {Path(avatar).name}", total=clip.length, unit="frame", disable=None)
         )
         for frame in _after_framing(clip, framing):
-            if sink is None:
-                refine(framing, machine, frame.picture)
             square = framing.cut(frame.picture, machine.size)
             picture = puppet.move(square).picture
             if side_by_side:
@@ -112,7 +109,7 @@ def _after_framing(clip: Clip | PictureSequence, framing: Framing) -> Iterator[F
         first.append(frame)
         if framing.look(frame.picture):
             break
-    framing.settle()
+    framing.settle(first[-1].picture if first else None)
     return chain(first, frames)
 
 

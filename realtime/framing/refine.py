@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from livepuppet.realtime.engines import Engine
-from livepuppet.realtime.framing.crop import Framing, Square
+from livepuppet.realtime.framing.square import Square
 from livepuppet.realtime.keypoints import Keypoints
 
 #: Distance from the middle between the eyes to the mouth, as a share of the square's side, in crops like the papers':
@@ -64,10 +63,13 @@ def face_middle(keypoints: Keypoints, names: Sequence[str]) -> tuple[np.ndarray,
     return (eyes + mouth) / 2, distance
 
 
-def refined_square(square: Square, keypoints: Keypoints, names: Sequence[str]) -> Square:
+def refined_square(
+    square: Square, keypoints: Keypoints, names: Sequence[str], limited: bool = True
+) -> Square:
     """`square` corrected so that the face, whose landmarks in it are `keypoints`, sits as in the papers' crops.
 
-    Returned unchanged where the landmarks are missing or implausible, or would change it beyond the limits above.
+    Returned unchanged where the landmarks are missing or implausible, or, if `limited`, would change it beyond the
+    limits above: right for a square that a cascade put around a face, not for one that was tried at random.
     """
     found = face_middle(keypoints, names)
     if found is None:
@@ -80,13 +82,5 @@ def refined_square(square: Square, keypoints: Keypoints, names: Sequence[str]) -
     moved = np.hypot(
         refined.x + side / 2 - square.x - square.side / 2, refined.y + side / 2 - square.y - square.side / 2
     )
-    if not 1 / LARGEST_ZOOM < zoom < LARGEST_ZOOM or moved > LARGEST_MOVE * square.side:
-        return square
-    return refined
-
-
-def refine(framing: Framing, engine: Engine, picture: np.ndarray) -> None:
-    """One refinement of a square that was found by a face, with `engine`'s landmarks in `picture` uint8 RGB."""
-    if framing.from_face and engine.keypoint_names:
-        keypoints = engine.detect(framing.cut(picture, engine.size))
-        framing.square = refined_square(framing.square, keypoints, engine.keypoint_names)
+    within = 1 / LARGEST_ZOOM < zoom < LARGEST_ZOOM and moved <= LARGEST_MOVE * square.side
+    return refined if within or not limited else square

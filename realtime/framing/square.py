@@ -1,0 +1,95 @@
+"""A square of a picture, and its pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from livepuppet.realtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class Square:
+    """A square of a picture, in its pixels; it may reach beyond the edges.
+
+    Attributes:
+        x, y: left and top edge.
+        side: width and height, at least 1.
+    """
+
+    x: float
+    y: float
+    side: float
+
+    def whole(self) -> Square:
+        """In whole pixels: what `cut` really takes."""
+        return Square(round(self.x), round(self.y), max(1, round(self.side)))
+
+    def scaled(self, factor: float) -> Square:
+        """The same square of a picture `factor` times as large."""
+        return Square(self.x * factor, self.y * factor, self.side * factor)
+
+    def zoomed(self, factor: float) -> Square:
+        """About the same centre, `factor` times as large (below 1: the face appears larger)."""
+        side = max(16.0, self.side * factor)
+        return Square(self.x + (self.side - side) / 2, self.y + (self.side - side) / 2, side)
+
+    def shifted(self, right: float, down: float) -> Square:
+        """Moved by shares of its own side."""
+        return replace(self, x=self.x + right * self.side, y=self.y + down * self.side)
+
+
+def centred_square(height: int, width: int) -> Square:
+    """The largest square in the middle of a picture."""
+    side = min(height, width)
+    return Square((width - side) // 2, (height - side) // 2, side)
+
+
+def parse_square(text: str) -> Square:
+    """`X,Y,SIDE` in pixels. Raises UserError if it is anything else."""
+    try:
+        x, y, side = (float(part) for part in text.split(","))
+    except ValueError:
+        side = 0.0
+    if not side >= 1:
+        raise UserError(f"The crop '{text}' is not X,Y,SIDE in pixels, as in 420,40,560.")
+    return Square(x, y, side)
+
+
+def cut(picture: np.ndarray, square: Square, size: int) -> np.ndarray:
+    """The square of `picture` uint8 (H, W, 3), resized to uint8 (size, size, 3).
+
+    Beyond the edges the outermost pixels are repeated. A square that already has the right size is copied, not
+    resampled, so that its pixels stay as they are.
+    """
+    height, width = picture.shape[:2]
+    whole = square.whole()
+    left, top, side = whole.x, whole.y, whole.side
+    inner = picture[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
+    if inner.size == 0:
+        raise UserError(f"The crop {left},{top},{side} lies outside the picture of {width}x{height} pixels.")
+    border = (max(-top, 0), max(top + side - height, 0), max(-left, 0), max(left + side - width, 0))
+    if any(border):
+        # Shrink first: repeating edges is then a matter of `size` pixels, not of the camera's.
+        scale = size / side
+        if scale < 1:
+            before = [round(edge * scale) for edge in (border[0], border[2])]
+            extent = [
+                max(1, min(round(length * scale), size - start))
+                for length, start in zip(inner.shape[:2], before, strict=True)
+            ]
+            small = cv2.resize(inner, (extent[1], extent[0]), interpolation=cv2.INTER_AREA)
+            return cv2.copyMakeBorder(
+                small,
+                before[0],
+                size - before[0] - extent[0],
+                before[1],
+                size - before[1] - extent[1],
+                cv2.BORDER_REPLICATE,
+            )
+        inner = cv2.copyMakeBorder(inner, *border, cv2.BORDER_REPLICATE)
+    if side == size:
+        return np.ascontiguousarray(inner)
+    return cv2.resize(inner, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
