@@ -54,7 +54,7 @@ class Badge:
         size = max(9.0, min(width, height) / 36)
         while True:
             font = ImageFont.load_default(size)
-            left, top, right, bottom = font.getbbox(text)
+            left, _, right, _ = font.getbbox(text)
             ascent, descent = font.getmetrics()
             panel_width = round(right - left + 1.3 * size)
             panel_height = round(ascent + descent + 0.5 * size)

@@ -141,7 +141,7 @@ class FileSound:
                 stream = container.streams.audio[0]
                 self.rate = stream.rate if stream.rate in AAC_RATES else AAC_RATES[-1]
                 self.channels = min(2, stream.codec_context.channels)
-                self._start, self._length = _picture_times(container)
+                self._start, self._length = _picture_times(container, loop)
         except (av.FFmpegError, OSError, IndexError) as error:
             raise UserError(f"{name} has no sound that can be read: record without --sound.") from error
         self._begin: float | None = None
@@ -187,10 +187,11 @@ class FileSound:
                         at = float((piece.pts or 0) * piece.time_base - self._start)
                         samples = piece.to_ndarray()
                         before = max(0, round(-at * self.rate))
-                        room = max(0, round((self._length - at) * self.rate))
-                        if samples[:, before:room].shape[1]:
-                            yield round_begins + at + before / self.rate, samples[:, before:room]
-            if not self._loop or not math.isfinite(self._length) or self._length <= 0:
+                        if math.isfinite(self._length):
+                            samples = samples[:, : max(0, round((self._length - at) * self.rate))]
+                        if before < samples.shape[1]:
+                            yield round_begins + at + before / self.rate, samples[:, before:]
+            if not self._loop or not 0 < self._length < math.inf:
                 return
             round_begins += self._length
 
@@ -200,19 +201,28 @@ class FileSound:
             self._pieces = None
 
 
-def _picture_times(container: av.container.InputContainer) -> tuple[Fraction, float]:
-    """When the first picture is shown on the file's clock, and for how many seconds pictures follow (inf: unknown)."""
+def _picture_times(container: av.container.InputContainer, whole: bool) -> tuple[Fraction, float]:
+    """When the first picture is shown on the file's clock, and for how many seconds pictures follow.
+
+    Args:
+        whole: read through files that do not tell how long they are (Matroska) instead of answering infinity.
+    """
     stream = container.streams.video[0]
-    start = None
-    # The first packet need not be the first picture: some are stored out of order.
+    known = stream.duration * stream.time_base if stream.duration else None
+    start = end = None
     for index, packet in enumerate(container.demux(stream)):
         if packet.pts is not None:
             at = packet.pts * packet.time_base
+            lasts = packet.duration * packet.time_base if packet.duration else 1 / (stream.average_rate or 25)
             start = at if start is None else min(start, at)
-        if index >= 16:
+            end = at + lasts if end is None else max(end, at + lasts)
+        # The first packet need not be the first picture: some are stored out of order.
+        if index >= 16 and (known is not None or not whole):
             break
-    length = float(stream.duration * stream.time_base) if stream.duration else math.inf
-    return start or Fraction(0), length
+    start = start or Fraction(0)
+    if known is None and whole and end is not None:
+        known = end - start
+    return start, float(known) if known is not None else math.inf
 
 
 def open_sound(text: str, driving: str, loop: bool = False) -> SoundFeed | None:

@@ -145,7 +145,7 @@ def _make_roomy(file: int) -> None:
 
 def parse_pipe(text: str) -> tuple[str, Path | None]:
     """Pixel format and path from what follows `pipe:`; a format, a path, FORMAT:PATH, or nothing."""
-    first, colon, rest = text.partition(":")
+    first, _, rest = text.partition(":")
     if first in FORMATS:
         return first, Path(rest) if rest else None
     return "rgb24", Path(text) if text else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -163,6 +164,8 @@ class VideoFile(Output):
         if container is not None:
             with suppress(av.FFmpegError, OSError):
                 container.close()
+            with suppress(OSError):
+                _cut_after_last_fragment(self.path)
         if self._sound is not None:
             self._sound.close()
 
@@ -197,6 +200,25 @@ class VideoFile(Output):
 def _plane(plane: av.video.plane.VideoPlane) -> np.ndarray:
     """The samples of a plane, uint8 (H, W), to be changed in place."""
     return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+
+
+def _cut_after_last_fragment(path: Path) -> None:
+    """Shorten a fragmented MP4 to its whole fragments: some players stumble over half a picture at the end."""
+    with path.open("r+b") as file:
+        length = file.seek(0, os.SEEK_END)
+        place = whole = 0
+        while place + 8 <= length:
+            file.seek(place)
+            size, kind = struct.unpack(">I4s", file.read(8))
+            if size == 1:
+                (size,) = struct.unpack(">Q", file.read(8).rjust(8, b"\0"))
+            if size < 8 or place + size > length:
+                break
+            place += size
+            # A fragment is its index, `moof`, and its samples, `mdat`.
+            whole = place if kind == b"mdat" else whole
+        if whole:
+            file.truncate(whole)
 
 
 def _append(path: Path, data: bytes) -> None:
