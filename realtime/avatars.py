@@ -12,15 +12,8 @@ import cv2
 import numpy as np
 
 from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.framing.crop import (
-    Square,
-    centred_square,
-    cut,
-    find_face,
-    parse_square,
-    square_around,
-    square_for,
-)
+from livepuppet.realtime.framing.faces import find_face, square_around, square_for
+from livepuppet.realtime.framing.square import Square, centred_square, cut, parse_square
 from livepuppet.realtime.pictures import list_pictures, natural_key, read_picture_and_alpha
 
 #: Longest side of the whole picture that is kept beside the square, in pixels: more than any output shows.
