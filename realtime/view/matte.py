@@ -12,6 +12,9 @@ from livepuppet.realtime.framing.square import Square
 CUT_SIDE = 256
 CUT_ROUNDS = 4
 
+#: Longer side of the picture in which the figure's own colours are estimated, in pixels.
+COLOURS_SIDE = 400
+
 #: How unlike every colour of the surely-background a colour must be to start as figure, in CIE Lab units, and how many
 #: colours the background may have.
 UNLIKE, BACKGROUND_COLOURS = 16.0, 6
@@ -146,17 +149,22 @@ def figure_colours(picture: np.ndarray, matte: np.ndarray) -> np.ndarray:
     Returns:
         uint8 RGB (H, W, 3): `picture` where the matte is 255, estimated elsewhere.
     """
-    alpha = matte.astype(np.float32)[..., None] / 255
-    pixels = picture.astype(np.float32)
+    height, width = picture.shape[:2]
+    # Colours are wanted only under soft edges, where nothing fine is known of them: little resolution will do.
+    factor = min(1.0, COLOURS_SIDE / max(height, width))
+    extent = (max(1, round(width * factor)), max(1, round(height * factor)))
+    pixels = cv2.resize(picture, extent, interpolation=cv2.INTER_AREA).astype(np.float32)
+    alpha = cv2.resize(matte, extent, interpolation=cv2.INTER_AREA).astype(np.float32)[..., None] / 255
     own, other = pixels, pixels
-    longest = max(picture.shape[:2])
-    for size in (max(3, longest // 16), 5):
+    for size in (max(3, max(extent) // 16), 3):
         share = cv2.blur(alpha, (size, size))[..., None]
         figure = cv2.blur(own * alpha, (size, size)) / (share + 1e-4)
         behind = cv2.blur(other * (1 - alpha), (size, size)) / (1 - share + 1e-4)
         own = np.clip(figure + alpha * (pixels - alpha * figure - (1 - alpha) * behind), 0, 255)
         other = np.clip(behind, 0, 255)
-    return np.where(matte[..., None] == 255, picture, np.rint(own).astype(np.uint8))
+    own = cv2.resize(np.rint(own).astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
+    sure = cv2.compare(matte, 255, cv2.CMP_EQ)
+    return cv2.copyTo(picture, sure, own)
 
 
 def blurred_background(picture: np.ndarray, matte: np.ndarray | None, strength: float) -> np.ndarray:
