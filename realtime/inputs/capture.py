@@ -7,7 +7,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Protocol
 
 from livepuppet.realtime.inputs.clips import Frame
@@ -17,6 +16,9 @@ SILENCE_SECONDS = 2.0
 
 #: Frames over whose intervals the true rate is measured: two seconds of a common camera.
 _RATE_FRAMES = 60
+
+#: Intervals that are measured as one. Timers tick every few milliseconds, and a tick on 33 would be a tenth.
+_RATE_SPAN = 8
 
 
 class LiveSource(Protocol):
@@ -109,15 +111,19 @@ class Capture:
     def measured_rate(self) -> float | None:
         """Frames per second as they really come, or None before there are enough to tell.
 
-        The median of the last intervals between capture times, which neither one late frame nor a pause disturbs.
+        The median over the last spans of a few frames' capture times, which neither one late frame nor a pause
+        disturbs.
         Drivers state a rate that they do not keep, in dim light above all.
         """
         with self._changed:
             times = list(self._times)
         if len(times) < 5:
             return None
-        interval = statistics.median(after - before for before, after in pairwise(times))
-        return 1 / interval if interval > 0 else None
+        span = min(_RATE_SPAN, len(times) // 2)
+        seconds = statistics.median(
+            after - before for before, after in zip(times, times[span:], strict=False)
+        )
+        return span / seconds if seconds > 0 else None
 
     def counts(self) -> tuple[int, int]:
         """How many frames were taken or dropped so far, and how many of them dropped; not the one in the slot."""

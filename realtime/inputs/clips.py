@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import av
 import cv2
 import numpy as np
-from av.codec.context import Flags
 
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.pictures import frame_to_rgb, list_pictures, read_picture
@@ -101,8 +100,6 @@ class Clip:
         # Decoding several frames at a time is faster, and hands each on only when later ones have come: for a stream
         # that comes in real time this would be one frame of delay per processor.
         stream.thread_type = "SLICE" if self.endless else "AUTO"
-        if self.endless:
-            stream.codec_context.flags |= Flags.low_delay
         self._stream = stream
         self.rate = Fraction(stream.average_rate or stream.guessed_rate or DEFAULT_RATE)
         self.time_base = Fraction(stream.time_base or 1 / self.rate)

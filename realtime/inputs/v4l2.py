@@ -159,7 +159,9 @@ def _ask(number: int, path: Path, label: str) -> Device | None:
             flags = capability.device_caps
         driver = capability.driver.decode(errors="replace")
         capture, output = bool(flags & CAPTURE), bool(flags & OUTPUT)
-        if flags & READS_AND_WRITES_IN_MEMORY or not (capture or output):
+        loopback = any(driver.startswith(name) for name in LOOPBACK_DRIVERS)
+        # A loopback device that its last program left carelessly says that it can do neither, until it is fed again.
+        if flags & READS_AND_WRITES_IN_MEMORY or not (capture or output or loopback):
             return None
         return Device(
             str(path),
@@ -168,7 +170,7 @@ def _ask(number: int, path: Path, label: str) -> Device | None:
             driver,
             capture,
             output,
-            any(driver.startswith(name) for name in LOOPBACK_DRIVERS),
+            loopback,
             tuple(_modes(descriptor)) if capture else (),
             bus=capability.bus_info.decode(errors="replace"),
         )

@@ -1,0 +1,70 @@
+"""Real V4L2 devices that come and go, in the virtual machine of `test_camera_vm`: opt-in in the same way."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUNNER = os.environ.get("LIVEPUPPET_CAMERA_VM")
+SCRIPT = Path(__file__).parent / "unplug.py"
+
+pytestmark = [
+    pytest.mark.camera_vm,
+    pytest.mark.skipif(
+        not RUNNER, reason="takes minutes: set LIVEPUPPET_CAMERA_VM to the camera VM's runner"
+    ),
+]
+
+
+def facts(out: Path, what: str) -> dict:
+    """Run one scene of unplug.py in the machine; returns what it wrote down."""
+    command = [RUNNER, "--out", out, "--timeout", 300, "--", sys.executable, SCRIPT, "/out", what]
+    result = subprocess.run(
+        list(map(str, command)),
+        env={**os.environ, "OPENCV_LOG_LEVEL": "ERROR"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-2000:]
+    return json.loads((out / "facts.json").read_text())
+
+
+def test_a_camera_is_unplugged_and_plugged_in_again(tmp_path):
+    seen = facts(tmp_path, "unplug")
+    assert seen["rate"] == pytest.approx(30, rel=0.1) and seen["trouble before"] is None
+    assert "camera 0 (vivid) is gone: plug it in again" in seen["gone"]
+    assert seen["seconds to notice"] < 5
+    assert seen["number free"] and not seen["ended"] and seen["listed while gone"] == []
+    assert seen["frame after"] == [360, 640, 3] and seen["trouble after"] is None
+    assert "same picture all the time" in seen["still"]
+    assert "only black" in seen["black"]
+    assert seen["moving"] == "none"
+
+
+def test_a_camera_comes_back_under_another_number(tmp_path):
+    seen = facts(tmp_path, "moved")
+    assert seen["first"] == "camera 0 (vivid)" and "is gone" in seen["gone"]
+    assert seen["back"] == "camera 1 (vivid)" and seen["trouble after"] is None
+
+
+def test_what_a_camera_really_gives(tmp_path):
+    seen = facts(tmp_path, "formats")
+    for pixel_format in ("YUYV", "NV12"):
+        assert seen[pixel_format] == {"given": [640, 360, pixel_format], "note": None}
+    # This one has no MJPG.
+    assert "instead of 640x360 MJPG" in seen["MJPG"]["note"]
+    assert "instead of 10000x10000 YUYV" in seen["huge"]["note"]
+    assert "is the output" in seen["/dev/video9"] and "is the output" in seen["9"]
+
+
+def test_a_fed_camera_whose_program_ends_and_comes_back(tmp_path):
+    seen = facts(tmp_path, "feeder")
+    assert seen["before"] == seen["after"] == [240, 320, 3]
+    assert "is gone" in seen["gone"] and "is gone" in seen["still gone"]
+    # Held open by us, the device would have refused it.
+    assert seen["feeder lives"] and seen["trouble after"] is None
