@@ -44,7 +44,7 @@ def limit_jacobians(jacobians: np.ndarray, avatar: np.ndarray) -> np.ndarray:
     change = jacobians @ inverse_2x2(avatar)
     # A 2x2 matrix is a scaled rotation (even) and a scaled reflection (odd); their sizes' sum and difference are the
     # singular values, so no decomposition is needed.
-    a, b, c, d = change[:, 0, 0], change[:, 0, 1], change[:, 1, 0], change[:, 1, 1]
+    a, b, c, d = change.reshape(-1, 4).T
     even, odd = ((a + d) + 1j * (c - b)) / 2, ((a - d) + 1j * (c + b)) / 2
     q, r = np.abs(even), np.abs(odd)
     largest, smallest = q + r, q - r

@@ -93,7 +93,6 @@ class OneEuro:
         self.value = self.value + share(cutoff / strength, seconds)[:, None] * (value - self.value)
         return self.value
 
-
     def rescale(self, factor: float) -> None:
         """Go on in units of which one old unit has `factor`."""
         self.value, self._raw = self.value * factor, self._raw * factor

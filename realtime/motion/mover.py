@@ -1,0 +1,363 @@
+"""All that happens to the keypoints between `detect` and `render`, from frame to frame.
+
+The order: smooth; see whether there is a face; take or better D1; damp the head's motion; Eq. 14-15; lids; strength;
+limits; rest. Each is a small file of its own; this one holds what they remember, and about 200 us per frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from livepuppet.realtime.keypoints import Keypoints
+from livepuppet.realtime.motion import drift
+from livepuppet.realtime.motion.calibration import BestFrame, Fit
+from livepuppet.realtime.motion.eyes import follow_lids, lid_pairs, open_ratio, openings
+from livepuppet.realtime.motion.limits import limit
+from livepuppet.realtime.motion.parts import Similarity, damp, fit_similarity, rigid_indices
+from livepuppet.realtime.motion.presence import Presence, Thresholds
+from livepuppet.realtime.motion.smoothing import Smoother
+from livepuppet.realtime.motion.transfer import movement_scale, transfer
+
+#: Seconds in which D1 goes over into a better one, and a frozen picture into a moving one.
+BLEND = 0.3
+
+#: A frame betters D1 in search mode if its fit is higher by this much, and stays so over this many frames.
+BETTER, BETTER_FRAMES = 0.1, 4
+
+#: A countdown without any face goes on for so many seconds, and then takes what there is.
+WAIT_FOR_FACE = 5.0
+
+State = Literal["counting", "live", "lost", "frozen"]
+
+
+@dataclass(frozen=True)
+class MotionSettings:
+    """How the driver's motion is shown.
+
+    Attributes:
+        strength: of all motion, 0 (none) to 2 (double).
+        smoothing: 0 (off) to 2; 1 steadies a still face without delay to speak of.
+        shift, turn, zoom: how much of the head's moving aside, tilting (in the picture's plane) and coming closer is
+            shown, 0 (locked) to 1 (all).
+        eyes: 1 opens the avatar's eyes by how far the driver's are open; 2 doubles that; 0 is the paper's Eq. 14.
+        relative: False puts the driver's own pose on the avatar instead of the movement since D1; the gains and `eyes`
+            then do nothing.
+        adapt_scale: movement scaled by the two faces' sizes.
+        countdown: seconds at the start of which the best frame becomes D1; 0 takes the first.
+        search: go on looking for a better D1.
+        follow_drift: let D1 follow, slowly, a head that rests elsewhere for ten seconds.
+        lost_to_neutral: bring the avatar to rest when there is no face.
+    """
+
+    strength: float = 1.0
+    smoothing: float = 1.0
+    shift: float = 1.0
+    turn: float = 1.0
+    zoom: float = 1.0
+    eyes: float = 1.0
+    relative: bool = True
+    adapt_scale: bool = True
+    countdown: float = 2.0
+    search: bool = False
+    follow_drift: bool = False
+    lost_to_neutral: bool = True
+
+
+def blend(one: Keypoints, other: Keypoints, share: float) -> Keypoints:
+    """`one` and `share` (above 1: beyond) of the way to `other`."""
+    share = np.float32(share)
+    return Keypoints(
+        one.points + share * (other.points - one.points),
+        one.jacobians + share * (other.jacobians - one.jacobians),
+        other.confidence,
+    )
+
+
+def _eased(share: float) -> float:
+    """0 to 1 with a soft start and end."""
+    share = min(max(share, 0.0), 1.0)
+    return share * share * (3 - 2 * share)
+
+
+class Mover:
+    """Turns the driver's keypoints into the avatar's.
+
+    It begins with a countdown of `settings.countdown` seconds, in which the best frame is looked for, unless `initial`
+    is set. One thread at a time.
+
+    Args:
+        names: of the keypoints; may be empty.
+        settings: may be replaced at any time.
+        thresholds: of `presence`.
+
+    Attributes:
+        settings: how motion is shown.
+        state: `counting` (for D1), `live`, `lost` (no face) or `frozen`.
+        countdown_left: seconds; 0 when it is over.
+        fit: how well the driver's pose fits the avatar's now, in [0, 1].
+        initial_fit: the same of D1; 0 without one.
+        confidence: of the last frame, in [0, 1]; 1 where the model does not say.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str] = (),
+        settings: MotionSettings | None = None,
+        thresholds: Thresholds | None = None,
+    ):
+        self.settings = settings or MotionSettings()
+        self._names = tuple(names)
+        self._rigid, self._lids = rigid_indices(self._names), lid_pairs(self._names)
+        self._smoother = Smoother(self._names)
+        self._presence = Presence(thresholds)
+        self._drift = drift.Drift()
+        self._avatar: Keypoints | None = None
+        self._score: Fit | None = None
+        self._events: list[str] = []
+        self.fit = self.initial_fit = 0.0
+        self.confidence = 1.0
+        self._frozen = False
+        self._shown: Keypoints | None = None
+        self._given = False
+        self._begin(self.settings.countdown)
+
+    # What people and the loop do.
+
+    @property
+    def initial(self) -> Keypoints | None:
+        """D1; None before there is one. One that is set (from a settings file) holds from the next frame on."""
+        return self._initial if self._from is None else self._target
+
+    @initial.setter
+    def initial(self, keypoints: Keypoints | None) -> None:
+        if keypoints is None:
+            self.reset()
+            return
+        self._forget()
+        self._initial, self._given = keypoints, True
+        self._counting = False
+        self._rate_initial()
+
+    @property
+    def state(self) -> State:
+        if self._frozen:
+            return "frozen"
+        if self._counting:
+            return "counting"
+        return "lost" if self._presence.lost else "live"
+
+    def set_avatar(self, keypoints: Keypoints) -> None:
+        """Move another avatar from the next frame on. D1 stays: it is the driver's."""
+        self._avatar = keypoints
+        self._score = Fit(keypoints, self._names)
+        self._scale = None
+        self._shown = self._ease_from = None
+        self._rate_initial()
+
+    def reset(self, countdown: float = 0.0) -> None:
+        """Take D1 anew: the next frame, or the best of the next `countdown` seconds."""
+        self._frozen = False
+        self._begin(countdown)
+
+    def frame_changed(self) -> None:
+        """The driver is framed anew: what was seen before is in other coordinates. The next frame becomes D1.
+
+        A countdown that is on starts over. A D1 that was set before any frame came, for this very framing, stays.
+        """
+        if self._given:
+            self._smoother.restart()
+        elif self._counting:
+            self._begin(self._countdown)
+        else:
+            self._begin(0.0)
+
+    def remap(self, change: Callable[[Keypoints], Keypoints]) -> None:
+        """The crop went elsewhere: `change` turns keypoints of the old crop into those of the new. D1 stays the pose."""
+        self._smoother.remap(change)
+        if self._initial is not None:
+            self._initial, self._scale = change(self._initial), None
+        if self._from is not None:
+            self._from, self._target = change(self._from), change(self._target)
+        if self._held is not None:
+            self._held = change(self._held)
+        for found in (self._best, self._spare, self._candidate):
+            if found.keypoints is not None:
+                found.keypoints = change(found.keypoints)
+        self._drift.restart()
+
+    def freeze(self, on: bool) -> None:
+        """Hold the picture as it is, or go on."""
+        if self._frozen and not on:
+            self._ease_from, self._ease_start = self._shown, None
+            self._smoother.restart()
+        self._frozen = on
+
+    def events(self) -> list[str]:
+        """Sentences for the person since the last call."""
+        said, self._events = self._events, []
+        return said
+
+    # What happens to a frame.
+
+    def move(self, driving: Keypoints, time: float) -> Keypoints | None:
+        """The keypoints to render for the driver's `driving`, captured at `time` seconds of any growing clock.
+
+        Returns:
+            None where the avatar is to be shown at rest: while counting down, and while frozen before anything moved.
+        """
+        if self._avatar is None:
+            raise ValueError("set_avatar has to be called before move")
+        if self._frozen:
+            return self._shown
+        if not (np.isfinite(driving.points).all() and np.isfinite(driving.jacobians).all()):
+            return self._shown
+        self._given = False
+        driving = self._smoother(driving, time, self.settings.smoothing)
+        self.confidence = 1.0 if driving.confidence is None else float(np.mean(driving.confidence))
+        self.fit = self._score(driving)
+        if self._counting and not self._count(driving, time):
+            return None
+        head = fit_similarity(self._initial.points, driving.points, self._rigid)
+        was_lost = self._presence.lost
+        self._presence.update(driving, self._initial, head, time)
+        if self._presence.lost and not was_lost:
+            self._events.append("No face in sight: the picture rests until there is one.")
+        if self._presence.here:
+            self._held = driving
+            self._better(driving, time)
+            self._follow(head, time)
+        elif self._held is not None:
+            # What is no face must not pull at the avatar, not even for the moment until it counts as lost.
+            driving = self._held
+            head = fit_similarity(self._initial.points, driving.points, self._rigid)
+        if self._from is not None:
+            self._ease_initial(time)
+            head = fit_similarity(self._initial.points, driving.points, self._rigid)
+        self._shown = self._eased_in(self._posed(driving, head), time)
+        return self._shown
+
+    def _posed(self, driving: Keypoints, head: Similarity) -> Keypoints:
+        """`driving`, put onto the avatar."""
+        settings, avatar, initial = self.settings, self._avatar, self._initial
+        if not settings.relative:
+            moved = driving
+        else:
+            damped = damp(driving, head, settings.shift, settings.turn, settings.zoom)
+            if self._scale is None:
+                self._scale = movement_scale(avatar, initial)
+            moved = transfer(damped, initial, avatar, self._scale if settings.adapt_scale else 1.0)
+            if self._lids is not None and settings.eyes > 0:
+                ratio = open_ratio(openings(driving.points, self._lids), openings(initial.points, self._lids))
+                shown = head.damped(settings.shift, settings.turn, settings.zoom)
+                moved = follow_lids(moved, avatar, ratio, self._lids, shown, settings.eyes)
+        life = _eased(self._presence.life) if settings.lost_to_neutral else 1.0
+        share = settings.strength * life
+        if share != 1.0:
+            moved = blend(avatar, moved, share)
+        return limit(moved, avatar)
+
+    def _eased_in(self, moved: Keypoints, time: float) -> Keypoints:
+        """`moved`, or on the way there from where a frozen picture stood."""
+        if self._ease_from is None:
+            return moved
+        if self._ease_start is None or time < self._ease_start:
+            self._ease_start = time
+        share = (time - self._ease_start) / BLEND
+        if share >= 1:
+            self._ease_from = None
+            return moved
+        return blend(self._ease_from, moved, _eased(share))
+
+    # D1.
+
+    def _forget(self) -> None:
+        self._smoother.restart()
+        self._presence.restart()
+        self._drift.restart()
+        self._initial: Keypoints | None = None
+        self._target: Keypoints | None = None
+        self._from: Keypoints | None = None
+        self._held: Keypoints | None = None
+        self._ease_from: Keypoints | None = None
+        self._ease_start: float | None = None
+        self._scale: float | None = None
+        self._candidate, self._streak = BestFrame(), 0
+        self.countdown_left = 0.0
+
+    def _begin(self, countdown: float) -> None:
+        """Look for a D1 for `countdown` seconds."""
+        self._forget()
+        self._shown = None
+        self._given = False
+        self._counting, self._countdown = True, max(0.0, countdown)
+        self.countdown_left = self._countdown
+        self._best, self._spare = BestFrame(), BestFrame()
+        self._since: float | None = None
+
+    def _count(self, driving: Keypoints, time: float) -> bool:
+        """One frame of the countdown. True once D1 is taken."""
+        if self._since is None or time < self._since:
+            self._since = time
+        elapsed = time - self._since
+        self.countdown_left = max(0.0, self._countdown - elapsed)
+        looks = self._presence.there(driving, None, None)
+        (self._best if looks else self._spare).show(driving, self.fit)
+        if self._countdown > 0:
+            if self.countdown_left > 0:
+                return False
+            if self._best.keypoints is None and elapsed < self._countdown + WAIT_FOR_FACE:
+                return False
+        best = self._best if self._best.keypoints is not None else self._spare
+        self._counting = False
+        self._initial = best.keypoints
+        self._rate_initial()
+        if self._countdown > 0:
+            self._events.append(f"Neutral pose taken (fit {round(100 * self.initial_fit)} %).")
+        return True
+
+    def _rate_initial(self) -> None:
+        known = self._initial is not None and self._score is not None
+        self.initial_fit = self._score(self._initial) if known else 0.0
+
+    def _better(self, driving: Keypoints, time: float) -> None:
+        """Search mode: replace D1 by a clearly better frame."""
+        if not self.settings.search or self.fit < self.initial_fit + BETTER:
+            self._candidate, self._streak = BestFrame(), 0
+            return
+        self._candidate.show(driving, self.fit)
+        self._streak += 1
+        if self._streak >= BETTER_FRAMES:
+            self._go_to(self._candidate.keypoints, BLEND, time)
+            self.initial_fit = self._candidate.fit
+            self._candidate, self._streak = BestFrame(), 0
+            self._events.append(f"A better neutral pose was found (fit {round(100 * self.initial_fit)} %).")
+
+    def _ease_initial(self, time: float) -> None:
+        """Bring D1 nearer to its target, while it is on the way to one."""
+        share = (time - self._from_time) / self._from_seconds
+        if 0 <= share < 1:
+            self._initial = blend(self._from, self._target, _eased(share))
+        else:
+            self._initial, self._from = self._target, None
+        self._scale = None
+
+    def _follow(self, head: Similarity, time: float) -> None:
+        """Let D1 follow a head that has settled elsewhere."""
+        if not self.settings.follow_drift or self._from is not None:
+            self._drift.restart()
+            return
+        away = self._initial.points - self._initial.points.mean(axis=0)
+        size = max(float(np.sqrt((away * away).sum() / len(away))), 1e-3)
+        settled = self._drift.watch(head, self._presence.oddness, size, time)
+        if settled is not None:
+            self._go_to(drift.carried(self._initial, settled), drift.EASE, time)
+
+    def _go_to(self, target: Keypoints, seconds: float, time: float) -> None:
+        """Let D1 become `target` within some seconds, so that the picture does not jump."""
+        self._from, self._target = self._initial, target
+        self._from_time, self._from_seconds = time, seconds
+        self._drift.restart()
