@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import combinations, groupby, pairwise
 
 import cv2
 import numpy as np
@@ -35,11 +35,14 @@ PANEL_OPACITY = 0.76
 SMALL, NORMAL, LARGE, HUGE = 16, 19, 27, 64
 GAP, EDGE, RADIUS = 12, 20, 12
 
-#: How much of the avatar shows through over the camera.
-GHOST = 0.38
+#: How strongly the avatar's light and shade lie over the camera.
+GHOST = 0.6
 
-#: Height of the camera in the corner, and of the calibration screen's square, in shares of the picture's height.
-PREVIEW_HEIGHT, CALIBRATION_HEIGHT = 0.27, 0.6
+#: Height of the driver in the corner, and share of the picture's height that the calibration screen's square takes.
+PREVIEW_HEIGHT, CALIBRATION_HEIGHT = 194, 0.6
+
+#: Height of the whole camera picture beside the driver's, in heights of that.
+BESIDE = 0.6
 
 #: From which fit on it is called so.
 FIT_WORDS = ((0.8, "good"), (0.6, "fair"), (0.0, "not yet"))
@@ -141,10 +144,14 @@ class Overlay:
 
 def draw(picture: np.ndarray, overlay: Overlay) -> None:
     """Draw `overlay` over `picture` uint8 RGB (H, W, 3), in place."""
+    if overlay.help:
+        draw_help(picture, overlay.help)
+        return
     calibrates = overlay.mode in ("looking", "counting") and not overlay.trouble
     if calibrates:
         draw_calibration(picture, overlay)
-    else:
+    elif overlay.status is None or _Scale(picture).unit > 0.45:
+        # On very small pictures figures leave no room for it.
         draw_preview(picture, overlay)
     if overlay.sliders:
         draw_sliders(picture, overlay.sliders)
@@ -155,9 +162,7 @@ def draw(picture: np.ndarray, overlay: Overlay) -> None:
     elif overlay.mode in MODE_BANNERS:
         draw_banner(picture, MODE_BANNERS[overlay.mode])
     if overlay.message and not calibrates:
-        draw_message(picture, overlay.message)
-    if overlay.help:
-        draw_help(picture, overlay.help)
+        draw_message(picture, overlay.message, _preview_width(picture, overlay))
 
 
 # Measures and shapes
@@ -370,16 +375,14 @@ def draw_help(picture: np.ndarray, rows: Sequence[tuple[str, str, str]]) -> None
 def _help_layout(groups, size: int, columns: int):
     """Groups shared out over columns: [(groups, width of the labels, width)], and the whole width and height."""
     step, gap = round(size * 1.5), size
-    heights = [step * (len(entries) + 1) + step // 2 for _, entries in groups]
-    target = sum(heights) / columns
-    shared: list[list] = [[] for _ in range(columns)]
-    column, used = 0, 0.0
-    for group, height in zip(groups, heights, strict=True):
-        # Into the next column where this one is more than half over by taking it.
-        if shared[column] and used + height / 2 > target * (column + 1) and column < columns - 1:
-            column += 1
-        shared[column].append(group)
-        used += height
+
+    def tall(part) -> int:
+        return sum(step * (len(entries) + 1) + step // 2 for _, entries in part)
+
+    # Few groups, so every way to cut them into columns is tried; the lowest panel is the best.
+    cuts = combinations(range(1, len(groups)), min(columns, len(groups)) - 1)
+    ways = ([groups[i:j] for i, j in pairwise((0, *cut, len(groups)))] for cut in cuts)
+    shared = min(ways, key=lambda way: max(map(tall, way)))
     parts = []
     for part in shared:
         entries = [entry for _, found in part for entry in found]
@@ -387,17 +390,31 @@ def _help_layout(groups, size: int, columns: int):
         text = max((text_width(entry[1], size) for entry in entries), default=0)
         heading = max((text_width(found, size) for found, _ in part), default=0)
         parts.append((part, label, max(label + gap + text, heading)))
-    width = sum(part[2] for part in parts) + 2 * gap * columns
-    height = max(sum(step * (len(entries) + 1) + step // 2 for _, entries in part) for part in shared)
-    return parts, width, height - step // 2 + 2 * gap
+    width = sum(part[2] for part in parts) + 2 * gap * len(parts)
+    return parts, width, max(map(tall, shared)) - step // 2 + 2 * gap
 
 
-def draw_message(picture: np.ndarray, text: str) -> None:
-    """One line at the bottom of `picture` uint8 RGB, in the middle of what the preview leaves free, in place."""
+def _preview_width(picture: np.ndarray, overlay: Overlay) -> int:
+    """Pixels that the preview takes of the lower edge, from the left."""
+    scale = _Scale(picture)
+    height = scale(PREVIEW_HEIGHT)
+    width = 0.0 if overlay.driver is None else height + scale(GAP)
+    if overlay.camera is not None:
+        shape = overlay.camera.picture.shape
+        width += height * (BESIDE if overlay.driver is not None else 1) * shape[1] / shape[0] + scale(GAP)
+    return round(width)
+
+
+def draw_message(picture: np.ndarray, text: str, taken: int = 0) -> None:
+    """A few words at the bottom of `picture` uint8 RGB, in the middle, in place.
+
+    Args:
+        taken: width of what is in the lower left corner, in pixels.
+    """
     scale = _Scale(picture)
     size, gap, edge = scale.font(NORMAL), scale(GAP), scale(EDGE)
-    free_from = edge + round(picture.shape[0] * PREVIEW_HEIGHT * 16 / 9) + gap
-    if picture.shape[1] - free_from < picture.shape[1] * 0.5:
+    free_from = edge + taken
+    if picture.shape[1] - free_from < picture.shape[1] * 0.4:
         free_from = edge
     lines = wrapped(text, size, picture.shape[1] - free_from - edge - 3 * gap)[:3]
     width = max(text_width(line, size) for line in lines) + 3 * gap if lines else 0
@@ -484,44 +501,67 @@ def draw_sliders(picture: np.ndarray, sliders: Sequence[Slider]) -> None:
         )
 
 
+def _haunted(driver: np.ndarray, ghost: np.ndarray, strength: float = GHOST) -> np.ndarray:
+    """`driver` uint8 RGB (S, S, 3) with the light and shade of `ghost`, tinted; new.
+
+    Only how the avatar departs from its own mean is laid over, so that the driver keeps its brightness and colours.
+    """
+    side = driver.shape[0]
+    shrinks = side < ghost.shape[0]
+    gray = cv2.cvtColor(ghost, cv2.COLOR_RGB2GRAY)
+    gray = cv2.resize(gray, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    shade = cv2.subtract(gray, cv2.mean(gray)[0], dtype=cv2.CV_32F)
+    tints = [cv2.multiply(shade, strength * level / max(ACCENT)) for level in ACCENT]
+    return cv2.add(cv2.convertScaleAbs(driver, alpha=0.9), cv2.merge(tints), dtype=cv2.CV_8U)
+
+
 def _with_ghost(driver: np.ndarray, ghost: np.ndarray | None, flip: bool) -> np.ndarray:
-    """The driver's square with the avatar shining through, uint8 RGB (S, S, 3), new."""
+    """The driver's square with the avatar's ghost over it, uint8 RGB (S, S, 3), new."""
     mixed = driver.copy()
     if ghost is not None:
-        if ghost.shape != driver.shape:
-            ghost = cv2.resize(ghost, driver.shape[1::-1], interpolation=cv2.INTER_AREA)
-        mixed = cv2.addWeighted(driver, 1 - GHOST, ghost, GHOST, 0)
+        mixed = _haunted(driver, ghost)
     return cv2.flip(mixed, 1) if flip else mixed
 
 
 def draw_preview(picture: np.ndarray, overlay: Overlay) -> None:
-    """The camera in the lower left corner of `picture` uint8 RGB, in place: whole with the crop in it, or the crop."""
+    """The driver in the lower left corner of `picture` uint8 RGB, in place, and the camera with the crop beside it."""
     scale = _Scale(picture)
-    edge, height = scale(EDGE), round(picture.shape[0] * PREVIEW_HEIGHT)
-    if overlay.camera is not None:
-        image = _framed(overlay.camera, overlay.ghost, overlay.flip, height)
-    elif overlay.driver is not None:
+    edge, height = scale(EDGE), scale(PREVIEW_HEIGHT)
+    x, bottom = edge, picture.shape[0] - edge
+    if overlay.driver is not None:
         image = _with_ghost(overlay.driver, overlay.ghost, overlay.flip)
-    else:
-        return
-    width = min(round(height * image.shape[1] / image.shape[0]), picture.shape[1] - 2 * edge)
-    height = round(width * image.shape[0] / image.shape[1])
-    x, y = edge, picture.shape[0] - edge - height
+        y = _tile(picture, image, x, bottom, height, scale)
+        if overlay.fit is not None:
+            thick, inset = max(4, scale(6)), scale(10)
+            _bar(
+                picture,
+                x + inset,
+                y + height - inset - thick,
+                height - 2 * inset,
+                thick,
+                overlay.fit,
+                _tint(overlay.fit),
+            )
+        x, height = x + height + scale(GAP), round(height * BESIDE)
+    if overlay.camera is not None:
+        ghost = overlay.ghost if overlay.driver is None else None
+        _tile(picture, _framed(overlay.camera, ghost, overlay.flip, height), x, bottom, height, scale)
+
+
+def _tile(picture: np.ndarray, image: np.ndarray, x: int, bottom: int, height: int, scale: _Scale) -> int:
+    """`image` with a dark rim, its lower left corner at (x, bottom). Returns its top."""
+    width = min(round(height * image.shape[1] / image.shape[0]), picture.shape[1] - x)
     border = max(2, scale(3))
-    panel(picture, x - border, y - border, width + 2 * border, height + 2 * border, scale(RADIUS) + border)
-    _image(picture, image, x, y, width, height, scale(RADIUS))
-    if overlay.fit is not None:
-        thick = max(4, scale(6))
-        inset = scale(10)
-        _bar(
-            picture,
-            x + inset,
-            y + height - inset - thick,
-            width - 2 * inset,
-            thick,
-            overlay.fit,
-            _tint(overlay.fit),
-        )
+    panel(
+        picture,
+        x - border,
+        bottom - height - border,
+        width + 2 * border,
+        height + 2 * border,
+        scale(RADIUS) + border,
+    )
+    _image(picture, image, x, bottom - height, width, height, scale(RADIUS))
+    return bottom - height
 
 
 def _framed(camera: CameraView, ghost: np.ndarray | None, flip: bool, height: int) -> np.ndarray:
@@ -540,9 +580,12 @@ def _framed(camera: CameraView, ghost: np.ndarray | None, flip: bool, height: in
         inside = image[rows, columns].copy()
         image = cv2.convertScaleAbs(image, alpha=0.5)
         if ghost is not None and inside.size:
-            laid = cv2.resize(ghost, (side, side), interpolation=cv2.INTER_AREA)
-            laid = laid[rows.start - top :, columns.start - left :][: inside.shape[0], : inside.shape[1]]
-            inside = cv2.addWeighted(inside, 1 - GHOST, laid, GHOST, 0)
+            whole = np.zeros((side, side, 3), np.uint8)
+            place = (slice(rows.start - top, None), slice(columns.start - left, None))
+            part = whole[place][: inside.shape[0], : inside.shape[1]]
+            part[...] = inside
+            whole = _haunted(whole, ghost)
+            inside = whole[place][: inside.shape[0], : inside.shape[1]]
         image[rows, columns] = inside
         cv2.rectangle(
             image, (left, top), (left + side - 1, top + side - 1), ACCENT, max(1, height // 110), cv2.LINE_AA
@@ -583,16 +626,19 @@ def draw_calibration(picture: np.ndarray, overlay: Overlay) -> None:
     x, y, bottom = x + gap, y + gap, y + gap + side
 
     title = "Take your neutral pose" if overlay.mode == "counting" else "Looking for your face"
-    for line in wrapped(title, large, column):
-        draw_text(picture, line, x, y, large, TEXT)
-        y += line_height(large)
-    y += gap // 3
     hint = overlay.hint or (
         "Line your face up with the ghost, mouth closed, eyes open."
         if overlay.mode == "counting"
         else "Look straight ahead, in good light, with your whole head in the picture."
     )
-    for line in wrapped(hint, normal, column):
+    titles, hints = wrapped(title, large, column), wrapped(hint, normal, column)
+    if overlay.countdown is None and overlay.fit is None:
+        y += (bottom - y - len(titles) * line_height(large) - len(hints) * line_height(normal)) // 2
+    for line in titles:
+        draw_text(picture, line, x, y, large, TEXT)
+        y += line_height(large)
+    y += gap // 3
+    for line in hints:
         draw_text(picture, line, x, y, normal, DIM)
         y += line_height(normal)
     if overlay.countdown is not None:
