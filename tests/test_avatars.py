@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import threading
 import zlib
 
 import av
@@ -11,9 +13,10 @@ import numpy as np
 import pytest
 from media import gradient, write_picture
 
-from livepuppet.realtime.avatars import load_avatar, load_avatars
+from livepuppet.realtime.avatars import LONGEST_SIDE, AvatarFolder, load_avatar, load_avatars
 from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.pictures import BEHIND_ALPHA, read_picture
+from livepuppet.realtime.framing.square import Square, cut
+from livepuppet.realtime.pictures import BEHIND_ALPHA, read_picture, read_picture_and_alpha
 
 
 def with_exif(jpeg: bytes, orientation: int) -> bytes:
@@ -213,3 +216,207 @@ def test_pyav_reads_what_opencv_does_not(tmp_path, monkeypatch):
     monkeypatch.setattr("livepuppet.realtime.pictures._decode_with_opencv", lambda data: None)
     assert np.array_equal(read_picture(path), gradient(20, 30))
     assert "png" in av.codecs_available
+
+
+def test_the_whole_picture_and_the_squares_place_are_kept(tmp_path):
+    path = write_picture(tmp_path / "picture.png", gradient(100, 160))
+    avatar = load_avatar(path, 32, "20.4,9.6,32")
+    assert (
+        np.array_equal(avatar.original, gradient(100, 160)) and avatar.matte is None and avatar.path == path
+    )
+    # Whole pixels, as `cut` takes them.
+    assert avatar.square == Square(20, 10, 32)
+    assert np.array_equal(cut(avatar.original, avatar.square, 32), avatar.picture)
+
+
+def test_large_pictures_are_kept_smaller_with_the_square_in_its_place(tmp_path):
+    smooth = cv2.resize(gradient(64, 96), (3000, 2000), interpolation=cv2.INTER_LINEAR)
+    path = write_picture(
+        tmp_path / "picture.png", np.dstack([smooth, np.full(smooth.shape[:2], 99, np.uint8)])
+    )
+    avatar = load_avatar(path, 64, "600,300,900")
+    assert max(avatar.original.shape) == LONGEST_SIDE and avatar.matte.shape == avatar.original.shape[:2]
+    again = cut(avatar.original, avatar.square, 64)
+    assert np.abs(again.astype(int) - avatar.picture).mean() < 2
+
+
+def test_auto_takes_the_face_or_the_middle(tmp_path, monkeypatch):
+    path = write_picture(tmp_path / "picture.png", gradient(200, 400))
+    monkeypatch.setattr("livepuppet.realtime.avatars.find_face", lambda picture: None)
+    assert load_avatar(path, 32, "auto").square == Square(100, 0, 200)
+    monkeypatch.setattr("livepuppet.realtime.avatars.find_face", lambda picture: Square(250, 60, 60))
+    square = load_avatar(path, 32, "auto").square
+    assert square.side == 108 and square.x < 250 and square.x + square.side > 310
+    # A square picture that the face fills is a crop already.
+    path = write_picture(tmp_path / "square.png", gradient(100, 100))
+    monkeypatch.setattr("livepuppet.realtime.avatars.find_face", lambda picture: Square(25, 25, 50))
+    assert load_avatar(path, 32, "auto").square == Square(0, 0, 100)
+
+
+def test_alpha_is_given_beside_the_picture(tmp_path):
+    rgba = np.dstack([gradient(20, 30), np.full((20, 30), 255, np.uint8)])
+    assert read_picture_and_alpha(write_picture(tmp_path / "opaque.png", rgba))[1] is None
+    rgba[:5, :, 3] = 40
+    picture, alpha = read_picture_and_alpha(write_picture(tmp_path / "glass.png", rgba))
+    assert np.array_equal(alpha, rgba[..., 3]) and np.array_equal(picture[5:], rgba[5:, :, :3])
+
+
+# A folder that changes
+
+
+def folder_of(path, *names, **options):
+    for name in names:
+        write_picture(path / name, gradient(32, 32))
+    options.setdefault("poll", None)
+    return AvatarFolder(path, 16, "center", **options)
+
+
+def names(folder):
+    return [avatar.name for avatar in folder.avatars]
+
+
+def written_again(path, picture, seconds):
+    """Change a file and its time, which some file systems keep in whole seconds only."""
+    write_picture(path, picture)
+    os.utime(path, (path.stat().st_mtime + seconds,) * 2)
+
+
+def test_a_folder_is_loaded_with_progress_and_bad_files_are_said(tmp_path):
+    (tmp_path / "b.png").write_bytes(b"broken")
+    seen = []
+    folder = folder_of(tmp_path, "a10.png", "a9.png", progress=lambda done, total: seen.append((done, total)))
+    assert names(folder) == ["a9.png", "a10.png"] and seen == [(1, 3), (2, 3), (3, 3)]
+    (sentence,) = folder.sentences()
+    assert "b.png" in sentence and folder.sentences() == []
+    folder.look()
+    folder.look()
+    assert folder.changes() == [] and folder.sentences() == []
+
+
+def test_a_new_file_is_added_at_its_place_once_it_is_whole(tmp_path):
+    folder = folder_of(tmp_path, "a1.png", "a10.png")
+    write_picture(tmp_path / "a2.png", gradient(32, 32))
+    folder.look()
+    # Seen once only: it may still be growing.
+    assert folder.changes() == []
+    folder.look()
+    (change,) = folder.changes()
+    assert (change.kind, change.index, change.avatar.name) == ("added", 1, "a2.png")
+    assert names(folder) == ["a1.png", "a2.png", "a10.png"]
+
+
+def test_a_changed_file_is_read_again(tmp_path):
+    folder = folder_of(tmp_path, "a.png", "b.png")
+    white = np.full((32, 32, 3), 255, np.uint8)
+    written_again(tmp_path / "b.png", white, 5)
+    folder.look()
+    folder.look()
+    (change,) = folder.changes()
+    assert (change.kind, change.index) == ("changed", 1) and change.avatar.picture.min() == 255
+    assert folder.avatars[1] is change.avatar
+
+
+def test_a_file_that_turns_bad_stays_as_it_was_and_is_tried_again(tmp_path):
+    folder = folder_of(tmp_path, "a.png", "b.png")
+    before = folder.avatars[0]
+    (tmp_path / "a.png").write_bytes(b"half a file")
+    folder.look()
+    folder.look()
+    folder.look()
+    assert folder.changes() == [] and folder.avatars[0] is before
+    assert len(folder.sentences()) == 1
+    written_again(tmp_path / "a.png", gradient(32, 32), 9)
+    folder.look()
+    folder.look()
+    assert [change.kind for change in folder.changes()] == ["changed"] and folder.sentences() == []
+
+
+def test_a_deleted_file_stays_while_it_is_shown(tmp_path):
+    folder = folder_of(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "b.png").unlink()
+    folder.look()
+    assert folder.changes(shown=1) == []
+    folder.look()
+    (change,) = folder.changes(shown=1)
+    assert (change.kind, change.index, change.avatar.name) == ("removed", 0, "a.png")
+    # Now b is at 0, and shown.
+    assert folder.changes(shown=0) == [] and names(folder) == ["b.png", "c.png"]
+    assert [change.index for change in folder.changes(shown=1)] == [0]
+    (tmp_path / "c.png").unlink()
+    folder.look()
+    folder.look()
+    assert folder.changes() == [] and names(folder) == ["c.png"]
+
+
+def test_a_save_by_removing_and_renaming_is_one_change(tmp_path):
+    folder = folder_of(tmp_path, "a.png", "b.png")
+    (tmp_path / "a.png").unlink()
+    folder.look()
+    written_again(tmp_path / "a.png", np.zeros((32, 32, 3), np.uint8), 7)
+    folder.look()
+    folder.look()
+    assert [(change.kind, change.index) for change in folder.changes()] == [("changed", 0)]
+
+
+def test_a_folder_that_is_away_changes_nothing(tmp_path):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    folder = folder_of(inside, "a.png", "b.png")
+    inside.rename(tmp_path / "elsewhere")
+    folder.look()
+    folder.look()
+    assert folder.changes() == [] and len(folder.avatars) == 2
+
+
+def test_many_changes_at_once_can_be_done_in_order(tmp_path):
+    folder = folder_of(tmp_path, *(f"{number}.png" for number in range(6)))
+    row = list(folder.avatars)
+    for number in (0, 3, 5):
+        (tmp_path / f"{number}.png").unlink()
+    for name in ("1a.png", "9.png", "00.png"):
+        write_picture(tmp_path / name, gradient(32, 32))
+    written_again(tmp_path / "2.png", gradient(32, 32), 5)
+    folder.look()
+    folder.look()
+    for change in folder.changes(shown=3):
+        if change.kind == "added":
+            row.insert(change.index, change.avatar)
+        elif change.kind == "removed":
+            assert row.pop(change.index) is change.avatar
+        else:
+            row[change.index] = change.avatar
+    assert row == folder.avatars
+    assert set(names(folder)) == {"00.png", "1.png", "1a.png", "2.png", "3.png", "4.png", "9.png"}
+
+
+def test_a_single_file_is_watched_too(tmp_path):
+    path = write_picture(tmp_path / "a.png", gradient(32, 32))
+    folder = AvatarFolder(path, 16, "center", poll=None)
+    write_picture(tmp_path / "b.png", gradient(32, 32))
+    written_again(path, np.zeros((32, 32, 3), np.uint8), 5)
+    folder.look()
+    folder.look()
+    assert [change.kind for change in folder.changes()] == ["changed"] and len(folder.avatars) == 1
+
+
+def test_the_thread_looks_by_itself_and_ends(tmp_path):
+    folder = folder_of(tmp_path, "a.png", poll=0.01)
+    write_picture(tmp_path / "b.png", gradient(32, 32))
+    found, patience = [], threading.Event()
+    for _ in range(500):
+        found += folder.changes()
+        if found:
+            break
+        patience.wait(0.02)
+    folder.close()
+    assert [change.avatar.name for change in found] == ["b.png"]
+    assert not any(thread.name == "avatars" for thread in threading.enumerate())
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    with pytest.raises(UserError, match="holds no pictures"):
+        AvatarFolder(tmp_path, 16, poll=None)
+    (tmp_path / "a.png").write_bytes(b"broken")
+    with pytest.raises(UserError, match="No picture in the folder"):
+        AvatarFolder(tmp_path, 16, poll=None)

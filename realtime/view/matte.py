@@ -12,6 +12,9 @@ from livepuppet.realtime.framing.square import Square
 CUT_SIDE = 256
 CUT_ROUNDS = 4
 
+#: Pictures with a shorter side, in pixels, or less contrast, as standard deviation in levels, hold no figure.
+SMALLEST_SIDE, PLAIN = 12, 2.0
+
 #: Longer side of the picture in which the figure's own colours are estimated, in pixels.
 COLOURS_SIDE = 400
 
@@ -37,6 +40,8 @@ def find_matte(picture: np.ndarray, square: Square) -> np.ndarray:
     factor = min(1.0, CUT_SIDE / max(height, width))
     extent = (max(1, round(width * factor)), max(1, round(height * factor)))
     small = cv2.resize(picture, extent, interpolation=cv2.INTER_AREA)
+    if min(extent) < SMALLEST_SIDE or small.std(axis=(0, 1)).max() < PLAIN:
+        return np.full((height, width), 255, np.uint8)
     try:
         # Its start is random, and the same picture should give the same cut.
         cv2.setRNGSeed(0)
@@ -51,7 +56,7 @@ def find_matte(picture: np.ndarray, square: Square) -> np.ndarray:
             cv2.GC_INIT_WITH_MASK,
         )
     except cv2.error:
-        # A picture of one colour, or too small to hold both kinds of seeds.
+        # Too little of one kind of seeds.
         return np.full((height, width), 255, np.uint8)
     figure = _one_piece(np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8))
     if not 0.02 < figure.mean() < 0.98:

@@ -330,7 +330,7 @@ def draw_status(picture: np.ndarray, status: Status) -> None:
 
 def _rule(picture: np.ndarray, x: int, y: int, right: int, gap: int) -> int:
     """A thin line. Returns where to go on."""
-    picture[y + gap // 2, x:right] = TRACK
+    picture[y + gap // 2 : y + gap // 2 + 1, x:right] = TRACK
     return y + gap
 
 
