@@ -26,6 +26,18 @@ COMMANDS = {
         "Animate a picture with a driving video, offline.",
     ),
     "devices": ("livepuppet.realtime.commands.devices:devices", "List cameras and virtual cameras."),
+    "doctor": (
+        "livepuppet.realtime.commands.doctor:doctor",
+        "Look for what is wrong here, and write a report to paste.",
+    ),
+    "settings": (
+        "livepuppet.realtime.commands.settings:settings",
+        "Show and change what is remembered: camera, framing, sliders, profiles.",
+    ),
+    "control": (
+        "livepuppet.realtime.commands.control:control",
+        "Have the running session switch avatars, reset, ... from a script.",
+    ),
     "import": (
         "livepuppet.model.commands:import_checkpoint",
         "Read a published FOMM checkpoint, as data only.",
