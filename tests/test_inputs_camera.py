@@ -327,6 +327,20 @@ def test_capture_ends_while_the_camera_is_gone(plug):
     assert capture.ended
 
 
+def test_capture_ends_while_the_camera_is_back_but_mute(plug, monkeypatch):
+    monkeypatch.setattr(webcam, "FIRST_PICTURE_SECONDS", 60.0)
+    info = plug.at[1]
+    capture = Capture(Camera(info))
+    wait_for(lambda: capture.take(1))
+    plug.at.clear()
+    wait_for(lambda: capture.trouble)
+    monkeypatch.setattr(FakeCapture, "retrieve", lambda self: (False, None))
+    plug.at[1] = info
+    wait_for(lambda: len(plug.opened) == 2)
+    capture.close()
+    assert capture.ended and not capture._thread.is_alive()
+
+
 def test_single_bad_pictures_are_survived(plug, monkeypatch):
     original = FakeCapture.retrieve
     monkeypatch.setattr(

@@ -96,7 +96,7 @@ class Camera:
             f"The {self.name} delivers no pictures: plug it in again, and close other programs that use it."
         )
 
-    def _open(self) -> cv2.VideoCapture:
+    def _open(self, stop: threading.Event | None = None) -> cv2.VideoCapture:
         """Open `info` with what was asked for, and wait for its first picture. Raises UserError."""
         width, height, pixel_format = self._asked
         # The format comes first: the size is then looked for among those of this format. All of it before the first
@@ -114,7 +114,7 @@ class Camera:
         if not capture.isOpened():
             # Some back ends refuse a parameter list with a wish they cannot grant.
             capture.open(self.info.number, backend())
-        picture = _first_picture(capture)
+        picture = _first_picture(capture, stop)
         if picture is None:
             capture.release()
             raise UserError(
@@ -189,7 +189,7 @@ class Camera:
             if found is not None:
                 before, self.info = self.info, found
                 try:
-                    self._capture = self._open()
+                    self._capture = self._open(stop)
                     return
                 except UserError:
                     self.info = before
@@ -199,9 +199,9 @@ class Camera:
         self._capture.release()
 
 
-def _first_picture(capture: cv2.VideoCapture) -> np.ndarray | None:
+def _first_picture(capture: cv2.VideoCapture, stop: threading.Event | None) -> np.ndarray | None:
     end = time.perf_counter() + FIRST_PICTURE_SECONDS
-    while capture.isOpened() and time.perf_counter() < end:
+    while capture.isOpened() and time.perf_counter() < end and not (stop and stop.is_set()):
         ok, picture = capture.read()
         if ok and picture is not None:
             return picture

@@ -125,8 +125,6 @@ def feed() -> None:
     """Noise into the virtual camera at /dev/video8 until killed."""
     random = np.random.default_rng(0)
     writer = V4l2Writer("/dev/video8", 320, 240, 10, "i420")
-    # Or the driver does not notice that it has a writer, and shuts the device for good when that ends.
-    fcntl.ioctl(writer._file, 0x4004_5612, struct.pack("i", 2))
     while True:
         writer.write(random.integers(60, 200, (360, 320), np.uint8))
         time.sleep(0.1)
