@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from contextlib import suppress
 from fractions import Fraction
 
 import numpy as np
@@ -62,6 +63,7 @@ def _request(number: int, structure: type[ctypes.Structure]) -> int:
 
 _S_FMT = _request(5, _Format)
 _S_PARM = _request(22, _StreamParameters)
+_STREAMON = 1 << 30 | ctypes.sizeof(ctypes.c_int) << 16 | ord("V") << 8 | 18
 
 
 def find_device(wanted: str | None) -> str:
@@ -81,8 +83,9 @@ def find_device(wanted: str | None) -> str:
             return path
     else:
         matches = [device for device in devices if wanted.casefold() in device.name.casefold()]
-    # The driver would let two programs feed one device in turn. With exclusive_caps it tells, without it nobody can.
-    free = [device for device in matches if device.output or device.problem]
+    # The driver would let two programs feed one device in turn. With exclusive_caps it tells by being a camera and
+    # nothing else; after a program that left it badly it is neither, and free. Without exclusive_caps nobody can tell.
+    free = [device for device in matches if device.output or not device.capture]
     if free:
         return free[0].path
     if matches:
@@ -109,6 +112,7 @@ class V4l2Writer:
         try:
             self._set_format(width, height, layout)
             self._set_rate(rate)
+            self._start()
         except OSError:
             self.close()
             raise
@@ -147,11 +151,18 @@ class V4l2Writer:
         parameters = _StreamParameters(type=_BUFFER_OUTPUT)
         parameters.parm.output.numerator = interval.numerator
         parameters.parm.output.denominator = interval.denominator
-        try:
+        # A hint for readers, no more.
+        with suppress(OSError):
             fcntl.ioctl(self._file, _S_PARM, parameters)
-        except OSError:
-            # A hint for readers, no more.
-            return
+
+    def _start(self) -> None:
+        """Say that we feed it. Versions before 0.13 would not find out by the pictures alone, and after the last one
+        count as neither a camera nor free; later ones refuse this, and need it not.
+        """
+        import fcntl
+
+        with suppress(OSError):
+            fcntl.ioctl(self._file, _STREAMON, ctypes.c_int(_BUFFER_OUTPUT))
 
     def write(self, data: np.ndarray) -> None:
         """One picture, uint8 (height * 3 / 2, width). Does not wait for readers. Raises OSError."""
