@@ -77,3 +77,110 @@ def live(frames, json_path):
     )
     click.echo(json.dumps(stats, indent=1))
     _report({"machine": machine, "live": stats}, json_path)
+
+
+_SECONDS = click.option("--seconds", default=20.0, show_default=True, help="Length of each run.")
+_SIZE = click.option(
+    "--size", default="1280x720", show_default=True, metavar="WxH", help="Of camera and output."
+)
+_MODEL = click.option("--model", type=click.Path(path_type=Path), help="A bundle; the default model if none.")
+_JSON = click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures as JSON."
+)
+
+
+@bench.command()
+@_SECONDS
+@click.option(
+    "--rate",
+    "rates",
+    multiple=True,
+    type=click.FloatRange(1, 240),
+    help="Frames per second of the camera; several runs if given several times. [default: 15 and 30]",
+)
+@_SIZE
+@_MODEL
+@click.option(
+    "--devices",
+    nargs=2,
+    metavar="CAMERA OUTPUT",
+    help="Two v4l2loopback devices: one is fed as the camera, one read as the virtual camera. [default: a camera and an "
+    "output inside this process]",
+)
+@_JSON
+def latency(seconds, rates, size, model, devices, json_path):
+    """Delay from camera to output, end to end, by a clock in the picture that goes around the network.
+
+    Prints a Markdown table, and the number to type into OBS for the sound.
+    """
+    from livepuppet.benchmarks.latency import through_a_loopback, through_devices
+    from livepuppet.realtime.engines import load_engine
+
+    engine, machine = load_engine(None, model), describe()
+    way = f"{devices[0]} to {devices[1]}" if devices else "simulated camera to loopback output"
+    click.echo(
+        f"{machine['processor']}, {machine['cores']} cores, {engine.model_name} ({engine.provider}), {size}, {way}\n"
+    )
+    click.echo(
+        "| camera FPS | frames | dropped | delay p50 / p95 / p99 ms | model p50 / p95 ms | added by the tool p50 / p95 / "
+        "p99 ms | jitter ms | first / last tenth ms |"
+    )
+    click.echo("|---|---|---|---|---|---|---|---|")
+    rows = []
+    for rate in rates or (15.0, 30.0):
+        if devices:
+            row = through_devices(engine, *devices, seconds, rate, size)
+        else:
+            row = through_a_loopback(engine, seconds, rate, size)
+        rows.append(row)
+        click.echo(_latency_row(row))
+    known = [row["delay_ms"]["p50"] for row in rows if row["delay_ms"]]
+    if not known:
+        raise UserError("No picture with a clock arrived: give a longer --seconds.")
+    click.echo(
+        f"\nFor the sound, in OBS: Advanced Audio Properties, microphone, Sync Offset {round(known[-1] / 10) * 10} ms, plus "
+        "what your camera itself takes (a webcam: about 30 to 60 ms, which no program can see)."
+    )
+    _report({"machine": machine, "rows": rows}, json_path)
+
+
+def _latency_row(row: dict) -> str:
+    def spread(key: str, *percents: int) -> str:
+        return " / ".join(f"{row[key][f'p{percent}']:.1f}" for percent in percents) if row[key] else "-"
+
+    if not row["frames"]:
+        return f"| {row['rate']:g} | 0 | {row['dropped']} | - | - | - | - | - |"
+    return (
+        f"| {row['rate']:g} | {row['frames']} | {row['dropped']} | {spread('delay_ms', 50, 95, 99)} | "
+        f"{spread('model_ms', 50, 95)} | {spread('added_ms', 50, 95, 99)} | "
+        f"{row['jitter_ms']['interval_deviation']:.1f} | {row['first_ms']:.1f} / {row['last_ms']:.1f} |"
+    )
+
+
+@bench.command()
+@click.option("--minutes", default=60.0, show_default=True, type=click.FloatRange(min=0.05))
+@click.option("--rate", default=30.0, show_default=True, help="Frames per second of the simulated camera.")
+@click.option("--interval", default=60.0, show_default=True, help="Seconds per line.")
+@click.option("--output", multiple=True, help="Further outputs, as of livepuppet run.")
+@_SIZE
+@_MODEL
+@_JSON
+def soak(minutes, rate, interval, output, size, model, json_path):
+    """Run for long, and see whether memory, delay or losses grow. Prints a line per interval and a verdict."""
+    from livepuppet.benchmarks.soak import soak as run_soak
+    from livepuppet.realtime.engines import load_engine
+
+    click.echo("| minute | memory MB | frames | dropped | delay p50 / p95 ms | threads | files |")
+    click.echo("|---|---|---|---|---|---|---|")
+
+    def show(sample) -> None:
+        click.echo(
+            f"| {sample.minute:g} | {sample.memory / 1e6:.1f} | {sample.frames} | {sample.dropped} | "
+            f"{sample.p50:.1f} / {sample.p95:.1f} | {sample.threads} | {sample.files} |"
+        )
+
+    facts = run_soak(load_engine(None, model), minutes, rate, size, output, interval, show)
+    machine = describe()
+    _report({"machine": machine, **facts}, json_path)
+    click.echo(f"\n{machine['processor']}, {machine['cores']} cores")
+    click.echo(json.dumps({key: value for key, value in facts.items() if key != "samples"}, indent=1))

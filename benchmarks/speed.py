@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
 import numpy as np
 
 from livepuppet.realtime import bundled
+from livepuppet.realtime.commands.run import run_live
 from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.framing.crop import centred_square, cut
 from livepuppet.realtime.inputs.clips import open_clip
 from livepuppet.realtime.motion.transfer import movement_scale, transfer
 from livepuppet.realtime.pictures import read_picture
+from livepuppet.realtime.settings import Settings, merge
 
 
 def _milliseconds(call, repeats: int, seconds: float = 20.0) -> dict[str, float]:
@@ -76,17 +79,16 @@ def model_times(
 
 def live_figures(frames: int, stats: Path, size: str = "1280x720") -> dict:
     """Run the real live loop on the bundled clip, played at its own pace as a camera would, into no output."""
-    import json
-
-    from livepuppet.realtime.commands.run import run_live
-
-    run_live(
-        bundled.AVATAR,
-        str(bundled.DRIVING),
-        ("none",),
-        size=size,
-        loop=True,
-        frames=frames,
-        stats=stats,
+    settings = merge(
+        Settings(),
+        {
+            "driving": str(bundled.DRIVING),
+            "avatar": str(bundled.AVATAR),
+            "loop": True,
+            "outputs": ("none",),
+            "size": size,
+            "enabled": False,
+        },
     )
+    run_live(settings, frames=frames, stats=stats, keyboard=False)
     return json.loads(stats.read_text())

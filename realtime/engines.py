@@ -45,6 +45,7 @@ class Engine(Protocol):
         size: S, side of the square pictures in pixels.
         num_keypoints: K.
         keypoint_names: K names where keypoints are landmarks, else empty.
+        deforms: whether `render_deformation` can be called; bundles of an older livepuppet do not tell.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Engine(Protocol):
     size: int
     num_keypoints: int
     keypoint_names: tuple[str, ...]
+    deforms: bool
 
     def detect(self, frame: np.ndarray) -> Keypoints:
         """Keypoints of a picture, RGB uint8 (S, S, 3). ValueError for any other shape or type.
@@ -152,7 +154,7 @@ class OnnxEngine:
         self.provider: str = self._render.get_providers()[0]
         # Bundles of older livepuppets lack the last output of each graph; everything else of them is the same.
         self._detected = [output.name for output in self._detect.get_outputs() if output.name in _DETECTED]
-        self._can_deform = any(output.name == "deformation" for output in self._render.get_outputs())
+        self.deforms = any(output.name == "deformation" for output in self._render.get_outputs())
         self._folder = folder
 
     def detect(self, frame: np.ndarray) -> Keypoints:
@@ -173,7 +175,7 @@ class OnnxEngine:
         self, features: Features, avatar_keypoints: Keypoints, keypoints: Keypoints
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `Engine.render_deformation`."""
-        if not self._can_deform:
+        if not self.deforms:
             raise UserError(
                 f"The bundle {self._folder} is of an older livepuppet and does not tell how the picture was bent; "
                 "export it again with 'livepuppet export'."
@@ -207,6 +209,7 @@ class TorchEngine:
     """
 
     name = "torch"
+    deforms = True
 
     def __init__(self, weights: str | os.PathLike, device: str | None = None, threads: int | None = None):
         try:

@@ -3,48 +3,60 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import cv2
 import numpy as np
 
-from livepuppet.realtime import keys
-from livepuppet.realtime.framing.crop import Framing
-from livepuppet.realtime.framing.refine import refine
+from livepuppet.realtime import actions
+from livepuppet.realtime.avatars import AvatarFolder, Change
+from livepuppet.realtime.errors import UserError
+from livepuppet.realtime.framing.crop import Framing, Square
+from livepuppet.realtime.framing.follow import reexpressed
 from livepuppet.realtime.inputs.capture import Capture
 from livepuppet.realtime.inputs.clips import Frame
-from livepuppet.realtime.outputs.base import Output
+from livepuppet.realtime.outputs.fanout import Fanout
+from livepuppet.realtime.outputs.pool import FramePool, Lease
 from livepuppet.realtime.outputs.window import Window
-from livepuppet.realtime.puppet import Puppet
+from livepuppet.realtime.puppet import Puppet, Step
+from livepuppet.realtime.snapshot import Snapshots
 from livepuppet.realtime.stats import LiveStats, RecentRate
-from livepuppet.realtime.view.display import Canvas, draw_help, draw_lines, draw_message, draw_preview
-
-#: What one key press does to the crop: factor of its side, and share of its side.
-ZOOM_STEP = 1.06
-SHIFT_STEP = 0.03
+from livepuppet.realtime.view.overlays import draw_banner
+from livepuppet.realtime.view.stage import Stage
 
 #: Seconds for which a message stays in the window.
-MESSAGE_SECONDS = 3.0
+MESSAGE_SECONDS = 4.0
 
-#: Longest wait for a frame before keys and window are looked after again.
+#: Longest wait for a frame before keys, avatars and the source's health are looked after again.
 _TAKE_SECONDS = 0.05
+
+#: While the source delivers nothing, the outputs get the last picture with a banner so many seconds apart.
+_BANNER_SECONDS = 0.2
+
+#: A stage that fails on so many frames in a row will not recover.
+MOST_FAILURES = 100
 
 
 class Live:
-    """One live session. Call `run` once.
+    """One live session. Call `run` once, in a thread of its own where there is a window.
 
-    Until the driver's face is framed, the outputs show the avatar as it is. The frame after that becomes D1.
+    Until the driver's face is framed and its neutral pose taken, the outputs show the avatar as it is.
 
     Args:
         puppet: with its avatars encoded.
         capture: running.
         framing: fresh.
-        outputs: opened for pictures of the canvas's size. A `Window` among them also shows messages and brings keys.
-        canvas: on which the square is composed.
+        stage: sets the moved square into the finished picture.
+        fanout: of the opened outputs.
+        window: shows pictures and messages to the person; None without one.
+        folder: tells of avatars that come, go and change while running; None for a fixed set.
         mirror: flip the driver left to right, as a mirror does.
         frames: end after so many animated frames; None goes on until the source ends or somebody stops it.
-        terminal: keys from the terminal, or None.
+        carry: called with every frame's picture and the finished one, for what has to travel around the network.
         say: called with what the person should know, one sentence at a time.
     """
 
@@ -53,95 +65,216 @@ class Live:
         puppet: Puppet,
         capture: Capture,
         framing: Framing,
-        outputs: Sequence[Output],
-        canvas: Canvas,
+        stage: Stage,
+        fanout: Fanout,
+        window: Window | None = None,
+        folder: AvatarFolder | None = None,
         mirror: bool = False,
         frames: int | None = None,
-        terminal: keys.TerminalKeys | None = None,
+        carry: Callable[[np.ndarray, np.ndarray], None] | None = None,
         say: Callable[[str], None] = print,
     ):
-        self.puppet, self.capture, self.framing = puppet, capture, framing
-        self.outputs = [output for output in outputs if not isinstance(output, Window)]
-        self.window = next((output for output in outputs if isinstance(output, Window)), None)
-        self.canvas, self.mirror, self.frames_wanted = canvas, mirror, frames
-        self.terminal, self._say_aloud = terminal, say
+        self.puppet, self.mover, self.capture, self.framing = puppet, puppet.mover, capture, framing
+        self.stage, self.fanout, self.window, self.folder = stage, fanout, window, folder
+        self.mirror, self.frames_wanted, self._carry, self._say_aloud = mirror, frames, carry, say
+        self.pool = FramePool(stage.shape)
         self.stats = LiveStats()
         self.rate = RecentRate()
+        self.show = actions.Shown()
+        self.countdown = self.mover.settings.countdown
+        self._snapshots = Snapshots(self)
         self.stopping = False
-        self.show_status = self.show_help = False
-        self.show_preview = True
-        self._message, self._message_until = "", 0.0
-        self._overlay = np.empty_like(canvas.picture) if self.window else None
+        self.resting = False
+        self.message, self.message_until = "", 0.0
+        self._posted: deque[tuple[str, Any]] = deque()
         self._start: float | None = None
         self._before = (0, 0)
-        self._status_said = 0.0
+        self._framed = False
+        self.trouble: str | None = None
+        self._banner_at = 0.0
+        self._last: Lease | None = None
+        self._failures = 0
+        self._errors: Counter[str] = Counter()
+
+    # What other threads call.
 
     def stop(self) -> None:
         """End after the frame in hand. May be called from a signal handler or another thread."""
         self.stopping = True
 
+    def post(self, action: str, value: Any = None) -> None:
+        """Have the loop do something before its next frame: a name of `actions.ACTIONS`, with its value if it takes one.
+
+        Raises:
+            UserError: there is no such action, or the value does not fit it. Nothing is posted then.
+        """
+        self._posted.append((action, actions.checked(action, value)))
+
+    def press(self, key: str) -> None:
+        """Post what `key`, a name of `keys.BINDINGS`, stands for. Other keys do nothing."""
+        bound = actions.bound(key)
+        if bound is not None:
+            self._posted.append(bound)
+
+    def state(self) -> dict:
+        """What goes on, for a control client or a report; plain values."""
+        latency = self.stats.latency
+        return {
+            "mode": self.mode,
+            "avatar": self.puppet.avatar.name,
+            "number": self.puppet.index + 1,
+            "avatars": self.puppet.names,
+            "mirror": self.mirror,
+            "background": self.stage.background,
+            "paste": self.stage.paste,
+            "fit": round(float(self.mover.fit), 3),
+            "sliders": {name: getattr(self.mover.settings, name) for name in actions.SLIDERS},
+            "search": self.mover.settings.search,
+            "follow": self.framing.following,
+            "fps": round(self.rate.fps, 1),
+            "camera_fps": round(self.capture.measured_rate or 0.0, 1),
+            "delay_ms": latency.summary(),
+            "frames": self.stats.frames,
+            "dropped": self.counts()[1],
+            "errors": self.failed,
+            "trouble": self.trouble,
+            "outputs": [output.as_dict() for output in self.fanout.states()],
+        }
+
+    @property
+    def failed(self) -> int:
+        """Frames left out because something went wrong with them."""
+        return sum(self._errors.values())
+
+    @property
+    def sliders_shown(self) -> bool:
+        return time.perf_counter() < self.show.sliders_until
+
+    def show_sliders(self) -> None:
+        """Show the sliders in the window, for a while."""
+        self.show.sliders_until = time.perf_counter() + MESSAGE_SECONDS
+
+    @property
+    def mode(self) -> str:
+        """`no picture`, `looking`, `counting`, `at rest`, `frozen`, `lost` or `live`."""
+        if self._banner_at:
+            return "no picture"
+        if not self.framing.settled:
+            return "looking"
+        return "at rest" if self.resting else self.mover.state
+
+    # What the loop's thread does.
+
     def say(self, text: str) -> None:
         """Tell the person: in the window where there is one, and on the terminal."""
-        self._message, self._message_until = text, time.perf_counter() + MESSAGE_SECONDS
+        self.message, self.message_until = text, time.perf_counter() + MESSAGE_SECONDS
         self._say_aloud(text)
 
     def run(self) -> LiveStats:
         """Go on until stopped, the wanted number of frames, the source's end, or the window's.
 
         Raises:
-            UserError: if the source or an output fails. `stats` then holds what was done until then.
+            UserError: if the source fails for good, or every frame does. `stats` then holds what was done until then.
         """
         self.say("Looking for your face: look straight ahead, with a neutral expression.")
         try:
             while not self.stopping:
+                self._between_frames()
                 frame = self.capture.take(_TAKE_SECONDS)
                 taken = time.perf_counter()
-                self._handle_keys()
                 if frame is None:
                     if self.capture.ended:
                         # An error of the reading thread comes out of the slot only once the frames are used up.
                         self.capture.take(0)
                         break
+                    self._while_waiting(taken)
                     continue
-                if not self.framing.settled:
-                    self._find_driver(frame)
-                    continue
-                self._animate(frame, taken)
+                self._banner_at = 0.0
+                self._survive(self._turn, frame, taken)
                 if self.frames_wanted is not None and self.stats.frames >= self.frames_wanted:
                     break
         finally:
-            self._count_captured()
+            self.stats.captured, self.stats.dropped = self.counts()
+            self.stats.errors = dict(self._errors)
         return self.stats
 
-    def _find_driver(self, frame: Frame) -> None:
-        if self.framing.look(frame.picture):
-            refine(self.framing, self.puppet.engine, frame.picture)
-            self.puppet.reset()
-            if not self.stats.frames:
-                # Figures begin here: what went by while a face was looked for is nobody's loss.
-                self._before = self.capture.counts()
-            if self.framing.crop == "auto" and not self.framing.faces:
-                self.say(
-                    "No face found, so the middle of the picture is used: press C to look again, W/S/I/J/K/L to adjust."
-                )
-        picture = self.canvas.compose(self.puppet.avatar.picture)
-        self._hand_over(picture, self.framing.cut(frame.picture, self.puppet.engine.size), frame)
+    def _survive(self, step: Callable, *arguments: Any) -> None:
+        """Do `step`. What goes wrong is said once and counted; only a stage that always fails ends the session."""
+        try:
+            step(*arguments)
+            self._failures = 0
+        except Exception as error:
+            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            self._failures += 1
+            self._errors[reason] += 1
+            if self._errors[reason] == 1:
+                self.say(f"A frame failed and was left out ({reason.rstrip('.')}); going on.")
+            if self._failures >= MOST_FAILURES:
+                raise UserError(
+                    f"{MOST_FAILURES} frames in a row failed ({reason.rstrip('.')}): restart, and report it with the "
+                    "output of livepuppet doctor."
+                ) from error
 
-    def _animate(self, frame: Frame, taken: float) -> None:
-        # A source that changes its size starts the search over.
-        if not self.framing.look(frame.picture):
+    def _between_frames(self) -> None:
+        while self._posted:
+            action, value = self._posted.popleft()
+            try:
+                actions.do(self, action, value)
+            except UserError as error:
+                self.say(str(error))
+        if self.folder is not None:
+            for sentence in self.folder.sentences():
+                self.say(sentence)
+            for change in self.folder.changes(self.puppet.index):
+                self._survive(self._change_avatar, change)
+
+    def _change_avatar(self, change: Change) -> None:
+        if change.kind == "removed":
+            self.puppet.remove(change.index)
             return
-        square = self.framing.cut(frame.picture, self.puppet.engine.size)
-        if self.mirror:
-            square = cv2.flip(square, 1)
+        self.stage.prepare(change.avatar)
+        if change.kind == "added":
+            self.puppet.add(change.index, change.avatar)
+            self.say(f"New avatar: {change.avatar.name}.")
+        else:
+            self.puppet.replace(change.index, change.avatar)
+            self.say(f"Avatar {change.avatar.name} was read again.")
+        self.stage.set_avatar(self.puppet.avatar)
+
+    def _turn(self, frame: Frame, taken: float) -> None:
+        """One frame, from the slot to the outputs."""
+        self._hear(self.capture.trouble)
+        if not self.framing.look(frame.picture):
+            self._framed = False
+            self._show_avatar_at_rest(frame)
+            return
+        if not self._framed:
+            self._begin_with(frame)
+        square = self._cut(frame)
         cropped = time.perf_counter()
-        step = self.puppet.move(square)
+        step = self.puppet.move(square, frame.captured, self.stage.needs_deformation)
         moved = time.perf_counter()
-        picture = self.canvas.compose(step.picture)
-        composed = time.perf_counter()
-        self._hand_over(picture, square, frame)
+        lease = self.pool.take()
+        try:
+            if step.moved and not self.resting:
+                self.stage.compose(step.picture, step.deformation, lease.picture)
+            else:
+                self.stage.at_rest(lease.picture)
+            composed = time.perf_counter()
+            self._hand_over(lease, frame, square)
+        finally:
+            lease.release()
         handed_over = time.perf_counter()
+        for sentence in self.mover.events():
+            self.say(sentence)
+        self._follow(step, frame)
         self.rate.tick(handed_over)
+        if not step.moved:
+            return
+        if not self.stats.frames:
+            # Figures begin here: what went by before the neutral pose was taken is nobody's loss.
+            captured, dropped = self.capture.counts()
+            self._before = (captured - 1, dropped)
         marks = {
             "wait": taken - frame.captured,
             "crop": cropped - taken,
@@ -152,155 +285,93 @@ class Live:
         }
         self.stats.add(frame.captured, marks, handed_over)
 
-    def _hand_over(self, picture: np.ndarray, square: np.ndarray, frame: Frame) -> None:
-        """Give the finished canvas to every output; the window last, as it may wait for the screen."""
-        self._start = frame.captured if self._start is None else self._start
-        elapsed = Fraction(frame.captured - self._start)
-        for output in self.outputs:
-            output.write(picture, elapsed)
-        if self.window is not None:
-            self.window.write(self._with_overlay(picture, square), elapsed)
-        elif self.show_status:
-            self._print_status()
+    def _hear(self, trouble: str | None) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            if trouble:
+                self.say(trouble)
 
-    def _with_overlay(self, picture: np.ndarray, square: np.ndarray) -> np.ndarray:
-        """A copy for the window: what the other side of the call sees carries no text."""
-        if not (self.show_status or self.show_help or self.show_preview or self._message):
-            return picture
-        np.copyto(self._overlay, picture)
-        if self.show_preview:
-            draw_preview(self._overlay, square)
-        if self.show_status:
-            draw_lines(self._overlay, self.status_lines())
-        if self.show_help:
-            draw_help(self._overlay, [(binding.label, binding.help) for binding in keys.BINDINGS])
-        if self._message:
-            if time.perf_counter() < self._message_until:
-                draw_message(self._overlay, self._message)
-            else:
-                self._message = ""
-        return self._overlay
+    def _begin_with(self, frame: Frame) -> None:
+        """The driver has just been framed, anew or for the first time."""
+        self._framed = True
+        self.mover.frame_changed()
+        if self.framing.crop == "auto" and not self.framing.faces:
+            self.say(
+                "No face found, so the middle of the picture is used: press C to look again, W/S/I/J/K/L to adjust."
+            )
 
-    def status_lines(self) -> list[str]:
-        """Frame rate, delay and stages, for the display."""
-        latency, stages = self.stats.latency, self.stats.stages
-        captured, dropped = self.capture.counts()
-        return [
-            f"{self.rate.fps:.1f} FPS   delay {latency.percentile(50) * 1000:.0f} ms",
-            f"detect {stages['detect'].percentile(50) * 1000:.0f} ms  render {stages['render'].percentile(50) * 1000:.0f} ms",
-            f"dropped {dropped - self._before[1]} of {captured - self._before[0]}",
-            f"{self.puppet.index + 1}/{len(self.puppet)} {self.puppet.avatar.name}",
-        ]
+    def _cut(self, frame: Frame) -> np.ndarray:
+        square = self.framing.cut(frame.picture, self.puppet.engine.size)
+        return cv2.flip(square, 1) if self.mirror else square
 
-    def _print_status(self) -> None:
-        now = time.perf_counter()
-        if now - self._status_said >= 1.0:
-            self._status_said = now
-            self._say_aloud("  ".join(self.status_lines()[:3]))
-
-    def _count_captured(self) -> None:
-        captured, dropped = self.capture.counts()
-        self.stats.captured, self.stats.dropped = captured - self._before[0], dropped - self._before[1]
-
-    def _handle_keys(self) -> None:
-        pressed = self.terminal.read() if self.terminal is not None else []
-        if self.window is not None:
-            # Also lets the window draw itself.
-            pressed.append(keys.name_of_code(self.window.key_code()))
-            if self.window.closed:
-                self.stop()
-        for key in pressed:
-            if key is not None:
-                self.press(key)
-
-    def press(self, key: str) -> None:
-        """Do what `key`, a name of `keys.BINDINGS`, stands for. Other keys do nothing."""
-        action = keys.ACTIONS.get(key)
-        if action is None:
+    def _while_waiting(self, now: float) -> None:
+        """The source delivers nothing: hold the last picture, and say on it why it stands still."""
+        trouble = self.capture.trouble
+        self._hear(trouble)
+        if trouble is None or now - self._banner_at < _BANNER_SECONDS:
             return
-        if action == "select":
-            if int(key) <= len(self.puppet):
-                self._select(int(key) - 1)
-            return
-        getattr(self, f"_do_{action}")()
-
-    def _select(self, index: int) -> None:
-        self.puppet.select(index)
-        self.say(f"Avatar {self.puppet.index + 1} of {len(self.puppet)}: {self.puppet.avatar.name}.")
-
-    def _do_previous(self) -> None:
-        self._select(self.puppet.index - 1)
-
-    def _do_next(self) -> None:
-        self._select(self.puppet.index + 1)
-
-    def _do_reset(self) -> None:
-        self.puppet.reset()
-        self.say("Neutral pose taken.")
-
-    def _adjust_crop(self, change: Callable[[], None]) -> None:
-        """Change the crop. Keypoints then mean other places of the frame, so D1 is taken anew."""
-        change()
-        self.puppet.reset()
-
-    def _do_closer(self) -> None:
-        self._adjust_crop(lambda: self.framing.zoom(1 / ZOOM_STEP))
-
-    def _do_wider(self) -> None:
-        self._adjust_crop(lambda: self.framing.zoom(ZOOM_STEP))
-
-    def _shift(self, right: float, down: float) -> None:
-        # Left is what the person sees as left.
-        right = -right if self.mirror else right
-        self._adjust_crop(lambda: self.framing.shift(right * SHIFT_STEP, down * SHIFT_STEP))
-
-    def _do_shift_left(self) -> None:
-        self._shift(-1, 0)
-
-    def _do_shift_right(self) -> None:
-        self._shift(1, 0)
-
-    def _do_shift_up(self) -> None:
-        self._shift(0, -1)
-
-    def _do_shift_down(self) -> None:
-        self._shift(0, 1)
-
-    def _do_find(self) -> None:
-        self.framing.search_again()
-        self.say("Looking for your face.")
-
-    def _do_mirror(self) -> None:
-        self.mirror = not self.mirror
-        self.puppet.reset()
-        self.say(f"Mirror {'on' if self.mirror else 'off'}.")
-
-    def _do_preview(self) -> None:
-        self.show_preview = not self.show_preview
-
-    def _do_status(self) -> None:
-        self.show_status = not self.show_status
-
-    def _do_help(self) -> None:
-        self.show_help = not self.show_help
-        if self.window is None and self.show_help:
-            self._say_aloud("\n".join(keys.help_lines()))
-
-    def _do_quit(self) -> None:
-        self.stop()
-
-
-def close_all(outputs: Sequence[Output]) -> None:
-    """Close every output, whatever the others do; the first failure is raised at the end.
-
-    Raises:
-        UserError: if an output could not be finished.
-    """
-    failure = None
-    for output in outputs:
+        self._banner_at = now
+        lease = self.pool.take()
         try:
-            output.close()
-        except Exception as error:
-            failure = failure or error
-    if failure is not None:
-        raise failure
+            if self._last is None:
+                self.stage.at_rest(lease.picture)
+            else:
+                np.copyto(lease.picture, self._last.picture)
+            draw_banner(lease.picture, trouble)
+            self.fanout.submit(lease, self._elapsed(now), None)
+            if self.window is not None:
+                self.window.offer(lease, self._snapshots.overlay(None, None), now)
+        finally:
+            lease.release()
+
+    def _show_avatar_at_rest(self, frame: Frame) -> None:
+        lease = self.pool.take()
+        try:
+            self.stage.at_rest(lease.picture)
+            self._hand_over(lease, frame, self._cut(frame) if self.window else None)
+        finally:
+            lease.release()
+
+    def _follow(self, step: Step, frame: Frame) -> None:
+        """Let the crop follow the head, after the frame is out."""
+        driving = step.driving
+        if self.mirror:
+            driving = replace(driving, points=driving.points * np.float32([-1, 1]))
+        self.reframe(self.framing.follow(driving, frame.captured))
+        if self.mover.state == "lost":
+            self.framing.lost(frame.picture, frame.captured)
+
+    def reframe(self, change: tuple[Square, Square] | None) -> None:
+        """Tell the mover that the crop went from one square to another, so that D1 stays the pose it was."""
+        if change is None:
+            return
+        old, new = (_mirrored(square) for square in change) if self.mirror else change
+        size = self.puppet.engine.size
+        self.mover.remap(lambda keypoints: reexpressed(keypoints, old, new, size))
+
+    def _hand_over(self, lease: Lease, frame: Frame, square: np.ndarray | None) -> None:
+        """Give the finished picture to every output and to the window, none of which is waited for."""
+        lease.hold()
+        if self._last is not None:
+            self._last.release()
+        self._last = lease
+        if self._carry is not None:
+            self._carry(frame.picture, lease.picture)
+        self.fanout.submit(lease, self._elapsed(frame.captured), frame.captured)
+        if self.window is not None:
+            self.window.offer(lease, self._snapshots.overlay(frame, square), frame.captured)
+
+    def _elapsed(self, at: float) -> Fraction:
+        """Seconds since the first picture."""
+        self._start = at if self._start is None else self._start
+        return Fraction(at - self._start)
+
+    def counts(self) -> tuple[int, int]:
+        """Frames captured and dropped since the first one that moved the avatar."""
+        captured, dropped = self.capture.counts()
+        return captured - self._before[0], dropped - self._before[1]
+
+
+def _mirrored(square: Square) -> Square:
+    """The square in a picture that is flipped left to right, up to a common shift."""
+    return replace(square, x=-square.x - square.side)

@@ -1,4 +1,4 @@
-"""A picture that takes over the movement of driving frames: an engine, its avatars, and D1."""
+"""A picture that takes over the movement of driving frames: an engine, its avatars, and what moves them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from livepuppet.realtime.avatars import Avatar
 from livepuppet.realtime.engines import Engine, Features
 from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.motion.transfer import movement_scale, transfer
+from livepuppet.realtime.motion.mover import Mover
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,19 @@ class Step:
 
     Attributes:
         picture: the moved avatar, uint8 RGB (S, S, 3).
-        driving: the driver's keypoints.
+        driving: the driver's keypoints, as detected.
+        deformation: float32 (h, w, 2), where each place of the picture came from in the avatar's, or None where it was
+            not asked for or nothing moved.
         detect_seconds, render_seconds: time in the model.
+        moved: False where the avatar is at rest, for want of a neutral pose.
     """
 
     picture: np.ndarray
     driving: Keypoints
+    deformation: np.ndarray | None
     detect_seconds: float
     render_seconds: float
+    moved: bool
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,12 @@ class _Prepared:
 
 
 class Puppet:
-    """Moves one of several avatars, each encoded once, at the start.
+    """Moves one of several avatars, each encoded once.
 
     Args:
         engine: runs the model.
         avatars: at least one, cut to the engine's size.
-        relative: transfer movement since D1 (Eq. 14-15); False takes the driver's keypoints as they are.
-        adapt_scale: scale movement by the faces' sizes.
+        mover: turns the driver's keypoints into the avatar's.
         progress: called with each avatar once it is encoded.
     """
 
@@ -54,19 +58,19 @@ class Puppet:
         self,
         engine: Engine,
         avatars: Sequence[Avatar],
-        relative: bool = True,
-        adapt_scale: bool = True,
+        mover: Mover,
         progress: Callable[[Avatar], None] = lambda avatar: None,
     ):
-        self.engine, self.relative, self.adapt_scale = engine, relative, adapt_scale
+        self.engine, self.mover = engine, mover
         self._prepared: list[_Prepared] = []
         for avatar in avatars:
-            features, keypoints = engine.encode(avatar.picture), engine.detect(avatar.picture)
-            self._prepared.append(_Prepared(avatar, features, keypoints))
+            self._prepared.append(self._prepare(avatar))
             progress(avatar)
         self._current = 0
-        self.initial: Keypoints | None = None
-        self._scale = 1.0
+        self.select(0)
+
+    def _prepare(self, avatar: Avatar) -> _Prepared:
+        return _Prepared(avatar, self.engine.encode(avatar.picture), self.engine.detect(avatar.picture))
 
     def __len__(self) -> int:
         return len(self._prepared)
@@ -80,34 +84,62 @@ class Puppet:
     def avatar(self) -> Avatar:
         return self._prepared[self._current].avatar
 
+    @property
+    def keypoints(self) -> Keypoints:
+        """Of the present avatar."""
+        return self._prepared[self._current].keypoints
+
+    @property
+    def names(self) -> list[str]:
+        """Of all avatars, in order."""
+        return [prepared.avatar.name for prepared in self._prepared]
+
     def select(self, index: int) -> None:
         """Switch to another avatar, counted round the end. D1 stays: it belongs to the driver."""
         self._current = index % len(self._prepared)
-        self._match_sizes()
+        self.mover.set_avatar(self.keypoints)
 
-    def reset(self) -> None:
-        """Take the next frame for D1."""
-        self.initial = None
+    def add(self, index: int, avatar: Avatar) -> None:
+        """Encode one more avatar and put it at `index`. The selection stays on the same picture."""
+        self._prepared.insert(index, self._prepare(avatar))
+        self._current += index <= self._current
 
-    def _match_sizes(self) -> None:
-        if self.initial is not None and self.adapt_scale:
-            self._scale = movement_scale(self._prepared[self._current].keypoints, self.initial)
+    def replace(self, index: int, avatar: Avatar) -> None:
+        """Encode `avatar` and put it in the place of another."""
+        self._prepared[index] = self._prepare(avatar)
+        if index == self._current:
+            self.select(index)
+
+    def remove(self, index: int) -> None:
+        """Forget an avatar. The last one, and the present one, stay."""
+        if len(self._prepared) > 1 and index != self._current:
+            del self._prepared[index]
+            self._current -= index < self._current
 
     def warm_up(self) -> None:
         """Run the model once, so that the first frame is not the slow one. Leaves D1 alone."""
         prepared = self._prepared[self._current]
         self.engine.render(prepared.features, prepared.keypoints, self.engine.detect(prepared.avatar.picture))
 
-    def move(self, frame: np.ndarray) -> Step:
-        """Move the present avatar as in the driving `frame`, uint8 RGB (S, S, 3). The first frame becomes D1."""
+    def move(self, frame: np.ndarray, at: float = 0.0, deformation: bool = False) -> Step:
+        """Move the present avatar as in the driving `frame`.
+
+        Args:
+            frame: uint8 RGB (S, S, 3).
+            at: when it was captured, in seconds of any clock; growing from call to call.
+            deformation: wanted in the step, where the engine tells it.
+        """
         began = time.perf_counter()
         driving = self.engine.detect(frame)
         detected = time.perf_counter()
-        if self.initial is None:
-            self.initial = driving
-            self._match_sizes()
+        keypoints = self.mover.move(driving, at)
         prepared = self._prepared[self._current]
-        keypoints = transfer(driving, self.initial, prepared.keypoints, self._scale, self.relative)
+        if keypoints is None:
+            return Step(prepared.avatar.picture, driving, None, detected - began, 0.0, False)
         transferred = time.perf_counter()
-        picture = self.engine.render(prepared.features, prepared.keypoints, keypoints)
-        return Step(picture, driving, detected - began, time.perf_counter() - transferred)
+        grid = None
+        if deformation and self.engine.deforms:
+            picture, grid = self.engine.render_deformation(prepared.features, prepared.keypoints, keypoints)
+        else:
+            picture = self.engine.render(prepared.features, prepared.keypoints, keypoints)
+        return Step(picture, driving, grid, detected - began, time.perf_counter() - transferred, True)

@@ -61,8 +61,9 @@ class LiveStats:
         latency: from a frame's capture to its hand-over to the last output.
         stages: of every one of `STAGES`.
         frames: animated and handed over.
-        captured, dropped: frames read, and frames overtaken by newer ones, since the driver's face was framed.
+        captured, dropped: frames read, and frames overtaken by newer ones, since the neutral pose was taken.
         first, last: `time.perf_counter()` of the first and the last hand-over.
+        errors: what went wrong on single frames, and how often.
     """
 
     latency: Durations = field(default_factory=Durations)
@@ -72,6 +73,7 @@ class LiveStats:
     dropped: int = 0
     first: float | None = None
     last: float | None = None
+    errors: dict[str, int] = field(default_factory=dict)
 
     def add(self, captured: float, marks: dict[str, float], handed_over: float) -> None:
         """Count one frame, captured and handed over at those times, with seconds per stage."""
@@ -99,6 +101,7 @@ class LiveStats:
             "dropped": self.dropped,
             "seconds": round(self.seconds, 3),
             "fps": round(self.fps, 2),
+            "errors": dict(self.errors),
             "latency_ms": self.latency.summary(),
             "stages_ms": {stage: durations.summary() for stage, durations in self.stages.items()},
         }

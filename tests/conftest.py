@@ -8,6 +8,14 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_settings(tmp_path_factory):
+    """No test reads or writes the settings of whoever runs it; what it starts inherits this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIVEPUPPET_CONFIG", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The team's evaluation data (clips, avatars, golden numbers), which is not part of the repository."""

@@ -21,6 +21,7 @@ from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.framing.crop import Framing
 from livepuppet.realtime.inputs.clips import Clip, Frame, PictureSequence, is_url, open_clip
+from livepuppet.realtime.motion.mover import MotionSettings, Mover
 from livepuppet.realtime.outputs.base import Output, PictureFolder, check_file_output, is_video_name
 from livepuppet.realtime.outputs.sound import Soundtrack
 from livepuppet.realtime.outputs.video import VideoFile
@@ -72,8 +73,18 @@ def animate_clip(
         stack.callback(clip.close)
         machine = load_engine(engine, model)
         framing = Framing(crop, engine=machine)
+        # Offline, every movement is wanted as it is: no filter, no countdown, D1 is the first frame.
+        plain = MotionSettings(
+            smoothing=0,
+            countdown=0,
+            lost_to_neutral=False,
+            relative=not absolute,
+            adapt_scale=not no_adapt_scale,
+        )
         puppet = Puppet(
-            machine, [load_avatar(avatar, machine.size, avatar_crop)], not absolute, not no_adapt_scale
+            machine,
+            [load_avatar(avatar, machine.size, avatar_crop)],
+            Mover(machine.keypoint_names, plain),
         )
         began, count, sink = time.perf_counter(), 0, None
         bar = stack.enter_context(
@@ -81,7 +92,7 @@ def animate_clip(
         )
         for frame in _after_framing(clip, framing):
             square = framing.cut(frame.picture, machine.size)
-            picture = puppet.move(square).picture
+            picture = puppet.move(square, float(frame.time)).picture
             if side_by_side:
                 picture = np.hstack([square, puppet.avatar.picture, picture])
             if sink is None:

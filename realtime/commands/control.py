@@ -38,12 +38,14 @@ def _url(arguments: tuple[str, ...], port: int | None) -> str:
 
 
 def _actions_help() -> str:
-    return "\n\n".join(f"  {binding.action}: {binding.help}" for binding in keys.BINDINGS)
+    width = max(len(binding.action) for binding in keys.BINDINGS)
+    lines = [f"  {binding.action:<{width}}  {binding.help}" for binding in keys.BINDINGS]
+    return "\b\nActions:\n" + "\n".join(lines)
 
 
 @click.command(
     short_help="Have the running session switch avatars, reset, ... from a script.",
-    epilog="Actions:\n\n" + _actions_help(),
+    epilog=_actions_help(),
 )
 @click.argument("what", metavar="ACTION|avatar|set|state|url|token")
 @click.argument("arguments", nargs=-1, metavar="[VALUE]...")

@@ -15,6 +15,7 @@ from livepuppet.realtime.commands.run import run_live, say
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.inputs.cameras import CameraInfo, list_cameras
 from livepuppet.realtime.outputs.window import display_problem
+from livepuppet.realtime.settings import Settings, merge
 
 VIDEO_NAME = "livepuppet-demo.mp4"
 
@@ -56,8 +57,10 @@ def demo() -> None:
     problem = "there is no camera" if camera is None else display_problem()
     if problem is None:
         try:
-            live = run_live(bundled.AVATAR, str(camera.number), ("window",), mirror=True)
-            say(live.stats.sentence())
+            wanted = merge(
+                Settings(), {"driving": str(camera.number), "outputs": ("window",), "mirror": True}
+            )
+            say(run_live(wanted).live.stats.sentence())
             return
         except UserError as error:
             problem = str(error).rstrip(".")

@@ -1,22 +1,28 @@
-"""Options that `animate` and `run` share."""
+"""Options of the commands: those that `animate` and `run` share, and one for every setting."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
+from livepuppet.realtime.settings import RULES, Rule
+
+_MODEL = click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    help="An exported bundle (folder), or weights (.safetensors) for --engine torch. [default: the bundled model]",
+)
+_ENGINE = click.option(
+    "--engine", type=click.Choice(["onnx", "torch"]), help="What runs the model. [default: onnx]"
+)
+
 #: In the order in which --help shows them.
-_MODEL_OPTIONS = (
-    click.option(
-        "--model",
-        type=click.Path(path_type=Path),
-        help="An exported bundle (folder), or weights (.safetensors) for --engine torch. [default: the bundled model]",
-    ),
-    click.option(
-        "--engine", type=click.Choice(["onnx", "torch"]), help="What runs the model. [default: onnx]"
-    ),
+_ANIMATE_OPTIONS = (
+    _MODEL,
+    _ENGINE,
     click.option(
         "--absolute",
         is_flag=True,
@@ -39,15 +45,75 @@ _MODEL_OPTIONS = (
     click.option(
         "--avatar-crop",
         default="center",
-        metavar="center|face|X,Y,SIDE",
-        help="The square of the avatar: the largest in the middle, the head (for pictures with a small face), or a "
-        "square in pixels. [default: center]",
+        metavar="center|face|auto|X,Y,SIDE",
+        help="The square of the avatar: the largest in the middle, the head (for pictures with a small face), the "
+        "head where there is one, or a square in pixels. [default: center]",
     ),
 )
+
+#: Settings that are no options: livepuppet writes them, or keys do.
+NOT_OPTIONS = (
+    "framing.crop_zoom",
+    "framing.crop_right",
+    "framing.crop_down",
+    "framing.square",
+    "avatar.selected",
+)
+
+#: Options that are not called like their settings.
+FLAGS = {
+    "output.outputs": "--output",
+    "motion.relative": "--relative/--absolute",
+    "control.enabled": "--control/--no-control",
+    "control.port": "--control-port",
+}
+
+_METAVARS = {
+    "source.driving": "CAMERA|FILE|URL|screen",
+    "framing.crop": "auto|full|X,Y,SIDE",
+    "avatar.avatar": "PICTURE|FOLDER",
+    "avatar.avatar_crop": "auto|center|face|X,Y,SIDE",
+    "picture.background": "as-is|blur|#RRGGBB|alpha",
+    "output.outputs": "virtual[:DEVICE]|window|FILE.mp4|FOLDER|http[:PORT]|pipe[:FORMAT]|none",
+    "output.sound": "auto|none|microphone[:NAME]",
+}
+
+
+def _apply(options: tuple[Callable, ...], command: Callable) -> Callable:
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def model_options(command: Callable) -> Callable:
     """Add the options for model, transfer and crops to a click command."""
-    for option in reversed(_MODEL_OPTIONS):
-        command = option(command)
-    return command
+    return _apply(_ANIMATE_OPTIONS, command)
+
+
+def option_of(rule: Rule) -> Callable:
+    """The click option of one setting. None where it was not given, so that the settings file counts."""
+    words = rule.name.replace("_", "-")
+    facts: dict[str, Any] = {"help": f"{rule.help} [{rule.section}]", "default": None}
+    if isinstance(rule.default, bool):
+        return click.option(FLAGS.get(rule.key, f"--{words}/--no-{words}"), rule.name, **facts)
+    if isinstance(rule.default, (int, float)):
+        kind = click.IntRange if isinstance(rule.default, int) else click.FloatRange
+        facts["type"] = kind(rule.low, rule.high)
+    elif isinstance(rule.default, tuple):
+        facts.update(multiple=True, help=f"{rule.help} May be given several times. [{rule.section}]")
+        del facts["default"]
+    elif rule.choices and rule.form == "text":
+        facts["type"] = click.Choice(rule.choices)
+    if rule.key in _METAVARS:
+        facts["metavar"] = _METAVARS[rule.key]
+    elif rule.form == "size":
+        facts["metavar"] = "WxH"
+    return click.option(FLAGS.get(rule.key, f"--{words}"), rule.name, **facts)
+
+
+def settings_options(command: Callable) -> Callable:
+    """Add an option for every setting, then those for model and engine, to a click command."""
+    rules = [
+        option_of(rule) for key, rule in RULES.items() if rule.section != "neutral" and key not in NOT_OPTIONS
+    ]
+    return _apply((*rules, _MODEL, _ENGINE), command)

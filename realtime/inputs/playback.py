@@ -27,6 +27,10 @@ class Playback:
         source: path or URL.
         loop: start again at the end.
 
+    Attributes:
+        seconds: its length, as far as the file tells, or None.
+        has_sound: whether there is sound in it.
+
     Raises:
         UserError: if it cannot be opened.
     """
@@ -39,6 +43,7 @@ class Playback:
         self._clip = open_clip(source)
         self.name = self._clip.name
         self.rate = float(self._clip.rate)
+        self.seconds, self.has_sound = self._clip.seconds, self._clip.has_sound
 
     def frames(self, stop: threading.Event) -> Iterator[Frame]:
         begin, shift = None, Fraction(0)

@@ -6,13 +6,18 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
-from fractions import Fraction
 
 import cv2
 import numpy as np
 
+from livepuppet.realtime import keys
 from livepuppet.realtime.errors import UserError
+from livepuppet.realtime.outputs.pool import Lease
+from livepuppet.realtime.stats import Durations
 
 WINDOW_TITLE = "livepuppet"
 
@@ -44,8 +49,19 @@ def display_problem() -> str | None:
     return f"no window could be opened at DISPLAY={display}" if probe.returncode else None
 
 
+#: Two grays behind a picture with alpha, and the side of their squares in pixels.
+CHECKS, CHECK_SIDE = (72, 96), 16
+
+
 class Window:
-    """A window on the screen, and its keys.
+    """A window on the screen, and its keys. It belongs to the main thread, as window systems want.
+
+    The loop's thread offers pictures; the newest waits in one slot until the main thread shows it.
+
+    Args:
+        width, height: of the pictures, in pixels.
+        draw: writes an overlay over a copy of the picture, uint8 RGB (H, W, 3) in place: what the other side of the
+            call sees carries no text.
 
     Raises:
         UserError: if there is no display, or OpenCV came without windows.
@@ -53,7 +69,7 @@ class Window:
 
     name = "window"
 
-    def __init__(self, width: int, height: int):
+    def __init__(self, width: int, height: int, draw: Callable[[np.ndarray, object], None]):
         problem = display_problem()
         if problem:
             raise UserError(
@@ -69,16 +85,55 @@ class Window:
                 "This OpenCV cannot open windows: pip uninstall opencv-python-headless, then pip install "
                 "--force-reinstall 'opencv-python<5'."
             ) from error
-        self._bgr = np.empty((height, width, 3), np.uint8)
+        self._draw = draw
+        self._rgb = np.empty((height, width, 3), np.uint8)
+        rows, columns = np.indices((height, width)) // CHECK_SIDE
+        self._checks = np.where((rows + columns) % 2, *CHECKS).astype(np.uint8)[..., None]
         self._shown = False
+        self._offered: tuple[Lease, object, float] | None = None
+        self._changed = threading.Condition()
+        self.delay = Durations()
 
-    def write(self, picture: np.ndarray, time: Fraction, duration: Fraction | None = None) -> None:
-        cv2.cvtColor(picture, cv2.COLOR_RGB2BGR, dst=self._bgr)
-        cv2.imshow(WINDOW_TITLE, self._bgr)
+    def offer(self, lease: Lease, overlay: object, captured: float) -> None:
+        """Show this picture next, uint8 (H, W, 3) RGB or (H, W, 4) RGBA, with `overlay` drawn over it. Never waits.
 
-    def key_code(self) -> int:
-        """Let the window draw itself and return the code of a pressed key, -1 if there is none."""
-        return cv2.waitKeyEx(1)
+        Args:
+            captured: `time.perf_counter()` of the driving frame.
+        """
+        lease.hold()
+        with self._changed:
+            before, self._offered = self._offered, (lease, overlay, captured)
+            self._changed.notify()
+        if before is not None:
+            before[0].release()
+
+    def pump(self, timeout: float = 0.02) -> str | None:
+        """Show what was offered, wait a moment where nothing was, and return the name of a pressed key, if any.
+
+        Call it again and again from the main thread: it also lets the window draw itself.
+        """
+        with self._changed:
+            if self._offered is None:
+                self._changed.wait(timeout)
+            offered, self._offered = self._offered, None
+        if offered is not None:
+            lease, overlay, captured = offered
+            self._compose(lease.picture)
+            lease.release()
+            self._draw(self._rgb, overlay)
+            cv2.cvtColor(self._rgb, cv2.COLOR_RGB2BGR, dst=self._rgb)
+            cv2.imshow(WINDOW_TITLE, self._rgb)
+        key = keys.name_of_code(cv2.waitKeyEx(1))
+        if offered is not None:
+            self.delay.add(time.perf_counter() - captured)
+        return key
+
+    def _compose(self, picture: np.ndarray) -> None:
+        if picture.shape[2] == 3:
+            np.copyto(self._rgb, picture)
+            return
+        alpha = picture[..., 3:].astype(np.uint16)
+        self._rgb[:] = (picture[..., :3] * alpha + self._checks * (255 - alpha)) // 255
 
     @property
     def closed(self) -> bool:

@@ -1,0 +1,173 @@
+"""Hours of running, in short: what memory, delay and losses do over time."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from livepuppet.benchmarks import clock
+from livepuppet.benchmarks.latency import ClockCamera, Loopback, quiet
+from livepuppet.realtime.engines import Engine
+from livepuppet.realtime.session import Session, parse_size
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM now, in bytes; 0 where the system does not say (only Linux does)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_files() -> int:
+    """File descriptors of this process; 0 where the system does not say."""
+    try:
+        return len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What went on in one interval.
+
+    Attributes:
+        minute: since the start, at the interval's end.
+        memory: resident, in bytes.
+        frames, dropped: animated and overtaken in the interval.
+        p50, p95: of the delay in the interval, in milliseconds.
+        threads, files: open at its end.
+    """
+
+    minute: float
+    memory: int
+    frames: int
+    dropped: int
+    p50: float
+    p95: float
+    threads: int
+    files: int
+
+
+class Sampler(threading.Thread):
+    """Takes a sample of a running session at even intervals, until stopped.
+
+    Args:
+        live: the session's loop.
+        readings: a list to which the far end of an output adds (ticks, seconds of delay, time).
+        interval: seconds.
+        show: called with each sample.
+    """
+
+    def __init__(self, live, readings: list, interval: float, show=lambda sample: None):
+        super().__init__(name="sampler", daemon=True)
+        self.live, self.readings, self.interval, self.show = live, readings, interval, show
+        self.samples: list[Sample] = []
+        self._end = threading.Event()
+
+    def run(self) -> None:
+        begin, frames, dropped = time.perf_counter(), 0, 0
+        while not self._end.wait(self.interval):
+            # The list is read and emptied, so that measuring is not what grows.
+            taken = len(self.readings)
+            delays = np.array([reading[1] for reading in self.readings[:taken]]) * 1000
+            del self.readings[:taken]
+            state = self.live.state()
+            sample = Sample(
+                round((time.perf_counter() - begin) / 60, 2),
+                resident_bytes(),
+                state["frames"] - frames,
+                state["dropped"] - dropped,
+                round(float(np.percentile(delays, 50)), 2) if taken else 0.0,
+                round(float(np.percentile(delays, 95)), 2) if taken else 0.0,
+                threading.active_count(),
+                open_files(),
+            )
+            frames, dropped = state["frames"], state["dropped"]
+            self.samples.append(sample)
+            self.show(sample)
+
+    def stop(self) -> None:
+        self._end.set()
+        self.join(timeout=5)
+
+
+def verdict(samples: list[Sample]) -> dict:
+    """Beginning and end of a run: means over its first and last tenth, the very first interval left out.
+
+    Returns:
+        memory_mb, p50_ms and p95_ms as [first, last]; frames and dropped in all; memory_mb_per_hour by a straight line.
+    """
+    rest = samples[1:] or samples
+    end = max(1, len(rest) // 10)
+
+    def ends(value):
+        return [
+            round(float(np.mean([value(sample) for sample in part])), 2) for part in (rest[:end], rest[-end:])
+        ]
+
+    minutes = np.array([sample.minute for sample in rest])
+    memory = np.array([sample.memory for sample in rest]) / 1e6
+    slope = np.polyfit(minutes / 60, memory, 1)[0] if len(rest) > 2 else 0.0
+    return {
+        "minutes": samples[-1].minute if samples else 0.0,
+        "memory_mb": ends(lambda sample: sample.memory / 1e6),
+        "memory_mb_per_hour": round(float(slope), 2),
+        "p50_ms": ends(lambda sample: sample.p50),
+        "p95_ms": ends(lambda sample: sample.p95),
+        "frames": sum(sample.frames for sample in samples),
+        "dropped": sum(sample.dropped for sample in samples),
+        "threads": [rest[0].threads, rest[-1].threads],
+        "files": [rest[0].files, rest[-1].files],
+    }
+
+
+def soak(
+    engine: Engine,
+    minutes: float,
+    rate: float = 30.0,
+    size: str = "1280x720",
+    outputs: Sequence[str] = (),
+    interval: float = 60.0,
+    show: Callable[[Sample], None] = lambda sample: None,
+) -> dict:
+    """Run a live session for long, with a simulated camera and a loopback output, and say what changed.
+
+    Args:
+        rate: of the camera; above what the machine can do it runs at full speed.
+        outputs: further ones, as `livepuppet run --output` takes them.
+        interval: seconds per sample.
+        show: called with each sample.
+
+    Returns:
+        `verdict` and the samples.
+    """
+    camera, far = ClockCamera(*parse_size(size), rate, 60 * minutes), Loopback()
+    with Session(
+        quiet({"size": size, "outputs": tuple(outputs)}),
+        engine,
+        source=camera,
+        outputs=[far],
+        carry=clock.carry,
+        keyboard=False,
+        say=lambda sentence: None,
+    ) as session:
+        sampler = Sampler(session.live, far.readings, interval, show)
+        sampler.start()
+        session.run()
+        sampler.stop()
+    errors = sum(session.live.stats.errors.values())
+    return {
+        "rate": rate,
+        **verdict(sampler.samples),
+        "errors": errors,
+        "lost_in_camera": camera.lost,
+        "samples": [asdict(sample) for sample in sampler.samples],
+    }

@@ -1,0 +1,362 @@
+"""A whole live session: everything that the settings name, opened in order, and released whatever happens."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from livepuppet.realtime.avatars import Avatar, AvatarFolder
+from livepuppet.realtime.bundled import AVATAR
+from livepuppet.realtime.engines import Engine
+from livepuppet.realtime.errors import UserError
+from livepuppet.realtime.framing.crop import Framing
+from livepuppet.realtime.inputs.capture import Capture, LiveSource
+from livepuppet.realtime.inputs.opening import open_source
+from livepuppet.realtime.keys import TerminalKeys
+from livepuppet.realtime.loop import Live
+from livepuppet.realtime.motion.mover import MotionSettings, Mover
+from livepuppet.realtime.outputs.base import open_live_output
+from livepuppet.realtime.outputs.fanout import Fanout, close_all
+from livepuppet.realtime.outputs.output import Output
+from livepuppet.realtime.outputs.window import Window
+from livepuppet.realtime.puppet import Puppet
+from livepuppet.realtime.settings import NeutralPose, Settings
+from livepuppet.realtime.view.overlays import draw
+from livepuppet.realtime.view.stage import Stage
+
+#: Limits of the output's size, in pixels: cameras and encoders take no more.
+SMALLEST_SIZE, LARGEST_SIZE = 16, 4096
+
+#: Seconds between two looks at the terminal where there is no window to wait for.
+_TERMINAL_SECONDS = 0.02
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height from `1280x720`; even, as cameras and videos need. Raises UserError."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise UserError(f"The size '{text}' is not WIDTHxHEIGHT in pixels, as in 1280x720.")
+    size = int(width), int(height)
+    if any(side % 2 or not SMALLEST_SIZE <= side <= LARGEST_SIZE for side in size):
+        raise UserError(
+            f"The size {text} cannot be sent: give even numbers from {SMALLEST_SIZE} to {LARGEST_SIZE}, as in 1280x720."
+        )
+    return size
+
+
+#: A clip's neutral pose is looked for in no more than this share of it.
+COUNTDOWN_OF_CLIP = 0.25
+
+
+class Session:
+    """Opens everything in its constructor; use it in a `with` block, and call `run` once.
+
+    Args:
+        settings: what to open.
+        engine: loaded.
+        source: instead of the one that the settings name.
+        outputs: beside those that the settings name.
+        frames: end after so many animated frames.
+        carry: see `Live`.
+        pixel_format: of a virtual camera, `i420` or `nv12`.
+        keyboard: take keys from the terminal.
+        say: called with one sentence at a time, from any thread.
+
+    Raises:
+        UserError: something cannot be opened. What was open is then released.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        source: LiveSource | None = None,
+        outputs: Sequence[Output] = (),
+        frames: int | None = None,
+        carry: Callable[[np.ndarray, np.ndarray], None] | None = None,
+        pixel_format: str = "i420",
+        keyboard: bool = True,
+        say: Callable[[str], None] = print,
+    ):
+        self.settings, self._say = settings, say
+        width, height = parse_size(settings.picture.size)
+        _keep_own_output_out(settings)
+        with ExitStack() as stack:
+            picture = settings.picture
+            self.stage = Stage(width, height, picture.fit, picture.paste, picture.background, picture.sharp)
+            avatars = self._open_avatars(settings, engine, stack)
+            self.source, capture = self._open_source(settings, source, stack)
+            mover = Mover(engine.keypoint_names, self._motion_settings())
+            self.puppet = self._encode(engine, avatars, mover)
+            self._select(settings.avatar.selected)
+            self.puppet.warm_up()
+            opened: list[Output] = []
+            # Until the fan-out owns them.
+            stack.callback(lambda: close_all(opened))
+            for text in settings.output.outputs:
+                if text != "window":
+                    opened.append(self._open_output(text, width, height, pixel_format))
+            self.window = None
+            if "window" in settings.output.outputs:
+                self.window = Window(width, height, draw)
+                stack.callback(self.window.close)
+            self.fanout = Fanout([*opened, *outputs], say)
+            opened.clear()
+            stack.callback(self.fanout.close)
+            self.terminal = TerminalKeys() if keyboard else None
+            if self.terminal is not None:
+                stack.callback(self.terminal.close)
+            self.live = Live(
+                self.puppet,
+                capture(),
+                self._framing(settings),
+                self.stage,
+                self.fanout,
+                self.window,
+                self.folder,
+                settings.source.mirror,
+                frames,
+                carry,
+                say,
+            )
+            #: Whether somebody can press keys.
+            self.interactive = self.window is not None or bool(self.terminal and self.terminal.active)
+            self._control(settings, stack)
+            self._stack = stack.pop_all()
+
+    def _motion_settings(self) -> MotionSettings:
+        """The part of the settings that moves keypoints."""
+        wanted = {field.name: getattr(self.settings.motion, field.name) for field in fields(MotionSettings)}
+        seconds = getattr(self.source, "seconds", None)
+        if seconds:
+            wanted["countdown"] = min(wanted["countdown"], COUNTDOWN_OF_CLIP * seconds)
+        return MotionSettings(**wanted)
+
+    def _open_avatars(self, settings: Settings, engine: Engine, stack: ExitStack) -> list[Avatar]:
+        path = Path(settings.avatar.avatar) if settings.avatar.avatar else AVATAR
+        with tqdm(desc="Reading avatars", disable=None if path.is_dir() else True, leave=False) as bar:
+
+            def progress(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            self.folder = AvatarFolder(path, engine.size, settings.avatar.avatar_crop, progress)
+        stack.callback(self.folder.close)
+        for sentence in self.folder.sentences():
+            self._say(sentence)
+        return list(self.folder.avatars)
+
+    def _encode(self, engine: Engine, avatars: list[Avatar], mover: Mover) -> Puppet:
+        quiet = None if len(avatars) > 1 else True
+        with tqdm(avatars, desc="Preparing avatars", disable=quiet, leave=False) as bar:
+
+            def prepared(avatar: Avatar) -> None:
+                self.stage.prepare(avatar)
+                bar.update()
+
+            return Puppet(engine, avatars, mover, prepared)
+
+    def _select(self, name: str) -> None:
+        if name in self.puppet.names:
+            self.puppet.select(self.puppet.names.index(name))
+        self.stage.set_avatar(self.puppet.avatar)
+
+    def _open_source(self, settings: Settings, source: LiveSource | None, stack: ExitStack):
+        """The source, and a function that starts to read it once everything else is open."""
+        if source is None:
+            wanted = settings.source
+            source = open_source(
+                wanted.driving,
+                parse_size(wanted.camera_size),
+                wanted.camera_rate,
+                wanted.pixel_format,
+                wanted.loop,
+                own_cameras(settings.output.outputs),
+            )
+        started: list[Capture] = []
+        # Once it is read, the source belongs to the thread that reads it.
+        stack.callback(lambda: started[0].close() if started else source.close())
+
+        def start() -> Capture:
+            started.append(Capture(source))
+            note = getattr(source, "note", None)
+            if note:
+                self._say(note)
+            return started[0]
+
+        return source, start
+
+    def _open_output(self, text: str, width: int, height: int, pixel_format: str) -> Output:
+        from livepuppet.realtime.outputs.base import is_video_name
+
+        sound = self._sound() if is_video_name(text) else None
+        return open_live_output(
+            text,
+            width,
+            height,
+            self.source.rate,
+            synthetic=self.settings.output.badge,
+            sound=sound,
+            pixel_format=pixel_format,
+        )
+
+    def _sound(self):
+        """What a recording sounds like, or None."""
+        kind, _, name = self.settings.output.sound.partition(":")
+        driving = self.settings.source.driving
+        if kind == "microphone":
+            from livepuppet.realtime.outputs.microphone import Microphone
+
+            return Microphone(name or None)
+        if kind not in ("auto", "none"):
+            raise UserError(
+                f"There is no sound called '{kind}': --sound takes auto, none, microphone or microphone:NAME."
+            )
+        if kind == "auto" and Path(driving).is_file() and getattr(self.source, "has_sound", False):
+            from livepuppet.realtime.outputs.live_sound import FileSound
+
+            return FileSound(driving, self.settings.source.loop)
+        return None
+
+    def _framing(self, settings: Settings) -> Framing:
+        wanted = settings.framing
+        framing = Framing(wanted.crop, engine=self.puppet.engine, background=True)
+        framing.following = wanted.follow
+        # framing.adjust(wanted.crop_zoom, wanted.crop_right, wanted.crop_down)
+        return framing
+
+    def _control(self, settings: Settings, stack: ExitStack) -> None:
+        if not settings.control.enabled:
+            return
+        from livepuppet.realtime.control import ControlServer, control_token
+
+        try:
+            server = ControlServer(self.live.post, self.live.state, control_token(), settings.control.port)
+        except UserError as error:
+            # A second livepuppet beside this one is no reason not to run.
+            self._say(str(error))
+        else:
+            stack.callback(server.close)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *error) -> None:
+        """Release everything. An output that could not be finished is heard, unless something worse ended the session."""
+        try:
+            self._stack.close()
+        except UserError:
+            if error[0] is None:
+                raise
+
+    def run(self) -> None:
+        """Go on until the source ends, somebody stops it, or a signal does. `live` then holds the figures.
+
+        Raises:
+            UserError: if the source fails for good.
+        """
+        if self.interactive:
+            self._say("Press H for the list of keys, X to take your neutral pose anew, Q to quit.")
+        failure: list[BaseException] = []
+
+        def loop() -> None:
+            try:
+                self.live.run()
+            except BaseException as error:
+                failure.append(error)
+
+        with stopped_by_signals(self.live):
+            # Window systems want the main thread for their windows, so the loop gets one of its own.
+            thread = threading.Thread(target=loop, name="live", daemon=True)
+            thread.start()
+            while thread.is_alive():
+                self._look_after_the_person(thread)
+        if failure:
+            raise failure[0]
+
+    def _look_after_the_person(self, thread: threading.Thread) -> None:
+        for key in self.terminal.read() if self.terminal is not None else ():
+            self.live.press(key)
+        if self.window is None:
+            thread.join(_TERMINAL_SECONDS)
+            return
+        key = self.window.pump()
+        if key is not None:
+            self.live.press(key)
+        if self.window.closed:
+            self.live.stop()
+
+    def settings_now(self) -> Settings:
+        """The settings with what the person changed while running, for the next session."""
+        live, before = self.live, self.settings
+        zoom, right, down = live.framing.adjustment
+        square = live.framing.square
+        return replace(
+            before,
+            source=replace(before.source, mirror=live.mirror),
+            framing=replace(
+                before.framing,
+                follow=live.framing.following,
+                crop_zoom=round(zoom, 3),
+                crop_right=round(right, 3),
+                crop_down=round(down, 3),
+                square=()
+                if square is None
+                else tuple(round(value, 1) for value in (square.x, square.y, square.side)),
+            ),
+            avatar=replace(before.avatar, selected=self.puppet.avatar.name),
+            picture=replace(before.picture, paste=self.stage.paste, background=self.stage.background),
+            motion=replace(
+                before.motion,
+                **{
+                    field.name: getattr(live.mover.settings, field.name)
+                    for field in fields(MotionSettings)
+                    if field.name != "countdown"
+                },
+            ),
+            neutral=NeutralPose.of(live.mover.initial, self.puppet.engine.model_name),
+        )
+
+
+def own_cameras(outputs: Sequence[str]) -> tuple[str, ...]:
+    """The virtual cameras among the outputs, as far as they are named."""
+    devices = (text.partition(":")[2] for text in outputs if text.partition(":")[0] == "virtual")
+    return tuple(device for device in devices if device)
+
+
+def _keep_own_output_out(settings: Settings) -> None:
+    driving = settings.source.driving
+    for text in settings.output.outputs:
+        kind, _, device = text.partition(":")
+        number = device.removeprefix("/dev/video")
+        if kind == "virtual" and device and number == driving.removeprefix("/dev/video"):
+            raise UserError(f"{device} is the output: drive from another camera.")
+        if kind != "virtual" and Path(text).is_file() and Path(text).resolve() == Path(driving).resolve():
+            raise UserError(f"The output {text} is the driving video itself: choose another --output.")
+
+
+@contextmanager
+def stopped_by_signals(live: Live) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end `live` after the frame in hand; a second Ctrl-C interrupts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number, frame):
+        if live.stopping and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        live.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
