@@ -41,7 +41,7 @@ def moved_right(pixels: float, cells: int = 16) -> np.ndarray:
 
 
 def composed(stage: Stage, avatar: Avatar, square: np.ndarray, grid: np.ndarray | None = None) -> np.ndarray:
-    stage.prepare(avatar)
+    stage.prepare(avatar, wait=True)
     stage.set_avatar(avatar)
     # What an earlier picture left in the buffer must not show.
     out = np.full(stage.shape, 77, np.uint8)
@@ -50,7 +50,7 @@ def composed(stage: Stage, avatar: Avatar, square: np.ndarray, grid: np.ndarray 
 
 
 def at_rest(stage: Stage, avatar: Avatar) -> np.ndarray:
-    stage.prepare(avatar)
+    stage.prepare(avatar, wait=True)
     stage.set_avatar(avatar)
     out = np.full(stage.shape, 77, np.uint8)
     stage.at_rest(out)
@@ -313,6 +313,32 @@ def test_until_the_figure_is_found_the_background_stays(monkeypatch):
             break
         threading.Event().wait(0.02)
     assert (out[0, 0] == (0, 255, 0)).all()
+
+
+def test_figures_are_looked_for_one_after_another_the_shown_one_first(monkeypatch):
+    import threading
+
+    go_on, begun, order = threading.Event(), threading.Event(), []
+
+    def slowly(picture, square):
+        order.append(int(picture[0, 0, 0]))
+        begun.set()
+        assert go_on.wait(20)
+        return np.full(picture.shape[:2], 255, np.uint8)
+
+    monkeypatch.setattr("livepuppet.realtime.view.stage.find_matte", slowly)
+    avatars = [avatar_of(np.full((64, 64, 3), level, np.uint8), Square(0, 0, 64)) for level in range(4)]
+    stage = Stage(64, 64, background="blur")
+    for avatar in avatars:
+        stage.prepare(avatar)
+    assert begun.wait(20)
+    stage.set_avatar(avatars[3])
+    go_on.set()
+    for _ in range(500):
+        if len(order) == 4 and not stage._mattes._working:
+            break
+        threading.Event().wait(0.02)
+    assert order == [0, 3, 1, 2]
 
 
 @pytest.mark.parametrize(

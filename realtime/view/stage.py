@@ -176,11 +176,16 @@ class Stage:
         if self._avatar is not None:
             self.set_avatar(self._avatar)
 
-    def prepare(self, avatar: Avatar) -> None:
-        """Do now what showing `avatar` would need later, the search for its figure (up to half a second) included."""
+    def prepare(self, avatar: Avatar, wait: bool = False) -> None:
+        """Do now what showing `avatar` would need later.
+
+        Args:
+            wait: for its figure too, where the background needs it (up to half a second). Otherwise the search goes on
+                in a thread, one avatar after another, those that are shown first.
+        """
         if self._background != "as-is":
-            self._mattes.find(avatar)
-        self._layers_of(avatar)
+            self._mattes.find(avatar) if wait else self._mattes.begin(avatar)
+        self._layers_of(avatar, shown=False)
 
     def set_avatar(self, avatar: Avatar) -> None:
         """Show this avatar from the next picture on."""
@@ -303,9 +308,11 @@ class Stage:
             buffer = self._buffers[name] = np.empty(shape, kind)
         return buffer
 
-    def _layers_of(self, avatar: Avatar) -> tuple[Layers, bool]:
+    def _layers_of(self, avatar: Avatar, shown: bool = True) -> tuple[Layers, bool]:
         """The layers, and whether they lack a matte that is being looked for."""
         matte = None if self._background == "as-is" else self._mattes.get(avatar)
+        if matte is None and shown and self._background != "as-is":
+            self._mattes.begin(avatar, first=True)
         waits = matte is None and self._background != "as-is"
         key = (id(avatar), self._paste, "as-is" if waits else self._background)
         if key not in self._kept:
@@ -400,7 +407,7 @@ class Stage:
 
 
 class _Mattes:
-    """The figures of avatars, looked for in a thread of its own, each once.
+    """The figures of avatars, each looked for once, in a thread that lives while there is something to look for.
 
     Args:
         longest: side of the pictures they are found in, in pixels: no canvas shows more.
@@ -409,25 +416,34 @@ class _Mattes:
     def __init__(self, longest: int):
         self._longest = longest
         self._found: OrderedDict[int, tuple[Avatar, np.ndarray]] = OrderedDict()
-        self._searching: dict[int, Avatar] = {}
+        self._wanted: OrderedDict[int, Avatar] = OrderedDict()
         self._lock = threading.Lock()
+        self._working = False
 
     def get(self, avatar: Avatar) -> np.ndarray | None:
-        """The matte, uint8, of any scale; None where it is not found yet, and then the search goes on beside."""
+        """The matte, uint8, of any scale; None where it is not found yet."""
         if avatar.matte is not None:
             return avatar.matte
         with self._lock:
-            if id(avatar) in self._found:
-                return self._found[id(avatar)][1]
-            if id(avatar) in self._searching:
-                return None
-            self._searching[id(avatar)] = avatar
-        threading.Thread(target=self.find, args=(avatar,), name="matte", daemon=True).start()
-        return None
+            found = self._found.get(id(avatar))
+        return found[1] if found else None
+
+    def begin(self, avatar: Avatar, first: bool = False) -> None:
+        """Have it looked for, before all others where it comes `first`."""
+        if self.get(avatar) is not None:
+            return
+        with self._lock:
+            self._wanted.setdefault(id(avatar), avatar)
+            if first:
+                self._wanted.move_to_end(id(avatar), last=False)
+            if self._working:
+                return
+            self._working = True
+        threading.Thread(target=self._work, name="mattes", daemon=True).start()
 
     def find(self, avatar: Avatar) -> None:
         """Look for it now."""
-        if avatar.matte is not None or id(avatar) in self._found:
+        if self.get(avatar) is not None:
             return
         picture, square = avatar.original, avatar.square
         factor = self._longest / max(picture.shape[:2])
@@ -441,9 +457,19 @@ class _Mattes:
             matte = np.full(picture.shape[:2], 255, np.uint8)
         with self._lock:
             self._found[id(avatar)] = avatar, matte
-            self._searching.pop(id(avatar), None)
             while len(self._found) > KEPT_MATTES:
                 self._found.popitem(last=False)
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._wanted:
+                    self._working = False
+                    return
+                avatar = next(iter(self._wanted.values()))
+            self.find(avatar)
+            with self._lock:
+                self._wanted.pop(id(avatar), None)
 
 
 def _resize(
