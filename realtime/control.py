@@ -393,10 +393,14 @@ def running_port() -> int:
 
 
 def address_of(path: str, port: int | None = None) -> str:
-    """`http://127.0.0.1:8643/do/next`."""
-    return (
-        f"http://127.0.0.1:{running_port() if port is None else port}/{quote(path.lstrip('/'), safe='/?=&')}"
-    )
+    """`http://127.0.0.1:8643/do/next`; `path` is already quoted."""
+    return f"http://127.0.0.1:{running_port() if port is None else port}/{path}"
+
+
+def do_path(action: str, value: str | None = None, token: str | None = None) -> str:
+    """`do/next?token=...`, quoted."""
+    query = {name: text for name, text in (("value", value), ("token", token)) if text is not None}
+    return f"do/{quote(action, safe='')}" + (f"?{urlencode(query)}" if query else "")
 
 
 def ask(path: str, body: Mapping | None = None, method: str | None = None, port: int | None = None) -> Any:
