@@ -290,8 +290,11 @@ class Stage:
             rest = self._buffer("rest", matte.shape, np.float32)
             cv2.multiply(matte, 1 / 255, dst=share, dtype=cv2.CV_32F)
             cv2.subtract(1.0, share, dst=rest)
-            moved = cv2.blendLinear(np.ascontiguousarray(moved), layers.behind, share, rest)
-            matte = None
+            moved = np.ascontiguousarray(moved)
+            if region.shape[2] == 3:
+                cv2.blendLinear(moved, layers.behind, share, rest, dst=region)
+                return
+            moved, matte = cv2.blendLinear(moved, layers.behind, share, rest), None
         if region.shape[2] == 3:
             np.copyto(region, moved)
             return
