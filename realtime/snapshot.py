@@ -56,7 +56,8 @@ class Snapshots:
             mode=mode,
             trouble=live.trouble,
             message=live.message if now < live.message_until else "",
-            status=self._figures(now) if show.status else None,
+            # The calibration screen takes the whole window.
+            status=self._figures(now) if show.status and not lines_up else None,
             camera=camera,
             driver=driver,
             ghost=ghost,
