@@ -6,7 +6,7 @@ its mouth open or its eyes shut, everything that follows is wrong by that much. 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,12 +15,17 @@ from livepuppet.realtime.keypoints import Keypoints
 from livepuppet.realtime.motion.eyes import lid_pairs, openings
 from livepuppet.realtime.motion.parts import median
 
-#: Differences in pose that bring the fit down to exp(-1/2), each of its own kind: tilt in radians; where the nose is
-#: between the eyes, and how far down to the mouth, in eye distances; opening of the mouth in mouth widths; opening of
-#: the eyes as a share; the whole shape, over its size. People and avatars differ in all but the first by nature, which
-#: the *free* amounts allow for.
-TOLERANCES = {"tilt": 0.15, "aside": 0.12, "nod": 0.14, "mouth": 0.15, "eyes": 0.35, "shape": 0.25}
-FREE = {"tilt": 0.02, "aside": 0.02, "nod": 0.05, "mouth": 0.03, "eyes": 0.1, "shape": 0.12}
+#: Differences in pose that bring the fit down to exp(-1/2), each of its own kind: tilt, turn and nod in radians; opening
+#: of the mouth in mouth widths; opening of the eyes as a share; the whole shape, over its size. People and avatars differ
+#: in all of them by nature, and detectors err, which the *free* amounts allow for.
+TOLERANCES = {"tilt": 0.12, "turn": 0.15, "nod": 0.12, "mouth": 0.15, "eyes": 0.35, "shape": 0.25}
+FREE = {"tilt": 0.02, "turn": 0.04, "nod": 0.06, "mouth": 0.03, "eyes": 0.1, "shape": 0.12}
+
+#: How a face turns and nods, read from where its landmarks are against the eyes, across and down, in distances from the
+#: eyes to the mouth: what sticks out moves against what lies back. Least squares over 3000 procedural puppets, whose pose
+#: is known; the turn explains 96 % of theirs, the nod 61 %, since faces differ in length too.
+TURN = {"nose tip": 0.89, "upper lip": 0.37, "chin": -0.58}
+NOD = {"nose tip": 0.69, "chin": -0.20}
 
 #: Eyes this far open (in eye distances) are open, whatever the avatar's are.
 ORDINARY_EYES = 0.13
@@ -34,52 +39,55 @@ class PoseIndices:
     """Where the landmarks that tell a pose are among the keypoints."""
 
     lids: np.ndarray
-    irises: tuple[int, int]
-    nose: int
     corners: tuple[int, int]
-    lips: tuple[int, int]
+    upper_lip: int
+    lower_lip: int
+    turn: tuple[np.ndarray, np.ndarray]
+    nod: tuple[np.ndarray, np.ndarray]
 
 
 def pose_indices(names: Sequence[str]) -> PoseIndices | None:
-    """Indices of the landmarks by name, or None where one is missing."""
+    """Indices of the landmarks by name (and weights in `turn` and `nod`), or None where one is missing."""
     names = list(names)
+
+    def weighted(weights: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
+        return np.array([names.index(name) for name in weights]), np.array(list(weights.values()))
+
     lids = lid_pairs(names)
     try:
-        return PoseIndices(
-            lids,
-            (names.index("left iris"), names.index("right iris")),
-            names.index("nose tip"),
-            (names.index("left mouth corner"), names.index("right mouth corner")),
-            (names.index("upper lip"), names.index("lower lip")),
-        )
+        corners = names.index("left mouth corner"), names.index("right mouth corner")
+        lips = names.index("upper lip"), names.index("lower lip")
+        found = PoseIndices(lids, corners, *lips, weighted(TURN), weighted(NOD))
     except ValueError:
         return None
+    return None if lids is None else found
 
 
 def pose(points: np.ndarray, where: PoseIndices) -> dict[str, float]:
     """What a face of `points` (K, 2) does, whatever its place and size.
 
     Returns:
-        tilt: of the line between the eyes, radians. aside: of the nose from the middle of the face, in eye distances,
-        as when the head turns. nod: of the nose between eyes and mouth, 0 to 1. mouth: its opening in mouth widths.
-        eyes: their opening in eye distances, the less open one.
+        tilt, turn, nod: of the head, radians (nod but for a constant). mouth: its opening in mouth widths. eyes: their
+        opening in eye distances, the less open one.
     """
     eyes = points[where.lids].astype(np.float64).sum(axis=1) / 2
     middle, line = (eyes[0] + eyes[1]) / 2, eyes[1] - eyes[0]
     length = max(float(np.hypot(*line)), 1e-6)
     along = line / length
     down = np.array([-along[1], along[0]])
-    corners = points[list(where.corners)].astype(np.float64)
-    mouth, nose = (corners[0] + corners[1]) / 2 - middle, points[where.nose] - middle
-    depth = mouth @ down
-    depth = np.copysign(max(abs(depth), 0.1 * length), depth)
-    width = max(float(np.hypot(*(corners[1] - corners[0]))), 0.2 * length)
-    gap = (points[where.lips[1]] - points[where.lips[0]]) @ down
+    left, right = points[list(where.corners)].astype(np.float64)
+    depth = max(float(((left + right) / 2 - middle) @ down), 0.3 * length)
+    width = max(float(np.hypot(*(right - left))), 0.2 * length)
+    gap = (points[where.lower_lip] - points[where.upper_lip]) @ down
+
+    def read(weighted: tuple[np.ndarray, np.ndarray], axis: np.ndarray) -> float:
+        indices, weights = weighted
+        return float(weights @ ((points[indices] - middle) @ axis) / depth)
+
     return {
         "tilt": float(np.arctan2(line[1], line[0])),
-        # Half the way down, the middle of a face that looks straight is half the way from the eyes' to the mouth's.
-        "aside": float((nose - mouth / 2) @ along / length),
-        "nod": float(nose @ down / depth),
+        "turn": read(where.turn, along),
+        "nod": read(where.nod, down),
         "mouth": float(gap / width),
         "eyes": float(openings(points, where.lids).min()),
     }
@@ -120,7 +128,7 @@ class Fit:
         differences = {"shape": shape_distance(driving.points, self._points)}
         if self._where:
             now = pose(driving.points, self._where)
-            for name in ("tilt", "aside", "nod", "mouth"):
+            for name in ("tilt", "turn", "nod", "mouth"):
                 differences[name] = now[name] - self._pose[name]
             # As wide as the avatar's would ask the impossible of small eyes: only eyes nearly shut are a fault.
             wanted = min(self._pose["eyes"], ORDINARY_EYES)
@@ -136,19 +144,36 @@ class Fit:
         return float(np.exp(-0.5 * total)) * sure
 
 
+#: Of the frames of a countdown, one in which the head is this far, in [-1, 1] units, from where it mostly is has its fit
+#: brought down to exp(-1/2): a head that turns wanders, and the landmarks of a turned face look much like a straight one's.
+WANDERED = 0.1
+
+#: Frames beyond this many are left out; ten seconds of a fast camera.
+MOST_CANDIDATES = 1200
+
+
 @dataclass
-class BestFrame:
-    """The best of the frames it is shown.
+class Candidates:
+    """Frames of which one becomes D1."""
 
-    Attributes:
-        fit: of the best so far; -1 before the first.
-        keypoints: of the best so far.
-    """
+    seen: list[tuple[Keypoints, float]] = field(default_factory=list)
 
-    fit: float = -1.0
-    keypoints: Keypoints | None = field(default=None)
+    def __len__(self) -> int:
+        return len(self.seen)
 
-    def show(self, keypoints: Keypoints, fit: float) -> None:
-        """Consider one more frame."""
-        if fit > self.fit:
-            self.fit, self.keypoints = fit, keypoints
+    def add(self, keypoints: Keypoints, fit: float) -> None:
+        if len(self.seen) < MOST_CANDIDATES:
+            self.seen.append((keypoints, fit))
+
+    def best(self) -> Keypoints:
+        """The best fit among those in which the head is where it mostly is. ValueError if there is none at all."""
+        places = np.array([keypoints.points.reshape(-1) for keypoints, _ in self.seen])
+        away = ((places - np.median(places, axis=0)) ** 2).sum(axis=1) / (
+            len(self.seen[0][0].points) * WANDERED**2
+        )
+        scores = np.array([fit for _, fit in self.seen]) * np.exp(-0.5 * away)
+        return self.seen[int(np.argmax(scores))][0]
+
+    def remap(self, change: Callable[[Keypoints], Keypoints]) -> None:
+        """The crop went elsewhere; see `Mover.remap`."""
+        self.seen = [(change(keypoints), fit) for keypoints, fit in self.seen]

@@ -14,7 +14,7 @@ import numpy as np
 
 from livepuppet.realtime.keypoints import Keypoints
 from livepuppet.realtime.motion import drift
-from livepuppet.realtime.motion.calibration import BestFrame, Fit
+from livepuppet.realtime.motion.calibration import Candidates, Fit
 from livepuppet.realtime.motion.eyes import follow_lids, lid_pairs, open_ratio, openings
 from livepuppet.realtime.motion.limits import limit
 from livepuppet.realtime.motion.parts import Similarity, damp, fit_similarity, rigid_indices
@@ -184,9 +184,8 @@ class Mover:
             self._from, self._target = change(self._from), change(self._target)
         if self._held is not None:
             self._held = change(self._held)
-        for found in (self._best, self._spare, self._candidate):
-            if found.keypoints is not None:
-                found.keypoints = change(found.keypoints)
+        for candidates in (self._faces, self._others, self._better_ones):
+            candidates.remap(change)
         self._drift.restart()
 
     def freeze(self, on: bool) -> None:
@@ -285,7 +284,7 @@ class Mover:
         self._ease_from: Keypoints | None = None
         self._ease_start: float | None = None
         self._scale: float | None = None
-        self._candidate, self._streak = BestFrame(), 0
+        self._better_ones = Candidates()
         self.countdown_left = 0.0
 
     def _begin(self, countdown: float) -> None:
@@ -295,7 +294,7 @@ class Mover:
         self._given = False
         self._counting, self._countdown = True, max(0.0, countdown)
         self.countdown_left = self._countdown
-        self._best, self._spare = BestFrame(), BestFrame()
+        self._faces, self._others = Candidates(), Candidates()
         self._since: float | None = None
 
     def _count(self, driving: Keypoints, time: float) -> bool:
@@ -305,15 +304,15 @@ class Mover:
         elapsed = time - self._since
         self.countdown_left = max(0.0, self._countdown - elapsed)
         looks = self._presence.there(driving, None, None)
-        (self._best if looks else self._spare).show(driving, self.fit)
+        (self._faces if looks else self._others).add(driving, self.fit)
         if self._countdown > 0:
             if self.countdown_left > 0:
                 return False
-            if self._best.keypoints is None and elapsed < self._countdown + WAIT_FOR_FACE:
+            if not len(self._faces) and elapsed < self._countdown + WAIT_FOR_FACE:
                 return False
-        best = self._best if self._best.keypoints is not None else self._spare
         self._counting = False
-        self._initial = best.keypoints
+        self._initial = (self._faces if len(self._faces) else self._others).best()
+        self._faces, self._others = Candidates(), Candidates()
         self._rate_initial()
         if self._countdown > 0:
             self._events.append(f"Neutral pose taken (fit {round(100 * self.initial_fit)} %).")
@@ -326,14 +325,13 @@ class Mover:
     def _better(self, driving: Keypoints, time: float) -> None:
         """Search mode: replace D1 by a clearly better frame."""
         if not self.settings.search or self.fit < self.initial_fit + BETTER:
-            self._candidate, self._streak = BestFrame(), 0
+            self._better_ones = Candidates()
             return
-        self._candidate.show(driving, self.fit)
-        self._streak += 1
-        if self._streak >= BETTER_FRAMES:
-            self._go_to(self._candidate.keypoints, BLEND, time)
-            self.initial_fit = self._candidate.fit
-            self._candidate, self._streak = BestFrame(), 0
+        self._better_ones.add(driving, self.fit)
+        if len(self._better_ones) >= BETTER_FRAMES:
+            better, self._better_ones = self._better_ones.best(), Candidates()
+            self._go_to(better, BLEND, time)
+            self.initial_fit = self._score(better)
             self._events.append(f"A better neutral pose was found (fit {round(100 * self.initial_fit)} %).")
 
     def _ease_initial(self, time: float) -> None:
