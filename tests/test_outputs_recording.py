@@ -187,6 +187,13 @@ def test_sound_is_heard_when_its_pictures_are_seen(tmp_path):
     assert feed.closed
 
 
+def test_a_feed_is_released_where_no_recording_can_be_made(tmp_path):
+    feed = Script([])
+    with pytest.raises(UserError, match="does not exist"):
+        open_live_output(str(tmp_path / "nowhere" / "video.mp4"), 64, 64, 30, sound=feed)
+    assert feed.closed
+
+
 def test_a_gap_in_the_sound_moves_nothing(tmp_path):
     heard = pieces_of(tone(0.5), 1000.0) + pieces_of(tone(0.5), 1002.0)
     samples = sounding(tmp_path / "video.mp4", Script(heard), 3)

@@ -90,7 +90,9 @@ def open_live_output(
     if text == "window":
         raise ValueError("a window belongs to the main thread: use outputs.window.Window")
     check_file_output(text)
-    if is_video_name(text):
+    if not is_video_name(text):
+        return PictureFolder(Path(text), synthetic)
+    try:
         return VideoFile(
             Path(text),
             width,
@@ -100,4 +102,7 @@ def open_live_output(
             sound=LiveSound(sound) if sound is not None else None,
             synthetic=synthetic,
         )
-    return PictureFolder(Path(text), synthetic)
+    except UserError:
+        if sound is not None:
+            sound.close()
+        raise

@@ -68,7 +68,7 @@ class PictureFolder(Output):
             picture = picture.copy()
             self._badge.draw(picture)
         code = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
-        # Compression 1: a frame is written in milliseconds, and a third larger at most.
+        # Compression 1: several times as quick as the best, and a third larger at most.
         ok, data = cv2.imencode(".png", cv2.cvtColor(picture, code), [cv2.IMWRITE_PNG_COMPRESSION, 1])
         if not ok:
             raise OSError(0, "the picture could not be compressed")

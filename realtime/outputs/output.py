@@ -16,6 +16,7 @@ class Output:
         queue: pictures that may wait for it while it is busy. One where only the newest counts; more where each does.
         interval: seconds between pictures that whoever reads it expects. Where no new one comes for one and a half,
             `repeat` is called, then once per interval. None: nobody minds a pause.
+        device: the camera it feeds, which must never be taken for an input; None for what is no camera.
         retry: seconds between attempts to `reopen` it once it failed; None where that makes no sense.
     """
 
@@ -23,6 +24,7 @@ class Output:
     takes_alpha: bool = False
     queue: int = 1
     interval: float | None = None
+    device: str | None = None
     retry: float | None = None
 
     def begins(self, at: float) -> None:
