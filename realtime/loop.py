@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -20,6 +20,7 @@ from livepuppet.realtime.framing.follow import reexpressed
 from livepuppet.realtime.inputs.capture import Capture
 from livepuppet.realtime.inputs.clips import Frame
 from livepuppet.realtime.outputs.fanout import Fanout
+from livepuppet.realtime.outputs.live_sound import FileSound
 from livepuppet.realtime.outputs.pool import FramePool, Lease
 from livepuppet.realtime.outputs.window import Window
 from livepuppet.realtime.puppet import Puppet, Step
@@ -57,6 +58,7 @@ class Live:
         mirror: flip the driver left to right, as a mirror does.
         frames: end after so many animated frames; None goes on until the source ends or somebody stops it.
         carry: called with every frame's picture and the finished one, for what has to travel around the network.
+        sounds: of the driving file, which follow its pictures.
         say: called with what the person should know, one sentence at a time.
     """
 
@@ -72,11 +74,13 @@ class Live:
         mirror: bool = False,
         frames: int | None = None,
         carry: Callable[[np.ndarray, np.ndarray], None] | None = None,
+        sounds: Sequence[FileSound] = (),
         say: Callable[[str], None] = print,
     ):
         self.puppet, self.mover, self.capture, self.framing = puppet, puppet.mover, capture, framing
         self.stage, self.fanout, self.window, self.folder = stage, fanout, window, folder
         self.mirror, self.frames_wanted, self._carry, self._say_aloud = mirror, frames, carry, say
+        self._sounds = sounds
         self.pool = FramePool(stage.shape)
         self.stats = LiveStats()
         self.rate = RecentRate()
@@ -243,6 +247,8 @@ class Live:
 
     def _turn(self, frame: Frame, taken: float) -> None:
         """One frame, from the slot to the outputs."""
+        for sound in self._sounds:
+            sound.played(frame.time, frame.captured)
         self._hear(self.capture.trouble)
         if not self.framing.look(frame.picture):
             self._framed = False
@@ -317,7 +323,7 @@ class Live:
                 self.stage.at_rest(lease.picture)
             else:
                 np.copyto(lease.picture, self._last.picture)
-            draw_banner(lease.picture, trouble)
+            draw_banner(lease.picture, trouble, alert=True)
             self.fanout.submit(lease, self._elapsed(now), None)
             if self.window is not None:
                 self.window.offer(lease, self._snapshots.overlay(None, None), now)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from livepuppet.realtime.inputs.opening import open_source
 from livepuppet.realtime.keys import TerminalKeys
 from livepuppet.realtime.loop import Live
 from livepuppet.realtime.motion.mover import MotionSettings, Mover
-from livepuppet.realtime.outputs.base import open_live_output
+from livepuppet.realtime.outputs.base import is_video_name, open_live_output
 from livepuppet.realtime.outputs.fanout import Fanout, close_all
+from livepuppet.realtime.outputs.live_sound import FileSound, open_sound
 from livepuppet.realtime.outputs.output import Output
+from livepuppet.realtime.outputs.v4l2_writer import find_device
 from livepuppet.realtime.outputs.window import Window
 from livepuppet.realtime.puppet import Puppet
 from livepuppet.realtime.settings import NeutralPose, Settings
@@ -86,6 +89,7 @@ class Session:
         say: Callable[[str], None] = print,
     ):
         self.settings, self._say = settings, say
+        self._file_sounds: list[FileSound] = []
         width, height = parse_size(settings.picture.size)
         _keep_own_output_out(settings)
         with ExitStack() as stack:
@@ -124,6 +128,7 @@ class Session:
                 settings.source.mirror,
                 frames,
                 carry,
+                self._file_sounds,
                 say,
             )
             #: Whether somebody can press keys.
@@ -166,6 +171,8 @@ class Session:
     def _select(self, name: str) -> None:
         if name in self.puppet.names:
             self.puppet.select(self.puppet.names.index(name))
+        # The first picture has the wanted background already; the other avatars' figures are looked for beside.
+        self.stage.prepare(self.puppet.avatar, wait=True)
         self.stage.set_avatar(self.puppet.avatar)
 
     def _open_source(self, settings: Settings, source: LiveSource | None, stack: ExitStack):
@@ -194,9 +201,13 @@ class Session:
         return source, start
 
     def _open_output(self, text: str, width: int, height: int, pixel_format: str) -> Output:
-        from livepuppet.realtime.outputs.base import is_video_name
-
-        sound = self._sound() if is_video_name(text) else None
+        sound = None
+        if is_video_name(text):
+            # Each recording has a feed of its own.
+            wanted = self.settings
+            sound = open_sound(wanted.output.sound, wanted.source.driving, wanted.source.loop)
+            if isinstance(sound, FileSound):
+                self._file_sounds.append(sound)
         return open_live_output(
             text,
             width,
@@ -206,24 +217,6 @@ class Session:
             sound=sound,
             pixel_format=pixel_format,
         )
-
-    def _sound(self):
-        """What a recording sounds like, or None."""
-        kind, _, name = self.settings.output.sound.partition(":")
-        driving = self.settings.source.driving
-        if kind == "microphone":
-            from livepuppet.realtime.outputs.microphone import Microphone
-
-            return Microphone(name or None)
-        if kind not in ("auto", "none"):
-            raise UserError(
-                f"There is no sound called '{kind}': --sound takes auto, none, microphone or microphone:NAME."
-            )
-        if kind == "auto" and Path(driving).is_file() and getattr(self.source, "has_sound", False):
-            from livepuppet.realtime.outputs.live_sound import FileSound
-
-            return FileSound(driving, self.settings.source.loop)
-        return None
 
     def _framing(self, settings: Settings) -> Framing:
         wanted = settings.framing
@@ -326,8 +319,13 @@ class Session:
 
 
 def own_cameras(outputs: Sequence[str]) -> tuple[str, ...]:
-    """The virtual cameras among the outputs, as far as they are named."""
-    devices = (text.partition(":")[2] for text in outputs if text.partition(":")[0] == "virtual")
+    """The virtual cameras among the outputs; where none is named, the one that will be fed."""
+    devices = [text.partition(":")[2] for text in outputs if text.partition(":")[0] == "virtual"]
+    if sys.platform.startswith("linux"):
+        for index, device in enumerate(devices):
+            # What is wrong with it is said when it is opened.
+            with suppress(OSError):
+                devices[index] = find_device(device or None)
     return tuple(device for device in devices if device)
 
 

@@ -153,7 +153,7 @@ def run(
             say(problem)
     if not live.stats.frames and not live.stopping:
         raise UserError(
-            f"{settings.source.driving} ended before a single frame could be animated: give a longer one."
+            f"{settings.source.driving} ended before a single frame could be animated: give a longer one, or one with a face."
         )
     sys.stdout.flush()
 

@@ -2,15 +2,16 @@
 
 import sys
 import time
+from fractions import Fraction
 
 import cv2
-import pyvirtualcam
 
 from livepuppet.realtime.inputs.clips import open_clip
+from livepuppet.realtime.outputs.virtual_camera import VirtualCamera
 
 device, path, width, height = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-with pyvirtualcam.Camera(width, height, 10, device=device) as camera:
-    while True:
-        for frame in open_clip(path):
-            camera.send(cv2.resize(frame.picture, (width, height), interpolation=cv2.INTER_AREA))
-            time.sleep(0.1)
+camera = VirtualCamera(device, width, height, 10)
+while True:
+    for frame in open_clip(path):
+        camera.write(cv2.resize(frame.picture, (width, height), interpolation=cv2.INTER_AREA), Fraction(0))
+        time.sleep(0.1)
