@@ -184,6 +184,14 @@ def test_a_saved_d1_holds_through_the_first_framing_and_no_other():
     assert made.initial is SPEAKING
 
 
+def test_a_saved_d1_of_another_model_is_refused():
+    made = mover()
+    with pytest.raises(ValueError, match="16 keypoints"):
+        made.initial = Keypoints(POINTS[:10], face().jacobians[:10])
+    with pytest.raises(ValueError, match="finite"):
+        made.initial = replace(face(), points=np.full_like(POINTS, np.inf))
+
+
 def test_search_goes_over_to_a_better_d1_without_a_jump():
     made = mover(replace(PLAIN, search=True))
     made.move(ASIDE, 0.0)

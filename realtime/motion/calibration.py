@@ -100,13 +100,13 @@ def normal_shape(points: np.ndarray) -> np.ndarray:
 
 
 def shape_distance(points: np.ndarray, other: np.ndarray) -> float:
-    """Median distance between two keypoint sets (K, 2), each moved to mean 0 and RMS radius 1.
+    """Median distance of `points` (K, 2), moved to mean 0 and RMS radius 1, from `other` (K, 2), which is so already.
 
     Procrustes without the rotation, which counts as misfit: a head tilted in D1 tilts all that follows. The median,
     because some keypoints (a collar, a chin under a beard) say little about the pose.
     """
 
-    off = normal_shape(points) - normal_shape(other)
+    off = normal_shape(points) - other
     return median(np.hypot(off[:, 0], off[:, 1]))
 
 
@@ -119,13 +119,13 @@ class Fit:
     """
 
     def __init__(self, avatar: Keypoints, names: Sequence[str] = ()):
-        self._points = avatar.points
+        self._shape = normal_shape(avatar.points)
         self._where = pose_indices(names)
         self._pose = pose(avatar.points, self._where) if self._where else None
 
     def misfits(self, driving: Keypoints) -> dict[str, float]:
         """Differences of the driver's pose from the avatar's, in units of `TOLERANCES` beyond `FREE`; 0 is none."""
-        differences = {"shape": shape_distance(driving.points, self._points)}
+        differences = {"shape": shape_distance(driving.points, self._shape)}
         if self._where:
             now = pose(driving.points, self._where)
             for name in ("tilt", "turn", "nod", "mouth"):
