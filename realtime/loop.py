@@ -19,6 +19,7 @@ from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.framing.follow import reexpressed
 from livepuppet.realtime.inputs.capture import Capture
 from livepuppet.realtime.inputs.clips import Frame
+from livepuppet.realtime.keypoints import Keypoints
 from livepuppet.realtime.outputs.fanout import Fanout
 from livepuppet.realtime.outputs.live_sound import FileSound
 from livepuppet.realtime.outputs.pool import FramePool, Lease
@@ -87,6 +88,8 @@ class Live:
         self.show = actions.Shown()
         self.countdown = self.mover.settings.countdown
         self._snapshots = Snapshots(self)
+        #: D1 and the crop it belongs to, to begin with instead of a countdown.
+        self.saved_pose: tuple[Keypoints, Square] | None = None
         self.stopping = False
         self.resting = False
         self.message, self.message_until = "", 0.0
@@ -301,6 +304,9 @@ class Live:
         """The driver has just been framed, anew or for the first time."""
         self._framed = True
         self.mover.frame_changed()
+        if self.saved_pose is not None:
+            (pose, square), self.saved_pose = self.saved_pose, None
+            self.mover.initial = self._in_new_crop(pose, square, self.framing.square.whole())
         if self.framing.crop == "auto" and not self.framing.faces:
             self.say(
                 "No face found, so the middle of the picture is used: press C to look again, W/S/I/J/K/L to adjust."
@@ -351,9 +357,12 @@ class Live:
         """Tell the mover that the crop went from one square to another, so that D1 stays the pose it was."""
         if change is None:
             return
-        old, new = (_mirrored(square) for square in change) if self.mirror else change
-        size = self.puppet.engine.size
-        self.mover.remap(lambda keypoints: reexpressed(keypoints, old, new, size))
+        self.mover.remap(lambda keypoints: self._in_new_crop(keypoints, *change))
+
+    def _in_new_crop(self, keypoints: Keypoints, old: Square, new: Square) -> Keypoints:
+        if self.mirror:
+            old, new = _mirrored(old), _mirrored(new)
+        return reexpressed(keypoints, old, new, self.puppet.engine.size)
 
     def _hand_over(self, lease: Lease, frame: Frame, square: np.ndarray | None) -> None:
         """Give the finished picture to every output and to the window, none of which is waited for."""

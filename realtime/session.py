@@ -17,7 +17,7 @@ from livepuppet.realtime.avatars import Avatar, AvatarFolder
 from livepuppet.realtime.bundled import AVATAR
 from livepuppet.realtime.engines import Engine
 from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.framing.crop import Framing
+from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.inputs.capture import Capture, LiveSource
 from livepuppet.realtime.inputs.opening import open_source
 from livepuppet.realtime.keys import TerminalKeys
@@ -133,6 +133,7 @@ class Session:
             )
             #: Whether somebody can press keys.
             self.interactive = self.window is not None or bool(self.terminal and self.terminal.active)
+            self._take_saved_pose(settings)
             self._control(settings, stack)
             self._stack = stack.pop_all()
 
@@ -222,8 +223,19 @@ class Session:
         wanted = settings.framing
         framing = Framing(wanted.crop, engine=self.puppet.engine, background=True)
         framing.following = wanted.follow
-        # framing.adjust(wanted.crop_zoom, wanted.crop_right, wanted.crop_down)
+        framing.adjustment = (wanted.crop_zoom, wanted.crop_right, wanted.crop_down)
         return framing
+
+    def _take_saved_pose(self, settings: Settings) -> None:
+        """Begin with the last session's neutral pose, where that is wanted and there is one of this model."""
+        if not settings.neutral.reuse:
+            return
+        engine = self.puppet.engine
+        pose = settings.neutral.keypoints(engine.model_name, engine.num_keypoints)
+        if pose is not None and settings.framing.square:
+            self.live.saved_pose = pose, Square(*settings.framing.square)
+        else:
+            self._say("There is no neutral pose of a session with this model, so a new one is taken.")
 
     def _control(self, settings: Settings, stack: ExitStack) -> None:
         if not settings.control.enabled:
@@ -314,7 +326,10 @@ class Session:
                     if field.name != "countdown"
                 },
             ),
-            neutral=NeutralPose.of(live.mover.initial, self.puppet.engine.model_name),
+            neutral=replace(
+                NeutralPose.of(live.mover.initial, self.puppet.engine.model_name),
+                reuse=before.neutral.reuse,
+            ),
         )
 
 

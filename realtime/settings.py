@@ -225,6 +225,7 @@ class ControlSettings:
 class NeutralPose:
     """The driver's neutral pose (D1), written by livepuppet."""
 
+    reuse: bool = _setting(False, "Begin with the last session's neutral pose instead of a countdown.")
     model: str = _setting("", "The model whose keypoints these are.")
     points: tuple[tuple[float, float], ...] = _setting(
         (), "Its keypoints, (x, y) in [-1, 1] of the square.", form="points"
@@ -241,7 +242,7 @@ class NeutralPose:
             tuple(tuple(round(float(number), 5) for number in row) for row in matrix)
             for matrix in keypoints.jacobians
         )
-        return cls(model, points, jacobians)
+        return cls(model=model, points=points, jacobians=jacobians)
 
     def keypoints(self, model: str, count: int) -> Keypoints | None:
         """As `Keypoints` of `count` points, or None where there is no pose, or one of another model."""
@@ -377,7 +378,7 @@ def parse(known: Rule, text: str) -> Any:
     """
     wrong = UserError(f"{known.key} has to be {known.values}, not '{text}'.")
     text = text.strip()
-    if known.form in ("points", "jacobians") or known.section == "neutral":
+    if known.form in ("points", "jacobians") or known.key == "neutral.model":
         raise UserError(f"{known.key} is measured, not typed: press X or Space while livepuppet runs.")
     if isinstance(known.default, bool):
         words = {"true": True, "yes": True, "on": True, "1": True}

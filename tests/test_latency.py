@@ -47,7 +47,7 @@ def test_the_far_end_measures_delay_and_ignores_repetitions():
 
 def test_figures_separate_the_model_from_what_is_added():
     readings = [(tick, 0.040 if tick < 50 else 0.060, 10 + tick / 30) for tick in range(100)]
-    model = {tick: 0.030 for tick in range(100)} | {1000: 5.0}
+    model = dict.fromkeys(range(100), 0.03) | {1000: 5.0}
     facts = latency.figures([(5000, 9.0, 10.0), *readings], model, skip=0.0)
     assert facts["frames"] == 100
     assert facts["delay_ms"]["p50"] == pytest.approx(50, abs=11) and facts["delay_ms"]["p99"] == 60

@@ -64,6 +64,7 @@ NOT_OPTIONS = (
 FLAGS = {
     "output.outputs": "--output",
     "motion.relative": "--relative/--absolute",
+    "neutral.reuse": "--reuse-neutral/--new-neutral",
     "control.enabled": "--control/--no-control",
     "control.port": "--control-port",
 }

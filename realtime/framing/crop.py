@@ -82,12 +82,20 @@ class Framing:
         self.patience = patience or (6 if background else 15)
         self.following = True
         self.follower = Follower()
+        #: What the person wants of every square that is found: side as a multiple, shift right and down in sides.
+        self.adjustment = (1.0, 0.0, 0.0)
         self._engine = engine if engine is not None and engine.keypoint_names else None
         self._worker: ThreadPoolExecutor | None = None
         self.search_again()
 
-    def search_again(self) -> None:
-        """Forget the square and the person's adjustments, and look for the face anew."""
+    def search_again(self, as_found: bool = True) -> None:
+        """Forget the square, and look for the face anew.
+
+        Args:
+            as_found: forget the person's adjustments, too.
+        """
+        if as_found:
+            self.adjustment = (1.0, 0.0, 0.0)
         self.square: Square | None = None
         self.faces: list[Square] = []
         self._frames = 0
@@ -113,14 +121,14 @@ class Framing:
         """
         height, width = picture.shape[:2]
         if self._shape not in (None, (height, width)):
-            self.search_again()
+            self.search_again(as_found=False)
         self._shape = (height, width)
         if self.settled:
             return True
         if self.fixed is not None:
-            self.square = self.fixed
+            self._settle_on(self.fixed)
         elif self.crop == "full":
-            self.square = centred_square(height, width)
+            self._settle_on(centred_square(height, width))
         else:
             done, face = self._search(picture)
             if done:
@@ -141,6 +149,7 @@ class Framing:
         self.square = square_for(self.faces, *self._shape)
         if picture is not None and self._engine is not None and self.from_face:
             self.square = self._refined(picture)
+        self._settle_on(self.square)
         if self._worker is not None:
             self._worker.shutdown(wait=False)
             self._worker = None
@@ -187,7 +196,7 @@ class Framing:
             )
             larger, smaller = max(there.side, here.side), min(there.side, here.side)
             if apart > ELSEWHERE * larger or larger > OTHER_SIZE * smaller:
-                self.search_again()
+                self.search_again(as_found=False)
 
     def zoom(self, factor: float) -> tuple[Square, Square] | None:
         """Make a settled square `factor` times as large, within a twentieth and twice the picture's longer side.
@@ -197,26 +206,23 @@ class Framing:
         """
         if self.square is None:
             return None
-        longest = max(self._shape)
-        side = np.clip(self.square.side * factor, longest / 20, longest * 2)
+        before, moved = self.square, self._zoomed(factor)
+        zoom, right, down = self.adjustment
+        self.adjustment = (zoom * moved.side / before.side, right, down)
         self.follower.reset()
-        return self._change_to(self.square.zoomed(float(side / self.square.side)))
+        return self._change_to(moved)
 
     def shift(self, right: float, down: float) -> tuple[Square, Square] | None:
         """Move a settled square by shares of its side, its centre staying inside the picture. Returns what `zoom` does."""
         if self.square is None:
             return None
-        moved = self.square.shifted(right, down)
-        height, width = self._shape
-        half = moved.side / 2
+        before, moved = self.square, self._shifted(right, down)
+        zoom, *ways = self.adjustment
+        ways[0] += (moved.x - before.x) / before.side
+        ways[1] += (moved.y - before.y) / before.side
+        self.adjustment = (zoom, *ways)
         self.follower.reset()
-        return self._change_to(
-            replace(
-                moved,
-                x=float(np.clip(moved.x + half, 0, width) - half),
-                y=float(np.clip(moved.y + half, 0, height) - half),
-            )
-        )
+        return self._change_to(moved)
 
     def cut(self, picture: np.ndarray, size: int) -> np.ndarray:
         """The settled square (until then the middle) of `picture`, as uint8 RGB (size, size, 3)."""
@@ -275,6 +281,30 @@ class Framing:
                 return face
         square = yield from seek(picture, *self._detector)
         return face_of(square) if square is not None else None
+
+    def _settle_on(self, square: Square) -> None:
+        """Take a square that was found, with the person's adjustments."""
+        self.square = square
+        zoom, right, down = self.adjustment
+        if zoom != 1:
+            self.square = self._zoomed(zoom)
+        if right or down:
+            self.square = self._shifted(right, down)
+
+    def _zoomed(self, factor: float) -> Square:
+        longest = max(self._shape)
+        side = np.clip(self.square.side * factor, longest / 20, longest * 2)
+        return self.square.zoomed(float(side / self.square.side))
+
+    def _shifted(self, right: float, down: float) -> Square:
+        moved = self.square.shifted(right, down)
+        height, width = self._shape
+        half = moved.side / 2
+        return replace(
+            moved,
+            x=float(np.clip(moved.x + half, 0, width) - half),
+            y=float(np.clip(moved.y + half, 0, height) - half),
+        )
 
     def _change_to(self, square: Square) -> tuple[Square, Square] | None:
         before, after = self.square.whole(), square.whole()
