@@ -449,7 +449,7 @@ def _measure(engine: Any, seconds: float) -> tuple[float, str]:
 
 
 def _speed_finding(fps: float) -> Finding:
-    text = f"Expect about {min(fps, 30):.0f} frames per second from a 30 FPS camera (the model alone could do {fps:.0f})"
+    text = f"Expect up to {min(fps, 30):.0f} frames per second from a 30 FPS camera (the model alone could do {fps:.0f})"
     if fps >= SMOOTH:
         return Finding("OK", text)
     return Finding(

@@ -121,7 +121,9 @@ def v4l2loopback(root: Path, found: Sequence[CameraInfo], ask: Ask = ask_program
     facts = [("Secure Boot", {True: "on", False: "off", None: "unknown or not there"}[secure])]
     if not module.is_dir():
         facts.insert(0, ("v4l2loopback", "not loaded"))
-        return Chapter("Virtual camera", tuple(facts), tuple(_not_loaded(root, ask, secure, facts)))
+        # Adds what it learns of the module to the facts.
+        findings = _not_loaded(root, ask, secure, facts)
+        return Chapter("Virtual camera", tuple(facts), tuple(findings))
     facts.insert(0, ("v4l2loopback", f"loaded, version {read(module / 'version') or 'unknown'}"))
     facts += [
         (name, value)

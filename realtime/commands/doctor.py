@@ -74,14 +74,9 @@ def verdict_lines(findings: Sequence[Finding]) -> list[str]:
                 subsequent_indent=" " * 8,
                 break_on_hyphens=False,
             )
-            lines += textwrap.wrap(
-                finding.remedy,
-                _WIDTH,
-                initial_indent=" " * 8 + "-> ",
-                subsequent_indent=" " * 11,
-                break_on_hyphens=False,
-                break_long_words=False,
-            )
+            if finding.remedy:
+                # On one line, however long: there are commands in it to copy.
+                lines.append(" " * 8 + "-> " + finding.remedy)
     counts = {
         verdict: sum(finding.verdict == verdict for finding in findings) for verdict in ("FAIL", "WARN")
     }
