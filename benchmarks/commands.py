@@ -184,3 +184,25 @@ def soak(minutes, rate, interval, output, size, model, json_path):
     _report({"machine": machine, **facts}, json_path)
     click.echo(f"\n{machine['processor']}, {machine['cores']} cores")
     click.echo(json.dumps({key: value for key, value in facts.items() if key != "samples"}, indent=1))
+
+
+@bench.command()
+@click.option(
+    "--clips",
+    type=click.Path(path_type=Path),
+    help="A folder of clips of faces, cut as in the papers, beside the bundled one.",
+)
+@click.option(
+    "--strength", default=1.0, show_default=True, type=click.FloatRange(0, 2), help="Of the smoothing."
+)
+@_MODEL
+@_JSON
+def jitter(clips, strength, model, json_path):
+    """How much steadier smoothing makes a still face, and how much later a moving one. Prints a Markdown table."""
+    from livepuppet.benchmarks.jitter import jitter_figures, jitter_lines
+    from livepuppet.realtime.engines import load_engine
+
+    facts = jitter_figures(clips, strength, engine=load_engine(None, model))
+    for line in jitter_lines(facts):
+        click.echo(line)
+    _report({"machine": describe(), **facts}, json_path)

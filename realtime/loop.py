@@ -306,7 +306,10 @@ class Live:
         self.mover.frame_changed()
         if self.saved_pose is not None:
             (pose, square), self.saved_pose = self.saved_pose, None
-            self.mover.initial = self._in_new_crop(pose, square, self.framing.square.whole())
+            try:
+                self.mover.initial = self._in_new_crop(pose, square, self.framing.square.whole())
+            except ValueError:
+                self.say("The saved neutral pose cannot be used, so a new one is taken.")
         if self.framing.crop == "auto" and not self.framing.faces:
             self.say(
                 "No face found, so the middle of the picture is used: press C to look again, W/S/I/J/K/L to adjust."

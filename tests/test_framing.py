@@ -536,3 +536,19 @@ def test_the_shipped_detector_tells_faces_from_none(shared):
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     none = [sure(picture) for picture in [*sample_pictures(256, 8), noise, np.zeros_like(noise)]]
     assert min(faces) > 0.6 and np.mean(none) < 0.4 and max(none) < min(faces)
+
+
+@pytest.mark.parametrize("side", [257, 300, 358, 359, 411, 500, 640, 720, 767, 768, 1024, 1500, 2160])
+def test_shrinking_fast_is_shrinking_by_area(side):
+    noise = np.random.default_rng(side).integers(0, 255, (side // 4 + 1, side // 4 + 1, 3), np.uint8)
+    picture = cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC)
+    fast = cut(picture, Square(0, 0, side), 256)
+    slow = cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA)
+    assert fast.shape == slow.shape
+    assert np.abs(fast.astype(int) - slow).mean() < 4 and abs(fast.mean() - slow.mean()) < 0.3
+    # A pattern finer than the small picture's pixels comes back as a coarse one no more than it does by area.
+    if side >= 720:
+        stripes = np.zeros((side, side, 3), np.uint8)
+        stripes[:, ::2] = 255
+        slow = cv2.resize(stripes, (256, 256), interpolation=cv2.INTER_AREA)
+        assert cut(stripes, Square(0, 0, side), 256).std() < slow.std() + 5
