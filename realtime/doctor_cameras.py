@@ -124,7 +124,11 @@ def v4l2loopback(root: Path, found: Sequence[CameraInfo], ask: Ask = ask_program
         # Adds what it learns of the module to the facts.
         findings = _not_loaded(root, ask, secure, facts)
         return Chapter("Virtual camera", tuple(facts), tuple(findings))
-    facts.insert(0, ("v4l2loopback", f"loaded, version {read(module / 'version') or 'unknown'}"))
+    # Not every build tells its version while it is loaded.
+    version = read(module / "version") or _module_fields(ask(["modinfo", "v4l2loopback"])).get(
+        "version", "unknown"
+    )
+    facts.insert(0, ("v4l2loopback", f"loaded, version {version}"))
     facts += [
         (name, value)
         for name in ("exclusive_caps", "max_buffers", "max_openers", "devices", "card_label", "video_nr")
@@ -144,6 +148,11 @@ def v4l2loopback(root: Path, found: Sequence[CameraInfo], ask: Ask = ask_program
             )
         )
     return Chapter("Virtual camera", tuple(facts), tuple(findings))
+
+
+def _module_fields(about: str | None) -> dict[str, str]:
+    """What modinfo printed, by name."""
+    return dict(re.findall(r"^(\w+):\s+(.*)$", about or "", re.MULTILINE))
 
 
 def _parameter(module: Path, name: str) -> str:
@@ -197,7 +206,7 @@ def _not_loaded(root: Path, ask: Ask, secure: bool | None, facts: list[tuple[str
             ]
         help = VIRTUAL_CAMERA_HELP["Linux"]
         return [Finding("WARN", "There is no virtual camera driver", f"{help[0].upper()}{help[1:]}.")]
-    fields = dict(re.findall(r"^(\w+):\s+(.*)$", about, re.MULTILINE))
+    fields = _module_fields(about)
     facts.append(
         ("module", f"version {fields.get('version', 'unknown')}, signed by {fields.get('signer', 'nobody')}")
     )
