@@ -551,4 +551,4 @@ def test_shrinking_fast_is_shrinking_by_area(side):
         stripes = np.zeros((side, side, 3), np.uint8)
         stripes[:, ::2] = 255
         plain = cv2.resize(stripes, (256, 256), interpolation=cv2.INTER_LINEAR)
-        assert cut(stripes, Square(0, 0, side), 256).std() < 0.75 * plain.std()
+        assert cut(stripes, Square(0, 0, side), 256).std() <= 0.75 * plain.std()
