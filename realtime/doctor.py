@@ -398,6 +398,7 @@ def model(quick: bool = False, seconds: float = 1.5) -> Chapter:
             f"{onnxruntime.__version__}, with {', '.join(onnxruntime.get_available_providers())}",
         ),
     ]
+    facts.append(("its telemetry", "off" if os.environ.get("ORT_DISABLE_TELEMETRY") == "1" else "on"))
     facts += [(stage, provider) for stage, provider in stage_providers(engine)]
     findings = _graphics_card(quick, facts)
     if not quick:

@@ -35,7 +35,7 @@ def cameras(root: Path = Path("/"), found: Sequence[CameraInfo] | None = None) -
     facts: list[tuple[str, str]] = []
     findings: list[Finding] = []
     for camera in found:
-        if camera.virtual:
+        if _is_virtual(camera, root):
             continue
         facts.append((str(camera.number), f"{camera.name}{f' at {camera.bus}' if camera.bus else ''}"))
         facts += [("", line) for line in mode_lines(camera)]
@@ -51,6 +51,12 @@ def cameras(root: Path = Path("/"), found: Sequence[CameraInfo] | None = None) -
             )
         )
     return Chapter("Cameras", tuple(facts), tuple(findings))
+
+
+def _is_virtual(camera: CameraInfo, root: Path) -> bool:
+    """Whether a program feeds it. Of a device that may not be opened only the system's files tell."""
+    folder = root / "sys/devices/virtual/video4linux" / Path(camera.path).name
+    return camera.virtual or bool(camera.path and camera.problem and folder.is_dir())
 
 
 def _camera_finding(camera: CameraInfo, programs: list[str]) -> Finding:
@@ -136,7 +142,7 @@ def v4l2loopback(root: Path, found: Sequence[CameraInfo], ask: Ask = ask_program
     ]
     findings = []
     for camera in found:
-        if camera.virtual:
+        if _is_virtual(camera, root):
             facts.append((camera.path, _device_facts(root, camera)))
             findings.append(_device_finding(camera, holders(camera.path, root)))
     if not findings:

@@ -165,7 +165,10 @@ class PictureSettings:
 
 @dataclass(frozen=True)
 class MotionSettings:
-    """How the driver's movement becomes the avatar's. The names are those of `motion.mover.MotionSettings`."""
+    """How the driver's movement becomes the avatar's.
+
+    The names are those of `motion.mover.MotionSettings`.
+    """
 
     strength: float = _setting(1.0, "All movement is multiplied by this.", low=0, high=2, step=0.1)
     smoothing: float = _setting(1.0, "Filter against jitter; 0 is off.", low=0, high=2, step=0.1)
@@ -226,7 +229,7 @@ class NeutralPose:
     """The driver's neutral pose (D1), written by livepuppet."""
 
     reuse: bool = _setting(False, "Begin with the last session's neutral pose instead of a countdown.")
-    model: str = _setting("", "The model whose keypoints these are.")
+    of_model: str = _setting("", "The model whose keypoints these are.")
     points: tuple[tuple[float, float], ...] = _setting(
         (), "Its keypoints, (x, y) in [-1, 1] of the square.", form="points"
     )
@@ -242,11 +245,11 @@ class NeutralPose:
             tuple(tuple(round(float(number), 5) for number in row) for row in matrix)
             for matrix in keypoints.jacobians
         )
-        return cls(model=model, points=points, jacobians=jacobians)
+        return cls(of_model=model, points=points, jacobians=jacobians)
 
     def keypoints(self, model: str, count: int) -> Keypoints | None:
         """As `Keypoints` of `count` points, or None where there is no pose, or one of another model."""
-        if self.model != model or len(self.points) != count or len(self.jacobians) != count:
+        if self.of_model != model or len(self.points) != count or len(self.jacobians) != count:
             return None
         return Keypoints(np.array(self.points, np.float32), np.array(self.jacobians, np.float32))
 
@@ -378,7 +381,7 @@ def parse(known: Rule, text: str) -> Any:
     """
     wrong = UserError(f"{known.key} has to be {known.values}, not '{text}'.")
     text = text.strip()
-    if known.form in ("points", "jacobians") or known.key == "neutral.model":
+    if known.form in ("points", "jacobians") or known.key == "neutral.of_model":
         raise UserError(f"{known.key} is measured, not typed: press X or Space while livepuppet runs.")
     if isinstance(known.default, bool):
         words = {"true": True, "yes": True, "on": True, "1": True}

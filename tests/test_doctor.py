@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import plistlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,21 @@ def test_devices_with_a_trap(tmp_path, values, verdict, text, remedy):
 
     found = only(doctor_cameras.v4l2loopback(loaded(tmp_path), [replaced(PUPPET, **values)], answers()))
     assert found.verdict == verdict and re.search(text, found.text) and remedy in found.remedy
+
+
+def test_a_device_that_may_not_be_opened_is_known_by_the_systems_files(tmp_path):
+    """Its driver could not be asked, so it is not listed as virtual."""
+    locked = replaced(PUPPET, virtual=False, problem="Permission denied")
+    found = only(doctor_cameras.v4l2loopback(loaded(tmp_path), [locked], answers()))
+    assert found.verdict == "FAIL" and "usermod" in found.remedy
+    assert "no camera" in only(doctor_cameras.cameras(tmp_path, [locked])).text
+
+
+def test_a_module_that_does_not_tell_its_version(tmp_path):
+    (loaded(tmp_path) / "sys/module/v4l2loopback/version").unlink()
+    for known, version in (({"modinfo": UNSIGNED}, "0.12.7"), ({}, "unknown")):
+        chapter = doctor_cameras.v4l2loopback(tmp_path, [PUPPET], answers(**known))
+        assert dict(chapter.facts)["v4l2loopback"] == f"loaded, version {version}"
 
 
 def test_a_loaded_module_without_devices(tmp_path):
@@ -364,8 +381,6 @@ def test_a_check_that_breaks_does_not_end_the_others():
 
 
 def test_programs_that_are_missing_fail_or_hang(monkeypatch):
-    import sys
-
     assert doctor.ask_program(["livepuppet-no-such-program"]) is None
     assert doctor.ask_program([sys.executable, "-c", "raise SystemExit(1)"]) is None
     assert doctor.ask_program([sys.executable, "-c", "print('fine')"]).strip() == "fine"
@@ -439,6 +454,23 @@ def test_a_report_that_cannot_be_written(tmp_path, capsys, made_up):
         main(["doctor", "--report", str(tmp_path / "nowhere" / "report.txt")])
     assert caught.value.code == 2
     assert "choose another --report" in capsys.readouterr().err
+
+
+def test_nothing_is_sent_to_the_makers_of_onnxruntime(tmp_path):
+    """With its telemetry on, it keeps an identifier and a queue in the home folder."""
+    home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_", "CI"))
+    }
+    result = subprocess.run(
+        [sys.executable, "-m", "livepuppet.realtime.cli", "doctor", "--quick"],
+        env={**environment, **home},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "its telemetry  off" in result.stdout, result.stderr
+    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]
 
 
 def test_on_this_machine(tmp_path, monkeypatch, capsys):
