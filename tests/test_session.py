@@ -76,7 +76,7 @@ def test_what_was_changed_is_remembered_and_comes_back(chosen, engine):
         after = first.settings_now()
     differs = settings.changed(chosen, after)
     assert {"avatar.selected", "source.mirror", "motion.strength", "picture.background"} <= set(differs)
-    assert after.neutral.model == "tiny" and len(after.neutral.points) == 4
+    assert after.neutral.of_model == "tiny" and len(after.neutral.points) == 4
     with session(after, engine, frames=2) as second:
         second.run()
         assert second.puppet.avatar.name == "b.png" and second.live.mirror
@@ -90,7 +90,7 @@ def test_a_saved_neutral_pose_is_taken_up_in_the_new_crop(chosen, engine):
     points = tiny_bundle.POINTS * 0.5
     pose = NeutralPose(
         reuse=True,
-        model="tiny",
+        of_model="tiny",
         points=tuple(map(tuple, points.tolist())),
         jacobians=tuple(((1.0, 0.0), (0.0, 1.0)) for _ in range(4)),
     )
@@ -106,7 +106,7 @@ def test_a_saved_neutral_pose_is_taken_up_in_the_new_crop(chosen, engine):
 
 def test_a_pose_of_another_model_is_not_taken(chosen, engine):
     said = []
-    other = settings.replace(chosen, neutral=NeutralPose(reuse=True, model="other", points=((0.0, 0.0),)))
+    other = settings.replace(chosen, neutral=NeutralPose(reuse=True, of_model="other", points=((0.0, 0.0),)))
     with Session(other, engine, frames=2, keyboard=False, say=said.append) as running:
         running.run()
     assert any("no neutral pose" in sentence for sentence in said)
@@ -202,6 +202,6 @@ def test_the_command_remembers_when_asked(chosen, engine, tmp_path):
         assert ("test" in settings.profiles()) is known
     kept = settings.load("test")
     assert kept.avatar.avatar == chosen.avatar.avatar and kept.picture.size == "160x96"
-    assert kept.neutral.model == "tiny"
+    assert kept.neutral.of_model == "tiny"
     # What was only meant for this run is not kept.
     assert kept.motion.countdown == Settings().motion.countdown and kept.output.outputs == ("window",)

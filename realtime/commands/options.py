@@ -53,11 +53,8 @@ _ANIMATE_OPTIONS = (
 
 #: Settings that are no options: livepuppet writes them, or keys do.
 NOT_OPTIONS = (
-    "framing.crop_zoom",
-    "framing.crop_right",
-    "framing.crop_down",
-    "framing.square",
-    "avatar.selected",
+    *("framing.crop_zoom", "framing.crop_right", "framing.crop_down", "framing.square", "avatar.selected"),
+    *("neutral.of_model", "neutral.points", "neutral.jacobians"),
 )
 
 #: Options that are not called like their settings.
@@ -114,7 +111,5 @@ def option_of(rule: Rule) -> Callable:
 
 def settings_options(command: Callable) -> Callable:
     """Add an option for every setting, then those for model and engine, to a click command."""
-    rules = [
-        option_of(rule) for key, rule in RULES.items() if rule.section != "neutral" and key not in NOT_OPTIONS
-    ]
+    rules = [option_of(rule) for key, rule in RULES.items() if key not in NOT_OPTIONS]
     return _apply((*rules, _MODEL, _ENGINE), command)
