@@ -333,7 +333,7 @@ class _Handler(BaseHTTPRequestHandler):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise Refusal(400, "The number of an avatar is a whole number from 1.")
             if names and value > len(names):
-                raise Refusal(400, f"There is no avatar {value}: there are {len(names)}.")
+                raise Refusal(400, f"There is no avatar {value}: the last one is {len(names)}.")
         else:
             if not isinstance(value, str) or not value:
                 raise Refusal(400, "The name of an avatar is a text.")

@@ -450,7 +450,10 @@ def _measure(engine: Any, seconds: float) -> tuple[float, str]:
 
 
 def _speed_finding(fps: float) -> Finding:
-    text = f"Expect up to {min(fps, 30):.0f} frames per second from a 30 FPS camera (the model alone could do {fps:.0f})"
+    expected = f"{fps:.1f}" if fps < 10 else f"{min(fps, 30):.0f}"
+    text = f"Expect up to {expected} frames per second from a 30 FPS camera"
+    if fps > 30:
+        text += f" (the model alone could do {fps:.0f})"
     if fps >= SMOOTH:
         return Finding("OK", text)
     return Finding(
@@ -552,7 +555,15 @@ def _running_session(control: Any) -> str:
     except UserError:
         return "none"
     known = ("mode", "fps", "camera_fps", "delay_ms", "frames", "dropped", "errors", "trouble")
-    return ", ".join(f"{name} {state[name]}" for name in known if name in state)
+    return ", ".join(f"{name} {_plain(state[name])}" for name in known if name in state)
+
+
+def _plain(value: Any) -> str:
+    return (
+        " ".join(f"{name} {number}" for name, number in value.items())
+        if isinstance(value, dict)
+        else str(value)
+    )
 
 
 # The text

@@ -109,7 +109,7 @@ def test_avatars_by_name_and_number(server, session):
     assert session.posted == [("select", "cat"), ("select", 2)]
     for body, message in (
         ({"name": "horse"}, "there is Cat, a dog"),
-        ({"number": 3}, "there are 2"),
+        ({"number": 3}, "the last one is 2"),
         ({"number": 0}, "from 1"),
         ({"number": True}, "from 1"),
         ({"name": 5}, "text"),

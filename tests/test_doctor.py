@@ -310,10 +310,19 @@ def test_a_busy_machine_with_one_core(tmp_path, monkeypatch):
     assert "load 50.0 on 2" in texts and "Only one core" in texts
 
 
-@pytest.mark.parametrize(("fps", "verdict"), [(60, "OK"), (24, "OK"), (20, "WARN"), (5, "FAIL")])
-def test_what_the_speed_means(fps, verdict):
+@pytest.mark.parametrize(
+    ("fps", "verdict", "said"),
+    [
+        (60, "OK", "30 frames"),
+        (24.4, "OK", "24 frames"),
+        (20, "WARN", "20 frames"),
+        (0.07, "FAIL", "0.1 frames"),
+    ],
+)
+def test_what_the_speed_means(fps, verdict, said):
     found = doctor._speed_finding(fps)
-    assert found.verdict == verdict and f"{min(fps, 30)} frames" in found.text
+    assert found.verdict == verdict and f"up to {said}" in found.text
+    assert ("alone could do 60" in found.text) == (fps == 60)
 
 
 class FakeSession:
@@ -360,13 +369,18 @@ def test_a_running_session_is_asked(tmp_path, monkeypatch):
     from livepuppet.realtime import control
 
     monkeypatch.setenv(settings.FOLDER_VARIABLE, str(tmp_path))
-    state = {"mode": "live", "fps": 29.9, "avatar": "my boss"}
+    state = {"mode": "live", "fps": 29.9, "avatar": "my boss", "delay_ms": {"p50": 40.5}}
     server = control.ControlServer(lambda *_: None, lambda: state, control.control_token(), 0)
     try:
         running = dict(doctor.settings_file().facts)["running session"]
     finally:
         server.close()
-    assert "mode live" in running and "29.9" in running and "boss" not in running
+    assert (
+        "mode live" in running
+        and "29.9" in running
+        and "delay_ms p50 40.5" in running
+        and "boss" not in running
+    )
 
 
 # The whole
