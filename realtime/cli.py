@@ -89,8 +89,6 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line. A `UserError` becomes one sentence on standard error and exit status 2."""
     # OpenCV reports every camera that does not open in its own words, beside the sentence that says what to do.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-    # From 1.29 on, onnxruntime sends what it runs to its makers, unless this is set before it is loaded.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         cli.main(args=arguments, prog_name="livepuppet", standalone_mode=False)
     except UserError as error:
