@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
 import cv2
 import numpy as np
@@ -48,12 +49,19 @@ class ClockCamera:
         width, height: of the frames, in pixels.
         rate: frames per second.
         seconds: ends after so long.
+        timed: keep `decode`, which grows; not for hours.
+
+    Attributes:
+        made, lost: frames delivered, and frames for which the reader came too late.
+        decode: seconds that decoding took, by the frame's ticks.
     """
 
-    def __init__(self, width: int, height: int, rate: float, seconds: float):
+    def __init__(self, width: int, height: int, rate: float, seconds: float, timed: bool = True):
+        self.timed = timed
         self.name = f"simulated camera {width}x{height} at {rate:g}"
         self.rate, self.seconds = float(rate), seconds
         self.made = self.lost = 0
+        self.decode: dict[int, float] = {}
         first = itertools.islice(open_clip(bundled.DRIVING), CLIP_FRAMES)
         self._pictures = [_as_webcam(frame.picture, width, height) for frame in first]
 
@@ -63,9 +71,12 @@ class ClockCamera:
             due = begin + number / self.rate
             if stop.wait(max(0.0, due - time.perf_counter())):
                 return
+            began = time.perf_counter()
             data = self._pictures[number % len(self._pictures)]
             picture = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
             clock.paint(picture, int(due / clock.TICK))
+            if self.timed:
+                self.decode[int(due / clock.TICK)] = time.perf_counter() - began
             self.made += 1
             yield Frame(picture, Fraction(number) / Fraction(self.rate), due)
             late = max(number + 1, int(np.ceil((time.perf_counter() - begin) * self.rate)))
@@ -142,17 +153,24 @@ def _percentiles(seconds: np.ndarray) -> dict[str, float]:
     }
 
 
-def figures(readings: list[tuple[int, float, float]], model: dict[int, float], skip: float = 1.0) -> dict:
+def figures(
+    readings: list[tuple[int, float, float]],
+    model: dict[int, float],
+    decode: dict[int, float] | None = None,
+    skip: float = 1.0,
+) -> dict:
     """What the readings of one run say, in milliseconds.
 
     Args:
         readings: of `Loopback`.
         model: seconds in the model by the frame's ticks; empty where frames cannot be told apart, as behind a driver.
+        decode: seconds in which the camera's JPEG was decoded, likewise; none where the camera sends none.
         skip: seconds at the beginning that do not count (caches and the processor's clock warm up).
 
     Returns:
-        frames; delay, model and added (delay less model, frame by frame) as p50/p95/p99; jitter: of the delay (p95 - p50)
-        and of the interval between pictures (standard deviation); first and last: median delay of the run's ends.
+        frames; delay, model, decode and added (delay less those two, frame by frame: waiting, framing, motion, composing,
+        conversion, threads) as p50/p95/p99; jitter: of the delay (p95 - p50) and of the interval between pictures
+        (standard deviation); first and last: median delay of the run's ends.
     """
     # Pictures of the avatar at rest, before the neutral pose was taken, went through no model.
     readings = [reading for reading in readings if reading[0] in model] if model else readings
@@ -162,12 +180,14 @@ def figures(readings: list[tuple[int, float, float]], model: dict[int, float], s
     delay = np.array([reading[1] for reading in readings])
     arrived = np.array([reading[2] for reading in readings])
     of_model = np.array([model[reading[0]] for reading in readings] if model else [])
-    added = delay - of_model if model else np.array([])
+    of_decoding = np.array([decode[reading[0]] for reading in readings] if decode else [])
+    added = delay - of_model - (of_decoding if decode else 0.0) if model else np.array([])
     end = max(1, int(len(delay) * ENDS))
     return {
         "frames": len(delay),
         "delay_ms": _percentiles(delay),
         "model_ms": _percentiles(of_model),
+        "decode_ms": _percentiles(of_decoding),
         "added_ms": _percentiles(added),
         "jitter_ms": {
             "delay_p95_less_p50": round(float(np.percentile(delay, 95) - np.median(delay)) * 1000, 2),
@@ -180,9 +200,15 @@ def figures(readings: list[tuple[int, float, float]], model: dict[int, float], s
     }
 
 
-def quiet(settings: dict) -> Settings:
-    """Default settings with `settings`, and without what listens, remembers or waits for a person."""
-    return merge(
+def clocked(settings: dict[str, Any], engine: Engine, **parts: Any) -> Session:
+    """A live session with default settings and `settings`, through which the clock travels.
+
+    It has nothing that listens, remembers or waits for a person, and begins at once.
+
+    Args:
+        parts: of `Session`.
+    """
+    chosen = merge(
         Settings(),
         {
             "avatar": str(bundled.AVATAR),
@@ -192,29 +218,28 @@ def quiet(settings: dict) -> Settings:
             **settings,
         },
     )
+    return Session(chosen, engine, carry=clock.carry, keyboard=False, say=lambda sentence: None, **parts)
 
 
-def through_a_loopback(engine: Engine, seconds: float, rate: float, size: str = "1280x720") -> dict:
+def through_a_loopback(
+    engine: Engine, seconds: float, rate: float, size: str = "1280x720", sharp: bool = True
+) -> dict:
     """The delay from a simulated camera, through the real live session, to an output whose far end is here.
+
+    Args:
+        sharp: bend the avatar's own pixels, as is the default.
 
     Returns:
         `figures`, with rate, frames made, lost and dropped.
     """
     camera, far, recorder = ClockCamera(*parse_size(size), rate, seconds), Loopback(), Recorder()
-    with Session(
-        quiet({"size": size}),
-        engine,
-        source=camera,
-        outputs=[far],
-        carry=clock.carry,
-        keyboard=False,
-        say=lambda sentence: None,
-    ) as session:
+    with clocked({"size": size, "sharp": sharp}, engine, source=camera, outputs=[far]) as session:
         session.live.stats = recorder
         session.run()
-        facts = figures(far.readings, recorder.model)
+        facts = figures(far.readings, recorder.model, camera.decode)
     return {
         "rate": rate,
+        "sharp": sharp,
         **facts,
         "made": camera.made,
         "dropped": recorder.dropped,
@@ -269,13 +294,8 @@ def through_devices(
     )
     try:
         wait_for_camera(feed)
-        with Session(
-            quiet({"size": size, "driving": feed, "camera_size": size, "outputs": (f"virtual:{read}",)}),
-            engine,
-            carry=clock.carry,
-            keyboard=False,
-            say=lambda sentence: None,
-        ) as session:
+        wanted = {"size": size, "driving": feed, "camera_size": size, "outputs": (f"virtual:{read}",)}
+        with clocked(wanted, engine) as session:
             session.live.stats = recorder
             far.start()
             threading.Timer(seconds, session.live.stop).start()

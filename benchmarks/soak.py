@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from livepuppet.benchmarks import clock
-from livepuppet.benchmarks.latency import ClockCamera, Loopback, quiet
+from livepuppet.benchmarks.latency import ClockCamera, Loopback, clocked
 from livepuppet.realtime.engines import Engine
-from livepuppet.realtime.session import Session, parse_size
+from livepuppet.realtime.session import parse_size
 
 
 def resident_bytes() -> int:
@@ -149,16 +148,9 @@ def soak(
     Returns:
         `verdict` and the samples.
     """
-    camera, far = ClockCamera(*parse_size(size), rate, 60 * minutes), Loopback()
-    with Session(
-        quiet({"size": size, "outputs": tuple(outputs)}),
-        engine,
-        source=camera,
-        outputs=[far],
-        carry=clock.carry,
-        keyboard=False,
-        say=lambda sentence: None,
-    ) as session:
+    camera, far = ClockCamera(*parse_size(size), rate, 60 * minutes, timed=False), Loopback()
+    wanted = {"size": size, "outputs": tuple(outputs)}
+    with clocked(wanted, engine, source=camera, outputs=[far]) as session:
         sampler = Sampler(session.live, far.readings, interval, show)
         sampler.start()
         session.run()
