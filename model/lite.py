@@ -6,6 +6,8 @@ U-Nets with added skips. What differs from the paper, and why:
 * Jacobians are averaged over a 16 x 16 grid: their maps are smooth, and a sixteenth of the pixels is a sixteenth of
   the work. They are bounded, J = I + 1.5 tanh(raw / 1.5), because unbounded ones explode early in training.
 * Keypoints are named facial landmarks (lids, irises, lips among them), so that training can supervise them.
+* Training makes heat-maps so sharp that their soft-argmax steps from cell to cell (4 pixels). In use they are read at a
+  higher temperature, what is expressive with a second, closer look; see `KeypointDetector.locate`.
 * One more motion is offered beside the K local ones: the affine map that fits all rigid landmarks best. Hair and the
   head's outline, far from any keypoint, follow it.
 * The dense motion network adds a small residual flow (Monkey-Net's idea), because a closing lid is not an affine motion.
@@ -65,7 +67,10 @@ class LiteConfig:
         motion_channels: channels at 1/4, 1/8, 1/16 and 1/32.
         generator_channels: channels at 1/4 and 1/8.
         generator_blocks: residual blocks at 1/4 and at 1/8.
-        temperature: of the heat-maps' softmax.
+        temperature: of the heat-maps' softmax in training, and of the Jacobians' weights always.
+        reading_temperature: of the softmax by which keypoints are located in use.
+        close_temperature: the same for the second look, at lids, irises, brows and mouth.
+        close_window: standard deviation, in cells of the heat-map, of the Gaussian that bounds the second look.
         heatmap_variance: of the Gaussians shown to the dense motion network (FOMM, Eq. 6), in squared [-1, 1] units.
         residual_limit: largest residual flow, in [-1, 1] units.
         motion_threshold: keypoint motion, in [-1, 1] units, from which on pixels may be generated freely.
@@ -78,6 +83,9 @@ class LiteConfig:
     generator_channels: tuple[int, int] = (64, 96)
     generator_blocks: tuple[int, int] = (2, 3)
     temperature: float = 0.1
+    reading_temperature: float = 1.4
+    close_temperature: float = 0.6
+    close_window: float = 2.0
     heatmap_variance: float = 0.005
     residual_limit: float = 0.12
     motion_threshold: float = 0.01
@@ -140,12 +148,27 @@ class ResidualBlock(nn.Module):
         return x + self.second(F.relu(self.first(x)))
 
 
+#: Landmarks that get a second look: those by which a face speaks. A lid or a brow travels few cells, and what softening
+#: takes from it is a part of every blink. Skull and body travel far, and are steadier after the first look alone.
+CLOSE = tuple(
+    index
+    for index, name in enumerate(LANDMARKS)
+    if any(word in name for word in ("lid", "iris", "brow", "mouth", "lip"))
+)
+
+
 class KeypointDetector(nn.Module):
-    """Heat-maps at 1/4 of the size from the frame at 1/2; soft-argmax; Jacobians as heat-map-weighted averages."""
+    """Heat-maps at 1/4 of the size from the frame at 1/2; soft-argmax; Jacobians as heat-map-weighted averages.
+
+    In training mode points are the soft-argmax at the training temperature, which is what the loss shapes. In
+    evaluation mode they are what `locate` reads from the same heat-maps.
+    """
 
     def __init__(self, config: LiteConfig):
         super().__init__()
         self.temperature = config.temperature
+        self.reading_temperature = config.reading_temperature
+        self.close_temperature = config.close_temperature
         self.num_keypoints = config.num_keypoints
         channels = config.detector_channels
         self.network = UNet(3, channels, kernel=5, stride=2)
@@ -155,12 +178,20 @@ class KeypointDetector(nn.Module):
         nn.init.zeros_(self.jacobians.bias)
         side = config.size // 4
         self.register_buffer("grid", make_grid(side, side), persistent=False)
+        self.close_deviation = config.close_window * 2 / (side - 1)
+        # Of the points of the first look followed by those of the second: which one each keypoint takes.
+        taken = list(range(config.num_keypoints))
+        for place, index in enumerate(CLOSE):
+            taken[index] = config.num_keypoints + place
+        self.register_buffer("close", torch.tensor(CLOSE), persistent=False)
+        self.register_buffer("taken", torch.tensor(taken), persistent=False)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Keypoints of frames (B, 3, S, S), RGB in [0, 1].
 
         Returns:
-            points (B, K, 2) in [-1, 1]; Jacobians (B, K, 2, 2); heat-maps (B, K, S/4, S/4) before their softmax.
+            points (B, K, 2) in [-1, 1]; Jacobians (B, K, 2, 2); heat-maps (B, K, S/4, S/4) before their softmax at
+            the training temperature.
         """
         return self._read(F.avg_pool2d(frames, 2))
 
@@ -169,12 +200,32 @@ class KeypointDetector(nn.Module):
         points, jacobians, _ = self._read(frames)
         return points, jacobians
 
+    def locate(self, heights: Tensor) -> Tensor:
+        """Points (B, K, 2) in [-1, 1] of heat-maps (B, K, H, W) before any temperature, to a fraction of a cell.
+
+        Two looks. The first weighs the whole map at a temperature at which neighbouring cells share the weight, and so
+        moves with the face instead of stepping, and leans over gradually where a map has two peaks instead of jumping.
+        It also pulls a little towards where a landmark usually is. The second, at `CLOSE` ones, weighs the map at a
+        lower temperature under a Gaussian about the first: nearer to the peak, and blind to peaks elsewhere.
+        """
+        first = self._expected(heights / self.reading_temperature)
+        place = first.index_select(1, self.close)
+        across = (self.grid[0, :, 0] - place[:, :, :1]) / self.close_deviation
+        down = (self.grid[:, 0, 1] - place[:, :, 1:]) / self.close_deviation
+        window = -0.5 * (across.square()[:, :, None, :] + down.square()[:, :, :, None])
+        second = self._expected(heights.index_select(1, self.close) / self.close_temperature + window)
+        return torch.cat([first, second], 1).index_select(1, self.taken)
+
+    def _expected(self, logits: Tensor) -> Tensor:
+        return logits.flatten(2).softmax(-1) @ self.grid.flatten(0, 1)
+
     def _read(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         features = self.network(frames - 0.5)
-        logits = self.heatmaps(features[-1]) / self.temperature
+        heights = self.heatmaps(features[-1])
+        logits = heights / self.temperature
         batch, k, height, width = logits.shape
         heatmaps = logits.flatten(2).softmax(-1).view(batch, k, height, width)
-        points = soft_argmax(heatmaps, self.grid)
+        points = soft_argmax(heatmaps, self.grid) if self.training else self.locate(heights)
         coarse = F.avg_pool2d(heatmaps, 4) * 16.0
         maps = self.jacobians(features[-3])
         maps = maps.view(batch, k, 4, height // 4, width // 4)

@@ -85,6 +85,14 @@ def test_the_detector_finds_landmarks_of_puppets_never_seen():
     assert error["mean px"] < 6 and sum(lids) / len(lids) < 5
 
 
+def test_keypoints_glide_between_the_cells_of_the_heat_maps(engine):
+    cells = (_keypoints(engine, bundled.DRIVING, 3) + 1) * (63 / 2)
+    on_a_cell = np.abs(cells - np.round(cells)) < 0.02
+    # Of evenly spread ones 4 % would be. Here it is 42 %, and 19 % in clips of real faces; read at the
+    # training temperature it was 85 % and 72 %.
+    assert on_a_cell.mean() < 0.5
+
+
 def _keypoints(engine, clip: Path, every: int = 1) -> np.ndarray:
     with av.open(str(clip)) as container:
         pictures = [
@@ -113,5 +121,5 @@ def test_lids_of_a_real_face_meet_when_it_blinks(engine, shared):
     gap = _between(points, "left upper lid", "left lower lid") + _between(
         points, "right upper lid", "right lower lid"
     )
-    # A shut eye should bring this near 0. This detector reaches 0.501: half-blinks, which a better one must mend.
+    # A shut eye should bring this near 0. This detector reaches 0.53: half-blinks, which a better one must mend.
     assert gap.min() < 0.6 * np.median(gap)

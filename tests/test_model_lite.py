@@ -1,13 +1,16 @@
 """The lite network: its three calls, what holds by construction, and its work per frame."""
 
+import copy
+import json
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from livepuppet.export.optimise import optimise
 from livepuppet.model.geometry import gaussian_heatmaps, make_grid, peak_confidence, warp, warp_by_rows
-from livepuppet.model.lite import LANDMARKS, rigid_motion
-from livepuppet.model.presets import build
+from livepuppet.model.lite import CLOSE, LANDMARKS, LiteConfig, rigid_motion
+from livepuppet.model.presets import PRESETS, Preset, build
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +59,59 @@ def test_confidence_is_how_far_a_peak_stands_out_whatever_the_scale():
     assert none < some < full and full > 0.9
     torch.testing.assert_close(peak_confidence(7 * logits - 100), peak_confidence(logits), atol=1e-4, rtol=0)
     assert peak_confidence(torch.full((1, 2, 8, 8), 3.0)).tolist() == [[0, 0]]
+
+
+def peaks(points: torch.Tensor, height: float = 20.0) -> torch.Tensor:
+    """Heat-maps before any temperature with one peak each, at points (B, K, 2)."""
+    return height * gaussian_heatmaps(points, make_grid(64, 64), 0.01)
+
+
+#: Half a cell of the heat-map.
+HALF = 1 / 63
+
+
+@torch.no_grad()
+def test_a_keypoint_moves_with_its_peak_and_not_from_cell_to_cell(model):
+    steps = torch.linspace(0, 2 * HALF, 9)[:, None, None]
+    truth = (torch.tensor([0.1, -0.2]) + steps).expand(-1, 16, 2)
+    found = model.detector.locate(peaks(truth))
+    assert (found - truth).abs().max() < HALF / 5
+    assert torch.diff(found, dim=0).min() > HALF / 10  # in every step, every keypoint follows
+    # What training reads stays on the cells, and so the bound can fail.
+    sharp = (peaks(truth) / model.config.temperature).flatten(2).softmax(-1) @ model.detector.grid.flatten(
+        0, 1
+    )
+    assert torch.diff(sharp, dim=0).min() < HALF / 10
+
+
+@torch.no_grad()
+def test_the_second_look_does_not_see_a_far_peak(model):
+    true, other = torch.tensor([-0.3, -0.1]), torch.tensor([0.4, 0.5])
+    maps = peaks(true.expand(1, 16, 2), 8.0) + peaks(other.expand(1, 16, 2), 3.0)
+    away = (model.detector.locate(maps)[0] - true).norm(dim=-1)
+    far = [index for index in range(16) if index not in CLOSE]
+    assert away[list(CLOSE)].max() < 0.5 * away[far].min()
+
+
+@torch.no_grad()
+def test_training_reads_what_the_loss_shapes(model, pictures):
+    evaluated = model.detect(pictures)[0]
+    detector = copy.deepcopy(model.detector).train()
+    for module in detector.modules():  # batch norm would change the maps themselves
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    points, _, logits = detector(pictures)
+    grid = detector.grid.flatten(0, 1)
+    assert torch.allclose(points, logits.flatten(2).softmax(-1) @ grid, atol=1e-5)
+    assert not torch.allclose(points, evaluated, atol=1e-3)
+
+
+def test_weights_of_before_the_second_look_are_read_like_new_ones():
+    text = PRESETS["lite-256"].to_json()
+    values = json.loads(text)
+    for name in ("reading_temperature", "close_temperature", "close_window"):
+        del values["config"][name]
+    assert Preset.from_json(json.dumps(values)).config == LiteConfig()
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from livepuppet.realtime.motion.parts import Similarity, fit_similarity, rigid_i
 
 #: Cutoff at rest (hertz), and hertz more per [-1, 1] unit a second, of the head and of keypoints within it.
 HEAD_REST, HEAD_RISE = 0.5, 25.0
-FACE_REST, FACE_RISE = 0.5, 6.0
+FACE_REST, FACE_RISE = 0.5, 12.0
 
 #: The same for Jacobians, whose entries are about 1.
 JACOBIAN_REST, JACOBIAN_RISE = 0.5, 3.0
@@ -29,13 +29,13 @@ HEAD_SPEED, FACE_SPEED = 4.0, 5.0
 
 #: A detector that hesitates between two places jumps back and forth, which is no motion but looks fast. Steps that turn
 #: back on the last one are remembered (hertz), and weigh so much against the speed.
-FLICKER_MEMORY, FLICKER_GUARD = 0.5, 30.0
+FLICKER_MEMORY, FLICKER_GUARD = 0.5, 14.0
 
 #: What differs by name. Lids and lips are the fastest that a face has; a blink, which does turn back, must not be taken
-#: for flicker; the body under a collar is slow.
-RISE_OF = {"upper lid": 10.0, "lip": 4.0, "collar": 0.3}
+#: for flicker; chin and collar, which a detector finds worst, move slowly.
+RISE_OF = {"upper lid": 8.0, "lip": 3.0, "chin": 0.5, "collar": 0.5}
 SPEED_OF = {"upper lid": 20.0, "lip": 10.0}
-GUARD_OF = {"upper lid": 3.0, "lip": 20.0}
+GUARD_OF = {"upper lid": 10.0, "lip": 20.0}
 
 #: After so many seconds without a frame, or a clock that runs back, the past says nothing: start over.
 LONGEST_GAP = 0.5
