@@ -146,7 +146,7 @@ class Fit:
 
 #: Of the frames of a countdown, one in which the head is this far, in [-1, 1] units, from where it mostly is has its fit
 #: brought down to exp(-1/2): a head that turns wanders, and the landmarks of a turned face look much like a straight one's.
-WANDERED = 0.1
+WANDERED = 0.13
 
 #: Frames beyond this many are left out; ten seconds of a fast camera.
 MOST_CANDIDATES = 1200
