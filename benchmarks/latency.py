@@ -222,21 +222,30 @@ def clocked(settings: dict[str, Any], engine: Engine, **parts: Any) -> Session:
 
 
 def through_a_loopback(
-    engine: Engine, seconds: float, rate: float, size: str = "1280x720", sharp: bool = True
+    engine: Engine,
+    seconds: float,
+    rate: float,
+    size: str = "1280x720",
+    sharp: bool = True,
+    frames: int | None = None,
+    skip: float = 1.0,
 ) -> dict:
     """The delay from a simulated camera, through the real live session, to an output whose far end is here.
 
     Args:
         sharp: bend the avatar's own pixels, as is the default.
+        frames: end earlier, after so many.
+        skip: see `figures`.
 
     Returns:
         `figures`, with rate, frames made, lost and dropped.
     """
     camera, far, recorder = ClockCamera(*parse_size(size), rate, seconds), Loopback(), Recorder()
-    with clocked({"size": size, "sharp": sharp}, engine, source=camera, outputs=[far]) as session:
+    wanted = {"size": size, "sharp": sharp}
+    with clocked(wanted, engine, source=camera, outputs=[far], frames=frames) as session:
         session.live.stats = recorder
         session.run()
-        facts = figures(far.readings, recorder.model, camera.decode)
+        facts = figures(far.readings, recorder.model, camera.decode, skip)
     return {
         "rate": rate,
         "sharp": sharp,

@@ -108,6 +108,16 @@ def test_side_by_side(tmp_path, avatar, bundle):
     assert np.array_equal(picture, np.hstack([red_picture(140, SIZE), brighter(0), brighter(40)]))
 
 
+def test_a_larger_side_shows_the_avatars_own_pixels(tmp_path, bundle):
+    avatar = write_picture(tmp_path / "large.png", gradient(192, 192))
+    driving = write_clip(tmp_path / "still.mp4", [red_picture(100)] * 3)
+    animate_clip(avatar, str(driving), str(tmp_path / "out"), bundle, side=192, crop="full")
+    frames = [read_picture(file) for file in sorted((tmp_path / "out").iterdir())]
+    # Nothing moved, so the picture is the file's, although the model sees only a third of it.
+    assert frames[0].shape == (192, 192, 3)
+    assert np.abs(frames[0].astype(int) - gradient(192, 192)).max() <= 2
+
+
 def test_a_video_that_breaks_off_leaves_what_was_animated(tmp_path, avatar, bundle):
     random = np.random.default_rng(0)
     noise = [random.integers(0, 255, (SIZE, SIZE, 3), np.uint8) for _ in range(40)]

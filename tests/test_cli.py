@@ -356,7 +356,7 @@ def test_demo_without_camera_writes_a_video(tmp_path, monkeypatch, avatar, drivi
     video = tmp_path / demo.VIDEO_NAME
     assert str(video) in said.out and "frames per second" in said.out
     assert "there is no camera" in said.err
-    assert read_clip(video)[0][0].shape == (64, 192, 3)
+    assert read_clip(video)[0][0].shape == (512, 1536, 3)
 
 
 def test_demo_falls_back_where_the_camera_fails(tmp_path, monkeypatch, avatar, driving, bundle, capsys):

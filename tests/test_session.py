@@ -131,7 +131,10 @@ def test_it_listens_to_a_script(chosen, engine):
             ask("/avatar", {"name": "b"})
             ask("/set", {"strength": 0.5})
             deadline = time.monotonic() + 20
-            while (state := ask("/state"))["avatar"] != "b.png" and time.monotonic() < deadline:
+            while time.monotonic() < deadline:
+                state = ask("/state")
+                if state["avatar"] == "b.png" and state["sliders"]["strength"] == 0.5:
+                    break
                 time.sleep(0.05)
             assert state["avatar"] == "b.png" and state["sliders"]["strength"] == 0.5
             ask("/do/quit", {})

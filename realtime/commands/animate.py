@@ -25,7 +25,8 @@ from livepuppet.realtime.motion.mover import MotionSettings, Mover
 from livepuppet.realtime.outputs.base import Output, PictureFolder, check_file_output, is_video_name
 from livepuppet.realtime.outputs.sound import Soundtrack
 from livepuppet.realtime.outputs.video import VideoFile
-from livepuppet.realtime.puppet import Puppet
+from livepuppet.realtime.puppet import Puppet, Step
+from livepuppet.realtime.view.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def animate_clip(
     crop: str = "auto",
     avatar_crop: str = "center",
     rate: Fraction | None = None,
+    side: int | None = None,
 ) -> Result:
     """Animate the picture `avatar` with the clip `driving`, into the file or folder `output`.
 
@@ -90,11 +92,12 @@ def animate_clip(
         bar = stack.enter_context(
             tqdm(desc=f"Animating {Path(avatar).name}", total=clip.length, unit="frame", disable=None)
         )
+        show = _Show(puppet, side or machine.size)
         for frame in _after_framing(clip, framing):
             square = framing.cut(frame.picture, machine.size)
-            picture = puppet.move(square, float(frame.time)).picture
+            picture = show.moved(puppet.move(square, float(frame.time), show.sharp))
             if side_by_side:
-                picture = np.hstack([square, puppet.avatar.picture, picture])
+                picture = np.hstack([framing.cut(frame.picture, show.side), show.avatar, picture])
             if sink is None:
                 sink = _open_output(output, picture.shape, clip)
                 # What was written is finished whatever comes; an error on the way has the first word.
@@ -111,6 +114,32 @@ def animate_clip(
     if not count:
         raise UserError(f"{driving} has no frames: give a video, a GIF or a folder of pictures.")
     return Result(count, seconds, machine.name, machine.provider)
+
+
+class _Show:
+    """Pictures of the wanted size: the model's own, or the avatar's own pixels bent as the model says.
+
+    Attributes:
+        sharp: whether the model's deformation is wanted.
+        avatar: the avatar at rest, uint8 RGB (side, side, 3).
+    """
+
+    def __init__(self, puppet: Puppet, side: int):
+        self.side, self.sharp = side, side != puppet.engine.size
+        self.avatar = puppet.avatar.picture
+        if self.sharp:
+            self._stage = Stage(side, side, paste=False)
+            self._stage.set_avatar(puppet.avatar)
+            self.avatar = np.empty(self._stage.shape, np.uint8)
+            self._stage.at_rest(self.avatar)
+
+    def moved(self, step: Step) -> np.ndarray:
+        """uint8 RGB (side, side, 3)."""
+        if not self.sharp:
+            return step.picture
+        picture = np.empty(self._stage.shape, np.uint8)
+        self._stage.compose(step.picture, step.deformation, picture)
+        return picture
 
 
 def _after_framing(clip: Clip | PictureSequence, framing: Framing) -> Iterator[Frame]:
@@ -168,6 +197,12 @@ def _finish(sink: Output):
 )
 @click.option(
     "--rate", type=click.FloatRange(min=0.1, max=1000), help="Frames per second of a folder. [default: 25]"
+)
+@click.option(
+    "--side",
+    type=click.IntRange(64, 2048),
+    help="Side of the finished square in pixels: above the model's it is the avatar's own pixels that are bent, so that it "
+    "stays as sharp as its file. [default: the model's]",
 )
 def animate(output: str, rate: float | None, **options) -> None:
     """Animate a picture with a driving video: one frame for each of its frames, at the same rate, with its sound."""

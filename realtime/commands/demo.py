@@ -19,6 +19,9 @@ from livepuppet.realtime.settings import Settings, merge
 
 VIDEO_NAME = "livepuppet-demo.mp4"
 
+#: Side of each of its three pictures in pixels: the bundled avatar's own.
+DEMO_SIDE = 512
+
 
 def first_camera() -> CameraInfo | None:
     """The first camera that is not fed by a program, or None."""
@@ -43,7 +46,9 @@ def place_for_video() -> Path:
 
 def write_demo_video(output: Path) -> None:
     """Animate the bundled avatar with the bundled clip, side by side, and say where it lies and how fast it was."""
-    result = animate_clip(bundled.AVATAR, str(bundled.DRIVING), str(output), side_by_side=True)
+    result = animate_clip(
+        bundled.AVATAR, str(bundled.DRIVING), str(output), side_by_side=True, side=DEMO_SIDE
+    )
     click.echo(
         f"Wrote {output}: the driver, the picture, and the picture moved by the driver, {result.frames} frames in "
         f"{result.seconds:.1f} s ({result.frames / max(result.seconds, 1e-9):.0f} frames per second, {result.provider})."
