@@ -68,6 +68,8 @@ def check(out: Path, frames: int, read: int) -> None:
     assert facts["frames"] == frames and facts["output"] == ["virtual:/dev/video9"]
     pictures = [cv2.imread(str(file)) for file in sorted((out / "frames").iterdir())]
     assert len(pictures) == read
+    # The virtual camera is black until the first picture comes, and a reader may be there before.
+    pictures = pictures[int(pictures[0].max() < 12) :]
     for picture in pictures:
         assert picture.shape == (240, 320, 3)
         # Black bars, and the avatar's square between them.
