@@ -4,7 +4,9 @@
 # With CLIP, that clip is played into /dev/video8 first, so that it is a camera that shows a face.
 # What is read back, the statistics and the logs go to /out.
 set -u
-export OPENCV_LOG_LEVEL=ERROR
+# The emulated processor faults in NumPy's masked AVX2 gathers (vpgatherdd in np.maximum of a number and an array), which
+# real ones run.
+export OPENCV_LOG_LEVEL=ERROR PYTHONFAULTHANDLER=1 NPY_DISABLE_CPU_FEATURES=X86_V3
 driving=$1 frames=$2 read=$3 avatar=$4 model=$5 clip=${6:-}
 here=$(dirname "$(realpath "$0")")
 size=320x240

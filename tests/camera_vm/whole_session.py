@@ -26,6 +26,8 @@ with socket.socket() as any_socket:
 
 avatars, model = sys.argv[1], sys.argv[2]
 os.environ["LIVEPUPPET_CONFIG"] = "/tmp/livepuppet-config"
+# See session.sh.
+os.environ["NPY_DISABLE_CPU_FEATURES"] = "X86_V3"
 VIVID = Path("/sys/bus/platform/drivers/vivid")
 facts: dict = {}
 log = open("/out/run.log", "w")  # noqa: SIM115 - lives as long as the process that writes it
