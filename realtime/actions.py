@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from livepuppet.realtime import keys
 from livepuppet.realtime.errors import UserError
+from livepuppet.realtime.settings import RULES
 
 if TYPE_CHECKING:
     from livepuppet.realtime.loop import Live
@@ -19,14 +20,11 @@ SHIFT_STEP = 0.03
 #: Seconds of the countdown that a key starts.
 COUNTDOWN = 3.0
 
-#: Sliders: lowest and highest value, and what one key press adds. The names are those of `MotionSettings`.
+#: Sliders: lowest and highest value, and what one key press adds, as the settings have them.
 SLIDERS = {
-    "strength": (0.0, 2.0, 0.1),
-    "smoothing": (0.0, 2.0, 0.1),
-    "shift": (0.0, 1.0, 0.1),
-    "turn": (0.0, 1.0, 0.1),
-    "zoom": (0.0, 1.0, 0.1),
-    "eyes": (0.0, 2.0, 0.1),
+    rule.name: (rule.low, rule.high, rule.step)
+    for rule in RULES.values()
+    if rule.section == "motion" and rule.step
 }
 
 #: Switches that can be set to true or false.

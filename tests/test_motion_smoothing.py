@@ -8,27 +8,9 @@ import numpy as np
 import pytest
 
 from livepuppet.benchmarks import jitter
+from livepuppet.model.lite import LANDMARKS as NAMES
 from livepuppet.realtime.keypoints import Keypoints
 from livepuppet.realtime.motion.smoothing import Smoother
-
-NAMES = (
-    "left upper lid",
-    "right upper lid",
-    "left lower lid",
-    "right lower lid",
-    "left iris",
-    "right iris",
-    "left brow",
-    "right brow",
-    "nose tip",
-    "left mouth corner",
-    "right mouth corner",
-    "upper lip",
-    "lower lip",
-    "chin",
-    "forehead",
-    "collar",
-)
 
 POINTS = np.array(
     [
