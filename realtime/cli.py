@@ -43,10 +43,13 @@ COMMANDS = {
         "Read a published FOMM checkpoint, as data only.",
     ),
     "export": ("livepuppet.export.commands:export", "Turn weights into an ONNX bundle and check its pixels."),
-    "train": ("livepuppet.train.commands:train", "Train a model."),
+    "train": ("livepuppet.train.commands.train:train", "Train a model."),
     "bench": ("livepuppet.benchmarks.commands:bench", "Measure speed on this machine."),
-    "evaluate": ("livepuppet.train.commands:evaluate", "Measure what a model transfers."),
-    "puppets": ("livepuppet.train.commands:puppets", "Draw a contact sheet or a clip of procedural puppets."),
+    "evaluate": ("livepuppet.train.commands.evaluate:evaluate", "Measure what a model transfers."),
+    "puppets": (
+        "livepuppet.train.commands.puppets:puppets",
+        "Draw a contact sheet or a clip of procedural puppets.",
+    ),
 }
 
 

@@ -66,7 +66,7 @@ def test_an_avatar_that_does_not_move_comes_back_sharp(engine, avatar):
 
 
 def test_motion_crosses_over_to_puppets_never_seen():
-    from livepuppet.train.evaluate import draw_probes, responses
+    from livepuppet.train.lite.responses import draw_probes, responses
 
     torch.set_num_threads(2)
     model = checkpoint.load(bundled.MODEL / "lite-256.safetensors")
@@ -76,7 +76,7 @@ def test_motion_crosses_over_to_puppets_never_seen():
 
 
 def test_the_detector_finds_landmarks_of_puppets_never_seen():
-    from livepuppet.train.detector import detector_error, draw_test
+    from livepuppet.train.lite.detector import detector_error, draw_test
 
     torch.set_num_threads(2)
     model = checkpoint.load(bundled.MODEL / "lite-256.safetensors")

@@ -6,8 +6,8 @@ import torch
 
 from livepuppet.model.geometry import warp
 from livepuppet.model.lite import LANDMARKS
-from livepuppet.train.clips import performance, write_clip
-from livepuppet.train.puppets import (
+from livepuppet.train.puppets.clips import performance, write_clip
+from livepuppet.train.puppets.identities import (
     FACTORS,
     Motion,
     draw_groups,
@@ -16,8 +16,8 @@ from livepuppet.train.puppets import (
     generator,
     scripted_clip,
 )
-from livepuppet.train.renderer import BACKGROUND, EYEBALL, MOUTH, SKIN, render, true_flow
-from livepuppet.train.rig import Face, landmarks
+from livepuppet.train.puppets.renderer import BACKGROUND, EYEBALL, MOUTH, SKIN, render, true_flow
+from livepuppet.train.puppets.rig import Face, landmarks
 
 NEUTRAL = Motion(torch.zeros(1, len(FACTORS)))
 

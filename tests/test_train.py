@@ -8,13 +8,13 @@ from small_model import SIZE, small_model
 
 from livepuppet.model.lite import LANDMARKS
 from livepuppet.train import losses
-from livepuppet.train.animator import AnimatorTask, transfer
 from livepuppet.train.deform import Deformation, mirror, webcam
-from livepuppet.train.detector import PARTNER, DetectorTask, detector_error
-from livepuppet.train.evaluate import response
-from livepuppet.train.pool import PuppetPool, draw_shard, shard_path
-from livepuppet.train.puppets import generator
-from livepuppet.train.trainer import Trainer, TrainingError
+from livepuppet.train.lite.animator import AnimatorTask, transfer
+from livepuppet.train.lite.detector import PARTNER, DetectorTask, detector_error
+from livepuppet.train.lite.responses import response
+from livepuppet.train.loop.trainer import Trainer, TrainingError
+from livepuppet.train.puppets.identities import generator
+from livepuppet.train.puppets.pool import PuppetPool, draw_shard, shard_path
 from livepuppet.train.videos import DataError, VideoFolder, VideoTask
 
 

@@ -10,7 +10,7 @@ from small_model import small_model
 
 from livepuppet.model import checkpoint
 from livepuppet.realtime.cli import main
-from livepuppet.train import commands
+from livepuppet.train.commands import train as commands
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from livepuppet.train.animator import transfer
-from livepuppet.train.evaluate import Probe
+from livepuppet.train.lite.animator import transfer
+from livepuppet.train.lite.responses import Probe
 
 
 def to_picture(batch: Tensor) -> np.ndarray:

@@ -1,10 +1,9 @@
-"""The commands `livepuppet train`, `evaluate` and `puppets`."""
+"""`livepuppet train`."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
-import platform
 import sys
 from pathlib import Path
 
@@ -12,9 +11,9 @@ import click
 import torch
 
 from livepuppet.model import checkpoint
-from livepuppet.model.lite import LANDMARKS
 from livepuppet.model.presets import PRESETS, build
-from livepuppet.train.trainer import Trainer, TrainingError
+from livepuppet.train.commands.failing import as_click_error
+from livepuppet.train.loop.trainer import Trainer, TrainingError
 
 #: Share of a time budget that each stage of training on puppets gets, and its peak learning rate and batch.
 STAGES = {
@@ -25,12 +24,6 @@ STAGES = {
 
 #: Shards drawn before training on puppets starts, and seeds kept for validation.
 FIRST_SHARDS, VALIDATION_SEEDS = 4, (1, 2)
-#: First seed of training shards; lower ones are for validation and tests.
-FIRST_SEED = 1000
-
-
-def _fail(error: Exception) -> click.ClickException:
-    return click.ClickException(str(error))
 
 
 @click.command()
@@ -105,7 +98,7 @@ def train(
     try:
         model = checkpoint.load(init) if init else build(preset)
     except checkpoint.CheckpointError as error:
-        raise _fail(error) from error
+        raise as_click_error(error) from error
     if model.preset.name != preset:
         raise click.UsageError(f"{init} holds {model.preset.name}, not {preset}.")
     model.to(memory_format=torch.channels_last)
@@ -118,7 +111,7 @@ def train(
             chosen = stages or tuple(STAGES)
             _train_on_puppets(model, puppets, output, minutes, steps, chosen, shards, drawers, **settings)
     except (TrainingError, ValueError, OSError) as error:
-        raise _fail(error) from error
+        raise as_click_error(error) from error
     path = output / f"{preset}.safetensors"
     checkpoint.save(
         model, path, command=" ".join(["livepuppet", *sys.argv[1:]]), seed=seed, torch=torch.__version__
@@ -156,10 +149,16 @@ def _train_on_videos(model, data, output, minutes, steps, resume, seed, batch, l
 def _train_on_puppets(
     model, puppets, output, minutes, steps, stages, shards, drawers, resume, seed, batch, learning_rate
 ):
-    from livepuppet.train.animator import AnimatorTask
-    from livepuppet.train.detector import DetectorTask, detector_error
-    from livepuppet.train.evaluate import draw_probes, responses
-    from livepuppet.train.pool import PuppetPool, draw_shard, keep_freed_memory
+    from livepuppet.train.lite.animator import AnimatorTask
+    from livepuppet.train.lite.detector import DetectorTask, detector_error
+    from livepuppet.train.lite.responses import draw_probes, responses
+    from livepuppet.train.puppets.pool import (
+        FIRST_SEED,
+        PuppetPool,
+        draw_shard,
+        draw_shards,
+        keep_freed_memory,
+    )
     from livepuppet.train.sheets import probe_sheet, write
 
     keep_freed_memory()
@@ -170,7 +169,9 @@ def _train_on_puppets(
         draw_shard(puppets, FIRST_SEED + number)
     workers = [
         multiprocessing.get_context("spawn").Process(
-            target=_draw, args=(puppets, range(FIRST_SEED + k, FIRST_SEED + shards, drawers)), daemon=True
+            target=draw_shards,
+            args=(puppets, range(FIRST_SEED + k, FIRST_SEED + shards, drawers)),
+            daemon=True,
         )
         for k in range(drawers)
     ]
@@ -225,127 +226,7 @@ def _go(trainer: Trainer, resume: bool, model) -> None:
     model.eval()
 
 
-def _draw(folder: Path, seeds) -> None:
-    from livepuppet.train.pool import draw_shard, keep_freed_memory
-
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    for number in seeds:
-        draw_shard(folder, number)
-
-
 def _stack(rows):
     import numpy as np
 
     return np.concatenate(rows, axis=0)
-
-
-@click.command()
-@click.argument("weights", type=click.Path(path_type=Path))
-@click.option("--identities", default=12, show_default=True, help="Puppets per factor.")
-@click.option("--seed", default=77, show_default=True, help="Of the puppets; never one of training.")
-@click.option("--sheet", type=click.Path(path_type=Path), help="Write a picture sheet (PNG).")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures as JSON.")
-def evaluate(weights, identities, seed, sheet, json_path):
-    """Measure what a model transfers, on puppets it never saw.
-
-    For each factor of motion: the response (1 is the true change, 0 nothing) when the puppet is driven by its own
-    motion and by another puppet's, that of the bare warp, and the mean absolute error against copying the avatar.
-    Then what comes back when nothing moves, and the detector's error at each landmark.
-    """
-    from livepuppet.train.detector import detector_error, draw_test
-    from livepuppet.train.evaluate import draw_probes, identity_error, responses
-    from livepuppet.train.sheets import probe_sheet, write
-
-    try:
-        model = checkpoint.load(weights)
-    except checkpoint.CheckpointError as error:
-        raise _fail(error) from error
-    probes = draw_probes(identities, seed, model.preset.size)
-    table = responses(model, probes)
-    error, sharpness = identity_error(model, probes)
-    click.echo(f"{'factor':8} {'self':>7} {'cross':>7} {'warp':>7} {'L1':>8} {'copy':>8}")
-    for factor, row in table.items():
-        warp = f"{row['warp']:7.2f}" if "warp" in row else "      -"
-        click.echo(
-            f"{factor:8} {row['self']:7.2f} {row['cross']:7.2f} {warp} {row['l1']:8.4f} {row['copy']:8.4f}"
-        )
-    click.echo(f"no motion in: {error:.2f} levels off on average, {sharpness:.2f} of the avatar's sharpness")
-    landmarks = {}
-    if model.preset.keypoint_names == LANDMARKS:
-        landmarks = detector_error(model, *draw_test(8 * identities, seed + 1, model.preset.size))
-        click.echo(
-            "landmark error in pixels: "
-            + ", ".join(f"{k.removesuffix(' px')} {v:.1f}" for k, v in landmarks.items() if "px" in k)
-        )
-    if sheet:
-        write(sheet, probe_sheet(model, probes))
-    if json_path:
-        facts = {
-            "weights": checkpoint.sha256(weights),
-            "seed": seed,
-            "identities": identities,
-            "machine": platform.processor() or platform.machine(),
-            "responses": table,
-            "landmarks": landmarks,
-            "identity": {"levels": error, "sharpness": sharpness},
-        }
-        json_path.write_text(json.dumps(facts, indent=1) + "\n")
-
-
-@click.group()
-def puppets():
-    """Draw procedural puppets: sheets, portraits, driving clips, pools to train on."""
-
-
-@puppets.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--seed", default=0, show_default=True)
-def sheet(file, seed):
-    """A contact sheet (PNG): identities in columns, neutral and in three poses."""
-    from livepuppet.train.clips import contact_sheet
-    from livepuppet.train.sheets import write
-
-    try:
-        write(file, contact_sheet(seed))
-    except OSError as error:
-        raise _fail(error) from error
-
-
-@puppets.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--seed", default=0, show_default=True, help="Of the identity.")
-@click.option(
-    "--row", default=0, show_default=True, help="Which of the identities that the seed draws (0-39)."
-)
-@click.option("--size", default=256, show_default=True)
-@click.option("--seconds", default=10.0, show_default=True, help="Length, for a clip.")
-@click.option("--performance-seed", default=0, show_default=True, help="Of the motion, for a clip.")
-def draw(file, seed, row, size, seconds, performance_seed):
-    """One puppet: a portrait (FILE.png) or a driving clip (FILE.mp4)."""
-    from livepuppet.train.clips import neutral, performance, supersampled, write_clip
-    from livepuppet.train.puppets import draw_identities, generator
-    from livepuppet.train.sheets import write
-
-    identity = draw_identities(40, generator(seed))[row : row + 1]
-    if not len(identity):
-        raise click.UsageError("--row goes from 0 to 39.")
-    try:
-        if file.suffix.lower() == ".mp4":
-            write_clip(file, performance(identity, round(25 * seconds), 25, size, performance_seed), 25)
-        else:
-            write(file, supersampled(identity, neutral(), size))
-    except OSError as error:
-        raise _fail(error) from error
-
-
-@puppets.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--shards", default=16, show_default=True, help="Shards of 64 pictures.")
-@click.option("--first", default=FIRST_SEED, show_default=True, help="First seed.")
-def pool(folder, shards, first):
-    """Draw a pool for training, or add to it; several of these may run at once with different --first."""
-    try:
-        _draw(folder, range(first, first + shards))
-    except OSError as error:
-        raise _fail(error) from error

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from livepuppet.model.lite import LANDMARKS
-from livepuppet.train.puppets import Identity, Motion
+from livepuppet.train.puppets.identities import Identity, Motion
 
 #: Scale of a typical head; keypoint Jacobians are measured against a head of this size.
 REFERENCE_SCALE = 0.62

@@ -10,9 +10,16 @@ import cv2
 import numpy as np
 import torch
 
-from livepuppet.train.pool import keep_freed_memory
-from livepuppet.train.puppets import Identity, Motion, draw_groups, draw_identities, generator, scripted_clip
-from livepuppet.train.renderer import render
+from livepuppet.train.puppets.identities import (
+    Identity,
+    Motion,
+    draw_groups,
+    draw_identities,
+    generator,
+    scripted_clip,
+)
+from livepuppet.train.puppets.pool import keep_freed_memory
+from livepuppet.train.puppets.renderer import render
 from livepuppet.train.sheets import to_picture
 
 

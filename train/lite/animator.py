@@ -15,8 +15,8 @@ from livepuppet.model.geometry import gaussian_heatmaps, inverse_2x2, make_grid
 from livepuppet.model.lite import LANDMARKS, LitePuppet
 from livepuppet.train.deform import webcam
 from livepuppet.train.losses import dissimilarity, gradients, pyramid_l1, shrink, weighted_mean
-from livepuppet.train.pool import Pairs, PuppetPool
-from livepuppet.train.rig import landmarks
+from livepuppet.train.puppets.pool import Pairs, PuppetPool
+from livepuppet.train.puppets.rig import landmarks
 
 #: Keypoints around which a picture's error counts more, and how much more.
 EYES = [k for k, name in enumerate(LANDMARKS) if "iris" in name]

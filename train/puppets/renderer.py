@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from livepuppet.model.geometry import make_grid, warp
-from livepuppet.train.puppets import Identity, Motion
-from livepuppet.train.rig import Face, body_pose, head_pose, landmarks, per_pixel
+from livepuppet.train.puppets.identities import Identity, Motion
+from livepuppet.train.puppets.rig import Face, body_pose, head_pose, landmarks, per_pixel
 
 #: What a pixel shows. RIGID is hair, ears, hat, glasses: whatever turns with the head but has no expression.
 BACKGROUND, BODY, RIGID, SKIN, EYEBALL, MOUTH = range(6)

@@ -13,9 +13,9 @@ from livepuppet.model.geometry import inverse_2x2
 from livepuppet.model.lite import LANDMARKS, LitePuppet
 from livepuppet.train.deform import Deformation, mirror, webcam
 from livepuppet.train.losses import shrink
-from livepuppet.train.pool import PuppetPool
-from livepuppet.train.puppets import draw_identities, draw_motions, generator
-from livepuppet.train.renderer import render
+from livepuppet.train.puppets.identities import draw_identities, draw_motions, generator
+from livepuppet.train.puppets.pool import PuppetPool
+from livepuppet.train.puppets.renderer import render
 
 #: The keypoint that each keypoint becomes in a mirror.
 PARTNER = [

@@ -19,9 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from livepuppet.train.puppets import Identity, Motion, draw_groups, draw_identities, generator
-from livepuppet.train.renderer import Rendering, render, true_flow
-from livepuppet.train.rig import landmarks
+from livepuppet.train.puppets.identities import Identity, Motion, draw_groups, draw_identities, generator
+from livepuppet.train.puppets.renderer import Rendering, render, true_flow
+from livepuppet.train.puppets.rig import landmarks
+
+#: First seed of training shards; lower ones are for validation and tests.
+FIRST_SEED = 1000
 
 #: Identities per shard and poses of each.
 GROUPS, POSES = 16, 4
@@ -98,6 +101,14 @@ class Pairs:
     source_jacobians: Tensor
     driving_points: Tensor
     driving_jacobians: Tensor
+
+
+def draw_shards(folder: Path, seeds) -> None:
+    """Draw several shards in this process, on one thread: where many are wanted, processes share them out."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    for number in seeds:
+        draw_shard(folder, number)
 
 
 class PuppetPool:

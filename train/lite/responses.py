@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from livepuppet.train.animator import transfer
-from livepuppet.train.puppets import Identity, Motion, draw_identities, draw_motions, generator
-from livepuppet.train.renderer import render
+from livepuppet.train.lite.animator import transfer
+from livepuppet.train.puppets.identities import Identity, Motion, draw_identities, draw_motions, generator
+from livepuppet.train.puppets.renderer import render
 
 #: Factor -> the amounts that change from the neutral pose.
 CHANGES: dict[str, dict[str, float]] = {

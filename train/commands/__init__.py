@@ -1,0 +1,1 @@
+"""`livepuppet train`, `evaluate`, `puppets`, `prepare` and `imagine`."""

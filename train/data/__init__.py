@@ -1,0 +1,1 @@
+"""People's own videos: reading, checking and preparing them, and drawing pairs from them."""

@@ -1,0 +1,1 @@
+"""The papers' measures: reconstruction and animation of a test set, scored."""

@@ -1,0 +1,1 @@
+"""Procedural puppets: identities, motions, the renderer that draws them with exact truth, and pools of drawings."""
