@@ -45,6 +45,23 @@ def gaussian_heatmaps(points: Tensor, grid: Tensor, variance: float) -> Tensor:
     return down[:, :, :, None] * across[:, :, None, :]
 
 
+def covariance_heatmaps(points: Tensor, covariances: Tensor, grid: Tensor) -> Tensor:
+    """Gaussians (B, K, H, W) of peak 1 with a shape of their own (Monkey-Net, Eq. 3, without its normalising constant).
+
+    Args:
+        points: (B, K, 2).
+        covariances: (B, K, 2, 2), symmetric and positive definite, in squared units of [-1, 1].
+        grid: (H, W, 2) of `make_grid`.
+    """
+    inverse = inverse_2x2(covariances)[:, :, None, None]
+    across = grid[0, :, 0] - points[:, :, :1]
+    down = grid[:, 0, 1] - points[:, :, 1:]
+    x, y = across[:, :, None, :], down[:, :, :, None]
+    form = inverse[..., 0, 0] * x.square() + inverse[..., 1, 1] * y.square()
+    form = form + (inverse[..., 0, 1] + inverse[..., 1, 0]) * (x * y)
+    return torch.exp(-0.5 * form)
+
+
 #: Standard scores of a heat-map's peak at which confidence begins and is full. In the lite detector the maps of noise,
 #: walls and cloth peak at 2.5 to 4.5 on average over the keypoints, those of real faces at 5.4 to 6.2.
 PEAK_SCORES = (3.0, 6.0)
@@ -69,6 +86,33 @@ def peak_confidence(logits: Tensor) -> Tensor:
 def soft_argmax(heatmaps: Tensor, grid: Tensor) -> Tensor:
     """Expected position (B, K, 2) under heat-maps (B, K, H, W) that sum to one, on a grid (H, W, 2)."""
     return (heatmaps[..., None] * grid[None, None]).sum(dim=(2, 3))
+
+
+def soft_covariance(heatmaps: Tensor, points: Tensor, grid: Tensor, smallest: float = 0.0) -> Tensor:
+    """Covariances (B, K, 2, 2) of heat-maps (B, K, H, W) that sum to one, around their means (Monkey-Net, Eq. 2).
+
+    Args:
+        points: (B, K, 2) of `soft_argmax`.
+        smallest: least eigenvalue. What is missing to it is added in all directions, so that a heat-map of a single pixel
+            is a small disc and its inverse finite. (The published code scales the whole matrix, which makes needles of points.)
+    """
+    x = grid[..., 0] - points[:, :, 0, None, None]
+    y = grid[..., 1] - points[:, :, 1, None, None]
+    xx, xy, yy = ((heatmaps * product).sum((2, 3)) for product in (x * x, x * y, y * y))
+    # The square root's slope at zero, a perfectly round heat-map, is kept finite.
+    least = (xx + yy) / 2 - ((xx - yy).square() / 4 + xy.square() + 1e-12).sqrt()
+    more = (smallest - least).clamp_min(0)
+    return torch.stack([torch.stack([xx + more, xy], -1), torch.stack([xy, yy + more], -1)], -2)
+
+
+def resize_grid(grid: Tensor, height: int, width: int) -> Tensor:
+    """A sampling grid (B, h, w, 2) at another size (B, height, width, 2); the identity stays the identity."""
+    if grid.shape[1:3] == (height, width):
+        return grid
+    planes = grid.permute(0, 3, 1, 2)
+    return F.interpolate(planes, size=(height, width), mode="bilinear", align_corners=True).permute(
+        0, 2, 3, 1
+    )
 
 
 def warp(picture: Tensor, grid: Tensor, padding: str = "zeros") -> Tensor:

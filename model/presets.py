@@ -11,11 +11,13 @@ from torch import nn
 
 from livepuppet.model.fomm import FommConfig
 from livepuppet.model.lite import LANDMARKS, LiteConfig
+from livepuppet.model.monkeynet import MonkeyNetConfig
 
 #: Kind of network -> its config, and "module:class" of the network, which takes that config.
 KINDS: dict[str, tuple[type, str]] = {
     "fomm": (FommConfig, "livepuppet.model.fomm:FOMM"),
     "lite": (LiteConfig, "livepuppet.model.lite:LitePuppet"),
+    "monkeynet": (MonkeyNetConfig, "livepuppet.model.monkeynet:MonkeyNet"),
 }
 
 
@@ -49,6 +51,11 @@ class Preset:
                 return kind
         raise ValueError(f"no network takes a config of type {type(self.config).__name__}")
 
+    @property
+    def matrices(self) -> str:
+        """What the 2x2 matrices beside the points are: "jacobian" (FOMM), or "covariance" of heat-maps (Monkey-Net)."""
+        return "covariance" if self.kind == "monkeynet" else "jacobian"
+
     def to_json(self) -> str:
         """One line of JSON, from which `from_json` makes an equal preset."""
         return json.dumps({"kind": self.kind, **asdict(self)})
@@ -79,6 +86,58 @@ def _named(name: str, config, keypoint_names: tuple[str, ...] = ()) -> Preset:
     return Preset(name, config.size, config.num_keypoints, config, keypoint_names)
 
 
+FOMM_64 = FommConfig(
+    size=64,
+    num_keypoints=4,
+    detector_expansion=16,
+    detector_maximum=128,
+    detector_blocks=4,
+    detector_reduction=1,
+    detector_padding=3,
+    jacobian_maps=4,
+    motion_expansion=16,
+    motion_maximum=128,
+    motion_blocks=3,
+    motion_reduction=1,
+    generator_expansion=16,
+    generator_maximum=64,
+    generator_residual_blocks=4,
+)
+FOMM_128 = FommConfig(
+    size=128,
+    num_keypoints=10,
+    detector_expansion=32,
+    detector_maximum=512,
+    detector_blocks=5,
+    detector_reduction=2,
+    detector_padding=3,
+    # One map of matrices for all keypoints, as published for moving GIFs.
+    jacobian_maps=1,
+    motion_expansion=32,
+    motion_maximum=512,
+    motion_blocks=4,
+    motion_reduction=2,
+    generator_expansion=32,
+    generator_maximum=128,
+    generator_residual_blocks=4,
+)
+MONKEYNET_64 = MonkeyNetConfig(
+    size=64,
+    num_keypoints=4,
+    detector_expansion=16,
+    detector_maximum=128,
+    detector_blocks=4,
+    detector_reduction=1,
+    motion_expansion=16,
+    motion_maximum=128,
+    motion_blocks=3,
+    motion_reduction=1,
+    generator_expansion=16,
+    generator_maximum=128,
+    generator_blocks=4,
+    refinement_blocks=2,
+)
+
 PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (
@@ -86,6 +145,13 @@ PRESETS: dict[str, Preset] = {
         _named("fomm-256", FommConfig()),
         # The default: the same mathematics at a tenth of the work.
         _named("lite-256", LiteConfig(), tuple(LANDMARKS)),
+        # FOMM in small, for pictures of 64 and 128 pixels: as wide as the Monkey-Nets of that size, so that the two
+        # can be compared.
+        _named("fomm-64", FOMM_64),
+        _named("fomm-128", FOMM_128),
+        # The zeroth-order ancestor: for moving shapes, and as published for moving GIFs.
+        _named("monkeynet-64", MONKEYNET_64),
+        _named("monkeynet-128", MonkeyNetConfig()),
     )
 }
 
