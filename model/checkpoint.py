@@ -46,6 +46,11 @@ def save(model: nn.Module, path: str | os.PathLike, *, half: bool = False, **met
     facts = {"format": FORMAT, "version": str(VERSION), "preset": model.preset.to_json()}
     facts.update({name: str(value) for name, value in metadata.items()})
 
+    write_safetensors(path, tensors, facts)
+
+
+def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> None:
+    """Write contiguous tensors on the CPU with metadata, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     os.close(handle)
