@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
+import time
 from pathlib import Path
 
 import click
@@ -15,25 +17,146 @@ from livepuppet.train.commands.failing import as_click_error
 
 @click.command()
 @click.argument("weights", type=click.Path(path_type=Path))
-@click.option("--identities", default=12, show_default=True, help="Puppets per factor.")
-@click.option("--seed", default=77, show_default=True, help="Of the puppets; never one of training.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="A folder of clips (its test/ where it has one)."
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["reconstruction", "animation"]),
+    default="reconstruction",
+    show_default=True,
+    help="With --data: each clip from its own first frame, or a frame of one clip moved by another.",
+)
+@click.option(
+    "--pairs", type=click.Path(path_type=Path), help="CSV with the columns source,driving: clips' names."
+)
+@click.option("--count", default=50, show_default=True, help="Random pairs, without --pairs.")
+@click.option(
+    "--absolute", is_flag=True, help="Animation with the driver's own keypoints (the papers do, on mgif)."
+)
+@click.option("--landmarks", help="'shapes', 'lite', FILE.onnx or MODULE:FUNCTION; for AKD and MKR.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only so many clips, spread over the set.")
+@click.option(
+    "--every", type=click.IntRange(min=1), default=1, show_default=True, help="One frame of so many."
+)
+@click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Frames at a time.")
+@click.option("--threads", type=click.IntRange(min=1), help="Processor threads; all by default.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, mps.")
+@click.option("--identities", default=12, show_default=True, help="Puppets per factor, without --data.")
+@click.option(
+    "--seed", default=77, show_default=True, help="Of puppets and random pairs; never one of training."
+)
 @click.option("--sheet", type=click.Path(path_type=Path), help="Write a picture sheet (PNG).")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures as JSON.")
-def evaluate(weights, identities, seed, sheet, json_path):
-    """Measure what a model transfers, on puppets it never saw.
+def evaluate(weights, data, identities, seed, sheet, json_path, threads, device, **options):
+    """Measure a model: what it transfers on puppets it never saw, or the papers' figures on a folder of clips.
 
-    For each factor of motion: the response (1 is the true change, 0 nothing) when the puppet is driven by its own
-    motion and by another puppet's, that of the bare warp, and the mean absolute error against copying the avatar.
-    Then what comes back when nothing moves, and the detector's error at each landmark.
+    Without --data, for each factor of motion: the response (1 is the true change, 0 nothing) when the puppet is driven
+    by its own motion and by another puppet's, that of the bare warp, and the mean absolute error against copying the
+    avatar. Then what comes back when nothing moves, and the detector's error at each landmark.
+
+    With --data, as FOMM's and Monkey-Net's papers do: L1 of reconstruction (pictures in [0, 1]) beside that of copying
+    the source and of the bare warp, and what --landmarks measures.
     """
-    from livepuppet.train.lite.detector import detector_error, draw_test
-    from livepuppet.train.lite.responses import draw_probes, identity_error, responses
-    from livepuppet.train.sheets import probe_sheet, write
+    import torch
 
+    if threads:
+        torch.set_num_threads(threads)
     try:
         model = checkpoint.load(weights)
     except checkpoint.CheckpointError as error:
         raise as_click_error(error) from error
+    if data is None:
+        facts = _on_puppets(model, identities, seed, sheet)
+    else:
+        try:
+            model = model.to(device)
+        except (RuntimeError, AssertionError) as error:
+            raise click.ClickException(
+                f"--device {device} cannot be used here; leave it out to use the CPU."
+            ) from error
+        try:
+            facts = _on_clips(model, data, seed, sheet, **options)
+        except (ValueError, OSError) as error:
+            raise as_click_error(error) from error
+    if json_path:
+        facts = {
+            "weights": checkpoint.sha256(weights),
+            "file": weights.name,
+            "preset": model.preset.name,
+            "trained by": checkpoint.read_metadata(weights),
+            "seed": seed,
+            "machine": platform.processor() or platform.machine(),
+            "torch": torch.__version__,
+            **facts,
+        }
+        try:
+            json_path.write_text(json.dumps(facts, indent=1) + "\n")
+        except OSError as error:
+            raise as_click_error(error) from error
+
+
+def _on_clips(
+    model, data, seed, sheet, mode, pairs, count, absolute, landmarks, limit, every, batch
+) -> dict[str, object]:
+    from tqdm import tqdm
+
+    from livepuppet.train.data.clips import ClipSet, read_pairs
+    from livepuppet.train.measure import evaluation
+    from livepuppet.train.measure.figures import Pixels
+    from livepuppet.train.measure.things import ThingMeasure
+
+    # Two clips at a time are enough; only training comes back to a clip.
+    clips = ClipSet(data, model.preset.size, part="test", memory=100_000_000)
+    measures = [Pixels()]
+    if landmarks == "shapes":
+        measures.append(ThingMeasure())
+    if mode == "reconstruction":
+        numbers = evaluation.spread(len(clips), limit)
+        shown = evaluation.reconstructions(model, clips, numbers, every, batch)
+    else:
+        if pairs:
+            named = read_pairs(pairs, clips.names)
+            numbers = [(clips.names.index(source), clips.names.index(driving)) for source, driving in named][
+                :limit
+            ]
+        else:
+            numbers = evaluation.random_pairs(len(clips), limit or count, seed)
+        shown = evaluation.animations(model, clips, numbers, not absolute, every, batch)
+    start = time.perf_counter()
+    with tqdm(total=len(numbers), unit="clip", disable=not sys.stderr.isatty()) as bar:
+        try:
+            figures, counts, kept = evaluation.score(shown, measures, 8 if sheet else 0, bar.update)
+        finally:
+            for sentence in clips.skipped:
+                bar.write(f"skipped: {sentence}", file=sys.stderr)
+    seconds = time.perf_counter() - start
+    if sheet:
+        from livepuppet.train.measure.drawing import sheet as draw
+        from livepuppet.train.sheets import write
+
+        write(sheet, draw(kept))
+    click.echo(f"{mode}, {counts['clips']} clips, {counts['frames']} frames")
+    for name, value in figures.items():
+        click.echo(f"{name:26} {value:9.4f}")
+    return {
+        "data": data.resolve().name,
+        "mode": mode,
+        "transfer": None if mode == "reconstruction" else "absolute" if absolute else "relative",
+        "landmark detector": landmarks,
+        **counts,
+        "skipped": len(clips.skipped),
+        "every": every,
+        "seconds": round(seconds, 1),
+        "figures": figures,
+    }
+
+
+def _on_puppets(model, identities: int, seed: int, sheet: Path | None) -> dict[str, object]:
+    from livepuppet.train.lite.detector import detector_error, draw_test
+    from livepuppet.train.lite.responses import draw_probes, identity_error, responses
+    from livepuppet.train.sheets import probe_sheet, write
+
     probes = draw_probes(identities, seed, model.preset.size)
     table = responses(model, probes)
     error, sharpness = identity_error(model, probes)
@@ -53,14 +176,9 @@ def evaluate(weights, identities, seed, sheet, json_path):
         )
     if sheet:
         write(sheet, probe_sheet(model, probes))
-    if json_path:
-        facts = {
-            "weights": checkpoint.sha256(weights),
-            "seed": seed,
-            "identities": identities,
-            "machine": platform.processor() or platform.machine(),
-            "responses": table,
-            "landmarks": landmarks,
-            "identity": {"levels": error, "sharpness": sharpness},
-        }
-        json_path.write_text(json.dumps(facts, indent=1) + "\n")
+    return {
+        "identities": identities,
+        "responses": table,
+        "landmarks": landmarks,
+        "identity": {"levels": error, "sharpness": sharpness},
+    }

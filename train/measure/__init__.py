@@ -1,1 +1,1 @@
-"""The papers' measures: reconstruction and animation of a test set, scored."""
+"""The papers' measures: reconstruction and animation, L1, AKD, MKR, AED and FID, and what exact data allow beside them."""
