@@ -110,8 +110,8 @@ class AnimatorTask:
             jacobians = torch.where(half_still[..., None], source[1], jacobians)
         return source, (points, jacobians)
 
-    def _window(self, rng: torch.Generator, cells: int) -> tuple[int, int, int]:
-        """A square of half the side to paint: a quarter of the work, mostly on the face; the whole now and then."""
+    def window(self, rng: torch.Generator, cells: int) -> tuple[int, int, int]:
+        """A square (top, left, side) of half of `cells` a side to paint: a quarter of the work, mostly on the face; the whole now and then."""
         if torch.rand((), generator=rng) < WHOLE:
             return 0, 0, cells
         half = cells // 2
@@ -132,7 +132,7 @@ class AnimatorTask:
         with torch.autocast(pairs.source.device.type, torch.bfloat16, enabled=self.half):
             motion = self.model.motion(shrink(pairs.source, 4), *source, *driving)
             if not self.motion_only:
-                window = self._window(rng, visible.shape[-1])
+                window = self.window(rng, visible.shape[-1])
                 features = self.model.generator.encode(pairs.source)
                 painted = self.model.generator(features, pairs.source, motion, window)
         error = (motion["deformation"] - pairs.flow).abs().sum(-1)[:, None]
