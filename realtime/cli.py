@@ -44,6 +44,10 @@ COMMANDS = {
     ),
     "export": ("livepuppet.export.commands:export", "Turn weights into an ONNX bundle and check its pixels."),
     "train": ("livepuppet.train.commands.train:train", "Train a model."),
+    "imagine": (
+        "livepuppet.train.commands.imagine:imagine",
+        "Let a picture move by itself, as clips have taught it.",
+    ),
     "bench": ("livepuppet.benchmarks.commands:bench", "Measure speed on this machine."),
     "evaluate": ("livepuppet.train.commands.evaluate:evaluate", "Measure what a model transfers."),
     "puppets": (

@@ -1,0 +1,276 @@
+"""Learning to continue keypoints, and scoring the continuation (Monkey-Net, image-to-video translation).
+
+Trained with L1, as published: from one frame the network tells the median of what might come, which is a movement only
+where the first frame says which way things go. So every error here stands beside those of predictions that need no
+learning, above all of standing still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from livepuppet.model.prediction import MotionPredictor, loss_parts
+from livepuppet.train.data.reading import Clip, DataError
+from livepuppet.train.loop.distributed import share
+from livepuppet.train.papers.sequences import Sequences, batches, detect_frames, frames_of
+
+#: As published for moving GIFs.
+BATCH, LEARNING_RATE = 256, 1e-3
+
+#: Share of the clips that a predictor is chosen on, and never trained on.
+VALIDATION = 0.1
+
+#: An error has to be smaller by this share to count as better.
+MARGIN = 0.02
+
+#: Runs of frames that a score is made of, at most.
+MOST_WINDOWS = 4096
+
+#: Predictions to be better than; "constant velocity" is shown one frame more where only one is given.
+BASELINES = ("standing still", "constant velocity", "mean motion", "mean place")
+
+
+class ContinuationTask:
+    """Continue random runs of frames: every clip is as likely, whatever its length.
+
+    Args:
+        predictor: to train.
+        data: keypoints of clips of at least `predictor.config.frames` frames each.
+        batch: runs per step.
+    """
+
+    name = "motion"
+    same_draws = True
+
+    def __init__(self, predictor: MotionPredictor, data: Sequences, batch: int = BATCH):
+        self.model, self.trained = predictor, predictor
+        self.sequences, self.batch = data, batch
+        self.starts, self.lengths = torch.tensor(data.starts), torch.tensor(data.lengths)
+
+    def losses(self, rng: torch.Generator) -> dict[str, Tensor]:
+        """One step's loss parts."""
+        config = self.model.config
+        clips = torch.randint(len(self.sequences), (self.batch,), generator=rng)
+        room = self.lengths[clips] - config.frames + 1
+        offsets = (torch.rand(self.batch, generator=rng, dtype=torch.float64) * room).long()
+        rows = (self.starts[clips] + offsets)[share(self.batch)].to(self.sequences.points.device)
+        points, matrices = self.sequences.windows(rows, config.frames)
+        given = config.from_frames
+        told = self.model(points[:, :given], matrices[:, :given])
+        return loss_parts(*told, points, matrices, config)
+
+
+def long_enough(data: Sequences, frames: int) -> tuple[Sequences, list[str]]:
+    """The clips of at least `frames` frames, and the names of the others.
+
+    Raises:
+        DataError: if none is.
+    """
+    keep = [k for k, length in enumerate(data.lengths) if length >= frames]
+    short = [name for name, length in zip(data.names, data.lengths, strict=True) if length < frames]
+    if not keep:
+        raise DataError(
+            f"None of the {len(data)} clips has the {frames} frames that a continuation takes; the longest has "
+            f"{max(data.lengths)}: give longer clips, or fewer --frames."
+        )
+    return data.choose(keep), short
+
+
+def split(data: Sequences, seed: int = 0) -> tuple[Sequences, Sequences]:
+    """Clips to learn from and clips to choose the predictor on.
+
+    Raises:
+        DataError: for a single clip.
+    """
+    if len(data) < 2:
+        raise DataError(
+            "There is only one clip, and learning needs another one to tell whether it helps: cut the recording into several."
+        )
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed)).tolist()
+    count = max(1, round(VALIDATION * len(data)))
+    return data.choose(sorted(order[count:])), data.choose(sorted(order[:count]))
+
+
+def even_windows(data: Sequences, frames: int, most: int = MOST_WINDOWS) -> Tensor:
+    """Rows at which runs of `frames` frames begin, side by side in each clip; evenly thinned to `most`."""
+    rows = [
+        start + first
+        for start, length in zip(data.starts, data.lengths, strict=True)
+        for first in range(0, length - frames + 1, frames)
+    ]
+    if len(rows) > most:
+        rows = [rows[k] for k in np.linspace(0, len(rows) - 1, most).round().astype(int)]
+    return torch.tensor(rows)
+
+
+def note_means(predictor: MotionPredictor, data: Sequences) -> None:
+    """Keep in the predictor what the training clips do on average, to be compared with."""
+    config = predictor.config
+    points, _ = data.windows(even_windows(data, config.frames), config.frames)
+    predictor.mean_place.copy_(points.mean(0))
+    predictor.mean_way.copy_((points - points[:, config.from_frames - 1 : config.from_frames]).mean(0))
+
+
+def baseline(name: str, predictor: MotionPredictor, points: Tensor) -> Tensor:
+    """What one of `BASELINES` tells for runs `points` (B, T, K, 2), of which it looks at the first n frames."""
+    frames, last = points.shape[1], predictor.config.from_frames - 1
+    if name == "standing still":
+        return points[:, last : last + 1].expand_as(points)
+    if name == "constant velocity":
+        last = max(last, 1)
+        ahead = torch.arange(frames, device=points.device)[:, None, None] - last
+        return points[:, last : last + 1] + ahead * (points[:, last] - points[:, last - 1])[:, None]
+    if name == "mean motion":
+        return points[:, last : last + 1] + predictor.mean_way
+    if name == "mean place":
+        return predictor.mean_place.expand_as(points)
+    raise ValueError(f"no baseline is called {name}")
+
+
+@torch.no_grad()
+def keypoint_errors(predictor: MotionPredictor, data: Sequences) -> dict[str, np.ndarray]:
+    """Mean absolute error of positions at each predicted frame, in units of [-1, 1].
+
+    Returns:
+        "predicted" and each of `BASELINES`: float64 (T - n,), 1 to T - n frames after the last given one. Where matrices
+        are predicted also "matrices" and "matrices held".
+    """
+    config, was = predictor.config, predictor.training
+    predictor.eval()
+    sums: dict[str, Tensor] = {}
+    rows = even_windows(data, config.frames)
+    later = slice(config.from_frames, None)
+    for some in rows.split(256):
+        points, matrices = data.windows(some.to(data.points.device), config.frames)
+        given = config.from_frames
+        told, told_matrices = predictor(points[:, :given], matrices[:, :given])
+        guesses = {"predicted": told} | {name: baseline(name, predictor, points) for name in BASELINES}
+        errors = {name: (guess - points).abs() for name, guess in guesses.items()}
+        if config.matrices != "held":
+            errors["matrices"] = (told_matrices - matrices).abs().flatten(3)
+            errors["matrices held"] = (matrices[:, given - 1 : given] - matrices).abs().flatten(3)
+        for name, error in errors.items():
+            sums[name] = sums.get(name, 0) + error[:, later].double().mean((2, 3)).sum(0)
+    predictor.train(was)
+    return {name: (total / len(rows)).cpu().numpy() for name, total in sums.items()}
+
+
+@torch.no_grad()
+def picture_errors(
+    model: nn.Module, predictor: MotionPredictor, clips: Sequence[Clip], batch: int = 32
+) -> dict[str, np.ndarray]:
+    """Mean absolute error of pictures in [0, 1] at each predicted frame of the first T frames of clips.
+
+    Returns:
+        float64 (T - n,) each: "predicted", the continuation rendered from the last given frame; "copying", that frame
+        itself; "true keypoints", rendered with the keypoints found in the true frames: what a perfect prediction would give.
+
+    Raises:
+        DataError: if no clip can be read and is long enough.
+    """
+    config = predictor.config
+    first, frames = config.from_frames, config.frames
+    device = next(model.parameters()).device
+    sums: dict[str, np.ndarray] = {}
+    count = 0
+    for clip in clips:
+        try:
+            pictures = frames_of(clip, model.preset.size, frames)
+        except DataError:
+            continue
+        if len(pictures) < frames:
+            continue
+        points, matrices = detect_frames(model, pictures, batch)
+        told = predictor(
+            points[None, :first].to(predictor.mean_way.device),
+            matrices[None, :first].to(predictor.mean_way.device),
+        )
+        told = [value[0].cpu() for value in told]
+        source = next(batches(pictures[first - 1 : first], 1, device))
+        features = model.encode(source)
+        own = points[first - 1 : first].to(device), matrices[first - 1 : first].to(device)
+        errors: dict[str, list[Tensor]] = {"predicted": [], "copying": [], "true keypoints": []}
+        place = first
+        for truth in batches(pictures[first:], batch, device):
+            rows = slice(place, place + len(truth))
+            place += len(truth)
+            repeated = {
+                name: value.expand(len(truth), *value.shape[1:]).contiguous()
+                for name, value in features.items()
+            }
+            source_keypoints = [value.expand(len(truth), *value.shape[1:]) for value in own]
+            for name, keypoints in (("predicted", told), ("true keypoints", (points, matrices))):
+                driving = [value[rows].to(device) for value in keypoints]
+                drawn = model.render(repeated, *source_keypoints, *driving)["prediction"]
+                errors[name].append((drawn - truth).abs().mean((1, 2, 3)))
+            errors["copying"].append((source - truth).abs().mean((1, 2, 3)))
+        for name, parts in errors.items():
+            sums[name] = sums.get(name, 0) + torch.cat(parts).double().cpu().numpy()
+        count += 1
+    if not count:
+        raise DataError(
+            f"None of the clips can be read and has the {frames} frames that the predictor takes."
+        )
+    return {name: total / count for name, total in sums.items()}
+
+
+def where_better(errors: np.ndarray, others: np.ndarray, margin: float = MARGIN) -> str:
+    """At how many frames ahead `errors` (H,) are smaller than `others` (H,): "1-31", "4, 6-12", or "" for nowhere."""
+    better = [k + 1 for k in range(len(errors)) if errors[k] < (1 - margin) * others[k]]
+    runs: list[list[int]] = []
+    for k in better:
+        if runs and k == runs[-1][1] + 1:
+            runs[-1][1] = k
+        else:
+            runs.append([k, k])
+    return ", ".join(f"{a}-{b}" if b > a else str(a) for a, b in runs)
+
+
+def verdict(errors: dict[str, np.ndarray]) -> str:
+    """One sentence: at which horizons the prediction is worth anything, against standing still and the mean motion."""
+    ours = errors["predicted"]
+    still = where_better(ours, errors["standing still"])
+    if not still:
+        return (
+            "The prediction is nowhere better than standing still: it is of no use. What comes next may not follow from "
+            "the frames given; try more --from-frames, more clips or longer training."
+        )
+    mean = where_better(ours, errors["mean motion"])
+    return (
+        f"Better than standing still at {still} frames ahead, by {_percent(ours, errors['standing still'])} over all; than "
+        + (
+            f"the mean motion at {mean}, by {_percent(ours, errors['mean motion'])}."
+            if mean
+            else "the mean motion nowhere: it only knows how things move on average."
+        )
+    )
+
+
+def _percent(ours: np.ndarray, other: np.ndarray) -> str:
+    return f"{100 * (1 - ours.mean() / max(other.mean(), 1e-12)):.0f} %"
+
+
+def horizons(count: int) -> list[int]:
+    """Which of 1 to `count` frames ahead a table shows."""
+    shown = [1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128]
+    return sorted({*[h for h in shown if h < count], count})
+
+
+def table(errors: dict[str, np.ndarray], factor: float = 1.0, head: str = "frames ahead") -> str:
+    """Rows of `errors` at some horizons and over all of them, multiplied by `factor`."""
+    shown = horizons(len(errors["predicted"]))
+    lines = [f"{head:22}" + "".join(f"{h:>8}" for h in shown) + f"{'all':>8}"]
+    for name, values in errors.items():
+        cells = [values[h - 1] for h in shown] + [values.mean()]
+        lines.append(f"{name:22}" + "".join(f"{factor * value:8.3f}" for value in cells))
+    return "\n".join(lines)
+
+
+def beside(output: Path) -> Path:
+    """The folder of a predictor's cached keypoints and checkpoints."""
+    return output.with_name(output.stem + ".learning")
