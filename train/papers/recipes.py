@@ -28,6 +28,8 @@ class LossWeights:
         discriminator_gan: of the discriminator's own loss.
         feature_matching: one per feature map of the discriminator (of Monkey-Net's, the picture comes first).
         equivariance_value, equivariance_jacobian: of FOMM's Eq. 11 and Eq. 12-13.
+        warped: of the difference between the driving frame and the source under the flow alone. Neither paper has it; the
+            authors' early training of Monkey-Net on moving shapes weighed it by 10.
     """
 
     perceptual: tuple[float, ...] = (10.0, 10.0, 10.0, 10.0, 10.0)
@@ -37,6 +39,7 @@ class LossWeights:
     feature_matching: tuple[float, ...] = (10.0, 10.0, 10.0, 10.0)
     equivariance_value: float = 10.0
     equivariance_jacobian: float = 10.0
+    warped: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,16 @@ FLIPS = Augment(flip=True, time_flip=True)
 FLIPS_AND_JITTER = replace(FLIPS, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.1)
 ADVERSARIAL = LossWeights(generator_gan=1.0)
 SPECTRAL = DiscriminatorConfig(spectral_norm=True)
+
+# Monkey-Net's: 10 for the difference of the pictures and of the discriminator's maps (the paper's lambda_rec), though 1
+# for the coarsest of them, and 1 for the adversarial losses.
+MONKEYNET = LossWeights(
+    perceptual=(),
+    generator_gan=1.0,
+    feature_matching=(10.0, 10.0, 10.0, 10.0, 1.0),
+    equivariance_value=0.0,
+    equivariance_jacobian=0.0,
+)
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -199,6 +212,36 @@ RECIPES: dict[str, Recipe] = {
             milestones=(60, 90),
             batch=16,
             augment=replace(FLIPS, resize=(0.9, 1.1), hue=0.5),
+            published=False,
+            relative=False,
+        ),
+        # Monkey-Net's for moving GIFs, as published.
+        Recipe(
+            "monkeynet-128",
+            "monkeynet-128",
+            epochs=750,
+            repeats=1,
+            milestones=(500,),
+            batch=64,
+            weights=MONKEYNET,
+            discriminator=DiscriminatorConfig.monkeynet(maximum=256, heatmaps=10),
+            augment=replace(FLIPS, resize=(0.9, 1.1), hue=0.5),
+            relative=False,
+        ),
+        # Ours for moving shapes. The authors' own (in their repository's history, not in the paper) takes five epochs of
+        # two clips of up to 32 frames a step. From it: no adversarial loss, and a weight of 10 for the warped source, by
+        # which the flow learns to carry the shape before the generator learns to paint it. Not from it: its rotations and
+        # resizing, which blur edges that the test part has sharp; its discriminator, which here would only match
+        # features. Epochs, batch and milestones are those of shapes-64, so that the two can be compared.
+        Recipe(
+            "monkeynet-64",
+            "monkeynet-64",
+            epochs=20,
+            repeats=1,
+            milestones=(12, 18),
+            batch=16,
+            weights=replace(MONKEYNET, generator_gan=0.0, feature_matching=(10.0,), warped=10.0),
+            augment=FLIPS,
             published=False,
             relative=False,
         ),
