@@ -62,7 +62,7 @@ class Augment:
         # Brightness: c x. Contrast: c x + (1 - c) mean gray. Saturation: c x + (1 - c) gray(x). All linear: one matrix.
         gray = np.array([0.299, 0.587, 0.114])
         matrix = saturation * np.eye(3) + (1 - saturation) * gray
-        mean = float(picture.reshape(-1, 3).mean(0) @ gray) * brightness
+        mean = float(np.array(cv2.mean(picture)[:3]) @ gray) * brightness
         matrix = np.column_stack([contrast * brightness * matrix, np.full(3, (1 - contrast) * mean)])
         picture = cv2.transform(picture, matrix)
         turn = round(256 * self.hue * draws[3])

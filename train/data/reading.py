@@ -345,7 +345,7 @@ def _upright(frame: av.VideoFrame) -> np.ndarray:
 
 def over_white(rgba: np.ndarray) -> np.ndarray:
     """Lay straight-alpha uint8 (H, W, 4) over white: uint8 (H, W, 3)."""
-    if (rgba[..., 3] == 255).all():
+    if rgba[..., 3].min() == 255:
         return np.ascontiguousarray(rgba[..., :3])
     alpha = rgba[..., 3:].astype(np.float32) / 255
     return np.rint(rgba[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
@@ -364,6 +364,8 @@ def read_picture(path: Path) -> np.ndarray:
     if picture.ndim == 2:
         return cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB)
     if picture.shape[2] == 4:
+        if picture[..., 3].min() == 255:
+            return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGB)
         return over_white(cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA))
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
