@@ -10,7 +10,7 @@ from small_model import small_model
 
 from livepuppet.model import checkpoint
 from livepuppet.realtime.cli import main
-from livepuppet.train.commands import train as commands
+from livepuppet.train.commands import on_videos
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def frames(tmp_path):
 
 def test_training_on_a_folder_writes_weights_a_sheet_and_resumes(frames, tmp_path, capsys, monkeypatch):
     # The real command on a small network under the preset's name: the real one takes seconds per step.
-    monkeypatch.setattr(commands, "build", lambda name: _named(small_model()))
+    monkeypatch.setattr(on_videos, "build", lambda preset: _named(small_model()))
     run = tmp_path / "run"
     common = ["train", "lite-256", "--data", str(frames), "--output", str(run), "--batch", "2"]
     main([*common, "--steps", "2"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import sys
 from pathlib import Path
 
@@ -11,23 +9,23 @@ import click
 import torch
 
 from livepuppet.model import checkpoint
-from livepuppet.model.presets import PRESETS, build
+from livepuppet.model.presets import PRESETS
+from livepuppet.train.commands import on_videos
 from livepuppet.train.commands.failing import as_click_error
-from livepuppet.train.loop.trainer import Trainer, TrainingError
+from livepuppet.train.commands.on_puppets import STAGES, train_on_puppets
+from livepuppet.train.commands.runs import Run, say
+from livepuppet.train.loop import distributed
+from livepuppet.train.loop.precision import PRECISIONS, choose_device, choose_precision
+from livepuppet.train.loop.trainer import TrainingError
+from livepuppet.train.papers import fomm, monkeynet
+from livepuppet.train.papers.recipes import RECIPES
 
-#: Share of a time budget that each stage of training on puppets gets, and its peak learning rate and batch.
-STAGES = {
-    "detector": (0.20, 2e-3, 16),
-    "motion": (0.15, 1e-3, 16),
-    "animator": (0.65, 6e-4, 8),
-}
-
-#: Shards drawn before training on puppets starts, and seeds kept for validation.
-FIRST_SHARDS, VALIDATION_SEEDS = 4, (1, 2)
+NAMES = sorted({*PRESETS, *RECIPES})
+ABLATIONS = sorted({*fomm.ABLATIONS, *monkeynet.ABLATIONS})
 
 
 @click.command()
-@click.argument("preset", type=click.Choice(sorted(PRESETS)))
+@click.argument("preset", type=click.Choice(NAMES), metavar="PRESET")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -50,13 +48,36 @@ FIRST_SHARDS, VALIDATION_SEEDS = 4, (1, 2)
     "--stage", "stages", multiple=True, type=click.Choice(list(STAGES)), help="Only these stages on puppets."
 )
 @click.option(
+    "--recipe", type=click.Choice(sorted(RECIPES)), help="Schedule and losses of this recipe, on --data."
+)
+@click.option("--ablation", type=click.Choice(ABLATIONS), help="A row of the papers' ablation tables.")
+@click.option("--keypoints", type=click.IntRange(min=1), help="Number of keypoints, if not the preset's.")
+@click.option("--no-adversarial", is_flag=True, help="Train without a discriminator, whatever the recipe.")
+@click.option("--vgg", type=click.Path(path_type=Path), help="torchvision's file of VGG-19's weights.")
+@click.option("--download-vgg", is_flag=True, help="Fetch that file (548 MB) into torch's cache.")
+@click.option(
     "--minutes", type=click.FloatRange(min=0, min_open=True), help="Time budget for everything, wall clock."
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Steps per stage, instead of a time budget.")
-@click.option("--batch", type=click.IntRange(min=1), help="Pairs per step.")
-@click.option("--learning-rate", type=float, help="Peak learning rate.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over --data; a recipe's own by default.")
+@click.option("--batch", type=click.IntRange(min=1), help="Pairs per step, all processes together.")
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), help="Peak learning rate.")
 @click.option("--init", type=click.Path(path_type=Path), help="Start from these weights (.safetensors).")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoints in --output.")
+@click.option("--save-every", default=3.0, show_default=True, help="Minutes between checkpoints and sheets.")
+@click.option("--check-data", is_flag=True, help="Say what is wrong with --data, and train nothing.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="auto",
+    show_default=True,
+    help="Of convolutions: auto is bf16 on GPUs that have it, else fp32.",
+)
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard's event files.")
+@click.option(
+    "--stop-on-alarm", is_flag=True, help="End when keypoints clump, Jacobians explode and the like."
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="Processor threads; all by default.")
 def train(
@@ -67,12 +88,25 @@ def train(
     shards,
     drawers,
     stages,
+    recipe,
+    ablation,
+    keypoints,
+    no_adversarial,
+    vgg,
+    download_vgg,
     minutes,
     steps,
+    epochs,
     batch,
     learning_rate,
     init,
     resume,
+    save_every,
+    check_data,
+    device,
+    precision,
+    tensorboard,
+    stop_on_alarm,
     seed,
     threads,
 ):
@@ -80,153 +114,101 @@ def train(
 
     `livepuppet train lite-256 --puppets POOL --output RUN --minutes 120` trains the default from nothing but code:
     first the detector on exact landmarks, then dense motion, then everything that paints. With `--data FOLDER` any
-    preset learns from unlabelled videos as in the paper.
+    preset learns from unlabelled videos as in the papers. PRESET is also a recipe's name: `livepuppet train vox-256
+    --data FOLDER --output RUN` trains fomm-256 by the published schedule.
+
+    Checkpoints are written whole or not at all; a training that was killed goes on with --resume, and ends in the same
+    weights as an undisturbed one when its budget is --steps or --epochs (with --minutes the schedule follows the
+    clock).
+
+    Several GPUs: `torchrun --nproc-per-node 4 -m livepuppet.realtime.cli train ...` computes the same as one GPU with
+    the same --batch. Several machines: the same with torchrun's --nnodes and --rdzv-endpoint on each; --data must be
+    the same everywhere, --output is the first machine's.
     """
     if (data is None) == (puppets is None):
         raise click.UsageError(
             "Give either --data FOLDER (your videos) or --puppets POOL (procedural puppets)."
         )
-    if (minutes is None) == (steps is None):
-        raise click.UsageError("Give either --minutes or --steps.")
-    if puppets is not None and not preset.startswith("lite"):
+    if puppets is not None and preset != "lite-256":
         raise click.UsageError(
             f"--puppets trains lite-256, whose keypoints are landmarks; {preset} takes --data."
         )
-    torch.manual_seed(seed)
     if threads:
         torch.set_num_threads(threads)
     try:
-        model = checkpoint.load(init) if init else build(preset)
-    except checkpoint.CheckpointError as error:
+        planned = on_videos.plan(preset, recipe, ablation, keypoints, not no_adversarial)
+    except ValueError as error:
         raise as_click_error(error) from error
-    if model.preset.name != preset:
-        raise click.UsageError(f"{init} holds {model.preset.name}, not {preset}.")
-    model.to(memory_format=torch.channels_last)
-    settings = {"resume": resume, "seed": seed, "batch": batch, "learning_rate": learning_rate}
+    if check_data:
+        _check_data(data, planned.preset.size, output)
+        return
+    given = [budget for budget in (minutes, steps, epochs) if budget is not None]
+    if len(given) > 1 or (not given and (planned.recipe is None or puppets is not None)):
+        raise click.UsageError("Give either --minutes or --steps, or --epochs with --data.")
+    if puppets is not None and epochs is not None:
+        raise click.UsageError("--epochs counts passes over --data; on puppets give --minutes or --steps.")
+
+    torch.manual_seed(seed)
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        if data is not None:
-            _train_on_videos(model, data, output, minutes, steps, **settings)
-        else:
-            chosen = stages or tuple(STAGES)
-            _train_on_puppets(model, puppets, output, minutes, steps, chosen, shards, drawers, **settings)
-    except (TrainingError, ValueError, OSError) as error:
-        raise as_click_error(error) from error
-    path = output / f"{preset}.safetensors"
-    checkpoint.save(
-        model, path, command=" ".join(["livepuppet", *sys.argv[1:]]), seed=seed, torch=torch.__version__
-    )
-    click.echo(
-        f"Weights: {path}. Next: livepuppet evaluate {path}; livepuppet export {path} --output BUNDLE."
-    )
-
-
-def _train_on_videos(model, data, output, minutes, steps, resume, seed, batch, learning_rate):
-    from livepuppet.train.sheets import to_picture, write
-    from livepuppet.train.videos import VideoFolder, VideoTask
-
-    clips = VideoFolder(data, model.preset.size)
-    for sentence in clips.skipped:
-        click.echo(f"skipped: {sentence}", err=True)
-    click.echo(f"{len(clips.clips)} clips, {sum(map(len, clips.clips))} frames.")
-    task = VideoTask(model, clips, batch or 4)
-
-    @torch.no_grad()
-    def sheet(trainer: Trainer) -> None:
-        source, driving = clips.pairs(6, torch.Generator().manual_seed(1))
-        with trainer.averaged():
-            model.eval()
-            moved = model.render(model.encode(source), *model.detect(source), *model.detect(driving))[
-                "prediction"
-            ]
-        rows = [to_picture(pictures) for pictures in (source, driving, moved)]
-        write(output / "sheet.png", _stack(rows))
-
-    trainer = Trainer(task, output, steps, minutes, learning_rate or 2e-4, seed, on_save=sheet)
-    _go(trainer, resume, model)
-
-
-def _train_on_puppets(
-    model, puppets, output, minutes, steps, stages, shards, drawers, resume, seed, batch, learning_rate
-):
-    from livepuppet.train.lite.animator import AnimatorTask
-    from livepuppet.train.lite.detector import DetectorTask, detector_error
-    from livepuppet.train.lite.responses import draw_probes, responses
-    from livepuppet.train.puppets.pool import (
-        FIRST_SEED,
-        PuppetPool,
-        draw_shard,
-        draw_shards,
-        keep_freed_memory,
-    )
-    from livepuppet.train.sheets import probe_sheet, write
-
-    keep_freed_memory()
-    validation = puppets / "validation"
-    for number in VALIDATION_SEEDS:
-        draw_shard(validation, number)
-    for number in range(min(FIRST_SHARDS, shards)):
-        draw_shard(puppets, FIRST_SEED + number)
-    workers = [
-        multiprocessing.get_context("spawn").Process(
-            target=draw_shards,
-            args=(puppets, range(FIRST_SEED + k, FIRST_SEED + shards, drawers)),
-            daemon=True,
-        )
-        for k in range(drawers)
-    ]
-    for worker in workers:
-        worker.start()
-    pool, held_out = PuppetPool(puppets), PuppetPool(validation)
-    probes = draw_probes(4, seed=7) if "animator" in stages else []
-    truth = held_out.pictures_with_truth(64, torch.Generator().manual_seed(5))
-    total = sum(STAGES[name][0] for name in stages)
-    try:
-        for name in stages:
-            share, rate, size = STAGES[name]
-            if name == "detector":
-                model.requires_grad_(True)
-                task = DetectorTask(model, pool, batch or size)
-            else:
-                task = AnimatorTask(model, pool, batch or size, motion_only=name == "motion")
-
-            def report(trainer: Trainer, name=name) -> None:
-                record = {"stage": name, "step": trainer.step, "minutes": round(trainer.elapsed / 60, 2)}
-                with trainer.averaged():
-                    if name == "detector":
-                        record |= detector_error(model, *truth)
-                    elif name == "animator":
-                        table = responses(model, probes)
-                        record |= {factor: round(row["cross"], 3) for factor, row in table.items()}
-                        write(output / "sheet.png", probe_sheet(model, probes, 1))
-                with (output / "log.jsonl").open("a") as log:
-                    log.write(json.dumps(record) + "\n")
-
-            trainer = Trainer(
-                task,
+        with distributed.joined(choose_device(device)) as place:
+            run = Run(
                 output,
+                place,
+                choose_precision(precision, place),
+                minutes,
                 steps,
-                None if minutes is None else minutes * share / total,
-                learning_rate or rate,
+                epochs,
+                batch,
+                learning_rate,
                 seed,
-                save_every=300,
-                on_save=report,
+                resume,
+                60 * save_every,
+                tensorboard,
+                stop_on_alarm,
             )
-            _go(trainer, resume, model)
-    finally:
-        for worker in workers:
-            worker.terminate()
+            _train(preset, planned, run, data, puppets, stages, shards, drawers, init, vgg, download_vgg)
+    except (TrainingError, ValueError, OSError) as error:
+        # What all processes raise together is said once.
+        if isinstance(error, TrainingError) and distributed.rank():
+            sys.exit(2)
+        raise as_click_error(error) from error
 
 
-def _go(trainer: Trainer, resume: bool, model) -> None:
-    if resume and trainer.resume():
-        click.echo(f"{trainer.task.name}: going on from step {trainer.step}.")
-    trainer.run(quiet=not sys.stderr.isatty())
-    trainer.task.trained.load_state_dict(trainer.average)
-    model.eval()
+def _train(preset, planned, run, data, puppets, stages, shards, drawers, init, vgg, download_vgg) -> None:
+    problem, model = None, None
+    try:
+        model = on_videos.network(planned, init)
+        distributed.share(run.batch or (planned.recipe.batch if planned.recipe else 0))
+        if distributed.rank() == 0:
+            run.output.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        problem = str(error)
+    distributed.all_ready(problem)
+    model.to(run.device, memory_format=torch.channels_last)
+    say(f"{planned.preset.name} on {run.precision}.")
+    if data is not None:
+        on_videos.train_on_videos(model, planned, data, run, vgg, download_vgg)
+    else:
+        train_on_puppets(model, puppets, run, stages or tuple(STAGES), shards, drawers)
+    if distributed.rank():
+        return
+    path = run.output / f"{preset}.safetensors"
+    checkpoint.save(
+        model,
+        path,
+        command=" ".join(["livepuppet", *sys.argv[1:]]),
+        seed=run.seed,
+        torch=torch.__version__,
+    )
+    say(f"Weights: {path}. Next: livepuppet evaluate {path}; livepuppet export {path} --output BUNDLE.")
 
 
-def _stack(rows):
-    import numpy as np
+def _check_data(data: Path | None, size: int, output: Path) -> None:
+    from livepuppet.train.data.check import check_folder
 
-    return np.concatenate(rows, axis=0)
+    if data is None:
+        raise click.UsageError("--check-data looks at --data FOLDER.")
+    try:
+        click.echo(check_folder(data, size, output).text())
+    except ValueError as error:
+        raise as_click_error(error) from error

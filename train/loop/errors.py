@@ -1,0 +1,7 @@
+"""What ends a training before its end."""
+
+from __future__ import annotations
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message is one sentence that says why and what to do."""
