@@ -207,3 +207,39 @@ def jitter(clips, strength, model, json_path):
     for line in jitter_lines(facts):
         click.echo(line)
     _report({"machine": describe(), **facts}, json_path)
+
+
+@bench.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--loss", "losses", multiple=True, help="Only these, by the table's names.")
+@click.option("--seeds", default=2, show_default=True, type=click.IntRange(min=1))
+@click.option("--steps", default=120, show_default=True, type=click.IntRange(min=4))
+@click.option("--batch", default=8, show_default=True, type=click.IntRange(min=1))
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1))
+@_JSON
+def losses(folder, losses, seeds, steps, batch, threads, json_path):
+    """What to train with where VGG's weights are not to be had: small models trained alike but for the loss.
+
+    FOLDER holds clips of one bright thing on black, in `train` and `test`. Prints a Markdown table, a line as each
+    model is done.
+    """
+    import torch
+
+    from livepuppet.benchmarks.losses import CANDIDATES, USUAL, as_json, closing_line, compare, heading, line
+
+    if unknown := set(losses) - set(CANDIDATES):
+        raise UserError(
+            f"There is no loss called {', '.join(sorted(unknown))}: choose among {', '.join(CANDIDATES)}."
+        )
+    torch.set_num_threads(threads)
+    for text in heading():
+        click.echo(text)
+    rows = []
+    try:
+        for row in compare(folder, losses or USUAL, seeds, steps, batch):
+            rows.append(row)
+            click.echo(line(row))
+            _report({"machine": describe(), "rows": as_json(rows)}, json_path)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    click.echo(closing_line(rows))

@@ -6,7 +6,6 @@ in torch's cache already, or asks for the download.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import pickle
 from collections.abc import Sequence
@@ -143,10 +142,9 @@ def download_vgg() -> Path:
     path = Path(torch.hub.get_dir()) / "checkpoints" / VGG_FILE
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Written beside and renamed only when its hash is right.
         torch.hub.download_url_to_file(VGG_URL, str(path), hash_prefix=VGG_FILE.split("-")[1].split(".")[0])
     except (OSError, RuntimeError, ValueError) as error:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
         raise PerceptualError(
             f"VGG-19's weights could not be fetched from {VGG_URL} ({error}): "
             "fetch that file in another way and give it with --vgg, or train without it."
