@@ -159,7 +159,7 @@ def test_no_network_is_a_sentence(monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
-    with pytest.raises(PerceptualError, match="no route to host.*--vgg, or train without it"):
+    with pytest.raises(PerceptualError, match=r"no route to host.*--vgg, or train without it"):
         choose(download=True)
 
 
