@@ -16,7 +16,7 @@ from livepuppet.train.commands.failing import as_click_error
 
 
 @click.command()
-@click.argument("weights", type=click.Path(path_type=Path))
+@click.argument("files", metavar="WEIGHTS", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--data", type=click.Path(path_type=Path), help="A folder of clips (its test/ where it has one)."
 )
@@ -34,7 +34,12 @@ from livepuppet.train.commands.failing import as_click_error
 @click.option(
     "--absolute", is_flag=True, help="Animation with the driver's own keypoints (the papers do, on mgif)."
 )
-@click.option("--landmarks", help="'shapes', 'lite', FILE.onnx or MODULE:FUNCTION; for AKD and MKR.")
+@click.option(
+    "--landmarks",
+    help="For AKD and MKR: 'shapes' (one coloured thing on black), 'lite' (faces), FILE.onnx or MODULE:FUNCTION.",
+)
+@click.option("--embedding", help="For AED: an identity's embedding, FILE.onnx or MODULE:FUNCTION.")
+@click.option("--inception", help="For FID: activations, FILE.onnx or MODULE:FUNCTION.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only so many clips, spread over the set.")
 @click.option(
     "--every", type=click.IntRange(min=1), default=1, show_default=True, help="One frame of so many."
@@ -48,7 +53,10 @@ from livepuppet.train.commands.failing import as_click_error
 )
 @click.option("--sheet", type=click.Path(path_type=Path), help="Write a picture sheet (PNG).")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures as JSON.")
-def evaluate(weights, data, identities, seed, sheet, json_path, threads, device, **options):
+@click.option(
+    "--table", is_flag=True, help="Print a Markdown table of JSON files, given in place of weights."
+)
+def evaluate(files, data, identities, seed, sheet, json_path, table, threads, device, **options):
     """Measure a model: what it transfers on puppets it never saw, or the papers' figures on a folder of clips.
 
     Without --data, for each factor of motion: the response (1 is the true change, 0 nothing) when the puppet is driven
@@ -56,9 +64,24 @@ def evaluate(weights, data, identities, seed, sheet, json_path, threads, device,
     avatar. Then what comes back when nothing moves, and the detector's error at each landmark.
 
     With --data, as FOMM's and Monkey-Net's papers do: L1 of reconstruction (pictures in [0, 1]) beside that of copying
-    the source and of the bare warp, and what --landmarks measures.
+    the source and of the bare warp; AKD and MKR, AED, FID where you supply what they need (train/measure/external.py
+    says which inputs and outputs). --mode animation has no truth: what is measured is FID, the distance of the result's
+    identity from the source's, and on coloured things whether they moved as they should.
     """
     import torch
+
+    if table:
+        from livepuppet.train.measure.tables import TableError
+        from livepuppet.train.measure.tables import table as as_table
+
+        try:
+            click.echo(as_table(files))
+        except TableError as error:
+            raise as_click_error(error) from error
+        return
+    if len(files) > 1:
+        raise click.UsageError("Give one file of weights (several files go with --table).")
+    weights = files[0]
 
     if threads:
         torch.set_num_threads(threads)
@@ -97,20 +120,44 @@ def evaluate(weights, data, identities, seed, sheet, json_path, threads, device,
 
 
 def _on_clips(
-    model, data, seed, sheet, mode, pairs, count, absolute, landmarks, limit, every, batch
+    model,
+    data,
+    seed,
+    sheet,
+    mode,
+    pairs,
+    count,
+    absolute,
+    landmarks,
+    embedding,
+    inception,
+    limit,
+    every,
+    batch,
 ) -> dict[str, object]:
     from tqdm import tqdm
 
     from livepuppet.train.data.clips import ClipSet, read_pairs
-    from livepuppet.train.measure import evaluation
+    from livepuppet.train.measure import evaluation, external
+    from livepuppet.train.measure.distances import FrechetMeasure, IdentityMeasure, LandmarkMeasure
     from livepuppet.train.measure.figures import Pixels
+    from livepuppet.train.measure.puppets import PuppetClips
     from livepuppet.train.measure.things import ThingMeasure
 
-    # Two clips at a time are enough; only training comes back to a clip.
-    clips = ClipSet(data, model.preset.size, part="test", memory=100_000_000)
-    measures = [Pixels()]
+    measures: list = [Pixels()]
     if landmarks == "shapes":
         measures.append(ThingMeasure())
+    elif landmarks:
+        measures.append(LandmarkMeasure(external.landmark_finder(landmarks)))
+    if embedding:
+        measures.append(IdentityMeasure(external.embedding(embedding)))
+    if inception:
+        measures.append(FrechetMeasure(external.embedding(inception)))
+    if data == Path("puppets") and not data.exists():
+        clips = PuppetClips(model.preset.size, seed)
+    else:
+        # Two clips at a time are enough; only training comes back to a clip.
+        clips = ClipSet(data, model.preset.size, part="test", memory=100_000_000)
     if mode == "reconstruction":
         numbers = evaluation.spread(len(clips), limit)
         shown = evaluation.reconstructions(model, clips, numbers, every, batch)
@@ -139,17 +186,26 @@ def _on_clips(
     click.echo(f"{mode}, {counts['clips']} clips, {counts['frames']} frames")
     for name, value in figures.items():
         click.echo(f"{name:26} {value:9.4f}")
+    for note in (note for measure in measures for note in getattr(measure, "notes", ())):
+        click.echo(note, err=True)
     return {
         "data": data.resolve().name,
         "mode": mode,
         "transfer": None if mode == "reconstruction" else "absolute" if absolute else "relative",
-        "landmark detector": landmarks,
+        "landmark detector": _name(landmarks),
+        "embedding": _name(embedding),
+        "inception": _name(inception),
         **counts,
         "skipped": len(clips.skipped),
         "every": every,
         "seconds": round(seconds, 1),
         "figures": figures,
     }
+
+
+def _name(given: str | None) -> str | None:
+    """What a detector is called in a report: never a path of somebody's machine."""
+    return Path(given).name if given else None
 
 
 def _on_puppets(model, identities: int, seed: int, sheet: Path | None) -> dict[str, object]:

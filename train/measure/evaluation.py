@@ -13,7 +13,10 @@ from livepuppet.train.measure.reenact import Shown, show
 
 
 class Clips(Protocol):
-    """What is needed of a set of clips; `train.data.clips.ClipSet` is one."""
+    """What is needed of a set of clips; `train.data.clips.ClipSet` is one.
+
+    One whose exact landmarks are known has `truth(k)`, (T, L, 2) in pixels, as well.
+    """
 
     names: Sequence[str]
     skipped: list[str]
@@ -59,7 +62,8 @@ def reconstructions(
         except DataError as error:
             clips.skipped.append(str(error))
             continue
-        yield show(model, clips.names[k], frames[0], frames, "reconstruction", batch)
+        truth = clips.truth(k)[::every] if hasattr(clips, "truth") else None
+        yield show(model, clips.names[k], frames[0], frames, "reconstruction", batch, truth)
 
 
 def animations(

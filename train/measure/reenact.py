@@ -31,6 +31,7 @@ class Shown:
             rounded and of the source; None in animation, where the driving frame is not the truth.
         warp: as `l1`, of the source under the deformation alone; None too where there is no deformation.
         relative: whether keypoints were moved relatively; None in reconstruction.
+        truth: (T, L, 2) exact landmarks of the driving frames, (x, y) in pixels; None where nobody knows them.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Shown:
     copy: np.ndarray | None = None
     warp: np.ndarray | None = None
     relative: bool | None = None
+    truth: np.ndarray | None = None
 
 
 def to_tensor(pictures: np.ndarray, like: Tensor) -> Tensor:
@@ -83,6 +85,7 @@ def show(
     driving: np.ndarray,
     mode: str = "reconstruction",
     batch: int = 8,
+    truth: np.ndarray | None = None,
 ) -> Shown:
     """Render a clip.
 
@@ -93,6 +96,7 @@ def show(
         driving: RGB uint8 (T, S, S, 3); its first frame is D1.
         mode: "reconstruction" (driving frames are the truth, keypoints absolute), "relative" or "absolute".
         batch: frames at a time.
+        truth: exact landmarks of the driving frames, passed on.
     """
     like = next(model.parameters())
     avatar = to_tensor(source[None], like)
@@ -140,6 +144,7 @@ def show(
         copy=joined["copy"],
         warp=joined["warp"],
         relative=None if mode == "reconstruction" else mode == "relative",
+        truth=truth,
     )
 
 
