@@ -61,9 +61,11 @@ def model_times(
 
     def whole():
         driving = engine.detect(frames[next(turn) % len(frames)])
-        engine.render(features, keypoints, transfer(driving, initial, keypoints, scale))
+        engine.render(
+            features, keypoints, transfer(driving, initial, keypoints, scale, matrices=engine.matrices)
+        )
 
-    moved = transfer(engine.detect(frames[-1]), initial, keypoints, scale)
+    moved = transfer(engine.detect(frames[-1]), initial, keypoints, scale, matrices=engine.matrices)
     return {
         "model": engine.model_name,
         "engine": engine.name,

@@ -88,6 +88,8 @@ def describe(
         "size": preset.size,
         "num_keypoints": preset.num_keypoints,
         "keypoint_names": list(preset.keypoint_names),
+        # What the graphs call Jacobians may be covariances; without this key they are Jacobians.
+        "matrices": preset.matrices,
         "features": [{"name": name, "shape": list(value.shape)} for name, value in features.items()],
         "opset": OPSET,
         "weights_sha256": sha256(weights) if weights else None,

@@ -36,7 +36,7 @@ class Parity:
     """Largest differences found.
 
     Attributes:
-        keypoints: of points, Jacobians and confidence.
+        keypoints: of points, matrices and confidence.
         deformation: of the sampling grid, whose units are halves of the picture.
         pixels_max: of a single pixel, in levels of 0 to 255.
         pixels_mean: average of the worst picture, in levels.
@@ -95,17 +95,20 @@ def sample_pictures(size: int, count: int, seed: int = 0) -> list[np.ndarray]:
     return pictures
 
 
-def sample_motions(points: np.ndarray, jacobians: np.ndarray, count: int, seed: int = 0) -> list[tuple]:
+def sample_motions(
+    points: np.ndarray, own: np.ndarray, count: int, seed: int = 0, matrices: str = "jacobian"
+) -> list[tuple]:
     """Seeded driving keypoints around given ones: none, then from slight to far outside the picture.
 
     Args:
-        points, jacobians: of the avatar, (K, 2) and (K, 2, 2).
+        points, own: of the avatar, (K, 2) and its matrices (K, 2, 2).
+        matrices: what those are, as `Preset.matrices`; covariances stay symmetric and positive.
 
     Returns:
-        `count` pairs of points and Jacobians.
+        `count` pairs of points and matrices.
     """
     random = np.random.default_rng(seed)
-    motions = [(points, jacobians)]
+    motions = [(points, own)]
     for strength in np.linspace(0.1, 1.0, max(count - 1, 0)):
         shift = random.normal(0, 0.3 * strength, (1, 2)) + random.normal(0, 0.1 * strength, points.shape)
         angles = random.normal(0, 0.6 * strength, len(points))
@@ -114,8 +117,12 @@ def sample_motions(points: np.ndarray, jacobians: np.ndarray, count: int, seed: 
             -2,
         )
         stretch = np.exp(random.normal(0, 0.2 * strength, (len(points), 1, 1)))
-        motions.append((points + shift, stretch * (turn @ jacobians)))
-    return [(p.astype(np.float32), j.astype(np.float32)) for p, j in motions[:count]]
+        change = stretch * turn
+        moved = change @ own
+        if matrices == "covariance":
+            moved = moved @ change.swapaxes(1, 2)
+        motions.append((points + shift, moved))
+    return [(p.astype(np.float32), m.astype(np.float32)) for p, m in motions[:count]]
 
 
 @torch.no_grad()
@@ -156,8 +163,8 @@ def measure(model: nn.Module, folder: Path, pictures: int = 4, motions: int = 4,
         features = reference_encode(tensor)
         own_features = encode.run(None, {"avatar": picture})
         own = truth[:2]
-        for points, jacobians in sample_motions(*own, motions, seed + index):
-            keypoints = (*own, points, jacobians)
+        for points, moved in sample_motions(*own, motions, seed + index, model.preset.matrices):
+            keypoints = (*own, points, moved)
             drawing = reference_render(*features, *map(torch.from_numpy, keypoints))
             expected, grid = (value.numpy() for value in drawing)
             feed = dict(zip((*names, *KEYPOINT_INPUTS), (*own_features, *keypoints), strict=True))

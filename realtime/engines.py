@@ -16,13 +16,14 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 
 from livepuppet.realtime.bundled import MODEL
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.keypoints import Keypoints
+from livepuppet.realtime.motion.matrices import Matrices
 
 BUNDLE_FORMAT = "livepuppet-bundle"
 BUNDLE_VERSION = 1
@@ -45,6 +46,7 @@ class Engine(Protocol):
         size: S, side of the square pictures in pixels.
         num_keypoints: K.
         keypoint_names: K names where keypoints are landmarks, else empty.
+        matrices: what `Keypoints.jacobians` holds: "jacobian", or "covariance" for a Monkey-Net.
         deforms: whether `render_deformation` can be called; bundles of an older livepuppet do not tell.
     """
 
@@ -54,6 +56,7 @@ class Engine(Protocol):
     size: int
     num_keypoints: int
     keypoint_names: tuple[str, ...]
+    matrices: Matrices
     deforms: bool
 
     def detect(self, frame: np.ndarray) -> Keypoints:
@@ -145,6 +148,7 @@ class OnnxEngine:
         self.size: int = facts["size"]
         self.num_keypoints: int = facts["num_keypoints"]
         self.keypoint_names: tuple[str, ...] = tuple(facts["keypoint_names"])
+        self.matrices: Matrices = facts.get("matrices", "jacobian")
         self._feature_names: list[str] = [feature["name"] for feature in facts["features"]]
         threads = usable_cores() if threads is None else threads
         graphs = {name: folder / entry["file"] for name, entry in facts["graphs"].items()}
@@ -242,6 +246,7 @@ class TorchEngine:
         self.size: int = preset.size
         self.num_keypoints: int = preset.num_keypoints
         self.keypoint_names: tuple[str, ...] = tuple(preset.keypoint_names)
+        self.matrices: Matrices = preset.matrices
         self.provider: str = f"PyTorch {self._device}"
 
     def detect(self, frame: np.ndarray) -> Keypoints:
@@ -318,6 +323,10 @@ def read_bundle(folder: str | os.PathLike) -> dict:
         graphs = {name: (facts["graphs"][name]["file"], facts["graphs"][name]["sha256"]) for name in _GRAPHS}
     except (KeyError, TypeError):
         raise UserError(f"{folder / 'bundle.json'} is incomplete; {again}.") from None
+    if facts.get("matrices", "jacobian") not in get_args(Matrices):
+        raise UserError(
+            f"{folder} has keypoints of a kind that this livepuppet does not know; update livepuppet or export the bundle again."
+        )
     for file, checksum in graphs.values():
         path = folder / file
         try:
@@ -397,7 +406,7 @@ def _numbers(keypoints: Keypoints, count: int) -> tuple[np.ndarray, np.ndarray]:
     jacobians = np.ascontiguousarray(keypoints.jacobians, dtype=np.float32)
     if points.shape != (count, 2) or jacobians.shape != (count, 2, 2):
         raise ValueError(
-            f"this model has {count} keypoints, so points ({count}, 2) and Jacobians ({count}, 2, 2), "
+            f"this model has {count} keypoints, so points ({count}, 2) and matrices ({count}, 2, 2), "
             f"not {points.shape} and {jacobians.shape}"
         )
     return points, jacobians

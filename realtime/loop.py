@@ -365,7 +365,7 @@ class Live:
     def _in_new_crop(self, keypoints: Keypoints, old: Square, new: Square) -> Keypoints:
         if self.mirror:
             old, new = _mirrored(old), _mirrored(new)
-        return reexpressed(keypoints, old, new, self.puppet.engine.size)
+        return reexpressed(keypoints, old, new, self.puppet.engine.size, self.puppet.engine.matrices)
 
     def _hand_over(self, lease: Lease, frame: Frame, square: np.ndarray | None) -> None:
         """Give the finished picture to every output and to the window, none of which is waited for."""

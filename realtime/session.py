@@ -22,7 +22,7 @@ from livepuppet.realtime.inputs.capture import Capture, LiveSource
 from livepuppet.realtime.inputs.opening import open_source
 from livepuppet.realtime.keys import TerminalKeys
 from livepuppet.realtime.loop import Live
-from livepuppet.realtime.motion.mover import MotionSettings, Mover
+from livepuppet.realtime.motion.mover import NO_VARIANCE, MotionSettings, Mover
 from livepuppet.realtime.outputs.base import is_video_name, open_live_output
 from livepuppet.realtime.outputs.fanout import Fanout, close_all
 from livepuppet.realtime.outputs.live_sound import FileSound, open_sound
@@ -97,7 +97,9 @@ class Session:
             self.stage = Stage(width, height, picture.fit, picture.paste, picture.background, picture.sharp)
             avatars = self._open_avatars(settings, engine, stack)
             self.source, capture = self._open_source(settings, source, stack)
-            mover = Mover(engine.keypoint_names, self._motion_settings())
+            if settings.motion.variance != MotionSettings.variance and engine.matrices != "covariance":
+                self._say(NO_VARIANCE.format(engine.model_name))
+            mover = Mover(engine.keypoint_names, self._motion_settings(), matrices=engine.matrices)
             self.puppet = self._encode(engine, avatars, mover)
             self._select(settings.avatar.selected)
             self.puppet.warm_up()

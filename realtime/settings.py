@@ -190,6 +190,12 @@ class MotionSettings:
         True, "Move the avatar by how you move away from your neutral pose; false copies the pose itself."
     )
     adapt_scale: bool = _setting(True, "Scale movement by the ratio of the two faces' sizes.")
+    variance: str = _setting(
+        "source",
+        "Extent of keypoints, for models that have one (Monkey-Net): the avatar's own, the driver's, or the avatar's "
+        "changed as the driver's.",
+        choices=("source", "driving", "relative"),
+    )
     countdown: float = _setting(
         2.0, "Seconds at the start of which the best moment becomes the neutral pose.", low=0, high=30
     )

@@ -39,7 +39,7 @@ class RedEngine:
     """Keypoints move right with the picture's red; the rendering is the avatar shifted right by that much."""
 
     name, provider, model_name, size, num_keypoints, keypoint_names = "fake", "NumPy", "red", SIZE, 4, ()
-    deforms = False
+    deforms, matrices = False, "jacobian"
 
     def __init__(self):
         self.encoded = 0

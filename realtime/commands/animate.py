@@ -21,7 +21,8 @@ from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.framing.crop import Framing
 from livepuppet.realtime.inputs.clips import Clip, Frame, PictureSequence, is_url, open_clip
-from livepuppet.realtime.motion.mover import MotionSettings, Mover
+from livepuppet.realtime.motion.mover import NO_VARIANCE, MotionSettings, Mover
+from livepuppet.realtime.motion.transfer import Variance
 from livepuppet.realtime.outputs.base import Output, PictureFolder, check_file_output, is_video_name
 from livepuppet.realtime.outputs.sound import Soundtrack
 from livepuppet.realtime.outputs.video import VideoFile
@@ -58,6 +59,7 @@ def animate_clip(
     avatar_crop: str = "center",
     rate: Fraction | None = None,
     side: int | None = None,
+    variance: Variance | None = None,
 ) -> Result:
     """Animate the picture `avatar` with the clip `driving`, into the file or folder `output`.
 
@@ -82,11 +84,14 @@ def animate_clip(
             lost_to_neutral=False,
             relative=not absolute,
             adapt_scale=not no_adapt_scale,
+            variance=variance or MotionSettings.variance,
         )
+        if variance and machine.matrices != "covariance":
+            click.echo(NO_VARIANCE.format(machine.model_name), err=True)
         puppet = Puppet(
             machine,
             [load_avatar(avatar, machine.size, avatar_crop)],
-            Mover(machine.keypoint_names, plain),
+            Mover(machine.keypoint_names, plain, matrices=machine.matrices),
         )
         began, count, sink = time.perf_counter(), 0, None
         bar = stack.enter_context(

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from livepuppet.realtime.motion.transfer import VARIANCES
 from livepuppet.realtime.settings import RULES, Rule
 
 _MODEL = click.option(
@@ -33,6 +34,12 @@ _ANIMATE_OPTIONS = (
         "--no-adapt-scale",
         is_flag=True,
         help="Do not scale movement by the ratio of the two faces' sizes.",
+    ),
+    click.option(
+        "--variance",
+        type=click.Choice(VARIANCES),
+        help="Extent of the keypoints of a Monkey-Net: the avatar's own, the driver's, or the avatar's changed as the "
+        "driver's changes. [default: source]",
     ),
     click.option(
         "--crop",

@@ -11,6 +11,7 @@ import numpy as np
 
 from livepuppet.realtime.framing.square import Square
 from livepuppet.realtime.keypoints import Keypoints
+from livepuppet.realtime.motion.matrices import Matrices, carried
 
 #: How far the head may be from its place (shares of the side; natural logarithm of its size) before the square moves,
 #: and how near it is brought back once it does.
@@ -46,13 +47,16 @@ HOME_FRAMES = 15
 PAUSE = 0.5
 
 
-def reexpressed(keypoints: Keypoints, old: Square, new: Square, size: int = 256) -> Keypoints:
+def reexpressed(
+    keypoints: Keypoints, old: Square, new: Square, size: int = 256, matrices: Matrices = "jacobian"
+) -> Keypoints:
     """Keypoints that were found in the square `old`, as they would be found in the square `new` of the same picture.
 
-    Exact for a detector that is equivariant: points follow the mapping between the squares, Jacobians its scale.
+    Exact for a detector that is equivariant: points follow the mapping between the squares, matrices its scale.
 
     Args:
         size: side of the cut squares in pixels: -1 and 1 are the centres of the outermost ones, half a pixel inside.
+        matrices: what the keypoints' matrices are.
     """
     zoom = old.side / new.side
     shift = np.array(
@@ -61,7 +65,7 @@ def reexpressed(keypoints: Keypoints, old: Square, new: Square, size: int = 256)
     shift = shift * (2 / new.side * size / (size - 1))
     return Keypoints(
         (keypoints.points * zoom + shift).astype(np.float32),
-        (keypoints.jacobians * zoom).astype(np.float32),
+        carried(zoom * np.eye(2), keypoints.jacobians, matrices).astype(np.float32),
         keypoints.confidence,
     )
 

@@ -7,6 +7,8 @@ from collections import deque
 import numpy as np
 
 from livepuppet.realtime.keypoints import Keypoints
+from livepuppet.realtime.motion import matrices
+from livepuppet.realtime.motion.matrices import Matrices
 from livepuppet.realtime.motion.parts import Similarity
 
 #: Samples of the head's motion, this many seconds apart, over this many seconds.
@@ -63,7 +65,7 @@ class Drift:
         return Similarity(head.centre, middle[:2], middle[2] / size, float(np.exp(middle[3] / size)))
 
 
-def carried(initial: Keypoints, head: Similarity) -> Keypoints:
+def carried(initial: Keypoints, head: Similarity, kind: Matrices = "jacobian") -> Keypoints:
     """D1 with the head's motion in it."""
-    points, jacobians = head.apply(initial.points), head.matrix @ initial.jacobians
-    return Keypoints(points.astype(np.float32), jacobians.astype(np.float32), initial.confidence)
+    points, moved = head.apply(initial.points), matrices.carried(head.matrix, initial.jacobians, kind)
+    return Keypoints(points.astype(np.float32), moved.astype(np.float32), initial.confidence)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.motion.transfer import inverse_2x2
+from livepuppet.realtime.motion.matrices import Matrices, bounded, inverse_2x2
 
 #: Where bending begins and ends, as |x| or |y| in [-1, 1] units. A keypoint that the avatar itself has further out may
 #: stay there, and go as much further. (Collars and chins are at the edge of ordinary crops; detectors say 1 at most.)
@@ -18,6 +18,10 @@ EDGE_KNEE, EDGE = 1.0, 1.1
 #: The same for singular values of a Jacobian against the avatar's: how much a local motion stretches and squeezes.
 STRETCH_KNEE, STRETCH = 2.0, 3.0
 SQUEEZE_KNEE, SQUEEZE = 0.4, 0.2
+
+#: Smallest and largest eigenvalue of a covariance: a deviation of half a pixel in 64, and one of half the picture. Detectors
+#: stay within; an extrapolated strength may not, nor stay positive at all.
+SMALLEST_VARIANCE, LARGEST_VARIANCE = 2.5e-4, 1.0
 
 
 def _bent(excess: np.ndarray, room: float) -> np.ndarray:
@@ -71,10 +75,13 @@ def _within(values: np.ndarray) -> np.ndarray:
     return np.where(values < SQUEEZE_KNEE, low, np.where(values > STRETCH_KNEE, high, values))
 
 
-def limit(keypoints: Keypoints, avatar: Keypoints) -> Keypoints:
+def limit(keypoints: Keypoints, avatar: Keypoints, matrices: Matrices = "jacobian") -> Keypoints:
     """Keypoints to render, held where an avatar with keypoints `avatar` can follow; the same object if untouched."""
     points = limit_points(keypoints.points, avatar.points)
-    jacobians = limit_jacobians(keypoints.jacobians, avatar.jacobians)
-    if points is keypoints.points and jacobians is keypoints.jacobians:
+    if matrices == "jacobian":
+        limited = limit_jacobians(keypoints.jacobians, avatar.jacobians)
+    else:
+        limited = bounded(keypoints.jacobians, SMALLEST_VARIANCE, LARGEST_VARIANCE)
+    if points is keypoints.points and limited is keypoints.jacobians:
         return keypoints
-    return Keypoints(points, jacobians, keypoints.confidence)
+    return Keypoints(points, limited, keypoints.confidence)

@@ -18,10 +18,11 @@ from livepuppet.realtime.motion import drift
 from livepuppet.realtime.motion.calibration import Candidates, Fit
 from livepuppet.realtime.motion.eyes import follow_lids, lid_pairs, open_ratio, openings
 from livepuppet.realtime.motion.limits import limit
+from livepuppet.realtime.motion.matrices import Matrices
 from livepuppet.realtime.motion.parts import Similarity, damp, fit_similarity, rigid_indices
 from livepuppet.realtime.motion.presence import Presence, Thresholds
 from livepuppet.realtime.motion.smoothing import Smoother
-from livepuppet.realtime.motion.transfer import movement_scale, transfer
+from livepuppet.realtime.motion.transfer import Variance, movement_scale, transfer
 
 #: Seconds in which D1 goes over into a better one, and a frozen picture into a moving one.
 BLEND = 0.3
@@ -31,6 +32,9 @@ BETTER, BETTER_FRAMES = 0.1, 4
 
 #: A countdown without any face goes on for so many seconds, and then takes what there is.
 WAIT_FOR_FACE = 5.0
+
+#: Said of a setting that would do nothing; the model's name is put in.
+NO_VARIANCE = "Variance does nothing here: the keypoints of {} carry Jacobians, and only a Monkey-Net's have a variance."
 
 State = Literal["counting", "live", "lost", "frozen"]
 
@@ -49,6 +53,7 @@ class MotionSettings:
         relative: False puts the driver's own pose on the avatar instead of the movement since D1; the gains and `eyes`
             then do nothing.
         adapt_scale: movement scaled by the two faces' sizes.
+        variance: what becomes of covariances, see `transfer`; nothing to models with Jacobians.
         countdown: seconds at the start of which the best frame becomes D1; 0 takes the first.
         search: go on looking for a better D1.
         follow_drift: let D1 follow, slowly, a head that rests elsewhere for ten seconds.
@@ -63,6 +68,7 @@ class MotionSettings:
     eyes: float = 1.0
     relative: bool = True
     adapt_scale: bool = True
+    variance: Variance = "source"
     countdown: float = 2.0
     search: bool = False
     follow_drift: bool = False
@@ -94,7 +100,8 @@ class Mover:
     Args:
         names: of the keypoints; may be empty.
         settings: may be replaced at any time.
-        thresholds: of `presence`.
+        thresholds: of `presence`. By default those of faces; with covariances, whose models know things of any kind, none.
+        matrices: what the keypoints' matrices are, as `Engine.matrices`.
 
     Attributes:
         settings: how motion is shown.
@@ -109,11 +116,15 @@ class Mover:
         names: Sequence[str] = (),
         settings: MotionSettings | None = None,
         thresholds: Thresholds | None = None,
+        matrices: Matrices = "jacobian",
     ):
         self.settings = settings or MotionSettings()
         self._names = tuple(names)
         self._rigid, self._lids = rigid_indices(self._names), lid_pairs(self._names)
-        self._smoother = Smoother(self._names)
+        self._matrices = matrices
+        self._smoother = Smoother(self._names, matrices)
+        if thresholds is None and matrices == "covariance":
+            thresholds = Thresholds.none()
         self._presence = Presence(thresholds)
         self._drift = drift.Drift()
         self._avatar: Keypoints | None = None
@@ -266,10 +277,13 @@ class Mover:
         if not settings.relative:
             moved = driving
         else:
-            damped = damp(driving, head, settings.shift, settings.turn, settings.zoom)
+            damped = damp(driving, head, settings.shift, settings.turn, settings.zoom, self._matrices)
             if self._scale is None:
                 self._scale = movement_scale(avatar, initial)
-            moved = transfer(damped, initial, avatar, self._scale if settings.adapt_scale else 1.0)
+            scale = self._scale if settings.adapt_scale else 1.0
+            moved = transfer(
+                damped, initial, avatar, scale, matrices=self._matrices, variance=settings.variance
+            )
             if self._lids is not None and settings.eyes > 0:
                 ratio = open_ratio(openings(driving.points, self._lids), openings(initial.points, self._lids))
                 shown = head.damped(settings.shift, settings.turn, settings.zoom)
@@ -278,7 +292,7 @@ class Mover:
         share = settings.strength * life
         if share != 1.0:
             moved = blend(avatar, moved, share)
-        return limit(moved, avatar)
+        return limit(moved, avatar, self._matrices)
 
     def _eased_in(self, moved: Keypoints, time: float) -> Keypoints:
         """`moved`, or on the way there from where a frozen picture stood."""
@@ -373,7 +387,7 @@ class Mover:
         size = max(float(np.sqrt((away * away).sum() / len(away))), 1e-3)
         settled = self._drift.watch(head, self._presence.oddness, size, time)
         if settled is not None:
-            self._go_to(drift.carried(self._initial, settled), drift.EASE, time)
+            self._go_to(drift.carried(self._initial, settled, self._matrices), drift.EASE, time)
 
     def _go_to(self, target: Keypoints, seconds: float, time: float) -> None:
         """Let D1 become `target` within some seconds, so that the picture does not jump."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.motion.transfer import inverse_2x2
+from livepuppet.realtime.motion.matrices import Matrices, carried, inverse_2x2
 
 #: Landmarks that move with the skull more than with the face. (Mouth and chin speak, upper lids blink, the collar is
 #: the body's.)
@@ -117,25 +117,30 @@ def fit_similarity(
 
 
 def damp(
-    driving: Keypoints, motion: Similarity, shift: float = 1.0, turn: float = 1.0, zoom: float = 1.0
+    driving: Keypoints,
+    motion: Similarity,
+    shift: float = 1.0,
+    turn: float = 1.0,
+    zoom: float = 1.0,
+    matrices: Matrices = "jacobian",
 ) -> Keypoints:
     """`driving` with the head's own motion since D1 taken by gains 0 (locked) to 1 (as it is).
 
     Args:
         motion: `fit_similarity(initial.points, driving.points, rigid)`.
         shift, turn, zoom: gains of place, tilt in the picture's plane, and size.
+        matrices: what the keypoints' matrices are.
 
     Returns:
-        `driving` itself where all gains are 1. Jacobians turn and grow with the points.
+        `driving` itself where all gains are 1. Matrices turn and grow with the points.
     """
     if shift == turn == zoom == 1.0:
         return driving
     wanted = motion.damped(shift, turn, zoom)
     points = wanted.apply(motion.undo(driving.points))
     change = wanted.matrix @ inverse_2x2(motion.matrix)
-    return Keypoints(
-        points.astype(np.float32), (change @ driving.jacobians).astype(np.float32), driving.confidence
-    )
+    moved = carried(change, driving.jacobians, matrices)
+    return Keypoints(points.astype(np.float32), moved.astype(np.float32), driving.confidence)
 
 
 def median(values: np.ndarray) -> float:

@@ -37,6 +37,11 @@ class Thresholds:
     patience: float = 0.4
     rest: float = 0.5
 
+    @classmethod
+    def none(cls) -> Thresholds:
+        """Nothing ever counts as lost: for models of things that have neither a face's shape nor its confidence."""
+        return cls(lost_below=-1.0, found_above=-1.0, odd=np.inf, usual=np.inf, sizes=(0.0, np.inf))
+
 
 def oddness(keypoints: Keypoints, initial: Keypoints, head: Similarity) -> float:
     """Median distance of the keypoints from D1's moved by `head`, over the RMS radius of the face so moved."""

@@ -15,13 +15,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from livepuppet.realtime.keypoints import Keypoints
+from livepuppet.realtime.motion.matrices import Matrices
 from livepuppet.realtime.motion.parts import Similarity, fit_similarity, rigid_indices
 
 #: Cutoff at rest (hertz), and hertz more per [-1, 1] unit a second, of the head and of keypoints within it.
 HEAD_REST, HEAD_RISE = 0.5, 25.0
 FACE_REST, FACE_RISE = 0.5, 12.0
 
-#: The same for Jacobians, whose entries are about 1.
+#: The same for Jacobians, whose entries are about 1. Covariances are brought there by their mean over the first keypoints.
 JACOBIAN_REST, JACOBIAN_RISE = 0.5, 3.0
 
 #: Cutoffs of the speeds themselves. The paper's 1 Hz would open the filter after a blink is over.
@@ -116,9 +117,11 @@ class Smoother:
 
     Args:
         names: of the keypoints, where they have any.
+        matrices: what their matrices are. The filter averages with positive weights, so covariances stay covariances.
     """
 
-    def __init__(self, names: Sequence[str] = ()):
+    def __init__(self, names: Sequence[str] = (), matrices: Matrices = "jacobian"):
+        self._matrices = matrices
         self._rigid = rigid_indices(names)
         self._speed = _by_name(names, SPEED_OF, FACE_SPEED)[:, None] if names else FACE_SPEED
         self._rise = FACE_RISE * _by_name(names, RISE_OF, 1.0) if names else FACE_RISE
@@ -134,7 +137,9 @@ class Smoother:
         """Go on in other coordinates: `change` turns keypoints of the old crop into those of the new one."""
         if self._last is None:
             return
-        before = Keypoints(self._reference.astype(np.float32), self._jacobians.value.reshape(-1, 2, 2))
+        before = Keypoints(
+            self._reference.astype(np.float32), self._unit * self._jacobians.value.reshape(-1, 2, 2)
+        )
         after = change(before)
         move = fit_similarity(before.points, after.points, rounds=0)
         self._reference, self._scale = after.points.astype(np.float64), self._scale * move.scale
@@ -153,6 +158,9 @@ class Smoother:
         self._face = OneEuro(FACE_REST, self._rise, self._speed, self._guard)
         self._jacobians = OneEuro(JACOBIAN_REST, JACOBIAN_RISE, FACE_SPEED)
         self._last = keypoints
+        self._unit = 1.0
+        if self._matrices == "covariance":
+            self._unit = max(float(keypoints.jacobians.trace(axis1=1, axis2=2).mean() / 2), 1e-6)
         # The filters begin with what they are given first.
         self._filter(points, keypoints.jacobians, 1 / 30, 1.0)
 
@@ -185,5 +193,6 @@ class Smoother:
             motion.centre, np.array([x, y]), tilt / self._scale, float(np.exp(size / self._scale))
         )
         face = self._face(motion.undo(points), seconds, strength)
-        jacobians = self._jacobians(jacobians.reshape(-1, 4).astype(np.float64), seconds, strength)
+        rows = jacobians.reshape(-1, 4).astype(np.float64) / self._unit
+        jacobians = self._unit * self._jacobians(rows, seconds, strength)
         return steady.apply(face), jacobians.reshape(-1, 2, 2)

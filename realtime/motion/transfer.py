@@ -6,10 +6,14 @@ Coordinates are those of `Keypoints`: (x, y) in [-1, 1].
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import cv2
 import numpy as np
 
 from livepuppet.realtime.keypoints import Keypoints
+from livepuppet.realtime.motion.limits import limit_jacobians
+from livepuppet.realtime.motion.matrices import Matrices, carried, change_of_extent, inverse_2x2
 
 #: A hull smaller than this (the whole picture has an area of 4) says nothing about the size of a face.
 SMALLEST_HULL = 1e-4
@@ -17,8 +21,9 @@ SMALLEST_HULL = 1e-4
 #: Movement scales outside these limits come from a hull that is not a face's; they would fling the keypoints away.
 SCALE_LIMITS = (0.1, 10.0)
 
-#: Jacobians whose determinant is closer to zero than this have no inverse worth using.
-SMALLEST_DETERMINANT = 1e-6
+#: What becomes of covariances in relative transfer; see `transfer`.
+Variance = Literal["source", "driving", "relative"]
+VARIANCES: tuple[Variance, ...] = get_args(Variance)
 
 
 def hull_area(points: np.ndarray) -> float:
@@ -45,34 +50,27 @@ def movement_scale(avatar: Keypoints, initial: Keypoints) -> float:
     return float(np.clip(np.sqrt(avatar_area) / np.sqrt(initial_area), *SCALE_LIMITS))
 
 
-def inverse_2x2(matrices: np.ndarray) -> np.ndarray:
-    """Closed-form inverses of `matrices` (..., 2, 2), with the same dtype.
-
-    A determinant nearer to zero than `SMALLEST_DETERMINANT` is replaced by that value with its sign, so the result
-    is always finite for finite input.
-    """
-    a, b = matrices[..., 0, 0], matrices[..., 0, 1]
-    c, d = matrices[..., 1, 0], matrices[..., 1, 1]
-    determinant = a * d - b * c
-    guarded = np.where(
-        np.abs(determinant) < SMALLEST_DETERMINANT,
-        np.copysign(SMALLEST_DETERMINANT, determinant),
-        determinant,
-    )
-    # Written cell by cell: this runs for every frame, and stacking costs four times as much.
-    inverse = np.empty(np.shape(matrices), np.result_type(guarded, np.float32))
-    inverse[..., 0, 0], inverse[..., 0, 1] = d / guarded, -b / guarded
-    inverse[..., 1, 0], inverse[..., 1, 1] = -c / guarded, a / guarded
-    return inverse.astype(matrices.dtype, copy=False)
-
-
 def transfer(
-    driving: Keypoints, initial: Keypoints, avatar: Keypoints, scale: float = 1.0, relative: bool = True
+    driving: Keypoints,
+    initial: Keypoints,
+    avatar: Keypoints,
+    scale: float = 1.0,
+    relative: bool = True,
+    matrices: Matrices = "jacobian",
+    variance: Variance = "source",
 ) -> Keypoints:
-    """The keypoints to render: the driver's movement since D1, put onto the avatar (FOMM, Eq. 14-15).
+    """The keypoints to render: the driver's movement since D1, put onto the avatar (FOMM, Eq. 14-15; Monkey-Net, Eq. 7).
 
         points    = avatar + scale * (driving - initial)
         jacobians = J_driving  J_initial^-1  J_avatar
+
+    Covariances are, by `variance`,
+        source: the avatar's. Whatever stands still in the driver stands still in the picture.
+        driving: the driver's, as the authors' code has it by default. What differs between the two figures themselves
+            shows as if it moved, at rest too.
+        relative: the avatar's under the local change since D1, A Sigma_avatar A^T with A Sigma_initial A^T = Sigma_driving.
+            Where the matrices commute (blobs that only grow, say) this is Sigma_driving Sigma_initial^-1 Sigma_avatar,
+            which the authors' code computes and, where it is none, makes symmetric and positive afterwards.
 
     Args:
         driving: of the current frame, K keypoints.
@@ -80,9 +78,19 @@ def transfer(
         avatar: of the still picture.
         scale: `movement_scale(avatar, initial)`, or 1.0 to move by the driver's own amount.
         relative: False returns `driving` unchanged (absolute mode: the avatar takes the driver's very shape and place).
+        matrices: what the keypoints' matrices are.
+        variance: of covariances only.
     """
     if not relative:
         return driving
     points = avatar.points + np.float32(scale) * (driving.points - initial.points)
-    change = driving.jacobians @ inverse_2x2(initial.jacobians)
-    return Keypoints(points.astype(np.float32), (change @ avatar.jacobians).astype(np.float32))
+    if matrices == "jacobian":
+        moved = driving.jacobians @ inverse_2x2(initial.jacobians) @ avatar.jacobians
+    elif variance == "relative":
+        change = change_of_extent(driving.jacobians, initial.jacobians)
+        # A keypoint that was a dot in D1 and is a blur now would blow up the avatar's.
+        change = limit_jacobians(change, np.broadcast_to(np.eye(2), change.shape))
+        moved = carried(change, avatar.jacobians, matrices)
+    else:
+        moved = driving.jacobians if variance == "driving" else avatar.jacobians
+    return Keypoints(points.astype(np.float32), moved.astype(np.float32))
