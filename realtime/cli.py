@@ -43,6 +43,10 @@ COMMANDS = {
         "Read a published FOMM checkpoint, as data only.",
     ),
     "export": ("livepuppet.export.commands:export", "Turn weights into an ONNX bundle and check its pixels."),
+    "prepare": (
+        "livepuppet.train.commands.prepare:prepare_command",
+        "Cut recordings into clips for training, around the face.",
+    ),
     "train": ("livepuppet.train.commands.train:train", "Train a model."),
     "imagine": (
         "livepuppet.train.commands.imagine:imagine",

@@ -58,6 +58,9 @@ NOT_CLIPS = {
 DAMAGED = (av.FFmpegError, UnidentifiedImageError, Image.DecompressionBombError, OSError, EOFError)
 UNREADABLE = (*DAMAGED, SyntaxError, ValueError, IndexError, cv2.error)
 
+#: Videos of so many frames are decoded rather than jumped through.
+SHORT = 300
+
 
 class DataError(ValueError):
     """Data that cannot be used; the message is one sentence that says what to do."""
@@ -285,6 +288,62 @@ def read_frames(clip: Clip, wanted: Sequence[int] | None = None, side: int | Non
         raise DataError(f"{clip.name} is damaged: fewer than two of its {clip.length} frames can be decoded.")
     pictures += [pictures[-1]] * (len(wanted) - len(pictures))
     return np.stack(pictures)
+
+
+def sample_frames(clip: Clip, count: int, side: int) -> np.ndarray:
+    """`count` frames spread over the clip, or fewer: uint8 RGB (T, s, s, 3). Long videos are jumped through, not decoded.
+
+    Raises:
+        DataError: if fewer than two can be decoded.
+    """
+    wanted = np.linspace(0, clip.length - 1, min(count, clip.length)).round().astype(int).tolist()
+    if clip.kind != "video" or clip.length <= SHORT:
+        return read_frames(clip, wanted, side)
+    try:
+        pictures = [_square(frame, side) for frame in _jumped(clip, len(wanted))]
+    except UNREADABLE as error:
+        raise DataError(f"{clip.name} cannot be read ({_reason(error)}): replace or remove it.") from error
+    if len(pictures) < 2:
+        raise DataError(f"{clip.name} is damaged: fewer than two of its {clip.length} frames can be decoded.")
+    return np.stack(pictures)
+
+
+def _jumped(clip: Clip, count: int) -> Iterator[np.ndarray]:
+    with av.open(str(clip.path)) as container:
+        stream = container.streams.video[0]
+        begin, duration = (container.start_time or 0) / av.time_base, (container.duration or 0) / av.time_base
+        for share in np.linspace(0, 1, count, endpoint=False):
+            target = begin + float(share) * duration
+            container.seek(int(target * av.time_base))
+            # A jump ends at the key frame before; identical frames would look like a clip without motion.
+            for number, frame in enumerate(container.decode(stream)):
+                if number >= SHORT or frame.time is None or frame.time >= target:
+                    yield _upright(frame)
+                    break
+
+
+def all_frames(clip: Clip) -> Iterator[np.ndarray]:
+    """Every frame in its full size, one after the other: uint8 RGB (H, W, 3). A damaged end is left out.
+
+    Raises:
+        DataError: if nothing can be decoded.
+    """
+    count = 0
+    try:
+        if clip.kind == "stacked":
+            frames = ((lambda f=frame: f) for frame in _stacked(clip, range(clip.length)))
+        elif clip.kind == "frames":
+            frames = ((lambda n=number: _frame_of_folder(clip, n)) for number in range(clip.length))
+        else:
+            frames = _decoded(clip)
+        for frame in frames:
+            picture = frame()
+            count += 1
+            yield picture
+    except UNREADABLE as error:
+        if count < 2:
+            reason = str(error) if isinstance(error, DataError) else _reason(error)
+            raise DataError(f"{clip.name} cannot be read ({reason}): replace or remove it.") from error
 
 
 def at_size(frames: np.ndarray, size: int) -> np.ndarray:
