@@ -1,213 +1,47 @@
-"""FOMM's training (Siarohin et al., NeurIPS 2019, arXiv 2003.00196, sections 3.2 to 3.4) and its ablations (Table 1)."""
+"""The Frechet distance between two sets of activations (FID where they are Inception's), in float64 without scipy."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import torch
-from torch import Tensor, nn
-
-from livepuppet.model.discriminator import Discriminator, DiscriminatorConfig
-from livepuppet.model.geometry import gaussian_heatmaps, make_grid
-from livepuppet.model.presets import Preset
-from livepuppet.train.data.clips import ClipSet
-from livepuppet.train.deform import Deformation
-from livepuppet.train.loop.distributed import share
-from livepuppet.train.losses import equivariance
-from livepuppet.train.papers.adversarial import feature_matching, fooled, judged_only, told_apart
-from livepuppet.train.papers.perceptual import PyramidLoss
-from livepuppet.train.papers.recipes import LossWeights
-
-#: The published random deformations: deviation of the affine part's six numbers, of the splines' weights, and control
-#: points per side.
-DEFORMATION = {"affine": 0.05, "spline": 0.005, "points": 5}
-
-#: Rows of Table 1, each with one thing more than the row before it.
-ABLATIONS = ("baseline", "pyramid", "occlusion", "jacobian-without-eq12", "full")
+import numpy as np
 
 
-def ablate(preset: Preset, name: str, weights: LossWeights = LossWeights()) -> tuple[Preset, LossWeights]:  # noqa: B008 (frozen)
-    """The network and the losses of one row of FOMM's Table 1; each row adds one thing to the row before it.
+class Moments:
+    """Mean and covariance of rows that arrive bit by bit, in float64."""
 
-    `baseline`: keypoints without Jacobians, no occlusion map, the loss at full resolution alone; `pyramid`: the loss over
-    the pyramid; `occlusion`: the occlusion map; `jacobian-without-eq12`: Jacobians that only the pictures teach;
-    `full`: Jacobians under Eq. 12 as well.
+    def __init__(self):
+        self.count = 0
+        self.sum: np.ndarray | float = 0.0
+        self.square: np.ndarray | float = 0.0
+        self.origin: np.ndarray | None = None
 
-    Args:
-        preset: of a first-order model.
-        name: one of `ABLATIONS`.
-        weights: of the whole method.
+    def add(self, rows: np.ndarray) -> None:
+        """Take rows (N, D) into account."""
+        rows = rows.astype(np.float64)
+        if self.origin is None:
+            # Sums of squares about a point near the mean; about zero they would lose the digits that matter.
+            self.origin = rows.mean(0)
+        rows = rows - self.origin
+        self.count += len(rows)
+        self.sum = self.sum + rows.sum(0)
+        self.square = self.square + rows.T @ rows
 
-    Returns:
-        the preset to build, which a checkpoint carries, and the weights to train it with.
+    def gaussian(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean (D,) and unbiased covariance (D, D) of at least two rows."""
+        mean = self.sum / self.count
+        covariance = (self.square - self.count * np.outer(mean, mean)) / (self.count - 1)
+        return mean + self.origin, covariance
 
-    Raises:
-        ValueError: there is no such row, or the preset is another kind of network.
+
+def frechet_distance(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]) -> float:
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of two Gaussians, each mean (D,) and covariance (D, D).
+
+    tr (C1 C2)^(1/2) is that of (C1^(1/2) C2 C1^(1/2))^(1/2), which is symmetric: two eigen-decompositions, never a complex
+    number.
     """
-    if name not in ABLATIONS:
-        raise ValueError(f"no ablation is called '{name}'; there are {', '.join(ABLATIONS)}")
-    if preset.kind != "fomm":
-        raise ValueError(f"{preset.name} is no first-order model: the ablations of FOMM's Table 1 need one")
-    row = ABLATIONS.index(name)
-    config = preset.config
-    if row < ABLATIONS.index("occlusion"):
-        config = replace(config, occlusion=False)
-    if row < ABLATIONS.index("jacobian-without-eq12"):
-        config = replace(config, jacobian_maps=0)
-    if row < ABLATIONS.index("pyramid"):
-        weights = replace(weights, pyramid_levels=1)
-    if row < ABLATIONS.index("full"):
-        weights = replace(weights, equivariance_jacobian=0.0)
-    return replace(preset, config=config), weights
-
-
-class FommTask:
-    """Reconstruct the driving frame from another frame of its clip; keypoints follow known deformations.
-
-    The parts of the loss: perceptual over a pyramid of 1, 1/2, 1/4, 1/8 (Eq. 9), equivariance of points (Eq. 11) and of
-    Jacobians (Eq. 12-13), and, with a discriminator, least-squares adversarial and feature matching.
-
-    Several processes draw the same numbers and each takes its share of the batch.
-
-    Args:
-        model: a first-order model, or any with the three calls and Jacobians.
-        data: the clips.
-        batch: pairs per step, over all processes.
-        weights: of the parts. Published runs without an adversarial loss have no feature matching either, whatever its
-            weights (the published code says so, and so does this).
-        perceptual: of `perceptual.choose`; the substitute if None.
-        discriminator: its shape; None for the default one. Built only where `weights.generator_gan` is not 0.
-
-    Raises:
-        ValueError: the discriminator does not fit on the pictures, or sees more or fewer keypoints than there are.
-    """
-
-    name = "fomm"
-    same_draws = True
-
-    def __init__(
-        self,
-        model: nn.Module,
-        data: ClipSet,
-        batch: int,
-        weights: LossWeights = LossWeights(),  # noqa: B008 (frozen)
-        perceptual: nn.Module | None = None,
-        discriminator: DiscriminatorConfig | None = None,
-    ):
-        self.model = self.trained = model
-        self.data, self.batch, self.weights = data, batch, weights
-        self.device = next(model.parameters()).device
-        self.perceptual = (perceptual or PyramidLoss()).to(self.device)
-        self.rival: Discriminator | None = None
-        if weights.generator_gan:
-            self.rival = _rival(model.preset, discriminator or DiscriminatorConfig(), weights).to(self.device)
-            size = model.preset.size
-            self._grid = make_grid(size, size, self.device)
-        self._last: dict[str, Tensor] = {}
-
-    def prepare(self) -> None:
-        """Into training mode: batch statistics, and the rival's power iteration."""
-        self.model.train()
-        if self.rival is not None:
-            self.rival.train()
-
-    def losses(self, rng: torch.Generator) -> dict[str, Tensor]:
-        """One step's loss parts, weighted, of this process's share of the batch."""
-        choices = self.data.draw(self.batch, rng)
-        change = Deformation.random(self.batch, rng, torch.empty(0, device=self.device), **DEFORMATION)
-        part = share(self.batch)
-        source, driving = (picture.to(self.device) for picture in self.data.load(choices[part]))
-        change = Deformation(change.affine[part], change.control, change.weights[part])
-
-        source_keypoints, keypoints = self.model.detect(source), self.model.detect(driving)
-        output = self.model.render(self.model.encode(source), *source_keypoints, *keypoints)
-        prediction = output["prediction"].float()
-        points, jacobians = keypoints
-        self._last = {
-            "driving": driving,
-            "prediction": prediction.detach(),
-            "points": points.detach(),
-            "jacobians": jacobians.detach(),
-        }
-
-        parts = {}
-        if any(self.weights.perceptual):
-            parts |= self.perceptual(prediction, driving, self.weights.pyramid_levels)
-        if self.rival is not None:
-            parts |= self._adversarial(prediction, driving, points)
-        if self.weights.equivariance_value or self.weights.equivariance_jacobian:
-            parts |= self._equivariance(change, driving, points, jacobians)
-        return parts
-
-    def rival_losses(self) -> dict[str, Tensor]:
-        """The discriminator's loss on the pictures that `losses` saw last."""
-        heatmaps = self._heatmaps(self._last["points"])
-        _, drawn = self.rival(self._last["prediction"], heatmaps)
-        _, real = self.rival(self._last["driving"], heatmaps)
-        return {"discriminator": self.weights.discriminator_gan * told_apart(real, drawn)}
-
-    def signs(self) -> dict[str, float]:
-        """Of the last batch: `spread`, the mean deviation of the keypoints of one picture from each other, in units of
-        [-1, 1], and `determinant`, the largest |det J|."""
-        if not self._last:
-            return {}
-        points, jacobians = self._last["points"].float(), self._last["jacobians"].float()
-        determinant = (
-            jacobians[..., 0, 0] * jacobians[..., 1, 1] - jacobians[..., 0, 1] * jacobians[..., 1, 0]
-        )
-        return {
-            "spread": points.std(dim=1, correction=0).mean().item(),
-            "determinant": determinant.abs().max().item(),
-        }
-
-    def _adversarial(self, prediction: Tensor, driving: Tensor, points: Tensor) -> dict[str, Tensor]:
-        # The keypoints must not learn to please the discriminator.
-        heatmaps = self._heatmaps(points.detach())
-        with judged_only(self.rival):
-            drawn_maps, drawn = self.rival(prediction, heatmaps)
-            with torch.no_grad():
-                real_maps, _ = self.rival(driving, heatmaps)
-        parts = {"adversarial": self.weights.generator_gan * fooled(drawn)}
-        if any(self.weights.feature_matching):
-            parts["features"] = feature_matching(real_maps, drawn_maps, self.weights.feature_matching)
-        return parts
-
-    def _heatmaps(self, points: Tensor) -> Tensor | None:
-        config = self.rival.config
-        return gaussian_heatmaps(points, self._grid, config.variance) if config.heatmaps else None
-
-    def _equivariance(
-        self, change: Deformation, driving: Tensor, points: Tensor, jacobians: Tensor
-    ) -> dict[str, Tensor]:
-        deformed_points, deformed_jacobians = self.model.detect(change.picture(driving))
-        # In 32 bit whatever the networks run in: keypoints are compared to thousandths of a picture.
-        with torch.autocast(self.device.type, enabled=False):
-            value, jacobian = equivariance(
-                change,
-                points.float(),
-                jacobians.float(),
-                deformed_points.float(),
-                deformed_jacobians.float(),
-            )
-        parts = {}
-        if self.weights.equivariance_value:
-            parts["equivariance value"] = self.weights.equivariance_value * value
-        # A network without Jacobians has nothing to learn here.
-        if self.weights.equivariance_jacobian and jacobians.requires_grad:
-            parts["equivariance jacobian"] = self.weights.equivariance_jacobian * jacobian
-        return parts
-
-
-def _rival(preset: Preset, config: DiscriminatorConfig, weights: LossWeights) -> Discriminator:
-    config.side(preset.size)
-    if config.heatmaps not in (0, preset.num_keypoints):
-        raise ValueError(
-            f"the discriminator sees {config.heatmaps} keypoints and {preset.name} has {preset.num_keypoints}: "
-            "give it as many, or none."
-        )
-    if any(weights.feature_matching) and len(weights.feature_matching) != config.blocks:
-        raise ValueError(
-            f"{len(weights.feature_matching)} weights of feature matching for {config.blocks} blocks of the "
-            "discriminator: give one for each."
-        )
-    return Discriminator(config)
+    (mean1, covariance1), (mean2, covariance2) = first, second
+    values, vectors = np.linalg.eigh(covariance1)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    product = root @ covariance2 @ root
+    trace = np.sqrt(np.maximum(np.linalg.eigvalsh((product + product.T) / 2), 0)).sum()
+    gap = mean1 - mean2
+    return float(max(gap @ gap + np.trace(covariance1) + np.trace(covariance2) - 2 * trace, 0.0))
