@@ -18,7 +18,7 @@ from livepuppet.train.loop.distributed import all_say
 from livepuppet.train.loop.schedules import Milestones
 from livepuppet.train.loop.trainer import Trainer, TrainingError
 from livepuppet.train.papers import fomm, monkeynet, perceptual
-from livepuppet.train.papers.recipes import RECIPES, LossWeights, Recipe
+from livepuppet.train.papers.recipes import MONKEYNET, RECIPES, LossWeights, Recipe
 
 #: Pairs per step and peak learning rate of a training without a recipe.
 BATCH, RATE = 4, 2e-4
@@ -76,7 +76,7 @@ def plan(
         preset = replace(preset, config=replace(preset.config, **dict(chosen.network_changes)))
         weights = chosen.weights
     else:
-        weights = monkeynet.WEIGHTS if preset.kind == "monkeynet" else LossWeights()
+        weights = MONKEYNET if preset.kind == "monkeynet" else LossWeights()
     if keypoints is not None:
         preset = monkeynet.with_keypoints(preset, keypoints)
     if ablation:
