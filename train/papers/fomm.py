@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from livepuppet.model.discriminator import Discriminator, DiscriminatorConfig
-from livepuppet.model.geometry import gaussian_heatmaps, make_grid
+from livepuppet.model.geometry import gaussian_heatmaps, make_grid, resize_grid, warp
 from livepuppet.model.presets import Preset
 from livepuppet.train.data.clips import ClipSet
 from livepuppet.train.deform import Deformation
 from livepuppet.train.loop.distributed import share
-from livepuppet.train.losses import equivariance
+from livepuppet.train.losses import equivariance, pyramid_l1
 from livepuppet.train.papers.adversarial import feature_matching, fooled, judged_only, told_apart
 from livepuppet.train.papers.perceptual import PyramidLoss
 from livepuppet.train.papers.recipes import LossWeights
@@ -133,6 +133,10 @@ class FommTask:
         parts = {}
         if any(self.weights.perceptual):
             parts |= self.perceptual(prediction, driving, self.weights.pyramid_levels)
+        if self.weights.warped:
+            size = self.model.preset.size
+            carried = warp(source, resize_grid(output["deformation"].float(), size, size))
+            parts["warped"] = self.weights.warped * pyramid_l1(carried, driving, self.weights.pyramid_levels)
         if self.rival is not None:
             parts |= self._adversarial(prediction, driving, points)
         if self.weights.equivariance_value or self.weights.equivariance_jacobian:

@@ -190,7 +190,8 @@ RECIPES: dict[str, Recipe] = {
             augment=replace(FLIPS, hue=0.1),
         ),
         # Ours, for sets that one machine without a GPU can learn. Flat shapes on black need no discriminator: there
-        # is no texture to invent.
+        # is no texture to invent. The warped source is weighed too: without it the network hides every shape and paints
+        # a gray one in its place, the median of all colours, for hundreds of steps.
         Recipe(
             "shapes-64",
             "fomm-64",
@@ -198,6 +199,7 @@ RECIPES: dict[str, Recipe] = {
             repeats=1,
             milestones=(12, 18),
             batch=16,
+            weights=LossWeights(warped=10.0),
             augment=FLIPS,
             published=False,
             relative=False,
