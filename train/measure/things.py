@@ -78,11 +78,12 @@ class ThingMeasure:
     * `follow ...`: per keypoint, over all frames: correlation with the true centroid and slope (1 is as far as the
       thing), each clip's own mean taken out first. The best keypoint's and the median one's.
     * `AKD copy px`: of a model that shows the source as it is.
+    * `scored`: share of frames whose true place can be said: in animation the thing may have to leave the picture.
     """
 
     def __init__(self):
         self.rows: dict[str, list[np.ndarray]] = {}
-        self.found, self.frames = 0, 0
+        self.found, self.frames, self.all = 0, 0, 0
         self.moments: np.ndarray | None = None
 
     def add(self, shown: Shown) -> None:
@@ -103,6 +104,7 @@ class ThingMeasure:
         there = (ratio >= SMALLEST) & (ratio <= LARGEST)
         self.frames += int(scored.sum())
         self.found += int((scored & there).sum())
+        self.all += len(scored)
         both = scored & there
         self._note("AKD px", np.linalg.norm(result.centre - truth, axis=1)[both])
         self._note("AKD copy px", np.linalg.norm(source.centre - truth, axis=1)[scored])
@@ -122,6 +124,7 @@ class ThingMeasure:
             if sum(map(len, rows))
         }
         found["MKR"] = 1 - self.found / max(self.frames, 1)
+        found["scored"] = self.frames / max(self.all, 1)
         if self.moments is not None:
             across, own, true = self.moments
             correlation = across / np.sqrt(np.maximum(own * true, 1e-12))
