@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import platform
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 import torch
 
-from livepuppet.train.loop.distributed import rank
+from livepuppet.train.loop.distributed import rank, world
 from livepuppet.train.loop.journal import Journal
 from livepuppet.train.loop.precision import Precision
 from livepuppet.train.loop.trainer import Trainer, TrainingError
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,7 @@ class Run:
         save_every: seconds between checkpoints.
         tensorboard: write event files.
         stop_on_alarm: end when training goes wrong.
+        done: stage -> steps taken and seconds spent, over all resumed parts; filled by `go`.
     """
 
     output: Path
@@ -43,6 +55,7 @@ class Run:
     save_every: float = 180.0
     tensorboard: bool = False
     stop_on_alarm: bool = False
+    done: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     def trainer(self, task, **settings) -> Trainer:
         """A trainer of `task` under these conditions; `settings` go to `Trainer`."""
@@ -76,6 +89,22 @@ class Run:
         trainer.run()
         trainer.task.trained.load_state_dict(trainer.average)
         trainer.task.model.eval()
+        self.done[trainer.task.name] = trainer.step, trainer.elapsed
+
+    def facts(self) -> dict[str, object]:
+        """What is kept beside the weights: how they came about."""
+        threads = torch.get_num_threads()
+        if self.device.type == "cuda":
+            machine = torch.cuda.get_device_name(self.device)
+        else:
+            machine = f"{processor()}, {threads} thread{'s' if threads > 1 else ''}"
+        return {
+            "seed": self.seed,
+            "torch": torch.__version__,
+            "steps": ", ".join(str(steps) for steps, _ in self.done.values()),
+            "hours": f"{sum(seconds for _, seconds in self.done.values()) / 3600:.2f}",
+            "machine": f"{machine}, {world()} processes" if world() > 1 else machine,
+        }
 
 
 def say(text: str) -> None:
