@@ -40,6 +40,26 @@ ABLATIONS = sorted({*fomm.ABLATIONS, *monkeynet.ABLATIONS})
     type=click.Path(path_type=Path),
     help="Pool folder of procedural puppets (lite-256), drawn as needed.",
 )
+@click.option(
+    "--finetune",
+    type=click.Path(path_type=Path),
+    metavar="RECORDING",
+    help="A recording of yourself, to which the default model (lite-256, or --init) is adapted.",
+)
+@click.option(
+    "--keep",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="CLIP",
+    help="With --finetune: another person's clip, on which the model may not get worse.",
+)
+@click.option(
+    "--crop",
+    default="auto",
+    show_default=True,
+    metavar="auto|full|X,Y,SIDE",
+    help="With --finetune: which square of the recording.",
+)
 @click.option("--shards", default=64, show_default=True, help="Shards of 64 pictures to draw into the pool.")
 @click.option(
     "--drawers", default=1, show_default=True, help="Processes that draw puppets while training goes on."
@@ -85,6 +105,9 @@ def train(
     output,
     data,
     puppets,
+    finetune,
+    keep,
+    crop,
     shards,
     drawers,
     stages,
@@ -124,10 +147,13 @@ def train(
     Several GPUs: `torchrun --nproc-per-node 4 -m livepuppet.realtime.cli train ...` computes the same as one GPU with
     the same --batch. Several machines: the same with torchrun's --nnodes and --rdzv-endpoint on each; --data must be
     the same everywhere, --output is the first machine's.
+
+    With `--finetune RECORDING` the default model adapts to your face and webcam, in --minutes (5) on a laptop's CPU.
+    What makes it worse on the rest of the recording or elsewhere is not kept; --output is ready for `livepuppet run --model`.
     """
-    if (data is None) == (puppets is None):
+    if sum(way is not None for way in (data, puppets, finetune)) != 1:
         raise click.UsageError(
-            "Give either --data FOLDER (your videos) or --puppets POOL (procedural puppets)."
+            "Give one of --data FOLDER (your videos), --puppets POOL (procedural puppets) and --finetune RECORDING."
         )
     if puppets is not None and preset != "lite-256":
         raise click.UsageError(
@@ -135,6 +161,25 @@ def train(
         )
     if threads:
         torch.set_num_threads(threads)
+    if finetune is not None:
+        if epochs is not None or (minutes is not None and steps is not None):
+            raise click.UsageError("With --finetune give --minutes or --steps.")
+        run = Run(
+            output,
+            torch.device("cpu"),
+            choose_precision("fp32", torch.device("cpu")),
+            minutes,
+            steps,
+            None,
+            batch,
+            learning_rate,
+            seed,
+            resume,
+            60 * save_every,
+            tensorboard,
+        )
+        _finetune(preset, finetune, run, init, keep, crop)
+        return
     try:
         planned = on_videos.plan(preset, recipe, ablation, keypoints, not no_adversarial)
     except ValueError as error:
@@ -197,10 +242,23 @@ def _train(preset, planned, run, data, puppets, stages, shards, drawers, init, v
         model,
         path,
         command=" ".join(["livepuppet", *sys.argv[1:]]),
-        seed=run.seed,
-        torch=torch.__version__,
+        **run.facts(),
     )
     say(f"Weights: {path}. Next: livepuppet evaluate {path}; livepuppet export {path} --output BUNDLE.")
+
+
+def _finetune(preset: str, recording: Path, run: Run, init, keep, crop) -> None:
+    from livepuppet.export.graphs import ExportError
+    from livepuppet.realtime.errors import UserError
+    from livepuppet.train.commands.finetuning import finetune
+
+    if preset != "lite-256":
+        raise click.UsageError(f"--finetune adapts lite-256; {preset} takes --data.")
+    torch.manual_seed(run.seed)
+    try:
+        finetune(recording, run, init, keep, crop, " ".join(["livepuppet", *sys.argv[1:]]))
+    except (TrainingError, UserError, ExportError, ValueError, OSError) as error:
+        raise as_click_error(error) from error
 
 
 def _check_data(data: Path | None, size: int, output: Path) -> None:

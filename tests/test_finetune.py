@@ -1,0 +1,455 @@
+"""Fine-tuning on one person's recording: what is learned, how it is measured, and when it is not kept."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from small_model import SIZE, small_model
+
+from livepuppet.model import checkpoint
+from livepuppet.model.lite import LANDMARKS
+from livepuppet.realtime.cli import main
+from livepuppet.realtime.engines import load_engine
+from livepuppet.train import finetune as tuning
+from livepuppet.train.commands import finetuning
+from livepuppet.train.commands.runs import Run
+from livepuppet.train.data.reading import DataError
+from livepuppet.train.finetune import Recording, Rule, choose, complaints, mixtures
+from livepuppet.train.loop.precision import Precision
+from livepuppet.train.loop.trainer import Trainer, TrainingError
+from livepuppet.train.puppets import pool
+from livepuppet.train.puppets.clips import write_clip
+from livepuppet.train.puppets.identities import draw_identities, generator, scripted_clip
+from livepuppet.train.puppets.pool import PuppetPool, draw_shard
+from livepuppet.train.puppets.renderer import render
+from livepuppet.train.sheets import to_picture
+
+#: Frames of the recording, at four a second.
+COUNT = 24
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    """A puppet that moves: uint8 RGB (COUNT, SIZE, SIZE, 3)."""
+    torch.set_num_threads(1)
+    puppet, motion = draw_identities(1, generator(4)), scripted_clip(COUNT, 4, 1)
+    return np.stack([to_picture(render(puppet, motion[k : k + 1], SIZE).picture) for k in range(COUNT)])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_puppets():
+    """Shards of four identities, which are drawn in no time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "GROUPS", 4)
+        yield
+
+
+@pytest.fixture(scope="module")
+def pool_folder(tmp_path_factory):
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("pool")
+    draw_shard(folder, 1000, SIZE)
+    return folder
+
+
+def recording(frames, seconds=8.0) -> Recording:
+    return Recording("me.mp4", frames, seconds)
+
+
+# ---------------------------------------------------------------------------------------------------------- recording
+
+
+def test_frames_are_kept_evenly_and_memory_is_bounded():
+    kept = tuning.Thinned(10)
+    for number in range(107):
+        if kept.wanted():
+            kept.add(np.full((1, 1), number))
+        assert len(kept.frames) < 20
+    numbers = kept.result().ravel()
+    assert len(numbers) == 10
+    assert numbers[0] == 0 and numbers[-1] >= 96
+    assert np.diff(numbers).max() <= 2 * np.diff(numbers).min()
+
+
+def test_the_parts_of_a_recording_follow_each_other_and_share_nothing():
+    whole = recording(np.arange(100))
+    assert whole.learn.max() < whole.choose.min() <= whole.choose.max() < whole.judge.min()
+    assert len(whole.learn) == 70 and whole.judge[-1] == 99
+
+
+def seen(count=COUNT):
+    """Points that move, and confidence, of a good recording."""
+    rng = torch.Generator().manual_seed(0)
+    return 0.1 * torch.randn(count, 16, 2, generator=rng), torch.full((count, 16), 0.8)
+
+
+def test_a_good_recording_passes(frames):
+    tuning.check_recording(recording(frames), *seen())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda r, p, c: (recording(r.frames, 3.2), p, c), "lasts 3.2 seconds"),
+        (lambda r, p, c: (recording(r.frames[:5]), p[:5], c[:5]), "lasts"),
+        (
+            lambda r, p, c: (r, p, c * (torch.arange(COUNT) < COUNT // 2)[:, None]),
+            "a face in 50 % of its frames",
+        ),
+        (lambda r, p, c: (r, p * 0.01, c), "does not move"),
+        (
+            lambda r, p, c: (recording(np.concatenate([r.frames[:12], 255 - r.frames[12:]])), p, c),
+            "jumps to another picture after 4.0 seconds",
+        ),
+    ],
+)
+def test_what_cannot_be_learned_from_is_said_in_one_sentence(frames, spoil, says):
+    with pytest.raises(DataError, match=says):
+        tuning.check_recording(*spoil(recording(frames), *seen()))
+
+
+# -------------------------------------------------------------------------------------------------------------- tasks
+
+
+def one_of(places, name):
+    """The left place for a "left" landmark, the right one for a "right" one, else the middle."""
+    left, right = places
+    return left if "left" in name else right if "right" in name else (left + right) / 2
+
+
+class TwoDots:
+    """A detector without faults: finds two white dots, and takes them for the left and the right landmarks."""
+
+    training = False
+
+    def modules(self):
+        return []
+
+    def eval(self):
+        return self
+
+    @property
+    def detector(self):
+        return self
+
+    def from_half(self, pictures):
+        gray = pictures.mean(1).square()
+        side = gray.shape[-1]
+        line = torch.linspace(-1, 1, side)
+        centres = []
+        for columns in (line < 0, line >= 0):
+            part = gray * columns
+            mass = part.sum((1, 2)).clamp_min(1e-6)
+            centres.append(
+                torch.stack([(part * line).sum((1, 2)) / mass, (part * line[:, None]).sum((1, 2)) / mass], -1)
+            )
+        points = torch.stack([one_of(centres, name) for name in LANDMARKS], 1)
+        return points, torch.eye(2).expand(len(pictures), len(LANDMARKS), 2, 2)
+
+
+def dots(*places, size=128):
+    """A black picture with soft white dots at (x, y) in [-1, 1]."""
+    line = np.linspace(-1, 1, size)
+    picture = sum(np.exp(-((line - x) ** 2 + (line[:, None] - y) ** 2) / 0.004) for x, y in places)
+    return np.repeat((255 * picture.clip(0, 1)).astype(np.uint8)[..., None], 3, -1)
+
+
+def test_many_looks_agree_on_where_a_keypoint_is_and_on_left_and_right():
+    places = [(-0.4, -0.1), (0.3, 0.2)]
+    points, jacobians = tuning.steady_keypoints(TwoDots(), np.stack([dots(*places)] * 3), looks=4, seed=0)
+    truth = torch.stack([one_of(torch.tensor(places), name) for name in LANDMARKS])
+    assert (points - truth).abs().max() < 0.02
+    assert (jacobians - torch.eye(2)).abs().mean() < 0.1
+
+
+def test_the_detector_task_moves_the_detector_alone(frames, pool_folder):
+    model = small_model()
+    task = tuning.PersonDetectorTask(model, frames, PuppetPool(pool_folder), batch=2, looks=2)
+    task.prepare()
+    parts = task.losses(torch.Generator().manual_seed(0))
+    assert any("person" in name for name in parts) and any("puppet" in name for name in parts)
+    sum(parts.values()).backward()
+    assert all(parameter.grad is not None for parameter in model.detector.parameters())
+    assert all(
+        parameter.grad is None for parameter in [*model.motion.parameters(), *model.generator.parameters()]
+    )
+    assert not any(module.training for module in model.modules())  # statistics of batches are left alone
+
+
+def test_the_animator_task_holds_the_detector(frames, pool_folder):
+    model = small_model()
+    task = tuning.PersonAnimatorTask(model, frames, PuppetPool(pool_folder), batch=2)
+    task.prepare()
+    parts = task.losses(torch.Generator().manual_seed(0))
+    sum(parts.values()).backward()
+    assert all(parameter.grad is None for parameter in model.detector.parameters())
+    assert sum(parameter.grad is not None for parameter in task.trained.parameters()) > 10
+
+
+def test_snapshots_come_back_with_a_checkpoint(frames, pool_folder, tmp_path):
+    def trainer(steps):
+        task = tuning.PersonAnimatorTask(small_model(), frames, PuppetPool(pool_folder), batch=1)
+        return Trainer(task, tmp_path, steps=steps, save_every=0.0, on_save=task.snapshots)
+
+    whole = trainer(4)
+    whole.run(quiet=True)
+    assert list(whole.task.snapshots.kept) == [tuning.HALF, tuning.WHOLE]
+    again = trainer(4)
+    assert again.resume()
+    assert torch.equal(*(one.task.snapshots.kept[tuning.HALF]["0.head.bias"] for one in (whole, again)))
+    again.task.snapshots.kept.pop(tuning.WHOLE, None)  # as after a kill before the last checkpoint
+    again.run(quiet=True)
+    for name, value in whole.task.snapshots.kept[tuning.WHOLE].items():
+        assert torch.equal(again.task.snapshots.kept[tuning.WHOLE][name], value)
+
+
+# ------------------------------------------------------------------------------------------------------------ figures
+
+
+def test_reconstruction_is_zero_for_the_truth_and_the_copy_for_a_copy(frames):
+    class Perfect(torch.nn.Module):
+        def detect(self, picture):
+            return torch.zeros(1, 16, 2), picture
+
+        def encode(self, picture):
+            return {"picture": picture}
+
+        def render(self, features, _, __, ___, driving):
+            return {"prediction": driving, "warped": features["picture"]}
+
+    figures = tuning.reconstruction(Perfect(), frames[:1], frames[5:8])
+    assert figures["L1"] == figures["face L1"] == 0
+    assert figures["warp L1"] == figures["copy L1"] > 0
+
+
+def test_keypoints_that_go_with_the_picture_have_slope_one_and_frozen_ones_none():
+    # 2.54 pixels a step: an exact shift in [-1, 1], and flow that says the same.
+    move = 0.02
+    pictures = np.stack([dots((-0.5 + move * k, 0.1), (0.3 + move * k, -0.2), size=256) for k in range(8)])
+    flow = np.zeros((7, 256, 256, 2), np.float32)
+    flow[..., 0] = move * 255 / 2
+    good = tuning.steadiness(TwoDots(), pictures, flow)
+    assert good["flow slope"] == pytest.approx(1, abs=0.05)
+    assert good["flow error px"] < 0.2
+
+    class Frozen(TwoDots):
+        def from_half(self, pictures):
+            points, jacobians = super().from_half(pictures)
+            return torch.zeros_like(points), jacobians
+
+    bad = tuning.steadiness(Frozen(), pictures, flow)
+    assert bad["flow slope"] == pytest.approx(0, abs=0.01)
+    assert complaints(tuning.DETECTOR_RULES, good, bad)
+
+
+# ----------------------------------------------------------------------------------------------------------- decision
+
+
+@pytest.mark.parametrize(
+    ("rule", "before", "after", "fine"),
+    [
+        (Rule(gain=0.02), 1.0, 0.97, True),
+        (Rule(gain=0.02), 1.0, 0.99, False),
+        (Rule(gain=0.02), 1.0, 1.1, False),
+        (Rule(loss=0.05), 1.0, 1.04, True),
+        (Rule(loss=0.05), 1.0, 1.06, False),
+        (Rule(loss=0.05), 1.0, float("nan"), False),
+        (Rule(gain=0.02), 1.0, float("nan"), False),
+        (Rule(higher=True, loss=0.1, absolute=True), 0.5, 0.41, True),
+        (Rule(higher=True, loss=0.1, absolute=True), 0.5, 0.39, False),
+    ],
+)
+def test_a_rule_complains_when_it_should(rule, before, after, fine):
+    assert (rule.complaint("figure", before, after) is None) == fine
+
+
+def test_a_rule_that_ends_in_a_space_is_for_all_figures_that_begin_so():
+    rules = {
+        "response": Rule(higher=True, loss=0.02, absolute=True),
+        "response ": Rule(higher=True, loss=0.1),
+    }
+    before = {"response": 0.5, "response yaw": 0.5, "other": 1.0}
+    assert not complaints(rules, before, {"response": 0.49, "response yaw": 0.46, "other": 9.0})
+    assert len(complaints(rules, before, {"response": 0.47, "response yaw": 0.40})) == 2
+
+
+def decide(learned, general, judged, rules=None):
+    """`choose` for one number that was 0 and trained to 1; the functions give the figures at a number."""
+    module = torch.nn.Linear(1, 1, bias=False)
+    before = {"weight": torch.zeros(1, 1)}
+    snapshots = {tuning.HALF: {"weight": torch.full((1, 1), 0.5)}, tuning.WHOLE: {"weight": torch.ones(1, 1)}}
+    calls = []
+
+    def at(function, name):
+        def measure():
+            calls.append((name, round(module.weight.item(), 3)))
+            return function(module.weight.item())
+
+        return measure
+
+    rules = rules or {"error": Rule(gain=0.02), "manners": Rule(higher=True, loss=0.1)}
+    verdict = choose(
+        "stage",
+        module,
+        before,
+        mixtures(before, snapshots),
+        rules,
+        "error",
+        at(learned, "choose"),
+        at(general, "general"),
+        at(judged, "judge"),
+    )
+    return verdict, round(module.weight.item(), 3), calls
+
+
+def falls(w):
+    return {"error": 1 - 0.3 * w}
+
+
+def test_the_best_candidate_is_taken_where_nothing_speaks_against_it():
+    verdict, weight, calls = decide(falls, lambda w: {"manners": 1.0}, falls)
+    assert (verdict.kept, weight) == (tuning.WHOLE, 1.0)
+    assert verdict.before["error"] == 1 and verdict.after["error"] == pytest.approx(0.7)
+    # The judging part is looked at twice: before, and at the one that was chosen.
+    assert [call for call in calls if call[0] == "judge"] == [("judge", 0.0), ("judge", 1.0)]
+
+
+def test_less_of_the_change_is_taken_where_all_of_it_costs_too_much():
+    verdict, weight, _ = decide(falls, lambda w: {"manners": 1 - 0.13 * w}, falls)
+    assert (verdict.kept, weight) == ("70 % of the change", 0.7)
+
+
+@pytest.mark.parametrize(
+    ("learned", "general", "judged", "says"),
+    [
+        (lambda w: {"error": 1 + w}, lambda w: {"manners": 1.0}, falls, "error did not get better"),
+        (falls, lambda w: {"manners": 1 - w}, falls, "manners got worse"),
+        (falls, lambda w: {"manners": 1.0}, lambda w: {"error": 1 + w}, "error did not get better"),
+        (lambda w: {"error": 1 - 0.01 * w}, lambda w: {"manners": 1.0}, falls, "where 2 % are asked"),
+    ],
+)
+def test_the_weights_stay_where_it_did_not_help(learned, general, judged, says):
+    verdict, weight, _ = decide(learned, general, judged)
+    assert verdict.kept is None and weight == 0
+    assert says in verdict.why and "stay as they were" in verdict.why
+
+
+# -------------------------------------------------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def in_small(frames, tmp_path, monkeypatch):
+    """A recording as a file, weights of a small model, and measures to match: (recording, weights, folder)."""
+    path = tmp_path / "me.mp4"
+    write_clip(path, frames, 4)
+    weights = tmp_path / "small.safetensors"
+    checkpoint.save(small_model(), weights)
+    for name, value in {"SHARDS": 1, "PROBES": 1, "TRUTH": 2, "ROOM": 1e6}.items():
+        monkeypatch.setattr(finetuning, name, value)
+    # An untrained detector is sure of nothing, and sees nothing move.
+    monkeypatch.setattr(tuning, "SURE", 0.0)
+    monkeypatch.setattr(tuning, "LEAST_MOTION", 0.0)
+    return path, weights, tmp_path / "mine"
+
+
+def run_of(folder, **settings):
+    place = torch.device("cpu")
+    return Run(folder, place, Precision("fp32", place), steps=2, batch=1, **settings)
+
+
+def test_what_did_not_help_leaves_a_folder_that_works_as_before(in_small, monkeypatch, capsys):
+    path, weights, folder = in_small
+    monkeypatch.setattr(tuning, "DETECTOR_RULES", {"wander px": Rule(gain=0.99)})
+    monkeypatch.setattr(tuning, "ANIMATOR_RULES", {"L1": Rule(gain=0.99)})
+    finetuning.finetune(path, run_of(folder), init=weights, crop="full", keep=(path,))
+    said = capsys.readouterr().out
+    assert "It did not help" in said
+    was, now = (
+        checkpoint.load(weights).state_dict(),
+        checkpoint.load(folder / "small.safetensors").state_dict(),
+    )
+    assert all(torch.equal(was[name], now[name]) for name in was)
+    engine = load_engine("onnx", folder)
+    assert engine.size == SIZE
+    facts = json.loads((folder / "finetune.json").read_text())
+    assert facts["kept"] == [] and facts["steps"] == {"detector": 2, "animator": 2}
+    assert "kept me L1" in facts["verdicts"][1]["before"]
+    assert (folder / "sheet.png").exists()
+    assert not (folder / "puppets").exists() and not (folder / "bundle.part").exists()
+    with pytest.raises(TrainingError, match="--resume"):
+        finetuning.finetune(path, run_of(folder), init=weights, crop="full")
+
+
+def test_what_helped_is_shipped(in_small, monkeypatch, capsys):
+    path, weights, folder = in_small
+    monkeypatch.setattr(tuning, "DETECTOR_RULES", {})
+    monkeypatch.setattr(tuning, "ANIMATOR_RULES", {})
+    # The bundle's export is tested with the weights that stay.
+    monkeypatch.setattr(finetuning, "export_bundle", lambda model, output, path: output.mkdir())
+    finetuning.finetune(path, run_of(folder), init=weights, crop="full")
+    assert f"livepuppet run --model {folder}" in capsys.readouterr().out
+    was, now = (
+        checkpoint.load(weights).state_dict(),
+        checkpoint.load(folder / "small.safetensors").state_dict(),
+    )
+    for part in ("detector", "motion", "generator"):
+        assert any(not torch.equal(was[name], now[name]) for name in was if name.startswith(part)), part
+
+
+def test_a_full_disk_is_said_before_hours_are_spent(in_small, monkeypatch):
+    path, weights, folder = in_small
+    monkeypatch.setattr(finetuning.shutil, "disk_usage", lambda _: SimpleNamespace(free=123456))
+    with pytest.raises(TrainingError, match="0 MB left"):
+        finetuning.finetune(path, run_of(folder), init=weights, crop="full")
+
+
+def test_a_disk_that_fills_at_the_end_loses_nothing(in_small, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    model, (_, _, folder) = small_model(), in_small
+    folder.mkdir()
+    monkeypatch.setattr(checkpoint, "save", full)
+    with pytest.raises(TrainingError, match=r"No space left on device.*--resume"):
+        finetuning._ship(model, folder, "", [])
+
+
+# -------------------------------------------------------------------------------------------------------------- people
+
+
+def said_on_failing(capsys, *arguments) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "lite-256", *map(str, arguments)])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return said
+
+
+def test_bad_recordings_end_in_one_sentence(tmp_path, capsys):
+    mine = ("--output", tmp_path / "mine", "--steps", 1)
+    text = tmp_path / "notes.mp4"
+    text.write_text("not a video")
+    assert "cannot be read as a video" in said_on_failing(capsys, "--finetune", text, *mine)
+    assert "There is no file" in said_on_failing(capsys, "--finetune", tmp_path / "none.mp4", *mine)
+    wall = tmp_path / "wall.mp4"
+    write_clip(wall, [np.full((96, 128, 3), 120, np.uint8)] * 8, 1)
+    assert "No face is seen" in said_on_failing(capsys, "--finetune", wall, *mine)
+    assert "a face in 0 %" in said_on_failing(capsys, "--finetune", wall, "--crop", "full", *mine)
+    assert not (tmp_path / "mine").exists()
+
+
+def test_what_does_not_go_together_is_said(tmp_path, capsys):
+    mine = ("--finetune", tmp_path / "me.mp4", "--output", tmp_path / "mine")
+    assert "one of --data" in said_on_failing(capsys, *mine, "--data", tmp_path)
+    assert "--minutes or --steps" in said_on_failing(capsys, *mine, "--epochs", 2)
+    with pytest.raises(SystemExit):
+        main(["train", "fomm-256", *map(str, mine)])
+    assert "adapts lite-256" in capsys.readouterr().err
