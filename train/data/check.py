@@ -15,6 +15,7 @@ from livepuppet.train.data.reading import (
     UNREADABLE,
     Clip,
     DataError,
+    broken_frame,
     entries,
     list_clips,
     mixed_sizes,
@@ -231,9 +232,7 @@ def _check_headers(clip: Clip) -> None:
         try:
             size = picture_size(clip.path / name)
         except UNREADABLE as error:
-            raise DataError(
-                f"{clip.name}/{name} is no picture that can be read: replace or remove it."
-            ) from error
+            raise broken_frame(clip.path, name, error) from error
         if size != (clip.width, clip.height):
             raise mixed_sizes(clip.path, clip.files[0], (clip.width, clip.height), name, size)
 

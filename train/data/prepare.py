@@ -29,7 +29,7 @@ LOST_SECONDS = 0.6
 
 #: A face is still in the clip's square while its own square overlaps the first one by at least so much (intersection over
 #: union), and all of them together fit into a square this much larger than their median.
-LEAST_OVERLAP, LARGEST_GROWTH = 0.45, 1.3
+LEAST_OVERLAP, LARGEST_GROWTH = 0.33, 1.5
 
 #: What of a face's square holds the head itself, without the margin.
 HEAD = 0.8

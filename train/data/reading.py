@@ -117,15 +117,11 @@ def part_of(folder: Path, part: str | None) -> Path:
     if (folder / part).is_dir():
         return folder / part
     other = {"train": "test", "test": "train"}.get(part)
-    if other and (folder / other).is_dir() and not _has_pictures(folder / other):
+    if other and (folder / other).is_dir():
         raise DataError(
             f"{folder} has a folder {other}/ but no {part}/: make one, or give a folder of clips."
         )
     return folder
-
-
-def _has_pictures(folder: Path) -> bool:
-    return any(os.path.splitext(entry.name)[1].lower() in PICTURES for entry in _listed(folder)[:100])
 
 
 def entries(folder: Path) -> list[Path]:
@@ -179,7 +175,8 @@ def open_clip(path: Path) -> Clip:
 
 def _reason(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error).splitlines()[0] if str(error) else ""
-    return text.split(": '")[0].rstrip(".") or type(error).__name__
+    # Without the path that some of them repeat.
+    return re.split(r":? ['\"<]", text)[0].rstrip(".") or type(error).__name__
 
 
 def _open_folder(path: Path) -> Clip:
@@ -188,13 +185,25 @@ def _open_folder(path: Path) -> Clip:
     )
     if not names:
         raise DataError(f"{path.name}/ holds no pictures.")
-    width, height = picture_size(path / names[0])
+    width, height = _size_in(path, names[0])
     # The ends are enough to notice most mixtures; the rest is found when it is decoded, or by --check-data.
     for name in {names[len(names) // 2], names[-1]}:
-        other = picture_size(path / name)
+        other = _size_in(path, name)
         if other != (width, height):
             raise mixed_sizes(path, names[0], (width, height), name, other)
     return Clip(path, "frames", len(names), width, height, names)
+
+
+def _size_in(folder: Path, name: str) -> tuple[int, int]:
+    try:
+        return picture_size(folder / name)
+    except UNREADABLE as error:
+        raise broken_frame(folder, name, error) from error
+
+
+def broken_frame(folder: Path, name: str, error: Exception) -> DataError:
+    """The error about a frame that cannot be decoded."""
+    return DataError(f"{folder.name}/{name} cannot be read ({_reason(error)}): replace or remove it.")
 
 
 def mixed_sizes(folder: Path, name: str, size: tuple, other_name: str, other: tuple) -> DataError:
@@ -410,12 +419,24 @@ def over_white(rgba: np.ndarray) -> np.ndarray:
     return np.rint(rgba[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
 
 
+def _whole(data: np.ndarray) -> bool:
+    """Whether a picture file is not cut short, of which OpenCV says nothing: it leaves the rest black or gray."""
+    end = data[-32:].tobytes()
+    if data[:4].tobytes() == b"\x89PNG":
+        return b"IEND" in end
+    if data[:2].tobytes() == b"\xff\xd8":
+        return b"\xff\xd9" in data[-4096:].tobytes()
+    if data[:4].tobytes() == b"RIFF":
+        return int.from_bytes(data[4:8].tobytes(), "little") + 8 <= data.size
+    return data.size > 0
+
+
 def read_picture(path: Path) -> np.ndarray:
     """A picture file as uint8 RGB (H, W, 3), transparency on white. Raises OSError or ValueError."""
     # Only JPEGs are turned by their EXIF tag, and OpenCV does so only where it also drops alpha.
     flag = cv2.IMREAD_COLOR if path.suffix.lower() in (".jpg", ".jpeg") else cv2.IMREAD_UNCHANGED
     data = np.fromfile(path, np.uint8)
-    picture = cv2.imdecode(data, flag) if data.size else None
+    picture = cv2.imdecode(data, flag) if _whole(data) else None
     if picture is None:
         raise ValueError("it is damaged or no picture")
     if picture.dtype != np.uint8:
@@ -439,9 +460,7 @@ def _frame_of_folder(clip: Clip, number: int) -> np.ndarray:
     try:
         picture = read_picture(path)
     except UNREADABLE as error:
-        raise DataError(
-            f"{clip.name}/{path.name} cannot be read ({_reason(error)}): replace or remove it."
-        ) from error
+        raise broken_frame(clip.path, path.name, error) from error
     if min(picture.shape[:2]) != min(clip.width, clip.height):
         raise mixed_sizes(
             clip.path, clip.files[0], (clip.width, clip.height), path.name, picture.shape[1::-1]
