@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from livepuppet.model.blocks import AntiAlias, Hourglass
-from livepuppet.model.geometry import gaussian_heatmaps, inverse_2x2, make_grid, warp
+from livepuppet.model.geometry import gaussian_heatmaps, in_float32, inverse_2x2, make_grid, warp
 
 
 class DenseMotion(nn.Module):
@@ -45,6 +45,7 @@ class DenseMotion(nn.Module):
         """The avatar as `forward` wants it: (B, 3, S, S) to (B, 3, h, w)."""
         return self.down(avatars)
 
+    @in_float32
     def sparse_motions(
         self,
         source_points: Tensor,
@@ -101,7 +102,8 @@ class DenseMotion(nn.Module):
         evidence = torch.cat([heatmaps[:, :, None], sparse_deformed], dim=2)
 
         features = self.hourglass(evidence.reshape(batch, (keypoints + 1) * 4, height, width))
-        mask = torch.softmax(self.mask(features), dim=1)
+        # Weights of positions: in 32 bits, whatever the network runs in.
+        mask = torch.softmax(self.mask(features).float(), dim=1)
         deformation = mask[:, 0, :, :, None] * self.grid + (mask[:, 1:, ..., None] * motions).sum(dim=1)
         if self.occlusion is None:
             occlusion_map = torch.ones_like(mask[:, :1])

@@ -6,12 +6,36 @@ everywhere. The published FOMM weights were trained with that convention (PyTorc
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 #: Smallest absolute determinant that `inverse_2x2` divides by.
 MINIMUM_DETERMINANT = 1e-6
+
+
+def in_float32(function):
+    """Have `function` compute in 32 bits where networks around it run in 16 (`torch.autocast`).
+
+    A position in 16 bits is off by up to a pixel of 256: autocast takes matrix products and convolutions for the
+    networks' own. Without autocast nothing is changed, so exported graphs are the same.
+    """
+
+    @functools.wraps(function)
+    def exact(*arguments, **settings):
+        kind = next(value.device.type for value in arguments if isinstance(value, Tensor))
+        if not torch.is_autocast_enabled(kind):
+            return function(*arguments, **settings)
+        with torch.autocast(kind, enabled=False):
+            return function(*(_exact(value) for value in arguments), **settings)
+
+    return exact
+
+
+def _exact(value):
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def make_grid(height: int, width: int, device=None, dtype=torch.float32) -> Tensor:

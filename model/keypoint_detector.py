@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from livepuppet.model.blocks import AntiAlias, Hourglass
-from livepuppet.model.geometry import make_grid, soft_argmax
+from livepuppet.model.geometry import in_float32, make_grid, soft_argmax
 
 
 class KeypointDetector(nn.Module):
@@ -50,6 +50,7 @@ class KeypointDetector(nn.Module):
         side = size // reduction + 2 * padding - 6
         self.register_buffer("grid", make_grid(side, side), persistent=False)
 
+    @in_float32
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Keypoints of frames (B, 3, S, S), RGB in [0, 1].
 

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from livepuppet.model.geometry import (
     gaussian_heatmaps,
+    in_float32,
     inverse_2x2,
     make_grid,
     peak_confidence,
@@ -219,6 +220,7 @@ class KeypointDetector(nn.Module):
     def _expected(self, logits: Tensor) -> Tensor:
         return logits.flatten(2).softmax(-1) @ self.grid.flatten(0, 1)
 
+    @in_float32
     def _read(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         features = self.network(frames - 0.5)
         heights = self.heatmaps(features[-1])
@@ -245,6 +247,7 @@ RIGID = tuple(
 STIFFNESS = 1e-3
 
 
+@in_float32
 def rigid_motion(source_points: Tensor, driving_points: Tensor) -> tuple[Tensor, Tensor]:
     """The affine map z -> A z + b that carries rigid driving landmarks to the source's best, least squares.
 
@@ -261,6 +264,15 @@ def rigid_motion(source_points: Tensor, driving_points: Tensor) -> tuple[Tensor,
     across = source.transpose(1, 2) @ driving / len(RIGID) + stiffness
     matrix = across @ inverse_2x2(driving.transpose(1, 2) @ driving / len(RIGID) + stiffness)
     return matrix, source_mean[:, 0] - (matrix @ driving_mean.transpose(1, 2))[..., 0]
+
+
+@in_float32
+def local_motions(
+    source_points: Tensor, source_jacobians: Tensor, driving_points: Tensor, driving_jacobians: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Each keypoint's own affine map z -> A z + b, A (B, K, 2, 2) and b (B, K, 2), of two keypoint sets (FOMM, Eq. 4)."""
+    affine = source_jacobians @ inverse_2x2(driving_jacobians)
+    return affine, source_points - (affine @ driving_points[..., None])[..., 0]
 
 
 class DenseMotion(nn.Module):
@@ -295,8 +307,7 @@ class DenseMotion(nn.Module):
         batch = len(driving_points)
         height, width = self.grid.shape[:2]
         # Eq. 4: T_k(z) = p_S + J_S J_D^-1 (z - p_D).
-        affine = source_jacobians @ inverse_2x2(driving_jacobians)
-        shift = source_points - (affine @ driving_points[..., None])[..., 0]
+        affine, shift = local_motions(source_points, source_jacobians, driving_points, driving_jacobians)
         turned = (affine - torch.eye(2, dtype=affine.dtype, device=affine.device)).abs().amax((1, 2, 3))
         moved = (driving_points - source_points).abs().amax((1, 2)) + 0.2 * turned
         matrix, offset = rigid_motion(source_points, driving_points)

@@ -22,6 +22,7 @@ from livepuppet.model.blocks import (
 )
 from livepuppet.model.geometry import (
     covariance_heatmaps,
+    in_float32,
     make_grid,
     peak_confidence,
     resize_grid,
@@ -102,6 +103,7 @@ class CovarianceDetector(nn.Module):
         side = config.size // config.detector_reduction
         self.register_buffer("grid", make_grid(side, side), persistent=False)
 
+    @in_float32
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Keypoints of frames (B, 3, S, S), RGB in [0, 1].
 
@@ -111,8 +113,7 @@ class CovarianceDetector(nn.Module):
         """
         logits = self.kp(self.predictor(self.down(frames)))
         batch, keypoints, height, width = logits.shape
-        # In single precision under autocast too: positions are sums of thousands of small weights.
-        heatmaps = torch.softmax(logits.flatten(2).float() / self.config.temperature, dim=2)
+        heatmaps = torch.softmax(logits.flatten(2) / self.config.temperature, dim=2)
         heatmaps = heatmaps.reshape(batch, keypoints, height, width)
         points = soft_argmax(heatmaps, self.grid)
         if self.config.covariance:
@@ -121,6 +122,12 @@ class CovarianceDetector(nn.Module):
             disc = self.config.fixed_variance * torch.eye(2, dtype=points.dtype, device=points.device)
             covariances = disc.expand(batch, keypoints, 2, 2)
         return points, covariances, heatmaps, logits
+
+
+@in_float32
+def mixed(weights: Tensor, shifts: Tensor) -> Tensor:
+    """The shift (B, H, W, 2) of each pixel: shifts (B, K, 2) weighed by (B, K, H, W)."""
+    return torch.einsum("bkhw,bkc->bhwc", weights, shifts)
 
 
 class MonkeyMotion(nn.Module):
@@ -186,7 +193,7 @@ class MonkeyMotion(nn.Module):
         deformation = self.grid.expand(batch, -1, -1, -1)
         if self.mask is not None:
             result["mask"] = torch.softmax(self.mask(features).float(), dim=1)
-            deformation = deformation + torch.einsum("bkhw,bkc->bhwc", result["mask"][:, 1:], shifts)
+            deformation = deformation + mixed(result["mask"][:, 1:], shifts)
         if self.residual is not None:
             deformation = deformation + self.residual(features).float().permute(0, 2, 3, 1)
         return {"deformation": deformation, **result}

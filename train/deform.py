@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from livepuppet.model.geometry import make_grid, warp
+from livepuppet.model.geometry import in_float32, make_grid, warp
 
 
 def _normal(rng: torch.Generator, like: Tensor, *shape: int) -> Tensor:
@@ -61,6 +61,7 @@ class Deformation:
         )
         return cls(torch.cat([rows, t[..., None]], -1))
 
+    @in_float32
     def points(self, z: Tensor) -> Tensor:
         """T(z) for z (B, N, 2)."""
         result = z @ self.affine[:, :, :2].transpose(1, 2) + self.affine[:, None, :, 2]
@@ -69,6 +70,7 @@ class Deformation:
             result = result + (square * torch.log(square + 1e-6)) @ self.weights
         return result
 
+    @in_float32
     def jacobians(self, z: Tensor) -> Tensor:
         """dT/dz at z (B, N, 2): (B, N, 2, 2)."""
         result = self.affine[:, None, :, :2].expand(-1, z.shape[1], -1, -1)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from livepuppet.model.geometry import inverse_2x2
+from livepuppet.model.geometry import in_float32, inverse_2x2
 from livepuppet.train.deform import Deformation
 
 
@@ -67,6 +67,7 @@ def dissimilarity(prediction: Tensor, target: Tensor, weight: Tensor | None = No
     return weighted_mean(1 - ssim, None if weight is None else weight[..., 3:-3, 3:-3])
 
 
+@in_float32
 def equivariance(
     deformation: Deformation,
     points: Tensor,
