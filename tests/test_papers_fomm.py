@@ -8,6 +8,7 @@ import torch
 from livepuppet.model.discriminator import DiscriminatorConfig
 from livepuppet.model.geometry import make_grid
 from livepuppet.model.presets import PRESETS, Preset, build
+from livepuppet.train.losses import pyramid_l1
 from livepuppet.train.papers import fomm
 from livepuppet.train.papers.adversarial import feature_matching, fooled, told_apart
 from livepuppet.train.papers.fomm import ABLATIONS, FommTask, ablate
@@ -91,6 +92,17 @@ def test_vgg_in_place_of_the_substitute(tiny_model):
     assert "perceptual" not in task.losses(rng())
 
 
+def test_warped_is_the_source_under_the_flow_alone(tiny_model, monkeypatch):
+    """With the identity flow it is ten times the pyramid L1 of the two frames, whatever is painted."""
+    task = FommTask(tiny_model, Discs(), 2, LossWeights(warped=10.0))
+    still = {"prediction": torch.rand(2, 3, 64, 64), "deformation": make_grid(16, 16).expand(2, -1, -1, -1)}
+    monkeypatch.setattr(task.model, "render", lambda *_: still)
+    source, driving = task.data.load(task.data.draw(2, rng()))
+    expected = 10 * pyramid_l1(source, driving)
+    assert expected > 0.1
+    torch.testing.assert_close(task.losses(rng())["warped"], expected, rtol=1e-3, atol=1e-4)
+
+
 def test_generator_and_rival_do_not_teach_each_other(task):
     task.prepare()
     parts = task.losses(rng())
@@ -126,13 +138,13 @@ def test_rival_wins_against_an_idle_generator(task):
     task.losses(rng())
     optimiser = torch.optim.Adam(task.rival.parameters(), 2e-3, betas=(0.5, 0.999))
     values = []
-    for _ in range(12):
+    for _ in range(8):
         loss = task.rival_losses()["discriminator"]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         values.append(loss.item())
-    assert values[-1] < 0.5 * values[0]
+    assert values[-1] < 0.7 * values[0]
     heatmaps = task._heatmaps(task._last["points"])
     real = task.rival(task._last["driving"], heatmaps)[1].mean()
     drawn = task.rival(task._last["prediction"], heatmaps)[1].mean()
@@ -144,13 +156,13 @@ def test_a_step_of_learning_helps(tiny_model):
     optimiser = torch.optim.Adam(tiny_model.parameters(), 2e-3, betas=(0.5, 0.999))
     task.prepare()
     values = []
-    for _ in range(12):
+    for _ in range(8):
         loss = sum(task.losses(rng(3)).values())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         values.append(loss.item())
-    assert values[-1] < 0.8 * values[0]
+    assert values[-1] < 0.85 * values[0]
 
 
 def test_two_processes_share_a_batch(task, monkeypatch):
