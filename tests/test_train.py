@@ -8,14 +8,15 @@ from small_model import SIZE, small_model
 
 from livepuppet.model.lite import LANDMARKS
 from livepuppet.train import losses
+from livepuppet.train.data.clips import ClipSet
 from livepuppet.train.deform import Deformation, mirror, webcam
 from livepuppet.train.lite.animator import AnimatorTask, transfer
 from livepuppet.train.lite.detector import PARTNER, DetectorTask, detector_error
 from livepuppet.train.lite.responses import response
 from livepuppet.train.loop.trainer import Trainer, TrainingError
+from livepuppet.train.papers.fomm import FommTask
 from livepuppet.train.puppets.identities import generator
 from livepuppet.train.puppets.pool import PuppetPool, draw_shard, shard_path
-from livepuppet.train.videos import DataError, VideoFolder, VideoTask
 
 
 @pytest.fixture(autouse=True)
@@ -228,22 +229,14 @@ def test_self_supervised_training_on_clips_runs_and_learns(kind, clips, tmp_path
 
     torch.manual_seed(0)
     model = small_model() if kind == "lite" else build(tiny_preset)
-    data = VideoFolder(clips, SIZE)
-    assert len(data.clips) == 2 and len(data.skipped) == 1 and "broken.mp4" in data.skipped[0]
-    task = VideoTask(model, data, 2)
+    data = ClipSet(clips, SIZE)
+    assert len(data) == 2 and len(data.skipped) == 1 and "broken.mp4" in data.skipped[0]
+    task = FommTask(model, data, 2)
     task.prepare()
     first = sum(part.item() for part in task.losses(generator(0)).values())
     Trainer(task, tmp_path / "run", steps=10, learning_rate=1e-3).run(quiet=True)
     task.prepare()
     assert sum(part.item() for part in task.losses(generator(0)).values()) < first
-
-
-def test_data_that_cannot_be_trained_on_gets_a_sentence(tmp_path):
-    with pytest.raises(DataError, match="There is no folder"):
-        VideoFolder(tmp_path / "nowhere", SIZE)
-    (tmp_path / "clip.mp4").write_bytes(b"nothing")
-    with pytest.raises(DataError, match="holds no video"):
-        VideoFolder(tmp_path, SIZE)
 
 
 def _train_together(rank, folder, port):
