@@ -98,7 +98,7 @@ def test_a_good_recording_passes(frames):
     ("spoil", "says"),
     [
         (lambda r, p, c: (recording(r.frames, 3.2), p, c), "lasts 3.2 seconds"),
-        (lambda r, p, c: (recording(r.frames[:5]), p[:5], c[:5]), "lasts"),
+        (lambda r, p, c: (recording(r.frames[:5]), p[:5], c[:5]), "holds 5 frames"),
         (
             lambda r, p, c: (r, p, c * (torch.arange(COUNT) < COUNT // 2)[:, None]),
             "a face in 50 % of its frames",
@@ -439,9 +439,10 @@ def test_bad_recordings_end_in_one_sentence(tmp_path, capsys):
     text.write_text("not a video")
     assert "cannot be read as a video" in said_on_failing(capsys, "--finetune", text, *mine)
     assert "There is no file" in said_on_failing(capsys, "--finetune", tmp_path / "none.mp4", *mine)
-    wall = tmp_path / "wall.mp4"
-    write_clip(wall, [np.full((96, 128, 3), 120, np.uint8)] * 8, 1)
-    assert "No face is seen" in said_on_failing(capsys, "--finetune", wall, *mine)
+    wall, glance = tmp_path / "wall.mp4", tmp_path / "glance.mp4"
+    write_clip(glance, [np.full((96, 128, 3), 120, np.uint8)] * 2, 1)
+    assert "No face is seen" in said_on_failing(capsys, "--finetune", glance, *mine)
+    write_clip(wall, [np.full((96, 128, 3), 120, np.uint8)] * 24, 4)
     assert "a face in 0 %" in said_on_failing(capsys, "--finetune", wall, "--crop", "full", *mine)
     assert not (tmp_path / "mine").exists()
 

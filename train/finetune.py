@@ -37,8 +37,8 @@ from livepuppet.train.lite.responses import Probe, responses
 from livepuppet.train.losses import dissimilarity, gradients, pyramid_l1, shrink, weighted_mean
 from livepuppet.train.puppets.pool import PuppetPool
 
-#: Seconds that a recording has to last, and frames of it that are kept, evenly spaced.
-SHORTEST, MOST_FRAMES = 5.0, 300
+#: Seconds that a recording has to last and frames it has to hold, and frames of it that are kept, evenly spaced.
+SHORTEST, LEAST_FRAMES, MOST_FRAMES = 5.0, 20, 300
 
 #: Where the parts of a recording end, as shares of its frames: learned from, choosing, judging. Neighbouring frames
 #: look alike, so a little is left out between what is learned and what is asked.
@@ -131,7 +131,11 @@ def check_recording(recording: Recording, points: Tensor, confidence: Tensor) ->
         DataError: it is too short, shows no face, a face that does not move, or is cut from several takes.
     """
     name, frames = recording.name, recording.frames
-    if recording.seconds < SHORTEST or len(frames) < 20:
+    if len(frames) < LEAST_FRAMES:
+        raise DataError(
+            f"{name} holds {len(frames)} frames: record at least {SHORTEST:.0f} seconds, better a minute, of yourself."
+        )
+    if recording.seconds < SHORTEST:
         raise DataError(
             f"{name} lasts {recording.seconds:.1f} seconds: record at least {SHORTEST:.0f}, better a minute, of yourself "
             "talking, looking around and blinking."
@@ -600,8 +604,9 @@ def choose(
     elsewhere = {name: figures[nearest].get(name) for name in general_before}
     if None in elsewhere.values():
         elsewhere = general()
-    before_all, after_all = judged_before | general_before, judged() | elsewhere
-    against = best_complaints or complaints(rules, judged_before, after_all)
+    judged_after = judged()
+    before_all, after_all = judged_before | general_before, judged_after | elsewhere
+    against = best_complaints or complaints(rules, judged_before, judged_after)
     if against:
         module.load_state_dict(before)
         why = f"{stage}: it did not help ({'; '.join(against)}), so the weights stay as they were."
