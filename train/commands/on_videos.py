@@ -151,9 +151,9 @@ def train_on_videos(
 
     facts = {
         "network": preset.name,
-        "network's settings": "#" + _hash(preset.to_json()),
+        "settings": "#" + _hash(preset.to_json()),
         "recipe": recipe.name if recipe else "none",
-        "ablation": planned.ablation or "none",
+        "ablation": planned.ablation or "full",
         "losses": "#" + _hash(repr(planned.weights), seen),
         "batch": batch,
         "seed": run.seed,

@@ -234,11 +234,15 @@ class Trainer:
     def _check_facts(self, before: dict[str, str]) -> None:
         for name in sorted(before.keys() | self.facts.keys() if before else ()):
             was, now = before.get(name, "none"), self.facts.get(name, "none")
-            if was != now:
-                raise TrainingError(
-                    f"{self.checkpoint} was trained with another {name} ({_brief(was)}, now {_brief(now)}): "
-                    "resume with the same, or give another --output folder."
-                )
+            if was == now:
+                continue
+            # What stands for much more than fits into a sentence begins with '#'.
+            values = "" if now.startswith("#") else f" ({_brief(was)}, now {_brief(now)})"
+            other = "other" if name.endswith(("data", "s")) else "another"
+            raise TrainingError(
+                f"{self.checkpoint} was trained with {other} {name}{values}: resume with the same, or give another "
+                "--output folder."
+            )
 
     def _load(self, state: dict) -> None:
         self.task.trained.load_state_dict(state["trained"])
