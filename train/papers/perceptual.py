@@ -183,6 +183,9 @@ class FeatureLoss(nn.Module):
 class PyramidLoss(nn.Module):
     """What stands in for VGG-19's features: colours, edges and structure over a pyramid.
 
+    Chosen with `livepuppet bench losses` on moving shapes: at equal steps it draws unseen clips better than L1 alone and
+    than features of an untrained VGG-19, which cost more; keypoints land equally well with all three.
+
     Args:
         colours: weight of L1 over an average-pooling pyramid.
         edges: weight of L1 between horizontal and vertical differences over a pyramid.

@@ -204,8 +204,9 @@ RECIPES: dict[str, Recipe] = {
             published=False,
             relative=False,
         ),
-        # Moving GIFs at the size that Monkey-Net used, with mgif-256's augmentation; both papers animate this set
-        # with the driver's own keypoints. No discriminator, which would double the time of a step.
+        # Moving GIFs at the size that Monkey-Net used, with mgif-256's augmentation, and animated with the driver's own
+        # keypoints as Monkey-Net does it (FOMM's configuration of this set says relative). No discriminator, to spare
+        # the time.
         Recipe(
             "mgif-128",
             "fomm-128",
