@@ -189,7 +189,9 @@ class MotionSettings:
     relative: bool = _setting(
         True, "Move the avatar by how you move away from your neutral pose; false copies the pose itself."
     )
-    adapt_scale: bool = _setting(True, "Scale movement by the ratio of the two faces' sizes.")
+    adapt_scale: bool = _setting(
+        True, "Scale movement by the ratio of the two faces' sizes (not with a Monkey-Net)."
+    )
     variance: str = _setting(
         "source",
         "Extent of keypoints, for models that have one (Monkey-Net): the avatar's own, the driver's, or the avatar's "

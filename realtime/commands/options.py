@@ -33,7 +33,7 @@ _ANIMATE_OPTIONS = (
     click.option(
         "--no-adapt-scale",
         is_flag=True,
-        help="Do not scale movement by the ratio of the two faces' sizes.",
+        help="Do not scale movement by the ratio of the two faces' sizes. (It never is with a Monkey-Net.)",
     ),
     click.option(
         "--variance",

@@ -76,9 +76,14 @@ def _within(values: np.ndarray) -> np.ndarray:
 
 
 def limit(keypoints: Keypoints, avatar: Keypoints, matrices: Matrices = "jacobian") -> Keypoints:
-    """Keypoints to render, held where an avatar with keypoints `avatar` can follow; the same object if untouched."""
-    points = limit_points(keypoints.points, avatar.points)
+    """Keypoints to render, held where an avatar with keypoints `avatar` can follow; the same object if untouched.
+
+    With covariances the points go wherever they are moved: a head stays in the picture, but a thing may leave it, and with
+    some of its keypoints held at the edge it would be torn there instead.
+    """
+    points = keypoints.points
     if matrices == "jacobian":
+        points = limit_points(points, avatar.points)
         limited = limit_jacobians(keypoints.jacobians, avatar.jacobians)
     else:
         limited = bounded(keypoints.jacobians, SMALLEST_VARIANCE, LARGEST_VARIANCE)

@@ -52,7 +52,8 @@ class MotionSettings:
         eyes: 1 opens the avatar's eyes by how far the driver's are open; 2 doubles that; 0 is the paper's Eq. 14.
         relative: False puts the driver's own pose on the avatar instead of the movement since D1; the gains and `eyes`
             then do nothing.
-        adapt_scale: movement scaled by the two faces' sizes.
+        adapt_scale: movement scaled by the two faces' sizes. Never with covariances: the hull of a Monkey-Net's keypoints
+            says little of a thing's size (moving shapes landed 4 of 64 pixels off by it), nor do its authors by default.
         variance: what becomes of covariances, see `transfer`; nothing to models with Jacobians.
         countdown: seconds at the start of which the best frame becomes D1; 0 takes the first.
         search: go on looking for a better D1.
@@ -278,9 +279,11 @@ class Mover:
             moved = driving
         else:
             damped = damp(driving, head, settings.shift, settings.turn, settings.zoom, self._matrices)
-            if self._scale is None:
-                self._scale = movement_scale(avatar, initial)
-            scale = self._scale if settings.adapt_scale else 1.0
+            scale = 1.0
+            if settings.adapt_scale and self._matrices == "jacobian":
+                if self._scale is None:
+                    self._scale = movement_scale(avatar, initial)
+                scale = self._scale
             moved = transfer(
                 damped, initial, avatar, scale, matrices=self._matrices, variance=settings.variance
             )
