@@ -28,6 +28,7 @@ def level(frames) -> list[int]:
 
 def frame(number: int, height: int = SIZE, width: int = SIZE) -> np.ndarray:
     picture = np.full((height, width, 3), 90, np.uint8)
+    picture[:, width // 2 :, 1] = 200
     picture[..., 0] = 20 * number
     return picture
 
@@ -99,6 +100,10 @@ def test_pairs_are_two_frames_of_one_clip_and_follow_from_the_generator(data):
         (driving, [choice.driving for choice in choices]),
     ):
         assert level(pictures.permute(0, 2, 3, 1) * 255) == numbers
+    left, right = source[:, 1].split(SIZE // 2, dim=2)
+    assert left.mean() == pytest.approx(90 / 255, abs=0.05) and right.mean() == pytest.approx(
+        200 / 255, abs=0.05
+    )
     again = ClipSet(data, SIZE, PLAIN).pairs(64, rng(1))
     assert torch.equal(again[0], source) and torch.equal(again[1], driving)
     # Two processes load halves of the same draw.

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from livepuppet.train.commands.failing import as_click_error
-from livepuppet.train.data.prepare import Find, OutputError, Prepared, Rules, Square, prepare
+from livepuppet.train.data.prepare import Find, OutputError, Prepared, Rules, Square, counted, prepare
 from livepuppet.train.data.reading import VIDEOS, DataError
 
 #: Below this mean confidence of the landmarks the face that was followed is gone: faces have 0.5 and more.
@@ -89,10 +89,10 @@ def prepare_command(recordings, output, crop, **rules):
     clips, seconds = sum(len(report.clips) for report in reports), sum(report.kept for report in reports)
     if not clips:
         raise click.ClickException(
-            f"No clip was made of {len(found)} recordings: the lines above say why; --crop full takes things without a face."
+            f"No clip was made of {len(found)} recording{'s' * (len(found) > 1)}: the lines above say why; --crop full takes things without a face."
         )
     click.echo(
-        f"{clips} clips, {seconds:.1f} seconds in {output}. Next: livepuppet train PRESET --data {output} --check-data"
+        f"{counted(clips)}, {seconds:.1f} seconds in {output}. Next: livepuppet train PRESET --data {output} --check-data"
     )
 
 
@@ -162,15 +162,16 @@ def face_finder(engine=None) -> Find:
 
     def find(picture: np.ndarray, last: Square | None) -> Square | None:
         if last is not None:
-            # Two milliseconds where a search takes fifty: the landmarks find the head that has moved a little.
+            # A few milliseconds where a search takes fifty: the landmarks find the head that has moved a little. Without
+            # limits, which would leave the square where it was when the head has moved more; so it is looked at again.
             square = LiveSquare(last.x, last.y, last.side)
-            keypoints = engine.detect(cut(picture, square, engine.size))
-            if (
-                confidence(keypoints) >= FOLLOWED
-                and face_middle(keypoints, engine.keypoint_names) is not None
-            ):
-                moved = refined_square(square, keypoints, engine.keypoint_names)
-                return Square(moved.x, moved.y, moved.side)
+            for _ in range(2):
+                keypoints = engine.detect(cut(picture, square, engine.size))
+                if confidence(keypoints) < FOLLOWED or face_middle(keypoints, engine.keypoint_names) is None:
+                    break
+                square = refined_square(square, keypoints, engine.keypoint_names, limited=False)
+            else:
+                return Square(square.x, square.y, square.side)
         framing = Framing("auto", looks=1, patience=1, engine=engine)
         framing.look(picture)
         if not framing.faces:

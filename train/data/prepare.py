@@ -140,7 +140,7 @@ class Prepared:
     def text(self) -> str:
         """One line per recording, and one for each part that was dropped."""
         lines = [
-            f"{self.name}: {len(self.clips)} clips, {self.kept:.1f} of {self.seconds:.1f} seconds kept"
+            f"{self.name}: {counted(len(self.clips))}, {self.kept:.1f} of {self.seconds:.1f} seconds kept"
             + ("." if not self.dropped else "; dropped:")
         ]
         lines += [f"  {part.begin:.1f} to {part.end:.1f} s: {part.why}" for part in self.dropped]
@@ -189,6 +189,11 @@ def prepare(
         raise _not_written(output, error, len(report.clips)) from error
     report.dropped.sort(key=lambda part: part.begin)
     return report
+
+
+def counted(clips: int) -> str:
+    """So many clips, in words."""
+    return "1 clip" if clips == 1 else f"{clips} clips"
 
 
 def frame_rate(clip: Clip) -> Fraction:
@@ -410,7 +415,7 @@ class _ClipFile:
 
 
 def _not_written(output: Path, error: Exception, done: int) -> OutputError:
-    kept = f"; the {done} clips that were finished of this recording are whole" if done else ""
+    kept = f"; {counted(done)} of this recording had been finished, and stay whole" if done else ""
     if getattr(error, "errno", None) == errno.ENOSPC:
         return OutputError(
             f"No space is left for {output}: free some, or choose another --output, and run it again{kept}."
