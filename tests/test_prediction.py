@@ -168,7 +168,7 @@ def test_it_learns_what_the_first_frame_says(offsets):
     assert errors["predicted"].mean() < 0.5 * errors["standing still"].mean()
     assert errors["predicted"].mean() < 0.5 * errors["mean motion"].mean()
     sentence = prediction.verdict(errors)
-    assert sentence.startswith("Better than standing still at") and "mean motion at" in sentence
+    assert sentence.startswith("Better than standing still at") and "than mean motion at no" not in sentence
 
 
 def test_where_nothing_can_be_known_it_says_that_it_is_of_no_use():
@@ -253,6 +253,7 @@ def test_matrices_are_scored_where_they_are_predicted():
 def test_where_it_is_better():
     ours = np.array([1.0, 0.5, 0.5, 1.0, 0.5])
     assert prediction.where_better(ours, np.ones(5)) == "2-3, 5"
+    assert prediction.where_better(ours[:3], np.ones(3), ahead=[1, 8, 16]) == "8-16"
     assert prediction.where_better(np.ones(5), np.ones(5)) == ""
     assert prediction.horizons(31) == [1, 2, 4, 8, 16, 24, 31]
     text = prediction.table({"predicted": ours, "standing still": np.ones(5)}, 2.0)
@@ -306,7 +307,7 @@ def test_pictures_are_scored_against_copying_and_the_true_keypoints(tmp_path):
     folder = dots(tmp_path / "clips", 3)
     clips = [open_clip(path) for path in sorted(folder.iterdir())]
     errors = prediction.picture_errors(Dot(), MotionPredictor(PredictorConfig(1, 4, 8)), clips, batch=3)
-    assert len(errors["copying"]) == 7 and errors["copying"][-1] > 2 * errors["copying"][0]
+    assert len(errors["copying"]) == len([1, 2, 4, 7]) and errors["copying"][-1] > 2 * errors["copying"][0]
     assert errors["true keypoints"].max() < 0.003
     # A fresh predictor stands still, and so does its picture.
     np.testing.assert_allclose(errors["predicted"], errors["copying"], atol=0.003)

@@ -212,7 +212,7 @@ def _learn(
 
     chosen = load_predictor(output)
     errors = prediction.keypoint_errors(chosen, held_back.to("cpu"))
-    _show(errors, preset, f"keypoints, px of {preset.size}")
+    _show(errors, preset, config.from_frames)
     click.echo(prediction.verdict(errors))
     click.echo(
         f"These are the {len(held_back)} clips held back, on which the predictor was also chosen (step "
@@ -259,15 +259,16 @@ def _score(folder, device, json_path, model, predictor, pictures, **options):
     found, short = prediction.long_enough(found, frames)
     click.echo(f"{len(found)} clips; {len(short)} shorter than {frames} frames left out.")
     result = {"keypoints": prediction.keypoint_errors(continuing, found)}
-    _show(result["keypoints"], network.preset, f"keypoints, px of {network.preset.size}")
+    _show(result["keypoints"], network.preset, continuing.config.from_frames)
     click.echo(prediction.verdict(result["keypoints"]))
     if pictures:
         clips, _ = list_clips(part_of(folder, "test"))
         clips = [clip for clip in clips if clip.name in found.names]
         clips = [clips[k] for k in sorted({*np.linspace(0, len(clips) - 1, pictures).round().astype(int)})]
         drawn = prediction.picture_errors(network, continuing, clips, _batch(network.preset))
-        click.echo(prediction.table(drawn, 255.0, f"pictures, L1 x 255 ({len(clips)})"))
-        better = prediction.where_better(drawn["predicted"], drawn["copying"])
+        shown = prediction.horizons(frames - continuing.config.from_frames)
+        click.echo(prediction.short_table(drawn, shown, 255.0, f"pictures, L1 x 255 ({len(clips)})"))
+        better = prediction.where_better(drawn["predicted"], drawn["copying"], ahead=shown)
         click.echo(
             f"Its pictures are nearer to the true ones than a copy of the first is at {better} frames ahead."
             if better
@@ -409,9 +410,11 @@ def _batch(preset) -> int:
     return max(1, 32 * 64 * 64 // preset.size**2)
 
 
-def _show(errors: dict[str, np.ndarray], preset, head: str) -> None:
+def _show(errors: dict[str, np.ndarray], preset, given: int) -> None:
     points = {name: values for name, values in errors.items() if "matrices" not in name}
-    click.echo(prediction.table(points, (preset.size - 1) / 2, head))
+    click.echo(prediction.table(points, (preset.size - 1) / 2, f"keypoints, px of {preset.size}"))
+    if given == 1:
+        click.echo("(Constant velocity is shown the second frame, too.)")
     matrices = {name: values for name, values in errors.items() if name not in points}
     if matrices:
         renamed = {"predicted": matrices["matrices"], "held": matrices["matrices held"]}
@@ -421,10 +424,14 @@ def _show(errors: dict[str, np.ndarray], preset, head: str) -> None:
 def _write(path: Path | None, predictor: MotionPredictor, results: dict, folder: Path) -> None:
     if path is None:
         return
+    predicted = predictor.config.frames - predictor.config.from_frames
     facts = {
         "data": folder.name,
         "predictor": {name: value for name, value in predictor.facts.items() if name != "command"},
-        "frames_ahead": list(range(1, predictor.config.frames - predictor.config.from_frames + 1)),
+        "frames_ahead": {
+            "keypoints": list(range(1, predicted + 1)),
+            "pictures": prediction.horizons(predicted),
+        },
         "units": {
             "keypoints": "mean absolute error, [-1, 1]",
             "pictures": "mean absolute error, [0, 1]",

@@ -164,10 +164,10 @@ def keypoint_errors(predictor: MotionPredictor, data: Sequences) -> dict[str, np
 def picture_errors(
     model: nn.Module, predictor: MotionPredictor, clips: Sequence[Clip], batch: int = 32
 ) -> dict[str, np.ndarray]:
-    """Mean absolute error of pictures in [0, 1] at each predicted frame of the first T frames of clips.
+    """Mean absolute error of pictures in [0, 1] at `horizons` of the first T frames of clips.
 
     Returns:
-        float64 (T - n,) each: "predicted", the continuation rendered from the last given frame; "copying", that frame
+        float64, one for each of `horizons(T - n)`: "predicted", the continuation rendered from the last given frame; "copying", that frame
         itself; "true keypoints", rendered with the keypoints found in the true frames: what a perfect prediction would give.
 
     Raises:
@@ -175,6 +175,7 @@ def picture_errors(
     """
     config = predictor.config
     first, frames = config.from_frames, config.frames
+    shown = [first - 1 + ahead for ahead in horizons(frames - first)]
     device = next(model.parameters()).device
     sums: dict[str, np.ndarray] = {}
     count = 0
@@ -195,17 +196,15 @@ def picture_errors(
         features = model.encode(source)
         own = points[first - 1 : first].to(device), matrices[first - 1 : first].to(device)
         errors: dict[str, list[Tensor]] = {"predicted": [], "copying": [], "true keypoints": []}
-        place = first
-        for truth in batches(pictures[first:], batch, device):
-            rows = slice(place, place + len(truth))
-            place += len(truth)
+        for some in torch.tensor(shown).split(batch):
+            truth = next(batches(pictures[some.numpy()], len(some), device))
             repeated = {
                 name: value.expand(len(truth), *value.shape[1:]).contiguous()
                 for name, value in features.items()
             }
             source_keypoints = [value.expand(len(truth), *value.shape[1:]) for value in own]
             for name, keypoints in (("predicted", told), ("true keypoints", (points, matrices))):
-                driving = [value[rows].to(device) for value in keypoints]
+                driving = [value[some].to(device) for value in keypoints]
                 drawn = model.render(repeated, *source_keypoints, *driving)["prediction"]
                 errors[name].append((drawn - truth).abs().mean((1, 2, 3)))
             errors["copying"].append((source - truth).abs().mean((1, 2, 3)))
@@ -219,40 +218,42 @@ def picture_errors(
     return {name: total / count for name, total in sums.items()}
 
 
-def where_better(errors: np.ndarray, others: np.ndarray, margin: float = MARGIN) -> str:
-    """At how many frames ahead `errors` (H,) are smaller than `others` (H,): "1-31", "4, 6-12", or "" for nowhere."""
-    better = [k + 1 for k in range(len(errors)) if errors[k] < (1 - margin) * others[k]]
+def where_better(
+    errors: np.ndarray, others: np.ndarray, margin: float = MARGIN, ahead: Sequence[int] | None = None
+) -> str:
+    """At how many frames ahead `errors` (H,) are smaller than `others` (H,): "1-31", "4, 6-12", or "" for nowhere.
+
+    Args:
+        margin: by what share they have to be smaller.
+        ahead: how many frames ahead each is; 1 to H by default.
+    """
+    ahead = list(ahead or range(1, len(errors) + 1))
     runs: list[list[int]] = []
-    for k in better:
-        if runs and k == runs[-1][1] + 1:
-            runs[-1][1] = k
-        else:
-            runs.append([k, k])
+    open_run = False
+    for frames, ours, other in zip(ahead, errors, others, strict=True):
+        better = ours < (1 - margin) * other
+        if better and open_run:
+            runs[-1][1] = frames
+        elif better:
+            runs.append([frames, frames])
+        open_run = better
     return ", ".join(f"{a}-{b}" if b > a else str(a) for a, b in runs)
 
 
 def verdict(errors: dict[str, np.ndarray]) -> str:
-    """One sentence: at which horizons the prediction is worth anything, against standing still and the mean motion."""
+    """What the prediction is worth: at which horizons it is better than standing still and than the means."""
     ours = errors["predicted"]
-    still = where_better(ours, errors["standing still"])
-    if not still:
+    if not where_better(ours, errors["standing still"]):
         return (
             "The prediction is nowhere better than standing still: it is of no use. What comes next may not follow from "
             "the frames given; try more --from-frames, more clips or longer training."
         )
-    mean = where_better(ours, errors["mean motion"])
-    return (
-        f"Better than standing still at {still} frames ahead, by {_percent(ours, errors['standing still'])} over all; than "
-        + (
-            f"the mean motion at {mean}, by {_percent(ours, errors['mean motion'])}."
-            if mean
-            else "the mean motion nowhere: it only knows how things move on average."
-        )
-    )
-
-
-def _percent(ours: np.ndarray, other: np.ndarray) -> str:
-    return f"{100 * (1 - ours.mean() / max(other.mean(), 1e-12)):.0f} %"
+    clauses = []
+    for name in ("standing still", "mean motion", "mean place"):
+        where = where_better(ours, errors[name])
+        gain = 100 * (1 - ours.mean() / max(errors[name].mean(), 1e-12))
+        clauses.append(f"than {name} at {where or 'no'} frames ahead ({gain:+.0f} % over all)")
+    return f"Better {'; '.join(clauses)}."
 
 
 def horizons(count: int) -> list[int]:
@@ -262,11 +263,23 @@ def horizons(count: int) -> list[int]:
 
 
 def table(errors: dict[str, np.ndarray], factor: float = 1.0, head: str = "frames ahead") -> str:
-    """Rows of `errors` at some horizons and over all of them, multiplied by `factor`."""
-    shown = horizons(len(errors["predicted"]))
-    lines = [f"{head:22}" + "".join(f"{h:>8}" for h in shown) + f"{'all':>8}"]
+    """Rows of `errors` (H,), 1 to H frames ahead, at some horizons and over all of them, multiplied by `factor`."""
+    shown = horizons(len(next(iter(errors.values()))))
+    picked = {name: values[[h - 1 for h in shown]] for name, values in errors.items()}
+    return short_table(picked, shown, factor, head, {name: values.mean() for name, values in errors.items()})
+
+
+def short_table(
+    errors: dict[str, np.ndarray],
+    shown: Sequence[int],
+    factor: float,
+    head: str,
+    means: dict[str, float] | None = None,
+) -> str:
+    """The same of errors that are known at horizons `shown` alone; the last column is `means`, by default theirs."""
+    lines = [f"{head:22}" + "".join(f"{h:>8}" for h in shown) + f"{'mean':>8}"]
     for name, values in errors.items():
-        cells = [values[h - 1] for h in shown] + [values.mean()]
+        cells = [*values, means[name] if means else values.mean()]
         lines.append(f"{name:22}" + "".join(f"{factor * value:8.3f}" for value in cells))
     return "\n".join(lines)
 
