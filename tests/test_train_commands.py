@@ -11,6 +11,7 @@ from small_model import small_model
 from livepuppet.model import checkpoint
 from livepuppet.realtime.cli import main
 from livepuppet.train.commands import on_videos
+from livepuppet.train.loop.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +52,58 @@ def test_training_on_a_folder_writes_weights_a_sheet_and_resumes(frames, tmp_pat
     assert "going on from step 2" in capsys.readouterr().out
 
 
+def test_a_recipe_of_the_papers_trains_by_its_name(frames, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(on_videos, "build", lambda preset: _named(small_model()))
+    run, seen = tmp_path / "run", []
+    monkeypatch.setattr(Trainer, "run", lambda trainer: seen.append(trainer))
+    main(
+        [
+            "train",
+            "vox-adv-256",
+            "--data",
+            str(frames),
+            "--output",
+            str(run),
+            "--batch",
+            "3",
+            "--no-adversarial",
+        ]
+    )
+    main(["train", "taichi-256", "--data", str(frames), "--output", str(run / "b"), "--epochs", "2"])
+    # One clip, 75 times an epoch, by threes; then 150 times, by thirties.
+    assert [trainer.total_steps for trainer in seen] == [150 * 25, 2 * 5]
+    assert [trainer.schedule.shares for trainer in seen] == [(), (0.6, 0.9)]
+    assert all(trainer.optimiser.defaults["betas"] == (0.5, 0.999) for trainer in seen)
+    assert all(trainer.peaks == [2e-4] and trainer.clip is None for trainer in seen)
+    assert "150 epochs of 25 steps" in capsys.readouterr().out and (run / "vox-adv-256.safetensors").exists()
+
+
+def test_a_folder_that_holds_a_training_is_not_written_over(frames, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(on_videos, "build", lambda preset: _named(small_model()))
+    common = ["train", "lite-256", "--data", str(frames), "--output", str(tmp_path / "run"), "--steps", "1"]
+    main([*common, "--batch", "2"])
+    before = (tmp_path / "run" / "fomm.checkpoint.pt").read_bytes()
+    assert "holds a training already" in fails(capsys, *common, "--batch", "2")
+    assert "another batch (2, now 1)" in fails(capsys, *common, "--batch", "1", "--resume")
+    (frames / "another").mkdir()
+    for t in range(3):
+        cv2.imwrite(str(frames / "another" / f"{t}.png"), np.full((32, 32, 3), 40 * t, np.uint8))
+    assert "other data: resume with the same" in fails(capsys, *common, "--batch", "2", "--resume")
+    assert (tmp_path / "run" / "fomm.checkpoint.pt").read_bytes() == before
+
+
+def test_ablations_recipes_and_numbers_of_keypoints_change_the_network():
+    full, bare = on_videos.plan("fomm-64"), on_videos.plan("fomm-64", ablation="baseline")
+    assert full.preset.config.occlusion and not bare.preset.config.occlusion
+    assert bare.weights.pyramid_levels == 1 and full.weights.pyramid_levels == 4
+    assert on_videos.plan("mgif-256").preset.config.jacobian_maps == 1
+    assert on_videos.plan("monkeynet-64", ablation="no-residual").preset.config.residual is False
+    assert on_videos.plan("fomm-64", recipe="vox-256", keypoints=5).preset.num_keypoints == 5
+    assert not on_videos.plan("mgif-256", adversarial=False).weights.generator_gan
+    with pytest.raises(ValueError, match="trains a fomm, and monkeynet-64 is a monkeynet"):
+        on_videos.plan("monkeynet-64", recipe="vox-256")
+
+
 def _named(model):
     object.__setattr__(model.preset, "name", "lite-256")
     return model
@@ -77,11 +130,32 @@ def test_a_puppet_can_be_drawn(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["train", "lite-256", "--output", "run", "--steps", "1"], "either --data FOLDER"),
+        (["train", "lite-256", "--output", "run", "--steps", "1"], "one of --data FOLDER"),
         (["train", "lite-256", "--data", "nowhere", "--output", "run"], "either --minutes or --steps"),
         (
             ["train", "lite-256", "--data", "nowhere", "--output", "run", "--steps", "1"],
             "There is no folder nowhere",
+        ),
+        (
+            ["train", "fomm-64", "--data", ".", "--output", "run", "--steps", "1", "--device", "cuda"],
+            "--device cpu",
+        ),
+        (
+            ["train", "fomm-64", "--data", "x", "--output", "file/run", "--steps", "1"],
+            "file/run: Not a directory",
+        ),
+        (
+            ["train", "fomm-64", "--output", "run", "--data", "nowhere", "--check-data"],
+            "There is no folder nowhere",
+        ),
+        (["train", "fomm-64", "--output", "run", "--puppets", "p", "--epochs", "1"], "takes --data"),
+        (
+            ["train", "lite-256", "--output", "run", "--puppets", "p", "--epochs", "1"],
+            "--epochs counts passes",
+        ),
+        (
+            ["train", "fomm-64", "--data", "x", "--output", "r", "--ablation", "no-flow", "--steps", "1"],
+            "no-flow",
         ),
         (["train", "fomm-256", "--puppets", "pool", "--output", "run", "--steps", "1"], "takes --data"),
         (
@@ -105,4 +179,6 @@ def test_a_puppet_can_be_drawn(tmp_path):
 )
 def test_bad_input_gets_a_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (tmp_path / "file").write_text("")
     assert sentence in fails(capsys, *arguments)

@@ -13,8 +13,8 @@ from livepuppet.model.presets import PRESETS, Preset, build
 from livepuppet.train.commands.runs import Run, say, warn
 from livepuppet.train.data.augment import Augment
 from livepuppet.train.data.clips import ClipSet
+from livepuppet.train.loop import distributed
 from livepuppet.train.loop.ahead import Ahead
-from livepuppet.train.loop.distributed import all_say
 from livepuppet.train.loop.schedules import Milestones
 from livepuppet.train.loop.trainer import Trainer, TrainingError
 from livepuppet.train.papers import fomm, monkeynet, perceptual
@@ -107,11 +107,36 @@ def network(planned: Plan, init: Path | None) -> torch.nn.Module:
     return model
 
 
-def train_on_videos(
+@dataclass(frozen=True)
+class Prepared:
+    """A training that can start.
+
+    Attributes:
+        clips: to learn from.
+        task: what the trainer trains.
+        settings: of the trainer.
+        data: the clips' fingerprint.
+    """
+
+    clips: ClipSet
+    task: object
+    settings: dict
+    data: str
+
+
+def prepare(
     model, planned: Plan, data: Path, run: Run, vgg: Path | None = None, download_vgg: bool = False
-) -> None:
-    """Train `model` on the clips of a folder."""
+) -> Prepared:
+    """Look at the clips of a folder and build all that training `model` on them needs.
+
+    Every process does so on its own; none waits for another here.
+
+    Raises:
+        ValueError, OSError: if something of it cannot be used.
+    """
     recipe, preset = planned.recipe, model.preset
+    if download_vgg and vgg is None and distributed.world() > 1 and perceptual.cached_vgg() is None:
+        raise ValueError("--download-vgg is for one process: fetch the file first, or give it with --vgg.")
     clips = ClipSet(
         data,
         preset.size,
@@ -125,12 +150,11 @@ def train_on_videos(
     lengths = [clips.length(k) for k in range(len(clips))]
     say(f"{len(clips)} clips, {sum(lengths)} frames, in {clips.folder}.")
     batch = run.batch or (recipe.batch if recipe else BATCH)
+    distributed.share(batch)
     if len(clips) < batch:
         warn(f"Fewer clips ({len(clips)}) than pairs in a batch ({batch}): some pairs are of the same clip.")
 
     fingerprint = _hash(*(f"{name} {length}" for name, length in zip(clips.names, lengths, strict=True)))
-    if len(set(all_say(fingerprint))) > 1:
-        raise TrainingError("The processes see different clips: give all machines the same --data folder.")
     steps = run.steps
     if run.minutes is None and steps is None:
         epoch = clips.epoch_steps(batch, recipe.repeats if recipe else 1)
@@ -160,18 +184,29 @@ def train_on_videos(
         "data": "#" + fingerprint,
     }
     shares = tuple(milestone / recipe.epochs for milestone in recipe.milestones) if recipe else ()
-    trainer = run.trainer(
-        task,
-        steps=steps,
-        minutes=run.minutes,
-        learning_rate=run.learning_rate or (recipe.learning_rate if recipe else RATE),
-        rival_rate=run.learning_rate or (recipe.discriminator_rate if recipe else RATE),
-        schedule=Milestones(shares) if recipe else None,
-        on_save=sheet,
-        facts=facts,
-    )
-    run.go(trainer)
-    for sentence in clips.skipped[20:]:
+    settings = {
+        "steps": steps,
+        "minutes": run.minutes,
+        "learning_rate": run.learning_rate or (recipe.learning_rate if recipe else RATE),
+        "rival_rate": run.learning_rate or (recipe.discriminator_rate if recipe else RATE),
+        "schedule": Milestones(shares) if recipe else None,
+        "on_save": sheet,
+        "facts": facts,
+    }
+    return Prepared(clips, task, settings, fingerprint)
+
+
+def train_on_videos(prepared: Prepared, run: Run) -> None:
+    """Train what is prepared, with all processes.
+
+    Raises:
+        TrainingError: if they see different clips, or training cannot go on.
+    """
+    if len(set(distributed.all_say(prepared.data))) > 1:
+        raise TrainingError("The processes see different clips: give all machines the same --data folder.")
+    known = len(prepared.clips.skipped)
+    run.go(run.trainer(prepared.task, **prepared.settings))
+    for sentence in prepared.clips.skipped[known:]:
         warn(f"skipped: {sentence}")
 
 

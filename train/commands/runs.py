@@ -9,10 +9,11 @@ from pathlib import Path
 import click
 import torch
 
-from livepuppet.train.loop.distributed import rank, world
+from livepuppet.train.loop import files
+from livepuppet.train.loop.distributed import all_ready, rank, world
 from livepuppet.train.loop.journal import Journal
 from livepuppet.train.loop.precision import Precision
-from livepuppet.train.loop.trainer import Trainer, TrainingError
+from livepuppet.train.loop.trainer import Trainer
 
 
 def processor() -> str:
@@ -81,10 +82,15 @@ class Run:
                 say(f"{trainer.task.name}: going on from step {trainer.step}.")
             else:
                 say(f"{trainer.task.name}: no checkpoint in {self.output} yet; starting.")
-        elif trainer.checkpoint.exists():
-            raise TrainingError(
+        else:
+            taken = rank() == 0 and any(
+                path.exists() for path in (trainer.checkpoint, files.previous(trainer.checkpoint))
+            )
+            all_ready(
                 f"{self.output} holds a training already ({trainer.checkpoint.name}): give --resume to go on with it, "
                 "or another --output folder."
+                if taken
+                else None
             )
         trainer.run()
         trainer.task.trained.load_state_dict(trainer.average)

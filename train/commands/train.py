@@ -211,28 +211,32 @@ def train(
                 tensorboard,
                 stop_on_alarm,
             )
-            _train(preset, planned, run, data, puppets, stages, shards, drawers, init, vgg, download_vgg)
+            try:
+                _train(preset, planned, run, data, puppets, stages, shards, drawers, init, vgg, download_vgg)
+            except TrainingError:
+                # What all processes find out together is said once.
+                if distributed.rank():
+                    sys.exit(2)
+                raise
     except (TrainingError, ValueError, OSError) as error:
-        # What all processes raise together is said once.
-        if isinstance(error, TrainingError) and distributed.rank():
-            sys.exit(2)
         raise as_click_error(error) from error
 
 
 def _train(preset, planned, run, data, puppets, stages, shards, drawers, init, vgg, download_vgg) -> None:
-    problem, model = None, None
+    problem, model, prepared = None, None, None
     try:
         model = on_videos.network(planned, init)
-        distributed.share(run.batch or (planned.recipe.batch if planned.recipe else 0))
         if distributed.rank() == 0:
             run.output.mkdir(parents=True, exist_ok=True)
+        model.to(run.device, memory_format=torch.channels_last)
+        say(f"{planned.preset.name} on {run.precision}.")
+        if data is not None:
+            prepared = on_videos.prepare(model, planned, data, run, vgg, download_vgg)
     except (ValueError, OSError) as error:
-        problem = str(error)
+        problem = as_click_error(error).message
     distributed.all_ready(problem)
-    model.to(run.device, memory_format=torch.channels_last)
-    say(f"{planned.preset.name} on {run.precision}.")
-    if data is not None:
-        on_videos.train_on_videos(model, planned, data, run, vgg, download_vgg)
+    if prepared is not None:
+        on_videos.train_on_videos(prepared, run)
     else:
         train_on_puppets(model, puppets, run, stages or tuple(STAGES), shards, drawers)
     if distributed.rank():
