@@ -101,6 +101,8 @@ FOMM_64 = FommConfig(
     motion_reduction=1,
     generator_expansion=16,
     generator_maximum=64,
+    # Features at 32 x 32: at a quarter of the size, as in the large one, a shape would be two of them wide.
+    generator_down_blocks=1,
     generator_residual_blocks=3,
 )
 FOMM_128 = FommConfig(

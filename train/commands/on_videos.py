@@ -217,7 +217,7 @@ def _task(model, planned: Plan, data, batch: int, vgg: Path | None, download: bo
     if planned.preset.kind == "monkeynet":
         task, seen = monkeynet.MonkeyNetTask(model, data, batch, weights, discriminator), ""
     else:
-        compared = perceptual.choose(vgg, download, weights.perceptual)
+        compared = perceptual.choose(vgg, download, weights.perceptual, weights.substitute)
         say(f"perceptual loss: {compared.says}")
         seen = compared.says.split(" (")[0]
         task = fomm.FommTask(model, data, batch, weights, compared, discriminator)
