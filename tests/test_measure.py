@@ -182,6 +182,14 @@ def test_things_refuse_pictures_without_a_black_background():
             figures_of([reenact.show(Mover(), "clip", frames[0], frames)])
 
 
+def test_a_thing_too_dark_to_be_found_is_left_out_and_counted():
+    bright = list(evaluation.reconstructions(Mover(gain=0.5), Clips(), [0]))
+    black = np.zeros((len(bright[0].result), SIDE, SIDE, 3), np.uint8)
+    alone, both = figures_of(bright), figures_of([*bright, reenact.show(Mover(), "dark", black[0], black)])
+    assert alone["scored"] == 1 and both["scored"] == 0.5
+    assert both["AKD px"] == alone["AKD px"] > 0 and both["MKR"] == alone["MKR"]
+
+
 def test_a_sheet_shows_source_driving_result():
     shown = list(evaluation.reconstructions(Mover(), Clips(), [0, 1]))
     picture = sheet(shown)
