@@ -19,6 +19,7 @@ from livepuppet.train.loop.schedules import Milestones
 from livepuppet.train.loop.trainer import Trainer, TrainingError
 from livepuppet.train.papers import fomm, monkeynet, perceptual
 from livepuppet.train.papers.recipes import MONKEYNET, RECIPES, LossWeights, Recipe
+from livepuppet.train.papers.start import paint_mean_colour
 
 #: Pairs per step and peak learning rate of a training without a recipe.
 BATCH, RATE = 4, 2e-4
@@ -125,11 +126,17 @@ class Prepared:
 
 
 def prepare(
-    model, planned: Plan, data: Path, run: Run, vgg: Path | None = None, download_vgg: bool = False
+    model,
+    planned: Plan,
+    data: Path,
+    run: Run,
+    vgg: Path | None = None,
+    download_vgg: bool = False,
+    fresh: bool = True,
 ) -> Prepared:
     """Look at the clips of a folder and build all that training `model` on them needs.
 
-    Every process does so on its own; none waits for another here.
+    Every process does so on its own; none waits for another here. `fresh` says that the model was never trained.
 
     Raises:
         ValueError, OSError: if something of it cannot be used.
@@ -162,6 +169,8 @@ def prepare(
         say(f"{run.epochs or recipe.epochs} epochs of {epoch} steps.")
 
     shown = clips.load(clips.draw(SHOWN, torch.Generator().manual_seed(1)))
+    if fresh:
+        paint_mean_colour(model, clips)
     task, seen = _task(model, planned, Ahead(clips, batch), batch, vgg, download_vgg)
 
     def sheet(trainer: Trainer) -> None:
@@ -217,7 +226,7 @@ def _task(model, planned: Plan, data, batch: int, vgg: Path | None, download: bo
     if planned.preset.kind == "monkeynet":
         task, seen = monkeynet.MonkeyNetTask(model, data, batch, weights, discriminator), ""
     else:
-        compared = perceptual.choose(vgg, download, weights.perceptual, weights.substitute)
+        compared = perceptual.choose(vgg, download, weights.perceptual)
         say(f"perceptual loss: {compared.says}")
         seen = compared.says.split(" (")[0]
         task = fomm.FommTask(model, data, batch, weights, compared, discriminator)

@@ -231,7 +231,7 @@ def _train(preset, planned, run, data, puppets, stages, shards, drawers, init, v
         model.to(run.device, memory_format=torch.channels_last)
         say(f"{planned.preset.name} on {run.precision}.")
         if data is not None:
-            prepared = on_videos.prepare(model, planned, data, run, vgg, download_vgg)
+            prepared = on_videos.prepare(model, planned, data, run, vgg, download_vgg, fresh=init is None)
     except (ValueError, OSError) as error:
         problem = as_click_error(error).message
     distributed.all_ready(problem)

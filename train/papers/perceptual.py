@@ -214,10 +214,7 @@ class PyramidLoss(nn.Module):
 
 
 def choose(
-    path: Path | None = None,
-    download: bool = False,
-    weights: Sequence[float] = (10.0,) * len(STAGES),
-    substitute: Sequence[float] = (10.0, 5.0, 1.0),
+    path: Path | None = None, download: bool = False, weights: Sequence[float] = (10.0,) * len(STAGES)
 ) -> nn.Module:
     """The perceptual loss there is: the papers' where VGG-19's weights are to be had, else the substitute.
 
@@ -225,7 +222,6 @@ def choose(
         path: torchvision's file; if None, torch's cache is looked at.
         download: fetch the file into torch's cache if it is not there.
         weights: of the five feature maps.
-        substitute: the weights of `PyramidLoss`.
 
     Returns:
         a module `loss(prediction, target, levels) -> dict[str, Tensor]` of weighted parts, whose attribute `says` is for
@@ -237,5 +233,5 @@ def choose(
     if path is None:
         path = download_vgg() if download else cached_vgg()
     if path is None:
-        return PyramidLoss(*substitute)
+        return PyramidLoss()
     return FeatureLoss(read_vgg(path), f"features of VGG-19 ({path})", weights)

@@ -30,7 +30,6 @@ class LossWeights:
         equivariance_value, equivariance_jacobian: of FOMM's Eq. 11 and Eq. 12-13.
         warped: of the difference between the driving frame and the source under the flow alone. Neither paper has it; the
             authors' early training of Monkey-Net on moving shapes weighed it by 10.
-        substitute: where there is no VGG, of L1, gradients and SSIM (`perceptual.PyramidLoss`).
     """
 
     perceptual: tuple[float, ...] = (10.0, 10.0, 10.0, 10.0, 10.0)
@@ -41,7 +40,6 @@ class LossWeights:
     equivariance_value: float = 10.0
     equivariance_jacobian: float = 10.0
     warped: float = 0.0
-    substitute: tuple[float, float, float] = (10.0, 5.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -192,9 +190,7 @@ RECIPES: dict[str, Recipe] = {
             augment=replace(FLIPS, hue=0.1),
         ),
         # Ours, for sets that one machine without a GPU can learn. Flat shapes on black need no discriminator: there
-        # is no texture to invent. The warped source is weighed too, as for Monkey-Net below. And nothing but L1 stands in
-        # for VGG: on a black background SSIM and gradients weigh its last traces of noise, and for hundreds of steps
-        # every shape stays gray, the median of all colours.
+        # is no texture to invent. The warped source is weighed too, as for Monkey-Net below.
         Recipe(
             "shapes-64",
             "fomm-64",
@@ -202,7 +198,7 @@ RECIPES: dict[str, Recipe] = {
             repeats=1,
             milestones=(12, 18),
             batch=16,
-            weights=LossWeights(warped=10.0, substitute=(10.0, 0.0, 0.0)),
+            weights=LossWeights(warped=10.0),
             augment=FLIPS,
             published=False,
             relative=False,
