@@ -159,19 +159,32 @@ def face_finder(engine=None) -> Find:
     from livepuppet.realtime.framing.square import cut
 
     engine = engine or load_engine()
+    names = engine.keypoint_names
+
+    def _followed(picture: np.ndarray, square: LiveSquare) -> LiveSquare | None:
+        for _ in range(3):
+            keypoints = engine.detect(cut(picture, square, engine.size))
+            if confidence(keypoints) < FOLLOWED or face_middle(keypoints, names) is None:
+                return None
+            moved = refined_square(square, keypoints, names)
+            if moved != square:
+                return moved
+            # Beyond its limits. Where to is believed, and looked at again; how large is not: on small, blurred faces
+            # the landmarks would shrink the square until they see nothing.
+            there = refined_square(square, keypoints, names, limited=False)
+            right = (there.x + there.side / 2 - square.x) / square.side - 0.5
+            down = (there.y + there.side / 2 - square.y) / square.side - 0.5
+            square = square.shifted(right, down)
+            if np.hypot(right, down) < 0.05:
+                return square
+        return None
 
     def find(picture: np.ndarray, last: Square | None) -> Square | None:
         if last is not None:
-            # A few milliseconds where a search takes fifty: the landmarks find the head that has moved a little. Without
-            # limits, which would leave the square where it was when the head has moved more; so it is looked at again.
-            square = LiveSquare(last.x, last.y, last.side)
-            for _ in range(2):
-                keypoints = engine.detect(cut(picture, square, engine.size))
-                if confidence(keypoints) < FOLLOWED or face_middle(keypoints, engine.keypoint_names) is None:
-                    break
-                square = refined_square(square, keypoints, engine.keypoint_names, limited=False)
-            else:
-                return Square(square.x, square.y, square.side)
+            # A few milliseconds where a search takes fifty: the landmarks find the head that has moved.
+            followed = _followed(picture, LiveSquare(last.x, last.y, last.side))
+            if followed is not None:
+                return Square(followed.x, followed.y, followed.side)
         framing = Framing("auto", looks=1, patience=1, engine=engine)
         framing.look(picture)
         if not framing.faces:
