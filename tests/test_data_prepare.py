@@ -87,7 +87,8 @@ def test_what_is_dropped_is_told_with_its_time(record, tmp_path):
     assert gone[1].end == pytest.approx(6)
     # A moment without a face does not end a clip.
     path = record([scene(None if 10 <= t < 14 else 60) for t in range(30)])
-    assert len(prepare(path, tmp_path / "out", find, RULES).clips) == 1
+    report = prepare(path, tmp_path / "out", find, RULES)
+    assert len(report.clips) == 1 and report.kept == pytest.approx(3)
 
 
 def test_small_faces_are_dropped_and_long_clips_split(record, tmp_path):
@@ -126,14 +127,18 @@ def test_a_full_disk_ends_in_a_sentence_and_leaves_whole_clips(record, tmp_path,
 
 def test_an_interrupted_run_leaves_no_half_clip(record, tmp_path, monkeypatch):
     path = record([scene(60) for _ in range(20)])
+    seen = []
 
-    def stopped(self, picture):
+    def stopped(self):
+        seen.extend(self._part.parent.iterdir())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(preparing._ClipFile, "write", stopped)
+    # With the last frame, when the encoder has begun the file.
+    monkeypatch.setattr(preparing._ClipFile, "close", stopped)
+    monkeypatch.setattr(preparing, "ENCODERS", ("mpeg4",))
     with pytest.raises(KeyboardInterrupt):
         prepare(path, tmp_path / "out", find, RULES)
-    assert not list((tmp_path / "out").iterdir())
+    assert len(seen) == 1 and seen[0].name.startswith(".") and not list((tmp_path / "out").iterdir())
 
 
 def test_an_output_that_cannot_be_made_ends_in_a_sentence(record, tmp_path):
