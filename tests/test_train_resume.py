@@ -127,6 +127,23 @@ def test_a_full_disk_is_said_and_training_goes_on(data, undisturbed, tmp_path, m
     assert_same_training(again, undisturbed)
 
 
+def test_a_writer_that_runs_out_of_room_says_what_the_system_said(tmp_path):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "one.pt"
+    files.write(path, {"step": 1})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OSError) as failed:
+            files.write(path, {"step": 2, "weights": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert failed.value.errno == errno.EFBIG
+    assert files.decode(files.read_whole(path)) == {"step": 1} and [p.name for p in tmp_path.iterdir()] == [
+        path.name
+    ]
+
+
 def test_what_a_killed_writer_left_is_removed(data, tmp_path):
     trainer = at(data, tmp_path, 1)
     (tmp_path / f"{trainer.checkpoint.name}.abc.part").write_bytes(b"half")

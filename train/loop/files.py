@@ -28,11 +28,12 @@ def write(path: Path, state: dict) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
+            watched = _Watched(file)
             try:
-                torch.save(state, file)
+                torch.save(state, watched)
             except RuntimeError as error:
                 # PyTorch's writer hides what the system said.
-                raise OSError(error.__cause__ or str(error).splitlines()[0]) from error
+                raise watched.error or OSError(str(error).splitlines()[0]) from error
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
@@ -43,6 +44,23 @@ def write(path: Path, state: dict) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+class _Watched:
+    """A file to write to that remembers why it could not be."""
+
+    def __init__(self, file):
+        self.file, self.error = file, None
+
+    def write(self, data) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 def _sync_folder(folder: Path) -> None:

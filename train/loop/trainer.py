@@ -336,7 +336,8 @@ class Trainer:
                 rival_parts = self.task.rival_losses()
             self._descend(sum(rival_parts.values()), self.rival, self.rival_optimiser, None)
             parts = parts | rival_parts
-        self.precision.scaler.update() if self.precision.scaler.is_enabled() else None
+        if self.precision.scaler.is_enabled():
+            self.precision.scaler.update()
         self.step += 1
         return _numbers(parts)
 
