@@ -100,3 +100,38 @@ def tiny_bundle(tiny_preset, tmp_path_factory):
     save(_lively(build(tiny_preset), seed=1), folder / "weights.safetensors")
     export_bundle(load(folder / "weights.safetensors"), folder / "bundle", folder / "weights.safetensors")
     return folder
+
+
+@pytest.fixture(scope="session")
+def monkey_bundle(tmp_path_factory):
+    """A tiny Monkey-Net, as `tiny_bundle` has a first-order model: `weights.safetensors` and `bundle/`."""
+    import torch
+
+    from livepuppet.export.bundle import export_bundle
+    from livepuppet.model.checkpoint import load, save
+    from livepuppet.model.monkeynet import MonkeyNetConfig
+    from livepuppet.model.presets import Preset, build
+
+    config = MonkeyNetConfig(
+        size=64,
+        num_keypoints=4,
+        detector_expansion=8,
+        detector_maximum=32,
+        detector_blocks=2,
+        motion_expansion=8,
+        motion_maximum=32,
+        motion_blocks=2,
+        generator_expansion=8,
+        generator_maximum=32,
+        generator_blocks=2,
+        refinement_blocks=1,
+    )
+    torch.set_num_threads(1)
+    model = _lively(build(Preset("monkey", 64, 4, config)), seed=3)
+    with torch.no_grad():
+        # A flow that stays in the picture, of which every part is seen.
+        model.motion.residual.weight.mul_(0.05)
+    folder = tmp_path_factory.mktemp("monkey")
+    save(model, folder / "weights.safetensors")
+    export_bundle(load(folder / "weights.safetensors"), folder / "bundle", folder / "weights.safetensors")
+    return folder

@@ -339,3 +339,65 @@ def test_memory_does_not_grow_with_length(tmp_path, avatar, bundle):
 
     short = write_clip(tmp_path / "short.mp4", [gradient(360, 640)] * 40, rate=30)
     assert peak(driving) - peak(short) < 60_000
+
+
+# Monkey-Net: covariances instead of Jacobians, and things instead of faces.
+
+
+def spots(folder: Path, places) -> Path:
+    """A clip of a bright spot on black, with nothing that looks like a face."""
+    folder.mkdir()
+    for index, (x, y) in enumerate(places):
+        picture = np.zeros((SIZE, SIZE, 3), np.uint8)
+        picture[y : y + 10, x : x + 10] = (240, 200, 60)
+        write_picture(folder / f"{index}.png", picture)
+    return folder
+
+
+@pytest.mark.parametrize("crop", ["auto", "full"])
+def test_a_monkeynet_animates_what_is_no_face(tmp_path, avatar, monkey_bundle, crop):
+    driving = spots(tmp_path / "driving", [(10, 10), (10, 10), (40, 30)])
+    drawn = {}
+    for engine, model in (
+        ("onnx", monkey_bundle / "bundle"),
+        ("torch", monkey_bundle / "weights.safetensors"),
+    ):
+        output = tmp_path / engine
+        result = animate_clip(avatar, str(driving), str(output), model, engine, crop=crop)
+        assert (result.frames, result.engine) == (3, engine)
+        drawn[engine] = [read_picture(file).astype(int) for file in sorted(output.iterdir())]
+    for mine, theirs in zip(*drawn.values(), strict=True):
+        assert np.abs(mine - theirs).max() <= 1
+    # D1 and a driver who stays there leave the avatar at rest, as the model itself draws it; then it moves.
+    machine = load_engine("onnx", monkey_bundle / "bundle")
+    picture = gradient(SIZE, SIZE) // 2 + 40
+    own = machine.detect(picture)
+    rest = machine.render(machine.encode(picture), own, own).astype(int)
+    first, second, third = drawn["onnx"]
+    assert np.abs(first - rest).max() <= 1 and np.array_equal(first, second)
+    assert np.abs(third - first).mean() > 1
+
+
+def test_variances_of_a_monkeynet_differ(tmp_path, avatar, monkey_bundle):
+    driving = spots(tmp_path / "driving", [(10, 10), (40, 30)])
+    drawn = {}
+    for variance in ("source", "driving", "relative"):
+        output = tmp_path / f"by {variance}"
+        animate_clip(avatar, str(driving), str(output), monkey_bundle / "bundle", variance=variance)
+        drawn[variance] = [read_picture(file) for file in sorted(output.iterdir())]
+    # At rest the driver's own extents show; otherwise nothing does.
+    assert np.abs(drawn["source"][0].astype(int) - drawn["relative"][0]).max() <= 1
+    assert not np.array_equal(drawn["source"][0], drawn["driving"][0])
+    assert not np.array_equal(drawn["source"][1], drawn["relative"][1])
+
+
+def test_a_variance_that_does_nothing_is_said(tmp_path, avatar, bundle, capsys):
+    driving = frames(tmp_path / "driving", (100, 130))
+    animate_clip(avatar, str(driving), str(tmp_path / "out"), bundle, variance="driving")
+    assert "Variance does nothing here: the keypoints of tiny carry Jacobians" in capsys.readouterr().err
+
+
+def test_a_monkeynets_deformation_bends_the_avatars_own_pixels(tmp_path, avatar, monkey_bundle):
+    driving = spots(tmp_path / "driving", [(10, 10), (40, 30)])
+    animate_clip(avatar, str(driving), str(tmp_path / "out"), monkey_bundle / "bundle", side=128)
+    assert [read_picture(file).shape for file in sorted((tmp_path / "out").iterdir())] == [(128, 128, 3)] * 2

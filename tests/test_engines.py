@@ -264,3 +264,45 @@ def test_usable_cores_are_no_more_than_this_process_may_use(monkeypatch):
     assert usable_cores() == 1
     monkeypatch.delattr(engines.os, "sched_getaffinity")
     assert usable_cores() == 0
+
+
+# Monkey-Net: covariances where others have Jacobians.
+
+
+@pytest.fixture(scope="module")
+def monkeys(monkey_bundle):
+    return OnnxEngine(monkey_bundle / "bundle", threads=1), TorchEngine(
+        monkey_bundle / "weights.safetensors", device="cpu", threads=1
+    )
+
+
+def test_engines_say_what_their_matrices_are(pair, monkeys):
+    assert [engine.matrices for engine in pair] == ["jacobian", "jacobian"]
+    assert [engine.matrices for engine in monkeys] == ["covariance", "covariance"]
+
+
+def test_engines_agree_on_a_monkeynet(monkeys, pictures):
+    results = []
+    for engine in monkeys:
+        features, own, moved = engine.encode(pictures[0]), *map(engine.detect, pictures[:2])
+        # Symmetric, and no smaller than the detector lets them be.
+        assert np.array_equal(own.jacobians, own.jacobians.swapaxes(1, 2))
+        assert np.linalg.eigvalsh(own.jacobians).min() > 0.0009
+        drawn, grid = engine.render_deformation(features, own, moved)
+        wide = Keypoints(moved.points, 4 * moved.jacobians)
+        assert not np.array_equal(drawn, engine.render(features, own, wide)), "covariances are looked at"
+        results.append((own.points, own.jacobians, own.confidence, grid, drawn / 255))
+    for mine, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1 / 254)
+    assert np.std(results[0][-1]) > 0.05
+
+
+def test_bundles_that_do_not_say_have_jacobians(monkey_bundle, tmp_path):
+    folder = shutil.copytree(monkey_bundle / "bundle", tmp_path / "bundle")
+    facts = json.loads((folder / "bundle.json").read_text())
+    assert facts.pop("matrices") == "covariance"
+    (folder / "bundle.json").write_text(json.dumps(facts))
+    assert OnnxEngine(folder).matrices == "jacobian"
+    (folder / "bundle.json").write_text(json.dumps({**facts, "matrices": "quaternion"}))
+    with pytest.raises(UserError, match="of a kind that this livepuppet does not know"):
+        OnnxEngine(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -18,7 +19,7 @@ from livepuppet.export.commands import export
 from livepuppet.export.graphs import ExportError, check_graph, write_graphs
 from livepuppet.export.parity import Parity, Tolerances, measure, sample_motions, sample_pictures
 from livepuppet.model.checkpoint import load
-from livepuppet.model.presets import Preset
+from livepuppet.model.presets import Preset, build
 
 
 @pytest.fixture(scope="module")
@@ -275,3 +276,47 @@ def test_lite_exports(tmp_path):
     assert parity.failures(Tolerances()) == [] and parity.contrast > 20
     for name in ("detect", "encode", "render"):
         assert (tmp_path / f"{name}.onnx").stat().st_size < 20_000_000
+
+
+# Monkey-Net.
+
+
+def test_a_monkeynet_exports_and_draws_the_same(monkey_bundle):
+    facts = json.loads((monkey_bundle / "bundle" / "bundle.json").read_text())
+    assert facts["matrices"] == "covariance"
+    parity = facts["parity"]
+    assert parity["pixels_max"] <= 2 and parity["keypoints"] <= 1e-4 and parity["deformation"] <= 1e-3
+    assert parity["contrast"] > 20, "the tiny model draws too little for its pixels to prove anything"
+    render = onnx.load(monkey_bundle / "bundle" / "render.onnx")
+    check_graph(render, "render")
+    assert (
+        sum(node.op_type == "GridSample" for node in render.graph.node) >= 4
+    )  # shifted sources, three skips
+    # Not larger than the picture: an avatar of any size can be bent by it.
+    assert signature(render.graph.output)[1] == ("deformation", "float32", (32, 32, 2))
+
+
+def test_a_monkeynet_without_flow_exports(monkey_bundle, tmp_path):
+    """The row of its ablations with a graph of another shape: nothing is warped."""
+    preset = load(monkey_bundle / "weights.safetensors").preset
+    torch.manual_seed(0)
+    model = build(replace(preset, config=replace(preset.config, flow=False)))
+    assert not export_bundle(model, tmp_path / "bundle").failures(Tolerances())
+
+
+def test_a_monkeynet_that_draws_otherwise_is_found(monkey_bundle):
+    """The check sees an error in the covariances alone, which a FOMM's motions would not show."""
+    model = load(monkey_bundle / "weights.safetensors").eval()
+    assert not measure(model, monkey_bundle / "bundle", 1, 4).failures(Tolerances())
+    heatmaps = model.heatmaps
+    model.heatmaps = lambda points, covariances, grid=None: heatmaps(points, 1.1 * covariances, grid)
+    assert measure(model, monkey_bundle / "bundle", 1, 4).failures(Tolerances())
+
+
+def test_sampled_covariances_are_covariances():
+    points, own = np.zeros((4, 2)), np.tile(np.diag([0.02, 0.1]), (4, 1, 1))
+    motions = sample_motions(points, own, 6, matrices="covariance")
+    for _, moved in motions:
+        np.testing.assert_allclose(moved, moved.swapaxes(1, 2), atol=1e-6)
+        assert np.linalg.eigvalsh(moved.astype(float)).min() > 1e-4
+    assert not np.allclose(motions[1][1], own)
