@@ -442,15 +442,21 @@ def manners(model: LitePuppet, probes: list[Probe], keep: dict[str, np.ndarray])
 
     Returns:
         "response": mean over factors of the response to another puppet's motion, "response FACTOR" of each; "puppets
-        L1"; "NAME L1" of each clip.
+        L1"; "kept NAME L1" of each clip.
     """
     table = responses(model, probes)
     figures = {f"response {factor}": row["cross"] for factor, row in table.items()}
     figures = {"response": float(np.mean(list(figures.values())))} | figures
     figures["puppets L1"] = float(np.mean([row["l1"] for row in table.values()]))
-    for name, frames in keep.items():
-        figures[f"{name} L1"] = reconstruction(model, frames[:1], frames[1:])["L1"]
-    return figures
+    return figures | kept_errors(model, keep)
+
+
+def kept_errors(model: LitePuppet, keep: dict[str, np.ndarray]) -> dict[str, float]:
+    """ "kept NAME L1" of each clip, uint8 RGB (T, S, S, 3): its frames reconstructed from its first."""
+    return {
+        f"kept {name} L1": reconstruction(model, frames[:1], frames[1:])["L1"]
+        for name, frames in keep.items()
+    }
 
 
 # ----------------------------------------------------------------------------------------------------------- decision
@@ -499,6 +505,8 @@ DETECTOR_RULES = {
     "lip range px": Rule(higher=True, loss=0.10),
     "lid range px": Rule(higher=True, loss=0.10),
     "landmark error px": Rule(loss=0.03),
+    "L1": Rule(loss=0.01),
+    "kept ": Rule(loss=0.02),
 }
 ANIMATOR_RULES = {
     "L1": Rule(gain=0.02),
@@ -622,8 +630,17 @@ def judge_detector(
     task: PersonDetectorTask,
     recording: Recording,
     truth: tuple[Tensor, Tensor, Tensor],
+    keep: dict[str, np.ndarray],
 ) -> Verdict:
     """`choose` for the detector. `truth`: puppets' pictures, points and Jacobians, of `draw_test`."""
+
+    def elsewhere() -> dict[str, float]:
+        return {"landmark error px": detector_error(model, *truth)["mean px"]} | kept_errors(model, keep)
+
+    def judged() -> dict[str, float]:
+        shown = reconstruction(model, sources_of(recording), few(recording.judge))["L1"]
+        return steadiness(model, parts["judge"], flows["judge"]) | {"L1": shown}
+
     parts = {"choose": recording.choose, "judge": recording.judge}
     flows = {name: optical_flow(frames) for name, frames in parts.items()}
     return choose(
@@ -634,8 +651,8 @@ def judge_detector(
         DETECTOR_RULES,
         "wander px",
         lambda: steadiness(model, parts["choose"], flows["choose"]),
-        lambda: {"landmark error px": detector_error(model, *truth)["mean px"]},
-        lambda: steadiness(model, parts["judge"], flows["judge"]),
+        elsewhere,
+        judged,
     )
 
 
@@ -657,7 +674,7 @@ def judge_animator(
         ANIMATOR_RULES,
         "L1",
         lambda: reconstruction(model, sources, few(recording.choose)),
-        lambda: manners(model, probes, {f"kept {name}": frames for name, frames in keep.items()}),
+        lambda: manners(model, probes, keep),
         lambda: reconstruction(model, sources, few(recording.judge)),
     )
 

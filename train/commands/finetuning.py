@@ -125,7 +125,7 @@ def finetune(
     task = PersonDetectorTask(model, recording.learn, pool, run.batch or STAGES["detector"][2], seed=run.seed)
     steps = {"detector": _train(run, task, facts)}
     say("Measuring the detector ...")
-    verdicts.append(judge_detector(model, before, task, recording, truth))
+    verdicts.append(judge_detector(model, before, task, recording, truth, clips))
     say(verdicts[-1].why)
 
     task = PersonAnimatorTask(model, recording.learn, pool, run.batch or STAGES["animator"][2])
