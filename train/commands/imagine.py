@@ -346,7 +346,7 @@ def _first_keypoints(machine, own, count: int, driving_first: str | None) -> lis
         )
     if getattr(machine, "matrices", "jacobian") == "covariance":
         return [Keypoints(own.points + k.points - driven[0].points, own.jacobians) for k in driven]
-    return [transfer(keypoints, driven[0], own) for keypoints in driven]
+    return [transfer(keypoints, driven[0], own, matrices=machine.matrices) for keypoints in driven]
 
 
 def _film(pictures: Iterator[np.ndarray], output: Path, rate: Fraction) -> None:
