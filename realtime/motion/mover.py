@@ -53,7 +53,7 @@ class MotionSettings:
         relative: False puts the driver's own pose on the avatar instead of the movement since D1; the gains and `eyes`
             then do nothing.
         adapt_scale: movement scaled by the two faces' sizes. Never with covariances: the hull of a Monkey-Net's keypoints
-            says little of a thing's size (moving shapes landed 4 of 64 pixels off by it), nor do its authors by default.
+            says little of a thing's size; nor do its authors scale by default.
         variance: what becomes of covariances, see `transfer`; nothing to models with Jacobians.
         countdown: seconds at the start of which the best frame becomes D1; 0 takes the first.
         search: go on looking for a better D1.
