@@ -141,6 +141,8 @@ def test_ctrl_c_leaves_what_was_animated(tmp_path, avatar, bundle):
         [sys.executable, "-m", "livepuppet.realtime.cli", *map(str, arguments)],
         stderr=subprocess.PIPE,
         text=True,
+        # A shell that runs the suite in the background has its children ignore Ctrl-C, and theirs inherit that.
+        preexec_fn=None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (output.exists() and output.stat().st_size):
