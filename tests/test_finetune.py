@@ -226,6 +226,29 @@ def test_reconstruction_is_zero_for_the_truth_and_the_copy_for_a_copy(frames):
     figures = tuning.reconstruction(Perfect(), frames[:1], frames[5:8])
     assert figures["L1"] == figures["face L1"] == 0
     assert figures["warp L1"] == figures["copy L1"] > 0
+    assert figures["mouth response"] == pytest.approx(1)
+
+    class Still(Perfect):
+        def render(self, features, *_):
+            return {"prediction": features["picture"], "warped": features["picture"]}
+
+    assert tuning.reconstruction(Still(), frames[:1], frames[5:8])["mouth response"] == 0
+
+
+def test_the_mouths_weight_lies_around_the_mouth():
+    points = torch.zeros(1, 16, 2)
+    points[:, :, 1] = -0.9  # whatever else there is lies at the top
+    for name, place in (
+        ("left mouth corner", (0.2, 0.4)),
+        ("right mouth corner", (0.6, 0.4)),
+        ("upper lip", (0.4, 0.35)),
+        ("lower lip", (0.4, 0.45)),
+    ):
+        points[0, tuning.LANDMARKS.index(name)] = torch.tensor(place)
+    weight = tuning.around_mouth(points, 64)
+    row, column = divmod(int(weight[0, 0].argmax()), 64)
+    assert (column, row) == (round(1.4 * 31.5), round(1.4 * 31.5))
+    assert weight[0, 0, 5, 5] < 1e-3
 
 
 def test_keypoints_that_go_with_the_picture_have_slope_one_and_frozen_ones_none():

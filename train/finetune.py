@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from livepuppet.model.geometry import make_grid
 from livepuppet.model.lite import LANDMARKS, LitePuppet
 from livepuppet.train.data.reading import DataError
 from livepuppet.train.deform import Deformation, mirror, webcam
@@ -357,9 +358,11 @@ def reconstruction(model: LitePuppet, sources: np.ndarray, frames: np.ndarray) -
         frames: uint8 RGB (T, S, S, 3), which drive and should be shown.
 
     Returns:
-        "L1"; "warp L1" of the bare warp; "copy L1" of the source left alone; "face L1", weighted towards eyes and mouth.
+        "L1"; "warp L1" of the bare warp; "copy L1" of the source left alone; "face L1", weighted towards eyes and mouth;
+        "mouth response", the shown change around the mouth projected on the true one: 1 is right, 0 nothing. L1 alone
+        rewards a mouth that hedges.
     """
-    rows = []
+    rows, shown_change, true_change = [], 0.0, 0.0
     with evaluating(model):
         for source in sources:
             source = to_batch(source[None])
@@ -368,6 +371,10 @@ def reconstruction(model: LitePuppet, sources: np.ndarray, frames: np.ndarray) -
                 driving = model.detect(truth)
                 shown = model.render(features, *avatar, *driving)
                 weight = importance(driving[0], truth.shape[-1])
+                mouth = around_mouth(driving[0], truth.shape[-1])
+                change = mouth * (truth - source)
+                shown_change += (change * (shown["prediction"] - source)).sum().item()
+                true_change += (change * (truth - source)).sum().item()
                 rows.append(
                     [
                         (shown["prediction"] - truth).abs().mean().item(),
@@ -376,7 +383,20 @@ def reconstruction(model: LitePuppet, sources: np.ndarray, frames: np.ndarray) -
                         weighted_mean((shown["prediction"] - truth).abs(), weight).item(),
                     ]
                 )
-    return dict(zip(("L1", "warp L1", "copy L1", "face L1"), np.mean(rows, 0).tolist(), strict=True))
+    figures = dict(zip(("L1", "warp L1", "copy L1", "face L1"), np.mean(rows, 0).tolist(), strict=True))
+    return figures | {"mouth response": shown_change / max(true_change, 1e-9)}
+
+
+def around_mouth(points: Tensor, size: int) -> Tensor:
+    """Weights (B, 1, size, size): a Gaussian of the mouth's width around the middle of corners and lips (B, K, 2)."""
+    names = ("left mouth corner", "right mouth corner", "upper lip", "lower lip")
+    left, right, upper, lower = (points[:, LANDMARKS.index(name)] for name in names)
+    middle = (left + right + upper + lower)[:, None] / 4
+    width = (right - left).norm(dim=-1).clamp(0.05, 0.5)
+    grid = make_grid(size, size).to(points)
+    return torch.exp(
+        -0.5 * (grid - middle[:, :, None]).square().sum(-1) / (width[:, None, None] / 2).square()
+    )[:, None]
 
 
 def optical_flow(frames: np.ndarray) -> np.ndarray:
@@ -506,11 +526,13 @@ DETECTOR_RULES = {
     "lid range px": Rule(higher=True, loss=0.10),
     "landmark error px": Rule(loss=0.03),
     "L1": Rule(loss=0.01),
+    "mouth response": Rule(higher=True, loss=0.02, absolute=True),
     "kept ": Rule(loss=0.02),
 }
 ANIMATOR_RULES = {
     "L1": Rule(gain=0.02),
     "face L1": Rule(loss=0.0),
+    "mouth response": Rule(higher=True, loss=0.02, absolute=True),
     "response": Rule(higher=True, loss=0.02, absolute=True),
     "response ": Rule(higher=True, loss=0.10, absolute=True),
     "puppets L1": Rule(loss=0.05),
@@ -638,8 +660,9 @@ def judge_detector(
         return {"landmark error px": detector_error(model, *truth)["mean px"]} | kept_errors(model, keep)
 
     def judged() -> dict[str, float]:
-        shown = reconstruction(model, sources_of(recording), few(recording.judge))["L1"]
-        return steadiness(model, parts["judge"], flows["judge"]) | {"L1": shown}
+        shown = reconstruction(model, sources_of(recording), few(recording.judge))
+        pictures = {name: shown[name] for name in ("L1", "mouth response")}
+        return steadiness(model, parts["judge"], flows["judge"]) | pictures
 
     parts = {"choose": recording.choose, "judge": recording.judge}
     flows = {name: optical_flow(frames) for name, frames in parts.items()}
