@@ -1,0 +1,234 @@
+"""The quality gate: an engine that does not draw what float32 PyTorch draws is refused.
+
+Runtimes differ in ways that no error tells: TensorRT's parser once sampled with *nearest*, 16 bits may reach the sampling
+grid, a driver may be broken. So every bundle carries a few pictures, motions and what float32 PyTorch drew of them, and
+an engine has to draw the same the first time that it is used on a machine.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from livepuppet.realtime.engines.seam import Engine, Precision
+from livepuppet.realtime.engines.store import cache_folder, key_of
+from livepuppet.realtime.errors import UserError
+from livepuppet.realtime.keypoints import Keypoints
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The largest differences from float32 PyTorch that pass.
+
+    Attributes:
+        keypoints: of points, in units of [-1, 1]; 0.0078 is one pixel of 256. What trembles here trembles on the screen.
+        matrices: of Jacobians (or covariances).
+        pixels_max: of a single pixel of any picture, in levels of 0 to 255. Beside hard edges a shift of a tenth of a
+            pixel is many levels, so this one catches what is plainly wrong only.
+        pixels_mean: of the worst picture's pixels, on average, in levels.
+        psnr: of the worst picture, in dB; the least that passes.
+    """
+
+    keypoints: float
+    matrices: float
+    pixels_max: float
+    pixels_mean: float
+    psnr: float
+
+
+#: Per precision. Above 40 dB people see no difference between pictures side by side; 8 and 16 bits move outlines by
+#: fractions of a pixel, which lowers the figure before anybody sees it.
+THRESHOLDS: dict[Precision, Thresholds] = {
+    "float32": Thresholds(keypoints=1e-4, matrices=1e-3, pixels_max=4, pixels_mean=0.05, psnr=55),
+    "float16": Thresholds(keypoints=2e-3, matrices=2e-2, pixels_max=32, pixels_mean=0.3, psnr=44),
+    "bfloat16": Thresholds(keypoints=8e-3, matrices=1e-1, pixels_max=96, pixels_mean=1.0, psnr=37),
+    "int8": Thresholds(keypoints=8e-3, matrices=1e-1, pixels_max=128, pixels_mean=1.5, psnr=34),
+}
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The largest differences found, as in `Thresholds`; `psnr` is infinite where all pixels are equal."""
+
+    keypoints: float
+    matrices: float
+    pixels_max: float
+    pixels_mean: float
+    psnr: float
+    pictures: int
+
+    def failures(self, allowed: Thresholds) -> list[str]:
+        """What is off, as phrases; empty where the engine passes. Not-a-number counts as off."""
+        phrases = {
+            "keypoints": "keypoints differ by {:.2g} (at most {:.2g} is right)",
+            "matrices": "Jacobians differ by {:.2g} (at most {:.2g} is right)",
+            "pixels_max": "a pixel differs by {:.3g} levels (at most {:.3g} is right)",
+            "pixels_mean": "pixels differ by {:.2g} levels on average (at most {:.2g} is right)",
+        }
+        found = [
+            phrase.format(getattr(self, name), getattr(allowed, name))
+            for name, phrase in phrases.items()
+            if not getattr(self, name) <= getattr(allowed, name)
+        ]
+        if not self.psnr >= allowed.psnr:
+            found.append(f"the worst picture has {self.psnr:.1f} dB (at least {allowed.psnr:.0f} is right)")
+        return found
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What float32 PyTorch finds in pictures and draws of them.
+
+    Attributes:
+        pictures: uint8 RGB (N, S, S, 3).
+        points, matrices: float32 (N, K, 2) and (N, K, 2, 2), found in them.
+        avatars: int (M,), which picture is moved.
+        driving_points, driving_matrices: float32 (M, K, 2) and (M, K, 2, 2), whereto.
+        drawn: uint8 RGB (M, S, S, 3).
+    """
+
+    pictures: np.ndarray
+    points: np.ndarray
+    matrices: np.ndarray
+    avatars: np.ndarray
+    driving_points: np.ndarray
+    driving_matrices: np.ndarray
+    drawn: np.ndarray
+
+    def save(self, path: Path) -> None:
+        """Write an `.npz`."""
+        np.savez_compressed(path, **{name: getattr(self, name) for name in self.__dataclass_fields__})
+
+    @classmethod
+    def load(cls, path: Path) -> Reference:
+        """Read what `save` wrote; arrays only, never code. Raises UserError if it is damaged."""
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return cls(**{name: stored[name] for name in cls.__dataclass_fields__})
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{path} of the model bundle cannot be read; export or download it again."
+            ) from error
+
+
+def compare(engine: Engine, reference: Reference) -> Quality:
+    """Run the engine on the reference.
+
+    `render` gets the engine's own features, but the reference's keypoints, so that the figure for pixels does not hide
+    behind, or suffer from, the one for keypoints.
+    """
+    keypoints, matrices, features = [], [], {}
+    for index, picture in enumerate(reference.pictures):
+        found = engine.detect(picture)
+        keypoints.append(np.abs(found.points - reference.points[index]).max())
+        matrices.append(np.abs(found.jacobians - reference.matrices[index]).max())
+        if index in reference.avatars:
+            features[index] = engine.encode(picture)
+    largest, means, squares = 0, [], []
+    for index, points, jacobians, expected in zip(
+        reference.avatars,
+        reference.driving_points,
+        reference.driving_matrices,
+        reference.drawn,
+        strict=True,
+    ):
+        own = Keypoints(reference.points[index], reference.matrices[index])
+        drawn = engine.render(features[int(index)], own, Keypoints(points, jacobians))
+        error = np.abs(drawn.astype(np.int16) - expected)
+        largest = max(largest, int(error.max()))
+        means.append(error.mean())
+        squares.append(np.square(error.astype(np.float64)).mean())
+    worst = max(squares)
+    return Quality(
+        keypoints=float(np.max(keypoints)),
+        matrices=float(np.max(matrices)),
+        pixels_max=float(largest),
+        pixels_mean=float(max(means)),
+        psnr=float(10 * np.log10(255**2 / worst)) if worst else float("inf"),
+        pictures=len(means),
+    )
+
+
+def pass_gate(engine: Engine, reference: Path, checksum: str) -> Quality:
+    """Let the engine through, or raise. What was found once for these versions on this processor is not tried again.
+
+    Args:
+        reference: the bundle's `reference.npz`.
+        checksum: of it.
+
+    Raises:
+        UserError: the engine does not draw what it should.
+    """
+    quality = _remembered(engine, checksum)
+    if quality is None:
+        quality = compare(engine, Reference.load(reference))
+        _remember(engine, checksum, quality)
+    if failures := quality.failures(THRESHOLDS[engine.precision]):
+        raise UserError(
+            f"The engine {engine.name} ({engine.provider}) does not draw what float32 PyTorch draws: "
+            f"{'; '.join(failures)}. Use another --engine or --precision, or update it."
+        )
+    return quality
+
+
+def _remembered(engine: Engine, checksum: str) -> Quality | None:
+    try:
+        stored = json.loads(_path(engine, checksum).read_text(encoding="utf-8"))
+        return Quality(**stored["quality"])
+    except (OSError, ValueError, KeyError, TypeError, UserError):
+        return None
+
+
+def _remember(engine: Engine, checksum: str, quality: Quality) -> None:
+    try:
+        path = _path(engine, checksum)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        part.write_text(
+            json.dumps({"engine": _facts(engine, checksum), "quality": asdict(quality)}, indent=1),
+            encoding="utf-8",
+        )
+        part.replace(path)
+    except (OSError, UserError):
+        return  # it is only found out again at the next start
+
+
+def _path(engine: Engine, checksum: str) -> Path:
+    return cache_folder("gate") / f"{key_of(_facts(engine, checksum))}.json"
+
+
+def _facts(engine: Engine, checksum: str) -> dict:
+    """All that may change what an engine draws."""
+    versions = {}
+    for package in (
+        "livepuppet",
+        "onnxruntime",
+        "onnxruntime-gpu",
+        "onnxruntime-directml",
+        "openvino",
+        "torch",
+    ):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "engine": [engine.name, engine.device, engine.precision, engine.providers],
+        "graphs": getattr(engine, "fingerprint", ""),
+        "reference": checksum,
+        "versions": versions,
+        "machine": [platform.machine(), platform.processor(), _processor()],
+    }
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+    return next((line for line in text.splitlines() if line.startswith("flags")), "")

@@ -1,0 +1,201 @@
+"""From what people ask for to the engine that runs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from livepuppet.realtime.bundled import MODEL
+from livepuppet.realtime.engines import onnx, openvino
+from livepuppet.realtime.engines.bundles import read_bundle, reference_of, variants_of
+from livepuppet.realtime.engines.gate import pass_gate
+from livepuppet.realtime.engines.seam import PRECISIONS, Engine, Precision
+from livepuppet.realtime.errors import UserError
+
+#: Every engine, and what it runs: a bundle (folder) or weights (.safetensors).
+ENGINES = {"onnx": "bundle", "openvino": "bundle", "torch": "weights", "tensorrt": "weights"}
+
+
+def load_engine(
+    name: str | None = None,
+    model: str | os.PathLike | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+    precision: Precision | None = None,
+    gate: bool = True,
+) -> Engine:
+    """The engine that people asked for, with the model that they asked for.
+
+    Nothing that was asked for is exchanged for something else. Only what nobody asked for is chosen: OpenVINO where it is
+    installed, a graphics card where PyTorch runs and has one, 16 bits where the device computes in them and the picture
+    comes out right.
+
+    Args:
+        name: a key of `ENGINES`; None for the best that is installed for the model.
+        model: a bundle (folder), or weights (.safetensors) for `torch` and `tensorrt`; None is the default model.
+        threads: of the CPU; all that are worth it by default.
+        device: `cpu`, `cuda`, ...; the engine's own first choice by default.
+        precision: of `PRECISIONS`; the engine's own first choice by default.
+        gate: compare with what float32 PyTorch draws, the first time on this machine; see `gate`.
+
+    Raises:
+        UserError: what was asked for does not go together, is not there, cannot be read, or draws something else.
+    """
+    if name is not None and name not in ENGINES:
+        raise UserError(f"There is no engine called '{name}'; use {', '.join(ENGINES)}.")
+    if precision is not None and precision not in PRECISIONS:
+        raise UserError(f"There is no precision called '{precision}'; use {', '.join(PRECISIONS)}.")
+    path = _path(name, model)
+    weights = path.suffix == ".safetensors"
+    name = name or first_choice(weights, device)
+    if ENGINES[name] == "bundle" and weights:
+        raise UserError(
+            f"{path} holds weights, which the {name} engine cannot run; turn them into a bundle with "
+            f"'livepuppet export {path} --output BUNDLE', or use --engine torch."
+        )
+    if ENGINES[name] == "weights" and path.is_dir():
+        raise UserError(
+            f"{path} is a folder, and the {name} engine runs weights; give the .safetensors file that the bundle was "
+            "exported from, or use --engine onnx."
+        )
+    engine = _make(name, path, threads, device, precision)
+    if not gate:
+        return engine
+    try:
+        _pass(engine, path)
+    except UserError:
+        if precision is not None or engine.precision == "float32":
+            raise
+        # Nobody asked for 16 bits: where they come out wrong, they were the wrong choice.
+        engine = _make(name, path, threads, device, "float32")
+        _pass(engine, path)
+    return engine
+
+
+def first_choice(weights: bool = False, device: str | None = None) -> str:
+    """The engine that runs when none is asked for.
+
+    Args:
+        weights: the model is weights, not a bundle.
+        device: that was asked for.
+    """
+    if weights:
+        return "torch"
+    installed = importlib.util.find_spec("openvino") is not None
+    if device in openvino.DEVICES and device not in onnx.PROVIDERS:
+        return "openvino"
+    return "openvino" if installed and device in (None, "cpu") else "onnx"
+
+
+def _path(name: str | None, model: str | os.PathLike | None) -> Path:
+    if model is not None:
+        return Path(model)
+    path = MODEL / f"{MODEL.name}.safetensors" if ENGINES.get(name) == "weights" else MODEL
+    if not path.exists():
+        raise UserError(
+            f"The default model is missing from this installation ({path}); install livepuppet again."
+        )
+    return path
+
+
+def _make(
+    name: str, path: Path, threads: int | None, device: str | None, precision: Precision | None
+) -> Engine:
+    if name == "torch":
+        from livepuppet.realtime.engines.pytorch import TorchEngine
+
+        return TorchEngine(path, device=device, threads=threads, precision=precision)
+    if name == "tensorrt":
+        from livepuppet.realtime.engines.tensorrt import TensorRtEngine
+
+        return TensorRtEngine(path, device=device, precision=precision)
+    make: Callable[..., Engine] = {"onnx": onnx.OnnxEngine, "openvino": openvino.OpenVinoEngine}[name]
+    return make(path, threads=threads, device=device, precision=precision)
+
+
+def _pass(engine: Engine, path: Path) -> None:
+    """The gate, where the model has a reference: weights have the one of the bundle that they lie in."""
+    if path.is_dir():
+        found = reference_of(path, read_bundle(path))
+    elif engine.precision == "float32" and engine.device == "cpu":
+        return  # this is what all others are compared with
+    else:
+        found = reference_of(path.parent, _bundle_of(path))
+    if found is not None:
+        pass_gate(engine, *found)
+
+
+def _bundle_of(weights: Path) -> dict:
+    """Facts of the bundle that was exported from these weights and lies around them; none otherwise."""
+    if not (weights.parent / "bundle.json").exists():
+        return {}
+    facts = read_bundle(weights.parent)
+    from livepuppet.model.checkpoint import sha256
+
+    return facts if facts.get("weights_sha256") == sha256(weights) else {}
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One way to run a model on this machine.
+
+    Attributes:
+        name, device, precision: see `load_engine`.
+        missing: the sentence that says what lacks and how to come by it; None where it can be had.
+    """
+
+    name: str
+    device: str
+    precision: Precision
+    missing: str | None
+
+
+def offers(model: str | os.PathLike | None = None) -> list[Offer]:
+    """Every engine, device and precision that livepuppet knows, and what each lacks here. Runs none of them.
+
+    Args:
+        model: a bundle or weights; None is the default model.
+    """
+    folder = MODEL if model is None else Path(model)
+    variants = ("float32", *variants_of(read_bundle(folder))) if folder.is_dir() else ()
+    found = []
+    if variants:
+        for device in onnx.PROVIDERS:
+            for precision in ("float32", "float16", "int8"):
+                if precision == "float16" and device == "cpu":
+                    continue  # onnxruntime casts every value back and forth there
+                missing = onnx.what_is_missing(device) or _no_variant(precision, variants)
+                found.append(Offer("onnx", device, precision, missing))
+        for device in openvino.DEVICES:
+            for precision in ("float32", "float16", "bfloat16", "int8"):
+                missing = openvino.what_is_missing(device, precision)
+                if precision == "int8":
+                    missing = missing or _no_variant(precision, variants)
+                found.append(Offer("openvino", device, precision, missing))
+    if model is None or not folder.is_dir():
+        found += _of_weights()
+    return found
+
+
+def _no_variant(precision: str, variants: tuple[str, ...]) -> str | None:
+    if precision in variants:
+        return None
+    return f"This bundle has no {precision} graphs: make them with 'livepuppet export WEIGHTS --output BUNDLE --{precision}'."
+
+
+def _of_weights() -> list[Offer]:
+    from livepuppet.realtime.engines import pytorch, tensorrt
+
+    return [
+        *(
+            Offer("torch", device, precision, pytorch.what_is_missing(device, precision))
+            for device, precision in pytorch.CHOICES
+        ),
+        *(
+            Offer("tensorrt", "cuda", precision, tensorrt.what_is_missing(precision))
+            for precision in tensorrt.PRECISIONS
+        ),
+    ]

@@ -1,0 +1,145 @@
+"""The engine that runs a bundle with OpenVINO, the fastest on Intel's and AMD's processors that we know."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from livepuppet.realtime.engines.bundles import BundleEngine, graphs_of, read_bundle
+from livepuppet.realtime.engines.cores import usable_cores
+from livepuppet.realtime.engines.seam import STAGES, Precision
+from livepuppet.realtime.engines.store import cache_folder
+from livepuppet.realtime.errors import UserError
+
+#: What OpenVINO calls the devices.
+DEVICES = {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}
+
+#: What it calls the precisions, as a hint and among a device's capabilities. An int8 graph says itself what is int8.
+_HINTS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "f32"}
+_CAPABILITIES = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16", "int8": "INT8"}
+
+
+class OpenVinoEngine(BundleEngine):
+    """Runs a bundle with OpenVINO.
+
+    Compiled models are kept in the user's cache, so that later starts take a fraction of a second.
+
+    Args:
+        bundle: folder that `livepuppet export` wrote.
+        threads: of the CPU; `usable_cores()` by default.
+        device: `cpu`, `gpu` (Intel's) or `npu`.
+        precision: `float32`; `bfloat16` or `float16` where the device computes in it; `int8` where the bundle has such
+            graphs. By default the fastest of bfloat16 and float32 on processors, float16 elsewhere.
+
+    Raises:
+        UserError: OpenVINO is not installed, the bundle is not to be used, or the device or precision is not to be had.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike,
+        threads: int | None = None,
+        device: str | None = None,
+        precision: Precision | None = None,
+    ):
+        folder = Path(bundle)
+        facts = read_bundle(folder)
+        self.device = device or "cpu"
+        self.precision: Precision = precision or fastest_precision(self.device)
+        if missing := what_is_missing(self.device, self.precision):
+            raise UserError(missing)
+        graphs = graphs_of(folder, facts, "int8" if self.precision == "int8" else "float32")
+        threads = usable_cores() if threads is None else threads
+        settings: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
+            "CACHE_DIR": str(cache_folder("openvino")),
+        }
+        if self.device == "cpu":
+            settings["INFERENCE_NUM_THREADS"] = threads
+        core, self._requests, self.providers = _core(), {}, {}
+        for stage in STAGES:
+            try:
+                compiled = core.compile_model(str(graphs[stage]), DEVICES[self.device], settings)
+            except RuntimeError as error:
+                raise UserError(
+                    f"OpenVINO cannot run {graphs[stage]}: {_reason(error)}; update openvino, or use --engine onnx."
+                ) from error
+            self._requests[stage] = compiled.create_infer_request()
+            self.providers[stage] = _who_runs(compiled, self.precision)
+        self.provider: str = self.providers["render"]
+        super().__init__(
+            folder,
+            facts,
+            _names(self._requests["detect"].model_outputs),
+            "deformation" in _names(self._requests["render"].model_outputs),
+        )
+
+    def _run(self, stage: str, outputs: list[str], inputs: dict) -> list:
+        request = self._requests[stage]
+        # Inputs are read where they lie. Outputs lie in memory that the next call overwrites, so they are copied.
+        request.infer(inputs, share_inputs=True, share_outputs=True)
+        return [np.array(request.get_tensor(name).data) for name in outputs]
+
+
+def what_is_missing(device: str, precision: Precision = "float32") -> str | None:
+    """The sentence that says why OpenVINO cannot compute so, and how it could; None where it can."""
+    if importlib.util.find_spec("openvino") is None:
+        return (
+            "The openvino engine is not installed: pip install 'livepuppet[openvino]', or use --engine onnx."
+        )
+    if device not in DEVICES:
+        return f"OpenVINO has no device called '{device}' here; use --device {', '.join(DEVICES)}."
+    there = _core().available_devices
+    if not any(name.split(".")[0] == DEVICES[device] for name in there):
+        return (
+            f"OpenVINO finds no {device} in this computer (it finds {', '.join(there) or 'nothing'}); install the device's "
+            "driver, or use --device cpu."
+        )
+    if _CAPABILITIES[precision] not in _core().get_property(DEVICES[device], "OPTIMIZATION_CAPABILITIES"):
+        return f"This {device} does not compute in {precision} (as OpenVINO says); use --precision float32."
+    return None
+
+
+def fastest_precision(device: str) -> Precision:
+    """What to compute in when nobody asks: 16 bits where the device has them for itself."""
+    for precision in ("bfloat16",) if device == "cpu" else ("float16",):
+        if what_is_missing(device, precision) is None:
+            return precision
+    return "float32"
+
+
+def _core():
+    """OpenVINO's one object for everything; slow to make, so made once."""
+    global _CORE
+    if _CORE is None:
+        import openvino
+
+        _CORE = openvino.Core()
+    return _CORE
+
+
+_CORE = None
+
+
+def _names(outputs) -> list[str]:
+    return [name for output in outputs for name in output.get_names()]
+
+
+def _reason(error: Exception) -> str:
+    """OpenVINO's messages name the lines of its own source first, what was wrong last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else type(error).__name__
+
+
+def _who_runs(compiled, precision: Precision) -> str:
+    """The devices and the precision that the compiled model itself names."""
+    devices = ", ".join(compiled.get_property("EXECUTION_DEVICES"))
+    hint = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    return f"OpenVINO {devices} {'int8 and ' if precision == 'int8' else ''}{hint}"
