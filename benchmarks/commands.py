@@ -159,6 +159,27 @@ def _latency_row(row: dict) -> str:
 
 
 @bench.command()
+@_SIZE
+@click.option("--repeats", default=300, show_default=True, type=click.IntRange(min=10))
+@_MODEL
+@_JSON
+def host(size, repeats, model, json_path):
+    """Milliseconds of everything in one live frame that is neither network nor camera. Prints a Markdown table.
+
+    The model runs only to make what is gone through; its time is in none of the figures.
+    """
+    from livepuppet.benchmarks.host import as_json, host_steps, table
+    from livepuppet.realtime.engines import load_engine
+
+    steps, whole = host_steps(load_engine(None, model), size, repeats)
+    machine = describe()
+    click.echo(f"{machine['processor']}, {machine['cores']} cores, OpenCV {machine['opencv-python']}\n")
+    for line in table(steps, whole, size):
+        click.echo(line)
+    _report({"machine": machine, **as_json(steps, whole)}, json_path)
+
+
+@bench.command()
 @click.option("--minutes", default=60.0, show_default=True, type=click.FloatRange(min=0.05))
 @click.option("--rate", default=30.0, show_default=True, help="Frames per second of the simulated camera.")
 @click.option("--interval", default=60.0, show_default=True, help="Seconds per line.")
