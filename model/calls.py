@@ -1,0 +1,76 @@
+"""The three calls of a model as modules with unbatched uint8 pictures in and out: what is exported, to whatever runtime."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+DETECT_OUTPUTS = ("points", "jacobians", "confidence")
+RENDER_OUTPUTS = ("prediction", "deformation")
+KEYPOINT_INPUTS = ("source_points", "source_jacobians", "driving_points", "driving_jacobians")
+
+
+def to_model(picture: Tensor) -> Tensor:
+    """RGB uint8 (S, S, 3) to a batch of one, float (1, 3, S, S) in [0, 1]."""
+    return picture.permute(2, 0, 1)[None].float() / 255
+
+
+def to_picture(batch: Tensor) -> Tensor:
+    """Float (1, 3, S, S) in [0, 1] to RGB uint8 (S, S, 3), rounded to the nearest level."""
+    return (batch[0].permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+class Detect(nn.Module):
+    """`frame` uint8 (S, S, 3) to `points` (K, 2), `jacobians` (K, 2, 2) and `confidence` (K,)."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        points, jacobians, confidence = self.model.detect_with_confidence(to_model(frame))
+        return points[0], jacobians[0], confidence[0]
+
+
+class Encode(nn.Module):
+    """`avatar` uint8 (S, S, 3) to the model's features, in the order of their names, with their batch of one."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, avatar: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.model.encode(to_model(avatar)).values())
+
+
+class Render(nn.Module):
+    """The features, then `KEYPOINT_INPUTS` without a batch, to `RENDER_OUTPUTS`: uint8 (S, S, 3) and float (h, w, 2)."""
+
+    def __init__(self, model: nn.Module, feature_names: list[str]):
+        super().__init__()
+        self.model = model
+        self.feature_names = feature_names
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        count = len(self.feature_names)
+        features = dict(zip(self.feature_names, inputs[:count], strict=True))
+        keypoints = [tensor[None] for tensor in inputs[count:]]
+        drawn = self.model.render(features, *keypoints)
+        return to_picture(drawn["prediction"]), drawn["deformation"][0]
+
+
+def example_inputs(model: nn.Module) -> dict[str, tuple[Tensor, ...]]:
+    """Inputs of the right shapes for `Detect`, `Encode` and `Render`, by the call's name, on the model's device.
+
+    A black picture, and keypoints that all lie in the middle.
+    """
+    device = next(model.parameters()).device
+    size, keypoints = model.preset.size, model.preset.num_keypoints
+    picture = torch.zeros(size, size, 3, dtype=torch.uint8, device=device)
+    with torch.no_grad():
+        features = model.encode(to_model(picture))
+    points = torch.zeros(keypoints, 2, device=device)
+    jacobians = torch.eye(2, device=device).repeat(keypoints, 1, 1)
+    # Four separate tensors: exporters would take two arguments that share memory for one.
+    motion = (points, jacobians, points.clone(), jacobians.clone())
+    return {"detect": (picture,), "encode": (picture,), "render": (*features.values(), *motion)}
