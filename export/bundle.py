@@ -7,14 +7,17 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from livepuppet.export.graphs import OPSET, ExportError, write_graphs
 from livepuppet.export.optimise import optimise
-from livepuppet.export.parity import Parity, Tolerances, measure
+from livepuppet.export.parity import Parity, Tolerances, measure, sample_pictures
+from livepuppet.export.reference import FILE, draw, write_reference
 from livepuppet.model.checkpoint import sha256
 
 FORMAT = "livepuppet-bundle"
@@ -27,14 +30,20 @@ def export_bundle(
     output: str | os.PathLike,
     weights: str | os.PathLike | None = None,
     tolerances: Tolerances | None = None,
+    pictures: Sequence[np.ndarray] | None = None,
 ) -> Parity:
     """Write a model's bundle and check its pixels. Whatever goes wrong, an existing bundle stays as it was.
+
+    What the model draws is kept in the bundle (`reference.npz`), so that engines can be compared with it where no
+    PyTorch is.
 
     Args:
         model: of `checkpoint.load`; is put into evaluation mode.
         output: folder to create, or an older bundle to replace; other files in it are kept.
         weights: the file that the model came from, whose checksum goes into the bundle.
         tolerances: between PyTorch and onnxruntime; the usual ones by default.
+        pictures: for the reference, RGB uint8 (S, S, 3): an avatar, then at least two frames of one clip that differ in
+            pose. Seeded noise with ellipses by default, in which a detector of faces finds little.
 
     Returns:
         The differences that were measured.
@@ -61,6 +70,8 @@ def export_bundle(
             raise ExportError(
                 f"The exported graphs do not draw what PyTorch draws: {'; '.join(failures)}; nothing was written."
             )
+        avatar, *frames = pictures or sample_pictures(model.preset.size, 4)
+        write_reference(building / FILE, draw(model, avatar, frames))
         facts = describe(model, building, features, parity, weights)
         (building / "bundle.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         building.chmod(0o755)  # mkdtemp's own mode hides it from everyone else
@@ -96,6 +107,7 @@ def describe(
         "graphs": {
             name: {"file": f"{name}.onnx", "sha256": sha256(folder / f"{name}.onnx")} for name in GRAPHS
         },
+        "reference": {"file": FILE, "sha256": sha256(folder / FILE)},
         "parity": parity.to_dict(),
         "tools": {
             name: importlib.metadata.version(name)

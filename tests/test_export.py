@@ -136,7 +136,10 @@ def test_bundle_json_tells_everything(tiny_bundle, tiny_preset):
     assert facts["parity"]["pixels_max"] <= 2 and facts["parity"]["keypoints"] <= 1e-4
     assert facts["parity"]["deformation"] <= 1e-3
     assert set(facts["tools"]) >= {"torch", "onnx", "onnxruntime", "livepuppet"}
-    assert sorted(os.listdir(folder)) == ["bundle.json", "detect.onnx", "encode.onnx", "render.onnx"]
+    assert sorted(os.listdir(folder)) == [
+        *("bundle.json", "detect.onnx", "encode.onnx", "reference.npz", "render.onnx")
+    ]
+    assert facts["reference"]["sha256"] == sha256(folder / "reference.npz")
     assert (folder.stat().st_mode & 0o777) == 0o755
 
 
