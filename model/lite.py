@@ -248,16 +248,22 @@ STIFFNESS = 1e-3
 
 
 @in_float32
-def rigid_motion(source_points: Tensor, driving_points: Tensor) -> tuple[Tensor, Tensor]:
+def rigid_motion(
+    source_points: Tensor, driving_points: Tensor, rigid: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The affine map z -> A z + b that carries rigid driving landmarks to the source's best, least squares.
 
     Args:
         source_points, driving_points: (B, K, 2).
+        rigid: `RIGID` as a tensor beside the points. Made anew it would be copied to a graphics card in every call, which
+            waits for the card, and which a CUDA graph cannot hold.
 
     Returns:
         A (B, 2, 2) and b (B, 2); exactly the identity where nothing moved.
     """
-    source, driving = source_points[:, RIGID], driving_points[:, RIGID]
+    if rigid is None:
+        rigid = torch.tensor(RIGID, device=source_points.device)
+    source, driving = source_points.index_select(1, rigid), driving_points.index_select(1, rigid)
     source_mean, driving_mean = source.mean(1, keepdim=True), driving.mean(1, keepdim=True)
     source, driving = source - source_mean, driving - driving_mean
     stiffness = STIFFNESS * torch.eye(2, dtype=source.dtype, device=source.device)
@@ -295,6 +301,7 @@ class DenseMotion(nn.Module):
             self.head.bias[k + 2] = 2.0  # visible until shown otherwise
         side = config.size // 4
         self.register_buffer("grid", make_grid(side, side), persistent=False)
+        self.register_buffer("rigid", torch.tensor(RIGID), persistent=False)
 
     def forward(
         self,
@@ -310,7 +317,7 @@ class DenseMotion(nn.Module):
         affine, shift = local_motions(source_points, source_jacobians, driving_points, driving_jacobians)
         turned = (affine - torch.eye(2, dtype=affine.dtype, device=affine.device)).abs().amax((1, 2, 3))
         moved = (driving_points - source_points).abs().amax((1, 2)) + 0.2 * turned
-        matrix, offset = rigid_motion(source_points, driving_points)
+        matrix, offset = rigid_motion(source_points, driving_points, self.rigid)
         affine, shift = torch.cat([affine, matrix[:, None]], 1), torch.cat([shift, offset[:, None]], 1)
         count = affine.shape[1]
         # A row and a column added: a matrix product per pixel costs more than the six numbers it works on.
