@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from livepuppet.export.graphs import Detect, Encode, Render
+from livepuppet.model.calls import Detect, Encode, Render
 
 #: Name of the file in a bundle.
 FILE = "reference.npz"

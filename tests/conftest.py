@@ -10,9 +10,10 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_settings(tmp_path_factory):
-    """No test reads or writes the settings of whoever runs it; what it starts inherits this."""
+    """No test reads or writes the settings or the cache of whoever runs it; what it starts inherits this."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIVEPUPPET_CONFIG", str(tmp_path_factory.mktemp("config")))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

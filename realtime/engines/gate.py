@@ -7,15 +7,18 @@ an engine has to draw the same the first time that it is used on a machine.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import platform
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from livepuppet.realtime.engines.bundles import check_file
 from livepuppet.realtime.engines.seam import Engine, Precision
 from livepuppet.realtime.engines.store import cache_folder, key_of
 from livepuppet.realtime.errors import UserError
@@ -80,6 +83,17 @@ class Quality:
             found.append(f"the worst picture has {self.psnr:.1f} dB (at least {allowed.psnr:.0f} is right)")
         return found
 
+    def with_worse(self, other: Quality) -> Quality:
+        """The worse of each figure, of both sets of pictures. Not-a-number is the worst."""
+        return Quality(
+            *(
+                float(np.maximum(getattr(self, name), getattr(other, name)))
+                for name in ("keypoints", "matrices", "pixels_max", "pixels_mean")
+            ),
+            psnr=float(np.minimum(self.psnr, other.psnr)),
+            pictures=self.pictures + other.pictures,
+        )
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -111,7 +125,7 @@ class Reference:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 return cls(**{name: stored[name] for name in cls.__dataclass_fields__})
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"{path} of the model bundle cannot be read; export or download it again."
             ) from error
@@ -163,12 +177,13 @@ def pass_gate(engine: Engine, reference: Path, checksum: str) -> Quality:
         checksum: of it.
 
     Raises:
-        UserError: the engine does not draw what it should.
+        UserError: the engine does not draw what it should, or the reference is damaged.
     """
-    quality = _remembered(engine, checksum)
+    quality = remembered(engine, checksum)
     if quality is None:
+        check_file(reference, checksum)
         quality = compare(engine, Reference.load(reference))
-        _remember(engine, checksum, quality)
+        remember(engine, checksum, quality)
     if failures := quality.failures(THRESHOLDS[engine.precision]):
         raise UserError(
             f"The engine {engine.name} ({engine.provider}) does not draw what float32 PyTorch draws: "
@@ -177,7 +192,8 @@ def pass_gate(engine: Engine, reference: Path, checksum: str) -> Quality:
     return quality
 
 
-def _remembered(engine: Engine, checksum: str) -> Quality | None:
+def remembered(engine: Engine, checksum: str) -> Quality | None:
+    """What was found of this engine, for this reference, these graphs, versions and this processor; else None."""
     try:
         stored = json.loads(_path(engine, checksum).read_text(encoding="utf-8"))
         return Quality(**stored["quality"])
@@ -185,7 +201,8 @@ def _remembered(engine: Engine, checksum: str) -> Quality | None:
         return None
 
 
-def _remember(engine: Engine, checksum: str, quality: Quality) -> None:
+def remember(engine: Engine, checksum: str, quality: Quality) -> None:
+    """Have `pass_gate` go by this quality from now on. A cache that cannot be written is no error."""
     try:
         path = _path(engine, checksum)
         part = path.with_suffix(f".{os.getpid()}.part")
@@ -222,7 +239,7 @@ def _facts(engine: Engine, checksum: str) -> dict:
         "graphs": getattr(engine, "fingerprint", ""),
         "reference": checksum,
         "versions": versions,
-        "machine": [platform.machine(), platform.processor(), _processor()],
+        "machine": [platform.machine(), platform.processor(), _processor(), _cards()],
     }
 
 
@@ -231,4 +248,19 @@ def _processor() -> str:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return ""
-    return next((line for line in text.splitlines() if line.startswith("flags")), "")
+    # Its name, and what it can do: a virtual machine may hide instructions from one day to the next.
+    lines = text.splitlines()
+    return "; ".join(
+        next((line for line in lines if line.startswith(start)), "") for start in ("model name", "flags")
+    )
+
+
+def _cards() -> list[str]:
+    """NVIDIA's driver and cards, as Linux tells them; elsewhere nothing, and the versions of packages have to do."""
+    found = []
+    for path in sorted(Path("/proc/driver/nvidia").glob("gpus/*/information")):
+        with contextlib.suppress(OSError):
+            found += [line for line in path.read_text().splitlines() if line.startswith("Model")]
+    with contextlib.suppress(OSError):
+        found.append(Path("/proc/driver/nvidia/version").read_text())
+    return found
