@@ -2,7 +2,8 @@
 
 Every check is a function that returns a `Chapter`; `examine` runs one so that a check that breaks says so, and the
 others go on. Checks that read the system's files take the root folder, and those that ask other programs take the
-function that does, so that both can be tested on any machine. Cameras are in `doctor_cameras`.
+function that does, so that both can be tested on any machine. Cameras are in `doctor_cameras`, engines in
+`doctor_engines`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,8 @@ import importlib.metadata
 import os
 import platform
 import re
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +27,6 @@ Ask = Callable[[list[str]], str | None]
 
 #: Seconds that another program may take.
 PATIENCE = 8
-
-#: Frames per second below which the movement looks choppy, and below which it is no use in a call.
-SMOOTH, USABLE = 24.0, 12.0
 
 
 @dataclass(frozen=True)
@@ -374,148 +370,6 @@ def screen() -> Chapter:
     else:
         finding = Finding("OK", "A window can be opened")
     return Chapter("Screen", facts, (finding,))
-
-
-# Model
-
-
-def model(quick: bool = False, seconds: float = 1.5) -> Chapter:
-    """What computes each stage, and how fast.
-
-    Args:
-        quick: do not measure, and leave PyTorch unloaded.
-        seconds: how long to measure.
-    """
-    import onnxruntime
-
-    from livepuppet.realtime.engines import load_engine
-
-    engine = load_engine()
-    facts = [
-        ("model", f"{engine.model_name}, {engine.size} x {engine.size}, {engine.num_keypoints} keypoints"),
-        (
-            "onnxruntime",
-            f"{onnxruntime.__version__}, with {', '.join(onnxruntime.get_available_providers())}",
-        ),
-    ]
-    facts.append(("its telemetry", "off" if os.environ.get("ORT_DISABLE_TELEMETRY") == "1" else "on"))
-    facts += [(stage, provider) for stage, provider in stage_providers(engine)]
-    findings = _graphics_card(quick, facts)
-    if not quick:
-        frame_ms, text = _measure(engine, seconds)
-        facts.append(("speed", text))
-        findings.append(_speed_finding(1000 / frame_ms))
-    else:
-        findings.append(Finding("OK", f"The model {engine.model_name} can be run"))
-    return Chapter("Model", tuple(facts), tuple(findings))
-
-
-def stage_providers(engine: Any) -> list[tuple[str, str]]:
-    """What computes `detect`, `encode` and `render`, as the runtime calls it."""
-    stages = []
-    for stage in ("detect", "encode", "render"):
-        session = getattr(engine, f"_{stage}", None)
-        providers = session.get_providers() if hasattr(session, "get_providers") else [engine.provider]
-        stages.append((stage, ", ".join(providers)))
-    return stages
-
-
-def _measure(engine: Any, seconds: float) -> tuple[float, str]:
-    """Milliseconds per frame (median), and a text, with the bundled avatar moving itself."""
-    import cv2
-    import numpy as np
-
-    from livepuppet.realtime import bundled
-
-    picture = cv2.imdecode(np.fromfile(bundled.AVATAR, np.uint8), cv2.IMREAD_COLOR_RGB)
-    picture = cv2.resize(picture, (engine.size, engine.size), interpolation=cv2.INTER_AREA)
-    features, at_rest = engine.encode(picture), engine.detect(picture)
-    # Not exactly the pose at rest: that might be shown without computing.
-    frame = np.roll(picture, 4, axis=1)
-    times: list[tuple[float, float]] = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times) < 3:
-        began = time.perf_counter()
-        keypoints = engine.detect(frame)
-        detected = time.perf_counter()
-        engine.render(features, at_rest, keypoints)
-        times.append((detected - began, time.perf_counter() - detected))
-    # The first ones warm up.
-    times = times[2:]
-    detect, render = (statistics.median(part) * 1000 for part in zip(*times, strict=True))
-    whole = sorted(sum(pair) * 1000 for pair in times)
-    median, p95 = statistics.median(whole), whole[min(len(whole) - 1, int(0.95 * len(whole)))]
-    text = f"detect {detect:.1f} ms, render {render:.1f} ms, a frame {median:.1f} ms (95th percentile {p95:.1f} ms)"
-    return median, f"{text}, {len(times)} frames"
-
-
-def _speed_finding(fps: float) -> Finding:
-    expected = f"{fps:.1f}" if fps < 10 else f"{min(fps, 30):.0f}"
-    text = f"Expect up to {expected} frames per second from a 30 FPS camera"
-    if fps > 30:
-        text += f" (the model alone could do {fps:.0f})"
-    if fps >= SMOOTH:
-        return Finding("OK", text)
-    return Finding(
-        "WARN" if fps >= USABLE else "FAIL",
-        text,
-        "Close other programs and plug in the charger; a graphics card helps with --engine torch.",
-    )
-
-
-def _graphics_card(quick: bool, facts: list[tuple[str, str]]) -> list[Finding]:
-    findings = []
-    gpu_package = version_of("onnxruntime-gpu")
-    if gpu_package:
-        usable = _cuda_session_works()
-        facts.append(("onnxruntime-gpu", f"{gpu_package}, CUDA {'can' if usable else 'cannot'} be used"))
-        if not usable:
-            findings.append(
-                Finding(
-                    "WARN",
-                    "onnxruntime-gpu is installed but cannot use CUDA, so it computes on the processor without a word",
-                    "Install the CUDA and cuDNN that it was built for, or pip uninstall onnxruntime-gpu and pip install "
-                    "onnxruntime.",
-                )
-            )
-    if quick or not version_of("torch"):
-        return findings
-    import torch
-
-    if torch.cuda.is_available():
-        facts.append(
-            ("PyTorch", f"{torch.__version__}, CUDA {torch.version.cuda}, {torch.cuda.get_device_name(0)}")
-        )
-    else:
-        facts.append(("PyTorch", f"{torch.__version__}, no CUDA"))
-        if torch.version.cuda and ask_program(["nvidia-smi", "-L"]):
-            findings.append(
-                Finding(
-                    "WARN",
-                    f"There is an NVIDIA card, but PyTorch (for CUDA {torch.version.cuda}) cannot use it",
-                    "Update the card's driver, or install the PyTorch that fits it.",
-                )
-            )
-    return findings
-
-
-def _cuda_session_works() -> bool:
-    """Whether a session that asks for CUDA gets it: onnxruntime falls back without an error."""
-    import onnxruntime
-
-    from livepuppet.realtime.bundled import MODEL
-
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        return False
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(
-            str(MODEL / "detect.onnx"), options, providers=["CUDAExecutionProvider", "CPUExecutionProvider"]
-        )
-    except Exception:  # onnxruntime's exceptions share no base class
-        return False
-    return session.get_providers()[0] == "CUDAExecutionProvider"
 
 
 # Settings

@@ -123,9 +123,7 @@ def test_run_drives_a_picture_and_writes_the_figures(tmp_path, avatar, driving, 
     assert result.returncode == 0, result.stderr
     facts = json.loads(stats.read_text())
     assert facts["frames"] == 20
-    assert (
-        facts["engine"] == "onnx" and facts["provider"] == "CPUExecutionProvider" and facts["model"] == "tiny"
-    )
+    assert facts["engine"] in ("onnx", "openvino") and "CPU" in facts["provider"] and facts["model"] == "tiny"
     assert facts["captured"] >= 20 and facts["dropped"] >= 0 and facts["fps"] > 0
     for figure in ("p50", "p95", "p99"):
         assert 0 < facts["latency_ms"][figure] < 10_000
@@ -348,7 +346,7 @@ def test_files_win_over_camera_names(tmp_path, driving):
 def test_demo_without_camera_writes_a_video(tmp_path, monkeypatch, avatar, driving, bundle, capsys):
     monkeypatch.setattr(bundled, "AVATAR", avatar)
     monkeypatch.setattr(bundled, "DRIVING", driving)
-    monkeypatch.setattr("livepuppet.realtime.engines.MODEL", bundle)
+    monkeypatch.setattr("livepuppet.realtime.engines.loading.MODEL", bundle)
     monkeypatch.setattr(demo, "list_cameras", list)
     monkeypatch.chdir(tmp_path)
     demo.demo.main([], standalone_mode=False)
@@ -362,7 +360,7 @@ def test_demo_without_camera_writes_a_video(tmp_path, monkeypatch, avatar, drivi
 def test_demo_falls_back_where_the_camera_fails(tmp_path, monkeypatch, avatar, driving, bundle, capsys):
     monkeypatch.setattr(bundled, "AVATAR", avatar)
     monkeypatch.setattr(bundled, "DRIVING", driving)
-    monkeypatch.setattr("livepuppet.realtime.engines.MODEL", bundle)
+    monkeypatch.setattr("livepuppet.realtime.engines.loading.MODEL", bundle)
     monkeypatch.setattr(demo, "list_cameras", lambda: [WEBCAM])
     monkeypatch.setattr(demo, "display_problem", lambda: None)
 

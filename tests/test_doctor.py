@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import plistlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from livepuppet.realtime import doctor, doctor_cameras, settings
+from livepuppet.realtime import doctor, doctor_cameras, doctor_engines, settings
 from livepuppet.realtime.cli import main
 from livepuppet.realtime.commands import doctor as command
 from livepuppet.realtime.doctor import Chapter, Finding
+from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.inputs.cameras import CameraInfo
 from livepuppet.realtime.inputs.v4l2 import Mode
 
@@ -320,7 +323,7 @@ def test_a_busy_machine_with_one_core(tmp_path, monkeypatch):
     ],
 )
 def test_what_the_speed_means(fps, verdict, said):
-    found = doctor._speed_finding(fps)
+    found = doctor_engines._speed_finding(fps, "onnx")
     assert found.verdict == verdict and f"up to {said}" in found.text
     assert ("alone could do 60" in found.text) == (fps == 60)
 
@@ -331,22 +334,44 @@ class FakeSession:
 
 
 def test_onnxruntime_gpu_that_silently_computes_on_the_processor(monkeypatch):
-    monkeypatch.setattr(doctor, "version_of", lambda package: "1.2" if package == "onnxruntime-gpu" else None)
+    monkeypatch.setattr(
+        doctor_engines, "version_of", lambda package: "1.2" if package == "onnxruntime-gpu" else None
+    )
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
     for given, count in (("CPUExecutionProvider", 1), ("CUDAExecutionProvider", 0)):
         monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, given=given, **__: FakeSession(given))
         facts = []
-        assert len(doctor._graphics_card(False, facts)) == count
+        assert len(doctor_engines._graphics_card(False, facts)) == count
         assert ("cannot" in facts[0][1]) == bool(count)
 
 
-def test_the_model_is_measured():
-    chapter = doctor.model(seconds=0.0)
+def test_every_engine_is_listed_and_measured_or_says_what_it_lacks():
+    chapter = doctor_engines.engines(seconds=0.0)
     facts = dict(chapter.facts)
-    assert "render" in facts["speed"] and "ms" in facts["speed"]
-    assert {"detect", "encode", "render"} <= set(facts)
-    assert "frames per second" in chapter.findings[-1].text
-    assert "speed" not in dict(doctor.model(quick=True).facts)
+    assert (
+        "all stages CPUExecutionProvider" in facts["onnx cpu float32"]
+        and "render" in facts["onnx cpu float32"]
+    )
+    if importlib.util.find_spec("openvino"):
+        assert "OpenVINO CPU f32" in facts["openvino cpu float32"] and "ms" in facts["openvino cpu float32"]
+    lacking = " ".join(value for name, value in chapter.facts if name == "not here")
+    assert "onnx directml" in lacking and "pip install" in lacking
+    assert any("frames per second" in finding.text for finding in chapter.findings)
+    quick = dict(doctor_engines.engines(quick=True).facts)
+    assert "render" not in quick["onnx cpu float32"] and not any(name.startswith("torch") for name in quick)
+
+
+def test_an_engine_that_draws_wrong_is_said_to_be_refused(monkeypatch):
+    from livepuppet.realtime.engines import loading
+
+    def refuses(engine, path):
+        if engine.name == "onnx":
+            raise UserError("It draws nonsense.")
+
+    monkeypatch.setattr(loading, "_pass", refuses)
+    chapter = doctor_engines.engines(quick=True)
+    assert dict(chapter.facts)["onnx cpu float32"] == "refused: It draws nonsense."
+    assert any(finding.verdict == "WARN" and "onnx cpu" in finding.text for finding in chapter.findings)
 
 
 # Settings
@@ -483,7 +508,7 @@ def test_nothing_is_sent_to_the_makers_of_onnxruntime(tmp_path):
         text=True,
         timeout=120,
     )
-    assert "its telemetry  off" in result.stdout, result.stderr
+    assert re.search(r"its telemetry +off", result.stdout), result.stderr
     assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -11,8 +12,7 @@ import numpy as np
 import pytest
 import tiny_bundle as by_hand
 
-from livepuppet.realtime import engines
-from livepuppet.realtime.engines import OnnxEngine, TorchEngine, load_engine, usable_cores
+from livepuppet.realtime.engines import OnnxEngine, TorchEngine, cores, load_engine, loading, usable_cores
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.keypoints import Keypoints
 
@@ -162,18 +162,19 @@ def test_the_onnx_engine_needs_no_torch(tiny_bundle):
 
 
 def test_the_engine_follows_the_model(tiny_bundle):
-    assert load_engine(None, tiny_bundle / "bundle", threads=1).name == "onnx"
+    best = "openvino" if importlib.util.find_spec("openvino") else "onnx"
+    assert load_engine(None, tiny_bundle / "bundle", threads=1).name == best
     assert load_engine(None, tiny_bundle / "weights.safetensors", threads=1, device="cpu").name == "torch"
 
 
 def test_the_default_model_of_each_engine(tiny_bundle, tmp_path, monkeypatch):
     default = tmp_path / "lite-256"
-    monkeypatch.setattr(engines, "MODEL", default)
+    monkeypatch.setattr(loading, "MODEL", default)
     with pytest.raises(UserError, match="install livepuppet again"):
         load_engine()
     shutil.copytree(tiny_bundle / "bundle", default)
     shutil.copy(tiny_bundle / "weights.safetensors", default / "lite-256.safetensors")
-    assert load_engine(threads=1).name == "onnx"
+    assert load_engine(threads=1).name in ("onnx", "openvino")
     assert load_engine("onnx", threads=1).name == "onnx"
     assert load_engine("torch", threads=1, device="cpu").name == "torch"
 
@@ -183,7 +184,7 @@ def test_the_default_model_of_each_engine(tiny_bundle, tmp_path, monkeypatch):
     [
         ("onnx", "weights.safetensors", "livepuppet export"),
         ("torch", "bundle", "--engine onnx"),
-        ("tensorflow", "bundle", "use onnx or torch"),
+        ("tensorflow", "bundle", "use onnx, openvino, torch, tensorrt"),
         ("torch", "none.safetensors", "There is no file"),
         ("torch", "bundle/render.onnx", "an ONNX graph"),
         ("onnx", "none", "check the path"),
@@ -259,10 +260,10 @@ def test_damaged_bundles_are_refused(tiny_bundle, tmp_path, damage, sentence):
 
 
 def test_usable_cores_are_no_more_than_this_process_may_use(monkeypatch):
-    assert 1 <= usable_cores() <= engines.MOST_THREADS
-    monkeypatch.setattr(engines.os, "sched_getaffinity", lambda pid: {0}, raising=False)
+    assert 1 <= usable_cores() <= cores.MOST_THREADS
+    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda pid: {0}, raising=False)
     assert usable_cores() == 1
-    monkeypatch.delattr(engines.os, "sched_getaffinity")
+    monkeypatch.delattr(cores.os, "sched_getaffinity")
     assert usable_cores() == 0
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from livepuppet.realtime.avatars import load_avatar
 from livepuppet.realtime.commands.options import model_options
-from livepuppet.realtime.engines import load_engine
+from livepuppet.realtime.engines import Precision, load_engine
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.framing.crop import Framing
 from livepuppet.realtime.inputs.clips import Clip, Frame, PictureSequence, is_url, open_clip
@@ -60,6 +60,9 @@ def animate_clip(
     rate: Fraction | None = None,
     side: int | None = None,
     variance: Variance | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+    precision: Precision | None = None,
 ) -> Result:
     """Animate the picture `avatar` with the clip `driving`, into the file or folder `output`.
 
@@ -75,7 +78,7 @@ def animate_clip(
     with ExitStack() as stack:
         clip = open_clip(driving, rate)
         stack.callback(clip.close)
-        machine = load_engine(engine, model)
+        machine = load_engine(engine, model, threads, device, precision)
         framing = Framing(crop, engine=machine)
         # Offline, every movement is wanted as it is: no filter, no countdown, D1 is the first frame.
         plain = MotionSettings(

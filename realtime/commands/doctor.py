@@ -28,6 +28,12 @@ def _cameras() -> Chapter:
     return doctor_cameras.cameras()
 
 
+def _engines(quick: bool) -> Chapter:
+    from livepuppet.realtime import doctor_engines
+
+    return doctor_engines.engines(quick)
+
+
 def chapters(quick: bool) -> list[tuple[str, Callable[[], Chapter]]]:
     """Title and check of everything that is looked at, in order. What is imported is imported by the check itself."""
     return [
@@ -39,7 +45,7 @@ def chapters(quick: bool) -> list[tuple[str, Callable[[], Chapter]]]:
         ("Virtual camera", _virtual_camera),
         ("Screen", checks.screen),
         ("Settings", checks.settings_file),
-        ("Model", lambda: checks.model(quick)),
+        ("Engines", lambda: _engines(quick)),
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from livepuppet.realtime.engines.seam import ENGINES, PRECISIONS
 from livepuppet.realtime.motion.transfer import VARIANCES
 from livepuppet.realtime.settings import RULES, Rule
 
@@ -16,14 +17,34 @@ _MODEL = click.option(
     type=click.Path(path_type=Path),
     help="An exported bundle (folder), or weights (.safetensors) for --engine torch. [default: the bundled model]",
 )
-_ENGINE = click.option(
-    "--engine", type=click.Choice(["onnx", "torch"]), help="What runs the model. [default: onnx]"
+_ENGINE = (
+    click.option(
+        "--engine",
+        type=click.Choice(tuple(ENGINES)),
+        help="What runs the model; livepuppet doctor lists what is here. [default: openvino where it is installed, else onnx; "
+        "torch for weights]",
+    ),
+    click.option(
+        "--device",
+        metavar="cpu|cuda|gpu|directml|...",
+        help="Where it runs. [default: the processor; with torch, a graphics card if there is one]",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        help="What the networks compute in. [default: float32, or 16 bits where the device has them and draws as well]",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        help="Of the processor, for the model. [default: one per core, at most 8]",
+    ),
 )
 
 #: In the order in which --help shows them.
 _ANIMATE_OPTIONS = (
     _MODEL,
-    _ENGINE,
+    *_ENGINE,
     click.option(
         "--absolute",
         is_flag=True,
@@ -119,4 +140,4 @@ def option_of(rule: Rule) -> Callable:
 def settings_options(command: Callable) -> Callable:
     """Add an option for every setting, then those for model and engine, to a click command."""
     rules = [option_of(rule) for key, rule in RULES.items() if key not in NOT_OPTIONS]
-    return _apply((*rules, _MODEL, _ENGINE), command)
+    return _apply((*rules, _MODEL, *_ENGINE), command)

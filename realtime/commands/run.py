@@ -12,7 +12,7 @@ import click
 
 from livepuppet.realtime import settings as remembered
 from livepuppet.realtime.commands.options import settings_options
-from livepuppet.realtime.engines import load_engine
+from livepuppet.realtime.engines import Precision, load_engine
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.session import Session
 from livepuppet.realtime.settings import Settings
@@ -38,6 +38,10 @@ def run_live(
     frames: int | None = None,
     stats: Path | None = None,
     pixel_format: str = "i420",
+    *,
+    threads: int | None = None,
+    device: str | None = None,
+    precision: Precision | None = None,
     **parts: Any,
 ) -> Session:
     """Drive an avatar until stopped. Returns the session, ended and released, with its figures.
@@ -46,7 +50,7 @@ def run_live(
 
     Args:
         settings: everything that people choose.
-        model, engine: see `load_engine`.
+        model, engine, threads, device, precision: see `load_engine`.
         frames: end after so many animated frames.
         stats: file for the figures.
         pixel_format: of a virtual camera.
@@ -60,7 +64,7 @@ def run_live(
         raise UserError(
             f"The folder {Path(stats).parent} does not exist: make it, or choose another --stats."
         )
-    machine = load_engine(engine, model)
+    machine = load_engine(engine, model, threads, device, precision)
     with Session(
         settings, machine, frames=frames, pixel_format=pixel_format, **{"say": say, **parts}
     ) as session:
@@ -84,6 +88,7 @@ def write_stats(path: Path, session: Session) -> None:
         **live.stats.as_dict(),
         "engine": machine.name,
         "provider": machine.provider,
+        "precision": machine.precision,
         "model": machine.model_name,
         "model_size": machine.size,
         "driving": session.source.name,
@@ -128,6 +133,9 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
 def run(
     model: Path | None,
     engine: str | None,
+    threads: int | None,
+    device: str | None,
+    precision: Precision | None,
     profile: str | None,
     remember: bool | None,
     virtual_format: str,
@@ -143,7 +151,17 @@ def run(
     before = remembered.load(profile, say)
     chosen = given(options)
     settings = remembered.merge(before, chosen)
-    session = run_live(settings, model, engine, frames, stats, virtual_format)
+    session = run_live(
+        settings,
+        model,
+        engine,
+        frames,
+        stats,
+        virtual_format,
+        threads=threads,
+        device=device,
+        precision=precision,
+    )
     live = session.live
     say(live.stats.sentence() + f" Engine {live.puppet.engine.name}, {live.puppet.engine.provider}.")
     if remember or (remember is None and session.interactive):

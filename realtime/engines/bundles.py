@@ -76,14 +76,20 @@ def check_file(path: Path, checksum: str) -> None:
     """Raises UserError unless the file's SHA-256 is `checksum`."""
     again = "export or download it again"
     try:
-        with path.open("rb") as stream:
-            digest = hashlib.sha256()
-            while block := stream.read(1 << 20):
-                digest.update(block)
+        found = sha256_of(path)
     except OSError as error:
         raise UserError(f"{path} of the model bundle cannot be read ({error.strerror}); {again}.") from error
-    if digest.hexdigest() != checksum:
+    if found != checksum:
         raise UserError(f"{path} is not the file that the model bundle was made with; {again}.")
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256, in hexadecimal. Raises OSError. (`hashlib.file_digest` is of Python 3.11.)"""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def graphs_of(folder: Path, facts: dict, variant: Precision = "float32") -> dict[str, Path]:

@@ -10,13 +10,10 @@ from pathlib import Path
 
 from livepuppet.realtime.bundled import MODEL
 from livepuppet.realtime.engines import onnx, openvino
-from livepuppet.realtime.engines.bundles import read_bundle, reference_of, variants_of
+from livepuppet.realtime.engines.bundles import read_bundle, reference_of, sha256_of, variants_of
 from livepuppet.realtime.engines.gate import pass_gate
-from livepuppet.realtime.engines.seam import PRECISIONS, Engine, Precision
+from livepuppet.realtime.engines.seam import ENGINES, PRECISIONS, Engine, Precision
 from livepuppet.realtime.errors import UserError
-
-#: Every engine, and what it runs: a bundle (folder) or weights (.safetensors).
-ENGINES = {"onnx": "bundle", "openvino": "bundle", "torch": "weights", "tensorrt": "weights"}
 
 
 def load_engine(
@@ -133,9 +130,7 @@ def _bundle_of(weights: Path) -> dict:
     if not (weights.parent / "bundle.json").exists():
         return {}
     facts = read_bundle(weights.parent)
-    from livepuppet.model.checkpoint import sha256
-
-    return facts if facts.get("weights_sha256") == sha256(weights) else {}
+    return facts if facts.get("weights_sha256") == sha256_of(weights) else {}
 
 
 @dataclass(frozen=True)
@@ -153,11 +148,12 @@ class Offer:
     missing: str | None
 
 
-def offers(model: str | os.PathLike | None = None) -> list[Offer]:
+def offers(model: str | os.PathLike | None = None, weights: bool = True) -> list[Offer]:
     """Every engine, device and precision that livepuppet knows, and what each lacks here. Runs none of them.
 
     Args:
-        model: a bundle or weights; None is the default model.
+        model: a bundle or weights; None is the default model, which is both.
+        weights: also engines that run weights, for which PyTorch is imported where it is installed.
     """
     folder = MODEL if model is None else Path(model)
     variants = ("float32", *variants_of(read_bundle(folder))) if folder.is_dir() else ()
@@ -175,7 +171,7 @@ def offers(model: str | os.PathLike | None = None) -> list[Offer]:
                 if precision == "int8":
                     missing = missing or _no_variant(precision, variants)
                 found.append(Offer("openvino", device, precision, missing))
-    if model is None or not folder.is_dir():
+    if weights and (model is None or not folder.is_dir()):
         found += _of_weights()
     return found
 

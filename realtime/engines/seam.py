@@ -13,6 +13,9 @@ from livepuppet.realtime.motion.matrices import Matrices
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "int8")
 
+#: Every engine, and what it runs: a bundle (folder) or weights (.safetensors).
+ENGINES = {"onnx": "bundle", "openvino": "bundle", "torch": "weights", "tensorrt": "weights"}
+
 #: The three calls, in the order in which they are first made.
 STAGES = ("detect", "encode", "render")
 

@@ -1,0 +1,204 @@
+"""What runs the model here: every engine, device and precision, what computes each stage, and how fast."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from typing import Any
+
+from livepuppet.realtime.doctor import Chapter, Finding, ask_program, version_of
+
+#: Frames per second below which the movement looks choppy, and below which it is no use in a call.
+SMOOTH, USABLE = 24.0, 12.0
+
+
+def engines(quick: bool = False, seconds: float = 1.5) -> Chapter:
+    """What can run the default model here, and the reason for each that cannot.
+
+    Every engine that can is started, passes the quality gate, and says what computes its three stages.
+
+    Args:
+        quick: do not measure, and leave PyTorch unloaded.
+        seconds: how long to measure each.
+    """
+    import onnxruntime
+
+    from livepuppet.realtime.engines import load_engine, offers
+    from livepuppet.realtime.engines.loading import first_choice
+    from livepuppet.realtime.errors import UserError
+
+    telemetry = "off" if os.environ.get("ORT_DISABLE_TELEMETRY") == "1" else "on"
+    facts = [
+        (
+            "onnxruntime",
+            f"{onnxruntime.__version__}, with {', '.join(onnxruntime.get_available_providers())}",
+        ),
+        ("its telemetry", telemetry),
+    ]
+    if version_of("openvino"):
+        facts.append(("openvino", str(version_of("openvino"))))
+    findings = _graphics_card(quick, facts)
+    chosen, lacking, rates = None, [], {}
+    for offer in offers(weights=not quick):
+        way = f"{offer.name} {offer.device} {offer.precision}"
+        if offer.missing:
+            lacking.append((way, offer.missing))
+            continue
+        try:
+            engine = load_engine(offer.name, device=offer.device, precision=offer.precision)
+        except UserError as error:
+            facts.append((way, f"refused: {error}"))
+            findings.append(Finding("WARN", f"{way} cannot be used", str(error)))
+            continue
+        ran = ", ".join(f"{stage} {provider}" for stage, provider in engine.providers.items())
+        if len(set(engine.providers.values())) == 1:
+            ran = f"all stages {engine.provider}"
+        if chosen is None and offer.name == first_choice():
+            chosen = way
+        if not quick:
+            rates[way], text = _measure(engine, seconds)
+            ran += f"; {text}"
+        facts.append((way, ran))
+    facts += [("not here", f"{way}: {reason}") for way, reason in _grouped(lacking)]
+    if chosen is None:
+        findings.append(
+            Finding("FAIL", f"The engine {first_choice()} cannot be used", "Install livepuppet again.")
+        )
+    elif quick:
+        findings.append(Finding("OK", f"The default model can be run, with {chosen}"))
+    else:
+        findings.append(_speed_finding(1000 / rates[chosen], chosen))
+        findings += _faster(rates, chosen)
+    return Chapter("Engines", tuple(facts), tuple(findings))
+
+
+def _grouped(lacking: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """One line per reason, with the engine and device, and the precisions where there are not all."""
+    ways: dict[str, dict[str, list[str]]] = {}
+    for way, reason in lacking:
+        engine, precision = way.rsplit(" ", 1)
+        ways.setdefault(reason, {}).setdefault(engine, []).append(precision)
+    return [
+        (
+            ", ".join(
+                f"{engine} {'/'.join(precisions)}" if len(precisions) < 3 else engine
+                for engine, precisions in engines.items()
+            ),
+            reason,
+        )
+        for reason, engines in ways.items()
+    ]
+
+
+def _faster(rates: dict[str, float], chosen: str) -> list[Finding]:
+    """Whether another engine that is installed would be clearly faster."""
+    best = min(rates, key=rates.__getitem__)
+    if rates[best] > 0.85 * rates[chosen]:
+        return []
+    name, device, precision = best.split()
+    return [
+        Finding(
+            "OK",
+            f"{best} is {rates[chosen] / rates[best]:.1f} times as fast: --engine {name} --device {device} --precision {precision}",
+        )
+    ]
+
+
+def _measure(engine: Any, seconds: float) -> tuple[float, str]:
+    """Milliseconds per frame (median), and a text, with the bundled avatar moving itself."""
+    import cv2
+    import numpy as np
+
+    from livepuppet.realtime import bundled
+
+    picture = cv2.imdecode(np.fromfile(bundled.AVATAR, np.uint8), cv2.IMREAD_COLOR_RGB)
+    picture = cv2.resize(picture, (engine.size, engine.size), interpolation=cv2.INTER_AREA)
+    features, at_rest = engine.encode(picture), engine.detect(picture)
+    # Not exactly the pose at rest: that might be shown without computing.
+    frame = np.roll(picture, 4, axis=1)
+    times: list[tuple[float, float]] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < 3:
+        began = time.perf_counter()
+        keypoints = engine.detect(frame)
+        detected = time.perf_counter()
+        engine.render(features, at_rest, keypoints)
+        times.append((detected - began, time.perf_counter() - detected))
+    # The first ones warm up.
+    times = times[2:]
+    detect, render = (statistics.median(part) * 1000 for part in zip(*times, strict=True))
+    whole = sorted(sum(pair) * 1000 for pair in times)
+    median, p95 = statistics.median(whole), whole[min(len(whole) - 1, int(0.95 * len(whole)))]
+    text = f"detect {detect:.1f} ms, render {render:.1f} ms, a frame {median:.1f} ms (95th percentile {p95:.1f} ms)"
+    return median, f"{text}, {len(times)} frames"
+
+
+def _speed_finding(fps: float, engine: str) -> Finding:
+    expected = f"{fps:.1f}" if fps < 10 else f"{min(fps, 30):.0f}"
+    text = f"With {engine}, expect up to {expected} frames per second from a 30 FPS camera"
+    if fps > 30:
+        text += f" (the model alone could do {fps:.0f})"
+    if fps >= SMOOTH:
+        return Finding("OK", text)
+    return Finding(
+        "WARN" if fps >= USABLE else "FAIL",
+        text,
+        "Close other programs and plug in the charger; pip install 'livepuppet[openvino]' is faster, and so is a graphics "
+        "card.",
+    )
+
+
+def _graphics_card(quick: bool, facts: list[tuple[str, str]]) -> list[Finding]:
+    findings = []
+    gpu_package = version_of("onnxruntime-gpu")
+    if gpu_package:
+        usable = _cuda_session_works()
+        facts.append(("onnxruntime-gpu", f"{gpu_package}, CUDA {'can' if usable else 'cannot'} be used"))
+        if not usable:
+            findings.append(
+                Finding(
+                    "WARN",
+                    "onnxruntime-gpu is installed but cannot use CUDA, so it computes on the processor without a word",
+                    "Install the CUDA and cuDNN that it was built for, or pip uninstall onnxruntime-gpu and pip install "
+                    "onnxruntime.",
+                )
+            )
+    if quick or not version_of("torch"):
+        return findings
+    import torch
+
+    if torch.cuda.is_available():
+        facts.append(
+            ("PyTorch", f"{torch.__version__}, CUDA {torch.version.cuda}, {torch.cuda.get_device_name(0)}")
+        )
+    else:
+        facts.append(("PyTorch", f"{torch.__version__}, no CUDA"))
+        if torch.version.cuda and ask_program(["nvidia-smi", "-L"]):
+            findings.append(
+                Finding(
+                    "WARN",
+                    f"There is an NVIDIA card, but PyTorch (for CUDA {torch.version.cuda}) cannot use it",
+                    "Update the card's driver, or install the PyTorch that fits it.",
+                )
+            )
+    return findings
+
+
+def _cuda_session_works() -> bool:
+    """Whether a session that asks for CUDA gets it: onnxruntime falls back without an error."""
+    import onnxruntime
+
+    from livepuppet.realtime.bundled import MODEL
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return False
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(
+            str(MODEL / "detect.onnx"), options, providers=["CUDAExecutionProvider", "CPUExecutionProvider"]
+        )
+    except Exception:  # onnxruntime's exceptions share no base class
+        return False
+    return session.get_providers()[0] == "CUDAExecutionProvider"
