@@ -72,8 +72,7 @@ class ClockCamera:
             if stop.wait(max(0.0, due - time.perf_counter())):
                 return
             began = time.perf_counter()
-            data = self._pictures[number % len(self._pictures)]
-            picture = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+            picture = self.decoded(number)
             clock.paint(picture, int(due / clock.TICK))
             if self.timed:
                 self.decode[int(due / clock.TICK)] = time.perf_counter() - began
@@ -82,6 +81,11 @@ class ClockCamera:
             late = max(number + 1, int(np.ceil((time.perf_counter() - begin) * self.rate)))
             self.lost += late - number - 1
             number = late
+
+    def decoded(self, number: int) -> np.ndarray:
+        """The picture of that number, uint8 RGB (H, W, 3), from its JPEG."""
+        data = self._pictures[number % len(self._pictures)]
+        return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
     def close(self) -> None:
         pass

@@ -1,0 +1,31 @@
+"""How much memory this process has taken."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def resident_bytes() -> int:
+    """In RAM now; 0 where the system does not say (only Linux does)."""
+    return _of_status("VmRSS")
+
+
+def peak_bytes() -> int:
+    """The most that was in RAM at any time; 0 where the system does not say (Windows)."""
+    if found := _of_status("VmHWM"):
+        return found
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return 0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def _of_status(name: str) -> int:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), 0)
