@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -23,29 +26,65 @@ CHOICES: tuple[tuple[str, Precision], ...] = (
 )
 
 
-def what_is_missing(device: str, precision: Precision) -> str | None:
-    """The sentence that says why PyTorch cannot compute so, and how it could; None where it can."""
+def what_is_missing(device: str, precision: Precision = "float32") -> str | None:
+    """The sentence that says why PyTorch cannot compute so, and how it could; None where it can.
+
+    Args:
+        device: of `CHOICES`; a card's number may follow, as in "cuda:1".
+    """
     if importlib.util.find_spec("torch") is None:
         return "The torch engine needs PyTorch: pip install 'livepuppet[train]', or use --engine onnx."
     import torch
 
-    if device == "cuda" and not torch.cuda.is_available():
-        return "This PyTorch finds no CUDA card: install the CUDA build of PyTorch and the card's driver, or use --device cpu."
-    if device == "mps" and not torch.backends.mps.is_available():
-        return "This PyTorch finds no Apple graphics (mps): use --device cpu."
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and not torch.cuda.is_available():
+        return (
+            f"PyTorch cannot use the device '{device}', for it finds no CUDA card: install the CUDA build of PyTorch and the "
+            "card's driver, or use --device cpu."
+        )
+    if kind == "cuda" and number.isdecimal() and int(number) >= torch.cuda.device_count():
+        return f"PyTorch cannot use the device '{device}', for it finds {torch.cuda.device_count()} CUDA cards; use --device cuda."
+    if kind == "mps" and not torch.backends.mps.is_available():
+        return "PyTorch cannot use the device 'mps', for it finds no Apple graphics; use --device cpu."
+    if kind in ("cpu", "cuda", "mps") and (kind, precision) not in CHOICES:
+        offered = ", ".join(other for name, other in CHOICES if name == kind)
+        return f"The torch engine does not compute in {precision} on {kind}; use --precision {offered}."
+    if precision == "bfloat16" and kind == "cpu" and not _processor_has_bfloat16():
+        return "This processor has no instructions for bfloat16, and without them it is slower than float32; use --precision float32."
+    if precision == "bfloat16" and kind == "cuda" and not torch.cuda.is_bf16_supported():
+        return "This card does not compute in bfloat16; use --precision float16."
     return None
+
+
+def _processor_has_bfloat16() -> bool:
+    """AVX-512 BF16 or AMX of x86, BF16 of ARM. (Without them oneDNN computes in float32 and rounds every layer.)"""
+    with contextlib.suppress(OSError):
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+        return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+    import torch
+
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
 class TorchEngine:
     """Runs weights with PyTorch, on a GPU where there is one.
 
+    Channels last; in 16 bits by `torch.autocast`, from which the networks keep positions out by themselves, with weights
+    in 16 bits once and for all. On a card `detect` and `render` are CUDA graphs; see `static_calls`. (No card was to be
+    had yet: what runs on CUDA alone is written against PyTorch 2.13's documentation.)
+
     Args:
         weights: file that `livepuppet train` or `livepuppet import` wrote.
-        device: `cpu`, `cuda`, ...; by default `cuda` where PyTorch can use it.
+        device: `cpu`, `cuda`, `cuda:1`, ...; by default `cuda` where PyTorch can use it.
         threads: of the CPU, for the whole process; PyTorch's own choice by default.
+        precision: by default float16 on `cuda`, else float32.
+        plain: nothing of the above but the device: float32 with PyTorch's own settings (on a card TF32 in
+            convolutions), every kernel started by Python. What benchmarks compare with.
+        compile: have `torch.compile` write kernels for `detect` and `render`. The first call takes a minute, so it is
+            never done unasked.
 
     Raises:
-        UserError: PyTorch is missing, the device is, or the file is not such weights.
+        UserError: PyTorch is missing, the device or the precision is, or the file is not such weights.
     """
 
     name = "torch"
@@ -57,21 +96,33 @@ class TorchEngine:
         device: str | None = None,
         threads: int | None = None,
         precision: Precision | None = None,
+        *,
+        plain: bool = False,
+        compile: bool = False,
     ):
         try:
             import torch
 
             from livepuppet.model.checkpoint import CheckpointError, load
+            from livepuppet.realtime.engines.static_calls import Lane
         except ModuleNotFoundError as error:
             raise UserError(
                 f"The torch engine needs the package '{error.name}': install it with pip install 'livepuppet[train]', "
                 "or use --engine onnx."
             ) from error
         self._torch = torch
+        if plain and precision not in (None, "float32"):
+            raise ValueError("plain is float32")
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.precision: Precision = precision or (
+            "float16" if device.startswith("cuda") and not plain else "float32"
+        )
+        if missing := what_is_missing(device, self.precision):
+            raise UserError(missing)
         if threads is not None:
             torch.set_num_threads(threads)
         try:
-            self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            self._device = torch.device(device)
             self._model = load(weights).to(self._device)
         except CheckpointError as error:
             raise UserError(str(error)) from error
@@ -89,41 +140,210 @@ class TorchEngine:
         self.num_keypoints: int = preset.num_keypoints
         self.keypoint_names: tuple[str, ...] = tuple(preset.keypoint_names)
         self.matrices: Matrices = preset.matrices
-        self.device = self._device.type
-        self.precision: Precision = precision or "float32"
-        self.provider: str = f"PyTorch {self._device}"
+        self.device = str(self._device)
+        self.provider: str = self._who_runs(plain, compile)
         self.providers = dict.fromkeys(STAGES, self.provider)
+        self._plain = plain
+        self._lane = Lane(self._device)
+        self._detect, self._render = self._detect_batch, self._render_batch
+        self._detect_calls: dict[int, object] = {}
+        self._render_calls: dict[int, object] = {}
+        #: Whose features lie in the slots of each render call.
+        self._loaded: dict[int, list[Features | None]] = {}
+        if plain:
+            return
+        self._model = self._model.to(memory_format=torch.channels_last)
+        if self.precision != "float32":
+            with self._running():
+                keep_weights_in(torch, self._model, self._device, getattr(torch, self.precision))
+        if compile:
+            self._detect = torch.compile(self._detect, fullgraph=True, dynamic=False)
+            self._render = torch.compile(self._render, fullgraph=True, dynamic=False)
 
     def detect(self, frame: np.ndarray) -> Keypoints:
         """See `Engine.detect`."""
-        with self._torch.inference_mode():
-            found = self._model.detect_with_confidence(self._to_model(frame))
-        points, jacobians, confidence = (value[0].float().cpu().numpy() for value in found)
-        return Keypoints(points, jacobians, confidence)
+        return self.detect_many(checked_picture(frame, self.size)[None])[0]
 
     def encode(self, avatar: np.ndarray) -> Features:
         """See `Engine.encode`."""
-        with self._torch.inference_mode():
-            return self._model.encode(self._to_model(avatar))
+        picture = self._torch.from_numpy(checked_picture(avatar, self.size)[None])
+        with self._running():
+            features = self._model.encode(self._to_model(picture.to(self._device)))
+            self._lane.wait()
+        return features
 
     def render(self, features: Features, avatar_keypoints: Keypoints, keypoints: Keypoints) -> np.ndarray:
         """See `Engine.render`."""
-        return self.render_deformation(features, avatar_keypoints, keypoints)[0]
+        return self.render_many([features], [avatar_keypoints], [keypoints])[0]
 
     def render_deformation(
         self, features: Features, avatar_keypoints: Keypoints, keypoints: Keypoints
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `Engine.render_deformation`."""
-        numbers = checked_numbers(avatar_keypoints, self.num_keypoints) + checked_numbers(
-            keypoints, self.num_keypoints
-        )
-        with self._torch.inference_mode():
-            batch = [self._torch.from_numpy(array)[None].to(self._device) for array in numbers]
-            drawn = self._model.render(features, *batch)
-            picture = drawn["prediction"][0].permute(1, 2, 0) * 255
-            picture = picture.round().clamp(0, 255).to(self._torch.uint8)
-            return picture.cpu().numpy(), drawn["deformation"][0].float().cpu().numpy()
+        picture, deformation = self._draw([features], [avatar_keypoints], [keypoints], wanted=2)
+        return picture[0], deformation[0]
 
-    def _to_model(self, picture: np.ndarray):
-        tensor = self._torch.from_numpy(checked_picture(picture, self.size)).to(self._device)
-        return tensor.permute(2, 0, 1)[None].float() / 255
+    def detect_many(self, frames: np.ndarray) -> list[Keypoints]:
+        """Keypoints of B pictures, RGB uint8 (B, S, S, 3), in one run: several people's frames on one card.
+
+        Every B is compiled for itself, once. ValueError for any other shape or type.
+        """
+        frames = np.stack([checked_picture(frame, self.size) for frame in frames])
+        count, k = len(frames), self.num_keypoints
+        with self._running():
+            if self._plain:
+                numbers = self._detect(self._torch.from_numpy(frames).to(self._device))[0].cpu().numpy()
+            else:
+                (numbers,) = self._detect_call(count).run(frames)
+        points, matrices, confidence = np.split(numbers, [2 * k, 6 * k], axis=1)
+        return [
+            Keypoints(points[i].reshape(k, 2), matrices[i].reshape(k, 2, 2), confidence[i])
+            for i in range(count)
+        ]
+
+    def render_many(
+        self,
+        features: Sequence[Features],
+        avatar_keypoints: Sequence[Keypoints],
+        keypoints: Sequence[Keypoints],
+    ) -> np.ndarray:
+        """B avatars, each moved to its own keypoints, in one run: RGB uint8 (B, S, S, 3). See `render`.
+
+        An avatar that keeps its place in the list costs nothing beyond its own frame; one that changes it is copied.
+        """
+        return self._draw(features, avatar_keypoints, keypoints, wanted=1)[0]
+
+    def _draw(
+        self,
+        features: Sequence[Features],
+        avatar_keypoints: Sequence[Keypoints],
+        keypoints: Sequence[Keypoints],
+        wanted: int,
+    ) -> list[np.ndarray]:
+        """Pictures (B, S, S, 3) and, if `wanted` is 2, deformations (B, h, w, 2)."""
+        numbers = np.stack(
+            [
+                np.concatenate([array.ravel() for one in pair for array in self._numbers(one)])
+                for pair in zip(avatar_keypoints, keypoints, strict=True)
+            ]
+        )
+        if len(numbers) != len(features):
+            raise ValueError(f"{len(features)} avatars' features and {len(numbers)} avatars' keypoints")
+        self._names = list(features[0])
+        with self._running():
+            if self._plain:
+                batch = [self._torch.cat([one[name] for one in features]) for name in features[0]]
+                values = self._render(self._torch.from_numpy(numbers).to(self._device), *batch)
+                return [value.cpu().numpy() for value in values[:wanted]]
+            return self._render_call(features).run(numbers, wanted=wanted)
+
+    def _numbers(self, keypoints: Keypoints) -> tuple[np.ndarray, np.ndarray]:
+        return checked_numbers(keypoints, self.num_keypoints)
+
+    # What the device computes, for a batch of any size. Numbers travel as one row per picture: one copy instead of four.
+
+    def _detect_batch(self, frames):
+        found = self._model.detect_with_confidence(self._to_model(frames))
+        return (self._torch.cat([value.float().flatten(1) for value in found], 1),)
+
+    def _render_batch(self, numbers, *features):
+        k = self.num_keypoints
+        pieces = numbers.split([2 * k, 4 * k, 2 * k, 4 * k], 1)
+        keypoints = [piece.unflatten(1, (k, 2, 2)[: 2 + i % 2]) for i, piece in enumerate(pieces)]
+        drawn = self._model.render(dict(zip(self._names, features, strict=True)), *keypoints)
+        pictures = (drawn["prediction"].float().permute(0, 2, 3, 1) * 255).round().clamp(0, 255)
+        return pictures.to(self._torch.uint8).contiguous(), drawn["deformation"].float().contiguous()
+
+    def _to_model(self, frames):
+        return frames.permute(0, 3, 1, 2).float() / 255
+
+    # The same over buffers.
+
+    def _detect_call(self, count: int):
+        if count not in self._detect_calls:
+            from livepuppet.realtime.engines.static_calls import StaticCall
+
+            example = self._torch.zeros(count, self.size, self.size, 3, dtype=self._torch.uint8)
+            self._detect_calls[count] = StaticCall(self._detect, [example], [], self._lane)
+        return self._detect_calls[count]
+
+    def _render_call(self, features: Sequence[Features]):
+        """The call for so many avatars, with these in its slots."""
+        from livepuppet.realtime.engines.static_calls import StaticCall, slots
+
+        count = len(features)
+        if count not in self._render_calls:
+            held = [slots(features[0][name], count) for name in self._names]
+            numbers = self._torch.zeros(count, 12 * self.num_keypoints)
+            self._render_calls[count] = StaticCall(self._render, [numbers], held, self._lane)
+            self._loaded[count] = [None] * count
+        call, loaded = self._render_calls[count], self._loaded[count]
+        for place, one in enumerate(features):
+            if loaded[place] is not one:
+                for buffer, name in zip(call.held, self._names, strict=True):
+                    buffer[place].copy_(one[name][0])
+                loaded[place] = one
+        return call
+
+    @contextlib.contextmanager
+    def _running(self):
+        """Everything that the device computes happens in here."""
+        torch = self._torch
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            if not self._plain:
+                stack.enter_context(self._lane)
+                stack.enter_context(self._settings())
+            yield
+
+    def _settings(self):
+        """Of PyTorch, for the time of a call: other engines of this process have theirs."""
+        torch = self._torch
+        stack = contextlib.ExitStack()
+        if self._device.type == "cuda":
+            # TF32 has float16's ten bits of mantissa, so that where float32 was asked for it is not to be had.
+            sixteen = self.precision != "float32"
+            stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=sixteen))
+        if self.precision != "float32":
+            # Weights are in 16 bits already; and a cache would have to outlive the recording of a CUDA graph.
+            kind, dtype = self._device.type, getattr(torch, self.precision)
+            stack.enter_context(torch.autocast(kind, dtype=dtype, cache_enabled=False))
+        return stack
+
+    def _who_runs(self, plain: bool, compile: bool) -> str:
+        parts = [f"PyTorch {self._device}"]
+        if self._device.type == "cuda":
+            parts.append(f"({self._torch.cuda.get_device_name(self._device)})")
+        if self.precision != "float32":
+            parts.append(self.precision)
+        if plain:
+            parts.append("plain")
+        elif self._device.type == "cuda":
+            parts.append("CUDA graphs")
+        if compile:
+            parts.append("compiled")
+        return " ".join(parts)
+
+
+def keep_weights_in(torch, model, device, dtype) -> None:
+    """Have weights in 16 bits where `torch.autocast` would turn them so in every call; the same numbers.
+
+    Which ones is seen by making the three calls once: parts that compute positions leave autocast by themselves, and keep
+    their weights in float32. Called within autocast.
+    """
+    found = set()
+    hooks = [
+        module.register_forward_pre_hook(
+            lambda module, _: found.add(module) if torch.is_autocast_enabled(device.type) else None
+        )
+        for module in model.modules()
+        if isinstance(module, torch.nn.Conv2d)
+    ]
+    size = model.preset.size
+    picture = torch.zeros(1, 3, size, size, device=device)
+    points, matrices, _ = model.detect_with_confidence(picture)
+    model.render(model.encode(picture), points, matrices, points, matrices)
+    for hook in hooks:
+        hook.remove()
+    for module in found:
+        module.to(dtype)
