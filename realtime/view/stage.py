@@ -6,7 +6,7 @@ import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -14,10 +14,8 @@ import numpy as np
 from livepuppet.realtime.avatars import Avatar
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.framing.square import Square, cut
+from livepuppet.realtime.view.bend import FEATHER, Bend, Box, Buffers, resize, soft_edges
 from livepuppet.realtime.view.matte import blurred_background, figure_colours, find_matte
-
-#: Width of the soft edge of a square that lies inside a larger picture, in shares of its side.
-FEATHER = 0.16
 
 #: Blur of the background, as standard deviation in shares of the longer side.
 BLUR = 0.022
@@ -42,38 +40,7 @@ def parse_background(text: str) -> str:
     return background
 
 
-@dataclass(frozen=True)
-class Box:
-    """A rectangle of whole pixels, its right and lower edge left out."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def width(self) -> int:
-        return self.right - self.left
-
-    @property
-    def height(self) -> int:
-        return self.bottom - self.top
-
-    def common(self, other: Box) -> Box:
-        """What both cover; empty where nothing is."""
-        left, top = max(self.left, other.left), max(self.top, other.top)
-        return Box(
-            left, top, max(left, min(self.right, other.right)), max(top, min(self.bottom, other.bottom))
-        )
-
-    def of(self, picture: np.ndarray, whole: Box) -> np.ndarray:
-        """This part of `picture`, which covers `whole`. A view."""
-        return picture[
-            self.top - whole.top : self.bottom - whole.top, self.left - whole.left : self.right - whole.left
-        ]
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layers:
     """What one avatar needs on one canvas, worked out once. Boxes are in the canvas's pixels.
 
@@ -82,7 +49,8 @@ class Layers:
         picture: where the whole avatar goes; may reach beyond the canvas.
         square: where the model's square goes; may reach beyond both.
         seen: the part of it that is in the picture and on the canvas.
-        figure: the avatar at the canvas's scale, uint8 RGB, as large as `picture`. This is what is bent.
+        figure: the avatar at the canvas's scale, uint8 RGB, as large as `picture`.
+        bend: bends it; RGBA where there is a matte.
         edges: which edges of the square lie inside the picture: left, top, right, bottom.
         matte: uint8, as large as `picture`, 255 where the figure is; None where the background stays as it is.
         behind: the new background under `seen`, uint8 RGB; None without one.
@@ -94,10 +62,26 @@ class Layers:
     square: Box
     seen: Box
     figure: np.ndarray
+    bend: Bend
     edges: tuple[bool, bool, bool, bool]
     matte: np.ndarray | None
     behind: np.ndarray | None
     detailed: bool
+
+    @cached_property
+    def fading(self) -> list[tuple[slice, slice, np.ndarray, np.ndarray]]:
+        """The parts of `seen` in which the square is not fully shown: rows and columns, how much of it, uint8
+        (h, w, 3), and the avatar at rest times what is left to 255.
+        """
+        weight = self.seen.of(soft_edges(self.square.width, self.square.height, self.edges), self.square)
+        figure = self.seen.of(self.figure, self.picture)
+        parts = []
+        for rows, columns in _strips(self):
+            share = np.rint(255 * weight[rows, columns]).astype(np.uint8)
+            share = cv2.cvtColor(share, cv2.COLOR_GRAY2RGB)
+            rest = cv2.multiply(figure[rows, columns], cv2.bitwise_not(share), scale=1 / 255)
+            parts.append((rows, columns, share, rest))
+        return parts
 
 
 class Stage:
@@ -143,7 +127,8 @@ class Stage:
         self._waits = False
         self._kept: OrderedDict[tuple, tuple[Avatar, Layers]] = OrderedDict()
         self._mattes = _Mattes(max(width, height))
-        self._buffers: dict[str, np.ndarray] = {}
+        self._buffers = Buffers()
+        self._canvas = Box(0, 0, width, height)
 
     @property
     def paste(self) -> bool:
@@ -214,102 +199,79 @@ class Stage:
             out: uint8 RGB (H, W, 3), or RGBA with straight alpha (H, W, 4).
         """
         layers = self._newest_layers()
-        np.copyto(out, layers.rest)
-        if not layers.seen.width or not layers.seen.height:
+        seen = layers.seen
+        if not seen.width or not seen.height:
+            np.copyto(out, layers.rest)
             return
-        region = layers.seen.of(out, Box(0, 0, self.width, self.height))
-        if deformation is None or not self.needs_deformation:
-            moved, matte = self._enlarge(layers, square), layers.matte
-            matte = None if matte is None else layers.seen.of(matte, layers.picture)
+        _copy_around(layers.rest, seen, out)
+        bends = deformation is not None and self.needs_deformation
+        if layers.matte is not None:
+            self._compose_figure(layers, square, deformation if bends else None, seen.of(out, self._canvas))
+            return
+        region = seen.of(out, self._canvas)
+        moved = region if region.shape[2] == 3 else self._buffers("moved", (*region.shape[:2], 3), np.uint8)
+        if bends:
+            layers.bend.into(moved, square, deformation, self._buffers)
         else:
-            moved, matte = self._bend(layers, square, deformation)
-        self._put(layers, moved, matte, region)
+            self._enlarge(layers, square, moved)
+        if region.shape[2] == 4:
+            cv2.cvtColor(moved, cv2.COLOR_RGB2RGBA, dst=region)
 
     def _newest_layers(self) -> Layers:
         if self._waits and self._mattes.get(self._avatar) is not None:
             self.set_avatar(self._avatar)
         return self._layers
 
-    def _enlarge(self, layers: Layers, square: np.ndarray) -> np.ndarray:
-        """The model's picture itself, faded into the avatar at rest where it has edges inside it."""
+    def _enlarge(self, layers: Layers, square: np.ndarray, out: np.ndarray) -> None:
+        """The model's picture itself, faded into the avatar at rest where it has edges inside it. `out` may be a view."""
         extent = layers.square
-        moved = self._buffer("square", (extent.height, extent.width, 3), np.uint8)
-        _resize(square, (extent.width, extent.height), moved)
-        moved = layers.seen.of(moved, extent)
+        if layers.seen == extent:
+            resize(square, (extent.width, extent.height), out)
+        else:
+            whole = self._buffers("square", (extent.height, extent.width, 3), np.uint8)
+            resize(square, (extent.width, extent.height), whole)
+            np.copyto(out, layers.seen.of(whole, extent))
         if any(layers.edges):
-            rest = layers.seen.of(layers.figure, layers.picture)
-            weight = layers.seen.of(_soft_edges(extent.width, extent.height, layers.edges), extent)
-            for rows, columns in _strips(layers):
-                part = weight[rows, columns]
-                moved[rows, columns] = cv2.blendLinear(
-                    moved[rows, columns], rest[rows, columns], part, 1 - part
-                )
-        return moved
+            for rows, columns, share, rest in layers.fading:
+                part = out[rows, columns]
+                cv2.multiply(part, share, dst=part, scale=1 / 255)
+                cv2.add(part, rest, dst=part)
 
-    def _bend(
-        self, layers: Layers, square: np.ndarray, deformation: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """The avatar's own pixels bent, with what the model painted, and the matte bent alike."""
-        size, extent, seen = square.shape[0], layers.square, layers.seen
-        rows, columns = deformation.shape[:2]
-        # In pixels of the model's square.
-        shift = (deformation - _identity(rows, columns)) * np.float32((size - 1) / 2)
-
-        place = self._buffer("small place", (size, size, 2), np.float32)
-        cv2.add(_spread(shift, size, size, size), _pixel_grid(size, size), dst=place)
-        bent = self._buffer("bent", (size, size, 3), np.uint8)
-        cv2.remap(
-            self._avatar.picture, place, None, cv2.INTER_LINEAR, dst=bent, borderMode=cv2.BORDER_REPLICATE
-        )
-        painted = cv2.subtract(square, bent, dtype=cv2.CV_16S)
-
-        shift *= np.float32([extent.width / size, extent.height / size])
-        if any(layers.edges):
-            shift *= _soft_edges(columns, rows, layers.edges)[..., None]
-            cv2.multiply(painted, _soft_pixels(size, layers.edges), dst=painted, scale=1 / 256)
-        # The grid's origin is the seen part's corner; the avatar's is its own.
-        shift += np.float32([seen.left - layers.picture.left, seen.top - layers.picture.top])
-        place = self._buffer("place", (seen.height, seen.width, 2), np.float32)
-        spread = seen.of(_spread(shift, extent.width, extent.height, size), extent)
-        cv2.add(spread, _pixel_grid(seen.width, seen.height), dst=place)
-        moved = self._buffer("moved", (seen.height, seen.width, 3), np.uint8)
-        cv2.remap(layers.figure, place, None, cv2.INTER_LINEAR, dst=moved, borderMode=cv2.BORDER_REPLICATE)
-        added = self._buffer("added", (extent.height, extent.width, 3), np.int16)
-        _resize(painted, (extent.width, extent.height), added, cv2.INTER_LINEAR)
-        cv2.add(moved, seen.of(added, extent), dst=moved, dtype=cv2.CV_8U)
-        if layers.matte is None:
-            return moved, None
-        matte = self._buffer("matte", (seen.height, seen.width), np.uint8)
-        cv2.remap(layers.matte, place, None, cv2.INTER_LINEAR, dst=matte, borderMode=cv2.BORDER_REPLICATE)
-        return moved, matte
-
-    def _put(self, layers: Layers, moved: np.ndarray, matte: np.ndarray | None, region: np.ndarray) -> None:
-        """Write `moved` into the canvas: over the new background, beside its matte, or as it is."""
-        if matte is not None and layers.behind is not None:
-            share = self._buffer("share", matte.shape, np.float32)
-            rest = self._buffer("rest", matte.shape, np.float32)
-            cv2.multiply(matte, 1 / 255, dst=share, dtype=cv2.CV_32F)
-            cv2.subtract(1.0, share, dst=rest)
-            moved = np.ascontiguousarray(moved)
-            if region.shape[2] == 3:
-                cv2.blendLinear(moved, layers.behind, share, rest, dst=region)
+    def _compose_figure(
+        self, layers: Layers, square: np.ndarray, deformation: np.ndarray | None, region: np.ndarray
+    ) -> None:
+        """Write the moved figure into the canvas: with its matte as alpha, or over the new background."""
+        shape = region.shape[:2]
+        if deformation is None:
+            moved = self._buffers("moved", (*shape, 3), np.uint8)
+            self._enlarge(layers, square, moved)
+            matte = layers.seen.of(layers.matte, layers.picture)
+            if layers.behind is None:
+                cv2.cvtColor(moved, cv2.COLOR_RGB2RGBA, dst=region)
+                cv2.insertChannel(matte, region, 3)
                 return
-            moved, matte = cv2.blendLinear(moved, layers.behind, share, rest), None
+        else:
+            # The matte goes along as alpha: one bending for both.
+            opaque = self._buffers("opaque square", (*square.shape[:2], 4), np.uint8)
+            cv2.cvtColor(square, cv2.COLOR_RGB2RGBA, dst=opaque)
+            figure = region if layers.behind is None else self._buffers("figure", (*shape, 4), np.uint8)
+            layers.bend.into(figure, opaque, deformation, self._buffers)
+            if layers.behind is None:
+                return
+            moved = cv2.cvtColor(
+                figure, cv2.COLOR_RGBA2RGB, dst=self._buffers("moved", (*shape, 3), np.uint8)
+            )
+            matte = cv2.extractChannel(figure, 3, dst=self._buffers("matte", shape, np.uint8))
+        share = self._buffers("share", moved.shape, np.uint8)
+        cv2.cvtColor(matte, cv2.COLOR_GRAY2RGB, dst=share)
+        cv2.multiply(moved, share, dst=moved, scale=1 / 255)
+        cv2.bitwise_not(share, dst=share)
+        cv2.multiply(layers.behind, share, dst=share, scale=1 / 255)
         if region.shape[2] == 3:
-            np.copyto(region, moved)
-            return
-        if matte is None:
-            matte = np.full(moved.shape[:2], 255, np.uint8)
-        cv2.mixChannels(
-            [np.ascontiguousarray(moved), np.ascontiguousarray(matte)], [region], [0, 0, 1, 1, 2, 2, 3, 3]
-        )
-
-    def _buffer(self, name: str, shape: tuple[int, ...], kind: type) -> np.ndarray:
-        """Memory that is used again for every picture: fresh pages cost more than what is written to them."""
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.shape != shape:
-            buffer = self._buffers[name] = np.empty(shape, kind)
-        return buffer
+            cv2.add(moved, share, dst=region)
+        else:
+            cv2.add(moved, share, dst=moved)
+            cv2.cvtColor(moved, cv2.COLOR_RGB2RGBA, dst=region)
 
     def _layers_of(self, avatar: Avatar, shown: bool = True) -> tuple[Layers, bool]:
         """The layers, and whether they lack a matte that is being looked for."""
@@ -327,7 +289,6 @@ class Stage:
         return self._kept[key][1], waits
 
     def _build(self, avatar: Avatar, matte: np.ndarray | None) -> Layers:
-        canvas = Box(0, 0, self.width, self.height)
         original, place = avatar.original, avatar.square
         if matte is not None and matte.shape != original.shape[:2]:
             matte = cv2.resize(matte, original.shape[1::-1], interpolation=cv2.INTER_LINEAR)
@@ -341,8 +302,8 @@ class Stage:
         if place.side == avatar.picture.shape[0] == square.width and not self._paste:
             np.copyto(figure, avatar.picture)
         else:
-            _resize(original, (picture.width, picture.height), figure)
-        seen = square.common(picture).common(canvas)
+            resize(original, (picture.width, picture.height), figure)
+        seen = square.common(picture).common(self._canvas)
         edges = (
             square.left > picture.left + 1,
             square.top > picture.top + 1,
@@ -359,15 +320,19 @@ class Stage:
             behind = self._new_background(figure, matte, picture)
             figure = figure_colours(figure, matte)
         rest = self._rest(figure, matte, behind, picture)
+        small, bent = avatar.picture, figure
+        if matte is not None:
+            small, bent = cv2.cvtColor(small, cv2.COLOR_RGB2RGBA), np.dstack([figure, matte])
         return Layers(
             rest,
             picture,
             square,
             seen,
             figure,
+            Bend(small, bent, picture, square, seen, edges),
             edges,
             matte,
-            None if behind is None else np.ascontiguousarray(seen.of(behind, canvas)),
+            None if behind is None else np.ascontiguousarray(seen.of(behind, self._canvas)),
             detailed=place.side > avatar.picture.shape[0] < square.width,
         )
 
@@ -388,15 +353,14 @@ class Stage:
     def _rest(
         self, figure: np.ndarray, matte: np.ndarray | None, behind: np.ndarray | None, picture: Box
     ) -> np.ndarray:
-        canvas = Box(0, 0, self.width, self.height)
         rest = np.zeros(self.shape, np.uint8)
-        shown = picture.common(canvas)
+        shown = picture.common(self._canvas)
         transparent = matte is not None and behind is None
         if behind is not None:
             rest[..., :3] = behind
         if rest.shape[2] == 4 and not transparent:
             rest[..., 3] = 255
-        target, figure = shown.of(rest, canvas), shown.of(figure, picture)
+        target, figure = shown.of(rest, self._canvas), shown.of(figure, picture)
         matte = None if matte is None else shown.of(matte, picture)
         if behind is not None:
             share = cv2.multiply(matte, 1 / 255, dtype=cv2.CV_32F)
@@ -475,17 +439,6 @@ class _Mattes:
                 self._wanted.pop(id(avatar), None)
 
 
-def _resize(
-    picture: np.ndarray, extent: tuple[int, int], out: np.ndarray, larger: int = cv2.INTER_CUBIC
-) -> None:
-    """Resize to (width, height) into `out`. The same size is copied, pixel by pixel."""
-    if picture.shape[1::-1] == tuple(extent):
-        np.copyto(out, picture)
-    else:
-        shrinks = extent[0] < picture.shape[1]
-        cv2.resize(picture, extent, dst=out, interpolation=cv2.INTER_AREA if shrinks else larger)
-
-
 def _places(width: int, height: int, fit: str, shape: tuple[int, ...], square: Square) -> tuple[Box, Box]:
     """Where a picture of `shape` and its `square` go on a canvas.
 
@@ -521,58 +474,13 @@ def _on_canvas(pixels: np.ndarray, picture: Box, width: int, height: int) -> np.
     )
 
 
-@lru_cache(maxsize=8)
-def _identity(rows: int, columns: int) -> np.ndarray:
-    """The grid that bends nothing, float32 (rows, columns, 2), (x, y) from -1 to 1."""
-    across, down = np.meshgrid(np.linspace(-1, 1, columns), np.linspace(-1, 1, rows))
-    return np.dstack([across, down]).astype(np.float32)
-
-
-@lru_cache(maxsize=8)
-def _pixel_grid(width: int, height: int) -> np.ndarray:
-    """Every pixel's own place, float32 (height, width, 2)."""
-    across, down = np.meshgrid(np.arange(width), np.arange(height))
-    return np.dstack([across, down]).astype(np.float32)
-
-
-def _spread(shift: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
-    """A grid's values float32 (h, w, 2) for all pixels of a square that was `size` pixels: (height, width, 2).
-
-    The outermost cells sit on the centres of the model's outermost pixels, while `cv2.resize` takes cells for areas:
-    so it is made a little too large and the middle is taken.
-    """
-
-    def full(cells: int, side: int) -> int:
-        wanted = side * cells / max(cells - 1, 1) * (size - 1) / size
-        return max(side, side + 2 * round((wanted - side) / 2))
-
-    extent = full(shift.shape[1], width), full(shift.shape[0], height)
-    left, top = (extent[0] - width) // 2, (extent[1] - height) // 2
-    spread = cv2.resize(shift, extent, interpolation=cv2.INTER_LINEAR)
-    return spread[top : top + height, left : left + width]
-
-
-@lru_cache(maxsize=16)
-def _soft_edges(width: int, height: int, edges: tuple[bool, bool, bool, bool]) -> np.ndarray:
-    """float32 (height, width): 1 within, falling smoothly to 0 at the edges (left, top, right, bottom) named."""
-
-    def ramp(count: int, first: bool, last: bool) -> np.ndarray:
-        place = (np.arange(count) + 0.5) / count
-        weight = np.ones(count)
-        for wanted, distance in ((first, place), (last, 1 - place)):
-            share = np.clip(distance / FEATHER, 0, 1) if wanted else np.ones(count)
-            weight = weight * share * share * (3 - 2 * share)
-        return weight
-
-    left, top, right, bottom = edges
-    return np.outer(ramp(height, top, bottom), ramp(width, left, right)).astype(np.float32)
-
-
-@lru_cache(maxsize=8)
-def _soft_pixels(size: int, edges: tuple[bool, bool, bool, bool]) -> np.ndarray:
-    """`_soft_edges` as int16 (size, size, 3) from 0 to 256."""
-    weight = np.rint(256 * _soft_edges(size, size, edges)).astype(np.int16)
-    return np.ascontiguousarray(np.repeat(weight[..., None], 3, axis=2))
+def _copy_around(rest: np.ndarray, hole: Box, out: np.ndarray) -> None:
+    """Copy the canvas `rest` into `out` but for a hole."""
+    rows = slice(hole.top, hole.bottom)
+    np.copyto(out[: hole.top], rest[: hole.top])
+    np.copyto(out[hole.bottom :], rest[hole.bottom :])
+    np.copyto(out[rows, : hole.left], rest[rows, : hole.left])
+    np.copyto(out[rows, hole.right :], rest[rows, hole.right :])
 
 
 def _strips(layers: Layers) -> list[tuple[slice, slice]]:
