@@ -147,7 +147,9 @@ def figures(readings: Sequence[tuple[int, float, float]], recorder: Recorder, sk
     return {
         "frames": len(kept),
         "fps": round((len(kept) - 1) / (kept[-1][2] - kept[0][2]), 2),
-        "delay_ms": {f"p{percent}": round(float(np.percentile(delays, percent)), 2) for percent in (50, 95, 99)},
+        "delay_ms": {
+            f"p{percent}": round(float(np.percentile(delays, percent)), 2) for percent in (50, 95, 99)
+        },
         "delays_ms": [round(float(value), 2) for value in np.percentile(delays, PERCENTILES)],
     }
 

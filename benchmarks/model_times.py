@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -42,7 +41,8 @@ class Timed:
         model: path of a bundle or of weights.
         batch: people at a time; above 1 only where the engine takes several.
         plain: PyTorch as it comes, without what makes it fast.
-        gate: see `load_engine`. Not for random weights, which have no picture.
+        gate: see `load_engine`.
+        only: of `CALLS`, which to warm up; all by default.
 
     Attributes:
         ready: what runs, as its engine says.
@@ -58,6 +58,7 @@ class Timed:
         batch: int = 1,
         plain: bool = False,
         gate: bool = True,
+        only: Sequence[str] = CALLS,
     ):
         before = resident_bytes()
         if plain:
@@ -72,9 +73,9 @@ class Timed:
             )
         self._before = before
         self._calls = calls_of(self.engine, batch)
-        for call in self._calls.values():  # warm-up: caches, buffers, compilers
+        for call in only:  # warm-up: caches, buffers, compilers
             for _ in range(timing.FEWEST):
-                call()
+                self._calls[call]()
         self.ready = {
             "model": self.engine.model_name,
             "engine": self.engine.name,
@@ -94,11 +95,9 @@ class Timed:
 
 def plain_engine(weights: Path, device: str | None, threads: int | None) -> Engine:
     """The yardstick: float32 PyTorch as it comes."""
-    from livepuppet.realtime.engines import pytorch
+    from livepuppet.realtime.engines.pytorch import TorchEngine
 
-    # An engine that can be made fast says so by this argument; one that cannot is plain.
-    wanted = {"plain": True} if "plain" in inspect.signature(pytorch.TorchEngine).parameters else {}
-    return pytorch.TorchEngine(weights, device=device, threads=threads, precision="float32", **wanted)
+    return TorchEngine(weights, device=device, threads=threads, plain=True)
 
 
 def moving_pictures(size: int) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -246,7 +245,11 @@ def measure(
         return Row(**asked, error=str(error))
     ms = {call: timing.summary([value for block in times[call] for value in block]) for call in CALLS}
     per_frame = ms["frame"]["median"] / batch
-    ratio = timing.ratio([[value / batch for value in block] for block in times["frame"]], theirs) if theirs else None
+    ratio = (
+        timing.ratio([[value / batch for value in block] for block in times["frame"]], theirs)
+        if theirs
+        else None
+    )
     return Row(
         **asked,
         ms=ms,
@@ -278,7 +281,7 @@ def _rates(
     return rates
 
 
-def heading(rows: Sequence[Row] = ()) -> list[str]:
+def heading() -> list[str]:
     """The first lines of the Markdown table."""
     return [
         "| model | engine | device | precision | batch | detect ms | encode ms | render ms | frame ms (p95) | FPS | "

@@ -106,7 +106,11 @@ def _openvino_product(device: str, threads: int, precision: str, side: int) -> C
     right = operators.constant(np.ones((side, side), np.float32))
     model = openvino.Model([operators.matmul(left, right, False, False)], [left])
     hint = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}[precision]
-    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": hint,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
     request = core.compile_model(model, "CPU", settings).create_infer_request()
     a = np.ones((side, side), np.float32)
     return lambda: request.infer([a], share_inputs=True, share_outputs=True)

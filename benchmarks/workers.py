@@ -43,7 +43,7 @@ class Worker:
     """
 
     def __init__(self, target: str, environment: Mapping[str, str] | None = None, **arguments: Any):
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
             [sys.executable, "-m", "livepuppet.benchmarks.workers"],
             stdin=subprocess.PIPE,

@@ -1,0 +1,271 @@
+"""Pictures of the figures, as PNG: times by engine, delays of live runs, streams by batch, starts by phase.
+
+Colours are of Okabe and Ito's set, which people of any colour vision tell apart; what they say stands in words, too.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from livepuppet.realtime.errors import UserError
+
+BLUE, ORANGE, GREEN, RED, SKY, PURPLE, YELLOW, BLACK = (
+    *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#000000"),
+)
+LINES = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
+
+#: Width of every picture in inches, and its dots per inch.
+WIDTH, RESOLUTION = 9.0, 130
+
+#: Letters of a line of the machine's description.
+LINE = 165
+
+#: A live picture at 30 frames per second has so many milliseconds.
+FRAME_MS = 1000 / 30
+
+
+def check(path: Path | None) -> None:
+    """Say before hours of measuring what would keep the picture from being drawn. Raises UserError."""
+    if path is None:
+        return
+    _pyplot_parts()
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise UserError(f"{path} is no picture file that can be drawn: give --plot a name that ends in .png.")
+    if not path.parent.is_dir():
+        raise UserError(f"The folder {path.parent} does not exist: make it, or choose another --plot.")
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure. Raises UserError where that cannot be done."""
+    try:
+        figure.savefig(path, dpi=RESOLUTION)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): choose another --plot.") from error
+
+
+def model_figure(rows: Sequence[dict], machine: str):
+    """Milliseconds per frame by engine: detect and render stacked, and how far slow frames (p95) reach.
+
+    Args:
+        rows: of `model_times.Row.as_dict`; those with an error are left out.
+        machine: of `machine.sentence`.
+    """
+    rows = [row for row in rows if not row.get("error")]
+    groups = list(dict.fromkeys(row["model"] for row in rows))
+
+    def draw(figure) -> None:
+        heights = [sum(row["model"] == group for row in rows) for group in groups]
+        axes = figure.subplots(len(groups), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
+        for group, axis in zip(groups, axes, strict=True):
+            _bars(axis, group, [row for row in rows if row["model"] == group])
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+
+    return _figure(
+        0.55 * len(rows) + 0.75 * len(groups) + 1.1, "Milliseconds per frame, by engine", machine, draw
+    )
+
+
+def _bars(axis, group: str, rows: Sequence[dict]) -> None:
+    rows = sorted(rows, key=lambda row: row["ms"]["frame"]["median"] / row["batch"])
+    places = np.arange(len(rows))
+    # Of a batch, each person's share.
+    detect, render, frame, slow = (
+        np.array([row["ms"][call][key] / row["batch"] for row in rows])
+        for call, key in (("detect", "median"), ("render", "median"), ("frame", "median"), ("frame", "p95"))
+    )
+    axis.barh(places, detect, 0.62, color=ORANGE, label="detect")
+    axis.barh(places, render, 0.62, left=detect, color=SKY, label="render")
+    whisker = np.stack([np.zeros_like(frame), np.maximum(slow - frame, 0)])
+    axis.errorbar(
+        frame,
+        places,
+        xerr=whisker,
+        fmt="d",
+        color=BLACK,
+        markersize=5,
+        capsize=4,
+        label="whole frame, to p95",
+    )
+    most = float(max(slow.max(), (detect + render).max()))
+    ends = np.maximum(slow, detect + render)
+    for place, end, row in zip(places, ends, rows, strict=True):
+        ratio = f", {row['ratio']:.1f}× plain PyTorch" if row.get("ratio") else ""
+        axis.annotate(
+            f"{row['fps']:,.0f} FPS{ratio}" if row["fps"] >= 10 else f"{row['fps']:.1f} FPS{ratio}",
+            (end, place),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )
+    axis.set_yticks(places, [_name(row) for row in rows])
+    axis.invert_yaxis()
+    axis.set_xlim(0, most * 1.45)
+    axis.set_title(group + (" (random weights)" if rows[0].get("random") else ""), loc="left", fontsize=10)
+    if most > FRAME_MS / 3:
+        axis.axvline(FRAME_MS, color=RED, linestyle="--", linewidth=1, label="30 FPS", zorder=0)
+    axis.set_xlabel("ms")
+
+
+def _name(row: dict) -> str:
+    batch = f", batch {row['batch']}" if row["batch"] > 1 else ""
+    plain = "plain " if "plain" in row.get("provider", "") else ""
+    return f"{plain}{row['engine']}, {row['device']}\n{row['precision']}{batch}"
+
+
+def live_figure(rows: Sequence[dict], machine: str):
+    """The share of frames that were out of the loop within so many milliseconds of their capture, a line per run.
+
+    Args:
+        rows: of `live.measure`. Runs as fast as it goes are left out: their frames wait for each other by intention.
+    """
+    from livepuppet.benchmarks.live import PERCENTILES
+
+    rows = [row for row in rows if "error" not in row and row["rate"] is not None]
+
+    def draw(figure) -> None:
+        axis = figure.subplots()
+        for index, row in enumerate(rows):
+            beside = ", beside a busy process" if row["busy"] else ""
+            axis.plot(
+                row["delays_ms"],
+                PERCENTILES,
+                color=LINES[index // 2 % len(LINES)],
+                linestyle="--" if row["busy"] else "-",
+                label=f"{row['engine']} {row['precision']}{beside}: {row['fps']:.0f} of {row['rate']:g} FPS, "
+                f"p95 {row['delay_ms']['p95']:.0f} ms",
+            )
+        axis.axvline(FRAME_MS, color=BLACK, linewidth=0.8, linestyle=":", label="33 ms, one frame at 30 FPS")
+        axis.axhline(95, color=BLACK, linewidth=0.5, alpha=0.4)
+        axis.set_xlim(left=0)
+        axis.set_ylim(0, 100)
+        axis.set_xlabel("delay from camera to output, ms")
+        axis.set_ylabel("frames within it, %")
+        figure.legend(loc="outside lower center", frameon=False, fontsize=9)
+
+    return _figure(4.4 + 0.24 * (len(rows) + 1), "Delay of the live loop at 720p", machine, draw)
+
+
+def streams_figure(rows: Sequence[dict], machine: str, name: str = ""):
+    """Frames per second of all people, and milliseconds per batch, by people per batch.
+
+    Args:
+        rows: of `streams.measure`.
+        name: the model's.
+    """
+    rows = [row for row in rows if "error" not in row]
+    batches = [row["batch"] for row in rows]
+
+    def draw(figure) -> None:
+        above, below = figure.subplots(2, 1, sharex=True)
+        above.plot(batches, [row["fps"] for row in rows], "o-", color=BLUE)
+        for row in rows:
+            text = f"{row['fps']:,.0f}" + (f"\n{row['streams']} people" if row["streams"] else "")
+            above.annotate(
+                text,
+                (row["batch"], row["fps"]),
+                xytext=(0, 7),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+            )
+        above.set_ylim(0, 1.35 * max(row["fps"] for row in rows))
+        above.set_ylabel("frames per second")
+        below.plot(batches, [row["ms"]["median"] for row in rows], "o-", color=BLUE, label="median")
+        below.plot(batches, [row["ms"]["p95"] for row in rows], "^--", color=ORANGE, label="p95")
+        below.axhline(FRAME_MS, color=RED, linestyle=":", label="33 ms: done before the next frame")
+        below.set_ylim(bottom=0)
+        below.set_ylabel("ms per batch")
+        below.set_xscale("log", base=2)
+        below.set_xticks(batches, [str(batch) for batch in batches])
+        below.minorticks_off()
+        below.margins(x=0.08)
+        below.set_xlabel("people per batch")
+        figure.legend(*below.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+
+    return _figure(
+        6.2,
+        f"People at a time on one device: {name}" if name else "People at a time on one device",
+        machine,
+        draw,
+    )
+
+
+def startup_figure(facts: dict[str, dict], machine: str):
+    """Seconds from the command to the first animated picture, phase by phase.
+
+    Args:
+        facts: name of the engine -> of `startup.measure`.
+    """
+    from livepuppet.benchmarks.startup import PHASES
+
+    bars = [
+        (f"{engine}, {cache} cache", one[cache])
+        for engine, one in facts.items()
+        for cache in ("cold", "warm")
+    ]
+    colours = (BLACK, BLUE, ORANGE, YELLOW, SKY, PURPLE, "#999999", GREEN, RED, "#AA4499")
+
+    def draw(figure) -> None:
+        axis = figure.subplots()
+        left = np.zeros(len(bars))
+        for (phase, words), colour in zip(PHASES.items(), colours, strict=True):
+            seconds = np.array([one["phases"].get(phase, 0.0) for _, one in bars])
+            if seconds.max() < 0.005:
+                continue  # too narrow to be seen; its name would only take room
+            axis.barh(
+                np.arange(len(bars)), seconds, 0.62, left=left, color=colour, label=words, edgecolor="white"
+            )
+            left += seconds
+        for place, (_, one) in enumerate(bars):
+            axis.annotate(
+                f"{one['total']:.2f} s",
+                (left[place], place),
+                xytext=(6, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+            )
+        axis.set_yticks(np.arange(len(bars)), [name for name, _ in bars])
+        axis.invert_yaxis()
+        axis.set_xlim(0, 1.15 * left.max())
+        axis.set_xlabel("seconds since the command")
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+
+    return _figure(0.55 * len(bars) + 2.3, "From the command to the first animated picture", machine, draw)
+
+
+def _figure(height: float, title: str, machine: str, draw: Callable):
+    """A figure with title and machine on top, laid out after `draw` has filled it; no window is ever opened."""
+    figure_class, canvas_class = _pyplot_parts()
+    figure = figure_class(figsize=(WIDTH, height), layout="constrained")
+    canvas_class(figure)
+    lines = textwrap.wrap(machine, LINE) or [""]
+    # Room is made for title and machine by the empty lines below the title.
+    figure.suptitle(title + "\n" * len(lines), x=0.01, ha="left", fontsize=13, fontweight="bold")
+    figure.text(0.01, 1 - 0.34 / height, "\n".join(lines), ha="left", va="top", fontsize=7, color="#555555")
+    draw(figure)
+    for axis in figure.axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(axis="x", color="#dddddd", linewidth=0.6)
+        axis.set_axisbelow(True)
+    return figure
+
+
+def _pyplot_parts():
+    """Matplotlib's figure and the canvas that needs no screen. Raises UserError where it is not installed."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "Drawing needs the package 'matplotlib': pip install 'livepuppet[bench]', or leave --plot out."
+        ) from error
+    return Figure, FigureCanvasAgg
