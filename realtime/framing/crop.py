@@ -226,7 +226,7 @@ class Framing:
 
     def cut(self, picture: np.ndarray, size: int) -> np.ndarray:
         """The settled square (until then the middle) of `picture`, as uint8 RGB (size, size, 3)."""
-        return cut(picture, self.square or centred_square(*picture.shape[:2]), size)
+        return cut(picture, self.square or centred_square(*picture.shape[:2]), size, quick=True)
 
     @property
     def _detector(self) -> tuple:

@@ -10,6 +10,7 @@ along its own axis, from its lower lid up.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,20 +47,29 @@ def openings(points: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
     Negative where a detector puts the upper lid below the lower one. Tilt and size of the head do not matter.
     """
-    upper, lower = points[pairs[:, 0]], points[pairs[:, 1]]
-    middle = (upper + lower) / 2
-    line = (middle[1] - middle[0]).astype(np.float64)
-    length = max(float(np.hypot(*line)), 1e-6)
-    across = np.array([-line[1], line[0]]) / length
-    return ((lower - upper) @ across) / length
+    # Four points: plain numbers are ten times as fast as arrays.
+    (left, left_lower), (right, right_lower) = points[pairs].tolist()
+    x = (right[0] + right_lower[0] - left[0] - left_lower[0]) / 2
+    y = (right[1] + right_lower[1] - left[1] - left_lower[1]) / 2
+    length = max(math.hypot(x, y), 1e-6)
+    return np.array(
+        [
+            (x * (lower[1] - upper[1]) - y * (lower[0] - upper[0])) / length**2
+            for upper, lower in ((left, left_lower), (right, right_lower))
+        ]
+    )
 
 
 def open_ratio(now: np.ndarray, initial: np.ndarray) -> np.ndarray:
     """The driver's openings over those in D1, (2,) in [0, `WIDEST`]; 1 for eyes that were shut in D1."""
-    usable = initial > SMALLEST_OPENING
-    ratio = np.where(usable, now / np.where(usable, initial, 1.0), 1.0)
-    closing = np.clip((1 - ratio) / (1 - SHUT_AT), 0.0, 1.0) ** EMPHASIS
-    return np.where(ratio < 1, 1 - closing, np.minimum(ratio, WIDEST))
+
+    def ratio(now: float, initial: float) -> float:
+        share = now / initial if initial > SMALLEST_OPENING else 1.0
+        if share >= 1:
+            return min(share, WIDEST)
+        return 1 - min((1 - share) / (1 - SHUT_AT), 1.0) ** EMPHASIS
+
+    return np.array([ratio(*eye) for eye in zip(now.tolist(), initial.tolist(), strict=True)])
 
 
 def follow_lids(
@@ -82,9 +92,19 @@ def follow_lids(
     """
     if gain <= 0:
         return moved
-    wanted = np.clip(1 + max(gain, 1.0) * (ratio - 1), 0.0, WIDEST)
-    rest = avatar.points[pairs[:, 1]] - avatar.points[pairs[:, 0]]
-    upper = moved.points[pairs[:, 1]] - wanted[:, None] * (rest @ head.matrix.T)
+    turn = head.matrix.tolist()
     points = moved.points.copy()
-    points[pairs[:, 0]] += np.float32(min(gain, 1.0)) * (upper - points[pairs[:, 0]]).astype(np.float32)
+    for (upper, lower), open_by in zip(pairs.tolist(), ratio.tolist(), strict=True):
+        wanted = min(max(1 + max(gain, 1.0) * (open_by - 1), 0.0), WIDEST)
+        (upper_x, upper_y), (lower_x, lower_y) = avatar.points[upper].tolist(), avatar.points[lower].tolist()
+        across, down = lower_x - upper_x, lower_y - upper_y
+        x, y = moved.points[lower].tolist()
+        place = np.array(
+            [
+                x - wanted * (turn[0][0] * across + turn[0][1] * down),
+                y - wanted * (turn[1][0] * across + turn[1][1] * down),
+            ],
+            np.float32,
+        )
+        points[upper] += np.float32(min(gain, 1.0)) * (place - points[upper])
     return Keypoints(points, moved.jacobians, moved.confidence)

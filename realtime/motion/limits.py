@@ -39,13 +39,18 @@ def limit_points(points: np.ndarray, avatar: np.ndarray) -> np.ndarray:
     return np.copysign(held, points).astype(points.dtype)
 
 
-def limit_jacobians(jacobians: np.ndarray, avatar: np.ndarray) -> np.ndarray:
+def limit_jacobians(
+    jacobians: np.ndarray, avatar: np.ndarray, inverse: np.ndarray | None = None
+) -> np.ndarray:
     """`jacobians` (K, 2, 2) whose change against the avatar's (K, 2, 2) neither folds nor stretches too far.
 
     The singular values s1 >= |s2| of J J_avatar^-1, s2 with the sign of the determinant, are brought between `SQUEEZE`
     and `STRETCH`; what is within the knees is returned as it is. So the result's determinant has the avatar's sign.
+
+    Args:
+        inverse: of `avatar`, where it is known.
     """
-    change = jacobians @ inverse_2x2(avatar)
+    change = jacobians @ (inverse_2x2(avatar) if inverse is None else inverse)
     # A 2x2 matrix is a scaled rotation (even) and a scaled reflection (odd); their sizes' sum and difference are the
     # singular values, so no decomposition is needed.
     a, b, c, d = change.reshape(-1, 4).T
@@ -75,16 +80,24 @@ def _within(values: np.ndarray) -> np.ndarray:
     return np.where(values < SQUEEZE_KNEE, low, np.where(values > STRETCH_KNEE, high, values))
 
 
-def limit(keypoints: Keypoints, avatar: Keypoints, matrices: Matrices = "jacobian") -> Keypoints:
+def limit(
+    keypoints: Keypoints,
+    avatar: Keypoints,
+    matrices: Matrices = "jacobian",
+    inverse: np.ndarray | None = None,
+) -> Keypoints:
     """Keypoints to render, held where an avatar with keypoints `avatar` can follow; the same object if untouched.
 
     With covariances the points go wherever they are moved: a head stays in the picture, but a thing may leave it, and with
     some of its keypoints held at the edge it would be torn there instead.
+
+    Args:
+        inverse: of the avatar's Jacobians, where they are known.
     """
     points = keypoints.points
     if matrices == "jacobian":
         points = limit_points(points, avatar.points)
-        limited = limit_jacobians(keypoints.jacobians, avatar.jacobians)
+        limited = limit_jacobians(keypoints.jacobians, avatar.jacobians, inverse)
     else:
         limited = bounded(keypoints.jacobians, SMALLEST_VARIANCE, LARGEST_VARIANCE)
     if points is keypoints.points and limited is keypoints.jacobians:

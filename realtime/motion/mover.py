@@ -18,9 +18,9 @@ from livepuppet.realtime.motion import drift
 from livepuppet.realtime.motion.calibration import Candidates, Fit
 from livepuppet.realtime.motion.eyes import follow_lids, lid_pairs, open_ratio, openings
 from livepuppet.realtime.motion.limits import limit
-from livepuppet.realtime.motion.matrices import Matrices
-from livepuppet.realtime.motion.parts import Similarity, damp, fit_similarity, rigid_indices
-from livepuppet.realtime.motion.presence import Presence, Thresholds
+from livepuppet.realtime.motion.matrices import Matrices, inverse_2x2
+from livepuppet.realtime.motion.parts import Origin, Similarity, damp, rigid_indices
+from livepuppet.realtime.motion.presence import Presence, Thresholds, mean_confidence
 from livepuppet.realtime.motion.smoothing import Smoother
 from livepuppet.realtime.motion.transfer import Variance, movement_scale, transfer
 
@@ -86,6 +86,23 @@ def blend(one: Keypoints, other: Keypoints, share: float) -> Keypoints:
     )
 
 
+@dataclass(frozen=True)
+class _Neutral:
+    """What depends on D1 and the avatar alone, and would otherwise be worked out for every frame.
+
+    Attributes:
+        initial: D1.
+        origin: of its points.
+        openings: of its eyes, (2,); None without lids.
+        carry: J_initial^-1 J_avatar; None with covariances.
+    """
+
+    initial: Keypoints
+    origin: Origin
+    openings: np.ndarray | None
+    carry: np.ndarray | None
+
+
 def _eased(share: float) -> float:
     """0 to 1 with a soft start and end."""
     share = min(max(share, 0.0), 1.0)
@@ -129,6 +146,8 @@ class Mover:
         self._presence = Presence(thresholds)
         self._drift = drift.Drift()
         self._avatar: Keypoints | None = None
+        self._avatar_inverse: np.ndarray | None = None
+        self._known: _Neutral | None = None
         self._score: Fit | None = None
         self._events: list[str] = []
         self.initial_fit = 0.0
@@ -187,7 +206,8 @@ class Mover:
         """Move another avatar from the next frame on. D1 stays: it is the driver's."""
         self._avatar = keypoints
         self._score = Fit(keypoints, self._names)
-        self._scale = self._fit = None
+        self._scale = self._fit = self._known = None
+        self._avatar_inverse = inverse_2x2(keypoints.jacobians) if self._matrices == "jacobian" else None
         self._shown = self._ease_from = None
         self._rate_initial()
 
@@ -249,11 +269,12 @@ class Mover:
             return self._shown
         self._given = False
         driving = self._smoother(driving, time, self.settings.smoothing)
-        self.confidence = 1.0 if driving.confidence is None else float(np.mean(driving.confidence))
+        sure = mean_confidence(driving)
+        self.confidence = 1.0 if sure is None else sure
         self._seen, self._fit = driving, None
         if self._counting and not self._count(driving, time):
             return None
-        head = fit_similarity(self._initial.points, driving.points, self._rigid)
+        head = self._neutral.origin.fit(driving.points)
         was_lost = self._presence.lost
         self._presence.update(driving, self._initial, head, time)
         if self._presence.lost and not was_lost:
@@ -265,12 +286,26 @@ class Mover:
         elif self._held is not None:
             # What is no face must not pull at the avatar, not even for the moment until it counts as lost.
             driving = self._held
-            head = fit_similarity(self._initial.points, driving.points, self._rigid)
+            head = self._neutral.origin.fit(driving.points)
         if self._from is not None:
             self._ease_initial(time)
-            head = fit_similarity(self._initial.points, driving.points, self._rigid)
+            head = self._neutral.origin.fit(driving.points)
         self._shown = self._eased_in(self._posed(driving, head), time)
         return self._shown
+
+    @property
+    def _neutral(self) -> _Neutral:
+        """Of the present D1, which may be on its way to another."""
+        initial = self._initial
+        if self._known is None or self._known.initial is not initial:
+            jacobian = self._matrices == "jacobian"
+            self._known = _Neutral(
+                initial,
+                Origin.of(initial.points, self._rigid),
+                None if self._lids is None else openings(initial.points, self._lids),
+                inverse_2x2(initial.jacobians) @ self._avatar.jacobians if jacobian else None,
+            )
+        return self._known
 
     def _posed(self, driving: Keypoints, head: Similarity) -> Keypoints:
         """`driving`, put onto the avatar."""
@@ -284,18 +319,25 @@ class Mover:
                 if self._scale is None:
                     self._scale = movement_scale(avatar, initial)
                 scale = self._scale
+            neutral = self._neutral
             moved = transfer(
-                damped, initial, avatar, scale, matrices=self._matrices, variance=settings.variance
+                damped,
+                initial,
+                avatar,
+                scale,
+                matrices=self._matrices,
+                variance=settings.variance,
+                carry=neutral.carry,
             )
             if self._lids is not None and settings.eyes > 0:
-                ratio = open_ratio(openings(driving.points, self._lids), openings(initial.points, self._lids))
+                ratio = open_ratio(openings(driving.points, self._lids), neutral.openings)
                 shown = head.damped(settings.shift, settings.turn, settings.zoom)
                 moved = follow_lids(moved, avatar, ratio, self._lids, shown, settings.eyes)
         life = _eased(self._presence.life) if settings.lost_to_neutral else 1.0
         share = settings.strength * life
         if share != 1.0:
             moved = blend(avatar, moved, share)
-        return limit(moved, avatar, self._matrices)
+        return limit(moved, avatar, self._matrices, self._avatar_inverse)
 
     def _eased_in(self, moved: Keypoints, time: float) -> Keypoints:
         """`moved`, or on the way there from where a frozen picture stood."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import cmath
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,7 +42,7 @@ class Similarity:
     @property
     def matrix(self) -> np.ndarray:
         """Its linear part, float64 (2, 2)."""
-        cosine, sine = self.scale * np.cos(self.angle), self.scale * np.sin(self.angle)
+        cosine, sine = self.scale * math.cos(self.angle), self.scale * math.sin(self.angle)
         return np.array([[cosine, -sine], [sine, cosine]])
 
     def apply(self, points: np.ndarray) -> np.ndarray:
@@ -49,7 +51,7 @@ class Similarity:
 
     def undo(self, points: np.ndarray) -> np.ndarray:
         """Map points (K, 2) back."""
-        cosine, sine = np.cos(self.angle) / self.scale, np.sin(self.angle) / self.scale
+        cosine, sine = math.cos(self.angle) / self.scale, math.sin(self.angle) / self.scale
         return (points - self.centre - self.shift) @ np.array([[cosine, -sine], [sine, cosine]]) + self.centre
 
     def damped(self, shift: float = 1.0, turn: float = 1.0, zoom: float = 1.0) -> Similarity:
@@ -73,6 +75,60 @@ def _complex(points: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(points, np.float64).view(np.complex128)[:, 0]
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Points that similarities are fitted from, with what depends on them alone. D1 is the same for many frames.
+
+    Attributes:
+        chosen: indices of the points to go by; all if None.
+        centre: their mean.
+        away: complex128 (N,), from there; x + iy, so that a rotation with scaling is one factor.
+        size: their mean squared distance from there.
+    """
+
+    chosen: np.ndarray | None
+    centre: complex
+    away: np.ndarray
+    size: float
+
+    @classmethod
+    def of(cls, points: np.ndarray, chosen: np.ndarray | None = None) -> Origin:
+        """From points (K, 2)."""
+        p = _complex(points if chosen is None else points[chosen])
+        centre = complex(p.sum()) / len(p)
+        p = p - centre
+        return cls(chosen, centre, p, float(np.vdot(p, p).real) / len(p))
+
+    def fit(self, target: np.ndarray, rounds: int = ROUNDS) -> Similarity:
+        """See `fit_similarity`."""
+        q = _complex(target if self.chosen is None else target[self.chosen])
+        p, centre, size, count = self.away, self.centre, self.size, len(q)
+        # Plain least squares first; p has mean 0.
+        offset = complex(q.sum()) / count
+        if size < 1e-8:
+            shift = offset - centre
+            return Similarity(
+                np.array([centre.real, centre.imag]), np.array([shift.real, shift.imag]), 0.0, 1.0
+            )
+        factor = complex(np.vdot(p, q)) / (count * size)
+        for _ in range(rounds):
+            off = q - (factor * p + offset)
+            weights = 1 / (1 + (off.real**2 + off.imag**2) / (TOLERANCE**2 * size))
+            total = float(weights.sum())
+            p_mean, q_mean = complex(weights @ p) / total, complex(weights @ q) / total
+            away = p - p_mean
+            weighted = weights * away
+            factor = complex(np.vdot(weighted, q - q_mean)) / max(np.vdot(weighted, away).real, 1e-12)
+            offset = q_mean - factor * p_mean
+        shift = offset - centre
+        return Similarity(
+            np.array([centre.real, centre.imag]),
+            np.array([shift.real, shift.imag]),
+            cmath.phase(factor),
+            max(abs(factor), 1e-3),
+        )
+
+
 def fit_similarity(
     origin: np.ndarray, target: np.ndarray, chosen: np.ndarray | None = None, rounds: int = ROUNDS
 ) -> Similarity:
@@ -85,35 +141,7 @@ def fit_similarity(
         chosen: indices of the points to go by; all if None.
         rounds: of reweighting; 0 is plain least squares.
     """
-    if chosen is not None:
-        origin, target = origin[chosen], target[chosen]
-    # Complex numbers: a rotation with scaling is one factor.
-    count = len(origin)
-    p, q = _complex(origin), _complex(target)
-    centre = p.sum() / count
-    p = p - centre
-    size = float(np.vdot(p, p).real) / count
-    if size < 1e-8:
-        shift = q.sum() / count - centre
-        return Similarity(np.array([centre.real, centre.imag]), np.array([shift.real, shift.imag]), 0.0, 1.0)
-    # Plain least squares first; p has mean 0.
-    offset = q.sum() / count
-    factor = np.vdot(p, q) / (count * size)
-    for _ in range(rounds):
-        off = q - factor * p - offset
-        weights = 1 / (1 + (off.real**2 + off.imag**2) / (TOLERANCE**2 * size))
-        total = weights.sum()
-        p_mean, q_mean = weights @ p / total, weights @ q / total
-        away = p - p_mean
-        factor = np.vdot(weights * away, q - q_mean) / max(np.vdot(weights * away, away).real, 1e-12)
-        offset = q_mean - factor * p_mean
-    shift = offset - centre
-    return Similarity(
-        np.array([centre.real, centre.imag]),
-        np.array([shift.real, shift.imag]),
-        float(np.angle(factor)),
-        float(max(abs(factor), 1e-3)),
-    )
+    return Origin.of(origin, chosen).fit(target, rounds)
 
 
 def damp(

@@ -46,13 +46,15 @@ class Thresholds:
 def oddness(keypoints: Keypoints, initial: Keypoints, head: Similarity) -> float:
     """Median distance of the keypoints from D1's moved by `head`, over the RMS radius of the face so moved."""
     off = keypoints.points - head.apply(initial.points)
-    away = initial.points - initial.points.mean(axis=0)
+    away = initial.points - initial.points.sum(axis=0) / len(initial.points)
     size = head.scale * float(np.sqrt((away * away).sum() / len(away)))
     return median(np.hypot(off[:, 0], off[:, 1])) / max(size, 1e-6)
 
 
 def mean_confidence(keypoints: Keypoints) -> float | None:
-    return None if keypoints.confidence is None else float(np.mean(keypoints.confidence))
+    """Of all keypoints; None where the model does not say."""
+    sure = keypoints.confidence
+    return None if sure is None else float(sure.sum()) / len(sure)
 
 
 class Presence:
@@ -104,7 +106,7 @@ class Presence:
         self, keypoints: Keypoints, initial: Keypoints | None, head: Similarity | None, time: float
     ) -> None:
         """Take one frame, at `time` seconds, into account."""
-        elapsed = 0.0 if self._time is None else float(np.clip(time - self._time, 0.0, 1.0))
+        elapsed = 0.0 if self._time is None else min(max(time - self._time, 0.0), 1.0)
         self._time = time
         self.here = self.there(keypoints, initial, head)
         if self.here:
@@ -113,4 +115,4 @@ class Presence:
             self._gone = time if self._gone is None or time < self._gone else self._gone
             self.lost = time - self._gone >= self.thresholds.patience
         step = elapsed / self.thresholds.rest
-        self.life = float(np.clip(self.life + (-step if self.lost else step), 0.0, 1.0))
+        self.life = min(max(self.life + (-step if self.lost else step), 0.0), 1.0)

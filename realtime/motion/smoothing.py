@@ -10,13 +10,14 @@ once where a single keypoint may not. Parameters were chosen with `livepuppet be
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from livepuppet.realtime.keypoints import Keypoints
 from livepuppet.realtime.motion.matrices import Matrices
-from livepuppet.realtime.motion.parts import Similarity, fit_similarity, rigid_indices
+from livepuppet.realtime.motion.parts import Origin, Similarity, fit_similarity, rigid_indices
 
 #: Cutoff at rest (hertz), and hertz more per [-1, 1] unit a second, of the head and of keypoints within it.
 HEAD_REST, HEAD_RISE = 0.5, 25.0
@@ -52,21 +53,14 @@ class OneEuro:
     """The filter for rows of numbers that move together: one cutoff per row.
 
     Args:
-        rest: cutoff at rest in hertz.
-        rise: hertz more for each unit of speed per second; a number, or one per row.
-        speed: cutoff of the speed in hertz; a number, or (N, 1).
-        guard: weight of flicker against the speed; a number, or one per row.
+        rest: cutoff at rest in hertz, as all of these (N,), one per row.
+        rise: hertz more for each unit of speed per second.
+        speed: cutoff of the speed in hertz.
+        guard: weight of flicker against the speed.
     """
 
-    def __init__(
-        self,
-        rest: float,
-        rise: np.ndarray | float,
-        speed: float,
-        guard: np.ndarray | float | None = None,
-    ):
-        self.rest, self.rise, self.speed = rest, rise, speed
-        self.guard = FLICKER_GUARD if guard is None else guard
+    def __init__(self, rest: np.ndarray, rise: np.ndarray, speed: np.ndarray, guard: np.ndarray):
+        self.rest, self.rise, self.speed, self.guard = rest, rise, speed[:, None], guard
         self.value: np.ndarray | None = None
 
     def __call__(self, value: np.ndarray, seconds: float, strength: float = 1.0) -> np.ndarray:
@@ -94,14 +88,15 @@ class OneEuro:
         self.value = self.value + share(cutoff / strength, seconds)[:, None] * (value - self.value)
         return self.value
 
-    def rescale(self, factor: float) -> None:
-        """Go on in units of which one old unit has `factor`."""
+    def rescale(self, factor: np.ndarray) -> None:
+        """Go on in units of which one old unit has `factor` (N,)."""
+        self._flicker = self._flicker * factor**2
+        factor = factor[:, None]
         self.value, self._raw = self.value * factor, self._raw * factor
         self._rate, self._step = self._rate * factor, self._step * factor
-        self._flicker = self._flicker * factor**2
 
     def shift(self, by: np.ndarray) -> None:
-        """Go on with an origin moved so that `by` is added to every sample."""
+        """Go on with an origin moved so that `by` (N, D) is added to every sample."""
         self.value, self._raw = self.value + by, self._raw + by
 
 
@@ -123,7 +118,7 @@ class Smoother:
     def __init__(self, names: Sequence[str] = (), matrices: Matrices = "jacobian"):
         self._matrices = matrices
         self._rigid = rigid_indices(names)
-        self._speed = _by_name(names, SPEED_OF, FACE_SPEED)[:, None] if names else FACE_SPEED
+        self._speed = _by_name(names, SPEED_OF, FACE_SPEED) if names else FACE_SPEED
         self._rise = FACE_RISE * _by_name(names, RISE_OF, 1.0) if names else FACE_RISE
         self._guard = _by_name(names, GUARD_OF, FLICKER_GUARD) if names else FLICKER_GUARD
         self.restart()
@@ -138,25 +133,42 @@ class Smoother:
         if self._last is None:
             return
         before = Keypoints(
-            self._reference.astype(np.float32), self._unit * self._jacobians.value.reshape(-1, 2, 2)
+            self._reference.astype(np.float32),
+            self._unit * self._rows.value[self._jacobians].reshape(-1, 2, 2),
         )
         after = change(before)
         move = fit_similarity(before.points, after.points, rounds=0)
         self._reference, self._scale = after.points.astype(np.float64), self._scale * move.scale
-        self._head.rescale(move.scale)
-        self._face.rescale(move.scale)
-        self._face.shift(move.apply(np.zeros((1, 2))))
+        self._origin = Origin.of(self._reference, self._rigid)
         grown = np.linalg.norm(after.jacobians) / max(np.linalg.norm(before.jacobians), 1e-9)
-        self._jacobians.rescale(float(grown))
+        factor = np.full(len(self._rows.value), move.scale)
+        factor[self._jacobians] = grown
+        self._rows.rescale(factor)
+        by = np.zeros_like(self._rows.value)
+        by[self._face, :2] = move.apply(np.zeros((1, 2)))
+        self._rows.shift(by)
         self._last = change(self._last)
 
     def _start(self, keypoints: Keypoints) -> None:
         points = keypoints.points.astype(np.float64)
         self._reference = points
         self._scale = float(np.sqrt(points.var(axis=0).sum())) or 1.0
-        self._head = OneEuro(HEAD_REST, HEAD_RISE, HEAD_SPEED)
-        self._face = OneEuro(FACE_REST, self._rise, self._speed, self._guard)
-        self._jacobians = OneEuro(JACOBIAN_REST, JACOBIAN_RISE, FACE_SPEED)
+        self._origin = Origin.of(points, self._rigid)
+        # One filter for all: the head's row, then a row of the face for each keypoint (half empty), then their matrices'.
+        count = len(points)
+        self._face, self._jacobians = slice(1, 1 + count), slice(1 + count, 1 + 2 * count)
+
+        def rows(head: float, face: np.ndarray | float, jacobian: float) -> np.ndarray:
+            values = np.full(1 + 2 * count, head)
+            values[self._face], values[self._jacobians] = face, jacobian
+            return values
+
+        self._rows = OneEuro(
+            rows(HEAD_REST, FACE_REST, JACOBIAN_REST),
+            rows(HEAD_RISE, self._rise, JACOBIAN_RISE),
+            rows(HEAD_SPEED, self._speed, FACE_SPEED),
+            rows(FLICKER_GUARD, self._guard, FLICKER_GUARD),
+        )
         self._last = keypoints
         self._unit = 1.0
         if self._matrices == "covariance":
@@ -181,18 +193,20 @@ class Smoother:
         return self._last
 
     def _filter(self, points, jacobians, seconds: float, strength: float) -> tuple[np.ndarray, np.ndarray]:
-        motion = fit_similarity(self._reference, points, self._rigid, rounds=0)
+        motion = self._origin.fit(points, rounds=0)
         # Tilt and size in the length by which they move a keypoint, so that one speed speaks for all.
-        head = np.array([[*motion.shift, self._scale * motion.angle, self._scale * np.log(motion.scale)]])
-        if self._head.value is not None:
+        tilt, size = self._scale * motion.angle, self._scale * math.log(motion.scale)
+        if self._rows.value is not None:
             # An angle may pass through half a turn; the filter must not.
-            turn = 2 * np.pi * self._scale
-            head[0, 2] += turn * np.round((self._head.value[0, 2] - head[0, 2]) / turn)
-        x, y, tilt, size = self._head(head, seconds, strength)[0]
-        steady = Similarity(
-            motion.centre, np.array([x, y]), tilt / self._scale, float(np.exp(size / self._scale))
-        )
-        face = self._face(motion.undo(points), seconds, strength)
-        rows = jacobians.reshape(-1, 4).astype(np.float64) / self._unit
-        jacobians = self._unit * self._jacobians(rows, seconds, strength)
-        return steady.apply(face), jacobians.reshape(-1, 2, 2)
+            turn = 2 * math.pi * self._scale
+            tilt += turn * round((self._rows.value[0, 2] - tilt) / turn)
+        rows = np.zeros((1 + 2 * len(points), 4))
+        rows[0, :2], rows[0, 2], rows[0, 3] = motion.shift, tilt, size
+        rows[self._face, :2] = motion.undo(points)
+        rows[self._jacobians] = jacobians.reshape(-1, 4)
+        rows[self._jacobians] /= self._unit
+        rows = self._rows(rows, seconds, strength)
+        _, _, tilt, size = rows[0].tolist()
+        steady = Similarity(motion.centre, rows[0, :2], tilt / self._scale, math.exp(size / self._scale))
+        jacobians = self._unit * rows[self._jacobians]
+        return steady.apply(rows[self._face, :2]), jacobians.reshape(-1, 2, 2)

@@ -58,6 +58,7 @@ def transfer(
     relative: bool = True,
     matrices: Matrices = "jacobian",
     variance: Variance = "source",
+    carry: np.ndarray | None = None,
 ) -> Keypoints:
     """The keypoints to render: the driver's movement since D1, put onto the avatar (FOMM, Eq. 14-15; Monkey-Net, Eq. 7).
 
@@ -80,12 +81,14 @@ def transfer(
         relative: False returns `driving` unchanged (absolute mode: the avatar takes the driver's very shape and place).
         matrices: what the keypoints' matrices are.
         variance: of covariances only.
+        carry: J_initial^-1 J_avatar, (K, 2, 2), where it is known.
     """
     if not relative:
         return driving
     points = avatar.points + np.float32(scale) * (driving.points - initial.points)
     if matrices == "jacobian":
-        moved = driving.jacobians @ inverse_2x2(initial.jacobians) @ avatar.jacobians
+        carry = inverse_2x2(initial.jacobians) @ avatar.jacobians if carry is None else carry
+        moved = driving.jacobians @ carry
     elif variance == "relative":
         change = change_of_extent(driving.jacobians, initial.jacobians)
         # A keypoint that was a dot in D1 and is a blur now would blow up the avatar's.
