@@ -60,7 +60,13 @@ def once(arguments: Sequence[str], cache: Path, home: Path) -> dict:
     """
     marks = home / "marks.json"
     marks.unlink(missing_ok=True)
-    environment = {**os.environ, "XDG_CACHE_HOME": str(cache), FOLDER_VARIABLE: str(home)}
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+        # As in an installation, whose code pip has compiled; in a checkout nothing is written.
+        "PYTHONPYCACHEPREFIX": str(home / "bytecode"),
+        "XDG_CACHE_HOME": str(cache),
+        FOLDER_VARIABLE: str(home),
+    }
     begin = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "livepuppet.benchmarks.startup_marks", str(marks), *command(arguments)],
@@ -109,7 +115,7 @@ def measure(arguments: Sequence[str] = (), runs: int = 5) -> dict:
     """
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        once(arguments, home / "before", home)  # files into memory, and compiled to bytecode
+        once(arguments, home / "before", home)  # files into memory, code into bytecode
         cold = [once(arguments, home / f"cold-{number}", home) for number in range(runs)]
         once(arguments, home / "warm", home)
         warm = [once(arguments, home / "warm", home) for _ in range(runs)]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
+import json
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from livepuppet.realtime.engines.store import cache_folder, key_of
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.framing.faces import find_face, square_around, square_for
 from livepuppet.realtime.framing.square import Square, centred_square, cut, parse_square
@@ -58,10 +64,31 @@ def choose_square(picture: np.ndarray, crop: str) -> Square:
         return centred_square(height, width)
     if crop not in ("auto", "face"):
         return parse_square(crop)
-    face = find_face(picture)
+    face = _face_of(picture)
     if crop == "auto":
         return square_for([face] if face else [], height, width)
     return square_around(face, height, width) if face else centred_square(height, width)
+
+
+def _face_of(picture: np.ndarray) -> Square | None:
+    """`find_face`, which takes up to half a second, of this very picture only once: the next start remembers it."""
+    facts = {
+        "picture": [picture.shape, hashlib.blake2b(np.ascontiguousarray(picture)).hexdigest()],
+        "versions": [cv2.__version__, importlib.metadata.version("livepuppet")],
+    }
+    try:
+        memory = cache_folder("faces") / f"{key_of(facts)}.json"
+        stored = json.loads(memory.read_text(encoding="utf-8"))
+        return Square(*(float(value) for value in stored)) if stored else None
+    except (OSError, ValueError, TypeError, UserError):
+        face = find_face(picture)
+    # It is only looked for again where it cannot be kept.
+    with suppress(OSError, UserError):
+        memory = cache_folder("faces") / f"{key_of(facts)}.json"
+        part = memory.with_suffix(f".{os.getpid()}.part")
+        part.write_text(json.dumps([face.x, face.y, face.side] if face else []), encoding="utf-8")
+        part.replace(memory)
+    return face
 
 
 def load_avatar(path: Path, size: int, crop: str = "center") -> Avatar:

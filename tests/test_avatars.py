@@ -6,6 +6,7 @@ import os
 import struct
 import threading
 import zlib
+from pathlib import Path
 
 import av
 import cv2
@@ -17,6 +18,12 @@ from livepuppet.realtime.avatars import LONGEST_SIDE, AvatarFolder, load_avatar,
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.framing.square import Square, cut
 from livepuppet.realtime.pictures import BEHIND_ALPHA, read_picture, read_picture_and_alpha
+
+
+@pytest.fixture(autouse=True)
+def _faces_unknown(tmp_path_factory, monkeypatch):
+    """Every test finds the faces of its pictures itself."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 def with_exif(jpeg: bytes, orientation: int) -> bytes:
@@ -244,6 +251,7 @@ def test_auto_takes_the_face_or_the_middle(tmp_path, monkeypatch):
     path = write_picture(tmp_path / "picture.png", gradient(200, 400))
     monkeypatch.setattr("livepuppet.realtime.avatars.find_face", lambda picture: None)
     assert load_avatar(path, 32, "auto").square == Square(100, 0, 200)
+    path = write_picture(tmp_path / "picture.png", gradient(200, 400)[:, ::-1])
     monkeypatch.setattr("livepuppet.realtime.avatars.find_face", lambda picture: Square(250, 60, 60))
     square = load_avatar(path, 32, "auto").square
     assert square.side == 108 and square.x < 250 and square.x + square.side > 310
@@ -251,6 +259,33 @@ def test_auto_takes_the_face_or_the_middle(tmp_path, monkeypatch):
     path = write_picture(tmp_path / "square.png", gradient(100, 100))
     monkeypatch.setattr("livepuppet.realtime.avatars.find_face", lambda picture: Square(25, 25, 50))
     assert load_avatar(path, 32, "auto").square == Square(0, 0, 100)
+
+
+def test_a_face_is_looked_for_once_in_a_picture(tmp_path, monkeypatch):
+    looks = []
+
+    def find(picture):
+        looks.append(picture.shape)
+        return Square(250, 60, 60) if picture[0, 0, 0] < 128 else None
+
+    monkeypatch.setattr("livepuppet.realtime.avatars.find_face", find)
+    dark, light = np.full((200, 400, 3), 10, np.uint8), np.full((200, 400, 3), 200, np.uint8)
+    path = write_picture(tmp_path / "picture.png", dark)
+    first = load_avatar(path, 32, "auto").square
+    # The next start: the same picture by another name, too. A picture without a face is remembered as one.
+    again = write_picture(tmp_path / "again.png", dark)
+    assert load_avatar(path, 32, "auto").square == load_avatar(again, 32, "face").square == first
+    assert len(looks) == 1
+    write_picture(path, light)
+    assert load_avatar(path, 32, "auto").square == load_avatar(path, 32, "auto").square == Square(100, 0, 200)
+    assert len(looks) == 2
+    # What is damaged, or cannot be kept at all, is found again.
+    for kept in Path(os.environ["XDG_CACHE_HOME"]).rglob("*.json"):
+        kept.write_text("[1, 2")
+    assert load_avatar(again, 32, "auto").square == first and len(looks) == 3
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert load_avatar(again, 32, "auto").square == first and len(looks) == 4
 
 
 def test_alpha_is_given_beside_the_picture(tmp_path):
