@@ -129,6 +129,20 @@ def test_cut_is_exact_where_nothing_is_to_be_scaled():
     assert np.array_equal(cut(picture, Square(20, 30, 64), 64), picture[30:94, 20:84])
 
 
+@pytest.mark.parametrize("side", [129, 140, 161, 192, 201, 255, 383, 384, 500])
+def test_the_quick_cut_is_of_the_same_size_and_place(side):
+    # A slope shows whether it was moved: 1/100 of a level is a thousandth of the size.
+    slope = np.linspace(20, 230, side)[None, :, None] + np.zeros((side, 1, 3))
+    picture = np.rint(slope + np.random.default_rng(0).uniform(-0.5, 0.5, slope.shape)).astype(np.uint8)
+    # Beyond the size of the square nothing may be seen.
+    larger = np.full((side + 20, side + 30, 3), 255, np.uint8)
+    larger[10 : side + 10, 20 : side + 20] = picture
+    quick, slow = (cut(larger, Square(20, 10, side), 64, quick=quick).astype(int) for quick in (True, False))
+    assert quick.shape == (64, 64, 3)
+    off = (quick - slow)[:, 1:-1]
+    assert np.abs(off).max() <= 2 and abs(off.mean()) < 0.3
+
+
 @pytest.mark.parametrize("size", [16, 40, 64])
 def test_beyond_the_edge_the_outermost_pixels_are_repeated(size):
     picture = gradient(60, 60)

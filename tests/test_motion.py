@@ -316,3 +316,31 @@ def test_things_that_are_no_faces_are_followed():
 def test_the_setting_knows_every_variance():
     rule = RULES["motion.variance"]
     assert (rule.choices, rule.default) == (VARIANCES, MotionSettings.variance)
+
+
+def test_what_is_kept_with_d1_is_d1s_and_the_avatars():
+    """Whoever changes in between, the result is that of the equations worked out anew."""
+    mover = Mover(settings=MotionSettings(countdown=0.0, smoothing=0.0, search=False))
+    drivers = [random_keypoints(seed) for seed in range(40, 46)]
+
+    def expected(driving, initial, avatar):
+        scale = movement_scale(avatar, initial)
+        return limit(transfer(driving, initial, avatar, scale), avatar)
+
+    def check(driving, initial, avatar):
+        # Times so close that nothing eases, and so far that nothing is lost.
+        moved, wanted = mover.move(driving, 1.0), expected(driving, initial, avatar)
+        np.testing.assert_allclose(moved.points, wanted.points, atol=1e-5)
+        np.testing.assert_allclose(moved.jacobians, wanted.jacobians, atol=1e-4)
+
+    near = [Keypoints(drivers[0].points + 0.01 * k, drivers[0].jacobians * (1 + 0.02 * k)) for k in range(4)]
+    mover.set_avatar(drivers[1])
+    check(near[0], near[0], drivers[1])
+    check(near[1], near[0], drivers[1])
+    mover.set_avatar(drivers[2])
+    check(near[2], near[0], drivers[2])
+    mover.initial = near[3]
+    check(near[1], near[3], drivers[2])
+    mover.reset()
+    check(near[2], near[2], drivers[2])
+    check(near[0], near[2], drivers[2])

@@ -119,6 +119,19 @@ def test_the_pasted_square_shows_no_seam(bends):
     assert max(rows.max(), columns.max()) <= 1.5 * 120 / 19 + 3
 
 
+def test_without_bending_the_square_fades_into_the_picture_as_floating_point_would():
+    avatar = avatar_of(smooth(240, 320), Square(100, 60, 120))
+    square = smooth(SIZE, SIZE, 1)
+    out = composed(Stage(320, 240, sharp=False), avatar, square)
+    large = cv2.resize(square, (120, 120), interpolation=cv2.INTER_CUBIC).astype(float)
+    ramp = np.clip(np.minimum(np.arange(120) + 0.5, 119.5 - np.arange(120)) / 120 / 0.16, 0, 1)
+    ramp = ramp * ramp * (3 - 2 * ramp)
+    weight = (ramp[:, None] * ramp)[..., None]
+    expected = avatar.original.astype(float)
+    expected[60:180, 100:220] += weight * (large - expected[60:180, 100:220])
+    assert np.abs(out - expected).max() <= 1.6
+
+
 def test_edges_that_lie_on_the_pictures_edge_are_not_softened():
     avatar = avatar_of(np.full((120, 320, 3), 60, np.uint8), Square(100, 0, 120))
     out = composed(Stage(320, 120), avatar, np.full((SIZE, SIZE, 3), 180, np.uint8))
@@ -243,6 +256,24 @@ def test_the_matte_moves_with_the_figure(background):
 
     # Six of the square's pixels are fifteen of the canvas's.
     assert middle(out) - middle(rest) == pytest.approx(15, abs=1.5)
+
+
+@pytest.mark.parametrize("bends", [True, False])
+@pytest.mark.parametrize("background", ["#3060c0", "blur"])
+def test_figure_and_background_are_mixed_as_floating_point_would(background, bends):
+    original, matte = figure()
+    avatar = avatar_of(original, Square(80, 40, 160), matte)
+    grid, square = moved_right(6), smooth(SIZE, SIZE, 1)
+    # What is mixed, from a canvas that keeps its alpha.
+    clear = composed(Stage(320, 240, background="alpha"), avatar, square, grid if bends else None)
+    stage = Stage(320, 240, background=background)
+    out = composed(stage, avatar, square, grid if bends else None)
+    behind = stage._layers.behind
+    inside = np.s_[40:200, 80:240]
+    share = clear[inside][..., 3:] / 255
+    expected = clear[inside][..., :3] * share + behind * (1 - share)
+    assert np.abs(out[inside] - expected).max() <= 1.6
+    assert 0.1 < share.mean() < 0.9
 
 
 def test_blur_leaves_the_figure_and_no_stripes():

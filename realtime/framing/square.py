@@ -112,8 +112,8 @@ def shrunk(picture: np.ndarray, width: int, height: int, quick: bool = False) ->
             keypoints move by 0.05 pixels in 256.
     """
     ratio = max(picture.shape[1] / width, picture.shape[0] / height)
-    if quick and 2 < ratio < 6 and min(picture.shape[1] / width, picture.shape[0] / height) > 2:
-        rows, columns = picture.shape[0] // 2, picture.shape[1] // 2
+    rows, columns = picture.shape[0] // 2, picture.shape[1] // 2
+    if quick and ratio < 6 and rows > height and columns > width:
         half = cv2.resize(picture[: 2 * rows, : 2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)
         # The exact factors, as a last odd pixel was left out. What they make of the halves rounds to the size wanted.
         across, down = 2 * width / picture.shape[1], 2 * height / picture.shape[0]
