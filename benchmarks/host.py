@@ -232,14 +232,18 @@ def host_steps(
     width, height = parse_size(size)
     recording = record(engine, width, height)
     # In the order of the clip again and again; one after another, so that each finds the caches as the others leave them.
-    jobs = _jobs(engine, recording, width, height)
+    fanout = Fanout([_Nowhere()], lambda sentence: None)
+    jobs = _jobs(engine, recording, width, height, fanout)
     times: dict[str, list[float]] = {name: [] for name, _, _ in jobs}
-    for index in range(repeats + 5):
-        for name, _, job in jobs:
-            began = time.perf_counter()
-            job(index)
-            if index >= 5:
-                times[name].append(time.perf_counter() - began)
+    try:
+        for index in range(repeats + 5):
+            for name, _, job in jobs:
+                began = time.perf_counter()
+                job(index)
+                if index >= 5:
+                    times[name].append(time.perf_counter() - began)
+    finally:
+        fanout.close()
     steps = [Step(name, 1000 * np.array(times[name]), counts) for name, counts, _ in jobs]
     whole = {}
     conversion = next(step.median for step in steps if step.name.endswith("I420"))
@@ -255,7 +259,7 @@ def host_steps(
 
 
 def _jobs(
-    engine: Engine, recording: Recording, width: int, height: int
+    engine: Engine, recording: Recording, width: int, height: int, fanout: Fanout
 ) -> list[tuple[str, bool, Callable[[int], object]]]:
     """(name, in every default frame, what to do for frame number n) of every step."""
     count, avatar = len(recording.frames), recording.avatar
@@ -280,7 +284,7 @@ def _jobs(
 
     finished = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
     planar, interleaved = Yuv420(width, height), Yuv420(width, height, "nv12")
-    pool, fanout = FramePool((height, width, 3)), Fanout([_Nowhere()], lambda sentence: None)
+    pool = FramePool((height, width, 3))
 
     def hand_over(index: int) -> None:
         lease = pool.take()
