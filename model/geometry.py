@@ -142,27 +142,3 @@ def resize_grid(grid: Tensor, height: int, width: int) -> Tensor:
 def warp(picture: Tensor, grid: Tensor, padding: str = "zeros") -> Tensor:
     """Sample (B, C, H, W) bilinearly at grid (B, H', W', 2). The identity grid returns the picture exactly."""
     return F.grid_sample(picture, grid, mode="bilinear", padding_mode=padding, align_corners=True)
-
-
-def warp_by_rows(picture: Tensor, grid: Tensor) -> Tensor:
-    """`warp(picture, grid, "border")` for a batch of one, as four gathers of whole rows of channels.
-
-    The same numbers; onnxruntime's GridSample on a CPU visits channels one by one and is several
-    times slower where there are many of them.
-    """
-    _, channels, height, width = picture.shape
-    rows_out, columns_out = grid.shape[1:3]
-    x = ((grid[..., 0] + 1) * ((width - 1) / 2)).clamp(0, width - 1).reshape(-1)
-    y = ((grid[..., 1] + 1) * ((height - 1) / 2)).clamp(0, height - 1).reshape(-1)
-    left, top = x.floor(), y.floor()
-    right, bottom = (left + 1).clamp(max=width - 1), (top + 1).clamp(max=height - 1)
-    across, down = (x - left)[:, None], (y - top)[:, None]
-    rows = picture[0].reshape(channels, height * width).t()
-
-    def at(row: Tensor, column: Tensor) -> Tensor:
-        return rows.index_select(0, (row * width + column).to(torch.int64))
-
-    upper, lower = at(top, left), at(bottom, left)
-    upper = upper + (at(top, right) - upper) * across
-    lower = lower + (at(bottom, right) - lower) * across
-    return (upper + (lower - upper) * down).t().reshape(1, channels, rows_out, columns_out)

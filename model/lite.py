@@ -18,7 +18,6 @@ U-Nets with added skips. What differs from the paper, and why:
 
 from __future__ import annotations
 
-import functools
 import itertools
 from dataclasses import dataclass
 
@@ -366,8 +365,6 @@ class Generator(nn.Module):
         super().__init__()
         fine, coarse = config.generator_channels
         self.config = config
-        #: How features are sampled; export puts another form of the same function here.
-        self.warp_features = functools.partial(warp, padding="border")
         self.encode_half = nn.Conv2d(12, 32, 3, 1, 1)
         self.encode_quarter = nn.Conv2d(32, fine, 3, 2, 1)
         self.encode_blocks = nn.Sequential(ResidualBlock(fine), ResidualBlock(fine))
@@ -418,7 +415,7 @@ class Generator(nn.Module):
             difference = difference[:, :, rows, columns]
             full_flow = full_flow[:, :, 4 * top : 4 * (top + cells), 4 * left : 4 * (left + cells)]
         warped_picture = warp(picture, full_flow.permute(0, 2, 3, 1), "border")
-        x = self.warp_features(features, flow) * occlusion
+        x = warp(features, flow, "border") * occlusion
         x = F.relu(self.join(torch.cat([x, difference], 1)))
         deep = self.coarse_blocks(F.relu(self.down(x)))
         x = x + F.interpolate(self.up(deep), scale_factor=2.0, mode="nearest")

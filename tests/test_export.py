@@ -46,7 +46,8 @@ def signature(values):
     ]
 
 
-FEATURES = [("source_features", "float32", (1, 32, 16, 16)), ("thumbnail", "float32", (1, 3, 16, 16))]
+#: Tables to gather from, of 16 x 16 pixels in a frame of zeros: all channels of a pixel, and four pixels of three colours.
+FEATURES = [("source_features", "float32", (18 * 18, 32)), ("thumbnail", "float32", (18 * 18, 4 * 3))]
 
 
 def test_graphs_have_unbatched_uint8_pictures(graphs):
@@ -80,20 +81,16 @@ def test_graphs_are_opset_18_and_say_nothing_of_this_machine(graphs, tiny_bundle
         content = (tiny_bundle / "bundle" / f"{name}.onnx").read_bytes()
         assert os.path.dirname(bundling.__file__).encode() not in content
         assert b"stack_trace" not in content and b"site-packages" not in content
-    samplers = [node for node in graphs["render"].graph.node if node.op_type == "GridSample"]
-    # Twice: the local motions' warps of the thumbnail in one, and the features.
-    assert len(samplers) == 2
+    # Sampled by gathers: onnxruntime's own sampling is slow on a processor.
+    assert not any(node.op_type == "GridSample" for node in graphs["render"].graph.node)
     assert not any(
         node.op_type in ("LinearInverse", "Inverse", "Det") for node in graphs["render"].graph.node
     )
 
 
-def test_batch_norm_is_folded_where_a_convolution_precedes_it(graphs):
-    def norms(name):
-        return sum(node.op_type == "BatchNormalization" for node in graphs[name].graph.node)
-
-    assert (norms("detect"), norms("encode")) == (0, 0)
-    assert norms("render") == 2  # one per residual block comes before its first convolution
+def test_batch_norm_is_a_part_of_convolutions(graphs):
+    for graph in graphs.values():
+        assert not any(node.op_type == "BatchNormalization" for node in graph.graph.node)
 
 
 def test_what_depends_on_the_avatar_alone_is_not_in_render(graphs, model):
@@ -107,8 +104,8 @@ def test_what_depends_on_the_avatar_alone_is_not_in_render(graphs, model):
     ("attribute", "value", "sentence"),
     [("align_corners", 0, "aligned corners"), ("mode", "nearest", "bilinear"), (None, None, "opsets")],
 )
-def test_wrong_graphs_are_refused(graphs, attribute, value, sentence):
-    graph = graphs["render"]
+def test_wrong_graphs_are_refused(monkey_bundle, attribute, value, sentence):
+    graph = onnx.load(monkey_bundle / "bundle" / "render.onnx")  # it has kept its GridSamples
     if attribute is None:
         graph.opset_import[0].version = 20
     for node in graph.graph.node:
@@ -173,16 +170,16 @@ def test_wrong_weights_in_a_graph_are_noticed(tiny_bundle, model, tmp_path):
         assert ("keypoints" if name == "detect" else "pixel") in failures, (name, parity)
 
 
-def test_nearest_sampling_is_noticed(tiny_bundle, model, tmp_path):
+def test_nearest_sampling_is_noticed(monkey_bundle, tmp_path):
     """What TensorRT's parser makes of newer opsets: right shapes, plausible pictures, wrong pixels."""
-    shutil.copytree(tiny_bundle / "bundle", tmp_path / "b")
+    shutil.copytree(monkey_bundle / "bundle", tmp_path / "b")
     graph = onnx.load(tmp_path / "b" / "render.onnx")
     for node in graph.graph.node:
         for entry in node.attribute:
             if node.op_type == "GridSample" and entry.name == "mode":
                 entry.s = b"nearest"
     onnx.save(graph, tmp_path / "b" / "render.onnx")
-    assert measure(model, tmp_path / "b").failures(Tolerances())
+    assert measure(load(monkey_bundle / "weights.safetensors").eval(), tmp_path / "b").failures(Tolerances())
 
 
 def test_not_a_number_fails_the_check():

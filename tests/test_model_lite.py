@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from livepuppet.export.optimise import optimise
-from livepuppet.model.geometry import gaussian_heatmaps, make_grid, peak_confidence, warp, warp_by_rows
+from livepuppet.model.geometry import gaussian_heatmaps, make_grid, peak_confidence
 from livepuppet.model.lite import CLOSE, LANDMARKS, LiteConfig, rigid_motion
 from livepuppet.model.presets import PRESETS, Preset, build
 
@@ -150,14 +150,6 @@ def test_the_work_per_live_frame_stays_in_the_budget(model, pictures):
 
 
 @torch.no_grad()
-def test_warping_by_rows_is_the_same_function():
-    rng = torch.Generator().manual_seed(2)
-    picture = torch.rand(1, 5, 16, 24, generator=rng)
-    grid = torch.rand(1, 7, 9, 2, generator=rng) * 3 - 1.5
-    assert torch.allclose(warp_by_rows(picture, grid), warp(picture, grid, "border"), atol=1e-5)
-
-
-@torch.no_grad()
 def test_the_optimised_copy_draws_the_same_and_leaves_the_original_alone(model, pictures):
     fast = optimise(model)
     one = pictures[:1]
@@ -165,7 +157,7 @@ def test_the_optimised_copy_draws_the_same_and_leaves_the_original_alone(model, 
     expected = model.render(model.encode(one), *keypoints, *other)["prediction"]
     got = fast.render(fast.encode(one), *keypoints, *other)["prediction"]
     assert torch.allclose(expected, got, atol=1e-4)
-    assert model.generator.warp_features is not fast.generator.warp_features
+    assert not any(a is b for a in model.modules() for b in fast.modules())
 
 
 def test_the_rigid_motion_is_the_one_that_all_landmarks_share():
