@@ -76,7 +76,7 @@ def _frames(
 
     def find(facts: dict) -> Iterator[Found]:
         for row in _rows(facts, "model"):
-            if row["model"] != preset or row["batch"] != 1 or not _on(facts, row, gpu, cores):
+            if row["model"] != preset or row["plain"] or row["batch"] != 1 or not _on(facts, row, gpu, cores):
                 continue
             value = row["ms"]["frame"]["median"] if key == "ms" else row[key]
             if value is not None:

@@ -160,6 +160,7 @@ class Row:
     Attributes:
         model, engine, device, precision, provider: what ran.
         random: whether the weights are made up.
+        plain: whether it is PyTorch as it comes, the yardstick.
         batch, threads: people at a time, and threads of the CPU.
         ms: milliseconds per call of `CALLS` (for the whole batch): median, p95, least, repeats.
         fps: frames per second, of all people.
@@ -177,6 +178,7 @@ class Row:
     precision: str
     provider: str = ""
     random: bool = False
+    plain: bool = False
     batch: int = 1
     threads: int = 0
     ms: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -219,7 +221,7 @@ def measure(
     """
     threads = usable_cores() if threads is None else threads
     asked = {"model": subject.name, "engine": engine, "device": device, "precision": precision}
-    asked.update(random=subject.random, batch=batch, threads=threads)
+    asked.update(random=subject.random, plain=plain, batch=batch, threads=threads)
     try:
         with Worker(
             "livepuppet.benchmarks.model_times:Timed",
@@ -293,7 +295,8 @@ def heading() -> list[str]:
 def line(row: Row) -> str:
     """A row of it."""
     name = f"{row.model} (random weights)" if row.random else row.model
-    head = f"| {name} | {row.engine} | {row.device} | {row.precision} | {row.batch} |"
+    engine = f"{row.engine}, plain" if row.plain else row.engine
+    head = f"| {name} | {engine} | {row.device} | {row.precision} | {row.batch} |"
     if row.error:
         return f"{head} {row.error.replace('|', '/')} |" + " |" * 8
     calls = " | ".join(f"{row.ms[call]['median']:.{_digits(row.ms[call]['median'])}f}" for call in STAGES)

@@ -62,7 +62,7 @@ def _products(device: str, threads: int, precision: str) -> dict[str, float]:
             continue
         call = make(device, threads, precision, side)
         if call is not None:
-            found[name] = round(2 * side**3 / _best(call) / 1e9, 1)
+            found[name] = round(2 * side**3 / _best(call) / 1e9, 3)
     if device == "cpu" and precision == "float32" and not found:
         # NumPy takes as many threads as there are cores, whatever the engines get.
         matrix = np.ones((side, side), np.float32)
@@ -135,7 +135,7 @@ def _copy(threads: int) -> float:
     with ThreadPoolExecutor(threads) as pool:
         # NumPy copies without Python's lock.
         seconds = _best(lambda: list(pool.map(lambda part: np.copyto(*part), parts)))
-    return round(2 * COPIED / seconds / 1e9, 1)
+    return round(2 * COPIED / seconds / 1e9, 4)
 
 
 def _copy_cuda() -> float:
@@ -148,4 +148,4 @@ def _copy_cuda() -> float:
         target.copy_(source)
         torch.cuda.synchronize()
 
-    return round(2 * COPIED / _best(call) / 1e9, 1)
+    return round(2 * COPIED / _best(call) / 1e9, 4)

@@ -116,7 +116,7 @@ def _bars(axis, group: str, rows: Sequence[dict]) -> None:
 
 def _name(row: dict) -> str:
     batch = f", batch {row['batch']}" if row["batch"] > 1 else ""
-    plain = "plain " if "plain" in row.get("provider", "") else ""
+    plain = "plain " if row.get("plain") else ""
     return f"{plain}{row['engine']}, {row['device']}\n{row['precision']}{batch}"
 
 

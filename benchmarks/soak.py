@@ -7,22 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
 from livepuppet.benchmarks.latency import ClockCamera, Loopback, clocked
+from livepuppet.benchmarks.memory import resident_bytes
 from livepuppet.realtime.engines import Engine
 from livepuppet.realtime.session import parse_size
-
-
-def resident_bytes() -> int:
-    """Memory of this process that is in RAM now, in bytes; 0 where the system does not say (only Linux does)."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def open_files() -> int:
