@@ -238,7 +238,8 @@ class DeformableGenerator(nn.Module):
         for skip in skips:
             height, width = skip.shape[2:]
             if deformation is not None:
-                skip = warp(skip, resize_grid(deformation, height, width).to(skip.dtype))
+                # Sampled in the grid's 32 bits, not in the network's 16: a position is off by a pixel there.
+                skip = warp(skip.to(deformation.dtype), resize_grid(deformation, height, width))
             joined.append(torch.cat([skip, _fit(difference, height)], dim=1))
         out = joined[-1]
         for block, skip in zip(self.up_blocks, reversed(joined[:-1]), strict=True):
@@ -321,6 +322,6 @@ class MonkeyNet(nn.Module):
         size = self.config.size
         return {
             "prediction": self.generator(skips, deformation, difference),
-            "warped": warp(skips[0], resize_grid(deformation, size, size).to(skips[0].dtype)),
+            "warped": warp(skips[0].to(deformation.dtype), resize_grid(deformation, size, size)),
             **motion,
         }
