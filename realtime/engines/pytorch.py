@@ -117,7 +117,7 @@ class TorchEngine:
         self.precision: Precision = precision or (
             "float16" if device.startswith("cuda") and not plain else "float32"
         )
-        if missing := what_is_missing(device, self.precision):
+        if missing := self._what_is_missing(device):
             raise UserError(missing)
         if threads is not None:
             torch.set_num_threads(threads)
@@ -152,13 +152,21 @@ class TorchEngine:
         self._loaded: dict[int, list[Features | None]] = {}
         if plain:
             return
-        self._model = self._model.to(memory_format=torch.channels_last)
-        if self.precision != "float32":
-            with self._running():
-                keep_weights_in(torch, self._model, self._device, getattr(torch, self.precision))
+        self._prepare(Path(weights))
         if compile:
             self._detect = torch.compile(self._detect, fullgraph=True, dynamic=False)
             self._render = torch.compile(self._render, fullgraph=True, dynamic=False)
+
+    def _what_is_missing(self, device: str) -> str | None:
+        return what_is_missing(device, self.precision)
+
+    def _prepare(self, weights: Path) -> None:
+        """Bring `self._model`, just loaded from this file, into the form that runs fast."""
+        self._model = self._model.to(memory_format=self._torch.channels_last)
+        if self.precision != "float32":
+            with self._running():
+                dtype = getattr(self._torch, self.precision)
+                keep_weights_in(self._torch, self._model, self._device, dtype)
 
     def detect(self, frame: np.ndarray) -> Keypoints:
         """See `Engine.detect`."""
@@ -301,9 +309,9 @@ class TorchEngine:
         torch = self._torch
         stack = contextlib.ExitStack()
         if self._device.type == "cuda":
-            # TF32 has float16's ten bits of mantissa, so that where float32 was asked for it is not to be had.
-            sixteen = self.precision != "float32"
-            stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=sixteen))
+            # TF32 has no more bits of mantissa than float16: what computes in float32 (the whole network that finds
+            # keypoints, also where the others have 16 bits) does so because that is not enough.
+            stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False))
         if self.precision != "float32":
             # Weights are in 16 bits already; and a cache would have to outlive the recording of a CUDA graph.
             kind, dtype = self._device.type, getattr(torch, self.precision)
