@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -113,3 +116,12 @@ def test_a_graph_that_is_none(tiny_bundle, tmp_path):
     with pytest.raises(UserError, match="OpenVINO cannot run") as caught:
         load_engine("openvino", tmp_path / "bundle")
     assert "\n" not in str(caught.value)
+
+
+def test_a_start_does_not_wait_for_openvinos_converters():
+    code = (
+        "import sys; from livepuppet.realtime.engines.openvino import _core; _core(); "
+        "print('openvino.tools.ovc.convert' in sys.modules, 'openvino.tools.ovc' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["False", "False"]

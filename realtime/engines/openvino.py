@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +120,17 @@ def _core():
     """OpenVINO's one object for everything; slow to make, so made once."""
     global _CORE
     if _CORE is None:
-        import openvino
-
+        # Its converters of other formats are of no use here, and importing them takes as long as all the rest of it
+        # (0.2 s). OpenVINO does without where they cannot be imported.
+        converters = "openvino.tools.ovc"
+        unwanted = converters not in sys.modules
+        if unwanted:
+            sys.modules[converters] = None
+        try:
+            import openvino
+        finally:
+            if unwanted:
+                del sys.modules[converters]
         _CORE = openvino.Core()
     return _CORE
 
