@@ -216,3 +216,40 @@ def losses(folder, losses, seeds, steps, batch, threads, json_path):
     except ValueError as error:
         raise UserError(str(error)) from error
     click.echo(closing_line(rows))
+
+
+@bench.command()
+@click.option("--preset", "presets", multiple=True, help="Of these shapes. [default: lite-256 and fomm-256]")
+@click.option(
+    "--engine",
+    "engines",
+    type=click.Choice(["onnx", "openvino", "torch"]),
+    multiple=True,
+    help="[default: onnx]",
+)
+@click.option("--rewrite", "rewrites", multiple=True, help="Only these, by the table's names.")
+@click.option("--seconds", default=4.0, show_default=True, help="For each figure of the table.")
+@click.option("--threads", type=click.IntRange(min=1), help="Of the CPU. [default: as livepuppet run]")
+@_JSON
+def savings(presets, engines, rewrites, seconds, threads, json_path):
+    """What each exact rewrite of the exported network saves: with it and without it, in turn. Prints a Markdown table."""
+    from livepuppet.benchmarks.savings import heading, line
+    from livepuppet.benchmarks.savings import savings as measure
+    from livepuppet.export.optimise import REWRITES
+
+    speed_commands.check_json(json_path)
+    if unknown := set(rewrites) - set(REWRITES):
+        raise UserError(
+            f"There is no rewrite called {', '.join(sorted(unknown))}: choose among {', '.join(REWRITES)}."
+        )
+    rows = []
+    for text in heading():
+        click.echo(text)
+    for preset in presets or ("lite-256", "fomm-256"):
+        for row in measure(preset, engines or ("onnx",), seconds, threads, only=rewrites):
+            rows.append(row.as_dict())
+            click.echo(line(row))
+            _report({"machine": describe(), "rows": rows}, json_path)
+    click.echo()
+    for name, (what, kinds) in REWRITES.items():
+        click.echo(f"* {name}: {what} ({', '.join(sorted(kinds))})")
