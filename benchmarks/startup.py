@@ -53,7 +53,8 @@ def once(arguments: Sequence[str], cache: Path, home: Path) -> dict:
         home: folder for settings and the marks.
 
     Returns:
-        phases: seconds of each of `PHASES`; total: of all; memory_mb: the most that the process took, or None.
+        phases: seconds of each of `PHASES`; total: of all; memory_mb: the most that the process took, and
+        processor_seconds, of all its threads until it had ended, or None where the system does not tell.
 
     Raises:
         UserError: the command failed, with its own sentence.
@@ -77,11 +78,11 @@ def once(arguments: Sequence[str], cache: Path, home: Path) -> dict:
         text=True,
     )
     said = process.stderr.read()
-    status, memory = _wait(process)
+    status, memory, busy = _wait(process)
     if status or not marks.exists():
         last = said.strip().splitlines()[-1:] or [f"it ended with status {status}"]
         raise UserError(f"The command did not start: {last[0]}")
-    return {**phases(json.loads(marks.read_text()), begin), "memory_mb": memory}
+    return {**phases(json.loads(marks.read_text()), begin), "memory_mb": memory, "processor_seconds": busy}
 
 
 def phases(marks: dict[str, float], begin: float) -> dict:
@@ -96,13 +97,14 @@ def phases(marks: dict[str, float], begin: float) -> dict:
     return {"phases": found, "total": round(before - begin, 4)}
 
 
-def _wait(process: subprocess.Popen) -> tuple[int, float | None]:
-    """Exit status, and the most memory that the process took, in MB, where the system tells."""
+def _wait(process: subprocess.Popen) -> tuple[int, float | None, float | None]:
+    """Exit status, the most memory that the process took, in MB, and the processor's seconds, where the system tells."""
     if not hasattr(os, "wait4"):
-        return process.wait(PATIENCE), None
+        return process.wait(PATIENCE), None, None
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, round(used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
+    memory = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    return process.returncode, round(memory, 1), round(used.ru_utime + used.ru_stime, 3)
 
 
 def measure(arguments: Sequence[str] = (), runs: int = 5) -> dict:
@@ -111,7 +113,7 @@ def measure(arguments: Sequence[str] = (), runs: int = 5) -> dict:
     Files are in the system's memory both times: how fast a disk is is not measured.
 
     Returns:
-        cold and warm: phases, total and memory_mb, the median over `runs`, and totals, one by one.
+        cold and warm: what `once` returns, the median over `runs`, and totals, one by one.
     """
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -123,14 +125,16 @@ def measure(arguments: Sequence[str] = (), runs: int = 5) -> dict:
 
 
 def _middle(starts: Sequence[dict]) -> dict:
-    memory = [start["memory_mb"] for start in starts if start["memory_mb"] is not None]
+    def middle(values: Sequence[float | None]) -> float | None:
+        return None if None in values else round(float(np.median(values)), 4)
+
     return {
-        "total": round(float(np.median([start["total"] for start in starts])), 3),
+        "total": middle([start["total"] for start in starts]),
         "phases": {
-            name: round(float(np.median([start["phases"].get(name, 0.0) for start in starts])), 4)
-            for name in starts[0]["phases"]
+            name: middle([start["phases"].get(name, 0.0) for start in starts]) for name in starts[0]["phases"]
         },
-        "memory_mb": round(float(np.median(memory)), 1) if memory else None,
+        "memory_mb": middle([start["memory_mb"] for start in starts]),
+        "processor_seconds": middle([start["processor_seconds"] for start in starts]),
         "totals": [start["total"] for start in starts],
     }
 
@@ -138,8 +142,8 @@ def _middle(starts: Sequence[dict]) -> dict:
 def heading() -> list[str]:
     """The first lines of the Markdown table."""
     return [
-        "| engine | cache | command to first animated frame s (least - most) | of which | peak memory MB |",
-        "|---|---|--:|---|--:|",
+        "| engine | cache | command to first animated frame s (least - most) | of which | processor s | peak memory MB |",
+        "|---|---|--:|---|--:|--:|",
     ]
 
 
@@ -149,7 +153,8 @@ def lines(engine: str, facts: dict) -> list[str]:
     for cache in ("cold", "warm"):
         one = facts[cache]
         parts = ", ".join(f"{PHASES[name]} {seconds:.2f}" for name, seconds in one["phases"].items())
-        memory = "-" if one["memory_mb"] is None else f"{one['memory_mb']:.0f}"
+        told = one["memory_mb"] is not None
+        used = f"{one['processor_seconds']:.2f} | {one['memory_mb']:.0f}" if told else "- | -"
         spread = f"{one['total']:.2f} ({min(one['totals']):.2f} - {max(one['totals']):.2f})"
-        rows.append(f"| {engine} | {cache} | {spread} | {parts} | {memory} |")
+        rows.append(f"| {engine} | {cache} | {spread} | {parts} | {used} |")
     return rows

@@ -421,13 +421,18 @@ def test_starts_are_cold_and_then_warm(monkeypatch):
     def once(arguments, cache, home):
         cold = cache not in caches
         caches.append(cache)
-        return {"phases": {"model": 2.0 if cold else 1.0}, "total": 2.0 if cold else 1.0, "memory_mb": 100.0}
+        return {
+            "phases": {"model": 2.0 if cold else 1.0},
+            "total": 2.0 if cold else 1.0,
+            "memory_mb": 100.0,
+            "processor_seconds": 0.8,
+        }
 
     monkeypatch.setattr(startup, "once", once)
     facts = startup.measure((), runs=3)
     assert facts["cold"]["totals"] == [2.0] * 3 and facts["warm"]["totals"] == [1.0] * 3
     lines = startup.lines("onnx", facts)
-    assert lines[1] == "| onnx | warm | 1.00 (1.00 - 1.00) | model loaded 1.00 | 100 |"
+    assert lines[1] == "| onnx | warm | 1.00 (1.00 - 1.00) | model loaded 1.00 | 0.80 | 100 |"
 
 
 # Streams
