@@ -608,7 +608,16 @@ def test_aims_are_filled_in_from_files():
             gpus=["NVIDIA H200 (driver 580)"],
         ),
         file_of("model", [row_of("torch", 5000.0, device="cuda")], gpus=["NVIDIA A100 (driver 580)"]),
-        file_of("startup", [{"engine": "onnx", "device": "cpu", "warm": {"total": 1.2}}]),
+        file_of(
+            "startup",
+            [
+                {
+                    "engine": "onnx",
+                    "device": "cpu",
+                    "warm": {"total": 1.2, "phases": {"imports": 0.4, "first picture": 0.3, "face": 0.5}},
+                }
+            ],
+        ),
     ]
     line = line_for(files, "best engine: at least 60 FPS")
     assert "| 61.5 FPS | openvino cpu float32 | Ryzen avx2, 2 cores | reached |" in line
@@ -624,13 +633,21 @@ def test_aims_are_filled_in_from_files():
     assert "not measured" in line_for(files, "at most 0.25 ms") and "not measured" in line_for(
         files, "batched"
     )
-    assert "| 1.20 s |" in line_for(files, "first frame") and "| 230 MB |" in line_for(files, "peak memory")
+    assert "| 1.20 s | onnx, to the first animated picture (to the first at all: 0.70 s) |" in line_for(
+        files, "first frame"
+    )
+    assert "| 230 MB |" in line_for(files, "peak memory")
 
 
 def test_the_command_for_aims_reads_what_the_others_write(tmp_path):
     path = tmp_path / "start.json"
     path.write_text(
-        json.dumps(file_of("startup", [{"engine": "onnx", "device": "cpu", "warm": {"total": 3.0}}]))
+        json.dumps(
+            file_of(
+                "startup",
+                [{"engine": "onnx", "device": "cpu", "warm": {"total": 3.0, "phases": {"imports": 3.0}}}],
+            )
+        )
     )
     result = CliRunner().invoke(bench, ["aims", str(path)], catch_exceptions=False)
     assert (
