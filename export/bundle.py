@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from livepuppet.export.graphs import OPSET, ExportError, write_graphs
 from livepuppet.export.optimise import optimise
 from livepuppet.export.parity import Parity, Tolerances, measure, sample_pictures
 from livepuppet.export.reference import FILE, draw, write_reference
+from livepuppet.export.variants import VARIANTS, Judge, add_float16, add_int8
 from livepuppet.model.checkpoint import sha256
 
 FORMAT = "livepuppet-bundle"
@@ -31,6 +32,10 @@ def export_bundle(
     weights: str | os.PathLike | None = None,
     tolerances: Tolerances | None = None,
     pictures: Sequence[np.ndarray] | None = None,
+    variants: Sequence[str] = (),
+    judge: Judge | None = None,
+    clips: Sequence[Sequence[np.ndarray]] = (),
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Parity:
     """Write a model's bundle and check its pixels. Whatever goes wrong, an existing bundle stays as it was.
 
@@ -44,12 +49,17 @@ def export_bundle(
         tolerances: between PyTorch and onnxruntime; the usual ones by default.
         pictures: for the reference, RGB uint8 (S, S, 3): an avatar, then at least two frames of one clip that differ in
             pose. Seeded noise with ellipses by default, in which a detector of faces finds little.
+        variants: of `VARIANTS`, graphs to add.
+        judge: says what is wrong with a variant; needed for variants, since the gate is the live path's.
+        clips: more sets like `pictures`, by which int8's ranges are measured and variants are judged.
+        say: told of the progress of what takes minutes.
 
     Returns:
         The differences that were measured.
 
     Raises:
-        ExportError: the output cannot be written, the export failed, or the graphs do not draw what PyTorch draws.
+        ExportError: the output cannot be written, the export failed, or the graphs or a variant do not draw what PyTorch
+            draws.
     """
     # Resolved, so that a link stays a link and "." has a name to put a temporary folder beside.
     output = Path(output).resolve()
@@ -71,9 +81,16 @@ def export_bundle(
                 f"The exported graphs do not draw what PyTorch draws: {'; '.join(failures)}; nothing was written."
             )
         avatar, *frames = pictures or sample_pictures(model.preset.size, 4)
-        write_reference(building / FILE, draw(model, avatar, frames))
+        references = [draw(model, avatar, frames)]
+        write_reference(building / FILE, references[0])
         facts = describe(model, building, features, parity, weights)
         (building / "bundle.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        if variants:
+            references += [draw(model, avatar, frames) for avatar, *frames in clips]
+        if "float16" in variants:
+            add_float16(building, references, judge)
+        if "int8" in variants:
+            add_int8(building, references, judge, say)
         building.chmod(0o755)  # mkdtemp's own mode hides it from everyone else
         _swap(building, output)
     except OSError as error:
@@ -127,12 +144,13 @@ def _check_output(output: Path) -> None:
 
 
 def _swap(building: Path, output: Path) -> None:
-    """Put the finished bundle in its place; what else lay there (the weights, say) comes along."""
+    """Put the finished bundle in its place; what else lay there (the weights, say) comes along, but no older graphs."""
     if not output.exists():
         building.rename(output)
         return
+    older = {f"{stage}.{name}.onnx" for stage in GRAPHS for name in VARIANTS}
     for entry in output.iterdir():
-        if not (building / entry.name).exists():
+        if entry.name not in older and not (building / entry.name).exists():
             copy = shutil.copytree if entry.is_dir() else shutil.copy2
             copy(entry, building / entry.name)
     old = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".old", dir=output.parent))
