@@ -129,6 +129,7 @@ def live_figure(rows: Sequence[dict], machine: str):
     from livepuppet.benchmarks.live import PERCENTILES
 
     rows = [row for row in rows if "error" not in row and row["rate"] is not None]
+    size = rows[0]["size"] if rows else "any size"
 
     def draw(figure) -> None:
         axis = figure.subplots()
@@ -150,7 +151,7 @@ def live_figure(rows: Sequence[dict], machine: str):
         axis.set_ylabel("frames within it, %")
         figure.legend(loc="outside lower center", frameon=False, fontsize=9)
 
-    return _figure(4.4 + 0.24 * (len(rows) + 1), "Delay of the live loop at 720p", machine, draw)
+    return _figure(4.4 + 0.24 * (len(rows) + 1), f"Delay of the live loop at {size}", machine, draw)
 
 
 def streams_figure(rows: Sequence[dict], machine: str, name: str = ""):

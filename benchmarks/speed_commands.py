@@ -70,17 +70,22 @@ def _before_measuring(json_path: Path | None, plot_path: Path | None) -> None:
     check(plot_path)
 
 
-def subjects_of(models: Sequence[Path], presets: Sequence[str], folder: Path) -> list:
-    """The models to measure: the default one if none is named."""
+def subjects_of(models: Sequence[Path], presets: Sequence[str], folder: Path, bundles: bool = True) -> list:
+    """The models to measure: the default one if none is named.
+
+    Args:
+        folder: for what has to be made.
+        bundles: make bundles of weights.
+    """
     from livepuppet.benchmarks.subjects import default_subject, subject_of_path, subject_of_preset
 
     found = []
     for number, path in enumerate(models):
         (folder / str(number)).mkdir()
-        found.append(subject_of_path(path, folder / str(number)))
+        found.append(subject_of_path(path, folder / str(number) if bundles else None))
     for name in presets:
         click.echo(f"Building {name} with random weights.", err=True)
-        found.append(subject_of_preset(name, folder))
+        found.append(subject_of_preset(name, folder, bundles))
     return found or [default_subject()]
 
 
@@ -404,7 +409,7 @@ def streams(preset, weights, device, precision, batches, seconds, threads, json_
     machine, rows = describe(), []
     with tempfile.TemporaryDirectory() as folder:
         named = ([weights] if weights else [], [preset] if preset else [])
-        subject = subjects_of(*named, Path(folder))[0]
+        subject = subjects_of(*named, Path(folder), bundles=False)[0]
         if subject.weights is None:
             raise UserError(
                 f"{weights} holds no weights, which batches need: give a .safetensors file as --model."
@@ -413,16 +418,14 @@ def streams(preset, weights, device, precision, batches, seconds, threads, json_
         for text in batched.heading():
             click.echo(text)
         asked = {"weights": subject.weights, "device": device, "precision": precision, "threads": threads}
-        for row in batched.sweep(
-            batches or batched.BATCHES, seconds=seconds, gate=not subject.random, **asked
-        ):
+        for row in batched.sweep(batches, seconds=seconds, gate=not subject.random, **asked):
             rows.append(row)
             click.echo(batched.line(subject.name, row))
             report(json_path, {"command": "streams", "machine": machine, "rows": rows})
     top = batched.best(rows)
     if top is None:
         raise UserError(rows[0]["error"])
-    click.echo(f"\n{top['streams']} streams of 30 frames per second, {top['batch']} frames at a time.")
+    click.echo(f"\n{top['streams']} streams of 30 frames per second, in batches of {top['batch']}.")
     _draw(plot_path, lambda plots: plots.streams_figure(rows, sentence(machine), subject.name))
 
 

@@ -72,12 +72,16 @@ def figures(batch: int, ms: Sequence[float]) -> dict:
     }
 
 
-def sweep(batches: Sequence[int] = BATCHES, **arguments) -> Iterator[dict]:
-    """`measure` for one batch size after another, until memory is out or a batch takes ten times as long as it may."""
-    for batch in batches:
+def sweep(batches: Sequence[int] = (), **arguments) -> Iterator[dict]:
+    """`measure` for one batch size after another, until memory is out.
+
+    Args:
+        batches: by default `BATCHES`, until a batch takes ten times as long as it may.
+    """
+    for batch in batches or BATCHES:
         row = measure(batch=batch, **arguments)
         yield row
-        if "error" in row or row["ms"]["median"] > 10 * 1000 / RATE:
+        if "error" in row or (not batches and row["ms"]["median"] > 10 * 1000 / RATE):
             return
 
 

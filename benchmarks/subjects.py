@@ -48,11 +48,11 @@ def default_subject() -> Subject:
     return Subject(_name_of(bundled.MODEL), bundled.MODEL, weights if weights.exists() else None)
 
 
-def subject_of_path(path: Path, folder: Path) -> Subject:
+def subject_of_path(path: Path, folder: Path | None) -> Subject:
     """A bundle, with the weights that lie in it; or weights, with a bundle that is made of them.
 
     Args:
-        folder: for what has to be made.
+        folder: for that bundle; None makes none.
 
     Raises:
         UserError: it is neither.
@@ -60,31 +60,36 @@ def subject_of_path(path: Path, folder: Path) -> Subject:
     if path.suffix != ".safetensors":
         beside = sorted(path.glob("*.safetensors")) if path.is_dir() else []
         return Subject(_name_of(path), path, beside[0] if len(beside) == 1 else None)
-    _needs("export", "torch", "onnx", "onnxscript", "safetensors")
-    from livepuppet.export.bundle import export_bundle
+    _needs("export", "torch", "safetensors", *(("onnx", "onnxscript") if folder else ()))
     from livepuppet.model.checkpoint import CheckpointError, load
 
     try:
         model = load(path)
     except CheckpointError as error:
         raise UserError(str(error)) from error
+    if folder is None:
+        return Subject(model.preset.name, None, path)
+    from livepuppet.export.bundle import export_bundle
+
     export_bundle(model, folder / "bundle", path)
     return Subject(model.preset.name, folder / "bundle", path)
 
 
-def subject_of_preset(name: str, folder: Path) -> Subject:
-    """A preset with random weights, exported into `folder`; the default model itself for its own preset.
+def subject_of_preset(name: str, folder: Path, bundle: bool = True) -> Subject:
+    """A preset with random weights, written into `folder`; the default model itself for its own preset.
+
+    Args:
+        bundle: also export it.
 
     Raises:
-        UserError: there is no such preset, or what exports it is not installed.
+        UserError: there is no such preset, or what makes it is not installed.
     """
     default = default_subject()
     if name == default.name:
         return default
-    _needs("export", "torch", "onnx", "onnxscript", "safetensors")
+    _needs("export", "torch", "safetensors", *(("onnx", "onnxscript") if bundle else ()))
     import torch
 
-    from livepuppet.export.bundle import export_bundle
     from livepuppet.model.checkpoint import save
     from livepuppet.model.presets import PRESETS, build
 
@@ -94,6 +99,10 @@ def subject_of_preset(name: str, folder: Path) -> Subject:
     model = build(name).eval()
     weights = folder / f"{name}.safetensors"
     save(model, weights)
+    if not bundle:
+        return Subject(name, None, weights, random=True)
+    from livepuppet.export.bundle import export_bundle
+
     export_bundle(model, folder / name, weights)
     return Subject(name, folder / name, weights, random=True)
 

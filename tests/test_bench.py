@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -316,6 +317,33 @@ def test_the_command_for_models(in_process, bundle, tmp_path):
     assert (tmp_path / "model.png").stat().st_size > 10_000
 
 
+def test_every_way_to_run_a_model_is_compared_with_plain_pytorch(in_process, tiny_bundle, tmp_path):
+    both, path = shutil.copytree(tiny_bundle / "bundle", tmp_path / "both"), tmp_path / "model.json"
+    shutil.copy(tiny_bundle / "weights.safetensors", both)
+    fixed = (
+        "model --engine onnx --engine torch --device cpu --precision float32 --batch 1 --batch 2 --blocks 1"
+    )
+    arguments = [
+        *fixed.split(),
+        "--seconds",
+        "0.01",
+        "--threads",
+        "1",
+        "--model",
+        str(both),
+        "--json",
+        str(path),
+    ]
+    result = CliRunner().invoke(bench, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    rows = json.loads(path.read_text())["rows"]
+    found = [(row["engine"], row["plain"], row["batch"]) for row in rows]
+    assert found == [("torch", True, 1), ("onnx", False, 1), ("torch", False, 1), ("torch", False, 2)]
+    assert all(row["error"] is None and row["ratio"] > 0 and row["gflop"] > 0 for row in rows)
+    assert "| tiny | torch, plain | cpu |" in result.output
+    assert "plain" in rows[0]["provider"] and "plain" not in rows[2]["provider"]
+
+
 def test_nothing_is_measured_in_vain(bundle, tmp_path, monkeypatch):
     def run(*arguments):
         with pytest.raises(UserError) as caught:
@@ -463,6 +491,8 @@ def test_the_sweep_ends_where_memory_or_patience_does(monkeypatch):
         streams, "measure", lambda batch, **rest: {"batch": batch, **streams.figures(batch, [400.0])}
     )
     assert len(list(streams.sweep(device="cpu"))) == 1
+    # Sizes that somebody asked for are measured, however long they take.
+    assert len(list(streams.sweep((1, 2), device="cpu"))) == 2
 
 
 def test_batches_run_for_real(in_process, tiny_bundle, tmp_path):
@@ -545,7 +575,14 @@ def test_a_picture_of_times(tmp_path):
 
 def test_a_picture_of_delays(tmp_path):
     delays = list(np.linspace(20, 60, len(live.PERCENTILES)))
-    base = {"precision": "float32", "rate": 30.0, "fps": 29.9, "delays_ms": delays, "delay_ms": {"p95": 58.0}}
+    base = {
+        "precision": "float32",
+        "size": "1280x720",
+        "rate": 30.0,
+        "fps": 29.9,
+        "delays_ms": delays,
+        "delay_ms": {"p95": 58.0},
+    }
     rows = [{**base, "engine": "onnx", "busy": False}, {**base, "engine": "onnx", "busy": True}]
     rows += [{"engine": "torch", "busy": False, "rate": 30.0, "error": "gone"}]
     labels = (
