@@ -342,6 +342,46 @@ def test_the_engine_imports_without_torch():
     assert done.returncode == 0 and "engine" in done.stdout, done.stderr
 
 
+# --- onnxruntime's way to a card ---
+
+
+def test_onnxruntime_keeps_a_graphs_tensorrt_engines_apart_and_its_types(tmp_path, monkeypatch):
+    from livepuppet.realtime.engines import onnx, store
+
+    made = []
+    monkeypatch.setattr(store, "cache_folder", lambda kind: made.append(kind) or tmp_path / kind)
+    graphs = [tmp_path / "first" / "render.onnx", tmp_path / "second" / "render.onnx"]
+    for graph, content in zip(graphs, (b"weights", b"other weights"), strict=True):
+        graph.parent.mkdir()
+        graph.write_bytes(content)
+    settings = [onnx._settings("tensorrt", graph) for graph in graphs]
+    assert settings[0] == onnx._settings("tensorrt", graphs[0]) and made[0] == made[2] != made[1]
+    assert settings[0]["trt_engine_cache_path"] != settings[1]["trt_engine_cache_path"]
+    # With either of these, onnxruntime has TensorRT choose types, and positions among them.
+    assert not {"trt_fp16_enable", "trt_int8_enable", "trt_bf16_enable"} & set(settings[0])
+    assert onnx._settings("cuda", graphs[0])["use_tf32"] == "0" and onnx._settings("cpu", graphs[0]) == {}
+
+
+def test_values_bound_to_a_devices_memory_are_the_same(tiny_bundle):
+    from livepuppet.realtime.engines import OnnxEngine
+
+    plain, bound = (OnnxEngine(tiny_bundle / "bundle", threads=1) for _ in range(2))
+    bound._memory = "cpu"
+    avatar, frame = sample_pictures(64, 2)
+    drawn = []
+    for engine in (plain, bound):
+        features = engine.encode(avatar)
+        own, moved = engine.detect(avatar), engine.detect(frame)
+        first = engine.render_deformation(features, own, moved)
+        engine.render(features, own, own)  # what was given stays as it was
+        drawn.append((own.points, moved.jacobians, moved.confidence, *first))
+    assert not any(isinstance(value, np.ndarray) for value in features.values()), (
+        "features stay on the device"
+    )
+    for mine, theirs in zip(*drawn, strict=True):
+        assert np.array_equal(mine, theirs)
+
+
 # --- TensorRT itself ---
 
 

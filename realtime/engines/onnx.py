@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from livepuppet.realtime.engines.bundles import BundleEngine, graphs_of, read_bundle
+from livepuppet.realtime.engines.bundles import BundleEngine, graphs_of, read_bundle, sha256_of
 from livepuppet.realtime.engines.cores import usable_cores
 from livepuppet.realtime.engines.seam import STAGES, Precision
 from livepuppet.realtime.errors import UserError
@@ -131,7 +131,11 @@ def _session(path: Path, threads: int, device: str):
     options.log_severity_level = 3
     provider = PROVIDERS[device][0]
     # What a card's provider cannot do, the processor does; `_who_runs` tells.
-    providers = [(provider, _settings(device))] + ["CPUExecutionProvider"] * (device != "cpu")
+    providers = [(provider, _settings(device, path))]
+    if device == "tensorrt" and PROVIDERS["cuda"][0] in onnxruntime.get_available_providers():
+        providers.append((PROVIDERS["cuda"][0], _settings("cuda", path)))
+    if device != "cpu":
+        providers.append("CPUExecutionProvider")
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime's exceptions share no base class
@@ -147,7 +151,7 @@ def _session(path: Path, threads: int, device: str):
     return session
 
 
-def _settings(device: str) -> dict[str, str]:
+def _settings(device: str, graph: Path) -> dict[str, str]:
     """Of the provider. TensorRT's engines are kept, since building them takes minutes."""
     if device == "cuda":
         # The fastest convolutions are looked for once, at start; TF32's ten bits of mantissa are not float32.
@@ -155,9 +159,12 @@ def _settings(device: str) -> dict[str, str]:
     if device == "tensorrt":
         from livepuppet.realtime.engines.store import cache_folder
 
+        # onnxruntime knows its kept engines by names in the graph, not by weights: each graph has a folder of its own.
+        # Types are the graph's: `trt_fp16_enable` (or int8) would let TensorRT choose them, and round sampling grids.
+        folder = str(cache_folder(f"onnxruntime-tensorrt/{sha256_of(graph)[:32]}"))
         return {
             "trt_engine_cache_enable": "True",
-            "trt_engine_cache_path": str(cache_folder("onnxruntime-tensorrt")),
+            "trt_engine_cache_path": folder,
             "trt_timing_cache_enable": "True",
         }
     return {}
