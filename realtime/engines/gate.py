@@ -229,6 +229,7 @@ def remembered(engine: Engine, checksum: str) -> Quality | None:
 
 def remember(engine: Engine, checksum: str, quality: Quality) -> None:
     """Have `pass_gate` go by this quality from now on. A cache that cannot be written is no error."""
+    part = None
     try:
         path = _path(engine, checksum)
         part = path.with_suffix(f".{os.getpid()}.part")
@@ -238,7 +239,10 @@ def remember(engine: Engine, checksum: str, quality: Quality) -> None:
         )
         part.replace(path)
     except (OSError, UserError):
-        return  # it is only found out again at the next start
+        # It is only found out again at the next start.
+        if part is not None:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
 
 
 def _path(engine: Engine, checksum: str) -> Path:
