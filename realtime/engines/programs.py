@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from livepuppet.model.calls import example_inputs, to_model
-
 #: Operators with a converter in torch-tensorrt 2.13.0, by reading what `dynamo_tensorrt_converter` registers in
 #: torch_tensorrt/dynamo/conversion (the documentation's "Operators Supported" lists the same).
 _CONVERTERS = """
@@ -140,6 +138,8 @@ class Call(nn.Module):
 
 def feature_names(model: nn.Module) -> list[str]:
     """Names of the model's features, in their order."""
+    from livepuppet.model.calls import example_inputs, to_model
+
     with torch.no_grad():
         return list(model.encode(to_model(example_inputs(model)["encode"][0])))
 
@@ -147,6 +147,8 @@ def feature_names(model: nn.Module) -> list[str]:
 @torch.no_grad()
 def examples(model: nn.Module, stage: str, dtype: torch.dtype | None) -> tuple[Tensor, ...]:
     """Inputs of `Call` of the right shapes, types and device."""
+    from livepuppet.model.calls import example_inputs, to_model
+
     inputs = example_inputs(model)
     picture = to_model(inputs["detect"][0]).contiguous()
     if stage != "render":
