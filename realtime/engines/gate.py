@@ -55,7 +55,7 @@ class Thresholds:
 #: | float16, heads too | 0.0031 (0.0004) | 0.031 | 3 | 0.016 | 66 dB (73) |
 #: | bfloat16, heads in float32 | 0.0094 (0.0012) | 0.035 | 6 | 0.043 | 61 dB (67) |
 #: | bfloat16, PyTorch's autocast, detector in float32 | 0 | 0 | 10 | 0.060 | 60 dB (62) |
-#: | int8, motion's and pixels' outermost convolutions in float32 | 0 | 0 | 52 | 0.34 | 46 dB (55) |
+#: | int8, network for motion and last convolutions in float32 | 0 | 0 | 20 | 0.09 | 49 dB (62) |
 #: | int8, all convolutions of `render` | 0 | 0 | 125 | 2.8 | 31 dB (36) |
 #: | int8, `detect` | 0.075 (0.005) | 0.27 | | | |
 #:
