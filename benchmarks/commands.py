@@ -9,12 +9,20 @@ import click
 
 from livepuppet.benchmarks import speed_commands
 from livepuppet.benchmarks.machine import describe
+from livepuppet.realtime.commands.options import engine_options
 from livepuppet.realtime.errors import UserError
 
 
 @click.group()
 def bench():
     """Measure speed on this machine."""
+
+
+def _engine(model, engine, device, precision, threads):
+    """What was chosen by `engine_options`."""
+    from livepuppet.realtime.engines import load_engine
+
+    return load_engine(engine, model, threads, device, precision)
 
 
 def _report(facts: dict, path: Path | None) -> None:
@@ -35,7 +43,6 @@ _SECONDS = click.option("--seconds", default=20.0, show_default=True, help="Leng
 _SIZE = click.option(
     "--size", default="1280x720", show_default=True, metavar="WxH", help="Of camera and output."
 )
-_MODEL = click.option("--model", type=click.Path(path_type=Path), help="A bundle; the default model if none.")
 _JSON = click.option(
     "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures as JSON."
 )
@@ -52,7 +59,7 @@ _JSON = click.option(
 )
 @_SIZE
 @click.option("--sharp/--no-sharp", default=True, show_default=True, help="As of livepuppet run.")
-@_MODEL
+@engine_options
 @click.option(
     "--devices",
     nargs=2,
@@ -61,15 +68,14 @@ _JSON = click.option(
     "output inside this process]",
 )
 @_JSON
-def latency(seconds, rates, size, sharp, model, devices, json_path):
+def latency(seconds, rates, size, sharp, devices, json_path, **choice):
     """Delay from camera to output, end to end, by a clock in the picture that goes around the network.
 
     Prints a Markdown table, and the number to type into OBS for the sound.
     """
     from livepuppet.benchmarks.latency import through_a_loopback, through_devices
-    from livepuppet.realtime.engines import load_engine
 
-    engine, machine = load_engine(None, model), describe()
+    engine, machine = _engine(**choice), describe()
     way = f"{devices[0]} to {devices[1]}" if devices else "simulated camera to loopback output"
     click.echo(
         f"{machine['processor']}, {machine['cores']} cores, {engine.model_name} ({engine.provider}), {size}, {way}\n"
@@ -113,17 +119,16 @@ def _latency_row(row: dict) -> str:
 @bench.command()
 @_SIZE
 @click.option("--repeats", default=300, show_default=True, type=click.IntRange(min=10))
-@_MODEL
+@engine_options
 @_JSON
-def host(size, repeats, model, json_path):
+def host(size, repeats, json_path, **choice):
     """Milliseconds of everything in one live frame that is neither network nor camera. Prints a Markdown table.
 
     The model runs only to make what is gone through; its time is in none of the figures.
     """
     from livepuppet.benchmarks.host import as_json, host_steps, table
-    from livepuppet.realtime.engines import load_engine
 
-    steps, whole = host_steps(load_engine(None, model), size, repeats)
+    steps, whole = host_steps(_engine(**choice), size, repeats)
     machine = describe()
     click.echo(f"{machine['processor']}, {machine['cores']} cores, OpenCV {machine['opencv-python']}\n")
     for line in table(steps, whole, size):
@@ -137,12 +142,11 @@ def host(size, repeats, model, json_path):
 @click.option("--interval", default=60.0, show_default=True, help="Seconds per line.")
 @click.option("--output", multiple=True, help="Further outputs, as of livepuppet run.")
 @_SIZE
-@_MODEL
+@engine_options
 @_JSON
-def soak(minutes, rate, interval, output, size, model, json_path):
+def soak(minutes, rate, interval, output, size, json_path, **choice):
     """Run for long, and see whether memory, delay or losses grow. Prints a line per interval and a verdict."""
     from livepuppet.benchmarks.soak import soak as run_soak
-    from livepuppet.realtime.engines import load_engine
 
     click.echo("| minute | memory MB | frames | dropped | delay p50 / p95 ms | threads | files |")
     click.echo("|---|---|---|---|---|---|---|")
@@ -153,7 +157,7 @@ def soak(minutes, rate, interval, output, size, model, json_path):
             f"{sample.p50:.1f} / {sample.p95:.1f} | {sample.threads} | {sample.files} |"
         )
 
-    facts = run_soak(load_engine(None, model), minutes, rate, size, output, interval, show)
+    facts = run_soak(_engine(**choice), minutes, rate, size, output, interval, show)
     machine = describe()
     _report({"machine": machine, **facts}, json_path)
     click.echo(f"\n{machine['processor']}, {machine['cores']} cores")
@@ -169,14 +173,13 @@ def soak(minutes, rate, interval, output, size, model, json_path):
 @click.option(
     "--strength", default=1.0, show_default=True, type=click.FloatRange(0, 2), help="Of the smoothing."
 )
-@_MODEL
+@engine_options
 @_JSON
-def jitter(clips, strength, model, json_path):
+def jitter(clips, strength, json_path, **choice):
     """How much steadier smoothing makes a still face, and how much later a moving one. Prints a Markdown table."""
     from livepuppet.benchmarks.jitter import jitter_figures, jitter_lines
-    from livepuppet.realtime.engines import load_engine
 
-    facts = jitter_figures(clips, strength, engine=load_engine(None, model))
+    facts = jitter_figures(clips, strength, engine=_engine(**choice))
     for line in jitter_lines(facts):
         click.echo(line)
     _report({"machine": describe(), **facts}, json_path)

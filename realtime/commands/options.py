@@ -116,6 +116,11 @@ def model_options(command: Callable) -> Callable:
     return _apply(_ANIMATE_OPTIONS, command)
 
 
+def engine_options(command: Callable) -> Callable:
+    """Add the options for model, engine, device, precision and threads to a click command."""
+    return _apply((_MODEL, *_ENGINE), command)
+
+
 def option_of(rule: Rule) -> Callable:
     """The click option of one setting. None where it was not given, so that the settings file counts."""
     words = rule.name.replace("_", "-")

@@ -162,7 +162,9 @@ class TorchEngine:
 
     def _prepare(self, weights: Path) -> None:
         """Bring `self._model`, just loaded from this file, into the form that runs fast."""
-        self._model = self._model.to(memory_format=self._torch.channels_last)
+        from livepuppet.model.norms import without_norms
+
+        self._model = without_norms(self._model).to(memory_format=self._torch.channels_last)
         if self.precision != "float32":
             with self._running():
                 dtype = getattr(self._torch, self.precision)
