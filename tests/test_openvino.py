@@ -88,12 +88,12 @@ def test_what_is_not_there_is_said(tiny_bundle, device, precision, sentence):
     assert "\n" not in str(caught.value) and "--" in str(caught.value)
 
 
-def test_16_bits_are_the_first_choice_where_the_processor_has_them(monkeypatch):
+def test_16_bits_are_the_first_choice_on_cards(monkeypatch):
     monkeypatch.setattr(openvino, "what_is_missing", lambda device, precision: None)
-    assert openvino.fastest_precision("cpu") == "bfloat16"
+    assert openvino.fastest_precision("cpu") == "float32"
     assert openvino.fastest_precision("gpu") == "float16"
     monkeypatch.setattr(openvino, "what_is_missing", lambda device, precision: "no")
-    assert openvino.fastest_precision("cpu") == "float32"
+    assert openvino.fastest_precision("gpu") == "float32"
 
 
 def test_without_the_package(tiny_bundle, monkeypatch):

@@ -81,7 +81,8 @@ class Rows(Grid):
             first = place.floor().clamp(max=self.step - 2)
             ways.append((first, place - first))
         (left, across), (top, down) = ways
-        return (top * self.step + left).to(torch.int64), across, down
+        # In whole numbers: a runtime that computes in 16 bits would point beside the table, or outside.
+        return top.to(torch.int64) * self.step + left.to(torch.int64), across, down
 
 
 class Patches(Rows):
