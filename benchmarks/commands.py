@@ -236,14 +236,14 @@ def losses(folder, losses, seeds, steps, batch, threads, json_path):
 @_JSON
 def savings(presets, engines, rewrites, seconds, threads, json_path):
     """What each exact rewrite of the exported network saves: with it and without it, in turn. Prints a Markdown table."""
-    from livepuppet.benchmarks.savings import heading, line
+    from livepuppet.benchmarks.savings import EVERYTHING, heading, line
     from livepuppet.benchmarks.savings import savings as measure
     from livepuppet.export.optimise import REWRITES
 
     speed_commands.check_json(json_path)
-    if unknown := set(rewrites) - set(REWRITES):
+    if unknown := set(rewrites) - {EVERYTHING, *REWRITES}:
         raise UserError(
-            f"There is no rewrite called {', '.join(sorted(unknown))}: choose among {', '.join(REWRITES)}."
+            f"There is no rewrite called {', '.join(sorted(unknown))}: choose among {', '.join([EVERYTHING, *REWRITES])}."
         )
     rows = []
     for text in heading():

@@ -27,11 +27,10 @@ class ScaleAndShift(nn.Module):
         return x * self.scale.to(x.dtype) + self.shift.to(x.dtype)
 
 
-def without_norms(model: nn.Module) -> nn.Module:
-    """The model, in evaluation mode, changed in place: every batch norm folded, or a scale and a shift.
+def fold(model: nn.Module) -> None:
+    """Make every batch norm that follows a convolution a part of it, in place.
 
-    The same numbers but for rounding. Those that stand before their convolution cannot be folded, for zero padding comes
-    between the two.
+    ONNX exporter and runtimes do the same by themselves; PyTorch does not.
     """
     for module in list(model.modules()):
         if isinstance(module, blocks.SameBlock):
@@ -40,6 +39,15 @@ def without_norms(model: nn.Module) -> nn.Module:
             module.conv1, module.norm2 = fuse_conv_bn_eval(module.conv1, module.norm2), nn.Identity()
         elif isinstance(module, ConvNorm):
             module[0], module[1] = fuse_conv_bn_eval(module[0], module[1]), nn.Identity()
+
+
+def without_norms(model: nn.Module) -> nn.Module:
+    """The model, in evaluation mode, changed in place: every batch norm folded, or a scale and a shift.
+
+    The same numbers but for rounding. Those that stand before their convolution cannot be folded, for zero padding comes
+    between the two.
+    """
+    fold(model)
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d):

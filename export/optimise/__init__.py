@@ -7,23 +7,25 @@ from collections.abc import Collection
 
 from torch import nn
 
-from livepuppet.export.optimise import convolutions, norms
-from livepuppet.export.optimise.fomm import JoinedDetector, PlanarMotion, RowsGenerator
+from livepuppet.export.optimise import convolutions
+from livepuppet.export.optimise.fomm import PlanarMotion, PooledDetector, RowsGenerator
 from livepuppet.export.optimise.lite import FastLite
+from livepuppet.model import norms
 from livepuppet.model.fomm import FOMM
 from livepuppet.model.lite import LitePuppet
 
-#: What each rewrite does, by name, and for which kinds of networks there is one.
+#: What each rewrite does, by name, and for which kinds of networks there is one. Measured as well, and no gain: norms that cannot
+#: be folded as convolutions of one weight per channel, inputs filled up to a multiple of four channels, the background's
+#: heat-map (zero everywhere) left out, which makes 43 channels of 44, and phases for the doubling in the lite generator,
+#: whose pieces take as long to put together as the convolution.
 REWRITES = {
     "batch norm": ("folded into the convolution before it", {"fomm", "lite", "monkeynet"}),
-    "norm as convolution": ("what cannot be folded, as a convolution of one weight per channel", {"fomm"}),
     "upsampling": ("doubling and 3x3 convolution as four 2x2 convolutions", {"fomm", "monkeynet"}),
     "squares": ("the last convolution, of three outputs, for 2x2 pixels at once", {"fomm"}),
-    "heads": ("two convolutions of the same features as one", {"fomm"}),
+    "pooled Jacobians": ("features averaged under heat-maps before their convolution", {"fomm"}),
     "planes": ("motions from six numbers each, x and y apart", {"fomm", "lite"}),
     "phases": ("the full picture sampled and blended by phase", {"lite"}),
     "gathers": ("pictures and features sampled by gathers", {"fomm", "lite"}),
-    "fill": ("inputs filled up to a multiple of four channels", {"fomm", "lite"}),
 }
 
 #: What wins, by the runtime it is for: "onnxruntime" (and OpenVINO, which runs the same graphs) and "torch".
@@ -36,7 +38,11 @@ TARGETS = {
 
 def rewrites(model: nn.Module, target: str = "onnxruntime") -> list[str]:
     """Names of the rewrites that `optimise` applies to this model."""
-    return [name for name in TARGETS[target] if model.preset.kind in REWRITES[name][1]]
+    names = [name for name in TARGETS[target] if model.preset.kind in REWRITES[name][1]]
+    if isinstance(model, FOMM) and model.config.jacobian_maps != model.config.num_keypoints:
+        # A single map that all keypoints read is cheaper as it is.
+        return [name for name in names if name != "pooled Jacobians"]
+    return names
 
 
 def optimise(model: nn.Module, target: str = "onnxruntime", without: Collection[str] = ()) -> nn.Module:
@@ -54,21 +60,19 @@ def optimise(model: nn.Module, target: str = "onnxruntime", without: Collection[
     chosen = [name for name in rewrites(model, target) if name not in without]
     if "batch norm" in chosen:
         norms.fold(model)
-    if "norm as convolution" in chosen:
-        norms.scale_and_shift(model)
     if "upsampling" in chosen:
         convolutions.split_upsampling(model)
     if isinstance(model, FOMM):
         _rewrite_fomm(model, chosen)
     elif isinstance(model, LitePuppet) and {"planes", "phases"} & set(chosen):
-        model = FastLite(model, **{name: name in chosen for name in ("planes", "phases", "gathers", "fill")})
+        model = FastLite(model, **{name: name in chosen for name in ("planes", "phases", "gathers")})
     return model.eval()
 
 
 def _rewrite_fomm(model: FOMM, chosen: list[str]) -> None:
     generator = model.generator
-    if "heads" in chosen and model.kp_detector.jacobian_maps:
-        model.kp_detector = JoinedDetector(model.kp_detector, "fill" in chosen)
+    if "pooled Jacobians" in chosen:
+        model.kp_detector = PooledDetector(model.kp_detector)
     if "squares" in chosen:
         generator.final = convolutions.PairedConvolution(generator.final)
     if "planes" in chosen:

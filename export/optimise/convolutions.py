@@ -80,19 +80,6 @@ class PairedConvolution(nn.Module):
         return interleave(self.conv(x))
 
 
-def aligned(conv: nn.Conv2d, more: int) -> nn.Conv2d:
-    """A convolution for inputs that were filled up with `more` channels of zeros; see `missing`."""
-    return shaped(F.pad(conv.weight, (0, 0, 0, 0, 0, more)), conv.bias, conv.stride, conv.padding)
-
-
-def missing(count: int, multiple: int = 4) -> int:
-    """Channels that `count` lacks to a multiple.
-
-    onnxruntime's blocked convolutions take no other counts than multiples of four, and its others are slower by half.
-    """
-    return -count % multiple
-
-
 def taking(conv: nn.Conv2d, order: Tensor) -> nn.Conv2d:
     """The convolution for inputs in another order."""
     return shaped(conv.weight[:, order], conv.bias, conv.stride, conv.padding)
@@ -105,13 +92,11 @@ def joined(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
 
 
 @torch.no_grad()
-def shaped(weight: Tensor, bias: Tensor | None, stride=1, padding=0, groups: int = 1) -> nn.Conv2d:
-    """A convolution of these weights (O, I / groups, H, W)."""
+def shaped(weight: Tensor, bias: Tensor | None, stride=1, padding=0) -> nn.Conv2d:
+    """A convolution of these weights (O, I, H, W)."""
     outputs, inputs, *sides = weight.shape
     kind = {"device": weight.device, "dtype": weight.dtype}
-    conv = nn.Conv2d(
-        inputs * groups, outputs, sides, stride, padding, groups=groups, bias=bias is not None, **kind
-    )
+    conv = nn.Conv2d(inputs, outputs, sides, stride, padding, bias=bias is not None, **kind)
     conv.weight.copy_(weight)
     if bias is not None:
         conv.bias.copy_(bias)

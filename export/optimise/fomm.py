@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from livepuppet.export.optimise.convolutions import aligned, joined, missing, taking
+from livepuppet.export.optimise.convolutions import joined, taking
 from livepuppet.export.optimise.planes import affine_planes, blended
 from livepuppet.export.optimise.sampling import Grid, Patches, Rows
 from livepuppet.model.dense_motion import DenseMotion
@@ -15,38 +15,56 @@ from livepuppet.model.geometry import gaussian_heatmaps, in_float32, inverse_2x2
 from livepuppet.model.keypoint_detector import KeypointDetector
 
 
-class JoinedDetector(nn.Module):
-    """`KeypointDetector` with both heads in one convolution.
+class PooledDetector(nn.Module):
+    """`KeypointDetector` whose Jacobians are pooled before their convolution.
 
-    Args:
-        detector: what is replaced.
-        fill: fill its inputs up to a multiple of four channels.
+    A Jacobian is the mean of a convolution's output under a heat-map. Both are linear, so it is as well the convolution of
+    the features' mean: 40 numbers instead of 40 maps. The mean is taken at every offset of the kernel.
     """
 
-    def __init__(self, detector: KeypointDetector, fill: bool):
+    def __init__(self, detector: KeypointDetector):
         super().__init__()
         self.temperature = detector.temperature
-        self.jacobian_maps = detector.jacobian_maps
-        self.keypoints = detector.kp.out_channels
         self.down = detector.down
         self.predictor = detector.predictor
-        self.fill = missing(detector.kp.in_channels) if fill else 0
-        self.heads = aligned(joined(detector.kp, detector.jacobian), self.fill)
+        self.kp = detector.kp
+        self.side = detector.jacobian.kernel_size[0]
+        keypoints = detector.kp.out_channels
+        self.weight = nn.Parameter(detector.jacobian.weight.reshape(keypoints, 4, -1).detach().clone())
+        self.bias = nn.Parameter(detector.jacobian.bias.reshape(keypoints, 4).detach().clone())
         self.register_buffer("grid", detector.grid, persistent=False)
 
     @in_float32
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What `KeypointDetector` returns."""
         features = self.predictor(self.down(frames))
-        maps = self.heads(F.pad(features, (0, 0, 0, 0, 0, self.fill)))
-        logits, maps = maps[:, : self.keypoints], maps[:, self.keypoints :]
-        batch, keypoints, height, width = logits.shape
-        heatmaps = torch.softmax(logits.flatten(2) / self.temperature, dim=2)
-        # Sums over pixels as matrix products: of the grid, and of each keypoint's maps.
-        points = heatmaps @ self.grid.flatten(0, 1)
-        maps = maps.reshape(batch, self.jacobian_maps, 4, height * width)
-        jacobians = (maps @ heatmaps[..., None]).reshape(batch, keypoints, 2, 2)
-        return points, jacobians, heatmaps.reshape(logits.shape), logits
+        logits = self.kp(features)
+        heatmaps = torch.softmax(logits.flatten(2) / self.temperature, dim=2).reshape(logits.shape)
+        # A sum over pixels as a matrix product.
+        points = heatmaps.flatten(2) @ self.grid.flatten(0, 1)
+        means = pooled(F.pad(features, self.kp.padding * 2), heatmaps, self.side)
+        jacobians = (self.weight @ means[..., None])[..., 0] + self.bias
+        return points, jacobians.unflatten(-1, (2, 2)), heatmaps, logits
+
+
+def pooled(features: Tensor, heatmaps: Tensor, side: int) -> Tensor:
+    """Sums of features under heat-maps, at every offset of a kernel of that side.
+
+    Args:
+        features: (B, C, h + side - 1, w + side - 1).
+        heatmaps: (B, K, h, w).
+
+    Returns:
+        (B, K, C * side * side), in the order of a convolution's weights.
+    """
+    width = heatmaps.shape[-1]
+    # Columns are moved in the features. Rows are moved in the heat-maps, where that is a shift of the whole line.
+    columns = torch.stack([features[..., x : x + width] for x in range(side)], 2).flatten(3).flatten(1, 2)
+    lines = heatmaps.flatten(2)
+    moved = [F.pad(lines, (y * width, (side - 1 - y) * width)) for y in range(side)]
+    sums = torch.cat(moved, 1) @ columns.transpose(1, 2)
+    sums = sums.unflatten(1, (side, -1)).unflatten(3, (-1, side))
+    return sums.permute(0, 2, 3, 1, 4).flatten(2)
 
 
 class PlanarMotion(nn.Module):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from livepuppet.export.optimise.convolutions import aligned, missing, taking
+from livepuppet.export.optimise.convolutions import taking
 from livepuppet.export.optimise.phases import interleave, spread, spreading
 from livepuppet.export.optimise.planes import affine_planes, blended
 from livepuppet.export.optimise.sampling import Grid, Patches, Rows
@@ -30,10 +30,9 @@ class PlanarMotion(nn.Module):
     Args:
         motion: what is replaced.
         gathers: sample the thumbnail by `Patches`.
-        fill: fill the evidence up to a multiple of four channels.
     """
 
-    def __init__(self, motion: DenseMotion, gathers: bool, fill: bool):
+    def __init__(self, motion: DenseMotion, gathers: bool):
         super().__init__()
         self.motion = motion
         self.sampling = (Patches if gathers else Grid)(motion.grid.shape[0], "border")
@@ -43,8 +42,7 @@ class PlanarMotion(nn.Module):
         moved = torch.arange(3 * (keypoints + 1)).reshape(keypoints + 1, 3).t().flatten() + keypoints
         order = torch.arange(first[0].in_channels)
         order[keypoints : keypoints + len(moved)] = moved
-        self.fill = missing(first[0].in_channels) if fill else 0
-        first[0] = aligned(taking(first[0], order), self.fill)
+        first[0] = taking(first[0], order)
 
     def forward(
         self,
@@ -72,7 +70,7 @@ class PlanarMotion(nn.Module):
             source_points, grid, net.variance
         )
         evidence = torch.cat([difference, warped, self.sampling.picture(table, 3)], 1)
-        features = net.network(F.pad(evidence, (0, 0, 0, 0, 0, self.fill)))[-1]
+        features = net.network(evidence)[-1]
         head = net.head(features).float()
         mask, flow_x, flow_y = blended(head[:, : count + 1], x, y, grid, still_first=False)
         gate = (moved / net.threshold).clamp(max=1.0)[:, None, None, None]
@@ -146,14 +144,13 @@ class FastLite(LitePuppet):
         planes: the motion by `PlanarMotion`.
         phases: the generator by `PhaseGenerator`.
         gathers: in both, sample by gathers.
-        fill: see `PlanarMotion`.
     """
 
-    def __init__(self, model: LitePuppet, planes: bool, phases: bool, gathers: bool, fill: bool):
+    def __init__(self, model: LitePuppet, planes: bool, phases: bool, gathers: bool):
         nn.Module.__init__(self)
         self.config, self.preset = model.config, model.preset
         self.detector = model.detector
-        self.motion = PlanarMotion(model.motion, gathers, fill) if planes else model.motion
+        self.motion = PlanarMotion(model.motion, gathers) if planes else model.motion
         self.generator = PhaseGenerator(model.generator, gathers) if phases else model.generator
 
     def encode(self, avatars: Tensor) -> dict[str, Tensor]:
