@@ -10,6 +10,7 @@ from torch import nn
 from livepuppet.export.optimise import convolutions
 from livepuppet.export.optimise.fomm import PlanarMotion, PooledDetector, RowsGenerator
 from livepuppet.export.optimise.lite import FastLite
+from livepuppet.export.optimise.winograd import Chain
 from livepuppet.model import norms
 from livepuppet.model.fomm import FOMM
 from livepuppet.model.lite import LitePuppet
@@ -22,6 +23,7 @@ REWRITES = {
     "batch norm": ("folded into the convolution before it", {"fomm", "lite", "monkeynet"}),
     "upsampling": ("doubling and 3x3 convolution as four 2x2 convolutions", {"fomm", "monkeynet"}),
     "squares": ("the last convolution, of three outputs, for 2x2 pixels at once", {"fomm"}),
+    "Winograd": ("residual blocks by minimal filtering", {"fomm", "lite", "monkeynet"}),
     "pooled Jacobians": ("features averaged under heat-maps before their convolution", {"fomm"}),
     "planes": ("motions from six numbers each, x and y apart", {"fomm", "lite"}),
     "phases": ("the full picture sampled and blended by phase", {"lite"}),
@@ -62,6 +64,8 @@ def optimise(model: nn.Module, target: str = "onnxruntime", without: Collection[
         norms.fold(model)
     if "upsampling" in chosen:
         convolutions.split_upsampling(model)
+    if "Winograd" in chosen:
+        _by_winograd(model)
     if isinstance(model, FOMM):
         _rewrite_fomm(model, chosen)
     elif isinstance(model, LitePuppet) and {"planes", "phases"} & set(chosen):
@@ -79,3 +83,14 @@ def _rewrite_fomm(model: FOMM, chosen: list[str]) -> None:
         generator.dense_motion_network = PlanarMotion(generator.dense_motion_network, "gathers" in chosen)
     if "gathers" in chosen:
         model.generator = RowsGenerator(generator)
+
+
+def _by_winograd(model: nn.Module) -> None:
+    generator, size = model.generator, model.config.size
+    if isinstance(model, FOMM):
+        generator.bottleneck = Chain(generator.bottleneck, size // 2 ** len(generator.down_blocks))
+    elif isinstance(model, LitePuppet):
+        generator.coarse_blocks = Chain(generator.coarse_blocks, size // 8)
+        generator.fine_blocks = Chain(generator.fine_blocks, size // 4)
+    else:
+        generator.refinement = Chain(generator.refinement, size)
