@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from livepuppet.export.graphs import OPSET, ExportError, write_graphs
-from livepuppet.export.optimise import optimise
+from livepuppet.export.optimise import NOT_IN_FEW_BITS, optimise
 from livepuppet.export.parity import Parity, Tolerances, measure, sample_pictures
 from livepuppet.export.reference import FILE, draw, write_reference
 from livepuppet.export.variants import VARIANTS, Judge, add_float16, add_int8
@@ -87,10 +87,13 @@ def export_bundle(
         (building / "bundle.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         if variants:
             references += [draw(model, avatar, frames) for avatar, *frames in clips]
-        if "float16" in variants:
-            add_float16(building, references, judge)
-        if "int8" in variants:
-            add_int8(building, references, judge, say)
+            with tempfile.TemporaryDirectory() as sources:
+                # Convolutions that few bits suffice for, and that hardware has in few bits.
+                write_graphs(optimise(model, without=NOT_IN_FEW_BITS), Path(sources))
+                if "float16" in variants:
+                    add_float16(building, references, judge, Path(sources))
+                if "int8" in variants:
+                    add_int8(building, references, judge, say, Path(sources))
         building.chmod(0o755)  # mkdtemp's own mode hides it from everyone else
         _swap(building, output)
     except OSError as error:

@@ -68,16 +68,21 @@ class Verdict:
 Judge = Callable[[Path, str, Sequence[dict]], Verdict]
 
 
-def add_float16(folder: Path, references: Sequence[dict[str, np.ndarray]], judge: Judge) -> None:
+def add_float16(
+    folder: Path, references: Sequence[dict[str, np.ndarray]], judge: Judge, sources: Path | None = None
+) -> None:
     """Add float16 graphs to a bundle. `encode`, once per avatar, stays float32.
 
     Args:
         references: of `reference.draw`.
+        sources: a folder with the graphs to convert; the bundle's own by default.
 
     Raises:
         ExportError: they do not draw well enough. The bundle is then not to be used.
     """
-    graphs = {stage: to_float16(onnx.load(folder / f"{stage}.onnx")) for stage in ("detect", "render")}
+    graphs = {
+        stage: to_float16(onnx.load((sources or folder) / f"{stage}.onnx")) for stage in ("detect", "render")
+    }
     # Processors compute float16 graphs in float32, so what the rounding does shows in a graph that rounds.
     _enter(folder, "float16", {stage: rounded(graph) for stage, graph in graphs.items()})
     _accept(judge(folder, "float16", references), "float16")
@@ -90,6 +95,7 @@ def add_int8(
     references: Sequence[dict[str, np.ndarray]],
     judge: Judge,
     say: Callable[[str], None] = lambda sentence: None,
+    sources: Path | None = None,
 ) -> None:
     """Add int8 graphs to a bundle: as many of the convolutions of `render` as the gate lets pass.
 
@@ -97,11 +103,12 @@ def add_int8(
         references: of `reference.draw`; the more different the pictures, the truer the ranges. The first alone tells how
             sensitive each convolution is.
         say: told of the progress, which takes minutes.
+        sources: a folder with the graph to convert; the bundle's own by default.
 
     Raises:
         ExportError: fewer than a quarter of the convolutions bear it. The bundle is then not to be used.
     """
-    source = folder / "render.onnx"
+    source = (sources or folder) / "render.onnx"
     names = [node.name for node in onnx.load(source).graph.node if node.op_type == "Conv"]
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "render.onnx"

@@ -37,6 +37,9 @@ TARGETS = {
     "torch": ("batch norm",),
 }
 
+#: Rewrites to leave out of graphs that are to compute in 16 or 8 bits: they round too much.
+NOT_IN_FEW_BITS = ("Winograd",)
+
 
 def rewrites(model: nn.Module, target: str = "onnxruntime") -> list[str]:
     """Names of the rewrites that `optimise` applies to this model."""
