@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -15,7 +17,8 @@ from onnx import TensorProto, numpy_helper, shape_inference
 
 from livepuppet.export import bundle as bundling
 from livepuppet.export import variants
-from livepuppet.export.graphs import ExportError, check_graph
+from livepuppet.export.graphs import ExportError, check_graph, write_graphs
+from livepuppet.export.optimise import NOT_IN_FEW_BITS, optimise
 from livepuppet.export.variants import BETWEEN, HALF, Verdict, add_int8, render_feeds, rounded, to_float16
 from livepuppet.export.verify import judge
 from livepuppet.model.checkpoint import load, sha256
@@ -38,6 +41,15 @@ def session(graph):
     return onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
+@cache
+def convolutions_of(folder: Path) -> Path:
+    """The graphs that variants are made of: those without Winograd's matrix products."""
+    sources = folder / "sources"
+    sources.mkdir()
+    write_graphs(optimise(load(folder / "weights.safetensors"), without=NOT_IN_FEW_BITS), sources)
+    return sources
+
+
 # float16
 
 
@@ -45,7 +57,7 @@ def session(graph):
 @pytest.mark.parametrize("stage", ["detect", "render"])
 def test_float16_stays_between_convolutions(bundle, stage, request):
     """No position is ever in 16 bits: neither a sampling grid, nor a gather's index, nor a heat-map's softmax."""
-    graph = onnx.load(request.getfixturevalue(bundle) / "bundle" / f"{stage}.onnx")
+    graph = onnx.load(convolutions_of(request.getfixturevalue(bundle)) / f"{stage}.onnx")
     converted = to_float16(graph)
     onnx.checker.check_model(converted, full_check=True)
     check_graph(converted, stage)
@@ -59,7 +71,7 @@ def test_float16_stays_between_convolutions(bundle, stage, request):
     # Most of the work is in 16 bits, the heads are not, and the calls are the same from outside.
     made = {name for node in typed.node for name in node.output}
     convolutions = [node for node in typed.node if node.op_type == "Conv"]
-    assert sum(node.output[0] in halves for node in convolutions) > len(convolutions) / 2
+    assert sum(node.output[0] in halves for node in convolutions) >= len(convolutions) / 2
     users = {name: [node for node in typed.node if name in node.input] for name in made}
     for node in convolutions:
         if node.output[0] in halves:
@@ -70,7 +82,8 @@ def test_float16_stays_between_convolutions(bundle, stage, request):
         strict=True,
     ):
         assert before == after
-    assert len(converted.SerializeToString()) < 0.75 * len(graph.SerializeToString())
+    # (The Jacobians' weights, which meet features averaged under heat-maps, stay as they are.)
+    assert len(converted.SerializeToString()) < 0.8 * len(graph.SerializeToString())
 
 
 def test_float16_runs_and_rounding_shows(tiny_bundle, reference):
