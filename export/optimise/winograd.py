@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from livepuppet.model import blocks, lite
+from livepuppet.model import blocks
 
 #: The changes of basis of inputs, of filters, and back of outputs; for the points 0, 1, -1, 2, -2 and infinity.
 _INPUTS = [
@@ -105,18 +105,6 @@ class PreActivated(nn.Module):
         return x + self.second(F.relu(self.first(F.relu(x * self.scale + self.shift))))
 
 
-class Plain(nn.Module):
-    """`lite.ResidualBlock`, on pixels in rows."""
-
-    def __init__(self, block: lite.ResidualBlock, neighbours: Tensor):
-        super().__init__()
-        self.first = Convolution(block.first, neighbours)
-        self.second = Convolution(block.second, neighbours)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.relu(self.first(x)))
-
-
 class Chain(nn.Module):
     """Residual blocks one after the other, (1, C, side, side) to the same.
 
@@ -129,8 +117,7 @@ class Chain(nn.Module):
         super().__init__()
         self.side = side
         places, way = neighbours(side), order(side)
-        kinds = {blocks.ResidualBlock: PreActivated, lite.ResidualBlock: Plain}
-        self.blocks = nn.Sequential(*(kinds[type(block)](block, places) for block in chain))
+        self.blocks = nn.Sequential(*(PreActivated(block, places) for block in chain))
         self.register_buffer("way", way, persistent=False)
         self.register_buffer("back", torch.argsort(way), persistent=False)
 
