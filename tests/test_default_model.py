@@ -42,7 +42,7 @@ def test_bundle_and_weights_are_of_one_training():
     facts = json.loads((bundled.MODEL / "bundle.json").read_text())
     assert facts["weights_sha256"] == checkpoint.sha256(weights)
     assert tuple(facts["keypoint_names"]) == LANDMARKS
-    assert sum(path.stat().st_size for path in bundled.MODEL.iterdir()) < 16e6
+    assert sum(path.stat().st_size for path in bundled.MODEL.iterdir()) < 19e6
     assert "livepuppet train" in (bundled.MODEL / "MODEL_CARD.md").read_text()
 
 
