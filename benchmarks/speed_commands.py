@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 from collections.abc import Callable, Sequence
@@ -267,7 +268,13 @@ def _peak_lines(peaks: dict) -> str:
 @click.command()
 @_ENGINES
 @click.option("--device", help="Of the engines.")
-@click.option("--precision", type=click.Choice(PRECISIONS), help="Of the engines.")
+@click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice(PRECISIONS),
+    multiple=True,
+    help="Of the engines. [default: their own first choice]",
+)
 @click.option(
     "--model",
     "model_path",
@@ -288,7 +295,7 @@ def _peak_lines(peaks: dict) -> str:
 def live(
     engines,
     device,
-    precision,
+    precisions,
     model_path,
     rates,
     eager,
@@ -312,24 +319,28 @@ def live(
     click.echo(f"{sentence(machine)}, {size}\n")
     for text in runs.heading():
         click.echo(text)
-    for engine in engines or installed_engines():
-        for beside in (False, True) if busy else (False,):
-            for rate in (*(rates or (30.0,)), *((None,) if eager else ())):
-                row = runs.measure(
-                    beside,
-                    engine=engine,
-                    model=str(model_path) if model_path else None,
-                    device=device,
-                    precision=precision,
-                    threads=threads,
-                    rate=rate,
-                    seconds=seconds,
-                    size=size,
-                    sharp=sharp,
-                )
-                rows.append(row)
-                click.echo(runs.line(row))
-                report(json_path, {"command": "live", "machine": machine, "rows": rows})
+    ways = itertools.product(
+        engines or installed_engines(),
+        precisions or (None,),
+        (False, True) if busy else (False,),
+        (*(rates or (30.0,)), *((None,) if eager else ())),
+    )
+    for engine, precision, beside, rate in ways:
+        row = runs.measure(
+            beside,
+            engine=engine,
+            model=str(model_path) if model_path else None,
+            device=device,
+            precision=precision,
+            threads=threads,
+            rate=rate,
+            seconds=seconds,
+            size=size,
+            sharp=sharp,
+        )
+        rows.append(row)
+        click.echo(runs.line(row))
+        report(json_path, {"command": "live", "machine": machine, "rows": rows})
     _draw(plot_path, lambda plots: plots.live_figure(rows, sentence(machine)))
 
 
