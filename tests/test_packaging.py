@@ -54,8 +54,8 @@ def test_imports_point_downwards():
                 assert not words[1].startswith(above), f"{code}: {line}"
                 if folder == "realtime" and target == "model":
                     # Only inside the engines that run weights, which are asked for.
-                    assert code.name in ("pytorch.py", "programs.py", "tensorrt.py") and line.startswith("    "), (
-                        f"{code}: {line}"
-                    )
+                    assert code.name in ("pytorch.py", "programs.py", "tensorrt.py") and line.startswith(
+                        "    "
+                    ), f"{code}: {line}"
                     continue
                 assert target in names, f"{code}: {line}"
