@@ -19,11 +19,9 @@ less lost of the old.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -36,6 +34,7 @@ from livepuppet.train.lite.animator import AnimatorTask, importance
 from livepuppet.train.lite.detector import PARTNER, DetectorTask, detector_error
 from livepuppet.train.lite.responses import Probe, responses
 from livepuppet.train.losses import dissimilarity, gradients, pyramid_l1, shrink, weighted_mean
+from livepuppet.train.measure.watching import batches, evaluating, optical_flow, to_batch
 from livepuppet.train.puppets.pool import PuppetPool
 
 #: Seconds that a recording has to last and frames it has to hold, and frames of it that are kept, evenly spaced.
@@ -111,16 +110,6 @@ class Thinned:
         return np.stack([self.frames[k] for k in picked])
 
 
-def to_batch(frames: np.ndarray) -> Tensor:
-    """uint8 RGB (B, S, S, 3) to float (B, 3, S, S) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
-
-
-def batches(frames: np.ndarray, most: int = 16) -> Iterator[Tensor]:
-    for start in range(0, len(frames), most):
-        yield to_batch(frames[start : start + most])
-
-
 def check_recording(recording: Recording, points: Tensor, confidence: Tensor) -> None:
     """Whether there is something to learn from a recording.
 
@@ -167,18 +156,6 @@ def watch(model: LitePuppet, frames: np.ndarray) -> tuple[Tensor, Tensor]:
     with evaluating(model):
         found = [model.detect_with_confidence(batch) for batch in batches(frames)]
     return torch.cat([one[0] for one in found]), torch.cat([one[2] for one in found])
-
-
-@contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Inside, the model is in evaluation mode; afterwards each module is in its own again."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 # -------------------------------------------------------------------------------------------------------------- tasks
@@ -397,13 +374,6 @@ def around_mouth(points: Tensor, size: int) -> Tensor:
     return torch.exp(
         -0.5 * (grid - middle[:, :, None]).square().sum(-1) / (width[:, None, None] / 2).square()
     )[:, None]
-
-
-def optical_flow(frames: np.ndarray) -> np.ndarray:
-    """Dense inverse search flow between neighbouring frames: float (T - 1, S, S, 2) in pixels."""
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
-    return np.stack([search.calc(gray[k], gray[k + 1], None) for k in range(len(gray) - 1)])
 
 
 @torch.no_grad()
