@@ -2,16 +2,22 @@
 
 Drawing at 256 x 256 takes longer than a training step on a CPU. So puppets are drawn in *shards*, a few identities in
 a few poses each, by as many processes as one likes, before or during training; every ordered pair of poses of one
-identity is a training pair. A shard follows from its seed alone and is written atomically.
+identity is a training pair. A shard follows from its seed, its setting and its sizes alone, says which they were, and is
+written atomically.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 import platform
 import tempfile
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,15 +25,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from livepuppet.train.puppets import renderer
 from livepuppet.train.puppets.identities import Identity, Motion, draw_groups, draw_identities, generator
-from livepuppet.train.puppets.renderer import Rendering, render, true_flow
+from livepuppet.train.puppets.pairs import Pairs, Puppets, geometry
+from livepuppet.train.puppets.renderer import render
 from livepuppet.train.puppets.rig import landmarks
+
+__all__ = ["FIRST_SEED", "GROUPS", "POSES", "Pairs", "PoolError", "PuppetPool", "draw_shard", "draw_shards"]
 
 #: First seed of training shards; lower ones are for validation and tests.
 FIRST_SEED = 1000
 
 #: Identities per shard and poses of each.
 GROUPS, POSES = 16, 4
+
+#: Which puppets are drawn where nothing is said. Those of "plain" stay what they were in every version of the renderer.
+SETTING, UNCHANGING = "plain", "plain"
+
+
+class PoolError(ValueError):
+    """A shard that cannot be used here; the message says why and what to do."""
 
 
 @functools.cache
@@ -44,22 +61,88 @@ def keep_freed_memory() -> None:
         libc.mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
+# -------------------------------------------------------------------------------------------------------------- shards
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What a shard was drawn with.
+
+    Attributes:
+        setting: one of `identities.SETTINGS`.
+        renderer: `renderer.RENDERER` of the program that drew it; 0 for shards from before there were stamps.
+        size: side of the pictures.
+        coarse: side of surfaces and layers, where the true flow is.
+    """
+
+    setting: str
+    renderer: int
+    size: int
+    coarse: int
+
+    def check(self, path: Path) -> None:
+        """Raises PoolError if this program would draw other puppets from the shard's seed."""
+        if self.setting != UNCHANGING and self.renderer != renderer_version():
+            raise PoolError(
+                f"{path} was drawn by version {self.renderer} of the puppet renderer and this is version "
+                f"{renderer_version()}: delete that folder, or give another one, and its puppets are drawn anew."
+            )
+
+
+def renderer_version() -> int:
+    return getattr(renderer, "RENDERER", 1)
+
+
 def shard_path(folder: Path, seed: int) -> Path:
     return folder / f"puppets-{seed:08d}.npz"
 
 
-def draw_shard(folder: Path, seed: int, size: int = 256) -> Path:
+def draw_motions_of(setting: str, groups: int, poses: int, rng: torch.Generator) -> Motion:
+    """`draw_groups` of a setting."""
+    return (
+        draw_groups(groups, poses, rng)
+        if setting == UNCHANGING
+        else draw_groups(groups, poses, rng, setting=setting)
+    )
+
+
+def draw_identities_of(setting: str, count: int, rng: torch.Generator) -> Identity:
+    """`draw_identities` of a setting."""
+    return (
+        draw_identities(count, rng) if setting == UNCHANGING else draw_identities(count, rng, setting=setting)
+    )
+
+
+def draw_shard(
+    folder: Path, seed: int, size: int = 256, coarse: int | None = None, setting: str = SETTING
+) -> Path:
     """Draw the shard of a seed and write it, unless it is there already.
 
-    The true flow is kept at a quarter of the size, where the dense motion network works.
+    Args:
+        folder: of the pool.
+        seed: of the shard.
+        size: side of the pictures. Detector and dense motion need no more than 128.
+        coarse: side at which the true flow is kept, where the dense motion network works; a quarter of `size` if None.
+        setting: which puppets; see `identities.SETTINGS`.
+
+    Raises:
+        PoolError: another shard of that seed is there already.
     """
-    coarse = size // 4
+    coarse = coarse or size // 4
     path = shard_path(folder, seed)
+    wanted = Stamp(setting, renderer_version(), size, coarse)
     if path.exists():
+        stamp = read_stamp(path)
+        stamp.check(path)
+        if (stamp.setting, stamp.size, stamp.coarse) != (setting, size, coarse):
+            raise PoolError(
+                f"{path} holds puppets of setting {stamp.setting} at {stamp.size} pixels (flow at {stamp.coarse}), and "
+                f"{setting} at {size} ({coarse}) are wanted: give another folder."
+            )
         return path
     rng = generator(seed)
-    identities = draw_identities(GROUPS, rng)
-    motions = draw_groups(GROUPS, POSES, rng)
+    identities = draw_identities_of(setting, GROUPS, rng)
+    motions = draw_motions_of(setting, GROUPS, POSES, rng)
     pictures = np.empty((GROUPS * POSES, size, size, 3), np.uint8)
     surfaces = np.empty((GROUPS * POSES, 3, coarse, coarse), np.float16)
     layers = np.empty((GROUPS * POSES, coarse, coarse), np.uint8)
@@ -71,79 +154,167 @@ def draw_shard(folder: Path, seed: int, size: int = 256) -> Path:
         surfaces[k], layers[k] = small.surface[0].numpy(), small.layer[0].numpy()
     folder.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
-    with os.fdopen(handle, "wb") as file:
-        np.savez(file, pictures=pictures, surfaces=surfaces, layers=layers, motions=motions.values.numpy())
-    os.replace(temporary, path)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(
+                file,
+                pictures=pictures,
+                surfaces=surfaces,
+                layers=layers,
+                motions=motions.values.numpy(),
+                setting=np.array(setting),
+                renderer=np.array(wanted.renderer),
+                **{f"identity.{name}": value.numpy() for name, value in geometry(identities).fields.items()},
+            )
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
     return path
 
 
-@dataclass
-class Pairs:
-    """A batch of training pairs of the same identities.
-
-    Attributes:
-        identity: B rows.
-        source, driving: (B, 3, S, S) RGB in [0, 1].
-        source_motion, driving_motion: B rows.
-        flow: (B, S/4, S/4, 2) true sampling grid from the driving picture into the source.
-        visible: (B, S/4, S/4) whether the source shows the point.
-        source_points, ...: exact keypoints (B, K, 2) and Jacobians (B, K, 2, 2).
-    """
-
-    identity: Identity
-    source: Tensor
-    driving: Tensor
-    source_motion: Motion
-    driving_motion: Motion
-    flow: Tensor
-    visible: Tensor
-    source_points: Tensor
-    source_jacobians: Tensor
-    driving_points: Tensor
-    driving_jacobians: Tensor
-
-
-def draw_shards(folder: Path, seeds) -> None:
+def draw_shards(
+    folder: Path, seeds: Iterable[int], size: int = 256, coarse: int | None = None, setting: str = SETTING
+) -> None:
     """Draw several shards in this process, on one thread: where many are wanted, processes share them out."""
     torch.set_num_threads(1)
     keep_freed_memory()
     for number in seeds:
-        draw_shard(folder, number)
+        draw_shard(folder, number, size, coarse, setting)
 
 
-class PuppetPool:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    try:
+        with np.load(path) as shard:
+            yield shard
+    except PoolError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, AttributeError, EOFError) as error:
+        raise PoolError(
+            f"{path} is damaged or no shard of puppets: delete it, and it is drawn anew."
+        ) from error
+
+
+def _stamp(shard) -> Stamp:
+    with shard.zip.open("pictures.npy") as file:
+        np.lib.format.read_magic(file)
+        size = np.lib.format.read_array_header_1_0(file)[0][1]
+    coarse = shard["layers"].shape[-1]
+    if "setting" not in shard:
+        return Stamp(UNCHANGING, 0, size, coarse)
+    return Stamp(str(shard["setting"]), int(shard["renderer"]), size, coarse)
+
+
+def read_stamp(path: Path) -> Stamp:
+    """What the shard at `path` was drawn with.
+
+    Raises:
+        PoolError: it is damaged.
+    """
+    with _opened(path) as shard:
+        return _stamp(shard)
+
+
+@dataclass
+class _Shard:
+    """One shard in memory: arrays by name, and the geometry of its identities."""
+
+    stamp: Stamp
+    arrays: dict[str, np.ndarray]
+    identities: Identity
+
+
+def _read(path: Path) -> _Shard:
+    with _opened(path) as shard:
+        stamp = _stamp(shard)
+        stamp.check(path)
+        arrays = {name: shard[name] for name in ("pictures", "surfaces", "layers", "motions")}
+        fields = {
+            name.removeprefix("identity."): torch.from_numpy(shard[name])
+            for name in shard.files
+            if name.startswith("identity.")
+        }
+    if not fields:  # from before shards held their identities
+        seed = int(path.stem.split("-")[1])
+        fields = geometry(draw_identities_of(stamp.setting, GROUPS, generator(seed))).fields
+    identities = Identity(fields)
+    poses = len(arrays["motions"]) // len(identities)
+    each = identities[torch.arange(len(identities)).repeat_interleave(poses)]
+    points, jacobians = landmarks(each, Motion(torch.from_numpy(arrays["motions"])))
+    arrays |= {"points": points.numpy(), "jacobians": jacobians.numpy()}
+    return _Shard(stamp, arrays, identities)
+
+
+# ---------------------------------------------------------------------------------------------------------------- pool
+
+
+class PuppetPool(Puppets):
     """Shards in memory, from which pairs are drawn.
 
     Args:
         folder: where the shards lie.
         limit: most shards to hold; further ones are ignored.
+        device: where batches go; the shards stay in the computer's memory.
+        setting: which the shards must be of; None for that of the first.
+
+    Raises:
+        PoolError: a shard is damaged, of another renderer or setting, or unlike the others.
     """
 
-    def __init__(self, folder: Path, limit: int | None = None):
-        self.folder, self.limit = folder, limit
+    def __init__(
+        self,
+        folder: Path,
+        limit: int | None = None,
+        device: torch.device | str = "cpu",
+        setting: str | None = None,
+    ):
+        self.folder, self.limit, self.device = folder, limit, torch.device(device)
         self.names: list[str] = []
-        self.pictures: list[np.ndarray] = []
-        self.surfaces: list[np.ndarray] = []
-        self.layers: list[np.ndarray] = []
-        self.motions: list[np.ndarray] = []
-        self.identities: list[Identity] = []
-        self.refresh()
+        self.refused: set[str] = set()
+        self.shards: list[_Shard] = []
+        self.setting = setting or ""
+        self.poses, self.groups = POSES, GROUPS
+        self._load()
 
-    def refresh(self) -> int:
-        """Load shards that appeared since. Returns how many pictures the pool holds."""
-        known = set(self.names)
+    def _load(self, strict: bool = True) -> None:
         for path in sorted(self.folder.glob("puppets-*.npz")):
             if self.limit is not None and len(self.names) >= self.limit:
                 break
-            if path.name in known:
+            if path.name in self.names or path.name in self.refused:
                 continue
-            with np.load(path) as shard:
-                self.pictures.append(shard["pictures"])
-                self.surfaces.append(shard["surfaces"])
-                self.layers.append(shard["layers"])
-                self.motions.append(shard["motions"])
-            self.identities.append(draw_identities(GROUPS, generator(int(path.stem.split("-")[1]))))
-            self.names.append(path.name)
+            try:
+                self._add(path)
+            except PoolError as error:
+                if strict:
+                    raise
+                # Hours of training do not end because somebody put a file there.
+                self.refused.add(path.name)
+                warnings.warn(f"{error} It is left out.", stacklevel=2)
+
+    def _add(self, path: Path) -> None:
+        shard = _read(path)
+        groups = len(shard.identities)
+        if self.setting and shard.stamp.setting != self.setting:
+            raise PoolError(
+                f"{path} holds puppets of setting {shard.stamp.setting}, and {self.setting} are wanted: give another "
+                "folder, or delete that one, and they are drawn."
+            )
+        if self.shards:
+            first = self.shards[0].stamp
+            if (shard.stamp.size, shard.stamp.coarse, groups) != (first.size, first.coarse, self.groups):
+                raise PoolError(
+                    f"{path} has pictures of {shard.stamp.size} pixels (flow at {shard.stamp.coarse}), others in that "
+                    f"folder {first.size} ({first.coarse}): keep different sizes in different folders."
+                )
+        self.groups, self.poses = groups, len(shard.arrays["motions"]) // groups
+        self.setting = shard.stamp.setting
+        self.shards.append(shard)
+        self.names.append(path.name)
+
+    def refresh(self) -> int:
+        """Load shards that appeared since; unusable ones are named and left out. Returns how many pictures there are."""
+        self._load(strict=False)
         return len(self)
 
     def refresh_sometimes(self, rng: torch.Generator) -> None:
@@ -152,56 +323,25 @@ class PuppetPool:
             self.refresh()
 
     def __len__(self) -> int:
-        return len(self.names) * GROUPS * POSES
+        return len(self.shards) * self.groups * self.poses
 
-    def _pick(self, array: list[np.ndarray], shard: Tensor, row: Tensor) -> np.ndarray:
-        return np.stack([array[s][r] for s, r in zip(shard.tolist(), row.tolist(), strict=True)])
+    def _send(self, rows: Tensor) -> Tensor:
+        return rows
 
-    def pictures_with_truth(self, batch: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Random pictures (B, 3, S, S) with their exact points and Jacobians, for the detector."""
-        shard = torch.randint(len(self.names), (batch,), generator=rng)
-        row = torch.randint(GROUPS * POSES, (batch,), generator=rng)
-        identity = self._identities(shard, row // POSES)
-        motion = Motion(torch.from_numpy(self._pick(self.motions, shard, row)))
-        points, jacobians = landmarks(identity, motion)
-        return self._pictures(shard, row), points, jacobians
+    def _rows(self, name: str, rows: Tensor) -> Tensor:
+        each = self.groups * self.poses
+        picked = np.stack([self.shards[row // each].arrays[name][row % each] for row in rows.tolist()])
+        return self._deliver(torch.from_numpy(picked))
 
-    def pairs(self, batch: int, rng: torch.Generator, still: float = 0.12) -> Pairs:
-        """Random pairs; a share `still` of them shows no motion at all."""
-        shard = torch.randint(len(self.names), (batch,), generator=rng)
-        group = torch.randint(GROUPS, (batch,), generator=rng)
-        source = torch.randint(POSES, (batch,), generator=rng)
-        step = torch.randint(1, POSES, (batch,), generator=rng)
-        step = torch.where(torch.rand(batch, generator=rng) < still, 0, step)
-        source_row = group * POSES + source
-        driving_row = group * POSES + (source + step) % POSES
-        identity = self._identities(shard, group)
-        source_motion = Motion(torch.from_numpy(self._pick(self.motions, shard, source_row)))
-        driving_motion = Motion(torch.from_numpy(self._pick(self.motions, shard, driving_row)))
-        source_truth, driving_truth = landmarks(identity, source_motion), landmarks(identity, driving_motion)
-
-        def seen(row: Tensor) -> Rendering:
-            surface = torch.from_numpy(self._pick(self.surfaces, shard, row)).float()
-            layer = torch.from_numpy(self._pick(self.layers, shard, row)).long()
-            return Rendering(surface, surface, layer, surface, surface)
-
-        flow, visible = true_flow(identity, seen(driving_row), source_motion, seen(source_row))
-        return Pairs(
-            identity,
-            self._pictures(shard, source_row),
-            self._pictures(shard, driving_row),
-            source_motion,
-            driving_motion,
-            flow,
-            visible,
-            *source_truth,
-            *driving_truth,
+    def _identities(self, groups: Tensor) -> Identity:
+        rows = [(self.shards[g // self.groups].identities.fields, g % self.groups) for g in groups.tolist()]
+        names = rows[0][0]
+        return Identity(
+            {name: self._deliver(torch.stack([fields[name][k] for fields, k in rows])) for name in names}
         )
 
-    def _pictures(self, shard: Tensor, row: Tensor) -> Tensor:
-        pictures = torch.from_numpy(self._pick(self.pictures, shard, row))
-        return pictures.permute(0, 3, 1, 2).float() / 255
-
-    def _identities(self, shard: Tensor, group: Tensor) -> Identity:
-        rows = [self.identities[s][g : g + 1] for s, g in zip(shard.tolist(), group.tolist(), strict=True)]
-        return Identity({name: torch.cat([row.fields[name] for row in rows]) for name in rows[0].fields})
+    def _deliver(self, values: Tensor) -> Tensor:
+        if self.device.type != "cuda":
+            return values.to(self.device)
+        # From pinned memory the copy waits for nobody.
+        return values.pin_memory().to(self.device, non_blocking=True)

@@ -1,0 +1,126 @@
+"""Training pairs of puppets: what a pool on disk and a stream on a graphics card have in common.
+
+Both hold *groups*: one identity in a few poses. Any two pictures of a group are a training pair, whose exact keypoints,
+flow and visibility are known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from livepuppet.train.puppets.identities import Identity, Motion
+from livepuppet.train.puppets.renderer import Rendering, true_flow
+
+#: Numbers per puppet up to which a field of an identity belongs to its geometry. Textures, which only painting needs,
+#: have thousands.
+FEW = 64
+
+
+def geometry(identity: Identity) -> Identity:
+    """The identity without its textures: enough for keypoints and flow, not for `render`."""
+    rows = max(len(identity), 1)
+    return Identity({name: value for name, value in identity.fields.items() if value.numel() // rows <= FEW})
+
+
+@dataclass
+class Pairs:
+    """A batch of training pairs of the same identities, all on one device.
+
+    Attributes:
+        identity: B rows, geometry alone.
+        source, driving: (B, 3, S, S) RGB in [0, 1].
+        source_motion, driving_motion: B rows.
+        flow: (B, C, C, 2) true sampling grid from the driving picture into the source; C is mostly 64.
+        visible: (B, C, C) whether the source shows the point.
+        source_points, ...: exact keypoints (B, K, 2) and Jacobians (B, K, 2, 2).
+    """
+
+    identity: Identity
+    source: Tensor
+    driving: Tensor
+    source_motion: Motion
+    driving_motion: Motion
+    flow: Tensor
+    visible: Tensor
+    source_points: Tensor
+    source_jacobians: Tensor
+    driving_points: Tensor
+    driving_jacobians: Tensor
+
+
+class Puppets:
+    """Groups to draw pairs from. A subclass says where they lie.
+
+    Attributes:
+        device: where batches are delivered.
+        poses: pictures per group.
+        setting: which of `identities.SETTINGS` the puppets are of.
+    """
+
+    device: torch.device
+    poses: int
+    setting: str
+
+    def __len__(self) -> int:
+        """Pictures held."""
+        raise NotImplementedError
+
+    def _send(self, rows: Tensor) -> Tensor:
+        """Indices as `_rows` and `_identities` take them."""
+        raise NotImplementedError
+
+    def _rows(self, name: str, rows: Tensor) -> Tensor:
+        """Rows of "pictures" (uint8, B, S, S, 3), "surfaces", "layers", "motions", "points" or "jacobians"."""
+        raise NotImplementedError
+
+    def _identities(self, groups: Tensor) -> Identity:
+        raise NotImplementedError
+
+    def refresh_sometimes(self, rng: torch.Generator) -> None:
+        """Called once per step: the place for fresh puppets. Draws the same from `rng` whether there are any or not."""
+
+    def _pictures(self, rows: Tensor) -> Tensor:
+        return self._rows("pictures", rows).permute(0, 3, 1, 2).float() / 255
+
+    def pictures_with_truth(self, batch: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Random pictures (B, 3, S, S) with their exact points and Jacobians, for the detector."""
+        rows = self._send(torch.randint(len(self), (batch,), generator=rng))
+        return self._pictures(rows), self._rows("points", rows), self._rows("jacobians", rows)
+
+    def pairs(self, batch: int, rng: torch.Generator, still: float = 0.12) -> Pairs:
+        """Random pairs; a share `still` of them shows no motion at all."""
+        poses = self.poses
+        group = torch.randint(len(self) // poses, (batch,), generator=rng)
+        source = torch.randint(poses, (batch,), generator=rng)
+        step = torch.randint(1, poses, (batch,), generator=rng)
+        step = torch.where(torch.rand(batch, generator=rng) < still, 0, step)
+        drawn = [group, group * poses + source, group * poses + (source + step) % poses]
+        # One copy to the device, whatever is looked up by it.
+        sent = self._send(torch.cat(drawn))
+        identity, both = self._identities(sent[:batch]), sent[batch:]
+        pictures, motions = self._pictures(both), self._rows("motions", both)
+        points, jacobians = self._rows("points", both), self._rows("jacobians", both)
+        surfaces, layers = self._rows("surfaces", both).float(), self._rows("layers", both).long()
+        source_motion, driving_motion = Motion(motions[:batch]), Motion(motions[batch:])
+
+        def seen(part: slice) -> Rendering:
+            return Rendering(pictures[part], surfaces[part], layers[part], points[part], jacobians[part])
+
+        first, second = slice(0, batch), slice(batch, None)
+        flow, visible = true_flow(identity, seen(second), source_motion, seen(first))
+        return Pairs(
+            identity,
+            pictures[first],
+            pictures[second],
+            source_motion,
+            driving_motion,
+            flow,
+            visible,
+            points[first],
+            jacobians[first],
+            points[second],
+            jacobians[second],
+        )
