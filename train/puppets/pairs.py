@@ -19,6 +19,17 @@ from livepuppet.train.puppets.renderer import Rendering, true_flow
 FEW = 64
 
 
+#: Pixels to render in one call: as many as a processor's caches hold planes of, and enough to keep a graphics card busy.
+TOGETHER = {"cpu": 1 << 17}
+TOGETHER_ELSEWHERE = 1 << 23
+
+
+def chunks(count: int, size: int, device: torch.device | str = "cpu") -> list[Tensor]:
+    """Rows 0 ... count - 1 in portions that are best rendered together at `size`, as indices on the device."""
+    each = max(1, TOGETHER.get(torch.device(device).type, TOGETHER_ELSEWHERE) // size**2)
+    return list(torch.arange(count, device=device).split(each))
+
+
 def geometry(identity: Identity) -> Identity:
     """The identity without its textures: enough for keypoints and flow, not for `render`."""
     rows = max(len(identity), 1)
@@ -80,7 +91,7 @@ class Puppets:
         raise NotImplementedError
 
     def refresh_sometimes(self, rng: torch.Generator) -> None:
-        """Called once per step: the place for fresh puppets. Draws the same from `rng` whether there are any or not."""
+        """Called once per step: the place for fresh puppets."""
 
     def _pictures(self, rows: Tensor) -> Tensor:
         return self._rows("pictures", rows).permute(0, 3, 1, 2).float() / 255
@@ -110,7 +121,8 @@ class Puppets:
             return Rendering(pictures[part], surfaces[part], layers[part], points[part], jacobians[part])
 
         first, second = slice(0, batch), slice(batch, None)
-        flow, visible = true_flow(identity, seen(second), source_motion, seen(first))
+        with torch.autocast(pictures.device.type, enabled=False):
+            flow, visible = true_flow(identity, seen(second), source_motion, seen(first))
         return Pairs(
             identity,
             pictures[first],

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from livepuppet.train.puppets import renderer
 from livepuppet.train.puppets.identities import Identity, Motion, draw_groups, draw_identities, generator
-from livepuppet.train.puppets.pairs import Pairs, Puppets, geometry
+from livepuppet.train.puppets.pairs import Pairs, Puppets, chunks, geometry
 from livepuppet.train.puppets.renderer import render
 from livepuppet.train.puppets.rig import landmarks
 
@@ -146,12 +146,12 @@ def draw_shard(
     pictures = np.empty((GROUPS * POSES, size, size, 3), np.uint8)
     surfaces = np.empty((GROUPS * POSES, 3, coarse, coarse), np.float16)
     layers = np.empty((GROUPS * POSES, coarse, coarse), np.uint8)
-    for k in range(GROUPS * POSES):
-        identity, motion = identities[k // POSES : k // POSES + 1], motions[k : k + 1]
-        picture = render(identity, motion, size).picture[0]
-        pictures[k] = (picture * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        small = render(identity, motion, coarse)
-        surfaces[k], layers[k] = small.surface[0].numpy(), small.layer[0].numpy()
+    for rows in chunks(GROUPS * POSES, size):
+        picture = render(identities[rows // POSES], motions[rows], size).picture
+        pictures[rows] = (picture * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    for rows in chunks(GROUPS * POSES, coarse):
+        small = render(identities[rows // POSES], motions[rows], coarse)
+        surfaces[rows], layers[rows] = small.surface.numpy(), small.layer.numpy()
     folder.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
     try:
