@@ -18,6 +18,7 @@ from livepuppet.train.data.reading import DataError
 from livepuppet.train.finetune import Recording, Rule, choose, complaints, mixtures
 from livepuppet.train.loop.precision import Precision
 from livepuppet.train.loop.trainer import Trainer, TrainingError
+from livepuppet.train.measure.faces import around_mouth
 from livepuppet.train.puppets import pool
 from livepuppet.train.puppets.clips import write_clip
 from livepuppet.train.puppets.identities import draw_identities, generator, scripted_clip
@@ -244,8 +245,8 @@ def test_the_mouths_weight_lies_around_the_mouth():
         ("upper lip", (0.4, 0.35)),
         ("lower lip", (0.4, 0.45)),
     ):
-        points[0, tuning.LANDMARKS.index(name)] = torch.tensor(place)
-    weight = tuning.around_mouth(points, 64)
+        points[0, LANDMARKS.index(name)] = torch.tensor(place)
+    weight = around_mouth(points, 64)
     row, column = divmod(int(weight[0, 0].argmax()), 64)
     assert (column, row) == (round(1.4 * 31.5), round(1.4 * 31.5))
     assert weight[0, 0, 5, 5] < 1e-3

@@ -113,10 +113,14 @@ def test_evaluate_prints_a_row_per_factor_and_writes_json(tmp_path, capsys):
     weights = tmp_path / "small.safetensors"
     checkpoint.save(small_model(), weights)
     figures = tmp_path / "figures.json"
-    main(["evaluate", str(weights), "--identities", "1", "--json", str(figures)])
+    main(
+        ["evaluate", str(weights), "--identities", "1", "--setting", "plain"]
+        + ["--json", str(figures), "--sheet", str(tmp_path / "sheet.png")]
+    )
     said = capsys.readouterr().out
     assert "blink" in said and "no motion in: " in said
-    facts = json.loads(figures.read_text())
+    facts = json.loads(figures.read_text())["settings"]["plain"]
+    assert cv2.imread(str(tmp_path / "sheet.png")) is not None
     assert facts["responses"].keys() >= {"yaw", "open", "gaze"}
     # By construction, whatever the weights: what does not move comes back.
     assert facts["identity"]["levels"] < 0.1 and facts["identity"]["sharpness"] > 0.99

@@ -26,14 +26,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from livepuppet.model.geometry import make_grid
-from livepuppet.model.lite import LANDMARKS, LitePuppet
+from livepuppet.model.lite import LitePuppet
 from livepuppet.train.data.reading import DataError
 from livepuppet.train.deform import Deformation, mirror, webcam
 from livepuppet.train.lite.animator import AnimatorTask, importance
 from livepuppet.train.lite.detector import PARTNER, DetectorTask, detector_error
 from livepuppet.train.lite.responses import Probe, responses
 from livepuppet.train.losses import dissimilarity, gradients, pyramid_l1, shrink, weighted_mean
+from livepuppet.train.measure.faces import few, reconstruction, steadiness
 from livepuppet.train.measure.watching import batches, evaluating, optical_flow, to_batch
 from livepuppet.train.puppets.pool import PuppetPool
 
@@ -326,103 +326,6 @@ class PersonAnimatorTask:
 # ------------------------------------------------------------------------------------------------------------ figures
 
 
-@torch.no_grad()
-def reconstruction(model: LitePuppet, sources: np.ndarray, frames: np.ndarray) -> dict[str, float]:
-    """How near the model comes to frames, driven by them: mean absolute errors in [0, 1], over all sources and frames.
-
-    Args:
-        sources: uint8 RGB (N, S, S, 3), the same person.
-        frames: uint8 RGB (T, S, S, 3), which drive and should be shown.
-
-    Returns:
-        "L1"; "warp L1" of the bare warp; "copy L1" of the source left alone; "face L1", weighted towards eyes and mouth;
-        "mouth response", the shown change around the mouth projected on the true one: 1 is right, 0 nothing. L1 alone
-        rewards a mouth that hedges.
-    """
-    rows, shown_change, true_change = [], 0.0, 0.0
-    with evaluating(model):
-        for source in sources:
-            source = to_batch(source[None])
-            features, avatar = model.encode(source), model.detect(source)
-            for truth in batches(frames, 1):
-                driving = model.detect(truth)
-                shown = model.render(features, *avatar, *driving)
-                weight = importance(driving[0], truth.shape[-1])
-                mouth = around_mouth(driving[0], truth.shape[-1])
-                change = mouth * (truth - source)
-                shown_change += (change * (shown["prediction"] - source)).sum().item()
-                true_change += (change * (truth - source)).sum().item()
-                rows.append(
-                    [
-                        (shown["prediction"] - truth).abs().mean().item(),
-                        (shown["warped"] - truth).abs().mean().item(),
-                        (source - truth).abs().mean().item(),
-                        weighted_mean((shown["prediction"] - truth).abs(), weight).item(),
-                    ]
-                )
-    figures = dict(zip(("L1", "warp L1", "copy L1", "face L1"), np.mean(rows, 0).tolist(), strict=True))
-    return figures | {"mouth response": shown_change / max(true_change, 1e-9)}
-
-
-def around_mouth(points: Tensor, size: int) -> Tensor:
-    """Weights (B, 1, size, size): a Gaussian of the mouth's width around the middle of corners and lips (B, K, 2)."""
-    names = ("left mouth corner", "right mouth corner", "upper lip", "lower lip")
-    left, right, upper, lower = (points[:, LANDMARKS.index(name)] for name in names)
-    middle = (left + right + upper + lower)[:, None] / 4
-    width = (right - left).norm(dim=-1).clamp(0.05, 0.5)
-    grid = make_grid(size, size).to(points)
-    return torch.exp(
-        -0.5 * (grid - middle[:, :, None]).square().sum(-1) / (width[:, None, None] / 2).square()
-    )[:, None]
-
-
-@torch.no_grad()
-def steadiness(model: LitePuppet, frames: np.ndarray, flow: np.ndarray) -> dict[str, float]:
-    """How well keypoints follow a face; lengths in pixels of the model's pictures.
-
-    Args:
-        frames: uint8 RGB (T, S, S, 3), neighbours in time.
-        flow: of `optical_flow`.
-
-    Returns:
-        "wander px": how far a keypoint is from where it was found, when the picture is turned, darkened or noisy;
-        "flow error px" and "flow slope" of keypoints' motion against the flow at their places (1 is right);
-        "lip range px", "lid range px": between the 2nd and 98th percentile of the gap.
-    """
-    rng = torch.Generator().manual_seed(3)
-    half = (frames.shape[1] - 1) / 2
-    points, apart = [], []
-    with evaluating(model):
-        for picture in batches(frames):
-            picture = shrink(picture, 2)
-            found = model.detector.from_half(picture)[0]
-            points.append(found)
-            for strength in (0.0, 0.0, 0.5, 0.5):
-                change = Deformation.similarity(len(picture), rng, picture, 0.12, 0.12, 0.06)
-                seen = webcam(change.picture(picture), rng, strength) if strength else change.picture(picture)
-                again = change.points(model.detector.from_half(seen)[0])
-                apart.append((again - found).norm(dim=-1).mean().item() * half)
-    points = torch.cat(points).numpy()
-    pixels = (points + 1) * half
-    moved = np.diff(pixels, axis=0)
-    places = pixels[:-1].round().clip(0, frames.shape[1] - 1).astype(int)
-    true = flow[np.arange(len(flow))[:, None], places[..., 1], places[..., 0]]
-
-    def gap(lower: str, upper: str) -> float:
-        rows = [[k for k, name in enumerate(LANDMARKS) if word in name] for word in (lower, upper)]
-        below, above = (pixels[:, k, 1].mean(1) for k in rows)
-        low, high = np.percentile(below - above, (2, 98))
-        return float(high - low)
-
-    return {
-        "wander px": float(np.mean(apart)),
-        "flow error px": float(np.linalg.norm(moved - true, axis=-1).mean()),
-        "flow slope": float((moved * true).sum() / max(float((true * true).sum()), 1e-6)),
-        "lip range px": gap("lower lip", "upper lip"),
-        "lid range px": gap("lower lid", "upper lid"),
-    }
-
-
 def manners(model: LitePuppet, probes: list[Probe], keep: dict[str, np.ndarray]) -> dict[str, float]:
     """What the model can do with other faces.
 
@@ -675,11 +578,6 @@ def judge_animator(
 def sources_of(recording: Recording) -> np.ndarray:
     """Two frames of the learned part from which others are reconstructed."""
     return recording.learn[[0, len(recording.learn) // 2]]
-
-
-def few(frames: np.ndarray, count: int = 16) -> np.ndarray:
-    """At most `count` of the frames, evenly spaced."""
-    return frames[np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)]
 
 
 def state_of(module: torch.nn.Module) -> dict[str, Tensor]:

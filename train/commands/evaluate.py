@@ -8,10 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import click
 
 from livepuppet.model import checkpoint
-from livepuppet.model.lite import LANDMARKS
+from livepuppet.train.commands.evaluate_faces import on_avatars, on_faces, score
+from livepuppet.train.commands.evaluate_puppets import on_puppets
 from livepuppet.train.commands.failing import as_click_error
 
 
@@ -47,6 +49,29 @@ from livepuppet.train.commands.failing import as_click_error
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Frames at a time.")
 @click.option("--threads", type=click.IntRange(min=1), help="Processor threads; all by default.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, mps.")
+@click.option(
+    "--setting",
+    "settings",
+    multiple=True,
+    metavar="plain|rich|foreign",
+    help="Renderer setting of the puppets; several may be given.  [default: rich and foreign]",
+)
+@click.option(
+    "--faces", type=click.Path(path_type=Path), help="A folder of clips of one face each, framed square."
+)
+@click.option(
+    "--avatars",
+    type=click.Path(path_type=Path),
+    help="A folder of pictures: what comes back when nothing moves; with --faces, what the clips move.",
+)
+@click.option(
+    "--videos",
+    type=click.Path(path_type=Path),
+    help="With --faces and --avatars: a folder for one video per clip, driver and avatars side by side.",
+)
+@click.option(
+    "--score", "scored", is_flag=True, help="Only the one number by which training chooses (with --faces)."
+)
 @click.option("--identities", default=12, show_default=True, help="Puppets per factor, without --data.")
 @click.option(
     "--seed", default=77, show_default=True, help="Of puppets and random pairs; never one of training."
@@ -56,12 +81,34 @@ from livepuppet.train.commands.failing import as_click_error
 @click.option(
     "--table", is_flag=True, help="Print a Markdown table of JSON files, given in place of weights."
 )
-def evaluate(files, data, identities, seed, sheet, json_path, table, threads, device, **options):
-    """Measure a model: what it transfers on puppets it never saw, or the papers' figures on a folder of clips.
+def evaluate(
+    files,
+    data,
+    identities,
+    seed,
+    settings,
+    faces,
+    avatars,
+    videos,
+    scored,
+    sheet,
+    json_path,
+    table,
+    threads,
+    device,
+    **options,
+):
+    """Measure a model: on puppets it never saw, on clips of real faces, or by the papers' figures on a folder of clips.
 
-    Without --data, for each factor of motion: the response (1 is the true change, 0 nothing) when the puppet is driven
-    by its own motion and by another puppet's, that of the bare warp, and the mean absolute error against copying the
-    avatar. Then what comes back when nothing moves, and the detector's error at each landmark.
+    Without a folder, for each factor of motion: the response (1 is the true change, 0 nothing) when the puppet is driven
+    by its own motion and by another puppet's, that of the bare warp, and that of the avatar under the true flow, which is
+    the ceiling of any warp; mean absolute errors; how far the detected keypoints go (1 is as far as the true ones); how far
+    the model's motion is off at the landmarks. Then what comes back when nothing moves, and the detector's error at each
+    landmark.
+
+    With --faces: each frame from its clip's first beside the bare warp and a copy, keypoints' motion and the dense motion
+    against optical flow, opened mouths, steadiness, and confidence, also where there is no face. With --avatars too,
+    --sheet and --videos show what the clips make of the pictures. With --avatars alone: what comes back when nothing moves.
 
     With --data, as FOMM's and Monkey-Net's papers do: L1 of reconstruction (pictures in [0, 1]) beside that of copying
     the source and of the bare warp; AKD and MKR, AED, FID where you supply what they need (train/measure/external.py
@@ -89,19 +136,26 @@ def evaluate(files, data, identities, seed, sheet, json_path, table, threads, de
         model = checkpoint.load(weights)
     except checkpoint.CheckpointError as error:
         raise as_click_error(error) from error
-    if data is None:
-        facts = _on_puppets(model, identities, seed, sheet)
-    else:
-        try:
-            model = model.to(device)
-        except (RuntimeError, AssertionError) as error:
-            raise click.ClickException(
-                f"--device {device} cannot be used here; leave it out to use the CPU."
-            ) from error
-        try:
+    try:
+        model = model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise click.ClickException(
+            f"--device {device} cannot be used here; leave it out to use the CPU."
+        ) from error
+    try:
+        if data is not None:
             facts = _on_clips(model, data, seed, sheet, **options)
-        except (ValueError, OSError) as error:
-            raise as_click_error(error) from error
+        elif scored:
+            facts = {"score": score(model, faces, settings[0] if settings else None)}
+        elif faces is not None:
+            chosen = options["limit"], options["every"]
+            facts = {"faces": on_faces(model, faces, avatars, weights, device, *chosen, sheet, videos)}
+        elif avatars is not None:
+            facts = {"avatars": on_avatars(model, avatars, sheet)}
+        else:
+            facts = on_puppets(model, identities, seed, settings, sheet)
+    except (ValueError, OSError, av.FFmpegError) as error:
+        raise as_click_error(error) from error
     if json_path:
         facts = {
             "weights": checkpoint.sha256(weights),
@@ -206,35 +260,3 @@ def _on_clips(
 def _name(given: str | None) -> str | None:
     """What a detector is called in a report: never a path of somebody's machine."""
     return Path(given).name if given else None
-
-
-def _on_puppets(model, identities: int, seed: int, sheet: Path | None) -> dict[str, object]:
-    from livepuppet.train.lite.detector import detector_error, draw_test
-    from livepuppet.train.lite.responses import draw_probes, identity_error, responses
-    from livepuppet.train.sheets import probe_sheet, write
-
-    probes = draw_probes(identities, seed, model.preset.size)
-    table = responses(model, probes)
-    error, sharpness = identity_error(model, probes)
-    click.echo(f"{'factor':8} {'self':>7} {'cross':>7} {'warp':>7} {'L1':>8} {'copy':>8}")
-    for factor, row in table.items():
-        warp = f"{row['warp']:7.2f}" if "warp" in row else "      -"
-        click.echo(
-            f"{factor:8} {row['self']:7.2f} {row['cross']:7.2f} {warp} {row['l1']:8.4f} {row['copy']:8.4f}"
-        )
-    click.echo(f"no motion in: {error:.2f} levels off on average, {sharpness:.2f} of the avatar's sharpness")
-    landmarks = {}
-    if model.preset.keypoint_names == LANDMARKS:
-        landmarks = detector_error(model, *draw_test(8 * identities, seed + 1, model.preset.size))
-        click.echo(
-            "landmark error in pixels: "
-            + ", ".join(f"{k.removesuffix(' px')} {v:.1f}" for k, v in landmarks.items() if "px" in k)
-        )
-    if sheet:
-        write(sheet, probe_sheet(model, probes))
-    return {
-        "identities": identities,
-        "responses": table,
-        "landmarks": landmarks,
-        "identity": {"levels": error, "sharpness": sharpness},
-    }
