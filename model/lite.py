@@ -6,10 +6,12 @@ U-Nets with added skips. What differs from the paper, and why:
 * Jacobians are averaged over a 16 x 16 grid: their maps are smooth, and a sixteenth of the pixels is a sixteenth of
   the work. They are bounded, J = I + 1.5 tanh(raw / 1.5), because unbounded ones explode early in training.
 * Keypoints are named facial landmarks (lids, irises, lips among them), so that training can supervise them.
-* Training makes heat-maps so sharp that their soft-argmax steps from cell to cell (4 pixels). In use they are read at a
-  higher temperature, what is expressive with a second, closer look; see `KeypointDetector.locate`.
-* One more motion is offered beside the K local ones: the affine map that fits all rigid landmarks best. Hair and the
-  head's outline, far from any keypoint, follow it.
+* Heat-maps are read at a high temperature, what is expressive with a second, closer look; see `KeypointDetector.locate`.
+  At FOMM's 0.1 they become so sharp that their soft-argmax steps from cell to cell (4 pixels). Only training without
+  supervision reads them so, which needs it to begin at all.
+* One more motion is offered beside the K local ones: the head's own (`HeadMotion`), the affine map that fits all rigid
+  landmarks best plus a parallax that grows with the depth of a head's shape. Hair and the head's outline, far from any
+  keypoint, follow it.
 * The dense motion network adds a small residual flow (Monkey-Net's idea), because a closing lid is not an affine motion.
 * The picture is a blend of generated pixels and the *avatar warped at full resolution*, which keeps its fine texture.
 * With no motion there is nothing to generate: residual flow and blend are gated by how far the keypoints moved, so an
@@ -67,13 +69,14 @@ class LiteConfig:
         motion_channels: channels at 1/4, 1/8, 1/16 and 1/32.
         generator_channels: channels at 1/4 and 1/8.
         generator_blocks: residual blocks at 1/4 and at 1/8.
-        temperature: of the heat-maps' softmax in training, and of the Jacobians' weights always.
-        reading_temperature: of the softmax by which keypoints are located in use.
+        temperature: of the heat-maps' softmax in training without supervision, and of the Jacobians' weights always.
+        reading_temperature: of the softmax by which keypoints are located otherwise.
         close_temperature: the same for the second look, at lids, irises, brows and mouth.
         close_window: standard deviation, in cells of the heat-map, of the Gaussian that bounds the second look.
         heatmap_variance: of the Gaussians shown to the dense motion network (FOMM, Eq. 6), in squared [-1, 1] units.
         residual_limit: largest residual flow, in [-1, 1] units.
         motion_threshold: keypoint motion, in [-1, 1] units, from which on pixels may be generated freely.
+        head_channels: hidden units of the network that refines the head's motion; 0 for the affine fit alone.
     """
 
     size: int = 256
@@ -89,6 +92,7 @@ class LiteConfig:
     heatmap_variance: float = 0.005
     residual_limit: float = 0.12
     motion_threshold: float = 0.01
+    head_channels: int = 0
 
 
 class ConvNorm(nn.Sequential):
@@ -160,8 +164,8 @@ CLOSE = tuple(
 class KeypointDetector(nn.Module):
     """Heat-maps at 1/4 of the size from the frame at 1/2; soft-argmax; Jacobians as heat-map-weighted averages.
 
-    In training mode points are the soft-argmax at the training temperature, which is what the loss shapes. In
-    evaluation mode they are what `locate` reads from the same heat-maps.
+    In training mode points are the soft-argmax at the training temperature; otherwise, and in training with exact
+    landmarks (`with_first_look`), they are what `locate` reads from the same heat-maps.
     """
 
     def __init__(self, config: LiteConfig):
@@ -190,10 +194,16 @@ class KeypointDetector(nn.Module):
         """Keypoints of frames (B, 3, S, S), RGB in [0, 1].
 
         Returns:
-            points (B, K, 2) in [-1, 1]; Jacobians (B, K, 2, 2); heat-maps (B, K, S/4, S/4) before their softmax at
-            the training temperature.
+            points (B, K, 2) in [-1, 1]; Jacobians (B, K, 2, 2); heat-maps (B, K, S/4, S/4) before their softmax, over
+            the temperature of the Jacobians' weights.
         """
         return self._read(F.avg_pool2d(frames, 2))
+
+    def with_first_look(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What `from_half` returns, and the points (B, K, 2) of the first look, for training."""
+        _, jacobians, logits = self._read(frames)
+        heights = logits * self.temperature
+        return self.locate(heights), jacobians, self._expected(heights / self.reading_temperature)
 
     def from_half(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Points (B, K, 2) in [-1, 1] and Jacobians (B, K, 2, 2) of frames already brought to (B, 3, S/2, S/2)."""
@@ -280,6 +290,106 @@ def local_motions(
     return affine, source_points - (affine @ driving_points[..., None])[..., 0]
 
 
+#: A head in the units of its face, the distance from eyes to mouth: its half width and half height.
+HEAD_RADII = (1.30, 1.75)
+
+#: Landmarks between which that distance is measured.
+LIDS, CORNERS = (
+    tuple(index for index, name in enumerate(LANDMARKS) if word in name) for word in ("lid", "corner")
+)
+
+
+class HeadMotion(nn.Module):
+    """How a head turns as a whole: z -> A z + b + d(z) c.
+
+    Points of a turning head move by their depth, which no affine map of the picture shows: the nose overtakes the eyes, the
+    ears stay behind. Seen from afar a rigid motion is affine in (x, y, depth), and the depth d of an ellipsoid is near enough to a
+    head's. A and b are first those of `rigid_motion`; a small network reads from the shape of all keypoints how they
+    should differ, how strong the parallax c is, and where the ellipsoid's middle lies. It is all zero where no keypoint moved.
+
+    Args:
+        num_keypoints: K.
+        channels: hidden units.
+    """
+
+    def __init__(self, num_keypoints: int, channels: int):
+        super().__init__()
+        self.network = nn.Sequential(
+            nn.Linear(8 * num_keypoints + 4, channels),
+            nn.ReLU(),
+            nn.Linear(channels, channels),
+            nn.ReLU(),
+            nn.Linear(channels, 10),
+        )
+        nn.init.zeros_(self.network[-1].weight)
+        nn.init.zeros_(self.network[-1].bias)
+        self.register_buffer("lids", torch.tensor(LIDS), persistent=False)
+        self.register_buffer("corners", torch.tensor(CORNERS), persistent=False)
+
+    @in_float32
+    def forward(
+        self,
+        source_points: Tensor,
+        driving_points: Tensor,
+        affine: Tensor,
+        matrix: Tensor,
+        offset: Tensor,
+        gate: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The head's motion between two keypoint sets.
+
+        Args:
+            source_points, driving_points: (B, K, 2).
+            affine: (B, K, 2, 2) of `local_motions`.
+            matrix, offset: of `rigid_motion`.
+            gate: (B,) from 0, nothing moved, to 1.
+
+        Returns:
+            A (B, 2, 2), b (B, 2) and c (B, 2); and the ellipsoid: its middle (B, 2) in the driving picture, and F (B, 2, 2)
+            by which d(z) = sqrt(1 - |F (z - middle)|^2).
+        """
+        batch = len(driving_points)
+        eyes = driving_points.index_select(1, self.lids).mean(1)
+        mouth = driving_points.index_select(1, self.corners).mean(1)
+        down = mouth - eyes
+        unit = down.square().sum(1, keepdim=True).clamp_min(1e-4).sqrt()
+        # The face's frame in the driving picture: right and down, of length 1.
+        down = down / unit
+        right = torch.stack([down[:, 1], -down[:, 0]], 1)
+        upright = torch.stack([right, down], 1)
+        shape = ((driving_points - eyes[:, None]) @ upright.transpose(1, 2)) / unit[:, None]
+        fitted = driving_points @ matrix.transpose(1, 2) + offset[:, None]
+        missed = ((source_points - fitted) @ upright.transpose(1, 2)) / unit[:, None]
+        eye = torch.eye(2, dtype=affine.dtype, device=affine.device)
+        change = upright[:, None] @ (affine - eye) @ upright.transpose(1, 2)[:, None]
+        turn = upright @ (matrix - eye) @ upright.transpose(1, 2)
+        evidence = [shape.flatten(1), 4 * missed.flatten(1), change.flatten(1), turn.flatten(1)]
+        found = self.network(torch.cat(evidence, 1))
+        moved = gate[:, None]
+        back = upright.transpose(1, 2)
+        turned = back @ (moved * 0.3 * found[:, :4]).view(batch, 2, 2) @ upright
+        matrix = matrix + turned
+        shift, parallax, middle = (found[:, k : k + 2, None] for k in (4, 6, 8))
+        offset_change = (back @ shift)[..., 0] * unit * moved
+        parallax = (back @ parallax)[..., 0] * unit * moved
+        middle = eyes + (back @ (0.6 * torch.tanh(middle)))[..., 0] * unit
+        # The correction of A turns about the eyes, not about the picture's middle.
+        offset = offset + offset_change - (turned @ eyes[..., None])[..., 0]
+        radii = torch.cat([upright[:, :1] / HEAD_RADII[0], upright[:, 1:] / HEAD_RADII[1]], 1)
+        return matrix, offset, parallax, middle, radii / unit[:, None]
+
+
+def depth_map(middle: Tensor, frame: Tensor, across: Tensor, down: Tensor) -> Tensor:
+    """d(z) of `HeadMotion` (B, H, W) on a grid of columns `across` (W,) and rows `down` (H,); 0 outside."""
+    offset = -(frame @ middle[..., None])
+    u, v = (
+        (frame[:, i, :1] * across + offset[:, i])[:, None, :] + (frame[:, i, 1:] * down)[:, :, None]
+        for i in (0, 1)
+    )
+    # Not to the very edge, where a root is infinitely steep.
+    return (1 - u.square() - v.square()).clamp_min(1e-3).sqrt() - 1e-3**0.5
+
+
 class DenseMotion(nn.Module):
     """Masks over K local motions, the head's and none, a residual flow and an occlusion map (FOMM, Eq. 4-7).
 
@@ -293,6 +403,7 @@ class DenseMotion(nn.Module):
         self.residual_limit = config.residual_limit
         self.threshold = config.motion_threshold
         self.network = UNet(4 * k + 6, config.motion_channels)
+        self.turning = HeadMotion(k, config.head_channels) if config.head_channels else None
         self.head = nn.Conv2d(config.motion_channels[0], k + 5, 5, 1, 2)
         nn.init.normal_(self.head.weight, std=0.005)
         nn.init.zeros_(self.head.bias)
@@ -312,12 +423,9 @@ class DenseMotion(nn.Module):
     ) -> dict[str, Tensor]:
         batch = len(driving_points)
         height, width = self.grid.shape[:2]
-        # Eq. 4: T_k(z) = p_S + J_S J_D^-1 (z - p_D).
-        affine, shift = local_motions(source_points, source_jacobians, driving_points, driving_jacobians)
-        turned = (affine - torch.eye(2, dtype=affine.dtype, device=affine.device)).abs().amax((1, 2, 3))
-        moved = (driving_points - source_points).abs().amax((1, 2)) + 0.2 * turned
-        matrix, offset = rigid_motion(source_points, driving_points, self.rigid)
-        affine, shift = torch.cat([affine, matrix[:, None]], 1), torch.cat([shift, offset[:, None]], 1)
+        affine, shift, gate, parallax, depth = self.candidates(
+            source_points, source_jacobians, driving_points, driving_jacobians
+        )
         count = affine.shape[1]
         # A row and a column added: a matrix product per pixel costs more than the six numbers it works on.
         across, down = self.grid[0, :, 0], self.grid[:, 0, 1]
@@ -329,6 +437,9 @@ class DenseMotion(nn.Module):
             ],
             dim=-1,
         )
+        if parallax is not None:
+            turned = motions[:, -1:] + parallax[:, None, None, None] * depth[:, None, :, :, None]
+            motions = torch.cat([motions[:, :-1], turned], 1)
         warped = warp(
             thumbnail[:, None].expand(-1, count, -1, -1, -1).reshape(batch * count, 3, height, width),
             motions.reshape(batch * count, height, width, 2),
@@ -341,7 +452,7 @@ class DenseMotion(nn.Module):
         head = self.head(features).float()  # flows need float32, whatever the convolutions ran in
         mask = head[:, : count + 1].softmax(1)
         # Only what moves may bend: no residual where no keypoint moved, so no motion gives the identity exactly.
-        gate = (moved / self.threshold).clamp(max=1.0)[:, None, None, None]
+        gate = gate[:, None, None, None]
         residual = self.residual_limit * torch.tanh(head[:, count + 2 :]) * gate
         flow = (mask[:, :count, :, :, None] * motions).sum(1) + mask[:, count, :, :, None] * self.grid
         flow = flow + residual.permute(0, 2, 3, 1)
@@ -351,7 +462,36 @@ class DenseMotion(nn.Module):
             "occlusion_map": torch.sigmoid(head[:, count + 1 : count + 2]),
             "difference": difference,
             "gate": gate,
+            "motions": motions,
         }
+
+    def candidates(
+        self,
+        source_points: Tensor,
+        source_jacobians: Tensor,
+        driving_points: Tensor,
+        driving_jacobians: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+        """The motions among which the masks choose, as numbers.
+
+        Returns:
+            A (B, K + 1, 2, 2) and b (B, K + 1, 2) of the K local motions (FOMM, Eq. 4) and the head's; the gate (B,), from 0
+            where nothing moved to 1; and, with a head network, the parallax c (B, 2) and the depth map (B, H, W) it goes by.
+        """
+        # Eq. 4: T_k(z) = p_S + J_S J_D^-1 (z - p_D).
+        affine, shift = local_motions(source_points, source_jacobians, driving_points, driving_jacobians)
+        turned = (affine - torch.eye(2, dtype=affine.dtype, device=affine.device)).abs().amax((1, 2, 3))
+        moved = (driving_points - source_points).abs().amax((1, 2)) + 0.2 * turned
+        gate = (moved / self.threshold).clamp(max=1.0)
+        matrix, offset = rigid_motion(source_points, driving_points, self.rigid)
+        parallax = depth = None
+        if self.turning is not None:
+            matrix, offset, parallax, middle, frame = self.turning(
+                source_points, driving_points, affine, matrix, offset, gate
+            )
+            depth = depth_map(middle, frame, self.grid[0, :, 0], self.grid[:, 0, 1])
+        affine, shift = torch.cat([affine, matrix[:, None]], 1), torch.cat([shift, offset[:, None]], 1)
+        return affine, shift, gate, parallax, depth
 
 
 #: How much of the blend is taken away where the avatar shows the point.

@@ -16,6 +16,7 @@ def small_model() -> LitePuppet:
         motion_channels=(8, 16),
         generator_channels=(16, 16),
         generator_blocks=(1, 1),
+        head_channels=8,
     )
     model = LitePuppet(config)
     model.preset = Preset("small", SIZE, len(LANDMARKS), config, LANDMARKS)

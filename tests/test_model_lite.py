@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from livepuppet.export.optimise import optimise
 from livepuppet.model.geometry import gaussian_heatmaps, make_grid, peak_confidence
-from livepuppet.model.lite import CLOSE, LANDMARKS, LiteConfig, rigid_motion
+from livepuppet.model.lite import CLOSE, LANDMARKS, LiteConfig, depth_map, rigid_motion
 from livepuppet.model.presets import PRESETS, Preset, build
 
 
@@ -20,7 +20,12 @@ def model():
     model = build("lite-256").eval()
     # Fresh heads are nearly zero; give them signal so that every path shows.
     with torch.no_grad():
-        for name in ("motion.head.weight", "generator.last.weight", "detector.jacobians.weight"):
+        for name in (
+            "motion.head.weight",
+            "motion.turning.network.4.weight",
+            "generator.last.weight",
+            "detector.jacobians.weight",
+        ):
             dict(model.named_parameters())[name].normal_(0, 0.05)
     return model
 
@@ -111,7 +116,45 @@ def test_weights_of_before_the_second_look_are_read_like_new_ones():
     values = json.loads(text)
     for name in ("reading_temperature", "close_temperature", "close_window"):
         del values["config"][name]
-    assert Preset.from_json(json.dumps(values)).config == LiteConfig()
+    assert Preset.from_json(json.dumps(values)).config == PRESETS["lite-256"].config
+
+
+def test_weights_of_before_the_head_network_still_load():
+    values = json.loads(PRESETS["lite-256"].to_json())
+    del values["config"]["head_channels"]
+    older = Preset.from_json(json.dumps(values))
+    assert older.config == LiteConfig() and build(older).motion.turning is None
+
+
+def test_a_head_network_that_has_learned_nothing_changes_nothing(pictures):
+    torch.manual_seed(0)
+    plain, turning = build(Preset("lite-256", 256, 16, LiteConfig())), build("lite-256")
+    turning.load_state_dict(plain.state_dict(), strict=False)
+    rng = torch.Generator().manual_seed(3)
+    source, driving = (0.5 * torch.randn(2, 16, 2, generator=rng) for _ in range(2))
+    jacobians = torch.eye(2).expand(2, 16, 2, 2)
+    thumbnail = pictures[:, :, ::4, ::4]
+    with torch.no_grad():
+        before = plain.eval().motion(thumbnail, source, jacobians, driving, jacobians)["deformation"]
+        after = turning.eval().motion(thumbnail, source, jacobians, driving, jacobians)["deformation"]
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_parallax_is_deepest_in_the_middle_of_a_head_and_none_outside():
+    """A turned head's frame: an ellipse about the middle, whatever the roll."""
+    grid = make_grid(65, 65)
+    angle = torch.tensor(0.4)
+    turn = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])
+    middle = torch.tensor([[0.25, -0.125]])
+    radii = torch.tensor([0.4, 0.6])
+    depth = depth_map(middle, (turn / radii[:, None])[None], grid[0, :, 0], grid[:, 0, 1])[0]
+    assert depth.max() == depth[28, 40] and depth.max() > 0.95  # the cell of the middle
+    outside = (((grid - middle[0]) @ turn.T) / radii).norm(dim=-1) > 1
+    assert depth[outside].abs().max() < 1e-6
+    half = middle[0] + turn.T @ torch.tensor([0.2, 0.0])
+    column, row = ((half + 1) * 32).round().int().tolist()
+    assert depth[row, column] == pytest.approx(0.75**0.5, abs=0.05)
 
 
 @torch.no_grad()

@@ -19,8 +19,6 @@ from livepuppet.model.lite import (
     DenseMotion,
     Generator,
     LitePuppet,
-    local_motions,
-    rigid_motion,
 )
 
 
@@ -58,13 +56,16 @@ class PlanarMotion(nn.Module):
             table: the thumbnail, as `sampling` wants it.
         """
         net, grid = self.motion, self.motion.grid
-        affine, shift = local_motions(source_points, source_jacobians, driving_points, driving_jacobians)
-        turned = (affine - torch.eye(2, dtype=affine.dtype, device=affine.device)).abs().amax((1, 2, 3))
-        moved = (driving_points - source_points).abs().amax((1, 2)) + 0.2 * turned
-        matrix, offset = rigid_motion(source_points, driving_points)
-        affine, shift = torch.cat([affine, matrix[:, None]], 1), torch.cat([shift, offset[:, None]], 1)
+        affine, shift, gate, parallax, depth = net.candidates(
+            source_points, source_jacobians, driving_points, driving_jacobians
+        )
         count = affine.shape[1]
         x, y = affine_planes(affine, shift, grid)
+        if parallax is not None:
+            x, y = (
+                torch.cat([plane[:, :-1], plane[:, -1:] + parallax[:, i, None, None, None] * depth], 1)
+                for i, plane in enumerate((x, y))
+            )
         warped = self.sampling.sample(table, x[0], y[0]).flatten(0, 1)[None]
         difference = gaussian_heatmaps(driving_points, grid, net.variance) - gaussian_heatmaps(
             source_points, grid, net.variance
@@ -73,7 +74,7 @@ class PlanarMotion(nn.Module):
         features = net.network(evidence)[-1]
         head = net.head(features).float()
         mask, flow_x, flow_y = blended(head[:, : count + 1], x, y, grid, still_first=False)
-        gate = (moved / net.threshold).clamp(max=1.0)[:, None, None, None]
+        gate = gate[:, None, None, None]
         residual = net.residual_limit * torch.tanh(head[:, count + 2 :]) * gate
         return {
             "deformation": torch.stack([flow_x + residual[:, 0], flow_y + residual[:, 1]], -1),
