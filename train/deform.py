@@ -1,4 +1,4 @@
-"""Random deformations with known derivatives, for equivariance (FOMM, Eq. 9-13), and photometric augmentation."""
+"""Random deformations with known derivatives, for equivariance (FOMM, Eq. 9-13)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from livepuppet.model.geometry import in_float32, make_grid, warp
+from livepuppet.model.geometry import in_float32, inverse_2x2, make_grid, warp
+from livepuppet.train.device import send
+from livepuppet.train.webcam import webcam
+
+__all__ = ["Deformation", "blurred_others", "mirror", "webcam"]
 
 
 def _normal(rng: torch.Generator, like: Tensor, *shape: int) -> Tensor:
     # Drawn on the CPU, so that a seed means the same on every device.
-    return torch.randn(*shape, generator=rng).to(like)
+    return _numbers(torch.randn(*shape, generator=rng), like)
 
 
-def _uniform(rng: torch.Generator, like: Tensor, low: float, high: float, *shape: int) -> Tensor:
-    return (low + (high - low) * torch.rand(*shape, generator=rng)).to(like)
+def _numbers(drawn: Tensor, like: Tensor) -> Tensor:
+    return send(drawn, like.device).to(like.dtype)
+
+
+def _between(low: float, high: float, numbers: Tensor) -> Tensor:
+    return low + (high - low) * numbers
 
 
 class Deformation:
@@ -43,9 +51,9 @@ class Deformation:
         points: int = 5,
     ) -> Deformation:
         """As the paper draws them: Gaussian noise on the identity's six numbers, and on the control points' weights."""
-        eye = torch.eye(2, 3).to(like)
+        eye = torch.eye(2, 3, dtype=like.dtype, device=like.device)
         matrix = eye + affine * _normal(rng, like, batch, 2, 3)
-        control = make_grid(points, points).reshape(-1, 2).to(like)
+        control = make_grid(points, points, like.device, like.dtype).reshape(-1, 2)
         return cls(matrix, control, spline * _normal(rng, like, batch, points * points, 2))
 
     @classmethod
@@ -53,13 +61,39 @@ class Deformation:
         cls, batch: int, rng: torch.Generator, like: Tensor, angle: float, log_scale: float, shift: float
     ) -> Deformation:
         """Random turns, sizes and shifts, uniform up to the given amounts (radians, natural log, picture units)."""
-        a = _uniform(rng, like, -angle, angle, batch)
-        s = _uniform(rng, like, -log_scale, log_scale, batch).exp()
-        t = _uniform(rng, like, -shift, shift, batch, 2)
-        rows = torch.stack(
-            [torch.stack([s * a.cos(), -s * a.sin()], -1), torch.stack([s * a.sin(), s * a.cos()], -1)], 1
+        return cls(
+            _similarity(send(torch.rand(batch, 4, generator=rng), like.device), angle, log_scale, shift)
         )
-        return cls(torch.cat([rows, t[..., None]], -1))
+
+    @classmethod
+    def framing(
+        cls,
+        batch: int,
+        rng: torch.Generator,
+        like: Tensor,
+        angle: float = 0.3,
+        log_scale: float = 0.25,
+        shift: float = 0.15,
+        bad: float = 0.25,
+    ) -> Deformation:
+        """`similarity`, of which a share `bad` is framed as badly as people sit before webcams.
+
+        Three kinds of bad, as often: far away (the face half as large) and off the centre, too near (half as large again,
+        cut by the edges), and beside the picture's middle by up to half of it. Use `inside` to leave out keypoints that
+        are cut away, and give `picture` something to put behind.
+        """
+        numbers = torch.rand(batch, 6, generator=rng)
+        kind = torch.where(numbers[:, 4] < bad, (3 * numbers[:, 5]).long() + 1, 0)
+        sent = _numbers(torch.cat([numbers[:, :4], torch.eye(4)[kind]], 1), like)
+        usual, far, near, aside = sent[:, 4:].split(1, 1)
+        # The map's scale above 1 makes faces smaller.
+        kinds = [
+            (usual, _similarity(sent[:, :4], angle, log_scale, shift)),
+            (far, _similarity(sent[:, :4], angle, 0.25, 0.8, middle=0.45)),
+            (near, _similarity(sent[:, :4], angle, 0.15, 0.35, middle=-0.3)),
+            (aside, _similarity(sent[:, :4], angle, 0.15, 0.5)),
+        ]
+        return cls(sum(one[..., None] * affine for one, affine in kinds))
 
     @in_float32
     def points(self, z: Tensor) -> Tensor:
@@ -82,58 +116,68 @@ class Deformation:
             result = result + torch.einsum("bpi,bnpj->bnij", self.weights, gradient)
         return result
 
-    def picture(self, picture: Tensor) -> Tensor:
-        """The deformed picture, (B, C, H, W); beyond the edge the picture is mirrored, as in the paper."""
+    @in_float32
+    def sources(self, points: Tensor) -> Tensor:
+        """Where points (B, N, 2) of the original lie in the deformed picture: the inverse of T, nearly for splines."""
+        back = inverse_2x2(self.affine[:, :, :2])
+
+        def linear(p: Tensor) -> Tensor:
+            return (p - self.affine[:, None, :, 2]) @ back.transpose(1, 2)
+
+        z = linear(points)
+        if self.control is not None:
+            for _ in range(3):
+                z = z + linear(points) - linear(self.points(z))
+        return z
+
+    def inside(self, points: Tensor, margin: float = 0.03) -> Tensor:
+        """1 where a point (B, N, 2) of the original is still seen in the deformed picture, else 0; (B, N, 1)."""
+        return (self.sources(points).abs().amax(-1, keepdim=True) < 1 + margin).to(points)
+
+    def picture(self, picture: Tensor, behind: Tensor | None = None) -> Tensor:
+        """The deformed picture, (B, C, H, W).
+
+        Args:
+            picture: the originals.
+            behind: what is seen beyond their edges, as large as they are; None mirrors them, as in the paper.
+        """
         batch, _, height, width = picture.shape
         # The map is smooth: every fourth point is enough, and the splines' logarithms are what costs.
         rows, columns = height // 4 + 1, width // 4 + 1
-        grid = make_grid(rows, columns).to(picture).reshape(1, -1, 2).expand(batch, -1, -1)
+        grid = make_grid(rows, columns, picture.device, picture.dtype).reshape(1, -1, 2).expand(batch, -1, -1)
         coarse = self.points(grid).view(batch, rows, columns, 2).permute(0, 3, 1, 2)
         fine = F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=True)
-        return warp(picture, fine.permute(0, 2, 3, 1), "reflection")
+        if behind is None:
+            return warp(picture, fine.permute(0, 2, 3, 1), "reflection")
+        beyond = (fine.abs().amax(1, keepdim=True) - 1) * (min(height, width) / 2)
+        return torch.lerp(warp(picture, fine.permute(0, 2, 3, 1), "border"), behind, beyond.clamp(0, 1))
+
+
+def _similarity(numbers: Tensor, angle: float, log_scale: float, shift: float, middle: float = 0.0) -> Tensor:
+    """Turns, sizes and shifts (B, 2, 3) from numbers (B, 4) in [0, 1)."""
+    a = _between(-angle, angle, numbers[:, 0])
+    s = _between(middle - log_scale, middle + log_scale, numbers[:, 1]).exp()
+    cos, sin = s * a.cos(), s * a.sin()
+    t = _between(-shift, shift, numbers[:, 2:4])
+    return torch.stack([torch.stack([cos, -sin, t[:, 0]], -1), torch.stack([sin, cos, t[:, 1]], -1)], 1)
+
+
+def blurred_others(picture: Tensor) -> Tensor:
+    """For each picture (B, 3, S, S) another one of the batch, out of focus: what may be seen beyond a picture's edge."""
+    side = picture.shape[-1]
+    small = F.adaptive_avg_pool2d(picture, 6).roll(1, 0)
+    return F.interpolate(small, size=(side, side), mode="bicubic", align_corners=False).clamp(0, 1)
 
 
 def mirror(
     picture: Tensor, points: Tensor, jacobians: Tensor, partner: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Flip pictures left to right with their keypoints; `partner[k]` is the keypoint that k becomes."""
-    flip = torch.tensor([-1.0, 1.0]).to(points)
+    flip = torch.linspace(-1.0, 1.0, 2, dtype=points.dtype, device=points.device)
     sign = flip[:, None] * flip[None, :]
-    return picture.flip(-1), (points * flip)[:, partner], (jacobians * sign)[:, partner]
-
-
-def webcam(picture: Tensor, rng: torch.Generator, strength: float = 1.0) -> Tensor:
-    """What a webcam does to a picture (B, 3, H, W) in [0, 1]: exposure, gamma, tint, gray, blur, noise, a hand before it.
-
-    Args:
-        picture: the pictures.
-        rng: a CPU generator.
-        strength: 0 nothing, 1 as much as bad webcams do.
-    """
-    batch, _, height, width = picture.shape
-
-    def chance(probability: float) -> Tensor:
-        return (torch.rand(batch, 1, 1, 1, generator=rng) < probability).to(picture)
-
-    def uniform(low: float, high: float, channels: int = 1) -> Tensor:
-        return _uniform(rng, picture, low, high, batch, channels, 1, 1)
-
-    s = strength
-    gray = picture.mean(1, keepdim=True)
-    picture = torch.lerp(picture, gray.expand_as(picture), (chance(0.15) * s).expand_as(picture))
-    picture = torch.lerp(gray.expand_as(picture), picture, 1 + s * uniform(-0.4, 0.4).expand_as(picture))
-    picture = picture.clamp(1e-4, 1) ** torch.exp(s * uniform(-0.45, 0.45))
-    picture = (picture - 0.5) * (1 + s * uniform(-0.35, 0.25)) + 0.5 + s * uniform(-0.12, 0.12)
-    picture = picture * (1 + s * uniform(-0.12, 0.12, 3))
-    # A hand, a microphone or a lock of hair: soft blobs of one colour somewhere.
-    grid = make_grid(height, width).to(picture)[None]
-    centre, radius = uniform(-1.0, 1.0, 2), uniform(0.06, 0.3, 2)
-    distance = ((grid[..., 0] - centre[:, 0]) / radius[:, 0]).square() + (
-        (grid[..., 1] - centre[:, 1]) / radius[:, 1]
-    ).square()
-    blob = torch.sigmoid((1 - distance[:, None]) * 8) * chance(0.25 * s)
-    picture = torch.lerp(picture, uniform(0, 1, 3).expand_as(picture), blob.expand_as(picture))
-    blurred = F.avg_pool2d(F.pad(picture, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    picture = torch.lerp(picture, blurred, (chance(0.5) * uniform(0, 1) * s).expand_as(picture))
-    noise = torch.randn(batch, 3, height, width, generator=rng).to(picture)
-    return (picture + 0.07 * s * uniform(0, 1).square() * noise).clamp(0, 1)
+    order = send(torch.tensor(partner), points.device)
+    return (
+        picture.flip(-1),
+        (points * flip).index_select(1, order),
+        (jacobians * sign).index_select(1, order),
+    )

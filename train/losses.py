@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from livepuppet.model.geometry import in_float32, inverse_2x2
-from livepuppet.train.deform import Deformation
+
+if TYPE_CHECKING:
+    from livepuppet.train.deform import Deformation
 
 
 def weighted_mean(value: Tensor, weight: Tensor | None) -> Tensor:
@@ -87,5 +91,5 @@ def equivariance(
     """
     value = (points - deformation.points(deformed_points)).abs().mean()
     carried = deformation.jacobians(deformed_points) @ deformed_jacobians
-    eye = torch.eye(2).to(points)
+    eye = torch.eye(2, dtype=points.dtype, device=points.device)
     return value, (eye - inverse_2x2(jacobians) @ carried).abs().mean()

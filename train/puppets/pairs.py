@@ -54,8 +54,8 @@ class Pairs:
     driving: Tensor
     source_motion: Motion
     driving_motion: Motion
-    flow: Tensor
-    visible: Tensor
+    flow: Tensor | None
+    visible: Tensor | None
     source_points: Tensor
     source_jacobians: Tensor
     driving_points: Tensor
@@ -101,8 +101,11 @@ class Puppets:
         rows = self._send(torch.randint(len(self), (batch,), generator=rng))
         return self._pictures(rows), self._rows("points", rows), self._rows("jacobians", rows)
 
-    def pairs(self, batch: int, rng: torch.Generator, still: float = 0.12) -> Pairs:
-        """Random pairs; a share `still` of them shows no motion at all."""
+    def pairs(self, batch: int, rng: torch.Generator, still: float = 0.12, with_flow: bool = True) -> Pairs:
+        """Random pairs; a share `still` of them shows no motion at all.
+
+        Without flow, `flow` and `visible` are None: a detector needs neither.
+        """
         poses = self.poses
         group = torch.randint(len(self) // poses, (batch,), generator=rng)
         source = torch.randint(poses, (batch,), generator=rng)
@@ -114,15 +117,18 @@ class Puppets:
         identity, both = self._identities(sent[:batch]), sent[batch:]
         pictures, motions = self._pictures(both), self._rows("motions", both)
         points, jacobians = self._rows("points", both), self._rows("jacobians", both)
-        surfaces, layers = self._rows("surfaces", both).float(), self._rows("layers", both).long()
         source_motion, driving_motion = Motion(motions[:batch]), Motion(motions[batch:])
 
-        def seen(part: slice) -> Rendering:
-            return Rendering(pictures[part], surfaces[part], layers[part], points[part], jacobians[part])
-
         first, second = slice(0, batch), slice(batch, None)
-        with torch.autocast(pictures.device.type, enabled=False):
-            flow, visible = true_flow(identity, seen(second), source_motion, seen(first))
+        flow = visible = None
+        if with_flow:
+            surfaces, layers = self._rows("surfaces", both).float(), self._rows("layers", both).long()
+
+            def seen(part: slice) -> Rendering:
+                return Rendering(pictures[part], surfaces[part], layers[part], points[part], jacobians[part])
+
+            with torch.autocast(pictures.device.type, enabled=False):
+                flow, visible = true_flow(identity, seen(second), source_motion, seen(first))
         return Pairs(
             identity,
             pictures[first],

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from livepuppet.train.device import send
 from livepuppet.train.puppets import renderer
 from livepuppet.train.puppets.identities import Identity, Motion, draw_groups, draw_identities, generator
 from livepuppet.train.puppets.pairs import Pairs, Puppets, chunks, geometry
@@ -331,17 +332,11 @@ class PuppetPool(Puppets):
     def _rows(self, name: str, rows: Tensor) -> Tensor:
         each = self.groups * self.poses
         picked = np.stack([self.shards[row // each].arrays[name][row % each] for row in rows.tolist()])
-        return self._deliver(torch.from_numpy(picked))
+        return send(torch.from_numpy(picked), self.device)
 
     def _identities(self, groups: Tensor) -> Identity:
         rows = [(self.shards[g // self.groups].identities.fields, g % self.groups) for g in groups.tolist()]
         names = rows[0][0]
         return Identity(
-            {name: self._deliver(torch.stack([fields[name][k] for fields, k in rows])) for name in names}
+            {name: send(torch.stack([fields[name][k] for fields, k in rows]), self.device) for name in names}
         )
-
-    def _deliver(self, values: Tensor) -> Tensor:
-        if self.device.type != "cuda":
-            return values.to(self.device)
-        # From pinned memory the copy waits for nobody.
-        return values.pin_memory().to(self.device, non_blocking=True)

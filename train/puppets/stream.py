@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from livepuppet.train.device import send
 from livepuppet.train.puppets.identities import Identity, Motion, generator
 from livepuppet.train.puppets.pairs import Puppets, chunks, geometry
 from livepuppet.train.puppets.pool import (
@@ -141,8 +142,6 @@ class PuppetStream(Puppets):
         motions = draw_motions_of(self.setting, self.fresh, self.poses, rng)
         parts = {**identities.fields, "": motions.values.reshape(self.fresh, self.poses, -1)}
         flat = torch.cat([value.reshape(self.fresh, -1).float() for value in parts.values()], 1)
-        if self.device.type == "cuda":
-            flat = flat.pin_memory()
         return flat, [(name, value.shape[1:]) for name, value in parts.items()]
 
     def _drawn(self, batch: int) -> tuple[Identity, Motion]:
@@ -152,7 +151,7 @@ class PuppetStream(Puppets):
             flat, names = ahead[1].result()
         else:
             flat, names = self._numbers(batch)
-        flat = flat.to(self.device, non_blocking=True)
+        flat = send(flat, self.device)
         columns = flat.split([shape.numel() for _, shape in names], 1)
         fields = {
             name: column.reshape(-1, *shape) for column, (name, shape) in zip(columns, names, strict=True)
@@ -198,9 +197,7 @@ class PuppetStream(Puppets):
 
     def _send(self, rows: Tensor) -> Tensor:
         self._catch_up()
-        if self.device.type == "cuda":
-            rows = rows.pin_memory()
-        return rows.to(self.device, non_blocking=True)
+        return send(rows, self.device)
 
     def _rows(self, name: str, rows: Tensor) -> Tensor:
         return self._ring[name].index_select(0, rows)
