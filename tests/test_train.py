@@ -139,13 +139,13 @@ def test_response_is_one_for_the_truth_and_nothing_for_a_blur():
     assert response(mean, mean, source, truth) == pytest.approx(0)
 
 
-@pytest.mark.parametrize("stage", ["detector", "motion", "animator"])
+@pytest.mark.parametrize("stage", ["detector", "motion", "animator", "polish"])
 def test_each_stage_on_puppets_learns(stage, pool, tmp_path):
     model = small_model()
     task = (
         DetectorTask(model, pool, 8)
         if stage == "detector"
-        else AnimatorTask(model, pool, 4, stage == "motion")
+        else AnimatorTask(model, pool, 4, stage == "motion", adversarial=stage == "polish")
     )
     held = {name: value.clone() for name, value in model.detector.state_dict().items()}
     if stage != "detector":

@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from livepuppet.model.discriminator import Discriminator, DiscriminatorConfig
 from livepuppet.model.geometry import gaussian_heatmaps, inverse_2x2, make_grid
 from livepuppet.model.lite import LANDMARKS, LitePuppet
 from livepuppet.train.deform import webcam
 from livepuppet.train.losses import dissimilarity, gradients, pyramid_l1, shrink, weighted_mean
+from livepuppet.train.papers.adversarial import feature_matching, fooled, judged_only, told_apart
 from livepuppet.train.puppets.pool import Pairs, PuppetPool
 from livepuppet.train.puppets.rig import landmarks
 
@@ -37,6 +39,11 @@ OTHERS, OWN = 0.45, 0.25
 #: Errors of a flow around this size, in [-1, 1] units, count most: an eighth of a pixel less matters little to the eye, and so
 #: does a wrong pixel's being two pixels more wrong.
 TOLERANCE = 0.008
+
+#: The discriminator of the last stage, on windows of half the picture's side; and the weights of its two losses. Small against
+#: reconstruction: it is to sharpen what is painted, not to invent.
+RIVAL = DiscriminatorConfig(expansion=16, maximum=128, blocks=3)
+FEATURES, ADVERSARIAL = 1.0, 0.02
 
 
 def spread(points: Tensor) -> Tensor:
@@ -72,8 +79,11 @@ class AnimatorTask:
         model: whose `motion` and `generator` are trained; its detector is held.
         pool: puppets to train on.
         batch: pairs per step.
-        motion_only: train the dense motion network alone, at a quarter of the size (cheap).
+        motion_only: train the dense motion network alone, at a quarter of the size (cheap). The pool's pictures may then be
+            of half the model's size.
         half: run convolutions in bfloat16, which processors that have it do twice as fast; the rest stays float32.
+        adversarial: a discriminator judges what is painted, and its features are matched (FOMM's published `vox-adv` does
+            so from a finished training on): for the last part of a training, when pictures are right but soft.
     """
 
     def __init__(
@@ -83,10 +93,16 @@ class AnimatorTask:
         batch: int = 8,
         motion_only: bool = False,
         half: bool = True,
+        adversarial: bool = False,
     ):
+        if motion_only and adversarial:
+            raise ValueError("a discriminator judges pictures: the motion network alone makes none")
         self.half = half
         self.model, self.pool, self.batch, self.motion_only = model, pool, batch, motion_only
-        self.name = "motion" if motion_only else "animator"
+        self.name = "motion" if motion_only else "polish" if adversarial else "animator"
+        device = next(model.parameters()).device
+        self.rival = Discriminator(RIVAL).to(device) if adversarial else None
+        self._judged: tuple[Tensor, Tensor] | None = None
         self.trained = torch.nn.ModuleList([model.motion] + ([] if motion_only else [model.generator]))
         model.detector.requires_grad_(False)
 
@@ -202,4 +218,19 @@ class AnimatorTask:
         )
         # What the avatar shows should come from the avatar: painting it costs a little.
         parts["blend"] = 0.4 * weighted_mean(blend, seen * weight)
+        if self.rival is not None:
+            self._judged = prediction.detach(), target
+            with judged_only(self.rival):
+                drawn, verdict = self.rival(prediction)
+                with torch.no_grad():
+                    real, _ = self.rival(target)
+            parts["features"] = FEATURES * feature_matching(real, drawn, [1.0] * len(drawn))
+            parts["adversarial"] = ADVERSARIAL * fooled(verdict)
         return parts
+
+    def rival_losses(self) -> dict[str, Tensor]:
+        """The discriminator's part, on the pictures that `losses` painted last."""
+        prediction, target = self._judged
+        _, drawn = self.rival(prediction)
+        _, real = self.rival(target)
+        return {"rival": told_apart(real, drawn)}
