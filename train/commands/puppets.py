@@ -7,7 +7,18 @@ from pathlib import Path
 import click
 
 from livepuppet.train.commands.failing import as_click_error
+from livepuppet.train.puppets.identities import SETTINGS
 from livepuppet.train.puppets.pool import FIRST_SEED, draw_shards
+
+
+def _setting(default: str):
+    return click.option(
+        "--setting",
+        type=click.Choice(SETTINGS),
+        default=default,
+        show_default=True,
+        help="Which puppets: those of old, those to train on, or those for evaluation only.",
+    )
 
 
 @click.group()
@@ -18,13 +29,14 @@ def puppets():
 @puppets.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--seed", default=0, show_default=True)
-def sheet(file, seed):
+@_setting("plain")
+def sheet(file, seed, setting):
     """A contact sheet (PNG): identities in columns, neutral and in three poses."""
     from livepuppet.train.puppets.clips import contact_sheet
     from livepuppet.train.sheets import write
 
     try:
-        write(file, contact_sheet(seed))
+        write(file, contact_sheet(seed, setting=setting))
     except OSError as error:
         raise as_click_error(error) from error
 
@@ -38,13 +50,14 @@ def sheet(file, seed):
 @click.option("--size", default=256, show_default=True)
 @click.option("--seconds", default=10.0, show_default=True, help="Length, for a clip.")
 @click.option("--performance-seed", default=0, show_default=True, help="Of the motion, for a clip.")
-def draw(file, seed, row, size, seconds, performance_seed):
+@_setting("plain")
+def draw(file, seed, row, size, seconds, performance_seed, setting):
     """One puppet: a portrait (FILE.png) or a driving clip (FILE.mp4)."""
     from livepuppet.train.puppets.clips import neutral, performance, supersampled, write_clip
     from livepuppet.train.puppets.identities import draw_identities, generator
     from livepuppet.train.sheets import write
 
-    identity = draw_identities(40, generator(seed))[row : row + 1]
+    identity = draw_identities(40, generator(seed), setting)[row : row + 1]
     if not len(identity):
         raise click.UsageError("--row goes from 0 to 39.")
     try:

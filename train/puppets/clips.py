@@ -35,11 +35,13 @@ def neutral(count: int = 1) -> Motion:
     return scripted_clip(1)[torch.zeros(count, dtype=torch.long)]
 
 
-def contact_sheet(seed: int, columns: int = 8, rows: int = 4, size: int = 160) -> np.ndarray:
+def contact_sheet(
+    seed: int, columns: int = 8, rows: int = 4, size: int = 160, setting: str = "plain"
+) -> np.ndarray:
     """Identities in columns, each neutral and in three poses; two rows of identities per four rows of pictures."""
     groups = columns * max(1, rows // 4)
     rng = generator(seed)
-    identities, motions = draw_identities(groups, rng), draw_groups(groups, 3, rng)
+    identities, motions = draw_identities(groups, rng, setting), draw_groups(groups, 3, rng, setting)
     blocks = []
     for k in range(groups):
         poses = [neutral(), *[motions[3 * k + p : 3 * k + p + 1] for p in range(3)]]

@@ -12,6 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from livepuppet.train.puppets.draws import Draw, generator
+from livepuppet.train.puppets.plain import plain_fields
+from livepuppet.train.puppets.rich import foreign_fields, neutral_fields, rich_fields
+
 #: Columns of a motion. Angles in radians, shifts in picture units ([-1, 1] is the picture), the rest are amounts:
 #: 0 is neutral; 1 is fully open, smiling, puckered, closed (blink), raised (brow); gaze is in [-1, 1].
 FACTORS = (
@@ -91,198 +95,31 @@ class Identity:
         return Identity({name: value.to(device) for name, value in self.fields.items()})
 
 
-def generator(seed: int) -> torch.Generator:
-    """A CPU generator: draws are the same on every device."""
-    return torch.Generator().manual_seed(seed)
+#: From which distribution puppets are drawn. "plain": the first one, never changed. "rich": what is trained on.
+#: "foreign": for evaluation only; other proportions, shading, textures and backgrounds than any training draws.
+SETTINGS = ("plain", "rich", "foreign")
 
 
-def hsv_to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
-    """(B,) channels in [0, 1] to RGB (B, 3) in [0, 1]."""
-    offsets = torch.tensor([5.0, 3.0, 1.0])
-    k = (offsets + hue[:, None] * 6.0) % 6.0
-    ramp = torch.minimum(torch.minimum(k, 4.0 - k), torch.ones_like(k)).clamp(min=0.0)
-    return value[:, None] * (1.0 - saturation[:, None] * ramp)
+def draw_identities(batch: int, rng: torch.Generator, setting: str = "plain") -> Identity:
+    """Draw puppets that differ as people's avatars do: people, cartoons, animals and robots, in several styles.
 
+    Args:
+        batch: how many.
+        rng: the generator, on the CPU.
+        setting: one of `SETTINGS`.
 
-class _Draw:
-    """Named random draws for a batch, from one generator."""
-
-    def __init__(self, batch: int, rng: torch.Generator):
-        self.batch, self.rng = batch, rng
-
-    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(self.batch, *shape, generator=self.rng)
-
-    def normal(self, mean: float, deviation: float, low: float = -math.inf, high: float = math.inf) -> Tensor:
-        return (mean + deviation * torch.randn(self.batch, generator=self.rng)).clamp(low, high)
-
-    def chance(self, probability: float) -> Tensor:
-        return (torch.rand(self.batch, generator=self.rng) < probability).float()
-
-    def colour(self, saturation: tuple[float, float], value: tuple[float, float]) -> Tensor:
-        return hsv_to_rgb(self.uniform(0, 1), self.uniform(*saturation), self.uniform(*value))
-
-    def texture(self, size: int, octaves: int, channels: int = 3) -> Tensor:
-        """Smooth noise (B, channels, size, size) of about unit deviation."""
-        total = torch.zeros(self.batch, channels, size, size)
-        for octave in range(octaves):
-            cells = max(2, size >> (octaves - 1 - octave))
-            noise = torch.randn(self.batch, channels, cells, cells, generator=self.rng)
-            total += torch.nn.functional.interpolate(
-                noise, size=(size, size), mode="bicubic", align_corners=True
-            ) * (0.75**octave)
-        return total / total.std(dim=(1, 2, 3), keepdim=True).clamp_min(1e-3)
-
-
-def draw_identities(batch: int, rng: torch.Generator) -> Identity:
-    """Draw puppets that differ as people's avatars do: people, cartoons, animals and robots, in several styles."""
-    d = _Draw(batch, rng)
-    one = torch.ones(batch)
-    f: dict[str, Tensor] = {}
-
-    # Which family: 0 human, 1 big-eyed cartoon, 2 animal, 3 fantasy or robot.
-    family = torch.multinomial(torch.tensor([0.62, 0.16, 0.12, 0.10]), batch, True, generator=rng)
-    cartoon, animal, fantasy = ((family == k).float() for k in (1, 2, 3))
-
-    # Proportions.
-    f["head_width"] = d.normal(0.685, 0.05, 0.56, 0.85) + 0.09 * cartoon + 0.16 * animal
-    f["jaw_width"] = f["head_width"] * d.uniform(0.68, 0.95)
-    f["jaw_length"] = d.normal(0.64, 0.05, 0.48, 0.80) - 0.10 * animal
-    f["eye_x"] = d.normal(0.305, 0.028, 0.23, 0.40) + 0.05 * (cartoon + animal)
-    f["eye_y"] = d.normal(0.05, 0.04, -0.06, 0.16) + 0.06 * cartoon
-    f["eye_width"] = d.normal(0.15, 0.018, 0.10, 0.21) * (1 + 0.35 * cartoon + 0.1 * animal)
-    f["eye_height"] = f["eye_width"] * d.uniform(0.36, 0.62) * (1 + 0.7 * cartoon + 0.5 * animal)
-    f["eye_slant"] = d.normal(0.0, 0.12, -0.3, 0.3)
-    f["iris"] = f["eye_height"] * d.uniform(0.78, 1.15) * (1 - 0.12 * cartoon)
-    f["pupil"] = d.uniform(0.3, 0.6)
-    f["brow_gap"] = d.normal(0.215, 0.03, 0.15, 0.30) + 0.6 * (f["eye_height"] - 0.08).clamp(min=0)
-    f["brow_arch"] = d.uniform(-0.02, 0.07)
-    f["brow_thick"] = d.uniform(0.012, 0.055)
-    f["nose_y"] = d.normal(0.30, 0.035, 0.2, 0.4)
-    f["nose_size"] = d.uniform(0.7, 1.3) * (1 - 0.5 * cartoon)
-    f["mouth_y"] = torch.maximum(d.normal(0.62, 0.035, 0.52, 0.72), f["eye_y"] + f["nose_y"] + 0.21)
-    f["mouth_width"] = d.normal(0.255, 0.04, 0.16, 0.36)
-    f["mouth_curve"] = d.normal(-0.018, 0.028, -0.08, 0.05)
-    f["lip_upper"] = d.uniform(0.02, 0.075)
-    f["lip_lower"] = d.uniform(0.025, 0.095)
-    f["lip_strength"] = d.uniform(0.1, 1.0) * (1 - 0.7 * animal)
-    f["lip_line"] = d.uniform(0.008, 0.022)
-    f["lid_line"] = d.uniform(0.008, 0.03) * (1 + 0.8 * cartoon)
-    f["lid_crease"] = d.uniform(0.0, 0.6)
-    f["nostril"] = d.uniform(0.1, 0.8)
-    f["ear_size"] = d.uniform(0.7, 1.3) * (1 - animal)
-    f["animal_ear"] = torch.maximum(animal, d.chance(0.03))
-    f["animal_ear_x"] = d.uniform(0.35, 0.65)
-    f["animal_ear_size"] = d.uniform(0.7, 1.4)
-    f["muzzle"] = animal * d.uniform(0.3, 1.0)
-    f["animal_nose"] = animal
-
-    # Style: 0 flat, 1 cel-shaded, 2 soft.
-    style = torch.multinomial(torch.tensor([0.13, 0.17, 0.70]), batch, True, generator=rng)
-
-    # Colours.
-    tone = d.uniform(0, 1) ** 1.25
-    human_skin = hsv_to_rgb(
-        d.uniform(0.015, 0.085),
-        (0.22 + 0.42 * tone + 0.06 * d.normal(0, 1)).clamp(0.1, 0.75),
-        1.0 - 0.62 * tone**1.8,
-    )
-    fur = hsv_to_rgb(d.uniform(0.02, 0.13), d.uniform(0.0, 0.6), d.uniform(0.25, 1.0))
-    odd = d.colour((0.0, 0.8), (0.3, 1.0))
-    gray = ((cartoon == 0) & (animal == 0)).float() * d.chance(0.08)
-    skin = torch.where(animal[:, None] > 0, fur, torch.where(fantasy[:, None] > 0, odd, human_skin))
-    f["skin"] = torch.where(gray[:, None] > 0, skin.mean(1, keepdim=True).expand(-1, 3), skin)
-    f["iris_colour"] = d.colour((0.1, 0.8), (0.1, 0.75))
-    f["sclera"] = hsv_to_rgb(d.uniform(0, 0.15), d.uniform(0.0, 0.12), d.uniform(0.72, 1.0))
-    f["lip_colour"] = (f["skin"] * torch.tensor([0.92, 0.55, 0.55])) * d.uniform(0.65, 1.1)[:, None]
-    f["line_colour"] = f["skin"] * d.uniform(0.05, 0.5)[:, None]
-    f["inside"] = hsv_to_rgb(d.uniform(0.95, 1.02) % 1.0, d.uniform(0.3, 0.85), d.uniform(0.05, 0.35))
-    f["tongue"] = hsv_to_rgb(d.uniform(0.95, 1.03) % 1.0, d.uniform(0.35, 0.7), d.uniform(0.4, 0.85))
-    f["teeth"] = d.chance(0.8) * d.uniform(0.4, 1.0)
-    natural = hsv_to_rgb(d.uniform(0.02, 0.13), d.uniform(0.0, 0.75), d.uniform(0.04, 0.9) ** 1.3)
-    f["hair"] = torch.where(d.chance(0.18)[:, None] > 0, d.colour((0.2, 0.9), (0.2, 1.0)), natural)
-    f["brow_colour"] = f["hair"] * d.uniform(0.4, 0.9)[:, None]
-    f["clothes"] = d.colour((0.0, 0.8), (0.05, 1.0))
-    f["collar"] = d.colour((0.0, 0.6), (0.05, 1.0))
-    f["collar_depth"] = d.uniform(-0.1, 0.45)
-
-    # Hair, hat, glasses, beard.
-    hairy = d.chance(0.88) * (1 - 0.7 * animal)
-    f["hair_on"] = hairy
-    f["hair_thick"] = d.uniform(1.05, 1.2)
-    f["hair_line"] = d.normal(-0.46, 0.10, -0.75, -0.25)
-    f["hair_sides"] = d.uniform(0.2, 1.3)
-    f["hair_part"] = d.normal(0.0, 0.25, -0.6, 0.6)
-    f["hair_fringe"] = d.uniform(0.0, 0.20)
-    f["hair_strands"] = d.uniform(0.03, 0.35)
-    f["long_hair"] = hairy * d.chance(0.42)
-    f["long_hair_length"] = d.uniform(0.5, 1.5)
-    f["hat_on"] = d.chance(0.10)
-    f["hat_line"] = d.uniform(-0.62, -0.40)
-    f["hat_colour"] = d.colour((0.0, 0.9), (0.05, 1.0))
-    f["glasses_on"] = d.chance(0.2)
-    f["glasses_size"] = d.uniform(0.20, 0.28)
-    f["glasses_square"] = d.uniform(0.75, 1.0)
-    f["glasses_rim"] = d.uniform(0.012, 0.04)
-    f["glasses_colour"] = d.colour((0.0, 0.6), (0.0, 0.6))
-    f["beard"] = d.chance(0.16) * d.uniform(0.2, 1.0)
-    f["moustache"] = d.chance(0.14) * d.uniform(0.3, 1.0)
-    f["blush"] = d.chance(0.4) * d.uniform(0.0, 0.5)
-    f["eye_shadow"] = d.chance(0.45) * d.uniform(0.0, 0.7)
-    f["relief"] = d.uniform(0.0, 0.75) * (style != 0)
-    f["eye_shadow_colour"] = (
-        f["skin"] * d.uniform(0.3, 0.9)[:, None] * (0.6 + 0.4 * d.colour((0.0, 0.6), (0.5, 1.0)))
-    )
-
-    # Style and light.
-    f["flat"] = (style == 0).float()
-    f["cel"] = (style == 1).float()
-    f["outline"] = torch.maximum((style != 2).float() * d.chance(0.75), d.chance(0.06)) * d.uniform(
-        0.012, 0.035
-    )
-    f["ambient"] = torch.where(style == 0, 0.95 * one, d.uniform(0.42, 0.85))
-    light_angle, light_height = d.normal(0, 0.8, -1.4, 1.4), d.normal(-0.35, 0.35, -1.1, 0.5)
-    f["light"] = torch.stack(
-        [
-            light_angle.sin() * light_height.cos(),
-            light_height.sin(),
-            light_angle.cos() * light_height.cos(),
-        ],
-        dim=1,
-    )
-    f["light_colour"] = 1 + 0.07 * torch.randn(batch, 3, generator=rng)
-    f["gloss"] = (style == 2).float() * d.uniform(0.0, 0.25)
-    f["exposure"] = d.normal(1.06, 0.14, 0.6, 1.35)
-    f["texture"] = d.texture(64, 5)
-    rough = torch.where(d.chance(0.10) > 0, d.uniform(0.10, 0.35), d.uniform(0.01, 0.09))
-    f["texture_gain"] = torch.where(style == 2, rough, rough * d.chance(0.4))
-    f["hair_texture"] = d.texture(48, 4, 1)
-    f["hair_texture_gain"] = d.uniform(0.05, 0.4)
-
-    # Body and background (picture units).
-    f["shoulder_width"] = d.uniform(0.75, 1.25)
-    f["shoulder_y"] = d.uniform(1.05, 1.4)
-    f["neck_width"] = d.uniform(0.30, 0.48)
-    f["background_a"] = d.colour((0.0, 0.6), (0.05, 1.0))
-    f["background_b"] = d.colour((0.0, 0.6), (0.05, 1.0))
-    f["background_angle"] = d.uniform(0, 2 * math.pi)
-    f["background_stripes"] = d.chance(0.15) * d.uniform(3, 14)
-    f["background_noise"] = d.chance(0.6) * d.uniform(0.0, 0.2)
-    noise = d.texture(48, 4)
-    f["background_texture"] = torch.lerp(
-        noise, noise.mean(1, keepdim=True) * 1.6, d.uniform(0.3, 1.0)[:, None, None, None]
-    )
-    f["box"] = torch.stack(
-        [d.uniform(-1.3, 1.3), d.uniform(-1.3, 0.6), d.uniform(0.1, 0.5), d.uniform(0.1, 0.9)], dim=1
-    )
-    f["box_colour"] = d.colour((0.0, 0.6), (0.05, 1.0))
-    f["box_on"] = d.chance(0.4)
-
-    # Where the neutral head sits: framed as the papers' crops are, give or take.
-    f["base_x"] = d.normal(0.0, 0.05, -0.15, 0.15)
-    f["base_y"] = d.normal(-0.02, 0.06, -0.2, 0.15)
-    f["base_scale"] = d.uniform(0.54, 0.78)
-    return Identity(f)
+    Raises:
+        ValueError: for another setting.
+    """
+    if setting not in SETTINGS:
+        raise ValueError(f"There is no setting {setting!r} of puppets; use {', '.join(SETTINGS)}.")
+    d = Draw(batch, rng)
+    fields = plain_fields(d) | neutral_fields(batch)
+    if setting == "rich":
+        fields |= rich_fields(d, fields)
+    elif setting == "foreign":
+        fields |= foreign_fields(d, fields)
+    return Identity(fields)
 
 
 def draw_motions(batch: int, rng: torch.Generator, expression_only: float = 0.0) -> Motion:
@@ -293,7 +130,7 @@ def draw_motions(batch: int, rng: torch.Generator, expression_only: float = 0.0)
         rng: the generator.
         expression_only: share of rows whose head stays straight and still.
     """
-    d = _Draw(batch, rng)
+    d = Draw(batch, rng)
     still = 1 - d.chance(expression_only)
     # A third of all heads look nearly straight at the camera, as people in calls do.
     calm = torch.where(d.chance(0.35) > 0, 0.35, 1.0) * still
@@ -371,15 +208,93 @@ def scripted_clip(frames: int, rate: float = 25.0, seed: int = 0) -> Motion:
     return Motion(torch.stack([values[name] for name in FACTORS], dim=1).float())
 
 
-def draw_groups(groups: int, poses: int, rng: torch.Generator) -> Motion:
+#: What changes alone in the groups of `draw_groups` that vary one thing: columns, and range on either side.
+SINGLE = {
+    "yaw": (("yaw",), -0.75, 0.75),
+    "pitch": (("pitch",), -0.42, 0.42),
+    "roll": (("roll",), -0.45, 0.45),
+    "shift": (("shift_x", "shift_y"), -0.28, 0.28),
+    "scale": (("scale",), -0.22, 0.22),
+    "open": (("open",), 0.0, 1.0),
+    "smile": (("smile",), -0.7, 1.0),
+    "pucker": (("pucker",), 0.0, 1.0),
+    "blink": (("blink_left", "blink_right"), 0.0, 1.0),
+    "wink": (("blink_left", "blink_right"), 0.0, 1.0),
+    "gaze": (("gaze_x", "gaze_y"), -1.0, 1.0),
+    "brow": (("brow_left", "brow_right"), -0.7, 1.0),
+}
+
+
+def draw_groups(groups: int, poses: int, rng: torch.Generator, setting: str = "plain") -> Motion:
     """Motions for training: `poses` motions for each of `groups` identities, (groups * poses) rows.
 
-    In 40 % of the groups the head stays where it is and only the face moves, so that large motions do not drown
-    blinks and lips.
+    "plain": in 40 % of the groups the head stays where it is and only the face moves, so that large motions do not
+    drown blinks and lips. Else: see `_lively_groups`.
+
+    Raises:
+        ValueError: for a setting that is none of `SETTINGS`.
     """
+    if setting not in SETTINGS:
+        raise ValueError(f"There is no setting {setting!r} of puppets; use {', '.join(SETTINGS)}.")
     motion = draw_motions(groups * poses, rng).values.view(groups, poses, len(FACTORS))
+    if setting != "plain":
+        return Motion(_lively_groups(motion, rng).reshape(groups * poses, len(FACTORS)))
     pose = FACTORS.index("scale") + 1
     same = torch.rand(groups, generator=rng) < 0.4
     sway = 0.06 * torch.randn(groups, poses, pose, generator=rng) * motion[:, :, :pose].std(dim=(0, 1))
     motion[:, :, :pose] = torch.where(same[:, None, None], motion[:, :1, :pose] + sway, motion[:, :, :pose])
     return Motion(motion.reshape(groups * poses, len(FACTORS)))
+
+
+def _lively_groups(motion: Tensor, rng: torch.Generator) -> Tensor:
+    """Motions (groups, poses, factors) like people's: 35 % free, 30 % with a still head, 35 % that vary one thing.
+
+    Free heads move as necks do: a turn shifts the head sideways and tilts it, leaning in comes with a shift, talking
+    with small nods. In half of the groups the first pose is nearly neutral, since live use starts there.
+    """
+    groups, poses, _ = motion.shape
+    column = {name: k for k, name in enumerate(FACTORS)}
+    pose = column["scale"] + 1
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=rng)
+
+    share = uniform(groups)
+    neutral = uniform(groups) < 0.5
+    calm = motion[:, 0] * 0.12
+    for name in ("blink_left", "blink_right", "open", "pucker"):
+        calm[:, column[name]] = calm[:, column[name]].clamp(max=0.02)
+    motion[:, 0] = torch.where(neutral[:, None], calm, motion[:, 0])
+
+    free = motion.clone()
+    free[..., column["shift_x"]] += 0.16 * motion[..., column["yaw"]] * uniform(groups, 1)
+    free[..., column["roll"]] += 0.25 * motion[..., column["yaw"]] * (uniform(groups, 1) - 0.5)
+    free[..., column["shift_y"]] += 0.20 * motion[..., column["pitch"]] * uniform(groups, 1)
+    free[..., column["shift_y"]] += 0.35 * motion[..., column["scale"]] * uniform(groups, 1)
+    free[..., column["pitch"]] += 0.10 * motion[..., column["open"]] * (uniform(groups, 1) - 0.3)
+
+    # The head stays; a still head never holds perfectly still.
+    deviation = torch.tensor([0.012, 0.010, 0.008, 0.006, 0.005, 0.005])
+    face = motion.clone()
+    face[..., :pose] = motion[:, :1, :pose] + deviation * torch.randn(groups, poses, pose, generator=rng)
+
+    # One thing changes over its range; all else stays exactly as it is in the first pose.
+    single = motion[:, :1].repeat(1, poses, 1)
+    which = torch.randint(len(SINGLE), (groups,), generator=rng)
+    amount, left = uniform(groups, poses, 2), uniform(groups, 1) < 0.5
+    # The ends of the range are drawn more often than they would be by chance.
+    amount = (1.3 * amount - 0.15).clamp(0, 1)
+    for k, (name, (columns, low, high)) in enumerate(SINGLE.items()):
+        for j, factor in enumerate(columns):
+            own = amount[..., j if name in ("shift", "gaze") else 0]
+            value = low + (high - low) * own
+            if name == "wink":
+                value = torch.where(left == (j == 0), value, single[..., column[factor]].clamp(max=0.1))
+            single[..., column[factor]] = torch.where(
+                (which == k)[:, None], value, single[..., column[factor]]
+            )
+    # In groups that start neutral the first pose stays so.
+    single[:, 0] = torch.where(neutral[:, None], motion[:, 0], single[:, 0])
+
+    kind = share[:, None, None]
+    return torch.where(kind < 0.35, free, torch.where(kind < 0.65, face, single))

@@ -143,6 +143,10 @@ class Face:
             u, v: rest coordinates. In the eye and mouth openings v is meaningless.
             eye, mouth: signed depth inside the opening, positive inside (head units).
         """
+        return self.rest_with_knots(x, y)[:4]
+
+    def rest_with_knots(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Tensor]]:
+        """`rest`, and the rest heights of the knots at u, which painting needs too."""
         u = x / (1 + self._widening(x, y))
         rest, offset = self.knots(u)
         posed = [r + o for r, o in zip(rest, offset, strict=True)]
@@ -151,7 +155,7 @@ class Face:
         eye = torch.where(self.eye_lens(u) > 0, eye, torch.full_like(eye, -1.0))
         mouth = torch.minimum(y - posed[5], posed[6] - y)
         mouth = torch.where(self.mouth_lens(u) > 0, mouth, torch.full_like(mouth, -1.0))
-        return u, v, eye, mouth
+        return u, v, eye, mouth, rest
 
     def posed(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Rest coordinates of skin to posed face points; the inverse of `rest` on skin."""
@@ -178,7 +182,7 @@ def _through(value: Tensor, origin: list[Tensor], target: list[Tensor]) -> Tenso
 
 
 def surface_depth(identity: Identity, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Depth z of the face's front and its slopes dz/dx, dz/dy at face points (B, N) (cranium and jaw only)."""
+    """Depth z of the face's front and its slopes dz/dx, dz/dy at face points (B, N) (cranium, jaw and muzzle)."""
     width, jaw = per_pixel(identity.head_width, 2), per_pixel(identity.jaw_width, 2)
     length = per_pixel(identity.jaw_length, 2)
 
@@ -190,7 +194,25 @@ def surface_depth(identity: Identity, x: Tensor, y: Tensor) -> tuple[Tensor, Ten
     zc, xc, yc = ellipsoid(-0.15, -0.10, width, 0.92, 0.88)
     zj, xj, yj = ellipsoid(0.34, 0.10, jaw, length, 0.66)
     w = torch.sigmoid((zj - zc) / 0.06)
-    return w * zj + (1 - w) * zc, w * xj + (1 - w) * xc, w * yj + (1 - w) * yc
+    z, z_x, z_y = w * zj + (1 - w) * zc, w * xj + (1 - w) * xc, w * yj + (1 - w) * yc
+
+    (_, my, mz), (rx, ry, rz) = muzzle_shape(identity, 2)
+    outside = ((x / rx).square() + ((y - my) / ry).square()).sqrt()
+    zm, xm, ym = ellipsoid(my, mz, rx, ry, rz)
+    w = torch.sigmoid((zm - MUZZLE_FALL * (outside - 1).clamp(min=0) - z) / 0.05)
+    w = w * (outside < 1.3) * (per_pixel(identity.muzzle_depth, 2) > 0)
+    return w * zm + (1 - w) * z, w * xm + (1 - w) * z_x, w * ym + (1 - w) * z_y
+
+
+#: How fast a muzzle falls behind the face beside it, in head units per radius.
+MUZZLE_FALL = 5.0
+
+
+def muzzle_shape(identity: Identity, dimensions: int):
+    """Middle and radii of the ellipsoid that is an animal's muzzle, in head units."""
+    depth, broad = per_pixel(identity.muzzle_depth, dimensions), per_pixel(identity.mouth_width, dimensions)
+    middle = (0.0, per_pixel(identity.mouth_y, dimensions) - 0.13, 0.58)
+    return middle, (1.15 * broad + 0.06, 0.30 + 0 * broad, 0.24 + 0.30 * depth)
 
 
 def landmarks(identity: Identity, motion: Motion) -> tuple[Tensor, Tensor]:
@@ -254,7 +276,13 @@ def landmarks(identity: Identity, motion: Motion) -> tuple[Tensor, Tensor]:
     z, z_x, z_y = surface_depth(identity, x, y)
     nose = torch.zeros_like(z)
     nose[:, 8] = 1
-    z = z + nose * 0.20 * face.nose_size
+    bare = z + nose * 0.20 * face.nose_size
+    # Noses of other lengths and on muzzles: the ellipsoid's own depth, melted with the face as the renderer does it.
+    off = (0.07 + face.nose_long - 0.24) / face.nose_long
+    tip = 0.74 + (1 - off.square()).clamp(min=0).sqrt() * (0.22 * face.nose_size + 0.02)
+    tip = z + torch.sigmoid((tip - z) / face.nose_soft) * (tip - z)
+    shaped = (face.muzzle_depth > 0) | (face.nose_long != 0.24)
+    z = torch.where(shaped & (nose > 0), tip, bare)
     z_x, z_y = z_x * (1 - nose), z_y * (1 - nose)
     centre, scale, turn = head_pose(identity, motion)
     position = torch.stack([x, y, z], -1) @ turn[:, :2].transpose(1, 2)
