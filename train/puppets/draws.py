@@ -33,7 +33,7 @@ class Draw:
     def normal(self, mean: float, deviation: float, low: float = -math.inf, high: float = math.inf) -> Tensor:
         return (mean + deviation * torch.randn(self.batch, generator=self.rng)).clamp(low, high)
 
-    def chance(self, probability: float) -> Tensor:
+    def chance(self, probability: float | Tensor) -> Tensor:
         return (torch.rand(self.batch, generator=self.rng) < probability).float()
 
     def colour(self, saturation: tuple[float, float], value: tuple[float, float]) -> Tensor:

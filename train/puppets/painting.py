@@ -235,7 +235,11 @@ def _cast_shadows(face: Face, u, v, y, nose_v, light, hair_line) -> Tensor:
         -((u - 0.20 * aside) / 0.085).square() - ((nose_v - 0.02 - 0.12 * down) / 0.12).square()
     ) * torch.sigmoid((u * aside.sign() - 0.03) / 0.025)
     under = torch.exp(-(u / 0.13).square() - ((nose_v - 0.13) / 0.045).square()) * down.clamp(min=0)
-    total = 0.8 * nose * aside.abs() + 0.6 * under
+    # The flank of the nose's bridge that looks away from the light, from the brows down to the tip.
+    height = -nose_v / face.nose_y.clamp(min=0.05)
+    flank = torch.exp(-((u - (0.075 + 0.03 * (1 - height)) * aside.sign()) / 0.04).square())
+    flank = flank * torch.sigmoid((1.05 - height) / 0.12) * torch.sigmoid((height - 0.05) / 0.08)
+    total = 0.8 * nose * aside.abs() + 0.6 * under + 0.45 * flank * (0.3 + 0.7 * aside.abs())
     if hair_line is not None:
         total = total + 0.7 * torch.sigmoid((hair_line + 0.07 - y) / 0.025) * face.hair_on
     return 1 - face.cast * total.clamp(0, 1)

@@ -32,7 +32,17 @@ from livepuppet.train.puppets.pairs import Pairs, Puppets, chunks, geometry
 from livepuppet.train.puppets.renderer import render
 from livepuppet.train.puppets.rig import landmarks
 
-__all__ = ["FIRST_SEED", "GROUPS", "POSES", "Pairs", "PoolError", "PuppetPool", "draw_shard", "draw_shards"]
+__all__ = [
+    "FIRST_SEED",
+    "GROUPS",
+    "POSES",
+    "Pairs",
+    "PoolError",
+    "PuppetPool",
+    "draw_jobs",
+    "draw_shard",
+    "draw_shards",
+]
 
 #: First seed of training shards; lower ones are for validation and tests.
 FIRST_SEED = 1000
@@ -179,9 +189,18 @@ def draw_shards(
 ) -> None:
     """Draw several shards in this process, on one thread: where many are wanted, processes share them out."""
     torch.set_num_threads(1)
+    draw_jobs((folder, number, size, coarse, setting) for number in seeds)
+
+
+def draw_jobs(jobs: Iterable[tuple], aside: bool = False) -> None:
+    """Draw shards; each job is the arguments of `draw_shard`. `aside`: in a process of its own, which yields to others."""
     keep_freed_memory()
-    for number in seeds:
-        draw_shard(folder, number, size, coarse, setting)
+    if aside:
+        torch.set_num_threads(1)
+        with contextlib.suppress(OSError, AttributeError):
+            os.nice(5)
+    for job in jobs:
+        draw_shard(*job)
 
 
 @contextlib.contextmanager

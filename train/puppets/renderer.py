@@ -32,7 +32,7 @@ from livepuppet.train.puppets.rig import (
 )
 
 #: Raised with each change that alters pictures: a pool drawn by another number shows other puppets.
-RENDERER = 2
+RENDERER = 3
 
 #: What a pixel shows. RIGID is hair, ears, hat, glasses: whatever turns with the head but has no expression. OCCLUDER
 #: is a hand or a microphone before the face, which moves on its own or not at all.
@@ -589,6 +589,14 @@ def _draw_headphones(
     band = torch.minimum(0.07 - (point[2] - middle[2]).abs(), 0.05 - point[1])
     cover = cover * (0.5 + band / rays.pixel).clamp(0, 1) * torch.sigmoid((t - head_t) / 0.01 + 4) * on
     canvas.put(shaded(paint, normal_at(point, middle, radii)), cover, point, RIGID)
+    # From the front the band is seen on edge: the same band as a ring in its plane.
+    forward = rays.direction[2].clamp(min=0.2)
+    t = (middle[2] - rays.origin[2]) / forward
+    x, y, _ = point = rays.at(t)
+    ring = ((x / radii[0]).square() + ((y - middle[1]) / radii[1]).square()).sqrt() - 0.98
+    edge = torch.minimum(0.045 - ring.abs() * radii[1], 0.05 - y)
+    cover = (0.5 + edge / rays.pixel).clamp(0, 1) * torch.sigmoid((t - head_t) / 0.01 + 4) * on
+    canvas.put(paint * (0.4 + 0.6 * shaded.ambient)[:, None], cover, point, RIGID)
     for sign in (-1.0, 1.0):
         lump((sign * (field("head_width") + 0.10), 0.08, -0.05), (0.10, 0.24, 0.22), paint, on, before=head_t)
 

@@ -146,6 +146,9 @@ def rich_fields(d: Draw, f: dict[str, Tensor]) -> dict[str, Tensor]:
     r["eye_width"] = torch.where(dots > 0, d.uniform(0.07, 0.10), f["eye_width"])
     r["eye_height"] = torch.where(dots > 0, r["eye_width"] * d.uniform(0.9, 1.25), r["eye_height"])
     r["iris"] = torch.where(dots > 0, r["eye_height"] * 1.4, r["eye_height"] * d.uniform(0.85, 1.25))
+    # An iris is wider than a narrow opening.
+    natural_iris = torch.maximum(r["iris"], r["eye_width"] * d.uniform(0.36, 0.45))
+    r["iris"] = torch.where(photographic * human > 0, natural_iris, r["iris"])
     r["pupil"] = torch.where(dots > 0, one, d.uniform(0.3, 0.65))
     dark_eyes = d.chance(0.35) * d.uniform(0.1, 0.5)
     r["iris_colour"] = f["iris_colour"] * torch.where(dark_eyes > 0, dark_eyes, one)[:, None]
@@ -204,15 +207,17 @@ def rich_fields(d: Draw, f: dict[str, Tensor]) -> dict[str, Tensor]:
 
     # Skin: anything may be painted on it. 0 mottled, 1 strokes, 2 hatching, 3 patches, 4 stripes, 5 spots, 6 plates.
     kind = _choose(d, 0.42, 0.16, 0.08, 0.10, 0.06, 0.12, 0.06)
+    # Most people's skin is nearly even.
+    kind = torch.where(photo * human * d.chance(0.6) > 0, 0, kind)
     kind = torch.where(robot * d.chance(0.7) > 0, 6, kind)
     kind = torch.where(animal * d.chance(0.5) > 0, torch.where(d.chance(0.5) > 0, 1, 4), kind)
     r["texture"] = pattern(d, kind, 96)
     r["texture_turn"] = d.uniform(-math.pi, math.pi)
     r["texture_scale"] = d.uniform(0.8, 2.2)
-    quiet, loud = d.uniform(0.01, 0.09), d.uniform(0.08, 0.32)
-    gain = torch.where(d.chance(0.22) > 0, loud, quiet)
+    quiet, loud = d.uniform(0.005, 0.07), d.uniform(0.06, 0.30)
+    gain = torch.where(d.chance(0.30 - 0.18 * photo) > 0, loud, quiet)
     r["texture_gain"] = gain * torch.where(flat > 0, d.chance(0.35), torch.where(cel > 0, d.chance(0.6), one))
-    r["patch"] = d.chance(0.10) * d.uniform(0.3, 1.0)
+    r["patch"] = d.chance(0.12 - 0.06 * photo) * d.uniform(0.3, 1.0)
     r["patch_from"] = d.uniform(0.3, 1.6)
     r["patch_colour"] = d.colour((0.0, 0.9), (0.05, 1.0))
 
@@ -315,7 +320,7 @@ def rich_fields(d: Draw, f: dict[str, Tensor]) -> dict[str, Tensor]:
     r["cloth_stripes"] = d.chance(0.2) * d.uniform(8, 40)
     dark_clothes = d.chance(0.4)
     r["clothes"] = f["clothes"] * torch.where(dark_clothes > 0, d.uniform(0.1, 0.6), one)[:, None]
-    r["shoulder_width"] = d.uniform(0.85, 1.6)
+    r["shoulder_width"] = d.uniform(0.95, 1.8)
     r["neck_width"] = r["jaw_width"] * d.uniform(0.58, 0.92)
 
     # Behind: plain walls, gradients, rooms; other people.
@@ -325,7 +330,7 @@ def rich_fields(d: Draw, f: dict[str, Tensor]) -> dict[str, Tensor]:
         f["background_a"],
         torch.lerp(f["background_a"], f["background_b"], d.uniform(0.1, 1.0)[:, None]),
     )
-    r["background_noise"] = (1 - plain_wall) * d.chance(0.6) * d.uniform(0.0, 0.15)
+    r["background_noise"] = (1 - plain_wall) * d.chance(0.5) * d.uniform(0.0, 0.07)
     noise = f["background_texture"]
     r["background_texture"] = torch.lerp(
         noise, noise.mean(1, keepdim=True) * 1.6, d.uniform(0.6, 1.0)[:, None, None, None]

@@ -143,8 +143,10 @@ def body(
         colour = colour * (1 - field("cast") * _chin_shadow(identity, motion, grid) * 0.9)[:, None]
     if "scarf" in has:
         folds = 1 + 0.2 * torch.sin(14 * (y + 0.25 * x.square()))
-        height = torch.minimum(y - (top - 0.38) + 0.3 * x.square(), top + 0.12 + 0.25 * x.square() - y)
-        around = torch.minimum(height, neck + 0.16 - x.abs())
+        # A roll of cloth: an ellipse around the neck, lower in front.
+        around = (neck + 0.20) * (
+            1 - ((x / (neck + 0.20)).square() + ((y - top + 0.12) / 0.24).square()).sqrt()
+        )
         scarf = (0.5 + around / pixel).clamp(0, 1) * field("scarf")
         colour = mix(colour, per_pixel(identity.hat_colour, 4) * folds[:, None], scarf)
         throat = torch.maximum(throat, scarf)

@@ -31,7 +31,7 @@ from livepuppet.train.puppets.pool import (
 from livepuppet.train.puppets.renderer import Rendering, render
 
 #: First generator seed of streams: above those of shards. Torch uses 32 bits of a seed.
-FIRST_SEED, BATCHES = 1 << 31, 1 << 20
+FIRST_SEED, BATCHES, PARTS = 1 << 31, 1 << 18, 64
 
 
 class PuppetStream(Puppets):
@@ -51,6 +51,7 @@ class PuppetStream(Puppets):
         poses: pictures per group.
         compiled: let `torch.compile` fuse the renderer, which takes a minute and pays on graphics cards; where that
             fails it is said, and the renderer works as it is.
+        part: which of several processes that train together this is; each draws puppets of its own.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class PuppetStream(Puppets):
         every: int = 8,
         poses: int = POSES,
         compiled: bool = False,
+        part: int = 0,
     ):
         if hold % fresh or min(hold, fresh, every) < 1:
             raise ValueError("the ring must hold a whole number of batches of fresh groups")
@@ -72,7 +74,7 @@ class PuppetStream(Puppets):
         self.device, self.size, self.coarse = torch.device(device), size, coarse or size // 4
         self.setting, self.seed, self.poses = setting, seed, poses
         self.hold, self.fresh, self.every = hold, fresh, every
-        self.steps = 0
+        self.part, self.steps = part, 0
         self.clock = _Clock(self.device)
         self._draw: Callable[..., Rendering] = _compiled() if compiled else render
         self._next = 0
@@ -137,7 +139,8 @@ class PuppetStream(Puppets):
 
     def _numbers(self, batch: int) -> tuple[Tensor, list[tuple[str, torch.Size]]]:
         """The numbers of a batch of identities and motions, in one row each, and how they are named and shaped."""
-        rng = generator(FIRST_SEED + (self.seed * BATCHES + batch) % FIRST_SEED)
+        number = (self.seed * PARTS + self.part) * BATCHES + batch
+        rng = generator(FIRST_SEED + number % FIRST_SEED)
         identities = draw_identities_of(self.setting, self.fresh, rng)
         motions = draw_motions_of(self.setting, self.fresh, self.poses, rng)
         parts = {**identities.fields, "": motions.values.reshape(self.fresh, self.poses, -1)}
