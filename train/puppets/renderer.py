@@ -22,6 +22,7 @@ from livepuppet.train.puppets.canvas import Canvas, Rays, bounding_box, mix, nor
 from livepuppet.train.puppets.identities import Identity, Motion
 from livepuppet.train.puppets.painting import paint_skin
 from livepuppet.train.puppets.rig import (
+    JAW_DROP,
     MUZZLE_FALL,
     Face,
     body_pose,
@@ -32,7 +33,7 @@ from livepuppet.train.puppets.rig import (
 )
 
 #: Raised with each change that alters pictures: a pool drawn by another number shows other puppets.
-RENDERER = 3
+RENDERER = 4
 
 #: What a pixel shows. RIGID is hair, ears, hat, glasses: whatever turns with the head but has no expression. OCCLUDER
 #: is a hand or a microphone before the face, which moves on its own or not at all.
@@ -355,7 +356,7 @@ def _draw_head(
     cranium = (0.0, -0.15, -0.10), (width, 0.92, 0.88)
     thick = field("hair_thick")
     hair = (0.0, -0.19, -0.14), (width * thick, 0.92 * thick, 0.90 * thick)
-    drop = 0.5 * 0.68 * 0.34 * face.open
+    drop = JAW_DROP * face.open
     jaw = (0.0, 0.34 + drop, 0.10), (field("jaw_width"), field("jaw_length") + drop, 0.66)
 
     if "long_hair" in has:  # behind the neck

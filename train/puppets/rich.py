@@ -38,6 +38,9 @@ NEUTRAL: dict[str, float | tuple[float, ...]] = {
     "wet": 0.0,
     "lash_wing": 0.0,
     "teeth_detail": 0.0,
+    # Chin: its landmark's height at rest, and whether its depth follows the dropping jaw.
+    "chin": 0.96,
+    "chin_follows": 0.0,
     # Nose.
     "nose_broad": 1.0,
     "nose_long": 0.24,
@@ -133,6 +136,8 @@ def rich_fields(d: Draw, f: dict[str, Tensor]) -> dict[str, Tensor]:
     r["head_width"] = (f["head_width"] * d.normal(1.0, 0.05, 0.88, 1.14)).clamp(0.54, 0.98)
     r["jaw_width"] = r["head_width"] * d.uniform(0.66, 0.98)
     r["jaw_length"] = (f["jaw_length"] * d.normal(1.0, 0.05, 0.88, 1.12)).clamp(0.44, 0.8)
+    r["chin"] = (0.34 + r["jaw_length"] - 0.06).clamp(max=0.98)
+    r["chin_follows"] = one
     r["nose_broad"] = d.uniform(0.8, 1.45)
     r["nose_long"] = d.uniform(0.19, 0.36)
     r["nose_soft"] = torch.where(drawn > 0, 0.025 * one, d.uniform(0.03, 0.09))

@@ -181,8 +181,17 @@ def _through(value: Tensor, origin: list[Tensor], target: list[Tensor]) -> Tenso
     return torch.where(value >= origin[-1], value + (target[-1] - origin[-1]), result)
 
 
-def surface_depth(identity: Identity, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Depth z of the face's front and its slopes dz/dx, dz/dy at face points (B, N) (cranium, jaw and muzzle)."""
+#: How far the jaw's ellipsoid drops, and grows, when the mouth opens fully.
+JAW_DROP = 0.5 * 0.68 * 0.34
+
+
+def surface_depth(
+    identity: Identity, x: Tensor, y: Tensor, drop: Tensor | float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Depth z of the face's front and its slopes dz/dx, dz/dy at face points (B, N) (cranium, jaw and muzzle).
+
+    `drop` (B, 1) is how far the jaw's ellipsoid has dropped and grown with the open mouth.
+    """
     width, jaw = per_pixel(identity.head_width, 2), per_pixel(identity.jaw_width, 2)
     length = per_pixel(identity.jaw_length, 2)
 
@@ -192,7 +201,7 @@ def surface_depth(identity: Identity, x: Tensor, y: Tensor) -> tuple[Tensor, Ten
         return cz + rz * root, -rz * x / rx.square() / root, -rz * (y - cy) / ry**2 / root
 
     zc, xc, yc = ellipsoid(-0.15, -0.10, width, 0.92, 0.88)
-    zj, xj, yj = ellipsoid(0.34, 0.10, jaw, length, 0.66)
+    zj, xj, yj = ellipsoid(0.34 + drop, 0.10, jaw, length + drop, 0.66)
     w = torch.sigmoid((zj - zc) / 0.06)
     z, z_x, z_y = w * zj + (1 - w) * zc, w * xj + (1 - w) * xc, w * yj + (1 - w) * yc
 
@@ -243,7 +252,7 @@ def landmarks(identity: Identity, motion: Motion) -> tuple[Tensor, Tensor]:
             *[face.mouth_y + face.mouth_curve] * 2,
             face.mouth_y - step,
             face.mouth_y + step,
-            0.96 * one,
+            face.chin,
             (ey - face.brow_gap - 0.22),
         ],
         1,
@@ -273,7 +282,7 @@ def landmarks(identity: Identity, motion: Motion) -> tuple[Tensor, Tensor]:
     stretch = torch.where(iris[..., None, None] > 0, torch.eye(2, device=x.device), stretch).clamp(0.35, 2.2)
     stretch = stretch * torch.eye(2, device=x.device)
 
-    z, z_x, z_y = surface_depth(identity, x, y)
+    z, z_x, z_y = surface_depth(identity, x, y, JAW_DROP * face.open * face.chin_follows)
     nose = torch.zeros_like(z)
     nose[:, 8] = 1
     bare = z + nose * 0.20 * face.nose_size
