@@ -129,6 +129,8 @@ def evaluate(
     if len(files) > 1:
         raise click.UsageError("Give one file of weights (several files go with --table).")
     weights = files[0]
+    if videos and not (faces and avatars):
+        raise click.UsageError("--videos needs --faces and --avatars: clips, and pictures for them to move.")
 
     if threads:
         torch.set_num_threads(threads)

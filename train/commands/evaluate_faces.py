@@ -14,6 +14,9 @@ import numpy as np
 
 from livepuppet.train.commands.evaluate_puppets import rest_sentence
 
+#: Puppets per factor of `--score`, and their seed: as many as a training can afford, and none of those that are quoted.
+SCORED, SCORE_SEED = 4, 7
+
 #: Columns of the table of clips: heading, name in the JSON, format.
 COLUMNS = (
     ("moves", "movement px", "7.1f"),
@@ -313,7 +316,7 @@ def score(model, folder: Path | None, setting: str | None) -> dict:
     skipped: list[str] = []
     clips = read_faces(folder, model.preset.size, skipped=skipped) if folder else None
     _say(skipped, 0)
-    found = judge(model, draw_probes(4, 7, model.preset.size, setting=setting), clips)
+    found = judge(model, draw_probes(SCORED, SCORE_SEED, model.preset.size, setting=setting), clips)
     faces = "" if found.faces is None else f", faces {found.faces:.3f}"
     click.echo(
         f"score {found.total:.3f}: response {found.response:.3f}, explained {found.explained:.3f}, "

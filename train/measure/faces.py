@@ -52,6 +52,9 @@ OPENS = 0.3
 #: Noise of a webcam indoors: of reading (levels of 255), and of light (its square per level).
 READ_NOISE, LIGHT_NOISE = 2.0, 0.12
 
+#: Keypoints left out of the face's mean motion: they are often covered, or, the irises, move by themselves.
+NOT_FACE = ("collar", "chin", "forehead", "iris")
+
 MOUTH = ("left mouth corner", "right mouth corner", "upper lip", "lower lip")
 
 
@@ -175,7 +178,7 @@ def follow(model, clip: FaceClip) -> Followed:
     size, device = clip.frames.shape[1], device_of(model)
     half, inside = (size - 1) / 2, middle(size)
     names = tuple(getattr(model.preset, "keypoint_names", ()) or ())
-    facial = [k for k, name in enumerate(names) if name not in ("collar", "chin", "forehead")]
+    facial = [k for k, name in enumerate(names) if not any(word in name for word in NOT_FACE)]
     earlier, later, errors, still = [], [], [], []
     place = np.stack(np.meshgrid(np.arange(size), np.arange(size)), -1).astype(np.float32)
     with evaluating(model):
