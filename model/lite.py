@@ -77,6 +77,7 @@ class LiteConfig:
         residual_limit: largest residual flow, in [-1, 1] units.
         motion_threshold: keypoint motion, in [-1, 1] units, from which on pixels may be generated freely.
         head_channels: hidden units of the network that refines the head's motion; 0 for the affine fit alone.
+        homes: each keypoint's motion is preferred around its keypoint, by a strength and a width that are learned.
     """
 
     size: int = 256
@@ -93,6 +94,7 @@ class LiteConfig:
     residual_limit: float = 0.12
     motion_threshold: float = 0.01
     head_channels: int = 0
+    homes: bool = False
 
 
 class ConvNorm(nn.Sequential):
@@ -390,6 +392,29 @@ def depth_map(middle: Tensor, frame: Tensor, across: Tensor, down: Tensor) -> Te
     return (1 - u.square() - v.square()).clamp_min(1e-3).sqrt() - 1e-3**0.5
 
 
+class Homes(nn.Module):
+    """How much each keypoint's own motion is preferred around the keypoint, before the network has looked.
+
+    The network sees where keypoints *moved*. Where those are that hardly did, it would have to find in the picture, and the
+    few cells of an eye are too little of a loss to learn it from: with exact keypoints, the motion of a moving iris was exact and
+    never chosen. Two numbers per keypoint say so at once.
+
+    Args:
+        num_keypoints: K.
+    """
+
+    def __init__(self, num_keypoints: int):
+        super().__init__()
+        self.strength = nn.Parameter(torch.zeros(num_keypoints))
+        self.sharpness = nn.Parameter(torch.ones(num_keypoints))
+
+    def forward(self, around: Tensor) -> Tensor:
+        """Logits to add (B, K, H, W), of Gaussians at the driving keypoints (B, K, H, W) in [0, 1]."""
+        # Ten times: a step of the optimiser is made for weights, and logits are larger. A narrower Gaussian is a power of it.
+        power = self.sharpness.exp()[:, None, None]
+        return 10 * self.strength[:, None, None] * around.clamp_min(1e-12).pow(power)
+
+
 class DenseMotion(nn.Module):
     """Masks over K local motions, the head's and none, a residual flow and an occlusion map (FOMM, Eq. 4-7).
 
@@ -409,6 +434,7 @@ class DenseMotion(nn.Module):
         nn.init.zeros_(self.head.bias)
         with torch.no_grad():
             self.head.bias[k + 2] = 2.0  # visible until shown otherwise
+        self.homes = Homes(k) if config.homes else None
         side = config.size // 4
         self.register_buffer("grid", make_grid(side, side), persistent=False)
         self.register_buffer("rigid", torch.tensor(RIGID), persistent=False)
@@ -445,12 +471,11 @@ class DenseMotion(nn.Module):
             motions.reshape(batch * count, height, width, 2),
             "border",
         ).view(batch, 3 * count, height, width)
-        difference = gaussian_heatmaps(driving_points, self.grid, self.variance) - gaussian_heatmaps(
-            source_points, self.grid, self.variance
-        )
+        around = gaussian_heatmaps(driving_points, self.grid, self.variance)
+        difference = around - gaussian_heatmaps(source_points, self.grid, self.variance)
         features = self.network(torch.cat([difference, warped, thumbnail], 1))[-1]
         head = self.head(features).float()  # flows need float32, whatever the convolutions ran in
-        mask = head[:, : count + 1].softmax(1)
+        mask = self.preferences(head[:, : count + 1], around).softmax(1)
         # Only what moves may bend: no residual where no keypoint moved, so no motion gives the identity exactly.
         gate = gate[:, None, None, None]
         residual = self.residual_limit * torch.tanh(head[:, count + 2 :]) * gate
@@ -464,6 +489,18 @@ class DenseMotion(nn.Module):
             "gate": gate,
             "motions": motions,
         }
+
+    def preferences(self, logits: Tensor, around: Tensor) -> Tensor:
+        """What the masks are the softmax of.
+
+        Args:
+            logits: (B, K + 2, H, W) of the network.
+            around: (B, K, H, W) Gaussians at the driving keypoints.
+        """
+        if self.homes is None:
+            return logits
+        k = around.shape[1]
+        return torch.cat([logits[:, :k] + self.homes(around), logits[:, k:]], 1)
 
     def candidates(
         self,

@@ -17,6 +17,7 @@ def small_model() -> LitePuppet:
         generator_channels=(16, 16),
         generator_blocks=(1, 1),
         head_channels=8,
+        homes=True,
     )
     model = LitePuppet(config)
     model.preset = Preset("small", SIZE, len(LANDMARKS), config, LANDMARKS)

@@ -23,6 +23,7 @@ def model():
         for name in (
             "motion.head.weight",
             "motion.turning.network.4.weight",
+            "motion.homes.strength",
             "generator.last.weight",
             "detector.jacobians.weight",
         ):
@@ -119,14 +120,15 @@ def test_weights_of_before_the_second_look_are_read_like_new_ones():
     assert Preset.from_json(json.dumps(values)).config == PRESETS["lite-256"].config
 
 
-def test_weights_of_before_the_head_network_still_load():
+def test_weights_of_before_head_network_and_homes_still_load():
     values = json.loads(PRESETS["lite-256"].to_json())
-    del values["config"]["head_channels"]
+    for name in ("head_channels", "homes"):
+        del values["config"][name]
     older = Preset.from_json(json.dumps(values))
     assert older.config == LiteConfig() and build(older).motion.turning is None
 
 
-def test_a_head_network_that_has_learned_nothing_changes_nothing(pictures):
+def test_a_head_network_and_homes_that_have_learned_nothing_changes_nothing(pictures):
     torch.manual_seed(0)
     plain, turning = build(Preset("lite-256", 256, 16, LiteConfig())), build("lite-256")
     turning.load_state_dict(plain.state_dict(), strict=False)
