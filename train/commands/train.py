@@ -12,15 +12,19 @@ from livepuppet.model import checkpoint
 from livepuppet.model.presets import PRESETS
 from livepuppet.train.commands import on_videos
 from livepuppet.train.commands.failing import as_click_error
-from livepuppet.train.commands.on_puppets import STAGES, train_on_puppets
+from livepuppet.train.commands.on_puppets import STAGES, Source, train_on_puppets
 from livepuppet.train.commands.runs import Run, say
 from livepuppet.train.loop import distributed
 from livepuppet.train.loop.precision import PRECISIONS, choose_device, choose_precision
 from livepuppet.train.loop.trainer import TrainingError
 from livepuppet.train.papers import fomm, monkeynet
 from livepuppet.train.papers.recipes import RECIPES
+from livepuppet.train.puppets.pool import SETTING
 
 NAMES = sorted({*PRESETS, *RECIPES})
+
+#: The word for puppets that are drawn while training, and the settings that may be trained on; "foreign" is for evaluation.
+STREAM, TRAINING_SETTINGS = "stream", ("rich", "plain")
 ABLATIONS = sorted({*fomm.ABLATIONS, *monkeynet.ABLATIONS})
 
 
@@ -37,8 +41,21 @@ ABLATIONS = sorted({*fomm.ABLATIONS, *monkeynet.ABLATIONS})
 )
 @click.option(
     "--puppets",
+    metavar="POOL|stream",
+    help="Procedural puppets (lite-256): a pool folder, drawn as needed, or 'stream', drawn on the device while training.",
+)
+@click.option(
+    "--setting",
+    type=click.Choice(TRAINING_SETTINGS),
+    default=SETTING,
+    show_default=True,
+    help="Which puppets to train on.",
+)
+@click.option(
+    "--faces",
     type=click.Path(path_type=Path),
-    help="Pool folder of procedural puppets (lite-256), drawn as needed.",
+    metavar="FOLDER",
+    help="With --puppets: clips of real faces, by which checkpoints are judged, too; never trained on.",
 )
 @click.option(
     "--finetune",
@@ -61,6 +78,7 @@ ABLATIONS = sorted({*fomm.ABLATIONS, *monkeynet.ABLATIONS})
     help="With --finetune: which square of the recording.",
 )
 @click.option("--shards", default=64, show_default=True, help="Shards of 64 pictures to draw into the pool.")
+@click.option("--compile-renderer", is_flag=True, help="With --puppets stream: compile the renderer first.")
 @click.option(
     "--drawers", default=1, show_default=True, help="Processes that draw puppets while training goes on."
 )
@@ -86,7 +104,9 @@ ABLATIONS = sorted({*fomm.ABLATIONS, *monkeynet.ABLATIONS})
 @click.option("--resume", is_flag=True, help="Go on from the checkpoints in --output.")
 @click.option("--save-every", default=3.0, show_default=True, help="Minutes between checkpoints and sheets.")
 @click.option("--check-data", is_flag=True, help="Say what is wrong with --data, and train nothing.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True
+)
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
@@ -94,6 +114,7 @@ ABLATIONS = sorted({*fomm.ABLATIONS, *monkeynet.ABLATIONS})
     show_default=True,
     help="Of convolutions: auto is bf16 on GPUs that have it, else fp32.",
 )
+@click.option("--half", is_flag=True, help="Short for --precision bf16.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's event files.")
 @click.option(
     "--stop-on-alarm", is_flag=True, help="End when keypoints clump, Jacobians explode and the like."
@@ -105,10 +126,13 @@ def train(
     output,
     data,
     puppets,
+    setting,
+    faces,
     finetune,
     keep,
     crop,
     shards,
+    compile_renderer,
     drawers,
     stages,
     recipe,
@@ -128,6 +152,7 @@ def train(
     check_data,
     device,
     precision,
+    half,
     tensorboard,
     stop_on_alarm,
     seed,
@@ -136,7 +161,8 @@ def train(
     """Train a model, on procedural puppets or on your own videos.
 
     `livepuppet train lite-256 --puppets POOL --output RUN --minutes 120` trains the default from nothing but code:
-    first the detector on exact landmarks, then dense motion, then everything that paints. With `--data FOLDER` any
+    first the detector on exact landmarks, then dense motion, then everything that paints. On a GPU give `--puppets stream
+    --device cuda --half --minutes 25`. RUN/best.safetensors is the best of all checkpoints. With `--data FOLDER` any
     preset learns from unlabelled videos as in the papers. PRESET is also a recipe's name: `livepuppet train vox-256
     --data FOLDER --output RUN` trains fomm-256 by the published schedule.
 
@@ -155,6 +181,12 @@ def train(
         raise click.UsageError(
             "Give one of --data FOLDER (your videos), --puppets POOL (procedural puppets) and --finetune RECORDING."
         )
+    if half:
+        if precision not in ("auto", "bf16"):
+            raise click.UsageError("Give either --half or --precision.")
+        precision = "bf16"
+    if faces is not None and puppets is None:
+        raise click.UsageError("--faces judges a training on --puppets.")
     if puppets is not None and preset != "lite-256":
         raise click.UsageError(
             f"--puppets trains lite-256, whose keypoints are landmarks; {preset} takes --data."
@@ -193,6 +225,10 @@ def train(
     if puppets is not None and epochs is not None:
         raise click.UsageError("--epochs counts passes over --data; on puppets give --minutes or --steps.")
 
+    source = None
+    if puppets is not None:
+        folder = None if puppets == STREAM else Path(puppets)
+        source = Source(folder, setting, shards, drawers, compile_renderer)
     torch.manual_seed(seed)
     try:
         with distributed.joined(choose_device(device)) as place:
@@ -212,7 +248,7 @@ def train(
                 stop_on_alarm,
             )
             try:
-                _train(preset, planned, run, data, puppets, stages, shards, drawers, init, vgg, download_vgg)
+                _train(preset, planned, run, data, source, stages, faces, init, vgg, download_vgg)
             except TrainingError:
                 # What all processes find out together is said once.
                 if distributed.rank():
@@ -222,7 +258,7 @@ def train(
         raise as_click_error(error) from error
 
 
-def _train(preset, planned, run, data, puppets, stages, shards, drawers, init, vgg, download_vgg) -> None:
+def _train(preset, planned, run, data, source, stages, faces, init, vgg, download_vgg) -> None:
     problem, model, prepared = None, None, None
     try:
         model = on_videos.network(planned, init)
@@ -238,7 +274,7 @@ def _train(preset, planned, run, data, puppets, stages, shards, drawers, init, v
     if prepared is not None:
         on_videos.train_on_videos(prepared, run)
     else:
-        train_on_puppets(model, puppets, run, stages or tuple(STAGES), shards, drawers)
+        train_on_puppets(model, source, run, stages or tuple(STAGES), faces)
     if distributed.rank():
         return
     path = run.output / f"{preset}.safetensors"

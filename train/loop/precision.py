@@ -16,7 +16,7 @@ _TYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` (the GPU if there is one), `cpu` or `cuda`.
+    """`auto` (CUDA's GPU if there is one), `cpu`, `cuda` or `mps` (Apple's GPU).
 
     Raises:
         TrainingError: if there is no GPU that PyTorch can use.
@@ -25,6 +25,8 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
         raise TrainingError("PyTorch finds no GPU here: give --device cpu, or install PyTorch for your GPU.")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise TrainingError("PyTorch finds no Apple GPU here: give --device cpu.")
     return torch.device(name)
 
 
