@@ -309,10 +309,10 @@ def score(model, folder: Path | None, setting: str | None) -> dict:
     """Print and return the number by which training chooses checkpoints, as it would see these weights."""
     from dataclasses import asdict
 
-    from livepuppet.train.lite.responses import SETTINGS, draw_probes
+    from livepuppet.train.lite.responses import draw_probes
     from livepuppet.train.measure.judge import judge, read_faces
 
-    setting = setting or ("rich" if "rich" in SETTINGS else SETTINGS[0])
+    setting = setting or "rich"
     skipped: list[str] = []
     clips = read_faces(folder, model.preset.size, skipped=skipped) if folder else None
     _say(skipped, 0)

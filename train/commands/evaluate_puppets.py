@@ -26,10 +26,10 @@ COLUMNS = (
 
 def on_puppets(model, identities: int, seed: int, settings: tuple[str, ...], sheet: Path | None) -> dict:
     """Measure, print and return the figures of each renderer setting."""
-    from livepuppet.train.lite.responses import SETTINGS
+    from livepuppet.train.puppets.identities import SETTINGS
     from livepuppet.train.puppets.pool import keep_freed_memory
 
-    settings = settings or tuple(name for name in QUOTED if name in SETTINGS) or SETTINGS[:1]
+    settings = settings or QUOTED
     unknown = [name for name in settings if name not in SETTINGS]
     if unknown:
         raise click.UsageError(f"There is no setting {unknown[0]}; use {', '.join(SETTINGS)}.")
@@ -108,12 +108,11 @@ def pictures_of(count: int, seed: int, size: int, setting: str):
     """Pictures (B, 3, S, S) of puppets in poses of their own, with exact points and Jacobians, as `detector.draw_test`."""
     import torch
 
-    from livepuppet.train.lite.responses import draw_people
-    from livepuppet.train.puppets.identities import draw_motions, generator
+    from livepuppet.train.puppets.identities import draw_identities, draw_motions, generator
     from livepuppet.train.puppets.renderer import render
 
     rng = generator(seed)
-    identities, motions = draw_people(count, rng, setting), draw_motions(count, rng)
+    identities, motions = draw_identities(count, rng, setting), draw_motions(count, rng)
     drawn = [render(identities[k : k + 1], motions[k : k + 1], size) for k in range(count)]
     return tuple(
         torch.cat([getattr(one, name) for one in drawn]) for name in ("picture", "points", "jacobians")

@@ -7,7 +7,6 @@ the *true* flow: what no warp can show (a mouth's inside, closed lids), a model 
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +16,6 @@ from livepuppet.model.geometry import warp
 from livepuppet.model.lite import LANDMARKS
 from livepuppet.train.lite.animator import transfer
 from livepuppet.train.measure.watching import device_of, evaluating
-from livepuppet.train.puppets import identities as people
 from livepuppet.train.puppets import renderer
 from livepuppet.train.puppets.identities import Identity, Motion, draw_identities, draw_motions, generator
 from livepuppet.train.puppets.renderer import Rendering, render, true_flow
@@ -47,9 +45,6 @@ GROUPS = {
     "mouth": ("open", "smile", "pucker"),
     "eyes": ("blink", "wink", "gaze", "brow"),
 }
-
-#: Renderer settings, where it has several. All but `foreign` may be trained on.
-SETTINGS: tuple[str, ...] = getattr(people, "SETTINGS", ("plain",))
 
 
 @dataclass
@@ -81,15 +76,6 @@ class Probe:
     source_shown: Tensor
 
 
-def draw_people(batch: int, rng: torch.Generator, setting: str = "plain") -> Identity:
-    """`draw_identities` in a renderer setting; one that it does not have is a ValueError."""
-    if setting not in SETTINGS:
-        raise ValueError(f"there is no renderer setting {setting}; there are {', '.join(SETTINGS)}")
-    if "setting" in inspect.signature(draw_identities).parameters:
-        return draw_identities(batch, rng, setting=setting)
-    return draw_identities(batch, rng)
-
-
 def draw_probes(
     identities: int = 12,
     seed: int = 77,
@@ -99,7 +85,7 @@ def draw_probes(
 ) -> list[Probe]:
     """Render the probes of some factors; identities, poses and drivers follow from the seed and the setting."""
     rng = generator(seed)
-    puppets = draw_people(2 * identities, rng, setting)
+    puppets = draw_identities(2 * identities, rng, setting)
     base = draw_motions(identities, rng).values * 0.35
     base = Motion(base).replace(open=0.0, pucker=0.0, blink_left=0.0, blink_right=0.0)
     free = draw_motions(identities, rng), draw_motions(identities, rng)
@@ -162,7 +148,7 @@ def visible_keypoints(drawn: Rendering) -> Tensor:
     cells = ((drawn.points + 1) * (side - 1) / 2).round().long().clamp(0, side - 1)
     rows = torch.arange(len(cells))[:, None]
     layer = drawn.layer[rows, cells[..., 1], cells[..., 0]]
-    hidden = (layer == renderer.BACKGROUND) | (layer == getattr(renderer, "OCCLUDER", -1))
+    hidden = (layer == renderer.BACKGROUND) | (layer == renderer.OCCLUDER)
     iris = torch.tensor(["iris" in name for name in LANDMARKS])
     return (inside & ~hidden & (~iris | (layer == renderer.EYEBALL))).float()
 
