@@ -1,5 +1,7 @@
 """Pools of puppets on disk: what a shard says of itself, and what is refused."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,12 @@ import torch
 from livepuppet.train.puppets import pool
 from livepuppet.train.puppets.identities import Motion, draw_identities, generator
 from livepuppet.train.puppets.pairs import geometry
-from livepuppet.train.puppets.pool import PoolError, PuppetPool, draw_shard, read_stamp
+from livepuppet.train.puppets.pool import PoolError, PuppetPool, read_stamp
 from livepuppet.train.puppets.rig import landmarks
 
 SIZE = 32
+
+draw_shard = functools.partial(pool.draw_shard, setting="plain")
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +57,7 @@ def test_a_shard_of_another_renderer_is_refused_unless_its_puppets_never_change(
     path = draw_shard(tmp_path, 1000, SIZE)
     rewrite(path, renderer=np.array(-1))
     assert len(PuppetPool(tmp_path)) == 8
-    rewrite(path, setting=np.array("rich"))
+    rewrite(path, setting=np.array("rich"))  # of rich puppets only the version that drew them knows them
     with pytest.raises(PoolError, match=r"version -1 of the puppet renderer .* delete that folder"):
         PuppetPool(tmp_path)
 
@@ -72,7 +76,7 @@ def test_a_shard_from_before_there_were_stamps_is_plain(tmp_path):
 def test_truth_comes_with_the_shard_and_not_from_drawing_identities_again(tmp_path, monkeypatch):
     draw_shard(tmp_path, 1000, SIZE)
     drawn = draw_identities(2, generator(1000))
-    monkeypatch.setattr(pool, "draw_identities", lambda *_: draw_identities(2, generator(5)))
+    monkeypatch.setattr(pool, "draw_identities", lambda *_: draw_identities(2, generator(5), "plain"))
     held = PuppetPool(tmp_path)
     assert torch.equal(held.shards[0].identities.eye_x, drawn.eye_x)
     motions = torch.from_numpy(held.shards[0].arrays["motions"])
@@ -120,3 +124,9 @@ def test_pairs_are_of_one_identity_and_some_are_still(tmp_path):
     expected = landmarks(pairs.identity, pairs.driving_motion)
     assert torch.allclose(pairs.driving_points, expected[0], atol=1e-6)
     assert torch.allclose(pairs.driving_jacobians, expected[1], atol=1e-5)
+
+
+def test_training_draws_rich_puppets_unless_told_otherwise(tmp_path):
+    path = pool.draw_shard(tmp_path, 1000, 16)
+    assert (read_stamp(path).setting, read_stamp(path).renderer) == ("rich", pool.RENDERER)
+    assert PuppetPool(tmp_path).setting == "rich"

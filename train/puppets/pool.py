@@ -26,10 +26,9 @@ import torch
 from torch import Tensor
 
 from livepuppet.train.device import send
-from livepuppet.train.puppets import renderer
 from livepuppet.train.puppets.identities import Identity, Motion, draw_groups, draw_identities, generator
 from livepuppet.train.puppets.pairs import Pairs, Puppets, chunks, geometry
-from livepuppet.train.puppets.renderer import render
+from livepuppet.train.puppets.renderer import RENDERER, render
 from livepuppet.train.puppets.rig import landmarks
 
 __all__ = [
@@ -51,7 +50,7 @@ FIRST_SEED = 1000
 GROUPS, POSES = 16, 4
 
 #: Which puppets are drawn where nothing is said. Those of "plain" stay what they were in every version of the renderer.
-SETTING, UNCHANGING = "plain", "plain"
+SETTING, UNCHANGING = "rich", "plain"
 
 
 class PoolError(ValueError):
@@ -81,7 +80,7 @@ class Stamp:
 
     Attributes:
         setting: one of `identities.SETTINGS`.
-        renderer: `renderer.RENDERER` of the program that drew it; 0 for shards from before there were stamps.
+        renderer: `RENDERER` of the program that drew it; 0 for shards from before there were stamps.
         size: side of the pictures.
         coarse: side of surfaces and layers, where the true flow is.
     """
@@ -93,35 +92,15 @@ class Stamp:
 
     def check(self, path: Path) -> None:
         """Raises PoolError if this program would draw other puppets from the shard's seed."""
-        if self.setting != UNCHANGING and self.renderer != renderer_version():
+        if self.setting != UNCHANGING and self.renderer != RENDERER:
             raise PoolError(
                 f"{path} was drawn by version {self.renderer} of the puppet renderer and this is version "
-                f"{renderer_version()}: delete that folder, or give another one, and its puppets are drawn anew."
+                f"{RENDERER}: delete that folder, or give another one, and its puppets are drawn anew."
             )
-
-
-def renderer_version() -> int:
-    return getattr(renderer, "RENDERER", 1)
 
 
 def shard_path(folder: Path, seed: int) -> Path:
     return folder / f"puppets-{seed:08d}.npz"
-
-
-def draw_motions_of(setting: str, groups: int, poses: int, rng: torch.Generator) -> Motion:
-    """`draw_groups` of a setting."""
-    return (
-        draw_groups(groups, poses, rng)
-        if setting == UNCHANGING
-        else draw_groups(groups, poses, rng, setting=setting)
-    )
-
-
-def draw_identities_of(setting: str, count: int, rng: torch.Generator) -> Identity:
-    """`draw_identities` of a setting."""
-    return (
-        draw_identities(count, rng) if setting == UNCHANGING else draw_identities(count, rng, setting=setting)
-    )
 
 
 def draw_shard(
@@ -141,7 +120,7 @@ def draw_shard(
     """
     coarse = coarse or size // 4
     path = shard_path(folder, seed)
-    wanted = Stamp(setting, renderer_version(), size, coarse)
+    wanted = Stamp(setting, RENDERER, size, coarse)
     if path.exists():
         stamp = read_stamp(path)
         stamp.check(path)
@@ -152,8 +131,8 @@ def draw_shard(
             )
         return path
     rng = generator(seed)
-    identities = draw_identities_of(setting, GROUPS, rng)
-    motions = draw_motions_of(setting, GROUPS, POSES, rng)
+    identities = draw_identities(GROUPS, rng, setting)
+    motions = draw_groups(GROUPS, POSES, rng, setting)
     pictures = np.empty((GROUPS * POSES, size, size, 3), np.uint8)
     surfaces = np.empty((GROUPS * POSES, 3, coarse, coarse), np.float16)
     layers = np.empty((GROUPS * POSES, coarse, coarse), np.uint8)
@@ -257,7 +236,7 @@ def _read(path: Path) -> _Shard:
         }
     if not fields:  # from before shards held their identities
         seed = int(path.stem.split("-")[1])
-        fields = geometry(draw_identities_of(stamp.setting, GROUPS, generator(seed))).fields
+        fields = geometry(draw_identities(GROUPS, generator(seed), stamp.setting)).fields
     identities = Identity(fields)
     poses = len(arrays["motions"]) // len(identities)
     each = identities[torch.arange(len(identities)).repeat_interleave(poses)]

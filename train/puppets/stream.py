@@ -17,18 +17,10 @@ import torch
 from torch import Tensor
 
 from livepuppet.train.device import send
-from livepuppet.train.puppets.identities import Identity, Motion, generator
+from livepuppet.train.puppets.identities import Identity, Motion, draw_groups, draw_identities, generator
 from livepuppet.train.puppets.pairs import Puppets, chunks, geometry
-from livepuppet.train.puppets.pool import (
-    POSES,
-    SETTING,
-    PoolError,
-    draw_identities_of,
-    draw_motions_of,
-    keep_freed_memory,
-    renderer_version,
-)
-from livepuppet.train.puppets.renderer import Rendering, render
+from livepuppet.train.puppets.pool import POSES, SETTING, PoolError, keep_freed_memory
+from livepuppet.train.puppets.renderer import RENDERER, Rendering, render
 
 #: First generator seed of streams: above those of shards. Torch uses 32 bits of a seed.
 FIRST_SEED, BATCHES, PARTS = 1 << 31, 1 << 18, 64
@@ -120,7 +112,7 @@ class PuppetStream(Puppets):
 
     def _same(self) -> dict[str, int | str]:
         names = ("setting", "seed", "size", "coarse", "hold", "fresh", "every", "poses")
-        return {"renderer": renderer_version()} | {name: getattr(self, name) for name in names}
+        return {"renderer": RENDERER} | {name: getattr(self, name) for name in names}
 
     def speed(self) -> dict[str, float]:
         """Pictures drawn so far by this process, per second of drawing, and those seconds (as far as they are known)."""
@@ -141,8 +133,8 @@ class PuppetStream(Puppets):
         """The numbers of a batch of identities and motions, in one row each, and how they are named and shaped."""
         number = (self.seed * PARTS + self.part) * BATCHES + batch
         rng = generator(FIRST_SEED + number % FIRST_SEED)
-        identities = draw_identities_of(self.setting, self.fresh, rng)
-        motions = draw_motions_of(self.setting, self.fresh, self.poses, rng)
+        identities = draw_identities(self.fresh, rng, self.setting)
+        motions = draw_groups(self.fresh, self.poses, rng, self.setting)
         parts = {**identities.fields, "": motions.values.reshape(self.fresh, self.poses, -1)}
         flat = torch.cat([value.reshape(self.fresh, -1).float() for value in parts.values()], 1)
         return flat, [(name, value.shape[1:]) for name, value in parts.items()]
