@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -51,6 +52,30 @@ class Draw:
         return total / total.std(dim=(1, 2, 3), keepdim=True).clamp_min(1e-3)
 
 
+@functools.cache
+def _spread(cells: int, size: int) -> Tensor:
+    """The matrix (size, cells) of bicubic interpolation from end to end."""
+    return torch.nn.functional.interpolate(
+        torch.eye(cells)[None, None], size=(size, cells), mode="bicubic", align_corners=True
+    )[0, 0]
+
+
+def smooth(noise: Tensor, size: int) -> Tensor:
+    """Bicubic interpolation of (B, C, h, w) to (B, C, size, size), as two products: many times faster than the usual."""
+    return _spread(noise.shape[-2], size) @ noise @ _spread(noise.shape[-1], size).T
+
+
+def grain(d: Draw, size: int, octaves: int, channels: int = 1) -> Tensor:
+    """Smooth noise (B, channels, size, size) of unit deviation as `Draw.texture`'s, made faster; fine noise is grey."""
+    total = torch.zeros(d.batch, channels, size, size)
+    for octave in range(octaves):
+        cells = max(2, size >> (octaves - 1 - octave))
+        own = channels if octave < octaves - 2 else 1
+        noise = torch.randn(d.batch, own, cells, cells, generator=d.rng)
+        total += smooth(noise, size) * (0.75**octave)
+    return total / total.std(dim=(1, 2, 3), keepdim=True).clamp_min(1e-3)
+
+
 def pattern(d: Draw, kind: Tensor, size: int) -> Tensor:
     """What may be painted on a skin: textures (B, 3, size, size) of zero mean and about unit deviation.
 
@@ -76,11 +101,10 @@ def _pattern(d: Draw, which: int, size: int, x: Tensor, y: Tensor) -> Tensor:
         return d.uniform(low, high)[:, None, None, None]
 
     def stretch(rows: int, columns: int, channels: int = 1) -> Tensor:
-        noise = torch.randn(d.batch, channels, rows, columns, generator=d.rng)
-        return torch.nn.functional.interpolate(noise, size=(size, size), mode="bicubic", align_corners=True)
+        return smooth(torch.randn(d.batch, channels, rows, columns, generator=d.rng), size)
 
     if which == 0:
-        noise = d.texture(size, 6)
+        noise = grain(d, size, 6, 3)
         return torch.lerp(noise, noise.mean(1, keepdim=True) * 1.6, vary(0.4, 1.0))
     if which == 1:
         strokes = stretch(size // 2, size // 12, 3) + 0.6 * stretch(size // 5, size // 20, 3)
@@ -90,7 +114,7 @@ def _pattern(d: Draw, which: int, size: int, x: Tensor, y: Tensor) -> Tensor:
         lines = torch.sin(2 * math.pi * vary(8, 22) * (x + 0.03 * stretch(6, 6)))
         return colour * lines.clamp(-0.3, 1) * (0.3 + stretch(5, 5)).clamp(0, 1)
     if which == 3:
-        return torch.tanh(6 * d.texture(size, 5)) * torch.rand(d.batch, 3, 1, 1, generator=d.rng)
+        return torch.tanh(6 * grain(d, size, 5, 3)) * torch.rand(d.batch, 3, 1, 1, generator=d.rng)
     if which == 4:
         bands = torch.sin(2 * math.pi * vary(1.5, 6) * (x + 0.10 * stretch(5, 5)))
         return colour * torch.tanh(4 * (bands - vary(-0.5, 0.5)))

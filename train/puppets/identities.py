@@ -114,7 +114,7 @@ def draw_identities(batch: int, rng: torch.Generator, setting: str = "plain") ->
     if setting not in SETTINGS:
         raise ValueError(f"There is no setting {setting!r} of puppets; use {', '.join(SETTINGS)}.")
     d = Draw(batch, rng)
-    fields = plain_fields(d) | neutral_fields(batch)
+    fields = plain_fields(d, textures=setting == "plain") | neutral_fields(batch)
     if setting == "rich":
         fields |= rich_fields(d, fields)
     elif setting == "foreign":

@@ -13,8 +13,11 @@ from torch import Tensor
 from livepuppet.train.puppets.draws import Draw, hsv_to_rgb
 
 
-def plain_fields(d: Draw) -> dict[str, Tensor]:
-    """Draw puppets: people, cartoons, animals and robots, in several styles. See `Identity` for what comes out."""
+def plain_fields(d: Draw, textures: bool = True) -> dict[str, Tensor]:
+    """Draw puppets: people, cartoons, animals and robots, in several styles. See `Identity` for what comes out.
+
+    Without `textures`, which cost most, those fields are left out.
+    """
     batch, rng = d.batch, d.rng
     one = torch.ones(batch)
     f: dict[str, Tensor] = {}
@@ -132,10 +135,12 @@ def plain_fields(d: Draw) -> dict[str, Tensor]:
     f["light_colour"] = 1 + 0.07 * torch.randn(batch, 3, generator=rng)
     f["gloss"] = (style == 2).float() * d.uniform(0.0, 0.25)
     f["exposure"] = d.normal(1.06, 0.14, 0.6, 1.35)
-    f["texture"] = d.texture(64, 5)
+    if textures:
+        f["texture"] = d.texture(64, 5)
     rough = torch.where(d.chance(0.10) > 0, d.uniform(0.10, 0.35), d.uniform(0.01, 0.09))
     f["texture_gain"] = torch.where(style == 2, rough, rough * d.chance(0.4))
-    f["hair_texture"] = d.texture(48, 4, 1)
+    if textures:
+        f["hair_texture"] = d.texture(48, 4, 1)
     f["hair_texture_gain"] = d.uniform(0.05, 0.4)
 
     # Body and background (picture units).
@@ -147,10 +152,11 @@ def plain_fields(d: Draw) -> dict[str, Tensor]:
     f["background_angle"] = d.uniform(0, 2 * math.pi)
     f["background_stripes"] = d.chance(0.15) * d.uniform(3, 14)
     f["background_noise"] = d.chance(0.6) * d.uniform(0.0, 0.2)
-    noise = d.texture(48, 4)
-    f["background_texture"] = torch.lerp(
-        noise, noise.mean(1, keepdim=True) * 1.6, d.uniform(0.3, 1.0)[:, None, None, None]
-    )
+    if textures:
+        noise = d.texture(48, 4)
+        f["background_texture"] = torch.lerp(
+            noise, noise.mean(1, keepdim=True) * 1.6, d.uniform(0.3, 1.0)[:, None, None, None]
+        )
     f["box"] = torch.stack(
         [d.uniform(-1.3, 1.3), d.uniform(-1.3, 0.6), d.uniform(0.1, 0.5), d.uniform(0.1, 0.9)], dim=1
     )

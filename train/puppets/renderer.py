@@ -33,7 +33,7 @@ from livepuppet.train.puppets.rig import (
 )
 
 #: Raised with each change that alters pictures: a pool drawn by another number shows other puppets.
-RENDERER = 4
+RENDERER = 5
 
 #: What a pixel shows. RIGID is hair, ears, hat, glasses: whatever turns with the head but has no expression. OCCLUDER
 #: is a hand or a microphone before the face, which moves on its own or not at all.

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from livepuppet.train.puppets.draws import Draw, hsv_to_rgb, pattern
+from livepuppet.train.puppets.draws import Draw, grain, hsv_to_rgb, pattern
 
 #: Boxes and discs of a room behind the puppet.
 ROOM = 6
@@ -244,7 +244,7 @@ def rich_fields(d: Draw, f: dict[str, Tensor]) -> dict[str, Tensor]:
     r["strand_y"] = torch.where(curly > 0, d.uniform(1.0, 3.0), d.uniform(0.1, 0.7))
     r["strand_skew"] = d.normal(0, 0.8, -2, 2)
     r["strand_z"] = d.uniform(0.4, 1.5)
-    r["hair_texture"] = d.texture(64, 5, 1)
+    r["hair_texture"] = grain(d, 64, 5)
     r["hair_texture_gain"] = (
         torch.where(flat > 0, d.chance(0.4), one) * d.uniform(0.06, 0.30) * (1 - 0.8 * hood)
     )
@@ -336,7 +336,7 @@ def rich_fields(d: Draw, f: dict[str, Tensor]) -> dict[str, Tensor]:
         torch.lerp(f["background_a"], f["background_b"], d.uniform(0.1, 1.0)[:, None]),
     )
     r["background_noise"] = (1 - plain_wall) * d.chance(0.5) * d.uniform(0.0, 0.07)
-    noise = f["background_texture"]
+    noise = grain(d, 48, 4, 3)
     r["background_texture"] = torch.lerp(
         noise, noise.mean(1, keepdim=True) * 1.6, d.uniform(0.6, 1.0)[:, None, None, None]
     )
