@@ -374,6 +374,9 @@ def test_faces_are_measured_and_drawn_and_broken_files_named(folders, tmp_path, 
     sentences = [line for line in said.err.splitlines() if line.startswith("skipped: ")]
     assert len(sentences) == 2 and all("broken" in line for line in sentences)
     facts = json.loads((tmp_path / "f.json").read_text())["faces"]
+    main(["evaluate", "--table", str(tmp_path / "f.json")])
+    printed = capsys.readouterr().out
+    assert "| one.mp4 |" in printed and "| small.safetensors |" in printed and "| nose tip |" in printed
     assert facts["clips"]["one.mp4"]["moves"] is True and facts["skipped"] == 2
     sheet = cv2.imread(str(tmp_path / "s-one.png"))
     assert sheet.shape[0] == 2 * 178 - 2 and sheet.shape[1] >= 3 * 178 - 2

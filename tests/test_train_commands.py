@@ -114,11 +114,24 @@ def test_evaluate_prints_a_row_per_factor_and_writes_json(tmp_path, capsys):
     checkpoint.save(small_model(), weights)
     figures = tmp_path / "figures.json"
     main(
-        ["evaluate", str(weights), "--identities", "1", "--setting", "plain"]
-        + ["--json", str(figures), "--sheet", str(tmp_path / "sheet.png")]
+        [
+            "evaluate",
+            str(weights),
+            "--identities",
+            "1",
+            "--setting",
+            "plain",
+            "--json",
+            str(figures),
+            "--sheet",
+            str(tmp_path / "sheet.png"),
+        ]
     )
     said = capsys.readouterr().out
     assert "blink" in said and "no motion in: " in said
+    main(["evaluate", "--table", str(figures)])
+    printed = capsys.readouterr().out
+    assert "| small.safetensors | plain |" in printed and "| gaze |" in printed
     facts = json.loads(figures.read_text())["settings"]["plain"]
     assert cv2.imread(str(tmp_path / "sheet.png")) is not None
     assert facts["responses"].keys() >= {"yaw", "open", "gaze"}

@@ -10,9 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from livepuppet.model.lite import LANDMARKS
 from livepuppet.train.lite.animator import transfer
-from livepuppet.train.lite.responses import Probe
+from livepuppet.train.lite.responses import GROUPS, Probe
 from livepuppet.train.measure.watching import device_of, evaluating
+
+#: Factors that change the face alone.
+CLOSE = (*GROUPS["mouth"], *GROUPS["eyes"])
 
 #: Side of a picture on a sheet of many, in pixels.
 SIDE = 176
@@ -68,10 +72,20 @@ def tiled(rows: Sequence[Sequence[np.ndarray | None]], side: int = SIDE, line: i
     return sheet
 
 
+def middle_of(picture: np.ndarray, points: Tensor) -> np.ndarray:
+    """The square of uint8 RGB (S, S, 3) around the inner face, by keypoints (K, 2) in [-1, 1] that are landmarks."""
+    inner = [k for k, name in enumerate(LANDMARKS) if name not in ("collar", "chin", "forehead")]
+    places = (points[inner].numpy() + 1) * (picture.shape[0] - 1) / 2
+    low, high = places.min(0), places.max(0)
+    side = int(min(1.45 * (high - low).max() + 8, picture.shape[0]))
+    left, top = np.clip((low + high) / 2 - side / 2, 0, picture.shape[0] - side).astype(int)
+    return picture[top : top + side, left : left + side]
+
+
 @torch.no_grad()
 def probe_sheet(model, probes: list[Probe], count: int = 2) -> np.ndarray:
     """A column per factor; rows for each of `count` puppets: avatar, driver, truth, driven by the other puppet, by its own
-    change, the bare warp of that, and the avatar under the true flow.
+    change, the bare warp of that, and the avatar under the true flow. Where only the face changes, it is shown larger.
     """
     device = device_of(model)
     names = ("avatar", "driver", "truth", "cross", "self", "warp", "true flow")
@@ -99,7 +113,11 @@ def probe_sheet(model, probes: list[Probe], count: int = 2) -> np.ndarray:
                     probe.warped[one],
                 )
                 for row, (name, picture) in enumerate(zip(names, shown, strict=True)):
-                    picture = small(to_picture(picture))
+                    picture = to_picture(picture)
+                    if probe.factor in CLOSE:
+                        points = probe.driver_points if name == "driver" else probe.points
+                        picture = middle_of(picture, points[k])
+                    picture = small(picture)
                     text = (
                         probe.factor if name == "avatar" else name if not rows[k * len(names) + row] else ""
                     )

@@ -1,4 +1,4 @@
-"""Evaluations as one Markdown table: figures of the documents are printed by a command, never typed."""
+"""Evaluations as Markdown tables: figures of the documents are printed by a command, never typed."""
 
 from __future__ import annotations
 
@@ -27,19 +27,140 @@ FIGURES = {
 TRAINING = {"steps": "steps", "hours": "hours", "trained on": "machine"}
 
 
+#: Of evaluations on puppets: column -> figure's name, for the table of a single file.
+PUPPETS = {
+    "self": "self",
+    "cross": "cross",
+    "warp": "warp",
+    "true flow": "true flow",
+    "L1": "l1",
+    "copy L1": "copy",
+    "true flow L1": "true flow l1",
+    "keypoint slope": "keypoint slope",
+    "flow px": "cross flow px",
+    "no motion px": "still px",
+}
+
+#: Of evaluations on clips of faces.
+FACES = {
+    "moves px": "movement px",
+    "L1": "L1",
+    "warp L1": "warp L1",
+    "copy L1": "copy L1",
+    "r x": "correlation x",
+    "r y": "correlation y",
+    "slope x": "slope x",
+    "slope y": "slope y",
+    "flow px": "flow error px",
+    "no motion px": "no motion px",
+    "better than none": "better than no motion",
+    "lip gap px": "lip gap px",
+    "mouth response": "open mouth response",
+    "still px": "still wander px",
+    "noise px": "noise wander px",
+    "confidence": "confidence",
+    "shuffled": "confidence, shuffled",
+}
+
+
 class TableError(ValueError):
     """A file that is no evaluation; the message is one sentence."""
 
 
 def table(paths: Sequence[Path]) -> str:
-    """One row per file that `livepuppet evaluate --data ... --json FILE` wrote, then the commands that trained the weights.
+    """Tables of files that `livepuppet evaluate --json FILE` wrote.
+
+    Of `--data ...`: one row per file, then the commands that trained the weights. On puppets: the responses to another
+    puppet's motion, one row per file and setting; and all figures, where there is but one file. On faces: one row per
+    file; and one per clip, where there is but one file.
 
     Raises:
         TableError: a file cannot be read, or is something else.
     """
+    read = [_read(path) for path in paths]
+    parts = []
+    if papers := [facts for facts in read if "data" in facts]:
+        parts.append(_of_papers(papers))
+    if puppets := [facts for facts in read if "settings" in facts]:
+        parts += _of_puppets(puppets)
+    if faces := [facts for facts in read if "faces" in facts]:
+        parts += _of_faces(faces)
+    return "\n\n".join(parts)
+
+
+def _of_puppets(files: Sequence[dict]) -> list[str]:
+    rows = []
+    for facts in files:
+        for setting, found in facts["settings"].items():
+            responses = found["responses"]
+            row = {"weights": _cell(facts["file"]), "puppets": setting}
+            row |= {factor: f"{figures['cross']:.2f}" for factor, figures in responses.items()}
+            row |= {name: f"{value:.2f}" for name, value in found["groups"].items()}
+            whole = responses.get("free", {})
+            if "still px" in whole:
+                row["flow px (no motion)"] = f"{whole['cross flow px']:.1f} ({whole['still px']:.1f})"
+            if found["landmarks"]:
+                row["landmarks px"] = f"{found['landmarks']['mean px']:.1f}"
+            row["levels"] = f"{found['identity']['levels']:.2f}"
+            row["sharpness"] = f"{found['identity']['sharpness']:.2f}"
+            row["trembling"] = f"{found['identity']['trembling sharpness']:.2f}"
+            rows.append(row)
+    parts = [_markdown(rows)]
+    if len(files) == 1:
+        for setting, found in files[0]["settings"].items():
+            parts.append(f"{setting}:\n\n" + _markdown(_figures(found["responses"], PUPPETS, "factor")))
+    return parts
+
+
+def _of_faces(files: Sequence[dict]) -> list[str]:
+    rows = []
+    for facts in files:
+        # Motion is judged over the pairs of all clips: in one that hardly moves a correlation says little.
+        shown = facts["faces"]["mean"] | facts["faces"]["together"]
+        clips = facts["faces"]["clips"].values()
+        better = [clip.get("better than no motion", False) for clip in clips if clip["moves"]]
+        row = _figures({_cell(facts["file"]): shown}, FACES, "weights")[0]
+        row["better than none"] = f"{sum(better)} of {len(better)}"
+        if "confidence without a face" in facts["faces"]:
+            row["no face"] = f"{facts['faces']['confidence without a face']['mean']:.2f}"
+        rows.append(row)
+    parts = [_markdown(rows)]
+    if len(files) == 1:
+        parts.append(_markdown(_figures(files[0]["faces"]["clips"], FACES, "clip")))
+        parts.append(
+            _markdown(_figures(files[0]["faces"]["keypoints"], dict(list(FACES.items())[4:8]), "keypoint"))
+        )
+    return parts
+
+
+def _figures(found: dict[str, dict], columns: dict[str, str], first: str) -> list[dict[str, str]]:
+    """A row of texts per entry: L1 with four digits, pixels with one, the rest with two."""
+
+    def text(column: str, value) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        digits = 4 if "L1" in column else 1 if column in ("moves px", "lip gap px") else 2
+        return f"{value:.{digits}f}"
+
+    return [
+        {first: _cell(name)} | {column: text(column, row.get(key)) for column, key in columns.items()}
+        for name, row in found.items()
+    ]
+
+
+def _markdown(rows: Sequence[dict[str, str]]) -> str:
+    """Rows of one table; a column that no row fills is left out."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    columns = [column for column in columns if any(row.get(column) for row in rows)]
+    lines = [columns, ["---"] * len(columns), *([row.get(column, "") for column in columns] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _of_papers(files: Sequence[dict]) -> str:
     rows, commands = [], []
-    for path in paths:
-        facts = _read(path)
+    for facts in files:
         trained = facts.get("trained by", {})
         row = {
             "weights": _cell(facts["file"]),
@@ -51,9 +172,7 @@ def table(paths: Sequence[Path]) -> str:
         row |= {column: _number(facts["figures"].get(name), column) for column, name in FIGURES.items()}
         rows.append(row)
         commands.append(f"- `{facts['file']}`: `{trained.get('command', 'unknown command')}`")
-    columns = [column for column in rows[0] if any(row[column] for row in rows)]
-    lines = [columns, ["---"] * len(columns), *([row[column] for column in columns] for row in rows)]
-    return "\n".join([*("| " + " | ".join(line) + " |" for line in lines), "", *dict.fromkeys(commands)])
+    return "\n".join([_markdown(rows), "", *dict.fromkeys(commands)])
 
 
 def _read(path: Path) -> dict:
@@ -63,8 +182,9 @@ def _read(path: Path) -> dict:
         raise TableError(
             f"{path} cannot be read as JSON: give files of 'livepuppet evaluate --json'."
         ) from error
-    if not isinstance(facts, dict) or not {"file", "data", "mode", "figures"} <= set(facts):
-        raise TableError(f"{path} is not what 'livepuppet evaluate WEIGHTS --data FOLDER --json' writes.")
+    known = ({"data", "mode", "figures"}, {"settings"}, {"faces"})
+    if not isinstance(facts, dict) or "file" not in facts or not any(names <= set(facts) for names in known):
+        raise TableError(f"{path} is not what 'livepuppet evaluate WEIGHTS ... --json' writes.")
     return facts
 
 
