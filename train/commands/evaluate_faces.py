@@ -17,6 +17,9 @@ from livepuppet.train.commands.evaluate_puppets import rest_sentence
 #: Puppets per factor of `--score`, and their seed: as many as a training can afford, and none of those that are quoted.
 SCORED, SCORE_SEED = 4, 7
 
+#: How far from its median, in the units of `calibration.pose` and in eye distances, an amount has to go to be worth a column.
+WORTH = {"eyes": 0.03, "mouth": 0.1, "turn": 0.1, "nod": 0.08, "tilt": 0.05, "smile": 0.05, "brow": 0.04}
+
 #: Columns of the table of clips: heading, name in the JSON, format.
 COLUMNS = (
     ("moves", "movement px", "7.1f"),
@@ -220,8 +223,10 @@ class _Show:
 
         track = self._track(frames)
         movers = [self._mover(k, track, smoothing=1.0) for k in range(len(self.avatars))]
-        # H.264 wants even sides: 192 and lines of 2 between an even or odd number of pictures give them.
-        columns = int(np.ceil(np.sqrt((len(self.avatars) + 1) * 1.6)))
+        # H.264 wants even sides: 192 and lines of 2 give them, whatever the number of pictures.
+        count = len(self.avatars) + 1
+        wide = int(np.ceil(np.sqrt(1.6 * count)))
+        columns = min(range(wide, wide + 3), key=lambda columns: (-count % columns, columns))
 
         def pictures() -> Iterator[np.ndarray]:
             for number, (frame, driving) in enumerate(zip(frames, track, strict=True)):
@@ -267,14 +272,14 @@ class _Show:
 def extremes(points: np.ndarray, names: Sequence[str], apart: int = 4) -> list[_Moment]:
     """The moments of a clip in which pose and expression are farthest from their median, by keypoints (T, K, 2).
 
-    Without named landmarks, frames at even distances. Moments nearer than `apart` frames to an earlier one are left out.
+    Without named landmarks, frames at even distances. Moments nearer than `apart` frames to an earlier one are left out,
+    and so are extremes that nobody would see (`WORTH`).
     """
     from livepuppet.realtime.motion.calibration import pose, pose_indices
 
     where = pose_indices(names)
     if where is None:
-        numbers = np.linspace(0, len(points) - 1, 8).round().astype(int)
-        return [_Moment(int(number), f"frame {number}") for number in np.unique(numbers)]
+        return _evenly(len(points))
     track = [pose(one, where) for one in points]
     rows = {name: np.array([one[name] for one in track]) for name in track[0]}
     index = {name: k for k, name in enumerate(names)}
@@ -300,9 +305,18 @@ def extremes(points: np.ndarray, names: Sequence[str], apart: int = 4) -> list[_
     chosen: list[_Moment] = []
     for name, extreme, why in wanted:
         number = int(extreme(rows[name]))
+        if abs(rows[name][number] - np.median(rows[name])) < WORTH[name]:
+            continue
         if all(abs(number - moment.number) >= apart for moment in chosen):
             chosen.append(_Moment(number, why))
-    return chosen
+    return chosen or _evenly(len(points))
+
+
+def _evenly(frames: int) -> list[_Moment]:
+    return [
+        _Moment(int(number), f"frame {number}")
+        for number in np.unique(np.linspace(0, frames - 1, 8).round().astype(int))
+    ]
 
 
 def score(model, folder: Path | None, setting: str | None) -> dict:
