@@ -74,7 +74,7 @@ def paint_skin(
         (v - lips - 0.11) / 0.02
     )
     beard = face.beard * (jaw_line * around_mouth).clamp(0, 1) * 0.85
-    if "goatee" in has:
+    if "beard_grain" in has:
         beard = beard * (1 - face.goatee * torch.sigmoid((u.abs() - 1.1 * face.mouth_width) / 0.03))
         grain = sample(identity.hair_texture, u * 3.0, v * 1.5)[:, 0]
         beard = beard * (1 + face.beard_grain * grain).clamp(0, 1)

@@ -33,7 +33,7 @@ from livepuppet.train.puppets.rig import (
 )
 
 #: Raised with each change that alters pictures: a pool drawn by another number shows other puppets.
-RENDERER = 5
+RENDERER = 6
 
 #: What a pixel shows. RIGID is hair, ears, hat, glasses: whatever turns with the head but has no expression. OCCLUDER
 #: is a hand or a microphone before the face, which moves on its own or not at all.
@@ -80,14 +80,14 @@ def _rows_with(identity: Identity, motion: Motion, size: int) -> tuple[set[str],
     return has, [numbers[k : k + 4] for k in range(len(names), len(numbers), 4)]
 
 
+#: Fields whose parts cost nothing where no row of the batch has them.
 _OPTIONAL = frozenset(
     [
         "animal_ear",
-        "animal_nose",
         "antenna",
         "background_noise",
         "ball_shade",
-        "beard",
+        "beard_grain",
         "brim",
         "bun",
         "cast",
@@ -97,7 +97,6 @@ _OPTIONAL = frozenset(
         "fill",
         "fur",
         "glasses_on",
-        "goatee",
         "hair_curl",
         "hair_on",
         "hatch",
