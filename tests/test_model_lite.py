@@ -132,6 +132,7 @@ def test_a_head_network_and_homes_that_have_learned_nothing_changes_nothing(pict
     torch.manual_seed(0)
     plain, turning = build(Preset("lite-256", 256, 16, LiteConfig())), build("lite-256")
     turning.load_state_dict(plain.state_dict(), strict=False)
+    torch.nn.init.zeros_(turning.motion.homes.strength)  # of irises it starts with something
     rng = torch.Generator().manual_seed(3)
     source, driving = (0.5 * torch.randn(2, 16, 2, generator=rng) for _ in range(2))
     jacobians = torch.eye(2).expand(2, 16, 2, 2)
