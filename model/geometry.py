@@ -59,10 +59,13 @@ def inverse_2x2(matrices: Tensor) -> Tensor:
     return adjugate / determinant[..., None, None]
 
 
-def gaussian_heatmaps(points: Tensor, grid: Tensor, variance: float) -> Tensor:
+def gaussian_heatmaps(points: Tensor, grid: Tensor, variance: float | Tensor) -> Tensor:
     """Gaussians (B, K, H, W) of peak 1 around points (B, K, 2) on a grid (H, W, 2) of `make_grid` (FOMM, Eq. 6).
 
     A product of a row and a column: H + W exponentials per keypoint instead of H * W.
+
+    Args:
+        variance: in squared units of [-1, 1]; of each keypoint as (K, 1).
     """
     across = torch.exp(-0.5 / variance * (grid[0, :, 0] - points[:, :, :1]).square())
     down = torch.exp(-0.5 / variance * (grid[:, 0, 1] - points[:, :, 1:]).square())

@@ -417,11 +417,16 @@ class Homes(nn.Module):
             for index in (k for k, name in enumerate(LANDMARKS[:num_keypoints]) if "iris" in name):
                 self.strength[index], self.sharpness[index] = IRIS_HOME
 
-    def forward(self, around: Tensor) -> Tensor:
-        """Logits to add (B, K, H, W), of Gaussians at the driving keypoints (B, K, H, W) in [0, 1]."""
-        # Ten times: a step of the optimiser is made for weights, and logits are larger. A narrower Gaussian is a power of it.
-        power = self.sharpness.exp()[:, None, None]
-        return 10 * self.strength[:, None, None] * around.clamp_min(1e-12).pow(power)
+    def forward(self, driving_points: Tensor, grid: Tensor, variance: float) -> Tensor:
+        """Logits to add (B, K, H, W), for driving keypoints (B, K, 2).
+
+        Args:
+            grid: (H, W, 2) of `make_grid`.
+            variance: of the Gaussians of which these are powers.
+        """
+        narrow = gaussian_heatmaps(driving_points, grid, variance / self.sharpness.exp()[:, None])
+        # Ten times: a step of the optimiser is made for weights, and logits are larger.
+        return (10 * self.strength[:, None, None]) * narrow
 
 
 class DenseMotion(nn.Module):
@@ -480,11 +485,12 @@ class DenseMotion(nn.Module):
             motions.reshape(batch * count, height, width, 2),
             "border",
         ).view(batch, 3 * count, height, width)
-        around = gaussian_heatmaps(driving_points, self.grid, self.variance)
-        difference = around - gaussian_heatmaps(source_points, self.grid, self.variance)
+        difference = gaussian_heatmaps(driving_points, self.grid, self.variance) - gaussian_heatmaps(
+            source_points, self.grid, self.variance
+        )
         features = self.network(torch.cat([difference, warped, thumbnail], 1))[-1]
         head = self.head(features).float()  # flows need float32, whatever the convolutions ran in
-        mask = self.preferences(head[:, : count + 1], around).softmax(1)
+        mask = self.preferences(head[:, : count + 1], driving_points).softmax(1)
         # Only what moves may bend: no residual where no keypoint moved, so no motion gives the identity exactly.
         gate = gate[:, None, None, None]
         residual = self.residual_limit * torch.tanh(head[:, count + 2 :]) * gate
@@ -499,17 +505,13 @@ class DenseMotion(nn.Module):
             "motions": motions,
         }
 
-    def preferences(self, logits: Tensor, around: Tensor) -> Tensor:
-        """What the masks are the softmax of.
-
-        Args:
-            logits: (B, K + 2, H, W) of the network.
-            around: (B, K, H, W) Gaussians at the driving keypoints.
-        """
+    def preferences(self, logits: Tensor, driving_points: Tensor) -> Tensor:
+        """What the masks (B, K + 2, H, W) are the softmax of, from what the network says and driving keypoints (B, K, 2)."""
         if self.homes is None:
             return logits
-        k = around.shape[1]
-        return torch.cat([logits[:, :k] + self.homes(around), logits[:, k:]], 1)
+        k = driving_points.shape[1]
+        homes = self.homes(driving_points, self.grid, self.variance)
+        return torch.cat([logits[:, :k] + homes, logits[:, k:]], 1)
 
     def candidates(
         self,

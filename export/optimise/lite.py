@@ -67,12 +67,13 @@ class PlanarMotion(nn.Module):
                 for i, plane in enumerate((x, y))
             )
         warped = self.sampling.sample(table, x[0], y[0]).flatten(0, 1)[None]
-        around = gaussian_heatmaps(driving_points, grid, net.variance)
-        difference = around - gaussian_heatmaps(source_points, grid, net.variance)
+        difference = gaussian_heatmaps(driving_points, grid, net.variance) - gaussian_heatmaps(
+            source_points, grid, net.variance
+        )
         evidence = torch.cat([difference, warped, self.sampling.picture(table, 3)], 1)
         features = net.network(evidence)[-1]
         head = net.head(features).float()
-        logits = net.preferences(head[:, : count + 1], around)
+        logits = net.preferences(head[:, : count + 1], driving_points)
         mask, flow_x, flow_y = blended(logits, x, y, grid, still_first=False)
         gate = gate[:, None, None, None]
         residual = net.residual_limit * torch.tanh(head[:, count + 2 :]) * gate
