@@ -15,6 +15,7 @@ from livepuppet.model.discriminator import Discriminator, DiscriminatorConfig
 from livepuppet.model.geometry import gaussian_heatmaps, inverse_2x2, make_grid
 from livepuppet.model.lite import LANDMARKS, LitePuppet
 from livepuppet.train.deform import webcam
+from livepuppet.train.device import grain, send
 from livepuppet.train.losses import dissimilarity, gradients, pyramid_l1, shrink, weighted_mean
 from livepuppet.train.papers.adversarial import feature_matching, fooled, judged_only, told_apart
 from livepuppet.train.puppets.pool import Pairs, PuppetPool
@@ -67,8 +68,11 @@ def transfer(
 def importance(points: Tensor, size: int) -> Tensor:
     """Loss weights (B, 1, size, size): 1, more around eyes and mouth."""
     grid = make_grid(size, size, points.device)
-    eyes = gaussian_heatmaps(points[:, EYES], grid, 0.008).amax(1, keepdim=True)
-    mouth = gaussian_heatmaps(points[:, MOUTH].mean(1, keepdim=True), grid, 0.016)
+    # Slices and sums, since a list of indices would be sent to a graphics card each time, which waits for it.
+    eyes = torch.stack([points[:, k] for k in EYES], 1)
+    mouth = torch.stack([points[:, k] for k in MOUTH], 1).mean(1, keepdim=True)
+    eyes = gaussian_heatmaps(eyes, grid, 0.008).amax(1, keepdim=True)
+    mouth = gaussian_heatmaps(mouth, grid, 0.016)
     return 1 + EYE_WEIGHT * eyes + MOUTH_WEIGHT * mouth
 
 
@@ -120,24 +124,22 @@ class AnimatorTask:
         with torch.no_grad():
             factor = pairs.source.shape[-1] // (self.model.config.size // 2)
             source = self.model.detector.from_half(webcam(shrink(pairs.source, factor), rng, 0.3))
-            count = len(pairs.identity)
-            # Nothing moved in a still pair: the same keypoints, as the live tool has on its first frame.
-            still = (pairs.source_motion.values == pairs.driving_motion.values).all(1)
+            count, place = len(pairs.identity), pairs.flow.device
             kind = torch.rand(count, generator=rng)
-            still = still.to(kind.device) & (torch.rand(count, generator=rng) < 0.8)
             other = torch.where(kind < OTHERS, torch.arange(count).roll(1), torch.arange(count))
-            other = other.to(pairs.flow.device)
-            driver = pairs.identity[other]
+            driver = pairs.identity[send(other, place)]
             initial, later = landmarks(driver, pairs.source_motion), landmarks(driver, pairs.driving_motion)
-            noise = DETECTOR_NOISE * torch.randn(later[0].shape, generator=rng).to(later[0])
+            noise = DETECTOR_NOISE * grain(tuple(later[0].shape), rng, place)
             points, jacobians = transfer(source, initial, (later[0] + noise, later[1]))
-            seen = ((kind >= OTHERS + OWN) & ~still).nonzero()[:, 0].to(pairs.flow.device)
+            seen = (kind >= OTHERS + OWN).nonzero()[:, 0]
             if len(seen):
-                picture = webcam(shrink(pairs.driving[seen], factor), rng, 0.3)
-                found = self.model.detector.from_half(picture)
+                seen = send(seen, place)
+                found = self.model.detector.from_half(webcam(shrink(pairs.driving[seen], factor), rng, 0.3))
                 points = points.index_copy(0, seen, found[0])
                 jacobians = jacobians.index_copy(0, seen, found[1])
-            still = still.to(pairs.flow.device)[:, None, None]
+            # Nothing moved in a still pair: mostly the same keypoints, as the live tool has on its first frame.
+            same = (pairs.source_motion.values == pairs.driving_motion.values).all(1)
+            still = (same & send(torch.rand(count, generator=rng) < 0.8, place))[:, None, None]
             points = torch.where(still, source[0], points)
             jacobians = torch.where(still[..., None], source[1], jacobians)
         return source, (points, jacobians)

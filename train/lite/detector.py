@@ -11,7 +11,8 @@ from torch import Tensor
 
 from livepuppet.model.geometry import inverse_2x2
 from livepuppet.model.lite import LANDMARKS, LitePuppet
-from livepuppet.train.deform import Deformation, mirror, webcam
+from livepuppet.train.deform import Deformation, blurred_others, mirror, webcam
+from livepuppet.train.device import send
 from livepuppet.train.losses import shrink
 from livepuppet.train.puppets.identities import draw_identities, draw_motions, generator
 from livepuppet.train.puppets.pool import PuppetPool
@@ -58,27 +59,29 @@ class DetectorTask:
     def __init__(self, model: LitePuppet, pool: PuppetPool, batch: int = 32):
         self.model, self.pool, self.batch = model, pool, batch
         self.trained = model.detector
+        self.weight = torch.tensor(WEIGHT, device=next(model.parameters()).device)[None, :, None]
 
     def losses(self, rng: torch.Generator) -> dict[str, Tensor]:
         """One step's loss parts."""
         self.pool.refresh_sometimes(rng)
-        pairs = self.pool.pairs(max(1, self.batch // 2), rng, still=0.05)
+        pairs = self.pool.pairs(max(1, self.batch // 2), rng, still=0.05, with_flow=False)
         picture = torch.cat([pairs.source, pairs.driving])
         picture = shrink(picture, picture.shape[-1] // (self.model.config.size // 2))
         points = torch.cat([pairs.source_points, pairs.driving_points])
         jacobians = torch.cat([pairs.source_jacobians, pairs.driving_jacobians])
         half = len(pairs.source)
         flipped = mirror(picture, points, jacobians, PARTNER)
-        side = (torch.rand(half, generator=rng) < 0.5).repeat(2).view(-1, 1, 1).to(points.device)
+        side = send((torch.rand(half, generator=rng) < 0.5).repeat(2).view(-1, 1, 1), points.device)
         picture = torch.where(side[..., None], flipped[0], picture)
         points = torch.where(side, flipped[1], points)
         jacobians = torch.where(side[..., None], flipped[2], jacobians)
         change = _deformation(half, rng, points)
-        picture = webcam(change.picture(picture), rng)
+        picture = webcam(change.picture(picture, blurred_others(picture)), rng)
         # In float32: bfloat16's eight bits are too few for a soft-argmax that is to find a lid's height.
         found, found_jacobians, first = self.model.detector.with_first_look(picture)
-        weight = torch.tensor(WEIGHT).to(points)[None, :, None]
-        inside = (points.abs().amax(-1, keepdim=True) < 1.05).to(points)
+        weight = self.weight.to(points)
+        # What the puppet's own picture or the new framing cut away, nobody can find.
+        inside = (points.abs().amax(-1, keepdim=True) < 1.05).to(points) * change.inside(points)
         # Eq. 11 with the truth in place of the detector's own answer: T(p') = p, T'(p') J' = J.
         seen = change.points(found)
         error = (seen - points).abs()
@@ -101,9 +104,9 @@ class DetectorTask:
 
 
 def _deformation(pairs: int, rng: torch.Generator, like: Tensor) -> Deformation:
-    """The same random deformation for both pictures of each pair: (2 * pairs) rows."""
+    """The same random deformation and framing, good or bad, for both pictures of each pair: (2 * pairs) rows."""
     change = Deformation.random(pairs, rng, like, affine=0.06, spline=0.004)
-    zoom = Deformation.similarity(pairs, rng, like, angle=0.3, log_scale=0.25, shift=0.15)
+    zoom = Deformation.framing(pairs, rng, like)
     affine = torch.cat(
         [
             zoom.affine[:, :, :2] @ change.affine[:, :, :2],
