@@ -68,7 +68,7 @@ def test_an_avatar_that_does_not_move_comes_back_sharp(engine, avatar):
 def test_motion_crosses_over_to_puppets_never_seen():
     from livepuppet.train.lite.responses import draw_probes, responses
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     model = checkpoint.load(bundled.MODEL / "lite-256.safetensors")
     table = responses(model, draw_probes(2, seed=5, factors=tuple(LEAST)))
     shown = {factor: row["cross"] for factor, row in table.items()}
@@ -78,7 +78,7 @@ def test_motion_crosses_over_to_puppets_never_seen():
 def test_the_detector_finds_landmarks_of_puppets_never_seen():
     from livepuppet.train.lite.detector import detector_error, draw_test
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     model = checkpoint.load(bundled.MODEL / "lite-256.safetensors")
     error = detector_error(model, *draw_test(24, seed=79, size=256))
     lids = [error[f"{name} px"] for name in LANDMARKS if "lid" in name]
