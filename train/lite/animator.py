@@ -120,7 +120,7 @@ class AnimatorTask:
     def keypoints(
         self, pairs: Pairs, rng: torch.Generator
     ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Source and driving keypoints: as detected, or carried over from another puppet in the same motion."""
+        """Source keypoints as detected; driving ones by exact changes, another puppet's or its own, or as detected (`OTHERS`, `OWN`)."""
         with torch.no_grad():
             factor = pairs.source.shape[-1] // (self.model.config.size // 2)
             source = self.model.detector.from_half(webcam(shrink(pairs.source, factor), rng, 0.3))
