@@ -13,9 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from livepuppet.export.optimise import REWRITES, TARGETS, optimise, rewrites
 from livepuppet.export.optimise.convolutions import PairedConvolution, PhaseConvolution
+from livepuppet.export.optimise.lite import FewSteps
 from livepuppet.export.optimise.phases import interleave, spread, spreading
+from livepuppet.export.optimise.planes import blended_maps
 from livepuppet.export.optimise.sampling import Grid, Patches, Rows
-from livepuppet.model.geometry import warp
+from livepuppet.model.geometry import inverse_2x2, make_grid, warp
 from livepuppet.model.presets import build
 
 
@@ -41,12 +43,18 @@ def lively(model: nn.Module) -> nn.Module:
     return model.eval().double()
 
 
-@pytest.fixture(scope="module", params=["fomm-64", "one map", "no occlusion", "lite", "monkeynet-64"])
+@pytest.fixture(
+    scope="module", params=["fomm-64", "one map", "no occlusion", "lite", "plain lite", "monkeynet-64"]
+)
 def model(request):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     if request.param == "lite":
         return lively(small_model())
+    if request.param == "plain lite":
+        # As lite models were before they had a network for the head.
+        preset = small_model().preset
+        return lively(build(replace(preset, config=replace(preset.config, head_channels=0, homes=False))))
     if request.param in ("one map", "no occlusion"):
         # As published for moving GIFs; and as without the occlusion map, with a motion smaller than the features.
         changes = {"jacobian_maps": 1} if request.param == "one map" else {"occlusion": False}
@@ -176,5 +184,29 @@ def test_every_way_of_sampling_is_the_warp(way, padding):
     sampling = way(9, padding)
     table = sampling.table(picture)
     got = sampling.sample(table, places[..., 0], places[..., 1])
-    assert torch.allclose(got, warp(picture, places[None], padding)[0], atol=1e-5)
+    expected = warp(picture, places[None], padding)[0]
+    assert torch.allclose(got, expected, atol=1e-5)
+    share = torch.rand(places.shape[:-1])
+    got = sampling.sample(table, places[..., 0], places[..., 1], share)
+    assert torch.allclose(got, expected * share, atol=1e-5)
     assert torch.equal(sampling.picture(table, 3), picture)
+
+
+def test_motions_of_nothing_blend_to_nothing(monkeypatch):
+    monkeypatch.undo()
+    torch.manual_seed(0)
+    grid = make_grid(16, 16)
+    table = torch.cat([grid.permute(2, 0, 1), torch.ones(1, 16, 16), torch.rand(1, 16, 16)]).flatten(1)
+    still = torch.eye(2, 4)[:, None].expand(-1, 5, -1)
+    # Also where one logit is far beyond what an exponential holds.
+    logits = torch.randn(6, 16, 16) * 10
+    logits[2, :4] = 1e4
+    x, y = blended_maps(logits, still, table)
+    assert torch.allclose(torch.stack([x, y], -1), grid, atol=1e-6)
+
+
+def test_few_steps_turn_matrices_round_as_elsewhere():
+    steps = FewSteps(small_model().double().motion)
+    singular = torch.tensor([[[1.0, 2.0], [2.0, 4.0]], [[1.0, 0.0], [0.0, 1e-9]], [[1.0, 0.0], [0.0, -1e-9]]])
+    matrices = torch.cat([torch.randn(8, 2, 2), singular]).double()
+    assert torch.allclose(steps._inverse(matrices), inverse_2x2(matrices))

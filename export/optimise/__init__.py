@@ -16,16 +16,15 @@ from livepuppet.model.fomm import FOMM
 from livepuppet.model.lite import LitePuppet
 
 #: What each rewrite does, by name, and for which kinds of networks there is one. Measured as well, and no gain: norms that cannot
-#: be folded as convolutions of one weight per channel, inputs filled up to a multiple of four channels, the background's
-#: heat-map (zero everywhere) left out, which makes 43 channels of 44, and phases for the doubling in the lite generator,
-#: whose pieces take as long to put together as the convolution.
+#: be folded as convolutions of one weight per channel, the background's heat-map (zero everywhere) left out, which makes 43
+#: channels of 44, and phases for the doubling in the lite generator, whose pieces take as long to put together as the convolution.
 REWRITES = {
     "batch norm": ("folded into the convolution before it", {"fomm", "lite", "monkeynet"}),
     "upsampling": ("doubling and 3x3 convolution as four 2x2 convolutions", {"fomm", "monkeynet"}),
     "squares": ("the last convolution, of three outputs, for 2x2 pixels at once", {"fomm"}),
     "Winograd": ("residual blocks by minimal filtering", {"fomm", "monkeynet"}),
     "pooled Jacobians": ("features averaged under heat-maps before their convolution", {"fomm"}),
-    "planes": ("motions from six numbers each, x and y apart", {"fomm", "lite"}),
+    "planes": ("motions from a few numbers each, in few steps, x and y apart", {"fomm", "lite"}),
     "phases": ("the full picture sampled and blended by phase", {"lite"}),
     "gathers": ("pictures and features sampled by gathers", {"fomm", "lite"}),
 }

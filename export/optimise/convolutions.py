@@ -101,3 +101,12 @@ def shaped(weight: Tensor, bias: Tensor | None, stride=1, padding=0) -> nn.Conv2
     if bias is not None:
         conv.bias.copy_(bias)
     return conv.eval()
+
+
+@torch.no_grad()
+def linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """A layer of these weights (O, I)."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
+    layer.weight.copy_(weight)
+    layer.bias.copy_(bias)
+    return layer.eval()

@@ -130,7 +130,7 @@ class PlanarMotion(nn.Module):
         # onnxruntime's convolutions are slower.
         evidence = torch.cat([torch.zeros_like(difference[:, :1]), difference, pictures], 1)
         maps = self.heads(self.hourglass(evidence))
-        mask, flow_x, flow_y = blended(maps[:, : keypoints + 1].float(), x, y, self.grid, still_first=True)
+        mask, flow_x, flow_y = blended(maps[:, : keypoints + 1].float(), x, y, self.grid)
         return {
             "deformation": torch.stack([flow_x, flow_y], -1),
             "mask": mask,

@@ -9,21 +9,161 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from livepuppet.export.optimise.convolutions import taking
+from livepuppet.export.optimise.convolutions import linear, shaped, taking
 from livepuppet.export.optimise.phases import interleave, spread, spreading
-from livepuppet.export.optimise.planes import affine_planes, blended
+from livepuppet.export.optimise.planes import blended_maps
 from livepuppet.export.optimise.sampling import Grid, Patches, Rows
-from livepuppet.model.geometry import gaussian_heatmaps
+from livepuppet.model.geometry import MINIMUM_DETERMINANT
 from livepuppet.model.lite import (
+    CORNERS,
+    HEAD_RADII,
+    LIDS,
     PAINT_LIMIT,
+    RIGID,
+    STIFFNESS,
     DenseMotion,
     Generator,
     LitePuppet,
 )
 
+#: Inputs by which onnxruntime's convolutions count.
+FULL = 4
+
+
+class FewSteps(nn.Module):
+    """The mathematics of `DenseMotion` on keypoints, in few operations of any size: a runtime takes a few microseconds for each.
+
+    What is linear is one product with a constant matrix, the local motions and the head's are treated together, matrices are
+    turned as vectors of four. Names are those of `DenseMotion` and `HeadMotion`, which say what it means.
+
+    Args:
+        motion: whose candidates, heat-maps and preferences these are.
+    """
+
+    def __init__(self, motion: DenseMotion):
+        super().__init__()
+        grid, homes, turning = motion.grid, motion.homes, motion.turning
+        keypoints = motion.head.out_channels - 5
+        self.side, self.rigid = len(grid), len(RIGID)
+        self.threshold = motion.threshold
+        kind = {"dtype": grid.dtype}
+
+        def keep(name: str, values) -> None:
+            self.register_buffer(name, torch.as_tensor(values, **kind), persistent=False)
+
+        # Of a set of points: the points, the mean of the rigid ones, how these lie about it, the eyes, and the way from there to
+        # the mouth.
+        rigid = torch.eye(keypoints, **kind)[list(RIGID)]
+        mean = rigid.mean(0, keepdim=True)
+        eyes, mouth = (
+            torch.eye(keypoints, **kind)[list(which)].mean(0, keepdim=True) for which in (LIDS, CORNERS)
+        )
+        keep("taken", torch.cat([torch.eye(keypoints, **kind), mean, rigid - mean, eyes, mouth - eyes]))
+        keep("stiffness", STIFFNESS * torch.eye(2, **kind).repeat(2, 1))
+        keep("unmoved", torch.eye(2).reshape(1, 4))
+        # (a, b, c, d) to the adjugate (d, -b, -c, a), and to what a and b are multiplied with for the determinant.
+        keep("adjugate", [[0, 0, 0, 1], [0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0]])
+        keep("across", [[0, 0, 0, 0], [0, 0, 0, 0], [0, -1, 0, 0], [1, 0, 0, 0]])
+        keep("quarter", [[0, -1], [1, 0]])
+        keep("line", grid[0, :, 0])
+        keep("table", torch.cat([grid.permute(2, 0, 1), torch.ones_like(grid[None, ..., 0])]).flatten(1))
+        keep("sign", [[-1], [1]])
+        self.spread = -0.5 / motion.variance
+        self.turning = None
+        if turning is not None:
+            first, *others = turning.network
+            weight = first.weight.detach().clone()
+            weight[:, 2 * keypoints : 4 * keypoints] *= 4
+            self.turning = nn.Sequential(linear(weight, first.bias), *others)
+            keep("radii", [[1 / radius] for radius in HEAD_RADII])
+        if homes is not None:
+            with torch.no_grad():
+                keep("sharpness", homes.sharpness.exp()[:, None, None])
+                # Nothing is preferred of the head's motion and of none.
+                keep("strength", F.pad(10 * homes.strength, (0, 2))[:, None, None])
+
+    def candidates(
+        self, both: Tensor, source_jacobians: Tensor, driving_jacobians: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See `DenseMotion.candidates`.
+
+        Args:
+            both: source and driving points beside each other, (K, 4).
+            source_jacobians, driving_jacobians: (K, 2, 2).
+
+        Returns:
+            The motions' numbers (2, K + 1, P), by the planes (P, h * w) that come after them; and the gate, (1, 1).
+        """
+        keypoints = len(both)
+        taken = self.taken @ both
+        places, rest = taken[: keypoints + 1], taken[keypoints + 1 :]
+        centred, eyes, down = rest[: self.rigid], rest[self.rigid : -1, 2:], rest[-1:, 2:]
+        # Both sums of `rigid_motion`: source by driving, driving by driving.
+        sums = centred.t() @ centred[:, 2:] / self.rigid + self.stiffness
+        left = torch.cat([source_jacobians, sums[None, :2]])
+        matrices = left @ self._inverse(torch.cat([driving_jacobians, sums[None, 2:]]))
+        source, driving = places[:, :2], places[:, 2:]
+        offsets = source - (matrices @ driving[..., None])[..., 0]
+        change = matrices.reshape(-1, 4) - self.unmoved
+        moved = (driving - source)[:keypoints].abs().max() + 0.2 * change[:keypoints].abs().max()
+        gate = (moved / self.threshold).clamp(max=1.0).reshape(1, 1)
+        numbers = torch.cat([matrices, offsets[..., None]], 2)
+        table = self.table
+        if self.turning is not None:
+            head, parallax, depth = self._head(places[:keypoints], numbers, change, eyes, down, gate)
+            local = F.pad(numbers[:keypoints], (0, 1))
+            numbers = torch.cat([local, torch.cat([head, parallax], 1)[None]])
+            table = torch.cat([table, depth])
+        return numbers.transpose(0, 1), table, gate
+
+    def _head(
+        self, both: Tensor, numbers: Tensor, change: Tensor, eyes: Tensor, down: Tensor, gate: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See `HeadMotion`: its map (2, 3), the parallax (2, 1) and the depth (1, h * w)."""
+        matrix, offset = numbers[-1, :, :2], numbers[-1:, :, 2]
+        unit = (down * down).sum(1, keepdim=True).clamp_min(1e-4).sqrt()
+        upright = torch.cat([down @ self.quarter, down]) / unit
+        frame = upright / unit
+        source, driving = both[:, :2], both[:, 2:]
+        shape = torch.cat([driving - eyes, source - (driving @ matrix.t() + offset)]) @ frame.t()
+        # U X U^T for a row of four numbers X.
+        back = upright.t()
+        turning = (back[:, None, :, None] * back[None, :, None, :]).reshape(4, 4)
+        found = self.turning(torch.cat([shape.reshape(1, -1), (change @ turning).reshape(1, -1)], 1))
+        turned = ((0.3 * gate * found[:, :4]) @ turning.t()).reshape(2, 2)
+        ways = found[:, 4:].reshape(3, 2)
+        shift, parallax, middle = (
+            torch.cat([gate * ways[:2], 0.6 * torch.tanh(ways[2:])]) @ upright * unit
+        ).chunk(3)
+        offset = offset + shift - eyes @ turned.t()
+        frame = frame * self.radii
+        place = torch.cat([frame, -frame @ (eyes + middle).t()], 1) @ self.table
+        depth = (1 - (place * place).sum(0, keepdim=True)).clamp_min(1e-3).sqrt() - 1e-3**0.5
+        return torch.cat([matrix + turned, offset.t()], 1), parallax.t(), depth
+
+    def _inverse(self, matrices: Tensor) -> Tensor:
+        """See `geometry.inverse_2x2`, of (N, 2, 2)."""
+        flat = matrices.reshape(-1, 4)
+        determinant = (flat * (flat @ self.across)).sum(1, keepdim=True)
+        size = determinant.abs().clamp_min(MINIMUM_DETERMINANT)
+        determinant = torch.where(determinant < 0, -size, size)
+        return (flat @ self.adjugate / determinant).reshape(-1, 2, 2)
+
+    def maps(self, both: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Differences of heat-maps (1, K, h, w), driving less source, and preferences (K + 2, h, w) of the masks."""
+        lines = both[..., None] - self.line
+        lines = lines * lines * self.spread
+        values = torch.exp(lines)
+        across, down = values[:, 0::2], values[:, 1::2] * self.sign
+        difference = (down.transpose(1, 2) @ across)[None]
+        if not hasattr(self, "strength"):
+            return difference, None
+        homes = F.pad(torch.exp(lines[:, 2:] * self.sharpness), (0, 0, 0, 0, 0, 2))
+        return difference, homes[:, 1, :, None] * (homes[:, :1] * self.strength)
+
 
 class PlanarMotion(nn.Module):
-    """`DenseMotion` by planes.
+    """`DenseMotion` by planes, x and y apart.
 
     Args:
         motion: what is replaced.
@@ -32,8 +172,9 @@ class PlanarMotion(nn.Module):
 
     def __init__(self, motion: DenseMotion, gathers: bool):
         super().__init__()
-        self.motion = motion
-        self.sampling = (Patches if gathers else Grid)(motion.grid.shape[0], "border")
+        self.network, self.head, self.residual_limit = motion.network, motion.head, motion.residual_limit
+        self.steps = FewSteps(motion)
+        self.sampling = (Patches if gathers else Grid)(self.steps.side, "border")
         first = motion.network.first
         keypoints = (first[0].in_channels - 6) // 4
         # The moved thumbnails come colour by colour, not motion by motion.
@@ -41,6 +182,11 @@ class PlanarMotion(nn.Module):
         order = torch.arange(first[0].in_channels)
         order[keypoints : keypoints + len(moved)] = moved
         first[0] = taking(first[0], order)
+        # Convolutions of inputs that fill no vectors take the slow way.
+        spare = -len(order) % FULL
+        weight = first[0].weight
+        first[0] = shaped(F.pad(weight, (0, 0, 0, 0, 0, spare)), first[0].bias, padding=first[0].padding)
+        self.register_buffer("spare", weight.new_zeros(1, spare, *motion.grid.shape[:2]), persistent=False)
 
     def forward(
         self,
@@ -50,39 +196,27 @@ class PlanarMotion(nn.Module):
         driving_points: Tensor,
         driving_jacobians: Tensor,
     ) -> dict[str, Tensor]:
-        """What `DenseMotion` returns.
+        """What `DenseMotion` returns, as far as the generator needs it.
 
         Args:
             table: the thumbnail, as `sampling` wants it.
         """
-        net, grid = self.motion, self.motion.grid
-        affine, shift, gate, parallax, depth = net.candidates(
-            source_points, source_jacobians, driving_points, driving_jacobians
-        )
-        count = affine.shape[1]
-        x, y = affine_planes(affine, shift, grid)
-        if parallax is not None:
-            x, y = (
-                torch.cat([plane[:, :-1], plane[:, -1:] + parallax[:, i, None, None, None] * depth], 1)
-                for i, plane in enumerate((x, y))
-            )
-        warped = self.sampling.sample(table, x[0], y[0]).flatten(0, 1)[None]
-        difference = gaussian_heatmaps(driving_points, grid, net.variance) - gaussian_heatmaps(
-            source_points, grid, net.variance
-        )
-        evidence = torch.cat([difference, warped, self.sampling.picture(table, 3)], 1)
-        features = net.network(evidence)[-1]
-        head = net.head(features).float()
-        logits = net.preferences(head[:, : count + 1], driving_points)
-        mask, flow_x, flow_y = blended(logits, x, y, grid, still_first=False)
-        gate = gate[:, None, None, None]
-        residual = net.residual_limit * torch.tanh(head[:, count + 2 :]) * gate
+        side, both = self.steps.side, torch.cat([source_points[0], driving_points[0]], 1)
+        numbers, planes, gate = self.steps.candidates(both, source_jacobians[0], driving_jacobians[0])
+        count = numbers.shape[1]
+        x, y = (numbers @ planes).reshape(2, count, side, side)
+        warped = self.sampling.sample(table, x, y).flatten(0, 1)[None]
+        difference, homes = self.steps.maps(both)
+        evidence = torch.cat([difference, warped, self.sampling.picture(table, 3), self.spare], 1)
+        head = self.head(self.network(evidence)[-1]).float()[0]
+        logits = head[: count + 1]
+        x, y = blended_maps(logits if homes is None else logits + homes, numbers, planes)
+        residual = torch.tanh(head[count + 2 :]) * (self.residual_limit * gate)[..., None]
         return {
-            "deformation": torch.stack([flow_x + residual[:, 0], flow_y + residual[:, 1]], -1),
-            "mask": mask,
-            "occlusion_map": torch.sigmoid(head[:, count + 1 : count + 2]),
+            "deformation": torch.stack([x + residual[0], y + residual[1]], -1)[None],
+            "occlusion_map": torch.sigmoid(head[None, count + 1 : count + 2]),
             "difference": difference,
-            "gate": gate,
+            "gate": gate[..., None, None],
         }
 
 
@@ -102,6 +236,10 @@ class PhaseGenerator(nn.Module):
         self.generator = generator
         self.pictures = (Patches if gathers else Grid)(size, "border")
         self.features = (Rows if gathers else Grid)(size // 4, "border")
+        # Two convolutions that add up: features and picture come in different layouts, and joining them costs more.
+        merge, painted = generator.merge, generator.expand.out_channels
+        self.merge_features = shaped(merge.weight[:, :painted], merge.bias, padding=merge.padding)
+        self.merge_picture = shaped(merge.weight[:, painted:], None, padding=merge.padding)
         weight = generator.last.weight
         for name, align_corners in (("flow_spread", True), ("map_spread", False)):
             matrix = spreading(size // 4, size, align_corners).to(weight)
@@ -124,13 +262,13 @@ class PhaseGenerator(nn.Module):
         places = (spread(flow[..., axis], self.flow_spread) for axis in (0, 1))
         # Colours, then phases: the order of `pixel_unshuffle`.
         picture = self.pictures.sample(table, *places).reshape(1, 12, half, half)
-        x = self.features.sample(features, flow[..., 0], flow[..., 1])[None] * occlusion
+        x = self.features.sample(features, flow[..., 0], flow[..., 1], occlusion[0, 0])[None]
         x = F.relu(net.join(torch.cat([x, motion["difference"]], 1)))
         deep = net.coarse_blocks(F.relu(net.down(x)))
         x = x + F.interpolate(net.up(deep), scale_factor=2.0, mode="nearest")
         x = net.fine_blocks(x)
         x = F.interpolate(F.relu(net.expand(x)), scale_factor=2.0, mode="nearest")
-        x = F.relu(net.merge(torch.cat([x, picture - 0.5], 1)))
+        x = F.relu(self.merge_features(x) + self.merge_picture(picture - 0.5))
         x = net.last(x).float()
         shown = spread(occlusion[0, 0], self.map_spread).reshape(1, 4, half, half)
         blend = torch.sigmoid(x[:, 12:]) * (motion["gate"] * (1 - PAINT_LIMIT * shown))

@@ -7,6 +7,8 @@ channels (`Patches`). Such tables are made once per avatar. The numbers are thos
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,10 +36,11 @@ class Grid:
         """The picture again."""
         return table
 
-    def sample(self, table: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """(C, *places) at places in [-1, 1], whose x and y are of any one shape."""
+    def sample(self, table: Tensor, x: Tensor, y: Tensor, share: Tensor | None = None) -> Tensor:
+        """(C, *places) at places in [-1, 1], whose x and y are of any one shape; times `share`, of that shape, if given."""
         places = torch.stack([x, y], -1).reshape(1, -1, x.shape[-1], 2)
-        return warp(table, places, self.padding).reshape(-1, *x.shape)
+        found = warp(table, places, self.padding).reshape(-1, *x.shape)
+        return found if share is None else found * share
 
 
 class Rows(Grid):
@@ -59,17 +62,20 @@ class Rows(Grid):
         whole = table[:, :channels].t().reshape(1, channels, self.step, self.step)
         return whole[:, :, inside, inside]
 
-    def sample(self, table: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    def sample(self, table: Tensor, x: Tensor, y: Tensor, share: Tensor | None = None) -> Tensor:
         first, across, down = self._places(x.flatten(), y.flatten())
-        across, down = across[:, None], down[:, None]
-
-        def at(offset: int) -> Tensor:
-            return table.index_select(0, first + offset)
-
-        upper, lower = at(0), at(self.step)
-        upper = upper + (at(1) - upper) * across
-        lower = lower + (at(self.step + 1) - lower) * across
-        return _by_channel(upper + (lower - upper) * down, x.shape)
+        # Four weights per place are cheap beside four products of all channels; that way there are no differences to take.
+        lower = down if share is None else down * share.flatten()
+        upper = (1 if share is None else share.flatten()) - lower
+        lower_right, upper_right = lower * across, upper * across
+        corners = (
+            (0, upper - upper_right),
+            (1, upper_right),
+            (self.step, lower - lower_right),
+            (self.step + 1, lower_right),
+        )
+        found = (table.index_select(0, first + offset) * weight[:, None] for offset, weight in corners)
+        return _by_channel(functools.reduce(torch.add, found), x.shape)
 
     def _places(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Index of the upper left one of four pixels, and the way from it to the place."""
@@ -95,12 +101,13 @@ class Patches(Rows):
         corners = [wide[:, :, i : i + self.step, j : j + self.step] for i in (0, 1) for j in (0, 1)]
         return _by_pixel(torch.cat(corners, 1))
 
-    def sample(self, table: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    def sample(self, table: Tensor, x: Tensor, y: Tensor, share: Tensor | None = None) -> Tensor:
         first, across, down = self._places(x, y)
         found = _by_channel(table.index_select(0, first.flatten()), x.shape)
         half, channels = len(found) // 2, len(found) // 4
         found = found[:half] + (found[half:] - found[:half]) * down
-        return found[:channels] + (found[channels:] - found[:channels]) * across
+        found = found[:channels] + (found[channels:] - found[:channels]) * across
+        return found if share is None else found * share
 
 
 def _by_pixel(picture: Tensor) -> Tensor:
