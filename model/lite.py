@@ -78,6 +78,8 @@ class LiteConfig:
         motion_threshold: keypoint motion, in [-1, 1] units, from which on pixels may be generated freely.
         head_channels: hidden units of the network that refines the head's motion; 0 for the affine fit alone.
         homes: each keypoint's motion is preferred around its keypoint, by a strength and a width that are learned.
+        own_threshold: how far a keypoint moves otherwise than the head, in [-1, 1] units, from which on that preference is full;
+            0 for always.
     """
 
     size: int = 256
@@ -95,6 +97,7 @@ class LiteConfig:
     motion_threshold: float = 0.01
     head_channels: int = 0
     homes: bool = False
+    own_threshold: float = 0.0
 
 
 class ConvNorm(nn.Sequential):
@@ -388,13 +391,29 @@ def depth_map(middle: Tensor, frame: Tensor, across: Tensor, down: Tensor) -> Te
         (frame[:, i, :1] * across + offset[:, i])[:, None, :] + (frame[:, i, 1:] * down)[:, :, None]
         for i in (0, 1)
     )
+    return _depth(u.square() + v.square())
+
+
+def depth_at(middle: Tensor, frame: Tensor, points: Tensor) -> Tensor:
+    """d(z) of `HeadMotion` (B, N) at points (B, N, 2)."""
+    return _depth(((points - middle[:, None]) @ frame.transpose(1, 2)).square().sum(-1))
+
+
+def _depth(squared: Tensor) -> Tensor:
     # Not to the very edge, where a root is infinitely steep.
-    return (1 - u.square() - v.square()).clamp_min(1e-3).sqrt() - 1e-3**0.5
+    return (1 - squared).clamp_min(1e-3).sqrt() - 1e-3**0.5
 
 
-#: Strength (in tens of logits) and logarithm of the power of a Gaussian with which an iris's own motion is preferred at first: an
-#: eye's opening is about two cells of 1/4 of the size high.
-IRIS_HOME = (0.9, 1.2)
+#: By words of landmarks' names, the strength (in tens of logits) and the logarithm of the power of a Gaussian with which their own
+#: motion is preferred at first. An iris's is the strongest, for all around it pulls elsewhere, and wide enough for the whole iris:
+#: the change lies at its rim.
+STARTING_HOMES = {
+    "iris": (2.2, 0.4),
+    "brow": (0.6, 0.0),
+    "lip": (0.5, 0.5),
+    "corner": (0.4, 0.8),
+    "lid": (0.3, 0.9),
+}
 
 
 class Homes(nn.Module):
@@ -402,8 +421,8 @@ class Homes(nn.Module):
 
     The network sees where keypoints *moved*. Where those are that hardly did, it would have to find in the picture, and the
     few cells of an eye are too little of a loss to learn it from: with exact keypoints, the motion of a moving iris was exact and
-    never chosen. Two numbers per keypoint say so at once. Irises start with theirs: learned from nothing, they came half-way in
-    a thousand steps.
+    never chosen. Two numbers per keypoint say so at once. A face's parts start with theirs (`STARTING_HOMES`): learned from
+    nothing, they came half-way in a thousand steps.
 
     Args:
         num_keypoints: K.
@@ -414,8 +433,10 @@ class Homes(nn.Module):
         self.strength = nn.Parameter(torch.zeros(num_keypoints))
         self.sharpness = nn.Parameter(torch.ones(num_keypoints))
         with torch.no_grad():
-            for index in (k for k, name in enumerate(LANDMARKS[:num_keypoints]) if "iris" in name):
-                self.strength[index], self.sharpness[index] = IRIS_HOME
+            for index, name in enumerate(LANDMARKS[:num_keypoints]):
+                for word, start in STARTING_HOMES.items():
+                    if word in name:
+                        self.strength[index], self.sharpness[index] = start
 
     def forward(self, driving_points: Tensor, grid: Tensor, variance: float) -> Tensor:
         """Logits to add (B, K, H, W), for driving keypoints (B, K, 2).
@@ -441,6 +462,7 @@ class DenseMotion(nn.Module):
         self.variance = config.heatmap_variance
         self.residual_limit = config.residual_limit
         self.threshold = config.motion_threshold
+        self.own_threshold = config.own_threshold
         self.network = UNet(4 * k + 6, config.motion_channels)
         self.turning = HeadMotion(k, config.head_channels) if config.head_channels else None
         self.head = nn.Conv2d(config.motion_channels[0], k + 5, 5, 1, 2)
@@ -463,7 +485,7 @@ class DenseMotion(nn.Module):
     ) -> dict[str, Tensor]:
         batch = len(driving_points)
         height, width = self.grid.shape[:2]
-        affine, shift, gate, parallax, depth = self.candidates(
+        affine, shift, gate, parallax, depth, own = self.candidates(
             source_points, source_jacobians, driving_points, driving_jacobians
         )
         count = affine.shape[1]
@@ -490,7 +512,7 @@ class DenseMotion(nn.Module):
         )
         features = self.network(torch.cat([difference, warped, thumbnail], 1))[-1]
         head = self.head(features).float()  # flows need float32, whatever the convolutions ran in
-        mask = self.preferences(head[:, : count + 1], driving_points).softmax(1)
+        mask = self.preferences(head[:, : count + 1], driving_points, own).softmax(1)
         # Only what moves may bend: no residual where no keypoint moved, so no motion gives the identity exactly.
         gate = gate[:, None, None, None]
         residual = self.residual_limit * torch.tanh(head[:, count + 2 :]) * gate
@@ -505,12 +527,18 @@ class DenseMotion(nn.Module):
             "motions": motions,
         }
 
-    def preferences(self, logits: Tensor, driving_points: Tensor) -> Tensor:
-        """What the masks (B, K + 2, H, W) are the softmax of, from what the network says and driving keypoints (B, K, 2)."""
+    def preferences(self, logits: Tensor, driving_points: Tensor, own: Tensor) -> Tensor:
+        """What the masks (B, K + 2, H, W) are the softmax of.
+
+        Args:
+            logits: (B, K + 2, H, W) what the network says.
+            driving_points: (B, K, 2).
+            own: (B, K) of `candidates`.
+        """
         if self.homes is None:
             return logits
         k = driving_points.shape[1]
-        homes = self.homes(driving_points, self.grid, self.variance)
+        homes = own[:, :, None, None] * self.homes(driving_points, self.grid, self.variance)
         return torch.cat([logits[:, :k] + homes, logits[:, k:]], 1)
 
     def candidates(
@@ -519,12 +547,13 @@ class DenseMotion(nn.Module):
         source_jacobians: Tensor,
         driving_points: Tensor,
         driving_jacobians: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor]:
         """The motions among which the masks choose, as numbers.
 
         Returns:
             A (B, K + 1, 2, 2) and b (B, K + 1, 2) of the K local motions (FOMM, Eq. 4) and the head's; the gate (B,), from 0
-            where nothing moved to 1; and, with a head network, the parallax c (B, 2) and the depth map (B, H, W) it goes by.
+            where nothing moved to 1; with a head network, the parallax c (B, 2) and the depth map (B, H, W) it goes by; and how
+            far each keypoint moves on its own (B, K), from 0, as the head does, to 1.
         """
         # Eq. 4: T_k(z) = p_S + J_S J_D^-1 (z - p_D).
         affine, shift = local_motions(source_points, source_jacobians, driving_points, driving_jacobians)
@@ -538,8 +567,16 @@ class DenseMotion(nn.Module):
                 source_points, driving_points, affine, matrix, offset, gate
             )
             depth = depth_map(middle, frame, self.grid[0, :, 0], self.grid[:, 0, 1])
+        own = torch.ones_like(driving_points[..., 0])
+        if self.own_threshold:
+            with_head = driving_points @ matrix.transpose(1, 2) + offset[:, None]
+            if parallax is not None:
+                with_head = with_head + depth_at(middle, frame, driving_points)[..., None] * parallax[:, None]
+            # Its square root's slope at zero is infinite.
+            apart = (source_points - with_head).square().sum(-1).clamp_min(1e-12).sqrt()
+            own = (apart / self.own_threshold).clamp(max=1.0)
         affine, shift = torch.cat([affine, matrix[:, None]], 1), torch.cat([shift, offset[:, None]], 1)
-        return affine, shift, gate, parallax, depth
+        return affine, shift, gate, parallax, depth, own
 
 
 #: How much of the blend is taken away where the avatar shows the point.

@@ -146,7 +146,7 @@ PRESETS: dict[str, Preset] = {
         # The paper's network, as in the published `vox-256` and `vox-adv-256`.
         _named("fomm-256", FommConfig()),
         # The default: the same mathematics at a tenth of the work.
-        _named("lite-256", LiteConfig(head_channels=64, homes=True), tuple(LANDMARKS)),
+        _named("lite-256", LiteConfig(head_channels=64, homes=True, own_threshold=0.02), tuple(LANDMARKS)),
         # FOMM in small, for pictures of 64 and 128 pixels: as wide as the Monkey-Nets of that size, so that the two
         # can be compared.
         _named("fomm-64", FOMM_64),

@@ -18,6 +18,7 @@ def small_model() -> LitePuppet:
         generator_blocks=(1, 1),
         head_channels=8,
         homes=True,
+        own_threshold=0.1,
     )
     model = LitePuppet(config)
     model.preset = Preset("small", SIZE, len(LANDMARKS), config, LANDMARKS)

@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from livepuppet.export.optimise import optimise
-from livepuppet.model.geometry import gaussian_heatmaps, make_grid, peak_confidence
+from livepuppet.model.geometry import gaussian_heatmaps, make_grid, peak_confidence, warp
 from livepuppet.model.lite import CLOSE, LANDMARKS, LiteConfig, depth_map, rigid_motion
 from livepuppet.model.presets import PRESETS, Preset, build
 
@@ -122,7 +122,7 @@ def test_weights_of_before_the_second_look_are_read_like_new_ones():
 
 def test_weights_of_before_head_network_and_homes_still_load():
     values = json.loads(PRESETS["lite-256"].to_json())
-    for name in ("head_channels", "homes"):
+    for name in ("head_channels", "homes", "own_threshold"):
         del values["config"][name]
     older = Preset.from_json(json.dumps(values))
     assert older.config == LiteConfig() and build(older).motion.turning is None
@@ -132,7 +132,7 @@ def test_a_head_network_and_homes_that_have_learned_nothing_changes_nothing(pict
     torch.manual_seed(0)
     plain, turning = build(Preset("lite-256", 256, 16, LiteConfig())), build("lite-256")
     turning.load_state_dict(plain.state_dict(), strict=False)
-    torch.nn.init.zeros_(turning.motion.homes.strength)  # of irises it starts with something
+    torch.nn.init.zeros_(turning.motion.homes.strength)  # some start with something
     rng = torch.Generator().manual_seed(3)
     source, driving = (0.5 * torch.randn(2, 16, 2, generator=rng) for _ in range(2))
     jacobians = torch.eye(2).expand(2, 16, 2, 2)
@@ -158,6 +158,41 @@ def test_parallax_is_deepest_in_the_middle_of_a_head_and_none_outside():
     half = middle[0] + turn.T @ torch.tensor([0.2, 0.0])
     column, row = ((half + 1) * 32).round().int().tolist()
     assert depth[row, column] == pytest.approx(0.75**0.5, abs=0.05)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("way", [0.0, 0.5, 3.0])
+def test_a_keypoint_moves_on_its_own_if_it_moves_otherwise_than_the_head(way):
+    motion = build("lite-256").motion
+    torch.manual_seed(0)
+    source, jacobians = 0.3 * torch.randn(1, 16, 2), torch.eye(2).expand(1, 16, 2, 2)
+    turn = torch.tensor([[0.9, 0.2], [-0.1, 1.1]])
+    driving = (source - 0.1) @ turn.T
+    expected = torch.zeros(1, 16)
+    for index in (
+        k for k, name in enumerate(LANDMARKS) if "iris" in name
+    ):  # not of those that show how the head moves
+        source[:, index, 0] += way * motion.own_threshold
+        expected[:, index] = min(way, 1.0)
+    *_, own = motion.candidates(source, jacobians, driving, jacobians)
+    # The fit is held back a little towards no change.
+    torch.testing.assert_close(own, expected, atol=0.2, rtol=0)
+
+
+@torch.no_grad()
+def test_a_turning_head_takes_its_keypoints_along_by_their_depth():
+    torch.manual_seed(0)
+    motion = build("lite-256").motion
+    torch.nn.init.normal_(motion.turning.network[-1].bias, std=0.3)
+    motion.own_threshold = 10.0
+    source, jacobians = 0.3 * torch.randn(1, 16, 2), torch.eye(2).expand(1, 16, 2, 2)
+    driving = source + 0.02 * torch.randn(1, 16, 2)
+    affine, shift, _, parallax, depth, own = motion.candidates(source, jacobians, driving, jacobians)
+    carried = driving @ affine[:, -1].transpose(1, 2) + shift[:, -1:]
+    flat = (source - carried).norm(dim=-1)
+    carried = carried + warp(depth[:, None], driving[:, None])[:, 0, 0, :, None] * parallax[:, None]
+    assert (flat - 10 * own).abs().max() > 0.02
+    torch.testing.assert_close(10 * own, (source - carried).norm(dim=-1), atol=0.01, rtol=0)
 
 
 @torch.no_grad()

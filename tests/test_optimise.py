@@ -44,17 +44,20 @@ def lively(model: nn.Module) -> nn.Module:
 
 
 @pytest.fixture(
-    scope="module", params=["fomm-64", "one map", "no occlusion", "lite", "plain lite", "monkeynet-64"]
+    scope="module",
+    params=["fomm-64", "one map", "no occlusion", "lite", "plain lite", "earlier lite", "monkeynet-64"],
 )
 def model(request):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     if request.param == "lite":
         return lively(small_model())
-    if request.param == "plain lite":
-        # As lite models were before they had a network for the head.
+    if request.param in ("plain lite", "earlier lite"):
+        # As lite models were before they had a network for the head; and before they asked what moves on its own.
         preset = small_model().preset
-        return lively(build(replace(preset, config=replace(preset.config, head_channels=0, homes=False))))
+        plain = request.param == "plain lite"
+        changes = {"head_channels": 0, "homes": False} if plain else {"own_threshold": 0.0}
+        return lively(build(replace(preset, config=replace(preset.config, **changes))))
     if request.param in ("one map", "no occlusion"):
         # As published for moving GIFs; and as without the occlusion map, with a motion smaller than the features.
         changes = {"jacobian_maps": 1} if request.param == "one map" else {"occlusion": False}

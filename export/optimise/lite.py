@@ -45,7 +45,7 @@ class FewSteps(nn.Module):
         grid, homes, turning = motion.grid, motion.homes, motion.turning
         keypoints = motion.head.out_channels - 5
         self.side, self.rigid = len(grid), len(RIGID)
-        self.threshold = motion.threshold
+        self.threshold, self.own_threshold = motion.threshold, motion.own_threshold
         kind = {"dtype": grid.dtype}
 
         def keep(name: str, values) -> None:
@@ -84,7 +84,7 @@ class FewSteps(nn.Module):
 
     def candidates(
         self, both: Tensor, source_jacobians: Tensor, driving_jacobians: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """See `DenseMotion.candidates`.
 
         Args:
@@ -92,7 +92,8 @@ class FewSteps(nn.Module):
             source_jacobians, driving_jacobians: (K, 2, 2).
 
         Returns:
-            The motions' numbers (2, K + 1, P), by the planes (P, h * w) that come after them; and the gate, (1, 1).
+            The motions' numbers (2, K + 1, P), by the planes (P, h * w) that come after them; the gate, (1, 1); and how far each
+            keypoint moves on its own, (K, 1), or None where that is not asked.
         """
         keypoints = len(both)
         taken = self.taken @ both
@@ -108,18 +109,18 @@ class FewSteps(nn.Module):
         moved = (driving - source)[:keypoints].abs().max() + 0.2 * change[:keypoints].abs().max()
         gate = (moved / self.threshold).clamp(max=1.0).reshape(1, 1)
         numbers = torch.cat([matrices, offsets[..., None]], 2)
-        table = self.table
+        table, ellipsoid = self.table, None
         if self.turning is not None:
-            head, parallax, depth = self._head(places[:keypoints], numbers, change, eyes, down, gate)
-            local = F.pad(numbers[:keypoints], (0, 1))
-            numbers = torch.cat([local, torch.cat([head, parallax], 1)[None]])
-            table = torch.cat([table, depth])
-        return numbers.transpose(0, 1), table, gate
+            head, ellipsoid = self._head(places[:keypoints], numbers, change, eyes, down, gate)
+            numbers = torch.cat([F.pad(numbers[:keypoints], (0, 1)), head[None]])
+            table = torch.cat([table, _depth(ellipsoid @ table, 0)])
+        own = self._own(places[:keypoints], numbers[-1], ellipsoid) if self.own_threshold else None
+        return numbers.transpose(0, 1), table, gate, own
 
     def _head(
         self, both: Tensor, numbers: Tensor, change: Tensor, eyes: Tensor, down: Tensor, gate: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """See `HeadMotion`: its map (2, 3), the parallax (2, 1) and the depth (1, h * w)."""
+    ) -> tuple[Tensor, Tensor]:
+        """See `HeadMotion`: the numbers (2, 4) of its map and parallax, and those (2, 3) of the ellipsoid's frame, F and -F middle."""
         matrix, offset = numbers[-1, :, :2], numbers[-1:, :, 2]
         unit = (down * down).sum(1, keepdim=True).clamp_min(1e-4).sqrt()
         upright = torch.cat([down @ self.quarter, down]) / unit
@@ -137,9 +138,17 @@ class FewSteps(nn.Module):
         ).chunk(3)
         offset = offset + shift - eyes @ turned.t()
         frame = frame * self.radii
-        place = torch.cat([frame, -frame @ (eyes + middle).t()], 1) @ self.table
-        depth = (1 - (place * place).sum(0, keepdim=True)).clamp_min(1e-3).sqrt() - 1e-3**0.5
-        return torch.cat([matrix + turned, offset.t()], 1), parallax.t(), depth
+        head = torch.cat([matrix + turned, offset.t(), parallax.t()], 1)
+        return head, torch.cat([frame, -frame @ (eyes + middle).t()], 1)
+
+    def _own(self, both: Tensor, head: Tensor, ellipsoid: Tensor | None) -> Tensor:
+        """How far each keypoint moves otherwise than the head (2, P), whose depth goes by the ellipsoid, from 0 to 1: (K, 1)."""
+        source, planes = both[:, :2], F.pad(both[:, 2:], (0, 1), value=1.0)
+        if ellipsoid is not None:
+            planes = torch.cat([planes, _depth(planes @ ellipsoid.t(), 1)], 1)
+        apart = source - planes @ head.t()
+        apart = (apart * apart).sum(1, keepdim=True).clamp_min(1e-12).sqrt()
+        return (apart / self.own_threshold).clamp(max=1.0)
 
     def _inverse(self, matrices: Tensor) -> Tensor:
         """See `geometry.inverse_2x2`, of (N, 2, 2)."""
@@ -149,7 +158,7 @@ class FewSteps(nn.Module):
         determinant = torch.where(determinant < 0, -size, size)
         return (flat @ self.adjugate / determinant).reshape(-1, 2, 2)
 
-    def maps(self, both: Tensor) -> tuple[Tensor, Tensor | None]:
+    def maps(self, both: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Differences of heat-maps (1, K, h, w), driving less source, and preferences (K + 2, h, w) of the masks."""
         lines = both[..., None] - self.line
         lines = lines * lines * self.spread
@@ -159,7 +168,13 @@ class FewSteps(nn.Module):
         if not hasattr(self, "strength"):
             return difference, None
         homes = F.pad(torch.exp(lines[:, 2:] * self.sharpness), (0, 0, 0, 0, 0, 2))
-        return difference, homes[:, 1, :, None] * (homes[:, :1] * self.strength)
+        strength = self.strength if own is None else self.strength * F.pad(own, (0, 0, 0, 2))[..., None]
+        return difference, homes[:, 1, :, None] * (homes[:, :1] * strength)
+
+
+def _depth(places: Tensor, axis: int) -> Tensor:
+    """See `model.lite.depth_at`, of places in the ellipsoid's frame, whose two coordinates lie along `axis`."""
+    return (1 - (places * places).sum(axis, keepdim=True)).clamp_min(1e-3).sqrt() - 1e-3**0.5
 
 
 class PlanarMotion(nn.Module):
@@ -202,11 +217,11 @@ class PlanarMotion(nn.Module):
             table: the thumbnail, as `sampling` wants it.
         """
         side, both = self.steps.side, torch.cat([source_points[0], driving_points[0]], 1)
-        numbers, planes, gate = self.steps.candidates(both, source_jacobians[0], driving_jacobians[0])
+        numbers, planes, gate, own = self.steps.candidates(both, source_jacobians[0], driving_jacobians[0])
         count = numbers.shape[1]
         x, y = (numbers @ planes).reshape(2, count, side, side)
         warped = self.sampling.sample(table, x, y).flatten(0, 1)[None]
-        difference, homes = self.steps.maps(both)
+        difference, homes = self.steps.maps(both, own)
         evidence = torch.cat([difference, warped, self.sampling.picture(table, 3), self.spare], 1)
         head = self.head(self.network(evidence)[-1]).float()[0]
         logits = head[: count + 1]
