@@ -368,3 +368,17 @@ def test_the_speed_command_tells_each_setting():
     assert [line.split()[0] for line in result.output.splitlines()[1:]] == list(SETTINGS)
     result = CliRunner().invoke(puppets, ["speed", "--device", "abacus"])
     assert result.exit_code == 2 and "--device cpu" in result.output
+
+
+def test_keypoints_are_hidden_by_what_lies_over_them():
+    layer = torch.full((1, 8, 8), renderer.SKIN)
+    points = torch.zeros(1, len(LANDMARKS), 2)
+    points[0, 0] = torch.tensor([1.2, 0.0])
+    irises = ["iris" in name for name in LANDMARKS]
+    for over, hidden in ((renderer.SKIN, irises), (renderer.EYEBALL, [False] * len(irises))):
+        layer[:] = over
+        seen = renderer.visible_keypoints(points, layer)
+        assert seen[0].tolist() == [float(k > 0 and not hidden[k]) for k in range(len(LANDMARKS))]
+    layer[:] = renderer.RIGID
+    assert renderer.visible_keypoints(points, layer)[0].sum() == len(LANDMARKS) - 1 - sum(irises)
+    assert not renderer.visible_keypoints(points, layer, (renderer.RIGID,)).any()

@@ -1,17 +1,19 @@
 """Deformations, losses, the loop, and one step of every training task, in small."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from small_model import SIZE, small_model
 
-from livepuppet.model.lite import LANDMARKS
+from livepuppet.model.lite import CLOSE, LANDMARKS
 from livepuppet.train import losses
 from livepuppet.train.data.clips import ClipSet
 from livepuppet.train.deform import Deformation, mirror, webcam
 from livepuppet.train.lite.animator import AnimatorTask, transfer
-from livepuppet.train.lite.detector import PARTNER, DetectorTask, detector_error
+from livepuppet.train.lite.detector import PARTNER, DetectorTask, detector_error, undershoot
 from livepuppet.train.lite.responses import response
 from livepuppet.train.loop.trainer import Trainer, TrainingError
 from livepuppet.train.papers.fomm import FommTask
@@ -161,6 +163,44 @@ def test_each_stage_on_puppets_learns(stage, pool, tmp_path):
     assert sum(part.item() for part in task.losses(generator(0)).values()) < 0.9 * first
     changed = any(not torch.equal(held[name], value) for name, value in model.detector.state_dict().items())
     assert changed == (stage == "detector")
+
+
+def test_only_falling_short_is_an_undershoot():
+    true = torch.tensor([[3.0, 4.0]]).repeat(5, 1)
+    found = torch.tensor([[3.0, 4.0], [6.0, 8.0], [0.0, 0.0], [-3.0, -4.0], [3.0 - 4.0, 4.0 + 3.0]])
+    assert undershoot(found, true).tolist() == pytest.approx([0, 0, 5, 10, 0], abs=1e-5)
+    assert undershoot(found, torch.zeros(5, 2)).abs().max() < 1e-5
+
+
+def test_changes_of_a_face_that_cannot_be_seen_are_hardly_learnt(pool):
+    model = small_model().train()
+
+    class Hiding:
+        def __init__(self, seen: float):
+            self.seen = seen
+
+        def refresh_sometimes(self, rng):
+            pass
+
+        def pairs(self, *arguments, **settings):
+            pairs = pool.pairs(*arguments, **settings)
+            seen = torch.full_like(pairs.source_seen, self.seen)
+            return replace(pairs, source_seen=seen, driving_seen=seen)
+
+    def learnt(seen: float) -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        parts = DetectorTask(model, Hiding(seen), 8).losses(generator(1))
+        parts["changes"].backward()
+        return parts, model.detector.heatmaps.weight.grad.abs().amax((1, 2, 3))
+
+    hidden, by_hidden = learnt(0.0)
+    shown, by_shown = learnt(1.0)
+    assert hidden["expression"] == 0 and shown["expression"] > 0
+    # Places are learnt as ever, and so are changes of the skull.
+    assert hidden["points"] == shown["points"]
+    close = torch.tensor([k in CLOSE for k in range(len(by_hidden))])
+    assert (by_shown > 0).all() and (by_hidden[~close] > by_shown[~close]).all()
+    assert (by_hidden[close] < by_shown[close]).all()
 
 
 def test_the_detector_error_is_in_pixels(pool):

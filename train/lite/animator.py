@@ -173,7 +173,7 @@ class AnimatorTask:
         # What a face does beside turning is small, short and in few pixels: it counts more again.
         own = (pairs.flow - motion["motions"][:, -1].detach()).norm(dim=-1)[:, None]
         own = (own / 0.02).clamp(max=1) * (moved / 0.01).clamp(max=1)
-        near = visible * weight * (0.3 + 1.2 * (moved / 0.02).clamp(max=1) + 3 * own)
+        near = visible * weight * (0.3 + 1.2 * (moved / 0.02).clamp(max=1) + 5 * own)
         # Each motion on offer, by how well it alone would do: masks learn what a pixel belongs to, instead of mixing wrong
         # motions into a right mean.
         still = rest.expand_as(pairs.flow)[:, None]
@@ -182,7 +182,7 @@ class AnimatorTask:
         return {
             "flow": 5 * weighted_mean(error.clamp(max=0.5), far),
             "landing": 0.25 * weighted_mean(torch.log1p(error / TOLERANCE), near),
-            "choice": 0.05 * weighted_mean((motion["mask"] * alone).sum(1, keepdim=True), near),
+            "choice": 0.1 * weighted_mean((motion["mask"] * alone).sum(1, keepdim=True), near),
             "occlusion": 0.2
             * F.binary_cross_entropy(motion["occlusion_map"].float(), visible, weight=weight),
         }

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from livepuppet.model.geometry import inverse_2x2
-from livepuppet.model.lite import LANDMARKS, LitePuppet
+from livepuppet.model.lite import CLOSE, LANDMARKS, LitePuppet
 from livepuppet.train.deform import Deformation, blurred_others, mirror, webcam
 from livepuppet.train.device import send
 from livepuppet.train.losses import shrink
-from livepuppet.train.puppets.identities import draw_identities, draw_motions, generator
+from livepuppet.train.puppets.identities import FACTORS, draw_identities, draw_motions, generator
+from livepuppet.train.puppets.pairs import Pairs
 from livepuppet.train.puppets.pool import PuppetPool
 from livepuppet.train.puppets.renderer import render
 
@@ -32,6 +33,45 @@ WEIGHT = [max((weight for part, weight in _PARTS.items() if part in name), defau
 #: a nearly right one's landing.
 TOLERANCE = 0.008
 
+#: What a face says by, as differences of keypoints: weight, and coefficient of each landmark ("@" is either side).
+_SAYINGS = (
+    (2.0, {"@ upper lid": 1.0, "@ lower lid": -1.0}),
+    (3.0, {"@ iris": 1.0, "@ lower lid": -1.0}),
+    (2.5, {"@ brow": 1.0, "@ lower lid": -1.0}),
+    (3.5, {"@ mouth corner": 1.0, "upper lip": -0.5, "lower lip": -0.5}),
+    (1.5, {"left mouth corner": 1.0, "right mouth corner": -1.0}),
+    (1.5, {"upper lip": 1.0, "lower lip": -1.0}),
+)
+
+#: How much dearer it is to see less of such a change than there is than to see more. A detector that is not sure answers with the
+#: middle of what might be, and the middle between "smiles" and "does not" is half a smile, on every face.
+UNDERSHOOT = 2.0
+
+#: Weight of changes of a face's parts that cannot be seen.
+HIDDEN = 0.3
+
+#: Change of pose (radians, and the logarithm of the scale) beside which an expression counts half as much.
+TURN = 0.2
+
+
+def _sayings() -> tuple[Tensor, Tensor]:
+    """Coefficients (F, K) of `_SAYINGS` and weights (F, 1)."""
+    rows, weights = [], []
+    for weight, parts in _SAYINGS:
+        for side in ("left", "right") if any("@" in name for name in parts) else ("",):
+            row = torch.zeros(len(LANDMARKS))
+            for name, value in parts.items():
+                row[LANDMARKS.index(name.replace("@", side))] = value
+            rows.append(row)
+            weights.append(weight)
+    return torch.stack(rows), torch.tensor(weights)[:, None]
+
+
+def undershoot(found: Tensor, true: Tensor) -> Tensor:
+    """How far changes (..., 2) fall short of the true ones along these (...,); 0 where they go as far, or farther."""
+    length = true.norm(dim=-1).clamp_min(1e-6)
+    return (length - (found * true).sum(-1) / length).clamp_min(0)
+
 
 def _mean(value: Tensor, weight: Tensor) -> Tensor:
     return (value * weight).sum() / weight.expand_as(value).sum().clamp_min(1e-6)
@@ -46,7 +86,8 @@ class DetectorTask:
 
     Live, only changes count (FOMM, Eq. 14): a detector may place every lid of a face a pixel too high, but not see half of a
     blink. Trained on places alone it does, for a mean place is a safe answer. So pictures come in pairs of one puppet, under one
-    random deformation and different webcam effects, and the difference of the answers is held against the true one.
+    random deformation and different webcam effects, and the difference of the answers is held against the true one; that of a
+    face's parts against each other once more, where falling short is dearer than going too far.
 
     Args:
         model: whose `detector` is trained.
@@ -59,7 +100,15 @@ class DetectorTask:
     def __init__(self, model: LitePuppet, pool: PuppetPool, batch: int = 32):
         self.model, self.pool, self.batch = model, pool, batch
         self.trained = model.detector
-        self.weight = torch.tensor(WEIGHT, device=next(model.parameters()).device)[None, :, None]
+        device = next(model.parameters()).device
+        self.weight = torch.tensor(WEIGHT, device=device)[None, :, None]
+        self.partner = torch.tensor(PARTNER, device=device)
+        self.pose = torch.tensor(
+            [FACTORS.index(name) for name in ("yaw", "pitch", "roll", "scale")], device=device
+        )
+        self.parts, self.part_weight = (value.to(device) for value in _sayings())
+        # Skull and body are felt through hair and hats; a face's parts are seen or guessed.
+        self.guessed = torch.tensor([k in CLOSE for k in range(len(LANDMARKS))], device=device)[None, :, None]
 
     def losses(self, rng: torch.Generator) -> dict[str, Tensor]:
         """One step's loss parts."""
@@ -86,8 +135,15 @@ class DetectorTask:
         seen = change.points(found)
         error = (seen - points).abs()
         rough = (change.points(first) - points).abs()
-        moved = (points[half:] - points[:half]) - (seen[half:] - seen[:half])
+        true, shown = points[half:] - points[:half], seen[half:] - seen[:half]
+        moved = true - shown
         both = inside[half:] * inside[:half]
+        visible = torch.cat([pairs.source_seen, pairs.driving_seen])[..., None]
+        # Mirrored with the picture.
+        visible = torch.where(side, visible.index_select(1, self.partner), visible)
+        # An eye behind hair has no change to be learnt: asked for one, the detector learns to hedge everywhere. Asked for nothing,
+        # it lets irises dance under closed lids.
+        plain = both * torch.where(self.guessed, (visible[half:] * visible[:half]).clamp_min(HIDDEN), 1.0)
         carried = change.jacobians(found.detach()) @ found_jacobians
         # As Eq. 15 uses them: the later by the inverse of the first.
         turned = carried[half:] @ inverse_2x2(carried[:half]) - jacobians[half:] @ inverse_2x2(
@@ -96,11 +152,22 @@ class DetectorTask:
         return {
             "points": 10 * _mean(error, weight * inside) + 10 * _mean(_landing(error), weight * inside),
             "first look": 5 * _mean(rough, weight * inside),
-            "changes": 10 * _mean(moved.abs(), weight * both)
-            + 20 * _mean(_landing(moved.abs()), weight * both),
+            "changes": 10 * _mean(moved.abs(), weight * plain)
+            + 20 * _mean(_landing(moved.abs()), weight * plain),
+            "expression": self._expression(shown, true, plain, pairs),
             "jacobians": 0.7 * _mean((carried - jacobians).abs(), inside[..., None]),
             "turns": 0.3 * _mean(turned.abs().clamp(max=2), both[..., None]),
         }
+
+    def _expression(self, shown: Tensor, true: Tensor, visible: Tensor, pairs: Pairs) -> Tensor:
+        """What a face says: changes of lids, irises, brows and lips against each other, too small ones dearer (`UNDERSHOOT`)."""
+        shown, true = self.parts @ shown, self.parts @ true
+        # A part is seen if all its keypoints are.
+        hidden = (self.parts != 0).to(visible) @ (1 - visible)
+        turned = (pairs.driving_motion.values - pairs.source_motion.values)[:, self.pose].abs().sum(1)
+        weight = self.part_weight * (hidden < 0.5) / (1 + (turned / TURN).square())[:, None, None]
+        error = (shown - true).abs().sum(-1, keepdim=True) + UNDERSHOOT * undershoot(shown, true)[..., None]
+        return 10 * _mean(error, weight)
 
 
 def _deformation(pairs: int, rng: torch.Generator, like: Tensor) -> Deformation:

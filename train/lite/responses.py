@@ -13,12 +13,10 @@ import torch
 from torch import Tensor
 
 from livepuppet.model.geometry import warp
-from livepuppet.model.lite import LANDMARKS
 from livepuppet.train.lite.animator import transfer
 from livepuppet.train.measure.watching import device_of, evaluating
-from livepuppet.train.puppets import renderer
 from livepuppet.train.puppets.identities import Identity, Motion, draw_identities, draw_motions, generator
-from livepuppet.train.puppets.renderer import Rendering, render, true_flow
+from livepuppet.train.puppets.renderer import Rendering, render, true_flow, visible_keypoints
 
 #: Factor -> the amounts that change from the neutral pose.
 CHANGES: dict[str, dict[str, float]] = {
@@ -117,7 +115,7 @@ def draw_probes(
                 truth.points,
                 driver.points,
                 driver_after.points,
-                visible_keypoints(source) * visible_keypoints(truth),
+                visible_keypoints(source.points, source.layer) * visible_keypoints(truth.points, truth.layer),
                 shown,
             )
         )
@@ -139,18 +137,6 @@ def _row(drawn: Rendering, k: int) -> Rendering:
 
 def _join(rows) -> tuple[Tensor, ...]:
     return tuple(torch.cat(column) for column in zip(*rows, strict=True))
-
-
-def visible_keypoints(drawn: Rendering) -> Tensor:
-    """(B, K) 1 where a keypoint lies in the picture, on the puppet, and, for irises, on an eye that is open."""
-    side = drawn.layer.shape[-1]
-    inside = (drawn.points.abs() <= 1).all(-1)
-    cells = ((drawn.points + 1) * (side - 1) / 2).round().long().clamp(0, side - 1)
-    rows = torch.arange(len(cells))[:, None]
-    layer = drawn.layer[rows, cells[..., 1], cells[..., 0]]
-    hidden = (layer == renderer.BACKGROUND) | (layer == renderer.OCCLUDER)
-    iris = torch.tensor(["iris" in name for name in LANDMARKS])
-    return (inside & ~hidden & (~iris | (layer == renderer.EYEBALL))).float()
 
 
 def response(before: Tensor, after: Tensor, source: Tensor, truth: Tensor) -> float:

@@ -12,12 +12,22 @@ import torch
 from torch import Tensor
 
 from livepuppet.train.puppets.identities import Identity, Motion
-from livepuppet.train.puppets.renderer import Rendering, true_flow
+from livepuppet.train.puppets.renderer import (
+    BACKGROUND,
+    OCCLUDER,
+    RIGID,
+    Rendering,
+    true_flow,
+    visible_keypoints,
+)
 
 #: Numbers per puppet up to which a field of an identity belongs to its geometry. Textures, which only painting needs,
 #: have thousands.
 FEW = 64
 
+
+#: Layers under which a keypoint cannot be seen.
+COVERING = (BACKGROUND, RIGID, OCCLUDER)
 
 #: Pixels to render in one call: as many as a processor's caches hold planes of, and enough to keep a graphics card busy.
 TOGETHER = {"cpu": 1 << 17}
@@ -47,6 +57,8 @@ class Pairs:
         flow: (B, C, C, 2) true sampling grid from the driving picture into the source; C is mostly 64.
         visible: (B, C, C) whether the source shows the point.
         source_points, ...: exact keypoints (B, K, 2) and Jacobians (B, K, 2, 2).
+        source_seen, driving_seen: (B, K) 1 where the keypoint can be seen: in the picture, an iris of an open eye, and under neither
+            hair, hat, rims of glasses, a hand nor anything else.
     """
 
     identity: Identity
@@ -60,6 +72,8 @@ class Pairs:
     source_jacobians: Tensor
     driving_points: Tensor
     driving_jacobians: Tensor
+    source_seen: Tensor
+    driving_seen: Tensor
 
 
 class Puppets:
@@ -120,9 +134,11 @@ class Puppets:
         source_motion, driving_motion = Motion(motions[:batch]), Motion(motions[batch:])
 
         first, second = slice(0, batch), slice(batch, None)
+        layers = self._rows("layers", both).long()
+        seen_points = visible_keypoints(points, layers, COVERING)
         flow = visible = None
         if with_flow:
-            surfaces, layers = self._rows("surfaces", both).float(), self._rows("layers", both).long()
+            surfaces = self._rows("surfaces", both).float()
 
             def seen(part: slice) -> Rendering:
                 return Rendering(pictures[part], surfaces[part], layers[part], points[part], jacobians[part])
@@ -141,4 +157,6 @@ class Puppets:
             jacobians[first],
             points[second],
             jacobians[second],
+            seen_points[first],
+            seen_points[second],
         )

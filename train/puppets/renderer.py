@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from livepuppet.model.geometry import make_grid, warp
+from livepuppet.model.lite import LANDMARKS
+from livepuppet.train.device import send
 from livepuppet.train.puppets import scenery
 from livepuppet.train.puppets.canvas import Canvas, Rays, bounding_box, mix, normal_at, sample
 from livepuppet.train.puppets.identities import Identity, Motion
@@ -648,6 +650,24 @@ def _draw_glasses(canvas: Canvas, identity: Identity, has: set[str], rays: Rays)
     )
     rim = torch.maximum(rim, bridge) * field("glasses_on")
     canvas.put(per_pixel(identity.glasses_colour, 4), rim, glass_point, RIGID)
+
+
+def visible_keypoints(
+    points: Tensor, layer: Tensor, hiding: tuple[int, ...] = (BACKGROUND, OCCLUDER)
+) -> Tensor:
+    """(B, K) 1 where a keypoint lies in the picture, under none of the layers `hiding`, and, for irises, on an eye that is open.
+
+    Args:
+        points: exact keypoints (B, K, 2) in [-1, 1].
+        layer: (B, S, S) of `Rendering`, of any side.
+    """
+    side = layer.shape[-1]
+    inside = (points.abs() <= 1).all(-1)
+    cells = ((points + 1) * (side - 1) / 2).round().long().clamp(0, side - 1)
+    there = layer.flatten(1).gather(1, cells[..., 1] * side + cells[..., 0])
+    hidden = torch.stack([there == kind for kind in hiding]).any(0)
+    iris = send(torch.tensor(["iris" in name for name in LANDMARKS]), points.device)
+    return (inside & ~hidden & (~iris | (there == EYEBALL))).float()
 
 
 @torch.no_grad()
