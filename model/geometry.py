@@ -89,9 +89,9 @@ def covariance_heatmaps(points: Tensor, covariances: Tensor, grid: Tensor) -> Te
     return torch.exp(-0.5 * form)
 
 
-#: Standard scores of a heat-map's peak at which confidence begins and is full. In the lite detector the maps of noise,
-#: walls and cloth peak at 2.5 to 4.5 on average over the keypoints, those of real faces at 5.4 to 6.2.
-PEAK_SCORES = (3.0, 6.0)
+#: Standard scores of a heat-map's peak at which confidence begins and is full. In the default detector the maps of noise,
+#: walls and cloth peak at 3.5 (at most 4) on average over the keypoints, those of real faces at 4.5 to 5.1.
+PEAK_SCORES = (3.0, 5.4)
 
 
 def peak_confidence(logits: Tensor) -> Tensor:
