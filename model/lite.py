@@ -394,9 +394,22 @@ def depth_map(middle: Tensor, frame: Tensor, across: Tensor, down: Tensor) -> Te
     return _depth(u.square() + v.square())
 
 
+@in_float32
 def depth_at(middle: Tensor, frame: Tensor, points: Tensor) -> Tensor:
     """d(z) of `HeadMotion` (B, N) at points (B, N, 2)."""
     return _depth(((points - middle[:, None]) @ frame.transpose(1, 2)).square().sum(-1))
+
+
+@in_float32
+def apart(
+    source_points: Tensor, driving_points: Tensor, matrix: Tensor, offset: Tensor, bend: Tensor | None
+) -> Tensor:
+    """How far (B, K) the map z -> A z + b + bend carries driving keypoints beside the source's (B, K, 2); bend (B, K, 2) or None."""
+    carried = driving_points @ matrix.transpose(1, 2) + offset[:, None]
+    if bend is not None:
+        carried = carried + bend
+    # A square root's slope at zero is infinite.
+    return (source_points - carried).square().sum(-1).clamp_min(1e-12).sqrt()
 
 
 def _depth(squared: Tensor) -> Tensor:
@@ -569,12 +582,11 @@ class DenseMotion(nn.Module):
             depth = depth_map(middle, frame, self.grid[0, :, 0], self.grid[:, 0, 1])
         own = torch.ones_like(driving_points[..., 0])
         if self.own_threshold:
-            with_head = driving_points @ matrix.transpose(1, 2) + offset[:, None]
+            bend = None
             if parallax is not None:
-                with_head = with_head + depth_at(middle, frame, driving_points)[..., None] * parallax[:, None]
-            # Its square root's slope at zero is infinite.
-            apart = (source_points - with_head).square().sum(-1).clamp_min(1e-12).sqrt()
-            own = (apart / self.own_threshold).clamp(max=1.0)
+                bend = depth_at(middle, frame, driving_points)[..., None] * parallax[:, None]
+            distance = apart(source_points, driving_points, matrix, offset, bend)
+            own = (distance / self.own_threshold).clamp(max=1.0)
         affine, shift = torch.cat([affine, matrix[:, None]], 1), torch.cat([shift, offset[:, None]], 1)
         return affine, shift, gate, parallax, depth, own
 

@@ -180,6 +180,20 @@ def test_a_keypoint_moves_on_its_own_if_it_moves_otherwise_than_the_head(way):
 
 
 @torch.no_grad()
+def test_what_moves_on_its_own_is_told_exactly_among_16_bits():
+    torch.manual_seed(0)
+    motion = build("lite-256").motion
+    torch.nn.init.normal_(motion.turning.network[-1].bias, std=0.3)
+    motion.own_threshold = 1.0
+    source, jacobians = 0.3 * torch.randn(1, 16, 2), torch.eye(2).expand(1, 16, 2, 2)
+    driving = source + 0.003 * torch.randn(1, 16, 2)
+    *_, exact = motion.candidates(source, jacobians, driving, jacobians)
+    with torch.autocast("cpu", torch.bfloat16):
+        *_, own = motion.candidates(source, jacobians, driving, jacobians)
+    torch.testing.assert_close(own, exact, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
 def test_a_turning_head_takes_its_keypoints_along_by_their_depth():
     torch.manual_seed(0)
     motion = build("lite-256").motion
