@@ -169,9 +169,8 @@ def test_a_keypoint_moves_on_its_own_if_it_moves_otherwise_than_the_head(way):
     turn = torch.tensor([[0.9, 0.2], [-0.1, 1.1]])
     driving = (source - 0.1) @ turn.T
     expected = torch.zeros(1, 16)
-    for index in (
-        k for k, name in enumerate(LANDMARKS) if "iris" in name
-    ):  # not of those that show how the head moves
+    # Not of those that show how the head moves.
+    for index in (k for k, name in enumerate(LANDMARKS) if "iris" in name):
         source[:, index, 0] += way * motion.own_threshold
         expected[:, index] = min(way, 1.0)
     *_, own = motion.candidates(source, jacobians, driving, jacobians)
@@ -179,29 +178,30 @@ def test_a_keypoint_moves_on_its_own_if_it_moves_otherwise_than_the_head(way):
     torch.testing.assert_close(own, expected, atol=0.2, rtol=0)
 
 
-@torch.no_grad()
-def test_what_moves_on_its_own_is_told_exactly_among_16_bits():
+def turning_head(threshold: float, moved: float):
+    """A motion network whose head turns with parallax, and two sets of keypoints `moved` apart: the arguments of its `candidates`."""
     torch.manual_seed(0)
     motion = build("lite-256").motion
     torch.nn.init.normal_(motion.turning.network[-1].bias, std=0.3)
-    motion.own_threshold = 1.0
+    motion.own_threshold = threshold
     source, jacobians = 0.3 * torch.randn(1, 16, 2), torch.eye(2).expand(1, 16, 2, 2)
-    driving = source + 0.003 * torch.randn(1, 16, 2)
-    *_, exact = motion.candidates(source, jacobians, driving, jacobians)
+    return motion, (source, jacobians, source + moved * torch.randn(1, 16, 2), jacobians)
+
+
+@torch.no_grad()
+def test_what_moves_on_its_own_is_told_exactly_among_16_bits():
+    motion, keypoints = turning_head(1.0, 0.003)
+    *_, exact = motion.candidates(*keypoints)
     with torch.autocast("cpu", torch.bfloat16):
-        *_, own = motion.candidates(source, jacobians, driving, jacobians)
+        *_, own = motion.candidates(*keypoints)
     torch.testing.assert_close(own, exact, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
 def test_a_turning_head_takes_its_keypoints_along_by_their_depth():
-    torch.manual_seed(0)
-    motion = build("lite-256").motion
-    torch.nn.init.normal_(motion.turning.network[-1].bias, std=0.3)
-    motion.own_threshold = 10.0
-    source, jacobians = 0.3 * torch.randn(1, 16, 2), torch.eye(2).expand(1, 16, 2, 2)
-    driving = source + 0.02 * torch.randn(1, 16, 2)
-    affine, shift, _, parallax, depth, own = motion.candidates(source, jacobians, driving, jacobians)
+    motion, keypoints = turning_head(10.0, 0.02)
+    source, _, driving, _ = keypoints
+    affine, shift, _, parallax, depth, own = motion.candidates(*keypoints)
     carried = driving @ affine[:, -1].transpose(1, 2) + shift[:, -1:]
     flat = (source - carried).norm(dim=-1)
     carried = carried + warp(depth[:, None], driving[:, None])[:, 0, 0, :, None] * parallax[:, None]
