@@ -1,0 +1,239 @@
+"""The numbers that move a rig: ARKit's 52 blend shapes, which phones, trackers and this detector all speak.
+
+An amount says how far the driver is from a neutral face, on the way to a fixed end: `eyeBlinkLeft` 1 is a shut eye on
+every avatar, however far its eyes are open at rest; 0 is the avatar as it is. "Left" is the face's own left, as ARKit
+has it: the right half of a picture that is not mirrored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from livepuppet.realtime.errors import UserError
+from livepuppet.realtime.keypoints import Keypoints
+from livepuppet.realtime.motion.eyes import lid_pairs, openings
+
+
+def _sides(*names: str) -> tuple[str, ...]:
+    return tuple(name + side for name in names for side in ("Left", "Right"))
+
+
+#: ARKit's names. Each runs from 0 to 1, but for those in `SIGNED`.
+NAMES = (
+    *_sides("eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp", "eyeSquint", "eyeWide"),
+    *("jawForward", "jawLeft", "jawRight", "jawOpen", "mouthClose", "mouthFunnel", "mouthPucker"),
+    *("mouthLeft", "mouthRight"),
+    *_sides("mouthSmile", "mouthFrown", "mouthDimple", "mouthStretch"),
+    *("mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper"),
+    *_sides("mouthPress", "mouthLowerDown", "mouthUpperUp", "browDown"),
+    *("browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff"),
+    *_sides("cheekSquint", "noseSneer"),
+    "tongueOut",
+)
+
+#: Place of each name in the vector.
+INDEX = {name: index for index, name in enumerate(NAMES)}
+
+#: Amounts that may be negative, down to -1: a driver whose mouth stands open in D1 closes it below the avatar's rest.
+SIGNED = ("jawOpen",)
+
+_LOWEST = np.array([-1.0 if name in SIGNED else 0.0 for name in NAMES], np.float32)
+
+#: A name that says nothing of the picture's contents may not be endless either, where it comes from outside.
+_LONGEST_NAME = 40
+
+
+def zeros() -> np.ndarray:
+    """The avatar as it is: float32 (52,)."""
+    return np.zeros(len(NAMES), np.float32)
+
+
+def amounts(values: Mapping[str, float] | None = None, /, **named: float) -> np.ndarray:
+    """A vector of amounts from names, what is not named being 0.
+
+    Returns:
+        float32 (52,), clipped to [0, 1] ([-1, 1] for `SIGNED`).
+
+    Raises:
+        UserError: for a name that ARKit does not have, or a value that is not a finite number.
+    """
+    vector = zeros()
+    for name, value in {**(values or {}), **named}.items():
+        if name not in INDEX:
+            raise UserError(
+                f"There is no amount called '{str(name)[:_LONGEST_NAME]}': use ARKit's names, as in jawOpen or eyeBlinkLeft."
+            )
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise UserError(f"The amount {name} is not a number: give one between 0 and 1.")
+        vector[INDEX[name]] = number
+    return bounded(vector)
+
+
+def bounded(vector: np.ndarray) -> np.ndarray:
+    """`vector` (52,) within its ranges, as float32; what is not finite becomes 0."""
+    vector = np.nan_to_num(np.asarray(vector, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    return np.clip(vector, _LOWEST, 1.0)
+
+
+def mirrored(vector: np.ndarray) -> np.ndarray:
+    """The amounts of the face in a mirror."""
+    return vector[_MIRROR]
+
+
+def _opposite(name: str) -> str:
+    for one, other in (("Left", "Right"), ("Right", "Left")):
+        if name.endswith(one):
+            return name[: -len(one)] + other
+    return name
+
+
+_MIRROR = np.array([INDEX[_opposite(name)] for name in NAMES])
+
+
+# What the landmarks of the default model tell. Lengths are in distances between the eyes (D).
+
+#: Openings of D1 below this belong to shut eyes, against which nothing can be measured.
+SMALLEST_OPENING = 0.04
+
+#: Detectors seldom bring the lids together: below this share of the open eye's opening it counts as shut.
+SHUT_AT = 0.3
+
+#: An eye that is open by this factor more than in D1 is wide open.
+WIDE_AT = 1.45
+
+#: The iris's travel, in D, from straight ahead to the end of what eyes can do: sideways, up and down.
+GAZE_SIDEWAYS, GAZE_VERTICAL = 0.11, 0.09
+
+#: The lips' distance, in D, of a mouth that is open as far as it goes.
+WIDE_OPEN = 0.75
+
+#: Changes of the mouth's width that are a whole smile (with the corners raised) and a whole pucker, as shares.
+BROADEST, NARROWEST = 0.3, 0.35
+
+#: The corners' rise of a whole smile, and fall of a whole frown, in D.
+CORNER_UP, CORNER_DOWN = 0.16, 0.12
+
+#: The brows' rise and fall, in D, of a whole `browOuterUp` and `browDown`.
+BROW_UP, BROW_DOWN = 0.16, 0.09
+
+
+@dataclass(frozen=True)
+class _Face:
+    """Measures of one set of landmarks, in distances between the eyes along and across the face's own axes."""
+
+    openings: tuple[float, float]
+    gaze: tuple[tuple[float, float], tuple[float, float]]
+    gap: float
+    width: float
+    corners: tuple[float, float]
+    aside: float
+    brows: tuple[float, float]
+
+
+class LandmarkReader:
+    """Reads amounts off the default model's landmarks, relative to the driver's own neutral face.
+
+    Args:
+        names: of the keypoints.
+
+    Raises:
+        ValueError: if the names lack one of the face's.
+    """
+
+    def __init__(self, names: Sequence[str]):
+        self._names = list(names)
+        pairs = lid_pairs(self._names)
+        if pairs is None:
+            raise ValueError("these keypoints name no lids")
+        self._pairs = pairs
+        index = self._names.index
+        self._iris = [index("left iris"), index("right iris")]
+        self._brows = [index("left brow"), index("right brow")]
+        self._corners = [index("left mouth corner"), index("right mouth corner")]
+        self._lips = index("upper lip"), index("lower lip")
+        self._nose = index("nose tip")
+        self._neutral: _Face | None = None
+
+    def set_neutral(self, keypoints: Keypoints) -> None:
+        """Measure from this face, D1, on."""
+        self._neutral = self._measure(keypoints.points)
+
+    def read(self, keypoints: Keypoints) -> np.ndarray:
+        """How far this face is from the neutral one: float32 (52,). The first face read is neutral, unless one was set."""
+        now = self._measure(keypoints.points)
+        if self._neutral is None:
+            self._neutral = now
+        rest, found = self._neutral, {}
+        # The picture's left is the face's right.
+        for place, side in enumerate(("Right", "Left")):
+            self._read_eye(found, side, 1 if side == "Right" else -1, now, rest, place)
+            up = rest.brows[place] - now.brows[place]
+            found["browOuterUp" + side], found["browDown" + side] = up / BROW_UP, -up / BROW_DOWN
+            lift = rest.corners[place] - now.corners[place]
+            broader = now.width / rest.width - 1
+            found["mouthSmile" + side] = max(lift / CORNER_UP, 0.0) + 0.5 * max(broader / BROADEST, 0.0)
+            found["mouthFrown" + side] = -lift / CORNER_DOWN
+            found["mouthStretch" + side] = 0.5 * broader / BROADEST
+        found["browInnerUp"] = 0.5 * (found["browOuterUpLeft"] + found["browOuterUpRight"])
+        found["jawOpen"] = _opened(now.gap, rest.gap)
+        found["mouthPucker"] = (1 - now.width / rest.width) / NARROWEST
+        aside = (now.aside - rest.aside) / 0.12
+        found["mouthRight"], found["mouthLeft"] = -aside, aside
+        vector = zeros()
+        for name, value in found.items():
+            vector[INDEX[name]] = value
+        return bounded(vector)
+
+    @staticmethod
+    def _read_eye(found: dict, side: str, inward: int, now: _Face, rest: _Face, place: int) -> None:
+        if rest.openings[place] > SMALLEST_OPENING:
+            share = now.openings[place] / rest.openings[place]
+            found["eyeBlink" + side] = (1 - share) / (1 - SHUT_AT)
+            found["eyeWide" + side] = (share - 1) / (WIDE_AT - 1)
+        (x, y), (x0, y0) = now.gaze[place], rest.gaze[place]
+        sideways, down = inward * (x - x0) / GAZE_SIDEWAYS, (y - y0) / GAZE_VERTICAL
+        found["eyeLookIn" + side], found["eyeLookOut" + side] = sideways, -sideways
+        found["eyeLookDown" + side], found["eyeLookUp" + side] = down, -down
+
+    def _measure(self, points: np.ndarray) -> _Face:
+        # A dozen points: complex numbers are ten times as fast as arrays.
+        z = [complex(x, y) for x, y in points.tolist()]
+        middles = [(z[upper] + z[lower]) / 2 for upper, lower in self._pairs.tolist()]
+        axis = middles[1] - middles[0]
+        if abs(axis) < 1e-6:
+            axis = 1e-6 + 0j
+        face = [(point - (middles[0] + middles[1]) / 2) / axis for point in z]
+        lower = [face[pair[1]] for pair in self._pairs.tolist()]
+        gaze = tuple(
+            ((face[iris] - (middle - (middles[0] + middles[1]) / 2) / axis).real, (face[iris] - lid).imag)
+            for iris, middle, lid in zip(self._iris, middles, lower, strict=True)
+        )
+        left, right = (face[corner] for corner in self._corners)
+        upper_lip, lower_lip = (face[lip] for lip in self._lips)
+        # Corners against the upper lip, which opening hardly moves; brows against the line of the eyes.
+        return _Face(
+            tuple(openings(points, self._pairs).tolist()),
+            gaze,
+            lower_lip.imag - upper_lip.imag,
+            max(abs(right - left), 1e-3),
+            (left.imag - upper_lip.imag, right.imag - upper_lip.imag),
+            (left.real + right.real) / 2 - face[self._nose].real,
+            tuple(face[brow].imag for brow in self._brows),
+        )
+
+
+def _opened(now: float, rest: float) -> float:
+    """How far a mouth went from its rest to wide open (up to 1), or to shut (down to -1)."""
+    rest = max(rest, 0.0)
+    if now >= rest:
+        return (now - rest) / max(WIDE_OPEN - rest, 0.1)
+    # Lips that rest on each other have a thickness, which is no opening.
+    return (now - rest) / rest if rest > 0.08 else 0.0
