@@ -8,6 +8,6 @@ from livepuppet.benchmarks.latency import ClockCamera
 from livepuppet.realtime.outputs.virtual_camera import VirtualCamera
 
 device, width, height, rate = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
-camera = VirtualCamera(device, width, height, rate)
+camera = VirtualCamera(width, height, rate, device)
 for frame in ClockCamera(width, height, rate, float("inf")).frames(threading.Event()):
-    camera.write(frame.picture, Fraction(frame.time))
+    camera.write(frame.image, Fraction(frame.time))

@@ -17,20 +17,20 @@ import cv2
 import numpy as np
 
 from livepuppet.realtime import bundled
+from livepuppet.realtime.animator import Animator
 from livepuppet.realtime.avatars import Avatar, load_avatar
 from livepuppet.realtime.engines import Engine
 from livepuppet.realtime.framing.crop import Framing
 from livepuppet.realtime.framing.square import Square, cut
-from livepuppet.realtime.inputs.clips import Frame, open_clip
+from livepuppet.realtime.inputs.clips import Frame, open_video
 from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.loop import Live
-from livepuppet.realtime.motion.mover import MotionSettings, Mover
+from livepuppet.realtime.loop import LiveLoop
+from livepuppet.realtime.motion.mover import MotionSettings, Retargeter
 from livepuppet.realtime.outputs.fanout import Fanout
 from livepuppet.realtime.outputs.pool import FramePool
 from livepuppet.realtime.outputs.yuv import Yuv420
-from livepuppet.realtime.puppet import Puppet
 from livepuppet.realtime.session import parse_size
-from livepuppet.realtime.view.stage import Stage
+from livepuppet.realtime.view.stage import Compositor
 
 #: So many frames of the bundled clip are gone through, over and over.
 CLIP_FRAMES = 50
@@ -103,10 +103,10 @@ def record(engine: Engine, width: int, height: int, count: int = CLIP_FRAMES) ->
     side = round(FACE_SIDE * height)
     square = Square((width - side) // 2, (height - side) // 2, side)
     frames = [
-        _as_webcam(frame.picture, width, height, side)
-        for frame in itertools.islice(open_clip(bundled.DRIVING), count)
+        _as_webcam(frame.image, width, height, side)
+        for frame in itertools.islice(open_video(bundled.DRIVING), count)
     ]
-    mover = Mover(engine.keypoint_names, MotionSettings(countdown=0.0), matrices=engine.matrices)
+    mover = Retargeter(engine.keypoint_names, MotionSettings(countdown=0.0), matrices=engine.matrices)
     mover.set_avatar(keypoints)
     driving, moved, pictures, grids = [], [], [], []
     for index, frame in enumerate(frames):
@@ -181,16 +181,17 @@ class _Nowhere:
 
 def loop_times(engine: Engine, recording: Recording, size: tuple[int, int], repeats: int, sharp: bool = True):
     """Seconds of each turn of the real live loop: from a frame that is there until it asks for the next one, (N,)."""
-    stage = Stage(*size, sharp=sharp)
-    mover = Mover(engine.keypoint_names, MotionSettings(countdown=0.0), matrices=engine.matrices)
-    stage.prepare(recording.avatar)
-    puppet = Puppet(Replay(engine, recording), [recording.avatar], mover)
-    stage.set_avatar(recording.avatar)
     square = recording.square
-    framing = Framing(f"{square.x},{square.y},{square.side}")
+    animator = Animator(
+        recording.avatar,
+        engine=Replay(engine, recording),
+        settings=MotionSettings(countdown=0.0),
+        crop=Framing(f"{square.x},{square.y},{square.side}"),
+        size=Compositor(*size, sharp=sharp),
+    )
     source, fanout = _Frames(recording), Fanout([_Nowhere()], lambda sentence: None)
     try:
-        live = Live(puppet, source, framing, stage, fanout, frames=repeats + 10, say=lambda sentence: None)
+        live = LiveLoop(animator, source, fanout, frames=repeats + 10, say=lambda sentence: None)
         live.run()
     finally:
         fanout.close()
@@ -266,10 +267,10 @@ def _jobs(
     framing = Framing(f"{recording.square.x},{recording.square.y},{recording.square.side}")
     framing.look(recording.frames[0])
     small = framing.cut(recording.frames[0], engine.size)
-    mover = Mover(engine.keypoint_names, MotionSettings(countdown=0.0), matrices=engine.matrices)
+    mover = Retargeter(engine.keypoint_names, MotionSettings(countdown=0.0), matrices=engine.matrices)
     mover.set_avatar(recording.keypoints)
 
-    def compose(stage: Stage, avatar: Avatar) -> Callable[[int], None]:
+    def compose(stage: Compositor, avatar: Avatar) -> Callable[[int], None]:
         stage.prepare(avatar, wait=True)
         stage.set_avatar(avatar)
         pool = FramePool(stage.shape)
@@ -304,16 +305,20 @@ def _jobs(
             True,
             lambda index: mover.move(recording.driving[index % count], index / 25),
         ),
-        ("compose", True, compose(Stage(width, height), avatar)),
-        ("compose, --no-sharp", False, compose(Stage(width, height, sharp=False), avatar)),
-        ("compose into a larger picture", False, compose(Stage(width, height), large)),
+        ("compose", True, compose(Compositor(width, height), avatar)),
+        ("compose, --no-sharp", False, compose(Compositor(width, height, sharp=False), avatar)),
+        ("compose into a larger picture", False, compose(Compositor(width, height), large)),
         (
             "compose into a larger picture, --no-sharp",
             False,
-            compose(Stage(width, height, sharp=False), large),
+            compose(Compositor(width, height, sharp=False), large),
         ),
-        ("compose, --background blur", False, compose(Stage(width, height, background="blur"), avatar)),
-        ("compose, --background alpha", False, compose(Stage(width, height, background="alpha"), avatar)),
+        ("compose, --background blur", False, compose(Compositor(width, height, background="blur"), avatar)),
+        (
+            "compose, --background alpha",
+            False,
+            compose(Compositor(width, height, background="alpha"), avatar),
+        ),
         ("hand over to an output", True, hand_over),
         ("convert to I420", True, lambda index: planar.convert(finished)),
         ("convert to NV12", False, lambda index: interleaved.convert(finished)),

@@ -16,7 +16,7 @@ from livepuppet.realtime import bundled
 from livepuppet.realtime.engines import Engine, load_engine
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.framing.crop import centred_square, cut
-from livepuppet.realtime.inputs.clips import open_clip
+from livepuppet.realtime.inputs.clips import open_video
 from livepuppet.realtime.keypoints import Keypoints
 from livepuppet.realtime.motion.eyes import lid_pairs, openings
 from livepuppet.realtime.motion.smoothing import Smoother
@@ -164,8 +164,8 @@ def made_up(face: Keypoints, names: Sequence[str], strength: float, rate: float 
 
 
 def _clip_figures(engine: Engine, path: Path, strength: float, stills: int) -> dict:
-    clip = open_clip(path)
-    pictures = [cut(frame.picture, centred_square(*frame.picture.shape[:2]), engine.size) for frame in clip]
+    clip = open_video(path)
+    pictures = [cut(frame.image, centred_square(*frame.image.shape[:2]), engine.size) for frame in clip]
     if not pictures:
         raise UserError(f"{path} has no frames: give other clips.")
     rate, names = float(clip.rate), engine.keypoint_names

@@ -24,7 +24,7 @@ from livepuppet.realtime import bundled
 from livepuppet.realtime.engines import Engine
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.inputs.cameras import list_cameras
-from livepuppet.realtime.inputs.clips import Frame, open_clip
+from livepuppet.realtime.inputs.clips import Frame, open_video
 from livepuppet.realtime.session import Session, parse_size
 from livepuppet.realtime.settings import Settings, merge
 from livepuppet.realtime.stats import LiveStats
@@ -62,8 +62,8 @@ class ClockCamera:
         self.rate, self.seconds = float(rate), seconds
         self.made = self.lost = 0
         self.decode: dict[int, float] = {}
-        first = itertools.islice(open_clip(bundled.DRIVING), CLIP_FRAMES)
-        self._pictures = [_as_webcam(frame.picture, width, height) for frame in first]
+        first = itertools.islice(open_video(bundled.DRIVING), CLIP_FRAMES)
+        self._pictures = [_as_webcam(frame.image, width, height) for frame in first]
 
     def frames(self, stop: threading.Event) -> Iterator[Frame]:
         begin, number = time.perf_counter(), 0

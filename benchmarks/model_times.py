@@ -18,7 +18,7 @@ from livepuppet.realtime import bundled
 from livepuppet.realtime.engines import STAGES, Engine, load_engine, usable_cores
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.framing.square import centred_square, cut
-from livepuppet.realtime.inputs.clips import open_clip
+from livepuppet.realtime.inputs.clips import open_video
 from livepuppet.realtime.keypoints import Keypoints
 from livepuppet.realtime.motion.transfer import movement_scale, transfer
 from livepuppet.realtime.pictures import read_picture
@@ -105,8 +105,8 @@ def moving_pictures(size: int) -> tuple[np.ndarray, list[np.ndarray]]:
     avatar = read_picture(bundled.AVATAR)
     avatar = cut(avatar, centred_square(*avatar.shape[:2]), size)
     frames = [
-        cut(frame.picture, centred_square(*frame.picture.shape[:2]), size)
-        for frame in itertools.islice(open_clip(bundled.DRIVING), CLIP_FRAMES)
+        cut(frame.image, centred_square(*frame.image.shape[:2]), size)
+        for frame in itertools.islice(open_video(bundled.DRIVING), CLIP_FRAMES)
     ]
     return avatar, frames
 

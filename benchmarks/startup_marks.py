@@ -28,7 +28,7 @@ def main() -> None:
     from pathlib import Path
 
     path, arguments = Path(sys.argv[1]), sys.argv[2:]
-    from livepuppet.realtime import cli, loop, puppet, session
+    from livepuppet.realtime import animator, cli, loop, session
     from livepuppet.realtime.commands import run
     from livepuppet.realtime.engines import loading
     from livepuppet.realtime.outputs.fanout import Fanout
@@ -37,10 +37,10 @@ def main() -> None:
     mark_when_done(loading, "_make", "model")
     mark_when_done(run, "load_engine", "gate")
     mark_when_done(session.Session, "_encode", "avatar")
-    mark_when_done(puppet.Puppet, "warm_up", "warm-up")
+    mark_when_done(animator.Animator, "warm_up", "warm-up")
     mark_when_done(session.Session, "__init__", "session")
     mark_when_done(Fanout, "submit", "first picture")
-    mark_when_done(loop.Live, "_begin_with", "face")
+    mark_when_done(animator.Animator, "_begin", "face")
     mark_when_done(loop.LiveStats, "add", "first animated")
     try:
         cli.main(arguments)

@@ -11,7 +11,7 @@ from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.settings import RULES
 
 if TYPE_CHECKING:
-    from livepuppet.realtime.loop import Live
+    from livepuppet.realtime.loop import LiveLoop
 
 #: What one key press does to the crop: factor of its side, and share of its side.
 ZOOM_STEP = 1.06
@@ -94,7 +94,7 @@ def checked(action: str, value: Any = None) -> Any:
     return None
 
 
-def do(live: Live, action: str, value: Any = None) -> None:
+def do(live: LiveLoop, action: str, value: Any = None) -> None:
     """Do `action` in the loop's thread."""
     ACTIONS[action](live, value)
 
@@ -110,20 +110,20 @@ def _on(value: bool) -> str:
 # Neutral pose
 
 
-def _reset(live: Live, value: None) -> None:
-    live.mover.reset()
+def _reset(live: LiveLoop, value: None) -> None:
+    live.animator.reset()
     live.say("Neutral pose taken.")
 
 
-def _calibrate(live: Live, value: None) -> None:
+def _calibrate(live: LiveLoop, value: None) -> None:
     live.countdown = COUNTDOWN
-    live.mover.reset(COUNTDOWN)
+    live.animator.reset(COUNTDOWN)
     live.say("Look straight ahead, with a neutral expression.")
 
 
-def _search(live: Live, value: bool | None) -> None:
-    wanted = _switch(live.mover.settings.search, value)
-    live.mover.settings = replace(live.mover.settings, search=wanted)
+def _search(live: LiveLoop, value: bool | None) -> None:
+    wanted = _switch(live.animator.settings.search, value)
+    live.animator.settings = replace(live.animator.settings, search=wanted)
     live.say(
         "Looking for a better neutral pose: look straight ahead now and then."
         if wanted
@@ -131,30 +131,29 @@ def _search(live: Live, value: bool | None) -> None:
     )
 
 
-def _freeze(live: Live, value: bool | None) -> None:
-    wanted = _switch(live.mover.state == "frozen", value)
-    live.mover.freeze(wanted)
+def _freeze(live: LiveLoop, value: bool | None) -> None:
+    wanted = _switch(live.animator.retargeter.state == "frozen", value)
+    live.animator.retargeter.freeze(wanted)
     live.say("Frozen: press V to go on." if wanted else "Moving again.")
 
 
-def _rest(live: Live, value: bool | None) -> None:
-    live.resting = _switch(live.resting, value)
-    live.say("The avatar rests: press 0 to go on." if live.resting else "Moving again.")
+def _rest(live: LiveLoop, value: bool | None) -> None:
+    live.animator.resting = _switch(live.animator.resting, value)
+    live.say("The avatar rests: press 0 to go on." if live.animator.resting else "Moving again.")
 
 
 # Avatars
 
 
-def _select(live: Live, value: int | str) -> None:
-    index = value - 1 if isinstance(value, int) else _named(live.puppet.names, value)
-    if index is None or not 0 <= index < len(live.puppet):
+def _select(live: LiveLoop, value: int | str) -> None:
+    index = value - 1 if isinstance(value, int) else _named(live.animator.names, value)
+    if index is None or not 0 <= index < len(live.animator):
         # A number key without an avatar is a slip of the finger, a name is meant.
         if isinstance(value, str):
-            live.say(f"There is no avatar '{value}': there is {', '.join(live.puppet.names)}.")
+            live.say(f"There is no avatar '{value}': there is {', '.join(live.animator.names)}.")
         return
-    live.puppet.select(index)
-    live.stage.set_avatar(live.puppet.avatar)
-    live.say(f"Avatar {index + 1} of {len(live.puppet)}: {live.puppet.avatar.name}.")
+    live.animator.select(index)
+    live.say(f"Avatar {index + 1} of {len(live.animator)}: {live.animator.avatar.name}.")
 
 
 def _named(names: list[str], text: str) -> int | None:
@@ -166,84 +165,81 @@ def _named(names: list[str], text: str) -> int | None:
     return next(iter(exact + part + number), None)
 
 
-def _previous(live: Live, value: None) -> None:
-    _select(live, (live.puppet.index - 1) % len(live.puppet) + 1)
+def _previous(live: LiveLoop, value: None) -> None:
+    _select(live, (live.animator.index - 1) % len(live.animator) + 1)
 
 
-def _next(live: Live, value: None) -> None:
-    _select(live, (live.puppet.index + 1) % len(live.puppet) + 1)
+def _next(live: LiveLoop, value: None) -> None:
+    _select(live, (live.animator.index + 1) % len(live.animator) + 1)
 
 
-def _background(live: Live, value: str | None) -> None:
+def _background(live: LiveLoop, value: str | None) -> None:
     if value is None:
-        place = BACKGROUNDS.index(live.stage.background) if live.stage.background in BACKGROUNDS else -1
+        place = (
+            BACKGROUNDS.index(live.animator.compositor.background)
+            if live.animator.compositor.background in BACKGROUNDS
+            else -1
+        )
         value = BACKGROUNDS[(place + 1) % len(BACKGROUNDS)]
-    live.stage.background = value
+    live.animator.compositor.background = value
     live.say(f"Background: {value}.")
 
 
-def _paste(live: Live, value: bool | None) -> None:
-    live.stage.paste = _switch(live.stage.paste, value)
-    live.say("The whole picture." if live.stage.paste else "The moving square only.")
+def _paste(live: LiveLoop, value: bool | None) -> None:
+    live.animator.compositor.paste = _switch(live.animator.compositor.paste, value)
+    live.say("The whole picture." if live.animator.compositor.paste else "The moving square only.")
 
 
 # Framing
 
 
-def _zoom(factor: float) -> Callable[[Live, None], None]:
-    return lambda live, value: live.reframe(live.framing.zoom(factor))
+def _zoom(factor: float) -> Callable[[LiveLoop, None], None]:
+    return lambda live, value: live.animator.zoom(factor)
 
 
-def _shift(right: float, down: float) -> Callable[[Live, None], None]:
-    def shift(live: Live, value: None) -> None:
-        # Left is what the person sees as left.
-        across = -right if live.mirror else right
-        live.reframe(live.framing.shift(across * SHIFT_STEP, down * SHIFT_STEP))
-
-    return shift
+def _shift(right: float, down: float) -> Callable[[LiveLoop, None], None]:
+    return lambda live, value: live.animator.shift(right * SHIFT_STEP, down * SHIFT_STEP)
 
 
-def _find(live: Live, value: None) -> None:
-    live.framing.search_again()
+def _find(live: LiveLoop, value: None) -> None:
+    live.animator.framing.search_again()
     live.say("Looking for your face.")
 
 
-def _follow(live: Live, value: bool | None) -> None:
-    live.framing.following = _switch(live.framing.following, value)
-    live.say(f"Following your head: {_on(live.framing.following)}.")
+def _follow(live: LiveLoop, value: bool | None) -> None:
+    live.animator.follow = _switch(live.animator.follow, value)
+    live.say(f"Following your head: {_on(live.animator.follow)}.")
 
 
-def _mirror(live: Live, value: bool | None) -> None:
-    wanted = _switch(live.mirror, value)
-    if wanted != live.mirror:
-        live.mirror = wanted
-        live.mover.frame_changed()
+def _mirror(live: LiveLoop, value: bool | None) -> None:
+    wanted = _switch(live.animator.mirror, value)
+    live.animator.set_mirror(wanted)
     live.say(f"Mirror {_on(wanted)}.")
 
 
 # Motion
 
 
-def _slider(live: Live, value: None) -> None:
+def _slider(live: LiveLoop, value: None) -> None:
     names = list(SLIDERS)
     if live.sliders_shown:
         live.show.slider = names[(names.index(live.show.slider) + 1) % len(names)]
     live.show_sliders()
 
 
-def _step(direction: int) -> Callable[[Live, None], None]:
-    def step(live: Live, value: None) -> None:
+def _step(direction: int) -> Callable[[LiveLoop, None], None]:
+    def step(live: LiveLoop, value: None) -> None:
         name = live.show.slider
         low, high, step = SLIDERS[name]
-        now = getattr(live.mover.settings, name)
+        now = getattr(live.animator.settings, name)
         _set_slider(name)(live, round(min(max(now + direction * step, low), high), 3))
 
     return step
 
 
-def _set_slider(name: str) -> Callable[[Live, float], None]:
-    def set_slider(live: Live, value: float) -> None:
-        live.mover.settings = replace(live.mover.settings, **{name: value})
+def _set_slider(name: str) -> Callable[[LiveLoop, float], None]:
+    def set_slider(live: LiveLoop, value: float) -> None:
+        live.animator.settings = replace(live.animator.settings, **{name: value})
         live.show.slider = name
         live.show_sliders()
         if live.window is None:
@@ -255,8 +251,8 @@ def _set_slider(name: str) -> Callable[[Live, float], None]:
 # Window
 
 
-def _shown(name: str) -> Callable[[Live, bool | None], None]:
-    def show(live: Live, value: bool | None) -> None:
+def _shown(name: str) -> Callable[[LiveLoop, bool | None], None]:
+    def show(live: LiveLoop, value: bool | None) -> None:
         setattr(live.show, name, _switch(getattr(live.show, name), value))
         if name == "help" and live.window is None and live.show.help:
             live.say("\n".join(keys.help_lines()))
@@ -264,12 +260,12 @@ def _shown(name: str) -> Callable[[Live, bool | None], None]:
     return show
 
 
-def _quit(live: Live, value: None) -> None:
+def _quit(live: LiveLoop, value: None) -> None:
     live.stop()
 
 
 #: Name -> what it does to a session, with the value given (None where there is none).
-ACTIONS: dict[str, Callable[[Live, Any], None]] = {
+ACTIONS: dict[str, Callable[[LiveLoop, Any], None]] = {
     "reset": _reset,
     "calibrate": _calibrate,
     "search": _search,

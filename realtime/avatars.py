@@ -20,7 +20,7 @@ from livepuppet.realtime.engines.store import cache_folder, key_of
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.framing.faces import find_face, square_around, square_for
 from livepuppet.realtime.framing.square import Square, centred_square, cut, parse_square
-from livepuppet.realtime.pictures import list_pictures, natural_key, read_picture_and_alpha
+from livepuppet.realtime.pictures import list_pictures, natural_key, read_picture_and_alpha, split_alpha
 
 #: Longest side of the whole picture that is kept beside the square, in pixels: more than any output shows.
 LONGEST_SIDE = 2048
@@ -91,35 +91,59 @@ def _face_of(picture: np.ndarray) -> Square | None:
     return face
 
 
-def load_avatar(path: Path, size: int, crop: str = "center") -> Avatar:
+def load_avatar(path: str | os.PathLike, size: int = 256, crop: str = "auto") -> Avatar:
     """Read any picture and cut a square of it.
 
     Args:
         path: of the picture.
         size: S, the model's side in pixels. A picture of exactly that size is taken pixel by pixel.
-        crop: `center` (the largest centred square), `face` (the head with margin, where a face is found; else the
-            centre), `auto` (as `face`, but a square picture that a face fills stays whole) or `X,Y,SIDE` in pixels of
-            the upright picture.
+        crop: `auto` (as `face`, but a square picture that a face fills stays whole), `face` (the head with margin, where
+            a face is found; else the centre), `center` (the largest centred square) or `X,Y,SIDE` in pixels of the
+            upright picture.
 
     Raises:
         UserError: if the picture cannot be read or the crop lies outside it.
     """
     path = Path(path)
     picture, matte = read_picture_and_alpha(path)
+    return _cut_avatar(path.name, picture, matte, size, crop, path)
+
+
+def avatar_of(picture: np.ndarray, size: int, crop: str = "auto", name: str = "picture") -> Avatar:
+    """As `load_avatar`, of pixels instead of a file.
+
+    Args:
+        picture: uint8 RGB (H, W, 3), or RGBA with straight alpha (H, W, 4).
+
+    Raises:
+        UserError: if it is neither, or the crop lies outside it.
+    """
+    if picture.ndim != 3 or picture.shape[2] not in (3, 4) or picture.dtype != np.uint8 or not picture.size:
+        raise UserError(
+            f"An avatar has to be RGB or RGBA uint8 (H, W, 3 or 4), not {picture.dtype} {picture.shape}: convert it first."
+        )
+    if picture.shape[2] == 3:
+        return _cut_avatar(name, np.ascontiguousarray(picture), None, size, crop)
+    return _cut_avatar(name, *split_alpha(picture), size, crop)
+
+
+def _cut_avatar(
+    name: str, picture: np.ndarray, matte: np.ndarray | None, size: int, crop: str, path: Path | None = None
+) -> Avatar:
     square = choose_square(picture, crop)
     # `cut` takes whole pixels: what it took is what has to be put back.
     square = Square(round(square.x), round(square.y), max(1, round(square.side)))
     small = cut(picture, square, size)
     factor = LONGEST_SIDE / max(picture.shape[:2])
     if factor < 1:
-        extent = tuple(max(1, round(side * factor)) for side in picture.shape[1::-1])
+        extent = (max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor)))
         picture = cv2.resize(picture, extent, interpolation=cv2.INTER_AREA)
         matte = None if matte is None else cv2.resize(matte, extent, interpolation=cv2.INTER_AREA)
         square = square.scaled(factor)
-    return Avatar(path.name, small, path, picture, square, matte)
+    return Avatar(name, small, path, picture, square, matte)
 
 
-def load_avatars(path: Path, size: int, crop: str = "center") -> tuple[list[Avatar], list[str]]:
+def load_avatars(path: Path, size: int, crop: str = "auto") -> tuple[list[Avatar], list[str]]:
     """One picture, or every picture of a folder in natural order.
 
     Returns:

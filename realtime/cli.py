@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 
 import click
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.realtime.errors import LivePuppetError, UserError
 
 #: Sub-command -> "module:attribute" of its click command, one-line help. Names only: a downward import of `train`
 #: or `export` from here would break the folders' order, and would load torch for people who never train.
@@ -22,7 +23,7 @@ COMMANDS = {
         "Drive a picture live, into a virtual camera, window or file.",
     ),
     "animate": (
-        "livepuppet.realtime.commands.animate:animate",
+        "livepuppet.realtime.commands.animate:animate_command",
         "Animate a picture with a driving video, offline.",
     ),
     "devices": ("livepuppet.realtime.commands.devices:devices", "List cameras and virtual cameras."),
@@ -97,12 +98,13 @@ def cli():
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line. A `UserError` becomes one sentence on standard error and exit status 2."""
+    """Run the command line. A `LivePuppetError` becomes one sentence on standard error and exit status 2."""
     # OpenCV reports every camera that does not open in its own words, beside the sentence that says what to do.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    _show_log()
     try:
         cli.main(args=arguments, prog_name="livepuppet", standalone_mode=False)
-    except UserError as error:
+    except LivePuppetError as error:
         print(f"livepuppet: {error}", file=sys.stderr)
         sys.exit(2)
     except click.UsageError as error:
@@ -115,6 +117,21 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         print("livepuppet: stopped.", file=sys.stderr)
         sys.exit(130)
+
+
+class _ToStandardError(logging.Handler):
+    """Messages as they are; to whatever standard error is at that moment, so that tests can capture it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), file=sys.stderr)
+
+
+def _show_log() -> None:
+    """What the library logs from warnings upwards, for the person at the terminal."""
+    logger = logging.getLogger("livepuppet")
+    if not any(isinstance(handler, _ToStandardError) for handler in logger.handlers):
+        logger.addHandler(_ToStandardError(logging.WARNING))
+        logger.propagate = False
 
 
 if __name__ == "__main__":

@@ -147,10 +147,13 @@ def read_picture_and_alpha(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         raise UserError(
             f"{path} is not a picture that can be read: open it in a picture program and save it as PNG or JPEG."
         )
-    if picture.shape[2] == 3:
-        return picture, None
-    alpha = np.ascontiguousarray(picture[..., 3])
-    return over_gray(picture), None if alpha.min() == 255 else alpha
+    return (picture, None) if picture.shape[2] == 3 else split_alpha(picture)
+
+
+def split_alpha(rgba: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Straight-alpha uint8 RGBA (H, W, 4) as `read_picture_and_alpha` returns it."""
+    alpha = np.ascontiguousarray(rgba[..., 3])
+    return over_gray(rgba), None if alpha.min() == 255 else alpha
 
 
 def read_picture(path: Path) -> np.ndarray:

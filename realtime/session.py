@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from livepuppet.realtime.animator import Animator
 from livepuppet.realtime.avatars import Avatar, AvatarFolder
 from livepuppet.realtime.bundled import AVATAR
 from livepuppet.realtime.engines import Engine
@@ -21,18 +22,17 @@ from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.inputs.capture import Capture, LiveSource
 from livepuppet.realtime.inputs.opening import open_source
 from livepuppet.realtime.keys import TerminalKeys
-from livepuppet.realtime.loop import Live
-from livepuppet.realtime.motion.mover import NO_VARIANCE, MotionSettings, Mover
+from livepuppet.realtime.loop import LiveLoop
+from livepuppet.realtime.motion.mover import NO_VARIANCE, MotionSettings
 from livepuppet.realtime.outputs.base import is_video_name, open_live_output
 from livepuppet.realtime.outputs.fanout import Fanout, close_all
 from livepuppet.realtime.outputs.live_sound import FileSound, open_sound
 from livepuppet.realtime.outputs.output import Output
 from livepuppet.realtime.outputs.v4l2_writer import find_device
 from livepuppet.realtime.outputs.window import Window
-from livepuppet.realtime.puppet import Puppet
 from livepuppet.realtime.settings import NeutralPose, Settings
 from livepuppet.realtime.view.overlays import draw
-from livepuppet.realtime.view.stage import Stage
+from livepuppet.realtime.view.stage import Compositor
 
 #: Limits of the output's size, in pixels: cameras and encoders take no more.
 SMALLEST_SIZE, LARGEST_SIZE = 16, 4096
@@ -67,7 +67,7 @@ class Session:
         source: instead of the one that the settings name.
         outputs: beside those that the settings name.
         frames: end after so many animated frames.
-        carry: see `Live`.
+        carry: see `LiveLoop`.
         pixel_format: of a virtual camera, `i420` or `nv12`.
         keyboard: take keys from the terminal.
         say: called with one sentence at a time, from any thread.
@@ -94,15 +94,16 @@ class Session:
         _keep_own_output_out(settings)
         with ExitStack() as stack:
             picture = settings.picture
-            self.stage = Stage(width, height, picture.fit, picture.paste, picture.background, picture.sharp)
+            compositor = Compositor(
+                width, height, picture.fit, picture.paste, picture.background, picture.sharp
+            )
             avatars = self._open_avatars(settings, engine, stack)
             self.source, capture = self._open_source(settings, source, stack)
             if settings.motion.variance != MotionSettings.variance and engine.matrices != "covariance":
                 self._say(NO_VARIANCE.format(engine.model_name))
-            mover = Mover(engine.keypoint_names, self._motion_settings(), matrices=engine.matrices)
-            self.puppet = self._encode(engine, avatars, mover)
+            self.animator = self._encode(engine, avatars, compositor)
             self._select(settings.avatar.selected)
-            self.puppet.warm_up()
+            self.animator.warm_up()
             opened: list[Output] = []
             # Until the fan-out owns them.
             stack.callback(lambda: close_all(opened))
@@ -119,15 +120,12 @@ class Session:
             self.terminal = TerminalKeys() if keyboard else None
             if self.terminal is not None:
                 stack.callback(self.terminal.close)
-            self.live = Live(
-                self.puppet,
+            self.live = LiveLoop(
+                self.animator,
                 capture(),
-                self._framing(settings),
-                self.stage,
                 self.fanout,
                 self.window,
                 self.folder,
-                settings.source.mirror,
                 frames,
                 carry,
                 self._file_sounds,
@@ -161,22 +159,25 @@ class Session:
             self._say(sentence)
         return list(self.folder.avatars)
 
-    def _encode(self, engine: Engine, avatars: list[Avatar], mover: Mover) -> Puppet:
+    def _encode(self, engine: Engine, avatars: list[Avatar], compositor: Compositor) -> Animator:
         quiet = None if len(avatars) > 1 else True
-        with tqdm(avatars, desc="Preparing avatars", disable=quiet, leave=False) as bar:
-
-            def prepared(avatar: Avatar) -> None:
-                self.stage.prepare(avatar)
-                bar.update()
-
-            return Puppet(engine, avatars, mover, prepared)
+        with tqdm(total=len(avatars), desc="Preparing avatars", disable=quiet, leave=False) as bar:
+            return Animator(
+                avatars,
+                engine=engine,
+                settings=self._motion_settings(),
+                crop=self._framing(engine),
+                size=compositor,
+                mirror=self.settings.source.mirror,
+                progress=lambda avatar: bar.update(),
+            )
 
     def _select(self, name: str) -> None:
-        if name in self.puppet.names:
-            self.puppet.select(self.puppet.names.index(name))
+        if name in self.animator.names:
+            self.animator.select(name)
         # The first picture has the wanted background already; the other avatars' figures are looked for beside.
-        self.stage.prepare(self.puppet.avatar, wait=True)
-        self.stage.set_avatar(self.puppet.avatar)
+        self.animator.compositor.prepare(self.animator.avatar, wait=True)
+        self.animator.compositor.set_avatar(self.animator.avatar)
 
     def _open_source(self, settings: Settings, source: LiveSource | None, stack: ExitStack):
         """The source, and a function that starts to read it once everything else is open."""
@@ -221,9 +222,9 @@ class Session:
             pixel_format=pixel_format,
         )
 
-    def _framing(self, settings: Settings) -> Framing:
-        wanted = settings.framing
-        framing = Framing(wanted.crop, engine=self.puppet.engine, background=True)
+    def _framing(self, engine: Engine) -> Framing:
+        wanted = self.settings.framing
+        framing = Framing(wanted.crop, engine=engine, background=True)
         framing.following = wanted.follow
         framing.adjustment = (wanted.crop_zoom, wanted.crop_right, wanted.crop_down)
         return framing
@@ -232,10 +233,10 @@ class Session:
         """Begin with the last session's neutral pose, where that is wanted and there is one of this model."""
         if not settings.neutral.reuse:
             return
-        engine = self.puppet.engine
+        engine = self.animator.engine
         pose = settings.neutral.keypoints(engine.model_name, engine.num_keypoints)
         if pose is not None and settings.framing.square:
-            self.live.saved_pose = pose, Square(*settings.framing.square)
+            self.animator.saved_pose = pose, Square(*settings.framing.square)
         else:
             self._say("There is no neutral pose of a session with this model, so a new one is taken.")
 
@@ -284,11 +285,11 @@ class Session:
             thread = threading.Thread(target=loop, name="live", daemon=True)
             thread.start()
             while thread.is_alive():
-                self._look_after_the_person(thread)
+                self._pump_ui(thread)
         if failure:
             raise failure[0]
 
-    def _look_after_the_person(self, thread: threading.Thread) -> None:
+    def _pump_ui(self, thread: threading.Thread) -> None:
         for key in self.terminal.read() if self.terminal is not None else ():
             self.live.press(key)
         if self.window is None:
@@ -302,15 +303,15 @@ class Session:
 
     def settings_now(self) -> Settings:
         """The settings with what the person changed while running, for the next session."""
-        live, before = self.live, self.settings
-        zoom, right, down = live.framing.adjustment
-        square = live.framing.square
+        animator, before = self.animator, self.settings
+        zoom, right, down = animator.framing.adjustment
+        square = animator.framing.square
         return replace(
             before,
-            source=replace(before.source, mirror=live.mirror),
+            source=replace(before.source, mirror=animator.mirror),
             framing=replace(
                 before.framing,
-                follow=live.framing.following,
+                follow=animator.follow,
                 crop_zoom=round(zoom, 3),
                 crop_right=round(right, 3),
                 crop_down=round(down, 3),
@@ -318,18 +319,20 @@ class Session:
                 if square is None
                 else tuple(round(value, 1) for value in (square.x, square.y, square.side)),
             ),
-            avatar=replace(before.avatar, selected=self.puppet.avatar.name),
-            picture=replace(before.picture, paste=self.stage.paste, background=self.stage.background),
+            avatar=replace(before.avatar, selected=animator.avatar.name),
+            picture=replace(
+                before.picture, paste=animator.compositor.paste, background=animator.compositor.background
+            ),
             motion=replace(
                 before.motion,
                 **{
-                    field.name: getattr(live.mover.settings, field.name)
+                    field.name: getattr(animator.settings, field.name)
                     for field in fields(MotionSettings)
                     if field.name != "countdown"
                 },
             ),
             neutral=replace(
-                NeutralPose.of(live.mover.initial, self.puppet.engine.model_name),
+                NeutralPose.of(animator.retargeter.initial, animator.engine.model_name),
                 reuse=before.neutral.reuse,
             ),
         )
@@ -358,7 +361,7 @@ def _keep_own_output_out(settings: Settings) -> None:
 
 
 @contextmanager
-def stopped_by_signals(live: Live) -> Iterator[None]:
+def stopped_by_signals(live: LiveLoop) -> Iterator[None]:
     """Ctrl-C and SIGTERM end `live` after the frame in hand; a second Ctrl-C interrupts at once."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -14,7 +14,7 @@ from livepuppet.realtime.inputs.clips import Frame
 from livepuppet.realtime.view.overlays import CameraView, OutputLine, Overlay, Slider, Status
 
 if TYPE_CHECKING:
-    from livepuppet.realtime.loop import Live
+    from livepuppet.realtime.loop import LiveLoop
 
 #: Seconds for which figures stand: percentiles take time to count, and digits that dance cannot be read.
 _STATUS_SECONDS = 0.25
@@ -25,7 +25,7 @@ _HELP = tuple((binding.group, binding.label, binding.help) for binding in keys.B
 class Snapshots:
     """Makes the overlays of one session. Belongs to the loop's thread."""
 
-    def __init__(self, live: Live):
+    def __init__(self, live: LiveLoop):
         self._live = live
         self._status: Status | None = None
         self._status_until = 0.0
@@ -42,16 +42,16 @@ class Snapshots:
         lines_up = mode in ("looking", "counting")
         camera = driver = ghost = None
         if frame is not None and (show.preview or lines_up):
-            camera = CameraView(frame.picture, live.framing.square)
+            camera = CameraView(frame.image, live.animator.framing.square)
             # The person is shown as in a mirror, whichever way the avatar goes.
-            driver = cv2.flip(square, 1) if live.mirror and square is not None else square
+            driver = cv2.flip(square, 1) if live.animator.mirror and square is not None else square
             if lines_up or show.ghost:
-                ghost = live.puppet.avatar.picture
-                ghost = cv2.flip(ghost, 1) if live.mirror else ghost
-        mover = live.mover
+                ghost = live.animator.avatar.picture
+                ghost = cv2.flip(ghost, 1) if live.animator.mirror else ghost
+        retargeter = live.animator.retargeter
         countdown = None
         if mode == "counting":
-            countdown = (mover.countdown_left, max(live.countdown, mover.countdown_left))
+            countdown = (retargeter.countdown_left, max(live.countdown, retargeter.countdown_left))
         return Overlay(
             mode=mode,
             trouble=live.trouble,
@@ -62,14 +62,16 @@ class Snapshots:
             driver=driver,
             ghost=ghost,
             flip=True,
-            fit=mover.fit if mode == "counting" or (mode == "live" and mover.settings.search) else None,
+            fit=retargeter.fit
+            if mode == "counting" or (mode == "live" and retargeter.settings.search)
+            else None,
             countdown=countdown,
             help=_HELP if show.help else (),
             sliders=self._sliders() if now < show.sliders_until else (),
         )
 
     def _sliders(self) -> tuple[Slider, ...]:
-        settings, chosen = self._live.mover.settings, self._live.show.slider
+        settings, chosen = self._live.animator.retargeter.settings, self._live.show.slider
         return tuple(
             Slider(name, getattr(settings, name), low, high, name == chosen)
             for name, (low, high, _) in SLIDERS.items()

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 import tiny_bundle
 from media import gradient, read_clip, read_sound, red_picture, write_clip, write_picture
 
-from livepuppet.realtime.commands.animate import animate_clip
+from livepuppet.realtime.animate import OFFLINE, animate
 from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.pictures import read_picture
@@ -70,7 +71,7 @@ def test_a_folder_of_pictures_into_a_folder_of_pictures_is_exact(tmp_path, avata
 
 def test_absolute_mode(tmp_path, avatar, bundle):
     driving = frames(tmp_path / "driving", (100, 130))
-    animate_clip(avatar, str(driving), str(tmp_path / "out"), bundle, absolute=True)
+    animate(avatar, str(driving), str(tmp_path / "out"), bundle, settings=replace(OFFLINE, relative=False))
     own = float((gradient(SIZE, SIZE) // 2 + 40)[:, : SIZE // 2, 0].mean())
     for name, level in (("000000.png", 100), ("000001.png", 130)):
         assert np.abs(read_picture(tmp_path / "out" / name).astype(int) - brighter(level - own)).max() <= 1
@@ -82,7 +83,7 @@ def test_a_video_keeps_rate_times_and_sound(tmp_path, avatar, bundle):
         tmp_path / "driving.mp4", [red_picture(level) for level in levels], rate=30, sound="aac"
     )
     output = tmp_path / "out.mp4"
-    result = animate_clip(avatar, str(driving), str(output), bundle)
+    result = animate(avatar, str(driving), str(output), bundle)
     assert result.frames == 30 and result.engine in ("onnx", "openvino")
     pictures, times = read_clip(output)
     assert [float(time) for time in times] == pytest.approx([index / 30 for index in range(30)], abs=1e-4)
@@ -96,14 +97,14 @@ def test_a_video_keeps_rate_times_and_sound(tmp_path, avatar, bundle):
 def test_uneven_times_are_kept(tmp_path, avatar, bundle):
     times = [Fraction(0), Fraction(1, 10), Fraction(7, 10), Fraction(8, 10)]
     driving = write_clip(tmp_path / "driving.mkv", [red_picture(100)] * 4, times)
-    animate_clip(avatar, str(driving), str(tmp_path / "out.mp4"), bundle)
+    animate(avatar, str(driving), str(tmp_path / "out.mp4"), bundle)
     _, read = read_clip(tmp_path / "out.mp4")
     assert [float(time) for time in read] == pytest.approx([float(time) for time in times], abs=2e-3)
 
 
 def test_side_by_side(tmp_path, avatar, bundle):
     driving = frames(tmp_path / "driving", (100, 140))
-    animate_clip(avatar, str(driving), str(tmp_path / "out"), bundle, side_by_side=True)
+    animate(avatar, str(driving), str(tmp_path / "out"), bundle, side_by_side=True)
     picture = read_picture(tmp_path / "out" / "000001.png")
     assert np.array_equal(picture, np.hstack([red_picture(140, SIZE), brighter(0), brighter(40)]))
 
@@ -111,7 +112,7 @@ def test_side_by_side(tmp_path, avatar, bundle):
 def test_a_larger_side_shows_the_avatars_own_pixels(tmp_path, bundle):
     avatar = write_picture(tmp_path / "large.png", gradient(192, 192))
     driving = write_clip(tmp_path / "still.mp4", [red_picture(100)] * 3)
-    animate_clip(avatar, str(driving), str(tmp_path / "out"), bundle, side=192, crop="full")
+    animate(avatar, str(driving), str(tmp_path / "out"), bundle, side=192, crop="full")
     frames = [read_picture(file) for file in sorted((tmp_path / "out").iterdir())]
     # Nothing moved, so the picture is the file's, although the model sees only a third of it.
     assert frames[0].shape == (192, 192, 3)
@@ -258,7 +259,7 @@ def test_bad_crops_get_a_sentence(tmp_path, avatar, driving, bundle):
     for option in ("--crop", "--avatar-crop"):
         for text in ("around", "1,2", "9000,0,50"):
             with pytest.raises(UserError):
-                animate_clip(
+                animate(
                     avatar,
                     str(driving),
                     str(tmp_path / "o.mp4"),
@@ -308,16 +309,15 @@ def published(shared, tmp_path_factory):
 
 
 @pytest.mark.parametrize("mode", ["r1a1", "r1a0", "r0a1", "r0a0"])
-def test_the_published_model_gives_the_golden_picture(shared, published, tmp_path, monkeypatch, mode):
+def test_the_published_model_gives_the_golden_picture(shared, published, tmp_path, mode):
     engine, driving = published
-    # Loaded once for all modes.
-    monkeypatch.setattr("livepuppet.realtime.commands.animate.load_engine", lambda *choice: engine)
-    animate_clip(
+    animate(
         shared / "parity" / "source.png",
         str(driving),
         str(tmp_path / "out"),
-        absolute=mode[1] == "0",
-        no_adapt_scale=mode[3] == "0",
+        engine=engine,
+        settings=replace(OFFLINE, relative=mode[1] == "1", adapt_scale=mode[3] == "1"),
+        avatar_crop="center",
     )
     golden = np.load(shared / "parity" / "golden_vox-256.npz")
     # The scale plays no part in absolute mode.
@@ -330,8 +330,8 @@ def test_memory_does_not_grow_with_length(tmp_path, avatar, bundle):
     # 400 frames of 640x360 are 276 MB; a quarter of that would show. Kilobytes are what Linux counts in.
     driving = write_clip(tmp_path / "long.mp4", [gradient(360, 640)] * 400, rate=30)
     script = (
-        "import resource, sys; from livepuppet.realtime.commands.animate import animate_clip;"
-        "animate_clip(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], crop='full');"
+        "import resource, sys; from livepuppet import animate;"
+        "animate(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], crop='full');"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
 
@@ -365,7 +365,7 @@ def test_a_monkeynet_animates_what_is_no_face(tmp_path, avatar, monkey_bundle, c
         ("torch", monkey_bundle / "weights.safetensors"),
     ):
         output = tmp_path / engine
-        result = animate_clip(avatar, str(driving), str(output), model, engine, crop=crop)
+        result = animate(avatar, str(driving), str(output), model, engine=engine, crop=crop)
         assert (result.frames, result.engine) == (3, engine)
         drawn[engine] = [read_picture(file).astype(int) for file in sorted(output.iterdir())]
     for mine, theirs in zip(*drawn.values(), strict=True):
@@ -385,7 +385,13 @@ def test_variances_of_a_monkeynet_differ(tmp_path, avatar, monkey_bundle):
     drawn = {}
     for variance in ("source", "driving", "relative"):
         output = tmp_path / f"by {variance}"
-        animate_clip(avatar, str(driving), str(output), monkey_bundle / "bundle", variance=variance)
+        animate(
+            avatar,
+            str(driving),
+            str(output),
+            monkey_bundle / "bundle",
+            settings=replace(OFFLINE, variance=variance),
+        )
         drawn[variance] = [read_picture(file) for file in sorted(output.iterdir())]
     # At rest the driver's own extents show; otherwise nothing does.
     assert np.abs(drawn["source"][0].astype(int) - drawn["relative"][0]).max() <= 1
@@ -393,13 +399,15 @@ def test_variances_of_a_monkeynet_differ(tmp_path, avatar, monkey_bundle):
     assert not np.array_equal(drawn["source"][1], drawn["relative"][1])
 
 
-def test_a_variance_that_does_nothing_is_said(tmp_path, avatar, bundle, capsys):
+def test_a_variance_that_does_nothing_is_said(tmp_path, avatar, bundle, caplog):
     driving = frames(tmp_path / "driving", (100, 130))
-    animate_clip(avatar, str(driving), str(tmp_path / "out"), bundle, variance="driving")
-    assert "Variance does nothing here: the keypoints of tiny carry Jacobians" in capsys.readouterr().err
+    animate(
+        avatar, str(driving), str(tmp_path / "out"), bundle, settings=replace(OFFLINE, variance="driving")
+    )
+    assert "Variance does nothing here: the keypoints of tiny carry Jacobians" in caplog.text
 
 
 def test_a_monkeynets_deformation_bends_the_avatars_own_pixels(tmp_path, avatar, monkey_bundle):
     driving = spots(tmp_path / "driving", [(10, 10), (40, 30)])
-    animate_clip(avatar, str(driving), str(tmp_path / "out"), monkey_bundle / "bundle", side=128)
+    animate(avatar, str(driving), str(tmp_path / "out"), monkey_bundle / "bundle", side=128)
     assert [read_picture(file).shape for file in sorted((tmp_path / "out").iterdir())] == [(128, 128, 3)] * 2

@@ -14,7 +14,7 @@ from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.framing.crop import centred_square, cut
 from livepuppet.realtime.keypoints import Keypoints
 from livepuppet.realtime.motion.calibration import Candidates, Fit
-from livepuppet.realtime.motion.mover import MotionSettings, Mover
+from livepuppet.realtime.motion.mover import MotionSettings, Retargeter
 from livepuppet.realtime.motion.transfer import movement_scale, transfer
 from livepuppet.realtime.pictures import read_picture
 
@@ -44,8 +44,8 @@ def sure(keypoints: Keypoints, confidence: float) -> Keypoints:
     return replace(keypoints, confidence=np.full(16, confidence, np.float32))
 
 
-def mover(settings: MotionSettings = PLAIN, names=NAMES) -> Mover:
-    made = Mover(names, settings)
+def mover(settings: MotionSettings = PLAIN, names=NAMES) -> Retargeter:
+    made = Retargeter(names, settings)
     made.set_avatar(face())
     return made
 
@@ -339,7 +339,7 @@ def test_a_crop_that_moves_leaves_the_picture_where_it_is():
 def test_models_without_names_or_with_few_keypoints(count):
     random = np.random.default_rng(2)
     points = random.uniform(-0.6, 0.6, (count, 2)).astype(np.float32)
-    made = Mover((), MotionSettings(countdown=0.2, shift=0.5, search=True, follow_drift=True))
+    made = Retargeter((), MotionSettings(countdown=0.2, shift=0.5, search=True, follow_drift=True))
     own = Keypoints(points, np.tile(np.eye(2, dtype=np.float32), (count, 1, 1)))
     made.set_avatar(own)
     for index in range(30):
@@ -350,7 +350,7 @@ def test_models_without_names_or_with_few_keypoints(count):
 
 def test_moving_without_an_avatar_is_a_mistake():
     with pytest.raises(ValueError, match="set_avatar"):
-        Mover(NAMES).move(face(), 0.0)
+        Retargeter(NAMES).move(face(), 0.0)
 
 
 # With the real model.
@@ -366,7 +366,7 @@ def _track(engine, clip) -> list[Keypoints]:
 
 def _wrong(engine, avatar: Keypoints, track: list[Keypoints], countdown: float, true: Keypoints) -> float:
     """By how many pixels the avatar's landmarks are off, on average, for want of the true neutral pose."""
-    made = Mover(engine.keypoint_names, MotionSettings(countdown=countdown))
+    made = Retargeter(engine.keypoint_names, MotionSettings(countdown=countdown))
     made.set_avatar(avatar)
     for index, keypoints in enumerate(track):
         made.move(keypoints, index / 25)

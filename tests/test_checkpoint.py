@@ -427,16 +427,25 @@ def published(shared, tmp_path_factory):
 def test_an_imported_checkpoint_animates_as_published(shared, published, tmp_path, options, mode):
     import cv2
 
-    from livepuppet.realtime.commands.animate import animate
+    from livepuppet.realtime.commands.animate import animate_command
 
     parity = shared / "parity"
     driving = tmp_path / "driving"
     driving.mkdir()
     for index, name in enumerate(("driving_initial", "driving")):
         (driving / f"{index}.png").write_bytes((parity / f"{name}.png").read_bytes())
-    arguments = ["--avatar", parity / "source.png", "--driving", driving, "--output", tmp_path / "out"]
+    arguments = [
+        "--avatar",
+        parity / "source.png",
+        "--driving",
+        driving,
+        "--output",
+        tmp_path / "out",
+        "--avatar-crop",
+        "center",
+    ]
     arguments += ["--engine", "torch", "--model", published, *options]
-    result = CliRunner().invoke(animate, [str(argument) for argument in arguments])
+    result = CliRunner().invoke(animate_command, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
     pictures = sorted((tmp_path / "out").glob("*.png"))
     assert len(pictures) == 2

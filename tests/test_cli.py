@@ -148,7 +148,7 @@ def test_run_with_a_folder_of_avatars(tmp_path, driving, bundle, capfd):
         write_picture(folder / name, gradient(100, 80))
     (folder / "c.png").write_bytes(b"broken")
     session = run_live(chosen(folder, driving), bundle, frames=3)
-    assert session.puppet.names == ["a.png", "b.png"]
+    assert session.animator.names == ["a.png", "b.png"]
     assert "c.png" in capfd.readouterr().err
 
 

@@ -23,7 +23,7 @@ from livepuppet.realtime.framing.crop import (
 from livepuppet.realtime.framing.follow import DEAD_BAND, HOME_FRAMES, Follower, reexpressed
 from livepuppet.realtime.framing.refine import EYES_TO_MOUTH, MIDDLE_HEIGHT, face_middle, refined_square
 from livepuppet.realtime.framing.seek import grid
-from livepuppet.realtime.inputs.clips import open_clip
+from livepuppet.realtime.inputs.clips import open_video
 from livepuppet.realtime.keypoints import Keypoints
 
 #: Where the driver's head is in the raw clips, by eye: a box the square must hold, and the largest side allowed.
@@ -37,8 +37,8 @@ HEADS = {
 
 def settled(path, crop="auto") -> Framing:
     framing = Framing(crop)
-    for frame in open_clip(path):
-        if framing.look(frame.picture):
+    for frame in open_video(path):
+        if framing.look(frame.image):
             break
     framing.settle()
     return framing
@@ -59,15 +59,15 @@ def test_face_crops_pass_untouched(shared, number):
     path = shared / "clips" / f"face{number:02d}.mp4"
     framing = settled(path)
     assert framing.square == Square(0, 0, 256) and not framing.from_face
-    picture = next(iter(open_clip(path))).picture
+    picture = next(iter(open_video(path))).picture
     assert np.array_equal(framing.cut(picture, 256), picture)
 
 
 def test_the_square_stays_once_it_is_settled(shared):
     framing = settled(shared / "clips" / "raw" / "webcam_a_640x480.mp4")
     before = framing.square
-    for frame in list(open_clip(shared / "clips" / "raw" / "webcam_b_640x480.mp4"))[::20]:
-        assert framing.look(frame.picture)
+    for frame in list(open_video(shared / "clips" / "raw" / "webcam_b_640x480.mp4"))[::20]:
+        assert framing.look(frame.image)
     assert framing.square == before
 
 
@@ -529,7 +529,7 @@ def test_the_shipped_detector_frames_real_drivers_without_a_cascade(shared, no_c
     from livepuppet.realtime.engines import load_engine
 
     framing = Framing(looks=1, engine=load_engine("onnx", threads=1))
-    framing.look(next(iter(open_clip(shared / "clips" / "raw" / name))).picture)
+    framing.look(next(iter(open_video(shared / "clips" / "raw" / name))).picture)
     (left, top, right, bottom), largest = HEADS[name]
     square = framing.square
     assert framing.from_face and square.side <= 1.1 * largest
@@ -546,7 +546,9 @@ def test_the_shipped_detector_tells_faces_from_none(shared):
     def sure(picture):
         return float(engine.detect(picture).confidence.mean())
 
-    faces = [sure(next(iter(open_clip(shared / "clips" / f"face{n:02d}.mp4"))).picture) for n in range(1, 11)]
+    faces = [
+        sure(next(iter(open_video(shared / "clips" / f"face{n:02d}.mp4"))).picture) for n in range(1, 11)
+    ]
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     none = [sure(picture) for picture in [*sample_pictures(256, 8), noise, np.zeros_like(noise)]]
     assert min(faces) > 0.6 and np.mean(none) < 0.4 and max(none) < min(faces)

@@ -256,7 +256,7 @@ def test_a_camera_is_asked_for_what_was_chosen_and_gives_rgb(plug):
     assert list(asked.values()) == [cv2.VideoWriter.fourcc(*"YUYV"), 640, 480, 25]
     stop = threading.Event()
     frame = next(camera.frames(stop))
-    assert frame.picture[..., 2].min() == 255 and frame.picture[..., 0].max() < 200
+    assert frame.image[..., 2].min() == 255 and frame.image[..., 0].max() < 200
     camera.close()
 
 

@@ -91,8 +91,8 @@ def test_the_screen_comes_in_rgb_at_its_rate(fake):
         frames.append(frame)
         if len(frames) == 11:
             stop.set()
-    assert frames[0].picture.shape == (48, 64, 3)
-    assert frames[0].picture[0, 0].tolist() == [240, 20, 10]
+    assert frames[0].image.shape == (48, 64, 3)
+    assert frames[0].image[0, 0].tolist() == [240, 20, 10]
     # Paced: ten intervals of 10 ms, less the one that may be caught up.
     assert frames[-1].captured - frames[0].captured >= 0.08
     assert source.trouble is None
@@ -171,7 +171,7 @@ def test_a_real_screen(x_server):
     assert list_monitors() == [(320, 240)]
     capture = Capture(open_source("screen:8,8,160x120", camera_rate=60))
     frame = capture.take(10)
-    assert frame.picture.shape == (120, 160, 3) and frame.picture.dtype == np.uint8
+    assert frame.image.shape == (120, 160, 3) and frame.image.dtype == np.uint8
     # The root window of a bare X server is black.
     end = time.monotonic() + 10
     while not (said := capture.trouble):

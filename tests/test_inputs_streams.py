@@ -20,7 +20,7 @@ from media import red_picture, write_clip
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.inputs import playback as module
 from livepuppet.realtime.inputs.capture import Capture
-from livepuppet.realtime.inputs.clips import open_clip
+from livepuppet.realtime.inputs.clips import open_video
 from livepuppet.realtime.inputs.opening import open_source
 from livepuppet.realtime.inputs.playback import Playback, Stream
 
@@ -107,7 +107,7 @@ def test_a_video_from_a_web_server_has_an_end(tmp_path, web):
     assert isinstance(source, Playback)
     assert len(list(source.frames(threading.Event()))) == 5
     source.close()
-    assert len(list(open_clip(f"{web.address}/clip.mp4"))) == 5
+    assert len(list(open_video(f"{web.address}/clip.mp4"))) == 5
 
 
 def test_a_cameras_stream_comes_at_its_own_pace(web):
@@ -120,7 +120,7 @@ def test_a_cameras_stream_comes_at_its_own_pace(web):
         if len(frames) == 60:
             stop.set()
     source.close()
-    assert frames[0].picture[0, 0, 0] == pytest.approx(120, abs=4)
+    assert frames[0].image[0, 0, 0] == pytest.approx(120, abs=4)
     # FFmpeg takes such a stream for 25 pictures per second; nobody waits for that, and its times are not believed.
     assert frames[-1].captured - frames[0].captured < 2.0
     for frame in frames:
@@ -131,7 +131,7 @@ def test_a_stream_hands_every_picture_on_before_the_next_has_come(slow_web):
     source = open_source(f"{slow_web.address}/stream")
     stop, newest = threading.Event(), []
     for count, frame in enumerate(source.frames(stop)):
-        level = round(frame.picture[0, 0, 0] / 4) * 4
+        level = round(frame.image[0, 0, 0] / 4) * 4
         # The first ones were sent while FFmpeg found out what the stream is.
         if count > 8:
             newest.append(max(slow_web.sent, key=slow_web.sent.get) == level)
@@ -146,7 +146,7 @@ def test_only_files_are_decoded_several_pictures_at_a_time(tmp_path, web):
     # H.264 then comes out as many pictures late as there are processors.
     for address, kind in (("stream", "SLICE"), ("clip.mp4", "AUTO")):
         write_clip(tmp_path / "clip.mp4", [red_picture(100)] * 5)
-        clip = open_clip(f"{web.address}/{address}")
+        clip = open_video(f"{web.address}/{address}")
         assert clip._stream.thread_type.name == kind
         clip.close()
 
@@ -256,8 +256,8 @@ def test_rtsp_comes_over_tcp(monkeypatch):
         assert isinstance(source, Stream) and source.endless
         capture = Capture(source)
         frame = wait_for(lambda: capture.take(1))
-        assert frame.picture.shape == (64, 64, 3)
-        assert frame.picture[..., 1].mean() == pytest.approx(100, abs=8)
+        assert frame.image.shape == (64, 64, 3)
+        assert frame.image[..., 1].mean() == pytest.approx(100, abs=8)
         assert server.transports and "TCP" in server.transports[0]
         wait_for(lambda: capture.captured > 100)
         monkeypatch.setattr("livepuppet.realtime.inputs.capture.SILENCE_SECONDS", 0.2)

@@ -27,8 +27,8 @@ def test_the_simulated_camera_paints_the_time_it_says():
     assert 3 <= len(frames) == camera.made <= 15
     assert camera.made + camera.lost == 15
     for frame in frames:
-        assert frame.picture.shape == (240, 352, 3)
-        assert clock.read(frame.picture) == int(frame.captured / clock.TICK)
+        assert frame.image.shape == (240, 352, 3)
+        assert clock.read(frame.image) == int(frame.captured / clock.TICK)
 
 
 def test_the_far_end_measures_delay_and_ignores_repetitions():

@@ -1,4 +1,4 @@
-"""The puppet, the live loop, its actions and its figures, with an engine whose results can be computed."""
+"""The animator, the live loop, its actions and its figures, with an engine whose results can be computed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import pytest
 from media import gradient, red_picture
 
 from livepuppet.realtime import actions, keys, loop
+from livepuppet.realtime.animator import Animator
 from livepuppet.realtime.avatars import Avatar, Change
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.inputs.capture import Capture
 from livepuppet.realtime.inputs.clips import Frame
 from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.loop import Live
-from livepuppet.realtime.motion.mover import MotionSettings, Mover
+from livepuppet.realtime.loop import LiveLoop
+from livepuppet.realtime.motion.mover import MotionSettings
 from livepuppet.realtime.outputs.fanout import Fanout
 from livepuppet.realtime.outputs.output import Output
-from livepuppet.realtime.puppet import Puppet
 from livepuppet.realtime.stats import Durations, LiveStats
-from livepuppet.realtime.view.stage import Stage
+from livepuppet.realtime.view.stage import Compositor
 
 SIZE = 32
 EYE = np.tile(np.eye(2, dtype=np.float32), (4, 1, 1))
@@ -104,22 +104,28 @@ def avatar(level: int = 0) -> Avatar:
     return Avatar(f"{level}.png", picture)
 
 
-def puppet_of(*avatars, engine=None, **settings) -> Puppet:
-    return Puppet(engine or RedEngine(), avatars or [avatar()], Mover((), replace(PLAIN, **settings)))
+def animator_of(*avatars, engine=None, **settings) -> Animator:
+    settings = replace(PLAIN, **settings)
+    return Animator(avatars or [avatar()], engine=engine or RedEngine(), settings=settings, crop="full")
 
 
-def live(pictures, gap=0.03, avatars=1, output=None, engine=None, said=None, **options) -> tuple[Live, Kept]:
+def live(
+    pictures, gap=0.03, avatars=1, output=None, engine=None, said=None, mirror=False, **options
+) -> tuple[LiveLoop, Kept]:
     """A session over scripted pictures. Run it with `finish`."""
     kept = output or Kept()
-    puppet = puppet_of(*[avatar(index * 20) for index in range(avatars)], engine=engine)
-    stage = Stage(2 * SIZE, SIZE)
-    stage.set_avatar(puppet.avatar)
+    animator = Animator(
+        [avatar(index * 20) for index in range(avatars)],
+        engine=engine or RedEngine(),
+        settings=PLAIN,
+        crop=Framing("full"),
+        size=Compositor(2 * SIZE, SIZE),
+        mirror=mirror,
+    )
     say = (lambda sentence: None) if said is None else said.append
-    session = Live(
-        puppet,
+    session = LiveLoop(
+        animator,
         Capture(Script(pictures, gap)),
-        Framing("full"),
-        stage,
         Fanout([kept], say),
         say=say,
         **options,
@@ -127,7 +133,7 @@ def live(pictures, gap=0.03, avatars=1, output=None, engine=None, said=None, **o
     return session, kept
 
 
-def finish(session: Live) -> LiveStats:
+def finish(session: LiveLoop) -> LiveStats:
     """Run it to its end and close what it uses."""
     try:
         return session.run()
@@ -136,58 +142,59 @@ def finish(session: Live) -> LiveStats:
         session.fanout.close()
 
 
-def test_the_puppet_moves_by_what_the_driver_moved_since_the_first_frame():
-    puppet = puppet_of()
-    assert np.array_equal(puppet.move(red_picture(102, SIZE)).picture, avatar().picture)
-    step = puppet.move(red_picture(102 + 51, SIZE), 0.1)
+def test_the_avatar_moves_by_what_the_driver_moved_since_the_first_frame():
+    animator = animator_of()
+    assert np.array_equal(animator.step(red_picture(102, SIZE)).image, avatar().picture)
+    step = animator.step(red_picture(102 + 51, SIZE), 0.1)
     # A fifth of the range is 0.1 in keypoint units, which the engine turns into 3.2 pixels.
-    assert np.array_equal(step.picture, np.roll(avatar().picture, 3, axis=1))
-    puppet.mover.reset()
-    assert np.array_equal(puppet.move(red_picture(153, SIZE), 0.2).picture, avatar().picture)
+    assert np.array_equal(step.image, np.roll(avatar().picture, 3, axis=1))
+    animator.reset()
+    assert np.array_equal(animator.step(red_picture(153, SIZE), 0.2).image, avatar().picture)
 
 
 def test_absolute_mode_takes_the_drivers_place():
-    puppet = puppet_of(relative=False)
+    animator = animator_of(relative=False)
     own = avatar().picture[..., 0].mean() / 255
     expected = round((102 / 255 - own) * SIZE / 2)
     assert np.array_equal(
-        puppet.move(red_picture(102, SIZE)).picture, np.roll(avatar().picture, expected, axis=1)
+        animator.step(red_picture(102, SIZE)).image, np.roll(avatar().picture, expected, axis=1)
     )
 
 
 def test_while_counting_down_the_avatar_rests():
-    puppet = puppet_of(countdown=1.0)
+    animator = animator_of(countdown=1.0)
     steps = [
-        puppet.move(red_picture(level, SIZE), at) for level, at in ((0, 0.0), (200, 0.5), (0, 1.1), (51, 1.2))
+        animator.step(red_picture(level, SIZE), at)
+        for level, at in ((0, 0.0), (200, 0.5), (0, 1.1), (51, 1.2))
     ]
     assert [step.moved for step in steps[:2]] == [False, False] and steps[-1].moved
-    assert np.array_equal(steps[1].picture, avatar().picture)
+    assert np.array_equal(steps[1].image, avatar().picture)
 
 
 def test_avatars_are_encoded_once_and_switched_at_once():
     engine = RedEngine()
-    puppet = puppet_of(*[avatar(level) for level in (0, 20, 40)], engine=engine)
+    animator = animator_of(*[avatar(level) for level in (0, 20, 40)], engine=engine)
     assert engine.encoded == 3
-    puppet.move(red_picture(100, SIZE))
-    initial = puppet.mover.initial
-    puppet.select(-1)
-    assert puppet.index == 2 and puppet.avatar.name == "40.png"
-    assert puppet.move(red_picture(100, SIZE), 0.1).picture[0, 0, 2] == 40
-    puppet.select(3)
-    assert puppet.index == 0
-    assert engine.encoded == 3 and puppet.mover.initial is initial
+    animator.step(red_picture(100, SIZE))
+    initial = animator.retargeter.initial
+    animator.select(-1)
+    assert animator.index == 2 and animator.avatar.name == "40.png"
+    assert animator.step(red_picture(100, SIZE), 0.1).image[0, 0, 2] == 40
+    animator.select(3)
+    assert animator.index == 0
+    assert engine.encoded == 3 and animator.retargeter.initial is initial
 
 
 def test_avatars_come_and_go_under_the_one_in_use():
-    puppet = puppet_of(*[avatar(level) for level in (0, 20, 40)])
-    puppet.select(1)
-    puppet.add(0, avatar(10))
-    assert puppet.names == ["10.png", "0.png", "20.png", "40.png"] and puppet.avatar.name == "20.png"
-    puppet.remove(0)
-    puppet.remove(puppet.index)
-    assert puppet.names == ["0.png", "20.png", "40.png"] and puppet.avatar.name == "20.png"
-    puppet.replace(1, avatar(99))
-    assert puppet.move(red_picture(0, SIZE)).picture[0, 0, 2] == 99
+    animator = animator_of(*[avatar(level) for level in (0, 20, 40)])
+    animator.select(1)
+    animator.add(0, avatar(10))
+    assert animator.names == ["10.png", "0.png", "20.png", "40.png"] and animator.avatar.name == "20.png"
+    animator.remove(0)
+    animator.remove(animator.index)
+    assert animator.names == ["0.png", "20.png", "40.png"] and animator.avatar.name == "20.png"
+    animator.replace(1, avatar(99))
+    assert animator.step(red_picture(0, SIZE)).image[0, 0, 2] == 99
 
 
 def test_scale_follows_the_faces_sizes():
@@ -199,9 +206,9 @@ def test_scale_follows_the_faces_sizes():
 
     frames = red_picture(0, SIZE), red_picture(102, SIZE)
     for adapt, pixels in ((True, 6), (False, 3)):
-        puppet = puppet_of(engine=Small(), adapt_scale=adapt)
-        puppet.move(frames[0])
-        assert np.array_equal(puppet.move(frames[1], 0.1).picture, np.roll(avatar().picture, pixels, axis=1))
+        animator = animator_of(engine=Small(), adapt_scale=adapt)
+        animator.step(frames[0])
+        assert np.array_equal(animator.step(frames[1], 0.1).image, np.roll(avatar().picture, pixels, axis=1))
 
 
 def test_the_loop_shows_every_frame_of_a_slow_source_letterboxed():
@@ -333,7 +340,7 @@ def test_mirror_flips_the_driver():
     assert np.array_equal(seen[-1], picture[:, ::-1])
 
 
-def pressed(session: Live, *names: str) -> None:
+def pressed(session: LiveLoop, *names: str) -> None:
     """Press keys, and let the loop do what they stand for."""
     for name in names:
         session.press(name)
@@ -343,10 +350,11 @@ def pressed(session: Live, *names: str) -> None:
 def test_keys():
     session, _ = live([red_picture(100, SIZE)] * 3, avatars=3)
     finish(session)
-    puppet, framing, mover = session.puppet, session.framing, session.mover
+    animator = session.animator
+    framing, retargeter = animator.framing, animator.retargeter
     for key, index in (("d", 1), ("d", 2), ("d", 0), ("a", 2), ("a", 1), ("3", 2), ("9", 2), ("1", 0)):
         pressed(session, key)
-        assert puppet.index == index, key
+        assert animator.index == index, key
     for key, expected in (
         ("w", Square(0, 0, SIZE).zoomed(1 / actions.ZOOM_STEP)),
         ("s", Square(0, 0, SIZE)),
@@ -360,25 +368,25 @@ def test_keys():
             (expected.x, expected.y, expected.side), abs=1e-6
         ), key
         # D1 goes with the crop instead of being lost.
-        assert mover.initial is not None
+        assert retargeter.initial is not None
     for key, name in (("p", "preview"), ("o", "status"), ("h", "help"), ("g", "ghost")):
         before = getattr(session.show, name)
         pressed(session, key)
         assert getattr(session.show, name) is not before
     pressed(session, "m")
-    assert session.mirror
+    assert session.animator.mirror
     pressed(session, "f", "v")
-    assert mover.settings.search and mover.state == "frozen"
+    assert retargeter.settings.search and retargeter.state == "frozen"
     pressed(session, "v", "0")
     assert session.mode == "at rest"
     pressed(session, "e", "-")
-    assert mover.settings.strength == pytest.approx(0.9)
+    assert retargeter.settings.strength == pytest.approx(0.9)
     pressed(session, "e", "-")
-    assert session.show.slider == "smoothing" and mover.settings.smoothing == 0
+    assert session.show.slider == "smoothing" and retargeter.settings.smoothing == 0
     pressed(session, "b")
-    assert session.stage.background == "blur"
+    assert session.animator.compositor.background == "blur"
     pressed(session, "u")
-    assert not session.stage.paste
+    assert not session.animator.compositor.paste
     pressed(session, "c")
     assert not framing.settled
     pressed(session, "ä")
@@ -403,17 +411,13 @@ def test_the_crop_moves_and_the_avatar_does_not():
     engine = Seen()
     for mirror in (False, True):
         session, _ = live([], engine=engine, mirror=mirror)
-        session.framing = Framing(f"32,32,{2 * SIZE}")
-        session.framing.look(picture)
-        first = session._cut(Frame(picture, Fraction(0), 0.0))
-        session.puppet.move(first, 0.0)
+        session.animator.framing = Framing(f"32,32,{2 * SIZE}")
+        first = session.animator.step(picture, 0.0).driving_square
         pressed(session, "l", "l", "k")
-        moved = session._cut(Frame(picture, Fraction(1), 1.0))
-        assert not np.array_equal(first, moved)
-        step = session.puppet.move(moved, 0.1)
-        expected = session.puppet.keypoints.points
-        rendered = session.mover.move(step.driving, 0.2).points
-        assert np.abs(rendered - expected).max() < 0.02
+        moved = session.animator.step(picture, 0.1)
+        assert not np.array_equal(first, moved.driving_square)
+        expected = session.animator.keypoints.points
+        assert np.abs(moved.keypoints.points - expected).max() < 0.02
         session.capture.close()
         session.fanout.close()
 
@@ -426,8 +430,8 @@ def test_what_others_ask_for_is_checked_at_once():
     session.post("mirror", True)
     session.post("background", "green")
     session._between_frames()
-    assert session.mover.settings.strength == 0.5 and session.puppet.avatar.name == "20.png"
-    assert session.mirror and session.stage.background == "#00ff00"
+    assert session.animator.retargeter.settings.strength == 0.5 and session.animator.avatar.name == "20.png"
+    assert session.animator.mirror and session.animator.compositor.background == "#00ff00"
     for action, value, sentence in (
         ("strength", 3, "from 0 to 2"),
         ("strength", "much", "from 0 to 2"),
@@ -441,7 +445,7 @@ def test_what_others_ask_for_is_checked_at_once():
             session.post(action, value)
     session.post("select", "nobody")
     session._between_frames()
-    assert session.puppet.avatar.name == "20.png" and "no avatar 'nobody'" in session.message
+    assert session.animator.avatar.name == "20.png" and "no avatar 'nobody'" in session.message
 
 
 def test_avatars_dropped_in_while_running():
@@ -459,7 +463,7 @@ def test_avatars_dropped_in_while_running():
     said = []
     session, _ = live([red_picture(100, SIZE)] * 2, avatars=2, folder=Folder(), said=said)
     finish(session)
-    assert session.puppet.names == ["60.png", "0.png"] and session.puppet.avatar.name == "0.png"
+    assert session.animator.names == ["60.png", "0.png"] and session.animator.avatar.name == "0.png"
     assert "broken.png is not a picture." in said and any("60.png" in sentence for sentence in said)
 
 

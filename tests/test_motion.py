@@ -11,7 +11,7 @@ from livepuppet.realtime.keypoints import Keypoints
 from livepuppet.realtime.motion import drift
 from livepuppet.realtime.motion.limits import LARGEST_VARIANCE, SMALLEST_VARIANCE, STRETCH, limit
 from livepuppet.realtime.motion.matrices import carried, change_of_extent, square_root
-from livepuppet.realtime.motion.mover import MotionSettings, Mover
+from livepuppet.realtime.motion.mover import MotionSettings, Retargeter
 from livepuppet.realtime.motion.parts import Similarity, damp, fit_similarity
 from livepuppet.realtime.motion.smoothing import Smoother
 from livepuppet.realtime.motion.transfer import (
@@ -270,9 +270,9 @@ def test_covariances_are_smoothed_whatever_their_size():
     np.testing.assert_allclose(smoother(calm, 20 / 30).jacobians, calm.jacobians, rtol=0.35, atol=1e-4)
 
 
-def mover_of_covariances(**settings) -> Mover:
+def mover_of_covariances(**settings) -> Retargeter:
     wanted = MotionSettings(smoothing=0, countdown=0, lost_to_neutral=False, **settings)
-    made = Mover((), wanted, matrices="covariance")
+    made = Retargeter((), wanted, matrices="covariance")
     made.set_avatar(random_covariances(3, 4))
     return made
 
@@ -320,7 +320,7 @@ def test_the_setting_knows_every_variance():
 
 def test_what_is_kept_with_d1_is_d1s_and_the_avatars():
     """Whoever changes in between, the result is that of the equations worked out anew."""
-    mover = Mover(settings=MotionSettings(countdown=0.0, smoothing=0.0, search=False))
+    mover = Retargeter(settings=MotionSettings(countdown=0.0, smoothing=0.0, search=False))
     drivers = [random_keypoints(seed) for seed in range(40, 46)]
 
     def expected(driving, initial, avatar):

@@ -12,7 +12,7 @@ import pytest
 from media import gradient, read_clip, read_sound, red_picture, write_clip, write_picture
 
 from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.inputs.clips import open_clip
+from livepuppet.realtime.inputs.clips import open_video
 from livepuppet.realtime.outputs.base import (
     Nowhere,
     PictureFolder,
@@ -168,7 +168,7 @@ video.close()
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "cannot be written any further" in result.stdout and "plays" in result.stdout
-    clip = open_clip(tmp_path / "video.mp4")
+    clip = open_video(tmp_path / "video.mp4")
     assert len(list(clip)) >= 20
 
 

@@ -127,7 +127,7 @@ def test_pyvirtualcam_gets_yuv(fake_virtual_camera, layout):
 
 
 def test_a_virtual_camera_that_goes_comes_back(fake_virtual_camera):
-    camera, said, pool = VirtualCamera("test", 32, 16, 1), [], FramePool((16, 32, 3))
+    camera, said, pool = VirtualCamera(32, 16, 1, "test"), [], FramePool((16, 32, 3))
     camera.retry = 0.01
     fanout = Fanout([camera], said.append)
     first = FakeBackend.last
@@ -153,14 +153,14 @@ def test_no_virtual_camera_says_what_to_install(fake_virtual_camera, monkeypatch
     monkeypatch.setattr("platform.system", lambda: system)
     monkeypatch.setattr(v4l2, "list_devices", list)
     with pytest.raises(UserError, match=word):
-        VirtualCamera("other", 32, 16)
+        VirtualCamera(32, 16, device="other")
     if system == "Linux":
         with pytest.raises(
             UserError, match=r"There is no virtual camera that can be fed \(no device is there\)"
         ):
-            VirtualCamera(None, 32, 16)
+            VirtualCamera(32, 16)
         with pytest.raises(UserError, match=r"virtual camera 97 cannot be opened \(No such file"):
-            VirtualCamera("97", 32, 16)
+            VirtualCamera(32, 16, device="97")
 
 
 def test_which_device_is_fed(monkeypatch):

@@ -4,18 +4,17 @@ import configparser
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("realtime", "model", "export", "train", "benchmarks")
+FOLDERS = ("realtime", "model", "export", "train", "benchmarks", "livepuppet")
 
 
 def test_every_folder_with_code_is_a_listed_package():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     listed = set(setup["options"]["packages"].split())
-    found = {
-        "livepuppet." + ".".join(code.parent.relative_to(ROOT).parts)
-        for folder in FOLDERS
-        for code in (ROOT / folder).rglob("*.py")
+    parts = {
+        code.parent.relative_to(ROOT).parts for folder in FOLDERS for code in (ROOT / folder).rglob("*.py")
     }
+    found = {".".join(part if part[0] == "livepuppet" else ("livepuppet", *part)) for part in parts}
     assert listed == found
 
 

@@ -72,17 +72,17 @@ def test_what_was_changed_is_remembered_and_comes_back(chosen, engine):
             first.live.post("closer")
         first.live.post("shift_right")
         first.live._between_frames()
-        square = first.live.framing.square
+        square = first.animator.framing.square
         after = first.settings_now()
     differs = settings.changed(chosen, after)
     assert {"avatar.selected", "source.mirror", "motion.strength", "picture.background"} <= set(differs)
     assert after.neutral.of_model == "tiny" and len(after.neutral.points) == 4
     with session(after, engine, frames=2) as second:
         second.run()
-        assert second.puppet.avatar.name == "b.png" and second.live.mirror
-        assert second.live.mover.settings.strength == 0.7
-        assert second.stage.background == "blur" and not second.stage.paste
-        now = second.live.framing.square
+        assert second.animator.avatar.name == "b.png" and second.animator.mirror
+        assert second.animator.retargeter.settings.strength == 0.7
+        assert second.animator.compositor.background == "blur" and not second.animator.compositor.paste
+        now = second.animator.framing.square
         assert (now.x, now.y, now.side) == pytest.approx((square.x, square.y, square.side), abs=0.2)
 
 
@@ -99,9 +99,9 @@ def test_a_saved_neutral_pose_is_taken_up_in_the_new_crop(chosen, engine):
     with session(saved, engine, frames=3) as running:
         running.run()
         # Half the side in the old crop is a quarter in one twice as large, and it began without a countdown.
-        initial = running.live.mover.initial
+        initial = running.animator.retargeter.initial
         assert np.abs(initial.points - points * 0.5).max() < 0.02
-        assert running.live.framing.square == Square(0, 0, 64)
+        assert running.animator.framing.square == Square(0, 0, 64)
 
 
 def test_a_pose_of_another_model_is_not_taken(chosen, engine):

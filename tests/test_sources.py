@@ -13,26 +13,26 @@ from media import gradient, red_picture, write_clip, write_picture
 
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.inputs.capture import Capture
-from livepuppet.realtime.inputs.clips import Clip, Frame, PictureSequence, open_clip, shown
+from livepuppet.realtime.inputs.clips import Clip, Frame, PictureSequence, open_video, shown
 from livepuppet.realtime.inputs.playback import Playback
 
 
 def test_a_clip_gives_every_frame_in_order_at_its_time(tmp_path):
     path = write_clip(tmp_path / "clip.mp4", [red_picture(level) for level in range(0, 200, 10)])
-    clip = open_clip(path)
+    clip = open_video(path)
     frames = list(clip)
     assert clip.broken is None and clip.rate == 25 and clip.length == 20
     assert [frame.time for frame in frames] == [Fraction(index, 25) for index in range(20)]
-    reds = [frame.picture[..., 0].mean() for frame in frames]
+    reds = [frame.image[..., 0].mean() for frame in frames]
     assert reds == pytest.approx(range(0, 200, 10), abs=4)
-    assert all(frame.picture.dtype == np.uint8 and frame.picture.shape == (64, 64, 3) for frame in frames)
+    assert all(frame.image.dtype == np.uint8 and frame.image.shape == (64, 64, 3) for frame in frames)
     assert frames[0].captured <= frames[-1].captured <= time.perf_counter()
 
 
 def test_uneven_times_and_a_late_start_are_kept(tmp_path):
     times = [Fraction(0), Fraction(1, 10), Fraction(1, 2), Fraction(3, 5)]
     path = write_clip(tmp_path / "clip.mkv", [red_picture(50)] * 4, times, seconds_before=Fraction(2))
-    clip = open_clip(path)
+    clip = open_video(path)
     assert [frame.time for frame in clip] == times
     assert clip.start == 2
 
@@ -48,11 +48,11 @@ def test_gif_with_transparency(tmp_path, shared):
     )
     path = tmp_path / "clip.gif"
     path.write_bytes(header + frame + frame + b"\x3b")
-    frames = list(open_clip(path))
+    frames = list(open_video(path))
     assert len(frames) == 2
     assert frames[1].time == Fraction(1, 10)
-    assert frames[0].picture[0, 0].tolist() == [255, 0, 0]
-    assert frames[0].picture[0, 1].tolist() == [200, 200, 200]
+    assert frames[0].image[0, 0].tolist() == [255, 0, 0]
+    assert frames[0].image[0, 1].tolist() == [200, 200, 200]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_clip_filmed_sideways_is_turned_upright(tmp_path, matrix, turned):
     a, b, u, c, d, v, x, y = matrix
     numbers = struct.pack(">8i", a << 16, b << 16, u, c << 16, d << 16, v, x, y)
     path.write_bytes(data[:place] + numbers + data[place + 32 :])
-    (first, *_) = open_clip(path)
+    (first, *_) = open_video(path)
     expected = turned(picture)
     assert first.picture.shape == expected.shape
     assert np.abs(first.picture.astype(int) - expected).mean() < 6
@@ -91,7 +91,7 @@ def test_a_clip_that_breaks_off_gives_what_it_has_and_says_so(tmp_path, suffix):
     data = path.read_bytes()
     path = tmp_path / f"half{suffix}"
     path.write_bytes(data[: len(data) // 2])
-    clip = open_clip(path)
+    clip = open_video(path)
     frames = list(clip)
     assert 10 < len(frames) < 40
     assert str(path) in clip.broken and str(len(frames)) in clip.broken
@@ -105,7 +105,7 @@ def test_damage_in_the_middle_is_survived_and_said(tmp_path):
     middle = len(data) // 3
     data[middle : middle + 30_000] = bytes(30_000)
     path.write_bytes(data)
-    clip = open_clip(path)
+    clip = open_video(path)
     assert 20 <= len(list(clip)) < 38
     assert "damaged packets" in clip.broken
 
@@ -115,12 +115,12 @@ def test_what_is_no_video_is_refused(tmp_path, content):
     path = tmp_path / "clip.mp4"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"cannot be read as a video"):
-        open_clip(path)
+        open_video(path)
 
 
 def test_a_missing_video_is_named():
     with pytest.raises(UserError, match=r"There is no file nowhere\.mp4"):
-        open_clip("nowhere.mp4")
+        open_video("nowhere.mp4")
 
 
 def test_a_folder_is_read_in_natural_order(tmp_path):
@@ -128,9 +128,9 @@ def test_a_folder_is_read_in_natural_order(tmp_path):
         write_picture(tmp_path / f"frame{index}.png", red_picture(index * 20))
     (tmp_path / "notes.txt").write_text("not a picture")
     (tmp_path / ".hidden.png").write_bytes(b"")
-    clip = open_clip(tmp_path, Fraction(10))
+    clip = open_video(tmp_path, Fraction(10))
     frames = list(clip)
-    assert [frame.picture[0, 0, 0] for frame in frames] == [20, 40, 180, 200]
+    assert [frame.image[0, 0, 0] for frame in frames] == [20, 40, 180, 200]
     assert [frame.time for frame in frames] == [Fraction(index, 10) for index in range(4)]
     assert isinstance(clip, PictureSequence) and clip.length == 4
 
@@ -139,14 +139,14 @@ def test_a_folder_with_a_bad_picture_ends_there(tmp_path):
     write_picture(tmp_path / "0.png", red_picture(1))
     (tmp_path / "1.png").write_bytes(b"damaged")
     write_picture(tmp_path / "2.png", red_picture(1))
-    clip = open_clip(tmp_path)
+    clip = open_video(tmp_path)
     assert len(list(clip)) == 1
     assert "1.png" in clip.broken
 
 
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="holds no pictures"):
-        open_clip(tmp_path)
+        open_video(tmp_path)
 
 
 def test_real_clips_are_whole(shared):

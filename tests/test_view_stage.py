@@ -11,7 +11,7 @@ from livepuppet.realtime.avatars import Avatar
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.framing.square import Square, cut
 from livepuppet.realtime.view.matte import blurred_background, figure_colours, find_matte
-from livepuppet.realtime.view.stage import Stage, parse_background
+from livepuppet.realtime.view.stage import Compositor, parse_background
 
 SIZE = 64
 
@@ -40,7 +40,9 @@ def moved_right(pixels: float, cells: int = 16) -> np.ndarray:
     return grid
 
 
-def composed(stage: Stage, avatar: Avatar, square: np.ndarray, grid: np.ndarray | None = None) -> np.ndarray:
+def composed(
+    stage: Compositor, avatar: Avatar, square: np.ndarray, grid: np.ndarray | None = None
+) -> np.ndarray:
     stage.prepare(avatar, wait=True)
     stage.set_avatar(avatar)
     # What an earlier picture left in the buffer must not show.
@@ -49,7 +51,7 @@ def composed(stage: Stage, avatar: Avatar, square: np.ndarray, grid: np.ndarray 
     return out
 
 
-def at_rest(stage: Stage, avatar: Avatar) -> np.ndarray:
+def at_rest(stage: Compositor, avatar: Avatar) -> np.ndarray:
     stage.prepare(avatar, wait=True)
     stage.set_avatar(avatar)
     out = np.full(stage.shape, 77, np.uint8)
@@ -60,7 +62,7 @@ def at_rest(stage: Stage, avatar: Avatar) -> np.ndarray:
 def test_a_square_avatar_is_letterboxed_pixel_by_pixel():
     avatar = avatar_of(gradient(SIZE, SIZE), Square(0, 0, SIZE))
     moved = smooth(SIZE, SIZE)
-    stage = Stage(2 * SIZE, SIZE)
+    stage = Compositor(2 * SIZE, SIZE)
     out = composed(stage, avatar, moved)
     assert np.array_equal(out[:, 32:96], moved)
     assert not out[:, :32].any() and not out[:, 96:].any()
@@ -70,13 +72,13 @@ def test_a_square_avatar_is_letterboxed_pixel_by_pixel():
 
 def test_filling_leaves_no_bars():
     avatar = avatar_of(smooth(SIZE, SIZE), Square(0, 0, SIZE))
-    out = composed(Stage(2 * SIZE, SIZE, fit="fill"), avatar, np.full((SIZE, SIZE, 3), 200, np.uint8))
+    out = composed(Compositor(2 * SIZE, SIZE, fit="fill"), avatar, np.full((SIZE, SIZE, 3), 200, np.uint8))
     assert (out == 200).all()
 
 
 def test_filling_keeps_the_square_in_the_middle_as_far_as_the_picture_reaches():
     tall = avatar_of(smooth(400, 100), Square(18, 60, SIZE))
-    stage = Stage(100, 100, fit="fill")
+    stage = Compositor(100, 100, fit="fill")
     out = at_rest(stage, tall)
     assert np.array_equal(out, tall.original[42:142])
     assert np.array_equal(at_rest(stage, avatar_of(tall.original, Square(18, 0, SIZE))), tall.original[:100])
@@ -87,7 +89,7 @@ def test_filling_keeps_the_square_in_the_middle_as_far_as_the_picture_reaches():
 @pytest.mark.parametrize("square", [Square(90, 40, 120), Square(-20, -10, 150), Square(0, 0, 240)])
 def test_with_no_motion_the_avatar_comes_back_exactly(paste, fit, square):
     avatar = avatar_of(smooth(240, 300), square)
-    stage = Stage(320, 240, fit=fit, paste=paste)
+    stage = Compositor(320, 240, fit=fit, paste=paste)
     assert np.array_equal(composed(stage, avatar, avatar.picture, identity()), at_rest(stage, avatar))
     assert stage.needs_deformation
 
@@ -95,7 +97,7 @@ def test_with_no_motion_the_avatar_comes_back_exactly(paste, fit, square):
 def test_outside_the_square_nothing_is_touched():
     avatar = avatar_of(smooth(240, 320), Square(100, 60, 120))
     for grid in (None, moved_right(6)):
-        stage = Stage(320, 240)
+        stage = Compositor(320, 240)
         out = composed(stage, avatar, smooth(SIZE, SIZE, 1), grid)
         outside = np.ones((240, 320), bool)
         outside[60:180, 100:220] = False
@@ -108,7 +110,7 @@ def test_the_pasted_square_shows_no_seam(bends):
     # A plain picture whose square turns brighter: across any edge the brightness may change by small steps only.
     avatar = avatar_of(np.full((240, 320, 3), 60, np.uint8), Square(100, 60, 120))
     out = composed(
-        Stage(320, 240), avatar, np.full((SIZE, SIZE, 3), 180, np.uint8), identity() if bends else None
+        Compositor(320, 240), avatar, np.full((SIZE, SIZE, 3), 180, np.uint8), identity() if bends else None
     )
     assert out[120, 160, 0] == 180 and out[0, 0, 0] == 60
     rows, columns = (
@@ -122,7 +124,7 @@ def test_the_pasted_square_shows_no_seam(bends):
 def test_without_bending_the_square_fades_into_the_picture_as_floating_point_would():
     avatar = avatar_of(smooth(240, 320), Square(100, 60, 120))
     square = smooth(SIZE, SIZE, 1)
-    out = composed(Stage(320, 240, sharp=False), avatar, square)
+    out = composed(Compositor(320, 240, sharp=False), avatar, square)
     large = cv2.resize(square, (120, 120), interpolation=cv2.INTER_CUBIC).astype(float)
     ramp = np.clip(np.minimum(np.arange(120) + 0.5, 119.5 - np.arange(120)) / 120 / 0.16, 0, 1)
     ramp = ramp * ramp * (3 - 2 * ramp)
@@ -134,7 +136,7 @@ def test_without_bending_the_square_fades_into_the_picture_as_floating_point_wou
 
 def test_edges_that_lie_on_the_pictures_edge_are_not_softened():
     avatar = avatar_of(np.full((120, 320, 3), 60, np.uint8), Square(100, 0, 120))
-    out = composed(Stage(320, 120), avatar, np.full((SIZE, SIZE, 3), 180, np.uint8))
+    out = composed(Compositor(320, 120), avatar, np.full((SIZE, SIZE, 3), 180, np.uint8))
     assert out[0, 160, 0] == out[119, 160, 0] == 180 and out[60, 101, 0] < 70
 
 
@@ -150,12 +152,12 @@ def test_bending_moves_the_files_own_pixels():
         (SIZE, SIZE),
         borderMode=cv2.BORDER_REPLICATE,
     )
-    stage = Stage(256, 256)
+    stage = Compositor(256, 256)
     out = composed(stage, avatar, bent, moved_right(pixels))
     expected = np.roll(original, pixels * 4, axis=1)
     inner = np.s_[:, 32:-32]
     assert np.abs(out[inner].astype(int) - expected[inner]).mean() < 2
-    soft = composed(Stage(256, 256, sharp=False), avatar, bent)
+    soft = composed(Compositor(256, 256, sharp=False), avatar, bent)
     assert np.abs(soft[inner].astype(int) - expected[inner]).mean() > 40
 
 
@@ -163,7 +165,7 @@ def test_what_the_model_paints_is_added():
     avatar = avatar_of(np.full((256, 256, 3), 100, np.uint8), Square(0, 0, 256))
     painted = avatar.picture.copy()
     painted[24:40, 24:40] = (250, 100, 20)
-    out = composed(Stage(256, 256), avatar, painted, identity())
+    out = composed(Compositor(256, 256), avatar, painted, identity())
     assert out[128, 128].tolist() == [250, 100, 20] and out[20, 20].tolist() == [100, 100, 100]
 
 
@@ -172,14 +174,14 @@ def test_where_the_grid_has_other_cells_than_the_picture():
     bent = cv2.warpAffine(
         avatar.picture, np.float32([[1, 0, 3], [0, 1, 0]]), (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE
     )
-    outs = [composed(Stage(256, 256), avatar, bent, moved_right(3, cells)) for cells in (2, 7, 16, 64)]
+    outs = [composed(Compositor(256, 256), avatar, bent, moved_right(3, cells)) for cells in (2, 7, 16, 64)]
     for out in outs[1:]:
         assert np.abs(out.astype(int) - outs[0]).max() <= 3
 
 
 def test_switching_back_costs_nothing():
     first, second = (avatar_of(smooth(240, 320, seed), Square(100, 60, 120)) for seed in (1, 2))
-    stage = Stage(320, 240)
+    stage = Compositor(320, 240)
     stage.prepare(first)
     stage.prepare(second)
     stage.set_avatar(first)
@@ -191,7 +193,7 @@ def test_switching_back_costs_nothing():
 
 
 def test_ready_avatars_are_limited_in_number():
-    stage = Stage(64, 64)
+    stage = Compositor(64, 64)
     for seed in range(40):
         stage.set_avatar(avatar_of(smooth(64, 64, seed), Square(0, 0, 64)))
     assert len(stage._kept) <= 10
@@ -199,7 +201,7 @@ def test_ready_avatars_are_limited_in_number():
 
 def test_paste_can_be_switched():
     avatar = avatar_of(smooth(240, 320), Square(100, 60, 120))
-    stage = Stage(320, 240)
+    stage = Compositor(320, 240)
     stage.set_avatar(avatar)
     stage.paste = False
     out = np.empty(stage.shape, np.uint8)
@@ -231,7 +233,7 @@ def figure(height: int = 240, width: int = 320) -> tuple[np.ndarray, np.ndarray]
 def test_a_colour_replaces_the_background_and_the_bars():
     original, matte = figure()
     avatar = avatar_of(original, Square(80, 40, 160), matte)
-    out = at_rest(Stage(400, 240, background="#00ff00"), avatar)
+    out = at_rest(Compositor(400, 240, background="#00ff00"), avatar)
     assert (out[:, :40] == (0, 255, 0)).all() and (out[5, 45] == (0, 255, 0)).all()
     assert out[120, 200].tolist() == [200, 30, 30]
     # No rim of the old background: between red and green nothing is blue.
@@ -245,7 +247,7 @@ def test_the_matte_moves_with_the_figure(background):
     bent = cv2.warpAffine(
         avatar.picture, np.float32([[1, 0, 6], [0, 1, 0]]), (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE
     )
-    stage = Stage(320, 240, background=background)
+    stage = Compositor(320, 240, background=background)
     out = composed(stage, avatar, bent, moved_right(6))
     rest = at_rest(stage, avatar)
     assert stage.needs_deformation
@@ -265,8 +267,8 @@ def test_figure_and_background_are_mixed_as_floating_point_would(background, ben
     avatar = avatar_of(original, Square(80, 40, 160), matte)
     grid, square = moved_right(6), smooth(SIZE, SIZE, 1)
     # What is mixed, from a canvas that keeps its alpha.
-    clear = composed(Stage(320, 240, background="alpha"), avatar, square, grid if bends else None)
-    stage = Stage(320, 240, background=background)
+    clear = composed(Compositor(320, 240, background="alpha"), avatar, square, grid if bends else None)
+    stage = Compositor(320, 240, background=background)
     out = composed(stage, avatar, square, grid if bends else None)
     behind = stage._layers.behind
     inside = np.s_[40:200, 80:240]
@@ -278,7 +280,7 @@ def test_figure_and_background_are_mixed_as_floating_point_would(background, ben
 
 def test_blur_leaves_the_figure_and_no_stripes():
     original, matte = figure()
-    out = at_rest(Stage(320, 240, background="blur"), avatar_of(original, Square(80, 40, 160), matte))
+    out = at_rest(Compositor(320, 240, background="blur"), avatar_of(original, Square(80, 40, 160), matte))
     assert np.abs(np.diff(out[10:40, :, 1].astype(int), axis=1)).max() <= 3
     assert out[120, 160].tolist() == [200, 30, 30]
     # No red halo beside the disc.
@@ -287,7 +289,7 @@ def test_blur_leaves_the_figure_and_no_stripes():
 
 def test_alpha_is_straight_and_the_bars_are_clear():
     original, matte = figure()
-    stage = Stage(400, 240, background="alpha")
+    stage = Compositor(400, 240, background="alpha")
     out = at_rest(stage, avatar_of(original, Square(80, 40, 160), matte))
     assert stage.shape == (240, 400, 4)
     assert not out[:, :40, 3].any() and np.array_equal(out[:, 40:360, 3], matte)
@@ -299,7 +301,7 @@ def test_alpha_is_straight_and_the_bars_are_clear():
 def test_backgrounds_can_be_changed_while_running():
     original, matte = figure()
     avatar = avatar_of(original, Square(80, 40, 160), matte)
-    stage = Stage(320, 240)
+    stage = Compositor(320, 240)
     stage.set_avatar(avatar)
     out = np.empty(stage.shape, np.uint8)
     stage.background = "Green"
@@ -310,7 +312,7 @@ def test_backgrounds_can_be_changed_while_running():
     assert np.array_equal(out, original)
     with pytest.raises(UserError, match="at the start"):
         stage.background = "alpha"
-    clear = Stage(320, 240, background="alpha")
+    clear = Compositor(320, 240, background="alpha")
     clear.set_avatar(avatar)
     clear.background = "blue"
     out = np.empty(clear.shape, np.uint8)
@@ -331,7 +333,7 @@ def test_until_the_figure_is_found_the_background_stays(monkeypatch):
 
     monkeypatch.setattr("livepuppet.realtime.view.stage.find_matte", slowly)
     avatar = avatar_of(original, Square(80, 40, 160))
-    stage = Stage(320, 240)
+    stage = Compositor(320, 240)
     stage.set_avatar(avatar)
     stage.background = "#00ff00"
     out = np.empty(stage.shape, np.uint8)
@@ -359,7 +361,7 @@ def test_figures_are_looked_for_one_after_another_the_shown_one_first(monkeypatc
 
     monkeypatch.setattr("livepuppet.realtime.view.stage.find_matte", slowly)
     avatars = [avatar_of(np.full((64, 64, 3), level, np.uint8), Square(0, 0, 64)) for level in range(4)]
-    stage = Stage(64, 64, background="blur")
+    stage = Compositor(64, 64, background="blur")
     for avatar in avatars:
         stage.prepare(avatar)
     assert begun.wait(20)
@@ -383,12 +385,12 @@ def test_backgrounds_as_people_write_them(text, background):
 @pytest.mark.parametrize("text", ["", "pink", "#12345", "00ff00", "#gg0000"])
 def test_unknown_backgrounds_get_a_sentence(text):
     with pytest.raises(UserError, match="is unknown"):
-        Stage(64, 64, background=text)
+        Compositor(64, 64, background=text)
 
 
 def test_unknown_fits_get_a_sentence():
     with pytest.raises(UserError, match="letterbox or fill"):
-        Stage(64, 64, fit="stretch")
+        Compositor(64, 64, fit="stretch")
 
 
 # Mattes

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from livepuppet.realtime import bundled
-from livepuppet.realtime.commands.animate import animate_clip
+from livepuppet.realtime.commands.animate import with_progress
 from livepuppet.realtime.commands.run import run_live, say
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.inputs.cameras import CameraInfo, list_cameras
@@ -46,7 +46,7 @@ def place_for_video() -> Path:
 
 def write_demo_video(output: Path) -> None:
     """Animate the bundled avatar with the bundled clip, side by side, and say where it lies and how fast it was."""
-    result = animate_clip(
+    result = with_progress(
         bundled.AVATAR, str(bundled.DRIVING), str(output), side_by_side=True, side=DEMO_SIDE
     )
     click.echo(

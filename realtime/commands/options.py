@@ -72,10 +72,10 @@ _ANIMATE_OPTIONS = (
     ),
     click.option(
         "--avatar-crop",
-        default="center",
-        metavar="center|face|auto|X,Y,SIDE",
-        help="The square of the avatar: the largest in the middle, the head (for pictures with a small face), the "
-        "head where there is one, or a square in pixels. [default: center]",
+        default="auto",
+        metavar="auto|center|face|X,Y,SIDE",
+        help="The square of the avatar that moves: auto (the head where there is one), center, face, or X,Y,SIDE in "
+        "pixels. [default: auto]",
     ),
 )
 

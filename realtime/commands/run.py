@@ -83,7 +83,7 @@ def say(text: str) -> None:
 
 def write_stats(path: Path, session: Session) -> None:
     """The session's figures as JSON. Raises UserError if the file cannot be written."""
-    machine, live = session.puppet.engine, session.live
+    machine, live = session.animator.engine, session.live
     facts = {
         **live.stats.as_dict(),
         "engine": machine.name,
@@ -95,7 +95,7 @@ def write_stats(path: Path, session: Session) -> None:
         "camera_fps": live.capture.measured_rate,
         "output": list(session.settings.output.outputs),
         "outputs": [state.as_dict() for state in live.fanout.states()],
-        "size": [session.stage.width, session.stage.height],
+        "size": [session.animator.compositor.width, session.animator.compositor.height],
     }
     try:
         Path(path).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
@@ -163,7 +163,7 @@ def run(
         precision=precision,
     )
     live = session.live
-    say(live.stats.sentence() + f" Engine {live.puppet.engine.name}, {live.puppet.engine.provider}.")
+    say(live.stats.sentence() + f" Engine {live.animator.engine.name}, {live.animator.engine.provider}.")
     if remember or (remember is None and session.interactive):
         kept = remembered.merge(before, {name: chosen[name] for name in KEPT if name in chosen})
         problem = remembered.remember(before, _with_changes(kept, settings, session.settings_now()), profile)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import threading
 import time
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from livepuppet.realtime.inputs.clips import Frame
+
+logger = logging.getLogger(__name__)
 
 #: A source that is meant to go on for ever and says nothing for so many seconds is in trouble.
 SILENCE_SECONDS = 2.0
@@ -144,6 +147,30 @@ class Capture:
                 error, self._error = self._error, None
                 raise error
             return frame
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The newest frame, again and again, until the source ends; frames that came meanwhile are skipped.
+
+        Raises:
+            UserError: the source fails for good.
+        """
+        trouble = None
+        while not self.ended:
+            frame = self.take(0.5)
+            if frame is not None:
+                yield frame
+            if self.trouble != trouble:
+                trouble = self.trouble
+                if trouble:
+                    logger.warning("%s", trouble)
+        # What it failed with comes out of the slot once the frames are used up.
+        self.take(0)
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Stop reading and release the source. A driver that hangs is left to its thread."""

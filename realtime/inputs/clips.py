@@ -26,19 +26,22 @@ NETWORK_TIMEOUT = 10.0
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a source.
+    """One frame of a source. `numpy.asarray(frame)` is its image.
 
     Attributes:
-        picture: uint8 RGB (H, W, 3).
+        image: uint8 RGB (H, W, 3).
         time: seconds since the source's first frame, exact.
         captured: `time.perf_counter()` at which it came out of the source.
         duration: seconds it is meant to be shown, where the source says.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     time: Fraction
     captured: float
     duration: Fraction | None = None
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.array(self.image, dtype) if copy else np.asarray(self.image, dtype)
 
 
 def is_url(text: str) -> bool:
@@ -191,6 +194,12 @@ class Clip:
     def close(self) -> None:
         self._container.close()
 
+    def __enter__(self) -> Clip:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
 
 class PictureSequence:
     """A folder of pictures as a video, in natural order. The attributes are those of `Clip`; there is no sound.
@@ -224,15 +233,29 @@ class PictureSequence:
     def close(self) -> None:
         pass
 
+    def __enter__(self) -> PictureSequence:
+        return self
 
-def open_clip(path: str | Path, rate: Fraction | None = None) -> Clip | PictureSequence:
-    """A video file, GIF, URL or folder of pictures. `rate` (frames per second) counts for folders only.
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def open_video(path: str | Path, rate: float | Fraction | None = None) -> Clip | PictureSequence:
+    """Open a video file, GIF, URL or folder of pictures, to be iterated over once.
+
+        with open_video("talk.mp4") as video:
+            for frame in video:
+                frame.image, frame.time        # RGB uint8 (H, W, 3), seconds since the first frame
+
+    Args:
+        path: of the file or folder, or an address.
+        rate: frames per second of a folder of pictures, which has none of its own; 25 by default.
 
     Raises:
         UserError: if it is none of these.
     """
     if not is_url(str(path)) and Path(path).is_dir():
-        return PictureSequence(Path(path), rate)
+        return PictureSequence(Path(path), None if rate is None else Fraction(rate).limit_denominator(1001))
     return Clip(path)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.inputs.cameras import find_camera, is_camera
-from livepuppet.realtime.inputs.capture import LiveSource
+from livepuppet.realtime.inputs.capture import Capture, LiveSource
 from livepuppet.realtime.inputs.clips import is_url
 from livepuppet.realtime.inputs.playback import open_playback
 from livepuppet.realtime.inputs.screen import Screen, is_screen
@@ -47,3 +47,26 @@ def open_source(
             f"There is no file {driving}: check its name, or give a camera (livepuppet devices lists them)."
         )
     return Camera(find_camera(driving, not_these), *camera_size, camera_rate, pixel_format)
+
+
+def open_camera(
+    camera: int | str = "auto",
+    size: tuple[int, int] = (1280, 720),
+    rate: float = 30.0,
+    pixel_format: str = "MJPG",
+) -> Capture:
+    """Open a camera. Iterate over it for its newest frames; those that come while nobody asks are skipped.
+
+        with open_camera() as camera:
+            for frame in camera:
+                frame.image, frame.time        # RGB uint8 (H, W, 3), seconds since the first frame
+
+    Args:
+        camera: its number, `/dev/video0`, a part of its name, or `auto` for the first real one; an address (RTSP, MJPEG)
+            or `screen` as well.
+        size, rate, pixel_format: to ask of the camera, in pixels, frames per second and as four letters.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
+    return Capture(open_source(str(camera), size, rate, pixel_format))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.inputs.clips import Clip, Frame, is_url, open_clip
+from livepuppet.realtime.inputs.clips import Clip, Frame, is_url, open_video
 from livepuppet.realtime.inputs.watch import PictureWatch
 
 #: Seconds between attempts to open a stream that broke off.
@@ -40,7 +40,7 @@ class Playback:
     def __init__(self, source: str, loop: bool = False):
         self._source = source
         self._loop = loop
-        self._clip = open_clip(source)
+        self._clip = open_video(source)
         self.name = self._clip.name
         self.rate = float(self._clip.rate)
         self.seconds, self.has_sound = self._clip.seconds, self._clip.has_sound
@@ -63,7 +63,7 @@ class Playback:
                 return
             shift = end
             self._clip.close()
-            self._clip = open_clip(self._source)
+            self._clip = open_video(self._source)
 
     def close(self) -> None:
         self._clip.close()
@@ -114,7 +114,7 @@ class Stream:
                 if stop.is_set():
                     return
                 first = frame.captured if first is None else first
-                self.trouble = self._watch.look(frame.picture, frame.captured)
+                self.trouble = self._watch.look(frame.image, frame.captured)
                 # The times in such streams are often made up (25 per second, whatever comes); arrival is not.
                 yield replace(frame, time=Fraction(frame.captured - first), duration=None)
             self.trouble = f"The stream {self.name} broke off: it is taken up again as soon as it is back."

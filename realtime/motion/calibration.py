@@ -175,5 +175,5 @@ class Candidates:
         return self.seen[int(np.argmax(scores))][0]
 
     def remap(self, change: Callable[[Keypoints], Keypoints]) -> None:
-        """The crop went elsewhere; see `Mover.remap`."""
+        """The crop went elsewhere; see `Retargeter.remap`."""
         self.seen = [(change(keypoints), fit) for keypoints, fit in self.seen]

@@ -109,7 +109,7 @@ def _eased(share: float) -> float:
     return share * share * (3 - 2 * share)
 
 
-class Mover:
+class Retargeter:
     """Turns the driver's keypoints into the avatar's.
 
     It begins with a countdown of `settings.countdown` seconds, in which the best frame is looked for, unless `initial`

@@ -74,7 +74,7 @@ def open_live_output(
     if kind == "virtual":
         from livepuppet.realtime.outputs.virtual_camera import VirtualCamera
 
-        return VirtualCamera(rest or None, width, height, rate, pixel_format)
+        return VirtualCamera(width, height, rate, rest or None, pixel_format)
     if kind == "http":
         from livepuppet.realtime.outputs.http_stream import DEFAULT_PORT, HttpStream
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T", bound="Output")
 
 
 class Output:
@@ -51,6 +54,12 @@ class Output:
     def reopen(self) -> None:
         """Try to go on after a failure. Raises UserError if that is not possible yet."""
         raise NotImplementedError
+
+    def __enter__(self: T) -> T:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Finish and release everything. Safe to call twice.

@@ -42,11 +42,14 @@ class VirtualCamera(Output):
     they come. Where none comes, the last one is sent again at the announced rate, so that no reader ever waits; black
     before the first.
 
+        with VirtualCamera(1280, 720) as camera:
+            camera.send(picture)
+
     Args:
-        device: `/dev/video9`, its number or a part of its name on Linux, the device's name elsewhere; None takes the
-            first there is.
         width, height: in pixels, even, fixed for the session.
         rate: frames per second as announced to readers.
+        device: `/dev/video9`, its number or a part of its name on Linux, the device's name elsewhere; None takes the
+            first there is.
         pixel_format: `i420`, or `nv12` for readers that want that.
 
     Attributes:
@@ -59,7 +62,12 @@ class VirtualCamera(Output):
     retry = 1.0
 
     def __init__(
-        self, device: str | None, width: int, height: int, rate: float = 30.0, pixel_format: str = "i420"
+        self,
+        width: int,
+        height: int,
+        rate: float = 30.0,
+        device: str | None = None,
+        pixel_format: str = "i420",
     ):
         self._yuv = Yuv420(width, height, pixel_format)
         self._size, self._rate = (width, height), rate
@@ -94,6 +102,19 @@ class VirtualCamera(Output):
     def write(self, picture: np.ndarray, time: Fraction, duration: Fraction | None = None) -> None:
         self._yuv.convert(picture)
         self._send()
+
+    def send(self, image: np.ndarray) -> None:
+        """Show uint8 RGB (height, width, 3) at once.
+
+        Raises:
+            UserError: the image has another shape, or the camera takes no pictures any more.
+        """
+        if image.shape != (self._size[1], self._size[0], 3) or image.dtype != np.uint8:
+            raise UserError(
+                f"{self.name} takes RGB uint8 ({self._size[1]}, {self._size[0]}, 3), not {image.dtype} {image.shape}: "
+                "resize the picture, or give the camera its size."
+            )
+        self.write(image, Fraction(0))
 
     def repeat(self) -> bool:
         self._send()

@@ -84,7 +84,7 @@ class Layers:
         return parts
 
 
-class Stage:
+class Compositor:
     """Sets moved squares into canvases of one size.
 
     Where the engine tells how it bent the avatar, the avatar's own pixels are bent at the canvas's resolution, and what

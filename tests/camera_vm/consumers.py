@@ -71,7 +71,7 @@ def described():
 
 def refused(device):
     try:
-        VirtualCamera(device, WIDTH, HEIGHT, RATE).close()
+        VirtualCamera(WIDTH, HEIGHT, RATE, device).close()
     except UserError as error:
         return str(error)
     return None
@@ -79,7 +79,7 @@ def refused(device):
 
 def session(layout):
     facts = {"before": described()}
-    camera = VirtualCamera(DEVICE, WIDTH, HEIGHT, RATE, layout)
+    camera = VirtualCamera(WIDTH, HEIGHT, RATE, DEVICE, layout)
     facts["device"] = camera.device
     said, pool, stop = [], FramePool((HEIGHT, WIDTH, 3)), threading.Event()
     fanout = Fanout([camera], said.append)

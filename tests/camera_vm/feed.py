@@ -6,12 +6,12 @@ from fractions import Fraction
 
 import cv2
 
-from livepuppet.realtime.inputs.clips import open_clip
+from livepuppet.realtime.inputs.clips import open_video
 from livepuppet.realtime.outputs.virtual_camera import VirtualCamera
 
 device, path, width, height = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-camera = VirtualCamera(device, width, height, 10)
+camera = VirtualCamera(width, height, 10, device)
 while True:
-    for frame in open_clip(path):
-        camera.write(cv2.resize(frame.picture, (width, height), interpolation=cv2.INTER_AREA), Fraction(0))
+    for frame in open_video(path):
+        camera.write(cv2.resize(frame.image, (width, height), interpolation=cv2.INTER_AREA), Fraction(0))
         time.sleep(0.1)

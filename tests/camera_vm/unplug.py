@@ -92,7 +92,7 @@ def unplug() -> None:
     plug("bind")
     frame, _ = wait_for(lambda: capture.take(0.1), 30)
     facts["seconds to come back"] = time.monotonic() - began
-    facts["frame after"] = list(frame.picture.shape) if frame is not None else None
+    facts["frame after"] = list(frame.image.shape) if frame is not None else None
     facts["trouble after"] = capture.trouble
     for name, number, moving in (("still", 0, False), ("black", 5, True), ("moving", 0, True)):
         pattern(number, moving)
@@ -139,7 +139,7 @@ def feeder() -> None:
     )
     capture = Capture(open_source("camera:webcam", (320, 240), 10, "YUYV"))
     frame, _ = wait_for(lambda: capture.take(0.5), 20)
-    facts["before"] = list(frame.picture.shape)
+    facts["before"] = list(frame.image.shape)
     program.kill()
     program.wait()
     while capture.take(0.3) is not None:
@@ -151,7 +151,7 @@ def feeder() -> None:
     facts["still gone"] = capture.trouble
     program = subprocess.Popen(command)
     frame, facts["seconds to come back"] = wait_for(lambda: capture.take(0.5), 60)
-    facts["after"] = list(frame.picture.shape) if frame is not None else None
+    facts["after"] = list(frame.image.shape) if frame is not None else None
     facts["feeder lives"] = program.poll() is None
     facts["trouble after"] = capture.trouble
     capture.close()

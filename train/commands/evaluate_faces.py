@@ -251,11 +251,11 @@ class _Show:
     def _mover(self, k: int, track: list, smoothing: float):
         """As live, D1 being the frame of the clip that fits the avatar best."""
         from livepuppet.realtime.motion.calibration import Candidates, Fit
-        from livepuppet.realtime.motion.mover import MotionSettings, Mover
+        from livepuppet.realtime.motion.mover import MotionSettings, Retargeter
 
         names = self.engine.keypoint_names
         settings = MotionSettings(smoothing=smoothing, countdown=0, lost_to_neutral=False)
-        mover = Mover(names, settings, matrices=self.engine.matrices)
+        mover = Retargeter(names, settings, matrices=self.engine.matrices)
         mover.set_avatar(self.keypoints[k])
         fit, candidates = Fit(self.keypoints[k], names), Candidates()
         for keypoints in track:

@@ -190,9 +190,9 @@ def framed(path: Path, weights: Path, size: int, crop: str = "auto") -> Recordin
     """
     from livepuppet.realtime.engines import load_engine
     from livepuppet.realtime.framing.crop import Framing
-    from livepuppet.realtime.inputs.clips import open_clip
+    from livepuppet.realtime.inputs.clips import open_video
 
-    clip = open_clip(path)
+    clip = open_video(path)
     framing = Framing(crop, engine=load_engine("torch", weights, device="cpu"))
     first, thinned, end = [], Thinned(), 0.0
     try:
@@ -200,10 +200,10 @@ def framed(path: Path, weights: Path, size: int, crop: str = "auto") -> Recordin
             end = float(frame.time + 1 / clip.rate)
             if not framing.settled:
                 # All that were looked at wait for the square that they settle together.
-                first.append(frame.picture.copy())
-                framing.look(frame.picture)
+                first.append(frame.image.copy())
+                framing.look(frame.image)
                 continue
-            for picture in [*first, frame.picture]:
+            for picture in [*first, frame.image]:
                 if thinned.wanted():
                     thinned.add(framing.cut(picture, size))
             first = []

@@ -318,7 +318,7 @@ def _imagine(avatar, model, predictor, output, frames, rate, avatar_crop, drivin
 def _first_keypoints(machine, own, count: int, driving_first: str | None) -> list:
     """The keypoints that the avatar starts from: its own, or with a clip's first movement put onto them."""
     from livepuppet.realtime.framing.crop import Framing
-    from livepuppet.realtime.inputs.clips import open_clip
+    from livepuppet.realtime.inputs.clips import open_video
     from livepuppet.realtime.keypoints import Keypoints
     from livepuppet.realtime.motion.transfer import transfer
 
@@ -332,10 +332,10 @@ def _first_keypoints(machine, own, count: int, driving_first: str | None) -> lis
         raise click.ClickException(
             f"This predictor starts from {count} frames: give a clip that begins the movement with --driving-first CLIP."
         )
-    clip, framing, driven = open_clip(driving_first), Framing("full"), []
+    clip, framing, driven = open_video(driving_first), Framing("full"), []
     try:
         for frame in clip:
-            driven.append(machine.detect(framing.cut(frame.picture, machine.size)))
+            driven.append(machine.detect(framing.cut(frame.image, machine.size)))
             if len(driven) == count:
                 break
     finally:

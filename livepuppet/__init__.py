@@ -1,0 +1,88 @@
+"""Animate any still picture from the face in a video or a camera, with first-order motion models.
+
+    import livepuppet
+
+    animator = livepuppet.Animator("me.png")
+    for frame in livepuppet.open_video("talk.mp4"):
+        picture = animator(frame)
+
+    livepuppet.animate("me.png", "talk.mp4", "moved.mp4")
+
+Everything below is imported on first use, so `import livepuppet` costs nothing. Whatever goes wrong in a way that the
+caller can put right is a `LivePuppetError`, whose message says what to do. The library logs to the logger `livepuppet`
+and prints nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+# onnxruntime 1.29 and later report usage to their vendor unless this is set before they are loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+if TYPE_CHECKING:
+    from livepuppet.realtime.animate import animate
+    from livepuppet.realtime.animator import Animator
+    from livepuppet.realtime.avatars import load_avatar
+    from livepuppet.realtime.engines import Engine, load_engine
+    from livepuppet.realtime.errors import LivePuppetError
+    from livepuppet.realtime.inputs.clips import open_video
+    from livepuppet.realtime.inputs.opening import open_camera
+    from livepuppet.realtime.keypoints import Keypoints
+    from livepuppet.realtime.motion.mover import MotionSettings
+    from livepuppet.realtime.motion.transfer import transfer
+    from livepuppet.realtime.outputs.virtual_camera import VirtualCamera
+
+    __version__: str
+
+#: Public name -> the module that defines it.
+_MODULES = {
+    "Animator": "livepuppet.realtime.animator",
+    "Engine": "livepuppet.realtime.engines",
+    "Keypoints": "livepuppet.realtime.keypoints",
+    "LivePuppetError": "livepuppet.realtime.errors",
+    "MotionSettings": "livepuppet.realtime.motion.mover",
+    "VirtualCamera": "livepuppet.realtime.outputs.virtual_camera",
+    "animate": "livepuppet.realtime.animate",
+    "load_avatar": "livepuppet.realtime.avatars",
+    "load_engine": "livepuppet.realtime.engines",
+    "open_camera": "livepuppet.realtime.inputs.opening",
+    "open_video": "livepuppet.realtime.inputs.clips",
+    "transfer": "livepuppet.realtime.motion.transfer",
+}
+
+__all__ = [
+    "Animator",
+    "Engine",
+    "Keypoints",
+    "LivePuppetError",
+    "MotionSettings",
+    "VirtualCamera",
+    "__version__",
+    "animate",
+    "load_avatar",
+    "load_engine",
+    "open_camera",
+    "open_video",
+    "transfer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("livepuppet")
+    elif name in _MODULES:
+        from importlib import import_module
+
+        value = getattr(import_module(_MODULES[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,472 @@
+"""Animate a still picture from driving frames: framing, detection, retargeting, rendering and compositing in one call."""
+
+from __future__ import annotations
+
+import os
+import time as clock
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from livepuppet.realtime.avatars import Avatar, avatar_of, load_avatar
+from livepuppet.realtime.engines import Engine, Features, Precision, load_engine
+from livepuppet.realtime.errors import UserError
+from livepuppet.realtime.framing.crop import Framing, Square
+from livepuppet.realtime.framing.follow import reexpressed
+from livepuppet.realtime.inputs.clips import Frame
+from livepuppet.realtime.keypoints import Keypoints
+from livepuppet.realtime.motion.mover import MotionSettings, Retargeter
+from livepuppet.realtime.view.stage import Compositor
+
+#: Seconds between frames that come without a time.
+FRAME_SECONDS = 1 / 30
+
+#: The event where the driver's face was looked for in vain.
+NO_FACE = "No face found, so the middle of the picture is used."
+
+#: What `Animator` takes for an avatar.
+AvatarLike = str | os.PathLike | np.ndarray | Avatar
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds that each stage of one frame took."""
+
+    crop: float = 0.0
+    detect: float = 0.0
+    retarget: float = 0.0
+    render: float = 0.0
+    compose: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedAvatar:
+    """An avatar with everything that depends on it alone.
+
+    Attributes:
+        avatar: the picture.
+        features: what `Engine.encode` made of it.
+        keypoints: its own keypoints.
+    """
+
+    avatar: Avatar
+    features: Features
+    keypoints: Keypoints
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """An avatar in one pose, as the model draws it.
+
+    Attributes:
+        square: uint8 RGB (S, S, 3).
+        deformation: float32 (h, w, 2), the sampling grid that the model used (see `Engine.render_deformation`), or None
+            where it was not needed or the engine does not tell.
+    """
+
+    square: np.ndarray
+    deformation: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What one driving frame gave.
+
+    Attributes:
+        image: the finished picture, uint8 RGB (H, W, 3); RGBA (H, W, 4) with a transparent background.
+        driving_square: the square of the driving frame that the model saw, uint8 RGB (S, S, 3), flipped if mirrored.
+        framed: whether that square has been settled on; until then the avatar is shown at rest.
+        driving: the driver's keypoints in that square; None while not framed.
+        keypoints: the avatar's keypoints after retargeting; None while the avatar is at rest.
+        drawing: the square as the model drew it; None while the avatar is at rest.
+        timings: seconds per stage.
+    """
+
+    image: np.ndarray
+    driving_square: np.ndarray
+    framed: bool
+    driving: Keypoints | None
+    keypoints: Keypoints | None
+    drawing: Drawing | None
+    timings: Timings
+
+    @property
+    def moved(self) -> bool:
+        """Whether the avatar was animated: the driver is framed, and there is a neutral pose."""
+        return self.keypoints is not None
+
+
+class Animator:
+    """Animates one of several avatars, each encoded once.
+
+        animator = Animator("me.png")
+        for frame in open_video("talk.mp4"):
+            picture = animator(frame)
+
+    The first frame in which the driver is framed becomes D1, the driver's neutral pose: the avatar moves by how the
+    driver moves away from it (FOMM, Eq. 14-15). Belongs to one thread at a time.
+
+    Args:
+        avatar: a picture file of any format, an array uint8 RGB (H, W, 3) or RGBA (H, W, 4), an `Avatar`, or several of
+            these, of which `select` chooses one.
+        model: an exported bundle (folder) or weights (.safetensors); None is the bundled model.
+        engine: `onnx`, `openvino`, `torch` or `tensorrt`, or an engine that is loaded; None is the best one here.
+        device, precision, threads: see `load_engine`.
+        settings: how the driver's motion is shown; by default `MotionSettings(countdown=0)`.
+        crop: the square of the driving frames: `auto` (around the face), `full` (the largest in the middle), `X,Y,SIDE`
+            in pixels, or a `Framing`.
+        avatar_crop: the square of the avatar that moves: `auto` (around the face where there is one), `face`, `center`
+            or `X,Y,SIDE` in pixels. Not for an `Avatar`, which has its square.
+        size: of the pictures returned. None: the model's own square. A number: a square with that side, in which the
+            avatar's own pixels are moved, so that it stays as sharp as its file. (width, height): a canvas with the
+            whole avatar picture. Or a `Compositor`.
+        background: `as-is`, `blur`, a colour as `#00ff00`, or `alpha` (pictures are then RGBA). Needs a `size`.
+        mirror: flip the driver left to right.
+        follow: let a square that was put around a face follow the head slowly; for cameras.
+        progress: called with each avatar once it is ready.
+
+    Attributes:
+        engine, framing, retargeter, compositor: the parts; `compositor` is None where the model's square is returned.
+        mirror, follow: as above; may be set at any time.
+        resting: show the avatar at rest while the driver is still being watched.
+
+    Raises:
+        LivePuppetError: the avatar, the model or an option cannot be used. The message says what to do.
+    """
+
+    def __init__(
+        self,
+        avatar: AvatarLike | Sequence[AvatarLike],
+        model: str | os.PathLike | None = None,
+        *,
+        engine: str | Engine | None = None,
+        device: str | None = None,
+        precision: Precision | None = None,
+        threads: int | None = None,
+        settings: MotionSettings | None = None,
+        crop: str | Framing = "auto",
+        avatar_crop: str = "auto",
+        size: int | tuple[int, int] | Compositor | None = None,
+        background: str = "as-is",
+        mirror: bool = False,
+        follow: bool = False,
+        progress: Callable[[Avatar], None] = lambda avatar: None,
+    ):
+        if engine is None or isinstance(engine, str):
+            engine = load_engine(engine, model, threads, device, precision)
+        self.engine: Engine = engine
+        if settings is None:
+            settings = MotionSettings(countdown=0.0)
+        self.retargeter = Retargeter(engine.keypoint_names, settings, matrices=engine.matrices)
+        self.framing = Framing(crop, looks=1, engine=engine) if isinstance(crop, str) else crop
+        self.framing.following = follow if isinstance(crop, str) else self.framing.following
+        self.compositor = _compositor(size, background)
+        self.mirror, self.resting = mirror, False
+        #: D1 and the square it belongs to, to begin with instead of the first frame.
+        self.saved_pose: tuple[Keypoints, Square] | None = None
+        self._framed = False
+        self._events: list[str] = []
+        self._time = 0.0
+        self._prepared: list[PreparedAvatar] = []
+        several = [avatar] if isinstance(avatar, AvatarLike) else list(avatar)
+        if not several:
+            raise UserError("There is no avatar: give at least one picture.")
+        for one in several:
+            loaded = _loaded(one, engine.size, avatar_crop)
+            self._prepared.append(self._prepare(loaded))
+            progress(loaded)
+        self._current = 0
+        self.select(0)
+
+    # Avatars.
+
+    def __len__(self) -> int:
+        return len(self._prepared)
+
+    @property
+    def index(self) -> int:
+        """Number of the present avatar, from 0."""
+        return self._current
+
+    @property
+    def avatar(self) -> Avatar:
+        """The present avatar."""
+        return self._prepared[self._current].avatar
+
+    @property
+    def keypoints(self) -> Keypoints:
+        """The present avatar's own keypoints."""
+        return self._prepared[self._current].keypoints
+
+    @property
+    def names(self) -> list[str]:
+        """Of all avatars, in order."""
+        return [prepared.avatar.name for prepared in self._prepared]
+
+    def select(self, which: int | str) -> None:
+        """Switch to another avatar, by its number (from 0, counted round the end) or name. D1 stays: it is the driver's.
+
+        Raises:
+            LivePuppetError: there is none of that name.
+        """
+        if isinstance(which, str):
+            if which not in self.names:
+                raise UserError(f"There is no avatar '{which}': there is {', '.join(self.names)}.")
+            which = self.names.index(which)
+        self._current = which % len(self._prepared)
+        self.retargeter.set_avatar(self.keypoints)
+        if self.compositor is not None:
+            self.compositor.set_avatar(self.avatar)
+
+    def add(self, index: int, avatar: Avatar) -> None:
+        """Encode one more avatar and put it at `index`. The selection stays on the same picture."""
+        self._prepared.insert(index, self._prepare(avatar))
+        self._current += index <= self._current
+
+    def replace(self, index: int, avatar: Avatar) -> None:
+        """Encode `avatar` and put it in the place of another."""
+        self._prepared[index] = self._prepare(avatar)
+        if index == self._current:
+            self.select(index)
+
+    def remove(self, index: int) -> None:
+        """Forget an avatar. The last one, and the present one, stay."""
+        if len(self._prepared) > 1 and index != self._current:
+            del self._prepared[index]
+            self._current -= index < self._current
+
+    def _prepare(self, avatar: Avatar) -> PreparedAvatar:
+        if self.compositor is not None:
+            self.compositor.prepare(avatar)
+        return PreparedAvatar(avatar, self.engine.encode(avatar.picture), self.engine.detect(avatar.picture))
+
+    # The driver.
+
+    @property
+    def settings(self) -> MotionSettings:
+        """How the driver's motion is shown; may be replaced at any time."""
+        return self.retargeter.settings
+
+    @settings.setter
+    def settings(self, settings: MotionSettings) -> None:
+        self.retargeter.settings = settings
+
+    @property
+    def follow(self) -> bool:
+        return self.framing.following
+
+    @follow.setter
+    def follow(self, wanted: bool) -> None:
+        self.framing.following = wanted
+
+    def reset(self, countdown: float = 0.0) -> None:
+        """Take D1 anew: the next frame, or the best of the next `countdown` seconds."""
+        self.retargeter.reset(countdown)
+
+    def set_mirror(self, wanted: bool) -> None:
+        """Flip the driver, or stop doing so. D1 is then taken anew."""
+        if wanted != self.mirror:
+            self.mirror = wanted
+            self.retargeter.frame_changed()
+
+    def zoom(self, factor: float) -> None:
+        """Make the driver's square `factor` times as large. D1 stays the pose it was."""
+        self._reframed(self.framing.zoom(factor))
+
+    def shift(self, right: float, down: float) -> None:
+        """Move the driver's square by shares of its side, `right` as the person sees it. D1 stays the pose it was."""
+        self._reframed(self.framing.shift(-right if self.mirror else right, down))
+
+    def events(self) -> list[str]:
+        """Messages for the person since the last call: whether a face was found, that D1 was taken, and the like."""
+        messages, self._events = self._events + self.retargeter.events(), []
+        return messages
+
+    # Frames.
+
+    def warm_up(self) -> None:
+        """Run the model once, so that the first frame is not the slow one. Leaves D1 alone."""
+        prepared = self._prepared[self._current]
+        self.engine.render(prepared.features, prepared.keypoints, self.engine.detect(prepared.avatar.picture))
+
+    def __call__(self, frame: np.ndarray | Frame, time: float | None = None) -> np.ndarray:
+        """The avatar moved as in the driving `frame`.
+
+        Args:
+            frame: uint8 RGB (H, W, 3) of any size, or a `Frame` of `open_video` or `open_camera`.
+            time: when it was captured, in seconds of any clock, growing from call to call. By default the frame's own, or
+                a thirtieth of a second after the last one's.
+
+        Returns:
+            uint8 RGB (H, W, 3), or RGBA with a transparent background. Never changed by later calls.
+
+        Raises:
+            LivePuppetError: it is no such frame.
+        """
+        result = self.step(frame, time)
+        self.track(result, frame)
+        return result.image
+
+    def step(
+        self, frame: np.ndarray | Frame, time: float | None = None, out: np.ndarray | None = None
+    ) -> Result:
+        """As `__call__`, with everything that was found on the way. Call `track` once the picture has been handed over.
+
+        Args:
+            frame, time: as above.
+            out: the picture is written there, shape `compositor.shape`; by default into a new array.
+
+        Raises:
+            LivePuppetError: it is no such frame.
+        """
+        began = clock.perf_counter()
+        image, time = self._checked(frame, time)
+        framed = self.framing.look(image)
+        if framed and not self._framed:
+            self._begin()
+        self._framed = framed
+        square = self.cut(image)
+        cropped = clock.perf_counter()
+        if not framed:
+            picture = self.draw_at_rest(out)
+            timings = Timings(cropped - began, compose=clock.perf_counter() - cropped)
+            return Result(picture, square, False, None, None, None, timings)
+        driving = self.engine.detect(square)
+        detected = clock.perf_counter()
+        keypoints = self.retargeter.move(driving, time)
+        retargeted = clock.perf_counter()
+        drawing = self._draw(self._prepared[self._current], keypoints) if keypoints is not None else None
+        rendered = clock.perf_counter()
+        if drawing is None or self.resting:
+            picture = self.draw_at_rest(out)
+        else:
+            picture = self._compose(drawing, out)
+        timings = Timings(
+            cropped - began,
+            detected - cropped,
+            retargeted - detected,
+            rendered - retargeted,
+            clock.perf_counter() - rendered,
+        )
+        return Result(picture, square, True, driving, keypoints, drawing, timings)
+
+    def track(self, result: Result, frame: np.ndarray | Frame, time: float | None = None) -> None:
+        """Let the driver's square follow the head, and look for a face that was lost. Takes effect with the next frame.
+
+        Args:
+            result: what `step` made of `frame`.
+            time: as given to `step`.
+        """
+        driving = result.driving
+        if driving is None:
+            return
+        time = self._time if time is None else time
+        if self.mirror:
+            driving = replace(driving, points=driving.points * np.float32([-1, 1]))
+        self._reframed(self.framing.follow(driving, time))
+        if self.retargeter.state == "lost":
+            self.framing.lost(_image_of(frame), time)
+
+    def cut(self, image: np.ndarray, size: int | None = None) -> np.ndarray:
+        """The driver's square of `image` uint8 RGB (H, W, 3), as the model sees it: uint8 RGB (size, size, 3).
+
+        Args:
+            size: by default the model's.
+        """
+        square = self.framing.cut(image, size or self.engine.size)
+        return cv2.flip(square, 1) if self.mirror else square
+
+    def draw_at_rest(self, out: np.ndarray | None = None) -> np.ndarray:
+        """The present avatar as it is, written into `out` where that is given."""
+        if self.compositor is None:
+            return _copied(self.avatar.picture, out)
+        out = np.empty(self.compositor.shape, np.uint8) if out is None else out
+        self.compositor.at_rest(out)
+        return out
+
+    def _draw(self, prepared: PreparedAvatar, keypoints: Keypoints) -> Drawing:
+        """The avatar moved to `keypoints`. Everything that draws the moving square stands between here and `_compose`."""
+        if self.compositor is not None and self.compositor.needs_deformation and self.engine.deforms:
+            return Drawing(*self.engine.render_deformation(prepared.features, prepared.keypoints, keypoints))
+        return Drawing(self.engine.render(prepared.features, prepared.keypoints, keypoints))
+
+    def _compose(self, drawing: Drawing, out: np.ndarray | None) -> np.ndarray:
+        """The finished picture: the square itself, or set into the canvas."""
+        if self.compositor is None:
+            return _copied(drawing.square, out)
+        out = np.empty(self.compositor.shape, np.uint8) if out is None else out
+        self.compositor.compose(drawing.square, drawing.deformation, out)
+        return out
+
+    def _checked(self, frame: np.ndarray | Frame, time: float | None) -> tuple[np.ndarray, float]:
+        """The frame's pixels and time."""
+        image = _image_of(frame)
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise UserError(
+                f"A driving frame has to be RGB uint8 (H, W, 3), not {image.dtype} {image.shape}: convert it first."
+            )
+        if time is None:
+            time = float(frame.time) if isinstance(frame, Frame) else self._time + FRAME_SECONDS
+        self._time = time
+        return image, time
+
+    def _begin(self) -> None:
+        """The driver has just been framed, anew or for the first time."""
+        self.retargeter.frame_changed()
+        if self.saved_pose is not None:
+            (pose, square), self.saved_pose = self.saved_pose, None
+            try:
+                self.retargeter.initial = self._in_new_square(pose, square, self.framing.square.whole())
+            except ValueError:
+                self._events.append("The saved neutral pose cannot be used, so a new one is taken.")
+        if self.framing.crop == "auto" and not self.framing.faces:
+            self._events.append(NO_FACE)
+
+    def _reframed(self, change: tuple[Square, Square] | None) -> None:
+        """The driver's square went from one to another: D1 stays the pose it was."""
+        if change is not None:
+            self.retargeter.remap(lambda keypoints: self._in_new_square(keypoints, *change))
+
+    def _in_new_square(self, keypoints: Keypoints, old: Square, new: Square) -> Keypoints:
+        if self.mirror:
+            old, new = _mirrored(old), _mirrored(new)
+        return reexpressed(keypoints, old, new, self.engine.size, self.engine.matrices)
+
+
+def _image_of(frame: np.ndarray | Frame) -> np.ndarray:
+    return frame.image if isinstance(frame, Frame) else np.asarray(frame)
+
+
+def _copied(picture: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    if out is None:
+        return picture.copy()
+    np.copyto(out, picture)
+    return out
+
+
+def _compositor(size: int | tuple[int, int] | Compositor | None, background: str) -> Compositor | None:
+    if isinstance(size, Compositor):
+        return size
+    if size is None:
+        if background != "as-is":
+            raise UserError(f"The background '{background}' needs a size: give size=720, say.")
+        return None
+    if isinstance(size, int):
+        return Compositor(size, size, paste=False, background=background)
+    return Compositor(*size, background=background)
+
+
+def _loaded(avatar: AvatarLike, size: int, crop: str) -> Avatar:
+    if isinstance(avatar, Avatar):
+        return avatar
+    if isinstance(avatar, np.ndarray):
+        return avatar_of(avatar, size, crop)
+    return load_avatar(Path(avatar), size, crop)
+
+
+def _mirrored(square: Square) -> Square:
+    """The square in a picture that is flipped left to right, up to a common shift."""
+    return replace(square, x=-square.x - square.side)
