@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 
 #: A measured value, and the words that say how it came about.
 Found = tuple[float, str]

@@ -9,8 +9,8 @@ import click
 
 from livepuppet.benchmarks import speed_commands
 from livepuppet.benchmarks.machine import describe
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.commands.options import engine_options
-from livepuppet.realtime.errors import UserError
 
 
 @click.group()

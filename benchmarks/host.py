@@ -16,14 +16,14 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.square import Square, cut
+from livepuppet.core.video import Frame, open_video
 from livepuppet.realtime import bundled
 from livepuppet.realtime.animator import Animator
 from livepuppet.realtime.avatars import Avatar, load_avatar
 from livepuppet.realtime.engines import Engine
 from livepuppet.realtime.framing.crop import Framing
-from livepuppet.realtime.framing.square import Square, cut
-from livepuppet.realtime.inputs.clips import Frame, open_video
-from livepuppet.realtime.keypoints import Keypoints
 from livepuppet.realtime.loop import LiveLoop
 from livepuppet.realtime.motion.mover import MotionSettings, Retargeter
 from livepuppet.realtime.outputs.fanout import Fanout

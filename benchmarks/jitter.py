@@ -12,12 +12,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from livepuppet.core.errors import UserError
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.video import open_video
 from livepuppet.realtime import bundled
 from livepuppet.realtime.engines import Engine, load_engine
-from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.framing.crop import centred_square, cut
-from livepuppet.realtime.inputs.clips import open_video
-from livepuppet.realtime.keypoints import Keypoints
 from livepuppet.realtime.motion.eyes import lid_pairs, openings
 from livepuppet.realtime.motion.smoothing import Smoother
 

@@ -20,11 +20,11 @@ import cv2
 import numpy as np
 
 from livepuppet.benchmarks import clock
+from livepuppet.core.errors import UserError
+from livepuppet.core.video import Frame, open_video
 from livepuppet.realtime import bundled
 from livepuppet.realtime.engines import Engine
-from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.inputs.cameras import list_cameras
-from livepuppet.realtime.inputs.clips import Frame, open_video
 from livepuppet.realtime.session import Session, parse_size
 from livepuppet.realtime.settings import Settings, merge
 from livepuppet.realtime.stats import LiveStats

@@ -21,9 +21,9 @@ from livepuppet.benchmarks import clock
 from livepuppet.benchmarks.latency import ClockCamera, Loopback, Recorder, clocked
 from livepuppet.benchmarks.memory import peak_bytes
 from livepuppet.benchmarks.workers import Worker, WorkerError
+from livepuppet.core.errors import UserError
+from livepuppet.core.video import Frame
 from livepuppet.realtime.engines import load_engine
-from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.inputs.clips import Frame
 from livepuppet.realtime.session import parse_size
 
 #: Seconds at the beginning that do not count: framing, caches, the processor's clock.

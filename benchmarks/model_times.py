@@ -14,14 +14,14 @@ from livepuppet.benchmarks import peaks, timing
 from livepuppet.benchmarks.memory import peak_bytes, resident_bytes
 from livepuppet.benchmarks.subjects import Subject, work_of
 from livepuppet.benchmarks.workers import Worker, WorkerError
+from livepuppet.core.errors import UserError
+from livepuppet.core.images import read_picture
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.square import centred_square, cut
+from livepuppet.core.transfer import movement_scale, transfer
+from livepuppet.core.video import open_video
 from livepuppet.realtime import bundled
 from livepuppet.realtime.engines import STAGES, Engine, load_engine, usable_cores
-from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.framing.square import centred_square, cut
-from livepuppet.realtime.inputs.clips import open_video
-from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.motion.transfer import movement_scale, transfer
-from livepuppet.realtime.pictures import read_picture
 
 #: Frames of the bundled clip, which moves, over and over.
 CLIP_FRAMES = 64

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from livepuppet.benchmarks import timing, work
+from livepuppet.core.errors import UserError
 from livepuppet.export.graphs import DETECT_OUTPUTS, RENDER_OUTPUTS, Detect, Encode, Render, write_graphs
 from livepuppet.export.optimise import optimise, rewrites
 from livepuppet.export.parity import sample_pictures
@@ -19,7 +20,6 @@ from livepuppet.model.presets import build
 from livepuppet.realtime.engines import onnx as onnx_engine
 from livepuppet.realtime.engines import openvino as openvino_engine
 from livepuppet.realtime.engines import usable_cores
-from livepuppet.realtime.errors import UserError
 
 #: Which rewrites an engine runs.
 TARGETS = {"onnx": "onnxruntime", "openvino": "onnxruntime", "torch": "torch"}

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from livepuppet.core.errors import UserError
 from livepuppet.realtime import bundled
-from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.settings import FOLDER_VARIABLE
 
 #: Marks of `startup_marks`, in the order in which they come, and what ended there.

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from livepuppet.benchmarks.workers import Worker, WorkerError
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.engines import usable_cores
-from livepuppet.realtime.errors import UserError
 
 #: Frames per second of every stream. A batch has to be done before the next one comes.
 RATE = 30.0

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from livepuppet.benchmarks.work import Work, of_call, of_graph
+from livepuppet.core.errors import UserError
 from livepuppet.realtime import bundled
 from livepuppet.realtime.engines import ENGINES, STAGES, Offer, offers, read_bundle
-from livepuppet.realtime.errors import UserError
 
 #: Of presets whose weights are made up: speed does not depend on what the numbers are.
 SEED = 0

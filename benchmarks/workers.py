@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 
 
 class WorkerError(RuntimeError):

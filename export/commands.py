@@ -10,16 +10,16 @@ from pathlib import Path
 import click
 import numpy as np
 
+from livepuppet.core.errors import UserError
+from livepuppet.core.images import PICTURE_SUFFIXES, natural_key, read_picture
+from livepuppet.core.square import centred_square, cut
+from livepuppet.core.video import open_video
 from livepuppet.export.bundle import export_bundle
 from livepuppet.export.graphs import ExportError
 from livepuppet.export.verify import judge, verify
 from livepuppet.model.checkpoint import CheckpointError, load
 from livepuppet.realtime import bundled
 from livepuppet.realtime.engines import read_bundle
-from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.framing.square import centred_square, cut
-from livepuppet.realtime.inputs.clips import open_clip
-from livepuppet.realtime.pictures import PICTURE_SUFFIXES, natural_key, read_picture
 
 #: Frames of the bundled clip that go into the reference: looking ahead, and turned to either side.
 FRAMES = (0, 60, 118)
@@ -153,8 +153,8 @@ def pictures_of(folder: Path, size: int) -> list[list[np.ndarray]]:
 
 
 def _frames(path: Path, most: int) -> list[np.ndarray]:
-    clip = open_clip(path)
-    frames = [frame.picture for _, frame in zip(range(most), clip, strict=False)]
+    clip = open_video(path)
+    frames = [frame.image for _, frame in zip(range(most), clip, strict=False)]
     clip.close()
     return frames
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from livepuppet.core.errors import UserError
 from livepuppet.export.graphs import ExportError, check_graph
 from livepuppet.export.reference import draw
 from livepuppet.export.variants import Verdict
@@ -19,7 +20,6 @@ from livepuppet.model.checkpoint import load, sha256
 from livepuppet.realtime.engines import OnnxEngine, load_engine, offers, read_bundle
 from livepuppet.realtime.engines.bundles import check_file, reference_of
 from livepuppet.realtime.engines.gate import THRESHOLDS, Quality, Reference, compare, remember
-from livepuppet.realtime.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
+    from livepuppet.core.errors import LivePuppetError
+    from livepuppet.core.keypoints import Keypoints
+    from livepuppet.core.transfer import transfer
+    from livepuppet.core.video import open_video
     from livepuppet.realtime.animate import animate
     from livepuppet.realtime.animator import Animator
     from livepuppet.realtime.avatars import load_avatar
     from livepuppet.realtime.engines import Engine, load_engine
-    from livepuppet.realtime.errors import LivePuppetError
-    from livepuppet.realtime.inputs.clips import open_video
     from livepuppet.realtime.inputs.opening import open_camera
-    from livepuppet.realtime.keypoints import Keypoints
     from livepuppet.realtime.motion.mover import MotionSettings
-    from livepuppet.realtime.motion.transfer import transfer
     from livepuppet.realtime.outputs.virtual_camera import VirtualCamera
 
     __version__: str
@@ -40,16 +40,16 @@ if TYPE_CHECKING:
 _MODULES = {
     "Animator": "livepuppet.realtime.animator",
     "Engine": "livepuppet.realtime.engines",
-    "Keypoints": "livepuppet.realtime.keypoints",
-    "LivePuppetError": "livepuppet.realtime.errors",
+    "Keypoints": "livepuppet.core.keypoints",
+    "LivePuppetError": "livepuppet.core.errors",
     "MotionSettings": "livepuppet.realtime.motion.mover",
     "VirtualCamera": "livepuppet.realtime.outputs.virtual_camera",
     "animate": "livepuppet.realtime.animate",
     "load_avatar": "livepuppet.realtime.avatars",
     "load_engine": "livepuppet.realtime.engines",
     "open_camera": "livepuppet.realtime.inputs.opening",
-    "open_video": "livepuppet.realtime.inputs.clips",
-    "transfer": "livepuppet.realtime.motion.transfer",
+    "open_video": "livepuppet.core.video",
+    "transfer": "livepuppet.core.transfer",
 }
 
 __all__ = [

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from livepuppet.core.errors import UserError
 from livepuppet.realtime import keys
-from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.settings import RULES
 
 if TYPE_CHECKING:

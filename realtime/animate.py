@@ -15,11 +15,11 @@ from pathlib import Path
 import av
 import numpy as np
 
+from livepuppet.core.errors import UserError
+from livepuppet.core.video import Clip, Frame, PictureSequence, is_url, open_video
 from livepuppet.realtime.animator import Animator, AvatarLike
 from livepuppet.realtime.engines import Engine, Precision, load_engine
-from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.framing.crop import Framing
-from livepuppet.realtime.inputs.clips import Clip, Frame, PictureSequence, is_url, open_video
 from livepuppet.realtime.motion.mover import NO_VARIANCE, MotionSettings
 from livepuppet.realtime.outputs.base import Output, PictureFolder, check_file_output, is_video_name
 from livepuppet.realtime.outputs.sound import Soundtrack

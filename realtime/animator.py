@@ -11,13 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from livepuppet.core.errors import UserError
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.video import Frame
 from livepuppet.realtime.avatars import Avatar, avatar_of, load_avatar
 from livepuppet.realtime.engines import Engine, Features, Precision, load_engine
-from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.framing.follow import reexpressed
-from livepuppet.realtime.inputs.clips import Frame
-from livepuppet.realtime.keypoints import Keypoints
 from livepuppet.realtime.motion.mover import MotionSettings, Retargeter
 from livepuppet.realtime.view.stage import Compositor
 

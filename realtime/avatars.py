@@ -16,11 +16,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from livepuppet.core.errors import UserError
+from livepuppet.core.images import list_pictures, natural_key, read_picture_and_alpha, split_alpha
+from livepuppet.core.square import Square, centred_square, cut, parse_square
 from livepuppet.realtime.engines.store import cache_folder, key_of
-from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.framing.faces import find_face, square_around, square_for
-from livepuppet.realtime.framing.square import Square, centred_square, cut, parse_square
-from livepuppet.realtime.pictures import list_pictures, natural_key, read_picture_and_alpha, split_alpha
 
 #: Longest side of the whole picture that is kept beside the square, in pixels: more than any output shows.
 LONGEST_SIDE = 2048

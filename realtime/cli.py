@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from livepuppet.realtime.errors import LivePuppetError, UserError
+from livepuppet.core.errors import LivePuppetError, UserError
 
 #: Sub-command -> "module:attribute" of its click command, one-line help. Names only: a downward import of `train`
 #: or `export` from here would break the folders' order, and would load torch for people who never train.

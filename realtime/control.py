@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
+from livepuppet.core.errors import UserError
 from livepuppet.realtime import settings
-from livepuppet.realtime.errors import UserError
 
 DEFAULT_PORT = 8643
 

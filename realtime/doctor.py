@@ -377,8 +377,8 @@ def screen() -> Chapter:
 
 def settings_file() -> Chapter:
     """Whether the settings can be read. Says nothing of what is in them but what they are called."""
+    from livepuppet.core.errors import UserError
     from livepuppet.realtime import control, settings
-    from livepuppet.realtime.errors import UserError
 
     path = settings.settings_path()
     facts = [("file", f"{path}{'' if path.exists() else ' (not there yet)'}")]
@@ -399,7 +399,7 @@ def settings_file() -> Chapter:
 
 
 def _running_session(control: Any) -> str:
-    from livepuppet.realtime.errors import UserError
+    from livepuppet.core.errors import UserError
 
     # Asking makes no token where none was made yet: then nothing runs that could be asked.
     if not control.token_path().exists():

@@ -24,9 +24,9 @@ def engines(quick: bool = False, seconds: float = 1.5) -> Chapter:
     """
     import onnxruntime
 
+    from livepuppet.core.errors import UserError
     from livepuppet.realtime.engines import load_engine, offers
     from livepuppet.realtime.engines.loading import first_choice
-    from livepuppet.realtime.errors import UserError
 
     telemetry = "off" if os.environ.get("ORT_DISABLE_TELEMETRY") == "1" else "on"
     facts = [

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from livepuppet.core.errors import UserError
+from livepuppet.core.video import Frame
 from livepuppet.realtime import actions
 from livepuppet.realtime.animator import NO_FACE, Animator, Result
 from livepuppet.realtime.avatars import AvatarFolder, Change
-from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.inputs.capture import Capture
-from livepuppet.realtime.inputs.clips import Frame
 from livepuppet.realtime.outputs.fanout import Fanout
 from livepuppet.realtime.outputs.live_sound import FileSound
 from livepuppet.realtime.outputs.pool import FramePool, Lease

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import click
 
+from livepuppet.core.errors import UserError
 from livepuppet.realtime import actions, cli, keys, settings
-from livepuppet.realtime.errors import UserError
 
 
 def _row(*cells: str) -> str:

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.animator import Animator
 from livepuppet.realtime.avatars import Avatar, AvatarFolder
 from livepuppet.realtime.bundled import AVATAR
 from livepuppet.realtime.engines import Engine
-from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.inputs.capture import Capture, LiveSource
 from livepuppet.realtime.inputs.opening import open_source

@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.keypoints import Keypoints
+from livepuppet.core.errors import UserError
+from livepuppet.core.keypoints import Keypoints
 
 FILE_NAME = "settings.toml"
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from livepuppet.core.video import Frame
 from livepuppet.realtime import keys
 from livepuppet.realtime.actions import SLIDERS
-from livepuppet.realtime.inputs.clips import Frame
 from livepuppet.realtime.view.overlays import CameraView, OutputLine, Overlay, Slider, Status
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 
 
 class Thing:

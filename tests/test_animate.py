@@ -19,10 +19,10 @@ import pytest
 import tiny_bundle
 from media import gradient, read_clip, read_sound, red_picture, write_clip, write_picture
 
+from livepuppet.core.errors import UserError
+from livepuppet.core.images import read_picture
 from livepuppet.realtime.animate import OFFLINE, animate
 from livepuppet.realtime.engines import load_engine
-from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.pictures import read_picture
 
 SIZE = tiny_bundle.SIZE
 

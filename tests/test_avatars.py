@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from media import gradient, write_picture
 
+from livepuppet.core.errors import UserError
+from livepuppet.core.images import BEHIND_ALPHA, read_picture, read_picture_and_alpha
+from livepuppet.core.square import Square, cut
 from livepuppet.realtime.avatars import LONGEST_SIDE, AvatarFolder, load_avatar, load_avatars
-from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.framing.square import Square, cut
-from livepuppet.realtime.pictures import BEHIND_ALPHA, read_picture, read_picture_and_alpha
 
 
 @pytest.fixture(autouse=True)
@@ -220,7 +220,7 @@ def test_shared_sixteen_bit_picture(shared):
 
 def test_pyav_reads_what_opencv_does_not(tmp_path, monkeypatch):
     path = write_picture(tmp_path / "picture.png", gradient(20, 30))
-    monkeypatch.setattr("livepuppet.realtime.pictures._decode_with_opencv", lambda data: None)
+    monkeypatch.setattr("livepuppet.core.images._decode_with_opencv", lambda data: None)
     assert np.array_equal(read_picture(path), gradient(20, 30))
     assert "png" in av.codecs_available
 

@@ -32,9 +32,9 @@ from livepuppet.benchmarks import (
     workers,
 )
 from livepuppet.benchmarks.commands import bench
+from livepuppet.core.errors import UserError
+from livepuppet.core.keypoints import Keypoints
 from livepuppet.realtime.engines import Offer, load_engine
-from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.keypoints import Keypoints
 
 SIZE = "352x240"
 

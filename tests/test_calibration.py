@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from test_motion_smoothing import NAMES, POINTS, face
 
+from livepuppet.core.images import read_picture
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.transfer import movement_scale, transfer
 from livepuppet.realtime import bundled
 from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.framing.crop import centred_square, cut
-from livepuppet.realtime.keypoints import Keypoints
 from livepuppet.realtime.motion.calibration import Candidates, Fit
 from livepuppet.realtime.motion.mover import MotionSettings, Retargeter
-from livepuppet.realtime.motion.transfer import movement_scale, transfer
-from livepuppet.realtime.pictures import read_picture
 
 #: Eq. 14-15 and nothing else.
 PLAIN = MotionSettings(smoothing=0.0, eyes=0.0, countdown=0.0)

@@ -15,12 +15,12 @@ import pytest
 import tiny_bundle
 from media import gradient, read_clip, red_picture, write_clip, write_picture
 
+from livepuppet.core.errors import UserError
 from livepuppet.realtime import bundled
 from livepuppet.realtime.cli import COMMANDS
 from livepuppet.realtime.commands import demo
 from livepuppet.realtime.commands.devices import mode_lines, report
 from livepuppet.realtime.commands.run import run_live
-from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.inputs import cameras
 from livepuppet.realtime.inputs.opening import open_source
 from livepuppet.realtime.inputs.v4l2 import Mode, list_devices

@@ -11,10 +11,10 @@ import threading
 
 import pytest
 
+from livepuppet.core.errors import UserError
 from livepuppet.realtime import actions, control, keys, settings
 from livepuppet.realtime.cli import main
 from livepuppet.realtime.control import ControlServer
-from livepuppet.realtime.errors import UserError
 
 TOKEN = "t" * 43
 

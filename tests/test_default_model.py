@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from livepuppet.core.images import read_picture
+from livepuppet.core.transfer import movement_scale, transfer
 from livepuppet.model import checkpoint
 from livepuppet.model.lite import LANDMARKS
 from livepuppet.realtime import bundled
 from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.framing.crop import centred_square, cut
-from livepuppet.realtime.motion.transfer import movement_scale, transfer
-from livepuppet.realtime.pictures import read_picture
 
 #: Least responses across identities, on two puppets per factor; measured on twelve they are in the model card.
 LEAST = {

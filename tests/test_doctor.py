@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from livepuppet.core.errors import UserError
 from livepuppet.realtime import doctor, doctor_cameras, doctor_engines, settings
 from livepuppet.realtime.cli import main
 from livepuppet.realtime.commands import doctor as command
 from livepuppet.realtime.doctor import Chapter, Finding
-from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.inputs.cameras import CameraInfo
 from livepuppet.realtime.inputs.v4l2 import Mode
 

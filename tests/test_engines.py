@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import tiny_bundle as by_hand
 
+from livepuppet.core.errors import UserError
+from livepuppet.core.keypoints import Keypoints
 from livepuppet.realtime.engines import OnnxEngine, TorchEngine, cores, load_engine, loading, usable_cores
-from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.keypoints import Keypoints
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_the_onnx_engine_needs_no_torch(tiny_bundle):
         "keypoints = engine.detect(picture)\n"
         "engine.render(engine.encode(picture), keypoints, keypoints)\n"
         "assert 'onnx' not in sys.modules\n"
-        "from livepuppet.realtime.errors import UserError\n"
+        "from livepuppet.core.errors import UserError\n"
         "try:\n"
         f"    load_engine('torch', {str(tiny_bundle / 'weights.safetensors')!r})\n"
         "except UserError as error:\n"

@@ -8,12 +8,12 @@ import torch
 from small_model import small_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from livepuppet.core.errors import UserError
 from livepuppet.export.parity import sample_pictures
 from livepuppet.model.checkpoint import load, save
 from livepuppet.realtime.engines import TorchEngine, load_engine, pytorch
 from livepuppet.realtime.engines.pytorch import keep_weights_in, what_is_missing
 from livepuppet.realtime.engines.static_calls import Lane, StaticCall, slots
-from livepuppet.realtime.errors import UserError
 
 KINDS = ("fomm", "monkeynet", "lite")
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from media import gradient
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.video import open_video
 from livepuppet.realtime.framing import crop as framing_module
 from livepuppet.realtime.framing.crop import (
     Framing,
@@ -23,8 +25,6 @@ from livepuppet.realtime.framing.crop import (
 from livepuppet.realtime.framing.follow import DEAD_BAND, HOME_FRAMES, Follower, reexpressed
 from livepuppet.realtime.framing.refine import EYES_TO_MOUTH, MIDDLE_HEIGHT, face_middle, refined_square
 from livepuppet.realtime.framing.seek import grid
-from livepuppet.realtime.inputs.clips import open_video
-from livepuppet.realtime.keypoints import Keypoints
 
 #: Where the driver's head is in the raw clips, by eye: a box the square must hold, and the largest side allowed.
 HEADS = {
@@ -59,7 +59,7 @@ def test_face_crops_pass_untouched(shared, number):
     path = shared / "clips" / f"face{number:02d}.mp4"
     framing = settled(path)
     assert framing.square == Square(0, 0, 256) and not framing.from_face
-    picture = next(iter(open_video(path))).picture
+    picture = next(iter(open_video(path))).image
     assert np.array_equal(framing.cut(picture, 256), picture)
 
 
@@ -529,7 +529,7 @@ def test_the_shipped_detector_frames_real_drivers_without_a_cascade(shared, no_c
     from livepuppet.realtime.engines import load_engine
 
     framing = Framing(looks=1, engine=load_engine("onnx", threads=1))
-    framing.look(next(iter(open_video(shared / "clips" / "raw" / name))).picture)
+    framing.look(next(iter(open_video(shared / "clips" / "raw" / name))).image)
     (left, top, right, bottom), largest = HEADS[name]
     square = framing.square
     assert framing.from_face and square.side <= 1.1 * largest
@@ -547,7 +547,7 @@ def test_the_shipped_detector_tells_faces_from_none(shared):
         return float(engine.detect(picture).confidence.mean())
 
     faces = [
-        sure(next(iter(open_video(shared / "clips" / f"face{n:02d}.mp4"))).picture) for n in range(1, 11)
+        sure(next(iter(open_video(shared / "clips" / f"face{n:02d}.mp4"))).image) for n in range(1, 11)
     ]
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     none = [sure(picture) for picture in [*sample_pictures(256, 8), noise, np.zeros_like(noise)]]

@@ -13,13 +13,13 @@ import numpy as np
 import onnx
 import pytest
 
+from livepuppet.core.errors import UserError
 from livepuppet.export.reference import draw, write_reference
 from livepuppet.model.checkpoint import load
 from livepuppet.realtime import bundled
 from livepuppet.realtime.engines import PRECISIONS, load_engine, read_bundle
 from livepuppet.realtime.engines import gate as gating
 from livepuppet.realtime.engines.gate import THRESHOLDS, Quality, Reference, compare
-from livepuppet.realtime.errors import UserError
 
 PERFECT = Quality(0.0, 0.0, 0.0, 0.0, float("inf"), 5)
 

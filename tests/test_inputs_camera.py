@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from media import red_picture
 
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.commands.devices import report
-from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.inputs import cameras, webcam
 from livepuppet.realtime.inputs.cameras import CameraInfo, find_again, find_camera
 from livepuppet.realtime.inputs.capture import Capture
@@ -263,7 +263,7 @@ def test_a_camera_is_asked_for_what_was_chosen_and_gives_rgb(plug):
 def test_a_gray_camera_gives_three_channels(plug):
     plug.gray = True
     camera = Camera(plug.at[1])
-    assert next(camera.frames(threading.Event())).picture.shape == (6, 8, 3)
+    assert next(camera.frames(threading.Event())).image.shape == (6, 8, 3)
     camera.close()
 
 

@@ -13,7 +13,7 @@ import types
 import numpy as np
 import pytest
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.inputs import screen as module
 from livepuppet.realtime.inputs.capture import Capture
 from livepuppet.realtime.inputs.opening import open_source

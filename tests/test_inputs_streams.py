@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from media import red_picture, write_clip
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
+from livepuppet.core.video import open_video
 from livepuppet.realtime.inputs import playback as module
 from livepuppet.realtime.inputs.capture import Capture
-from livepuppet.realtime.inputs.clips import open_video
 from livepuppet.realtime.inputs.opening import open_source
 from livepuppet.realtime.inputs.playback import Playback, Stream
 

@@ -33,7 +33,7 @@ def test_the_simulated_camera_paints_the_time_it_says():
 
 def test_the_far_end_measures_delay_and_ignores_repetitions():
     far = latency.Loopback()
-    picture = next(latency.ClockCamera(352, 240, 50, 0.1).frames(threading.Event())).picture
+    picture = next(latency.ClockCamera(352, 240, 50, 0.1).frames(threading.Event())).image
     ticks = clock.now() - 25_000
     clock.paint(picture, ticks)
     for _ in range(3):

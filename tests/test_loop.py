@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from media import gradient, red_picture
 
+from livepuppet.core.errors import UserError
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.video import Frame
 from livepuppet.realtime import actions, keys, loop
 from livepuppet.realtime.animator import Animator
 from livepuppet.realtime.avatars import Avatar, Change
-from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.inputs.capture import Capture
-from livepuppet.realtime.inputs.clips import Frame
-from livepuppet.realtime.keypoints import Keypoints
 from livepuppet.realtime.loop import LiveLoop
 from livepuppet.realtime.motion.mover import MotionSettings
 from livepuppet.realtime.outputs.fanout import Fanout

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.transfer import movement_scale, transfer
 from livepuppet.model.blocks import AntiAlias
 from livepuppet.model.dense_motion import DenseMotion
 from livepuppet.model.fomm import FommConfig
 from livepuppet.model.geometry import MINIMUM_DETERMINANT, inverse_2x2, make_grid, warp
 from livepuppet.model.presets import PRESETS, Preset, build
-from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.motion.transfer import movement_scale, transfer
 
 # --- mathematics ---
 

@@ -5,16 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from livepuppet.realtime.framing.follow import reexpressed
-from livepuppet.realtime.framing.square import Square
-from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.motion import drift
-from livepuppet.realtime.motion.limits import LARGEST_VARIANCE, SMALLEST_VARIANCE, STRETCH, limit
-from livepuppet.realtime.motion.matrices import carried, change_of_extent, square_root
-from livepuppet.realtime.motion.mover import MotionSettings, Retargeter
-from livepuppet.realtime.motion.parts import Similarity, damp, fit_similarity
-from livepuppet.realtime.motion.smoothing import Smoother
-from livepuppet.realtime.motion.transfer import (
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.limits import LARGEST_VARIANCE, SMALLEST_VARIANCE, STRETCH, limit
+from livepuppet.core.matrices import carried, change_of_extent, square_root
+from livepuppet.core.square import Square
+from livepuppet.core.transfer import (
     SCALE_LIMITS,
     VARIANCES,
     hull_area,
@@ -22,6 +17,11 @@ from livepuppet.realtime.motion.transfer import (
     movement_scale,
     transfer,
 )
+from livepuppet.realtime.framing.follow import reexpressed
+from livepuppet.realtime.motion import drift
+from livepuppet.realtime.motion.mover import MotionSettings, Retargeter
+from livepuppet.realtime.motion.parts import Similarity, damp, fit_similarity
+from livepuppet.realtime.motion.smoothing import Smoother
 from livepuppet.realtime.settings import RULES
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from test_motion_smoothing import NAMES, POINTS, face
 
-from livepuppet.realtime.keypoints import Keypoints
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.limits import EDGE, STRETCH, limit, limit_jacobians, limit_points
 from livepuppet.realtime.motion.eyes import follow_lids, lid_pairs, open_ratio, openings
-from livepuppet.realtime.motion.limits import EDGE, STRETCH, limit, limit_jacobians, limit_points
 from livepuppet.realtime.motion.parts import Similarity, damp, fit_similarity, identity, rigid_indices
 
 

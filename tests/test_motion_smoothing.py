@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from livepuppet.benchmarks import jitter
+from livepuppet.core.keypoints import Keypoints
 from livepuppet.model.lite import LANDMARKS as NAMES
-from livepuppet.realtime.keypoints import Keypoints
 from livepuppet.realtime.motion.smoothing import Smoother
 
 POINTS = np.array(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.engines import OnnxEngine, load_engine, onnx
-from livepuppet.realtime.errors import UserError
 
 
 class FakeSession:

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.engines import OnnxEngine, OpenVinoEngine, load_engine, openvino
-from livepuppet.realtime.errors import UserError
 
 pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from media import gradient, read_clip, read_sound, red_picture, write_clip, write_picture
 
-from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.inputs.clips import open_video
+from livepuppet.core.errors import UserError
+from livepuppet.core.images import read_picture
+from livepuppet.core.video import open_video
 from livepuppet.realtime.outputs.base import (
     Nowhere,
     PictureFolder,
@@ -22,7 +23,6 @@ from livepuppet.realtime.outputs.base import (
 from livepuppet.realtime.outputs.sound import Soundtrack
 from livepuppet.realtime.outputs.video import VideoFile
 from livepuppet.realtime.outputs.window import Window
-from livepuppet.realtime.pictures import read_picture
 
 #: Red, green, blue, yellow, gray, skin, white and black, and what no chroma subsampling can blur.
 COLOURS = [
@@ -153,7 +153,7 @@ def test_a_full_disk_keeps_what_was_written(tmp_path):
     script = f"""
 import resource, numpy as np
 from fractions import Fraction
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.outputs.video import VideoFile
 resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))
 random = np.random.default_rng(0)

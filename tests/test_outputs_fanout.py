@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.outputs import fanout as fanout_module
 from livepuppet.realtime.outputs.fanout import Fanout, close_all
 from livepuppet.realtime.outputs.output import Output

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from media import gradient, read_clip, read_sound, red_picture, write_clip
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.outputs import microphone as microphone_module
 from livepuppet.realtime.outputs.badge import SOURCE_TYPE, Badge
 from livepuppet.realtime.outputs.base import PictureFolder, open_live_output

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from media import gradient, red_picture
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.inputs import v4l2
 from livepuppet.realtime.outputs import v4l2_writer
 from livepuppet.realtime.outputs.base import Nowhere, open_live_output

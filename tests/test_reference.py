@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from livepuppet.core.errors import UserError
 from livepuppet.realtime import actions, cli, keys, reference, settings
-from livepuppet.realtime.errors import UserError
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 

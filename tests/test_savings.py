@@ -12,9 +12,9 @@ from conftest import _lively
 from livepuppet.benchmarks import savings as module
 from livepuppet.benchmarks.commands import bench
 from livepuppet.benchmarks.savings import EVERYTHING, Row, Variant, savings
+from livepuppet.core.errors import UserError
 from livepuppet.export.optimise import rewrites
 from livepuppet.model.presets import build
-from livepuppet.realtime.errors import UserError
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,9 @@ import pytest
 import tiny_bundle
 from media import gradient, red_picture, write_clip, write_picture
 
+from livepuppet.core.errors import UserError
 from livepuppet.realtime import control, settings
 from livepuppet.realtime.engines import load_engine
-from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.framing.crop import Square
 from livepuppet.realtime.outputs.output import Output
 from livepuppet.realtime.session import Session, own_cameras

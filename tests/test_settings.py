@@ -11,10 +11,10 @@ import sys
 import numpy as np
 import pytest
 
+from livepuppet.core.errors import UserError
+from livepuppet.core.keypoints import Keypoints
 from livepuppet.realtime import actions, settings
 from livepuppet.realtime.cli import main
-from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.keypoints import Keypoints
 from livepuppet.realtime.settings import RULES, NeutralPose, Settings, changed, load, merge, save
 
 

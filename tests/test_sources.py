@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from media import gradient, red_picture, write_clip, write_picture
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
+from livepuppet.core.video import Clip, Frame, PictureSequence, open_video, shown
 from livepuppet.realtime.inputs.capture import Capture
-from livepuppet.realtime.inputs.clips import Clip, Frame, PictureSequence, open_video, shown
 from livepuppet.realtime.inputs.playback import Playback
 
 
@@ -78,8 +78,8 @@ def test_a_clip_filmed_sideways_is_turned_upright(tmp_path, matrix, turned):
     path.write_bytes(data[:place] + numbers + data[place + 32 :])
     (first, *_) = open_video(path)
     expected = turned(picture)
-    assert first.picture.shape == expected.shape
-    assert np.abs(first.picture.astype(int) - expected).mean() < 6
+    assert first.image.shape == expected.shape
+    assert np.abs(first.image.astype(int) - expected).mean() < 6
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -189,12 +189,12 @@ def test_the_newest_frame_wins_and_drops_are_counted():
     source = Scripted(7)
     capture = Capture(source)
     source.release(4)
-    assert capture.take(1).picture[0, 0, 0] == 3
+    assert capture.take(1).image[0, 0, 0] == 3
     assert capture.take(0.01) is None
     source.release(1)
-    assert capture.take(1).picture[0, 0, 0] == 4
+    assert capture.take(1).image[0, 0, 0] == 4
     source.release(2)
-    assert capture.take(1).picture[0, 0, 0] == 6
+    assert capture.take(1).image[0, 0, 0] == 6
     assert (capture.captured, capture.dropped) == (7, 4)
     assert capture.take(1) is None and capture.ended
     capture.close()

@@ -115,8 +115,8 @@ def test_pairs_of_the_pool_carry_their_truth(pool):
 
 
 def test_the_transfer_of_training_is_that_of_the_live_tool():
-    from livepuppet.realtime.keypoints import Keypoints
-    from livepuppet.realtime.motion.transfer import transfer as live
+    from livepuppet.core.keypoints import Keypoints
+    from livepuppet.core.transfer import transfer as live
 
     rng = generator(10)
 

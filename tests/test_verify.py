@@ -12,13 +12,13 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
+from livepuppet.core.errors import UserError
+from livepuppet.core.images import write_png
 from livepuppet.export import verify as verifying
 from livepuppet.export.commands import LONGEST, MOST_CLIPS, bundled_pictures, export, pictures_of
 from livepuppet.export.verify import verify
 from livepuppet.realtime.engines import Offer, load_engine
 from livepuppet.realtime.engines import gate as gating
-from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.pictures import write_png
 
 
 @pytest.fixture(autouse=True)

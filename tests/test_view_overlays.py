@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from media import gradient
 
+from livepuppet.core.square import Square
 from livepuppet.realtime import keys
-from livepuppet.realtime.framing.square import Square
 from livepuppet.realtime.view import overlays, text
 from livepuppet.realtime.view.overlays import (
     ACCENT,

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from media import gradient
 
+from livepuppet.core.errors import UserError
+from livepuppet.core.square import Square, cut
 from livepuppet.realtime.avatars import Avatar
-from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.framing.square import Square, cut
 from livepuppet.realtime.view.matte import blurred_background, figure_colours, find_matte
 from livepuppet.realtime.view.stage import Compositor, parse_background
 

@@ -9,9 +9,9 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from livepuppet.core.transfer import Variance
 from livepuppet.realtime.animate import OFFLINE, Summary, animate
 from livepuppet.realtime.commands.options import model_options
-from livepuppet.realtime.motion.transfer import Variance
 
 
 def with_progress(avatar: Path, driving: str, output: str, **options: Any) -> Summary:

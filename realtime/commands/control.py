@@ -6,9 +6,9 @@ import json
 
 import click
 
+from livepuppet.core.errors import UserError
 from livepuppet.realtime import control as remote
 from livepuppet.realtime import keys
-from livepuppet.realtime.errors import UserError
 
 
 def _pairs(arguments: tuple[str, ...]) -> dict:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
+from livepuppet.core.errors import UserError
 from livepuppet.realtime import doctor as checks
 from livepuppet.realtime.doctor import Chapter, Finding
-from livepuppet.realtime.errors import UserError
 
 _WIDTH = 110
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from livepuppet.core.transfer import VARIANCES
 from livepuppet.realtime.engines.seam import ENGINES, PRECISIONS
-from livepuppet.realtime.motion.transfer import VARIANCES
 from livepuppet.realtime.settings import RULES, Rule
 
 _MODEL = click.option(

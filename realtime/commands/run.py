@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
+from livepuppet.core.errors import UserError
 from livepuppet.realtime import settings as remembered
 from livepuppet.realtime.commands.options import settings_options
 from livepuppet.realtime.engines import Precision, load_engine
-from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.session import Session
 from livepuppet.realtime.settings import Settings
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from livepuppet.core.errors import UserError
 from livepuppet.realtime import settings as store
-from livepuppet.realtime.errors import UserError
 
 _profile = click.option(
     "--profile", metavar="NAME", help="The settings of that profile, instead of those that always count."

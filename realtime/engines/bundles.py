@@ -10,10 +10,10 @@ from typing import get_args
 
 import numpy as np
 
+from livepuppet.core.errors import UserError
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.matrices import Matrices
 from livepuppet.realtime.engines.seam import STAGES, Features, Precision, checked_numbers, checked_picture
-from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.motion.matrices import Matrices
 
 BUNDLE_FORMAT = "livepuppet-bundle"
 BUNDLE_VERSION = 1

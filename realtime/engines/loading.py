@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.bundled import MODEL
 from livepuppet.realtime.engines import onnx, openvino
 from livepuppet.realtime.engines.bundles import read_bundle, reference_of, sha256_of, variants_of
 from livepuppet.realtime.engines.gate import pass_gate
 from livepuppet.realtime.engines.seam import ENGINES, PRECISIONS, Engine, Precision
-from livepuppet.realtime.errors import UserError
 
 
 def load_engine(

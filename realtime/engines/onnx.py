@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.engines.bundles import BundleEngine, graphs_of, read_bundle, sha256_of
 from livepuppet.realtime.engines.cores import usable_cores
 from livepuppet.realtime.engines.seam import STAGES, Precision
-from livepuppet.realtime.errors import UserError
 
 #: What onnxruntime calls each device, and how one comes by it.
 PROVIDERS = {

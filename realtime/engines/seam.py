@@ -6,8 +6,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.motion.matrices import Matrices
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.matrices import Matrices
 
 #: What the network computes in. Positions (grids, keypoints, heat-maps' softmax) stay float32 in all of them.
 Precision = Literal["float32", "float16", "bfloat16", "int8"]

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 
 
 def cache_folder(kind: str) -> Path:

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.square import Square, centred_square, cut, parse_square
 from livepuppet.realtime.engines import Engine
 from livepuppet.realtime.framing.faces import (
     LARGEST_SHIFT,
@@ -19,8 +21,6 @@ from livepuppet.realtime.framing.faces import (
 from livepuppet.realtime.framing.follow import Follower
 from livepuppet.realtime.framing.refine import refined_square
 from livepuppet.realtime.framing.seek import confidence, seek
-from livepuppet.realtime.framing.square import Square, centred_square, cut, parse_square
-from livepuppet.realtime.keypoints import Keypoints
 
 __all__ = [
     "Framing",

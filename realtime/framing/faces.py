@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from livepuppet.realtime.framing.square import Square, centred_square
+from livepuppet.core.square import Square, centred_square
 
 #: Side of the square in widths of the face box. In crops made as the papers do, the box of OpenCV's frontal face
 #: detector is 0.51 to 0.67 of the side (ten clips, median 0.60); a little more margin leaves room to move.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from livepuppet.realtime.framing.square import Square
-from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.motion.matrices import Matrices, carried
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.matrices import Matrices, carried
+from livepuppet.core.square import Square
 
 #: How far the head may be from its place (shares of the side; natural logarithm of its size) before the square moves,
 #: and how near it is brought back once it does.

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from livepuppet.realtime.framing.square import Square
-from livepuppet.realtime.keypoints import Keypoints
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.square import Square
 
 #: Distance from the middle between the eyes to the mouth, as a share of the square's side, in crops like the papers':
 #: medians of the default model's landmarks over ten real clips cropped so (0.243 and 0.591).

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.square import Square, cut
 from livepuppet.realtime.framing.follow import reexpressed
 from livepuppet.realtime.framing.refine import LARGEST_ZOOM, MIDDLE_HEIGHT, face_middle, refined_square
-from livepuppet.realtime.framing.square import Square, cut
-from livepuppet.realtime.keypoints import Keypoints
 
 #: Between one size of square and the next, and between neighbours as a share of their side. The default model's
 #: landmarks still find home from squares half or twice as large as the right one, a third of the side away.

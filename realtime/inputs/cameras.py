@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import cv2
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.inputs import v4l2
 
 #: How many numbers are tried where a system cannot list its cameras.

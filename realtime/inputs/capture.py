@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
-from livepuppet.realtime.inputs.clips import Frame
+from livepuppet.core.video import Frame
 
 logger = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
+from livepuppet.core.video import is_url
 from livepuppet.realtime.inputs.cameras import find_camera, is_camera
 from livepuppet.realtime.inputs.capture import Capture, LiveSource
-from livepuppet.realtime.inputs.clips import is_url
 from livepuppet.realtime.inputs.playback import open_playback
 from livepuppet.realtime.inputs.screen import Screen, is_screen
 from livepuppet.realtime.inputs.webcam import Camera

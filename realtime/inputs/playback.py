@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 
-from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.inputs.clips import Clip, Frame, is_url, open_video
+from livepuppet.core.errors import UserError
+from livepuppet.core.video import Clip, Frame, is_url, open_video
 from livepuppet.realtime.inputs.watch import PictureWatch
 
 #: Seconds between attempts to open a stream that broke off.

@@ -12,8 +12,8 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.inputs.clips import Frame
+from livepuppet.core.errors import UserError
+from livepuppet.core.video import Frame
 from livepuppet.realtime.inputs.watch import PictureWatch
 
 #: Seconds between attempts when the screen cannot be read (a monitor that was unplugged, a locked session).

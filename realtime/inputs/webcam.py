@@ -11,9 +11,9 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
+from livepuppet.core.video import Frame
 from livepuppet.realtime.inputs.cameras import CameraInfo, backend, find_again, list_cameras
-from livepuppet.realtime.inputs.clips import Frame
 from livepuppet.realtime.inputs.watch import PictureWatch
 
 #: Seconds that OpenCV waits in the driver for one picture. Its own ten are too long to notice that a camera is gone,

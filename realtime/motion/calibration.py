@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from livepuppet.realtime.keypoints import Keypoints
+from livepuppet.core.keypoints import Keypoints
 from livepuppet.realtime.motion.eyes import lid_pairs, openings
 from livepuppet.realtime.motion.parts import median
 

@@ -6,9 +6,9 @@ from collections import deque
 
 import numpy as np
 
-from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.motion import matrices
-from livepuppet.realtime.motion.matrices import Matrices
+from livepuppet.core import matrices
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.matrices import Matrices
 from livepuppet.realtime.motion.parts import Similarity
 
 #: Samples of the head's motion, this many seconds apart, over this many seconds.

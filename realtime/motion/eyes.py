@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from livepuppet.realtime.keypoints import Keypoints
+from livepuppet.core.keypoints import Keypoints
 from livepuppet.realtime.motion.parts import Similarity
 
 #: Openings of D1 below this share of the eyes' distance belong to shut eyes, against which nothing can be measured.

@@ -13,16 +13,16 @@ from typing import Literal
 
 import numpy as np
 
-from livepuppet.realtime.keypoints import Keypoints
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.limits import limit
+from livepuppet.core.matrices import Matrices, inverse_2x2
+from livepuppet.core.transfer import Variance, movement_scale, transfer
 from livepuppet.realtime.motion import drift
 from livepuppet.realtime.motion.calibration import Candidates, Fit
 from livepuppet.realtime.motion.eyes import follow_lids, lid_pairs, open_ratio, openings
-from livepuppet.realtime.motion.limits import limit
-from livepuppet.realtime.motion.matrices import Matrices, inverse_2x2
 from livepuppet.realtime.motion.parts import Origin, Similarity, damp, rigid_indices
 from livepuppet.realtime.motion.presence import Presence, Thresholds, mean_confidence
 from livepuppet.realtime.motion.smoothing import Smoother
-from livepuppet.realtime.motion.transfer import Variance, movement_scale, transfer
 
 #: Seconds in which D1 goes over into a better one, and a frozen picture into a moving one.
 BLEND = 0.3

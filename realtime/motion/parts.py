@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.motion.matrices import Matrices, carried, inverse_2x2
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.matrices import Matrices, carried, inverse_2x2
 
 #: Landmarks that move with the skull more than with the face. (Mouth and chin speak, upper lids blink, the collar is
 #: the body's.)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from livepuppet.realtime.keypoints import Keypoints
+from livepuppet.core.keypoints import Keypoints
 from livepuppet.realtime.motion.parts import Similarity, median
 
 

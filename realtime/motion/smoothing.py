@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.motion.matrices import Matrices
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.matrices import Matrices
 from livepuppet.realtime.motion.parts import Origin, Similarity, fit_similarity, rigid_indices
 
 #: Cutoff at rest (hertz), and hertz more per [-1, 1] unit a second, of the head and of keypoints within it.

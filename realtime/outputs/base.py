@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.outputs.folder import PictureFolder
 from livepuppet.realtime.outputs.live_sound import LiveSound, SoundFeed
 from livepuppet.realtime.outputs.output import Output

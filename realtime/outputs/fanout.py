@@ -13,7 +13,7 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.outputs.output import Output
 from livepuppet.realtime.outputs.pool import FramePool, Lease
 from livepuppet.realtime.stats import Durations

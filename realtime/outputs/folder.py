@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.outputs.badge import Badge, tagged_png
 from livepuppet.realtime.outputs.output import Output
 

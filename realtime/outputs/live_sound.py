@@ -12,7 +12,7 @@ from typing import Protocol
 import av
 import numpy as np
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.outputs.sound import AAC_RATES, add_aac
 
 #: Seconds by which sound may lag behind the pictures before silence takes its place: a device that delivers nothing

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 
 #: Samples per second: what nearly every sound card runs at.
 RATE = 48_000

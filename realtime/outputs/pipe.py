@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.outputs.output import Output
 from livepuppet.realtime.outputs.yuv import Yuv420
 

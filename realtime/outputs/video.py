@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from av.video.frame import PictureType
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.outputs.badge import VIDEO_TAGS, Badge, xmp_box
 from livepuppet.realtime.outputs.live_sound import LiveSound
 from livepuppet.realtime.outputs.output import Output

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.outputs.output import Output
 from livepuppet.realtime.outputs.yuv import Yuv420
 

@@ -14,8 +14,8 @@ from contextlib import suppress
 import cv2
 import numpy as np
 
+from livepuppet.core.errors import UserError
 from livepuppet.realtime import keys
-from livepuppet.realtime.errors import UserError
 from livepuppet.realtime.outputs.pool import Lease
 from livepuppet.realtime.stats import Durations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 
 #: Layouts: three planes, or the luma plane and one of U and V in turn.
 LAYOUTS = ("i420", "nv12")

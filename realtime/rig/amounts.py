@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.keypoints import Keypoints
+from livepuppet.core.errors import UserError
+from livepuppet.core.keypoints import Keypoints
 from livepuppet.realtime.motion.eyes import lid_pairs, openings
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.rig.contours import POINTS, Contours, EyeContours, MouthContours
 
 #: Of the format. A reader takes this one only.

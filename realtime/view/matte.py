@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from livepuppet.core.square import Square
 from livepuppet.realtime.framing.faces import FACE_HEIGHT
-from livepuppet.realtime.framing.square import Square
 
 #: The cut is made on a picture of this longer side, in pixels, and then fitted to the fine edges. 0.1 to 0.4 s.
 CUT_SIDE = 256

@@ -14,7 +14,7 @@ from itertools import combinations, groupby, pairwise
 import cv2
 import numpy as np
 
-from livepuppet.realtime.framing.square import Square
+from livepuppet.core.square import Square
 from livepuppet.realtime.view.text import (
     Colour,
     blend,

@@ -11,9 +11,9 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+from livepuppet.core.errors import UserError
+from livepuppet.core.square import Square, cut
 from livepuppet.realtime.avatars import Avatar
-from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.framing.square import Square, cut
 from livepuppet.realtime.view.bend import FEATHER, Bend, Box, Buffers, resize, soft_edges
 from livepuppet.realtime.view.matte import blurred_background, figure_colours, find_matte
 

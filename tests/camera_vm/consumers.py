@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.inputs import v4l2
 from livepuppet.realtime.outputs.fanout import Fanout
 from livepuppet.realtime.outputs.pool import FramePool

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import cv2
 
-from livepuppet.realtime.inputs.clips import open_video
+from livepuppet.core.video import open_video
 from livepuppet.realtime.outputs.virtual_camera import VirtualCamera
 
 device, path, width, height = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 from livepuppet.realtime.inputs.cameras import find_camera, list_cameras
 from livepuppet.realtime.inputs.capture import Capture
 from livepuppet.realtime.inputs.opening import open_source

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
+from livepuppet.core.errors import UserError
 from livepuppet.export.bundle import export_bundle
 from livepuppet.export.graphs import ExportError
 from livepuppet.model import checkpoint
 from livepuppet.realtime.bundled import MODEL
-from livepuppet.realtime.errors import UserError
 from livepuppet.train.commands.runs import Run, say, warn
 from livepuppet.train.data.reading import DataError
 from livepuppet.train.finetune import (
@@ -188,9 +188,9 @@ def framed(path: Path, weights: Path, size: int, crop: str = "auto") -> Recordin
         UserError: it cannot be read.
         DataError: no face was found in it, where one was to be looked for.
     """
+    from livepuppet.core.video import open_video
     from livepuppet.realtime.engines import load_engine
     from livepuppet.realtime.framing.crop import Framing
-    from livepuppet.realtime.inputs.clips import open_video
 
     clip = open_video(path)
     framing = Framing(crop, engine=load_engine("torch", weights, device="cpu"))

@@ -280,9 +280,9 @@ def _score(folder, device, json_path, model, predictor, pictures, **options):
 
 def _imagine(avatar, model, predictor, output, frames, rate, avatar_crop, driving_first, engine, **_) -> None:
     # Reading pictures and writing videos is what `animate` does; a command may reach up for it.
+    from livepuppet.core.keypoints import Keypoints
     from livepuppet.realtime.avatars import load_avatar
     from livepuppet.realtime.engines import load_engine
-    from livepuppet.realtime.keypoints import Keypoints
     from livepuppet.realtime.outputs.base import check_file_output
 
     if output is None:
@@ -317,10 +317,10 @@ def _imagine(avatar, model, predictor, output, frames, rate, avatar_crop, drivin
 
 def _first_keypoints(machine, own, count: int, driving_first: str | None) -> list:
     """The keypoints that the avatar starts from: its own, or with a clip's first movement put onto them."""
+    from livepuppet.core.keypoints import Keypoints
+    from livepuppet.core.transfer import transfer
+    from livepuppet.core.video import open_video
     from livepuppet.realtime.framing.crop import Framing
-    from livepuppet.realtime.inputs.clips import open_video
-    from livepuppet.realtime.keypoints import Keypoints
-    from livepuppet.realtime.motion.transfer import transfer
 
     if count == 1:
         if driving_first:

@@ -151,12 +151,12 @@ def face_finder(engine=None) -> Find:
     Args:
         engine: of `realtime.engines`, the default model's by default.
     """
+    from livepuppet.core.square import Square as LiveSquare
+    from livepuppet.core.square import cut
     from livepuppet.realtime.engines import load_engine
     from livepuppet.realtime.framing.crop import Framing
     from livepuppet.realtime.framing.refine import face_middle, refined_square
     from livepuppet.realtime.framing.seek import confidence
-    from livepuppet.realtime.framing.square import Square as LiveSquare
-    from livepuppet.realtime.framing.square import cut
 
     engine = engine or load_engine()
     names = engine.keypoint_names

@@ -288,8 +288,8 @@ def _train(preset, planned, run, data, source, stages, faces, init, vgg, downloa
 
 
 def _finetune(preset: str, recording: Path, run: Run, init, keep, crop) -> None:
+    from livepuppet.core.errors import UserError
     from livepuppet.export.graphs import ExportError
-    from livepuppet.realtime.errors import UserError
     from livepuppet.train.commands.finetuning import finetune
 
     if preset != "lite-256":

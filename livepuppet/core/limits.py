@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.motion.matrices import Matrices, bounded, inverse_2x2
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.matrices import Matrices, bounded, inverse_2x2
 
 #: Where bending begins and ends, as |x| or |y| in [-1, 1] units. A keypoint that the avatar itself has further out may
 #: stay there, and go as much further. (Collars and chins are at the edge of ordinary crops; detectors say 1 at most.)

@@ -11,9 +11,9 @@ from typing import Literal, get_args
 import cv2
 import numpy as np
 
-from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.motion.limits import limit_jacobians
-from livepuppet.realtime.motion.matrices import Matrices, carried, change_of_extent, inverse_2x2
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.limits import limit_jacobians
+from livepuppet.core.matrices import Matrices, carried, change_of_extent, inverse_2x2
 
 #: A hull smaller than this (the whole picture has an area of 4) says nothing about the size of a face.
 SMALLEST_HULL = 1e-4

@@ -9,7 +9,7 @@ import av
 import cv2
 import numpy as np
 
-from livepuppet.realtime.errors import UserError
+from livepuppet.core.errors import UserError
 
 #: File names taken for pictures when a folder is listed. A single file is read whatever its name is.
 PICTURE_SUFFIXES = {

@@ -14,8 +14,8 @@ import av
 import cv2
 import numpy as np
 
-from livepuppet.realtime.errors import UserError
-from livepuppet.realtime.pictures import frame_to_rgb, list_pictures, read_picture
+from livepuppet.core.errors import UserError
+from livepuppet.core.images import frame_to_rgb, list_pictures, read_picture
 
 #: Frames per second of a folder of pictures, and of files that do not say.
 DEFAULT_RATE = Fraction(25)
