@@ -10,7 +10,7 @@ import click
 from livepuppet.benchmarks import speed_commands
 from livepuppet.benchmarks.machine import describe
 from livepuppet.core.errors import UserError
-from livepuppet.realtime.commands.options import engine_options
+from livepuppet.realtime.app.commands.options import engine_options
 
 
 @click.group()

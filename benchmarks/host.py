@@ -16,21 +16,22 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
+from livepuppet.core.avatar import Avatar
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.square import Square, cut
 from livepuppet.core.video import Frame, open_video
 from livepuppet.realtime import bundled
 from livepuppet.realtime.animator import Animator
-from livepuppet.realtime.avatars import Avatar, load_avatar
+from livepuppet.realtime.app.loop import LiveLoop
+from livepuppet.realtime.app.session import parse_size
+from livepuppet.realtime.avatars import load_avatar
+from livepuppet.realtime.compositing.compositor import Compositor
 from livepuppet.realtime.engines import Engine
 from livepuppet.realtime.framing.crop import Framing
-from livepuppet.realtime.loop import LiveLoop
-from livepuppet.realtime.motion.mover import MotionSettings, Retargeter
+from livepuppet.realtime.motion.retargeter import MotionSettings, Retargeter
 from livepuppet.realtime.outputs.fanout import Fanout
 from livepuppet.realtime.outputs.pool import FramePool
 from livepuppet.realtime.outputs.yuv import Yuv420
-from livepuppet.realtime.session import parse_size
-from livepuppet.realtime.view.stage import Compositor
 
 #: So many frames of the bundled clip are gone through, over and over.
 CLIP_FRAMES = 50

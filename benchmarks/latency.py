@@ -23,11 +23,11 @@ from livepuppet.benchmarks import clock
 from livepuppet.core.errors import UserError
 from livepuppet.core.video import Frame, open_video
 from livepuppet.realtime import bundled
+from livepuppet.realtime.app.session import Session, parse_size
+from livepuppet.realtime.app.settings import Settings, merge
+from livepuppet.realtime.app.stats import LiveStats
 from livepuppet.realtime.engines import Engine
 from livepuppet.realtime.inputs.cameras import list_cameras
-from livepuppet.realtime.session import Session, parse_size
-from livepuppet.realtime.settings import Settings, merge
-from livepuppet.realtime.stats import LiveStats
 
 #: JPEG quality of the simulated camera: what webcams send, about 100 kB at 720p.
 CAMERA_QUALITY = 85

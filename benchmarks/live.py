@@ -23,8 +23,8 @@ from livepuppet.benchmarks.memory import peak_bytes
 from livepuppet.benchmarks.workers import Worker, WorkerError
 from livepuppet.core.errors import UserError
 from livepuppet.core.video import Frame
+from livepuppet.realtime.app.session import parse_size
 from livepuppet.realtime.engines import load_engine
-from livepuppet.realtime.session import parse_size
 
 #: Seconds at the beginning that do not count: framing, caches, the processor's clock.
 SKIP = 1.5

@@ -12,8 +12,8 @@ import numpy as np
 
 from livepuppet.benchmarks.latency import ClockCamera, Loopback, clocked
 from livepuppet.benchmarks.memory import resident_bytes
+from livepuppet.realtime.app.session import parse_size
 from livepuppet.realtime.engines import Engine
-from livepuppet.realtime.session import parse_size
 
 
 def open_files() -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from livepuppet.core.errors import UserError
 from livepuppet.realtime import bundled
-from livepuppet.realtime.settings import FOLDER_VARIABLE
+from livepuppet.realtime.app.settings import FOLDER_VARIABLE
 
 #: Marks of `startup_marks`, in the order in which they come, and what ended there.
 PHASES = {

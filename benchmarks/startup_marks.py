@@ -28,8 +28,9 @@ def main() -> None:
     from pathlib import Path
 
     path, arguments = Path(sys.argv[1]), sys.argv[2:]
-    from livepuppet.realtime import animator, cli, loop, session
-    from livepuppet.realtime.commands import run
+    from livepuppet.realtime import animator
+    from livepuppet.realtime.app import cli, loop, session
+    from livepuppet.realtime.app.commands import run
     from livepuppet.realtime.engines import loading
     from livepuppet.realtime.outputs.fanout import Fanout
 

@@ -20,8 +20,10 @@ from livepuppet.core.video import Clip, Frame, PictureSequence, is_url, open_vid
 from livepuppet.realtime.animator import Animator, AvatarLike
 from livepuppet.realtime.engines import Engine, Precision, load_engine
 from livepuppet.realtime.framing.crop import Framing
-from livepuppet.realtime.motion.mover import NO_VARIANCE, MotionSettings
-from livepuppet.realtime.outputs.base import Output, PictureFolder, check_file_output, is_video_name
+from livepuppet.realtime.motion.retargeter import NO_VARIANCE, MotionSettings
+from livepuppet.realtime.outputs.base import Output
+from livepuppet.realtime.outputs.folder import PictureFolder
+from livepuppet.realtime.outputs.opening import check_file_output, is_video_name
 from livepuppet.realtime.outputs.sound import Soundtrack
 from livepuppet.realtime.outputs.video import VideoFile
 

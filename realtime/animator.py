@@ -11,15 +11,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.video import Frame
-from livepuppet.realtime.avatars import Avatar, avatar_of, load_avatar
+from livepuppet.realtime.avatars import avatar_of, load_avatar
+from livepuppet.realtime.compositing.compositor import Compositor
 from livepuppet.realtime.engines import Engine, Features, Precision, load_engine
 from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.framing.follow import reexpressed
-from livepuppet.realtime.motion.mover import MotionSettings, Retargeter
-from livepuppet.realtime.view.stage import Compositor
+from livepuppet.realtime.motion.retargeter import MotionSettings, Retargeter
 
 #: Seconds between frames that come without a time.
 FRAME_SECONDS = 1 / 30

@@ -46,7 +46,7 @@ def brighter(level: float, scale: float = 1.0) -> np.ndarray:
 
 
 def livepuppet(*arguments, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "livepuppet.realtime.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "livepuppet", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
 
@@ -139,7 +139,7 @@ def test_ctrl_c_leaves_what_was_animated(tmp_path, avatar, bundle):
     output = tmp_path / "out.mp4"
     arguments = ("animate", "--avatar", avatar, "--driving", driving, "--output", output, "--model", bundle)
     process = subprocess.Popen(
-        [sys.executable, "-m", "livepuppet.realtime.cli", *map(str, arguments)],
+        [sys.executable, "-m", "livepuppet", *map(str, arguments)],
         stderr=subprocess.PIPE,
         text=True,
         # A shell that runs the suite in the background has its children ignore Ctrl-C, and theirs inherit that.
@@ -270,7 +270,7 @@ def test_bad_crops_get_a_sentence(tmp_path, avatar, driving, bundle):
 
 def test_animate_imports_no_torch(tmp_path, avatar, driving, bundle):
     script = (
-        "import sys; from livepuppet.realtime.cli import main; main(sys.argv[1:]);"
+        "import sys; from livepuppet.realtime.app.cli import main; main(sys.argv[1:]);"
         "print(sorted(name for name in sys.modules if name.split('.')[0] in ('torch', 'pyvirtualcam', 'onnx', 'PIL')))"
     )
     arguments = [

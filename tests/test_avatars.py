@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from media import gradient, write_picture
 
+from livepuppet.core.avatar import LONGEST_SIDE
 from livepuppet.core.errors import UserError
 from livepuppet.core.images import BEHIND_ALPHA, read_picture, read_picture_and_alpha
 from livepuppet.core.square import Square, cut
-from livepuppet.realtime.avatars import LONGEST_SIDE, AvatarFolder, load_avatar, load_avatars
+from livepuppet.realtime.app.avatar_folder import AvatarFolder
+from livepuppet.realtime.avatars import load_avatar, load_avatars
 
 
 @pytest.fixture(autouse=True)

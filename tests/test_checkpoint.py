@@ -379,7 +379,7 @@ def test_import_command(narrow, tmp_path):
 
 def test_import_command_says_one_sentence(tmp_path):
     (tmp_path / "x.pth.tar").write_text("<html>")
-    command = [sys.executable, "-c", "from livepuppet.realtime.cli import main; main()"]
+    command = [sys.executable, "-c", "from livepuppet.realtime.app.cli import main; main()"]
     done = subprocess.run(
         [*command, "import", str(tmp_path / "x.pth.tar"), "--output", str(tmp_path / "x.safetensors")],
         capture_output=True,
@@ -427,7 +427,7 @@ def published(shared, tmp_path_factory):
 def test_an_imported_checkpoint_animates_as_published(shared, published, tmp_path, options, mode):
     import cv2
 
-    from livepuppet.realtime.commands.animate import animate_command
+    from livepuppet.realtime.app.commands.animate import animate_command
 
     parity = shared / "parity"
     driving = tmp_path / "driving"

@@ -17,17 +17,17 @@ from media import gradient, read_clip, red_picture, write_clip, write_picture
 
 from livepuppet.core.errors import UserError
 from livepuppet.realtime import bundled
-from livepuppet.realtime.cli import COMMANDS
-from livepuppet.realtime.commands import demo
-from livepuppet.realtime.commands.devices import mode_lines, report
-from livepuppet.realtime.commands.run import run_live
+from livepuppet.realtime.app.cli import COMMANDS
+from livepuppet.realtime.app.commands import demo
+from livepuppet.realtime.app.commands.devices import mode_lines, report
+from livepuppet.realtime.app.commands.run import run_live
+from livepuppet.realtime.app.session import parse_size
+from livepuppet.realtime.app.settings import Settings, merge
 from livepuppet.realtime.inputs import cameras
 from livepuppet.realtime.inputs.opening import open_source
 from livepuppet.realtime.inputs.v4l2 import Mode, list_devices
-from livepuppet.realtime.session import parse_size
-from livepuppet.realtime.settings import Settings, merge
 
-CLI = [sys.executable, "-m", "livepuppet.realtime.cli"]
+CLI = [sys.executable, "-m", "livepuppet"]
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +86,7 @@ def test_every_command_explains_itself(command):
 
 def test_starting_is_lean():
     script = (
-        "import sys; import livepuppet.realtime.commands.run, livepuppet.realtime.commands.demo;"
+        "import sys; import livepuppet.realtime.app.commands.run, livepuppet.realtime.app.commands.demo;"
         "print(sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'onnxruntime', 'pyvirtualcam', 'PIL'}))"
     )
     assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "[]"

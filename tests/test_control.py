@@ -12,9 +12,9 @@ import threading
 import pytest
 
 from livepuppet.core.errors import UserError
-from livepuppet.realtime import actions, control, keys, settings
-from livepuppet.realtime.cli import main
-from livepuppet.realtime.control import ControlServer
+from livepuppet.realtime.app import actions, control, keys, settings
+from livepuppet.realtime.app.cli import main
+from livepuppet.realtime.app.control import ControlServer
 
 TOKEN = "t" * 43
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from livepuppet.core.errors import UserError
-from livepuppet.realtime import doctor, doctor_cameras, doctor_engines, settings
-from livepuppet.realtime.cli import main
-from livepuppet.realtime.commands import doctor as command
-from livepuppet.realtime.doctor import Chapter, Finding
+from livepuppet.realtime.app import settings
+from livepuppet.realtime.app.cli import main
+from livepuppet.realtime.app.commands import doctor as command
+from livepuppet.realtime.app.doctor import cameras, checks, engines
+from livepuppet.realtime.app.doctor.checks import Chapter, Finding
 from livepuppet.realtime.inputs.cameras import CameraInfo
 from livepuppet.realtime.inputs.v4l2 import Mode
 
@@ -66,7 +67,7 @@ def replaced(camera: CameraInfo, **values) -> CameraInfo:
 
 
 def test_a_loaded_module_with_a_free_device(tmp_path):
-    chapter = doctor_cameras.v4l2loopback(loaded(tmp_path), [WEBCAM, PUPPET], answers())
+    chapter = cameras.v4l2loopback(loaded(tmp_path), [WEBCAM, PUPPET], answers())
     assert only(chapter) == Finding("OK", "/dev/video9 (puppet) is free: --output virtual:/dev/video9")
     facts = dict(chapter.facts)
     assert facts["v4l2loopback"] == "loaded, version 0.13.2"
@@ -86,37 +87,37 @@ def test_a_loaded_module_with_a_free_device(tmp_path):
 def test_devices_with_a_trap(tmp_path, values, verdict, text, remedy):
     import re
 
-    found = only(doctor_cameras.v4l2loopback(loaded(tmp_path), [replaced(PUPPET, **values)], answers()))
+    found = only(cameras.v4l2loopback(loaded(tmp_path), [replaced(PUPPET, **values)], answers()))
     assert found.verdict == verdict and re.search(text, found.text) and remedy in found.remedy
 
 
 def test_a_device_that_may_not_be_opened_is_known_by_the_systems_files(tmp_path):
     """Its driver could not be asked, so it is not listed as virtual."""
     locked = replaced(PUPPET, virtual=False, problem="Permission denied")
-    found = only(doctor_cameras.v4l2loopback(loaded(tmp_path), [locked], answers()))
+    found = only(cameras.v4l2loopback(loaded(tmp_path), [locked], answers()))
     assert found.verdict == "FAIL" and "usermod" in found.remedy
-    assert "no camera" in only(doctor_cameras.cameras(tmp_path, [locked])).text
+    assert "no camera" in only(cameras.cameras(tmp_path, [locked])).text
 
 
 def test_a_module_that_does_not_tell_its_version(tmp_path):
     (loaded(tmp_path) / "sys/module/v4l2loopback/version").unlink()
     for known, version in (({"modinfo": UNSIGNED}, "0.12.7"), ({}, "unknown")):
-        chapter = doctor_cameras.v4l2loopback(tmp_path, [PUPPET], answers(**known))
+        chapter = cameras.v4l2loopback(tmp_path, [PUPPET], answers(**known))
         assert dict(chapter.facts)["v4l2loopback"] == f"loaded, version {version}"
 
 
 def test_a_loaded_module_without_devices(tmp_path):
-    assert "no device" in only(doctor_cameras.v4l2loopback(loaded(tmp_path), [WEBCAM], answers())).text
+    assert "no device" in only(cameras.v4l2loopback(loaded(tmp_path), [WEBCAM], answers())).text
 
 
 def test_no_driver_at_all(tmp_path):
-    found = only(doctor_cameras.v4l2loopback(tmp_path, [], answers()))
+    found = only(cameras.v4l2loopback(tmp_path, [], answers()))
     assert found.verdict == "WARN" and "v4l2loopback-dkms" in found.remedy
 
 
 def test_a_driver_that_was_not_built_for_this_kernel(tmp_path):
     put(tmp_path, "usr/src/v4l2loopback-0.12.7/dkms.conf", "")
-    found = only(doctor_cameras.v4l2loopback(tmp_path, [], answers()))
+    found = only(cameras.v4l2loopback(tmp_path, [], answers()))
     assert "not built for this kernel" in found.text and "linux-headers" in found.remedy
 
 
@@ -133,7 +134,7 @@ UNSIGNED = "filename: /lib/v4l2loopback.ko\nversion:        0.12.7\n"
     ],
 )
 def test_a_driver_that_is_not_loaded(tmp_path, about, state, verdict, said):
-    chapter = doctor_cameras.v4l2loopback(tmp_path, [], answers(modinfo=about, mokutil=state))
+    chapter = cameras.v4l2loopback(tmp_path, [], answers(modinfo=about, mokutil=state))
     assert only(chapter).verdict == verdict
     assert said in only(chapter).text + only(chapter).remedy
     assert "version 0.12.7" in dict(chapter.facts)["module"]
@@ -142,16 +143,16 @@ def test_a_driver_that_is_not_loaded(tmp_path, about, state, verdict, said):
 @pytest.mark.parametrize(("last", "expected"), [(1, True), (0, False)])
 def test_secure_boot_is_read_from_the_firmware(tmp_path, last, expected):
     put(tmp_path, SECURE_BOOT, bytes([6, 0, 0, 0, last]))
-    assert doctor_cameras.secure_boot(tmp_path, answers(mokutil="SecureBoot enabled")) is expected
+    assert cameras.secure_boot(tmp_path, answers(mokutil="SecureBoot enabled")) is expected
     put(tmp_path, SECURE_BOOT, b"\6\0")
-    assert doctor_cameras.secure_boot(tmp_path, answers()) is None
+    assert cameras.secure_boot(tmp_path, answers()) is None
 
 
 # Cameras
 
 
 def test_cameras_with_their_modes(tmp_path):
-    chapter = doctor_cameras.cameras(tmp_path, [WEBCAM, PUPPET])
+    chapter = cameras.cameras(tmp_path, [WEBCAM, PUPPET])
     assert only(chapter) == Finding("OK", "Camera 0 (Desk camera) can be opened")
     assert ("", "MJPG: 1280x720 at 30") in chapter.facts and not any(
         "puppet" in value for _, value in chapter.facts
@@ -159,7 +160,7 @@ def test_cameras_with_their_modes(tmp_path):
 
 
 def test_no_camera(tmp_path):
-    assert "--driving FILE" in only(doctor_cameras.cameras(tmp_path, [PUPPET])).remedy
+    assert "--driving FILE" in only(cameras.cameras(tmp_path, [PUPPET])).remedy
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,7 @@ def test_no_camera(tmp_path):
     ],
 )
 def test_cameras_with_a_trap(tmp_path, values, verdict, said):
-    found = only(doctor_cameras.cameras(tmp_path, [replaced(WEBCAM, **values)]))
+    found = only(cameras.cameras(tmp_path, [replaced(WEBCAM, **values)]))
     assert found.verdict == verdict and said in found.text + found.remedy
 
 
@@ -187,22 +188,22 @@ def test_the_program_that_has_the_camera_open_is_named(tmp_path):
         (tmp_path / f"proc/{number}/fd").mkdir()
         (tmp_path / f"proc/{number}/fd/3").symlink_to(device)
     (tmp_path / "proc/14").mkdir()
-    found = only(doctor_cameras.cameras(tmp_path, [WEBCAM]))
+    found = only(cameras.cameras(tmp_path, [WEBCAM]))
     assert found.verdict == "WARN" and found.text.endswith("is open in zoom")
     fed = replaced(PUPPET, path="/dev/video1", capture=True, output=False)
-    assert "fed by vlc" in only(doctor_cameras.v4l2loopback(loaded(tmp_path), [fed], answers())).text
+    assert "fed by vlc" in only(cameras.v4l2loopback(loaded(tmp_path), [fed], answers())).text
 
 
 # Windows and macOS
 
 
 def test_windows_drivers_and_privacy():
-    allowed = {("HKEY_CURRENT_USER", doctor_cameras._CONSENT, "Value"): "Allow"}
-    assert "OBS Studio" in only(doctor_cameras.windows_drivers(lambda *key: allowed.get(key))).remedy
-    installed = {**allowed, ("HKEY_CLASSES_ROOT", doctor_cameras._OBS_FILTER, ""): ""}
-    assert only(doctor_cameras.windows_drivers(lambda *key: installed.get(key))).verdict == "OK"
-    denied = {**installed, ("HKEY_CURRENT_USER", rf"{doctor_cameras._CONSENT}\NonPackaged", "Value"): "Deny"}
-    findings = doctor_cameras.windows_drivers(lambda *key: denied.get(key)).findings
+    allowed = {("HKEY_CURRENT_USER", cameras._CONSENT, "Value"): "Allow"}
+    assert "OBS Studio" in only(cameras.windows_drivers(lambda *key: allowed.get(key))).remedy
+    installed = {**allowed, ("HKEY_CLASSES_ROOT", cameras._OBS_FILTER, ""): ""}
+    assert only(cameras.windows_drivers(lambda *key: installed.get(key))).verdict == "OK"
+    denied = {**installed, ("HKEY_CURRENT_USER", rf"{cameras._CONSENT}\NonPackaged", "Value"): "Deny"}
+    findings = cameras.windows_drivers(lambda *key: denied.get(key)).findings
     assert [finding.verdict for finding in findings] == ["OK", "FAIL"]
     assert "desktop programs" in findings[1].text and "Privacy" in findings[1].remedy
 
@@ -229,13 +230,13 @@ def test_obs_on_macos(tmp_path, version, listed, verdict, said):
         plistlib.dumps({"CFBundleShortVersionString": version}),
     )
     known = {} if listed is None else {"systemextensionsctl": listed}
-    chapter = doctor_cameras.mac_drivers(tmp_path, answers(**known))
+    chapter = cameras.mac_drivers(tmp_path, answers(**known))
     assert only(chapter).verdict == verdict and said in only(chapter).text + only(chapter).remedy
     assert dict(chapter.facts)["OBS"] == version
 
 
 def test_no_obs_on_macos(tmp_path):
-    assert "not installed" in only(doctor_cameras.mac_drivers(tmp_path, answers())).text
+    assert "not installed" in only(cameras.mac_drivers(tmp_path, answers())).text
 
 
 # Software and machine
@@ -254,7 +255,7 @@ def test_no_obs_on_macos(tmp_path):
 )
 def test_packages_that_do_not_go_together(monkeypatch, installed, said):
     monkeypatch.setattr("platform.system", lambda: "Linux")
-    chapter = doctor.software(lambda package: "1.0" if package in installed else None)
+    chapter = checks.software(lambda package: "1.0" if package in installed else None)
     assert only(chapter).verdict == "WARN" and said in only(chapter).text
     assert ("av", "missing") in chapter.facts
 
@@ -264,13 +265,13 @@ def test_opencv_that_lacks_something(monkeypatch):
 
     monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GUI:                           NONE\n")
     monkeypatch.setattr(cv2.data, "haarcascades", "/nowhere/")
-    texts = [finding.text for finding in doctor.opencv().findings]
+    texts = [finding.text for finding in checks.opencv().findings]
     assert any("without windows" in text for text in texts) and any("without face" in text for text in texts)
 
 
 def test_no_encoder(monkeypatch):
     monkeypatch.setattr("av.codecs_available", {"h264", "png"})
-    chapter = doctor.recording()
+    chapter = checks.recording()
     assert only(chapter).verdict == "WARN" and ("used", "none") in chapter.facts
 
 
@@ -299,7 +300,7 @@ def test_power_saving(tmp_path, monkeypatch, driver, governor, preference, profi
             put(tmp_path, name, value + "\n")
     put(tmp_path, "proc/cpuinfo", "processor : 0\nmodel name\t: Fast Chip 9000\n")
     put(tmp_path, "proc/meminfo", "MemTotal:       16777216 kB\nMemAvailable:    8388608 kB\n")
-    chapter = doctor.machine(tmp_path)
+    chapter = checks.machine(tmp_path)
     assert bool(chapter.findings) == slow
     facts = dict(chapter.facts)
     assert facts["processor"] == "Fast Chip 9000" and facts["memory"] == "16.0 GiB, 8.0 free"
@@ -309,7 +310,7 @@ def test_a_busy_machine_with_one_core(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getloadavg", lambda: (50.0, 0.0, 0.0), raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr("livepuppet.realtime.engines.usable_cores", lambda: 1)
-    texts = " ".join(finding.text for finding in doctor.machine(tmp_path).findings)
+    texts = " ".join(finding.text for finding in checks.machine(tmp_path).findings)
     assert "load 50.0 on 2" in texts and "Only one core" in texts
 
 
@@ -323,7 +324,7 @@ def test_a_busy_machine_with_one_core(tmp_path, monkeypatch):
     ],
 )
 def test_what_the_speed_means(fps, verdict, said):
-    found = doctor_engines._speed_finding(fps, "onnx")
+    found = engines._speed_finding(fps, "onnx")
     assert found.verdict == verdict and f"up to {said}" in found.text
     assert ("alone could do 60" in found.text) == (fps == 60)
 
@@ -335,18 +336,18 @@ class FakeSession:
 
 def test_onnxruntime_gpu_that_silently_computes_on_the_processor(monkeypatch):
     monkeypatch.setattr(
-        doctor_engines, "version_of", lambda package: "1.2" if package == "onnxruntime-gpu" else None
+        engines, "version_of", lambda package: "1.2" if package == "onnxruntime-gpu" else None
     )
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
     for given, count in (("CPUExecutionProvider", 1), ("CUDAExecutionProvider", 0)):
         monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, given=given, **__: FakeSession(given))
         facts = []
-        assert len(doctor_engines._graphics_card(False, facts)) == count
+        assert len(engines._graphics_card(False, facts)) == count
         assert ("cannot" in facts[0][1]) == bool(count)
 
 
 def test_every_engine_is_listed_and_measured_or_says_what_it_lacks():
-    chapter = doctor_engines.engines(seconds=0.0)
+    chapter = engines.engines(seconds=0.0)
     facts = dict(chapter.facts)
     assert (
         "all stages CPUExecutionProvider" in facts["onnx cpu float32"]
@@ -357,7 +358,7 @@ def test_every_engine_is_listed_and_measured_or_says_what_it_lacks():
     lacking = " ".join(value for name, value in chapter.facts if name == "not here")
     assert "onnx directml" in lacking and "pip install" in lacking
     assert any("frames per second" in finding.text for finding in chapter.findings)
-    quick = dict(doctor_engines.engines(quick=True).facts)
+    quick = dict(engines.engines(quick=True).facts)
     assert "render" not in quick["onnx cpu float32"] and not any(name.startswith("torch") for name in quick)
 
 
@@ -369,7 +370,7 @@ def test_an_engine_that_draws_wrong_is_said_to_be_refused(monkeypatch):
             raise UserError("It draws nonsense.")
 
     monkeypatch.setattr(loading, "_pass", refuses)
-    chapter = doctor_engines.engines(quick=True)
+    chapter = engines.engines(quick=True)
     assert dict(chapter.facts)["onnx cpu float32"] == "refused: It draws nonsense."
     assert any(finding.verdict == "WARN" and "onnx cpu" in finding.text for finding in chapter.findings)
 
@@ -379,25 +380,25 @@ def test_an_engine_that_draws_wrong_is_said_to_be_refused(monkeypatch):
 
 def test_settings_that_cannot_be_read(tmp_path, monkeypatch):
     monkeypatch.setenv(settings.FOLDER_VARIABLE, str(tmp_path))
-    chapter = doctor.settings_file()
+    chapter = checks.settings_file()
     assert only(chapter).verdict == "OK" and "not there yet" in dict(chapter.facts)["file"]
     assert list(tmp_path.iterdir()) == []
     settings.settings_path().write_text("[motion]\nwobble = 1\nstrength = 0.5\n[profile.secret.motion]\n")
-    chapter = doctor.settings_file()
+    chapter = checks.settings_file()
     assert "wobble" in only(chapter).text and dict(chapter.facts)["not at their default"] == "motion.strength"
     assert "secret" not in str(chapter)
     settings.settings_path().write_text("[motion]\nstrength = 'loud'\n")
-    assert only(doctor.settings_file()).verdict == "FAIL"
+    assert only(checks.settings_file()).verdict == "FAIL"
 
 
 def test_a_running_session_is_asked(tmp_path, monkeypatch):
-    from livepuppet.realtime import control
+    from livepuppet.realtime.app import control
 
     monkeypatch.setenv(settings.FOLDER_VARIABLE, str(tmp_path))
     state = {"mode": "live", "fps": 29.9, "avatar": "my boss", "delay_ms": {"p50": 40.5}}
     server = control.ControlServer(lambda *_: None, lambda: state, control.control_token(), 0)
     try:
-        running = dict(doctor.settings_file().facts)["running session"]
+        running = dict(checks.settings_file().facts)["running session"]
     finally:
         server.close()
     assert (
@@ -415,16 +416,16 @@ def test_a_check_that_breaks_does_not_end_the_others():
     def breaks():
         raise RuntimeError("no\nluck")
 
-    found = only(doctor.examine("Cameras", breaks))
+    found = only(checks.examine("Cameras", breaks))
     assert found.verdict == "WARN" and "RuntimeError: no luck" in found.text
 
 
 def test_programs_that_are_missing_fail_or_hang(monkeypatch):
-    assert doctor.ask_program(["livepuppet-no-such-program"]) is None
-    assert doctor.ask_program([sys.executable, "-c", "raise SystemExit(1)"]) is None
-    assert doctor.ask_program([sys.executable, "-c", "print('fine')"]).strip() == "fine"
-    monkeypatch.setattr(doctor, "PATIENCE", 0.2)
-    assert doctor.ask_program([sys.executable, "-c", "import time; time.sleep(60)"]) is None
+    assert checks.ask_program(["livepuppet-no-such-program"]) is None
+    assert checks.ask_program([sys.executable, "-c", "raise SystemExit(1)"]) is None
+    assert checks.ask_program([sys.executable, "-c", "print('fine')"]).strip() == "fine"
+    monkeypatch.setattr(checks, "PATIENCE", 0.2)
+    assert checks.ask_program([sys.executable, "-c", "import time; time.sleep(60)"]) is None
 
 
 @pytest.mark.parametrize(
@@ -442,11 +443,11 @@ def test_programs_that_are_missing_fail_or_hang(monkeypatch):
     ],
 )
 def test_nobody_is_named(text, expected):
-    assert doctor.redacted(text, "/home/anna", "anna", "annas-pc") == expected
+    assert checks.redacted(text, "/home/anna", "anna", "annas-pc") == expected
 
 
 def test_short_and_common_names_are_left():
-    assert doctor.redacted("root al /root/x /", "/", "root", "al") == "root al /root/x /"
+    assert checks.redacted("root al /root/x /", "/", "root", "al") == "root al /root/x /"
 
 
 @pytest.fixture
@@ -472,7 +473,7 @@ def test_the_command_prints_and_writes_the_same(tmp_path, capsys, made_up):
     assert lines[:3] == [
         "Things",
         "  name       value",
-        f"  long name  {doctor.redacted(str(Path.home() / 'x'))}",
+        f"  long name  {checks.redacted(str(Path.home() / 'x'))}",
     ]
     assert lines.index("  OK    c is fine.") < lines.index("  WARN  A is odd.")
     assert "        -> Do b." in lines and "ZeroDivisionError" in report
@@ -502,7 +503,7 @@ def test_nothing_is_sent_to_the_makers_of_onnxruntime(tmp_path):
         name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_", "CI"))
     }
     result = subprocess.run(
-        [sys.executable, "-m", "livepuppet.realtime.cli", "doctor", "--quick"],
+        [sys.executable, "-m", "livepuppet", "doctor", "--quick"],
         env={**environment, **home},
         capture_output=True,
         text=True,

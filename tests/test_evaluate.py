@@ -12,7 +12,7 @@ from small_model import SIZE, small_model
 from livepuppet.model import checkpoint
 from livepuppet.model.geometry import make_grid, warp
 from livepuppet.model.lite import LANDMARKS
-from livepuppet.realtime.cli import main
+from livepuppet.realtime.app.cli import main
 from livepuppet.train.commands import evaluate_faces
 from livepuppet.train.commands.evaluate_faces import extremes
 from livepuppet.train.lite.responses import FREE, at_rest, draw_probes, flow_at, grouped, responses

@@ -10,7 +10,7 @@ from small_model import SIZE, small_model
 
 from livepuppet.model import checkpoint
 from livepuppet.model.lite import LANDMARKS
-from livepuppet.realtime.cli import main
+from livepuppet.realtime.app.cli import main
 from livepuppet.train import finetune as tuning
 from livepuppet.train.commands import finetuning
 from livepuppet.train.commands.runs import Run

@@ -546,9 +546,7 @@ def test_the_shipped_detector_tells_faces_from_none(shared):
     def sure(picture):
         return float(engine.detect(picture).confidence.mean())
 
-    faces = [
-        sure(next(iter(open_video(shared / "clips" / f"face{n:02d}.mp4"))).image) for n in range(1, 11)
-    ]
+    faces = [sure(next(iter(open_video(shared / "clips" / f"face{n:02d}.mp4"))).image) for n in range(1, 11)]
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     none = [sure(picture) for picture in [*sample_pictures(256, 8), noise, np.zeros_like(noise)]]
     assert min(faces) > 0.6 and np.mean(none) < 0.4 and max(none) < min(faces)

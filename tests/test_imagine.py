@@ -13,7 +13,7 @@ from media import gradient, read_clip, red_picture, write_picture
 from livepuppet.core.images import read_picture
 from livepuppet.model import checkpoint
 from livepuppet.model.prediction import MotionPredictor, PredictorConfig, load_predictor, save_predictor
-from livepuppet.realtime import cli
+from livepuppet.realtime.app import cli
 
 SIZE = tiny_bundle.SIZE
 

@@ -11,7 +11,7 @@ import pytest
 from media import red_picture
 
 from livepuppet.core.errors import UserError
-from livepuppet.realtime.commands.devices import report
+from livepuppet.realtime.app.commands.devices import report
 from livepuppet.realtime.inputs import cameras, webcam
 from livepuppet.realtime.inputs.cameras import CameraInfo, find_again, find_camera
 from livepuppet.realtime.inputs.capture import Capture

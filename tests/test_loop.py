@@ -12,20 +12,22 @@ import numpy as np
 import pytest
 from media import gradient, red_picture
 
+from livepuppet.core.avatar import Avatar
+from livepuppet.core.durations import Durations
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.video import Frame
-from livepuppet.realtime import actions, keys, loop
 from livepuppet.realtime.animator import Animator
-from livepuppet.realtime.avatars import Avatar, Change
+from livepuppet.realtime.app import actions, keys, loop
+from livepuppet.realtime.app.avatar_folder import Change
+from livepuppet.realtime.app.loop import LiveLoop
+from livepuppet.realtime.app.stats import LiveStats
+from livepuppet.realtime.compositing.compositor import Compositor
 from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.inputs.capture import Capture
-from livepuppet.realtime.loop import LiveLoop
-from livepuppet.realtime.motion.mover import MotionSettings
+from livepuppet.realtime.motion.retargeter import MotionSettings
+from livepuppet.realtime.outputs.base import Output
 from livepuppet.realtime.outputs.fanout import Fanout
-from livepuppet.realtime.outputs.output import Output
-from livepuppet.realtime.stats import Durations, LiveStats
-from livepuppet.realtime.view.stage import Compositor
 
 SIZE = 32
 EYE = np.tile(np.eye(2, dtype=np.float32), (4, 1, 1))
@@ -515,7 +517,7 @@ def test_keys_from_a_real_terminal():
 
     master, slave = pty.openpty()
     script = (
-        "import time; from livepuppet.realtime.keys import TerminalKeys; keys = TerminalKeys(); print('ready', flush=True)\n"
+        "import time; from livepuppet.realtime.app.keys import TerminalKeys; keys = TerminalKeys(); print('ready', flush=True)\n"
         "got = []\n"
         "while len(got) < 3: got += keys.read(); time.sleep(0.01)\n"
         "keys.close(); print(got, flush=True)"

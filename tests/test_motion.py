@@ -17,12 +17,12 @@ from livepuppet.core.transfer import (
     movement_scale,
     transfer,
 )
+from livepuppet.realtime.app.settings import RULES
 from livepuppet.realtime.framing.follow import reexpressed
 from livepuppet.realtime.motion import drift
-from livepuppet.realtime.motion.mover import MotionSettings, Retargeter
 from livepuppet.realtime.motion.parts import Similarity, damp, fit_similarity
+from livepuppet.realtime.motion.retargeter import MotionSettings, Retargeter
 from livepuppet.realtime.motion.smoothing import Smoother
-from livepuppet.realtime.settings import RULES
 
 
 def random_keypoints(seed: int, count: int = 10) -> Keypoints:

@@ -14,15 +14,12 @@ from media import gradient, read_clip, read_sound, red_picture, write_clip, writ
 from livepuppet.core.errors import UserError
 from livepuppet.core.images import read_picture
 from livepuppet.core.video import open_video
-from livepuppet.realtime.outputs.base import (
-    Nowhere,
-    PictureFolder,
-    check_file_output,
-    open_live_output,
-)
+from livepuppet.realtime.app.live_outputs import open_live_output
+from livepuppet.realtime.app.window import Window
+from livepuppet.realtime.outputs.folder import PictureFolder
+from livepuppet.realtime.outputs.opening import Nowhere, check_file_output
 from livepuppet.realtime.outputs.sound import Soundtrack
 from livepuppet.realtime.outputs.video import VideoFile
-from livepuppet.realtime.outputs.window import Window
 
 #: Red, green, blue, yellow, gray, skin, white and black, and what no chroma subsampling can blur.
 COLOURS = [

@@ -11,8 +11,8 @@ import pytest
 
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.outputs import fanout as fanout_module
+from livepuppet.realtime.outputs.base import Output
 from livepuppet.realtime.outputs.fanout import Fanout, close_all
-from livepuppet.realtime.outputs.output import Output
 from livepuppet.realtime.outputs.pool import FramePool
 
 SHAPE = (4, 6, 3)

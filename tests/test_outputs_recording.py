@@ -17,9 +17,10 @@ import pytest
 from media import gradient, read_clip, read_sound, red_picture, write_clip
 
 from livepuppet.core.errors import UserError
+from livepuppet.realtime.app.live_outputs import open_live_output
 from livepuppet.realtime.outputs import microphone as microphone_module
 from livepuppet.realtime.outputs.badge import SOURCE_TYPE, Badge
-from livepuppet.realtime.outputs.base import PictureFolder, open_live_output
+from livepuppet.realtime.outputs.folder import PictureFolder
 from livepuppet.realtime.outputs.live_sound import FileSound, LiveSound, open_sound
 from livepuppet.realtime.outputs.microphone import Microphone
 from livepuppet.realtime.outputs.video import VideoFile
@@ -350,7 +351,7 @@ RECORDER = """
 import sys, time
 from fractions import Fraction
 import numpy as np
-from livepuppet.realtime.outputs.base import open_live_output
+from livepuppet.realtime.app.live_outputs import open_live_output
 from livepuppet.realtime.outputs.fanout import Fanout
 from livepuppet.realtime.outputs.pool import FramePool
 

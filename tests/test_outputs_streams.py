@@ -19,11 +19,12 @@ import pytest
 from media import gradient, red_picture
 
 from livepuppet.core.errors import UserError
+from livepuppet.realtime.app.http_stream import HttpStream
+from livepuppet.realtime.app.live_outputs import open_live_output
 from livepuppet.realtime.inputs import v4l2
 from livepuppet.realtime.outputs import v4l2_writer
-from livepuppet.realtime.outputs.base import Nowhere, open_live_output
 from livepuppet.realtime.outputs.fanout import Fanout
-from livepuppet.realtime.outputs.http_stream import HttpStream
+from livepuppet.realtime.outputs.opening import Nowhere
 from livepuppet.realtime.outputs.pipe import RawPipe, parse_pipe
 from livepuppet.realtime.outputs.pool import FramePool
 from livepuppet.realtime.outputs.virtual_camera import VirtualCamera
@@ -363,7 +364,7 @@ def test_how_a_pipe_is_named(text, expected):
 PIPE = """
 import sys, numpy as np
 from fractions import Fraction
-from livepuppet.realtime.outputs.base import open_live_output
+from livepuppet.realtime.app.live_outputs import open_live_output
 from livepuppet.realtime.outputs.fanout import Fanout
 from livepuppet.realtime.outputs.pool import FramePool
 output = open_live_output(sys.argv[1], 64, 32, 30)

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from livepuppet.core.errors import UserError
-from livepuppet.realtime import actions, cli, keys, reference, settings
+from livepuppet.realtime.app import actions, cli, keys, reference, settings
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
@@ -19,7 +19,7 @@ def test_the_readme_agrees_with_the_code():
     if len(missing) == len(reference.WANTED):
         pytest.skip("the README has no places for the tables yet")
     assert not missing, f"the README has no place for {', '.join(missing)}"
-    assert reference.filled(text) == text, "python -m livepuppet.realtime.reference --write README.md"
+    assert reference.filled(text) == text, "python -m livepuppet.realtime.app.reference --write README.md"
 
 
 def test_everything_is_in_the_tables():

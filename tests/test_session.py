@@ -15,12 +15,12 @@ import tiny_bundle
 from media import gradient, red_picture, write_clip, write_picture
 
 from livepuppet.core.errors import UserError
-from livepuppet.realtime import control, settings
+from livepuppet.realtime.app import control, settings
+from livepuppet.realtime.app.session import Session, own_cameras
+from livepuppet.realtime.app.settings import NeutralPose, Settings, merge
 from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.framing.crop import Square
-from livepuppet.realtime.outputs.output import Output
-from livepuppet.realtime.session import Session, own_cameras
-from livepuppet.realtime.settings import NeutralPose, Settings, merge
+from livepuppet.realtime.outputs.base import Output
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_the_command_remembers_when_asked(chosen, engine, tmp_path):
     arguments = [
         sys.executable,
         "-m",
-        "livepuppet.realtime.cli",
+        "livepuppet.realtime.app.cli",
         "run",
         "--model",
         bundle,

@@ -13,9 +13,9 @@ import pytest
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
-from livepuppet.realtime import actions, settings
-from livepuppet.realtime.cli import main
-from livepuppet.realtime.settings import RULES, NeutralPose, Settings, changed, load, merge, save
+from livepuppet.realtime.app import actions, settings
+from livepuppet.realtime.app.cli import main
+from livepuppet.realtime.app.settings import RULES, NeutralPose, Settings, changed, load, merge, save
 
 
 @pytest.fixture(autouse=True)
@@ -398,6 +398,6 @@ def test_a_wrong_line_can_be_removed_by_the_command(capsys):
 def test_start_up_without_a_file_imports_no_toml():
     import subprocess
 
-    script = "import sys; from livepuppet.realtime import settings; settings.load(); print('tomlkit' in sys.modules)"
+    script = "import sys; from livepuppet.realtime.app import settings; settings.load(); print('tomlkit' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert result.stdout.strip() == "False", result.stderr

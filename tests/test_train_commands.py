@@ -9,7 +9,7 @@ import torch
 from small_model import small_model
 
 from livepuppet.model import checkpoint
-from livepuppet.realtime.cli import main
+from livepuppet.realtime.app.cli import main
 from livepuppet.train.commands import on_videos
 from livepuppet.train.loop.trainer import Trainer
 

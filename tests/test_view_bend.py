@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from livepuppet.realtime.view import bend
-from livepuppet.realtime.view.bend import Bend, Box, Buffers
+from livepuppet.realtime.compositing import warp
+from livepuppet.realtime.compositing.warp import Bend, Box, Buffers
 
 SIZE = 64
 NO_EDGES = (False, False, False, False)
@@ -102,13 +102,13 @@ def test_places_are_where_the_grid_says(side, cells):
     shift = np.zeros((cells, cells, 2), np.float32)
     pixels = np.arange(side)
     still = np.dstack(np.meshgrid(pixels + 3, pixels + 5))
-    places = bend._places(shift, (side, side), SIZE, (3, 5), Buffers(), "places")
+    places = warp._places(shift, (side, side), SIZE, (3, 5), Buffers(), "places")
     # 1/32 of a pixel is what `cv2.remap` tells apart: within half of that a still avatar comes back exactly.
     assert np.abs(places - still).max() < 1 / 100
     if cells > 1:
         shift[..., 0] = np.linspace(-30, 30, cells)
         shift[..., 1] = np.linspace(10, -20, cells)[:, None]
-        places = bend._places(shift, (side, side), SIZE, (3, 5), Buffers(), "places")
+        places = warp._places(shift, (side, side), SIZE, (3, 5), Buffers(), "places")
         # A sixteenth of a pixel along the slope; a quarter for grids whose cells are halves of pixels apart.
         aside = 1 / 16 if cells in (16, 64) else 1 / 4
         assert np.abs(places - still - enlarged(shift, side, SIZE)).max() < 1.1 * aside * 60 / side
@@ -120,7 +120,7 @@ def test_paint_is_found_wherever_it_is():
         mask = np.zeros((SIZE, SIZE, 3), np.uint8)
         mask[row, column, 1] = 9
         covered = np.zeros((150, 150), int)
-        bands = list(bend._bands(mask, box, SIZE))
+        bands = list(warp._bands(mask, box, SIZE))
         for band in bands:
             band.of(covered, box)[:] += 1
         reached = cv2.resize(mask.astype(np.int16), (150, 150), interpolation=cv2.INTER_LINEAR).any(axis=2)
@@ -130,8 +130,8 @@ def test_paint_is_found_wherever_it_is():
 
 def test_no_paint_costs_nothing_and_rounding_is_none():
     box = Box(0, 0, 150, 150)
-    assert not list(bend._bands(np.full((SIZE, SIZE, 3), bend.ROUNDING, np.uint8), box, SIZE))
-    everywhere = list(bend._bands(np.full((SIZE, SIZE, 3), bend.ROUNDING + 1, np.uint8), box, SIZE))
+    assert not list(warp._bands(np.full((SIZE, SIZE, 3), warp.ROUNDING, np.uint8), box, SIZE))
+    everywhere = list(warp._bands(np.full((SIZE, SIZE, 3), warp.ROUNDING + 1, np.uint8), box, SIZE))
     assert sum(band.width * band.height for band in everywhere) == 150 * 150
 
 

@@ -7,9 +7,9 @@ import pytest
 from media import gradient
 
 from livepuppet.core.square import Square
-from livepuppet.realtime import keys
-from livepuppet.realtime.view import overlays, text
-from livepuppet.realtime.view.overlays import (
+from livepuppet.realtime.app import keys
+from livepuppet.realtime.app.hud import overlays, text
+from livepuppet.realtime.app.hud.overlays import (
     ACCENT,
     ALERT,
     CameraView,

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from media import gradient
 
+from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
 from livepuppet.core.square import Square, cut
-from livepuppet.realtime.avatars import Avatar
-from livepuppet.realtime.view.matte import blurred_background, figure_colours, find_matte
-from livepuppet.realtime.view.stage import Compositor, parse_background
+from livepuppet.realtime.compositing.compositor import Compositor, parse_background
+from livepuppet.realtime.compositing.matte import blurred_background, figure_colours, find_matte
 
 SIZE = 64
 
@@ -331,7 +331,7 @@ def test_until_the_figure_is_found_the_background_stays(monkeypatch):
         assert go_on.wait(20)
         return matte
 
-    monkeypatch.setattr("livepuppet.realtime.view.stage.find_matte", slowly)
+    monkeypatch.setattr("livepuppet.realtime.compositing.compositor.find_matte", slowly)
     avatar = avatar_of(original, Square(80, 40, 160))
     stage = Compositor(320, 240)
     stage.set_avatar(avatar)
@@ -359,7 +359,7 @@ def test_figures_are_looked_for_one_after_another_the_shown_one_first(monkeypatc
         assert go_on.wait(20)
         return np.full(picture.shape[:2], 255, np.uint8)
 
-    monkeypatch.setattr("livepuppet.realtime.view.stage.find_matte", slowly)
+    monkeypatch.setattr("livepuppet.realtime.compositing.compositor.find_matte", slowly)
     avatars = [avatar_of(np.full((64, 64, 3), level, np.uint8), Square(0, 0, 64)) for level in range(4)]
     stage = Compositor(64, 64, background="blur")
     for avatar in avatars:

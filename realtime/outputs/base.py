@@ -1,108 +1,69 @@
-"""Where the moving picture goes: a virtual camera, a video file, a folder of PNGs, a browser, a pipe, or nowhere."""
+"""What every output is, to those who feed it."""
 
 from __future__ import annotations
 
-import os
 from fractions import Fraction
-from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from livepuppet.core.errors import UserError
-from livepuppet.realtime.outputs.folder import PictureFolder
-from livepuppet.realtime.outputs.live_sound import LiveSound, SoundFeed
-from livepuppet.realtime.outputs.output import Output
-from livepuppet.realtime.outputs.video import VideoFile
-
-#: Video files that can be written. Others would need other codecs than H.264 and AAC.
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
-
-#: How the outputs of a live run are written, in the words of its help; `window` belongs to the main thread.
-OUTPUT_KINDS = "virtual[:DEVICE]|window|FILE.mp4|FOLDER|http[:PORT]|pipe[:FORMAT][:PATH]|none"
+T = TypeVar("T", bound="Output")
 
 
-class Nowhere(Output):
-    """Takes pictures and forgets them: for measuring, and for driving only the statistics."""
+class Output:
+    """Takes finished pictures, in order, from one thread.
 
-    name = "none"
-    takes_alpha = True
+    Attributes:
+        name: how to speak of it.
+        takes_alpha: whether it wants RGBA where there is any; the others get it laid over black.
+        queue: pictures that may wait for it while it is busy. One where only the newest counts; more where each does.
+        interval: seconds between pictures that whoever reads it expects. Where no new one comes for one and a half,
+            `repeat` is called, then once per interval. None: nobody minds a pause.
+        device: the camera it feeds, which must never be taken for an input; None for what is no camera.
+        retry: seconds between attempts to `reopen` it once it failed; None where that makes no sense.
+    """
+
+    name: str = ""
+    takes_alpha: bool = False
+    queue: int = 1
+    interval: float | None = None
+    device: str | None = None
+    retry: float | None = None
+
+    def begins(self, at: float) -> None:
+        """Told once, before the first picture: the `time.perf_counter()` that is its time 0."""
 
     def write(self, picture: np.ndarray, time: Fraction, duration: Fraction | None = None) -> None:
-        pass
+        """Hand over uint8 RGB (H, W, 3), or RGBA (H, W, 4) where it takes alpha, of one fixed size.
 
+        The picture belongs to the caller and may change afterwards.
 
-def is_video_name(text: str) -> bool:
-    return Path(text).suffix.lower() in VIDEO_SUFFIXES
+        Args:
+            time: seconds since the first picture, growing.
+            duration: seconds it is to be shown, where known (it matters for the last one).
 
+        Raises:
+            UserError: if it can take no more.
+        """
+        raise NotImplementedError
 
-def check_file_output(text: str) -> None:
-    """Raise UserError unless `text` can name a video file or a folder of PNGs."""
-    suffix = Path(text).suffix.lower()
-    if (
-        suffix
-        and suffix not in VIDEO_SUFFIXES
-        and not Path(text).is_dir()
-        and not text.endswith(("/", os.sep))
-    ):
-        raise UserError(
-            f"The output {text} is no video this tool writes: give a name in {' or '.join(VIDEO_SUFFIXES)}, or a folder."
-        )
+    def repeat(self) -> bool:
+        """Send the last picture once more. Returns whether anything was sent. Raises like `write`."""
+        return False
 
+    def reopen(self) -> None:
+        """Try to go on after a failure. Raises UserError if that is not possible yet."""
+        raise NotImplementedError
 
-def open_live_output(
-    text: str,
-    width: int,
-    height: int,
-    rate: float,
-    *,
-    synthetic: bool = True,
-    sound: SoundFeed | None = None,
-    pixel_format: str = "i420",
-) -> Output:
-    """One of `OUTPUT_KINDS` but the window, for pictures of `width` x `height` pixels.
+    def __enter__(self: T) -> T:
+        return self
 
-    Args:
-        rate: pictures per second to announce, where that is done.
-        synthetic: recordings say in the picture and in their tags that they are synthetic.
-        sound: for a video file, which closes it. Each recording needs a feed of its own.
-        pixel_format: of a virtual camera, `i420` or `nv12`.
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
-    Raises:
-        UserError: if it cannot be opened.
-    """
-    kind, _, rest = text.partition(":")
-    if kind == "virtual":
-        from livepuppet.realtime.outputs.virtual_camera import VirtualCamera
+    def close(self) -> None:
+        """Finish and release everything. Safe to call twice.
 
-        return VirtualCamera(width, height, rate, rest or None, pixel_format)
-    if kind == "http":
-        from livepuppet.realtime.outputs.http_stream import DEFAULT_PORT, HttpStream
-
-        if rest and not (rest.isdecimal() and 0 < int(rest) < 65_536):
-            raise UserError(f"The output {text} has no port: give http, or a number as in http:8643.")
-        return HttpStream(width, height, int(rest) if rest else DEFAULT_PORT)
-    if kind == "pipe":
-        from livepuppet.realtime.outputs.pipe import RawPipe, parse_pipe
-
-        return RawPipe(width, height, *parse_pipe(rest))
-    if text == "none":
-        return Nowhere()
-    if text == "window":
-        raise ValueError("a window belongs to the main thread: use outputs.window.Window")
-    check_file_output(text)
-    if not is_video_name(text):
-        return PictureFolder(Path(text), synthetic)
-    try:
-        return VideoFile(
-            Path(text),
-            width,
-            height,
-            Fraction(rate).limit_denominator(1001),
-            live=True,
-            sound=LiveSound(sound) if sound is not None else None,
-            synthetic=synthetic,
-        )
-    except UserError:
-        if sound is not None:
-            sound.close()
-        raise
+        Raises:
+            UserError: if what was written could not be finished.
+        """

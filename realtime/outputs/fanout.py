@@ -13,10 +13,10 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
+from livepuppet.core.durations import Durations
 from livepuppet.core.errors import UserError
-from livepuppet.realtime.outputs.output import Output
+from livepuppet.realtime.outputs.base import Output
 from livepuppet.realtime.outputs.pool import FramePool, Lease
-from livepuppet.realtime.stats import Durations
 
 #: Seconds an output may take over the picture in hand when everything is closed; then it is left to its thread.
 CLOSING_PATIENCE = 3.0

@@ -11,7 +11,7 @@ import numpy as np
 
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.outputs.badge import Badge, tagged_png
-from livepuppet.realtime.outputs.output import Output
+from livepuppet.realtime.outputs.base import Output
 
 
 class PictureFolder(Output):

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from livepuppet.core.errors import UserError
-from livepuppet.realtime.outputs.output import Output
+from livepuppet.realtime.outputs.base import Output
 from livepuppet.realtime.outputs.yuv import Yuv420
 
 #: Layouts of a picture in the pipe, by FFmpeg's names. The YUV ones are BT.601 in limited range.

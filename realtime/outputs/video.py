@@ -15,8 +15,8 @@ from av.video.frame import PictureType
 
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.outputs.badge import VIDEO_TAGS, Badge, xmp_box
+from livepuppet.realtime.outputs.base import Output
 from livepuppet.realtime.outputs.live_sound import LiveSound
-from livepuppet.realtime.outputs.output import Output
 from livepuppet.realtime.outputs.sound import Soundtrack
 
 #: H.264 encoders in the order they are tried; which are there depends on the PyAV build.

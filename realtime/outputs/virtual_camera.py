@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from livepuppet.core.errors import UserError
-from livepuppet.realtime.outputs.output import Output
+from livepuppet.realtime.outputs.base import Output
 from livepuppet.realtime.outputs.yuv import Yuv420
 
 #: What to do where there is no virtual camera, by `platform.system()`.

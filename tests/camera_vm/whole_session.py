@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from livepuppet.realtime import control
+from livepuppet.realtime.app import control
 
 # The machine starts without its loopback network, through which the session is steered (SIOCSIFFLAGS: up, running).
 with socket.socket() as any_socket:
@@ -32,7 +32,7 @@ VIVID = Path("/sys/bus/platform/drivers/vivid")
 facts: dict = {}
 log = open("/out/run.log", "w")  # noqa: SIM115 - lives as long as the process that writes it
 
-command = [sys.executable, "-m", "livepuppet.realtime.cli", "run", "--avatar", avatars, "--model", model]
+command = [sys.executable, "-m", "livepuppet", "run", "--avatar", avatars, "--model", model]
 command += ["--driving", "0", "--camera-size", "320x240", "--crop", "full", "--size", "320x240"]
 command += ["--output", "virtual:/dev/video9", "--countdown", "0", "--stats", "/out/stats.json"]
 subprocess.run([sys.executable, str(Path(__file__).with_name("move_pattern.py")), "/dev/video0"], check=False)

@@ -16,7 +16,7 @@ WHAT_TO_DO = {
 
 
 def as_click_error(error: Exception) -> click.ClickException:
-    """One sentence on standard error, exit status 2 (see `realtime/cli.py`)."""
+    """One sentence on standard error, exit status 2 (see `realtime/app/cli.py`)."""
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         what_to_do = WHAT_TO_DO.get(error.errno, "give another file or folder")

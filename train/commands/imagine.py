@@ -283,7 +283,7 @@ def _imagine(avatar, model, predictor, output, frames, rate, avatar_crop, drivin
     from livepuppet.core.keypoints import Keypoints
     from livepuppet.realtime.avatars import load_avatar
     from livepuppet.realtime.engines import load_engine
-    from livepuppet.realtime.outputs.base import check_file_output
+    from livepuppet.realtime.outputs.opening import check_file_output
 
     if output is None:
         raise click.UsageError("--avatar needs --output FILE.mp4 or a folder.")
@@ -350,7 +350,8 @@ def _first_keypoints(machine, own, count: int, driving_first: str | None) -> lis
 
 
 def _film(pictures: Iterator[np.ndarray], output: Path, rate: Fraction) -> None:
-    from livepuppet.realtime.outputs.base import PictureFolder, is_video_name
+    from livepuppet.realtime.outputs.folder import PictureFolder
+    from livepuppet.realtime.outputs.opening import is_video_name
     from livepuppet.realtime.outputs.video import VideoFile
 
     sink = None

@@ -170,7 +170,7 @@ def train(
     weights as an undisturbed one when its budget is --steps or --epochs (with --minutes the schedule follows the
     clock).
 
-    Several GPUs: `torchrun --nproc-per-node 4 -m livepuppet.realtime.cli train ...` computes the same as one GPU with
+    Several GPUs: `torchrun --nproc-per-node 4 -m livepuppet train ...` computes the same as one GPU with
     the same --batch. Several machines: the same with torchrun's --nnodes and --rdzv-endpoint on each; --data must be
     the same everywhere, --output is the first machine's.
 

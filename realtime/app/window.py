@@ -14,10 +14,10 @@ from contextlib import suppress
 import cv2
 import numpy as np
 
+from livepuppet.core.durations import Durations
 from livepuppet.core.errors import UserError
-from livepuppet.realtime import keys
+from livepuppet.realtime.app import keys
 from livepuppet.realtime.outputs.pool import Lease
-from livepuppet.realtime.stats import Durations
 
 WINDOW_TITLE = "livepuppet"
 

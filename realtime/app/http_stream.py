@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from livepuppet.core.errors import UserError
-from livepuppet.realtime.outputs.output import Output
+from livepuppet.realtime.outputs.base import Output
 
 DEFAULT_PORT = 8642
 

@@ -11,11 +11,11 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
 from livepuppet.core.square import Square, cut
-from livepuppet.realtime.avatars import Avatar
-from livepuppet.realtime.view.bend import FEATHER, Bend, Box, Buffers, resize, soft_edges
-from livepuppet.realtime.view.matte import blurred_background, figure_colours, find_matte
+from livepuppet.realtime.compositing.matte import blurred_background, figure_colours, find_matte
+from livepuppet.realtime.compositing.warp import FEATHER, Bend, Box, Buffers, resize, soft_edges
 
 #: Blur of the background, as standard deviation in shares of the longer side.
 BLUR = 0.022

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from livepuppet.core.square import Square
-from livepuppet.realtime.view.text import (
+from livepuppet.realtime.app.hud.text import (
     Colour,
     blend,
     draw_text,

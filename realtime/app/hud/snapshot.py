@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 
 from livepuppet.core.video import Frame
-from livepuppet.realtime import keys
-from livepuppet.realtime.actions import SLIDERS
-from livepuppet.realtime.view.overlays import CameraView, OutputLine, Overlay, Slider, Status
+from livepuppet.realtime.app import keys
+from livepuppet.realtime.app.actions import SLIDERS
+from livepuppet.realtime.app.hud.overlays import CameraView, OutputLine, Overlay, Slider, Status
 
 if TYPE_CHECKING:
-    from livepuppet.realtime.loop import LiveLoop
+    from livepuppet.realtime.app.loop import LiveLoop
 
 #: Seconds for which figures stand: percentiles take time to count, and digits that dance cannot be read.
 _STATUS_SECONDS = 0.25

@@ -15,28 +15,28 @@ from livepuppet.core.errors import LivePuppetError, UserError
 #: or `export` from here would break the folders' order, and would load torch for people who never train.
 COMMANDS = {
     "demo": (
-        "livepuppet.realtime.commands.demo:demo",
+        "livepuppet.realtime.app.commands.demo:demo",
         "Try it: live with a webcam, else a video from the bundled puppet.",
     ),
     "run": (
-        "livepuppet.realtime.commands.run:run",
+        "livepuppet.realtime.app.commands.run:run",
         "Drive a picture live, into a virtual camera, window or file.",
     ),
     "animate": (
-        "livepuppet.realtime.commands.animate:animate_command",
+        "livepuppet.realtime.app.commands.animate:animate_command",
         "Animate a picture with a driving video, offline.",
     ),
-    "devices": ("livepuppet.realtime.commands.devices:devices", "List cameras and virtual cameras."),
+    "devices": ("livepuppet.realtime.app.commands.devices:devices", "List cameras and virtual cameras."),
     "doctor": (
-        "livepuppet.realtime.commands.doctor:doctor",
+        "livepuppet.realtime.app.commands.doctor:doctor",
         "Look for what is wrong here, and write a report to paste.",
     ),
     "settings": (
-        "livepuppet.realtime.commands.settings:settings",
+        "livepuppet.realtime.app.commands.settings:settings",
         "Show and change what is remembered: camera, framing, sliders, profiles.",
     ),
     "control": (
-        "livepuppet.realtime.commands.control:control",
+        "livepuppet.realtime.app.commands.control:control",
         "Have the running session switch avatars, reset, ... from a script.",
     ),
     "import": (

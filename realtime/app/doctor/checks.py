@@ -2,8 +2,7 @@
 
 Every check is a function that returns a `Chapter`; `examine` runs one so that a check that breaks says so, and the
 others go on. Checks that read the system's files take the root folder, and those that ask other programs take the
-function that does, so that both can be tested on any machine. Cameras are in `doctor_cameras`, engines in
-`doctor_engines`.
+function that does, so that both can be tested on any machine. Cameras are in `cameras`, engines in `engines`.
 """
 
 from __future__ import annotations
@@ -356,7 +355,7 @@ def _power(root: Path, facts: list[tuple[str, str]]) -> list[Finding]:
 
 def screen() -> Chapter:
     """Whether a window can be opened."""
-    from livepuppet.realtime.outputs.window import display_problem
+    from livepuppet.realtime.app.window import display_problem
 
     session = os.environ.get("XDG_SESSION_TYPE") or ("" if platform.system() == "Linux" else "desktop")
     problem = display_problem()
@@ -378,7 +377,7 @@ def screen() -> Chapter:
 def settings_file() -> Chapter:
     """Whether the settings can be read. Says nothing of what is in them but what they are called."""
     from livepuppet.core.errors import UserError
-    from livepuppet.realtime import control, settings
+    from livepuppet.realtime.app import control, settings
 
     path = settings.settings_path()
     facts = [("file", f"{path}{'' if path.exists() else ' (not there yet)'}")]

@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from livepuppet.core.errors import UserError
-from livepuppet.realtime import settings as remembered
-from livepuppet.realtime.commands.options import settings_options
+from livepuppet.realtime.app import settings as remembered
+from livepuppet.realtime.app.commands.options import settings_options
+from livepuppet.realtime.app.session import Session
+from livepuppet.realtime.app.settings import Settings
 from livepuppet.realtime.engines import Precision, load_engine
-from livepuppet.realtime.session import Session
-from livepuppet.realtime.settings import Settings
 
 #: What the next session takes over from the command line of this one: what a person chooses once.
 KEPT = (

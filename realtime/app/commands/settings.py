@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from livepuppet.core.errors import UserError
-from livepuppet.realtime import settings as store
+from livepuppet.realtime.app import settings as store
 
 _profile = click.option(
     "--profile", metavar="NAME", help="The settings of that profile, instead of those that always count."

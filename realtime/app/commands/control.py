@@ -7,8 +7,8 @@ import json
 import click
 
 from livepuppet.core.errors import UserError
-from livepuppet.realtime import control as remote
-from livepuppet.realtime import keys
+from livepuppet.realtime.app import control as remote
+from livepuppet.realtime.app import keys
 
 
 def _pairs(arguments: tuple[str, ...]) -> dict:

@@ -7,7 +7,7 @@ import statistics
 import time
 from typing import Any
 
-from livepuppet.realtime.doctor import Chapter, Finding, ask_program, version_of
+from livepuppet.realtime.app.doctor.checks import Chapter, Finding, ask_program, version_of
 
 #: Frames per second below which the movement looks choppy, and below which it is no use in a call.
 SMOOTH, USABLE = 24.0, 12.0

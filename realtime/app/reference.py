@@ -1,8 +1,8 @@
 """The README's tables of commands, keys, settings and options, made from the code.
 
-python -m livepuppet.realtime.reference                    # print them
-python -m livepuppet.realtime.reference --write README.md  # fill what stands between <!-- keys --> and <!-- /keys -->
-python -m livepuppet.realtime.reference --check README.md  # exit status 1 where that is out of date
+python -m livepuppet.realtime.app.reference                    # print them
+python -m livepuppet.realtime.app.reference --write README.md  # fill what stands between <!-- keys --> and <!-- /keys -->
+python -m livepuppet.realtime.app.reference --check README.md  # exit status 1 where that is out of date
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from livepuppet.core.errors import UserError
-from livepuppet.realtime import actions, cli, keys, settings
+from livepuppet.realtime.app import actions, cli, keys, settings
 
 
 def _row(*cells: str) -> str:
@@ -56,7 +56,7 @@ def keys_table() -> str:
 
 def run_options() -> dict[str, click.Option]:
     """The options of `livepuppet run` by the name of their value."""
-    from livepuppet.realtime.commands.run import run
+    from livepuppet.realtime.app.commands.run import run
 
     return {option.name or "": option for option in run.params if isinstance(option, click.Option)}
 
@@ -168,7 +168,9 @@ def main(write: Path | None, check: Path | None) -> None:
     if write:
         path.write_text(after, encoding="utf-8")
     elif after != before or missing(before):
-        click.echo(f"{path} is out of date: python -m livepuppet.realtime.reference --write {path}", err=True)
+        click.echo(
+            f"{path} is out of date: python -m livepuppet.realtime.app.reference --write {path}", err=True
+        )
         sys.exit(1)
 
 

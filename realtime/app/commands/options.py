@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from livepuppet.core.transfer import VARIANCES
+from livepuppet.realtime.app.settings import RULES, Rule
 from livepuppet.realtime.engines.seam import ENGINES, PRECISIONS
-from livepuppet.realtime.settings import RULES, Rule
 
 _MODEL = click.option(
     "--model",

@@ -12,17 +12,17 @@ import numpy as np
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.video import Frame
-from livepuppet.realtime import actions
 from livepuppet.realtime.animator import NO_FACE, Animator, Result
-from livepuppet.realtime.avatars import AvatarFolder, Change
+from livepuppet.realtime.app import actions
+from livepuppet.realtime.app.avatar_folder import AvatarFolder, Change
+from livepuppet.realtime.app.hud.overlays import draw_banner
+from livepuppet.realtime.app.hud.snapshot import Snapshots
+from livepuppet.realtime.app.stats import LiveStats, RecentRate
+from livepuppet.realtime.app.window import Window
 from livepuppet.realtime.inputs.capture import Capture
 from livepuppet.realtime.outputs.fanout import Fanout
 from livepuppet.realtime.outputs.live_sound import FileSound
 from livepuppet.realtime.outputs.pool import FramePool, Lease
-from livepuppet.realtime.outputs.window import Window
-from livepuppet.realtime.snapshot import Snapshots
-from livepuppet.realtime.stats import LiveStats, RecentRate
-from livepuppet.realtime.view.overlays import draw_banner
 
 #: Seconds for which a message stays in the window.
 MESSAGE_SECONDS = 4.0

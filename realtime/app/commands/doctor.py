@@ -10,28 +10,28 @@ from pathlib import Path
 import click
 
 from livepuppet.core.errors import UserError
-from livepuppet.realtime import doctor as checks
-from livepuppet.realtime.doctor import Chapter, Finding
+from livepuppet.realtime.app.doctor import checks
+from livepuppet.realtime.app.doctor.checks import Chapter, Finding
 
 _WIDTH = 110
 
 
 def _virtual_camera() -> Chapter:
-    from livepuppet.realtime import doctor_cameras
+    from livepuppet.realtime.app.doctor import cameras
 
-    return doctor_cameras.virtual_camera()
+    return cameras.virtual_camera()
 
 
 def _cameras() -> Chapter:
-    from livepuppet.realtime import doctor_cameras
+    from livepuppet.realtime.app.doctor import cameras
 
-    return doctor_cameras.cameras()
+    return cameras.cameras()
 
 
 def _engines(quick: bool) -> Chapter:
-    from livepuppet.realtime import doctor_engines
+    from livepuppet.realtime.app.doctor import engines
 
-    return doctor_engines.engines(quick)
+    return engines.engines(quick)
 
 
 def chapters(quick: bool) -> list[tuple[str, Callable[[], Chapter]]]:

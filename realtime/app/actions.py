@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from livepuppet.core.errors import UserError
-from livepuppet.realtime import keys
-from livepuppet.realtime.settings import RULES
+from livepuppet.realtime.app import keys
+from livepuppet.realtime.app.settings import RULES
 
 if TYPE_CHECKING:
-    from livepuppet.realtime.loop import LiveLoop
+    from livepuppet.realtime.app.loop import LiveLoop
 
 #: What one key press does to the crop: factor of its side, and share of its side.
 ZOOM_STEP = 1.06
@@ -80,7 +80,7 @@ def checked(action: str, value: Any = None) -> Any:
             raise UserError(f"{action} is true or false, not {value!r}.")
         return value
     if action == "background" and value is not None:
-        from livepuppet.realtime.view.stage import parse_background
+        from livepuppet.realtime.compositing.compositor import parse_background
 
         return parse_background(str(value))
     if action == "select":

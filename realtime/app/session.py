@@ -13,26 +13,28 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.animator import Animator
-from livepuppet.realtime.avatars import Avatar, AvatarFolder
+from livepuppet.realtime.app.avatar_folder import AvatarFolder
+from livepuppet.realtime.app.hud.overlays import draw
+from livepuppet.realtime.app.keys import TerminalKeys
+from livepuppet.realtime.app.live_outputs import open_live_output
+from livepuppet.realtime.app.loop import LiveLoop
+from livepuppet.realtime.app.settings import NeutralPose, Settings
+from livepuppet.realtime.app.window import Window
 from livepuppet.realtime.bundled import AVATAR
+from livepuppet.realtime.compositing.compositor import Compositor
 from livepuppet.realtime.engines import Engine
 from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.inputs.capture import Capture, LiveSource
 from livepuppet.realtime.inputs.opening import open_source
-from livepuppet.realtime.keys import TerminalKeys
-from livepuppet.realtime.loop import LiveLoop
-from livepuppet.realtime.motion.mover import NO_VARIANCE, MotionSettings
-from livepuppet.realtime.outputs.base import is_video_name, open_live_output
+from livepuppet.realtime.motion.retargeter import NO_VARIANCE, MotionSettings
+from livepuppet.realtime.outputs.base import Output
 from livepuppet.realtime.outputs.fanout import Fanout, close_all
 from livepuppet.realtime.outputs.live_sound import FileSound, open_sound
-from livepuppet.realtime.outputs.output import Output
+from livepuppet.realtime.outputs.opening import is_video_name
 from livepuppet.realtime.outputs.v4l2_writer import find_device
-from livepuppet.realtime.outputs.window import Window
-from livepuppet.realtime.settings import NeutralPose, Settings
-from livepuppet.realtime.view.overlays import draw
-from livepuppet.realtime.view.stage import Compositor
 
 #: Limits of the output's size, in pixels: cameras and encoders take no more.
 SMALLEST_SIZE, LARGEST_SIZE = 16, 4096
@@ -243,7 +245,7 @@ class Session:
     def _control(self, settings: Settings, stack: ExitStack) -> None:
         if not settings.control.enabled:
             return
-        from livepuppet.realtime.control import ControlServer, control_token
+        from livepuppet.realtime.app.control import ControlServer, control_token
 
         try:
             server = ControlServer(self.live.post, self.live.state, control_token(), settings.control.port)

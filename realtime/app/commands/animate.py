@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from livepuppet.core.transfer import Variance
 from livepuppet.realtime.animate import OFFLINE, Summary, animate
-from livepuppet.realtime.commands.options import model_options
+from livepuppet.realtime.app.commands.options import model_options
 
 
 def with_progress(avatar: Path, driving: str, output: str, **options: Any) -> Summary:

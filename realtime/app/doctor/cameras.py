@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from livepuppet.realtime.commands.devices import mode_lines
-from livepuppet.realtime.doctor import Ask, Chapter, Finding, ask_program, read
+from livepuppet.realtime.app.commands.devices import mode_lines
+from livepuppet.realtime.app.doctor.checks import Ask, Chapter, Finding, ask_program, read
 from livepuppet.realtime.inputs.cameras import CameraInfo, list_cameras
 from livepuppet.realtime.outputs.virtual_camera import VIRTUAL_CAMERA_HELP
 

@@ -11,11 +11,11 @@ import click
 
 from livepuppet.core.errors import UserError
 from livepuppet.realtime import bundled
-from livepuppet.realtime.commands.animate import with_progress
-from livepuppet.realtime.commands.run import run_live, say
+from livepuppet.realtime.app.commands.animate import with_progress
+from livepuppet.realtime.app.commands.run import run_live, say
+from livepuppet.realtime.app.settings import Settings, merge
+from livepuppet.realtime.app.window import display_problem
 from livepuppet.realtime.inputs.cameras import CameraInfo, list_cameras
-from livepuppet.realtime.outputs.window import display_problem
-from livepuppet.realtime.settings import Settings, merge
 
 VIDEO_NAME = "livepuppet-demo.mp4"
 

@@ -32,7 +32,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 from livepuppet.core.errors import UserError
-from livepuppet.realtime import settings
+from livepuppet.realtime.app import settings
 
 DEFAULT_PORT = 8643
 
@@ -115,7 +115,7 @@ class ControlServer:
         check: Callable[[str, Any], Any] | None = None,
     ):
         if actions is None or check is None:
-            from livepuppet.realtime import actions as known
+            from livepuppet.realtime.app import actions as known
 
             actions = known.ACTIONS if actions is None else actions
             check = known.checked if check is None else check

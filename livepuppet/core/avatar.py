@@ -1,0 +1,41 @@
+"""The still picture that is moved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from livepuppet.core.square import Square, centred_square
+
+#: Longest side of the whole picture that is kept beside the square, in pixels: more than any output shows.
+LONGEST_SIDE = 2048
+
+
+@dataclass(frozen=True, eq=False)
+class Avatar:
+    """A still picture: the square that the model moves, and the whole picture around it.
+
+    Attributes:
+        name: its file's name.
+        picture: the square, uint8 RGB (S, S, 3).
+        path: of the file, or None.
+        original: the whole picture, upright, uint8 RGB (H, W, 3), its longer side at most `LONGEST_SIDE`. By default
+            the square itself.
+        square: where `picture` lies in `original`, in its pixels; it may reach beyond the edges. By default all of it.
+        matte: the file's transparency, uint8 (H, W) like `original`, 255 where the figure is; None for an opaque file.
+    """
+
+    name: str
+    picture: np.ndarray
+    path: Path | None = None
+    original: np.ndarray | None = None
+    square: Square | None = None
+    matte: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.original is None:
+            object.__setattr__(self, "original", self.picture)
+        if self.square is None:
+            object.__setattr__(self, "square", centred_square(*self.original.shape[:2]))
