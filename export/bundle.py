@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from livepuppet.core.files import sha256
 from livepuppet.export.graphs import OPSET, ExportError, write_graphs
 from livepuppet.export.optimise import NOT_IN_FEW_BITS, optimise
 from livepuppet.export.parity import Parity, Tolerances, measure, sample_pictures
 from livepuppet.export.reference import FILE, draw, write_reference
 from livepuppet.export.variants import VARIANTS, Judge, add_float16, add_int8
-from livepuppet.model.checkpoint import sha256
 
 FORMAT = "livepuppet-bundle"
 VERSION = 1

@@ -25,8 +25,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
+from livepuppet.core.files import sha256
 from livepuppet.export.graphs import KEYPOINT_INPUTS, ExportError
-from livepuppet.model.checkpoint import sha256
 
 #: The variants there are.
 VARIANTS = ("float16", "int8")

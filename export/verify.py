@@ -13,10 +13,11 @@ import numpy as np
 import onnx
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.files import sha256
 from livepuppet.export.graphs import ExportError, check_graph
 from livepuppet.export.reference import draw
 from livepuppet.export.variants import Verdict
-from livepuppet.model.checkpoint import load, sha256
+from livepuppet.model.checkpoint import load
 from livepuppet.realtime.engines import OnnxEngine, load_engine, offers, read_bundle
 from livepuppet.realtime.engines.bundles import check_file, reference_of
 from livepuppet.realtime.engines.gate import THRESHOLDS, Quality, Reference, compare, remember

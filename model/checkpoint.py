@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 import torch
@@ -13,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from livepuppet.core.files import replacing
 from livepuppet.model.foreign import (
     CheckpointError,
     describe_names,
@@ -22,7 +20,7 @@ from livepuppet.model.foreign import (
 from livepuppet.model.official import read_official
 from livepuppet.model.presets import Preset, build
 
-__all__ = ["CheckpointError", "load", "read_metadata", "read_official", "save", "sha256"]
+__all__ = ["CheckpointError", "load", "read_metadata", "read_official", "save"]
 
 FORMAT = "livepuppet-model"
 VERSION = 1
@@ -51,17 +49,8 @@ def save(model: nn.Module, path: str | os.PathLike, *, half: bool = False, **met
 
 def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> None:
     """Write contiguous tensors on the CPU with metadata, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, metadata=facts)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's own mode hides the file from everyone else
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    with replacing(path) as part:
+        save_file(tensors, part, metadata=facts)
 
 
 def load(path: str | os.PathLike) -> nn.Module:
@@ -105,18 +94,3 @@ def read_metadata(path: str | os.PathLike) -> dict[str, str]:
         CheckpointError: the file is not a safetensors file.
     """
     return dict(read_safetensors_header(path).get("__metadata__") or {})
-
-
-def sha256(path: str | os.PathLike) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from livepuppet.model.checkpoint import CheckpointError, read_official, save, sha256
+from livepuppet.core.files import sha256
+from livepuppet.model.checkpoint import CheckpointError, read_official, save
 
 
 @click.command("import", short_help="Read a published FOMM checkpoint, as data only.")

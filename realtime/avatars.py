@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 import os
-from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from livepuppet.core.avatar import LONGEST_SIDE, Avatar
+from livepuppet.core.cache import remember, remembered
 from livepuppet.core.errors import UserError
 from livepuppet.core.images import list_pictures, read_picture_and_alpha, split_alpha
 from livepuppet.core.square import Square, centred_square, cut, parse_square
-from livepuppet.realtime.engines.store import cache_folder, key_of
 from livepuppet.realtime.framing.faces import find_face, square_around, square_for
 
 
@@ -40,17 +38,11 @@ def _face_of(picture: np.ndarray) -> Square | None:
         "versions": [cv2.__version__, importlib.metadata.version("livepuppet")],
     }
     try:
-        memory = cache_folder("faces") / f"{key_of(facts)}.json"
-        stored = json.loads(memory.read_text(encoding="utf-8"))
+        stored = remembered("faces", facts)
         return Square(*(float(value) for value in stored)) if stored else None
-    except (OSError, ValueError, TypeError, UserError):
+    except (KeyError, ValueError, TypeError):
         face = find_face(picture)
-    # It is only looked for again where it cannot be kept.
-    with suppress(OSError, UserError):
-        memory = cache_folder("faces") / f"{key_of(facts)}.json"
-        part = memory.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps([face.x, face.y, face.side] if face else []), encoding="utf-8")
-        part.replace(memory)
+    remember("faces", facts, [face.x, face.y, face.side] if face else [])
     return face
 
 

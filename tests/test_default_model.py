@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from livepuppet.core.files import sha256
 from livepuppet.core.images import read_picture
 from livepuppet.core.transfer import movement_scale, transfer
 from livepuppet.model import checkpoint
@@ -53,7 +54,7 @@ def frames():
 def test_bundle_and_weights_are_of_one_training():
     weights = bundled.MODEL / "lite-256.safetensors"
     facts = json.loads((bundled.MODEL / "bundle.json").read_text())
-    assert facts["weights_sha256"] == checkpoint.sha256(weights)
+    assert facts["weights_sha256"] == sha256(weights)
     assert tuple(facts["keypoint_names"]) == LANDMARKS
     assert sum(path.stat().st_size for path in bundled.MODEL.iterdir()) < 19e6
     assert "livepuppet train" in (bundled.MODEL / "MODEL_CARD.md").read_text()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from small_model import SIZE, small_model
 
+from livepuppet.core.files import sha256
 from livepuppet.model import checkpoint
 from livepuppet.model.lite import LANDMARKS
 from livepuppet.realtime.app.cli import main
@@ -371,7 +372,7 @@ def bundle_without_graphs(model, output, weights):
     """What export leaves, at once: its own tests are elsewhere."""
     output.mkdir()
     for name in ("bundle.json", "detect.onnx"):
-        (output / name).write_text(checkpoint.sha256(weights))
+        (output / name).write_text(sha256(weights))
 
 
 @pytest.fixture
@@ -408,7 +409,7 @@ def test_what_did_not_help_leaves_the_weights_as_they_were(in_small, monkeypatch
     )
     assert all(torch.equal(was[name], now[name]) for name in was)
     for name in ("bundle.json", "detect.onnx"):
-        assert (folder / name).read_text() == checkpoint.sha256(folder / "small.safetensors")
+        assert (folder / name).read_text() == sha256(folder / "small.safetensors")
     facts = json.loads((folder / "finetune.json").read_text())
     assert facts["kept"] == [] and facts["steps"] == {"detector": 2, "animator": 2}
     assert "kept me L1" in facts["verdicts"][1]["before"]

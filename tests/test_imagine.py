@@ -10,6 +10,7 @@ import tiny_bundle
 import torch
 from media import gradient, read_clip, red_picture, write_picture
 
+from livepuppet.core.files import sha256
 from livepuppet.core.images import read_picture
 from livepuppet.model import checkpoint
 from livepuppet.model.prediction import MotionPredictor, PredictorConfig, load_predictor, save_predictor
@@ -84,7 +85,7 @@ def test_from_clips_to_a_video(capsys, tmp_path, weights, clips, avatar):
     assert "2 clips to learn from, 1 held back" in out and "standing still" in out
     assert "1 clips of fewer than 6 frames (3.png)" in err
     facts = load_predictor(predictor).facts
-    assert facts["model_sha256"] == checkpoint.sha256(weights) and facts["model"] == "tiny"
+    assert facts["model_sha256"] == sha256(weights) and facts["model"] == "tiny"
     assert len(json.loads(figures.read_text())["keypoints"]["predicted"]) == 5
 
     scored = tmp_path / "scored.json"

@@ -247,7 +247,8 @@ def test_plans_that_others_could_have_written_are_not_loaded(tmp_path, monkeypat
 @pytest.fixture
 def on_the_processor(monkeypatch, tmp_path):
     """Plans are calls of the model, run by PyTorch on the processor; everything else is the engine's own code."""
-    from livepuppet.realtime.engines import plans, store
+    from livepuppet.core import cache
+    from livepuppet.realtime.engines import plans
 
     built, made = [], {}
 
@@ -264,7 +265,7 @@ def on_the_processor(monkeypatch, tmp_path):
     monkeypatch.setattr(plans, "build_plan", build)
     monkeypatch.setattr(plans, "Plan", plan)
     monkeypatch.setattr(tensorrt, "cache_folder", lambda kind: tmp_path)
-    monkeypatch.setattr(store, "cache_folder", lambda kind: tmp_path)
+    monkeypatch.setattr(cache, "cache_folder", lambda kind: tmp_path)
     monkeypatch.setattr(tensorrt, "facts_of_card", lambda device: {"card": "a card", "driver": "1"})
     monkeypatch.setattr(tensorrt, "what_is_missing", lambda precision, device: None)
     monkeypatch.setattr(tensorrt.TensorRtEngine, "_who_runs", lambda self, plain, compile: "a stand-in")
@@ -346,10 +347,11 @@ def test_the_engine_imports_without_torch():
 
 
 def test_onnxruntime_keeps_a_graphs_tensorrt_engines_apart_and_its_types(tmp_path, monkeypatch):
-    from livepuppet.realtime.engines import onnx, store
+    from livepuppet.core import cache
+    from livepuppet.realtime.engines import onnx
 
     made = []
-    monkeypatch.setattr(store, "cache_folder", lambda kind: made.append(kind) or tmp_path / kind)
+    monkeypatch.setattr(cache, "cache_folder", lambda kind: made.append(kind) or tmp_path / kind)
     graphs = [tmp_path / "first" / "render.onnx", tmp_path / "second" / "render.onnx"]
     for graph, content in zip(graphs, (b"weights", b"other weights"), strict=True):
         graph.parent.mkdir()

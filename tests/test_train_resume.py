@@ -146,7 +146,7 @@ def test_a_writer_that_runs_out_of_room_says_what_the_system_said(tmp_path):
 
 def test_what_a_killed_writer_left_is_removed(data, tmp_path):
     trainer = at(data, tmp_path, 1)
-    (tmp_path / f"{trainer.checkpoint.name}.abc.part").write_bytes(b"half")
+    (tmp_path / f".{trainer.checkpoint.name}.abc.part").write_bytes(b"half")
     assert small_trainer(data, tmp_path, STEPS).resume()
     assert not list(tmp_path.glob("*.part"))
 

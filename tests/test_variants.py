@@ -15,13 +15,14 @@ import pytest
 import torch
 from onnx import TensorProto, numpy_helper, shape_inference
 
+from livepuppet.core.files import sha256
 from livepuppet.export import bundle as bundling
 from livepuppet.export import variants
 from livepuppet.export.graphs import ExportError, check_graph, write_graphs
 from livepuppet.export.optimise import NOT_IN_FEW_BITS, optimise
 from livepuppet.export.variants import BETWEEN, HALF, Verdict, add_int8, render_feeds, rounded, to_float16
 from livepuppet.export.verify import judge
-from livepuppet.model.checkpoint import load, sha256
+from livepuppet.model.checkpoint import load
 from livepuppet.realtime.engines import OnnxEngine, read_bundle
 from livepuppet.realtime.engines.bundles import graphs_of
 

@@ -77,7 +77,7 @@ def control_token() -> str:
         ) from error
     if len(token) < 32:
         token = secrets.token_urlsafe(32)
-        settings.write_atomically(path, token.encode() + b"\n", mode=0o600)
+        settings.write_file(path, token.encode() + b"\n", mode=0o600)
     return token
 
 
@@ -137,7 +137,7 @@ class ControlServer:
         self._thread.start()
         # Only a help for `livepuppet control`: a read-only folder must not stop the session.
         with suppress(UserError):
-            settings.write_atomically(port_path(), f"{self.port}\n".encode(), mode=0o600)
+            settings.write_file(port_path(), f"{self.port}\n".encode(), mode=0o600)
 
     def close(self) -> None:
         """Stop listening and cut what is open. Safe to call twice."""

@@ -15,8 +15,6 @@ import difflib
 import math
 import os
 import re
-import stat
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
@@ -26,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.files import write_atomically
 from livepuppet.core.keypoints import Keypoints
 
 FILE_NAME = "settings.toml"
@@ -534,7 +533,7 @@ def save(settings: Settings, profile: str | None = None) -> str | None:
     _write_keys(document, profile, changes)
     data = document.as_string()
     _prove(path, data, profile, changes)
-    write_atomically(path, data.encode())
+    write_file(path, data.encode())
     return notice
 
 
@@ -581,7 +580,7 @@ def unset(key: str, profile: str | None = None) -> bool:
     if not isinstance(table, Mapping) or parts[-1] not in table:
         return False
     del table[parts[-1]]
-    write_atomically(path, document.as_string().encode())
+    write_file(path, document.as_string().encode())
     return True
 
 
@@ -751,48 +750,20 @@ def _keep_aside(path: Path) -> Path:
     return aside
 
 
-def write_atomically(path: Path, data: bytes, mode: int | None = None) -> None:
-    """Replace the file by one with `data`, complete and on the disk, or leave it as it was.
+def write_file(path: Path, data: bytes, mode: int | None = None) -> None:
+    """Replace one of our own files so that it survives a power cut. Raises UserError.
 
     Args:
-        path: its folder is made where needed. A link stays one: what it points to is replaced.
         mode: permissions; by default those of the file before, or 0o600 where there was none.
-
-    Raises:
-        UserError: it cannot be written.
     """
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path = Path(os.path.realpath(path))
-        if mode is None and path.exists():
-            mode = stat.S_IMODE(path.stat().st_mode)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if mode is not None:
-            os.chmod(temporary, mode)
-        os.replace(temporary, path)
-        temporary = None
-        if os.name == "posix":
-            # The new name, too, has to survive a power cut.
-            with suppress(OSError):
-                folder = os.open(path.parent, os.O_RDONLY)
-                try:
-                    os.fsync(folder)
-                finally:
-                    os.close(folder)
+        mode = 0o600 if mode is None and not path.exists() else mode
+        write_atomically(path, data, durable=True, mode=mode)
     except OSError as error:
         raise UserError(
             f"{path} could not be written ({error.strerror}): free some space, make the folder writable, or set "
             f"{FOLDER_VARIABLE} to another folder; what was there before stays."
         ) from error
-    finally:
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)
 
 
 def shown_value(value: Any) -> str:

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from livepuppet.core.cache import cache_folder, key_of
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.realtime.engines.bundles import check_file
 from livepuppet.realtime.engines.seam import Engine, Precision
-from livepuppet.realtime.engines.store import cache_folder, key_of
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ def _settings(device: str, graph: Path) -> dict[str, str]:
         # The fastest convolutions are looked for once, at start; TF32's ten bits of mantissa are not float32.
         return {"cudnn_conv_algo_search": "EXHAUSTIVE", "use_tf32": "0"}
     if device == "tensorrt":
-        from livepuppet.realtime.engines.store import cache_folder
+        from livepuppet.core.cache import cache_folder
 
         # onnxruntime knows its kept engines by names in the graph, not by weights: each graph has a folder of its own.
         # Types are the graph's: `trt_fp16_enable` (or int8) would let TensorRT choose them, and round sampling grids.

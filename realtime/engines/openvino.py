@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from livepuppet.core.cache import cache_folder
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.engines.bundles import BundleEngine, graphs_of, read_bundle
 from livepuppet.realtime.engines.cores import usable_cores
 from livepuppet.realtime.engines.seam import STAGES, Precision
-from livepuppet.realtime.engines.store import cache_folder
 
 #: What OpenVINO calls the devices.
 DEVICES = {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}

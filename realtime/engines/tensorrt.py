@@ -18,10 +18,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from livepuppet.core.cache import cache_folder, key_of
 from livepuppet.realtime.engines.pytorch import TorchEngine
 from livepuppet.realtime.engines.pytorch import what_is_missing as torch_is_missing
 from livepuppet.realtime.engines.seam import STAGES, Precision
-from livepuppet.realtime.engines.store import cache_folder, key_of
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16")
 
@@ -87,7 +87,7 @@ class TensorRtEngine(TorchEngine):
         return what_is_missing(self.precision, device)
 
     def _prepare(self, weights: Path) -> None:
-        from livepuppet.model.checkpoint import sha256
+        from livepuppet.core.files import sha256
         from livepuppet.model.norms import without_norms
         from livepuppet.realtime.engines.plans import Plan, PlannedModel, build_plan
         from livepuppet.realtime.engines.programs import examples, feature_names

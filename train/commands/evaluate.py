@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import click
 
+from livepuppet.core.files import sha256
 from livepuppet.model import checkpoint
 from livepuppet.train.commands.evaluate_faces import on_avatars, on_faces, score
 from livepuppet.train.commands.evaluate_puppets import on_puppets
@@ -160,7 +161,7 @@ def evaluate(
         raise as_click_error(error) from error
     if json_path:
         facts = {
-            "weights": checkpoint.sha256(weights),
+            "weights": sha256(weights),
             "file": weights.name,
             "preset": model.preset.name,
             "trained by": checkpoint.read_metadata(weights),

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.files import sha256
 from livepuppet.export.bundle import export_bundle
 from livepuppet.export.graphs import ExportError
 from livepuppet.model import checkpoint
@@ -119,7 +120,7 @@ def finetune(
     truth = draw_test(TRUTH, TRUTH_SEED, model.preset.size)
     probes = draw_probes(PROBES, PROBE_SEED, model.preset.size)
 
-    facts = {"weights": checkpoint.sha256(weights), "recording": _fingerprint(recording), "crop": crop}
+    facts = {"weights": sha256(weights), "recording": _fingerprint(recording), "crop": crop}
     verdicts = []
     before = state_of(model.detector)
     task = PersonDetectorTask(model, recording.learn, pool, run.batch or STAGES["detector"][2], seed=run.seed)

@@ -12,6 +12,7 @@ import click
 import numpy as np
 import torch
 
+from livepuppet.core.files import sha256
 from livepuppet.model import checkpoint
 from livepuppet.model.prediction import MotionPredictor, PredictorConfig, load_predictor, save_predictor
 from livepuppet.train.commands.failing import as_click_error
@@ -156,7 +157,7 @@ def _learn(
     if minutes is not None and steps is not None:
         raise click.UsageError("Give either --minutes or --steps.")
     weights, network = _weights(model, device)
-    preset, digest = network.preset, checkpoint.sha256(weights)
+    preset, digest = network.preset, sha256(weights)
     frames = frames or PredictorConfig.frames
     config = PredictorConfig(
         preset.num_keypoints,
@@ -248,13 +249,13 @@ class _Best:
 
 def _score(folder, device, json_path, model, predictor, pictures, **options):
     weights, network = _weights(model, device)
-    continuing = _predictor(predictor, network.preset.name, checkpoint.sha256(weights))
+    continuing = _predictor(predictor, network.preset.name, sha256(weights))
     frames = continuing.config.frames
     from livepuppet.train.data.reading import list_clips, part_of
 
     cache = prediction.beside(predictor) / "scored.npz"
     found = find_sequences(
-        network, checkpoint.sha256(weights), folder, cache, "test", _batch(network.preset), say=_complain
+        network, sha256(weights), folder, cache, "test", _batch(network.preset), say=_complain
     )
     found, short = prediction.long_enough(found, frames)
     click.echo(f"{len(found)} clips; {len(short)} shorter than {frames} frames left out.")
@@ -389,7 +390,7 @@ def _digest(model: Path | None) -> str | None:
     from livepuppet.realtime.engines import read_bundle
 
     model = MODEL if model is None else model
-    return read_bundle(model).get("weights_sha256") if model.is_dir() else checkpoint.sha256(model)
+    return read_bundle(model).get("weights_sha256") if model.is_dir() else sha256(model)
 
 
 def _predictor(path: Path | None, model_name: str, digest: str | None) -> MotionPredictor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -19,6 +18,7 @@ import av
 import cv2
 import numpy as np
 
+from livepuppet.core.files import Replacement
 from livepuppet.train.data.reading import UNREADABLE, Clip, DataError, all_frames, open_clip
 
 #: Seconds between two looks for the face.
@@ -379,13 +379,13 @@ class _ClipFile:
     """An H.264 video of high quality that appears under its name only when it is whole."""
 
     def __init__(self, path: Path, size: int, rate: Fraction):
-        self.path, self._part = path, path.with_name(f".{path.name}.part")
         encoder = next((name for name in ENCODERS if name in av.codecs_available), None)
         if encoder is None:
             raise OutputError(
                 "This PyAV has no H.264 encoder: install it from PyPI with pip install --force-reinstall av."
             )
-        self._container = av.open(str(self._part), "w", format="mp4")
+        self.path, self._replacement = path, Replacement(path)
+        self._container = av.open(str(self._replacement.part), "w", format="mp4")
         stream = self._stream = self._container.add_stream(encoder, rate=rate.limit_denominator(1001))
         stream.width = stream.height = size
         stream.pix_fmt = "yuv420p"
@@ -401,7 +401,7 @@ class _ClipFile:
         try:
             self._container.mux(self._stream.encode(None))
             self._container.close()
-            os.replace(self._part, self.path)
+            self._replacement.commit()
         except BaseException:
             self.discard()
             raise
@@ -410,8 +410,7 @@ class _ClipFile:
         """Leave nothing behind."""
         with contextlib.suppress(OSError, av.FFmpegError):
             self._container.close()
-        with contextlib.suppress(OSError):
-            self._part.unlink()
+        self._replacement.discard()
 
 
 def _not_written(output: Path, error: Exception, done: int) -> OutputError:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
-import tempfile
 import zipfile
 from pathlib import Path
 
 import torch
+
+from livepuppet.core.files import replacing
 
 
 def previous(path: Path) -> Path:
@@ -25,25 +25,17 @@ def write(path: Path, state: dict) -> None:
     Raises:
         OSError: nothing was changed.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            watched = _Watched(file)
-            try:
-                torch.save(state, watched)
-            except RuntimeError as error:
-                # PyTorch's writer hides what the system said.
-                raise watched.error or OSError(str(error).splitlines()[0]) from error
-            file.flush()
-            os.fsync(file.fileno())
+    with replacing(path, durable=True) as part, part.open("wb") as file:
+        watched = _Watched(file)
+        try:
+            torch.save(state, watched)
+        except RuntimeError as error:
+            # PyTorch's writer hides what the system said.
+            raise watched.error or OSError(str(error).splitlines()[0]) from error
+        file.flush()
+        os.fsync(file.fileno())
         if path.exists():
             os.replace(path, previous(path))
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 class _Watched:
@@ -61,22 +53,6 @@ class _Watched:
 
     def flush(self) -> None:
         self.file.flush()
-
-
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not every file system can
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def forget_unfinished(path: Path) -> None:
-    """Remove what killed writers of `path` left beside it."""
-    for rest in path.parent.glob(f"{path.name}.*.part"):
-        with contextlib.suppress(OSError):
-            rest.unlink()
 
 
 def read_whole(path: Path) -> bytes:

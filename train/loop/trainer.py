@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from livepuppet.core.files import discard_leftovers
 from livepuppet.train.loop import batch_norm, distributed, files
 from livepuppet.train.loop.alarms import Alarms
 from livepuppet.train.loop.distributed import rank, world
@@ -215,7 +216,7 @@ class Trainer:
         return True
 
     def _read_checkpoint(self) -> bytes | None:
-        files.forget_unfinished(self.checkpoint)
+        discard_leftovers(self.checkpoint)
         candidates = [path for path in (self.checkpoint, files.previous(self.checkpoint)) if path.exists()]
         damage = []
         for path in candidates:
@@ -409,7 +410,7 @@ class Trainer:
         first = rank() == 0
         self.journal.quiet = self.journal.quiet or quiet
         if first:
-            files.forget_unfinished(self.checkpoint)
+            discard_leftovers(self.checkpoint)
             self.journal.begin(self.step)
         self._pace: float | None = None
         saved = time.monotonic()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -19,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from livepuppet.core.files import replacing
 from livepuppet.train.data.reading import Clip, DataError, at_size, list_clips, part_of, read_frames
 
 #: Frames read of one clip, from its beginning and without gaps: a predictor needs the time between frames to stay the same.
@@ -219,19 +218,11 @@ def _read_cache(path: Path, model_sha256: str) -> dict[str, tuple[np.ndarray, np
 
 def _write_cache(path: Path, model_sha256: str, found: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
     facts = {"format": FORMAT, "model_sha256": model_sha256, "stamps": list(found)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(
-                file,
-                facts=np.array(json.dumps(facts)),
-                points=np.concatenate([points for points, _ in found.values()]),
-                matrices=np.concatenate([matrices for _, matrices in found.values()]),
-                lengths=np.array([len(points) for points, _ in found.values()]),
-            )
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez(
+            file,
+            facts=np.array(json.dumps(facts)),
+            points=np.concatenate([points for points, _ in found.values()]),
+            matrices=np.concatenate([matrices for _, matrices in found.values()]),
+            lengths=np.array([len(points) for points, _ in found.values()]),
+        )

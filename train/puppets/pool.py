@@ -13,7 +13,6 @@ import ctypes
 import functools
 import os
 import platform
-import tempfile
 import warnings
 import zipfile
 import zlib
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from livepuppet.core.files import replacing
 from livepuppet.train.device import send
 from livepuppet.train.puppets.identities import Identity, Motion, draw_groups, draw_identities, generator
 from livepuppet.train.puppets.pairs import Pairs, Puppets, chunks, geometry
@@ -142,24 +142,17 @@ def draw_shard(
     for rows in chunks(GROUPS * POSES, coarse):
         small = render(identities[rows // POSES], motions[rows], coarse)
         surfaces[rows], layers[rows] = small.surface.numpy(), small.layer.numpy()
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(
-                file,
-                pictures=pictures,
-                surfaces=surfaces,
-                layers=layers,
-                motions=motions.values.numpy(),
-                setting=np.array(setting),
-                renderer=np.array(wanted.renderer),
-                **{f"identity.{name}": value.numpy() for name, value in geometry(identities).fields.items()},
-            )
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez(
+            file,
+            pictures=pictures,
+            surfaces=surfaces,
+            layers=layers,
+            motions=motions.values.numpy(),
+            setting=np.array(setting),
+            renderer=np.array(wanted.renderer),
+            **{f"identity.{name}": value.numpy() for name, value in geometry(identities).fields.items()},
+        )
     return path
 
 
