@@ -1,1 +1,1 @@
-"""Measurements of speed. Every speed figure of the README is printed from here."""
+"""Measurements of speed. Every figure of docs/speed.md is printed from here."""

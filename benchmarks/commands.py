@@ -1,4 +1,4 @@
-"""`livepuppet bench`: the figures of the README."""
+"""`livepuppet bench`: the figures of docs/speed.md."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ for command in (
     speed_commands.live,
     speed_commands.startup,
     speed_commands.streams,
-    speed_commands.aims,
 ):
     bench.add_command(command)
 

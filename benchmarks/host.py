@@ -39,9 +39,6 @@ CLIP_FRAMES = 50
 #: Side of the face's square in the camera's picture, in heights of that: a face at arm's length.
 FACE_SIDE = 0.78
 
-#: The aim for one 720p frame with default settings, in milliseconds.
-AIM_MS = 1.5
-
 
 @dataclass(frozen=True)
 class Recording:
@@ -337,8 +334,7 @@ def table(steps: list[Step], whole: dict[str, float], size: str) -> list[str]:
     lines += [
         "",
         f"One {size} frame with default settings: {total:.2f} ms, the steps added up; {whole['default']:.2f} ms as the "
-        f"loop really turns, with its bookkeeping, and the conversion ({whole['no sharp']:.2f} ms with --no-sharp). The aim "
-        f"is {AIM_MS} ms.",
+        f"loop really turns, with its bookkeeping, and the conversion ({whole['no sharp']:.2f} ms with --no-sharp).",
         "In it: everything between the camera's decoded picture and the planes that a virtual camera takes. Not in it: the "
         "network, the camera's JPEG, the driver's own copy, recordings and windows.",
     ]
@@ -353,5 +349,4 @@ def as_json(steps: list[Step], whole: dict[str, float]) -> dict:
             for step in steps
         ],
         "frame_ms": whole,
-        "aim_ms": AIM_MS,
     }

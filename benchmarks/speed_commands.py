@@ -1,4 +1,4 @@
-"""`livepuppet bench model`, `live`, `startup`, `streams` and `aims`: how fast everything is, as tables, JSON and pictures."""
+"""`livepuppet bench model`, `live`, `startup` and `streams`: how fast everything is, as tables, JSON and pictures."""
 
 from __future__ import annotations
 
@@ -438,13 +438,3 @@ def streams(preset, weights, device, precision, batches, seconds, threads, json_
         raise UserError(rows[0]["error"])
     click.echo(f"\n{top['streams']} streams of 30 frames per second, in batches of {top['batch']}.")
     _draw(plot_path, lambda plots: plots.streams_figure(rows, sentence(machine), subject.name))
-
-
-@click.command()
-@click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
-def aims(files):
-    """What was aimed at, and what FILES, written by the other commands with --json, say was reached: a Markdown table."""
-    from livepuppet.benchmarks.aims import read, table
-
-    for text in table([read(path) for path in files]):
-        click.echo(text)

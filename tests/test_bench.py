@@ -16,7 +16,6 @@ from bench_object import InProcess
 from click.testing import CliRunner
 
 from livepuppet.benchmarks import (
-    aims,
     live,
     machine,
     memory,
@@ -604,99 +603,6 @@ def test_a_picture_of_streams_and_of_starts(tmp_path):
     labels = ("onnx, cold cache", "onnx, warm cache", "imports", "model loaded", "2.50 s")
     figure = plots.startup_figure({"onnx": {"cold": one, "warm": one}}, "A Ryzen " * 60)
     check_png(figure, tmp_path / "startup.png", labels)
-
-
-# Aims
-
-
-def file_of(command, rows, cores=2, gpus=()):
-    return {
-        "command": command,
-        "machine": {"processor": "Ryzen", "cores": cores, "flags": ["avx2"], "gpus": list(gpus)},
-        "rows": rows,
-    }
-
-
-def line_for(files, words):
-    return next(line for line in aims.table(files) if words in line)
-
-
-def test_aims_are_filled_in_from_files():
-    loop = {
-        "model": "lite-256",
-        "engine": "onnx",
-        "device": "cpu",
-        "precision": "float32",
-        "size": "1280x720",
-    }
-    loop.update(rate=None, busy=False, fps=24.0, memory_mb=230.0, delay_ms={"p95": 41.0})
-    files = [
-        file_of(
-            "live", [loop, {**loop, "engine": "openvino", "fps": 61.5}, {**loop, "busy": True, "rate": 30.0}]
-        ),
-        file_of("live", [{**loop, "fps": 500.0}], cores=64),
-        file_of("model", [row_of("onnx", 4.0, model="fomm-256")]),
-        file_of(
-            "model",
-            [
-                row_of("tensorrt", 2000.0, model="fomm-256", device="cuda", ratio=12.0),
-                row_of("torch", 9000.0, model="fomm-256", device="cuda", plain=True),
-            ],
-            gpus=["NVIDIA H200 (driver 580)"],
-        ),
-        file_of("model", [row_of("torch", 5000.0, device="cuda")], gpus=["NVIDIA A100 (driver 580)"]),
-        file_of(
-            "startup",
-            [
-                {
-                    "engine": "onnx",
-                    "device": "cpu",
-                    "warm": {"total": 1.2, "phases": {"imports": 0.4, "first picture": 0.3, "face": 0.5}},
-                }
-            ],
-        ),
-    ]
-    line = line_for(files, "best engine: at least 60 FPS")
-    assert "| 61.5 FPS | openvino cpu float32 | Ryzen avx2, 2 cores | reached |" in line
-    line = line_for(files, "plain onnxruntime")
-    assert "| 24.0 FPS |" in line and "80% of the way, 1.25× missing" in line
-    assert "| 41.0 ms |" in line_for(files, "one core busy") and "1.24× missing" in line_for(
-        files, "one core busy"
-    )
-    assert "| 4.00 FPS |" in line_for(files, "at least 8 FPS")
-    assert "| 0.50 ms | tensorrt cuda" in line_for(files, "at most 0.6 ms")
-    assert "| 12.0 × |" in line_for(files, "plain float32 path")
-    # Another card is not the card.
-    assert "not measured" in line_for(files, "at most 0.25 ms") and "not measured" in line_for(
-        files, "batched"
-    )
-    assert "| 1.20 s | onnx, to the first animated picture (to the first at all: 0.70 s) |" in line_for(
-        files, "first frame"
-    )
-    assert "| 230 MB |" in line_for(files, "peak memory")
-
-
-def test_the_command_for_aims_reads_what_the_others_write(tmp_path):
-    path = tmp_path / "start.json"
-    path.write_text(
-        json.dumps(
-            file_of(
-                "startup",
-                [{"engine": "onnx", "device": "cpu", "warm": {"total": 3.0, "phases": {"imports": 3.0}}}],
-            )
-        )
-    )
-    result = CliRunner().invoke(bench, ["aims", str(path)], catch_exceptions=False)
-    assert (
-        "| 3.00 s | onnx, to the first animated picture |" in result.output
-        and "2.00× missing" in result.output
-    )
-    for content in ("{", "[]", '{"rows": []}'):
-        path.write_text(content)
-        with pytest.raises(UserError, match="is no file of 'livepuppet bench"):
-            aims.read(path)
-    with pytest.raises(UserError, match="cannot be read"):
-        aims.read(tmp_path / "nowhere.json")
 
 
 # The machine

@@ -49,6 +49,6 @@ def test_the_command_prints_a_table_and_writes_its_figures(bundle, tmp_path):
     assert result.exit_code == 0, result.output
     assert "| compose |" in result.output and "with default settings" in result.output
     facts = json.loads((tmp_path / "host.json").read_text())
-    assert facts["frame_ms"]["default"] > 0 and facts["aim_ms"] == 1.5
+    assert facts["frame_ms"]["default"] > 0
     default = [step["name"] for step in facts["steps"] if step["default"]]
     assert len(default) == 5 and all(step["median_ms"] >= 0 for step in facts["steps"])

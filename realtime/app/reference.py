@@ -1,8 +1,8 @@
-"""The README's tables of commands, keys, settings and options, made from the code.
+"""The tables of commands, keys, settings and options in docs/settings.md, made from the code.
 
-python -m livepuppet.realtime.app.reference                    # print them
-python -m livepuppet.realtime.app.reference --write README.md  # fill what stands between <!-- keys --> and <!-- /keys -->
-python -m livepuppet.realtime.app.reference --check README.md  # exit status 1 where that is out of date
+python -m livepuppet.realtime.app.reference                           # print them
+python -m livepuppet.realtime.app.reference --write docs/settings.md  # fill what stands between <!-- keys --> and <!-- /keys -->
+python -m livepuppet.realtime.app.reference --check docs/settings.md  # exit status 1 where that is out of date
 """
 
 from __future__ import annotations
@@ -140,13 +140,9 @@ def filled(text: str) -> str:
     return text
 
 
-#: Those that the README has to have.
-WANTED = ("keys", "settings", "flags")
-
-
 def missing(text: str) -> list[str]:
-    """Names of the tables that `text` has no place for, but should."""
-    return [name for name in WANTED if f"<!-- {name} -->" not in text]
+    """Names of the tables that `text` has no place for."""
+    return [name for name in TABLES if f"<!-- {name} -->" not in text]
 
 
 @click.command()
@@ -155,7 +151,7 @@ def missing(text: str) -> list[str]:
     "--check", type=click.Path(path_type=Path), metavar="FILE", help="Fail where they are out of date."
 )
 def main(write: Path | None, check: Path | None) -> None:
-    """Make the README's tables of commands, keys, settings and options."""
+    """Make the tables of commands, keys, settings and options."""
     path = write or check
     if path is None:
         for name, make in TABLES.items():

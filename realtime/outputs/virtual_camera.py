@@ -82,7 +82,7 @@ class VirtualCamera(Output):
         try:
             self._sink = self._open_sink()
         except (RuntimeError, OSError, ValueError) as error:
-            remedy = VIRTUAL_CAMERA_HELP.get(platform.system(), "see the README")
+            remedy = VIRTUAL_CAMERA_HELP.get(platform.system(), "see docs/outputs.md")
             if self.device:
                 which = f"The virtual camera {self.device} cannot be opened"
                 remedy = f"livepuppet devices lists those there are; if none, {remedy}"

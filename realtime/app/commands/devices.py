@@ -66,7 +66,7 @@ def report(cameras: list[CameraInfo], system: str, monitors: Sequence[tuple[int,
     lines += ["", "Virtual cameras"]
     lines += [_virtual_line(camera, system) for camera in virtual]
     if not virtual:
-        lines.append(f"  none: {VIRTUAL_CAMERA_HELP.get(system, 'see the README')}")
+        lines.append(f"  none: {VIRTUAL_CAMERA_HELP.get(system, 'see docs/outputs.md')}")
     return lines
 
 
