@@ -10,10 +10,14 @@ import configparser
 import tempfile
 from pathlib import Path
 
+from mkdocs.plugins import event_priority
+
 _ROOT = Path(__file__).resolve().parents[1]
 _links = tempfile.TemporaryDirectory()
 
 
+# Before mkdocstrings reads its configuration.
+@event_priority(100)
 def on_config(config):
     package = Path(_links.name) / "livepuppet"
     if not package.exists():

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+from itertools import islice
 from pathlib import Path
 
 import click
 import pytest
+from media import write_clip
 
-from livepuppet.realtime import cli
+import livepuppet
+from livepuppet.realtime import bundled, cli
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -102,3 +106,23 @@ def test_the_fields_words_are_in_the_glossary(word):
     text = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
     terms = [line.split("|")[1] for line in text.splitlines() if line.startswith("| **")]
     assert any(re.search(rf"\b{word}\b", term, re.IGNORECASE) for term in terms)
+
+
+def test_the_readme_is_a_front_page():
+    assert len(README.read_bytes()) <= 9000
+    assert (ROOT / "docs/images/hero.webp").stat().st_size < 1_500_000
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/api.md"])
+def test_the_first_python_of_a_page_runs(page, tmp_path, monkeypatch):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    with livepuppet.open_video(bundled.DRIVING) as video:
+        write_clip(tmp_path / "talk.mp4", [frame.image for frame in islice(video, 3)])
+    shutil.copy(bundled.AVATAR, tmp_path / "me.png")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(compile(code, page, "exec"), names)
+    assert names["picture"].shape == (256, 256, 3)
+    with livepuppet.open_video("moved.mp4") as video:
+        assert len(list(video)) == 3
