@@ -13,7 +13,8 @@ import pytest
 from media import write_clip
 
 import livepuppet
-from livepuppet.realtime import bundled, cli
+from livepuppet.realtime import bundled
+from livepuppet.realtime.app import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(

@@ -16,7 +16,9 @@ PAGE = Path(__file__).resolve().parents[1] / "docs/settings.md"
 def test_the_page_agrees_with_the_code():
     text = PAGE.read_text(encoding="utf-8")
     assert not reference.missing(text)
-    assert reference.filled(text) == text, "python -m livepuppet.realtime.app.reference --write docs/settings.md"
+    assert reference.filled(text) == text, (
+        "python -m livepuppet.realtime.app.reference --write docs/settings.md"
+    )
 
 
 def test_everything_is_in_the_tables():

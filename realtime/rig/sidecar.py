@@ -6,6 +6,7 @@ A sidecar is input like any other. What is read from it is bounded, belongs to t
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -218,7 +219,7 @@ def _check_order(curves: list[np.ndarray], label: str) -> float:
         if np.any(np.diff(offset @ along) < 0):
             raise _WrongError(f"its {label} turns back")
         heights.append(np.interp(np.linspace(0, length, POINTS), offset @ along, offset @ down))
-    for upper, lower in zip(heights, heights[1:], strict=False):
+    for upper, lower in itertools.pairwise(heights):
         # Corners dragged by hand and rounded numbers: a small overlap is mended by the layers.
         if np.any(lower - upper < -0.05 * length):
             raise _WrongError(f"its {label} is upside down")
