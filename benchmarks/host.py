@@ -28,7 +28,8 @@ from livepuppet.realtime.avatars import load_avatar
 from livepuppet.realtime.compositing.compositor import Compositor
 from livepuppet.realtime.engines import Engine
 from livepuppet.realtime.framing.crop import Framing
-from livepuppet.realtime.motion.retargeter import MotionSettings, Retargeter
+from livepuppet.realtime.motion.retargeter import Retargeter
+from livepuppet.realtime.motion.settings import MotionSettings
 from livepuppet.realtime.outputs.fanout import Fanout
 from livepuppet.realtime.outputs.pool import FramePool
 from livepuppet.realtime.outputs.yuv import Yuv420

@@ -19,10 +19,10 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from livepuppet.core.errors import UserError
+from livepuppet.core.errors import LivePuppetError, UserError
 
 
-class WorkerError(RuntimeError):
+class WorkerError(LivePuppetError, RuntimeError):
     """What went wrong in the other process, in one sentence."""
 
 

@@ -13,6 +13,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from livepuppet.core.errors import LivePuppetError
 from livepuppet.model.calls import (
     DETECT_OUTPUTS,
     KEYPOINT_INPUTS,
@@ -38,7 +39,7 @@ FORBIDDEN_OPERATORS = {
 }
 
 
-class ExportError(RuntimeError):
+class ExportError(LivePuppetError, RuntimeError):
     """An export that failed or came out wrong. The message is one sentence."""
 
 

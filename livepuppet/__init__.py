@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from livepuppet.realtime.avatars import load_avatar
     from livepuppet.realtime.engines import Engine, load_engine
     from livepuppet.realtime.inputs.opening import open_camera
-    from livepuppet.realtime.motion.retargeter import MotionSettings
+    from livepuppet.realtime.motion.settings import MotionSettings
     from livepuppet.realtime.outputs.virtual_camera import VirtualCamera
 
     __version__: str
@@ -42,7 +42,7 @@ _MODULES = {
     "Engine": "livepuppet.realtime.engines",
     "Keypoints": "livepuppet.core.keypoints",
     "LivePuppetError": "livepuppet.core.errors",
-    "MotionSettings": "livepuppet.realtime.motion.retargeter",
+    "MotionSettings": "livepuppet.realtime.motion.settings",
     "VirtualCamera": "livepuppet.realtime.outputs.virtual_camera",
     "animate": "livepuppet.realtime.animate",
     "load_avatar": "livepuppet.realtime.avatars",

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from livepuppet.core.errors import LivePuppetError
 
-class CheckpointError(ValueError):
+
+class CheckpointError(LivePuppetError, ValueError):
     """A file of weights that cannot be used. The message is one sentence: what it looks like, what was expected."""
 
 

@@ -20,7 +20,8 @@ from livepuppet.core.video import Clip, Frame, PictureSequence, is_url, open_vid
 from livepuppet.realtime.animator import Animator, AvatarLike
 from livepuppet.realtime.engines import Engine, Precision, load_engine
 from livepuppet.realtime.framing.crop import Framing
-from livepuppet.realtime.motion.retargeter import NO_VARIANCE, MotionSettings
+from livepuppet.realtime.motion.retargeter import NO_VARIANCE
+from livepuppet.realtime.motion.settings import MotionSettings
 from livepuppet.realtime.outputs.base import Output
 from livepuppet.realtime.outputs.folder import PictureFolder
 from livepuppet.realtime.outputs.opening import check_file_output, is_video_name

@@ -20,7 +20,8 @@ from livepuppet.realtime.compositing.compositor import Compositor
 from livepuppet.realtime.engines import Engine, Features, Precision, load_engine
 from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.framing.follow import reexpressed
-from livepuppet.realtime.motion.retargeter import MotionSettings, Retargeter
+from livepuppet.realtime.motion.retargeter import Retargeter
+from livepuppet.realtime.motion.settings import MotionSettings
 
 #: Seconds between frames that come without a time.
 FRAME_SECONDS = 1 / 30

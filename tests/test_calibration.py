@@ -16,7 +16,8 @@ from livepuppet.realtime import bundled
 from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.framing.crop import centred_square, cut
 from livepuppet.realtime.motion.calibration import Candidates, Fit
-from livepuppet.realtime.motion.retargeter import MotionSettings, Retargeter
+from livepuppet.realtime.motion.retargeter import Retargeter
+from livepuppet.realtime.motion.settings import MotionSettings
 
 #: Eq. 14-15 and nothing else.
 PLAIN = MotionSettings(smoothing=0.0, eyes=0.0, countdown=0.0)

@@ -25,7 +25,7 @@ from livepuppet.realtime.app.stats import LiveStats
 from livepuppet.realtime.compositing.compositor import Compositor
 from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.inputs.capture import Capture
-from livepuppet.realtime.motion.retargeter import MotionSettings
+from livepuppet.realtime.motion.settings import MotionSettings
 from livepuppet.realtime.outputs.base import Output
 from livepuppet.realtime.outputs.fanout import Fanout
 

@@ -21,7 +21,8 @@ from livepuppet.realtime.app.settings import RULES
 from livepuppet.realtime.framing.follow import reexpressed
 from livepuppet.realtime.motion import drift
 from livepuppet.realtime.motion.parts import Similarity, damp, fit_similarity
-from livepuppet.realtime.motion.retargeter import MotionSettings, Retargeter
+from livepuppet.realtime.motion.retargeter import Retargeter
+from livepuppet.realtime.motion.settings import MotionSettings
 from livepuppet.realtime.motion.smoothing import Smoother
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ from livepuppet.realtime.inputs.capture import Capture
 from livepuppet.realtime.outputs.fanout import Fanout
 from livepuppet.realtime.outputs.live_sound import FileSound
 from livepuppet.realtime.outputs.pool import FramePool, Lease
+
+logger = logging.getLogger(__name__)
 
 #: Seconds for which a message stays in the window.
 MESSAGE_SECONDS = 4.0
@@ -67,7 +70,7 @@ class LiveLoop:
         frames: int | None = None,
         carry: Callable[[np.ndarray, np.ndarray], None] | None = None,
         sounds: Sequence[FileSound] = (),
-        say: Callable[[str], None] = print,
+        say: Callable[[str], None] = logger.info,
     ):
         self.animator, self.capture = animator, capture
         self.fanout, self.window, self.folder = fanout, window, folder

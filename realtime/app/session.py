@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,15 @@ from livepuppet.realtime.engines import Engine
 from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.inputs.capture import Capture, LiveSource
 from livepuppet.realtime.inputs.opening import open_source
-from livepuppet.realtime.motion.retargeter import NO_VARIANCE, MotionSettings
+from livepuppet.realtime.motion.retargeter import NO_VARIANCE
+from livepuppet.realtime.motion.settings import MotionSettings
 from livepuppet.realtime.outputs.base import Output
 from livepuppet.realtime.outputs.fanout import Fanout, close_all
 from livepuppet.realtime.outputs.live_sound import FileSound, open_sound
 from livepuppet.realtime.outputs.opening import is_video_name
 from livepuppet.realtime.outputs.v4l2_writer import find_device
+
+logger = logging.getLogger(__name__)
 
 #: Limits of the output's size, in pixels: cameras and encoders take no more.
 SMALLEST_SIZE, LARGEST_SIZE = 16, 4096
@@ -88,7 +92,7 @@ class Session:
         carry: Callable[[np.ndarray, np.ndarray], None] | None = None,
         pixel_format: str = "i420",
         keyboard: bool = True,
-        say: Callable[[str], None] = print,
+        say: Callable[[str], None] = logger.info,
     ):
         self.settings, self._say = settings, say
         self._file_sounds: list[FileSound] = []
@@ -141,11 +145,10 @@ class Session:
 
     def _motion_settings(self) -> MotionSettings:
         """The part of the settings that moves keypoints."""
-        wanted = {field.name: getattr(self.settings.motion, field.name) for field in fields(MotionSettings)}
-        seconds = getattr(self.source, "seconds", None)
-        if seconds:
-            wanted["countdown"] = min(wanted["countdown"], COUNTDOWN_OF_CLIP * seconds)
-        return MotionSettings(**wanted)
+        settings, seconds = self.settings.motion, getattr(self.source, "seconds", None)
+        if not seconds:
+            return settings
+        return replace(settings, countdown=min(settings.countdown, COUNTDOWN_OF_CLIP * seconds))
 
     def _open_avatars(self, settings: Settings, engine: Engine, stack: ExitStack) -> list[Avatar]:
         path = Path(settings.avatar.avatar) if settings.avatar.avatar else AVATAR
@@ -325,14 +328,7 @@ class Session:
             picture=replace(
                 before.picture, paste=animator.compositor.paste, background=animator.compositor.background
             ),
-            motion=replace(
-                before.motion,
-                **{
-                    field.name: getattr(animator.settings, field.name)
-                    for field in fields(MotionSettings)
-                    if field.name != "countdown"
-                },
-            ),
+            motion=replace(animator.settings, countdown=before.motion.countdown),
             neutral=replace(
                 NeutralPose.of(animator.retargeter.initial, animator.engine.model_name),
                 reuse=before.neutral.reuse,

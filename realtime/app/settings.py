@@ -26,6 +26,8 @@ import numpy as np
 from livepuppet.core.errors import UserError
 from livepuppet.core.files import write_atomically
 from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.setting import setting
+from livepuppet.realtime.motion.settings import MotionSettings
 
 FILE_NAME = "settings.toml"
 
@@ -92,43 +94,39 @@ class Rule:
         }.get(self.form, "a text")
 
 
-def _setting(default: Any, help: str, **facts: Any) -> Any:
-    return field(default=default, metadata={"help": help, **facts})
-
-
 @dataclass(frozen=True)
 class SourceSettings:
     """What drives."""
 
-    driving: str = _setting(
+    driving: str = setting(
         "auto",
         "The camera (its number, or a part of its name; auto is the first real one), or a video, folder or stream.",
         form="source",
     )
-    camera_size: str = _setting("1280x720", "Size to ask of the camera.", form="size")
-    camera_rate: float = _setting(30.0, "Frames per second to ask of the camera.", low=1, high=240)
-    pixel_format: str = _setting("MJPG", "Pixel format to ask of the camera, such as MJPG or YUYV.")
-    mirror: bool = _setting(False, "Move like a mirror image of the driver.")
-    loop: bool = _setting(False, "Play a driving file again and again.")
+    camera_size: str = setting("1280x720", "Size to ask of the camera.", form="size")
+    camera_rate: float = setting(30.0, "Frames per second to ask of the camera.", low=1, high=240)
+    pixel_format: str = setting("MJPG", "Pixel format to ask of the camera, such as MJPG or YUYV.")
+    mirror: bool = setting(False, "Move like a mirror image of the driver.")
+    loop: bool = setting(False, "Play a driving file again and again.")
 
 
 @dataclass(frozen=True)
 class FramingSettings:
     """Which square of the driving picture is looked at."""
 
-    crop: str = _setting("auto", "auto (around the face), full (the middle), or X,Y,SIDE in pixels.")
-    follow: bool = _setting(True, "Let the square follow the head slowly.")
-    crop_zoom: float = _setting(
+    crop: str = setting("auto", "auto (around the face), full (the middle), or X,Y,SIDE in pixels.")
+    follow: bool = setting(True, "Let the square follow the head slowly.")
+    crop_zoom: float = setting(
         1.0,
         "Side of the square, as a multiple of the one found; keys W and S.",
         low=0.3,
         high=3,
     )
-    crop_right: float = _setting(
+    crop_right: float = setting(
         0.0, "Shift of the square to the right, in sides; keys J and L.", low=-2, high=2
     )
-    crop_down: float = _setting(0.0, "Shift of the square downwards, in sides; keys I and K.", low=-2, high=2)
-    square: tuple[float, ...] = _setting(
+    crop_down: float = setting(0.0, "Shift of the square downwards, in sides; keys I and K.", low=-2, high=2)
+    square: tuple[float, ...] = setting(
         (), "The square in use when the last session ended: x, y, side in pixels.", form="square"
     )
 
@@ -137,9 +135,9 @@ class FramingSettings:
 class AvatarSettings:
     """What is moved."""
 
-    avatar: str = _setting("", "The picture to move, or a folder of pictures to switch between.", form="path")
-    selected: str = _setting("", "Name of the avatar that was last selected in the folder.")
-    avatar_crop: str = _setting(
+    avatar: str = setting("", "The picture to move, or a folder of pictures to switch between.", form="path")
+    selected: str = setting("", "Name of the avatar that was last selected in the folder.")
+    avatar_crop: str = setting(
         "auto",
         "The square of the avatar that moves: auto (the head where there is one), center, face, or X,Y,SIDE in pixels.",
     )
@@ -149,75 +147,30 @@ class AvatarSettings:
 class PictureSettings:
     """What the finished picture looks like."""
 
-    size: str = _setting("1280x720", "Size of every output.", form="size")
-    fit: str = _setting(
+    size: str = setting("1280x720", "Size of every output.", form="size")
+    fit: str = setting(
         "letterbox", "Show the whole avatar, or fill the picture with it.", choices=("letterbox", "fill")
     )
-    paste: bool = _setting(True, "Set the moving square into the whole picture of the avatar.")
-    sharp: bool = _setting(
+    paste: bool = setting(True, "Set the moving square into the whole picture of the avatar.")
+    sharp: bool = setting(
         True, "Keep the avatar's full resolution where the moving square is larger than the model's."
     )
-    background: str = _setting(
+    background: str = setting(
         "as-is", "What is behind the avatar.", choices=("as-is", "blur", "alpha"), form="colour"
     )
-
-
-@dataclass(frozen=True)
-class MotionSettings:
-    """How the driver's movement becomes the avatar's.
-
-    The names are those of `motion.mover.MotionSettings`.
-    """
-
-    strength: float = _setting(1.0, "All movement is multiplied by this.", low=0, high=2, step=0.1)
-    smoothing: float = _setting(1.0, "Filter against jitter; 0 is off.", low=0, high=2, step=0.1)
-    shift: float = _setting(
-        1.0, "How much of the head's way across the picture is followed.", low=0, high=1, step=0.1
-    )
-    turn: float = _setting(1.0, "How much of the head's tilt is followed.", low=0, high=1, step=0.1)
-    zoom: float = _setting(
-        1.0, "How much of coming closer and leaning back is followed.", low=0, high=1, step=0.1
-    )
-    eyes: float = _setting(
-        1.0,
-        "How far the avatar's own lids close when yours do; 0 copies the lids' way.",
-        low=0,
-        high=2,
-        step=0.1,
-    )
-    relative: bool = _setting(
-        True, "Move the avatar by how you move away from your neutral pose; false copies the pose itself."
-    )
-    adapt_scale: bool = _setting(
-        True, "Scale movement by the ratio of the two faces' sizes (not with a Monkey-Net)."
-    )
-    variance: str = _setting(
-        "source",
-        "Extent of keypoints, for models that have one (Monkey-Net): the avatar's own, the driver's, or the avatar's "
-        "changed as the driver's.",
-        choices=("source", "driving", "relative"),
-    )
-    countdown: float = _setting(
-        2.0, "Seconds at the start of which the best moment becomes the neutral pose.", low=0, high=30
-    )
-    search: bool = _setting(False, "Go on looking for a better neutral pose.")
-    follow_drift: bool = _setting(
-        False, "Ease the neutral pose along when you have settled elsewhere for long."
-    )
-    lost_to_neutral: bool = _setting(True, "Return to rest when the face is lost.")
 
 
 @dataclass(frozen=True)
 class OutputSettings:
     """Where the picture goes."""
 
-    outputs: tuple[str, ...] = _setting(
+    outputs: tuple[str, ...] = setting(
         ("window",),
         "Where the picture goes: virtual, window, a file, http, pipe, none; several at once.",
         form="texts",
     )
-    badge: bool = _setting(True, "Recordings say that they are synthetic, on the picture and in their data.")
-    sound: str = _setting(
+    badge: bool = setting(True, "Recordings say that they are synthetic, on the picture and in their data.")
+    sound: str = setting(
         "auto",
         "Sound of recordings: auto (the driving file's, none with a camera), none, or microphone, or microphone:NAME.",
     )
@@ -227,20 +180,20 @@ class OutputSettings:
 class ControlSettings:
     """The control server, for a Stream Deck or a script; see livepuppet control."""
 
-    enabled: bool = _setting(True, "Listen for livepuppet control, on this computer only.")
-    port: int = _setting(8643, "Port to listen at; 0 takes a free one.", low=0, high=65535)
+    enabled: bool = setting(True, "Listen for livepuppet control, on this computer only.")
+    port: int = setting(8643, "Port to listen at; 0 takes a free one.", low=0, high=65535)
 
 
 @dataclass(frozen=True)
 class NeutralPose:
     """The driver's neutral pose (D1), written by livepuppet."""
 
-    reuse: bool = _setting(False, "Begin with the last session's neutral pose instead of a countdown.")
-    of_model: str = _setting("", "The model whose keypoints these are.")
-    points: tuple[tuple[float, float], ...] = _setting(
+    reuse: bool = setting(False, "Begin with the last session's neutral pose instead of a countdown.")
+    of_model: str = setting("", "The model whose keypoints these are.")
+    points: tuple[tuple[float, float], ...] = setting(
         (), "Its keypoints, (x, y) in [-1, 1] of the square.", form="points"
     )
-    jacobians: tuple[tuple[tuple[float, float], ...], ...] = _setting((), "Its Jacobians.", form="jacobians")
+    jacobians: tuple[tuple[tuple[float, float], ...], ...] = setting((), "Its Jacobians.", form="jacobians")
 
     @classmethod
     def of(cls, keypoints: Keypoints | None, model: str) -> NeutralPose:
@@ -278,8 +231,8 @@ class Settings:
 def _rules() -> dict[str, Rule]:
     rules = {}
     for section in fields(Settings):
-        for setting in fields(section.default_factory):
-            rule = Rule(section.name, setting.name, setting.default, **setting.metadata)
+        for known in fields(section.default_factory):
+            rule = Rule(section.name, known.name, known.default, **known.metadata)
             rules[rule.key] = rule
     return rules
 
@@ -289,7 +242,8 @@ RULES: dict[str, Rule] = _rules()
 
 #: Section -> its heading, for people.
 SECTIONS: dict[str, str] = {
-    section.name: (section.default_factory.__doc__ or "").strip() for section in fields(Settings)
+    section.name: (section.default_factory.__doc__ or "").strip().split("\n")[0]
+    for section in fields(Settings)
 }
 
 

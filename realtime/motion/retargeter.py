@@ -16,12 +16,13 @@ import numpy as np
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.limits import limit
 from livepuppet.core.matrices import Matrices, inverse_2x2
-from livepuppet.core.transfer import Variance, movement_scale, transfer
+from livepuppet.core.transfer import movement_scale, transfer
 from livepuppet.realtime.motion import drift
 from livepuppet.realtime.motion.calibration import Candidates, Fit
 from livepuppet.realtime.motion.eyes import follow_lids, lid_pairs, open_ratio, openings
 from livepuppet.realtime.motion.parts import Origin, Similarity, damp, rigid_indices
 from livepuppet.realtime.motion.presence import Presence, Thresholds, mean_confidence
+from livepuppet.realtime.motion.settings import MotionSettings
 from livepuppet.realtime.motion.smoothing import Smoother
 
 #: Seconds in which D1 goes over into a better one, and a frozen picture into a moving one.
@@ -37,43 +38,6 @@ WAIT_FOR_FACE = 5.0
 NO_VARIANCE = "Variance does nothing here: the keypoints of {} carry Jacobians, and only a Monkey-Net's have a variance."
 
 State = Literal["counting", "live", "lost", "frozen"]
-
-
-@dataclass(frozen=True)
-class MotionSettings:
-    """How the driver's motion is shown.
-
-    Attributes:
-        strength: of all motion, 0 (none) to 2 (double).
-        smoothing: 0 (off) to 2; 1 steadies a still face and delays a moving one by half a frame (`livepuppet bench
-            jitter`).
-        shift, turn, zoom: how much of the head's moving aside, tilting (in the picture's plane) and coming closer is
-            shown, 0 (locked) to 1 (all).
-        eyes: 1 opens the avatar's eyes by how far the driver's are open; 2 doubles that; 0 is the paper's Eq. 14.
-        relative: False puts the driver's own pose on the avatar instead of the movement since D1; the gains and `eyes`
-            then do nothing.
-        adapt_scale: movement scaled by the two faces' sizes. Never with covariances: the hull of a Monkey-Net's keypoints
-            says little of a thing's size; nor do its authors scale by default.
-        variance: what becomes of covariances, see `transfer`; nothing to models with Jacobians.
-        countdown: seconds at the start of which the best frame becomes D1; 0 takes the first.
-        search: go on looking for a better D1.
-        follow_drift: let D1 follow, slowly, a head that rests elsewhere for ten seconds.
-        lost_to_neutral: bring the avatar to rest when there is no face.
-    """
-
-    strength: float = 1.0
-    smoothing: float = 1.0
-    shift: float = 1.0
-    turn: float = 1.0
-    zoom: float = 1.0
-    eyes: float = 1.0
-    relative: bool = True
-    adapt_scale: bool = True
-    variance: Variance = "source"
-    countdown: float = 2.0
-    search: bool = False
-    follow_drift: bool = False
-    lost_to_neutral: bool = True
 
 
 def blend(one: Keypoints, other: Keypoints, share: float) -> Keypoints:

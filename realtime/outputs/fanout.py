@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time as clock
 from collections import deque
@@ -17,6 +18,8 @@ from livepuppet.core.durations import Durations
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.outputs.base import Output
 from livepuppet.realtime.outputs.pool import FramePool, Lease
+
+logger = logging.getLogger(__name__)
 
 #: Seconds an output may take over the picture in hand when everything is closed; then it is left to its thread.
 CLOSING_PATIENCE = 3.0
@@ -59,12 +62,12 @@ class Fanout:
 
     Args:
         outputs: opened, each of another kind or place. They belong to this from now on.
-        say: called from the outputs' threads with what the person should know, one sentence at a time.
+        notify: called from the outputs' threads with what the person should know, one sentence at a time.
     """
 
-    def __init__(self, outputs: Iterable[Output], say: Callable[[str], None] = print):
+    def __init__(self, outputs: Iterable[Output], notify: Callable[[str], None] = logger.warning):
         self._over_black = _OverBlack()
-        self._lanes = [_Lane(output, say) for output in outputs]
+        self._lanes = [_Lane(output, notify) for output in outputs]
 
     def __len__(self) -> int:
         return len(self._lanes)
@@ -177,8 +180,8 @@ class _Submission:
 class _Lane:
     """One output, its thread, what waits for it and what became of the rest."""
 
-    def __init__(self, output: Output, say: Callable[[str], None]):
-        self.output, self._say = output, say
+    def __init__(self, output: Output, notify: Callable[[str], None]):
+        self.output, self._notify = output, notify
         self.delay = Durations()
         self.written = self.skipped = self.repeated = self.lost = self.failures = 0
         self.failed: str | None = None
@@ -192,7 +195,7 @@ class _Lane:
         self._changed = threading.Condition()
         self._ending = self._closed = False
         self._in_a_row = 0
-        self._said: set[str] = set()
+        self._notified: set[str] = set()
         self._due = clock.monotonic() + 1.5 * self._interval if self._interval else None
         self._thread = threading.Thread(target=self._run, name=f"output {output.name}", daemon=True)
         self._thread.start()
@@ -310,7 +313,7 @@ class _Lane:
                 self._fail(f"The output {self.output.name} was closed ({error}): choose another --output.")
             else:
                 self.failures += 1
-                self._say_once(sentence)
+                self._notify_once(sentence)
 
     def _fail(self, sentence: str) -> None:
         """It can take no more: let go of what waits, and close it or plan another attempt."""
@@ -322,7 +325,7 @@ class _Lane:
             self._due = clock.monotonic() + self._retry if self._retry else None
         for submission in waiting:
             submission.release()
-        self._say_once(sentence)
+        self._notify_once(sentence)
         if not self._retry:
             self._closed = True
             with suppress(Exception):
@@ -334,13 +337,13 @@ class _Lane:
         except Exception:
             self._due = clock.monotonic() + self._retry
             return
-        self._say(f"The output {self.output.name} is back.")
+        self._notify(f"The output {self.output.name} is back.")
         with self._changed:
             self.failed = None
-            self._said.clear()
+            self._notified.clear()
             self._due = clock.monotonic() + 1.5 * self._interval if self._interval else None
 
-    def _say_once(self, sentence: str) -> None:
-        if sentence not in self._said:
-            self._said.add(sentence)
-            self._say(sentence)
+    def _notify_once(self, sentence: str) -> None:
+        if sentence not in self._notified:
+            self._notified.add(sentence)
+            self._notify(sentence)

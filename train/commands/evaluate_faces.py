@@ -251,7 +251,8 @@ class _Show:
     def _mover(self, k: int, track: list, smoothing: float):
         """As live, D1 being the frame of the clip that fits the avatar best."""
         from livepuppet.realtime.motion.calibration import Candidates, Fit
-        from livepuppet.realtime.motion.retargeter import MotionSettings, Retargeter
+        from livepuppet.realtime.motion.retargeter import Retargeter
+        from livepuppet.realtime.motion.settings import MotionSettings
 
         names = self.engine.keypoint_names
         settings = MotionSettings(smoothing=smoothing, countdown=0, lost_to_neutral=False)

@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from livepuppet.core.errors import LivePuppetError
+
 VIDEOS = {
     *(
         ".mp4",
@@ -62,7 +64,7 @@ UNREADABLE = (*DAMAGED, SyntaxError, ValueError, IndexError, cv2.error)
 SHORT = 300
 
 
-class DataError(ValueError):
+class DataError(LivePuppetError, ValueError):
     """Data that cannot be used; the message is one sentence that says what to do."""
 
 

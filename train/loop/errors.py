@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from livepuppet.core.errors import LivePuppetError
 
-class TrainingError(RuntimeError):
+
+class TrainingError(LivePuppetError, RuntimeError):
     """Training cannot go on; the message is one sentence that says why and what to do."""

@@ -25,6 +25,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from livepuppet.core.errors import LivePuppetError
+
 #: Landmarks whose values all lie within this are taken as shares of the picture, others as pixels.
 SHARES = (-0.5, 1.5)
 
@@ -38,7 +40,7 @@ FindLandmarks = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 Embed = Callable[[np.ndarray], np.ndarray]
 
 
-class ExternalError(ValueError):
+class ExternalError(LivePuppetError, ValueError):
     """A detector or an embedding that cannot be used; the message is one sentence."""
 
 

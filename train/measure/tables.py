@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from livepuppet.core.errors import LivePuppetError
+
 #: Column -> figure's name in the JSON. A column that no file fills is left out.
 FIGURES = {
     "L1": "L1",
@@ -63,7 +65,7 @@ FACES = {
 }
 
 
-class TableError(ValueError):
+class TableError(LivePuppetError, ValueError):
     """A file that is no evaluation; the message is one sentence."""
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from livepuppet.core.errors import LivePuppetError
 from livepuppet.train.measure.reenact import Shown
 
 #: A pixel belongs to the thing from this share of the thing's own brightness on.
@@ -62,7 +63,7 @@ def find(pictures: np.ndarray, level: float) -> Things:
     return Things(mask, np.stack([x, y], -1), area, colour)
 
 
-class ThingError(ValueError):
+class ThingError(LivePuppetError, ValueError):
     """Pictures that do not show one coloured thing on black."""
 
 

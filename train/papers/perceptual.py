@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from livepuppet.core.errors import LivePuppetError
 from livepuppet.model.blocks import AntiAlias
 from livepuppet.train.losses import dissimilarity, gradients, pyramid_l1
 
@@ -30,7 +31,7 @@ STAGES = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class PerceptualError(ValueError):
+class PerceptualError(LivePuppetError, ValueError):
     """VGG-19's weights cannot be had; the message is one sentence that says what to do."""
 
 

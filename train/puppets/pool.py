@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from livepuppet.core.errors import LivePuppetError
 from livepuppet.core.files import replacing
 from livepuppet.train.device import send
 from livepuppet.train.puppets.identities import Identity, Motion, draw_groups, draw_identities, generator
@@ -53,7 +54,7 @@ GROUPS, POSES = 16, 4
 SETTING, UNCHANGING = "rich", "plain"
 
 
-class PoolError(ValueError):
+class PoolError(LivePuppetError, ValueError):
     """A shard that cannot be used here; the message says why and what to do."""
 
 
