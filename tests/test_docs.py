@@ -33,6 +33,7 @@ def _name(page: Path) -> str:
 
 def _command_lines(text: str) -> list[str]:
     """`livepuppet ...` lines of all fenced blocks, and in-line ones that have options or arguments."""
+    text = text.replace("\\\n", " ")
     fenced = re.findall(r"^ *```[a-z]*\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
     lines = [line for block in fenced for line in block.splitlines()]
     inline = [span.replace("\n", " ") for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", text)]
