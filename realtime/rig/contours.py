@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import cv2
 import numpy as np
+
+from livepuppet.realtime.rig import eye_fit, lip_fit
+from livepuppet.realtime.rig.looks import Landmarks
 
 #: Points per curve.
 POINTS = 17
@@ -113,3 +117,204 @@ class Contours:
             right=part(self.right),
             mouth=part(self.mouth),
         )
+
+
+#: Eyes closer together than this, in pixels, are too small to be cut out.
+SMALLEST_DISTANCE = 14.0
+
+#: The least fit of an eye that is moved. Of right contours it is 1.3 or more (18 pictures).
+LEAST_FIT = 1.15
+
+
+def find_contours(picture: np.ndarray, landmarks: Landmarks | None) -> Contours:
+    """The contours of the face in `picture` uint8 RGB (H, W, 3), fitted to its own edges near `landmarks`.
+
+    Args:
+        landmarks: of `looks.look`; None where there is no face.
+    """
+    height, width = picture.shape[:2]
+    if landmarks is None:
+        return Contours(width, height)
+    axes = _Axes.of(landmarks)
+    if axes is None:
+        return Contours(width, height)
+    left, right = _find_eyes(picture, landmarks, axes)
+    return Contours(width, height, left, right, _find_mouth(picture, landmarks, axes))
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """The face's own axes: the eyes' middles, their distance, and the unit vector from the left one to the right one."""
+
+    eyes: tuple[np.ndarray, np.ndarray]
+    distance: float
+    along: np.ndarray
+
+    @classmethod
+    def of(cls, landmarks: Landmarks) -> _Axes | None:
+        eyes = tuple(
+            (2 * landmarks[f"{side} iris"] + landmarks[f"{side} upper lid"] + landmarks[f"{side} lower lid"])
+            / 4
+            for side in ("left", "right")
+        )
+        line = eyes[1] - eyes[0]
+        distance = float(np.hypot(*line))
+        return cls(eyes, distance, line / distance) if distance > 1 and line[0] > 0 else None
+
+    def to_crop(
+        self, middle: np.ndarray, per_d: float, width: int, height: int, mirror: bool = False
+    ) -> np.ndarray:
+        """The affine map (2, 3) from the picture into an upright crop with `middle` in its middle."""
+        k = per_d / self.distance
+        turn = k * np.array([[self.along[0], self.along[1]], [-self.along[1], self.along[0]]])
+        if mirror:
+            turn[0] = -turn[0]
+        return np.column_stack([turn, (width / 2, height / 2) - turn @ middle])
+
+
+def cut_crop(picture: np.ndarray, matrix: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The crop of an affine map, without aliasing, from the part of the picture that it needs."""
+    k = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    inverse = cv2.invertAffineTransform(matrix)
+    corners = (
+        np.array([[0, 0], [width, 0], [0, height], [width, height]], float) @ inverse[:, :2].T + inverse[:, 2]
+    )
+    (left, top), (right, bottom) = corners.min(0) - 8, corners.max(0) + 8
+    left, top = (
+        int(np.clip(v, 0, size - 1)) for v, size in ((left, picture.shape[1]), (top, picture.shape[0]))
+    )
+    right, bottom = (
+        int(np.clip(v, low + 1, size))
+        for v, low, size in ((right, left, picture.shape[1]), (bottom, top, picture.shape[0]))
+    )
+    part = picture[top:bottom, left:right]
+    if k < 0.7:
+        part = cv2.GaussianBlur(part, (0, 0), 0.5 / k)
+    moved = matrix.copy()
+    moved[:, 2] += matrix[:, :2] @ (left, top)
+    return cv2.warpAffine(
+        part, moved, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def _resampled(points: np.ndarray) -> np.ndarray:
+    """`POINTS` points evenly along a curve of any number of them."""
+    length = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    at = np.linspace(0, length[-1], POINTS)
+    return np.column_stack([np.interp(at, length, points[:, k]) for k in (0, 1)]).astype(np.float32)
+
+
+def _find_eyes(picture: np.ndarray, landmarks: Landmarks, axes: _Axes) -> list[EyeContours]:
+    unit, size = axes.distance, (eye_fit.WIDTH, eye_fit.HEIGHT)
+    middle = np.array(size) / 2
+    maps, matrices, guesses, spreads, opened = [], [], [], [], []
+    for k, side in enumerate(("left", "right")):
+        matrix = axes.to_crop(axes.eyes[k], eye_fit.PER_D, *size, mirror=k == 1)
+        maps.append(eye_fit.EyeMaps(cut_crop(picture, matrix, *size)))
+        matrices.append(matrix)
+        at = landmarks[f"{side} iris"] @ matrix[:, :2].T + matrix[:, 2]
+        guesses.append((at - middle) / eye_fit.PER_D)
+        spreads.append(float(landmarks.spread[landmarks.names.index(f"{side} iris")]) / unit)
+        opened.append(np.hypot(*(landmarks[f"{side} upper lid"] - landmarks[f"{side} lower lid"])) / unit)
+    found = eye_fit.search(tuple(maps), guesses, spreads, float(np.mean(opened)))
+    irises = eye_fit.refine_irises(tuple(maps), found)
+    return [_eye(found[k], irises[k], maps[k], matrices[k], unit, k == 1) for k in range(2)]
+
+
+def _eye(
+    fit: eye_fit.EyeFit,
+    iris: np.ndarray,
+    maps: eye_fit.EyeMaps,
+    matrix: np.ndarray,
+    unit: float,
+    mirrored: bool,
+) -> EyeContours:
+    """One eye's fit as contours in the picture."""
+    theta = fit.theta
+    up, low = (rows[0] for rows in eye_fit.heights(theta[None]))
+    up = eye_fit.follow_edge(maps, theta, up, True)
+    low = np.maximum(eye_fit.follow_edge(maps, theta, low, False), up + 0.004)
+    low[[0, -1]] = up[[0, -1]]
+    tall = float((low - up).max())
+    # Where the fold lies is a matter of taste as long as the skin between it and the edge is lid.
+    crease = up - (0.035 + 0.25 * tall) * np.sqrt(np.maximum(1 - (0.85 * eye_fit.U) ** 2, 0))
+    inverse = cv2.invertAffineTransform(matrix)
+
+    def points(heights: np.ndarray) -> np.ndarray:
+        x, y = eye_fit.place(theta[None], eye_fit.U[None], heights[None].astype(np.float32))
+        curve = np.column_stack([x[0], y[0]]) @ inverse[:, :2].T + inverse[:, 2]
+        return _resampled(curve[::-1] if mirrored else curve)
+
+    at = np.array([eye_fit.WIDTH / 2, eye_fit.HEIGHT / 2]) + eye_fit.PER_D * iris[:2]
+    centre = (at @ inverse[:, :2].T + inverse[:, 2]).astype(np.float32)
+    reason = ""
+    if unit < SMALLEST_DISTANCE:
+        reason = "the face is too small in this picture"
+    elif fit.total < LEAST_FIT:
+        reason = "its edges are not clear in this picture"
+    return EyeContours(
+        points(up), points(low), points(crease), centre, float(iris[2]) * unit, not reason, reason
+    )
+
+
+#: The least fit of a mouth that is moved.
+LEAST_MOUTH = 0.9
+
+
+def _find_mouth(picture: np.ndarray, landmarks: Landmarks, axes: _Axes) -> MouthContours:
+    size = (lip_fit.WIDTH, lip_fit.HEIGHT)
+    names = ("left mouth corner", "right mouth corner", "upper lip", "lower lip")
+    marks = np.stack([landmarks[name] for name in names])
+    matrix = axes.to_crop(marks.mean(0), lip_fit.PER_D, *size)
+    local = (marks @ matrix[:, :2].T + matrix[:, 2] - np.array(size) / 2) / lip_fit.PER_D
+    left, right = local[0].copy(), local[1].copy()
+    # A one-sided corner is the detector's error more often than a smile of one side.
+    level = (left[1] + right[1]) / 2
+    left[1], right[1] = 0.5 * (left[1] + level), 0.5 * (right[1] + level)
+    if right[0] - left[0] < 0.2:
+        middle = (left[0] + right[0]) / 2
+        left[0], right[0] = middle - 0.25, middle + 0.25
+    maps = lip_fit.LipMaps(cut_crop(picture, matrix, *size), float(right[0] - left[0]))
+    upper, lower = float(local[2, 1] - level), float(local[3, 1] - level)
+    fit = lip_fit.search(maps, np.array([*left, *right]), upper, max(lower, upper))
+    theta = fit.theta
+    outer_up, line, inner_low, outer_low = (rows[0] for rows in lip_fit.curves(theta[None]))
+    shut = theta[5] < 0.035
+    if shut:
+        line = lip_fit.follow(maps, theta, line, "line")
+        inner_low = line.copy()
+    else:
+        line = lip_fit.follow(maps, theta, line, "inner upper")
+        inner_low = np.maximum(lip_fit.follow(maps, theta, inner_low, "inner lower"), line)
+    outer_up = np.minimum(lip_fit.follow(maps, theta, outer_up, "outer upper"), line - 0.004)
+    outer_low = np.maximum(lip_fit.follow(maps, theta, outer_low, "outer lower"), inner_low + 0.004)
+    for curve in (outer_up, inner_low, outer_low):
+        curve[[0, -1]] = line[[0, -1]]
+    inverse = cv2.invertAffineTransform(matrix)
+
+    def points(heights: np.ndarray) -> np.ndarray:
+        x, y = lip_fit.place(theta[None], lip_fit.U[None], heights[None].astype(np.float32))
+        return _resampled(np.column_stack([x[0], y[0]]) @ inverse[:, :2].T + inverse[:, 2])
+
+    curves = [points(heights) for heights in (outer_up, line, inner_low, outer_low)]
+    reason = ""
+    if axes.distance < SMALLEST_DISTANCE:
+        reason = "the face is too small in this picture"
+    elif fit.total < LEAST_MOUTH:
+        reason = "its lips are not clear in this picture"
+    return MouthContours(
+        *curves, _chin(landmarks, axes, curves[3], curves[1]), sure=not reason, reason=reason
+    )
+
+
+def _chin(landmarks: Landmarks, axes: _Axes, lowest: np.ndarray, line: np.ndarray) -> np.ndarray:
+    """The chin's lowest point, at least as far below the lips as chins are."""
+    down = np.array([-axes.along[1], axes.along[0]])
+    middle = line.mean(0)
+    lips = float(((lowest - middle) @ down).max())
+    chin = float((landmarks["chin"] - middle) @ down)
+    chin = float(np.clip(chin, lips + 0.18 * axes.distance, lips + 0.9 * axes.distance))
+    aside = float(
+        np.clip((landmarks["chin"] - middle) @ axes.along, -0.3 * axes.distance, 0.3 * axes.distance)
+    )
+    return (middle + chin * down + aside * axes.along).astype(np.float32)

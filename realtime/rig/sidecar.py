@@ -28,7 +28,7 @@ LARGEST = 65536
 MARGIN = 0.25
 
 #: Kinds of teeth that a sidecar may name.
-TEETH = ("auto", "own", "even", "broad", "narrow", "drawn", "none")
+TEETH = ("auto", "own", "even", "broad", "pointed", "drawn", "none")
 
 _STRENGTHS = ("left", "right", "mouth")
 _LONGEST_REASON = 200

@@ -1,0 +1,542 @@
+"""Eyes as layers: the white, the iris under fixed catch-lights, lids with their lashes; cut out once, moved per frame.
+
+Everything lives on the avatar's own pixels in a small rectangle around each eye. What an open eye hides is completed
+once: the iris by its mirror and its rings, the white by a smooth surface, a closed lid by the skin above and below. A
+frame then is a few remaps of those layers between the moved edges.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from livepuppet.realtime.rig.amounts import INDEX
+from livepuppet.realtime.rig.contours import Contours, EyeContours
+from livepuppet.realtime.rig.patches import Patch
+
+#: Amounts below this change nothing that can be seen.
+NOTHING = 1e-4
+
+#: Over this much of a blink (or gaze) the picture's own pixels go over into the layers, which differ by a level or two.
+_ONSET = 0.08
+
+
+def _smooth(low: float, high: float, value):
+    """0 to 1 between two values, with soft ends."""
+    t = np.clip((value - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+@dataclass(frozen=True)
+class EyeAmounts:
+    """What one eye does: lids in shares of their way, gaze in shares of the way to its ends (right and down positive)."""
+
+    blink: float
+    wide: float
+    squint: float
+    across: float
+    down: float
+
+    @classmethod
+    def of(cls, vector: np.ndarray, side: str, strength: float = 1.0) -> EyeAmounts:
+        """Of the picture's left or right eye; the picture's left is the face's right."""
+        name = "Right" if side == "left" else "Left"
+
+        def value(prefix: str) -> float:
+            return float(vector[INDEX[prefix + name]])
+
+        # The picture's left eye looks in when it looks to the right.
+        inward = value("eyeLookIn") - value("eyeLookOut")
+        across = inward if side == "left" else -inward
+        down = value("eyeLookDown") - value("eyeLookUp")
+        return cls(
+            *(
+                float(np.clip(strength * v, low, 1.0))
+                for v, low in (
+                    (value("eyeBlink"), 0.0),
+                    (value("eyeWide"), 0.0),
+                    (value("eyeSquint"), 0.0),
+                    (across, -1.0),
+                    (down, -1.0),
+                )
+            )
+        )
+
+    @property
+    def still(self) -> bool:
+        return max(self.blink, self.wide, self.squint, abs(self.across), abs(self.down)) < NOTHING
+
+
+class Eyes:
+    """Both eyes of an avatar.
+
+    Args:
+        picture: uint8 RGB (H, W, 3).
+        contours: in its pixels.
+    """
+
+    def __init__(self, picture: np.ndarray, contours: Contours):
+        self._strength = contours.strength
+        self.layers = {
+            side: EyeLayers(picture, eye)
+            for side, eye in (("left", contours.left), ("right", contours.right))
+            if eye is not None and eye.sure
+        }
+
+    def draw(self, amounts: np.ndarray) -> list[Patch]:
+        """The patches that `amounts` float32 (52,) ask for: none for eyes at rest."""
+        patches = []
+        for side, layers in self.layers.items():
+            wanted = EyeAmounts.of(amounts, side, self._strength.get(side, 1.0))
+            if not wanted.still:
+                patches.append(layers.draw(wanted))
+        return patches
+
+
+class EyeLayers:
+    """The layers of one eye.
+
+    Args:
+        picture: uint8 RGB (H, W, 3).
+        eye: its contours in the picture's pixels.
+    """
+
+    def __init__(self, picture: np.ndarray, eye: EyeContours):
+        corner, end = eye.upper[0].astype(np.float64), eye.upper[-1].astype(np.float64)
+        self.width = width = max(float(np.hypot(*(end - corner))), 4.0)
+        along = (end - corner) / width
+        down = np.array([-along[1], along[0]])
+        everything = np.concatenate([eye.crease, eye.upper, eye.lower])
+        tall = float(((eye.lower - corner) @ down).max() - ((eye.upper - corner) @ down).min())
+        margin = np.array([0.22 * width, 0.2 * width + 0.1 * tall])
+        low, high = everything.min(0) - margin, everything.max(0) + margin
+        h, w = picture.shape[:2]
+        self.left, self.top = (int(np.clip(np.floor(v), 0, n - 1)) for v, n in zip(low, (w, h), strict=True))
+        right, bottom = (int(np.clip(np.ceil(v) + 1, 1, n)) for v, n in zip(high, (w, h), strict=True))
+        crop = picture[self.top : max(bottom, self.top + 1), self.left : max(right, self.left + 1)]
+        self.crop = np.ascontiguousarray(crop)
+        y, x = np.mgrid[0 : crop.shape[0], 0 : crop.shape[1]].astype(np.float32)
+        x0, y0 = corner - (self.left, self.top)
+        self.x, self.y = x, y
+        self.down = down.astype(np.float32)
+        # Place in the eye's own coordinates: u from corner to corner, v in pixels below their line.
+        u = ((x - x0) * along[0] + (y - y0) * along[1]) / width
+        self.u, self.v = u.astype(np.float32), ((x - x0) * down[0] + (y - y0) * down[1]).astype(np.float32)
+
+        def curve(points: np.ndarray) -> np.ndarray:
+            """A curve's height (v) over every pixel; beyond the corners the corners' own."""
+            offset = points - corner
+            at, height = offset @ along / width, offset @ down
+            order = np.argsort(at, kind="stable")
+            return np.interp(self.u.ravel(), at[order], height[order]).reshape(u.shape).astype(np.float32)
+
+        self.up, self.low = curve(eye.upper), curve(eye.lower)
+        self.low = np.maximum(self.low, self.up + 0.02)
+        # The crease joins the corners outside of them, so that the lid's skin has no hard end there.
+        fade = np.clip(1.0 - np.maximum(np.abs(self.u - 0.5) - 0.5, 0) / 0.16, 0, 1)
+        self.crease = np.minimum(curve(eye.crease), self.up - 0.03 * width)
+        self.tall = tall
+        self.inside_u = _smooth(-0.16, 0.0, self.u) * _smooth(1.16, 1.0, self.u) * fade
+        self.span = self.low - self.up
+        self.radius = float(eye.radius)
+        centre = eye.iris - corner
+        self.iris_u, self.iris_v = float(centre @ along), float(centre @ down)
+        self.iris_x, self.iris_y = (float(k) for k in eye.iris - (self.left, self.top))
+        self.along = along.astype(np.float32)
+        self._build()
+        self._rgb = self.crop.copy()
+        self._alpha = np.zeros(crop.shape[:2], np.uint8)
+
+    # What is done once.
+
+    def _build(self) -> None:
+        picture = self.crop.astype(np.float32)
+        self.lab = cv2.cvtColor(self.crop, cv2.COLOR_RGB2LAB).astype(np.float32)
+        self.light = self.lab[..., 0]
+        self._find_skin(picture)
+        self._find_lashes(picture)
+        self._shut(picture)
+        self._find_white(picture)
+        self._find_iris(picture)
+        self._find_ends()
+
+    def _band_colour(
+        self, picture: np.ndarray, chosen: np.ndarray, like: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The colour of a band of skin over u, (33, 3), at `NODES`.
+
+        Args:
+            like: a colour (3,): the pixels nearest to it count, since rims, hair and brows lie in the band too.
+        """
+        u, colour, light = self.u[chosen], picture[chosen], self.light[chosen]
+        if len(u) < 8:
+            return np.broadcast_to(
+                np.median(picture, axis=(0, 1)) if like is None else like, (len(NODES), 3)
+            ).copy()
+        if like is None:
+            middle = np.percentile(light, 60)
+            weight = np.exp(-(((light - middle) / 25) ** 2))
+        else:
+            off = np.linalg.norm(colour - like, axis=1)
+            near = max(float(np.percentile(off, 8)), 14.0)
+            weight = 1 / (1 + (off / near) ** 4)
+        kernel = np.exp(-0.5 * ((NODES[:, None] - u[None]) / 0.09) ** 2) * weight[None]
+        # Where the band is covered, the skin of its other parts.
+        kernel += 0.02 * weight[None] * np.exp(-0.5 * ((NODES[:, None] - u[None]) / 0.35) ** 2)
+        return (kernel @ colour / np.maximum(kernel.sum(1, keepdims=True), 1e-6)).astype(np.float32)
+
+    def _spread(self, colours: np.ndarray) -> np.ndarray:
+        """Colours over u, (33, 3), at every pixel."""
+        u = self.u.ravel()
+        return np.stack([np.interp(u, NODES, colours[:, k]) for k in range(3)], -1).reshape(*self.u.shape, 3)
+
+    def _find_skin(self, picture: np.ndarray) -> None:
+        """The lid's skin where the eye is open now: from the lid above to the skin below, smoothly."""
+        room = self.up - self.crease
+        self.start = self.crease - 0.5 * room
+        sides = (self.u > -0.1) & (self.u < 1.1)
+        above = (self.v > self.start) & (self.v < self.up - 0.4 * room) & sides
+        below = (self.v > self.low + 0.09 * self.width) & (self.v < self.low + 0.22 * self.width) & sides
+        cheek = self._band_colour(picture, below)
+        self.cheek_colour = self._spread(cheek)
+        self.lid_colour = self._spread(self._band_colour(picture, above, cheek.mean(0)))
+        self.closed = self.low - 0.10 * self.span * _smooth(0.25 * self.width, 0.6 * self.width, self.span)
+        rough = picture - cv2.GaussianBlur(picture, (0, 0), 1.0)
+        self.grain = float(np.median(np.abs(rough[below]))) if below.any() else 0.0
+        # Rims of glasses, hair and brows are no skin.
+        off = np.linalg.norm(picture - self.lid_colour, axis=2)
+        usual = float(np.median(off[above])) if above.any() else 10.0
+        self.strange = _smooth(34 + usual, 60 + usual, off)
+
+    def _shut(self, picture: np.ndarray) -> None:
+        """The picture with closed lids but for their lashes: opening and lashes filled smoothly from the skin around."""
+        room, w = self.up - self.crease, self.width
+        reach = np.maximum(self.lash_up, 0.02 * w) + 0.02 * w
+        zone = _smooth(-reach - 0.02 * w, -reach, self.v - self.up) * _smooth(
+            0.10 * w, 0.06 * w, self.v - self.low
+        )
+        zone = zone * _smooth(-0.12, -0.04, self.u) * _smooth(1.12, 1.04, self.u)
+        front = (
+            self.strange
+            * _smooth(-0.35 * room, -0.75 * room, self.v - self.up)
+            * _smooth(-reach, -1.3 * reach, self.v - self.up)
+        )
+        self.front = cv2.GaussianBlur(front.astype(np.float32), (0, 0), 0.7)
+        self.front[self.front < 0.03] = 0
+        self.has_front = bool(self.front.max() > 0.2)
+        beside = np.clip((self.lid_colour.mean(2) - picture.mean(2) - 30) / 30, 0, 1)
+        known = (1 - zone) * (1 - np.maximum(self.strange, beside))
+        known[known < 0.5] = 0
+        # A wide rim of skin speaks for the inside, not only the pixels next to it.
+        filled = _filled(cv2.GaussianBlur(picture, (0, 0), max(0.02 * w, 0.7)), known + 1e-6)
+        t = np.clip((self.v - self.crease) / np.maximum(self.closed - self.crease, 1), 0, 1)
+        # A lid is round: light on its middle, less at its edge. Flat pictures have no light.
+        self.flat = self.grain < 0.35
+        if not self.flat:
+            bulge = 0.05 * np.sin(np.pi * t) - 0.08 * t**3
+            filled = filled * (1 + bulge * np.clip(1.2 - 2 * np.abs(self.u - 0.5), 0, 1))[..., None]
+            noise = np.random.default_rng(3).normal(0, 1.2 * self.grain, self.u.shape).astype(np.float32)
+            filled = filled + (1.6 * cv2.GaussianBlur(noise, (0, 0), 0.6))[..., None]
+        self.skin = np.clip(picture + (filled - picture) * zone[..., None], 0, 255).astype(np.float32)
+
+    def _find_lashes(self, picture: np.ndarray) -> None:
+        """What is dark along the upper lid's edge, as a band that moves with it: alpha and colour around the edge."""
+        reach = 0.13 * self.width
+        self.reach = reach
+        lid = cv2.cvtColor(self.lid_colour.clip(0, 255).astype(np.uint8)[:, :], cv2.COLOR_RGB2LAB)[
+            ..., 0
+        ].astype(np.float32)
+        offset = self.v - self.up
+        band = (np.abs(offset) < 0.05 * self.width) & (self.u > 0.05) & (self.u < 0.95)
+        dark = float(np.percentile(self.light[band], 8)) if band.any() else 0.0
+        depth = np.maximum(lid - dark, 12.0)
+        alpha = np.clip((lid - self.light - 0.12 * depth) / (0.75 * depth), 0, 1)
+        # Along the edge's own coordinates: rows are offsets from it, columns u.
+        rows = max(int(round(2 * reach)), 8)
+        self.lash_rows = np.linspace(-reach, reach, rows, dtype=np.float32)
+        self.lash_u = np.linspace(-0.1, 1.1, max(int(round(1.2 * self.width)), 12), dtype=np.float32)
+        edge = self._edge_table()
+        uu, rr = np.meshgrid(self.lash_u, self.lash_rows)
+        height = np.interp(uu.ravel(), edge[0], edge[1]).reshape(uu.shape) + rr
+        mx, my = self._at(uu * self.width, height)
+        self.lash_rgb = cv2.remap(picture, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        a = cv2.remap(alpha.astype(np.float32), mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        # From the edge upwards it is lash until it is skin for once: the fold above is none.
+        middle = int(np.searchsorted(self.lash_rows, 0.0))
+        upwards = np.minimum.accumulate(np.maximum(a[: middle + 1][::-1], 0) + 0.25, axis=0)[::-1] - 0.25
+        a[: middle + 1] = np.minimum(a[: middle + 1], np.maximum(upwards * 1.6, 0))
+        below = np.maximum(self.lash_rows, 0)[:, None]
+        a *= np.exp(-((below / max(0.034 * self.width, 0.8)) ** 4))
+        a *= np.clip((reach - np.abs(self.lash_rows)) / (0.25 * reach), 0, 1)[:, None]
+        a *= (_smooth(-0.1, 0.0, self.lash_u) * _smooth(1.1, 1.0, self.lash_u))[None]
+        self.lash_alpha = cv2.GaussianBlur(a, (0, 0), 0.5)
+        weight = a + 1e-4
+        # One colour per column, the darkest's: what shows through thin lashes is not theirs.
+        tone = (self.lash_rgb * (weight**3)[..., None]).sum(0) / (weight**3).sum(0)[:, None]
+        tone = cv2.GaussianBlur(tone[None], (0, 0), max(0.04 * self.width, 1.0))[0]
+        own = np.clip(a, 0, 1)[..., None] ** 0.5
+        self.lash_rgb = (self.lash_rgb * own + tone[None] * (1 - own)).astype(np.float32)
+        strong = float(np.percentile(a.max(0), 60))
+        # Lashes or a drawn line of at least this darkness show where lids meet.
+        self.line_tone = np.minimum(tone.mean(0), self.lid_colour.mean((0, 1)) * 0.55).astype(np.float32)
+        self.line_alpha = 0.75 * (1 - 0.6 * strong)
+        extent = (a > 0.3).mean(1) > 0.15
+        self.lash_up = float(-self.lash_rows[extent].min()) if extent.any() else 0.02 * self.width
+
+    def _edge_table(self) -> tuple[np.ndarray, np.ndarray]:
+        """The upper edge as (u, v) of some columns."""
+        at = np.linspace(-0.1, 1.1, 61)
+        order = np.argsort(self.u.ravel())
+        picked = np.searchsorted(self.u.ravel()[order], at).clip(0, self.u.size - 1)
+        return at, self.up.ravel()[order][picked]
+
+    def _at(self, along: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Crop coordinates of places in the eye's own (both in pixels)."""
+        x0 = self.iris_x - self.iris_u * self.along[0] - self.iris_v * self.down[0]
+        y0 = self.iris_y - self.iris_u * self.along[1] - self.iris_v * self.down[1]
+        x = x0 + along * self.along[0] + down * self.down[0]
+        y = y0 + along * self.along[1] + down * self.down[1]
+        return x.astype(np.float32), y.astype(np.float32)
+
+    def _find_white(self, picture: np.ndarray) -> None:
+        """The eyeball without its iris: own pixels where it shows, a smooth surface where not."""
+        edge = max(0.035 * self.width, 1.0)
+        self.shows = (
+            (self.v > self.up + edge) & (self.v < self.low - 0.6 * edge) & (self.u > 0.03) & (self.u < 0.97)
+        )
+        away = np.hypot(self.x - self.iris_x, self.y - self.iris_y)
+        self.away = away
+        white = self.shows & (away > 1.14 * self.radius)
+        disc = self.shows & (away < 0.9 * self.radius)
+        disc_light = float(np.median(self.light[disc])) if disc.any() else 60.0
+        enough = white.sum() > max(0.05 * self.shows.sum(), 6)
+        self.has_white = bool(enough and np.percentile(self.light[white], 70) > disc_light + 12)
+        distance = np.exp(-np.maximum(self.v - self.up, 0) / (0.09 * self.width))
+        basis = np.stack([np.ones_like(self.u), self.u - 0.5, distance], -1).astype(np.float32)
+        if self.has_white:
+            a, b = basis[white], picture[white]
+            # Veins, lashes and corners are darker than the white, and lights brighter.
+            bright = self.light[white]
+            low, high = np.percentile(bright, [50, 97])
+            weight = ((bright >= low) & (bright <= high)).astype(np.float32)
+            aw = a * weight[:, None]
+            fit = np.linalg.solve(aw.T @ a + np.diag([1e-6, 0.1, 0.03]) * weight.sum(), aw.T @ b)
+            top = (b * weight[:, None]).sum(0) / weight.sum()
+            fill = np.clip(basis @ fit, 0.62 * top, 1.12 * top)
+        else:
+            rim = self.shows & (away > 0.75 * self.radius) & (away < 1.1 * self.radius)
+            colour = np.percentile(picture[rim], 35, axis=0) if rim.sum() > 8 else np.array([60.0, 50, 45])
+            fill = np.broadcast_to(colour, picture.shape) * (1 - 0.35 * distance)[..., None]
+        keep = cv2.GaussianBlur(white.astype(np.float32), (0, 0), max(0.012 * self.width, 0.7))
+        keep = (
+            np.clip(2 * keep - 1, 0, 1)
+            * self.has_white
+            * _smooth(1.08 * self.radius, 1.2 * self.radius, away)
+        )
+        self.white = (picture * keep[..., None] + fill * (1 - keep[..., None])).astype(np.float32)
+
+    def _find_iris(self, picture: np.ndarray) -> None:
+        """The iris as a whole disc, and the catch-lights that stay while it turns."""
+        r = self.radius
+        size = int(np.ceil(1.35 * r)) + 1
+        self.iris_size = size
+        dy, dx = np.mgrid[-size : size + 1, -size : size + 1].astype(np.float32)
+        far = np.hypot(dx, dy)
+        mx, my = self.iris_x + dx, self.iris_y + dy
+        tex = cv2.remap(picture, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        seen = cv2.remap(self.shows.astype(np.float32), mx, my, cv2.INTER_LINEAR) > 0.95
+        light = tex.mean(2)
+        # The median over each ring, from what is seen; lower than the middle, so that catch-lights do not count.
+        rings = np.arange(0, size + 2, 0.5, dtype=np.float32)
+        profile = np.zeros((len(rings), 3), np.float32)
+        last = None
+        for k, ring in enumerate(rings):
+            near = seen & (np.abs(far - ring) < 1.0) & (far < 1.02 * r)
+            if near.sum() > 3:
+                order = np.argsort(light[near])
+                middle = order[
+                    int(0.25 * len(order)) : max(int(0.6 * len(order)), int(0.25 * len(order)) + 1)
+                ]
+                last = tex[near][middle].mean(0)
+            if last is not None:
+                profile[k] = last
+        if last is None:
+            profile[:] = (50, 42, 38)
+        else:
+            first = int(np.argmax(profile.any(1)))
+            profile[:first] = profile[first]
+        profile = cv2.GaussianBlur(profile[None], (0, 0), 1.2, borderType=cv2.BORDER_REPLICATE)[0]
+        guess = np.stack([np.interp(far, rings, profile[:, k]) for k in range(3)], -1).astype(np.float32)
+        over = light - guess.mean(2)
+        span = float(np.percentile(light[seen], 95) - np.percentile(light[seen], 20)) if seen.any() else 60.0
+        limit = max(0.4 * span, 26.0)
+        spot = np.clip((over - 0.6 * limit) / (0.6 * limit), 0, 1) * seen * (far < 0.97 * r)
+        if float((spot > 0.5).sum()) > 0.22 * max(float((seen & (far < r)).sum()), 1.0):
+            spot = np.zeros_like(spot)
+        spot = cv2.GaussianBlur(spot, (0, 0), 0.6)
+        own = seen & (spot < 0.08)
+        mirror = own[:, ::-1] & ~seen
+        texture = np.where(
+            own[..., None], tex, np.where(mirror[..., None], 0.5 * tex[:, ::-1] + 0.5 * guess, guess)
+        )
+        keep = cv2.GaussianBlur((own | mirror).astype(np.float32), (0, 0), max(0.05 * r, 0.8))[..., None]
+        keep = np.clip(2.2 * keep - 1.1, 0, 1)
+        self.iris = (texture * keep + guess * (1 - keep)).astype(np.float32)
+        soft = max(0.10 * r, 1.0)
+        grow = 1.0 if self.has_white else 1.2
+        self.iris_alpha = np.clip((grow * 1.03 * r - far) / soft + 0.5, 0, 1).astype(np.float32)
+        # Catch-lights in the crop's own place.
+        whole = np.zeros(self.u.shape, np.float32)
+        back_x, back_y = self.x - self.iris_x + size, self.y - self.iris_y + size
+        whole = cv2.remap(
+            spot.astype(np.float32), back_x, back_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+        )
+        self.glint = whole
+        self.has_glint = bool(whole.max() > 0.1)
+
+    def _find_ends(self) -> None:
+        """How far the iris goes to each side: to the corners, and under both lids."""
+        r, w = self.radius, self.width
+        room = 0.75 * min(r, 0.3 * w) + 0.02 * w
+        self.to_right = float(np.clip(w - room - self.iris_u, 0.2 * r, 1.25 * r))
+        self.to_left = float(np.clip(self.iris_u - room, 0.2 * r, 1.25 * r))
+        if not self.has_white:
+            # Eyes that are all iris: it turns a little under the light.
+            self.to_right = self.to_left = min(0.3 * r, 0.12 * w)
+        self.to_up = min(0.42 * r, 0.35 * self.tall)
+        self.to_down = min(0.45 * r, 0.4 * self.tall)
+
+    # What is done per frame.
+
+    def draw(self, wanted: EyeAmounts) -> Patch:
+        """The eye with these amounts, as a patch over its rectangle."""
+        blink = wanted.blink
+        upper, lower = self._edges(wanted)
+        ball = self._ball(wanted) if blink < 0.995 else self.white
+        picture = self.crop.astype(np.float32)
+        v = self.v
+        # Below: the lower lid's skin and lashes go along.
+        raised = self.low - lower
+        fall = np.clip(1 - (v - lower) / (0.35 * self.width), 0, 1)
+        shift = raised * fall
+        under = cv2.remap(
+            self.crop,
+            self.x + shift * self.down[0],
+            self.y + shift * self.down[1],
+            cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REPLICATE,
+        ).astype(np.float32)
+        # From bottom to top: lower lid, eyeball, upper lid, lashes.
+        soft = max(0.012 * self.width, 0.7)
+        in_low = np.clip((v - lower) / soft + 0.5, 0, 1)[..., None]
+        out = ball + (under - ball) * in_low
+        lid = np.clip((upper - v) / soft + 0.5, 0, 1)
+        shade = (
+            0.30
+            * np.exp(-np.maximum(v - upper, 0) / (0.05 * self.width))
+            * min(blink * 3, 1.0)
+            * (1 - in_low[..., 0])
+        )
+        out *= (1 - shade)[..., None]
+        if blink > 0.6:
+            # The lower lid's lashes and dark rim go under the closed lid.
+            hidden = _smooth(0.6, 1.0, blink) * np.clip(
+                1 - np.abs(v - self.closed) / (0.10 * self.width), 0, 1
+            )
+            out += (self.skin - out) * (hidden * in_low[..., 0])[..., None]
+        out += (self.skin - out) * lid[..., None]
+        self._draw_lashes(out, upper, blink)
+        if self.has_front:
+            out += (picture - out) * self.front[..., None]
+        self._finish(out, wanted, upper, lower)
+        return Patch(self._rgb, self._alpha, self.left, self.top)
+
+    def _edges(self, wanted: EyeAmounts) -> tuple[np.ndarray, np.ndarray]:
+        """Heights of both lids' edges at every pixel."""
+        blink, down = wanted.blink, wanted.down
+        # Upper lids follow the eyes down and a little up.
+        follow = 0.34 * max(down, 0.0) - 0.10 * max(-down, 0.0) - 0.20 * wanted.wide + 0.12 * wanted.squint
+        share = follow * (1 - blink) + blink
+        upper = self.up + (self.closed - self.up) * share
+        rise = 0.22 * wanted.squint - 0.05 * max(down, 0.0) * (1 - blink)
+        closed = np.minimum(self.closed, self.low)
+        lower = self.low + (closed - self.low) * blink - self.span * rise * (1 - blink)
+        return np.minimum(upper, lower + 0.3), lower
+
+    def _ball(self, wanted: EyeAmounts) -> np.ndarray:
+        """White and iris with this gaze, float32 (h, w, 3)."""
+        across = wanted.across * (self.to_right if wanted.across > 0 else self.to_left)
+        down = wanted.down * (self.to_down if wanted.down > 0 else self.to_up)
+        dx = across * self.along[0] + down * self.down[0]
+        dy = across * self.along[1] + down * self.down[1]
+        # A ball turns: the disc narrows towards the side.
+        squeeze = 1.0 / max(1 - 0.10 * wanted.across**2, 0.5) if self.has_white else 1.0
+        px, py = self.x - self.iris_x - dx, self.y - self.iris_y - dy
+        if squeeze != 1.0:
+            extra = (px * self.along[0] + py * self.along[1]) * (squeeze - 1)
+            px, py = px + extra * self.along[0], py + extra * self.along[1]
+        px, py = px + self.iris_size, py + self.iris_size
+        texture = cv2.remap(self.iris, px, py, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        alpha = cv2.remap(self.iris_alpha, px, py, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        out = self.white + (texture - self.white) * alpha[..., None]
+        if self.has_glint:
+            out += (self.crop - out) * (self.glint * np.minimum(alpha * 1.5, 1))[..., None]
+        return out
+
+    def _draw_lashes(self, out: np.ndarray, upper: np.ndarray, blink: float) -> None:
+        """The band of lashes along the moved edge; shut ones hang down."""
+        turn = 1 - 1.75 * _smooth(0.15, 0.95, blink)
+        if abs(turn) < 0.4:
+            turn = 0.4 if turn >= 0 else -0.4
+        offset = (self.v - upper) / turn
+        rows, columns = self.lash_alpha.shape
+        my = (offset + self.reach) * ((rows - 1) / (2 * self.reach))
+        mx = (self.u + 0.1) * ((columns - 1) / 1.2)
+        mx, my = mx.astype(np.float32), my.astype(np.float32)
+        alpha = cv2.remap(self.lash_alpha, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        colour = cv2.remap(self.lash_rgb, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        out += (colour - out) * alpha[..., None]
+        if blink > 0.5:
+            thick = max(0.014 * self.width, 0.8)
+            line = np.exp(-(((self.v - upper) / thick) ** 2)) * _smooth(0.5, 1.0, blink) * self.line_alpha
+            line *= _smooth(-0.02, 0.10, self.u) * _smooth(1.02, 0.90, self.u)
+            out += (self.line_tone - out) * line[..., None]
+
+    def _finish(self, out: np.ndarray, wanted: EyeAmounts, upper: np.ndarray, lower: np.ndarray) -> None:
+        """Round into the patch's buffers; around the eye the picture stays as it is."""
+        onset = float(
+            _smooth(
+                0, _ONSET, max(wanted.blink, wanted.wide, wanted.squint, abs(wanted.across), abs(wanted.down))
+            )
+        )
+        margin = 0.5 * self.reach
+        mask = self.inside_u * _smooth(
+            0, 0.04 * self.width, self.v - np.minimum(self.start, upper - 2 * margin)
+        )
+        mask = mask * _smooth(0.36 * self.width, 0.26 * self.width, self.v - self.low)
+        cv2.convertScaleAbs((mask * (255 * onset)).astype(np.float32), self._alpha)
+        np.clip(out, 0, 255, out=out)
+        self._rgb[...] = cv2.convertScaleAbs(out)
+
+
+#: Columns at which the skin's colours are measured, in u.
+NODES = np.linspace(-0.2, 1.2, 33).astype(np.float32)
+
+
+def _filled(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """`picture` float32 (h, w, 3) where `known` (h, w) is 1; elsewhere the smooth continuation of that (pull and push)."""
+    colour, weight = picture * known[..., None], known.astype(np.float32)
+    levels = []
+    while min(weight.shape) > 2:
+        levels.append((colour, weight))
+        colour, weight = cv2.pyrDown(colour), cv2.pyrDown(weight)
+    value = colour.sum((0, 1)) / max(float(weight.sum()), 1e-6) * np.ones_like(colour)
+    value = np.where(weight[..., None] > 1e-4, colour / np.maximum(weight, 1e-4)[..., None], value)
+    for colour, weight in reversed(levels):
+        value = cv2.resize(value, weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        share = np.clip(1.5 * weight, 0, 1)[..., None]
+        own = colour / np.maximum(weight, 1e-4)[..., None]
+        value = value * (1 - share) + own * share
+    return value

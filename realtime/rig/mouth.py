@@ -1,0 +1,564 @@
+"""The mouth as layers: lips that move along their four curves, a chin that drops, and what shows between them.
+
+Every column of the face runs from the nose to below the chin through knots (outer and inner edge of both lips, chin). An
+expression moves the corners aside and the knots up or down; the picture between knots is stretched in proportion. Where
+the lips part stand the teeth: the upper ones go with the head, the lower ones with the jaw, and neither is stretched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib import resources
+
+import cv2
+import numpy as np
+
+from livepuppet.realtime.rig.amounts import INDEX
+from livepuppet.realtime.rig.contours import Contours, MouthContours
+from livepuppet.realtime.rig.patches import Patch
+
+#: Amounts below this change nothing that can be seen.
+NOTHING = 1e-4
+
+#: Pixels of the picture per node of the coarse maps.
+_STEP = 3
+
+#: Places along the mouth at which curves are tabled: s is -1 and 1 at the corners.
+_NODES = np.linspace(-2.6, 2.6, 313).astype(np.float32)
+
+# The drawn teeth (see data/rig/README.md): pixels per mouth width of 40 mm, and where the middle and the edges are.
+_PER_WIDTH, _MIDDLE, _UPPER_EDGE, _LOWER_EDGE = 250.0, 143.5, 126.0, 115.0
+
+
+def _smooth(low: float, high: float, value):
+    t = np.clip((value - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+@cache
+def _teeth(kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Upper and lower teeth of a kind: float32 (252, 288, 4), light, gum, nearness, alpha in [0, 1]."""
+    rows = []
+    for name in ("upper", "lower"):
+        data = resources.files("livepuppet.realtime").joinpath(f"data/rig/{kind}-{name}.png").read_bytes()
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        rows.append(np.ascontiguousarray(picture[..., [2, 1, 0, 3]]).astype(np.float32) / 255)
+    return rows[0], rows[1]
+
+
+@dataclass(frozen=True)
+class MouthAmounts:
+    """What the mouth does, in shares; sides are the picture's."""
+
+    open: float
+    close: float
+    pucker: float
+    funnel: float
+    smile_left: float
+    smile_right: float
+    frown_left: float
+    frown_right: float
+    stretch_left: float
+    stretch_right: float
+    roll_lower: float
+    roll_upper: float
+    press: float
+    upper_up: float
+    lower_down: float
+    aside: float
+    jaw_aside: float
+    shrug: float
+
+    @classmethod
+    def of(cls, vector: np.ndarray, strength: float = 1.0) -> MouthAmounts:
+        def value(name: str) -> float:
+            return float(vector[INDEX[name]]) * strength
+
+        def side(name: str, which: str) -> float:
+            return value(name + ("Right" if which == "left" else "Left"))
+
+        return cls(
+            value("jawOpen"),
+            value("mouthClose"),
+            value("mouthPucker"),
+            value("mouthFunnel"),
+            side("mouthSmile", "left") + 0.4 * side("mouthDimple", "left"),
+            side("mouthSmile", "right") + 0.4 * side("mouthDimple", "right"),
+            side("mouthFrown", "left"),
+            side("mouthFrown", "right"),
+            side("mouthStretch", "left"),
+            side("mouthStretch", "right"),
+            value("mouthRollLower"),
+            value("mouthRollUpper"),
+            0.5 * (value("mouthPressLeft") + value("mouthPressRight")),
+            0.5 * (value("mouthUpperUpLeft") + value("mouthUpperUpRight")),
+            0.5 * (value("mouthLowerDownLeft") + value("mouthLowerDownRight")),
+            # To the face's own left is to the picture's right.
+            value("mouthLeft") - value("mouthRight"),
+            value("jawLeft") - value("jawRight"),
+            0.5 * (value("mouthShrugLower") + value("mouthShrugUpper")),
+        )
+
+    @property
+    def most(self) -> float:
+        return max(abs(getattr(self, field.name)) for field in fields(self))
+
+
+class Mouth:
+    """The mouth of an avatar.
+
+    Args:
+        picture: uint8 RGB (H, W, 3).
+        contours: in its pixels.
+    """
+
+    def __init__(self, picture: np.ndarray, contours: Contours):
+        mouth = contours.mouth
+        self._strength = contours.strength.get("mouth", 1.0)
+        self.layers = MouthLayers(picture, mouth) if mouth is not None and mouth.sure else None
+
+    def draw(self, amounts: np.ndarray) -> list[Patch]:
+        """The patch that `amounts` float32 (52,) ask for; none for a mouth at rest."""
+        if self.layers is None:
+            return []
+        wanted = MouthAmounts.of(amounts, self._strength)
+        return [self.layers.draw(wanted)] if wanted.most > NOTHING else []
+
+
+@dataclass
+class _Knots:
+    """The knots of each column at `_NODES`, as rests and offsets, both (N,) in pixels below the corners' line."""
+
+    top: np.ndarray
+    outer_upper: np.ndarray
+    inner_upper: np.ndarray
+    inner_lower: np.ndarray
+    outer_lower: np.ndarray
+    chin: np.ndarray
+    bottom: np.ndarray
+
+    def stack(self) -> np.ndarray:
+        return np.stack([getattr(self, field.name) for field in fields(self)], 1).astype(np.float32)
+
+
+class MouthLayers:
+    """The layers of one mouth.
+
+    Args:
+        picture: uint8 RGB (H, W, 3).
+        mouth: its contours in the picture's pixels.
+    """
+
+    def __init__(self, picture: np.ndarray, mouth: MouthContours):
+        start, end = mouth.inner_upper[0].astype(np.float64), mouth.inner_upper[-1].astype(np.float64)
+        self.width = width = max(float(np.hypot(*(end - start))), 6.0)
+        self.half = width / 2
+        along = (end - start) / width
+        down = np.array([-along[1], along[0]])
+        middle = (start + end) / 2
+        self.along, self.down = along.astype(np.float32), down.astype(np.float32)
+        curves = [mouth.outer_upper, mouth.inner_upper, mouth.inner_lower, mouth.outer_lower]
+        local = [np.column_stack([(c - middle) @ along / self.half, (c - middle) @ down]) for c in curves]
+        chin = float((mouth.chin - middle) @ down)
+        lowest, highest = float(local[3][:, 1].max()), float(local[0][:, 1].min())
+        self.chin = max(chin, lowest + 0.15 * width)
+        # A mouth opens as far as the chin can go: not by more than its own width, nor than the chin is long.
+        line = float(local[2][len(local[2]) // 2, 1])
+        self.drop = min(0.68 * width, 0.95 * (self.chin - line))
+        self.gap = float((local[2][:, 1] - local[1][:, 1]).max())
+        self._cut(picture, middle, highest, line)
+        self._table(local, highest)
+        self._colours(picture, mouth)
+        self._find_own()
+        self._rgb = self.crop.copy()
+
+    # What is done once.
+
+    def _cut(self, picture: np.ndarray, middle: np.ndarray, highest: float, line: float) -> None:
+        w = self.width
+        above, below = highest - 0.62 * w, self.chin + self.drop + 0.55 * w
+        corners = np.array(
+            [middle + a * self.along + b * self.down for a in (-1.2 * w, 1.2 * w) for b in (above, below)]
+        )
+        low, high = corners.min(0), corners.max(0)
+        height, wide = picture.shape[:2]
+        self.left, self.top = (
+            int(np.clip(np.floor(v), 0, n - 1)) for v, n in zip(low, (wide, height), strict=True)
+        )
+        right, bottom = (
+            int(np.clip(np.ceil(v) + 1, 1, n)) for v, n in zip(high, (wide, height), strict=True)
+        )
+        self.crop = np.ascontiguousarray(
+            picture[self.top : max(bottom, self.top + 1), self.left : max(right, self.left + 1)]
+        )
+        h, w = self.crop.shape[:2]
+        self.origin = (middle - (self.left, self.top)).astype(np.float32)
+        # Coarse maps: nodes at the middles of blocks of pixels, as cv2.resize takes them.
+        self.rows, self.columns = max(h // _STEP, 2), max(w // _STEP, 2)
+        y = (np.arange(self.rows, dtype=np.float32) + 0.5) * (h / self.rows) - 0.5
+        x = (np.arange(self.columns, dtype=np.float32) + 0.5) * (w / self.columns) - 0.5
+        gx, gy = np.meshgrid(x - self.origin[0], y - self.origin[1])
+        self.s = (gx * self.along[0] + gy * self.along[1]) / self.half
+        self.v = gx * self.down[0] + gy * self.down[1]
+        # Nothing moves at the rectangle's edge, where the patch ends; the picture's own edge may.
+        inside = np.ones((self.rows, self.columns), np.float32)
+        fade = max(self.rows, self.columns) * 0.07
+        ramp_x, ramp_y = np.arange(self.columns, dtype=np.float32), np.arange(self.rows, dtype=np.float32)
+        if self.left > 0:
+            inside *= _smooth(0, fade, ramp_x)[None]
+        if self.left + w < wide:
+            inside *= _smooth(0, fade, ramp_x[::-1])[None]
+        if self.top > 0:
+            inside *= _smooth(0, fade, ramp_y)[:, None]
+        if self.top + h < height:
+            inside *= _smooth(0, fade, ramp_y[::-1])[:, None]
+        self.inside = inside.astype(np.float32)
+
+    def _table(self, local: list[np.ndarray], highest: float) -> None:
+        curves = []
+        for points in local:
+            order = np.argsort(points[:, 0], kind="stable")
+            curve = np.interp(_NODES, points[order, 0], points[order, 1])
+            curves.append(np.where(np.abs(_NODES) >= 1, 0.0, curve))
+        outer_up, upper, lower, outer_low = curves
+        lower = np.maximum(lower, upper)
+        outer_up, outer_low = np.minimum(outer_up, upper), np.maximum(outer_low, lower)
+        # Beside the mouth the skin is one piece; the knots of both lips part slowly, so that nothing bends sharply.
+        beside = 0.10 * self.width * (1 - np.exp(-np.maximum(np.abs(_NODES) - 0.9, 0) / 0.25))
+        outer_up = np.minimum(outer_up, upper - 0.02 * self.width - beside)
+        outer_low = np.maximum(outer_low, lower + 0.02 * self.width + beside)
+        n = len(_NODES)
+        # The chin's edge rises to the sides, along the jaw.
+        chin = self.chin - 0.25 * self.width * np.minimum(_NODES / 2, 1) ** 2
+        chin = np.maximum(chin, outer_low + 0.1 * self.width)
+        self.rest = _Knots(
+            np.full(n, highest - 0.42 * self.width), outer_up, upper, lower, outer_low, chin, chin + 0.0
+        )
+        self.rest.bottom = chin + self.drop + 0.35 * self.width
+        self._rest = self.rest.stack()
+        inner = np.maximum(1 - _NODES**2, 0)
+        self._lens = inner**0.7
+        self._bow = inner**0.9
+        far = np.maximum(np.abs(_NODES) - 0.55, 0)
+        self._jaw = np.exp(-(far**2) / (2 * 0.75**2))
+        outside = np.exp(-((np.maximum(np.abs(_NODES) - 1, 0) / 0.7) ** 2))
+        clipped = np.clip(_NODES, -1, 1)
+        self._to_left, self._to_right = ((1 - clipped) / 2) * outside, ((1 + clipped) / 2) * outside
+        self._up_left, self._up_right = (
+            ((1 - clipped) / 2) ** 1.7 * outside,
+            ((1 + clipped) / 2) ** 1.7 * outside,
+        )
+
+    def _fine(self, coarse: np.ndarray) -> np.ndarray:
+        return cv2.resize(coarse.astype(np.float32), self.crop.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+
+    def _colours(self, picture: np.ndarray, mouth: MouthContours) -> None:
+        """Colours of lips, skin, teeth; and whether the picture is drawn: flat, with outlines."""
+        crop = self.crop.astype(np.float32)
+        s, v = self._fine(self.s), self._fine(self.v)
+        nodes = [np.interp(s.ravel(), _NODES, k).reshape(s.shape) for k in self._rest.T]
+        _, outer_up, upper, lower, outer_low, chin, _ = nodes
+        edge = 0.12 * np.maximum(outer_low - lower, 1)
+        lips = (v > lower + edge) & (v < outer_low - edge) & (np.abs(s) < 0.7)
+        lips |= (
+            (v < upper - 0.15 * (upper - outer_up))
+            & (v > outer_up + 0.2 * (upper - outer_up))
+            & (np.abs(s) < 0.6)
+        )
+        skin = (
+            (np.abs(s) < 1.7) & (v < chin) & ~((v > outer_up - 2) & (v < outer_low + 2) & (np.abs(s) < 1.1))
+        )
+        self.lip = np.median(crop[lips], axis=0) if lips.sum() > 8 else np.array([150.0, 80, 80])
+        bright = np.percentile(crop[skin], 85, axis=0) if skin.sum() > 8 else np.array([220.0, 190, 170])
+        # Teeth are a little yellower than white, in the light of the face.
+        self.teeth = np.clip(
+            0.42 * bright + 0.58 * bright.max() * np.array([1.0, 0.97, 0.91]), 0, 245
+        ).astype(np.float32)
+        rough = np.abs(crop - cv2.GaussianBlur(crop, (0, 0), 1.0)).mean(2)
+        flat = float(np.median(rough[skin])) if skin.sum() > 8 else 1.0
+        calm = float((rough[skin] < 0.35).mean()) if skin.sum() > 8 else 0.0
+        self.drawn = mouth.teeth == "drawn" or (mouth.teeth == "auto" and flat < 0.35 and calm > 0.55)
+        band = (np.abs(v - lower) < 0.02 * self.width + 1) & (np.abs(s) < 0.95)
+        dark = crop[band]
+        line = np.percentile(dark, 8, axis=0) if len(dark) else self.lip * 0.4
+        self.line = np.minimum(line, 0.75 * self.lip).astype(np.float32)
+        hue = self.lip / max(float(self.lip.mean()), 1.0)
+        self.dark = (np.clip(hue, 0.6, 1.6) * 24 + np.array([6.0, 1, 2])).astype(np.float32)
+        if self.drawn:
+            self.dark = (0.35 * self.lip + 0.65 * self.line).astype(np.float32)
+        colourful = float(np.ptp(self.lip)) > 14
+        self.tongue = (0.72 * self.lip + np.array([26.0, 4, 8]) if colourful else 0.7 * self.lip + 10).astype(
+            np.float32
+        )
+        self.kind = mouth.teeth if mouth.teeth in ("even", "broad", "pointed") else "even"
+        self.no_teeth = mouth.teeth == "none"
+        self._upper_teeth, self._lower_teeth = self._tinted(self.kind)
+
+    def _tinted(self, kind: str) -> list[np.ndarray]:
+        """Teeth and gums in the face's light, premultiplied: float32 (252, 288, 4)."""
+        result = []
+        gums = np.clip(0.75 * self.lip + np.array([40.0, 10, 14]), 0, 255)
+        if np.ptp(self.lip) <= 14:
+            gums = self.lip * 0.9
+        for sprite in _teeth(kind):
+            light, gum, near, alpha = (sprite[..., k : k + 1] for k in range(4))
+            colour = light * (self.teeth * (1 - gum) + gums * 1.5 * gum)
+            colour = colour * (0.35 + 0.65 * near)
+            result.append(np.concatenate([colour * alpha, alpha], 2).astype(np.float32))
+        return result
+
+    def _find_own(self) -> None:
+        """Whether the avatar's mouth is open, and how far down its own upper teeth reach in each column."""
+        self.own = self.gap > 0.045 * self.width
+        self.teeth_end = self._rest[:, 2].copy()
+        self.shows_teeth = False
+        if not self.own:
+            return
+        lab = cv2.cvtColor(self.crop, cv2.COLOR_RGB2LAB).astype(np.float32)
+        lip = cv2.cvtColor(self.lip.clip(0, 255).astype(np.uint8).reshape(1, 1, 3), cv2.COLOR_RGB2LAB)[
+            0, 0
+        ].astype(np.float32)
+        levels = np.linspace(0.04, 0.98, 28, dtype=np.float32)
+        upper, lower = self._rest[:, 2], self._rest[:, 3]
+        at = upper[:, None] + (lower - upper)[:, None] * levels[None]
+        x = self.origin[0] + _NODES[:, None] * self.half * self.along[0] + at * self.down[0]
+        y = self.origin[1] + _NODES[:, None] * self.half * self.along[1] + at * self.down[1]
+        colours = cv2.remap(
+            lab, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        chroma = np.hypot(colours[..., 1] - 128, colours[..., 2] - 128)
+        lip_chroma = float(np.hypot(lip[1] - 128, lip[2] - 128))
+        open_columns = (lower - upper) > 0.25 * self.gap
+        light = colours[..., 0]
+        high = float(np.percentile(light[open_columns], 92)) if open_columns.any() else 255.0
+        tooth = (light > max(0.72 * high, lip[0] + 8)) & (chroma < max(0.9 * lip_chroma, 18))
+        tooth[~open_columns] = False
+        # From the top down to the last tooth before something else for once.
+        reach = np.zeros(len(_NODES), np.float32)
+        for k in np.flatnonzero(open_columns):
+            row = np.flatnonzero(tooth[k])
+            if len(row) and row[0] < 9:
+                gaps = np.flatnonzero(np.diff(row) > 4)
+                reach[k] = levels[row[gaps[0]] if len(gaps) else row[-1]]
+        share = float((reach[open_columns] > 0.1).mean()) if open_columns.any() else 0.0
+        self.shows_teeth = share > 0.35
+        if self.shows_teeth:
+            reach = cv2.GaussianBlur(reach[None], (0, 0), 3)[0]
+            self.teeth_end = (upper + (lower - upper) * np.where(reach > 0.9, 1.0, reach)).astype(np.float32)
+
+    # What is done per frame.
+
+    def _offsets(self, a: MouthAmounts) -> tuple[np.ndarray, np.ndarray]:
+        """How far each column's knots move down, (N, 7), and how far the columns move aside, (N,); in pixels."""
+        w = self.width
+        if a.open >= 0:
+            gap = a.open * max(self.drop - 0.5 * self.gap, 0.3 * self.drop)
+        else:
+            gap = a.open * self.gap
+        gap -= np.clip(a.close, 0, 1) * (self.gap + max(gap, 0.0) * 0.9)
+        jaw = max(a.open, 0.0) * self.drop
+        narrow = 0.20 * a.pucker + 0.15 * a.funnel + 0.11 * max(a.open, 0.0)
+        lefts = (0.09 * a.smile_left + 0.12 * a.stretch_left - narrow) * w
+        rights = (0.09 * a.smile_right + 0.12 * a.stretch_right - narrow) * w
+        shift = 0.13 * a.aside * w
+        aside = -lefts * self._to_left + rights * self._to_right + shift * (self._to_left + self._to_right)
+        lift_left = (-0.11 * a.smile_left + 0.10 * a.frown_left) * w
+        lift_right = (-0.11 * a.smile_right + 0.10 * a.frown_right) * w
+        base = lift_left * self._up_left + lift_right * self._up_right
+        base = base + 0.16 * jaw * np.exp(-((_NODES / 1.5) ** 2)) - 0.05 * a.shrug * w * self._bow
+        part = 0.05 * a.funnel * w * self._lens
+        up = (0.17 * jaw + 0.13 * max(gap, 0.0) + 0.07 * a.upper_up * w) * self._bow + part
+        low = gap * self._lens + 0.08 * a.lower_down * w * self._lens + part
+        rest = self._rest
+        thick = 1 + 0.28 * a.pucker + 0.22 * a.funnel - 0.30 * a.press
+        upper_lip = (rest[:, 2] - rest[:, 1]) * (thick * (1 - 0.75 * np.clip(a.roll_upper, 0, 1)) - 1)
+        lower_lip = (rest[:, 4] - rest[:, 3]) * (thick * (1 - 0.75 * np.clip(a.roll_lower, 0, 1)) - 1)
+        smile = 0.5 * (a.smile_left + a.smile_right)
+        upper_lip = upper_lip - (rest[:, 2] - rest[:, 1]) * 0.12 * smile
+        inner_up, inner_low = base - up, base + low
+        # Lips meet, and do not pass through one another.
+        meet = rest[:, 3] + inner_low - rest[:, 2] - inner_up
+        inner_low = inner_low - np.minimum(meet, 0)
+        offset = np.stack(
+            [
+                np.zeros_like(base),
+                inner_up - upper_lip * self._bow,
+                inner_up,
+                inner_low,
+                inner_low + lower_lip * self._bow,
+                0.9 * jaw * self._jaw
+                + 0.25 * np.minimum(gap, 0) * self._jaw
+                - 0.04 * a.shrug * w * self._jaw,
+                np.zeros_like(base),
+            ],
+            1,
+        )
+        return offset.astype(np.float32), aside.astype(np.float32)
+
+    def _lookup(self, table: np.ndarray, s: np.ndarray) -> np.ndarray:
+        """Values (..., C) of a table (N, C) at s, linear between nodes."""
+        at = np.clip((s + 2.6) * ((len(_NODES) - 1) / 5.2), 0, len(_NODES) - 1.001)
+        low = at.astype(np.int32)
+        part = (at - low)[..., None]
+        first = table[low]
+        return first + (table[low + 1] - first) * part
+
+    def draw(self, a: MouthAmounts) -> Patch:
+        """The mouth with these amounts, as a patch over its rectangle."""
+        offset, aside = self._offsets(a)
+        rest = self._rest
+        table = np.concatenate([rest, rest + offset, aside[:, None]], 1)
+        # Against the movement: which column comes to this place, by fixed-point steps; aside fades away from the lips.
+        s, v = self.s, self.v
+        middle = rest[:, 2] * 0.5 + rest[:, 3] * 0.5
+        reach = 0.75 * self.width
+        window = np.exp(-(((v - float(np.median(middle))) / reach) ** 2)) * self.inside
+        jaw_aside = (
+            0.10 * a.jaw_aside * self.width * _smooth(0, self.chin, v) * _smooth(2 * self.chin, self.chin, v)
+        )
+        source_s = s
+        for _ in range(3):
+            moved = self._lookup(aside[:, None], source_s)[..., 0]
+            source_s = s - (moved * window + jaw_aside * self.inside) / self.half
+        knots = self._lookup(table, source_s)
+        fade = self.inside[..., None]
+        from_, to = knots[..., :7], knots[..., :7] + (knots[..., 7:14] - knots[..., :7]) * fade
+
+        def through(first: int, last: int) -> np.ndarray:
+            """Source heights by the knots `first` to `last`; beyond them by the end's offset."""
+            result = v + (from_[..., first] - to[..., first])
+            for k in range(first, last):
+                length = np.maximum(to[..., k + 1] - to[..., k], 1e-3)
+                share = (v - to[..., k]) / length
+                along = from_[..., k] + share * (from_[..., k + 1] - from_[..., k])
+                result = np.where(v >= to[..., k], along, result)
+            return np.where(v >= to[..., last], v + (from_[..., last] - to[..., last]), result)
+
+        upper = np.minimum(through(0, 2), from_[..., 2])
+        lower = np.maximum(through(3, 6), from_[..., 3])
+        delta_s = self._fine((source_s - s) * self.half)
+        to_upper, to_lower = self._fine(v - to[..., 2]), self._fine(to[..., 3] - v)
+        up, low = self._fine(upper - v), self._fine(lower - v)
+        # Above the middle of the opening the upper lip, below it the lower one.
+        choose = to_upper < to_lower
+        shift = np.where(choose, up, low)
+        x = self._pixel_x + delta_s * self.along[0] + shift * self.down[0]
+        y = self._pixel_y + delta_s * self.along[1] + shift * self.down[1]
+        cv2.remap(self.crop, x, y, cv2.INTER_CUBIC, dst=self._rgb, borderMode=cv2.BORDER_REPLICATE)
+        self._draw_inside(a, offset, source_s, to_upper, to_lower, knots)
+        return Patch(self._rgb, None, self.left, self.top)
+
+    @property
+    def _pixel_x(self) -> np.ndarray:
+        if not hasattr(self, "_x"):
+            h, w = self.crop.shape[:2]
+            self._y, self._x = np.mgrid[0:h, 0:w].astype(np.float32)
+        return self._x
+
+    @property
+    def _pixel_y(self) -> np.ndarray:
+        return self._y
+
+    def _draw_inside(self, a, offset, source_s, to_upper, to_lower, knots) -> None:
+        """What shows between the lips, laid over the patch where they are apart."""
+        mask = np.clip(to_upper + 0.5, 0, 1) * np.clip(to_lower + 0.5, 0, 1)
+        s = self._fine(source_s)
+        mask *= np.abs(s) < 1.0
+        gap = to_upper + to_lower
+        mask *= np.clip((gap - 0.4) / 1.2, 0, 1)
+        rows, columns = np.flatnonzero(mask.max(1) > 0.004), np.flatnonzero(mask.max(0) > 0.004)
+        if not len(rows):
+            return
+        box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        mask, s, gap, depth, height = mask[box], s[box], gap[box], to_upper[box], to_lower[box]
+        x, y = self._pixel_x[box] - self.origin[0], self._pixel_y[box] - self.origin[1]
+        across = x * self.along[0] + y * self.along[1]
+        v = x * self.down[0] + y * self.down[1]
+        jaw = max(a.open, 0.0) * self.drop
+        inside = self._generic(a, across, v, s, depth, height, gap, jaw)
+        if self.own:
+            inside = self._with_own(inside, across, v, s, depth, gap, offset, jaw)
+        patch = self._rgb[box].astype(np.float32)
+        patch += (inside - patch) * mask[..., None]
+        np.clip(patch, 0, 255, out=patch)
+        self._rgb[box] = cv2.convertScaleAbs(patch)
+
+    def _generic(self, a, across, v, s, depth, height, gap, jaw) -> np.ndarray:
+        """Throat, tongue and teeth that the picture does not show."""
+        w = self.width
+        tall = max(float(gap.max()), 1.0)
+        out = np.empty((*v.shape, 3), np.float32)
+        out[...] = self.dark
+        line = float(np.median(self._rest[140:173, 2]))
+        # The tongue lies behind the lower teeth.
+        ridge = height - (0.20 * w * (1 - 0.9 * np.clip(s, -1, 1) ** 2)) * min(tall / (0.45 * w), 1.0)
+        tongue = np.clip(0.5 - ridge / (0.03 * w + 1), 0, 1) * np.clip((0.85 - np.abs(s)) / 0.2, 0, 1)
+        if self.drawn:
+            tongue = np.clip(0.5 - ridge, 0, 1) * (tall > 0.12 * w)
+            out += (self.tongue - out) * tongue[..., None]
+            band = min(0.16 * w, 0.34 * tall)
+            white = np.clip(band - depth + 0.5, 0, 1) * np.clip((0.93 - np.abs(s)) * w * 0.25 + 0.5, 0, 1)
+            if not self.no_teeth:
+                out += (np.minimum(self.teeth * 1.06, 250) - out) * white[..., None]
+            thick = max(0.012 * w, 1.0)
+            edge = np.clip(thick - np.minimum(depth, height) + 0.5, 0, 1)
+            out += (self.line - out) * edge[..., None]
+            return out
+        groove = 1 - 0.22 * np.exp(-((across / (0.035 * w)) ** 2)) - 0.35 * np.clip(ridge / (-0.25 * w), 0, 1)
+        lit = np.clip(0.35 + 0.8 * tall / (0.5 * w), 0.35, 0.85)
+        out += (self.tongue * lit * np.maximum(groove, 0.3)[..., None] - out) * (0.9 * tongue)[..., None]
+        if not self.no_teeth:
+            # Lower teeth with the jaw, upper ones with the head.
+            for sprite, edge_row, edge, limit in (
+                (self._lower_teeth, _LOWER_EDGE, line + 0.9 * jaw + 0.012 * w, -1),
+                (self._upper_teeth, _UPPER_EDGE, line + 0.07 * w, 1),
+            ):
+                k = _PER_WIDTH / w
+                mx = (_MIDDLE + across * k).astype(np.float32)
+                my = (edge_row + (v - edge) * k).astype(np.float32)
+                teeth = cv2.remap(sprite, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+                # Lower teeth lie deeper in the shadow of a mouth that hardly opens.
+                light = (
+                    np.clip(0.62 + 0.5 * tall / (0.35 * w), 0.62, 1.0)
+                    if limit > 0
+                    else np.clip(0.35 + 0.6 * tall / (0.4 * w), 0.35, 0.85)
+                )
+                out = out * (1 - teeth[..., 3:]) + teeth[..., :3] * light
+        # Lips throw shadows.
+        shadow = (
+            1
+            - 0.5 * np.exp(-np.maximum(depth, 0) / (0.02 * w))
+            - 0.15 * np.exp(-np.maximum(height, 0) / (0.02 * w))
+        )
+        side = 1 - 0.45 * np.clip((np.abs(s) - 0.45) / 0.55, 0, 1) ** 1.5
+        return out * (shadow * side)[..., None]
+
+    def _with_own(self, generic, across, v, s, depth, gap, offset, jaw) -> np.ndarray:
+        """The avatar's own inside: its upper teeth stay where they are, what is below them is stretched."""
+        own = self._lookup(np.column_stack([self._rest[:, 2], self._rest[:, 3], self.teeth_end]), s)
+        upper, lower, end = own[..., 0], own[..., 1], own[..., 2]
+        bottom = v + (gap - depth)
+        rigid = v <= end
+        # Below the teeth: from their end to the lower lip, as far as that is now.
+        room = np.maximum(lower - end, 0)
+        share = (v - end) / np.maximum(bottom - end, 1e-3)
+        stretched = end + share * room
+        source = np.where(rigid, v, stretched)
+        source = np.clip(source, upper + 0.5, np.maximum(lower - 0.5, upper + 0.5))
+        x = self.origin[0] + s * self.half * self.along[0] + source * self.down[0]
+        y = self.origin[1] + s * self.half * self.along[1] + source * self.down[1]
+        inside = cv2.remap(
+            self.crop,
+            x.astype(np.float32),
+            y.astype(np.float32),
+            cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REPLICATE,
+        ).astype(np.float32)
+        # Where its own shows nothing but teeth, what is below them is drawn; so is what would be stretched to streaks.
+        thin = room < 0.035 * self.width
+        edge = np.clip((v - np.where(thin, np.minimum(end, lower) - 0.5, 1e6)) / 1.5, 0, 1)
+        if not self.drawn and self.gap < 0.25 * self.width:
+            stretch = (bottom - end) / np.maximum(room, 1)
+            edge = np.maximum(edge, _smooth(1.5, 2.6, stretch) * _smooth(-1, 1, v - end))
+        return inside + (generic - inside) * edge[..., None]
