@@ -26,6 +26,10 @@ COMMANDS = {
         "livepuppet.realtime.app.commands.animate:animate_command",
         "Animate a picture with a driving video, offline.",
     ),
+    "rig": (
+        "livepuppet.realtime.app.commands.rig:rig",
+        "Find a picture's eyes and mouth, look at what they do, keep where they are.",
+    ),
     "devices": ("livepuppet.realtime.app.commands.devices:devices", "List cameras and virtual cameras."),
     "doctor": (
         "livepuppet.realtime.app.commands.doctor:doctor",

@@ -254,9 +254,9 @@ class EyeLayers:
         depth = np.maximum(lid - dark, 12.0)
         alpha = np.clip((lid - self.light - 0.12 * depth) / (0.75 * depth), 0, 1)
         # Along the edge's own coordinates: rows are offsets from it, columns u.
-        rows = max(int(round(2 * reach)), 8)
+        rows = max(round(2 * reach), 8)
         self.lash_rows = np.linspace(-reach, reach, rows, dtype=np.float32)
-        self.lash_u = np.linspace(-0.1, 1.1, max(int(round(1.2 * self.width)), 12), dtype=np.float32)
+        self.lash_u = np.linspace(-0.1, 1.1, max(round(1.2 * self.width), 12), dtype=np.float32)
         edge = self._edge_table()
         uu, rr = np.meshgrid(self.lash_u, self.lash_rows)
         height = np.interp(uu.ravel(), edge[0], edge[1]).reshape(uu.shape) + rr

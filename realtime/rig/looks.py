@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from livepuppet.core.square import Square, cut
 from livepuppet.realtime.engines import Engine
 from livepuppet.realtime.framing.seek import homed
-from livepuppet.realtime.framing.square import Square, cut
 
 #: How the square around the face is widened, and shifted in its sides, for looks that are seldom grossly wrong: faces are
 #: then as large as in the model's training.

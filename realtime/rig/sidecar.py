@@ -9,13 +9,13 @@ import hashlib
 import itertools
 import json
 import math
-import os
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.files import write_atomically
 from livepuppet.realtime.rig.contours import POINTS, Contours, EyeContours, MouthContours
 
 #: Of the format. A reader takes this one only.
@@ -75,13 +75,9 @@ def write_sidecar(path: Path, contours: Contours, picture: np.ndarray) -> None:
     Raises:
         UserError: if it cannot be written.
     """
-    path = Path(path)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(to_json(contours, picture), encoding="utf-8")
-        part.replace(path)
+        write_atomically(path, to_json(contours, picture))
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise UserError(
             f"The rig {path} cannot be written ({error.strerror}): choose another --output."
         ) from error

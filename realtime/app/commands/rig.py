@@ -1,0 +1,73 @@
+"""`livepuppet rig`: find the eyes and the mouth of a picture, look at what they do, and keep where they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from livepuppet.core.errors import UserError
+from livepuppet.core.images import read_picture, write_png
+from livepuppet.realtime.app.commands.options import engine_options
+from livepuppet.realtime.avatars import choose_square
+from livepuppet.realtime.engines import load_engine
+from livepuppet.realtime.rig.finding import find
+from livepuppet.realtime.rig.sheet import draw_contours, draw_sheet
+from livepuppet.realtime.rig.sidecar import read_sidecar, sidecar_path, write_sidecar
+
+
+@click.command()
+@click.argument("picture", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Keep the contours in this file. Beside the picture, as me.rig.json for me.png, it is used from then on.",
+)
+@click.option(
+    "--sheet", type=click.Path(path_type=Path, dir_okay=False), help="Write a PNG of what the rig does."
+)
+@click.option(
+    "--contours",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a PNG of where the contours are.",
+)
+@click.option(
+    "--again", is_flag=True, help="Find the contours anew, though a file beside the picture has them."
+)
+@engine_options
+def rig(picture, output, sheet, contours, again, model, engine, device, precision, threads):
+    """Find the eyes and the mouth of PICTURE, so that they move at its own sharpness.
+
+    Says of each part whether it moves. Where the contours are wrong, --edit opens a window to drag them.
+    """
+    image = read_picture(picture)
+    beside = sidecar_path(picture)
+    if beside.exists() and not again:
+        found = read_sidecar(beside, image)
+        click.echo(f"Contours from {beside}.")
+    else:
+        machine = load_engine(engine, model, threads, device, precision)
+        found = find(machine, image, choose_square(image, "face"))
+    sure = [
+        name
+        for name, part in (("left eye", found.left), ("right eye", found.right), ("mouth", found.mouth))
+        if part is not None and part.sure
+    ]
+    if sure:
+        click.echo(f"Moved by the rig: {', '.join(sure)}.")
+    for note in found.notes:
+        click.echo(note)
+    for path, drawn in (
+        (sheet, lambda: draw_sheet(image, found)),
+        (contours, lambda: draw_contours(image, found)),
+    ):
+        if path is not None:
+            try:
+                write_png(path, drawn())
+            except OSError as error:
+                raise UserError(
+                    f"{path} cannot be written ({error.strerror}): choose another name."
+                ) from error
+    if output is not None:
+        write_sidecar(output, found, image)
+        click.echo(f"Written to {output}.")
