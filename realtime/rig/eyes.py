@@ -213,7 +213,7 @@ class EyeLayers:
     def _shut(self, picture: np.ndarray) -> None:
         """The picture with closed lids but for their lashes: opening and lashes filled smoothly from the skin around."""
         room, w = self.up - self.crease, self.width
-        reach = np.maximum(self.lash_up, 0.02 * w) + 0.02 * w
+        reach = np.maximum(self.lash_up, 0.02 * w) + 0.03 * w
         zone = _smooth(-reach - 0.02 * w, -reach, self.v - self.up) * _smooth(
             0.10 * w, 0.06 * w, self.v - self.low
         )
@@ -263,10 +263,34 @@ class EyeLayers:
         mx, my = self._at(uu * self.width, height)
         self.lash_rgb = cv2.remap(picture, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         a = cv2.remap(alpha.astype(np.float32), mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        # From the edge upwards it is lash until it is skin for once: the fold above is none.
+        # From the darkest place near the edge upwards it is lash until it is skin for once: the fold above is none.
         middle = int(np.searchsorted(self.lash_rows, 0.0))
-        upwards = np.minimum.accumulate(np.maximum(a[: middle + 1][::-1], 0) + 0.25, axis=0)[::-1] - 0.25
-        a[: middle + 1] = np.minimum(a[: middle + 1], np.maximum(upwards * 1.6, 0))
+        step = 2 * reach / (rows - 1)
+        near = slice(
+            max(middle - max(round(0.09 * self.width / step), 1), 0),
+            middle + max(round(0.03 * self.width / step), 1),
+        )
+        tops = np.zeros(a.shape[1], np.float32)
+        for k in range(a.shape[1]):
+            first = near.start + int(a[near, k].argmax())
+            clear = np.flatnonzero(a[:first, k] < 0.2)
+            top = int(clear[-1]) if len(clear) else 0
+            a[:top, k] = 0
+            tops[k] = -self.lash_rows[top] if a[first, k] > 0.3 else 0.0
+        # Few columns reach further than those beside them.
+        wide = max(round(0.06 * len(tops)), 1)
+        usual = np.array(
+            [np.median(tops[max(k - wide, 0) : k + wide + 1]) for k in range(len(tops))], np.float32
+        )
+        a[self.lash_rows[:, None] < -(usual + 0.03 * self.width)[None]] = 0
+        self._lash_tops = np.maximum(usual, 0.0)
+        # Below the edge an iris is as dark as lashes: there the band is that of the columns beside it.
+        far = np.hypot(mx - self.iris_x, my - self.iris_y)
+        iris = (far < 1.12 * self.radius) & (rr > -0.01 * self.width)
+        known = ~iris
+        for row in range(middle, rows):
+            if known[row].any() and not known[row].all():
+                a[row] = np.interp(self.lash_u, self.lash_u[known[row]], a[row][known[row]])
         below = np.maximum(self.lash_rows, 0)[:, None]
         a *= np.exp(-((below / max(0.034 * self.width, 0.8)) ** 4))
         a *= np.clip((reach - np.abs(self.lash_rows)) / (0.25 * reach), 0, 1)[:, None]
@@ -274,16 +298,18 @@ class EyeLayers:
         self.lash_alpha = cv2.GaussianBlur(a, (0, 0), 0.5)
         weight = a + 1e-4
         # One colour per column, the darkest's: what shows through thin lashes is not theirs.
-        tone = (self.lash_rgb * (weight**3)[..., None]).sum(0) / (weight**3).sum(0)[:, None]
+        weight = weight**3 * np.where(iris, 0.02, 1.0)
+        tone = (self.lash_rgb * weight[..., None]).sum(0) / weight.sum(0)[:, None]
         tone = cv2.GaussianBlur(tone[None], (0, 0), max(0.04 * self.width, 1.0))[0]
-        own = np.clip(a, 0, 1)[..., None] ** 0.5
+        own = (np.clip(a, 0, 1) ** 0.5 * ~iris)[..., None]
         self.lash_rgb = (self.lash_rgb * own + tone[None] * (1 - own)).astype(np.float32)
         strong = float(np.percentile(a.max(0), 60))
         # Lashes or a drawn line of at least this darkness show where lids meet.
         self.line_tone = np.minimum(tone.mean(0), self.lid_colour.mean((0, 1)) * 0.55).astype(np.float32)
-        self.line_alpha = 0.75 * (1 - 0.6 * strong)
-        extent = (a > 0.3).mean(1) > 0.15
-        self.lash_up = float(-self.lash_rows[extent].min()) if extent.any() else 0.02 * self.width
+        self.line_alpha = 0.85 * (1 - 0.5 * strong)
+        tops = cv2.dilate(self._lash_tops[None], np.ones((1, 2 * wide + 1)))[0]
+        tops = cv2.GaussianBlur(tops[None], (0, 0), max(0.5 * wide, 0.5))[0]
+        self.lash_up = np.interp(self.u.ravel(), self.lash_u, tops).reshape(self.u.shape).astype(np.float32)
 
     def _edge_table(self) -> tuple[np.ndarray, np.ndarray]:
         """The upper edge as (u, v) of some columns."""
@@ -312,19 +338,31 @@ class EyeLayers:
         disc = self.shows & (away < 0.9 * self.radius)
         disc_light = float(np.median(self.light[disc])) if disc.any() else 60.0
         enough = white.sum() > max(0.05 * self.shows.sum(), 6)
-        self.has_white = bool(enough and np.percentile(self.light[white], 70) > disc_light + 12)
+        skin_light = float(np.median(self.cheek_colour))
+        self.has_white = False
+        if enough:
+            light = float(np.percentile(self.light[white], 80))
+            # In the shade of lids a white is dark, but not as dark as an eye that is all iris.
+            self.has_white = light > disc_light + 12 or light > max(0.4 * skin_light, disc_light - 4)
         distance = np.exp(-np.maximum(self.v - self.up, 0) / (0.09 * self.width))
         basis = np.stack([np.ones_like(self.u), self.u - 0.5, distance], -1).astype(np.float32)
         if self.has_white:
             a, b = basis[white], picture[white]
             # Veins, lashes and corners are darker than the white, and lights brighter.
             bright = self.light[white]
-            low, high = np.percentile(bright, [50, 97])
+            low, high = np.percentile(bright, [68, 98])
             weight = ((bright >= low) & (bright <= high)).astype(np.float32)
             aw = a * weight[:, None]
             fit = np.linalg.solve(aw.T @ a + np.diag([1e-6, 0.1, 0.03]) * weight.sum(), aw.T @ b)
             top = (b * weight[:, None]).sum(0) / weight.sum()
-            fill = np.clip(basis @ fit, 0.62 * top, 1.12 * top)
+            # In the shade of lids it is never much darker than the skin.
+            least = 0.7 * skin_light
+            lift = max(least / max(float(top.mean()), 1.0), 1.0)
+            fill = lift * np.clip(basis @ fit, 0.7 * top, 1.1 * top)
+            fill = (
+                fill * (1 - 0.28 * np.exp(-np.maximum(self.v - self.up, 0) / (0.06 * self.width)))[..., None]
+            )
+            fill = fill * (1 - 0.22 * _smooth(0.36, 0.52, np.abs(self.u - 0.5)))[..., None]
         else:
             rim = self.shows & (away > 0.75 * self.radius) & (away < 1.1 * self.radius)
             colour = np.percentile(picture[rim], 35, axis=0) if rim.sum() > 8 else np.array([60.0, 50, 45])
@@ -499,7 +537,7 @@ class EyeLayers:
         colour = cv2.remap(self.lash_rgb, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         out += (colour - out) * alpha[..., None]
         if blink > 0.5:
-            thick = max(0.014 * self.width, 0.8)
+            thick = max(0.018 * self.width, 0.9)
             line = np.exp(-(((self.v - upper) / thick) ** 2)) * _smooth(0.5, 1.0, blink) * self.line_alpha
             line *= _smooth(-0.02, 0.10, self.u) * _smooth(1.02, 0.90, self.u)
             out += (self.line_tone - out) * line[..., None]

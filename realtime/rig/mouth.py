@@ -303,7 +303,9 @@ class MouthLayers:
             gums = self.lip * 0.9
         for sprite in _teeth(kind):
             light, gum, near, alpha = (sprite[..., k : k + 1] for k in range(4))
-            colour = light * (self.teeth * (1 - gum) + gums * 1.5 * gum)
+            # The palate is the throat's dark.
+            alpha = alpha * _smooth(0.3, 0.5, near)
+            colour = np.minimum(1.18 * light, 1.05) * (self.teeth * (1 - gum) + gums * 1.5 * gum)
             colour = colour * (0.35 + 0.65 * near)
             result.append(np.concatenate([colour * alpha, alpha], 2).astype(np.float32))
         return result
@@ -366,10 +368,14 @@ class MouthLayers:
         lift_left = (-0.11 * a.smile_left + 0.10 * a.frown_left) * w
         lift_right = (-0.11 * a.smile_right + 0.10 * a.frown_right) * w
         base = lift_left * self._up_left + lift_right * self._up_right
-        base = base + 0.16 * jaw * np.exp(-((_NODES / 1.5) ** 2)) - 0.05 * a.shrug * w * self._bow
+        base = base + 0.26 * jaw * np.exp(-((_NODES / 1.5) ** 2)) - 0.05 * a.shrug * w * self._bow
         part = 0.05 * a.funnel * w * self._lens
-        up = (0.17 * jaw + 0.13 * max(gap, 0.0) + 0.07 * a.upper_up * w) * self._bow + part
-        low = gap * self._lens + 0.08 * a.lower_down * w * self._lens + part
+        up = (0.27 * jaw + 0.13 * max(gap, 0.0) + 0.07 * a.upper_up * w) * self._bow + part
+        low = (
+            gap * (self._lens if a.open <= 0 else self._lens ** (1 + 0.35 * a.open))
+            + 0.08 * a.lower_down * w * self._lens
+            + part
+        )
         rest = self._rest
         thick = 1 + 0.28 * a.pucker + 0.22 * a.funnel - 0.30 * a.press
         upper_lip = (rest[:, 2] - rest[:, 1]) * (thick * (1 - 0.75 * np.clip(a.roll_upper, 0, 1)) - 1)
@@ -467,6 +473,7 @@ class MouthLayers:
         mask *= np.abs(s) < 1.0
         gap = to_upper + to_lower
         mask *= np.clip((gap - 0.4) / 1.2, 0, 1)
+        mask = cv2.blur(mask.astype(np.float32), (3, 3))
         rows, columns = np.flatnonzero(mask.max(1) > 0.004), np.flatnonzero(mask.max(0) > 0.004)
         if not len(rows):
             return
@@ -522,7 +529,7 @@ class MouthLayers:
                 light = (
                     np.clip(0.62 + 0.5 * tall / (0.35 * w), 0.62, 1.0)
                     if limit > 0
-                    else np.clip(0.35 + 0.6 * tall / (0.4 * w), 0.35, 0.85)
+                    else np.clip(0.45 + 0.6 * tall / (0.4 * w), 0.45, 0.9)
                 )
                 out = out * (1 - teeth[..., 3:]) + teeth[..., :3] * light
         # Lips throw shadows.

@@ -1,0 +1,461 @@
+"""The rig of eyes and mouth: amounts, contours, layers, sidecars. The faces are drawn here, or are puppets."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from livepuppet.core.errors import UserError
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.square import Square
+from livepuppet.realtime.rig import sidecar
+from livepuppet.realtime.rig.amounts import INDEX, NAMES, LandmarkReader, amounts, bounded, mirrored, zeros
+from livepuppet.realtime.rig.contours import Contours, EyeContours, MouthContours, find_contours
+from livepuppet.realtime.rig.eyes import Eyes
+from livepuppet.realtime.rig.looks import Landmarks
+from livepuppet.realtime.rig.mouth import Mouth
+from livepuppet.realtime.rig.patches import paste
+from livepuppet.realtime.rig.sheet import draw_sheet
+
+SIDE = 400
+SKIN, WHITE, IRIS, LIP = (224, 178, 150), (246, 244, 240), (60, 84, 120), (186, 84, 84)
+EYES = {"left": (135, 165), "right": (265, 165)}
+LANDMARKS = (
+    *("left upper lid", "right upper lid", "left lower lid", "right lower lid", "left iris", "right iris"),
+    *(
+        "left brow",
+        "right brow",
+        "nose tip",
+        "left mouth corner",
+        "right mouth corner",
+        "upper lip",
+        "lower lip",
+    ),
+    *("chin", "forehead", "collar"),
+)
+
+
+def _lens(x: float, y: float, half: float, up: float, low: float, count: int = 17):
+    u = np.linspace(-1, 1, count)
+    bump = np.maximum(1 - u**2, 0) ** 0.8
+    along = x + half * u
+    return np.column_stack([along, y - up * bump]), np.column_stack([along, y + low * bump])
+
+
+def drawn_face() -> tuple[np.ndarray, Contours]:
+    """A drawn face, and where its edges are."""
+    scale = 4
+    big = np.full((SIDE * scale, SIDE * scale, 3), (120, 140, 150), np.uint8)
+
+    def fill(points: np.ndarray, colour) -> None:
+        cv2.fillPoly(big, [np.rint(points * scale).astype(np.int32)], colour)
+
+    cv2.ellipse(big, (200 * scale, 215 * scale), (150 * scale, 190 * scale), 0, 0, 360, SKIN, -1)
+    eyes = {}
+    for side, (x, y) in EYES.items():
+        upper, lower = _lens(x, y, 30, 14, 10)
+        outline = np.concatenate([upper, lower[::-1]])
+        layer = big.copy()
+        fill(outline, WHITE)
+        cv2.circle(big, (x * scale, y * scale), 12 * scale, IRIS, -1)
+        cv2.circle(big, (x * scale, y * scale), 5 * scale, (12, 12, 14), -1)
+        inside = cv2.fillPoly(
+            np.zeros(big.shape[:2], np.uint8), [np.rint(outline * scale).astype(np.int32)], 1
+        )
+        big[inside == 0] = layer[inside == 0]
+        cv2.polylines(big, [np.rint(upper * scale).astype(np.int32)], False, (50, 34, 30), 3 * scale)
+        crease = upper - np.column_stack([0 * upper[:, 0], 8 * np.sin(np.linspace(0, np.pi, 17))])
+        eyes[side] = EyeContours(
+            *(a.astype(np.float32) for a in (upper, lower, crease, np.array([x, y]))), radius=12.0
+        )
+    up, low = _lens(200, 300, 46, 13, 17)
+    fill(np.concatenate([up, low[::-1]]), LIP)
+    line = np.column_stack([np.linspace(154, 246, 17), np.full(17, 300.0)])
+    cv2.polylines(big, [np.rint(line * scale).astype(np.int32)], False, (96, 36, 40), 2 * scale)
+    mouth = MouthContours(
+        *(a.astype(np.float32) for a in (up, line, line, low)), chin=np.array([200, 395], np.float32)
+    )
+    picture = cv2.resize(big, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return picture, Contours(SIDE, SIDE, eyes["left"], eyes["right"], mouth)
+
+
+def landmarks_of(contours: Contours, off: float = 0.0) -> Landmarks:
+    """The model's landmarks of the drawn face, each `off` pixels away from where it belongs."""
+    places = {
+        "nose tip": (200, 240), "chin": (200, 385), "forehead": (200, 80), "collar": (200, 399),
+        "left brow": (135, 130), "right brow": (265, 130), "upper lip": (200, 299), "lower lip": (200, 301),
+        "left mouth corner": (154, 300), "right mouth corner": (246, 300),
+    }  # fmt: skip
+    for side, (x, y) in EYES.items():
+        places |= {f"{side} iris": (x, y), f"{side} upper lid": (x, y - 14), f"{side} lower lid": (x, y + 10)}
+    rng = np.random.default_rng(4)
+    angle = rng.uniform(0, 2 * np.pi, len(LANDMARKS))
+    points = np.array([places[name] for name in LANDMARKS]) + off * np.column_stack(
+        [np.cos(angle), np.sin(angle)]
+    )
+    count = len(LANDMARKS)
+    return Landmarks(
+        LANDMARKS, points.astype(np.float32), np.full(count, 2.0, np.float32), np.ones(count, np.float32)
+    )
+
+
+@pytest.fixture(scope="module")
+def face() -> tuple[np.ndarray, Contours]:
+    return drawn_face()
+
+
+def both(name: str, value: float = 1.0) -> dict[str, float]:
+    return {name + "Left": value, name + "Right": value}
+
+
+def moved(face, **values) -> np.ndarray:
+    picture, contours = face
+    wanted = amounts(values)
+    return paste(picture.copy(), Eyes(picture, contours).draw(wanted) + Mouth(picture, contours).draw(wanted))
+
+
+def dark_middle(picture: np.ndarray, side: str) -> float:
+    """Column of the iris: the middle of what is dark in the eye's box."""
+    x, y = EYES[side]
+    box = picture[y - 7 : y + 8, x - 28 : x + 29].astype(float).mean(2)
+    weight = np.maximum(150 - box, 0)
+    return float((weight.sum(0) * np.arange(-28, 29)).sum() / weight.sum())
+
+
+# Amounts.
+
+
+def test_amounts_are_arkits_and_bounded():
+    assert len(NAMES) == len(set(NAMES)) == 52
+    vector = amounts(jawOpen=3, eyeBlinkLeft=-1)
+    assert vector[INDEX["jawOpen"]] == 1 and vector[INDEX["eyeBlinkLeft"]] == 0
+    assert amounts({"jawOpen": -0.5})[INDEX["jawOpen"]] == -0.5
+    assert np.array_equal(bounded(np.full(52, np.nan)), zeros())
+    with pytest.raises(UserError, match="ARKit"):
+        amounts(jawOpenn=1)
+    with pytest.raises(UserError, match="not a number"):
+        amounts(jawOpen=float("nan"))
+
+
+def test_a_mirror_swaps_sides_and_nothing_else():
+    vector = amounts(eyeBlinkLeft=0.7, mouthRight=0.4, jawOpen=0.2)
+    assert np.array_equal(mirrored(vector), amounts(eyeBlinkRight=0.7, mouthLeft=0.4, jawOpen=0.2))
+    assert np.array_equal(mirrored(mirrored(vector)), vector)
+
+
+def _read(change: dict[str, tuple[float, float]]) -> np.ndarray:
+    marks = landmarks_of(None)
+    reader = LandmarkReader(marks.names)
+
+    def keypoints(points: np.ndarray) -> Keypoints:
+        return Keypoints(
+            (points / SIDE * 2 - 1).astype(np.float32), np.zeros((len(points), 2, 2), np.float32)
+        )
+
+    reader.set_neutral(keypoints(marks.points))
+    points = marks.points.copy()
+    for name, offset in change.items():
+        points[marks.names.index(name)] += offset
+    return reader.read(keypoints(points))
+
+
+def test_a_neutral_driver_moves_nothing():
+    assert np.abs(_read({})).max() < 1e-4
+
+
+def test_the_reader_tells_blink_gaze_and_opening_apart():
+    blink = _read({"left upper lid": (0, 22)})
+    assert blink[INDEX["eyeBlinkRight"]] == 1 and blink[INDEX["eyeBlinkLeft"]] < 0.05
+    gaze = _read({"left iris": (8, 0), "right iris": (8, 0)})
+    assert gaze[INDEX["eyeLookInRight"]] > 0.4 and gaze[INDEX["eyeLookOutLeft"]] > 0.4
+    assert gaze[INDEX["eyeBlinkLeft"]] < 0.05
+    opened = _read({"lower lip": (0, 40)})
+    assert 0.3 < opened[INDEX["jawOpen"]] < 0.6
+
+
+# Contours.
+
+
+def _curve_error(found: np.ndarray, true: np.ndarray) -> float:
+    distances = np.linalg.norm(found[:, None] - true[None], axis=2)
+    return float(distances.min(1).mean())
+
+
+@pytest.mark.parametrize("off", [0.0, 5.0])
+def test_contours_find_the_edges_of_a_drawn_face(face, off):
+    picture, true = face
+    found = find_contours(picture, landmarks_of(true, off))
+    unit = 130.0
+    for side in ("left", "right"):
+        eye, wanted = getattr(found, side), getattr(true, side)
+        assert eye.sure, eye.reason
+        for name in ("upper", "lower"):
+            dense = np.column_stack(
+                [
+                    np.interp(np.linspace(0, 16, 200), np.arange(17), getattr(wanted, name)[:, k])
+                    for k in (0, 1)
+                ]
+            )
+            assert _curve_error(getattr(eye, name), dense) < 0.03 * unit
+        assert np.linalg.norm(eye.iris - wanted.iris) < 0.03 * unit
+        assert abs(eye.radius - wanted.radius) < 0.03 * unit
+    assert found.mouth.sure
+    dense = np.column_stack([np.linspace(154, 246, 200), np.full(200, 300.0)])
+    assert _curve_error(found.mouth.inner_upper, dense) < 0.03 * unit
+
+
+def test_no_landmarks_is_no_rig_and_says_so(face):
+    found = find_contours(face[0], None)
+    assert found.left is None and found.mouth is None and len(found.notes) == 3
+    assert Eyes(face[0], found).draw(amounts(eyeBlinkLeft=1)) == []
+    assert Mouth(face[0], found).draw(amounts(jawOpen=1)) == []
+    assert draw_sheet(face[0], found).ndim == 3
+
+
+def test_a_tiny_face_is_unsure(face):
+    picture, true = face
+    small = cv2.resize(picture, (32, 32), interpolation=cv2.INTER_AREA)
+    marks = landmarks_of(true)
+    marks = Landmarks(marks.names, (marks.points + 0.5) * 0.08 - 0.5, marks.spread * 0.08, marks.confidence)
+    found = find_contours(small, marks)
+    assert not found.left.sure and not found.mouth.sure
+    assert all("too small" in note for note in found.notes)
+
+
+# Layers.
+
+
+def test_at_rest_the_picture_is_itself_to_the_bit(face):
+    assert np.array_equal(moved(face), face[0])
+    picture, contours = face
+    eyes, mouth = Eyes(picture, contours), Mouth(picture, contours)
+    eyes.draw(amounts(both("eyeBlink")))
+    mouth.draw(amounts(jawOpen=1))
+    assert eyes.draw(zeros()) == [] and mouth.draw(zeros()) == []
+
+
+def test_a_small_amount_changes_little(face):
+    change = np.abs(moved(face, **both("eyeBlink", 0.01), jawOpen=0.002).astype(int) - face[0])
+    assert change.mean() < 0.2
+
+
+def test_a_whole_blink_covers_eye_and_iris_with_skin(face):
+    shut = moved(face, **both("eyeBlink"))
+    for x, y in EYES.values():
+        # All of the opening but for its lower edge, where the lashes are.
+        box = shut[y - 10 : y + 2, x - 18 : x + 19].astype(float)
+        assert np.abs(np.median(box, axis=(0, 1)) - SKIN).max() < 22
+        whole = shut[y - 14 : y + 12, x - 30 : x + 31].astype(float)
+        assert (np.abs(whole - WHITE).max(2) < 12).mean() < 0.01
+
+
+def test_a_wink_moves_one_eye(face):
+    wink = moved(face, eyeBlinkRight=1.0)
+    assert np.array_equal(wink[:, 205:], face[0][:, 205:])
+    assert not np.array_equal(wink[:, :200], face[0][:, :200])
+
+
+@pytest.mark.parametrize(("sign", "values"), [
+    (1, {"eyeLookInRight": 0.8, "eyeLookOutLeft": 0.8}), (-1, {"eyeLookInLeft": 0.8, "eyeLookOutRight": 0.8}),
+])  # fmt: skip
+def test_gaze_moves_both_irises_the_same_way(face, sign, values):
+    turned = moved(face, **values)
+    for side in EYES:
+        assert sign * (dark_middle(turned, side) - dark_middle(face[0], side)) > 5
+        assert sign * (dark_middle(turned, side)) < 22
+
+
+def test_closed_is_closed_however_far_the_eyes_are_open_at_rest(face):
+    """Fixed ends: the same whole blink for an avatar that squints."""
+    picture, contours = face
+    shut = moved(face, **both("eyeBlink"))
+    half = paste(picture.copy(), Eyes(picture, contours).draw(amounts(both("eyeBlink", 0.5))))
+    x, y = EYES["left"]
+    for drawn in (shut, half):
+        assert np.abs(drawn.astype(int) - picture)[y - 14 : y + 12, x - 30 : x + 31].max() > 60
+    assert (shut[y, x].astype(int) - IRIS).max() > 60
+
+
+def test_an_opening_mouth_shows_its_inside_and_drops_the_chin(face):
+    opened = moved(face, jawOpen=0.6)
+    middle = opened[300:335, 195:206].astype(float).mean(2)
+    assert middle.min() < 80
+    assert np.array_equal(opened[:200], face[0][:200])
+    # The lower lip is still there, lower.
+    below = opened[330:380, 196:205].astype(float)
+    assert (np.abs(below - LIP).max(2) < 30).any()
+
+
+def test_teeth_are_rigid(face):
+    """The upper teeth stand where they stand, however far the mouth is open."""
+    picture, contours = face
+    rows = []
+    for value in (0.5, 0.9):
+        mouth = Mouth(picture, contours)
+        mouth.layers.drawn = False
+        drawn = paste(picture.copy(), mouth.draw(amounts(jawOpen=value)))
+        column = drawn[290:330, 190:197].astype(float).min(2).mean(1)
+        rows.append(290 + int(np.flatnonzero(column > 120)[-1]) if (column > 120).any() else 0)
+    assert abs(rows[0] - rows[1]) <= 2
+
+
+def test_smile_and_pucker_move_the_corners(face):
+    for values, sign in ((both("mouthSmile"), 1), ({"mouthPucker": 1.0}, -1)):
+        drawn = moved(face, **values).astype(int)
+        lips = (np.abs(drawn - LIP).max(2) < 40)[270:335]
+        columns = np.flatnonzero(lips.any(0))
+        still = (np.abs(face[0].astype(int) - LIP).max(2) < 40)[270:335]
+        before = np.flatnonzero(still.any(0))
+        assert sign * (np.ptp(columns) - np.ptp(before)) > 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_amount_stays_inside_its_rectangle(face, name):
+    picture, contours = face
+    wanted = amounts({name: 1.0})
+    for patch in Eyes(picture, contours).draw(wanted) + Mouth(picture, contours).draw(wanted):
+        height, width = patch.rgb.shape[:2]
+        assert (
+            patch.left >= 0 and patch.left + width <= SIDE and patch.top >= 0 and patch.top + height <= SIDE
+        )
+
+
+def test_contours_at_the_pictures_edge_do_not_tear(face):
+    picture, contours = face
+    cut = np.ascontiguousarray(picture[150:330, 110:300])
+    shifted = contours.mapped(1.0, 110, 150)
+    drawn = paste(cut.copy(), Eyes(cut, shifted).draw(amounts(both("eyeBlink"))))
+    drawn = paste(drawn, Mouth(cut, shifted).draw(amounts(jawOpen=1.0)))
+    assert drawn.shape == cut.shape
+
+
+def test_mapped_contours_draw_the_same_at_twice_the_size(face):
+    picture, contours = face
+    twice = cv2.resize(picture, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    wanted = amounts(both("eyeBlink", 0.7) | {"jawOpen": 0.3})
+    large = contours.mapped(2.0)
+    drawn = paste(twice.copy(), Eyes(twice, large).draw(wanted) + Mouth(twice, large).draw(wanted))
+    small = cv2.resize(drawn, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(int)
+    assert np.abs(small - moved(face, **both("eyeBlink", 0.7), jawOpen=0.3)).mean() < 1.0
+
+
+# Sidecars.
+
+
+def test_a_sidecar_goes_round(face, tmp_path):
+    picture, contours = face
+    path = sidecar.sidecar_path(tmp_path / "me.png")
+    assert path.name == "me.rig.json"
+    sidecar.write_sidecar(path, contours, picture)
+    again = sidecar.read_sidecar(path, picture)
+    assert path.stat().st_size < 16384
+    wanted = amounts(both("eyeBlink") | {"jawOpen": 0.4})
+    for part in (Eyes, Mouth):
+        one, other = (paste(picture.copy(), part(picture, c).draw(wanted)) for c in (contours, again))
+        assert np.abs(one.astype(int) - other).mean() < 0.05
+    sidecar.write_sidecar(path, again, picture)
+    assert sidecar.read_sidecar(path, picture).left.upper.tolist() == again.left.upper.tolist()
+
+
+def _hostile(text: dict):
+    """Sidecars that say what cannot be, each with a name."""
+
+    def changed(*keys, value):
+        copy = json.loads(json.dumps(text))
+        place = copy
+        for key in keys[:-1]:
+            place = place[key]
+        place[keys[-1]] = value
+        return json.dumps(copy)
+
+    yield "no json", "{"
+    yield "a list", "[]"
+    yield "nested", "[" * 5000
+    yield "another version", changed("livepuppet rig", value=2)
+    yield "true version", changed("livepuppet rig", value=True)
+    yield "another picture", changed("picture", "checksum", value="00")
+    yield "another size", changed("picture", "width", value=1)
+    yield "outside", changed("left", "upper", 3, value=[1e6, 0])
+    yield "not a number", changed("left", "upper", 3, value=[float("nan"), 0])
+    yield "infinite", changed("mouth", "chin", value=[float("inf"), 0])
+    yield "a million points", changed("left", "upper", value=[[0, 0]] * 1000000)
+    yield "few points", changed("left", "lower", value=[[0, 0]])
+    yield "text for a point", changed("mouth", "inner_upper", 0, value="ab")
+    yield "upside down", changed("left", "upper", value=text["left"]["lower"][::-1])
+    yield (
+        "crossed",
+        changed("mouth", "outer_upper", value=[[x, y + 80] for x, y in text["mouth"]["outer_upper"]]),
+    )
+    yield (
+        "no width",
+        changed("right", value={**text["right"], **{k: [[9, 9]] * 17 for k in ("upper", "lower", "crease")}}),
+    )
+    yield "huge iris", changed("left", "radius", value=300)
+    yield "negative iris", changed("left", "radius", value=-1)
+    yield "chin above", changed("mouth", "chin", value=[200, 100])
+    yield "teeth", changed("mouth", "teeth", value="../../etc/passwd")
+    yield "sure", changed("left", "sure", value=1)
+    yield "strength", changed("strength", value={"left": 99})
+    yield "other strength", changed("strength", value={"nose": 1})
+    yield "missing", changed("left", value={"upper": []})
+    yield "long reason", changed("mouth", "reason", value="x" * 5000)
+
+
+def test_hostile_sidecars_give_a_sentence_each(face, tmp_path):
+    picture, contours = face
+    path = tmp_path / "me.rig.json"
+    text = json.loads(sidecar.to_json(contours, picture))
+    for name, hostile in _hostile(text):
+        path.write_text(hostile)
+        with pytest.raises(UserError) as error:
+            sidecar.read_sidecar(path, picture)
+        assert "me.rig.json" in str(error.value) and str(error.value).count("\n") == 0, name
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError):
+        sidecar.read_sidecar(path, picture)
+    with pytest.raises(UserError, match="cannot be read"):
+        sidecar.read_sidecar(tmp_path / "none.rig.json", picture)
+
+
+def test_fuzzed_sidecars_are_refused_or_drawn(face):
+    picture, contours = face
+    text = sidecar.to_json(contours, picture)
+    rng = np.random.default_rng(11)
+    wanted = amounts(both("eyeBlink") | {"jawOpen": 1.0})
+    used = 0
+    for _ in range(120):
+        data = bytearray(text.encode())
+        for _ in range(rng.integers(1, 4)):
+            place = int(rng.integers(0, len(data)))
+            data[place] = int(rng.choice([*b'0123456789.-,[]{}:"e', int(rng.integers(0, 256))]))
+        try:
+            found = sidecar.from_json(bytes(data), picture)
+        except ValueError:
+            continue
+        used += 1
+        drawn = paste(picture.copy(), Eyes(picture, found).draw(wanted) + Mouth(picture, found).draw(wanted))
+        assert drawn.shape == picture.shape
+    assert used > 0
+
+
+def test_a_sidecar_that_cannot_be_written_says_so(face, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        sidecar.write_sidecar(tmp_path / "file" / "me.rig.json", face[1], face[0])
+
+
+def test_find_uses_the_models_landmarks(face, monkeypatch):
+    """`find` on a model without a face's landmarks, and on a picture in which there is no face."""
+    from livepuppet.realtime.rig import finding
+
+    class Engine:
+        keypoint_names = ()
+        size = 64
+
+    assert finding.find(Engine(), face[0], Square(0, 0, SIDE)).left is None
+    scattered = landmarks_of(None)
+    scattered = Landmarks(scattered.names, scattered.points, scattered.spread * 100, scattered.confidence)
+    monkeypatch.setattr(finding, "look", lambda *args: scattered)
+    monkeypatch.setattr(Engine, "keypoint_names", LANDMARKS)
+    assert finding.find(Engine(), face[0], Square(0, 0, SIDE)).left is None
