@@ -26,12 +26,15 @@ UNLIKE, BACKGROUND_COLOURS = 16.0, 6
 FIT_RADIUS, FIT_CONTRAST = 0.008, 9.0
 
 
-def find_matte(picture: np.ndarray, square: Square) -> np.ndarray:
+def find_matte(
+    picture: np.ndarray, square: Square, head: np.ndarray | None = None
+) -> np.ndarray:
     """Cut the figure out of `picture` by its colours (GrabCut, Rother et al., SIGGRAPH 2004).
 
     Args:
         picture: uint8 RGB (H, W, 3).
         square: the face crop in its pixels: a head in the middle, shoulders below. It seeds the cut.
+        head: float (N, 2), points whose hull is surely figure, in its pixels; None where no more is known than `square`.
 
     Returns:
         uint8 (H, W), 255 in the figure, 0 in the background, soft at the edge. All 255 where no figure stands out.
@@ -45,7 +48,7 @@ def find_matte(picture: np.ndarray, square: Square) -> np.ndarray:
     try:
         # Its start is random, and the same picture should give the same cut.
         cv2.setRNGSeed(0)
-        labels = _seeds(small, square.scaled(factor))
+        labels = _seeds(small, square.scaled(factor), None if head is None else head * factor)
         cv2.grabCut(
             cv2.cvtColor(small, cv2.COLOR_RGB2BGR),
             labels,
@@ -64,7 +67,11 @@ def find_matte(picture: np.ndarray, square: Square) -> np.ndarray:
     return _fit_to_edges(figure, picture)
 
 
-def _seeds(picture: np.ndarray, square: Square) -> np.ndarray:
+def _seeds(
+    picture: np.ndarray,
+    square: Square,
+    head: np.ndarray | None = None,
+) -> np.ndarray:
     """What GrabCut starts from, uint8 (H, W): where heads and shoulders are, and what is unlike the picture's sides.
 
     The face is surely figure, the picture's edges beside the head surely background. Hair is neither: it starts as
@@ -101,6 +108,10 @@ def _seeds(picture: np.ndarray, square: Square) -> np.ndarray:
         labels[(near > 0) & (_unlikeness(picture, edges) > UNLIKE)] = cv2.GC_PR_FGD
     labels[edges] = cv2.GC_BGD
     ellipse(labels, cv2.GC_FGD, 0.17, 0.23)
+    if head is not None:
+        face = np.zeros((height, width), np.uint8)
+        cv2.fillConvexPoly(face, cv2.convexHull(np.rint(head).astype(np.int32)), 1)
+        labels[face > 0] = cv2.GC_FGD
     return labels
 
 

@@ -1,0 +1,256 @@
+"""One avatar's head, drawn in any pose: a matte, a plate, a surface with depth, and one sampling. No network.
+
+    head = Head(picture, square, points, names)      once per avatar and size: 0.2 s
+    head.draw(HeadState(pose, residuals), out)       per frame: a few milliseconds
+
+The field that moves the figure is worked out on a coarse grid, inverted there, and enlarged; then the figure is sampled once, at
+the picture's own resolution, and laid over the plate. Nothing moves: the picture itself, to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from livepuppet.realtime.framing.square import Square
+from livepuppet.realtime.rig.layers import FigureLayers, behind, split_layers
+from livepuppet.realtime.rig.patches import Patch
+from livepuppet.realtime.rig.pose import HeadPose, place, skull_of
+from livepuppet.realtime.rig.surface import build_surface
+from livepuppet.realtime.view.bend import Buffers
+from livepuppet.realtime.view.matte import figure_colours
+
+#: Landmarks that move a part of the face on top of the head's own motion: words of their names, and the width of what goes along,
+#: in eye distances.
+PARTS = {"brow": 0.38, "corner": 0.34, "upper lip": 0.22, "lower lip": 0.22, "chin": 0.5, "lid": 0.16, "iris": 0.13}
+
+#: Landmarks that hold the face still around those.
+ANCHORS = {"nose": 0.4, "forehead": 0.5}
+
+#: Furthest that a part goes, in eye distances; it is bent towards that from two thirds on.
+FURTHEST = 0.45
+
+#: Half-way between two pixels, from four of them (Catmull and Rom).
+HALFWAY = np.array([-1, 9, 9, -1], np.float32) / 16
+
+
+@dataclass(frozen=True, eq=False)
+class HeadState:
+    """What one frame shows of a head.
+
+    Attributes:
+        pose: since rest, its shift in pixels of the picture.
+        residuals: float (K, 2), by how far keypoints go beyond what the head does, in pixels of the unturned picture; None for
+            nothing.
+        patches: what eyes and mouth draw over the picture.
+    """
+
+    pose: HeadPose
+    residuals: np.ndarray | None = None
+    patches: Sequence[Patch] = ()
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything is other than at rest."""
+        moved = self.residuals is not None and bool(np.any(self.residuals))
+        return moved or self.pose.moves or len(self.patches) > 0
+
+
+class Head:
+    """Draws one picture. One thread at a time.
+
+    Args:
+        picture: uint8 RGB (H, W, 3).
+        square: the face crop, in its pixels.
+        landmarks: float (K, 2) of the face, in its pixels.
+        names: of the landmarks.
+        matte: uint8 (H, W), where the figure is known already.
+        background: what is shown behind the figure instead of the picture's own, uint8 RGB (H, W, 3); "alpha" for none, which
+            makes pictures RGBA with straight alpha.
+        parts: words of the landmarks' names whose residuals are drawn; by default all of `PARTS`.
+        layers: what `split_layers` gave for this very picture, where it is known.
+
+    Attributes:
+        layers: figure and plate.
+        surface: the head's.
+        rest: what is shown at rest, uint8 (H, W, 3 or 4).
+        why: the sentence that says what is amiss; None where all is well.
+
+    Raises:
+        ValueError: the landmarks are no face's.
+    """
+
+    def __init__(
+        self,
+        picture: np.ndarray,
+        square: Square,
+        landmarks: np.ndarray,
+        names: Sequence[str],
+        matte: np.ndarray | None = None,
+        background: np.ndarray | str | None = None,
+        parts: Sequence[str] = tuple(PARTS),
+        layers: FigureLayers | None = None,
+    ):
+        landmarks = np.asarray(landmarks, np.float64)
+        placed = place(landmarks, names)
+        if placed is None:
+            raise ValueError("the landmarks are no face's")
+        if layers is None:
+            layers = split_layers(
+                picture, square, landmarks, placed[1].scale, skull_of(placed[1]), matte
+            )
+        self.layers = layers
+        self.why = layers.why
+        self.surface = build_surface(picture.shape[:2], landmarks, names, layers.matte)
+        self._picture, self._buffers = picture, Buffers()
+        self._shape = picture.shape[:2]
+        self._basis = self._part_fields(landmarks, names, parts)
+        self._open, self._box = isinstance(background, str), self._reach()
+        self._pasted: list[tuple[slice, slice]] = []
+        height, width = self._shape
+        if layers.matte is None:
+            self._plate = None
+            self._flat = picture
+        elif self._open:
+            self._plate = None
+            self._flat = np.dstack([figure_colours(picture, layers.matte), layers.matte])
+        elif background is None:
+            self._plate = layers.plate
+            self._flat = np.dstack([layers.colours, layers.alpha])
+        else:
+            self._plate = background
+            own = figure_colours(picture, layers.matte)
+            share = cv2.cvtColor(layers.matte, cv2.COLOR_GRAY2RGB)
+            self._flat = np.dstack([cv2.multiply(own, share, scale=1 / 255), layers.matte])
+        if layers.matte is None and self._open:
+            self._flat = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
+        self._fine = np.empty((2 * height, 2 * width, self._flat.shape[2]), np.uint8)
+        self._refine(slice(0, height), slice(0, width))
+        self.rest = self._at_rest()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of what is drawn."""
+        return (*self._shape, 4 if self._open else 3)
+
+    def draw(self, state: HeadState, out: np.ndarray) -> None:
+        """Write the picture in this state into `out`, uint8 (H, W, 3), or RGBA where there is no background. May be a view."""
+        if not state.moves:
+            np.copyto(out, self.rest)
+            return
+        self._paste(state.patches)
+        left, top, right, bottom = self._box
+        if self._plate is not None:
+            np.copyto(out, self._plate)
+        elif self._open and self.layers.matte is not None:
+            out[...] = 0
+        places = self._places(state)
+        region = out[top:bottom, left:right]
+        channels = self._fine.shape[2]
+        whole = self._plate is None
+        sampled = region if whole else self._buffers("sampled", (*region.shape[:2], channels), np.uint8)
+        # Beyond the picture there is no figure: where it reaches the edge, it is stretched.
+        border = cv2.BORDER_REPLICATE if self.layers.matte is None else cv2.BORDER_CONSTANT
+        cv2.remap(self._fine, places, None, cv2.INTER_LINEAR, dst=sampled, borderMode=border)
+        if whole:
+            return
+        clear = self._buffers("clear", region.shape[:2], np.uint8)
+        share = self._buffers("share", region.shape, np.uint8)
+        colour = self._buffers("colour", region.shape, np.uint8)
+        cv2.extractChannel(sampled, 3, dst=clear)
+        cv2.bitwise_not(clear, dst=clear)
+        cv2.cvtColor(clear, cv2.COLOR_GRAY2RGB, dst=share)
+        cv2.multiply(self._plate[top:bottom, left:right], share, dst=share, scale=1 / 255)
+        cv2.cvtColor(sampled, cv2.COLOR_RGBA2RGB, dst=colour)
+        cv2.add(colour, share, dst=region)
+
+    def _places(self, state: HeadState) -> np.ndarray:
+        """Where each pixel of the box comes from in the picture of twice the size, float32 (h, w, 2)."""
+        surface = self.surface
+        residual = None
+        if state.residuals is not None and np.any(state.residuals):
+            residual = self._residual(state.residuals)
+        source = surface.inverse(surface.displacement(state.pose, residual))
+        source *= np.float32(2)
+        left, top, right, bottom = self._box
+        cell = surface.cell
+        first, last = top // cell, -(-bottom // cell) + 2
+        start, stop = left // cell, -(-right // cell) + 2
+        cells = source[first:last, start:stop]
+        extent = (cells.shape[1] * cell, cells.shape[0] * cell)
+        places = self._buffers("places", (extent[1], extent[0], 2), np.float32)
+        cv2.resize(cells, extent, dst=places, interpolation=cv2.INTER_LINEAR)
+        x, y = left - (start - 1) * cell, top - (first - 1) * cell
+        return places[y : y + bottom - top, x : x + right - left]
+
+    def _residual(self, residuals: np.ndarray) -> np.ndarray:
+        """The parts' own motions on the grid, float32 (rows, columns, 2)."""
+        wanted = np.nan_to_num(np.asarray(residuals, np.float64)[self._parts])
+        most = FURTHEST * self.surface.unit
+        size = np.linalg.norm(wanted, axis=1)
+        knee = 2 / 3 * most
+        bent = np.where(size > knee, knee + (most - knee) * np.tanh((size - knee) / (most - knee)), size)
+        wanted = wanted * (bent / np.maximum(size, 1e-9))[:, None]
+        flat = wanted.T.astype(np.float32) @ self._basis
+        return flat.reshape(2, *self.surface.depth.shape).transpose(1, 2, 0)
+
+    def _part_fields(self, landmarks: np.ndarray, names: Sequence[str], parts: Sequence[str]) -> np.ndarray:
+        """One field for each part's landmark, 1 there and 0 at all others: float32 (P, rows x columns)."""
+        surface = self.surface
+        widths = {**{word: PARTS[word] for word in parts}, **ANCHORS}
+        chosen = [
+            (index, width)
+            for index, name in enumerate(names)
+            for word, width in widths.items()
+            if word in name and np.isfinite(landmarks[index]).all()
+        ]
+        self._parts = np.array(
+            [place for place, _ in chosen if not any(word in names[place] for word in ANCHORS)], int
+        )
+        where = landmarks[[index for index, _ in chosen]]
+        width = np.array([width for _, width in chosen]) * surface.unit
+        near = np.exp(-np.square(where[:, None] - where[None]).sum(2) / (2 * width[None] ** 2))
+        # A little slack: landmarks that lie close together may not fight.
+        inverse = np.linalg.inv(near + 0.02 * np.eye(len(where)))
+        away = (surface.across[None] - where[:, 0, None, None]) ** 2
+        away += (surface.down[None] - where[:, 1, None, None]) ** 2
+        fields = np.exp(-away / (2 * width[:, None, None] ** 2)).reshape(len(where), -1)
+        moves = [row for row, (index, _) in enumerate(chosen) if index in self._parts]
+        return np.ascontiguousarray((inverse.T @ fields)[moves], np.float32)
+
+    def _reach(self) -> tuple[int, int, int, int]:
+        """The box (left, top, right, bottom) that the figure never leaves: its own, and as much as a head may move."""
+        height, width = self._shape
+        if self.layers.matte is None:
+            return 0, 0, width, height
+        x, y, across, down = cv2.boundingRect(self.layers.alpha)
+        room = round(2.0 * self.surface.unit)
+        return max(0, x - room), max(0, y - room), min(width, x + across + room), min(height, y + down + room)
+
+    def _refine(self, rows: slice, columns: slice) -> None:
+        """Write this part of the flat picture into the one of twice the size, whose even pixels are the picture's own."""
+        height, width = self._shape
+        top, left = max(rows.start - 3, 0), max(columns.start - 3, 0)
+        bottom, right = min(rows.stop + 3, height), min(columns.stop + 3, width)
+        flat = self._flat[top:bottom, left:right]
+        one = np.ones(1, np.float32)
+        border = cv2.BORDER_REFLECT_101
+        right_half = cv2.sepFilter2D(flat, -1, HALFWAY, one, anchor=(1, 0), borderType=border)
+        fine = self._fine[2 * top : 2 * bottom, 2 * left : 2 * right]
+        fine[0::2, 0::2], fine[0::2, 1::2] = flat, right_half
+        fine[1::2, 0::2] = cv2.sepFilter2D(flat, -1, one, HALFWAY, anchor=(0, 1), borderType=border)
+        fine[1::2, 1::2] = cv2.sepFilter2D(right_half, -1, one, HALFWAY, anchor=(0, 1), borderType=border)
+
+    def _paste(self, patches: Sequence[Patch]) -> None:
+        """Lay patches over the flat picture, and take the last frame's away."""
+
+    def _at_rest(self) -> np.ndarray:
+        if self._open:
+            return self._flat.copy()
+        if self._plate is None or self._plate is self.layers.plate:
+            return self._picture
+        colours = np.ascontiguousarray(self._flat[..., :3])
+        return cv2.add(colours, behind(self._plate, self.layers.matte))

@@ -1,0 +1,261 @@
+"""A head in a still picture as a surface with depth, and the field that moves it.
+
+The depth is that of a generic head laid over the landmarks. Where the figure is wider than that head (hair, ears, hats) the
+surface goes on at the depth of the skull's middle, so that its outline stays about where it is while the face turns. Below
+the chin the head's motion fades into the body's, which follows a part of what the neck does.
+
+Fields live on a coarse grid of cells, one of which lies beyond each edge: cell (i, j) has its middle at the pixel
+((j - .5) cell - .5, (i - .5) cell - .5), so that `cv2.resize` enlarges a grid to whole pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from livepuppet.realtime.rig.pose import HeadPose, place, split
+from livepuppet.realtime.rig.template import head_template
+
+#: Side of a cell in pixels, for pictures whose longer side is 720; in larger ones cells are as much larger.
+CELL = 8
+
+#: Turns and nods are held softly within so many radians: the surface shows nothing that the picture did not.
+LARGEST_TILT = 0.45
+
+#: Lengths below are in eye distances of the face.
+
+#: Smoothness of the depth, and of what bridges its gaps.
+SMOOTH, BRIDGE = 0.11, 0.30
+
+#: Depth of the middle of the skull behind the irises, for a head as wide as the template's.
+SKULL = -1.15
+
+#: Half the width of the template's head at the eyes, and how much wider or narrower a figure's may count.
+HALF_WIDTH, WIDTHS = 1.28, (0.85, 1.5)
+
+#: Beyond this share of the way back to the skull's middle the outline is held.
+OUTLINE = 0.35
+
+#: Where the head's motion fades into the body's: below the chin, and over how much (the logistic's width).
+NECK, FADE = 0.30, 0.17
+
+#: The neck's lower end in the template's frame, and the share of its motion that the body makes.
+PIVOT, BODY = np.array([0.0, 2.3, -1.0]), 0.55
+
+#: How far below the chin the body's motion has fallen to a third.
+BODY_REACH = 7.0
+
+#: Where the figure is cut by the picture's edge it is stretched over this depth instead of being pulled inside.
+STRETCH = 1.6
+
+#: Rounds of fixed-point iteration by which a field is inverted.
+INVERSION = 7
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """A head's shape on one picture. Lengths are in its pixels.
+
+    Attributes:
+        shape: (H, W) of the picture.
+        cell: side of a cell.
+        across, down: float32 (rows, columns), the cells' middles.
+        depth: float32 (rows, columns), towards the viewer, from the plane of the irises.
+        head: float32 (rows, columns), 1 on the head, 0 on the body.
+        body: float32 (rows, columns), how much the body there follows its upper end.
+        outline: float32 (rows, columns), 1 where the surface is closed, see `OUTLINE`.
+        pins: for (left, top, right, bottom), float32 (rows, columns) by which motion away from that edge is multiplied; None
+            where the figure does not touch it.
+        centre: float64 (2,), the middle between the irises.
+        unit: eye distance.
+        pivot: float64 (3,), the neck's lower end from `centre`.
+    """
+
+    shape: tuple[int, int]
+    cell: int
+    across: np.ndarray
+    down: np.ndarray
+    depth: np.ndarray
+    head: np.ndarray
+    body: np.ndarray
+    outline: np.ndarray
+    pins: tuple[np.ndarray | None, ...]
+    centre: np.ndarray
+    unit: float
+    pivot: np.ndarray
+
+    def displacement(self, pose: HeadPose, residual: np.ndarray | None = None) -> np.ndarray:
+        """Where each cell's middle goes, less where it is: float32 (rows, columns, 2).
+
+        Args:
+            pose: since rest; its shift in pixels.
+            residual: float32 (rows, columns, 2), what the face does before the head moves.
+        """
+        pose = pose.held(LARGEST_TILT)
+        rotation = (pose.scale * pose.rotation).astype(np.float32)
+        _, roll = split(pose.rotation)
+        # The outline of a closed surface neither shrinks nor moves apart when it turns.
+        cosine, sine = np.float32(pose.scale * np.cos(roll)), np.float32(pose.scale * np.sin(roll))
+        x, y = self.across - np.float32(self.centre[0]), self.down - np.float32(self.centre[1])
+        if residual is not None:
+            x, y = x + residual[..., 0], y + residual[..., 1]
+        z, inner = self.depth, 1 - self.outline
+        neck = rotation.astype(np.float64) @ self.pivot - self.pivot
+        tug = BODY * (neck[:2] + pose.shift)
+        grow = np.float32(BODY * (pose.scale - 1))
+        out = np.empty((*z.shape, 2), np.float32)
+        rows = ((rotation[0], cosine, -sine, x), (rotation[1], sine, cosine, y))
+        for axis, (row, plain_x, plain_y, own) in enumerate(rows):
+            a = plain_x + inner * (row[0] - plain_x)
+            b = plain_y + inner * (row[1] - plain_y)
+            moved = a * x + b * y + row[2] * z + np.float32(pose.shift[axis])
+            still = (self.across, self.down)[axis] - np.float32(self.centre[axis])
+            body = np.float32(tug[axis]) + grow * (own - np.float32(self.pivot[axis]))
+            out[..., axis] = self.head * (moved - still) + (1 - self.head) * self.body * body
+        for pin, axis, inward in zip(self.pins, (0, 1, 0, 1), (1, 1, -1, -1), strict=True):
+            if pin is not None:
+                part = out[..., axis]
+                np.multiply(part, pin, out=part, where=part * inward > 0)
+        return out
+
+    def inverse(self, displacement: np.ndarray) -> np.ndarray:
+        """Where what is seen at each cell's middle came from, float32 (rows, columns, 2) in pixels."""
+        still = np.dstack([self.across, self.down])
+        # In cells, for sampling the field itself.
+        factor, offset = np.float32(1 / self.cell), np.float32(0.5 / self.cell + 0.5)
+        source = still - displacement
+        for _ in range(INVERSION):
+            moved = cv2.remap(
+                displacement, source * factor + offset, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            )
+            np.subtract(still, moved, out=source)
+        return source
+
+
+def build_surface(
+    shape: tuple[int, int], landmarks: np.ndarray, names: Sequence[str], matte: np.ndarray | None
+) -> Surface | None:
+    """The surface of the head whose `landmarks` (K, 2), in pixels, are given; None where they are no face's.
+
+    Args:
+        shape: (H, W) of the picture.
+        names: of the landmarks.
+        matte: uint8 (H, W), the figure; None where all of the picture moves as one layer.
+    """
+    placed = place(landmarks, names)
+    if placed is None:
+        return None
+    places, pose = placed
+    height, width = shape
+    cell = max(4, round(CELL * max(shape) / 720))
+    rows, columns = -(-height // cell) + 2, -(-width // cell) + 2
+    across, down = np.meshgrid(
+        ((np.arange(columns) - 0.5) * cell - 0.5).astype(np.float32),
+        ((np.arange(rows) - 0.5) * cell - 0.5).astype(np.float32),
+    )
+    unit, centre = pose.scale, pose.shift
+    alpha = None
+    if matte is not None:
+        alpha = cv2.resize(
+            cv2.copyMakeBorder(
+                matte, cell, (rows - 1) * cell - height, cell, (columns - 1) * cell - width, cv2.BORDER_REPLICATE
+            ),
+            (columns, rows),
+            interpolation=cv2.INTER_AREA,
+        ).astype(np.float32) / 255
+    # The face's own directions.
+    _, roll = split(pose.rotation)
+    right, below = np.array([np.cos(roll), np.sin(roll)]), np.array([-np.sin(roll), np.cos(roll)])
+    u = ((across - centre[0]) * right[0] + (down - centre[1]) * right[1]) / unit
+    v = ((across - centre[0]) * below[0] + (down - centre[1]) * below[1]) / unit
+    wide = 1.0
+    if alpha is not None:
+        level = (np.abs(v) < 0.4) & (np.abs(u) < 3)
+        seen = float((alpha * level).sum()) / max(float((np.abs(v) < 0.4).any(axis=1).sum()), 1.0)
+        wide = float(np.clip(seen * cell / unit / 2 / HALF_WIDTH, *WIDTHS))
+    skull = SKULL * unit * wide
+    depth = _depth(landmarks, places, pose, across, down, cell, skull)
+    chin = _chin(landmarks, names, places, centre, below) / unit
+    head = 1 / (1 + np.exp(np.clip((v - (chin + NECK)) / FADE, -30, 30)))
+    fall = np.exp(-np.square(np.maximum(v - chin, 0) / BODY_REACH))
+    outline = np.clip((depth / skull - (1 - OUTLINE)) / OUTLINE, 0, 1)
+    outline = outline * outline * (3 - 2 * outline)
+    if alpha is None:
+        # One layer: the motion ends softly within the picture.
+        away = np.hypot(u / 2.0, (v - 0.2) / 2.6)
+        near = np.clip((1.9 - away) / 0.9, 0, 1)
+        edge = np.minimum.reduce([across, down, width - 1 - across, height - 1 - down]) / (0.8 * unit)
+        near = (near * near * (3 - 2 * near)) * np.clip(edge, 0, 1)
+        head, fall = head * near, fall * near
+    pins = _pins(alpha, across, down, shape, unit)
+    pivot = pose.rotation @ PIVOT * unit
+    as32 = lambda values: np.ascontiguousarray(values, np.float32)  # noqa: E731
+    return Surface(
+        shape, cell, across, down, as32(depth), as32(head), as32(fall), as32(outline), pins, centre, unit, pivot
+    )
+
+
+def _depth(landmarks, places, pose: HeadPose, across, down, cell: int, skull: float) -> np.ndarray:
+    """Depth on the grid, smooth: the template's points where the landmarks have them, the skull's middle elsewhere."""
+    template = head_template()
+    points = template.points @ pose.rotation.T * pose.scale
+    facing = (template.normals @ pose.rotation.T)[:, 2] > 0.05
+    points = points[facing]
+    points[:, :2] += pose.shift
+    known = np.isfinite(places[:, 0])
+    off = np.clip(landmarks[known] - places[known, :2], -0.5 * pose.scale, 0.5 * pose.scale)
+    apart = points[:, None, :2] - places[known][None, :, :2]
+    near = np.exp(-(apart**2).sum(2) / (2 * (0.55 * pose.scale) ** 2))
+    points[:, :2] += (near @ off) / (near.sum(1, keepdims=True) + 0.6)
+    weight, level = np.zeros(across.shape, np.float32), np.zeros(across.shape, np.float32)
+    row = np.floor(points[:, 1] / cell).astype(int) + 1
+    column = np.floor(points[:, 0] / cell).astype(int) + 1
+    inside = (row >= 0) & (row < across.shape[0]) & (column >= 0) & (column < across.shape[1])
+    np.add.at(weight, (row[inside], column[inside]), 1.0)
+    np.add.at(level, (row[inside], column[inside]), points[inside, 2].astype(np.float32))
+    unit = pose.scale / cell
+    # Points of the even template for each cell, where they lie flat to the viewer.
+    usual = 90.0 / unit**2
+    depth, share = np.zeros(across.shape, np.float32), np.zeros(across.shape, np.float32)
+    for size in (SMOOTH, BRIDGE):
+        near = cv2.GaussianBlur(weight, (0, 0), max(0.6, size * unit))
+        smooth = cv2.GaussianBlur(level, (0, 0), max(0.6, size * unit)) / np.maximum(near, 1e-9)
+        sure = np.clip(near / (0.35 * usual) - 0.15, 0, 1) * (1 - share)
+        depth, share = depth + sure * smooth, share + sure
+    depth = depth + (1 - share) * np.float32(skull)
+    return cv2.GaussianBlur(np.maximum(depth, skull), (0, 0), max(0.6, SMOOTH * unit))
+
+
+def _chin(landmarks, names, places, centre, below) -> float:
+    """How far the chin is below the irises, in pixels."""
+    index = list(names).index("chin") if "chin" in names else None
+    expected = head_template().landmarks["chin"][1]
+    if index is None or not np.isfinite(places[index, 0]):
+        return float(expected)
+    template = float((places[index, :2] - centre) @ below)
+    seen = float((np.asarray(landmarks[index]) - centre) @ below)
+    return float(np.clip(0.5 * (template + seen), 0.75 * template, 1.4 * template))
+
+
+def _pins(alpha, across, down, shape, unit: float) -> tuple[np.ndarray | None, ...]:
+    """See `Surface.pins`."""
+    if alpha is None:
+        return (None, None, None, None)
+    height, width = shape
+    edges = tuple(np.ascontiguousarray(edge) for edge in (alpha[:, 0], alpha[0], alpha[:, -1], alpha[-1]))
+    distances = (across, down, width - 1 - across, height - 1 - down)
+    pins = []
+    size = 0.4 * unit / (across[0, 1] - across[0, 0])
+    for edge, distance in zip(edges, distances, strict=True):
+        # Only where the figure reaches the edge: beside it there is nothing to stretch.
+        touches = np.clip(2 * cv2.GaussianBlur(edge[None], (0, 0), max(0.6, size))[0], 0, 1)
+        if touches.max() < 0.05:
+            pins.append(None)
+            continue
+        along = touches[:, None] if distance is across or len(pins) == 2 else touches[None]
+        share = np.clip(distance / (STRETCH * unit), 0, 1)
+        pins.append((1 - along * (1 - share * (2 - share))).astype(np.float32))
+    return tuple(pins)
