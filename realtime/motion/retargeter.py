@@ -8,7 +8,7 @@ it takes a quarter of a millisecond per frame.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -67,6 +67,29 @@ class _Neutral:
     carry: np.ndarray | None
 
 
+@dataclass(frozen=True, eq=False)
+class Transferred:
+    """What the keypoints of one frame were made from; for drawing that goes by the driver's face itself.
+
+    Attributes:
+        driving: the driver's keypoints, smoothed; those of the last face where there is none now.
+        initial: D1.
+        time: of the frame, in seconds.
+        scale: how much larger the avatar's face is than the driver's.
+        share: of the motion that is shown, 0 to 2: its strength, and how far the picture has come to rest.
+        opened: how far the driver's eyes are open, left and right, as a share of D1's; None without lids.
+        arrived: 1; less while a picture that was frozen is on its way to where the driver is.
+    """
+
+    driving: Keypoints
+    initial: Keypoints
+    time: float
+    scale: float
+    share: float
+    opened: np.ndarray | None
+    arrived: float = 1.0
+
+
 def _eased(share: float) -> float:
     """0 to 1 with a soft start and end."""
     share = min(max(share, 0.0), 1.0)
@@ -91,6 +114,7 @@ class Retargeter:
         countdown_left: seconds; 0 when it is over.
         initial_fit: the `fit` of D1; 0 without one.
         confidence: of the last frame, in [0, 1]; 1 where the model does not say.
+        transferred: what the last keypoints were made from; None before there are any, and in absolute mode.
     """
 
     def __init__(
@@ -120,6 +144,7 @@ class Retargeter:
         self.confidence = 1.0
         self._frozen = False
         self._shown: Keypoints | None = None
+        self.transferred: Transferred | None = None
         self._given = False
         self._begin(self.settings.countdown)
 
@@ -254,7 +279,7 @@ class Retargeter:
         if self._from is not None:
             self._ease_initial(time)
             head = self._neutral.origin.fit(driving.points)
-        self._shown = self._eased_in(self._posed(driving, head), time)
+        self._shown = self._eased_in(self._posed(driving, head, time), time)
         return self._shown
 
     @property
@@ -271,11 +296,13 @@ class Retargeter:
             )
         return self._known
 
-    def _posed(self, driving: Keypoints, head: Similarity) -> Keypoints:
+    def _posed(self, driving: Keypoints, head: Similarity, time: float) -> Keypoints:
         """`driving`, put onto the avatar."""
         settings, avatar, initial = self.settings, self._avatar, self._initial
+        life = _eased(self._presence.life) if settings.lost_to_neutral else 1.0
+        share = settings.strength * life
         if not settings.relative:
-            moved = driving
+            moved, self.transferred = driving, None
         else:
             damped = damp(driving, head, settings.shift, settings.turn, settings.zoom, self._matrices)
             scale = 1.0
@@ -293,12 +320,12 @@ class Retargeter:
                 variance=settings.variance,
                 carry=neutral.carry,
             )
+            ratio = None
             if self._lids is not None and settings.eyes > 0:
                 ratio = open_ratio(openings(driving.points, self._lids), neutral.openings)
                 shown = head.damped(settings.shift, settings.turn, settings.zoom)
                 moved = follow_lids(moved, avatar, ratio, self._lids, shown, settings.eyes)
-        life = _eased(self._presence.life) if settings.lost_to_neutral else 1.0
-        share = settings.strength * life
+            self.transferred = Transferred(driving, initial, time, scale, share, ratio)
         if share != 1.0:
             moved = blend(avatar, moved, share)
         return limit(moved, avatar, self._matrices, self._avatar_inverse)
@@ -313,6 +340,8 @@ class Retargeter:
         if share >= 1:
             self._ease_from = None
             return moved
+        if self.transferred is not None:
+            self.transferred = replace(self.transferred, arrived=_eased(share))
         return blend(self._ease_from, moved, _eased(share))
 
     # D1.

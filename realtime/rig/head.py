@@ -9,13 +9,14 @@ the picture's own resolution, and laid over the plate. Nothing moves: the pictur
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from livepuppet.realtime.framing.square import Square
+from livepuppet.core.square import Square
 from livepuppet.realtime.rig.layers import FigureLayers, behind, split_layers
 from livepuppet.realtime.rig.patches import Patch
 from livepuppet.realtime.rig.pose import HeadPose, place, skull_of
@@ -32,6 +33,9 @@ ANCHORS = {"nose": 0.4, "forehead": 0.5}
 
 #: Furthest that a part goes, in eye distances; it is bent towards that from two thirds on.
 FURTHEST = 0.45
+
+#: Rows of cells that are drawn at once: each is as wide as the figure is there.
+STRIP = 8
 
 #: Half-way between two pixels, from four of them (Catmull and Rom).
 HALFWAY = np.array([-1, 9, 9, -1], np.float32) / 16
@@ -108,7 +112,7 @@ class Head:
         self._picture, self._buffers = picture, Buffers()
         self._shape = picture.shape[:2]
         self._basis = self._part_fields(landmarks, names, parts)
-        self._open, self._box = isinstance(background, str), self._reach()
+        self._open = isinstance(background, str)
         self._pasted: list[tuple[slice, slice]] = []
         height, width = self._shape
         if layers.matte is None:
@@ -127,8 +131,12 @@ class Head:
             self._flat = np.dstack([cv2.multiply(own, share, scale=1 / 255), layers.matte])
         if layers.matte is None and self._open:
             self._flat = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
+        # What patches are laid over, and without them.
+        self._still = self._flat
+        self._flat, self._shown = self._flat.copy(), picture.copy()
         self._fine = np.empty((2 * height, 2 * width, self._flat.shape[2]), np.uint8)
         self._refine(slice(0, height), slice(0, width))
+        self._coarse = self._cells()
         self.rest = self._at_rest()
 
     @property
@@ -142,49 +150,70 @@ class Head:
             np.copyto(out, self.rest)
             return
         self._paste(state.patches)
-        left, top, right, bottom = self._box
-        if self._plate is not None:
-            np.copyto(out, self._plate)
-        elif self._open and self.layers.matte is not None:
-            out[...] = 0
-        places = self._places(state)
-        region = out[top:bottom, left:right]
-        channels = self._fine.shape[2]
-        whole = self._plate is None
-        sampled = region if whole else self._buffers("sampled", (*region.shape[:2], channels), np.uint8)
-        # Beyond the picture there is no figure: where it reaches the edge, it is stretched.
-        border = cv2.BORDER_REPLICATE if self.layers.matte is None else cv2.BORDER_CONSTANT
-        cv2.remap(self._fine, places, None, cv2.INTER_LINEAR, dst=sampled, borderMode=border)
-        if whole:
-            return
-        clear = self._buffers("clear", region.shape[:2], np.uint8)
-        share = self._buffers("share", region.shape, np.uint8)
-        colour = self._buffers("colour", region.shape, np.uint8)
-        cv2.extractChannel(sampled, 3, dst=clear)
-        cv2.bitwise_not(clear, dst=clear)
-        cv2.cvtColor(clear, cv2.COLOR_GRAY2RGB, dst=share)
-        cv2.multiply(self._plate[top:bottom, left:right], share, dst=share, scale=1 / 255)
-        cv2.cvtColor(sampled, cv2.COLOR_RGBA2RGB, dst=colour)
-        cv2.add(colour, share, dst=region)
-
-    def _places(self, state: HeadState) -> np.ndarray:
-        """Where each pixel of the box comes from in the picture of twice the size, float32 (h, w, 2)."""
         surface = self.surface
         residual = None
         if state.residuals is not None and np.any(state.residuals):
             residual = self._residual(state.residuals)
         source = surface.inverse(surface.displacement(state.pose, residual))
-        source *= np.float32(2)
-        left, top, right, bottom = self._box
-        cell = surface.cell
-        first, last = top // cell, -(-bottom // cell) + 2
-        start, stop = left // cell, -(-right // cell) + 2
-        cells = source[first:last, start:stop]
-        extent = (cells.shape[1] * cell, cells.shape[0] * cell)
+        if self._plate is not None:
+            np.copyto(out, self._plate)
+        elif self._coarse is not None:
+            out[...] = 0
+        places = self._places(source)
+        for rows, columns in self._strips(source):
+            self._sample(places[rows, columns], rows, columns, out[rows, columns])
+
+    def _sample(self, places: np.ndarray, rows: slice, columns: slice, region: np.ndarray) -> None:
+        """Draw the part of the figure that is seen in these rows and columns."""
+        if self._plate is None:
+            border = cv2.BORDER_REPLICATE if self._coarse is None else cv2.BORDER_CONSTANT
+            cv2.remap(self._fine, places, None, cv2.INTER_LINEAR, dst=region, borderMode=border)
+            return
+        height, width = region.shape[:2]
+        most = STRIP * self.surface.cell * self._shape[1]
+
+        def held(name: str, *channels: int) -> np.ndarray:
+            whole = self._buffers(name, (most * math.prod(channels),), np.uint8)
+            return whole[: height * width * math.prod(channels)].reshape(height, width, *channels)
+
+        sampled, clear, share, colour = held("sampled", 4), held("clear"), held("share", 3), held("colour", 3)
+        # Beyond the picture there is no figure: where it reaches the edge, it is stretched.
+        cv2.remap(self._fine, places, None, cv2.INTER_LINEAR, dst=sampled, borderMode=cv2.BORDER_CONSTANT)
+        cv2.extractChannel(sampled, 3, dst=clear)
+        cv2.bitwise_not(clear, dst=clear)
+        cv2.cvtColor(clear, cv2.COLOR_GRAY2RGB, dst=share)
+        cv2.multiply(self._plate[rows, columns], share, dst=share, scale=1 / 255)
+        cv2.cvtColor(sampled, cv2.COLOR_RGBA2RGB, dst=colour)
+        cv2.add(colour, share, dst=region)
+
+    def _places(self, source: np.ndarray) -> np.ndarray:
+        """Where each pixel comes from in the picture of twice the size, float32 (H, W, 2), of the grid's `source`."""
+        cell = self.surface.cell
+        extent = (source.shape[1] * cell, source.shape[0] * cell)
         places = self._buffers("places", (extent[1], extent[0], 2), np.float32)
-        cv2.resize(cells, extent, dst=places, interpolation=cv2.INTER_LINEAR)
-        x, y = left - (start - 1) * cell, top - (first - 1) * cell
-        return places[y : y + bottom - top, x : x + right - left]
+        cv2.resize(2 * source, extent, dst=places, interpolation=cv2.INTER_LINEAR)
+        height, width = self._shape
+        return places[cell : cell + height, cell : cell + width]
+
+    def _strips(self, source: np.ndarray) -> list[tuple[slice, slice]]:
+        """Rows and columns that together hold all of the figure that is seen, none twice."""
+        height, width = self._shape
+        if self._coarse is None:
+            return [(slice(0, height), slice(0, width))]
+        cell = self.surface.cell
+        within = source * np.float32(1 / cell) + np.float32(0.5 / cell + 0.5)
+        seen = cv2.remap(self._coarse, within, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) > 0
+        strips = []
+        for first in range(1, seen.shape[0] - 1, STRIP):
+            # Between cells that see nothing of the figure there may still be some.
+            columns = np.flatnonzero(seen[max(first - 1, 0) : first + STRIP + 1].any(axis=0))
+            if len(columns):
+                left = max(0, (int(columns[0]) - 2) * cell)
+                right = min(width, (int(columns[-1]) + 1) * cell)
+                top, bottom = (first - 1) * cell, min(height, (first - 1 + STRIP) * cell)
+                if left < right and top < bottom:
+                    strips.append((slice(top, bottom), slice(left, right)))
+        return strips
 
     def _residual(self, residuals: np.ndarray) -> np.ndarray:
         """The parts' own motions on the grid, float32 (rows, columns, 2)."""
@@ -221,14 +250,19 @@ class Head:
         moves = [row for row, (index, _) in enumerate(chosen) if index in self._parts]
         return np.ascontiguousarray((inverse.T @ fields)[moves], np.float32)
 
-    def _reach(self) -> tuple[int, int, int, int]:
-        """The box (left, top, right, bottom) that the figure never leaves: its own, and as much as a head may move."""
+    def _cells(self) -> np.ndarray | None:
+        """The figure on the grid, float32 (rows, columns), above 0 wherever a cell or its neighbours have some; None for one layer."""
+        matte = self.layers.matte if self._open or self._plate is not self.layers.plate else self.layers.alpha
+        if matte is None:
+            return None
+        cell = self.surface.cell
+        rows, columns = self.surface.depth.shape
         height, width = self._shape
-        if self.layers.matte is None:
-            return 0, 0, width, height
-        x, y, across, down = cv2.boundingRect(self.layers.alpha)
-        room = round(2.0 * self.surface.unit)
-        return max(0, x - room), max(0, y - room), min(width, x + across + room), min(height, y + down + room)
+        wide = cv2.copyMakeBorder(
+            matte, cell, (rows - 1) * cell - height, cell, (columns - 1) * cell - width, cv2.BORDER_REPLICATE
+        )
+        largest = wide.reshape(rows, cell, columns, cell).max(axis=(1, 3))
+        return cv2.dilate(largest, np.ones((3, 3), np.uint8)).astype(np.float32)
 
     def _refine(self, rows: slice, columns: slice) -> None:
         """Write this part of the flat picture into the one of twice the size, whose even pixels are the picture's own."""
@@ -246,11 +280,40 @@ class Head:
 
     def _paste(self, patches: Sequence[Patch]) -> None:
         """Lay patches over the flat picture, and take the last frame's away."""
+        places = [patch.place for patch in patches]
+        gone = [place for place in self._pasted if place not in places]
+        for place in self._pasted:
+            np.copyto(self._flat[place], self._still[place])
+            np.copyto(self._shown[place], self._picture[place])
+        for patch, place in zip(patches, places, strict=True):
+            self._lay(patch, place)
+        for place in (*gone, *places):
+            self._refine(*place)
+        self._pasted = places
+
+    def _lay(self, patch: Patch, place: tuple[slice, slice]) -> None:
+        under = self._shown[place]
+        if patch.alpha is None:
+            np.copyto(under, patch.rgb)
+        else:
+            # Exact at both ends.
+            share = cv2.cvtColor(patch.alpha, cv2.COLOR_GRAY2RGB)
+            over = cv2.multiply(patch.rgb, share, scale=1 / 255)
+            cv2.bitwise_not(share, dst=share)
+            under[...] = cv2.add(cv2.multiply(under, share, scale=1 / 255), over)
+        flat = self._flat[place]
+        if self._flat.shape[2] == 4 and flat[..., 3].min() < 255 and not self._open:
+            # At the figure's edge: what changes in the picture, as far as it is the figure.
+            change = under.astype(np.int32) - self._picture[place]
+            moved = self._still[place][..., :3] + change * flat[..., 3:] // 255
+            flat[..., :3] = np.clip(moved, 0, 255)
+        else:
+            flat[..., :3] = under
 
     def _at_rest(self) -> np.ndarray:
         if self._open:
-            return self._flat.copy()
+            return self._still.copy()
         if self._plate is None or self._plate is self.layers.plate:
             return self._picture
-        colours = np.ascontiguousarray(self._flat[..., :3])
+        colours = np.ascontiguousarray(self._still[..., :3])
         return cv2.add(colours, behind(self._plate, self.layers.matte))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from livepuppet.realtime.framing.square import Square
+from livepuppet.core.square import Square
 from livepuppet.realtime.view.matte import find_matte
 
 #: Half the width of the band along the cut in which the matte is estimated from colours, in shares of the head's size (2.6 eye

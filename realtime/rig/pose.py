@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from livepuppet.realtime.keypoints import Keypoints
-from livepuppet.realtime.motion.matrices import inverse_2x2
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.matrices import inverse_2x2
 from livepuppet.realtime.rig.template import head_template
 
 #: How far each landmark can be trusted to sit on the skull: its weight in the fit, by words of its name. Irises follow gaze,

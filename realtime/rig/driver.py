@@ -1,0 +1,143 @@
+"""From the driver's keypoints to what a rig shows: the head's pose, what the face does beyond it, and named amounts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.realtime.motion.eyes import lid_pairs
+from livepuppet.realtime.motion.mover import MotionSettings, Transferred
+from livepuppet.realtime.rig.amounts import LandmarkReader
+from livepuppet.realtime.rig.pose import HeadPose, PoseTracker, joined, split
+
+#: Turns and nods are read off a few pixels, which tremble more than heads do: their filter's cut-off at rest, in Hz, and by how
+#: many Hz each radian a second raises it (Casiez et al., "1 Euro filter", CHI 2012).
+REST_CUTOFF, CUTOFF_PER_SPEED, SPEED_CUTOFF = 1.6, 9.0, 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class RigMotion:
+    """What one frame shows of an avatar, whatever its size.
+
+    Attributes:
+        pose: of the head since rest; its shift in units of the avatar's keypoints ([-1, 1] across its square).
+        residuals: float64 (K, 2), by how far the avatar's keypoints go beyond what the head does, in the same units and in the
+            unturned picture.
+        amounts: float32 (52,) of `amounts.NAMES`; None where they are not read.
+    """
+
+    pose: HeadPose
+    residuals: np.ndarray
+    amounts: np.ndarray | None = None
+
+    def towards(self, other: RigMotion, share: float) -> RigMotion:
+        """This one, and `share` of the way to `other`."""
+
+        def mixed(one, two):
+            return one + share * (two - one)
+
+        (tilt, roll), (tilt2, roll2) = split(self.pose.rotation), split(other.pose.rotation)
+        pose = HeadPose(
+            mixed(self.pose.scale, other.pose.scale),
+            joined(mixed(tilt, tilt2), mixed(roll, roll2)),
+            mixed(self.pose.shift, other.pose.shift),
+        )
+        amounts = other.amounts
+        if self.amounts is not None and amounts is not None:
+            amounts = mixed(self.amounts, amounts).astype(np.float32)
+        return RigMotion(pose, mixed(self.residuals, other.residuals), amounts)
+
+
+class RigDriver:
+    """Remembers D1, and steadies what it reads. One thread at a time.
+
+    Args:
+        names: of the keypoints.
+    """
+
+    def __init__(self, names: Sequence[str]):
+        self._names = tuple(names)
+        self._lids = lid_pairs(self._names)
+        self._reader = LandmarkReader(names) if self._lids is not None else None
+        self._tracker: PoseTracker | None = None
+        self._filter = _TiltFilter()
+        self._shown: RigMotion | None = None
+        self._frozen_at: RigMotion | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether the present D1 is a face's. Otherwise the network draws."""
+        return self._tracker is None or self._tracker.usable
+
+    def motion(self, told: Transferred, avatar: Keypoints, settings: MotionSettings) -> RigMotion:
+        """What the frame of `told` shows of the avatar with keypoints `avatar`."""
+        if self._tracker is None or self._tracker.initial is not told.initial:
+            self._tracker = PoseTracker(self._names, told.initial)
+            if self._reader is not None:
+                self._reader.set_neutral(told.initial)
+        tracker = self._tracker
+        pose = tracker.pose(told.driving)
+        residuals = np.zeros((len(self._names), 2))
+        if tracker.usable:
+            # In D1's own frame: what the head itself did is taken back.
+            off = np.asarray(told.driving.points, np.float64) - tracker.rigid(pose)
+            _, roll = split(pose.rotation)
+            cosine, sine = math.cos(roll) / pose.scale, math.sin(roll) / pose.scale
+            residuals = np.nan_to_num(off @ np.array([[cosine, -sine], [sine, cosine]])) * told.scale
+        if told.opened is not None and self._lids is not None:
+            # Lids close by shares of their own opening, on every eye.
+            open_by = 1 + max(settings.eyes, 1.0) * (told.opened - 1)
+            for (upper, lower), share in zip(self._lids.tolist(), open_by.tolist(), strict=True):
+                across = np.asarray(avatar.points[lower] - avatar.points[upper], np.float64)
+                residuals[upper] = residuals[lower] + (1 - max(share, 0.0)) * across
+        pose = self._filter(pose, told.time)
+        pose = HeadPose(pose.scale, pose.rotation, pose.shift * told.scale)
+        pose = pose.tamed(told.share, settings.shift, settings.turn, settings.zoom)
+        amounts = None
+        if self._reader is not None:
+            amounts = np.float32(told.share) * self._reader.read(told.driving)
+        found = RigMotion(pose, told.share * residuals, amounts)
+        if told.arrived < 1 and self._shown is not None:
+            # A picture that was frozen goes from where it stood.
+            self._frozen_at = self._frozen_at or self._shown
+            return self._frozen_at.towards(found, told.arrived)
+        self._frozen_at = None
+        self._shown = found
+        return found
+
+    def restart(self) -> None:
+        """Another avatar is shown, or the driver was away: nothing of the last frame goes on."""
+        self._filter = _TiltFilter()
+        self._shown = self._frozen_at = None
+
+
+class _TiltFilter:
+    """A one euro filter of turns and nods; all else is as smooth as the keypoints."""
+
+    def __init__(self):
+        self._time: float | None = None
+        self._tilt = self._last = self._speed = np.zeros(2)
+
+    def __call__(self, pose: HeadPose, time: float) -> HeadPose:
+        tilt, roll = split(pose.rotation)
+        passed = None if self._time is None else time - self._time
+        if passed is not None and passed == 0:
+            return replace(pose, rotation=joined(self._tilt, roll))
+        if passed is None or not 0 < passed < 0.5:
+            self._tilt, self._speed = tilt, np.zeros(2)
+        else:
+            speed = (tilt - self._last) / passed
+            self._speed = self._speed + _share(SPEED_CUTOFF, passed) * (speed - self._speed)
+            cutoff = REST_CUTOFF + CUTOFF_PER_SPEED * float(np.hypot(*self._speed))
+            self._tilt = self._tilt + _share(cutoff, passed) * (tilt - self._tilt)
+        self._time, self._last = time, tilt
+        return replace(pose, rotation=joined(self._tilt, roll))
+
+
+def _share(cutoff: float, passed: float) -> float:
+    """By how much a low-pass filter of `cutoff` Hz comes nearer to its input within `passed` seconds."""
+    return 1 - math.exp(-2 * math.pi * cutoff * passed)
