@@ -22,12 +22,18 @@ from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.framing.follow import reexpressed
 from livepuppet.realtime.motion.retargeter import Retargeter
 from livepuppet.realtime.motion.settings import MotionSettings
+from livepuppet.realtime.rig.driver import RigDriver, RigMotion
+from livepuppet.realtime.rig.rig import Face, Rig
 
 #: Seconds between frames that come without a time.
 FRAME_SECONDS = 1 / 30
 
 #: The event where the driver's face was looked for in vain.
 NO_FACE = "No face found, so the middle of the picture is used."
+
+#: How avatars are drawn, see `Animator`.
+RIGS = ("on", "off")
+DEFAULT_RIG = "off"
 
 #: What `Animator` takes for an avatar.
 AvatarLike = str | os.PathLike | np.ndarray | Avatar
@@ -52,25 +58,30 @@ class PreparedAvatar:
         avatar: the picture.
         features: what `Engine.encode` made of it.
         keypoints: its own keypoints.
+        face: for its rig; None where there is no face, or no rig is wanted.
     """
 
     avatar: Avatar
     features: Features
     keypoints: Keypoints
+    face: Face | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """An avatar in one pose, as the model draws it.
+    """An avatar in one pose, as the model draws it, or as its rig is going to.
 
     Attributes:
-        square: uint8 RGB (S, S, 3).
+        square: uint8 RGB (S, S, 3); None where a rig draws.
         deformation: float32 (h, w, 2), the sampling grid that the model used (see `Engine.render_deformation`), or None
             where it was not needed or the engine does not tell.
+        rig, motion: draw it instead of the model; None where the model has drawn.
     """
 
-    square: np.ndarray
+    square: np.ndarray | None
     deformation: np.ndarray | None = None
+    rig: Rig | None = None
+    motion: RigMotion | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +139,8 @@ class Animator:
         background: `as-is`, `blur`, a colour as `#00ff00`, or `alpha` (pictures are then RGBA). Needs a `size`.
         mirror: flip the driver left to right.
         follow: let a square that was put around a face follow the head slowly; for cameras.
+        rig: `on` draws avatars with a face by a rig with depth, at the picture's own resolution, instead of by the model;
+            `off` leaves all to the model.
         progress: called with each avatar once it is ready.
 
     Attributes:
@@ -155,6 +168,7 @@ class Animator:
         background: str = "as-is",
         mirror: bool = False,
         follow: bool = False,
+        rig: str | None = None,
         progress: Callable[[Avatar], None] = lambda avatar: None,
     ):
         if engine is None or isinstance(engine, str):
@@ -167,6 +181,9 @@ class Animator:
         self.framing.following = follow if isinstance(crop, str) else self.framing.following
         self.compositor = _compositor(size, background)
         self.mirror, self.resting = mirror, False
+        self._rig_driver = _rig_driver(engine, rig)
+        #: Where the model's own square is returned, rigs draw on a canvas of that size.
+        self._rig_canvas = self.compositor or Compositor(engine.size, engine.size, paste=False)
         #: D1 and the square it belongs to, to begin with instead of the first frame.
         self.saved_pose: tuple[Keypoints, Square] | None = None
         self._framed = False
@@ -220,8 +237,9 @@ class Animator:
             which = self.names.index(which)
         self._current = which % len(self._prepared)
         self.retargeter.set_avatar(self.keypoints)
-        if self.compositor is not None:
-            self.compositor.set_avatar(self.avatar)
+        if self._rig_driver is not None:
+            self._rig_driver.restart()
+        self._rig_canvas.set_avatar(self.avatar)
 
     def add(self, index: int, avatar: Avatar) -> None:
         """Encode one more avatar and put it at `index`. The selection stays on the same picture."""
@@ -241,9 +259,14 @@ class Animator:
             self._current -= index < self._current
 
     def _prepare(self, avatar: Avatar) -> PreparedAvatar:
-        if self.compositor is not None:
-            self.compositor.prepare(avatar)
-        return PreparedAvatar(avatar, self.engine.encode(avatar.picture), self.engine.detect(avatar.picture))
+        keypoints = self.engine.detect(avatar.picture)
+        face = None
+        if self._rig_driver is not None:
+            face = Face(keypoints, tuple(self.engine.keypoint_names), self.engine.size)
+            face = face if face.usable else None
+        # The first one is waited for, the others' rigs are made beside.
+        self._rig_canvas.prepare(avatar, wait=not self._prepared and face is not None, face=face)
+        return PreparedAvatar(avatar, self.engine.encode(avatar.picture), keypoints, face)
 
     # The driver.
 
@@ -391,12 +414,22 @@ class Animator:
 
     def _draw(self, prepared: PreparedAvatar, keypoints: Keypoints) -> Drawing:
         """The avatar moved to `keypoints`. Everything that draws the moving square stands between here and `_compose`."""
+        told = self.retargeter.transferred
+        if self._rig_driver is not None and prepared.face is not None and told is not None:
+            motion = self._rig_driver.motion(told, prepared.keypoints, self.settings)
+            rig = self._rig_canvas.rig(prepared.avatar, prepared.face)
+            if rig is not None and self._rig_driver.usable:
+                return Drawing(None, rig=rig, motion=motion)
         if self.compositor is not None and self.compositor.needs_deformation and self.engine.deforms:
             return Drawing(*self.engine.render_deformation(prepared.features, prepared.keypoints, keypoints))
         return Drawing(self.engine.render(prepared.features, prepared.keypoints, keypoints))
 
     def _compose(self, drawing: Drawing, out: np.ndarray | None) -> np.ndarray:
         """The finished picture: the square itself, or set into the canvas."""
+        if drawing.rig is not None:
+            out = np.empty(self._rig_canvas.shape, np.uint8) if out is None else out
+            self._rig_canvas.compose_rig(drawing.rig, drawing.motion, out)
+            return out
         if self.compositor is None:
             return _copied(drawing.square, out)
         out = np.empty(self.compositor.shape, np.uint8) if out is None else out
@@ -472,3 +505,13 @@ def _loaded(avatar: AvatarLike, size: int, crop: str) -> Avatar:
 def _mirrored(square: Square) -> Square:
     """The square in a picture that is flipped left to right, up to a common shift."""
     return replace(square, x=-square.x - square.side)
+
+
+def _rig_driver(engine: Engine, rig: str | None) -> RigDriver | None:
+    """What drives rigs; None where there are none."""
+    if rig not in (None, *RIGS):
+        raise UserError(f"The rig '{rig}' is unknown: use {' or '.join(RIGS)}.")
+    landmarks = "nose tip" in engine.keypoint_names and engine.matrices == "jacobian"
+    if (rig or DEFAULT_RIG) == "off" or not landmarks:
+        return None
+    return RigDriver(engine.keypoint_names)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,12 +18,16 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.square import Square, cut
 from livepuppet.realtime.compositing.matte import blurred_background, figure_colours, find_matte
 from livepuppet.realtime.compositing.warp import FEATHER, Bend, Box, Buffers, resize, soft_edges
+from livepuppet.realtime.rig.driver import RigMotion
+from livepuppet.realtime.rig.rig import Face, Rig
+
+logger = logging.getLogger(__name__)
 
 #: Blur of the background, as standard deviation in shares of the longer side.
 BLUR = 0.022
 
 #: So many avatars are kept ready for the canvas; others take some milliseconds when they are switched to.
-KEPT_LAYERS, KEPT_MATTES = 10, 64
+KEPT_LAYERS, KEPT_MATTES, KEPT_RIGS = 10, 64, 10
 
 FITS = ("letterbox", "fill")
 
@@ -52,6 +58,7 @@ class Layers:
         figure: the avatar at the canvas's scale, uint8 RGB, as large as `picture`.
         bend: bends it; RGBA where there is a matte.
         edges: which edges of the square lie inside the picture: left, top, right, bottom.
+        original: the avatar at the canvas's scale with its own background, uint8 RGB, as large as `picture`.
         matte: uint8, as large as `picture`, 255 where the figure is; None where the background stays as it is.
         behind: the new background under `seen`, uint8 RGB; None without one.
         detailed: whether the canvas shows more than the model paints.
@@ -63,6 +70,7 @@ class Layers:
     seen: Box
     figure: np.ndarray
     bend: Bend
+    original: np.ndarray
     edges: tuple[bool, bool, bool, bool]
     matte: np.ndarray | None
     behind: np.ndarray | None
@@ -127,6 +135,7 @@ class Compositor:
         self._waits = False
         self._kept: OrderedDict[tuple, tuple[Avatar, Layers]] = OrderedDict()
         self._mattes = _Mattes(max(width, height))
+        self._rigs = _Rigs(self._build_rig)
         self._buffers = Buffers()
         self._canvas = Box(0, 0, width, height)
 
@@ -161,16 +170,74 @@ class Compositor:
         if self._avatar is not None:
             self.set_avatar(self._avatar)
 
-    def prepare(self, avatar: Avatar, wait: bool = False) -> None:
+    def prepare(self, avatar: Avatar, wait: bool = False, face: Face | None = None) -> None:
         """Do now what showing `avatar` would need later.
 
         Args:
-            wait: for its figure too, where the background needs it (up to half a second). Otherwise the search goes on
-                in a thread, one avatar after another, those that are shown first.
+            wait: for its figure and its rig too, where they are needed (up to a second). Otherwise they are made in a thread,
+                one avatar after another, those that are shown first.
+            face: of the avatar, where it is to be drawn by a rig.
         """
+        if face is not None:
+            key = self._rig_key(avatar)
+            self._rigs.make(key, avatar, face) if wait else self._rigs.begin(key, avatar, face)
         if self._background != "as-is":
             self._mattes.find(avatar) if wait else self._mattes.begin(avatar)
         self._layers_of(avatar, shown=False)
+
+    def rig(self, avatar: Avatar, face: Face) -> Rig | None:
+        """The avatar's rig on this canvas; None where it is still being made (a second at most), or cannot be."""
+        return self._rigs.get(self._rig_key(avatar), avatar, face)
+
+    def compose_rig(self, rig: Rig, motion: RigMotion, out: np.ndarray) -> None:
+        """Write the present avatar, drawn by its rig, into `out` uint8 (H, W, 3), or RGBA with straight alpha (H, W, 4)."""
+        layers = self._newest_layers()
+        whole = layers.picture
+        shown = whole.common(self._canvas)
+        _copy_around(layers.rest, shown, out)
+        region = shown.of(out, self._canvas)
+        if shown == whole and rig.shape[2] == region.shape[2]:
+            rig.draw(motion, region)
+            return
+        drawn = self._buffers("rig", rig.shape, np.uint8)
+        rig.draw(motion, drawn)
+        part = shown.of(drawn, whole)
+        if rig.shape[2] == region.shape[2]:
+            np.copyto(region, part)
+        else:
+            cv2.cvtColor(np.ascontiguousarray(part), cv2.COLOR_RGB2RGBA, dst=region)
+
+    def _rig_key(self, avatar: Avatar) -> tuple:
+        return id(avatar), self._paste, self._background
+
+    def _build_rig(self, avatar: Avatar, face: Face) -> Rig | None:
+        """Called from a thread of its own, too."""
+        layers = self._build(avatar, None)
+        whole, square = layers.picture, layers.square
+        place = Square(square.left - whole.left, square.top - whole.top, square.width)
+        matte = avatar.matte
+        if matte is not None:
+            if not self._paste:
+                matte = cut(matte, avatar.square, max(1, round(avatar.square.side)))
+            matte = cv2.resize(matte, (whole.width, whole.height), interpolation=cv2.INTER_AREA)
+        background: np.ndarray | str | None = None
+        try:
+            rig = Rig(layers.original, face, place, matte)
+        except ValueError:
+            return None
+        if self._background == "as-is":
+            return rig
+        found = rig.head.layers.matte
+        if found is None:
+            found = np.full(layers.original.shape[:2], 255, np.uint8)
+        if self._background == "alpha":
+            background = "alpha"
+        else:
+            canvas = self._new_background(layers.original, found, whole)
+            background = np.zeros_like(layers.original)
+            shown = whole.common(self._canvas)
+            shown.of(background, whole)[...] = shown.of(canvas, self._canvas)
+        return Rig(layers.original, face, place, matte, background, rig.head.layers)
 
     def set_avatar(self, avatar: Avatar) -> None:
         """Show this avatar from the next picture on."""
@@ -310,7 +377,7 @@ class Compositor:
             square.right < picture.right - 1,
             square.bottom < picture.bottom - 1,
         )
-        behind = None
+        behind, own = None, figure
         if matte is not None:
             matte = cv2.resize(
                 matte,
@@ -330,6 +397,7 @@ class Compositor:
             seen,
             figure,
             Bend(small, bent, picture, square, seen, edges),
+            own,
             edges,
             matte,
             None if behind is None else np.ascontiguousarray(seen.of(behind, self._canvas)),
@@ -371,6 +439,72 @@ class Compositor:
         if transparent:
             target[..., 3] = matte
         return rest
+
+
+class _Rigs:
+    """Rigs, each made once, in a thread that lives while there is something to make.
+
+    Args:
+        build: makes one; None where it cannot be.
+    """
+
+    def __init__(self, build: Callable[[Avatar, Face], Rig | None]):
+        self._build = build
+        self._made: OrderedDict[tuple, tuple[Avatar, Face, Rig | None]] = OrderedDict()
+        self._wanted: OrderedDict[tuple, tuple[Avatar, Face]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._working = False
+
+    def get(self, key: tuple, avatar: Avatar, face: Face) -> Rig | None:
+        """The rig, if it is made; else it is the next one to be."""
+        with self._lock:
+            made = self._made.get(key)
+            if made is not None:
+                self._made.move_to_end(key)
+                return made[2]
+        self.begin(key, avatar, face, first=True)
+        return None
+
+    def begin(self, key: tuple, avatar: Avatar, face: Face, first: bool = False) -> None:
+        """Have it made, before all others where it comes `first`."""
+        with self._lock:
+            if key in self._made:
+                return
+            self._wanted.setdefault(key, (avatar, face))
+            if first:
+                self._wanted.move_to_end(key, last=False)
+            if self._working:
+                return
+            self._working = True
+        threading.Thread(target=self._work, name="rigs", daemon=True).start()
+
+    def make(self, key: tuple, avatar: Avatar, face: Face) -> None:
+        """Make it now."""
+        with self._lock:
+            if key in self._made:
+                return
+        try:
+            rig = self._build(avatar, face)
+        except Exception:
+            # Whatever is wrong with this picture, the network can draw it.
+            logger.exception("no rig could be made for %s", avatar.name)
+            rig = None
+        with self._lock:
+            # The avatar is kept with its rig, so that no other can come by its id.
+            self._made[key] = avatar, face, rig
+            while len(self._made) > KEPT_RIGS:
+                self._made.popitem(last=False)
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._wanted:
+                    self._working = False
+                    return
+                key, (avatar, face) = next(iter(self._wanted.items()))
+            self.make(key, avatar, face)
+            with self._lock:
+                self._wanted.pop(key, None)
 
 
 class _Mattes:

@@ -26,9 +26,7 @@ UNLIKE, BACKGROUND_COLOURS = 16.0, 6
 FIT_RADIUS, FIT_CONTRAST = 0.008, 9.0
 
 
-def find_matte(
-    picture: np.ndarray, square: Square, head: np.ndarray | None = None
-) -> np.ndarray:
+def find_matte(picture: np.ndarray, square: Square, head: np.ndarray | None = None) -> np.ndarray:
     """Cut the figure out of `picture` by its colours (GrabCut, Rother et al., SIGGRAPH 2004).
 
     Args:

@@ -10,7 +10,8 @@ import numpy as np
 
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.realtime.motion.eyes import lid_pairs
-from livepuppet.realtime.motion.mover import MotionSettings, Transferred
+from livepuppet.realtime.motion.retargeter import Transferred
+from livepuppet.realtime.motion.settings import MotionSettings
 from livepuppet.realtime.rig.amounts import LandmarkReader
 from livepuppet.realtime.rig.pose import HeadPose, PoseTracker, joined, split
 

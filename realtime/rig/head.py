@@ -21,18 +21,23 @@ from livepuppet.realtime.rig.layers import FigureLayers, behind, split_layers
 from livepuppet.realtime.rig.patches import Patch
 from livepuppet.realtime.rig.pose import HeadPose, place, skull_of
 from livepuppet.realtime.rig.surface import build_surface
-from livepuppet.realtime.view.bend import Buffers
-from livepuppet.realtime.view.matte import figure_colours
+from livepuppet.realtime.compositing.warp import Buffers
+from livepuppet.realtime.compositing.matte import figure_colours
 
 #: Landmarks that move a part of the face on top of the head's own motion: words of their names, and the width of what goes along,
 #: in eye distances.
-PARTS = {"brow": 0.38, "corner": 0.34, "upper lip": 0.22, "lower lip": 0.22, "chin": 0.5, "lid": 0.16, "iris": 0.13}
+PARTS = {
+    "brow": 0.38,
+    "corner": 0.34,
+    "upper lip": 0.22,
+    "lower lip": 0.22,
+    "chin": 0.5,
+    "lid": 0.16,
+    "iris": 0.13,
+}
 
-#: Landmarks that hold the face still around those.
-ANCHORS = {"nose": 0.4, "forehead": 0.5}
-
-#: Furthest that a part goes, in eye distances; it is bent towards that from two thirds on.
-FURTHEST = 0.45
+#: Furthest that a part goes, in its own widths.
+FURTHEST = 1.0
 
 #: Rows of cells that are drawn at once: each is as wide as the figure is there.
 STRIP = 8
@@ -103,15 +108,13 @@ class Head:
         if placed is None:
             raise ValueError("the landmarks are no face's")
         if layers is None:
-            layers = split_layers(
-                picture, square, landmarks, placed[1].scale, skull_of(placed[1]), matte
-            )
+            layers = split_layers(picture, square, landmarks, placed[1].scale, skull_of(placed[1]), matte)
         self.layers = layers
         self.why = layers.why
         self.surface = build_surface(picture.shape[:2], landmarks, names, layers.matte)
         self._picture, self._buffers = picture, Buffers()
         self._shape = picture.shape[:2]
-        self._basis = self._part_fields(landmarks, names, parts)
+        self._parts, self._widths, self._fields = self._part_fields(landmarks, names, parts)
         self._open = isinstance(background, str)
         self._pasted: list[tuple[slice, slice]] = []
         height, width = self._shape
@@ -151,10 +154,10 @@ class Head:
             return
         self._paste(state.patches)
         surface = self.surface
-        residual = None
+        source = surface.inverse(surface.displacement(state.pose))
         if state.residuals is not None and np.any(state.residuals):
-            residual = self._residual(state.residuals)
-        source = surface.inverse(surface.displacement(state.pose, residual))
+            # What the face does comes before what the head does.
+            source -= surface.sampled(self._residual(state.residuals), source)
         if self._plate is not None:
             np.copyto(out, self._plate)
         elif self._coarse is not None:
@@ -218,37 +221,32 @@ class Head:
     def _residual(self, residuals: np.ndarray) -> np.ndarray:
         """The parts' own motions on the grid, float32 (rows, columns, 2)."""
         wanted = np.nan_to_num(np.asarray(residuals, np.float64)[self._parts])
-        most = FURTHEST * self.surface.unit
-        size = np.linalg.norm(wanted, axis=1)
-        knee = 2 / 3 * most
-        bent = np.where(size > knee, knee + (most - knee) * np.tanh((size - knee) / (most - knee)), size)
-        wanted = wanted * (bent / np.maximum(size, 1e-9))[:, None]
-        flat = wanted.T.astype(np.float32) @ self._basis
-        return flat.reshape(2, *self.surface.depth.shape).transpose(1, 2, 0)
+        # A part that went further than it is wide would fold.
+        most, size = FURTHEST * self._widths, np.linalg.norm(wanted, axis=1)
+        wanted = wanted * (most * np.tanh(size / most) / np.maximum(size, 1e-9))[:, None]
+        flat = wanted.T.astype(np.float32) @ self._fields
+        return np.ascontiguousarray(flat.reshape(2, *self.surface.depth.shape).transpose(1, 2, 0))
 
-    def _part_fields(self, landmarks: np.ndarray, names: Sequence[str], parts: Sequence[str]) -> np.ndarray:
-        """One field for each part's landmark, 1 there and 0 at all others: float32 (P, rows x columns)."""
+    def _part_fields(
+        self, landmarks: np.ndarray, names: Sequence[str], parts: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Which landmarks move parts, (P,); how wide the parts are, (P,), in pixels; how much of each part's motion each cell
+        makes, float32 (P, rows x columns). Where parts overlap they share the motion.
+        """
         surface = self.surface
-        widths = {**{word: PARTS[word] for word in parts}, **ANCHORS}
         chosen = [
-            (index, width)
+            (index, PARTS[word])
             for index, name in enumerate(names)
-            for word, width in widths.items()
+            for word in parts
             if word in name and np.isfinite(landmarks[index]).all()
         ]
-        self._parts = np.array(
-            [place for place, _ in chosen if not any(word in names[place] for word in ANCHORS)], int
-        )
         where = landmarks[[index for index, _ in chosen]]
         width = np.array([width for _, width in chosen]) * surface.unit
-        near = np.exp(-np.square(where[:, None] - where[None]).sum(2) / (2 * width[None] ** 2))
-        # A little slack: landmarks that lie close together may not fight.
-        inverse = np.linalg.inv(near + 0.02 * np.eye(len(where)))
         away = (surface.across[None] - where[:, 0, None, None]) ** 2
         away += (surface.down[None] - where[:, 1, None, None]) ** 2
         fields = np.exp(-away / (2 * width[:, None, None] ** 2)).reshape(len(where), -1)
-        moves = [row for row, (index, _) in enumerate(chosen) if index in self._parts]
-        return np.ascontiguousarray((inverse.T @ fields)[moves], np.float32)
+        fields /= np.maximum(1.0, fields.sum(0))
+        return np.array([index for index, _ in chosen], int), width, np.ascontiguousarray(fields, np.float32)
 
     def _cells(self) -> np.ndarray | None:
         """The figure on the grid, float32 (rows, columns), above 0 wherever a cell or its neighbours have some; None for one layer."""

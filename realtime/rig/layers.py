@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from livepuppet.core.square import Square
-from livepuppet.realtime.view.matte import find_matte
+from livepuppet.realtime.compositing.matte import find_matte
 
 #: Half the width of the band along the cut in which the matte is estimated from colours, in shares of the head's size (2.6 eye
 #: distances), and the least in pixels.
@@ -167,7 +167,9 @@ def refine(picture: np.ndarray, matte: np.ndarray, band: int) -> np.ndarray:
     odd = np.sqrt(np.square(seen - ground - share[..., None] * apart).sum(2))
     inside = cv2.GaussianBlur(cut.astype(np.float32), (0, 0), max(0.8, band / 3))
     unlike_ground = np.sqrt(np.square(seen - ground).sum(2))
-    share = np.maximum(share, np.clip(unlike_ground / (2.2 * TELLING) - 0.6, 0, 1) * np.clip(1.6 * inside, 0, 1))
+    share = np.maximum(
+        share, np.clip(unlike_ground / (2.2 * TELLING) - 0.6, 0, 1) * np.clip(1.6 * inside, 0, 1)
+    )
     share = (share - NOTHING) / (EVERYTHING - NOTHING)
     told = square / (square + TELLING**2) * np.exp(-np.square(odd / 90))
     known = matte.astype(np.float32) / 255

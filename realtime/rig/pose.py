@@ -45,14 +45,17 @@ NOISE, OUTLIER = 0.08, 1.5
 
 #: Widths, in radians, of what turns and nods are expected to be (Student's t with one degree of freedom). Where evidence is poor
 #: a face is rather misread than turned a little; who turns far is believed.
-TURNS, NODS = 0.12, 0.20
+TURNS, NODS = 0.30, 0.40
+
+#: Detected landmarks turn and nod less than heads do, and the priors take their share: what is read is multiplied by this.
+TURN_GAIN, NOD_GAIN = 1.15, 1.4
 
 #: The same for the pose of a still picture, whose proportions say little about its pose.
 STILL_TURNS, STILL_NODS = 0.5, 0.12
 
 #: Deviation of the entries of a Jacobian, of which four stand for one point. Detectors learn them on the same faces, so their
 #: errors go together: they count as little as that.
-LOCAL_NOISE = 0.15
+LOCAL_NOISE = 0.10
 
 #: The neighbourhood, in eye distances, over which a landmark's slope is averaged, and the steepest that is believed.
 NEAR, STEEPEST = 0.3, 1.0
@@ -91,9 +94,7 @@ class HeadPose:
         tilt, roll = split(self.rotation)
         return float(tilt[1]), float(-tilt[0]), roll
 
-    def tamed(
-        self, share: float = 1.0, shift: float = 1.0, turn: float = 1.0, zoom: float = 1.0
-    ) -> HeadPose:
+    def tamed(self, share: float = 1.0, shift: float = 1.0, turn: float = 1.0, zoom: float = 1.0) -> HeadPose:
         """`share` of the whole motion; `shift`, `turn` (tilt in the picture's plane) and `zoom` of its parts, from 0 to 1."""
         if share == shift == turn == zoom == 1.0:
             return self
@@ -211,7 +212,9 @@ class PoseTracker:
         points = (np.asarray(driving.points, np.float64)[self._chosen] - self.centre) / self.unit
         local = np.asarray(driving.jacobians, np.float64)[self._chosen] @ self._inverse
         found = self._fit.solve(points, local, (TURNS, NODS), ROUNDS)
-        return HeadPose(found.scale, found.rotation, found.shift * self.unit)
+        tilt, roll = split(found.rotation)
+        rotation = joined(tilt * (NOD_GAIN, TURN_GAIN), roll)
+        return HeadPose(found.scale, rotation, found.shift * self.unit)
 
     def rigid(self, pose: HeadPose) -> np.ndarray:
         """Where `pose` carries D1's keypoints, float64 (K, 2); NaN for those of unknown depth."""
@@ -222,9 +225,7 @@ class PoseTracker:
 
 
 def _weights(names: Sequence[str]) -> np.ndarray:
-    return np.array(
-        [next((value for word, value in WEIGHTS.items() if word in name), 0.0) for name in names]
-    )
+    return np.array([next((value for word, value in WEIGHTS.items() if word in name), 0.0) for name in names])
 
 
 def _slopes(names: Sequence[str], rotation: np.ndarray) -> np.ndarray:
@@ -303,8 +304,11 @@ class _Fit:
         weight = self.weights / (1 + off) / LOCAL_NOISE**2
         # A small turn w changes R by [w] R. Rows of [w] R for each axis, seen in the plane:
         turns = np.stack(
-            [np.stack([0 * rotation[0], -rotation[2]]), np.stack([rotation[2], 0 * rotation[0]]),
-             np.stack([-rotation[1], rotation[0]])]
+            [
+                np.stack([0 * rotation[0], -rotation[2]]),
+                np.stack([rotation[2], 0 * rotation[0]]),
+                np.stack([-rotation[1], rotation[0]]),
+            ]
         )
         rows = np.empty((len(slopes), 2, 2, 4))
         for axis in range(3):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ from livepuppet.realtime.rig.pose import HeadPose, place, split
 from livepuppet.realtime.rig.template import head_template
 
 #: Side of a cell in pixels, for pictures whose longer side is 720; in larger ones cells are as much larger.
-CELL = 8
+CELL = 10
 
 #: Turns and nods are held softly within so many radians: the surface shows nothing that the picture did not.
 LARGEST_TILT = 0.45
@@ -28,7 +29,7 @@ LARGEST_TILT = 0.45
 #: Lengths below are in eye distances of the face.
 
 #: Smoothness of the depth, and of what bridges its gaps.
-SMOOTH, BRIDGE = 0.11, 0.30
+SMOOTH, BRIDGE = 0.14, 0.30
 
 #: Depth of the middle of the skull behind the irises, for a head as wide as the template's.
 SKULL = -1.15
@@ -51,8 +52,8 @@ BODY_REACH = 7.0
 #: Where the figure is cut by the picture's edge it is stretched over this depth instead of being pulled inside.
 STRETCH = 1.6
 
-#: Rounds of fixed-point iteration by which a field is inverted.
-INVERSION = 7
+#: Rounds of iteration by which a field is inverted, and slopes between which it is believed there.
+INVERSION, SLOPES = 4, (-0.75, 1.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,12 +88,15 @@ class Surface:
     unit: float
     pivot: np.ndarray
 
-    def displacement(self, pose: HeadPose, residual: np.ndarray | None = None) -> np.ndarray:
+    @cached_property
+    def _still(self) -> np.ndarray:
+        return np.dstack([self.across, self.down])
+
+    def displacement(self, pose: HeadPose) -> np.ndarray:
         """Where each cell's middle goes, less where it is: float32 (rows, columns, 2).
 
         Args:
             pose: since rest; its shift in pixels.
-            residual: float32 (rows, columns, 2), what the face does before the head moves.
         """
         pose = pose.held(LARGEST_TILT)
         rotation = (pose.scale * pose.rotation).astype(np.float32)
@@ -100,8 +104,6 @@ class Surface:
         # The outline of a closed surface neither shrinks nor moves apart when it turns.
         cosine, sine = np.float32(pose.scale * np.cos(roll)), np.float32(pose.scale * np.sin(roll))
         x, y = self.across - np.float32(self.centre[0]), self.down - np.float32(self.centre[1])
-        if residual is not None:
-            x, y = x + residual[..., 0], y + residual[..., 1]
         z, inner = self.depth, 1 - self.outline
         neck = rotation.astype(np.float64) @ self.pivot - self.pivot
         tug = BODY * (neck[:2] + pose.shift)
@@ -112,9 +114,8 @@ class Surface:
             a = plain_x + inner * (row[0] - plain_x)
             b = plain_y + inner * (row[1] - plain_y)
             moved = a * x + b * y + row[2] * z + np.float32(pose.shift[axis])
-            still = (self.across, self.down)[axis] - np.float32(self.centre[axis])
             body = np.float32(tug[axis]) + grow * (own - np.float32(self.pivot[axis]))
-            out[..., axis] = self.head * (moved - still) + (1 - self.head) * self.body * body
+            out[..., axis] = self.head * (moved - own) + (1 - self.head) * self.body * body
         for pin, axis, inward in zip(self.pins, (0, 1, 0, 1), (1, 1, -1, -1), strict=True):
             if pin is not None:
                 part = out[..., axis]
@@ -123,16 +124,29 @@ class Surface:
 
     def inverse(self, displacement: np.ndarray) -> np.ndarray:
         """Where what is seen at each cell's middle came from, float32 (rows, columns, 2) in pixels."""
-        still = np.dstack([self.across, self.down])
-        # In cells, for sampling the field itself.
-        factor, offset = np.float32(1 / self.cell), np.float32(0.5 / self.cell + 0.5)
+        still = self._still
+        # Newton's method with the diagonal of the derivative: a plain fixed point is slow where the field stretches.
+        field = np.empty((*displacement.shape[:2], 4), np.float32)
+        field[..., :2] = displacement
+        for axis in (0, 1):
+            slope = cv2.Sobel(
+                displacement[..., axis], cv2.CV_32F, 1 - axis, axis, ksize=1, scale=0.5 / self.cell
+            )
+            np.clip(slope, *SLOPES, out=field[..., 2 + axis])
+            field[..., 2 + axis] += 1
         source = still - displacement
         for _ in range(INVERSION):
-            moved = cv2.remap(
-                displacement, source * factor + offset, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-            )
-            np.subtract(still, moved, out=source)
+            found = self.sampled(field, source)
+            off = still - source
+            off -= found[..., :2]
+            off /= found[..., 2:]
+            source += off
         return source
+
+    def sampled(self, field: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """`field` float32 (rows, columns, C) at `places` float32 (h, w, 2), in pixels."""
+        cells = places * np.float32(1 / self.cell) + np.float32(0.5 / self.cell + 0.5)
+        return cv2.remap(field, cells, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def build_surface(
@@ -159,13 +173,21 @@ def build_surface(
     unit, centre = pose.scale, pose.shift
     alpha = None
     if matte is not None:
-        alpha = cv2.resize(
-            cv2.copyMakeBorder(
-                matte, cell, (rows - 1) * cell - height, cell, (columns - 1) * cell - width, cv2.BORDER_REPLICATE
-            ),
-            (columns, rows),
-            interpolation=cv2.INTER_AREA,
-        ).astype(np.float32) / 255
+        alpha = (
+            cv2.resize(
+                cv2.copyMakeBorder(
+                    matte,
+                    cell,
+                    (rows - 1) * cell - height,
+                    cell,
+                    (columns - 1) * cell - width,
+                    cv2.BORDER_REPLICATE,
+                ),
+                (columns, rows),
+                interpolation=cv2.INTER_AREA,
+            ).astype(np.float32)
+            / 255
+        )
     # The face's own directions.
     _, roll = split(pose.rotation)
     right, below = np.array([np.cos(roll), np.sin(roll)]), np.array([-np.sin(roll), np.cos(roll)])
@@ -187,14 +209,25 @@ def build_surface(
         # One layer: the motion ends softly within the picture.
         away = np.hypot(u / 2.0, (v - 0.2) / 2.6)
         near = np.clip((1.9 - away) / 0.9, 0, 1)
-        edge = np.minimum.reduce([across, down, width - 1 - across, height - 1 - down]) / (0.8 * unit)
-        near = (near * near * (3 - 2 * near)) * np.clip(edge, 0, 1)
+        edge = np.minimum.reduce([across, down, width - 1 - across, height - 1 - down]) - cell
+        near = (near * near * (3 - 2 * near)) * np.clip(edge / (0.8 * unit), 0, 1)
         head, fall = head * near, fall * near
     pins = _pins(alpha, across, down, shape, unit)
     pivot = pose.rotation @ PIVOT * unit
     as32 = lambda values: np.ascontiguousarray(values, np.float32)  # noqa: E731
     return Surface(
-        shape, cell, across, down, as32(depth), as32(head), as32(fall), as32(outline), pins, centre, unit, pivot
+        shape,
+        cell,
+        across,
+        down,
+        as32(depth),
+        as32(head),
+        as32(fall),
+        as32(outline),
+        pins,
+        centre,
+        unit,
+        pivot,
     )
 
 

@@ -1,0 +1,266 @@
+"""The head as a surface with depth: pose in space, layers, one sampling."""
+
+import cv2
+import numpy as np
+import pytest
+
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.square import Square
+from livepuppet.realtime.rig.head import Head, HeadState
+from livepuppet.realtime.rig.layers import behind, fill, split_layers
+from livepuppet.realtime.rig.patches import Patch
+from livepuppet.realtime.rig.pose import HeadPose, PoseTracker, _slopes, joined, place, split
+from livepuppet.realtime.rig.surface import build_surface
+from livepuppet.realtime.rig.template import head_template
+
+NAMES = tuple(head_template().landmarks)
+LANDMARKS = np.array([head_template().landmarks[name] for name in NAMES])
+
+
+def turned(yaw=0.0, pitch=0.0, roll=0.0):
+    return joined(np.array([-pitch, yaw]), roll)
+
+
+def seen(rotation, scale=0.25, shift=(0.0, -0.1)):
+    """Keypoints of the template's head in a pose, with its Jacobians left alone."""
+    points = scale * (LANDMARKS @ rotation.T)[:, :2] + shift
+    return Keypoints(points.astype(np.float32), np.tile(np.eye(2, dtype=np.float32), (len(NAMES), 1, 1)))
+
+
+def figure(size=256):
+    """A head and shoulders on a ramp; with its landmarks in pixels."""
+    unit, middle = size * 0.2, np.array([size * 0.5, size * 0.42])
+    across, down = np.meshgrid(np.arange(size), np.arange(size))
+    picture = np.dstack([60 + across * 0.2, 90 + down * 0.3, 140 + 0 * across]).astype(np.uint8)
+    matte = np.zeros((size, size), np.uint8)
+    cv2.ellipse(
+        matte,
+        (round(middle[0]), round(middle[1] + 0.2 * unit)),
+        (round(1.3 * unit), round(1.8 * unit)),
+        0,
+        0,
+        360,
+        255,
+        -1,
+        cv2.LINE_AA,
+    )
+    cv2.rectangle(matte, (round(size * 0.2), round(size * 0.85)), (round(size * 0.8), size), 255, -1)
+    cv2.rectangle(matte, (round(size * 0.42), round(size * 0.7)), (round(size * 0.58), size), 255, -1)
+    noise = np.random.default_rng(1).integers(0, 50, (size, size, 3))
+    skin = cv2.GaussianBlur((np.array([200, 150, 120]) + noise).astype(np.uint8), (3, 3), 0)
+    share = matte[..., None] / 255
+    picture = np.rint(skin * share + picture * (1 - share)).astype(np.uint8)
+    return picture, matte, middle + unit * LANDMARKS[:, :2]
+
+
+SQUARE = Square(0, 0, 256)
+
+
+@pytest.fixture(scope="module")
+def head():
+    picture, _, landmarks = figure()
+    return Head(picture, SQUARE, landmarks, NAMES)
+
+
+def drawn(head, pose, **state):
+    out = np.empty(head.shape, np.uint8)
+    head.draw(HeadState(pose, **state), out)
+    return out
+
+
+def test_a_rotation_is_its_tilt_and_its_roll():
+    for tilt, roll in (((0.3, -0.2), 0.4), ((0.0, 0.0), -1.0), ((-0.5, 0.1), 0.0)):
+        found_tilt, found_roll = split(joined(np.array(tilt), roll))
+        np.testing.assert_allclose(found_tilt, tilt, atol=1e-9)
+        assert found_roll == pytest.approx(roll, abs=1e-9)
+
+
+@pytest.mark.parametrize("first", [turned(), turned(0.35, 0.1), turned(-0.3, -0.1, 0.2)])
+def test_the_pose_since_d1_is_found_whatever_d1_is(first):
+    tracker = PoseTracker(NAMES, seen(first))
+    for yaw, pitch, roll in ((0.4, 0.0, 0.0), (-0.4, 0.0, 0.1), (0.0, 0.35, 0.0), (0.0, -0.3, -0.3)):
+        motion = turned(yaw, pitch, roll)
+        now = seen(motion @ first, 0.27, (0.06, -0.05))
+        # Local maps of the template's own surface, turned alike.
+        slopes = _slopes(NAMES, first)
+        local = 1.08 * (motion[:2, :2] + motion[:2, 2][None, :, None] * slopes[:, None, :])
+        pose = tracker.pose(Keypoints(now.points, local.astype(np.float32)))
+        found = pose.angles
+        # Damped, since so few points tell little, and enlarged, since detectors fall short.
+        for value, truth in zip(found, (yaw, pitch, roll), strict=True):
+            assert abs(value - truth) < 0.06 + 0.35 * abs(truth)
+        assert pose.scale == pytest.approx(1.08, rel=0.04)
+
+
+def test_d1_itself_is_rest():
+    keypoints = seen(turned(0.2, 0.1))
+    tracker = PoseTracker(NAMES, keypoints)
+    assert not tracker.pose(keypoints).moves
+    again = Keypoints(keypoints.points.copy(), keypoints.jacobians.copy())
+    assert np.abs(tracker.pose(again).rotation - np.eye(3)).max() < 1e-6
+
+
+def test_noise_turns_no_head():
+    keypoints, rng = seen(turned()), np.random.default_rng(0)
+    tracker = PoseTracker(NAMES, keypoints)
+    angles = [
+        tracker.pose(
+            Keypoints(
+                keypoints.points + rng.normal(0, 0.004, (len(NAMES), 2)).astype(np.float32),
+                keypoints.jacobians,
+            )
+        ).angles
+        for _ in range(40)
+    ]
+    assert np.degrees(np.std(angles, axis=0)).max() < 1.0
+
+
+def test_a_heap_of_points_has_no_pose():
+    heap = Keypoints(np.zeros((len(NAMES), 2), np.float32), seen(turned()).jacobians)
+    tracker = PoseTracker(NAMES, heap)
+    assert not tracker.usable and not tracker.pose(seen(turned(0.3))).moves
+    assert place(np.zeros((4, 2)), ("a", "b", "c", "d")) is None
+    with pytest.raises(ValueError):
+        Head(np.zeros((64, 64, 3), np.uint8), Square(0, 0, 64), np.zeros((len(NAMES), 2)), NAMES)
+
+
+def test_layers_give_the_picture_back_to_the_bit():
+    picture, _, landmarks = figure()
+    layers = split_layers(picture, SQUARE, landmarks, 51.0)
+    assert layers.matte is not None and layers.why is None
+    np.testing.assert_array_equal(cv2.add(layers.colours, behind(layers.plate, layers.alpha)), picture)
+    assert layers.alpha[140, 128] == 255 and layers.alpha[10, 10] == 0
+    # Nothing of the figure is left behind.
+    across, down = np.meshgrid(np.arange(256), np.arange(256))
+    ramp = np.dstack([60 + across * 0.2, 90 + down * 0.3, 140 + 0 * across])
+    assert np.abs(layers.plate[:200] - ramp[:200]).max() < 14
+
+
+def test_a_picture_without_a_figure_is_one_layer():
+    noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3)).astype(np.uint8)
+    picture = 100 + noise // 4
+    layers = split_layers(picture, Square(0, 0, 128), figure(128)[2], 25.0)
+    assert layers.matte is None and "one layer" in layers.why
+    head = Head(picture, Square(0, 0, 128), figure(128)[2], NAMES, layers=layers)
+    out = drawn(head, HeadPose(1.0, turned(0.3), np.array([4.0, 0.0])))
+    assert (out != picture).any()
+    np.testing.assert_array_equal(out[0], picture[0])
+    np.testing.assert_array_equal(drawn(head, HeadPose.rest()), picture)
+
+
+def test_holes_are_filled_smoothly():
+    picture, _, _ = figure()
+    hole = np.zeros((256, 256), bool)
+    hole[20:60, 20:60] = True
+    filled = fill(picture, hole)
+    np.testing.assert_array_equal(filled[~hole], picture[~hole])
+    assert np.abs(filled.astype(int) - picture)[hole].max() <= 8
+    np.testing.assert_array_equal(fill(picture, np.zeros_like(hole)), picture)
+
+
+def test_rest_is_the_picture_and_next_to_rest_too(head):
+    picture = figure()[0]
+    np.testing.assert_array_equal(drawn(head, HeadPose.rest()), picture)
+    np.testing.assert_array_equal(drawn(head, HeadPose(1.0, np.eye(3), np.array([1e-6, 0.0]))), picture)
+
+
+def test_a_shifted_head_is_shifted_and_the_background_stays(head):
+    picture = figure()[0]
+    out = drawn(head, HeadPose(1.0, np.eye(3), np.array([10.0, 0.0])))
+    moved, before = out[60:150, 110:150].astype(int), picture[60:150, 100:140].astype(int)
+    assert np.abs(moved - before).mean() < 3
+    np.testing.assert_array_equal(out[:30, :20], picture[:30, :20])
+    # No ghost of the old outline: where it was there is background now.
+    assert np.abs(out[100, 62:66].astype(int) - (72, 120, 140)).max() < 16
+
+
+def test_every_pose_stays_bounded(head):
+    for pose in (
+        HeadPose(1.0, turned(1.2), np.zeros(2)),
+        HeadPose(3.0, turned(-0.5, 0.9, 2.0), np.array([300.0, -300.0])),
+        HeadPose(0.2, turned(0.4, -0.9), np.array([-50.0, 0.0])),
+    ):
+        field = head.surface.inverse(head.surface.displacement(pose))
+        assert np.isfinite(field).all()
+        drawn(head, pose)
+
+
+def test_turns_are_held_softly():
+    far, further = (
+        HeadPose(1.0, turned(0.6), np.zeros(2)).held(0.45),
+        HeadPose(1.0, turned(1.2), np.zeros(2)).held(0.45),
+    )
+    assert 0.3 < far.angles[0] < further.angles[0] < 0.45
+    near = HeadPose(1.0, turned(0.25, 0.1, 1.0), np.zeros(2))
+    assert near.held(0.45) is near
+
+
+def test_the_nose_overtakes_the_ears(head):
+    field = head.surface.displacement(HeadPose(1.0, turned(0.3), np.zeros(2)))[..., 0]
+    cell, unit, (x, y) = head.surface.cell, head.surface.unit, head.surface.centre
+
+    def at(u, v):
+        return field[round((y + v * unit) / cell + 0.5), round((x + u * unit) / cell + 0.5)] / unit
+
+    assert at(0, 0.62) > 0.08 > at(0.5, 0.1) > at(1.2, 0.1)
+    assert at(-1.2, 0.1) < -0.15
+
+
+def test_the_inverse_leads_back(head):
+    surface = head.surface
+    forward = surface.displacement(HeadPose(1.03, turned(0.35, -0.15, 0.1), np.array([5.0, 3.0])))
+    source = surface.inverse(forward)
+    there = source + surface.sampled(forward, source)
+    inner = np.s_[4:-4, 4:-4]
+    assert np.abs(there - np.dstack([surface.across, surface.down]))[inner].max() < 0.6
+
+
+def test_brows_rise_and_nothing_else_does(head):
+    picture = figure()[0]
+    residuals = np.zeros((len(NAMES), 2))
+    residuals[[NAMES.index("left brow"), NAMES.index("right brow")], 1] = -8.0
+    field = head._residual(residuals)
+    assert field[..., 1].min() < -5 and field[..., 1].max() <= 0
+    out = drawn(head, HeadPose.rest(), residuals=residuals)
+    assert (out != picture).any()
+    np.testing.assert_array_equal(out[180:], picture[180:])
+
+
+def test_patches_are_laid_over_and_taken_away(head):
+    picture = figure()[0]
+    rng = np.random.default_rng(3)
+    patch = Patch(rng.integers(0, 255, (20, 30, 3), np.uint8), np.full((20, 30), 255, np.uint8), 110, 90)
+    out = drawn(head, HeadPose.rest(), patches=[patch])
+    np.testing.assert_array_equal(out[patch.place], patch.rgb)
+    out[patch.place] = picture[patch.place]
+    np.testing.assert_array_equal(out, picture)
+    np.testing.assert_array_equal(drawn(head, HeadPose(1.0, np.eye(3), np.array([1e-6, 0.0]))), picture)
+
+
+def test_without_a_background_pictures_have_alpha():
+    picture, matte, landmarks = figure()
+    head = Head(picture, SQUARE, landmarks, NAMES, matte, "alpha")
+    assert head.shape == (256, 256, 4)
+    rest = drawn(head, HeadPose.rest())
+    np.testing.assert_array_equal(rest[..., 3], matte)
+    moved = drawn(head, HeadPose(1.0, turned(), np.array([10.0, 0.0])))
+    assert moved[100, 60, 3] == 0 and moved[140, 128, 3] == 255
+
+
+def test_another_background_is_seen_round_the_figure():
+    picture, matte, landmarks = figure()
+    green = np.zeros_like(picture)
+    green[..., 1] = 255
+    head = Head(picture, SQUARE, landmarks, NAMES, matte, green)
+    for pose in (HeadPose.rest(), HeadPose(1.0, turned(0.1), np.array([5.0, 0.0]))):
+        out = drawn(head, pose)
+        np.testing.assert_array_equal(out[5, 5], (0, 255, 0))
+        assert np.abs(out[150, 128].astype(int) - picture[150, 128]).max() < 60
+
+
+def test_the_surface_covers_pictures_of_any_size():
+    for shape in ((37, 90), (720, 405), (64, 64)):
+        landmarks = np.array([shape[1] / 2, shape[0] * 0.4]) + min(shape) * 0.15 * LANDMARKS[:, :2]
+        surface = build_surface(shape, landmarks, NAMES, np.full(shape, 255, np.uint8))
+        source = surface.inverse(surface.displacement(HeadPose.rest()))
+        np.testing.assert_allclose(source, np.dstack([surface.across, surface.down]), atol=1e-4)
