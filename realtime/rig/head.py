@@ -279,14 +279,14 @@ class Head:
     def _paste(self, patches: Sequence[Patch]) -> None:
         """Lay patches over the flat picture, and take the last frame's away."""
         places = [patch.place for patch in patches]
-        gone = [place for place in self._pasted if place not in places]
-        for place in self._pasted:
-            np.copyto(self._flat[place], self._still[place])
-            np.copyto(self._shown[place], self._picture[place])
-        for patch, place in zip(patches, places, strict=True):
-            self._lay(patch, place)
-        for place in (*gone, *places):
-            self._refine(*place)
+        gone = [spot for spot in self._pasted if spot not in places]
+        for spot in self._pasted:
+            np.copyto(self._flat[spot], self._still[spot])
+            np.copyto(self._shown[spot], self._picture[spot])
+        for patch, spot in zip(patches, places, strict=True):
+            self._lay(patch, spot)
+        for spot in (*gone, *places):
+            self._refine(*spot)
         self._pasted = places
 
     def _lay(self, patch: Patch, place: tuple[slice, slice]) -> None:

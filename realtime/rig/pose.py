@@ -280,7 +280,7 @@ class _Fit:
             right = weighted.T @ error.ravel()
             if local is not None:
                 self._by_jacobians(normal, right, local, scale, rotation)
-            tilt, roll = split(rotation)
+            tilt, _ = split(rotation)
             # The priors' axes are those of the face; to turn them with its roll matters little.
             firm = 1 / (square + tilt @ tilt)
             normal[0, 0] += firm[0]
