@@ -17,12 +17,12 @@ import cv2
 import numpy as np
 
 from livepuppet.core.square import Square
+from livepuppet.realtime.compositing.matte import figure_colours
+from livepuppet.realtime.compositing.warp import Buffers
 from livepuppet.realtime.rig.layers import FigureLayers, behind, split_layers
 from livepuppet.realtime.rig.patches import Patch
 from livepuppet.realtime.rig.pose import HeadPose, place, skull_of
 from livepuppet.realtime.rig.surface import build_surface
-from livepuppet.realtime.compositing.warp import Buffers
-from livepuppet.realtime.compositing.matte import figure_colours
 
 #: Landmarks that move a part of the face on top of the head's own motion: words of their names, and the width of what goes along,
 #: in eye distances.
