@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import urllib.request
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def test_a_saved_neutral_pose_is_taken_up_in_the_new_crop(chosen, engine):
         jacobians=tuple(((1.0, 0.0), (0.0, 1.0)) for _ in range(4)),
     )
     saved = merge(chosen, {"square": (16.0, 16.0, 32.0), "countdown": 30.0})
-    saved = settings.replace(saved, neutral=pose)
+    saved = replace(saved, neutral=pose)
     with session(saved, engine, frames=3) as running:
         running.run()
         # Half the side in the old crop is a quarter in one twice as large, and it began without a countdown.
@@ -106,7 +107,7 @@ def test_a_saved_neutral_pose_is_taken_up_in_the_new_crop(chosen, engine):
 
 def test_a_pose_of_another_model_is_not_taken(chosen, engine):
     said = []
-    other = settings.replace(chosen, neutral=NeutralPose(reuse=True, of_model="other", points=((0.0, 0.0),)))
+    other = replace(chosen, neutral=NeutralPose(reuse=True, of_model="other", points=((0.0, 0.0),)))
     with Session(other, engine, frames=2, keyboard=False, say=said.append) as running:
         running.run()
     assert any("no neutral pose" in sentence for sentence in said)

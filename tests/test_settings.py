@@ -15,7 +15,7 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.realtime.app import actions, settings
 from livepuppet.realtime.app.cli import main
-from livepuppet.realtime.app.settings import RULES, NeutralPose, Settings, changed, load, merge, save
+from livepuppet.realtime.app.settings import RULES, NeutralPose, Settings, changed, load, merge, save, store
 
 
 @pytest.fixture(autouse=True)
@@ -212,7 +212,7 @@ def test_a_wrong_value_in_a_profile_is_wrong_there_only():
     assert load("a").motion.strength == 1.5
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"#" * (settings.LARGEST_FILE + 1)])
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"#" * (store.LARGEST_FILE + 1)])
 def test_other_files_are_refused(content):
     settings.settings_path().parent.mkdir()
     settings.settings_path().write_bytes(content)
