@@ -108,7 +108,7 @@ def test_nothing_is_left_of_a_shard_that_could_not_be_written(tmp_path, monkeypa
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pool.np, "savez", full)
+    monkeypatch.setattr(pool, "_write", full)
     with pytest.raises(OSError, match="No space"):
         draw_shard(tmp_path, 1000, SIZE)
     assert not list(tmp_path.iterdir())

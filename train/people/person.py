@@ -1,0 +1,821 @@
+"""Who a person is: shape, parts and looks, drawn from a seed; and how the rig moves them.
+
+The expression moves the base mesh; parts follow the base vertices that they hang on; then bones turn everything. So lids,
+lashes, brows and teeth stay together, and every vertex's place is known in every pose.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from livepuppet.model.lite import LANDMARKS
+from livepuppet.train.people import extras, landmarks
+from livepuppet.train.people.assets import (
+    BONES,
+    LEFT_EYE,
+    RIGHT_EYE,
+    Assets,
+    Mesh,
+)
+from livepuppet.train.people.motion import GAZE, amounts
+from livepuppet.train.puppets.identities import FACTORS
+from livepuppet.train.puppets.rig import REFERENCE_SCALE
+
+#: Eye distance of a typical puppet in head units; keypoint Jacobians are in these.
+EYE_DISTANCE = 0.629
+
+#: Pairs of base vertices along x, y, z, by whose distances expression units are scaled to a head.
+RULERS = ((5399, 11998, 0), (791, 881, 1), (962, 5320, 2))
+
+#: How a turn of the head is shared out among the bones of the neck.
+NECK = (("neck01", 0.16), ("neck02", 0.18), ("neck03", 0.20), ("head", 0.46))
+
+#: Kinds of parts that belong to the head wholly.
+OF_HEAD = frozenset(
+    [
+        "eye",
+        "teeth",
+        "tongue",
+        "lash",
+        "brow",
+        "hair",
+        "strands",
+        "fur",
+        "hat",
+        "glasses",
+        "lens",
+        "phones",
+        "ring",
+    ]
+)
+
+#: Names of landmarks whose Jacobian looks at one side of an opening alone: +1 above, -1 below.
+ONE_SIDED = {"upper lid": 1, "lower lid": -1, "upper lip": 1, "lower lip": -1}
+
+
+@dataclass
+class Look:
+    """What a person looks like, apart from shape. Colours are linear RGB.
+
+    Attributes:
+        skin: name of a skin, None to paint one from `tone`.
+        tone: flat colour of the skin where there is no texture.
+        gain: factor on the texture's colour.
+        details: amounts for `paint`: freckles, stubble, wrinkles, make-up ...
+        iris: numbers for `paint.iris`.
+        hair, brow, cloth, ...: colours.
+        style: "" photo-like, "cel", "ink", "paint", "metal"; see `stylise`.
+    """
+
+    skin: str | None = None
+    tone: np.ndarray = field(default_factory=lambda: np.array([0.5, 0.3, 0.2]))
+    gain: np.ndarray = field(default_factory=lambda: np.ones(3))
+    details: dict[str, float] = field(default_factory=dict)
+    iris: dict[str, float | np.ndarray] = field(default_factory=dict)
+    lip_colour: np.ndarray = field(default_factory=lambda: np.array([0.5, 0.1, 0.1]))
+    hair: np.ndarray = field(default_factory=lambda: np.array([0.1, 0.07, 0.05]))
+    hair_tips: np.ndarray = field(default_factory=lambda: np.array([0.1, 0.07, 0.05]))
+    brow: np.ndarray = field(default_factory=lambda: np.array([0.05, 0.035, 0.03]))
+    teeth: np.ndarray = field(default_factory=lambda: np.array([0.9, 0.87, 0.78]))
+    cloth: np.ndarray = field(default_factory=lambda: np.array([0.4, 0.4, 0.4]))
+    cloth_second: np.ndarray = field(default_factory=lambda: np.array([0.8, 0.8, 0.8]))
+    cloth_pattern: int = 0
+    cloth_scale: float = 8.0
+    cloth_textured: bool = True
+    gloss: float = 0.4
+    seed: int = 0
+    style: str = ""
+    flat: float = 0.0
+    flat_colour: np.ndarray = field(default_factory=lambda: np.ones(3))
+    shade: np.ndarray = field(default_factory=lambda: np.array([0.62, 0.55, 0.66]))
+    outline: float = 0.0
+    ink: np.ndarray = field(default_factory=lambda: np.array([0.02, 0.02, 0.03]))
+    part_colours: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass
+class Framing:
+    """How the camera sees the person, the same in all poses.
+
+    Attributes:
+        eyes: distance of the eyes, over the picture's side.
+        view: vertical angle of view, radians: 1.0 is a webcam near by, 0.3 a portrait.
+        place: (x, y) of the middle between the eyes at rest, in [-1, 1].
+        height, side: angles from which the camera looks, radians.
+        roll: of the camera.
+    """
+
+    eyes: float = 0.2
+    view: float = 0.6
+    place: tuple[float, float] = (0.0, -0.15)
+    height: float = 0.0
+    side: float = 0.0
+    roll: float = 0.0
+
+
+@dataclass
+class Posed:
+    """A person in one pose.
+
+    Attributes:
+        vertices: (n, 3) of all parts.
+        head: (3, 4) what the bones do to the head: its rigid pose in the room.
+        irises: (2, 3) fronts of the person's right (picture's left) and left eyeball.
+        units: ARKit's amounts.
+        shut: whether the lips touch, so that teeth and tongue need not be drawn.
+    """
+
+    vertices: np.ndarray
+    head: np.ndarray
+    irises: np.ndarray
+    units: dict[str, float]
+    shut: bool
+
+
+def rotation(x: float, y: float, z: float) -> np.ndarray:
+    """First about y, then x, then z; right-handed, in radians."""
+    cx, sx, cy, sy, cz, sz = np.cos(x), np.sin(x), np.cos(y), np.sin(y), np.cos(z), np.sin(z)
+    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    return about_z @ about_x @ about_y
+
+
+def about(turn: np.ndarray, centre: np.ndarray, shift=(0.0, 0.0, 0.0)) -> np.ndarray:
+    """The 4x4 matrix of a turn about a centre, then a shift."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = turn
+    matrix[:3, 3] = centre - turn @ centre + np.asarray(shift)
+    return matrix
+
+
+class Person:
+    """One person: meshes put together, ready to be posed and drawn.
+
+    Attributes:
+        assets: where the parts come from.
+        base: (N, 3) the base mesh in this person's shape.
+        parts: in drawing order.
+        look, framing: see there.
+        starts: first vertex of each part; one more at the end.
+        ranges: first and last triangle of each part.
+        corners: (m,) vertex of each corner; uv: (m, 2); triangles: (t, 3) corners.
+        rest: (n, 3) vertices before any motion.
+        skinning: (n, len(BONES)).
+        headness: (n,) 1 for what belongs to the head.
+        joints: name -> place.
+        blink: amounts of eyeBlinkLeft and eyeBlinkRight at which this person's lids meet.
+    """
+
+    def __init__(self, assets: Assets, base: np.ndarray, parts: list[Mesh], look: Look, framing: Framing):
+        self.assets, self.base, self.parts, self.look, self.framing = assets, base, parts, look, framing
+        self.warps: list = []
+        self.joints = {name: base[rows].mean(0) for name, rows in assets.joints.items()}
+        self.scale = np.array(
+            [abs(base[a, k] - base[b, k]) / abs(assets.base[a, k] - assets.base[b, k]) for a, b, k in RULERS],
+            np.float32,
+        )
+        self._join()
+        self._find_landmarks()
+        self._fit_eyes()
+
+    # ---------------------------------------------------------------------------------------------------------- assembly
+
+    def _join(self) -> None:
+        places, skinning, corners, uv, triangles, anchors, weights, head = ([] for _ in range(8))
+        self.starts, self.ranges = [0], []
+        first_corner = first_triangle = 0
+        covered = np.zeros(len(self.base), bool)
+        for part in self.parts:
+            if part.kind == "cloth":
+                covered[part.hides] = True
+        for part in self.parts:
+            place = part.place(self.base).astype(np.float32)
+            weight = self._skinning_of(part, place)
+            own = part.triangles
+            if part.kind == "skin" and covered.any():
+                own = own[~covered[part.anchors[part.corners[own], 0]].all(1)]
+            if part.kind == "skin":
+                # Those of the head first: the body can be drawn alone.
+                of_head = self._of_head(weight)[part.corners[own]].mean(1) > 0.5
+                own = np.concatenate([own[of_head], own[~of_head]])
+                self.head_triangles = int(of_head.sum())
+            places.append(place)
+            skinning.append(weight)
+            anchors.append(part.anchors)
+            weights.append(part.weights)
+            head.append(
+                np.ones(len(place), np.float32)
+                if part.kind in OF_HEAD
+                else self._of_head(weight)
+                if part.kind == "skin"
+                else np.zeros(len(place), np.float32)
+            )
+            corners.append(part.corners + self.starts[-1])
+            uv.append(part.uv)
+            triangles.append(own + first_corner)
+            self.ranges.append((first_triangle, first_triangle + len(own)))
+            self.starts.append(self.starts[-1] + len(place))
+            first_corner += len(part.corners)
+            first_triangle += len(own)
+        self.rest = np.concatenate(places)
+        self.skinning = np.concatenate(skinning).astype(np.float32)
+        self.headness = np.concatenate(head)
+        self.anchors = np.concatenate(anchors)
+        self.anchor_weights = np.concatenate(weights).astype(np.float32)
+        self.corners = np.concatenate(corners)
+        self.uv = np.concatenate(uv).astype(np.float32)
+        self.triangles = np.concatenate(triangles).astype(np.int32)
+        #: Vertices of each triangle.
+        self.faces = self.corners[self.triangles]
+        # What never moves with the expression need not be looked up.
+        self._follows = np.flatnonzero(np.abs(self.anchor_weights).sum(1) > 0)
+
+    @staticmethod
+    def _of_head(weight: np.ndarray) -> np.ndarray:
+        upper = weight[:, [BONES.index("neck03"), BONES.index("head")]].sum(1)
+        return np.clip((upper - 0.35) / 0.3, 0, 1).astype(np.float32)
+
+    def _skinning_of(self, part: Mesh, place: np.ndarray) -> np.ndarray:
+        head = np.zeros((len(place), len(BONES)), np.float32)
+        head[:, -1] = 1
+        if part.kind in ("glasses", "lens", "hat", "phones", "ring", "eye", "teeth", "tongue"):
+            return head
+        if part.kind in ("hair", "strands"):
+            # Hair on the scalp goes with the head; what hangs over the shoulders lies on them.
+            skull, neck = self.joints["head"][1], self.joints["neck01"][1]
+            share = np.clip((place[:, 1] - (neck - 0.3)) / (skull - neck + 0.3), 0, 1)[:, None]
+            torso = np.zeros_like(head)
+            torso[:, 0] = 1
+            return share * head + (1 - share) * torso
+        weight = (self.assets.skinning[part.anchors] * np.abs(part.weights)[..., None]).sum(1)
+        return weight / np.maximum(weight.sum(1, keepdims=True), 1e-6)
+
+    def _find_landmarks(self) -> None:
+        table = vertex_table(self.assets)
+        own = np.full(len(self.base), -1)
+        body = self.parts[0]
+        own[body.anchors[:, 0]] = np.arange(len(body.anchors))
+        #: Row of each base vertex among the skin's vertices, -1 if the skin has it not.
+        self.own = own
+        # Teeth and tongue are landmarks on the base mesh's own, which other meshes are fitted to.
+        self.coarse = np.array([own[table[name]] if name in table else -1 for name in LANDMARKS])
+        self.fine_base = np.array([table.get(name, -1) for name in landmarks.FINE])
+
+    def _fit_eyes(self) -> None:
+        """Sizes of the eyeballs, which skin slides on them, and how far lids go until they meet."""
+        table = vertex_table(self.assets)
+        self.balls = {}
+        blink = []
+        eyes = next(k for k, part in enumerate(self.parts) if part.kind == "eye")
+        rows = np.arange(self.starts[eyes], self.starts[eyes + 1])
+        for letter, side, name in (("L", "right", "Left"), ("R", "left", "Right")):
+            centre = self.joints[f"eye.{letter}"]
+            mine = rows[(self.rest[rows, 0] > 0) == (letter == "L")]
+            radius = float(np.median(np.linalg.norm(self.rest[mine] - centre, axis=1)))
+            vertices, moves = self.assets.units[f"eyeBlink{name}"]
+            lid = self.own[vertices[np.linalg.norm(moves, axis=1) > 0.004]]
+            lid = lid[(lid >= 0)]
+            away = np.linalg.norm(self.rest[lid] - centre, axis=1)
+            keep = (away < 1.5 * radius) & (self.rest[lid, 2] > centre[2] + 0.2 * radius)
+            #: Rows of the eyeball, its centre and radius, skin near it and how near that may come.
+            self.balls[letter] = (mine, centre, radius, lid[keep], np.minimum(away[keep], 1.02 * radius))
+            closing = dict(zip(vertices.tolist(), moves * self.scale, strict=True))
+            need = []
+            for column in ("upper outer", "upper", "upper inner"):
+                up = table[f"{side} eye {column}"]
+                low = table[f"{side} eye {column.replace('upper', 'lower')}"]
+                gap = self.base[up, 1] - self.base[low, 1]
+                per = closing.get(low, np.zeros(3))[1] - closing.get(up, np.zeros(3))[1]
+                need.append(gap / max(per, 1e-3))
+            blink.append(float(np.clip(0.7 * need[1] + 0.3 * max(need) + 0.03, 0.5, 1.8)))
+        self.blink = (blink[0], blink[1])
+
+    # ------------------------------------------------------------------------------------------------------------- moving
+
+    def express(
+        self, units: dict[str, float], gaze: tuple[float, float]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Vertices (n, 3) before bones turn them, base vertices that landmarks need (N, 3), fronts of the eyeballs (2, 3)."""
+        moved = np.zeros_like(self.base)
+        for name, amount in units.items():
+            vertices, moves = self.assets.units[name]
+            moved[vertices] += moves * (self.scale * np.float32(amount))
+        # Eyeballs turn as balls; their units shear them.
+        moved[LEFT_EYE] = moved[RIGHT_EYE] = 0
+        places = self.rest.copy()
+        rows = self._follows
+        shift = moved[self.anchors[rows, 0]] * self.anchor_weights[rows, :1]
+        several = self.anchor_weights[rows, 1:].any(1)
+        for k in (1, 2):
+            some = rows[several]
+            shift[several] += moved[self.anchors[some, k]] * self.anchor_weights[some, k : k + 1]
+        places[rows] += shift
+        fronts = []
+        for letter in "RL":
+            mine, centre, radius, lid, least = self.balls[letter]
+            turn = rotation(GAZE[1] * gaze[1], GAZE[0] * gaze[0], 0).astype(np.float32)
+            places[mine] = (places[mine] - centre) @ turn.T + centre
+            fronts.append(centre + turn @ np.array([0, 0, radius], np.float32))
+            # Lids slide over the ball instead of through it.
+            offset = places[lid] - centre
+            away = np.maximum(np.linalg.norm(offset, axis=1), 1e-6)
+            places[lid] = centre + offset * np.maximum(1, least / away)[:, None]
+        base = self.base + moved
+        fronts = np.stack(fronts).astype(np.float32)
+        for warp in self.warps:
+            places, base, fronts = warp(places), warp(base), warp(fronts)
+        return places, base, fronts
+
+    def bones(self, motion: dict[str, float]) -> np.ndarray:
+        """(len(BONES), 4, 4): what each bone does to its vertices."""
+        joints = self.joints
+        span = self.span
+        waist = joints["torso"] - np.array([0, 0.6, 0])
+        lever = float(self.eyes[1] - waist[1])
+        across = motion["shift_x"] * span / 2
+        nearer = self.distance * (1 - np.exp(-motion["scale"]))
+        lean_x, lean_z = 0.3 * nearer / lever, -0.7 * across / lever
+        shift = np.array([0.3 * across, -0.8 * motion["shift_y"] * span / 2, 0.7 * nearer])
+        lean = rotation(lean_x, 0, lean_z)
+        torso = about(lean, waist, shift)
+        found = {"torso": torso}
+        for letter, sign in (("L", 1), ("R", -1)):
+            found[f"clavicle.{letter}"] = torso
+            shoulder = torso @ about(rotation(0, 0, -0.12 * sign), joints[f"shoulder01.{letter}"])
+            found[f"shoulder01.{letter}"] = shoulder
+            found[f"upperarm01.{letter}"] = shoulder @ about(
+                rotation(0, 0, -self.arms * sign), joints[f"upperarm01.{letter}"]
+            )
+        last = torso
+        for bone, share in NECK:
+            turn = rotation(-motion["pitch"] * share, motion["yaw"] * share, -motion["roll"] * share)
+            rise = np.zeros(3)
+            if bone == "neck01":
+                # The head keeps the turn that was asked for, whatever the body leans.
+                turn = lean.T @ turn
+                rise[1] = -0.2 * motion["shift_y"] * span / 2
+            last = last @ about(turn, joints[bone], rise)
+            found[bone] = last
+        return np.stack([found[bone] for bone in BONES])
+
+    #: How far the upper arms hang down from the base mesh's A-pose.
+    arms = 0.62
+
+    @functools.cached_property
+    def eyes(self) -> np.ndarray:
+        """The middle between the eyes at rest."""
+        return (self.joints["eye.L"] + self.joints["eye.R"]) / 2
+
+    @functools.cached_property
+    def span(self) -> float:
+        """The picture's height at the head's distance, in decimetres."""
+        return float(np.linalg.norm(self.joints["eye.L"] - self.joints["eye.R"])) / self.framing.eyes
+
+    @property
+    def distance(self) -> float:
+        """Of the camera from the eyes."""
+        return self.span / 2 / np.tan(self.framing.view / 2)
+
+    @functools.cached_property
+    def camera(self) -> tuple[np.ndarray, np.ndarray]:
+        """The clip matrix (4, 4) and the camera's place (3,). Clip coordinates x and y are the picture's, y up."""
+        framing, half = self.framing, self.span / 2
+        turn = rotation(framing.height, framing.side, 0)
+        # The camera turns about the eyes, so that these stay at their place in the picture.
+        view = np.eye(4)
+        view[:3, :3] = rotation(0, 0, framing.roll) @ turn
+        view[:3, 3] = -view[:3, :3] @ self.eyes + np.array(
+            [framing.place[0] * half, -framing.place[1] * half, -self.distance]
+        )
+        near, far = self.distance * 0.35, self.distance * 1.7 + 3
+        focal = 1 / np.tan(framing.view / 2)
+        lens = np.array(
+            [
+                [focal, 0, 0, 0],
+                [0, focal, 0, 0],
+                [0, 0, -(far + near) / (far - near), -2 * far * near / (far - near)],
+                [0, 0, -1, 0],
+            ]
+        )
+        return lens @ view, -view[:3, :3].T @ view[:3, 3]
+
+    def pose(self, motion: np.ndarray) -> Posed:
+        """The person in a motion (len(COLUMNS),)."""
+        values = dict(zip(FACTORS, motion.tolist(), strict=False))
+        units = amounts(motion, self.blink)
+        closed = [max(values["blink_left"], 0), max(values["blink_right"], 0)]
+        calm = 1 - min(closed) if min(closed) < 1 else 0.0
+        places, base, fronts = self.express(units, (values["gaze_x"] * calm, values["gaze_y"] * calm))
+        bones = self.bones(values)
+        table = (self.skinning @ bones[:, :3].reshape(len(BONES), 12).astype(np.float32)).reshape(-1, 3, 4)
+        vertices = np.einsum("nij,nj->ni", table[..., :3], places) + table[..., 3]
+        head = bones[-1, :3].astype(np.float32)
+        upper, lower = (vertices[self.coarse[LANDMARKS.index(name)]] for name in ("upper lip", "lower lip"))
+        posed = Posed(
+            vertices.astype(np.float32),
+            head,
+            fronts @ head[:, :3].T + head[:, 3],
+            units,
+            bool(np.linalg.norm(upper - lower) < 0.03 * self.scale[1]),
+        )
+        posed.base = base  # type: ignore[attr-defined]
+        posed.transforms = table  # type: ignore[attr-defined]
+        return posed
+
+    # -------------------------------------------------------------------------------------------------------------- truth
+
+    def coarse_points(self, posed: Posed) -> tuple[np.ndarray, np.ndarray]:
+        """Points (K, 2) in [-1, 1] and Jacobians (K, 2, 2) of `LANDMARKS`, as `puppets.rig.landmarks` has them."""
+        places = self.coarse_places(posed)
+        points, _ = project(self.camera[0], places)
+        return points, self._jacobians(posed, places)
+
+    def coarse_places(self, posed: Posed) -> np.ndarray:
+        """Places (K, 3) of `LANDMARKS` in the room."""
+        places = posed.vertices[np.maximum(self.coarse, 0)].copy()
+        for k, name in enumerate(LANDMARKS):
+            if "iris" in name:
+                places[k] = posed.irises[0 if "left" in name else 1]
+        return places
+
+    def _jacobians(self, posed: Posed, places: np.ndarray) -> np.ndarray:
+        rows, inverse, rest = self._neighbours
+        unit = rest["unit"]
+        found = np.zeros((len(LANDMARKS), 2, 2))
+        near, _ = project(self.camera[0], posed.vertices[rows].reshape(-1, 3))
+        near = near.reshape(*rows.shape, 2).astype(np.float64)
+        near -= near.mean(1, keepdims=True)
+        found = np.einsum("kij,kjn->kni", inverse, near)
+        # Of a rigid piece of the head, or of the body under the collar.
+        rigid = np.zeros_like(found)
+        step = 0.02
+        for k, name in enumerate(LANDMARKS):
+            turn = posed.head[:, :3] if name != "collar" else posed.transforms[self.coarse[k], :, :3]
+            moved = places[k] + step * np.stack([turn[:, 0], -turn[:, 1]])
+            there, _ = project(self.camera[0], np.concatenate([places[k : k + 1], moved]))
+            rigid[k] = ((there[1:] - there[:1]) / step * unit).T
+            if "iris" in name or name == "collar":
+                found[k] = rigid[k]
+        # As the puppets' stretches are held.
+        relative = np.linalg.solve(rigid, found)
+        u, s, v = np.linalg.svd(relative)
+        return (rigid @ (u * s.clip(0.35, 2.2)[:, None]) @ v / REFERENCE_SCALE).astype(np.float32)
+
+    @functools.cached_property
+    def _neighbours(self):
+        """Skin vertices (K, 24) near each landmark, and what turns their places into a derivative by the face at rest."""
+        rest, _, _ = self.express({}, (0.0, 0.0))
+        eyes = [rest[ball[0]].mean(0) for ball in self.balls.values()]
+        unit = float(np.linalg.norm(eyes[0] - eyes[1])) / EYE_DISTANCE
+        skin = np.arange(self.starts[1])
+        rows, inverses = [], []
+        for k, name in enumerate(LANDMARKS):
+            centre = rest[max(self.coarse[k], 0)]
+            away = np.linalg.norm(rest[skin] - centre, axis=1)
+            side = next((sign for word, sign in ONE_SIDED.items() if word in name), 0)
+            if side:
+                away = away + 9 * ((rest[skin, 1] - centre[1]) * side < -1e-4)
+                away = away + 9 * (rest[skin, 2] < centre[2] - 0.08)
+            near = skin[np.argsort(away)[:24]]
+            offset = (rest[near, :2] - rest[near, :2].mean(0)) * np.array([1, -1]) / unit
+            rows.append(near)
+            inverses.append(np.linalg.pinv(offset, rcond=0.05))
+        return np.stack(rows), np.stack(inverses), {"unit": unit}
+
+    def fine_points(self, posed: Posed) -> tuple[np.ndarray, np.ndarray]:
+        """Places (F, 3) of `landmarks.FINE` in the room, and their points (F, 2) in the picture."""
+        base_rows = np.maximum(self.fine_base, 0)
+        own = self.own[base_rows]
+        places = posed.vertices[np.maximum(own, 0)].copy()
+        # Teeth and tongue are no part of the skin.
+        inner = (own < 0) & (self.fine_base >= 0)
+        places[inner] = posed.base[base_rows[inner]] @ posed.head[:, :3].T + posed.head[:, 3]
+        for k, name in enumerate(landmarks.FINE):
+            if name in landmarks.IRISES:
+                places[k] = posed.irises[landmarks.IRISES.index(name)]
+        return places, project(self.camera[0], places)[0]
+
+
+def vertex_table(assets: Assets) -> dict[str, int]:
+    """`landmarks.find`, once per set of assets."""
+    found = assets.__dict__.get("_landmarks")
+    if found is None:
+        found = assets.__dict__["_landmarks"] = landmarks.find(assets)
+    return found
+
+
+def project(camera: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places (n, 3) in the picture: points (n, 2) in [-1, 1], y down, and depths in [0, 1]."""
+    q = places @ camera[:, :3].T + camera[:, 3]
+    depth = q[:, 2] / q[:, 3] * 0.5 + 0.5
+    return np.stack([q[:, 0] / q[:, 3], -q[:, 1] / q[:, 3]], 1).astype(np.float32), depth.astype(np.float32)
+
+
+# --------------------------------------------------------------------------------------------------------------- drawing
+
+
+#: Deviation of local targets, by folder.
+DEVIATIONS = {
+    "asym": 0.12,
+    "cheek": 0.28,
+    "chin": 0.28,
+    "ears": 0.32,
+    "eyebrows": 0.22,
+    "eyes": 0.20,
+    "forehead": 0.25,
+    "head": 0.16,
+    "mouth": 0.25,
+    "neck": 0.18,
+    "nose": 0.28,
+}
+
+#: Ends of names that are opposites: a negative value takes the first, a positive one the second.
+OPPOSITES = (
+    ("-decr", "-incr"),
+    ("-down", "-up"),
+    ("-in", "-out"),
+    ("-backward", "-forward"),
+    ("-concave", "-convex"),
+    ("-compress", "-uncompress"),
+)
+
+#: Natural colours of hair, linear RGB, and how often they come with dark and with light skin.
+HAIR = np.array(
+    [
+        [0.020, 0.016, 0.014],
+        [0.055, 0.035, 0.024],
+        [0.12, 0.07, 0.040],
+        [0.23, 0.14, 0.075],
+        [0.42, 0.29, 0.15],
+        [0.27, 0.09, 0.035],
+        [0.30, 0.30, 0.30],
+        [0.62, 0.60, 0.57],
+    ]
+)
+HAIR_DARK = np.array([0.55, 0.25, 0.08, 0.03, 0.02, 0.02, 0.03, 0.02])
+HAIR_LIGHT = np.array([0.15, 0.25, 0.22, 0.13, 0.10, 0.07, 0.05, 0.03])
+HAIR_OLD = np.array([0.4, 0.5, 0.6, 0.6, 0.6, 0.5, 5, 6])
+
+
+@functools.lru_cache(maxsize=4)
+def _families(names: tuple[str, ...]) -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """Pairs of opposite targets by what they share, and those without an opposite."""
+    known, pairs, single = set(names), {}, []
+    for name in names:
+        if name.startswith("macro/") or "breast" in name or "trunk" in name:
+            continue
+        for low, high in OPPOSITES:
+            if name.endswith(low) and name[: -len(low)] + high in known:
+                pairs[name[: -len(low)]] = (name, name[: -len(low)] + high)
+                break
+            if name.endswith(high) and name[: -len(high)] + low in known:
+                break
+        else:
+            single.append(name)
+    return pairs, single
+
+
+@dataclass
+class Origin:
+    """What the macro targets mix: shares that add up to 1 each."""
+
+    ethnicity: dict[str, float]
+    sex: dict[str, float]
+    age: dict[str, float]
+    muscle: dict[str, float]
+    weight: dict[str, float]
+
+    @property
+    def male(self) -> bool:
+        return self.sex["male"] > 0.5
+
+    @property
+    def old(self) -> float:
+        return self.age["old"]
+
+    @property
+    def child(self) -> float:
+        return self.age["child"]
+
+
+def _draw_origin(rng: np.random.Generator) -> Origin:
+    names = ("african", "asian", "caucasian")
+    shares = np.zeros(3)
+    shares[rng.choice(3, p=[0.26, 0.30, 0.44])] = 1
+    if rng.random() < 0.35:
+        shares = 0.6 * shares + 0.4 * rng.dirichlet([1, 1, 1])
+    male = float(np.clip((rng.random() < 0.5) * 0.8 + rng.random() * 0.2, 0, 1))
+    if rng.random() < 0.12:
+        male = rng.random()
+    when, t = rng.choice(4, p=[0.13, 0.44, 0.28, 0.15]), rng.random()
+    age = {"child": 0.0, "young": 1.0, "old": 0.0}
+    if when == 0:
+        age = {"child": 0.3 + 0.7 * t, "young": 0.7 - 0.7 * t, "old": 0.0}
+    elif when > 1:
+        old = (0.15 + 0.45 * t) if when == 2 else (0.6 + 0.4 * t)
+        age = {"child": 0.0, "young": 1 - old, "old": old}
+
+    def three(value: float) -> dict[str, float]:
+        value = float(np.clip(value, 0, 1))
+        return {
+            "min": max(0.0, 1 - 2 * value),
+            "average": 1 - abs(2 * value - 1),
+            "max": max(0.0, 2 * value - 1),
+        }
+
+    return Origin(
+        dict(zip(names, shares.tolist(), strict=True)),
+        {"female": 1 - male, "male": male},
+        age,
+        three(rng.normal(0.5, 0.2)),
+        three(rng.normal(0.5, 0.25)),
+    )
+
+
+def _shape(assets: Assets, origin: Origin, rng: np.random.Generator) -> np.ndarray:
+    """The base mesh (N, 3) of a random person."""
+    amount: dict[str, float] = {}
+    for sex, s in origin.sex.items():
+        for age, a in origin.age.items():
+            for name, e in origin.ethnicity.items():
+                amount[f"macro/{name}-{sex}-{age}"] = e * s * a
+            for muscle, m in origin.muscle.items():
+                for weight, w in origin.weight.items():
+                    amount[f"macro/universal-{sex}-{age}-{muscle}muscle-{weight}weight"] = s * a * m * w
+    pairs, single = _families(tuple(assets.shapes))
+    # The two sides of a face are nearly alike.
+    common: dict[tuple[str, str], float] = {}
+
+    def both_sides(folder: str, name: str, drawn: float) -> float:
+        return common.setdefault((folder, name[2:] if name[:2] in ("l-", "r-") else name), drawn)
+
+    for shared, (low, high) in pairs.items():
+        folder, name = shared.split("/")
+        deviation = DEVIATIONS[folder]
+        if "trans" in name and folder in ("head", "neck"):
+            deviation = 0.10
+        if "jaw-drop" in name:
+            deviation = 0.15
+        value = both_sides(folder, name, rng.normal(0, deviation)) + rng.normal(0, 0.05)
+        value = float(np.clip(value, -1, 1))
+        amount[high if value > 0 else low] = abs(value)
+    for whole in single:
+        folder, name = whole.split("/")
+        drawn = abs(rng.normal(0, DEVIATIONS[folder]))
+        if folder == "head":
+            drawn = abs(rng.normal(0, 0.28)) * (rng.random() < 0.3)
+        elif folder == "ears":
+            drawn = both_sides(folder, name, abs(rng.normal(0, 0.3)) * (rng.random() < 0.4))
+        amount[whole] = drawn
+    base = assets.base.copy()
+    # MakeHuman's brows look angry: calm ones are higher at their inner ends.
+    calm = {"browInnerUp": rng.uniform(0.15, 0.65), "browOuterUpLeft": rng.uniform(-0.1, 0.15)}
+    calm["browOuterUpRight"] = calm["browOuterUpLeft"]
+    calm["eyeWideLeft"] = calm["eyeWideRight"] = rng.uniform(-0.2, 0.25)
+    for name, value in calm.items():
+        vertices, moves = assets.units[name]
+        base[vertices] += moves * np.float32(value)
+    base[LEFT_EYE], base[RIGHT_EYE] = assets.base[LEFT_EYE], assets.base[RIGHT_EYE]
+    for name, value in amount.items():
+        if value > 1e-3 and name in assets.shapes:
+            vertices, moves = assets.shapes[name]
+            base[vertices] += moves * np.float32(value)
+    return base
+
+
+def _choose(rng: np.random.Generator, names: list[str], weights=None) -> str | None:
+    if not names:
+        return None
+    if weights is not None:
+        weights = np.asarray(weights, float)
+        weights = weights / weights.sum()
+    return names[int(rng.choice(len(names), p=weights))]
+
+
+def _colour(rng: np.random.Generator, saturation: float = 0.9) -> np.ndarray:
+    grey = rng.random()
+    return np.clip(grey + (rng.random(3) - grey) * rng.random() * saturation, 0, 1) ** 1.7
+
+
+def _draw_look(assets: Assets, origin: Origin, rng: np.random.Generator) -> Look:
+    look = Look(seed=int(rng.integers(1 << 31)))
+    ethnicity = max(origin.ethnicity, key=origin.ethnicity.__getitem__)
+    male = origin.male
+    african = origin.ethnicity["african"]
+    fits = [name for name in assets.skins if ethnicity in name]
+    age = "old" if origin.old > 0.6 else "middleage" if origin.old > 0.2 else "young"
+    sex = [name for name in fits if ("_male" in name) == male] or fits
+    aged = [name for name in sex if name.startswith(age)] or sex
+    look.skin = _choose(rng, aged if rng.random() < 0.7 else sex)
+    light, dark = np.array([0.62, 0.36, 0.25]), np.array([0.10, 0.048, 0.028])
+    depth = np.clip(
+        0.75 * african + 0.25 * origin.ethnicity["asian"] * rng.random() + rng.normal(0.1, 0.12), 0, 1
+    )
+    look.tone = light ** (1 - depth) * dark**depth * rng.normal(1, 0.03, 3)
+    mixed = max(origin.ethnicity.values())
+    # Skins of one ethnicity are lightened or darkened where people are mixed.
+    swing = rng.normal(0, 0.10 + 0.25 * (1 - mixed))
+    look.gain = np.exp(swing + rng.normal(0, [0.02, 0.02, 0.04])) * np.ones(3)
+    if african > 0.5:
+        # The dark skins' textures are red: bring them to where people are.
+        look.gain = look.gain * np.array([0.90, 0.98, 1.08])
+    look.gain = look.gain.clip(0.6, 1.5)
+    old = origin.old
+    look.details = {
+        "blotches": rng.uniform(0.3, 1.0),
+        "redness": max(0.0, rng.normal(0.35, 0.3)) * (1 - 0.6 * african),
+        "freckles": (rng.random() < 0.16 * (1 - african)) * rng.uniform(0.3, 1.0),
+        "moles": float(rng.integers(0, 6)),
+        "pores": rng.uniform(0.3, 1.0) * (1 - 0.7 * origin.child),
+        "wrinkles": float(np.clip(rng.normal(1.0 * old, 0.15), 0, 1)),
+        "circles": max(0.0, rng.normal(0.3, 0.25)),
+        "stubble": max(0.0, rng.normal(0.15, 0.4)) * male * (origin.child < 0.2),
+        "lips": (rng.random() < 0.5) * rng.uniform(0.2, 0.85) * (not male) * (origin.child < 0.4),
+        "shadow": (rng.random() < 0.4) * rng.uniform(0.1, 0.7) * (not male) * (origin.child < 0.4),
+        "liner": (rng.random() < 0.4) * rng.uniform(0.3, 1.0) * (not male) * (origin.child < 0.4),
+        "blush": (rng.random() < 0.4) * rng.uniform(0.1, 0.6) * (not male),
+        "grey scalp": 0.0,
+    }
+    look.lip_colour = rng.random(3) * np.array([0.45, 0.16, 0.22]) + np.array([0.35, 0.03, 0.06])
+    look.details["shadow colour"] = _colour(rng) * 0.6
+    brown = rng.random() < (0.93 if ethnicity != "caucasian" else 0.4)
+    if brown:
+        iris = np.array([0.11, 0.055, 0.025]) * rng.uniform(0.35, 1.5)
+    else:
+        iris = np.array(
+            [
+                [0.16, 0.28, 0.42],
+                [0.20, 0.30, 0.20],
+                [0.30, 0.34, 0.36],
+                [0.28, 0.22, 0.09],
+                [0.10, 0.20, 0.38],
+            ]
+        )[rng.integers(5)] * rng.uniform(0.6, 1.3)
+    look.iris = {
+        "colour": iris,
+        "size": rng.uniform(0.455, 0.52),
+        "pupil": rng.uniform(0.30, 0.55),
+        "ring": rng.uniform(0.3, 0.9),
+        "red": rng.uniform(0, 0.6),
+        "white": rng.uniform(0.45, 0.70),
+    }
+    chance = HAIR_LIGHT if ethnicity == "caucasian" else HAIR_DARK
+    if old > 0.4:
+        chance = chance * HAIR_OLD
+    look.hair = HAIR[rng.choice(8, p=chance / chance.sum())] * rng.uniform(0.75, 1.3)
+    if rng.random() < 0.05:
+        look.hair = _colour(rng)
+    look.hair_tips = look.hair * (rng.uniform(1.1, 2.2) if rng.random() < 0.3 else 1.0)
+    look.brow = np.minimum(look.hair * 0.6, 0.14) if rng.random() < 0.8 else np.array([0.03, 0.022, 0.018])
+    look.teeth = (
+        np.array([0.92, 0.88, 0.78]) * rng.uniform(0.78, 1.0) * np.array([1, 1, rng.uniform(0.85, 1.06)])
+    )
+    look.cloth, look.cloth_second = _colour(rng), _colour(rng)
+    look.cloth_textured = rng.random() < 0.5
+    look.cloth_pattern = int(rng.choice(7, p=[0.46, 0.12, 0.1, 0.1, 0.08, 0.07, 0.07]))
+    look.cloth_scale = rng.uniform(3, 16)
+    look.gloss = rng.uniform(0.15, 0.8)
+    return look
+
+
+def _draw_framing(rng: np.random.Generator) -> Framing:
+    """As webcams and portraits show people: eyes 45 to 68 of 256 pixels apart, seldom less."""
+    eyes = rng.uniform(0.175, 0.265) if rng.random() < 0.8 else rng.uniform(0.13, 0.19)
+    near = rng.random() < 0.6
+    return Framing(
+        eyes=eyes,
+        view=rng.uniform(0.65, 1.05) if near else rng.uniform(0.25, 0.6),
+        place=(
+            float(np.clip(rng.normal(0, 0.09), -0.3, 0.3)),
+            float(np.clip(rng.normal(-0.14, 0.10), -0.4, 0.15)),
+        ),
+        height=rng.normal(0, 0.09),
+        side=rng.normal(0, 0.06),
+        roll=rng.normal(0, 0.025),
+    )
+
+
+def draw_person(assets: Assets, seed: int, drawn: bool = False) -> Person:
+    """The person of a seed.
+
+    Args:
+        assets: see `assets.load_assets`.
+        seed: of everything about the person.
+        drawn: a character with the proportions and colours of drawings; see `stylise`.
+    """
+    rng = np.random.default_rng([seed, 771])
+    origin = _draw_origin(rng)
+    base = _shape(assets, origin, rng)
+    look = _draw_look(assets, origin, rng)
+    parts = extras.draw_parts(assets, base, origin, look, rng, drawn)
+    person = Person(assets, base, parts, look, _draw_framing(rng))
+    person.origin = origin  # type: ignore[attr-defined]
+    if drawn:
+        from livepuppet.train.people import stylise
+
+        stylise.apply(person, rng)
+    return person

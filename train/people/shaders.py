@@ -1,0 +1,222 @@
+"""The programs that run on the graphics card, or on Mesa's llvmpipe where there is none."""
+
+#: Kinds of surfaces, as the shader knows them.
+SKIN, EYE, WET, CLOTH, HAIR, FINE, FUR, HARD, LENS, INK = range(10)
+
+#: Part kind -> kind of surface.
+SURFACE = {
+    "skin": SKIN,
+    "eye": EYE,
+    "teeth": WET,
+    "tongue": WET,
+    "cloth": CLOTH,
+    "hat": CLOTH,
+    "hair": HAIR,
+    "strands": HAIR,
+    "lash": FINE,
+    "brow": FINE,
+    "fur": FUR,
+    "glasses": HARD,
+    "phones": HARD,
+    "ring": HARD,
+    "lens": LENS,
+}
+
+PICTURE_VERTEX = """#version 330
+in vec3 place; in vec3 normal; in vec2 uv; in vec4 more; in vec3 rest;
+out vec3 P; out vec3 N; out vec2 T; out vec4 M; out vec3 R;
+uniform mat4 camera; uniform float grow;
+void main() {
+  P = place + normal * grow; N = normal; T = uv; M = more; R = rest;
+  gl_Position = camera * vec4(P, 1.0);
+}
+"""
+
+# Light is computed in linear colours and leaves through the camera's curve, premultiplied by alpha. The second output is the head's share: (head, -, -, alpha).
+# One program for each kind of surface: llvmpipe computes both sides of every `if`.
+PICTURE_FRAGMENT = """#version 330
+#define KIND %(kind)d
+#define CEL %(cel)d
+in vec3 P; in vec3 N; in vec2 T; in vec4 M; in vec3 R;
+layout(location = 0) out vec4 colour;
+layout(location = 1) out vec4 share;
+uniform vec3 tint;
+#if KIND == 9
+void main() { colour = vec4(sqrt(tint), 1); share = vec4(M.z, 0, 0, 1); }
+#else
+uniform sampler2D skin; uniform sampler2D over; uniform sampler2D relief; uniform sampler2D grain;
+uniform sampler2DShadow shadow;
+uniform mat4 light; uniform vec3 sh[9]; uniform vec3 key; uniform vec3 key_colour;
+uniform vec3 fill; uniform vec3 fill_colour; uniform vec3 eye;
+uniform vec3 tint2; uniform vec4 par; uniform float cut;
+uniform vec4 box; uniform float gloss; uniform float textured; uniform int pattern; uniform float pattern_scale;
+uniform vec3 flat_colour; uniform float flatness; uniform vec3 shade; uniform float exposure;
+
+vec3 tone(vec3 x) {
+  // `draw.tone`
+  x = max(x, vec3(0)) * exposure; return sqrt(clamp(x * (1 + x / 9) / (1 + x * .55), 0, 1));
+}
+vec3 around(vec3 n) {
+  return max(vec3(0), sh[0]*.282095 + sh[1]*.488603*n.y + sh[2]*.488603*n.z + sh[3]*.488603*n.x
+    + sh[4]*1.092548*n.x*n.y + sh[5]*1.092548*n.y*n.z + sh[6]*.315392*(3*n.z*n.z-1)
+    + sh[7]*1.092548*n.x*n.z + sh[8]*.546274*(n.x*n.x-n.y*n.y));
+}
+float lit(vec3 p, vec3 n) {
+  vec4 q = light * vec4(p + n * .03, 1); vec3 s = q.xyz * .5 + .5;
+#if KIND == 0 || KIND == 3
+  return .5 * (texture(shadow, vec3(s.xy + vec2(.0018, .0009), s.z - .004)) + texture(shadow, vec3(s.xy - vec2(.0018, .0009), s.z - .004)));
+#else
+  return texture(shadow, vec3(s.xy, s.z - .004));
+#endif
+}
+float sharp(float x, float n) {
+  // x^n for highlights, where its shape matters less than its cost (Schlick).
+  return x / (n - n * x + x);
+}
+vec3 bumped(vec3 n, float height) {
+  // Mikkelsen, Bump Mapping Unparametrized Surfaces on the GPU.
+  vec3 dx = dFdx(P), dy = dFdy(P); vec3 r1 = cross(dy, n), r2 = cross(n, dx);
+  float det = dot(dx, r1); float hx = dFdx(height), hy = dFdy(height);
+  vec3 g = sign(det) * (hx * r1 + hy * r2);
+  return normalize(abs(det) * n - g);
+}
+void main() {
+  vec3 n = normalize(N), v = normalize(eye - P); if (dot(n, v) < 0) n = -n;
+  float facing = dot(n, v);
+  float a = 1, ao = M.x, strands = 1, oily = 1; vec3 alb = tint;
+#if KIND == 0
+  vec4 c = texture(skin, T); alb *= mix(vec3(1), c.rgb * c.rgb, textured);
+  alb = mix(alb, flat_colour, flatness);
+  vec2 d0 = (T - box.xy) / box.zw; vec2 inside = step(vec2(0), d0) * step(d0, vec2(1));
+  vec4 o = texture(over, d0); float lum = dot(alb, vec3(.333)) / max(par.x, .02);
+  o *= inside.x * inside.y; alb = alb * (1 - o.a) + o.rgb * o.rgb * mix(1., clamp(lum, .3, 1.6), .45);
+  float height = texture(relief, d0).r;
+  n = bumped(n, (height - .5) * .016 * par.z * inside.x * inside.y);
+  oily = .48 + 1.7 * abs(height - .45);
+#elif KIND == 1
+  vec3 c = texture(skin, T).rgb; alb = c * c;
+#elif KIND == 2
+  vec3 c = texture(skin, T).rgb; alb *= mix(vec3(1), c * c, textured);
+#elif KIND == 3
+  vec3 c = mix(vec3(.9), texture(skin, T).rgb, textured); float lum = dot(c, vec3(.333));
+  vec2 q = R.xy * pattern_scale; vec2 w = fract(q) - .5;
+  float second = 0;
+  if (pattern == 1) second = step(0., w.y);
+  if (pattern == 2) second = step(.12, w.x);
+  if (pattern == 3) second = .5 * (step(.05, w.x) + step(.05, w.y));
+  if (pattern == 4) second = step(dot(w, w), .07);
+  if (pattern == 5) second = smoothstep(-.1, .1, sin(q.x * 2.1 + 2 * sin(q.y * 1.3)) + sin(q.y * 1.9 + 2 * sin(q.x * 1.1)));
+  if (pattern == 6) second = step(.5, fract(q.x * .5 + q.y * .5));
+  alb = mix(mix(tint, tint2, second) * (.55 + .5 * lum), c * c, par.x);
+#if CEL == 0
+  alb *= .9 + .2 * texture(grain, R.xy * 1.7 + R.z).r;
+#endif
+#elif KIND == 4
+  vec4 c = mix(vec4(.6, .6, .6, 1), texture(skin, T), textured);
+  a = c.a; float lum = dot(c.rgb, vec3(.333)) * par.x * 1.5;
+  alb = mix(tint, tint2, smoothstep(.3, -1.2, R.y)) * (.12 + .88 * lum * sqrt(max(lum, 0)));
+  // The outline of a head of hair is single hairs: the more, the more it is seen from the side.
+  strands = texture(grain, vec2(R.x + R.z, R.y * .12) * 2.3).r;
+  a *= mix(1., smoothstep(-.05, .10 + .5 * strands, facing), par.y);
+  ao = mix(.55, 1, clamp(lum, 0, 1));
+#elif KIND == 5
+  vec4 c = mix(vec4(1), texture(skin, T), textured); a = min(1, c.a * par.x);
+#elif KIND == 6
+  float layer = M.y, dense = M.w; float g = texture(grain, T * par.x).r, h2 = texture(grain, T * par.x * .31 + .37).r;
+  // Hairs end where their length is below the layer.
+  float reach = (.45 + .55 * h2) * dense;
+  a = smoothstep(layer - .25, layer + .15, reach) * smoothstep(.18 + .34 * layer, .50 + .34 * layer, g + .35 * dense * (1 - layer));
+  a = clamp(a * (1.15 - .4 * layer), 0, 1) * smoothstep(.03, .35, dense);
+  alb *= (.5 + .7 * layer) * (.75 + .5 * h2); ao = .6 + .4 * layer;
+#elif KIND == 8
+  a = par.x;
+#endif
+  if (a < cut) discard;
+  share = vec4(M.z * a, 0, 0, a);
+  float nl = dot(n, key), S = lit(P, n); vec3 e = around(n) * ao;
+  vec3 h = normalize(key + v); float nh = max(dot(n, h), 0);
+#if CEL > 0
+  float level = clamp(nl * .5 + .5, 0, 1) * mix(.6, 1., S);
+#if CEL == 3
+  float bright = clamp(level * 1.15, 0, 1);
+#else
+  float bright = smoothstep(.40, .46, level);
+#endif
+#if KIND == 1
+  bright = 1;
+#endif
+#if KIND == 6
+  a = step(.35, a);
+#endif
+  colour = vec4(alb * mix(shade, vec3(1), bright), a);
+#if KIND == 4 && CEL == 1
+  colour.rgb += .30 * step(.965, nh) * tint;
+#endif
+#if CEL == 2 && KIND != 1
+  colour.rgb = alb * (e * .5 + key_colour * clamp(nl, 0, 1) * S * .4) + around(reflect(-v, n)) * .45 + vec3(1) * pow(nh, 80);
+#endif
+#if KIND == 8
+  colour.rgb = tint;
+#endif
+  colour.rgb = sqrt(clamp(colour.rgb, 0, 1)) * a; share = vec4(M.z * a, 0, 0, a);
+#else
+  vec3 d = key_colour * clamp(nl, 0, 1) * S, d2 = fill_colour * clamp(dot(n, fill) * .8 + .2, 0, 1);
+  float fresnel = 1 - max(facing, 0); fresnel *= fresnel; fresnel = .03 + .3 * fresnel * fresnel;
+  float sp = 0; vec3 rs = vec3(0);
+#if KIND == 0
+  vec3 w = vec3(.38, .16, .09);
+  d = key_colour * clamp((nl + w) / (1 + w), 0, 1) * mix(vec3(.20, .06, .035), vec3(1), S);
+  d2 = fill_colour * clamp((dot(n, fill) + w) / (1 + w), 0, 1);
+  vec3 h2 = normalize(fill + v); float nh2 = max(dot(n, h2), 0);
+  sp = gloss * oily * (.10 * sharp(nh, 12) + .20 * sharp(nh, 60));
+  rs = around(reflect(-v, n)) * fresnel * .4 * ao * ao + gloss * oily * .10 * fill_colour * sharp(nh2, 40);
+#elif KIND == 1
+  d = key_colour * clamp(nl * .6 + .4, 0, 1) * mix(.5, 1., S);
+  vec3 h2 = normalize(fill + v); float nh2 = max(dot(n, h2), 0);
+  sp = 4 * pow(nh, 500) + .05 * sharp(nh, 40); rs = around(reflect(-v, n)) * .05 + fill_colour * 1.5 * pow(nh2, 500);
+#elif KIND == 2
+  d = key_colour * clamp(nl * .6 + .4, 0, 1) * mix(.5, 1., S); sp = .5 * sharp(nh, 80);
+#elif KIND == 3
+  sp = .02 * sharp(nh, 10);
+#elif KIND == 4
+  vec3 t = normalize(vec3(0, 1, 0) - n * n.y); float th = dot(t, h);
+  sp = (.11 * gloss * sharp(sqrt(max(1 - th * th, 0)), 60) + .03 * sharp(nh, 12)) * (.4 + 1.2 * strands);
+#elif KIND == 6
+  d = key_colour * clamp(nl * .7 + .3, 0, 1) * mix(.3, 1., S);
+#elif KIND == 7
+  sp = .6 * sharp(nh, 80); rs = around(reflect(-v, n)) * par.x;
+#elif KIND == 8
+  rs = around(reflect(-v, n)) * (.04 + fresnel) + key_colour * .35 * pow(nh, 120);
+#endif
+#if KIND == 8
+  // A lens adds its reflections to what is behind it.
+  colour = vec4(tone(alb * (e + d)) * a + .35 * min(rs * exposure, 1.), a);
+#else
+  colour = vec4(tone(alb * (e + d + d2) + sp * key_colour * S * max(nl, 0) + rs) * a, a);
+#endif
+#endif
+}
+#endif
+"""
+
+SHADOW_VERTEX = """#version 330
+in vec3 place; in vec2 uv; out vec2 T; uniform mat4 camera;
+void main() { T = uv; gl_Position = camera * vec4(place, 1); }
+"""
+SHADOW_FRAGMENT = """#version 330
+in vec2 T; uniform sampler2D skin; uniform int holes;
+void main() { if (holes == 1 && texture(skin, T).a < .45) discard; }
+"""
+
+# Which triangle a pixel shows, and where in it.
+POINT_VERTEX = """#version 330
+in vec3 place; in vec2 uv; out vec2 T; out vec3 B; uniform mat4 camera;
+void main() { T = uv; int k = gl_VertexID % 3; B = vec3(k == 0, k == 1, k == 2); gl_Position = camera * vec4(place, 1); }
+"""
+POINT_FRAGMENT = """#version 330
+in vec2 T; in vec3 B; out vec4 found; uniform sampler2D skin; uniform int holes; uniform float first;
+void main() {
+  if (holes == 1 && texture(skin, T).a < .5) discard;
+  found = vec4(first + float(gl_PrimitiveID) + 1.0, B.x, B.y, gl_FragCoord.z);
+}
+"""
