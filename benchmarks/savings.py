@@ -90,7 +90,7 @@ class Variant:
         frame = torch.from_numpy(picture)
         with torch.no_grad():
             encode = Encode(made)(frame)
-            points, matrices, _ = Detect(made)(frame)
+            points, matrices, _ = (value[0] for value in Detect(made)(frame))
         render = Render(made, list(made.encode(torch.zeros(1, 3, *picture.shape[:2]))))
         keypoints = (points, matrices, points + 0.05, matrices)
         calls = {"detect": lambda: Detect(made)(frame), "render": lambda: render(*encode, *keypoints)}
@@ -100,7 +100,7 @@ class Variant:
 
     def _in_runtime(self, engine: str, stages: dict[str, Callable], picture: np.ndarray) -> None:
         found = stages["detect"]({"frame": picture}, DETECT_OUTPUTS)
-        points, matrices = found["points"], found["jacobians"]
+        points, matrices = found["points"][0], found["jacobians"][0]
         inputs = {
             **stages["encode"]({"avatar": picture}, None),
             "source_points": points,

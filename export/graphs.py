@@ -27,6 +27,9 @@ from livepuppet.model.calls import (
 #: GridSample of opset 20 is silently sampled with *nearest* by TensorRT's parser; up to 19 every runtime is right.
 OPSET = 18
 
+#: Operators that give a value another shape and, in most runtimes, no memory of its own.
+VIEWS = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}
+
 #: Control flow and sequences: signs of an export gone wrong, slow or unknown in other runtimes.
 FORBIDDEN_OPERATORS = {
     "Loop",
@@ -95,6 +98,7 @@ def _write(module: nn.Module, example: tuple, path: Path, inputs: list[str], out
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ExportError(f"PyTorch could not export {path.name}: {reason[0]}") from error
     strip(graph)
+    drop_unused_inputs(graph)
     check_graph(graph, path.name)
     onnx.save(graph, path)
     onnx.checker.check_model(str(path))
@@ -117,12 +121,60 @@ def strip(graph: onnx.ModelProto) -> None:
         del entry.metadata_props[:]
 
 
+def drop_unused_inputs(graph: onnx.ModelProto) -> None:
+    """Take out inputs that no node reads (a Monkey-Net without flow asks for no thumbnail): some OpenVINOs refuse them."""
+    read = {name for node in graph.graph.node for name in node.input}
+    kept = [entry for entry in graph.graph.input if entry.name in read]
+    del graph.graph.input[:]
+    graph.graph.input.extend(kept)
+
+
+def aliases(graph: onnx.ModelProto) -> list[str]:
+    """Names of the outputs that share memory with a value that other nodes read, or with another output.
+
+    A runtime has one piece of memory for a value and its views, and a caller's piece for an output. Where these meet,
+    OpenVINO 2026.4 on AVX-512 reads from memory that nobody wrote. An output that other nodes read under its own name
+    is right everywhere, and so is one at the end of views that nobody else looks at.
+    """
+    nodes = graph.graph.node
+    single = {entry.name for entry in graph.graph.initializer if onnx.numpy_helper.to_array(entry).size == 1}
+    sources: dict[str, str] = {}
+    for node in nodes:
+        if node.op_type in VIEWS or (node.op_type == "Gather" and _takes_one(node, single)):
+            sources[node.output[0]] = node.input[0]
+    outputs = {entry.name for entry in graph.graph.output}
+    found = []
+    for output in outputs:
+        # Every value that is the same memory: up to where it was computed, and down to all views of that.
+        root = output
+        while root in sources:
+            root = sources[root]
+        same, before = {root}, 0
+        while len(same) > before:
+            before = len(same)
+            same |= {view for view, source in sources.items() if source in same}
+        if len(same) == 1:
+            continue
+        readers = [node for node in nodes if set(node.input) & same and node.output[0] not in same]
+        # A chain of views has one that none is made of.
+        ends = same - {sources[view] for view in same if view in sources}
+        if readers or ends != {output}:
+            found.append(output)
+    return sorted(found)
+
+
+def _takes_one(node: onnx.NodeProto, single: set[str]) -> bool:
+    """Whether a Gather takes one element along its first axis, which runtimes turn into a view where there is but one."""
+    axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 0)
+    return axis == 0 and node.input[1] in single
+
+
 def check_graph(graph: onnx.ModelProto, name: str) -> None:
     """Refuse what runtimes are known to read differently.
 
     Raises:
-        ExportError: another opset, an operator of another domain, control flow, weights outside the file, or a
-            GridSample that is not bilinear with aligned corners.
+        ExportError: another opset, an operator of another domain, control flow, weights outside the file, a
+            GridSample that is not bilinear with aligned corners, or an output that shares memory with an inner value.
     """
     domains = {entry.domain: entry.version for entry in graph.opset_import}
     if domains.get("") != OPSET or any(domain not in ("", "ai.onnx") for domain in domains):
@@ -142,6 +194,11 @@ def check_graph(graph: onnx.ModelProto, name: str) -> None:
             or values.get("align_corners") != 1
         ):
             raise ExportError(f"{name} has a GridSample that is not bilinear with aligned corners.")
+    if shared := aliases(graph):
+        raise ExportError(
+            f"{name} has outputs ({', '.join(shared)}) that are views of values that it goes on with, which OpenVINO "
+            "computes wrongly on some processors; export it again with this livepuppet."
+        )
 
 
 @contextlib.contextmanager

@@ -150,6 +150,7 @@ def measure(model: nn.Module, folder: Path, pictures: int = 4, motions: int = 4,
             f"onnxruntime cannot read the exported graphs: {str(error).splitlines()[0]}"
         ) from error
     names = [output.name for output in encode.get_outputs()]
+    taken = {entry.name for entry in render.get_inputs()}
     reference_detect, reference_encode = Detect(model), Encode(model)
     reference_render = Render(model, names)
 
@@ -162,13 +163,15 @@ def measure(model: nn.Module, folder: Path, pictures: int = 4, motions: int = 4,
 
         features = reference_encode(tensor)
         own_features = encode.run(None, {"avatar": picture})
-        own = truth[:2]
+        own = [value[0] for value in truth[:2]]
         for points, moved in sample_motions(*own, motions, seed + index, model.preset.matrices):
             keypoints = (*own, points, moved)
             drawing = reference_render(*features, *map(torch.from_numpy, keypoints))
             expected, grid = (value.numpy() for value in drawing)
             feed = dict(zip((*names, *KEYPOINT_INPUTS), (*own_features, *keypoints), strict=True))
-            drawn, drawn_grid = render.run(RENDER_OUTPUTS, feed)
+            drawn, drawn_grid = render.run(
+                RENDER_OUTPUTS, {name: value for name, value in feed.items() if name in taken}
+            )
             grid_errors.append(np.abs(drawn_grid - grid).max())
             pixel_errors.append(np.abs(drawn.astype(np.int16) - expected))
             contrasts.append(expected.std())

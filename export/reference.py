@@ -67,7 +67,7 @@ def draw(model: nn.Module, avatar: np.ndarray, frames: Sequence[np.ndarray]) -> 
     """
     detect, encode = Detect(model), Encode(model)
     pictures = np.stack([avatar, *frames])
-    found = [[value.numpy() for value in detect(torch.from_numpy(picture))[:2]] for picture in pictures]
+    found = [[value[0].numpy() for value in detect(torch.from_numpy(picture))[:2]] for picture in pictures]
     kind = model.preset.matrices
     first, later = found[1], found[2:]
     motions = [(0, *found[0])]

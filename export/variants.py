@@ -326,9 +326,12 @@ def _quantise(source: Path, target: Path, chosen: list[str], feeds: Iterator[dic
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import CalibrationDataReader
 
+    taken = {entry.name for entry in onnx.load(source, load_external_data=False).graph.input}
+
     class Reader(CalibrationDataReader):
         def get_next(self):
-            return next(feeds, None)
+            feed = next(feeds, None)
+            return feed and {name: value for name, value in feed.items() if name in taken}
 
     level = logging.getLogger().level
     logging.getLogger().setLevel(logging.ERROR)  # it asks for a pre-processing that these graphs do not need

@@ -1,4 +1,8 @@
-"""The three calls of a model as modules with unbatched uint8 pictures in and out: what is exported, to whatever runtime."""
+"""The three calls of a model as modules with unbatched uint8 pictures in and out: what is exported, to whatever runtime.
+
+Keypoints and deformations come out with their batch of one, and engines drop it. Without it these outputs would be views of values
+that the networks go on with, which OpenVINO computes wrongly; see `export.graphs.check_graph`.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +25,14 @@ def to_picture(batch: Tensor) -> Tensor:
 
 
 class Detect(nn.Module):
-    """`frame` uint8 (S, S, 3) to `points` (K, 2), `jacobians` (K, 2, 2) and `confidence` (K,)."""
+    """`frame` uint8 (S, S, 3) to `points` (1, K, 2), `jacobians` (1, K, 2, 2) and `confidence` (1, K)."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
 
     def forward(self, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        points, jacobians, confidence = self.model.detect_with_confidence(to_model(frame))
-        return points[0], jacobians[0], confidence[0]
+        return self.model.detect_with_confidence(to_model(frame))
 
 
 class Encode(nn.Module):
@@ -44,7 +47,7 @@ class Encode(nn.Module):
 
 
 class Render(nn.Module):
-    """The features, then `KEYPOINT_INPUTS` without a batch, to `RENDER_OUTPUTS`: uint8 (S, S, 3) and float (h, w, 2)."""
+    """The features, then `KEYPOINT_INPUTS` without a batch, to `RENDER_OUTPUTS`: uint8 (S, S, 3) and float (1, h, w, 2)."""
 
     def __init__(self, model: nn.Module, feature_names: list[str]):
         super().__init__()
@@ -56,7 +59,7 @@ class Render(nn.Module):
         features = dict(zip(self.feature_names, inputs[:count], strict=True))
         keypoints = [tensor[None] for tensor in inputs[count:]]
         drawn = self.model.render(features, *keypoints)
-        return to_picture(drawn["prediction"]), drawn["deformation"][0]
+        return to_picture(drawn["prediction"]), drawn["deformation"]
 
 
 def example_inputs(model: nn.Module) -> dict[str, tuple[Tensor, ...]]:

@@ -167,7 +167,7 @@ class MonkeyMotion(nn.Module):
         """Backward flow from the driving pose to the source.
 
         Args:
-            thumbnail: the source, (B, 3, h, w).
+            thumbnail: the source, (B, 3, h, w); looked at with `source_in_motion` alone.
             source_points, driving_points: (B, K, 2).
             difference: heat-maps of the driving minus those of the source keypoints, (B, K, h, w).
 
@@ -176,7 +176,7 @@ class MonkeyMotion(nn.Module):
             (B, K + 1, h, w), weights of standing still (first) and of the K movements, of sum 1.
         """
         batch, keypoints = driving_points.shape[:2]
-        height, width = thumbnail.shape[2:]
+        height, width = difference.shape[2:]
         shifts = source_points - driving_points
         heat = torch.cat([torch.zeros_like(difference[:, :1]), difference], dim=1)[:, :, None]
         if self.config.source_in_motion:
@@ -286,7 +286,8 @@ class MonkeyNet(nn.Module):
     def encode(self, avatars: Tensor) -> dict[str, Tensor]:
         """Everything that depends on the avatars (B, 3, S, S), RGB in [0, 1], alone; opaque, in a fixed order."""
         features = {f"skip{level}": skip for level, skip in enumerate(self.generator.encode(avatars))}
-        if self.motion is not None:
+        if self.motion is not None and self.config.source_in_motion and self.config.motion_reduction > 1:
+            # At full size it is the picture itself.
             features["thumbnail"] = self.motion.down(avatars)
         return features
 
@@ -317,7 +318,7 @@ class MonkeyNet(nn.Module):
             deformation = self.grid.expand(len(difference), -1, -1, -1)
             prediction = self.generator(skips, None, difference)
             return {"prediction": prediction, "deformation": deformation, "warped": skips[0]}
-        motion = self.motion(features["thumbnail"], source_points, driving_points, difference)
+        motion = self.motion(features.get("thumbnail", skips[0]), source_points, driving_points, difference)
         deformation = motion["deformation"]
         size = self.config.size
         return {

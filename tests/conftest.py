@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from lively import lively
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -49,33 +50,6 @@ def tiny_preset():
     return Preset("tiny", 64, 4, config)
 
 
-def _lively(model, seed: int):
-    """Give a first-order model seeded weights with which every stage carries signal, as after training.
-
-    Fresh ones draw an almost plain gray, in which nothing that goes wrong can be seen.
-    """
-    import torch
-
-    torch.manual_seed(seed)
-    gains = {
-        "kp.weight": 3.0,
-        "jacobian.weight": 0.2,
-        "mask.weight": 3.0,
-        "occlusion.weight": 3.0,
-        "final.weight": 2.0,
-    }
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            if name.endswith("running_mean"):
-                tensor.normal_(0, 0.1)
-            elif name.endswith("running_var"):
-                tensor.uniform_(0.5, 1.5)
-            elif tensor.dim() == 4 and not name.endswith("down.weight"):
-                gain = next((gain for end, gain in gains.items() if name.endswith(f".{end}")), 1.0)
-                tensor.normal_(0, gain * (2 / tensor[0].numel()) ** 0.5)
-    return model.eval()
-
-
 @pytest.fixture
 def tiny_model(tiny_preset):
     """A tiny model in evaluation mode in which every stage carries signal."""
@@ -84,7 +58,7 @@ def tiny_model(tiny_preset):
     from livepuppet.model.presets import build
 
     torch.set_num_threads(1)
-    return _lively(build(tiny_preset), seed=0)
+    return lively(build(tiny_preset), seed=0)
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +72,7 @@ def tiny_bundle(tiny_preset, tmp_path_factory):
 
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("tiny")
-    save(_lively(build(tiny_preset), seed=1), folder / "weights.safetensors")
+    save(lively(build(tiny_preset), seed=1), folder / "weights.safetensors")
     export_bundle(load(folder / "weights.safetensors"), folder / "bundle", folder / "weights.safetensors")
     return folder
 
@@ -128,7 +102,7 @@ def monkey_bundle(tmp_path_factory):
         refinement_blocks=1,
     )
     torch.set_num_threads(1)
-    model = _lively(build(Preset("monkey", 64, 4, config)), seed=3)
+    model = lively(build(Preset("monkey", 64, 4, config)), seed=3)
     with torch.no_grad():
         # A flow that stays in the picture, of which every part is seen.
         model.motion.residual.weight.mul_(0.05)

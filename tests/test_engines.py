@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -162,8 +161,7 @@ def test_the_onnx_engine_needs_no_torch(tiny_bundle):
 
 
 def test_the_engine_follows_the_model(tiny_bundle):
-    best = "openvino" if importlib.util.find_spec("openvino") else "onnx"
-    assert load_engine(None, tiny_bundle / "bundle", threads=1).name == best
+    assert load_engine(None, tiny_bundle / "bundle", threads=1).name == "onnx"
     assert load_engine(None, tiny_bundle / "weights.safetensors", threads=1, device="cpu").name == "torch"
 
 
@@ -174,7 +172,7 @@ def test_the_default_model_of_each_engine(tiny_bundle, tmp_path, monkeypatch):
         load_engine()
     shutil.copytree(tiny_bundle / "bundle", default)
     shutil.copy(tiny_bundle / "weights.safetensors", default / "lite-256.safetensors")
-    assert load_engine(threads=1).name in ("onnx", "openvino")
+    assert load_engine(threads=1).name == "onnx"
     assert load_engine("onnx", threads=1).name == "onnx"
     assert load_engine("torch", threads=1, device="cpu").name == "torch"
 

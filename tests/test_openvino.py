@@ -60,12 +60,6 @@ def test_it_says_what_it_is(engine):
     assert engine.providers == dict.fromkeys(("detect", "encode", "render"), "OpenVINO CPU f32")
 
 
-def test_it_is_what_runs_where_nobody_asks(tiny_bundle):
-    assert load_engine(None, tiny_bundle / "bundle", threads=1).name == "openvino"
-    assert load_engine(None, tiny_bundle / "bundle", threads=1, device="cpu").name == "openvino"
-    assert load_engine("onnx", tiny_bundle / "bundle", threads=1).name == "onnx"
-
-
 def test_compiled_models_are_kept(tiny_bundle, tmp_path, monkeypatch):
     monkeypatch.setattr(openvino, "cache_folder", lambda kind: tmp_path)
     OpenVinoEngine(tiny_bundle / "bundle", threads=1)

@@ -228,7 +228,7 @@ class PlanarMotion(nn.Module):
         x, y = blended_maps(logits if homes is None else logits + homes, numbers, planes)
         residual = torch.tanh(head[count + 2 :]) * (self.residual_limit * gate)[..., None]
         return {
-            "deformation": torch.stack([x + residual[0], y + residual[1]], -1)[None],
+            "deformation": torch.stack([(x + residual[0])[None], (y + residual[1])[None]], -1),
             "occlusion_map": torch.sigmoid(head[None, count + 1 : count + 2]),
             "difference": difference,
             "gate": gate[..., None, None],
@@ -273,11 +273,12 @@ class PhaseGenerator(nn.Module):
             motion: of `DenseMotion`.
         """
         net, half = self.generator, self.pictures.side // 2
-        flow, occlusion = motion["deformation"][0], motion["occlusion_map"]
-        places = (spread(flow[..., axis], self.flow_spread) for axis in (0, 1))
+        flow, occlusion = motion["deformation"], motion["occlusion_map"]
+        x, y = flow[..., 0][0], flow[..., 1][0]
+        places = (spread(place, self.flow_spread) for place in (x, y))
         # Colours, then phases: the order of `pixel_unshuffle`.
         picture = self.pictures.sample(table, *places).reshape(1, 12, half, half)
-        x = self.features.sample(features, flow[..., 0], flow[..., 1], occlusion[0, 0])[None]
+        x = self.features.sample(features, x, y, occlusion[0, 0])[None]
         x = F.relu(net.join(torch.cat([x, motion["difference"]], 1)))
         deep = net.coarse_blocks(F.relu(net.down(x)))
         x = x + F.interpolate(net.up(deep), scale_factor=2.0, mode="nearest")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import get_args
 
@@ -18,8 +19,8 @@ from livepuppet.realtime.engines.seam import STAGES, Features, Precision, checke
 BUNDLE_FORMAT = "livepuppet-bundle"
 BUNDLE_VERSION = 1
 
-#: Outputs of the graph `detect`, and the fields of `Keypoints`.
-DETECTED = ("points", "jacobians", "confidence")
+#: Outputs of the graph `detect`, which are the fields of `Keypoints`, and how many axes these have.
+DETECTED = {"points": 2, "jacobians": 3, "confidence": 1}
 
 
 def read_bundle(folder: str | os.PathLike) -> dict:
@@ -129,22 +130,28 @@ def reference_of(folder: Path, facts: dict) -> tuple[Path, str] | None:
 class BundleEngine:
     """What engines that run a bundle's graphs have in common; a runtime gives `_run` and sets the attributes of `Engine`.
 
+    Bundles of older livepuppets lack the last output of `detect` and `render`, leave the batch of one out of all outputs, and may
+    have inputs in `render` that it does not use, which some runtimes take out.
+
     Args:
         folder: the bundle.
         facts: of `read_bundle`.
         detected: outputs of the graph `detect`.
-        deforms: whether `render` tells the deformation.
+        taken: inputs of the graph `render`, as the runtime has them.
+        drawn: outputs of the graph `render`.
     """
 
-    def __init__(self, folder: Path, facts: dict, detected: list[str], deforms: bool):
+    def __init__(
+        self, folder: Path, facts: dict, detected: list[str], taken: Collection[str], drawn: Collection[str]
+    ):
         self.model_name: str = facts["preset"]["name"]
         self.size: int = facts["size"]
         self.num_keypoints: int = facts["num_keypoints"]
         self.keypoint_names: tuple[str, ...] = tuple(facts["keypoint_names"])
         self.matrices: Matrices = facts.get("matrices", "jacobian")
-        self.deforms = deforms
-        # Bundles of older livepuppets lack the last output of each graph; everything else of them is the same.
+        self.deforms = "deformation" in drawn
         self._detected = [name for name in DETECTED if name in detected]
+        self._taken = frozenset(taken)
         self._feature_names: list[str] = [feature["name"] for feature in facts["features"]]
         self._folder = folder
         #: Of everything that is run, so that the gate knows a changed model.
@@ -157,7 +164,8 @@ class BundleEngine:
     def detect(self, frame: np.ndarray) -> Keypoints:
         """See `Engine.detect`. Without confidence if the bundle is of an older livepuppet."""
         values = self._run("detect", self._detected, {"frame": checked_picture(frame, self.size)})
-        return Keypoints(**dict(zip(self._detected, values, strict=True)))
+        named = zip(self._detected, values, strict=True)
+        return Keypoints(**{name: _without_batch(value, DETECTED[name]) for name, value in named})
 
     def encode(self, avatar: np.ndarray) -> Features:
         """See `Engine.encode`."""
@@ -180,7 +188,7 @@ class BundleEngine:
         picture, deformation = self._draw(
             ["prediction", "deformation"], features, avatar_keypoints, keypoints
         )
-        return picture, deformation
+        return picture, _without_batch(deformation, 3)
 
     def _draw(
         self, outputs: list[str], features: Features, avatar_keypoints: Keypoints, keypoints: Keypoints
@@ -194,4 +202,10 @@ class BundleEngine:
             "driving_points": driving_points,
             "driving_jacobians": driving_jacobians,
         }
-        return self._run("render", outputs, inputs)
+        return self._run(
+            "render", outputs, {name: value for name, value in inputs.items() if name in self._taken}
+        )
+
+
+def _without_batch(value: np.ndarray, axes: int) -> np.ndarray:
+    return value[0] if value.ndim > axes else value

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import zipfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from livepuppet.core.cache import cache_folder, key_of
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.realtime.engines.bundles import check_file
-from livepuppet.realtime.engines.seam import Engine, Precision
+from livepuppet.realtime.engines.seam import BrokenEngine, Engine, Precision, first_line
 
 
 @dataclass(frozen=True)
@@ -195,27 +196,45 @@ def pass_gate(engine: Engine, reference: Path, checksum: str) -> Quality:
         checksum: of it.
 
     Raises:
-        UserError: the engine does not draw what it should, or the reference is damaged.
+        BrokenEngine: the engine raises, or does not draw what it should.
+        UserError: the reference is damaged.
     """
     quality = remembered(engine, checksum)
     if quality is None:
         check_file(reference, checksum)
         expected = Reference.load(reference)
-        try:
+        with _named(engine, "fails on the model's own pictures"):
             quality = compare(engine, expected)
-        except Exception as error:  # of the engine's runtime, whose exceptions share no base class
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-            raise UserError(
-                f"The engine {engine.name} ({engine.provider}) fails on the model's own pictures: {reason}. Use another "
-                "--engine or --precision, or update it."
-            ) from error
         remember(engine, checksum, quality)
     if failures := quality.failures(THRESHOLDS[engine.precision]):
-        raise UserError(
+        raise BrokenEngine(
             f"The engine {engine.name} ({engine.provider}) does not draw what float32 PyTorch draws: "
             f"{'; '.join(failures)}. Use another --engine or --precision, or update it."
         )
     return quality
+
+
+def draw_once(engine: Engine) -> None:
+    """What stands in for the gate where a model has no reference: the engine draws a black picture, of whatever content.
+
+    Raises:
+        BrokenEngine: it raises.
+    """
+    picture = np.zeros((engine.size, engine.size, 3), np.uint8)
+    with _named(engine, "fails on a black picture"):
+        keypoints = engine.detect(picture)
+        engine.render(engine.encode(picture), keypoints, keypoints)
+
+
+@contextlib.contextmanager
+def _named(engine: Engine, what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # of the engine's runtime, whose exceptions share no base class
+        raise BrokenEngine(
+            f"The engine {engine.name} ({engine.provider}) {what}: {first_line(error)}. Use another --engine or "
+            "--precision, or update it."
+        ) from error
 
 
 def remembered(engine: Engine, checksum: str) -> Quality | None:
@@ -251,6 +270,16 @@ def _path(engine: Engine, checksum: str) -> Path:
 
 def _facts(engine: Engine, checksum: str) -> dict:
     """All that may change what an engine draws."""
+    return {
+        "engine": [engine.name, engine.device, engine.precision, engine.providers],
+        "graphs": getattr(engine, "fingerprint", ""),
+        "reference": checksum,
+        **machine_facts(),
+    }
+
+
+def machine_facts() -> dict:
+    """Versions of all that computes, the processor and the graphics cards."""
     versions = {}
     for package in (
         "livepuppet",
@@ -265,9 +294,6 @@ def _facts(engine: Engine, checksum: str) -> dict:
         except importlib.metadata.PackageNotFoundError:
             continue
     return {
-        "engine": [engine.name, engine.device, engine.precision, engine.providers],
-        "graphs": getattr(engine, "fingerprint", ""),
-        "reference": checksum,
         "versions": versions,
         "machine": [platform.machine(), platform.processor(), _processor(), _cards()],
     }

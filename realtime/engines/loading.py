@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.bundled import MODEL
-from livepuppet.realtime.engines import onnx, openvino
+from livepuppet.realtime.engines import failures, onnx, openvino
 from livepuppet.realtime.engines.bundles import read_bundle, reference_of, sha256_of, variants_of
-from livepuppet.realtime.engines.gate import pass_gate
-from livepuppet.realtime.engines.seam import ENGINES, PRECISIONS, Engine, Precision
+from livepuppet.realtime.engines.gate import draw_once, pass_gate
+from livepuppet.realtime.engines.seam import (
+    ENGINES,
+    PRECISIONS,
+    BrokenEngine,
+    Engine,
+    Precision,
+    first_line,
+)
+
+_LOG = logging.getLogger(__name__)
 
 
 def load_engine(
@@ -26,12 +36,12 @@ def load_engine(
 ) -> Engine:
     """The engine that people asked for, with the model that they asked for.
 
-    Nothing that was asked for is exchanged for something else. Only what nobody asked for is chosen: OpenVINO where it is
-    installed, a graphics card where PyTorch runs and has one, 16 bits where the device computes in them and the picture
-    comes out right.
+    Nothing that was asked for is exchanged for something else. Only what nobody asked for is chosen: the first of `choices`
+    that draws right (one that does not is a line in the log, and left out at the next start), a graphics card where PyTorch
+    runs and has one, 16 bits where the device computes in them and the picture comes out right.
 
     Args:
-        name: a key of `ENGINES`; None for the best that is installed for the model.
+        name: a key of `ENGINES`; None for the first of `choices` that works.
         model: a bundle (folder), or weights (.safetensors) for `torch` and `tensorrt`; None is the default model.
         threads: of the CPU; all that are worth it by default.
         device: `cpu`, `cuda`, ...; the engine's own first choice by default.
@@ -39,7 +49,8 @@ def load_engine(
         gate: compare with what float32 PyTorch draws, the first time on this machine; see `gate`.
 
     Raises:
-        UserError: what was asked for does not go together, is not there, cannot be read, or draws something else.
+        BrokenEngine: it raises, or draws something else than it should.
+        UserError: what was asked for does not go together, is not there, or cannot be read.
     """
     if name is not None and name not in ENGINES:
         raise UserError(f"There is no engine called '{name}'; use {', '.join(ENGINES)}.")
@@ -47,7 +58,8 @@ def load_engine(
         raise UserError(f"There is no precision called '{precision}'; use {', '.join(PRECISIONS)}.")
     path = _path(name, model)
     weights = path.suffix == ".safetensors"
-    name = name or first_choice(weights, device)
+    if name is None:
+        return _first_that_works(choices(weights, device), path, threads, device, precision, gate)
     if ENGINES[name] == "bundle" and weights:
         raise UserError(
             f"{path} holds weights, which the {name} engine cannot run; turn them into a bundle with "
@@ -58,7 +70,76 @@ def load_engine(
             f"{path} is a folder, and the {name} engine runs weights; give the .safetensors file that the bundle was "
             "exported from, or use --engine onnx."
         )
-    engine = _make(name, path, threads, device, precision)
+    engine = _load(name, path, threads, device, precision, gate)
+    if gate:
+        failures.forget(_asked(name, device, precision), path)
+    return engine
+
+
+def choices(weights: bool = False, device: str | None = None) -> tuple[str, ...]:
+    """The engines that are tried when none is asked for, the first first.
+
+    onnxruntime before OpenVINO: it comes with every installation, so it is what most people run; it was the faster of the two
+    on every processor that we measured (AMD's), by a quarter to a third of a frame's time; and it starts in less.
+
+    Args:
+        weights: the model is weights, not a bundle.
+        device: that was asked for.
+    """
+    if weights:
+        return ("torch",)
+    if device in openvino.DEVICES and device not in onnx.PROVIDERS:
+        return ("openvino",)
+    installed = importlib.util.find_spec("openvino") is not None
+    return ("onnx", "openvino") if installed and device in (None, "cpu") else ("onnx",)
+
+
+def _first_that_works(
+    names: Sequence[str],
+    path: Path,
+    threads: int | None,
+    device: str | None,
+    precision: Precision | None,
+    gate: bool,
+) -> Engine:
+    """The first engine that loads and draws right. Those that failed before come last: better a second try than none."""
+    asked = {name: _asked(name, device, precision) for name in names}
+    before = {name: failures.reason_of(asked[name], path) for name in names}
+    failed: dict[str, UserError] = {}
+    for name in sorted(names, key=lambda name: before[name] is not None):
+        try:
+            engine = _load(name, path, threads, device, precision, gate)
+        except BrokenEngine as error:
+            failed[name] = error
+            if len(names) > 1:
+                failures.remember(asked[name], path, str(error))
+                _LOG.warning("The engine %s is left out: %s", name, error)
+        except UserError as error:  # it lacks what was asked for
+            failed[name] = error
+        else:
+            for other in (other for other in names if other not in failed and before[other]):
+                _LOG.info("The engine %s is left out, as it failed before: %s", other, before[other])
+            return engine
+    raise failed[names[0]]
+
+
+def _asked(name: str, device: str | None, precision: Precision | None) -> failures.Asked:
+    """The same whether an engine's first choice on processors was asked for or not."""
+    return name, device or "cpu", precision or "float32"
+
+
+def _load(
+    name: str, path: Path, threads: int | None, device: str | None, precision: Precision | None, gate: bool
+) -> Engine:
+    """An engine that passed the gate, or raises BrokenEngine; of a bundle that cannot be read, UserError."""
+    try:
+        engine = _make(name, path, threads, device, precision)
+    except UserError:
+        raise
+    except Exception as error:  # of the engine's runtime, whose exceptions share no base class
+        raise BrokenEngine(
+            f"The engine {name} cannot be started: {first_line(error)}. Use another --engine, or install it again."
+        ) from error
     if not gate:
         return engine
     try:
@@ -70,21 +151,6 @@ def load_engine(
         engine = _make(name, path, threads, device, "float32")
         _pass(engine, path)
     return engine
-
-
-def first_choice(weights: bool = False, device: str | None = None) -> str:
-    """The engine that runs when none is asked for.
-
-    Args:
-        weights: the model is weights, not a bundle.
-        device: that was asked for.
-    """
-    if weights:
-        return "torch"
-    installed = importlib.util.find_spec("openvino") is not None
-    if device in openvino.DEVICES and device not in onnx.PROVIDERS:
-        return "openvino"
-    return "openvino" if installed and device in (None, "cpu") else "onnx"
 
 
 def _path(name: str | None, model: str | os.PathLike | None) -> Path:
@@ -123,6 +189,8 @@ def _pass(engine: Engine, path: Path) -> None:
         found = reference_of(path.parent, _bundle_of(path))
     if found is not None:
         pass_gate(engine, *found)
+    else:
+        draw_once(engine)
 
 
 def _bundle_of(weights: Path) -> dict:

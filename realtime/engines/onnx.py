@@ -11,7 +11,7 @@ import numpy as np
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.engines.bundles import BundleEngine, graphs_of, read_bundle, sha256_of
 from livepuppet.realtime.engines.cores import usable_cores
-from livepuppet.realtime.engines.seam import STAGES, Precision
+from livepuppet.realtime.engines.seam import STAGES, BrokenEngine, Precision
 
 #: What onnxruntime calls each device, and how one comes by it.
 PROVIDERS = {
@@ -73,11 +73,13 @@ class OnnxEngine(BundleEngine):
         self.providers = {stage: _who_runs(session) for stage, session in self._sessions.items()}
         self.provider: str = self.providers["render"]
         self._memory = _MEMORY.get(self.device)
+        detect, render = self._sessions["detect"], self._sessions["render"]
         super().__init__(
             folder,
             facts,
-            [output.name for output in self._sessions["detect"].get_outputs()],
-            any(output.name == "deformation" for output in self._sessions["render"].get_outputs()),
+            detected=[output.name for output in detect.get_outputs()],
+            taken=[entry.name for entry in render.get_inputs()],
+            drawn=[output.name for output in render.get_outputs()],
         )
 
     def _run(self, stage: str, outputs: list[str], inputs: dict) -> list:
@@ -140,11 +142,11 @@ def _session(path: Path, threads: int, device: str):
         session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime's exceptions share no base class
         reason = str(error).splitlines()[0]
-        raise UserError(
+        raise BrokenEngine(
             f"onnxruntime cannot run {path}: {reason}; update onnxruntime or export it again."
         ) from error
     if provider not in session.get_providers():
-        raise UserError(
+        raise BrokenEngine(
             f"onnxruntime has {provider} but could not start it (a driver or library of the wrong version, mostly): "
             f"{PROVIDERS[device][1]}, or use --device cpu."
         )

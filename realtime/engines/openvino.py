@@ -1,4 +1,4 @@
-"""The engine that runs a bundle with OpenVINO, the fastest on Intel's and AMD's processors that we know."""
+"""The engine that runs a bundle with OpenVINO: on processors, Intel's graphics and NPUs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from livepuppet.core.cache import cache_folder
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.engines.bundles import BundleEngine, graphs_of, read_bundle
 from livepuppet.realtime.engines.cores import usable_cores
-from livepuppet.realtime.engines.seam import STAGES, Precision
+from livepuppet.realtime.engines.seam import STAGES, BrokenEngine, Precision
 
 #: What OpenVINO calls the devices.
 DEVICES = {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}
@@ -70,17 +70,19 @@ class OpenVinoEngine(BundleEngine):
             try:
                 compiled = core.compile_model(str(graphs[stage]), DEVICES[self.device], settings)
             except RuntimeError as error:
-                raise UserError(
+                raise BrokenEngine(
                     f"OpenVINO cannot run {graphs[stage]}: {_reason(error)}; update openvino, or use --engine onnx."
                 ) from error
             self._requests[stage] = compiled.create_infer_request()
             self.providers[stage] = _who_runs(compiled, self.precision)
         self.provider: str = self.providers["render"]
+        render = self._requests["render"]
         super().__init__(
             folder,
             facts,
-            _names(self._requests["detect"].model_outputs),
-            "deformation" in _names(self._requests["render"].model_outputs),
+            detected=_names(self._requests["detect"].model_outputs),
+            taken=_names(render.model_inputs),
+            drawn=_names(render.model_outputs),
         )
 
     def _run(self, stage: str, outputs: list[str], inputs: dict) -> list:

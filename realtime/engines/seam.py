@@ -23,6 +23,10 @@ STAGES = ("detect", "encode", "render")
 Features = Any
 
 
+class BrokenEngine(UserError):
+    """An engine that is here and should run, but raises or draws something else. The message is one sentence for people."""
+
+
 class Engine(Protocol):
     """Runs one model. Belongs to one thread at a time.
 
@@ -76,6 +80,11 @@ class Engine(Protocol):
         Raises:
             UserError: the bundle is of an older livepuppet, whose graphs did not tell.
         """
+
+
+def first_line(error: BaseException) -> str:
+    """What went wrong, without the rest of a runtime's message and without a full stop."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def checked_picture(picture: np.ndarray, size: int) -> np.ndarray:

@@ -21,7 +21,7 @@ _ENGINE = (
     click.option(
         "--engine",
         type=click.Choice(tuple(ENGINES)),
-        help="What runs the model; livepuppet doctor lists what is here. [default: openvino where it is installed, else onnx; "
+        help="What runs the model; livepuppet doctor lists what is here. [default: onnx, or openvino where onnx fails; "
         "torch for weights]",
     ),
     click.option(

@@ -26,7 +26,7 @@ def engines(quick: bool = False, seconds: float = 1.5) -> Chapter:
 
     from livepuppet.core.errors import UserError
     from livepuppet.realtime.engines import load_engine, offers
-    from livepuppet.realtime.engines.loading import first_choice
+    from livepuppet.realtime.engines.loading import choices
 
     telemetry = "off" if os.environ.get("ORT_DISABLE_TELEMETRY") == "1" else "on"
     facts = [
@@ -39,7 +39,7 @@ def engines(quick: bool = False, seconds: float = 1.5) -> Chapter:
     if version_of("openvino"):
         facts.append(("openvino", str(version_of("openvino"))))
     findings = _graphics_card(quick, facts)
-    chosen, lacking, rates = None, [], {}
+    works, lacking, rates = {}, [], {}
     for offer in offers(weights=not quick):
         way = f"{offer.name} {offer.device} {offer.precision}"
         if offer.missing:
@@ -48,22 +48,23 @@ def engines(quick: bool = False, seconds: float = 1.5) -> Chapter:
         try:
             engine = load_engine(offer.name, device=offer.device, precision=offer.precision)
         except UserError as error:
+            # Also of engines that nobody asks for: the next one runs in their place.
             facts.append((way, f"refused: {error}"))
             findings.append(Finding("WARN", f"{way} cannot be used", str(error)))
             continue
         ran = ", ".join(f"{stage} {provider}" for stage, provider in engine.providers.items())
         if len(set(engine.providers.values())) == 1:
             ran = f"all stages {engine.provider}"
-        if chosen is None and offer.name == first_choice():
-            chosen = way
+        works.setdefault(offer.name, way)
         if not quick:
             rates[way], text = _measure(engine, seconds)
             ran += f"; {text}"
         facts.append((way, ran))
     facts += [("not here", f"{way}: {reason}") for way, reason in _grouped(lacking)]
+    chosen = next((works[name] for name in choices() if name in works), None)
     if chosen is None:
         findings.append(
-            Finding("FAIL", f"The engine {first_choice()} cannot be used", "Install livepuppet again.")
+            Finding("FAIL", f"No engine can be used ({', '.join(choices())})", "Install livepuppet again.")
         )
     elif quick:
         findings.append(Finding("OK", f"The default model can be run, with {chosen}"))
@@ -144,8 +145,7 @@ def _speed_finding(fps: float, engine: str) -> Finding:
     return Finding(
         "WARN" if fps >= USABLE else "FAIL",
         text,
-        "Close other programs and plug in the charger; pip install 'livepuppet[openvino]' is faster, and so is a graphics "
-        "card.",
+        "Close other programs and plug in the charger; --precision int8 is faster, and so is a graphics card.",
     )
 
 
