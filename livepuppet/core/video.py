@@ -115,7 +115,9 @@ class Clip:
     def _goes_on_for_ever(self) -> bool:
         container = self._container
         # A file that a web server sends has a size, even where its length in time is unknown. A playlist has one too.
-        return container.duration is None and (container.size <= 0 or "hls" in container.format.name)
+        # (Of a stream, PyAV 19 says None, older ones a negative number.)
+        sized = container.size is not None and container.size > 0
+        return container.duration is None and (not sized or "hls" in container.format.name)
 
     def __iter__(self) -> Iterator[Frame]:
         count, damaged, trouble, last = 0, 0, None, None
