@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import _lively
+from lively import lively
 
 from livepuppet.benchmarks import savings as module
 from livepuppet.benchmarks.commands import bench
@@ -23,7 +23,7 @@ def tiny(tiny_preset, monkeypatch):
     torch.set_num_threads(1)
 
     def small(name):
-        return _lively(build(tiny_preset), seed=0) if name == "fomm-256" else build(name)
+        return lively(build(tiny_preset), seed=0) if name == "fomm-256" else build(name)
 
     monkeypatch.setattr(module, "build", small)
 
