@@ -10,11 +10,11 @@ import pytest
 from media import gradient, write_picture
 from tiny_bundle import write_bundle
 
-from livepuppet.realtime import doctor_engines
-from livepuppet.realtime.commands.animate import animate_clip
+from livepuppet.core.errors import UserError
+from livepuppet.realtime.animate import animate
+from livepuppet.realtime.app.doctor import engines as doctor_engines
 from livepuppet.realtime.engines import OnnxEngine, load_engine, loading, onnx
 from livepuppet.realtime.engines.seam import BrokenEngine
-from livepuppet.realtime.errors import UserError
 
 pytest.importorskip("openvino", reason="with onnxruntime alone there is nothing to fall back to")
 
@@ -23,6 +23,8 @@ pytest.importorskip("openvino", reason="with onnxruntime alone there is nothing 
 def cache(tmp_path, monkeypatch):
     """Every test starts with nothing remembered."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    # The command line, once it ran in this process, keeps the log from where pytest looks.
+    monkeypatch.setattr(logging.getLogger("livepuppet"), "propagate", True)
     return tmp_path / "cache"
 
 
@@ -134,10 +136,10 @@ def test_animate_runs_with_the_engine_that_is_left(bundle, broken, tmp_path):
     for index in range(2):
         write_picture(tmp_path / "driving" / f"{index}.png", np.roll(gradient(64, 64), index, 1))
     given = avatar, str(tmp_path / "driving"), str(tmp_path / "moved"), bundle
-    assert animate_clip(*given, threads=1).engine == "openvino"
+    assert animate(*given, threads=1).engine == "openvino"
     assert len(list((tmp_path / "moved").iterdir())) == 2
     with pytest.raises(BrokenEngine):
-        animate_clip(*given, engine="onnx", threads=1)
+        animate(*given, engine="onnx", threads=1)
 
 
 def test_doctor_tells_and_goes_on(monkeypatch):

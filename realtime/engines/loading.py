@@ -23,7 +23,7 @@ from livepuppet.realtime.engines.seam import (
     first_line,
 )
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def load_engine(
@@ -113,12 +113,12 @@ def _first_that_works(
             failed[name] = error
             if len(names) > 1:
                 failures.remember(asked[name], path, str(error))
-                _LOG.warning("The engine %s is left out: %s", name, error)
+                logger.warning("The engine %s is left out: %s", name, error)
         except UserError as error:  # it lacks what was asked for
             failed[name] = error
         else:
             for other in (other for other in names if other not in failed and before[other]):
-                _LOG.info("The engine %s is left out, as it failed before: %s", other, before[other])
+                logger.info("The engine %s is left out, as it failed before: %s", other, before[other])
             return engine
     raise failed[names[0]]
 
