@@ -122,8 +122,11 @@ class Contours:
 #: Eyes closer together than this, in pixels, are too small to be cut out.
 SMALLEST_DISTANCE = 14.0
 
-#: The least fit of an eye that is moved. Of right contours it is 1.3 or more (18 pictures).
-LEAST_FIT = 1.15
+#: The least fit of an eye that is moved. Of right contours it is 1 or more (18 pictures).
+LEAST_FIT = 0.9
+
+#: The least height of an opening, in distances between the eyes.
+LEAST_OPENING = 0.085
 
 
 def find_contours(picture: np.ndarray, landmarks: Landmarks | None) -> Contours:
@@ -252,6 +255,8 @@ def _eye(
         reason = "the face is too small in this picture"
     elif fit.total < LEAST_FIT:
         reason = "its edges are not clear in this picture"
+    elif tall < LEAST_OPENING:
+        reason = "it is shut in this picture, or has no iris"
     return EyeContours(
         points(up), points(low), points(crease), centre, float(iris[2]) * unit, not reason, reason
     )

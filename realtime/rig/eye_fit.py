@@ -48,7 +48,7 @@ class EyeMaps:
         length = np.linalg.norm(skin, axis=2) + 1e-3
         along = (off * skin).sum(2) / length
         across = np.sqrt(np.maximum((off * off).sum(2) - along * along, 0))
-        return np.hypot(np.where(along < 0, 0.5, 0.8) * along, 2.0 * across).astype(np.float32)
+        return np.hypot(np.where(along < 0, 0.25, 0.8) * along, 2.0 * across).astype(np.float32)
 
     def _skin(self) -> np.ndarray:
         """The skin's colour at every pixel: a quadratic surface through what surrounds the eye, without brow and hair."""
@@ -402,13 +402,15 @@ def _iris_by_size(maps: EyeMaps, theta: np.ndarray, r0: float) -> tuple[np.ndarr
     sides = [np.where(k.sum(1) > 0, (rim * k).sum(1) / np.maximum(k.sum(1), 1), 0.0) for k in half]
     score = (rim * seen).sum(1) / np.maximum(count, 1) + 0.5 * np.minimum(*sides)
     # A rim of which hardly anything shows proves nothing; the lids lie about the iris as they mostly do.
-    score -= 0.8 * np.maximum(0.3 - count / len(angle), 0)
+    score -= 1.2 * np.maximum(0.45 - count / len(angle), 0)
     at = np.clip(((gx - theta[0]) * c + (gy - theta[1]) * s) / theta[2], -0.7, 0.7)
     across = -(gx - theta[0]) * s + (gy - theta[1]) * c
     above = (across - np.interp(at, U, up)) / gr - 0.75
     below = (np.interp(at, U, low) - across) / gr - 0.9
     score -= 0.10 * above**2 + 0.18 * below**2
-    score -= 0.12 * (np.log(gr / 0.1) / np.where(gr > 0.1, 0.55, 0.4)) ** 2
+    # Human irises are of one size; those of large drawn eyes and of animals go with the opening.
+    usual = max(0.093, 0.47 * float((low - up).max()))
+    score -= 0.35 * (np.log(gr / usual) / 0.4) ** 2
     score -= 0.04 * ((gx - x0) ** 2 + (gy - y0) ** 2) / (0.5 * r0) ** 2
     rows = score.reshape(len(radii), -1)
     best = rows.argmax(1)

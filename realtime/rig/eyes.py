@@ -15,6 +15,7 @@ import numpy as np
 from livepuppet.realtime.rig.amounts import INDEX
 from livepuppet.realtime.rig.contours import Contours, EyeContours
 from livepuppet.realtime.rig.patches import Patch
+from livepuppet.realtime.rig.sampling import Sampler
 
 #: Amounts below this change nothing that can be seen.
 NOTHING = 1e-4
@@ -146,8 +147,10 @@ class EyeLayers:
         self.iris_x, self.iris_y = (float(k) for k in eye.iris - (self.left, self.top))
         self.along = along.astype(np.float32)
         self._build()
+        self._trim()
+        self._sampler = Sampler(self.crop)
         self._rgb = self.crop.copy()
-        self._alpha = np.zeros(crop.shape[:2], np.uint8)
+        self._alpha = np.zeros(self.crop.shape[:2], np.uint8)
 
     # What is done once.
 
@@ -161,6 +164,25 @@ class EyeLayers:
         self._find_white(picture)
         self._find_iris(picture)
         self._find_ends()
+
+    def _trim(self) -> None:
+        """Keep of everything the rectangle in which a frame may differ from the picture."""
+        moves = self.v > self.up - np.maximum(
+            self.lash_up + 0.08 * self.width, 0.22 * self.span + 0.1 * self.width
+        )
+        moves &= (self.v < self.low + 0.30 * self.width) & (self.inside_u > 0)
+        rows, columns = np.flatnonzero(moves.any(1)), np.flatnonzero(moves.any(0))
+        if not len(rows):
+            return
+        box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        shape = self.u.shape
+        for name, value in list(vars(self).items()):
+            if isinstance(value, np.ndarray) and value.shape[:2] == shape:
+                setattr(self, name, np.ascontiguousarray(value[box]))
+        # Rows and columns are counted from the new corner.
+        self.x, self.y = self.x - np.float32(columns[0]), self.y - np.float32(rows[0])
+        self.iris_x, self.iris_y = self.iris_x - float(columns[0]), self.iris_y - float(rows[0])
+        self.left, self.top = self.left + int(columns[0]), self.top + int(rows[0])
 
     def _band_colour(
         self, picture: np.ndarray, chosen: np.ndarray, like: np.ndarray | None = None
@@ -457,15 +479,9 @@ class EyeLayers:
         v = self.v
         # Below: the lower lid's skin and lashes go along.
         raised = self.low - lower
-        fall = np.clip(1 - (v - lower) / (0.35 * self.width), 0, 1)
+        fall = np.clip(1 - (v - lower) / (0.26 * self.width), 0, 1)
         shift = raised * fall
-        under = cv2.remap(
-            self.crop,
-            self.x + shift * self.down[0],
-            self.y + shift * self.down[1],
-            cv2.INTER_CUBIC,
-            borderMode=cv2.BORDER_REPLICATE,
-        ).astype(np.float32)
+        under = self._sampler.at(self.x + shift * self.down[0], self.y + shift * self.down[1])[..., :3]
         # From bottom to top: lower lid, eyeball, upper lid, lashes.
         soft = max(0.012 * self.width, 0.7)
         in_low = np.clip((v - lower) / soft + 0.5, 0, 1)[..., None]
@@ -553,7 +569,7 @@ class EyeLayers:
         mask = self.inside_u * _smooth(
             0, 0.04 * self.width, self.v - np.minimum(self.start, upper - 2 * margin)
         )
-        mask = mask * _smooth(0.36 * self.width, 0.26 * self.width, self.v - self.low)
+        mask = mask * _smooth(0.30 * self.width, 0.22 * self.width, self.v - self.low)
         cv2.convertScaleAbs((mask * (255 * onset)).astype(np.float32), self._alpha)
         np.clip(out, 0, 255, out=out)
         self._rgb[...] = cv2.convertScaleAbs(out)

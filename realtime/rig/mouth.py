@@ -17,12 +17,13 @@ import numpy as np
 from livepuppet.realtime.rig.amounts import INDEX
 from livepuppet.realtime.rig.contours import Contours, MouthContours
 from livepuppet.realtime.rig.patches import Patch
+from livepuppet.realtime.rig.sampling import Sampler
 
 #: Amounts below this change nothing that can be seen.
 NOTHING = 1e-4
 
-#: Pixels of the picture per node of the coarse maps.
-_STEP = 3
+#: Nodes of the coarse maps per mouth width.
+_NODES_PER_WIDTH = 32
 
 #: Places along the mouth at which curves are tabled: s is -1 and 1 at the corners.
 _NODES = np.linspace(-2.6, 2.6, 313).astype(np.float32)
@@ -142,6 +143,21 @@ class _Knots:
         return np.stack([getattr(self, field.name) for field in fields(self)], 1).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class _Box:
+    """A part of the rectangle: its nodes, and its place and size in pixels."""
+
+    nodes: tuple[slice, slice]
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @property
+    def pixels(self) -> tuple[slice, slice]:
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+
 class MouthLayers:
     """The layers of one mouth.
 
@@ -171,7 +187,14 @@ class MouthLayers:
         self._table(local, highest)
         self._colours(picture, mouth)
         self._find_own()
-        self._rgb = self.crop.copy()
+        middle = float(np.median(0.5 * (self._rest[:, 2] + self._rest[:, 3])))
+        self._window = (np.exp(-(((self.v - middle) / (0.75 * self.width)) ** 2)) * self.inside).astype(
+            np.float32
+        )
+        self._sampler = Sampler(self.crop)
+        self._rgb = np.empty((self.crop.shape[0] * self.crop.shape[1], 3), np.uint8)
+        h, w = self.crop.shape[:2]
+        self._pixel_y, self._pixel_x = np.mgrid[0:h, 0:w].astype(np.float32)
 
     # What is done once.
 
@@ -195,7 +218,8 @@ class MouthLayers:
         h, w = self.crop.shape[:2]
         self.origin = (middle - (self.left, self.top)).astype(np.float32)
         # Coarse maps: nodes at the middles of blocks of pixels, as cv2.resize takes them.
-        self.rows, self.columns = max(h // _STEP, 2), max(w // _STEP, 2)
+        step = max(self.width / _NODES_PER_WIDTH, 1.0)
+        self.rows, self.columns = max(round(h / step), 2), max(round(w / step), 2)
         y = (np.arange(self.rows, dtype=np.float32) + 0.5) * (h / self.rows) - 0.5
         x = (np.arange(self.columns, dtype=np.float32) + 0.5) * (w / self.columns) - 0.5
         gx, gy = np.meshgrid(x - self.origin[0], y - self.origin[1])
@@ -417,9 +441,7 @@ class MouthLayers:
         table = np.concatenate([rest, rest + offset, aside[:, None]], 1)
         # Against the movement: which column comes to this place, by fixed-point steps; aside fades away from the lips.
         s, v = self.s, self.v
-        middle = rest[:, 2] * 0.5 + rest[:, 3] * 0.5
-        reach = 0.75 * self.width
-        window = np.exp(-(((v - float(np.median(middle))) / reach) ** 2)) * self.inside
+        window = self._window
         jaw_aside = (
             0.10 * a.jaw_aside * self.width * _smooth(0, self.chin, v) * _smooth(2 * self.chin, self.chin, v)
         )
@@ -443,55 +465,87 @@ class MouthLayers:
 
         upper = np.minimum(through(0, 2), from_[..., 2])
         lower = np.maximum(through(3, 6), from_[..., 3])
-        delta_s = self._fine((source_s - s) * self.half)
-        to_upper, to_lower = self._fine(v - to[..., 2]), self._fine(to[..., 3] - v)
-        up, low = self._fine(upper - v), self._fine(lower - v)
+        planes = [
+            plane.astype(np.float32)
+            for plane in (
+                (source_s - s) * self.half,
+                v - to[..., 2],
+                to[..., 3] - v,
+                upper - v,
+                lower - v,
+                source_s,
+            )
+        ]
+        box = self._moved(planes)
+        delta_s, to_upper, to_lower, up, low, fine_s = (
+            cv2.resize(plane[box.nodes], (box.width, box.height), interpolation=cv2.INTER_LINEAR)
+            for plane in planes
+        )
         # Above the middle of the opening the upper lip, below it the lower one.
-        choose = to_upper < to_lower
-        shift = np.where(choose, up, low)
-        x = self._pixel_x + delta_s * self.along[0] + shift * self.down[0]
-        y = self._pixel_y + delta_s * self.along[1] + shift * self.down[1]
-        cv2.remap(self.crop, x, y, cv2.INTER_CUBIC, dst=self._rgb, borderMode=cv2.BORDER_REPLICATE)
-        self._draw_inside(a, offset, source_s, to_upper, to_lower, knots)
-        return Patch(self._rgb, None, self.left, self.top)
+        shift = np.where(to_upper < to_lower, up, low)
+        x = self._pixel_x[box.pixels] + delta_s * self.along[0] + shift * self.down[0]
+        y = self._pixel_y[box.pixels] + delta_s * self.along[1] + shift * self.down[1]
+        rgb = self._rgb[: box.height * box.width].reshape(box.height, box.width, 3)
+        cv2.cvtColor(self._sampler.at(x, y), cv2.COLOR_RGBA2RGB, dst=rgb)
+        self._draw_inside(a, rgb, box, fine_s, to_upper, to_lower)
+        return Patch(rgb, None, self.left + box.left, self.top + box.top)
 
-    @property
-    def _pixel_x(self) -> np.ndarray:
-        if not hasattr(self, "_x"):
-            h, w = self.crop.shape[:2]
-            self._y, self._x = np.mgrid[0:h, 0:w].astype(np.float32)
-        return self._x
+    def _moved(self, planes: list[np.ndarray]) -> _Box:
+        """The part of the rectangle that moves by more than can be seen, in whole blocks of pixels."""
+        aside, to_upper, to_lower, up, low, _ = planes
+        moves = np.abs(aside) + np.abs(np.where(to_upper < to_lower, up, low))
+        moves = (moves > 0.03) | (np.minimum(to_upper, to_lower) > -1)
+        rows, columns = np.flatnonzero(moves.any(1)), np.flatnonzero(moves.any(0))
+        if not len(rows):
+            rows, columns = np.array([0, 1]), np.array([0, 1])
+        h, w = self.crop.shape[:2]
 
-    @property
-    def _pixel_y(self) -> np.ndarray:
-        return self._y
+        def span(found: np.ndarray, nodes: int, pixels: int) -> tuple[int, int, int, int]:
+            """First and last node, and the pixels that they are the middles of."""
+            low, high = max(int(found[0]) - 1, 0), min(int(found[-1]) + 2, nodes)
+            first, last = low * pixels / nodes, high * pixels / nodes
+            # Only where nodes and pixels meet is the enlarged part the same as the enlarged whole.
+            return low, high, round(first), max(round(last), round(first) + 1)
 
-    def _draw_inside(self, a, offset, source_s, to_upper, to_lower, knots) -> None:
+        top, bottom, first_row, last_row = span(rows, self.rows, h)
+        left, right, first_column, last_column = span(columns, self.columns, w)
+        return _Box(
+            (slice(top, bottom), slice(left, right)),
+            first_column,
+            first_row,
+            last_column - first_column,
+            last_row - first_row,
+        )
+
+    def _draw_inside(self, a: MouthAmounts, rgb: np.ndarray, box: _Box, s, to_upper, to_lower) -> None:
         """What shows between the lips, laid over the patch where they are apart."""
-        mask = np.clip(to_upper + 0.5, 0, 1) * np.clip(to_lower + 0.5, 0, 1)
-        s = self._fine(source_s)
-        mask *= np.abs(s) < 1.0
         gap = to_upper + to_lower
-        mask *= np.clip((gap - 0.4) / 1.2, 0, 1)
-        mask = cv2.blur(mask.astype(np.float32), (3, 3))
-        rows, columns = np.flatnonzero(mask.max(1) > 0.004), np.flatnonzero(mask.max(0) > 0.004)
+        apart = (to_upper > -1) & (to_lower > -1) & (gap > 0.4) & (np.abs(s) < 1)
+        rows, columns = np.flatnonzero(apart.any(1)), np.flatnonzero(apart.any(0))
         if not len(rows):
             return
-        box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        mask, s, gap, depth, height = mask[box], s[box], gap[box], to_upper[box], to_lower[box]
-        x, y = self._pixel_x[box] - self.origin[0], self._pixel_y[box] - self.origin[1]
+        part = (
+            slice(max(rows[0] - 1, 0), rows[-1] + 2),
+            slice(max(columns[0] - 1, 0), columns[-1] + 2),
+        )
+        s, gap, depth, height = (np.ascontiguousarray(plane[part]) for plane in (s, gap, to_upper, to_lower))
+        mask = np.clip(depth + 0.5, 0, 1) * np.clip(height + 0.5, 0, 1)
+        mask *= np.clip((gap - 0.4) / 1.2, 0, 1) * (np.abs(s) < 1.0)
+        # Where the lips run steeply, a pixel's height says little of how much of it is inside.
+        mask = cv2.blur(mask, (3, 3))
+        x = self._pixel_x[box.pixels][part] - self.origin[0]
+        y = self._pixel_y[box.pixels][part] - self.origin[1]
         across = x * self.along[0] + y * self.along[1]
         v = x * self.down[0] + y * self.down[1]
         jaw = max(a.open, 0.0) * self.drop
-        inside = self._generic(a, across, v, s, depth, height, gap, jaw)
+        inside = self._generic(across, v, s, depth, height, gap, jaw)
         if self.own:
-            inside = self._with_own(inside, across, v, s, depth, gap, offset, jaw)
-        patch = self._rgb[box].astype(np.float32)
+            inside = self._with_own(inside, v, s, depth, gap)
+        patch = rgb[part].astype(np.float32)
         patch += (inside - patch) * mask[..., None]
-        np.clip(patch, 0, 255, out=patch)
-        self._rgb[box] = cv2.convertScaleAbs(patch)
+        rgb[part] = cv2.convertScaleAbs(np.clip(patch, 0, 255))
 
-    def _generic(self, a, across, v, s, depth, height, gap, jaw) -> np.ndarray:
+    def _generic(self, across, v, s, depth, height, gap, jaw) -> np.ndarray:
         """Throat, tongue and teeth that the picture does not show."""
         w = self.width
         tall = max(float(gap.max()), 1.0)
@@ -541,7 +595,7 @@ class MouthLayers:
         side = 1 - 0.45 * np.clip((np.abs(s) - 0.45) / 0.55, 0, 1) ** 1.5
         return out * (shadow * side)[..., None]
 
-    def _with_own(self, generic, across, v, s, depth, gap, offset, jaw) -> np.ndarray:
+    def _with_own(self, generic, v, s, depth, gap) -> np.ndarray:
         """The avatar's own inside: its upper teeth stay where they are, what is below them is stretched."""
         own = self._lookup(np.column_stack([self._rest[:, 2], self._rest[:, 3], self.teeth_end]), s)
         upper, lower, end = own[..., 0], own[..., 1], own[..., 2]
@@ -555,13 +609,7 @@ class MouthLayers:
         source = np.clip(source, upper + 0.5, np.maximum(lower - 0.5, upper + 0.5))
         x = self.origin[0] + s * self.half * self.along[0] + source * self.down[0]
         y = self.origin[1] + s * self.half * self.along[1] + source * self.down[1]
-        inside = cv2.remap(
-            self.crop,
-            x.astype(np.float32),
-            y.astype(np.float32),
-            cv2.INTER_CUBIC,
-            borderMode=cv2.BORDER_REPLICATE,
-        ).astype(np.float32)
+        inside = self._sampler.at(x.astype(np.float32), y.astype(np.float32))[..., :3].astype(np.float32)
         # Where its own shows nothing but teeth, what is below them is drawn; so is what would be stretched to streaks.
         thin = room < 0.035 * self.width
         edge = np.clip((v - np.where(thin, np.minimum(end, lower) - 0.5, 1e6)) / 1.5, 0, 1)
