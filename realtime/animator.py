@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time as clock
 from collections.abc import Callable, Sequence
@@ -23,7 +24,10 @@ from livepuppet.realtime.framing.follow import reexpressed
 from livepuppet.realtime.motion.retargeter import Retargeter
 from livepuppet.realtime.motion.settings import MotionSettings
 from livepuppet.realtime.rig.driver import RigDriver, RigMotion
+from livepuppet.realtime.rig.finding import contours_of
 from livepuppet.realtime.rig.rig import Face, Rig
+
+logger = logging.getLogger(__name__)
 
 #: Seconds between frames that come without a time.
 FRAME_SECONDS = 1 / 30
@@ -262,11 +266,20 @@ class Animator:
         keypoints = self.engine.detect(avatar.picture)
         face = None
         if self._rig_driver is not None:
-            face = Face(keypoints, tuple(self.engine.keypoint_names), self.engine.size)
-            face = face if face.usable else None
+            face = self._face_of(avatar, keypoints)
         # The first one is waited for, the others' rigs are made beside.
         self._rig_canvas.prepare(avatar, wait=not self._prepared and face is not None, face=face)
         return PreparedAvatar(avatar, self.engine.encode(avatar.picture), keypoints, face)
+
+    def _face_of(self, avatar: Avatar, keypoints: Keypoints) -> Face | None:
+        """What the avatar's rig goes by; None where its keypoints are no face's."""
+        face = Face(keypoints, tuple(self.engine.keypoint_names), self.engine.size, avatar.square)
+        if not face.usable:
+            return None
+        contours, messages = contours_of(self.engine, avatar.original, avatar.square, avatar.path)
+        for message in messages:
+            logger.info("%s: %s", avatar.name, message)
+        return replace(face, contours=contours)
 
     # The driver.
 

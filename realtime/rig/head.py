@@ -79,7 +79,7 @@ class Head:
         matte: uint8 (H, W), where the figure is known already.
         background: what is shown behind the figure instead of the picture's own, uint8 RGB (H, W, 3); "alpha" for none, which
             makes pictures RGBA with straight alpha.
-        parts: words of the landmarks' names whose residuals are drawn; by default all of `PARTS`.
+        parts: names of the landmarks whose residuals are drawn; by default all that `PARTS` names.
         layers: what `split_layers` gave for this very picture, where it is known.
 
     Attributes:
@@ -100,7 +100,7 @@ class Head:
         names: Sequence[str],
         matte: np.ndarray | None = None,
         background: np.ndarray | str | None = None,
-        parts: Sequence[str] = tuple(PARTS),
+        parts: Sequence[str] | None = None,
         layers: FigureLayers | None = None,
     ):
         landmarks = np.asarray(landmarks, np.float64)
@@ -114,7 +114,9 @@ class Head:
         self.surface = build_surface(picture.shape[:2], landmarks, names, layers.matte)
         self._picture, self._buffers = picture, Buffers()
         self._shape = picture.shape[:2]
-        self._parts, self._widths, self._fields = self._part_fields(landmarks, names, parts)
+        self._parts, self._widths, self._fields = self._part_fields(
+            landmarks, names, names if parts is None else parts
+        )
         self._open = isinstance(background, str)
         self._pasted: list[tuple[slice, slice]] = []
         height, width = self._shape
@@ -237,14 +239,14 @@ class Head:
         chosen = [
             (index, PARTS[word])
             for index, name in enumerate(names)
-            for word in parts
-            if word in name and np.isfinite(landmarks[index]).all()
+            for word in PARTS
+            if word in name and name in parts and np.isfinite(landmarks[index]).all()
         ]
-        where = landmarks[[index for index, _ in chosen]]
+        where = landmarks[[index for index, _ in chosen]].reshape(-1, 2)
         width = np.array([width for _, width in chosen]) * surface.unit
         away = (surface.across[None] - where[:, 0, None, None]) ** 2
         away += (surface.down[None] - where[:, 1, None, None]) ** 2
-        fields = np.exp(-away / (2 * width[:, None, None] ** 2)).reshape(len(where), -1)
+        fields = np.exp(-away / (2 * width[:, None, None] ** 2)).reshape(len(where), surface.depth.size)
         fields /= np.maximum(1.0, fields.sum(0))
         return np.array([index for index, _ in chosen], int), width, np.ascontiguousarray(fields, np.float32)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.square import Square
+from livepuppet.realtime.rig.contours import Contours
 from livepuppet.realtime.rig.driver import RigMotion
+from livepuppet.realtime.rig.eyes import Eyes
 from livepuppet.realtime.rig.head import Head, HeadState
 from livepuppet.realtime.rig.layers import FigureLayers
+from livepuppet.realtime.rig.mouth import Mouth
+from livepuppet.realtime.rig.patches import Patch
 from livepuppet.realtime.rig.pose import HeadPose, place
 
 
@@ -23,11 +26,15 @@ class Face:
         keypoints: the avatar's own.
         names: of the keypoints.
         size: side of the square that they were detected in, in pixels.
+        square: where that square lies in the whole picture, in its pixels.
+        contours: of eyes and mouth, in the whole picture; None where they are not looked for.
     """
 
     keypoints: Keypoints
     names: tuple[str, ...]
     size: int
+    square: Square
+    contours: Contours | None = None
 
     @property
     def usable(self) -> bool:
@@ -55,7 +62,8 @@ class Rig:
         matte, background, layers: see `Head`.
 
     Attributes:
-        head: draws all but eyes and mouth.
+        head: draws all but eyes and mouth, and those that are not sure.
+        eyes, mouth: draw theirs; None where nothing is known of them.
         notes: sentences on what is not moved, or only roughly.
 
     Raises:
@@ -73,8 +81,21 @@ class Rig:
     ):
         landmarks = face.on(square.x, square.y, square.side)
         self._unit = face.unit(square.side)
-        self.head = Head(picture, square, landmarks, face.names, matte, background, layers=layers)
-        self.notes: Sequence[str] = [self.head.why] if self.head.why else []
+        self.eyes: Eyes | None = None
+        self.mouth: Mouth | None = None
+        drawn: set[str] = set()
+        if face.contours is not None:
+            scale = square.side / face.square.side
+            left, top = face.square.x * scale - square.x, face.square.y * scale - square.y
+            contours = face.contours.mapped(scale, left, top)
+            self.eyes, self.mouth = Eyes(picture, contours), Mouth(picture, contours)
+            drawn.update(side for side in self.eyes.layers)
+            drawn.update(["mouth"] if self.mouth.layers is not None else [])
+        parts = [name for name in face.names if _part_of(name) not in drawn]
+        self.head = Head(picture, square, landmarks, face.names, matte, background, parts, layers)
+        self.notes: list[str] = [self.head.why] if self.head.why else []
+        if face.contours is not None:
+            self.notes += face.contours.notes
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -89,4 +110,14 @@ class Rig:
         """The same in this picture's pixels."""
         pose = motion.pose
         moved = HeadPose(pose.scale, pose.rotation, pose.shift * self._unit)
-        return HeadState(moved, motion.residuals * self._unit)
+        patches: list[Patch] = []
+        if motion.amounts is not None and self.eyes is not None and self.mouth is not None:
+            patches = self.eyes.draw(motion.amounts) + self.mouth.draw(motion.amounts)
+        return HeadState(moved, motion.residuals * self._unit, patches)
+
+
+def _part_of(name: str) -> str | None:
+    """What draws a landmark's own motion, if it can: `left` or `right` eye, `mouth`, or None."""
+    if "lid" in name or "iris" in name:
+        return name.split()[0]
+    return "mouth" if any(word in name for word in ("mouth", "lip", "chin")) else None
