@@ -122,7 +122,7 @@ class Head:
         height, width = self._shape
         if layers.matte is None:
             self._plate = None
-            self._flat = picture
+            self._flat = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
         elif self._open:
             self._plate = None
             self._flat = np.dstack([figure_colours(picture, layers.matte), layers.matte])
@@ -134,12 +134,11 @@ class Head:
             own = figure_colours(picture, layers.matte)
             share = cv2.cvtColor(layers.matte, cv2.COLOR_GRAY2RGB)
             self._flat = np.dstack([cv2.multiply(own, share, scale=1 / 255), layers.matte])
-        if layers.matte is None and self._open:
-            self._flat = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
         # What patches are laid over, and without them.
         self._still = self._flat
         self._flat, self._shown = self._flat.copy(), picture.copy()
-        self._fine = np.empty((2 * height, 2 * width, self._flat.shape[2]), np.uint8)
+        self._fine = np.empty((2 * height, 2 * width, 4), np.uint8)
+        self._thin: dict[tuple[int, ...], tuple[np.ndarray, ...]] = {}
         self._refine(slice(0, height), slice(0, width))
         self._coarse = self._cells()
         self.rest = self._at_rest()
@@ -170,20 +169,24 @@ class Head:
 
     def _sample(self, places: np.ndarray, rows: slice, columns: slice, region: np.ndarray) -> None:
         """Draw the part of the figure that is seen in these rows and columns."""
-        if self._plate is None:
-            border = cv2.BORDER_REPLICATE if self._coarse is None else cv2.BORDER_CONSTANT
+        border = cv2.BORDER_REPLICATE if self._coarse is None else cv2.BORDER_CONSTANT
+        if self._open:
             cv2.remap(self._fine, places, None, cv2.INTER_LINEAR, dst=region, borderMode=border)
             return
         height, width = region.shape[:2]
-        most = STRIP * self.surface.cell * self._shape[1]
+        most = (STRIP * self.surface.cell if self._plate is not None else self._shape[0]) * self._shape[1]
 
         def held(name: str, *channels: int) -> np.ndarray:
             whole = self._buffers(name, (most * math.prod(channels),), np.uint8)
             return whole[: height * width * math.prod(channels)].reshape(height, width, *channels)
 
-        sampled, clear, share, colour = held("sampled", 4), held("clear"), held("share", 3), held("colour", 3)
+        sampled = held("sampled", 4)
         # Beyond the picture there is no figure: where it reaches the edge, it is stretched.
-        cv2.remap(self._fine, places, None, cv2.INTER_LINEAR, dst=sampled, borderMode=cv2.BORDER_CONSTANT)
+        cv2.remap(self._fine, places, None, cv2.INTER_LINEAR, dst=sampled, borderMode=border)
+        if self._plate is None:
+            cv2.cvtColor(sampled, cv2.COLOR_RGBA2RGB, dst=region)
+            return
+        clear, share, colour = held("clear"), held("share", 3), held("colour", 3)
         cv2.extractChannel(sampled, 3, dst=clear)
         cv2.bitwise_not(clear, dst=clear)
         cv2.cvtColor(clear, cv2.COLOR_GRAY2RGB, dst=share)
@@ -267,32 +270,42 @@ class Head:
     def _refine(self, rows: slice, columns: slice) -> None:
         """Write this part of the flat picture into the one of twice the size, whose even pixels are the picture's own."""
         height, width = self._shape
-        top, left = max(rows.start - 3, 0), max(columns.start - 3, 0)
-        bottom, right = min(rows.stop + 3, height), min(columns.stop + 3, width)
+        top, left = max(rows.start - 4, 0), max(columns.start - 4, 0)
+        bottom, right = min(rows.stop + 4, height), min(columns.stop + 4, width)
+        # What changes reaches two pixels further; beyond that the filters would need more than is there.
+        inner_rows = slice(max(rows.start - 2, 0), min(rows.stop + 2, height))
+        inner = np.s_[
+            inner_rows.start - top : inner_rows.stop - top,
+            max(columns.start - 2, 0) - left : min(columns.stop + 2, width) - left,
+        ]
+        fine = self._fine.view(np.uint32)[..., 0]
+        fine = fine[2 * (top + inner[0].start) : 2 * (top + inner[0].stop)]
+        fine = fine[:, 2 * (left + inner[1].start) : 2 * (left + inner[1].stop)]
         flat = self._flat[top:bottom, left:right]
-        one = np.ones(1, np.float32)
-        border = cv2.BORDER_REFLECT_101
-        right_half = cv2.sepFilter2D(flat, -1, HALFWAY, one, anchor=(1, 0), borderType=border)
-        fine = self._fine[2 * top : 2 * bottom, 2 * left : 2 * right]
-        fine[0::2, 0::2], fine[0::2, 1::2] = flat, right_half
-        fine[1::2, 0::2] = cv2.sepFilter2D(flat, -1, one, HALFWAY, anchor=(0, 1), borderType=border)
-        fine[1::2, 1::2] = cv2.sepFilter2D(right_half, -1, one, HALFWAY, anchor=(0, 1), borderType=border)
+        one, border = np.ones(1, np.float32), cv2.BORDER_REFLECT_101
+        across = cv2.sepFilter2D(flat, -1, HALFWAY, one, anchor=(1, 0), borderType=border)
+        down = cv2.sepFilter2D(flat, -1, one, HALFWAY, anchor=(0, 1), borderType=border)
+        both = cv2.sepFilter2D(across, -1, one, HALFWAY, anchor=(0, 1), borderType=border)
+        # A pixel at once.
+        for row, column, pixels in ((0, 0, flat), (0, 1, across), (1, 0, down), (1, 1, both)):
+            fine[row::2, column::2] = pixels.view(np.uint32)[..., 0][inner]
 
     def _paste(self, patches: Sequence[Patch]) -> None:
         """Lay patches over the flat picture, and take the last frame's away."""
-        places = [patch.place for patch in patches]
-        gone = [spot for spot in self._pasted if spot not in places]
+        spots = [patch.place for patch in patches]
+        gone = [spot for spot in self._pasted if spot not in spots]
         for spot in self._pasted:
-            np.copyto(self._flat[spot], self._still[spot])
             np.copyto(self._shown[spot], self._picture[spot])
-        for patch, spot in zip(patches, places, strict=True):
+        for spot in gone:
+            np.copyto(self._flat[spot], self._still[spot])
+        for patch, spot in zip(patches, spots, strict=True):
             self._lay(patch, spot)
-        for spot in (*gone, *places):
+        for spot in (*gone, *spots):
             self._refine(*spot)
-        self._pasted = places
+        self._pasted = spots
 
-    def _lay(self, patch: Patch, place: tuple[slice, slice]) -> None:
-        under = self._shown[place]
+    def _lay(self, patch: Patch, spot: tuple[slice, slice]) -> None:
+        under = self._shown[spot]
         if patch.alpha is None:
             np.copyto(under, patch.rgb)
         else:
@@ -300,15 +313,23 @@ class Head:
             share = cv2.cvtColor(patch.alpha, cv2.COLOR_GRAY2RGB)
             over = cv2.multiply(patch.rgb, share, scale=1 / 255)
             cv2.bitwise_not(share, dst=share)
-            under[...] = cv2.add(cv2.multiply(under, share, scale=1 / 255), over)
-        flat = self._flat[place]
-        if self._flat.shape[2] == 4 and flat[..., 3].min() < 255 and not self._open:
-            # At the figure's edge: what changes in the picture, as far as it is the figure.
-            change = under.astype(np.int32) - self._picture[place]
-            moved = self._still[place][..., :3] + change * flat[..., 3:] // 255
-            flat[..., :3] = np.clip(moved, 0, 255)
-        else:
+            cv2.multiply(under, share, dst=share, scale=1 / 255)
+            cv2.add(share, over, dst=under)
+        flat = self._flat[spot]
+        key = (spot[0].start, spot[0].stop, spot[1].start, spot[1].stop)
+        if key not in self._thin:
+            self._thin[key] = np.nonzero(self._still[spot][..., 3] < 255)
+        rows, columns = self._thin[key]
+        if self._open and len(rows):
             flat[..., :3] = under
+            return
+        cv2.cvtColor(under, cv2.COLOR_RGB2RGBA, dst=flat)
+        if len(rows):
+            # At the figure's edge: what changes in the picture, as far as it is the figure.
+            still = self._still[spot][rows, columns].astype(np.int32)
+            change = under[rows, columns].astype(np.int32) - self._picture[spot][rows, columns]
+            still[:, :3] = np.clip(still[:, :3] + change * still[:, 3:] // 255, 0, 255)
+            flat[rows, columns] = still
 
     def _at_rest(self) -> np.ndarray:
         if self._open:
