@@ -190,7 +190,7 @@ def loop_times(engine: Engine, recording: Recording, size: tuple[int, int], repe
     )
     source, fanout = _Frames(recording), Fanout([_Nowhere()], lambda sentence: None)
     try:
-        live = LiveLoop(animator, source, fanout, frames=repeats + 10, say=lambda sentence: None)
+        live = LiveLoop(animator, source, fanout, frames=repeats + 10, notify=lambda sentence: None)
         live.run()
     finally:
         fanout.close()

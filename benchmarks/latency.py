@@ -222,7 +222,7 @@ def clocked(settings: dict[str, Any], engine: Engine, **parts: Any) -> Session:
             **settings,
         },
     )
-    return Session(chosen, engine, carry=clock.carry, keyboard=False, say=lambda sentence: None, **parts)
+    return Session(chosen, engine, carry=clock.carry, keyboard=False, notify=lambda sentence: None, **parts)
 
 
 def through_a_loopback(

@@ -323,11 +323,11 @@ def test_a_folder_is_loaded_with_progress_and_bad_files_are_said(tmp_path):
     seen = []
     folder = folder_of(tmp_path, "a10.png", "a9.png", progress=lambda done, total: seen.append((done, total)))
     assert names(folder) == ["a9.png", "a10.png"] and seen == [(1, 3), (2, 3), (3, 3)]
-    (sentence,) = folder.sentences()
-    assert "b.png" in sentence and folder.sentences() == []
+    (sentence,) = folder.messages()
+    assert "b.png" in sentence and folder.messages() == []
     folder.look()
     folder.look()
-    assert folder.changes() == [] and folder.sentences() == []
+    assert folder.changes() == [] and folder.messages() == []
 
 
 def test_a_new_file_is_added_at_its_place_once_it_is_whole(tmp_path):
@@ -361,11 +361,11 @@ def test_a_file_that_turns_bad_stays_as_it_was_and_is_tried_again(tmp_path):
     folder.look()
     folder.look()
     assert folder.changes() == [] and folder.avatars[0] is before
-    assert len(folder.sentences()) == 1
+    assert len(folder.messages()) == 1
     written_again(tmp_path / "a.png", gradient(32, 32), 9)
     folder.look()
     folder.look()
-    assert [change.kind for change in folder.changes()] == ["changed"] and folder.sentences() == []
+    assert [change.kind for change in folder.changes()] == ["changed"] and folder.messages() == []
 
 
 def test_a_deleted_file_stays_while_it_is_shown(tmp_path):

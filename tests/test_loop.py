@@ -124,12 +124,12 @@ def live(
         size=Compositor(2 * SIZE, SIZE),
         mirror=mirror,
     )
-    say = (lambda sentence: None) if said is None else said.append
+    notify = (lambda sentence: None) if said is None else said.append
     session = LiveLoop(
         animator,
         Capture(Script(pictures, gap)),
-        Fanout([kept], say),
-        say=say,
+        Fanout([kept], notify),
+        notify=notify,
         **options,
     )
     return session, kept
@@ -455,7 +455,7 @@ def test_avatars_dropped_in_while_running():
         def __init__(self):
             self.waiting = [Change("added", 0, avatar(60)), Change("removed", 2, avatar(20))]
 
-        def sentences(self):
+        def messages(self):
             return ["broken.png is not a picture."] if self.waiting else []
 
         def changes(self, shown=None):

@@ -55,7 +55,7 @@ def chosen(tmp_path):
 
 
 def session(chosen, engine, **options) -> Session:
-    return Session(chosen, engine, keyboard=False, say=lambda sentence: None, **options)
+    return Session(chosen, engine, keyboard=False, notify=lambda sentence: None, **options)
 
 
 def test_what_was_changed_is_remembered_and_comes_back(chosen, engine):
@@ -108,7 +108,7 @@ def test_a_saved_neutral_pose_is_taken_up_in_the_new_crop(chosen, engine):
 def test_a_pose_of_another_model_is_not_taken(chosen, engine):
     said = []
     other = replace(chosen, neutral=NeutralPose(reuse=True, of_model="other", points=((0.0, 0.0),)))
-    with Session(other, engine, frames=2, keyboard=False, say=said.append) as running:
+    with Session(other, engine, frames=2, keyboard=False, notify=said.append) as running:
         running.run()
     assert any("no neutral pose" in sentence for sentence in said)
 

@@ -133,7 +133,7 @@ def test_edits_by_hand_survive():
         "# mine\r\n[motion] # moves\r\nsmoothing = 0.5   # calm\r\nstrength = 0.7\r\nwobble = 3\r\n\r\n[later]\r\nnew = 1\r\n"
     )
     said = []
-    before = load(say=said.append)
+    before = load(notify=said.append)
     assert len(said) == 1 and "motion.wobble" in said[0] and "later" in said[0]
     save(merge(before, {"strength": 0.9, "mirror": True}))
     after = settings.settings_path().read_bytes().decode()

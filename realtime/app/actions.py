@@ -112,19 +112,19 @@ def _on(value: bool) -> str:
 
 def _reset(live: LiveLoop, value: None) -> None:
     live.animator.reset()
-    live.say("Neutral pose taken.")
+    live.notify("Neutral pose taken.")
 
 
 def _calibrate(live: LiveLoop, value: None) -> None:
     live.countdown = COUNTDOWN
     live.animator.reset(COUNTDOWN)
-    live.say("Look straight ahead, with a neutral expression.")
+    live.notify("Look straight ahead, with a neutral expression.")
 
 
 def _search(live: LiveLoop, value: bool | None) -> None:
     wanted = _switch(live.animator.settings.search, value)
     live.animator.settings = replace(live.animator.settings, search=wanted)
-    live.say(
+    live.notify(
         "Looking for a better neutral pose: look straight ahead now and then."
         if wanted
         else "The neutral pose stays."
@@ -134,12 +134,12 @@ def _search(live: LiveLoop, value: bool | None) -> None:
 def _freeze(live: LiveLoop, value: bool | None) -> None:
     wanted = _switch(live.animator.retargeter.state == "frozen", value)
     live.animator.retargeter.freeze(wanted)
-    live.say("Frozen: press V to go on." if wanted else "Moving again.")
+    live.notify("Frozen: press V to go on." if wanted else "Moving again.")
 
 
 def _rest(live: LiveLoop, value: bool | None) -> None:
     live.animator.resting = _switch(live.animator.resting, value)
-    live.say("The avatar rests: press 0 to go on." if live.animator.resting else "Moving again.")
+    live.notify("The avatar rests: press 0 to go on." if live.animator.resting else "Moving again.")
 
 
 # Avatars
@@ -150,10 +150,10 @@ def _select(live: LiveLoop, value: int | str) -> None:
     if index is None or not 0 <= index < len(live.animator):
         # A number key without an avatar is a slip of the finger, a name is meant.
         if isinstance(value, str):
-            live.say(f"There is no avatar '{value}': there is {', '.join(live.animator.names)}.")
+            live.notify(f"There is no avatar '{value}': there is {', '.join(live.animator.names)}.")
         return
     live.animator.select(index)
-    live.say(f"Avatar {index + 1} of {len(live.animator)}: {live.animator.avatar.name}.")
+    live.notify(f"Avatar {index + 1} of {len(live.animator)}: {live.animator.avatar.name}.")
 
 
 def _named(names: list[str], text: str) -> int | None:
@@ -182,12 +182,12 @@ def _background(live: LiveLoop, value: str | None) -> None:
         )
         value = BACKGROUNDS[(place + 1) % len(BACKGROUNDS)]
     live.animator.compositor.background = value
-    live.say(f"Background: {value}.")
+    live.notify(f"Background: {value}.")
 
 
 def _paste(live: LiveLoop, value: bool | None) -> None:
     live.animator.compositor.paste = _switch(live.animator.compositor.paste, value)
-    live.say("The whole picture." if live.animator.compositor.paste else "The moving square only.")
+    live.notify("The whole picture." if live.animator.compositor.paste else "The moving square only.")
 
 
 # Framing
@@ -203,18 +203,18 @@ def _shift(right: float, down: float) -> Callable[[LiveLoop, None], None]:
 
 def _find(live: LiveLoop, value: None) -> None:
     live.animator.framing.search_again()
-    live.say("Looking for your face.")
+    live.notify("Looking for your face.")
 
 
 def _follow(live: LiveLoop, value: bool | None) -> None:
     live.animator.follow = _switch(live.animator.follow, value)
-    live.say(f"Following your head: {_on(live.animator.follow)}.")
+    live.notify(f"Following your head: {_on(live.animator.follow)}.")
 
 
 def _mirror(live: LiveLoop, value: bool | None) -> None:
     wanted = _switch(live.animator.mirror, value)
     live.animator.set_mirror(wanted)
-    live.say(f"Mirror {_on(wanted)}.")
+    live.notify(f"Mirror {_on(wanted)}.")
 
 
 # Motion
@@ -243,7 +243,7 @@ def _set_slider(name: str) -> Callable[[LiveLoop, float], None]:
         live.show.slider = name
         live.show_sliders()
         if live.window is None:
-            live.say(f"{name} {value:g}")
+            live.notify(f"{name} {value:g}")
 
     return set_slider
 
@@ -255,7 +255,7 @@ def _shown(name: str) -> Callable[[LiveLoop, bool | None], None]:
     def show(live: LiveLoop, value: bool | None) -> None:
         setattr(live.show, name, _switch(getattr(live.show, name), value))
         if name == "help" and live.window is None and live.show.help:
-            live.say("\n".join(keys.help_lines()))
+            live.notify("\n".join(keys.help_lines()))
 
     return show
 

@@ -66,7 +66,7 @@ class AvatarFolder:
     ):
         self.path, self._size, self._crop = Path(path), size, crop
         self._watches_folder = self.path.is_dir()
-        self._sentences: deque[str] = deque()
+        self._messages: deque[str] = deque()
         self._lock = threading.Lock()
         self._wanted: dict[Path, Avatar] = {}
         self._read: dict[Path, Signature] = {}
@@ -107,11 +107,11 @@ class AvatarFolder:
             found.append(Change("added", index, wanted[path]))
         return found
 
-    def sentences(self) -> list[str]:
+    def messages(self) -> list[str]:
         """What people should know of files that were skipped, each said once."""
         said = []
-        while self._sentences:
-            said.append(self._sentences.popleft())
+        while self._messages:
+            said.append(self._messages.popleft())
         return said
 
     def look(self) -> None:
@@ -151,11 +151,11 @@ class AvatarFolder:
                 self.look()
             except Exception as error:
                 # A folder on a network drive may answer anything; the avatars at hand stay in use.
-                self._say(f"The avatars in {self.path} cannot be looked after at the moment ({error}).")
+                self._notify(f"The avatars in {self.path} cannot be looked after at the moment ({error}).")
 
-    def _say(self, sentence: str) -> None:
-        if sentence not in self._sentences:
-            self._sentences.append(sentence)
+    def _notify(self, sentence: str) -> None:
+        if sentence not in self._messages:
+            self._messages.append(sentence)
 
     def _load_all(self, progress: Callable[[int, int], None]) -> None:
         if not self._watches_folder:
@@ -177,9 +177,9 @@ class AvatarFolder:
         try:
             avatar = load_avatar(path, self._size, self._crop)
         except UserError as error:
-            self._say(str(error))
+            self._notify(str(error))
         except Exception as error:
-            self._say(f"{path} was skipped ({error}): save it anew as PNG or JPEG.")
+            self._notify(f"{path} was skipped ({error}): save it anew as PNG or JPEG.")
         else:
             with self._lock:
                 self._wanted[path] = avatar

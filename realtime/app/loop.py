@@ -57,7 +57,7 @@ class LiveLoop:
         frames: end after so many animated frames; None goes on until the source ends or somebody stops it.
         carry: called with every frame's picture and the finished one, for what has to travel around the network.
         sounds: of the driving file, which follow its pictures.
-        say: called with what the person should know, one sentence at a time.
+        notify: called with what the person should know, one sentence at a time.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class LiveLoop:
         frames: int | None = None,
         carry: Callable[[np.ndarray, np.ndarray], None] | None = None,
         sounds: Sequence[FileSound] = (),
-        say: Callable[[str], None] = logger.info,
+        notify: Callable[[str], None] = logger.info,
     ):
         self.animator, self.capture = animator, capture
         self.fanout, self.window, self.folder = fanout, window, folder
-        self.frames_wanted, self._carry, self._say_aloud = frames, carry, say
+        self.frames_wanted, self._carry, self._notify_elsewhere = frames, carry, notify
         self._sounds = sounds
         self.pool = FramePool(animator.compositor.shape)
         self.stats = LiveStats()
@@ -162,10 +162,10 @@ class LiveLoop:
 
     # What the loop's thread does.
 
-    def say(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         """Tell the person: in the window where there is one, and on the terminal."""
         self.message, self.message_until = text, time.perf_counter() + MESSAGE_SECONDS
-        self._say_aloud(text)
+        self._notify_elsewhere(text)
 
     def run(self) -> LiveStats:
         """Go on until stopped, the wanted number of frames, the source's end, or the window's.
@@ -173,7 +173,7 @@ class LiveLoop:
         Raises:
             UserError: if the source fails for good, or every frame does. `stats` then holds what was done until then.
         """
-        self.say("Looking for your face: look straight ahead, with a neutral expression.")
+        self.notify("Looking for your face: look straight ahead, with a neutral expression.")
         try:
             while not self.stopping:
                 self._between_frames()
@@ -205,7 +205,7 @@ class LiveLoop:
             self._failures += 1
             self._errors[reason] += 1
             if self._errors[reason] == 1:
-                self.say(f"A frame failed and was left out ({reason.rstrip('.')}); going on.")
+                self.notify(f"A frame failed and was left out ({reason.rstrip('.')}); going on.")
             if self._failures >= MOST_FAILURES:
                 raise UserError(
                     f"{MOST_FAILURES} frames in a row failed ({reason.rstrip('.')}): restart, and report it with the "
@@ -218,10 +218,10 @@ class LiveLoop:
             try:
                 actions.do(self, action, value)
             except UserError as error:
-                self.say(str(error))
+                self.notify(str(error))
         if self.folder is not None:
-            for sentence in self.folder.sentences():
-                self.say(sentence)
+            for sentence in self.folder.messages():
+                self.notify(sentence)
             for change in self.folder.changes(self.animator.index):
                 self._guard(self._change_avatar, change)
 
@@ -230,10 +230,10 @@ class LiveLoop:
             self.animator.remove(change.index)
         elif change.kind == "added":
             self.animator.add(change.index, change.avatar)
-            self.say(f"New avatar: {change.avatar.name}.")
+            self.notify(f"New avatar: {change.avatar.name}.")
         else:
             self.animator.replace(change.index, change.avatar)
-            self.say(f"Avatar {change.avatar.name} was read again.")
+            self.notify(f"Avatar {change.avatar.name} was read again.")
 
     def _process_frame(self, frame: Frame, taken: float) -> None:
         """One frame, from the slot to the outputs."""
@@ -249,7 +249,7 @@ class LiveLoop:
             lease.release()
         handed_over = time.perf_counter()
         for message in self.animator.events():
-            self.say(f"{message[:-1]}{_NO_FACE_HELP}" if message == NO_FACE else message)
+            self.notify(f"{message[:-1]}{_NO_FACE_HELP}" if message == NO_FACE else message)
         if not result.framed:
             return
         self.animator.track(result, frame, frame.captured)
@@ -277,7 +277,7 @@ class LiveLoop:
         if trouble != self.trouble:
             self.trouble = trouble
             if trouble:
-                self.say(trouble)
+                self.notify(trouble)
 
     def _while_waiting(self, now: float) -> None:
         """The source delivers nothing: hold the last picture, and say on it why it stands still."""

@@ -76,7 +76,7 @@ class Session:
         carry: see `LiveLoop`.
         pixel_format: of a virtual camera, `i420` or `nv12`.
         keyboard: take keys from the terminal.
-        say: called with one sentence at a time, from any thread.
+        notify: called with one sentence at a time, from any thread.
 
     Raises:
         UserError: something cannot be opened. What was open is then released.
@@ -92,9 +92,9 @@ class Session:
         carry: Callable[[np.ndarray, np.ndarray], None] | None = None,
         pixel_format: str = "i420",
         keyboard: bool = True,
-        say: Callable[[str], None] = logger.info,
+        notify: Callable[[str], None] = logger.info,
     ):
-        self.settings, self._say = settings, say
+        self.settings, self._notify = settings, notify
         self._file_sounds: list[FileSound] = []
         width, height = parse_size(settings.picture.size)
         _keep_own_output_out(settings)
@@ -106,7 +106,7 @@ class Session:
             avatars = self._open_avatars(settings, engine, stack)
             self.source, capture = self._open_source(settings, source, stack)
             if settings.motion.variance != MotionSettings.variance and engine.matrices != "covariance":
-                self._say(NO_VARIANCE.format(engine.model_name))
+                self._notify(NO_VARIANCE.format(engine.model_name))
             self.animator = self._encode(engine, avatars, compositor)
             self._select(settings.avatar.selected)
             self.animator.warm_up()
@@ -120,7 +120,7 @@ class Session:
             if "window" in settings.output.outputs:
                 self.window = Window(width, height, draw)
                 stack.callback(self.window.close)
-            self.fanout = Fanout([*opened, *outputs], say)
+            self.fanout = Fanout([*opened, *outputs], notify)
             opened.clear()
             stack.callback(self.fanout.close)
             self.terminal = TerminalKeys() if keyboard else None
@@ -135,7 +135,7 @@ class Session:
                 frames,
                 carry,
                 self._file_sounds,
-                say,
+                notify,
             )
             #: Whether somebody can press keys.
             self.interactive = self.window is not None or bool(self.terminal and self.terminal.active)
@@ -160,8 +160,8 @@ class Session:
 
             self.folder = AvatarFolder(path, engine.size, settings.avatar.avatar_crop, progress)
         stack.callback(self.folder.close)
-        for sentence in self.folder.sentences():
-            self._say(sentence)
+        for sentence in self.folder.messages():
+            self._notify(sentence)
         return list(self.folder.avatars)
 
     def _encode(self, engine: Engine, avatars: list[Avatar], compositor: Compositor) -> Animator:
@@ -204,7 +204,7 @@ class Session:
             started.append(Capture(source))
             note = getattr(source, "note", None)
             if note:
-                self._say(note)
+                self._notify(note)
             return started[0]
 
         return source, start
@@ -243,7 +243,7 @@ class Session:
         if pose is not None and settings.framing.square:
             self.animator.saved_pose = pose, Square(*settings.framing.square)
         else:
-            self._say("There is no neutral pose of a session with this model, so a new one is taken.")
+            self._notify("There is no neutral pose of a session with this model, so a new one is taken.")
 
     def _control(self, settings: Settings, stack: ExitStack) -> None:
         if not settings.control.enabled:
@@ -254,7 +254,7 @@ class Session:
             server = ControlServer(self.live.post, self.live.state, control_token(), settings.control.port)
         except UserError as error:
             # A second livepuppet beside this one is no reason not to run.
-            self._say(str(error))
+            self._notify(str(error))
         else:
             stack.callback(server.close)
 
@@ -276,7 +276,7 @@ class Session:
             UserError: if the source fails for good.
         """
         if self.interactive:
-            self._say("Press H for the list of keys, X to take your neutral pose anew, Q to quit.")
+            self._notify("Press H for the list of keys, X to take your neutral pose anew, Q to quit.")
         failure: list[BaseException] = []
 
         def loop() -> None:

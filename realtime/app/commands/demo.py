@@ -12,7 +12,7 @@ import click
 from livepuppet.core.errors import UserError
 from livepuppet.realtime import bundled
 from livepuppet.realtime.app.commands.animate import with_progress
-from livepuppet.realtime.app.commands.run import run_live, say
+from livepuppet.realtime.app.commands.run import notify, run_live
 from livepuppet.realtime.app.settings import Settings, merge
 from livepuppet.realtime.app.window import display_problem
 from livepuppet.realtime.inputs.cameras import CameraInfo, list_cameras
@@ -65,9 +65,9 @@ def demo() -> None:
             wanted = merge(
                 Settings(), {"driving": str(camera.number), "outputs": ("window",), "mirror": True}
             )
-            say(run_live(wanted).live.stats.sentence())
+            notify(run_live(wanted).live.stats.sentence())
             return
         except UserError as error:
             problem = str(error).rstrip(".")
-    say(f"No live window ({problem}), so a video is made instead.")
+    notify(f"No live window ({problem}), so a video is made instead.")
     write_demo_video(place_for_video())

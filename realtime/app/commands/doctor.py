@@ -110,7 +110,7 @@ def doctor(quick: bool, report: Path | None) -> None:
     """
     written: list[str] = []
 
-    def say(lines: Sequence[str]) -> None:
+    def notify(lines: Sequence[str]) -> None:
         for line in lines:
             line = checks.redacted(line)
             written.append(line)
@@ -122,8 +122,8 @@ def doctor(quick: bool, report: Path | None) -> None:
         chapter = checks.examine(title, check)
         findings += chapter.findings
         if chapter.facts:
-            say([*chapter_lines(chapter), ""])
-    say(verdict_lines(findings))
+            notify([*chapter_lines(chapter), ""])
+    notify(verdict_lines(findings))
     if report is not None:
         try:
             report.write_text("\n".join(written) + "\n", encoding="utf-8")

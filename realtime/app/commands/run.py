@@ -66,7 +66,7 @@ def run_live(
         )
     machine = load_engine(engine, model, threads, device, precision)
     with Session(
-        settings, machine, frames=frames, pixel_format=pixel_format, **{"say": say, **parts}
+        settings, machine, frames=frames, pixel_format=pixel_format, **{"notify": notify, **parts}
     ) as session:
         try:
             session.run()
@@ -76,7 +76,7 @@ def run_live(
     return session
 
 
-def say(text: str) -> None:
+def notify(text: str) -> None:
     """One sentence for the person, on standard error so that standard output stays clean."""
     click.echo(text, err=True)
 
@@ -148,7 +148,7 @@ def run(
     Look straight ahead with a neutral expression when it starts: the avatar moves by how you move away from that pose.
     Press X to take it anew, H for all keys. What is not given here comes from the settings file (livepuppet settings).
     """
-    before = remembered.load(profile, say)
+    before = remembered.load(profile, notify)
     chosen = given(options)
     settings = remembered.merge(before, chosen)
     session = run_live(
@@ -163,12 +163,12 @@ def run(
         precision=precision,
     )
     live = session.live
-    say(live.stats.sentence() + f" Engine {live.animator.engine.name}, {live.animator.engine.provider}.")
+    notify(live.stats.sentence() + f" Engine {live.animator.engine.name}, {live.animator.engine.provider}.")
     if remember or (remember is None and session.interactive):
         kept = remembered.merge(before, {name: chosen[name] for name in KEPT if name in chosen})
         problem = remembered.remember(before, _with_changes(kept, settings, session.settings_now()), profile)
         if problem:
-            say(problem)
+            notify(problem)
     if not live.stats.frames and not live.stopping:
         raise UserError(
             f"{settings.source.driving} ended before a single frame could be animated: give a longer one, or one with a face."

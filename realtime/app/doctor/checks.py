@@ -383,7 +383,7 @@ def settings_file() -> Chapter:
     facts = [("file", f"{path}{'' if path.exists() else ' (not there yet)'}")]
     notes: list[str] = []
     try:
-        loaded = settings.load(say=notes.append)
+        loaded = settings.load(notify=notes.append)
         names = settings.profiles()
         for name in names:
             settings.load(name)

@@ -57,17 +57,17 @@ def settings_path() -> Path:
     return config_folder() / FILE_NAME
 
 
-def load(profile: str | None = None, say: Callable[[str], None] | None = None) -> Settings:
+def load(profile: str | None = None, notify: Callable[[str], None] | None = None) -> Settings:
     """The settings of `profile`, over those of the file's own sections, over the defaults. No file, no problem.
 
     Args:
         profile: a name that need not exist yet.
-        say: called with one sentence for keys that this version does not know, and for a new profile.
+        notify: called with one sentence for keys that this version does not know, and for a new profile.
 
     Raises:
         UserError: the file cannot be read, or holds something wrong: which line or key, and what to do.
     """
-    say = say or (lambda sentence: None)
+    notify = notify or (lambda sentence: None)
     profile = profile_name(profile)
     path = settings_path()
     text = _read(path)
@@ -78,9 +78,9 @@ def load(profile: str | None = None, say: Callable[[str], None] | None = None) -
         settings = with_values(settings, _values(path, text or "", prefix, table, unknown))
     if unknown:
         names = ", ".join(unknown)
-        say(f"{path.name} has keys that this livepuppet does not know, and leaves alone: {names}.")
+        notify(f"{path.name} has keys that this livepuppet does not know, and leaves alone: {names}.")
     if profile is not None and profile not in _profiles(document):
-        say(f"The profile '{profile}' is new: it starts as the settings without a profile.")
+        notify(f"The profile '{profile}' is new: it starts as the settings without a profile.")
     return settings
 
 
