@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from livepuppet.model.geometry import make_grid, warp
 from livepuppet.model.presets import PRESETS, Preset, build
 from livepuppet.train.data.clips import ClipSet
-from livepuppet.train.papers.fomm import FommTask
-from livepuppet.train.papers.perceptual import (
+from livepuppet.train.losses.perceptual import (
     VGG19,
     FeatureLoss,
     PerceptualError,
@@ -26,6 +25,7 @@ from livepuppet.train.papers.perceptual import (
     cached_vgg,
     read_vgg,
 )
+from livepuppet.train.tasks.fomm import FommTask
 
 #: Name -> loss, made with a seed for its random weights.
 CANDIDATES: dict[str, Callable[[int], nn.Module]] = {
@@ -37,7 +37,7 @@ CANDIDATES: dict[str, Callable[[int], nn.Module]] = {
     "VGG-19": lambda seed: _vgg(),
 }
 
-#: Those that a processor can afford, and that need nobody's weights.
+#: Those that a CPU can afford, and that need nobody's weights.
 USUAL = ("L1 pyramid", "L1 pyramid + gradients + SSIM", "random VGG-19, a quarter wide")
 
 #: `fomm-64` at half the size inside and half as wide, so that hundreds of steps take a minute or two.
@@ -99,10 +99,10 @@ class Row:
     slope: float
 
 
-def centres(pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """The bright thing's centroid (B, 2) as (x, y) in [-1, 1], and its mask (B, 1, H, W), of pictures (B, 3, H, W)."""
-    mask = (pictures.amax(1, keepdim=True) > THRESHOLD).float()
-    grid = make_grid(*pictures.shape[2:]).permute(2, 0, 1)
+def centres(images: Tensor) -> tuple[Tensor, Tensor]:
+    """The bright thing's centroid (B, 2) as (x, y) in [-1, 1], and its mask (B, 1, H, W), of images (B, 3, H, W)."""
+    mask = (images.amax(1, keepdim=True) > THRESHOLD).float()
+    grid = make_grid(*images.shape[2:]).permute(2, 0, 1)
     return (mask * grid).sum((2, 3)) / mask.sum((2, 3)).clamp_min(1), mask
 
 

@@ -18,11 +18,13 @@ def channels(expansion: int, maximum: int, level: int) -> int:
 
 
 class AntiAlias(nn.Module):
-    """Gaussian blur and subsampling by a whole factor, with zero padding; 1 passes the picture through.
+    """Gaussian blur and subsampling by an integer factor, with zero padding; 1 is the identity.
 
     The blur's sigma is (reduction - 1) / 2, its side 2 round(4 sigma) + 1 (13 pixels for a reduction of 4).
-    The kernel is stored with the weights, as published checkpoints do.
+    The kernel is stored with the weights, as in published checkpoints.
     """
+
+    weight: Tensor
 
     def __init__(self, in_channels: int, reduction: int):
         super().__init__()
@@ -33,15 +35,15 @@ class AntiAlias(nn.Module):
         bell = torch.exp(-0.5 * (offsets / max(sigma, 1e-6)).square())
         kernel = bell[:, None] * bell[None, :]
         kernel = (kernel / kernel.sum()).float().expand(in_channels, 1, -1, -1).clone()
-        # Published networks that do not reduce have no kernel among their weights.
+        # Published networks without a reduction store no kernel.
         self.register_buffer("weight", kernel, persistent=reduction != 1)
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         if self.reduction == 1:
-            return picture
-        # A strided convolution: only the pixels that are kept are blurred.
+            return image
+        # A strided convolution blurs only the pixels that are kept.
         padding = self.weight.shape[-1] // 2
-        return F.conv2d(picture, self.weight, stride=self.reduction, padding=padding, groups=picture.shape[1])
+        return F.conv2d(image, self.weight, stride=self.reduction, padding=padding, groups=image.shape[1])
 
 
 class SameBlock(nn.Module):

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors files that carry their preset, and published checkpoints that are turned into them."""
+"""Weights on disk: safetensors files that carry their preset."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from livepuppet.core.files import replacing
-from livepuppet.model.foreign import (
+from livepuppet.model.aliases import rename_tensors
+from livepuppet.model.base import Model
+from livepuppet.model.file_types import (
     CheckpointError,
     describe_names,
     load_strictly,
     read_safetensors_header,
 )
-from livepuppet.model.official import read_official
+from livepuppet.model.fomm_import import read_official
 from livepuppet.model.presets import Preset, build
 
 __all__ = ["CheckpointError", "load", "read_metadata", "read_official", "save"]
@@ -26,34 +27,34 @@ FORMAT = "livepuppet-model"
 VERSION = 1
 
 
-def save(model: nn.Module, path: str | os.PathLike, *, half: bool = False, **metadata) -> None:
+def save(model: Model, path: str | os.PathLike, *, half: bool = False, **metadata: object) -> None:
     """Write a model's weights and preset, atomically: an existing file is replaced only by a complete one.
 
     Args:
         model: of `presets.build`, on any device.
         half: store convolution kernels as float16, for half the bytes. Vectors (biases, norms) stay float32.
-        metadata: more to keep in the file, as strings: the command and seed that made it, for example.
+        metadata: more to keep in the file, as strings, such as the command and seed that made it.
     """
     path = Path(path)
     tensors = {}
     for name, value in model.state_dict().items():
         value = value.detach().cpu()
         value = value.half() if half and value.is_floating_point() and value.dim() > 1 else value
-        # Contiguous copies: the format stores no strides and no two names of one memory.
+        # Contiguous copies: the format has neither strides nor shared memory.
         tensors[name] = value.clone(memory_format=torch.contiguous_format)
-    facts = {"format": FORMAT, "version": str(VERSION), "preset": model.preset.to_json()}
-    facts.update({name: str(value) for name, value in metadata.items()})
+    header = {"format": FORMAT, "version": str(VERSION), "preset": model.preset.to_json()}
+    header.update({name: str(value) for name, value in metadata.items()})
 
-    write_safetensors(path, tensors, facts)
+    write_safetensors(path, tensors, header)
 
 
-def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], facts: dict[str, str]) -> None:
+def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], header: dict[str, str]) -> None:
     """Write contiguous tensors on the CPU with metadata, atomically."""
     with replacing(path) as part:
-        save_file(tensors, part, metadata=facts)
+        save_file(tensors, part, metadata=header)
 
 
-def load(path: str | os.PathLike) -> nn.Module:
+def load(path: str | os.PathLike) -> Model:
     """The model that `save` wrote, in float32 on the CPU, in evaluation mode.
 
     Raises:
@@ -83,12 +84,12 @@ def load(path: str | os.PathLike) -> nn.Module:
         tensors = load_file(path)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is a damaged safetensors file; download or write it again.") from error
-    load_strictly(model, tensors, str(path))
+    load_strictly(model, rename_tensors(model.preset.kind, tensors), str(path))
     return model.eval()
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:
-    """What `save` was told to keep beside the weights; also `format`, `version` and `preset`.
+    """The metadata given to `save`, and `format`, `version` and `preset`.
 
     Raises:
         CheckpointError: the file is not a safetensors file.

@@ -13,13 +13,15 @@ class DenseMotion(nn.Module):
     """Combines K local affine motions and a still background into one backward flow and an occlusion map.
 
     Args:
-        size: side of the square pictures, in pixels; the motion's is size / reduction.
+        size: side of the square images, in pixels; the motion's is size / reduction.
         num_keypoints: K.
         expansion, maximum, num_blocks: the hourglass's width at full size, its widest level, its levels.
-        reduction: whole factor between picture and motion.
+        reduction: whole factor between image and motion.
         variance: of the Gaussians that tell the network where keypoints are, in squared units of [-1, 1].
         occlusion: whether an occlusion map is predicted.
     """
+
+    grid: Tensor
 
     def __init__(
         self,
@@ -89,7 +91,7 @@ class DenseMotion(nn.Module):
         height, width = thumbnail.shape[2:]
         motions = self.sparse_motions(source_points, source_jacobians, driving_points, driving_jacobians)
 
-        # All K warps in one sampling from one picture, as one tall grid, so that the picture is not repeated K times.
+        # All K warps in one sampling from one image, as one tall grid, so that the image is not repeated K times.
         moved = warp(thumbnail, motions.reshape(batch, keypoints * height, width, 2))
         moved = moved.reshape(batch, 3, keypoints, height, width).transpose(1, 2)
         # The background does not move, so its warp is the thumbnail.
@@ -102,7 +104,7 @@ class DenseMotion(nn.Module):
         evidence = torch.cat([heatmaps[:, :, None], sparse_deformed], dim=2)
 
         features = self.hourglass(evidence.reshape(batch, (keypoints + 1) * 4, height, width))
-        # Weights of positions: in 32 bits, whatever the network runs in.
+        # Weights of positions, so in 32 bits even under autocast.
         mask = torch.softmax(self.mask(features).float(), dim=1)
         deformation = mask[:, 0, :, :, None] * self.grid + (mask[:, 1:, ..., None] * motions).sum(dim=1)
         if self.occlusion is None:

@@ -1,4 +1,4 @@
-"""The patch discriminator of both papers (after Isola et al., 2017): judges squares of a picture, not the whole."""
+"""The patch discriminator of both papers (after Isola et al., 2017)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class DiscriminatorConfig:
         expansion, maximum: block i is min(maximum, expansion 2^(i+1)) wide.
         blocks: how many.
         spectral_norm: convolutions are divided by their largest singular value (Miyato et al., 2018).
-        heatmaps: channels of keypoint heat-maps that are seen beside the picture; 0 for none.
+        heatmaps: channels of keypoint heat-maps that are seen beside the image; 0 for none.
         variance: of those heat-maps where they have no covariances of their own, in squared units of [-1, 1].
-        padded: pictures are padded by repeating their edge, so that blocks halve them exactly.
+        padded: images are padded by repeating their edge, so that blocks halve them exactly.
         pool_last: the last block pools like the others.
-        picture_first: the picture itself is the first of the feature maps, so that a feature-matching loss has
+        image_first: the image itself is the first of the feature maps, so that a feature-matching loss has
             a term in colours.
     """
 
@@ -40,18 +40,18 @@ class DiscriminatorConfig:
     variance: float = 0.01
     padded: bool = False
     pool_last: bool = False
-    picture_first: bool = False
+    image_first: bool = False
 
     @classmethod
     def monkeynet(cls, **changes) -> DiscriminatorConfig:
-        """Monkey-Net's: edges repeated, pooled after every block, the picture as the first feature map."""
-        return cls(**{"padded": True, "pool_last": True, "picture_first": True} | changes)
+        """Monkey-Net's: edges repeated, pooled after every block, the image as the first feature map."""
+        return cls(**{"padded": True, "pool_last": True, "image_first": True} | changes)
 
     def side(self, size: int) -> int:
-        """Side of the prediction map for pictures of `size`.
+        """Side of the prediction map for images of `size`.
 
         Raises:
-            ValueError: pictures are smaller than what the last block looks at.
+            ValueError: images are smaller than the last block's receptive field.
         """
         side = size
         for block in range(self.blocks):
@@ -59,15 +59,15 @@ class DiscriminatorConfig:
             # Instance norm divides by the deviation over the map: of one pixel there is none.
             if side < (2 if block else 1):
                 raise ValueError(
-                    f"a discriminator of {self.blocks} blocks does not fit on pictures of {size} pixels: "
-                    f"give it fewer blocks, or larger pictures."
+                    f"a discriminator of {self.blocks} blocks does not fit on images of {size} pixels: "
+                    f"give it fewer blocks, or larger images."
                 )
             if self.pool_last or block < self.blocks - 1:
                 side //= 2
         if side < 1:
             raise ValueError(
-                f"a discriminator of {self.blocks} blocks does not fit on pictures of {size} pixels: "
-                f"give it fewer blocks, or larger pictures."
+                f"a discriminator of {self.blocks} blocks does not fit on images of {size} pixels: "
+                f"give it fewer blocks, or larger images."
             )
         return side
 
@@ -94,7 +94,7 @@ class Block(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Tells drawn pictures from photographed ones, patch by patch.
+    """Tells generated images from real ones, patch by patch.
 
     Args:
         config: its shape.
@@ -116,26 +116,26 @@ class Discriminator(nn.Module):
             for convolution in [*(block.conv for block in self.blocks), self.head]:
                 spectral_norm(convolution)
 
-    def forward(self, picture: Tensor, heatmaps: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
-        """Judge pictures (B, 3, H, W), RGB in [0, 1].
+    def forward(self, image: Tensor, heatmaps: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+        """Judge images (B, 3, H, W), RGB in [0, 1].
 
         Args:
-            picture: the pictures.
+            image: the images.
             heatmaps: (B, C, H, W) of the keypoints, where the config has C of them.
 
         Returns:
-            the feature maps of the blocks, fine to coarse (the picture before them with `picture_first`), and the
-            prediction map (B, 1, h, w), unbounded: 1 is real, 0 is drawn (LSGAN; Mao et al., 2017).
+            the feature maps of the blocks, fine to coarse (the image before them with `image_first`), and the
+            prediction map (B, 1, h, w), unbounded: 1 is real, 0 is generated (LSGAN; Mao et al., 2017).
 
         Raises:
-            ValueError: heat-maps are missing, are too many, or the picture is too small.
+            ValueError: heat-maps are missing, are too many, or the image is too small.
         """
         given = 0 if heatmaps is None else heatmaps.shape[1]
         if given != self.config.heatmaps:
             raise ValueError(f"the discriminator sees {self.config.heatmaps} heat-maps, {given} were given")
-        self.config.side(min(picture.shape[2:]))
-        maps = [picture] if self.config.picture_first else []
-        x = picture if heatmaps is None else torch.cat([picture, heatmaps.to(picture.dtype)], dim=1)
+        self.config.side(min(image.shape[2:]))
+        maps = [image] if self.config.image_first else []
+        x = image if heatmaps is None else torch.cat([image, heatmaps.to(image.dtype)], dim=1)
         for block in self.blocks:
             x = block(x)
             maps.append(x)

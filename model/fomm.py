@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from livepuppet.model.base import Model
 from livepuppet.model.dense_motion import DenseMotion
 from livepuppet.model.generator import Generator
 from livepuppet.model.geometry import peak_confidence
@@ -17,7 +18,7 @@ class FommConfig:
     """Shape of a first-order model. The defaults are those of the published `vox-256` and its siblings.
 
     `*_expansion` is a network's width at its finest level, `*_maximum` that of its widest; `*_reduction` is the whole
-    factor by which the detector's and the motion's pictures are smaller than the frame.
+    factor by which the detector's and the motion's images are smaller than the frame.
     """
 
     size: int = 256
@@ -55,13 +56,12 @@ class FommConfig:
             raise ValueError(f"size {self.size} leaves no heat-map after the detector's 7x7 heads")
 
 
-class FOMM(nn.Module):
+class FOMM(Model):
     """First-order motion model. Speaks the three calls of every model here: `detect`, `encode`, `render`."""
 
     def __init__(self, config: FommConfig):
         super().__init__()
         self.config = config
-        self.preset = None  # set by `presets.build`
         self.kp_detector = KeypointDetector(
             size=config.size,
             num_keypoints=config.num_keypoints,

@@ -15,11 +15,11 @@ from livepuppet.model.geometry import warp
 
 
 class Generator(nn.Module):
-    """Encodes a picture, warps the features, hides what the picture does not show, and decodes (Johnson et al., 2016).
+    """Encodes an image, warps the features, hides what the image does not show, and decodes (Johnson et al., 2016).
 
     Args:
         expansion, maximum: width at full size and the widest level.
-        num_down_blocks: halvings between picture and features.
+        num_down_blocks: halvings between image and features.
         num_residual_blocks: residual blocks after the warp.
         dense_motion: the network that predicts the warp; a part of the generator in published checkpoints.
     """

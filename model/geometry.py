@@ -1,4 +1,4 @@
-"""Grids, 2x2 matrices, heat-maps and warps: the mathematics that every network here shares.
+"""Grids, 2x2 matrices, heat-maps and warps, shared by all networks.
 
 Coordinates are (x, y) in [-1, 1] with -1 and 1 at the centres of the outermost pixels (`align_corners=True`),
 everywhere. The published FOMM weights were trained with that convention (PyTorch 1.0 knew no other).
@@ -7,20 +7,24 @@ everywhere. The published FOMM weights were trained with that convention (PyTorc
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
 #: Smallest absolute determinant that `inverse_2x2` divides by.
 MINIMUM_DETERMINANT = 1e-6
 
 
-def in_float32(function):
-    """Have `function` compute in 32 bits where networks around it run in 16 (`torch.autocast`).
+def in_float32(function: Function) -> Function:
+    """Decorator: run `function` in float32 inside `torch.autocast`.
 
-    A position in 16 bits is off by up to a pixel of 256: autocast takes matrix products and convolutions for the
-    networks' own. Without autocast nothing is changed, so exported graphs are the same.
+    In 16 bits a position is off by up to a pixel of 256. Without autocast nothing changes, so exported
+    graphs are the same.
     """
 
     @functools.wraps(function)
@@ -31,7 +35,7 @@ def in_float32(function):
         with torch.autocast(kind, enabled=False):
             return function(*(_exact(value) for value in arguments), **settings)
 
-    return exact
+    return cast(Function, exact)
 
 
 def _exact(value):
@@ -89,24 +93,24 @@ def covariance_heatmaps(points: Tensor, covariances: Tensor, grid: Tensor) -> Te
     return torch.exp(-0.5 * form)
 
 
-#: Standard scores of a heat-map's peak at which confidence begins and is full. In the default detector the maps of noise,
-#: walls and cloth peak at 3.5 (at most 4) on average over the keypoints, those of real faces at 4.5 to 5.1.
-PEAK_SCORES = (3.0, 5.4)
+#: Standard scores (z) of a heat-map's peak that mean confidence 0 and 1. In the default detector, noise, walls
+#: and cloth peak at 3.5 (at most 4) on average over the keypoints, real faces at 4.5 to 5.1.
+CONFIDENCE_Z_RANGE = (3.0, 5.4)
 
 
 def peak_confidence(logits: Tensor) -> Tensor:
-    """How far the peaks of heat-maps stand out: (B, K, H, W) before their softmax to (B, K) in [0, 1].
+    """Confidence (B, K) in [0, 1] from the logits of heat-maps (B, K, H, W): how far their peaks stand out.
 
-    The peak's standard score within its own map, brought from `PEAK_SCORES` to [0, 1]. The softmax itself tells
-    little: at these temperatures a wall's heat-maps come out as peaky as a face's. The score is the same whatever the
-    logits' offset and scale, which training leaves open, and so the temperature.
+    The peak's standard score within its own map, mapped from `CONFIDENCE_Z_RANGE` to [0, 1]. The softmax
+    itself says little: at these temperatures a wall's heat-maps are as peaky as a face's. The score does
+    not depend on the logits' offset and scale, which training leaves free, nor on the temperature.
     """
     flat = logits.flatten(2).float()
     mean = flat.mean(-1)
     deviation = (flat - mean[..., None]).square().mean(-1).sqrt()
-    # A map without any relief has no peak; the bound only keeps the division finite.
+    # A constant map has no peak; the bound keeps the division finite.
     score = (flat.amax(-1) - mean) / deviation.clamp_min(1e-6)
-    low, high = PEAK_SCORES
+    low, high = CONFIDENCE_Z_RANGE
     return ((score - low) / (high - low)).clamp(0.0, 1.0)
 
 
@@ -120,13 +124,14 @@ def soft_covariance(heatmaps: Tensor, points: Tensor, grid: Tensor, smallest: fl
 
     Args:
         points: (B, K, 2) of `soft_argmax`.
-        smallest: least eigenvalue. What is missing to it is added in all directions, so that a heat-map of a single pixel
-            is a small disc and its inverse finite. (The published code scales the whole matrix, which makes needles of points.)
+        smallest: least eigenvalue. If it is smaller, the difference is added to the diagonal, so that a
+            heat-map of a single pixel becomes a small disc with a finite inverse. (The published code scales
+            the whole matrix, which turns points into needles.)
     """
     x = grid[..., 0] - points[:, :, 0, None, None]
     y = grid[..., 1] - points[:, :, 1, None, None]
     xx, xy, yy = ((heatmaps * product).sum((2, 3)) for product in (x * x, x * y, y * y))
-    # The square root's slope at zero, a perfectly round heat-map, is kept finite.
+    # A perfectly round heat-map would make the root's slope infinite.
     least = (xx + yy) / 2 - ((xx - yy).square() / 4 + xy.square() + 1e-12).sqrt()
     more = (smallest - least).clamp_min(0)
     return torch.stack([torch.stack([xx + more, xy], -1), torch.stack([xy, yy + more], -1)], -2)
@@ -142,6 +147,6 @@ def resize_grid(grid: Tensor, height: int, width: int) -> Tensor:
     )
 
 
-def warp(picture: Tensor, grid: Tensor, padding: str = "zeros") -> Tensor:
-    """Sample (B, C, H, W) bilinearly at grid (B, H', W', 2). The identity grid returns the picture exactly."""
-    return F.grid_sample(picture, grid, mode="bilinear", padding_mode=padding, align_corners=True)
+def warp(image: Tensor, grid: Tensor, padding: str = "zeros") -> Tensor:
+    """Sample (B, C, H, W) bilinearly at grid (B, H', W', 2). The identity grid returns the image exactly."""
+    return F.grid_sample(image, grid, mode="bilinear", padding_mode=padding, align_corners=True)

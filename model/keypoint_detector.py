@@ -10,7 +10,7 @@ from livepuppet.model.geometry import in_float32, make_grid, soft_argmax
 
 
 class KeypointDetector(nn.Module):
-    """Finds K points and the motion's first-order part around each, without being told what they are.
+    """Finds K points and the motion's Jacobian around each, without supervision.
 
     Args:
         size: side of the square frames, in pixels.
@@ -22,6 +22,8 @@ class KeypointDetector(nn.Module):
             model, whose Jacobians are the identity.
         padding: of the two 7x7 heads. The published networks use none, so heat-maps lose 6 pixels.
     """
+
+    grid: Tensor
 
     def __init__(
         self,

@@ -1,21 +1,23 @@
-"""`lite-256`: the first-order motion model with an order of magnitude less work, made for a laptop's CPU.
+"""`lite-256`: the first-order motion model at a tenth of the cost, for a laptop's CPU.
 
-The mathematics is FOMM's (local affine motions around keypoints, masks, occlusion); the networks are small stride-2
-U-Nets with added skips. What differs from the paper, and why:
+The mathematics is FOMM's (local affine motions around keypoints, masks, occlusion map); the networks
+are small stride-2 U-Nets with additive skips. What differs from the paper, and why:
 
-* Jacobians are averaged over a 16 x 16 grid: their maps are smooth, and a sixteenth of the pixels is a sixteenth of
-  the work. They are bounded, J = I + 1.5 tanh(raw / 1.5), because unbounded ones explode early in training.
-* Keypoints are named facial landmarks (lids, irises, lips among them), so that training can supervise them.
-* Heat-maps are read at a high temperature, what is expressive with a second, closer look; see `KeypointDetector.locate`.
-  At FOMM's 0.1 they become so sharp that their soft-argmax steps from cell to cell (4 pixels). Only training without
-  supervision reads them so, which needs it to begin at all.
-* One more motion is offered beside the K local ones: the head's own (`HeadMotion`), the affine map that fits all rigid
-  landmarks best plus a parallax that grows with the depth of a head's shape. Hair and the head's outline, far from any
-  keypoint, follow it.
-* The dense motion network adds a small residual flow (Monkey-Net's idea), because a closing lid is not an affine motion.
-* The picture is a blend of generated pixels and the *avatar warped at full resolution*, which keeps its fine texture.
-* With no motion there is nothing to generate: residual flow and blend are gated by how far the keypoints moved, so an
-  avatar at rest comes back exactly.
+* Jacobians are averaged over a 16 x 16 grid: their maps are smooth, and a sixteenth of the pixels is a
+  sixteenth of the work. They are bounded, J = I + 1.5 tanh(raw / 1.5), because unbounded ones explode
+  early in training.
+* Keypoints are named facial landmarks (lids, irises, lips among them), so training can supervise them.
+* The soft-argmax has a high temperature, and a local refinement for the expressive landmarks; see
+  `KeypointDetector.locate`. At FOMM's 0.1 heat-maps become so sharp that keypoints jump from cell to
+  cell (4 pixels). Only training without supervision uses it, which does not start otherwise.
+* Beside the K local motions there is the head's (`HeadMotion`): the affine map that best fits all rigid
+  landmarks, plus a parallax proportional to the depth of an ellipsoid. Hair and the head's outline, far
+  from any keypoint, follow it.
+* A small residual flow is added (as in Monkey-Net), because a closing lid is not an affine motion.
+* The image is a blend of generated pixels and the *avatar warped at full resolution*, which keeps its
+  fine texture.
+* Residual flow and blend are gated by how far the keypoints moved, so an avatar at rest comes back
+  exactly.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from livepuppet.model.base import Model
 from livepuppet.model.geometry import (
     gaussian_heatmaps,
     in_float32,
@@ -37,7 +40,7 @@ from livepuppet.model.geometry import (
     warp,
 )
 
-#: What each keypoint is, in order. "left" is the picture's left.
+#: What each keypoint is, in order. "left" is the image's left.
 LANDMARKS = (
     "left upper lid",
     "right upper lid",
@@ -63,23 +66,23 @@ class LiteConfig:
     """Sizes of the lite network.
 
     Attributes:
-        size: side of the pictures; a multiple of 64.
+        size: side of the images; a multiple of 64.
         num_keypoints: K.
         detector_channels: channels at 1/4, 1/8, 1/16, 1/32 and 1/64 of the size.
         motion_channels: channels at 1/4, 1/8, 1/16 and 1/32.
         generator_channels: channels at 1/4 and 1/8.
         generator_blocks: residual blocks at 1/4 and at 1/8.
-        temperature: of the heat-maps' softmax in training without supervision, and of the Jacobians' weights always.
-        reading_temperature: of the softmax by which keypoints are located otherwise.
-        close_temperature: the same for the second look, at lids, irises, brows and mouth.
-        close_window: standard deviation, in cells of the heat-map, of the Gaussian that bounds the second look.
+        temperature: of the heat-maps' softmax in training without supervision, and for the Jacobians.
+        softargmax_temperature: of the softmax that locates keypoints otherwise.
+        refinement_temperature: the same for the refinement of lids, irises, brows and mouth.
+        refinement_window: standard deviation, in cells of the heat-map, of the refinement's Gaussian window.
         heatmap_variance: of the Gaussians shown to the dense motion network (FOMM, Eq. 6), in squared [-1, 1] units.
         residual_limit: largest residual flow, in [-1, 1] units.
-        motion_threshold: keypoint motion, in [-1, 1] units, from which on pixels may be generated freely.
+        motion_threshold: keypoint motion, in [-1, 1] units, above which the gate is fully open.
         head_channels: hidden units of the network that refines the head's motion; 0 for the affine fit alone.
-        homes: each keypoint's motion is preferred around its keypoint, by a strength and a width that are learned.
-        own_threshold: how far a keypoint moves otherwise than the head, in [-1, 1] units, from which on that preference is full;
-            0 for always.
+        mask_prior: add a learned prior to the masks' logits around each keypoint (`KeypointMaskPrior`).
+        non_rigid_threshold: non-rigid motion of a keypoint, in [-1, 1] units, at which its prior is at full
+            strength; 0 for full strength always.
     """
 
     size: int = 256
@@ -89,15 +92,15 @@ class LiteConfig:
     generator_channels: tuple[int, int] = (64, 96)
     generator_blocks: tuple[int, int] = (2, 3)
     temperature: float = 0.1
-    reading_temperature: float = 1.4
-    close_temperature: float = 0.6
-    close_window: float = 2.0
+    softargmax_temperature: float = 1.4
+    refinement_temperature: float = 0.6
+    refinement_window: float = 2.0
     heatmap_variance: float = 0.005
     residual_limit: float = 0.12
     motion_threshold: float = 0.01
     head_channels: int = 0
-    homes: bool = False
-    own_threshold: float = 0.0
+    mask_prior: bool = False
+    non_rigid_threshold: float = 0.0
 
 
 class ConvNorm(nn.Sequential):
@@ -115,7 +118,7 @@ class UNet(nn.Module):
     """Stride-2 encoder and nearest-upsampling decoder whose skips are added, not concatenated.
 
     Args:
-        inputs: channels of the picture, whose side is that of the first level.
+        inputs: channels of the image, whose side is that of the first level.
         channels: channels per level, fine to coarse.
         kernel: of the first convolution.
         stride: of the first convolution.
@@ -143,7 +146,7 @@ class UNet(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions without normalisation: pictures keep their own brightness, and small batches train alike."""
+    """Two convolutions without normalisation, which preserves brightness and makes small batches train like large ones."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -157,9 +160,9 @@ class ResidualBlock(nn.Module):
         return x + self.second(F.relu(self.first(x)))
 
 
-#: Landmarks that get a second look: those by which a face speaks. A lid or a brow travels few cells, and what softening
-#: takes from it is a part of every blink. Skull and body travel far, and are steadier after the first look alone.
-CLOSE = tuple(
+#: Landmarks that are refined: the expressive ones. A lid or a brow moves by a few cells only, and a soft
+#: estimate loses a part of every blink. Head and body move far, and are steadier unrefined.
+REFINED_KEYPOINTS = tuple(
     index
     for index, name in enumerate(LANDMARKS)
     if any(word in name for word in ("lid", "iris", "brow", "mouth", "lip"))
@@ -169,15 +172,19 @@ CLOSE = tuple(
 class KeypointDetector(nn.Module):
     """Heat-maps at 1/4 of the size from the frame at 1/2; soft-argmax; Jacobians as heat-map-weighted averages.
 
-    In training mode points are the soft-argmax at the training temperature; otherwise, and in training with exact
-    landmarks (`with_first_look`), they are what `locate` reads from the same heat-maps.
+    In training mode points are the soft-argmax at `temperature`; otherwise, and when training on exact
+    landmarks (`coarse_and_refined`), they come from `locate`.
     """
+
+    grid: Tensor
+    refined: Tensor
+    selected: Tensor
 
     def __init__(self, config: LiteConfig):
         super().__init__()
         self.temperature = config.temperature
-        self.reading_temperature = config.reading_temperature
-        self.close_temperature = config.close_temperature
+        self.softargmax_temperature = config.softargmax_temperature
+        self.refinement_temperature = config.refinement_temperature
         self.num_keypoints = config.num_keypoints
         channels = config.detector_channels
         self.network = UNet(3, channels, kernel=5, stride=2)
@@ -187,49 +194,50 @@ class KeypointDetector(nn.Module):
         nn.init.zeros_(self.jacobians.bias)
         side = config.size // 4
         self.register_buffer("grid", make_grid(side, side), persistent=False)
-        self.close_deviation = config.close_window * 2 / (side - 1)
-        # Of the points of the first look followed by those of the second: which one each keypoint takes.
-        taken = list(range(config.num_keypoints))
-        for place, index in enumerate(CLOSE):
-            taken[index] = config.num_keypoints + place
-        self.register_buffer("close", torch.tensor(CLOSE), persistent=False)
-        self.register_buffer("taken", torch.tensor(taken), persistent=False)
+        self.refinement_deviation = config.refinement_window * 2 / (side - 1)
+        # Coarse points followed by refined ones: which of them each keypoint takes.
+        selected = list(range(config.num_keypoints))
+        for place, index in enumerate(REFINED_KEYPOINTS):
+            selected[index] = config.num_keypoints + place
+        self.register_buffer("refined", torch.tensor(REFINED_KEYPOINTS), persistent=False)
+        self.register_buffer("selected", torch.tensor(selected), persistent=False)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Keypoints of frames (B, 3, S, S), RGB in [0, 1].
 
         Returns:
-            points (B, K, 2) in [-1, 1]; Jacobians (B, K, 2, 2); heat-maps (B, K, S/4, S/4) before their softmax, over
-            the temperature of the Jacobians' weights.
+            points (B, K, 2) in [-1, 1]; Jacobians (B, K, 2, 2); logits of the heat-maps (B, K, S/4, S/4),
+            divided by `temperature`.
         """
         return self._read(F.avg_pool2d(frames, 2))
 
-    def with_first_look(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What `from_half` returns, and the points (B, K, 2) of the first look, for training."""
-        _, jacobians, logits = self._read(frames)
-        heights = logits * self.temperature
-        return self.locate(heights), jacobians, self._expected(heights / self.reading_temperature)
+    def coarse_and_refined(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What `from_half` returns, and the coarse points (B, K, 2), for training."""
+        _, jacobians, scaled = self._read(frames)
+        logits = scaled * self.temperature
+        return self.locate(logits), jacobians, self._expected(logits / self.softargmax_temperature)
 
     def from_half(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Points (B, K, 2) in [-1, 1] and Jacobians (B, K, 2, 2) of frames already brought to (B, 3, S/2, S/2)."""
+        """Points (B, K, 2) in [-1, 1] and Jacobians (B, K, 2, 2) of frames at half size (B, 3, S/2, S/2)."""
         points, jacobians, _ = self._read(frames)
         return points, jacobians
 
-    def locate(self, heights: Tensor) -> Tensor:
-        """Points (B, K, 2) in [-1, 1] of heat-maps (B, K, H, W) before any temperature, to a fraction of a cell.
+    def locate(self, logits: Tensor) -> Tensor:
+        """Points (B, K, 2) in [-1, 1] of heat-map logits (B, K, H, W), to a fraction of a cell.
 
-        Two looks. The first weighs the whole map at a temperature at which neighbouring cells share the weight, and so
-        moves with the face instead of stepping, and leans over gradually where a map has two peaks instead of jumping.
-        It also pulls a little towards where a landmark usually is. The second, at `CLOSE` ones, weighs the map at a
-        lower temperature under a Gaussian about the first: nearer to the peak, and blind to peaks elsewhere.
+        The coarse estimate is the expectation over the whole map at a temperature at which neighbouring
+        cells share the weight: it moves with the face instead of jumping from cell to cell, and shifts
+        gradually where a map has two peaks. It is biased a little towards where a landmark usually is.
+        `REFINED_KEYPOINTS` are refined: a lower temperature under a Gaussian window about the coarse
+        estimate gets closer to the peak, and ignores peaks elsewhere.
         """
-        first = self._expected(heights / self.reading_temperature)
-        place = first.index_select(1, self.close)
-        across = (self.grid[0, :, 0] - place[:, :, :1]) / self.close_deviation
-        down = (self.grid[:, 0, 1] - place[:, :, 1:]) / self.close_deviation
+        coarse = self._expected(logits / self.softargmax_temperature)
+        centre = coarse.index_select(1, self.refined)
+        across = (self.grid[0, :, 0] - centre[:, :, :1]) / self.refinement_deviation
+        down = (self.grid[:, 0, 1] - centre[:, :, 1:]) / self.refinement_deviation
         window = -0.5 * (across.square()[:, :, None, :] + down.square()[:, :, :, None])
-        second = self._expected(heights.index_select(1, self.close) / self.close_temperature + window)
-        return torch.cat([first, second], 1).index_select(1, self.taken)
+        refined = self._expected(logits.index_select(1, self.refined) / self.refinement_temperature + window)
+        return torch.cat([coarse, refined], 1).index_select(1, self.selected)
 
     def _expected(self, logits: Tensor) -> Tensor:
         return logits.flatten(2).softmax(-1) @ self.grid.flatten(0, 1)
@@ -237,27 +245,27 @@ class KeypointDetector(nn.Module):
     @in_float32
     def _read(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         features = self.network(frames - 0.5)
-        heights = self.heatmaps(features[-1])
-        logits = heights / self.temperature
-        batch, k, height, width = logits.shape
-        heatmaps = logits.flatten(2).softmax(-1).view(batch, k, height, width)
-        points = soft_argmax(heatmaps, self.grid) if self.training else self.locate(heights)
+        logits = self.heatmaps(features[-1])
+        scaled = logits / self.temperature
+        batch, k, height, width = scaled.shape
+        heatmaps = scaled.flatten(2).softmax(-1).view(batch, k, height, width)
+        points = soft_argmax(heatmaps, self.grid) if self.training else self.locate(logits)
         coarse = F.avg_pool2d(heatmaps, 4) * 16.0
         maps = self.jacobians(features[-3])
         maps = maps.view(batch, k, 4, height // 4, width // 4)
         raw = (coarse[:, :, None] * maps).sum((-1, -2)).view(batch, k, 2, 2)
         eye = torch.eye(2, dtype=raw.dtype, device=raw.device)
-        return points, eye + 1.5 * torch.tanh(raw / 1.5), logits
+        return points, eye + 1.5 * torch.tanh(raw / 1.5), scaled
 
 
-#: Landmarks that move with the skull more than with the face, by which the head's own motion is fitted.
+#: Landmarks that move with the skull, by which the head's motion is fitted.
 RIGID = tuple(
     index
     for index, name in enumerate(LANDMARKS)
     if any(word in name for word in ("lower lid", "brow", "nose", "corner", "forehead"))
 )
 
-#: Weight of "no change" in that fit, in squared [-1, 1] units; the landmarks' own variance is about 0.05.
+#: Regularisation of that fit towards the identity, in squared [-1, 1] units; the landmarks' variance is about 0.05.
 STIFFNESS = 1e-3
 
 
@@ -265,12 +273,12 @@ STIFFNESS = 1e-3
 def rigid_motion(
     source_points: Tensor, driving_points: Tensor, rigid: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The affine map z -> A z + b that carries rigid driving landmarks to the source's best, least squares.
+    """Least-squares affine map z -> A z + b from the rigid driving landmarks to the source's.
 
     Args:
         source_points, driving_points: (B, K, 2).
-        rigid: `RIGID` as a tensor beside the points. Made anew it would be copied to a graphics card in every call, which
-            waits for the card, and which a CUDA graph cannot hold.
+        rigid: `RIGID` as a tensor on the points' device. Created here it would be copied to the GPU in every
+            call, which stalls the stream and cannot be captured in a CUDA graph.
 
     Returns:
         A (B, 2, 2) and b (B, 2); exactly the identity where nothing moved.
@@ -290,12 +298,12 @@ def rigid_motion(
 def local_motions(
     source_points: Tensor, source_jacobians: Tensor, driving_points: Tensor, driving_jacobians: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Each keypoint's own affine map z -> A z + b, A (B, K, 2, 2) and b (B, K, 2), of two keypoint sets (FOMM, Eq. 4)."""
+    """Local affine maps z -> A z + b, A (B, K, 2, 2) and b (B, K, 2), of two keypoint sets (FOMM, Eq. 4)."""
     affine = source_jacobians @ inverse_2x2(driving_jacobians)
     return affine, source_points - (affine @ driving_points[..., None])[..., 0]
 
 
-#: A head in the units of its face, the distance from eyes to mouth: its half width and half height.
+#: Half width and half height of a head, in units of the distance from eyes to mouth.
 HEAD_RADII = (1.30, 1.75)
 
 #: Landmarks between which that distance is measured.
@@ -305,29 +313,34 @@ LIDS, CORNERS = (
 
 
 class HeadMotion(nn.Module):
-    """How a head turns as a whole: z -> A z + b + d(z) c.
+    """Motion of the head as a whole: z -> A z + b + d(z) c.
 
-    Points of a turning head move by their depth, which no affine map of the picture shows: the nose overtakes the eyes, the
-    ears stay behind. Seen from afar a rigid motion is affine in (x, y, depth), and the depth d of an ellipsoid is near enough to a
-    head's. A and b are first those of `rigid_motion`; a small network reads from the shape of all keypoints how they
-    should differ, how strong the parallax c is, and where the ellipsoid's middle lies. It is all zero where no keypoint moved.
+    Points of a turning head move by their depth, which no affine map of the image can express: the nose
+    overtakes the eyes, the ears lag behind. Under weak perspective a rigid motion is affine in (x, y,
+    depth), and a head's depth d is close to an ellipsoid's. A and b start as those of `rigid_motion`; from
+    the keypoints a small network predicts corrections to them, the parallax c, and the ellipsoid's centre.
+    All of it is zero where no keypoint moved.
 
     Args:
         num_keypoints: K.
         channels: hidden units.
     """
 
+    lids: Tensor
+    corners: Tensor
+
     def __init__(self, num_keypoints: int, channels: int):
         super().__init__()
+        last = nn.Linear(channels, 10)
         self.network = nn.Sequential(
             nn.Linear(8 * num_keypoints + 4, channels),
             nn.ReLU(),
             nn.Linear(channels, channels),
             nn.ReLU(),
-            nn.Linear(channels, 10),
+            last,
         )
-        nn.init.zeros_(self.network[-1].weight)
-        nn.init.zeros_(self.network[-1].bias)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.register_buffer("lids", torch.tensor(LIDS), persistent=False)
         self.register_buffer("corners", torch.tensor(CORNERS), persistent=False)
 
@@ -350,15 +363,15 @@ class HeadMotion(nn.Module):
             gate: (B,) from 0, nothing moved, to 1.
 
         Returns:
-            A (B, 2, 2), b (B, 2) and c (B, 2); and the ellipsoid: its middle (B, 2) in the driving picture, and F (B, 2, 2)
-            by which d(z) = sqrt(1 - |F (z - middle)|^2).
+            A (B, 2, 2), b (B, 2) and c (B, 2); and the ellipsoid: its centre (B, 2) in the driving image, and
+            F (B, 2, 2), so that d(z) = sqrt(1 - |F (z - centre)|^2).
         """
         batch = len(driving_points)
         eyes = driving_points.index_select(1, self.lids).mean(1)
         mouth = driving_points.index_select(1, self.corners).mean(1)
         down = mouth - eyes
         unit = down.square().sum(1, keepdim=True).clamp_min(1e-4).sqrt()
-        # The face's frame in the driving picture: right and down, of length 1.
+        # The face's frame in the driving image: right and down, of length 1.
         down = down / unit
         right = torch.stack([down[:, 1], -down[:, 0]], 1)
         upright = torch.stack([right, down], 1)
@@ -378,7 +391,7 @@ class HeadMotion(nn.Module):
         offset_change = (back @ shift)[..., 0] * unit * moved
         parallax = (back @ parallax)[..., 0] * unit * moved
         middle = eyes + (back @ (0.6 * torch.tanh(middle)))[..., 0] * unit
-        # The correction of A turns about the eyes, not about the picture's middle.
+        # The correction of A rotates about the eyes, not about the image's centre.
         offset = offset + offset_change - (turned @ eyes[..., None])[..., 0]
         radii = torch.cat([upright[:, :1] / HEAD_RADII[0], upright[:, 1:] / HEAD_RADII[1]], 1)
         return matrix, offset, parallax, middle, radii / unit[:, None]
@@ -401,10 +414,15 @@ def depth_at(middle: Tensor, frame: Tensor, points: Tensor) -> Tensor:
 
 
 @in_float32
-def apart(
+def affine_residual(
     source_points: Tensor, driving_points: Tensor, matrix: Tensor, offset: Tensor, bend: Tensor | None
 ) -> Tensor:
-    """How far (B, K) the map z -> A z + b + bend carries driving keypoints beside the source's (B, K, 2); bend (B, K, 2) or None."""
+    """Distance (B, K) of the source keypoints from the driving ones under the head's motion: their non-rigid motion.
+
+    Args:
+        source_points, driving_points: (B, K, 2).
+        matrix, offset, bend: the head's motion z -> A z + b + bend; bend (B, K, 2) or None.
+    """
     carried = driving_points @ matrix.transpose(1, 2) + offset[:, None]
     if bend is not None:
         carried = carried + bend
@@ -413,14 +431,14 @@ def apart(
 
 
 def _depth(squared: Tensor) -> Tensor:
-    # Not to the very edge, where a root is infinitely steep.
+    # Clamped, because the root's slope is infinite at the edge.
     return (1 - squared).clamp_min(1e-3).sqrt() - 1e-3**0.5
 
 
-#: By words of landmarks' names, the strength (in tens of logits) and the logarithm of the power of a Gaussian with which their own
-#: motion is preferred at first. An iris's is the strongest, for all around it pulls elsewhere, and wide enough for the whole iris:
-#: the change lies at its rim.
-STARTING_HOMES = {
+#: Initial prior by words of landmarks' names: its strength (in tens of logits), and the logarithm of the
+#: power to which the keypoint's Gaussian is raised. An iris's is the strongest, because everything around
+#: it moves differently, and wide enough for the whole iris: what changes is at its rim.
+INITIAL_MASK_PRIOR = {
     "iris": (2.2, 0.4),
     "brow": (0.6, 0.0),
     "lip": (0.5, 0.5),
@@ -429,13 +447,13 @@ STARTING_HOMES = {
 }
 
 
-class Homes(nn.Module):
-    """How much each keypoint's own motion is preferred around the keypoint, before the network has looked.
+class KeypointMaskPrior(nn.Module):
+    """A prior on the masks: around a keypoint, its own motion is more likely.
 
-    The network sees where keypoints *moved*. Where those are that hardly did, it would have to find in the picture, and the
-    few cells of an eye are too little of a loss to learn it from: with exact keypoints, the motion of a moving iris was exact and
-    never chosen. Two numbers per keypoint say so at once. A face's parts start with theirs (`STARTING_HOMES`): learned from
-    nothing, they came half-way in a thousand steps.
+    The network sees where keypoints *moved*. Those that hardly moved it would have to find in the image,
+    and the few cells of an eye are too small a part of the loss to learn that from: with exact keypoints,
+    the motion of an iris was exact and never chosen. Two parameters per keypoint solve this. Facial
+    landmarks start from `INITIAL_MASK_PRIOR`: from zero, they got half-way in a thousand steps.
 
     Args:
         num_keypoints: K.
@@ -447,7 +465,7 @@ class Homes(nn.Module):
         self.sharpness = nn.Parameter(torch.ones(num_keypoints))
         with torch.no_grad():
             for index, name in enumerate(LANDMARKS[:num_keypoints]):
-                for word, start in STARTING_HOMES.items():
+                for word, start in INITIAL_MASK_PRIOR.items():
                     if word in name:
                         self.strength[index], self.sharpness[index] = start
 
@@ -456,18 +474,21 @@ class Homes(nn.Module):
 
         Args:
             grid: (H, W, 2) of `make_grid`.
-            variance: of the Gaussians of which these are powers.
+            variance: of the Gaussians before they are raised to a power.
         """
         narrow = gaussian_heatmaps(driving_points, grid, variance / self.sharpness.exp()[:, None])
-        # Ten times: a step of the optimiser is made for weights, and logits are larger.
+        # Scaled by 10: the optimiser's step size suits weights, and logits are larger.
         return (10 * self.strength[:, None, None]) * narrow
 
 
 class DenseMotion(nn.Module):
-    """Masks over K local motions, the head's and none, a residual flow and an occlusion map (FOMM, Eq. 4-7).
+    """Masks over K local motions, the head's motion and no motion; residual flow; occlusion map (FOMM, Eq. 4-7).
 
     Works at 1/4 of the size.
     """
+
+    grid: Tensor
+    rigid: Tensor
 
     def __init__(self, config: LiteConfig):
         super().__init__()
@@ -475,15 +496,15 @@ class DenseMotion(nn.Module):
         self.variance = config.heatmap_variance
         self.residual_limit = config.residual_limit
         self.threshold = config.motion_threshold
-        self.own_threshold = config.own_threshold
+        self.non_rigid_threshold = config.non_rigid_threshold
         self.network = UNet(4 * k + 6, config.motion_channels)
-        self.turning = HeadMotion(k, config.head_channels) if config.head_channels else None
+        self.head_motion = HeadMotion(k, config.head_channels) if config.head_channels else None
         self.head = nn.Conv2d(config.motion_channels[0], k + 5, 5, 1, 2)
         nn.init.normal_(self.head.weight, std=0.005)
         nn.init.zeros_(self.head.bias)
         with torch.no_grad():
             self.head.bias[k + 2] = 2.0  # visible until shown otherwise
-        self.homes = Homes(k) if config.homes else None
+        self.mask_prior = KeypointMaskPrior(k) if config.mask_prior else None
         side = config.size // 4
         self.register_buffer("grid", make_grid(side, side), persistent=False)
         self.register_buffer("rigid", torch.tensor(RIGID), persistent=False)
@@ -498,11 +519,11 @@ class DenseMotion(nn.Module):
     ) -> dict[str, Tensor]:
         batch = len(driving_points)
         height, width = self.grid.shape[:2]
-        affine, shift, gate, parallax, depth, own = self.candidates(
+        affine, shift, gate, parallax, depth, non_rigid = self.candidates(
             source_points, source_jacobians, driving_points, driving_jacobians
         )
         count = affine.shape[1]
-        # A row and a column added: a matrix product per pixel costs more than the six numbers it works on.
+        # A row plus a column: a matrix product per pixel would cost more.
         across, down = self.grid[0, :, 0], self.grid[:, 0, 1]
         motions = torch.stack(
             [
@@ -525,8 +546,8 @@ class DenseMotion(nn.Module):
         )
         features = self.network(torch.cat([difference, warped, thumbnail], 1))[-1]
         head = self.head(features).float()  # flows need float32, whatever the convolutions ran in
-        mask = self.preferences(head[:, : count + 1], driving_points, own).softmax(1)
-        # Only what moves may bend: no residual where no keypoint moved, so no motion gives the identity exactly.
+        mask = self.mask_logits(head[:, : count + 1], driving_points, non_rigid).softmax(1)
+        # No residual where no keypoint moved, so that no motion gives the identity exactly.
         gate = gate[:, None, None, None]
         residual = self.residual_limit * torch.tanh(head[:, count + 2 :]) * gate
         flow = (mask[:, :count, :, :, None] * motions).sum(1) + mask[:, count, :, :, None] * self.grid
@@ -540,19 +561,19 @@ class DenseMotion(nn.Module):
             "motions": motions,
         }
 
-    def preferences(self, logits: Tensor, driving_points: Tensor, own: Tensor) -> Tensor:
-        """What the masks (B, K + 2, H, W) are the softmax of.
+    def mask_logits(self, logits: Tensor, driving_points: Tensor, non_rigid: Tensor) -> Tensor:
+        """The network's mask logits (B, K + 2, H, W) plus the prior.
 
         Args:
-            logits: (B, K + 2, H, W) what the network says.
+            logits: (B, K + 2, H, W), of the network.
             driving_points: (B, K, 2).
-            own: (B, K) of `candidates`.
+            non_rigid: (B, K) of `candidates`.
         """
-        if self.homes is None:
+        if self.mask_prior is None:
             return logits
         k = driving_points.shape[1]
-        homes = own[:, :, None, None] * self.homes(driving_points, self.grid, self.variance)
-        return torch.cat([logits[:, :k] + homes, logits[:, k:]], 1)
+        prior = non_rigid[:, :, None, None] * self.mask_prior(driving_points, self.grid, self.variance)
+        return torch.cat([logits[:, :k] + prior, logits[:, k:]], 1)
 
     def candidates(
         self,
@@ -561,12 +582,12 @@ class DenseMotion(nn.Module):
         driving_points: Tensor,
         driving_jacobians: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Tensor]:
-        """The motions among which the masks choose, as numbers.
+        """Parameters of the motions among which the masks choose.
 
         Returns:
-            A (B, K + 1, 2, 2) and b (B, K + 1, 2) of the K local motions (FOMM, Eq. 4) and the head's; the gate (B,), from 0
-            where nothing moved to 1; with a head network, the parallax c (B, 2) and the depth map (B, H, W) it goes by; and how
-            far each keypoint moves on its own (B, K), from 0, as the head does, to 1.
+            A (B, K + 1, 2, 2) and b (B, K + 1, 2) of the K local motions (FOMM, Eq. 4) and the head's; the
+            gate (B,), 0 where nothing moved, up to 1; with a head network, the parallax c (B, 2) and its
+            depth map (B, H, W); and non-rigid motion (B, K), from 0, with the head, to 1.
         """
         # Eq. 4: T_k(z) = p_S + J_S J_D^-1 (z - p_D).
         affine, shift = local_motions(source_points, source_jacobians, driving_points, driving_jacobians)
@@ -575,28 +596,28 @@ class DenseMotion(nn.Module):
         gate = (moved / self.threshold).clamp(max=1.0)
         matrix, offset = rigid_motion(source_points, driving_points, self.rigid)
         parallax = depth = None
-        if self.turning is not None:
-            matrix, offset, parallax, middle, frame = self.turning(
+        if self.head_motion is not None:
+            matrix, offset, parallax, middle, frame = self.head_motion(
                 source_points, driving_points, affine, matrix, offset, gate
             )
             depth = depth_map(middle, frame, self.grid[0, :, 0], self.grid[:, 0, 1])
-        own = torch.ones_like(driving_points[..., 0])
-        if self.own_threshold:
+        non_rigid = torch.ones_like(driving_points[..., 0])
+        if self.non_rigid_threshold:
             bend = None
             if parallax is not None:
                 bend = depth_at(middle, frame, driving_points)[..., None] * parallax[:, None]
-            distance = apart(source_points, driving_points, matrix, offset, bend)
-            own = (distance / self.own_threshold).clamp(max=1.0)
+            distance = affine_residual(source_points, driving_points, matrix, offset, bend)
+            non_rigid = (distance / self.non_rigid_threshold).clamp(max=1.0)
         affine, shift = torch.cat([affine, matrix[:, None]], 1), torch.cat([shift, offset[:, None]], 1)
-        return affine, shift, gate, parallax, depth, own
+        return affine, shift, gate, parallax, depth, non_rigid
 
 
-#: How much of the blend is taken away where the avatar shows the point.
+#: Share by which the blend is reduced where the avatar shows the point.
 PAINT_LIMIT = 0.8
 
 
 class Generator(nn.Module):
-    """Features of the avatar once; per frame: warp them, paint what they lack, blend with the warped avatar (Eq. 8)."""
+    """Encodes the avatar once; per frame warps its features, inpaints, and blends with the warped avatar (FOMM, Eq. 8)."""
 
     def __init__(self, config: LiteConfig):
         super().__init__()
@@ -628,20 +649,20 @@ class Generator(nn.Module):
     def forward(
         self,
         features: Tensor,
-        picture: Tensor,
+        image: Tensor,
         motion: dict[str, Tensor],
         window: tuple[int, int, int] | None = None,
     ) -> dict[str, Tensor]:
-        """Paint the pictures, or only a part of them.
+        """Generate the images, or a window of them.
 
         Args:
             features: of `encode`.
-            picture: the avatars (B, 3, S, S).
+            image: the avatars (B, 3, S, S).
             motion: of `DenseMotion`.
-            window: top, left and side of a square in cells of the flow; training saves work so. None is everything.
+            window: top, left and side of a square in cells of the flow, which saves work in training; None for all.
         """
         flow, occlusion, difference = motion["deformation"], motion["occlusion_map"], motion["difference"]
-        side = picture.shape[-1]
+        side = image.shape[-1]
         full_flow = F.interpolate(
             flow.permute(0, 3, 1, 2), size=(side, side), mode="bilinear", align_corners=True
         )
@@ -651,27 +672,27 @@ class Generator(nn.Module):
             flow, occlusion = flow[:, rows, columns], occlusion[:, :, rows, columns]
             difference = difference[:, :, rows, columns]
             full_flow = full_flow[:, :, 4 * top : 4 * (top + cells), 4 * left : 4 * (left + cells)]
-        warped_picture = warp(picture, full_flow.permute(0, 2, 3, 1), "border")
+        warped_image = warp(image, full_flow.permute(0, 2, 3, 1), "border")
         x = warp(features, flow, "border") * occlusion
         x = F.relu(self.join(torch.cat([x, difference], 1)))
         deep = self.coarse_blocks(F.relu(self.down(x)))
         x = x + F.interpolate(self.up(deep), scale_factor=2.0, mode="nearest")
         x = self.fine_blocks(x)
         x = F.interpolate(F.relu(self.expand(x)), scale_factor=2.0, mode="nearest")
-        x = F.relu(self.merge(torch.cat([x, F.pixel_unshuffle(warped_picture - 0.5, 2)], 1)))
+        x = F.relu(self.merge(torch.cat([x, F.pixel_unshuffle(warped_image - 0.5, 2)], 1)))
         x = F.pixel_shuffle(self.last(x), 2).float()
         painted = 0.5 + x[:, :3]
-        # Painting is for what the avatar does not show. Elsewhere it may only tint: left alone it would paint a
-        # blurred mean over every sharp eye whose place is a pixel off.
+        # Generated pixels are for what the avatar does not show. Elsewhere they may only tint: otherwise they
+        # cover every sharp eye that is a pixel off with a blurred mean.
         shown = F.interpolate(occlusion, scale_factor=4.0, mode="bilinear", align_corners=False)
         blend = torch.sigmoid(x[:, 3:]) * motion["gate"] * (1 - PAINT_LIMIT * shown)
-        prediction = torch.lerp(warped_picture, painted, blend.expand(-1, 3, -1, -1))
+        prediction = torch.lerp(warped_image, painted, blend.expand(-1, 3, -1, -1))
         if not self.training:
             prediction = prediction.clamp(0, 1)
-        return {"prediction": prediction, "warped": warped_picture, "blend": blend, "painted": painted}
+        return {"prediction": prediction, "warped": warped_image, "blend": blend, "painted": painted}
 
 
-class LitePuppet(nn.Module):
+class LitePuppet(Model):
     """The lite model behind the three calls.
 
     Args:
@@ -691,15 +712,15 @@ class LitePuppet(nn.Module):
         return points, jacobians
 
     def detect_with_confidence(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What `detect` returns, and how sure of each keypoint (B, K) in [0, 1]; see `geometry.peak_confidence`."""
+        """What `detect` returns, and each keypoint's confidence (B, K) in [0, 1]; see `geometry.peak_confidence`."""
         points, jacobians, logits = self.detector(frames)
         return points, jacobians, peak_confidence(logits)
 
     def encode(self, avatars: Tensor) -> dict[str, Tensor]:
-        """Avatars (B, 3, S, S) RGB in [0, 1] to everything that depends on them alone.
+        """Everything that depends on the avatars (B, 3, S, S) RGB in [0, 1] alone.
 
         Returns:
-            picture (B, 3, S, S), thumbnail (B, 3, S/4, S/4), features (B, C, S/4, S/4).
+            image (B, 3, S, S), thumbnail (B, 3, S/4, S/4), features (B, C, S/4, S/4).
         """
         return {
             "picture": avatars,
@@ -719,7 +740,8 @@ class LitePuppet(nn.Module):
 
         Returns:
             prediction (B, 3, S, S) RGB in [0, 1]; deformation (B, S/4, S/4, 2), a sampling grid; occlusion_map
-            (B, 1, S/4, S/4), 1 where the avatar shows the point; mask (B, K + 2, S/4, S/4), the head's motion and none last;
+            (B, 1, S/4, S/4), 1 where the avatar shows the point; mask (B, K + 2, S/4, S/4), the head's motion
+            and no motion last;
             warped, the avatar under the deformation; blend, the share of generated pixels.
         """
         motion = self.motion(

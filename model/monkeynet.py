@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from livepuppet.model.base import Model
 from livepuppet.model.blocks import (
     AntiAlias,
     Hourglass,
@@ -37,10 +38,10 @@ class MonkeyNetConfig:
     """Shape of a Monkey-Net; by default the one published for moving GIFs of 128 pixels.
 
     Attributes:
-        size: side S of the square pictures, in pixels.
+        size: side S of the square images, in pixels.
         num_keypoints: K.
         *_expansion, *_maximum, *_blocks: width at full size, widest level and levels of the three U-Nets.
-        *_reduction: the detector's and the motion network's pictures are smaller by these whole factors.
+        *_reduction: the detector's and the motion network's images are smaller by these whole factors.
         temperature: of the softmax that makes heat-maps.
         smallest_variance: least eigenvalue of a covariance, in squared units of [-1, 1].
         motion_group_blocks: 1x1 convolutions in front of the motion network, one group per candidate motion.
@@ -49,7 +50,7 @@ class MonkeyNetConfig:
         coarse: False drops the flow composed of keypoint movements ("no F_coarse").
         residual: False drops the flow added to it ("no F_residual").
         covariance: False draws every keypoint as a disc of `fixed_variance` ("no Sigma").
-        source_in_motion: False keeps the shifted pictures from the motion network ("no x").
+        source_in_motion: False keeps the shifted images from the motion network ("no x").
     """
 
     size: int = 128
@@ -92,6 +93,8 @@ class MonkeyNetConfig:
 class CovarianceDetector(nn.Module):
     """Finds K points, each with the covariance of its heat-map (Monkey-Net, section 3.2)."""
 
+    grid: Tensor
+
     def __init__(self, config: MonkeyNetConfig):
         super().__init__()
         self.config = config
@@ -133,6 +136,8 @@ def mixed(weights: Tensor, shifts: Tensor) -> Tensor:
 class MonkeyMotion(nn.Module):
     """Flow from keypoint movements: masked translations plus a residual (Monkey-Net, section 3.3)."""
 
+    grid: Tensor
+
     def __init__(self, config: MonkeyNetConfig):
         super().__init__()
         self.config = config
@@ -140,7 +145,7 @@ class MonkeyMotion(nn.Module):
         per_candidate = 1 + 3 * config.source_in_motion
         width = candidates * per_candidate
         self.down = AntiAlias(3, config.motion_reduction)
-        # Each candidate motion is looked at by itself before they are compared.
+        # Candidate motions are processed separately before they are compared.
         self.groups = nn.ModuleList(
             nn.Conv2d(width, width, 1, groups=candidates) for _ in range(config.motion_group_blocks)
         )
@@ -151,7 +156,7 @@ class MonkeyMotion(nn.Module):
             nn.Conv2d(self.hourglass.out_channels, candidates, 3, padding=1) if config.coarse else None
         )
         self.residual = nn.Conv2d(self.hourglass.out_channels, 2, 3, padding=1) if config.residual else None
-        # Training starts from a picture that mostly stands still.
+        # Training starts from little motion.
         for head in filter(None, (self.mask, self.residual)):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
@@ -180,7 +185,7 @@ class MonkeyMotion(nn.Module):
         shifts = source_points - driving_points
         heat = torch.cat([torch.zeros_like(difference[:, :1]), difference], dim=1)[:, :, None]
         if self.config.source_in_motion:
-            # All K shifted pictures in one sampling from one picture, as one tall grid.
+            # All K shifted images in one sampling from one image, as one tall grid.
             grids = (self.grid + shifts[:, :, None, None]).reshape(batch, keypoints * height, width, 2)
             moved = warp(thumbnail, grids).reshape(batch, 3, keypoints, height, width).transpose(1, 2)
             heat = torch.cat([heat, torch.cat([thumbnail[:, None], moved], dim=1)], dim=2)
@@ -200,7 +205,7 @@ class MonkeyMotion(nn.Module):
 
 
 class DeformableGenerator(nn.Module):
-    """A U-Net whose skip connections are warped, and told of the keypoints' movement (Monkey-Net, section 3.3)."""
+    """A U-Net with warped skip connections and heat-maps of the keypoints' movement (Monkey-Net, section 3.3)."""
 
     def __init__(self, config: MonkeyNetConfig):
         super().__init__()
@@ -223,11 +228,11 @@ class DeformableGenerator(nn.Module):
         self.final = nn.Conv2d(width, 3, 1)
 
     def encode(self, avatars: Tensor) -> list[Tensor]:
-        """The skip connections, the picture itself first."""
+        """The skip connections, the image itself first."""
         return self.encoder(avatars)
 
     def forward(self, skips: list[Tensor], deformation: Tensor | None, difference: Tensor) -> Tensor:
-        """The picture (B, 3, S, S) in [0, 1].
+        """The image (B, 3, S, S) in [0, 1].
 
         Args:
             skips: of `encode`.
@@ -248,7 +253,7 @@ class DeformableGenerator(nn.Module):
 
 
 def _fit(maps: Tensor, side: int) -> Tensor:
-    """Square maps at another side: means of squares downwards, so that a small heat-map is never lost between pixels."""
+    """Resize square maps: area averages downwards, so that small heat-maps do not fall between pixels."""
     if maps.shape[-1] == side:
         return maps
     if maps.shape[-1] > side:
@@ -256,13 +261,14 @@ def _fit(maps: Tensor, side: int) -> Tensor:
     return F.interpolate(maps, size=(side, side), mode="bilinear", align_corners=True)
 
 
-class MonkeyNet(nn.Module):
+class MonkeyNet(Model):
     """Speaks the three calls of every model here: `detect`, `encode`, `render`; matrices are covariances."""
+
+    grid: Tensor
 
     def __init__(self, config: MonkeyNetConfig):
         super().__init__()
         self.config = config
-        self.preset = None  # set by `presets.build`
         self.kp_detector = CovarianceDetector(config)
         self.motion = MonkeyMotion(config) if config.flow else None
         self.generator = DeformableGenerator(config)
@@ -295,24 +301,24 @@ class MonkeyNet(nn.Module):
         self,
         features: dict[str, Tensor],
         source_points: Tensor,
-        source_covariances: Tensor,
+        source_jacobians: Tensor,
         driving_points: Tensor,
-        driving_covariances: Tensor,
+        driving_jacobians: Tensor,
     ) -> dict[str, Tensor]:
         """The avatars in the driving pose.
 
         Args:
             features: of `encode`.
             source_points, driving_points: (B, K, 2) as (x, y) in [-1, 1].
-            source_covariances, driving_covariances: (B, K, 2, 2).
+            source_jacobians, driving_jacobians: (B, K, 2, 2), covariances here.
 
         Returns:
             `prediction` (B, 3, S, S), RGB in [0, 1]; `warped`, the avatars under the flow alone; `deformation`
             (B, h, w, 2), the identity without a flow; with the coarse flow also `mask` (B, K + 1, h, w).
         """
         skips = [features[f"skip{level}"] for level in range(self.config.generator_blocks + 1)]
-        difference = self.heatmaps(driving_points, driving_covariances) - self.heatmaps(
-            source_points, source_covariances
+        difference = self.heatmaps(driving_points, driving_jacobians) - self.heatmaps(
+            source_points, source_jacobians
         )
         if self.motion is None:
             deformation = self.grid.expand(len(difference), -1, -1, -1)

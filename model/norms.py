@@ -1,4 +1,4 @@
-"""Batch norm, whose statistics stand still in evaluation mode, as part of the convolution before it."""
+"""Fold batch norm into the preceding convolution (inference only)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from livepuppet.model.lite import ConvNorm
 
 
 class ScaleAndShift(nn.Module):
-    """What a batch norm computes in evaluation mode, `scale * x + shift` per channel, in the precision of x.
+    """Batch norm in evaluation mode: `scale * x + shift` per channel, in the precision of x.
 
-    Runtimes that take every tensor's type at its word (TensorRT) have no batch norm of a 16 bit picture and 32 bit
-    statistics.
+    Strictly typed runtimes (TensorRT) have no batch norm of a 16 bit input with 32 bit statistics.
     """
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, norm: nn.BatchNorm2d):
         super().__init__()
+        assert norm.running_mean is not None and norm.running_var is not None
         scale = norm.weight / (norm.running_var + norm.eps).sqrt()
         shift = norm.bias - norm.running_mean * scale
         self.register_buffer("scale", scale.detach()[:, None, None])
@@ -28,24 +31,28 @@ class ScaleAndShift(nn.Module):
 
 
 def fold(model: nn.Module) -> None:
-    """Make every batch norm that follows a convolution a part of it, in place.
+    """Fold every batch norm that follows a convolution into it, in place.
 
-    ONNX exporter and runtimes do the same by themselves; PyTorch does not.
+    ONNX's exporter and runtimes do so by themselves; PyTorch does not.
     """
     for module in list(model.modules()):
         if isinstance(module, blocks.SameBlock):
-            module.conv, module.norm = fuse_conv_bn_eval(module.conv, module.norm), nn.Identity()
+            module.conv = fuse_conv_bn_eval(module.conv, module.norm)
+            module.add_module("norm", nn.Identity())
         elif isinstance(module, blocks.ResidualBlock):
-            module.conv1, module.norm2 = fuse_conv_bn_eval(module.conv1, module.norm2), nn.Identity()
+            module.conv1 = fuse_conv_bn_eval(module.conv1, module.norm2)
+            module.add_module("norm2", nn.Identity())
         elif isinstance(module, ConvNorm):
-            module[0], module[1] = fuse_conv_bn_eval(module[0], module[1]), nn.Identity()
+            convolution, norm = module[0], module[1]
+            assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+            module[0], module[1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
 
 
-def without_norms(model: nn.Module) -> nn.Module:
-    """The model, in evaluation mode, changed in place: every batch norm folded, or a scale and a shift.
+def without_batch_norms(model: nn.Module) -> nn.Module:
+    """Replace every batch norm, in place: folded, or by a `ScaleAndShift`; returns the model in evaluation mode.
 
-    The same numbers but for rounding. Those that stand before their convolution cannot be folded, for zero padding comes
-    between the two.
+    Outputs are the same up to rounding. A batch norm before its convolution cannot be folded, because
+    zero padding comes between the two.
     """
     fold(model)
     for module in list(model.modules()):

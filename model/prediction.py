@@ -1,7 +1,7 @@
 """Image-to-video: a recurrent network that continues keypoints (Monkey-Net, arXiv 1812.08861, image-to-video translation).
 
-The keypoints of the first frame, or of the first few, go in; those of all later frames come out. The network knows no
-pictures: a model with the three calls finds the first keypoints and renders the rest.
+Its input are the keypoints of the first frame or first few, its output those of all later frames. It sees
+no images: a model with the three calls detects the first keypoints and renders the others.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from livepuppet.model.aliases import rename_tensors
 from livepuppet.model.checkpoint import write_safetensors
-from livepuppet.model.foreign import CheckpointError, load_strictly, read_safetensors_header
+from livepuppet.model.file_types import CheckpointError, load_strictly, read_safetensors_header
 
 FORMAT = "livepuppet-predictor"
 VERSION = 1
@@ -33,10 +34,10 @@ class PredictorConfig:
         hidden: units of the single recurrent layer.
         frames: T, the length that it is trained on, the given frames among them.
         from_frames: n, how many first frames are given.
-        matrices: "jacobian", "covariance", or "held": the matrices of the last given frame stay (as published for moving
-            GIFs), and only positions are predicted.
-        offsets: predict the way from the last given keypoints instead of the keypoints themselves. What has learned nothing
-            yet then stands still. False is as published.
+        matrices: "jacobian", "covariance", or "held": those of the last given frame are kept (as published
+            for moving GIFs), and only positions are predicted.
+        offsets: predict offsets from the last given keypoints instead of positions, so that an untrained
+            predictor stands still. False is as published.
     """
 
     num_keypoints: int
@@ -68,28 +69,31 @@ class PredictorConfig:
 
 
 class MotionPredictor(nn.Module):
-    """A single-layer GRU that is fed the given keypoints, then zeros, and tells the keypoints of every frame.
+    """A single-layer GRU that reads the given keypoints, then zeros, and predicts the keypoints of every frame.
 
     Args:
         config: its shape.
 
     Attributes:
-        facts: of `load_predictor`, what `save_predictor` was told: strings.
-        mean_way, mean_place: (T, K, 2), the mean way from the last given frame and the mean position in the training
-            data, at each frame: what a prediction has to be better than.
+        metadata: what `save_predictor` was given, as strings.
+        mean_offset, mean_position: (T, K, 2), means over the training data at each frame, of the offset from
+            the last given frame and of the position: baselines for a prediction.
     """
+
+    mean_offset: Tensor
+    mean_position: Tensor
 
     def __init__(self, config: PredictorConfig):
         super().__init__()
         self.config = config
-        self.facts: dict[str, str] = {}
+        self.metadata: dict[str, str] = {}
         width = config.num_keypoints * (2 if config.matrices == "held" else 6)
         self.gru = nn.GRU(width, config.hidden, batch_first=True)
         self.head = nn.Linear(config.hidden, width)
         if config.offsets:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
-        for name in ("mean_way", "mean_place"):
+        for name in ("mean_offset", "mean_position"):
             self.register_buffer(name, torch.zeros(config.frames, config.num_keypoints, 2))
 
     def forward(self, points: Tensor, matrices: Tensor, frames: int | None = None) -> tuple[Tensor, Tensor]:
@@ -98,7 +102,7 @@ class MotionPredictor(nn.Module):
         Args:
             points: (B, n, K, 2) in [-1, 1] as (x, y), of the given frames.
             matrices: (B, n, K, 2, 2), their Jacobians or covariances.
-            frames: of the result; T by default. More than T goes on into what was never trained.
+            frames: of the result; T by default. It was not trained on more than T.
 
         Returns:
             Points (B, frames, K, 2) in [-1, 1] and matrices (B, frames, K, 2, 2); the first n are the given ones.
@@ -110,38 +114,40 @@ class MotionPredictor(nn.Module):
                 f"this predictor takes {self.config.from_frames} frames of {self.config.num_keypoints} keypoints, "
                 f"not {given} of {keypoints}"
             )
-        seen = self._seen(points, matrices)
-        silence = seen.new_zeros(batch, max(frames - given, 0), seen.shape[-1])
-        hidden, _ = self.gru(torch.cat([seen, silence], 1))
-        told = self.head(hidden[:, given:]).view(batch, -1, keypoints, self.head.out_features // keypoints)
-        later = self._points(told[..., :2], points[:, -1:])
+        inputs = self._inputs(points, matrices)
+        zeros = inputs.new_zeros(batch, max(frames - given, 0), inputs.shape[-1])
+        hidden, _ = self.gru(torch.cat([inputs, zeros], 1))
+        predicted = self.head(hidden[:, given:]).view(
+            batch, -1, keypoints, self.head.out_features // keypoints
+        )
+        later = self._points(predicted[..., :2], points[:, -1:])
         last = matrices[:, -1:]
         if self.config.matrices == "held":
-            continued = last.expand(-1, told.shape[1], -1, -1, -1)
+            continued = last.expand(-1, predicted.shape[1], -1, -1, -1)
         else:
-            continued = self._matrices(told[..., 2:].unflatten(-1, (2, 2)), last)
+            continued = self._matrices(predicted[..., 2:].unflatten(-1, (2, 2)), last)
         return torch.cat([points, later], 1)[:, :frames], torch.cat([matrices, continued], 1)[:, :frames]
 
-    def _seen(self, points: Tensor, matrices: Tensor) -> Tensor:
+    def _inputs(self, points: Tensor, matrices: Tensor) -> Tensor:
         if self.config.matrices == "held":
             return points.flatten(2)
         if self.config.matrices == "jacobian":
             matrices = matrices - torch.eye(2, dtype=matrices.dtype, device=matrices.device)
         return torch.cat([points, matrices.flatten(3)], -1).flatten(2)
 
-    def _points(self, told: Tensor, last: Tensor) -> Tensor:
+    def _points(self, predicted: Tensor, last: Tensor) -> Tensor:
         if not self.config.offsets:
-            return torch.tanh(told)
+            return torch.tanh(predicted)
         # Measured against an offset under the tanh, which bends near the edge: the plain sum learns twice as fast.
-        return last + told
+        return last + predicted
 
-    def _matrices(self, told: Tensor, last: Tensor) -> Tensor:
+    def _matrices(self, predicted: Tensor, last: Tensor) -> Tensor:
         if self.config.matrices == "jacobian":
-            return told + (
-                last if self.config.offsets else torch.eye(2, dtype=told.dtype, device=told.device)
+            return predicted + (
+                last if self.config.offsets else torch.eye(2, dtype=predicted.dtype, device=predicted.device)
             )
         # A^T A is symmetric and positive semidefinite whatever A is.
-        root = told + _upper_root(last) if self.config.offsets else told
+        root = predicted + _upper_root(last) if self.config.offsets else predicted
         return root.transpose(-1, -2) @ root
 
 
@@ -164,8 +170,8 @@ def loss_parts(
     return parts
 
 
-def save_predictor(predictor: MotionPredictor, path: str | os.PathLike, **facts) -> None:
-    """Write a predictor with its config, atomically. `facts` are kept beside it as strings.
+def save_predictor(predictor: MotionPredictor, path: str | os.PathLike, **metadata: object) -> None:
+    """Write a predictor with its config, atomically. `metadata` are kept beside it as strings.
 
     `model_sha256` and `model` (the preset's name) tell whose keypoints it continues.
     """
@@ -174,7 +180,7 @@ def save_predictor(predictor: MotionPredictor, path: str | os.PathLike, **facts)
         for name, value in predictor.state_dict().items()
     }
     texts = {"format": FORMAT, "version": str(VERSION), "config": json.dumps(asdict(predictor.config))}
-    write_safetensors(Path(path), tensors, texts | {name: str(value) for name, value in facts.items()})
+    write_safetensors(Path(path), tensors, texts | {name: str(value) for name, value in metadata.items()})
 
 
 def load_predictor(path: str | os.PathLike) -> MotionPredictor:
@@ -183,24 +189,24 @@ def load_predictor(path: str | os.PathLike) -> MotionPredictor:
     Raises:
         CheckpointError: the file is something else, is damaged, or is of another version.
     """
-    facts = read_safetensors_header(path).get("__metadata__") or {}
-    if facts.get("format") != FORMAT:
+    metadata = read_safetensors_header(path).get("__metadata__") or {}
+    if metadata.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} holds no motion predictor; make one with 'livepuppet imagine --learn'."
         )
-    if facts.get("version") != str(VERSION):
+    if metadata.get("version") != str(VERSION):
         raise CheckpointError(
-            f"{path} is a predictor of version {facts.get('version')}, and this livepuppet reads {VERSION}; "
+            f"{path} is a predictor of version {metadata.get('version')}, and this livepuppet reads {VERSION}; "
             "update livepuppet."
         )
     try:
-        predictor = MotionPredictor(PredictorConfig.from_json(facts.get("config", "")))
+        predictor = MotionPredictor(PredictorConfig.from_json(metadata.get("config", "")))
     except ValueError as error:
         raise CheckpointError(f"{path} cannot be built: {error}.") from error
     try:
         tensors = load_file(path)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is a damaged safetensors file; copy or make it again.") from error
-    load_strictly(predictor, tensors, str(path))
-    predictor.facts = dict(facts)
+    load_strictly(predictor, rename_tensors("predictor", tensors), str(path))
+    predictor.metadata = dict(metadata)
     return predictor.eval()

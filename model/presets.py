@@ -1,4 +1,4 @@
-"""Named shapes of models, and how a shape becomes a network."""
+"""Presets: named network configurations, and building a network from one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from torch import nn
-
+from livepuppet.model.aliases import rename_settings
+from livepuppet.model.base import Model
 from livepuppet.model.fomm import FommConfig
 from livepuppet.model.lite import LANDMARKS, LiteConfig
 from livepuppet.model.monkeynet import MonkeyNetConfig
@@ -23,11 +23,11 @@ KINDS: dict[str, tuple[type, str]] = {
 
 @dataclass(frozen=True)
 class Preset:
-    """All that has to be known to build a model, and what its callers have to know about it.
+    """What is needed to build a model, and what its callers need to know.
 
     Attributes:
-        name: what people call it.
-        size: side S of its square pictures, in pixels.
+        name: of the preset.
+        size: side S of the square images, in pixels.
         num_keypoints: K.
         config: a frozen dataclass of plain values, of one of the types in `KINDS`.
         keypoint_names: K names where keypoints are landmarks, else empty.
@@ -69,10 +69,12 @@ class Preset:
         """
         try:
             values = json.loads(text)
-            config_type = KINDS[values.pop("kind")][0]
+            kind = values.pop("kind")
+            config_type = KINDS[kind][0]
             known = {field.name for field in fields(config_type)}
-            # JSON knows lists only; the dataclasses hold tuples, so that they can be compared and hashed.
-            config = {name: _tuples(value) for name, value in values.pop("config").items()}
+            # JSON has lists only; the dataclasses hold tuples, so that they can be compared and hashed.
+            settings = rename_settings(kind, values.pop("config"))
+            config = {name: _tuples(value) for name, value in settings.items()}
             if unknown := set(config) - known:
                 raise ValueError(f"unknown settings {', '.join(sorted(unknown))}")
             return cls(
@@ -145,24 +147,27 @@ PRESETS: dict[str, Preset] = {
     for preset in (
         # The paper's network, as in the published `vox-256` and `vox-adv-256`.
         _named("fomm-256", FommConfig()),
-        # The default: the same mathematics at a tenth of the work.
-        _named("lite-256", LiteConfig(head_channels=64, homes=True, own_threshold=0.02), tuple(LANDMARKS)),
-        # FOMM in small, for pictures of 64 and 128 pixels: as wide as the Monkey-Nets of that size, so that the two
-        # can be compared.
+        # The default: the same mathematics at a tenth of the cost.
+        _named(
+            "lite-256",
+            LiteConfig(head_channels=64, mask_prior=True, non_rigid_threshold=0.02),
+            tuple(LANDMARKS),
+        ),
+        # Small FOMMs for images of 64 and 128 pixels, as wide as the Monkey-Nets of that size for comparison.
         _named("fomm-64", FOMM_64),
         _named("fomm-128", FOMM_128),
-        # The zeroth-order ancestor: for moving shapes, and as published for moving GIFs.
+        # The zeroth-order ancestor: small for moving shapes, and as published for moving GIFs.
         _named("monkeynet-64", MONKEYNET_64),
         _named("monkeynet-128", MonkeyNetConfig()),
     )
 }
 
 
-def _tuples(value):
+def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def build(preset: Preset | str) -> nn.Module:
+def build(preset: Preset | str) -> Model:
     """A freshly initialised model, in training mode, with its `preset` attribute set.
 
     Raises:

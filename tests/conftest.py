@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -16,6 +17,16 @@ def _own_settings(tmp_path_factory):
         patch.setenv("LIVEPUPPET_CONFIG", str(tmp_path_factory.mktemp("config")))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def train_log(caplog):
+    """`caplog` of what `livepuppet.train` logs, whether or not a command has set up the console before."""
+    logger = logging.getLogger("livepuppet.train")
+    caplog.set_level(logging.INFO, logger.name)
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
 
 
 @pytest.fixture(scope="session")

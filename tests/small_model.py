@@ -17,8 +17,8 @@ def small_model() -> LitePuppet:
         generator_channels=(16, 16),
         generator_blocks=(1, 1),
         head_channels=8,
-        homes=True,
-        own_threshold=0.1,
+        mask_prior=True,
+        non_rigid_threshold=0.1,
     )
     model = LitePuppet(config)
     model.preset = Preset("small", SIZE, len(LANDMARKS), config, LANDMARKS)

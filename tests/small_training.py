@@ -1,4 +1,4 @@
-"""A first-order training with everything in it (batch statistics, rival, schedule), in small. Also a program:
+"""A first-order training with everything in it (batch statistics, discriminator, schedule), in small. Also a program:
 
 python small_training.py DATA OUTPUT STEPS [STEP]     killed by its own SIGKILL at STEP; several under torchrun
 """
@@ -18,11 +18,11 @@ from livepuppet.model.presets import Preset, build
 from livepuppet.train.data.augment import Augment
 from livepuppet.train.data.clips import ClipSet
 from livepuppet.train.loop import distributed
-from livepuppet.train.loop.ahead import Ahead
+from livepuppet.train.loop.prefetch import Prefetcher
 from livepuppet.train.loop.schedules import Milestones
 from livepuppet.train.loop.trainer import Trainer
-from livepuppet.train.papers.fomm import FommTask
-from livepuppet.train.papers.recipes import LossWeights
+from livepuppet.train.losses.weights import LossWeights
+from livepuppet.train.tasks.fomm import FommTask
 
 SIZE, BATCH = 32, 4
 
@@ -34,9 +34,9 @@ def draw_clips(folder: Path) -> Path:
         (folder / name).mkdir(parents=True)
         ground = rng.integers(0, 120, (SIZE, SIZE, 3), np.uint8)
         for t in range(5):
-            picture = ground.copy()
-            picture[8:18, 3 + 3 * t : 12 + 3 * t] = 220
-            cv2.imwrite(str(folder / name / f"{t}.png"), picture)
+            image = ground.copy()
+            image[8:18, 3 + 3 * t : 12 + 3 * t] = 220
+            cv2.imwrite(str(folder / name / f"{t}.png"), image)
     return folder
 
 
@@ -61,7 +61,7 @@ def small_task(data: Path) -> FommTask:
         generator_residual_blocks=1,
     )
     model = build(Preset("small", SIZE, 3, config))
-    clips = Ahead(ClipSet(data, SIZE, Augment(flip=True, time_flip=True)), BATCH)
+    clips = Prefetcher(ClipSet(data, SIZE, Augment(flip=True, time_flip=True)), BATCH)
     task = FommTask(
         model,
         clips,
@@ -69,7 +69,7 @@ def small_task(data: Path) -> FommTask:
         LossWeights(generator_gan=1.0, feature_matching=(10.0,)),
         discriminator=DiscriminatorConfig(expansion=4, maximum=8, blocks=1, spectral_norm=True),
     )
-    task.betas, task.clip = (0.5, 0.999), None
+    task.betas, task.clip_norm = (0.5, 0.999), None
     return task
 
 
@@ -77,7 +77,7 @@ def small_trainer(data: Path, output: Path, steps: int, **settings) -> Trainer:
     """Checkpoints after every step unless told otherwise."""
     settings = {"save_every": 0.0, "schedule": Milestones((0.5,)), **settings}
     trainer = Trainer(small_task(data), output, steps, learning_rate=1e-3, **settings)
-    for optimiser in (trainer.optimiser, trainer.rival_optimiser):
+    for optimiser in (trainer.optimiser, trainer.discriminator_optimiser):
         # Biases before a norm have a gradient of pure rounding error, which Adam would blow up to its full rate.
         optimiser.param_groups[0]["eps"] = 1e-2
     return trainer
@@ -85,7 +85,7 @@ def small_trainer(data: Path, output: Path, steps: int, **settings) -> Trainer:
 
 def main() -> None:
     data, output, steps, *rest = sys.argv[1:]
-    with distributed.joined(torch.device("cpu")):
+    with distributed.process_group(torch.device("cpu")):
         trainer = small_trainer(Path(data), Path(output), int(steps))
         if rest:
             losses = trainer.task.losses
@@ -97,9 +97,9 @@ def main() -> None:
 
             trainer.task.losses = killed
         trainer.run(quiet=True)
-        if distributed.world() > 1:
+        if distributed.world_size() > 1:
             try:
-                distributed.all_ready("no clips here" if distributed.rank() else None)
+                distributed.barrier_or_fail("no clips here" if distributed.rank() else None)
             except BaseException as error:
                 (Path(output) / f"ends{distributed.rank()}").write_text(f"{type(error).__name__} {error}")
 

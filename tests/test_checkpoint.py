@@ -268,7 +268,7 @@ def test_objects_in_a_checkpoint_are_refused(narrow, tmp_path, thing):
         (b"\n<!DOCTYPE html><html><title>Google Drive", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a git-lfs pointer"),
         (b"put your checkpoint here\n", "a text file"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(50), "a PNG picture"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(50), "a PNG image"),
         (b"\0\0\0\x20ftypisom" + bytes(50), "an MP4 video"),
         (bytes(257) + b"ustar" + bytes(300), "a tar archive"),
         (b"PK\x03\x04" + bytes(100), "a zip file that broke off"),
@@ -447,8 +447,8 @@ def test_an_imported_checkpoint_animates_as_published(shared, published, tmp_pat
     arguments += ["--engine", "torch", "--model", published, *options]
     result = CliRunner().invoke(animate_command, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
-    pictures = sorted((tmp_path / "out").glob("*.png"))
-    assert len(pictures) == 2
-    drawn = cv2.imread(str(pictures[1]))[..., ::-1].astype(int)
+    images = sorted((tmp_path / "out").glob("*.png"))
+    assert len(images) == 2
+    drawn = cv2.imread(str(images[1]))[..., ::-1].astype(int)
     golden = np.load(parity / "golden_vox-256.npz")[f"prediction_{mode}_u8"]
     assert np.abs(drawn - golden).max() <= 1

@@ -27,17 +27,17 @@ def level(frames) -> list[int]:
 
 
 def frame(number: int, height: int = SIZE, width: int = SIZE) -> np.ndarray:
-    picture = np.full((height, width, 3), 90, np.uint8)
-    picture[:, width // 2 :, 1] = 200
-    picture[..., 0] = 20 * number
-    return picture
+    image = np.full((height, width, 3), 90, np.uint8)
+    image[:, width // 2 :, 1] = 200
+    image[..., 0] = 20 * number
+    return image
 
 
 def stacked(path: Path, count: int, size: int = SIZE, alpha: bool = False) -> Path:
-    picture = np.hstack([frame(number, size, size) for number in range(count)])
+    image = np.hstack([frame(number, size, size) for number in range(count)])
     if alpha:
-        picture = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
-    return write_picture(path, picture)
+        image = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
+    return write_picture(path, image)
 
 
 def folder(path: Path, count: int, size: tuple[int, int] = (SIZE, SIZE)) -> Path:
@@ -60,11 +60,9 @@ def data(tmp_path) -> Path:
     write_clip(root / "b_video.mp4", [frame(number, 64, 96) for number in range(10)])
     stacked(root / "c_stacked.png", 5)
     stacked(root / "d_alpha.png", 4, size=16, alpha=True)
-    pictures = [Image.fromarray(frame(number)) for number in range(6)]
-    pictures[0].save(
-        root / "e_gif.webp", save_all=True, append_images=pictures[1:], duration=40, lossless=True
-    )
-    pictures[0].save(root / "f_gif.gif", save_all=True, append_images=pictures[1:], duration=40)
+    images = [Image.fromarray(frame(number)) for number in range(6)]
+    images[0].save(root / "e_gif.webp", save_all=True, append_images=images[1:], duration=40, lossless=True)
+    images[0].save(root / "f_gif.gif", save_all=True, append_images=images[1:], duration=40)
     (root / "notes.txt").write_text("passed over")
     (root / "g_broken.mp4").write_bytes(b"no video")
     return root
@@ -83,9 +81,9 @@ def test_every_kind_of_clip_is_read_in_its_order(data):
     }
     assert len(clips.skipped) == 1 and clips.skipped[0].startswith("g_broken.mp4 cannot be read")
     for number in range(len(clips)):
-        pictures = clips.frames(number)
-        assert pictures.shape == (clips.length(number), SIZE, SIZE, 3) and pictures.dtype == np.uint8
-        assert level(pictures) == list(range(clips.length(number)))
+        images = clips.frames(number)
+        assert images.shape == (clips.length(number), SIZE, SIZE, 3) and images.dtype == np.uint8
+        assert level(images) == list(range(clips.length(number)))
 
 
 def test_pairs_are_two_frames_of_one_clip_and_follow_from_the_generator(data):
@@ -95,11 +93,11 @@ def test_pairs_are_two_frames_of_one_clip_and_follow_from_the_generator(data):
     assert all(choice.source < choice.driving < clips.length(choice.clip) for choice in choices)
     source, driving = clips.load(choices)
     assert source.shape == (64, 3, SIZE, SIZE) and source.dtype == torch.float32
-    for pictures, numbers in (
+    for images, numbers in (
         (source, [choice.source for choice in choices]),
         (driving, [choice.driving for choice in choices]),
     ):
-        assert level(pictures.permute(0, 2, 3, 1) * 255) == numbers
+        assert level(images.permute(0, 2, 3, 1) * 255) == numbers
     left, right = source[:, 1].split(SIZE // 2, dim=2)
     assert left.mean() == pytest.approx(90 / 255, abs=0.05) and right.mean() == pytest.approx(
         200 / 255, abs=0.05
@@ -127,7 +125,7 @@ def test_drawing_decodes_nothing_and_a_folder_only_what_is_asked_for(data, monke
     assert asked == [("a_folder", [3]), ("a_folder", [7]), ("c_stacked.png", [0, 1, 2, 3, 4])]
 
 
-def test_the_cache_stays_within_its_bytes_and_changes_no_picture(data):
+def test_the_cache_stays_within_its_bytes_and_changes_no_image(data):
     roomy, tight = ClipSet(data, SIZE, PLAIN), ClipSet(data, SIZE, PLAIN, memory=20_000)
     choices = roomy.draw(40, rng(3))
     assert torch.equal(roomy.load(choices)[0], tight.load(choices)[0])
@@ -159,8 +157,8 @@ def test_the_centred_square_is_taken_and_transparency_becomes_white(tmp_path):
     write_picture(tmp_path / "z_clear.png", clear)
     clips = ClipSet(tmp_path, 16)
     assert (clips.frames(0)[..., 1] == 250).all()
-    pictures = clips.frames(1)
-    assert (pictures[0] == 255).all() and (pictures[1] == (10, 20, 30)).all()
+    images = clips.frames(1)
+    assert (images[0] == 255).all() and (images[1] == (10, 20, 30)).all()
 
 
 def test_train_and_test_parts_are_told_apart(tmp_path):
@@ -229,23 +227,23 @@ def test_flips_happen_in_half_of_the_pairs():
 
 
 def test_jitter_changes_what_it_is_named_after():
-    picture = np.full((2, 8, 8, 3), 100, np.uint8)
-    picture[..., 0] = 150
-    picture[:, :4] = (60, 60, 60)
+    image = np.full((2, 8, 8, 3), 100, np.uint8)
+    image[..., 0] = 150
+    image[:, :4] = (60, 60, 60)
 
-    def hue_and_saturation(pictures):
-        hsv = cv2.cvtColor(pictures[0], cv2.COLOR_RGB2HSV)[-1, 0].astype(int)
+    def hue_and_saturation(images):
+        hsv = cv2.cvtColor(images[0], cv2.COLOR_RGB2HSV)[-1, 0].astype(int)
         return hsv[0], hsv[1]
 
-    before = hue_and_saturation(picture)
-    turned = [hue_and_saturation(Augment(False, False, hue=0.5)(picture, seed)) for seed in range(8)]
+    before = hue_and_saturation(image)
+    turned = [hue_and_saturation(Augment(False, False, hue=0.5)(image, seed)) for seed in range(8)]
     assert len({hue for hue, _ in turned}) > 4
     assert all(abs(saturation - before[1]) <= 3 for _, saturation in turned)
-    faded = [hue_and_saturation(Augment(False, False, saturation=0.5)(picture, seed)) for seed in range(8)]
+    faded = [hue_and_saturation(Augment(False, False, saturation=0.5)(image, seed)) for seed in range(8)]
     assert all(abs(hue - before[0]) <= 2 for hue, _ in faded) and len({value for _, value in faded}) > 4
-    means = [Augment(False, False, contrast=0.5)(picture, seed).mean() for seed in range(8)]
-    assert np.allclose(means, picture.mean(), atol=4)
-    levels = [Augment(False, False, brightness=0.5)(picture, seed)[0, 0, 0, 0] / 60 for seed in range(30)]
+    means = [Augment(False, False, contrast=0.5)(image, seed).mean() for seed in range(8)]
+    assert np.allclose(means, image.mean(), atol=4)
+    levels = [Augment(False, False, brightness=0.5)(image, seed)[0, 0, 0, 0] / 60 for seed in range(30)]
     assert min(levels) < 0.7 and max(levels) > 1.3 and min(levels) > 0.49 and max(levels) < 1.51
 
 
@@ -258,7 +256,7 @@ def test_resizing_and_cropping_move_by_what_they_should():
         across, down = np.diff(moved[20:45, 20:45, 0]).mean(), np.diff(moved[20:45, 20:45, 1], axis=0).mean()
         assert 1 / 1.27 < across < 1 / 0.78 and across == pytest.approx(down, abs=0.02)
         if across < 1:
-            # Enlarged: the window lies in the picture, so no edge is repeated.
+            # Enlarged: the window lies in the image, so no edge is repeated.
             assert moved[0, 1, 0] - moved[0, 0, 0] > 0.3 or moved[0, -1, 0] - moved[0, -2, 0] > 0.3
     turned = Augment(False, False, rotation=30)(pair, 1)[0].astype(float) / 3
     assert np.abs(turned[32, 32, :2] - 32).max() < 1.1 and np.abs(turned[32, 60, 1] - 32) > 1
@@ -287,7 +285,7 @@ def _one_frame(root):
     folder(root / "clip", 1)
 
 
-def _single_picture(root):
+def _single_image(root):
     write_picture(root / "portrait.png", frame(3, 40, 32))
 
 
@@ -313,11 +311,11 @@ def _nested(root):
 BAD = {
     _empty: "is empty: put videos",
     _one_frame: "clip holds fewer than two frames",
-    _single_picture: "portrait.png is a single picture: put the frames",
+    _single_image: "portrait.png is a single image: put the frames",
     _broken: r"the first problem \(1 more like it\): a.mp4 cannot be read",
     _mixed: "mixes frames of different sizes .*frame9.png 40x40",
     _other: "program.exe is neither a video",
-    _nested: "a/ holds no pictures",
+    _nested: "a/ holds no images",
 }
 
 
@@ -420,9 +418,9 @@ def test_a_video_cut_short_gives_what_it_holds(tmp_path):
     )
     clip = open_clip(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
-    pictures = read_frames(clip, range(10), SIZE)
-    numbers = level(pictures)
-    assert len(pictures) == 10 and numbers[:2] == [0, 1] and numbers[-1] < 9
+    images = read_frames(clip, range(10), SIZE)
+    numbers = level(images)
+    assert len(images) == 10 and numbers[:2] == [0, 1] and numbers[-1] < 9
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(DataError, match=r"clip\.mkv"):
         read_frames(clip, range(10), SIZE)
@@ -431,8 +429,8 @@ def test_a_video_cut_short_gives_what_it_holds(tmp_path):
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
 def test_a_frame_that_is_cut_short_is_damaged_rather_than_half_black(suffix, tmp_path):
     for number in range(3):
-        picture = np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8)
-        path = write_picture(tmp_path / f"{number}{suffix}", picture)
+        image = np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8)
+        path = write_picture(tmp_path / f"{number}{suffix}", image)
     assert read_frames(open_clip(tmp_path)).shape == (3, 64, 64, 3)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
     with pytest.raises(DataError, match=f"2{suffix} cannot be read"):

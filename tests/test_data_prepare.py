@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from media import read_clip, write_clip
 
-from livepuppet.train.commands.prepare import _recordings, face_finder, fixed_finder, prepare_command
+from livepuppet.train.cli.prepare import _recordings, face_finder, fixed_finder, prepare_command
 from livepuppet.train.data import prepare as preparing
 from livepuppet.train.data.clips import ClipSet
 from livepuppet.train.data.prepare import OutputError, Rules, Square, prepare
@@ -21,16 +21,16 @@ RULES = Rules(size=32, shortest=1.0, smallest=8)
 
 def scene(x: float | None, ground: int = 60, y: float = 30) -> np.ndarray:
     """uint8 RGB (96, 160, 3): a red "face" whose square has its left edge at `x`, or none."""
-    picture = np.full((96, 160, 3), ground, np.uint8)
+    image = np.full((96, 160, 3), ground, np.uint8)
     if x is not None:
         left, top = round(x) + SIDE // 4, round(y) + SIDE // 4
-        picture[top : top + SIDE // 2, left : left + SIDE // 2] = (220, 30, 30)
-    return picture
+        image[top : top + SIDE // 2, left : left + SIDE // 2] = (220, 30, 30)
+    return image
 
 
-def find(picture: np.ndarray, last: Square | None) -> Square | None:
+def find(image: np.ndarray, last: Square | None) -> Square | None:
     """The square around the red thing."""
-    y, x = np.nonzero((picture[..., 0] > 140) & (picture[..., 1] < 110))
+    y, x = np.nonzero((image[..., 0] > 140) & (image[..., 1] < 110))
     if len(x) < 20:
         return None
     return Square((x.min() + x.max() + 1 - SIDE) / 2, (y.min() + y.max() + 1 - SIDE) / 2, SIDE)
@@ -38,7 +38,7 @@ def find(picture: np.ndarray, last: Square | None) -> Square | None:
 
 @pytest.fixture
 def record(tmp_path):
-    return lambda pictures: write_clip(tmp_path / "talk.mp4", pictures, rate=RATE)
+    return lambda images: write_clip(tmp_path / "talk.mp4", images, rate=RATE)
 
 
 def test_a_face_that_stays_gives_one_clip_in_one_square(record, tmp_path):
@@ -46,14 +46,14 @@ def test_a_face_that_stays_gives_one_clip_in_one_square(record, tmp_path):
     report = prepare(path, tmp_path / "out", find, RULES)
     assert [clip.name for clip in report.clips] == ["talk#001.mp4"]
     assert report.kept == pytest.approx(3) and report.seconds == pytest.approx(3) and not report.dropped
-    pictures, times = read_clip(report.clips[0])
-    assert len(pictures) == 30 and pictures[0].shape == (32, 32, 3)
+    images, times = read_clip(report.clips[0])
+    assert len(images) == 30 and images[0].shape == (32, 32, 3)
     assert float(times[-1] - times[0]) == pytest.approx(2.9)
     # The crop is held: the ground is still, and the face wanders within it.
-    middles = [np.nonzero(picture[..., 0] > 140)[1].mean() for picture in pictures]
+    middles = [np.nonzero(image[..., 0] > 140)[1].mean() for image in images]
     assert 3 < max(middles) - min(middles) < 9
-    assert np.abs(np.mean(pictures, axis=0)[:2] - 60).max() < 4
-    assert pictures[0][16, 16] == pytest.approx((220, 30, 30), abs=12)
+    assert np.abs(np.mean(images, axis=0)[:2] - 60).max() < 4
+    assert images[0][16, 16] == pytest.approx((220, 30, 30), abs=12)
     assert ClipSet(tmp_path / "out", 32).length(0) == 30
 
 
@@ -62,8 +62,8 @@ def test_a_new_clip_begins_when_the_face_leaves_its_square(record, tmp_path):
     report = prepare(path, tmp_path / "out", find, RULES)
     assert len(report.clips) >= 2
     for clip in report.clips:
-        for picture in read_clip(clip)[0]:
-            y, x = np.nonzero(picture[..., 0] > 140)
+        for image in read_clip(clip)[0]:
+            y, x = np.nonzero(image[..., 0] > 140)
             assert x.min() > 0 and x.max() < 31 and y.min() > 0 and y.max() < 31
     assert ClipSet(tmp_path / "out", 32, id_sampling=True).identities == 1
 
@@ -72,7 +72,7 @@ def test_a_cut_of_the_scene_ends_a_clip_even_where_the_face_stays(record, tmp_pa
     path = record([scene(60, 40 if t < 25 else 200) for t in range(50)])
     report = prepare(path, tmp_path / "out", find, RULES)
     assert len(report.clips) == 2 and report.kept == pytest.approx(5)
-    grounds = [[picture[0, 0, 1] for picture in read_clip(clip)[0]] for clip in report.clips]
+    grounds = [[image[0, 0, 1] for image in read_clip(clip)[0]] for clip in report.clips]
     assert max(grounds[0]) < 60 and min(grounds[1]) > 180
 
 
@@ -100,22 +100,22 @@ def test_small_faces_are_dropped_and_long_clips_split(record, tmp_path):
     assert len(lengths) == 3 and sum(lengths) == pytest.approx(25, abs=2)
 
 
-def test_the_square_stays_inside_the_picture(record, tmp_path):
+def test_the_square_stays_inside_the_image(record, tmp_path):
     path = record([scene(-6, y=-8) for _ in range(20)])
     report = prepare(path, tmp_path / "out", find, Rules(size=32, shortest=1, smallest=8, margin=1.5))
-    picture = read_clip(report.clips[0])[0][0]
+    image = read_clip(report.clips[0])[0][0]
     # Found 6 and 8 pixels beyond the corner; cut at the corner, 60 pixels wide.
-    assert picture[2 * 32 // 60 + 3, 5 * 32 // 60 + 4, 0] > 150 and picture[-1, -1, 0] < 80
+    assert image[2 * 32 // 60 + 3, 5 * 32 // 60 + 4, 0] > 150 and image[-1, -1, 0] < 80
 
 
 def test_a_full_disk_ends_in_a_sentence_and_leaves_whole_clips(record, tmp_path, monkeypatch):
     path = record([scene(60, 40 if t < 20 else 200) for t in range(40)])
     written = preparing._ClipFile.write
 
-    def full(self, picture):
+    def full(self, image):
         if "#002" in self.path.name:
             raise av.error.OSError(errno.ENOSPC, "No space left on device")
-        written(self, picture)
+        written(self, image)
 
     monkeypatch.setattr(preparing._ClipFile, "write", full)
     with pytest.raises(OutputError, match=r"No space is left .* 1 clip .* stay whole") as error:
@@ -171,8 +171,8 @@ def test_the_command_takes_a_folder_and_skips_what_is_broken(tmp_path):
     assert "good.mp4: 1 clip, 3.0 of 3.0 seconds kept." in result.output and "--check-data" in result.output
     assert [one.name for one in (tmp_path / "out").iterdir()] == ["good#001.mp4"]
     # Cut with the centred square, 96 pixels of 160: the face's square, left at 60, begins 28 pixels from its edge.
-    picture = read_clip(tmp_path / "out" / "good#001.mp4")[0][0]
-    assert np.nonzero(picture[..., 0] > 140)[1].min() == pytest.approx((60 + 10 - 32) / 3, abs=1.5)
+    image = read_clip(tmp_path / "out" / "good#001.mp4")[0][0]
+    assert np.nonzero(image[..., 0] > 140)[1].min() == pytest.approx((60 + 10 - 32) / 3, abs=1.5)
 
 
 def test_the_command_says_why_there_are_no_clips(tmp_path):
@@ -182,7 +182,7 @@ def test_the_command_says_why_there_are_no_clips(tmp_path):
     assert result.exit_code != 0 and "No clip was made" in result.output
     assert "1.2 s" in result.output and "(--shortest)" in result.output
     result = _run(path, *output, "--crop", "100,80,90")
-    assert result.exit_code != 0 and "does not lie inside the picture of 160x96" in result.output
+    assert result.exit_code != 0 and "does not lie inside the image of 160x96" in result.output
     result = _run(path, "--output", tmp_path / "out", "--size", 33)
     assert result.exit_code != 0 and "even side" in result.output
 
@@ -195,20 +195,20 @@ def test_recordings_of_one_name_do_not_overwrite_each_other(tmp_path):
 
 
 def test_a_face_is_found_followed_and_missed_by_the_live_tools_means():
-    """On the bundled driving clip, which is procedural: put into a wider picture, as a webcam would show it."""
+    """On the bundled driving clip, which is procedural: put into a wider image, as a webcam would show it."""
     from livepuppet.realtime.bundled import DRIVING
     from livepuppet.train.data.reading import open_clip, read_frames
 
     face = read_frames(open_clip(DRIVING), range(2), None)[0]
-    picture = np.full((360, 640, 3), 120, np.uint8)
-    picture[60:316, 200:456] = cv2.resize(face, (256, 256))
+    image = np.full((360, 640, 3), 120, np.uint8)
+    image[60:316, 200:456] = cv2.resize(face, (256, 256))
     finder = face_finder()
-    found = finder(picture, None)
+    found = finder(image, None)
     assert found is not None and found.overlap(Square(200, 60, 256)) > 0.5
-    followed = finder(picture, found)
+    followed = finder(image, found)
     for shift in (20, 50, 120):
-        moved = finder(np.roll(picture, shift, axis=1), found)
+        moved = finder(np.roll(image, shift, axis=1), found)
         middle = moved.x + moved.side / 2 - followed.x - followed.side / 2
         assert middle == pytest.approx(shift, abs=0.12 * followed.side)
-    assert finder(np.full_like(picture, 120), found) is None
-    assert fixed_finder("full")(picture, None) == Square(140, 0, 360)
+    assert finder(np.full_like(image, 120), found) is None
+    assert fixed_finder("full")(image, None) == Square(140, 0, 360)

@@ -41,8 +41,8 @@ def engine():
 
 @pytest.fixture(scope="module")
 def avatar():
-    picture = read_picture(bundled.AVATAR)
-    return cut(picture, centred_square(*picture.shape[:2]), 256)
+    image = read_picture(bundled.AVATAR)
+    return cut(image, centred_square(*image.shape[:2]), 256)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,7 @@ def test_bundle_and_weights_are_of_one_training():
     assert "livepuppet train" in (bundled.MODEL / "MODEL_CARD.md").read_text()
 
 
+@pytest.mark.slow
 def test_both_engines_draw_the_same(engine, avatar, frames):
     other = load_engine("torch", threads=1)
     drawn = []
@@ -79,8 +80,9 @@ def test_an_avatar_that_does_not_move_comes_back_sharp(engine, avatar):
     assert np.abs(back.astype(int) - avatar).max() <= 2
 
 
+@pytest.mark.slow
 def test_motion_crosses_over_to_puppets_never_seen():
-    from livepuppet.train.lite.responses import draw_probes, responses
+    from livepuppet.train.metrics.responses import draw_probes, responses
 
     torch.set_num_threads(1)
     model = checkpoint.load(bundled.MODEL / "lite-256.safetensors")
@@ -90,7 +92,7 @@ def test_motion_crosses_over_to_puppets_never_seen():
 
 
 def test_the_detector_finds_landmarks_of_puppets_never_seen():
-    from livepuppet.train.lite.detector import detector_error, draw_test
+    from livepuppet.train.tasks.lite_detector import detector_error, draw_test
 
     torch.set_num_threads(1)
     model = checkpoint.load(bundled.MODEL / "lite-256.safetensors")
@@ -109,10 +111,10 @@ def test_keypoints_glide_between_the_cells_of_the_heat_maps(engine):
 
 def _keypoints(engine, clip: Path, every: int = 1) -> np.ndarray:
     with av.open(str(clip)) as container:
-        pictures = [
+        images = [
             f.to_ndarray(format="rgb24") for k, f in enumerate(container.decode(video=0)) if k % every == 0
         ]
-    return np.stack([engine.detect(picture).points for picture in pictures])
+    return np.stack([engine.detect(image).points for image in images])
 
 
 def _between(points: np.ndarray, one: str, other: str) -> np.ndarray:

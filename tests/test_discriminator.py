@@ -16,12 +16,12 @@ from livepuppet.model.discriminator import Discriminator, DiscriminatorConfig
     ],
 )
 def test_maps(config, size):
-    picture = torch.rand(2, 3, size, size)
-    maps, prediction = Discriminator(config)(picture)
+    image = torch.rand(2, 3, size, size)
+    maps, prediction = Discriminator(config)(image)
     assert prediction.shape == (2, 1, config.side(size), config.side(size))
-    assert len(maps) == config.blocks + config.picture_first
-    if config.picture_first:
-        assert maps[0] is picture
+    assert len(maps) == config.blocks + config.image_first
+    if config.image_first:
+        assert maps[0] is image
         assert [m.shape[-1] for m in maps] == [size // 2**k for k in range(5)]
     assert [m.shape[1] for m in maps[-4:]] == [8, 16, 16, 16]
 
@@ -40,10 +40,10 @@ def test_published_layout():
 def test_a_patch_is_all_it_sees():
     """A pixel changes only the predictions of the patches around it (no norm looks further: one block)."""
     network = Discriminator(DiscriminatorConfig(expansion=4, blocks=1))
-    picture = torch.rand(1, 3, 32, 32)
-    changed = picture.clone()
+    image = torch.rand(1, 3, 32, 32)
+    changed = image.clone()
     changed[..., 0, 0] = 1 - changed[..., 0, 0]
-    difference = (network(picture)[1] - network(changed)[1]).abs() > 0
+    difference = (network(image)[1] - network(changed)[1]).abs() > 0
     assert difference[..., 0, 0].all()
     assert difference.sum() == 1
 
@@ -64,7 +64,7 @@ def test_spectral_norm_bounds_every_convolution():
 
 
 def test_sentences():
-    with pytest.raises(ValueError, match="does not fit on pictures of 32 pixels: give it fewer blocks"):
+    with pytest.raises(ValueError, match="does not fit on images of 32 pixels: give it fewer blocks"):
         Discriminator(DiscriminatorConfig())(torch.rand(1, 3, 32, 32))
     with pytest.raises(ValueError, match="sees 4 heat-maps, 0 were given"):
         Discriminator(DiscriminatorConfig(heatmaps=4))(torch.rand(1, 3, 64, 64))
@@ -79,14 +79,14 @@ def test_every_size_that_is_promised_works():
                 blocks=blocks,
                 padded=base.padded,
                 pool_last=base.pool_last,
-                picture_first=base.picture_first,
+                image_first=base.image_first,
             )
             fitting = 0
             for size in (4, 7, 10, 13, 18, 22, 28, 31, 37, 46, 49, 53, 61, 64, 71):
                 try:
                     side = config.side(size)
                 except ValueError:
-                    assert not fitting, "larger pictures fit where smaller ones do"
+                    assert not fitting, "larger images fit where smaller ones do"
                     continue
                 fitting += 1
                 assert Discriminator(config)(torch.rand(1, 3, size, size))[1].shape[-1] == side

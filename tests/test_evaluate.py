@@ -13,15 +13,20 @@ from livepuppet.model import checkpoint
 from livepuppet.model.geometry import make_grid, warp
 from livepuppet.model.lite import LANDMARKS
 from livepuppet.realtime.app.cli import main
-from livepuppet.train.commands import evaluate_faces
-from livepuppet.train.commands.evaluate_faces import extremes
-from livepuppet.train.lite.responses import FREE, at_rest, draw_probes, flow_at, grouped, responses
-from livepuppet.train.measure import faces
-from livepuppet.train.measure.judge import WEIGHTS, faces_score, judge
-from livepuppet.train.measure.watching import to_batch
+from livepuppet.train.cli import evaluate_faces
+from livepuppet.train.cli.evaluate_faces import extremes
+from livepuppet.train.metrics.faces.clips import face_clip
+from livepuppet.train.metrics.faces.following import by_keypoint, follow, pooled
+from livepuppet.train.metrics.faces.reconstruction import mouth_opening
+from livepuppet.train.metrics.faces.stability import faceless, shuffled, still_drift
+from livepuppet.train.metrics.faces.summary import clip_metrics
+from livepuppet.train.metrics.inference import to_batch
+from livepuppet.train.metrics.responses import FREE, at_rest, draw_probes, flow_at, grouped, responses
+from livepuppet.train.metrics.score import WEIGHTS, faces_score, score_model
 from livepuppet.train.puppets.clips import neutral, supersampled, write_clip
 from livepuppet.train.puppets.identities import draw_identities, generator
-from livepuppet.train.sheets import probe_sheet, tiled
+from livepuppet.train.sheets.probes import probe_sheet
+from livepuppet.train.sheets.tiles import tiled
 
 FACTORS = ("yaw", "smile", "blink", "brow")
 PIXELS = 96
@@ -38,8 +43,8 @@ def probes():
     return draw_probes(2, 5, PIXELS, (*FACTORS, FREE))
 
 
-def key(picture):
-    return hash(picture.numpy().tobytes())
+def key(image):
+    return hash(image.numpy().tobytes())
 
 
 class Fake:
@@ -56,23 +61,23 @@ class Fake:
     def eval(self):
         return self
 
-    def encode(self, picture):
-        return {"picture": picture}
+    def encode(self, image):
+        return {"picture": image}
 
 
 class Oracle(Fake):
-    """Knows every puppet of the probes: its exact keypoints, and the picture that belongs to given ones."""
+    """Knows every puppet of the probes: its exact keypoints, and the image that belongs to given ones."""
 
     def __init__(self, probes):
         self.known = {}
         for probe in probes:
-            for pictures, points in (
+            for images, points in (
                 (probe.source, probe.points),
                 (probe.truth, probe.points_after),
                 (probe.driver, probe.driver_points),
                 (probe.driver_after, probe.driver_points_after),
             ):
-                for one, found in zip(pictures, points, strict=True):
+                for one, found in zip(images, points, strict=True):
                     self.known[key(one)] = found
         self.avatars = [
             (probe.source[k : k + 1], probe.truth[k : k + 1], probe.points_after[k])
@@ -80,11 +85,11 @@ class Oracle(Fake):
             for k in range(len(probe.source))
         ]
 
-    def detect(self, picture):
-        points = self.known[key(picture[0])][None]
+    def detect(self, image):
+        points = self.known[key(image[0])][None]
         return points, torch.eye(2).expand(1, points.shape[1], 2, 2)
 
-    def picture(self, features, source_points, driving_points):
+    def image(self, features, source_points, driving_points):
         """The truth of this avatar whose keypoints are nearest, or the avatar."""
         source = features["picture"]
         choices = [(source, source_points[0])]
@@ -92,14 +97,14 @@ class Oracle(Fake):
         return min(choices, key=lambda choice: (choice[1] - driving_points[0]).abs().sum())[0]
 
     def render(self, features, source_points, _, driving_points, __):
-        shown = self.picture(features, source_points, driving_points)
+        shown = self.image(features, source_points, driving_points)
         return {"prediction": shown, "warped": shown}
 
 
 class Copying(Oracle):
     """Nothing ever moves, its keypoints neither."""
 
-    def detect(self, picture):
+    def detect(self, image):
         return torch.zeros(1, 16, 2), torch.eye(2).expand(1, 16, 2, 2)
 
     def render(self, features, *_):
@@ -174,7 +179,7 @@ def test_trembling_keypoints_are_told_from_none(probes):
 
 
 def test_the_score_prefers_what_moves_rightly_and_stays_sharp(probes):
-    right, none, soft = (judge(kind(probes), probes) for kind in (Oracle, Copying, Blurring))
+    right, none, soft = (score_model(kind(probes), probes) for kind in (Oracle, Copying, Blurring))
     assert right.total == pytest.approx(1, abs=1e-3) and right.faces is None
     rest = {name: weight for name, weight in WEIGHTS.items() if name != "faces"}
     assert none.total == pytest.approx(WEIGHTS["sharpness"] / sum(rest.values()), abs=1e-3)
@@ -194,17 +199,17 @@ WANDER = [round(9 * np.sin(t / 4)) for t in range(32)], [round(5 * np.cos(t / 3)
 
 @pytest.fixture(scope="module")
 def clip():
-    """A puppet's picture shifted by whole pixels from frame to frame."""
+    """A puppet's image shifted by whole pixels from frame to frame."""
     torch.set_num_threads(1)
-    picture = supersampled(draw_identities(1, generator(4)), neutral(), 160)
+    image = supersampled(draw_identities(1, generator(4)), neutral(), 160)
     rng = np.random.default_rng(0)
     # A wall without texture says nothing of motion.
-    picture = (picture * 0.8 + 40 * rng.random((160, 160, 1))).astype(np.uint8)
-    return np.stack([picture[24 + y : 136 + y, 24 + x : 136 + x] for x, y in zip(*WANDER, strict=True)])
+    image = (image * 0.8 + 40 * rng.random((160, 160, 1))).astype(np.uint8)
+    return np.stack([image[24 + y : 136 + y, 24 + x : 136 + x] for x, y in zip(*WANDER, strict=True)])
 
 
 class Tracker(Fake):
-    """Knows where the picture went; its keypoints go `share` of the way."""
+    """Knows where the image went; its keypoints go `share` of the way."""
 
     def __init__(self, frames, share=1.0):
         self.place = {
@@ -215,8 +220,8 @@ class Tracker(Fake):
         rest = torch.linspace(-0.4, 0.4, 4)
         self.rest = torch.stack(torch.meshgrid(rest, rest, indexing="xy"), -1).reshape(16, 2)
 
-    def detect(self, picture):
-        places = [self.place.get(key(one), torch.zeros(2)) for one in picture.split(1)]
+    def detect(self, image):
+        places = [self.place.get(key(one), torch.zeros(2)) for one in image.split(1)]
         points = torch.stack([self.rest + self.share * place / self.half for place in places])
         return points, torch.eye(2).expand(*points.shape, 2)
 
@@ -229,17 +234,17 @@ class Tracker(Fake):
 
 
 def test_motion_of_known_pixels_is_followed(clip):
-    pairs = faces.face_clip("moving", clip, 12)
+    pairs = face_clip("moving", clip, 12)
     assert pairs.moves and pairs.back_agrees[:, 56, 56].mean() > 0.9
-    good = faces.together([faces.follow(Tracker(clip), pairs)])
+    good = pooled([follow(Tracker(clip), pairs)])
     for name in ("", "single "):
         for axis in "xy":
             assert good[f"{name}correlation {axis}"] > 0.97
             assert good[f"{name}slope {axis}"] == pytest.approx(1, abs=0.05)
     assert good["flow error px"] < 0.15 * good["no motion px"]
-    half = faces.together([faces.follow(Tracker(clip, 0.5), pairs)])
+    half = pooled([follow(Tracker(clip, 0.5), pairs)])
     assert half["slope x"] == pytest.approx(0.5, abs=0.05) and half["correlation x"] > 0.97
-    frozen = faces.together([faces.follow(Tracker(clip, 0.0), pairs)])
+    frozen = pooled([follow(Tracker(clip, 0.0), pairs)])
     assert frozen["slope x"] == frozen["correlation y"] == 0
     assert frozen["flow error px"] == pytest.approx(frozen["no motion px"], rel=0.01)
     assert faces_score(good) > 0.9 > 0.75 > faces_score(half) > faces_score(frozen)
@@ -247,19 +252,19 @@ def test_motion_of_known_pixels_is_followed(clip):
 
 def test_each_keypoint_is_told_apart(clip):
     class OneFrozen(Tracker):
-        def detect(self, picture):
-            points, jacobians = super().detect(picture)
+        def detect(self, image):
+            points, jacobians = super().detect(image)
             points[:, 3] = self.rest[3]
             return points, jacobians
 
-    table = faces.by_keypoint([faces.follow(OneFrozen(clip), faces.face_clip("moving", clip, 8))])
+    table = by_keypoint([follow(OneFrozen(clip), face_clip("moving", clip, 8))])
     assert table[LANDMARKS[3]]["slope x"] == 0 and table[LANDMARKS[2]]["slope x"] > 0.9
 
 
 def test_a_clip_that_holds_still_does_not_count_as_moving(clip):
-    still = faces.face_clip("still", np.repeat(clip[:1], 8, 0), 4)
+    still = face_clip("still", np.repeat(clip[:1], 8, 0), 4)
     assert not still.moves
-    row = faces.figures(Tracker(clip), still, faces.follow(Tracker(clip), still), 4)
+    row = clip_metrics(Tracker(clip), still, follow(Tracker(clip), still), 4)
     assert "better than no motion" not in row and row["moves"] is False
     assert row["still wander px"] == 0
 
@@ -268,9 +273,9 @@ def test_still_keypoints_do_not_wander_and_trembling_ones_do():
     flow = np.zeros((9, 64, 64, 2), np.float32)
     points = np.zeros((10, 16, 2))
     points[::2, :, 0] = 0.5
-    assert faces.wandering(points, flow) == pytest.approx(0.5)
-    assert faces.wandering(points * 0, flow) == 0
-    assert faces.wandering(points, flow + 3) is None
+    assert still_drift(points, flow) == pytest.approx(0.5)
+    assert still_drift(points * 0, flow) == 0
+    assert still_drift(points, flow + 3) is None
 
 
 class Lips(Fake):
@@ -279,13 +284,13 @@ class Lips(Fake):
     def __init__(self, gain):
         self.gain = gain
 
-    def detect(self, picture):
-        points = torch.zeros(len(picture), 16, 2)
+    def detect(self, image):
+        points = torch.zeros(len(image), 16, 2)
         for name, x in (("left mouth corner", -0.3), ("right mouth corner", 0.3)):
             points[:, LANDMARKS.index(name), 0] = x
         # The keypoints carry the frame along.
-        points[:, 0, 0] = picture.mean((1, 2, 3))
-        self.seen = picture
+        points[:, 0, 0] = image.mean((1, 2, 3))
+        self.seen = image
         return points, torch.eye(2).expand(*points.shape, 2)
 
     def render(self, features, *_):
@@ -301,18 +306,18 @@ def test_what_is_shown_of_an_opening_mouth_is_measured():
         frames[t, 32 - t : 32 + t, 24:40] = 20
         points[t, LANDMARKS.index("lower lip"), 1] = 2 * t
     for gain in (0.0, 0.5, 1.0):
-        row = faces.mouth_opening(Lips(gain), frames, points)
+        row = mouth_opening(Lips(gain), frames, points)
         assert row["open mouth response"] == pytest.approx(gain, abs=1e-3)
     assert row["lip gap px"] > 15
     points[:, LANDMARKS.index("lower lip")] *= 0.2
-    assert "open mouth response" not in faces.mouth_opening(Lips(1.0), frames, points)
+    assert "open mouth response" not in mouth_opening(Lips(1.0), frames, points)
 
 
 def test_shuffled_tiles_keep_the_colours_and_lose_the_face(clip):
-    mixed = faces.shuffled(clip[0])
+    mixed = shuffled(clip[0])
     assert mixed.shape == clip[0].shape and np.abs(mixed.astype(int) - clip[0]).mean() > 5
     assert np.array_equal(np.sort(mixed.ravel()), np.sort(clip[0].ravel()))
-    assert faces.faceless(32).shape == (6, 32, 32, 3)
+    assert faceless(32).shape == (6, 32, 32, 3)
 
 
 def test_moments_worth_showing_are_the_extreme_ones():
@@ -354,14 +359,14 @@ def folders(tmp_path_factory):
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("evaluate")
     checkpoint.save(small_model(), folder / "small.safetensors")
-    people, pictures = draw_identities(2, generator(6)), folder / "pictures"
+    people, images = draw_identities(2, generator(6)), folder / "pictures"
     (folder / "clips").mkdir()
-    pictures.mkdir()
+    images.mkdir()
     face = supersampled(people[:1], neutral(), 80)
     write_clip(folder / "clips" / "one.mp4", (face[t : 64 + t, t : 64 + t] for t in range(10)), 25)
     (folder / "clips" / "broken.mp4").write_text("no video")
-    cv2.imwrite(str(pictures / "good.png"), supersampled(people[1:], neutral(), SIZE))
-    (pictures / "broken.png").write_text("no picture")
+    cv2.imwrite(str(images / "good.png"), supersampled(people[1:], neutral(), SIZE))
+    (images / "broken.png").write_text("no image")
     return folder
 
 

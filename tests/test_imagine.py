@@ -37,16 +37,16 @@ def avatar(tmp_path):
 
 @pytest.fixture
 def clips(tmp_path):
-    """Stacked pictures of a square that moves to the right, and one that is too short."""
+    """Stacked images of a square that moves to the right, and one that is too short."""
     folder = tmp_path / "clips"
     folder.mkdir()
     rng = np.random.default_rng(0)
     for k, frames in enumerate((6, 6, 6, 3)):
-        pictures = np.zeros((SIZE, frames * SIZE, 3), np.uint8)
+        images = np.zeros((SIZE, frames * SIZE, 3), np.uint8)
         x, y = rng.integers(0, 24, 2)
         for t in range(frames):
-            pictures[y : y + 14, t * SIZE + x + 3 * t : t * SIZE + x + 3 * t + 14] = 80 + 50 * k
-        write_picture(folder / f"{k}.png", pictures)
+            images[y : y + 14, t * SIZE + x + 3 * t : t * SIZE + x + 3 * t + 14] = 80 + 50 * k
+        write_picture(folder / f"{k}.png", images)
     return folder
 
 
@@ -75,6 +75,7 @@ def ramp(path, model="tiny", sha="", from_frames=1, way=0.05, frames=5) -> None:
 LEARN = ("--frames", 6, "--steps", 4, "--hidden", 8, "--batch", 4, "--threads", 1)
 
 
+@pytest.mark.slow
 def test_from_clips_to_a_video(capsys, tmp_path, weights, clips, avatar):
     predictor = tmp_path / "p.safetensors"
     figures = tmp_path / "learned.json"
@@ -84,7 +85,7 @@ def test_from_clips_to_a_video(capsys, tmp_path, weights, clips, avatar):
     assert status == 0, err
     assert "2 clips to learn from, 1 held back" in out and "standing still" in out
     assert "1 clips of fewer than 6 frames (3.png)" in err
-    facts = load_predictor(predictor).facts
+    facts = load_predictor(predictor).metadata
     assert facts["model_sha256"] == sha256(weights) and facts["model"] == "tiny"
     assert len(json.loads(figures.read_text())["keypoints"]["predicted"]) == 5
 
@@ -95,7 +96,7 @@ def test_from_clips_to_a_video(capsys, tmp_path, weights, clips, avatar):
     assert status == 0, err
     assert "3 clips; 1 shorter" in out and "true keypoints" in out
     results = json.loads(scored.read_text())
-    assert results["frames_ahead"]["pictures"] == [1, 2, 4, 5] and len(results["pictures"]["copying"]) == 4
+    assert results["frames_ahead"]["images"] == [1, 2, 4, 5] and len(results["images"]["copying"]) == 4
     assert "/" not in json.dumps(results["predictor"]["model"])
 
     film = tmp_path / "film.mp4"
@@ -115,10 +116,10 @@ def test_the_bundle_renders_what_the_predictor_says(capsys, tmp_path, bundle, av
     files = sorted((tmp_path / "frames").iterdir())
     assert len(files) == 5
     first, last = (read_picture(file).astype(int) for file in (files[0], files[-1]))
-    picture = gradient(SIZE, SIZE) // 2 + 40
+    image = gradient(SIZE, SIZE) // 2 + 40
     # The first frame is the avatar at rest; then the tiny bundle brightens by how far the points went to the right.
-    assert np.abs(first - picture).max() <= 1
-    assert np.abs(last - np.clip(picture + 0.05 * tiny_bundle.GAIN, 0, 255)).max() <= 1
+    assert np.abs(first - image).max() <= 1
+    assert np.abs(last - np.clip(image + 0.05 * tiny_bundle.GAIN, 0, 255)).max() <= 1
 
 
 def test_a_clip_can_begin_the_movement(capsys, tmp_path, bundle, avatar):
@@ -144,13 +145,13 @@ def test_a_clip_can_begin_the_movement(capsys, tmp_path, bundle, avatar):
 
 
 def test_learning_goes_on_where_it_was_stopped(capsys, tmp_path, weights, clips, monkeypatch):
-    from livepuppet.train.papers import prediction
+    from livepuppet.train.tasks.continuation import ContinuationTask
 
     whole, stopped = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
     arguments = ("--learn", clips, "--model", weights, "--output")
     assert livepuppet(capsys, *arguments, whole, *LEARN)[0] == 0
 
-    real, calls = prediction.ContinuationTask.losses, []
+    real, calls = ContinuationTask.losses, []
 
     def losses(self, rng):
         calls.append(1)
@@ -162,11 +163,11 @@ def test_learning_goes_on_where_it_was_stopped(capsys, tmp_path, weights, clips,
         return real(self, rng)
 
     with monkeypatch.context() as patch:
-        patch.setattr(prediction.ContinuationTask, "losses", losses)
+        patch.setattr(ContinuationTask, "losses", losses)
         status, _, err = livepuppet(capsys, *arguments, stopped, *LEARN)
     assert status == 2 and "--resume goes on" in err
     # What was reached until then is there, and usable.
-    assert load_predictor(stopped).facts["step"] == "3"
+    assert load_predictor(stopped).metadata["step"] == "3"
     status, out, err = livepuppet(capsys, *arguments, stopped, *LEARN, "--resume")
     assert status == 0 and "Going on from step 3" in out, err
     states = [

@@ -21,17 +21,17 @@ from livepuppet.model.presets import PRESETS, Preset, build
 
 
 @pytest.mark.parametrize("size", [7, 64, 256])
-def test_identity_flow_reproduces_the_picture(size):
-    picture = torch.randint(0, 256, (1, 3, size, size), generator=torch.Generator().manual_seed(0)).float()
-    moved = warp(picture, make_grid(size, size)[None])
-    assert torch.equal(moved.round(), picture)
-    assert (moved - picture).abs().max() < 0.01  # of 255 levels: float32's rounding of coordinates
+def test_identity_flow_reproduces_the_image(size):
+    image = torch.randint(0, 256, (1, 3, size, size), generator=torch.Generator().manual_seed(0)).float()
+    moved = warp(image, make_grid(size, size)[None])
+    assert torch.equal(moved.round(), image)
+    assert (moved - image).abs().max() < 0.01  # of 255 levels: float32's rounding of coordinates
 
 
 def test_warp_puts_the_ends_of_the_range_on_pixel_centres():
-    picture = torch.arange(5.0).reshape(1, 1, 1, 5)
+    image = torch.arange(5.0).reshape(1, 1, 1, 5)
     grid = torch.tensor([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0], [-0.75, 0.0]]).reshape(1, 1, 4, 2)
-    assert warp(picture, grid).flatten().tolist() == [0.0, 2.0, 4.0, 0.5]
+    assert warp(image, grid).flatten().tolist() == [0.0, 2.0, 4.0, 0.5]
 
 
 def test_inverse_2x2_is_the_inverse():
@@ -48,7 +48,7 @@ def test_inverse_2x2_of_a_singular_matrix_is_finite(matrix):
     assert inverse.abs().max() <= 4 / MINIMUM_DETERMINANT
 
 
-def test_anti_alias_keeps_flat_pictures_and_subsamples_from_the_first_pixel():
+def test_anti_alias_keeps_flat_images_and_subsamples_from_the_first_pixel():
     down = AntiAlias(3, 4)
     assert down.weight.shape == (3, 1, 13, 13)
     flat = down(torch.full((1, 3, 64, 64), 0.5))
@@ -95,7 +95,7 @@ def test_shapes_and_ranges_of_the_three_calls(tiny_model):
     assert list(features) == ["source_features", "thumbnail"]
 
 
-def test_pictures_of_a_batch_do_not_mix(tiny_model):
+def test_images_of_a_batch_do_not_mix(tiny_model):
     frames = torch.rand(3, 3, 64, 64)
     with torch.no_grad():
         together = tiny_model.render(
@@ -201,7 +201,7 @@ def parity(shared):
     return model.eval(), folder, np.load(folder / "golden_vox-256.npz")
 
 
-def _picture(path):
+def _image(path):
     import cv2
 
     return torch.from_numpy(cv2.imread(str(path))[..., ::-1].copy()).permute(2, 0, 1)[None].float() / 255
@@ -209,12 +209,12 @@ def _picture(path):
 
 @pytest.fixture(scope="module")
 def detected(parity):
-    """`Keypoints` of the three pictures, by name."""
+    """`Keypoints` of the three images, by name."""
     model, folder, _ = parity
     found = {}
     with torch.no_grad():
         for name in ("source", "driving_initial", "driving"):
-            points, jacobians = model.detect(_picture(folder / f"{name}.png"))
+            points, jacobians = model.detect(_image(folder / f"{name}.png"))
             found[name] = Keypoints(points[0].numpy(), jacobians[0].numpy())
     return found
 
@@ -233,10 +233,10 @@ def test_parity_of_keypoints(parity, detected, name):
 
 def test_parity_of_heatmaps_and_features(parity):
     model, folder, golden = parity
-    picture = _picture(folder / "source.png")
+    image = _image(folder / "source.png")
     with torch.no_grad():
-        heatmaps = model.kp_detector(picture)[2][0]
-        features = model.encode(picture)["source_features"][0].flatten(1)
+        heatmaps = model.kp_detector(image)[2][0]
+        features = model.encode(image)["source_features"][0].flatten(1)
     np.testing.assert_allclose(heatmaps, golden["heatmap_source"], atol=1e-4, rtol=0)
     np.testing.assert_allclose(features.mean(1), golden["encoder_channel_mean"], atol=1e-4, rtol=0)
     np.testing.assert_allclose(
@@ -246,7 +246,7 @@ def test_parity_of_heatmaps_and_features(parity):
 
 @pytest.mark.parametrize("relative", [True, False])
 @pytest.mark.parametrize("adapt", [True, False])
-def test_parity_of_pictures(parity, detected, relative, adapt):
+def test_parity_of_images(parity, detected, relative, adapt):
     model, folder, golden = parity
     avatar, initial = detected["source"], detected["driving_initial"]
     scale = movement_scale(avatar, initial) if adapt else 1.0
@@ -255,11 +255,11 @@ def test_parity_of_pictures(parity, detected, relative, adapt):
     np.testing.assert_allclose(moved.points, golden[f"kp_norm_{mode}_value"], atol=2e-5, rtol=0)
     np.testing.assert_allclose(moved.jacobians, golden[f"kp_norm_{mode}_jacobian"], atol=2e-5, rtol=0)
     if f"deformation_{mode}" not in golden:
-        return  # the scale counts in relative mode only: the set has no second picture of absolute mode
+        return  # the scale counts in relative mode only: the set has no second image of absolute mode
 
     arrays = (avatar.points, avatar.jacobians, moved.points, moved.jacobians)
     with torch.no_grad():
-        features = model.encode(_picture(folder / "source.png"))
+        features = model.encode(_image(folder / "source.png"))
         out = model.render(features, *(torch.from_numpy(array)[None] for array in arrays))
     np.testing.assert_allclose(out["deformation"][0], golden[f"deformation_{mode}"], atol=5e-5, rtol=0)
     np.testing.assert_allclose(out["occlusion_map"][0], golden[f"occlusion_map_{mode}"], atol=1e-4, rtol=0)

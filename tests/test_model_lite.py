@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from livepuppet.export.optimise import optimise
 from livepuppet.model.geometry import gaussian_heatmaps, make_grid, peak_confidence, warp
-from livepuppet.model.lite import CLOSE, LANDMARKS, LiteConfig, depth_map, rigid_motion
+from livepuppet.model.lite import LANDMARKS, REFINED_KEYPOINTS, LiteConfig, depth_map, rigid_motion
 from livepuppet.model.presets import PRESETS, Preset, build
 
 
@@ -22,8 +22,8 @@ def model():
     with torch.no_grad():
         for name in (
             "motion.head.weight",
-            "motion.turning.network.4.weight",
-            "motion.homes.strength",
+            "motion.head_motion.network.4.weight",
+            "motion.mask_prior.strength",
             "generator.last.weight",
             "detector.jacobians.weight",
         ):
@@ -32,17 +32,17 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(1))
 
 
 @torch.no_grad()
-def test_the_three_calls_have_the_shapes_of_the_seam(model, pictures):
-    points, jacobians = model.detect(pictures)
+def test_the_three_calls_have_the_shapes_of_the_seam(model, images):
+    points, jacobians = model.detect(images)
     assert points.shape == (2, len(LANDMARKS), 2) and jacobians.shape == (2, len(LANDMARKS), 2, 2)
     assert points.abs().max() <= 1
-    output = model.render(model.encode(pictures), points, jacobians, points.flip(0), jacobians.flip(0))
-    assert output["prediction"].shape == pictures.shape
+    output = model.render(model.encode(images), points, jacobians, points.flip(0), jacobians.flip(0))
+    assert output["prediction"].shape == images.shape
     assert output["deformation"].shape == (2, 64, 64, 2)
     assert output["mask"].shape == (2, len(LANDMARKS) + 2, 64, 64)
     assert torch.allclose(output["mask"].sum(1), torch.ones(2, 64, 64), atol=1e-5)
@@ -50,9 +50,9 @@ def test_the_three_calls_have_the_shapes_of_the_seam(model, pictures):
 
 
 @torch.no_grad()
-def test_confidence_comes_beside_the_same_keypoints(model, pictures):
-    points, jacobians, confidence = model.detect_with_confidence(pictures)
-    assert all(torch.equal(a, b) for a, b in zip((points, jacobians), model.detect(pictures), strict=True))
+def test_confidence_comes_beside_the_same_keypoints(model, images):
+    points, jacobians, confidence = model.detect_with_confidence(images)
+    assert all(torch.equal(a, b) for a, b in zip((points, jacobians), model.detect(images), strict=True))
     assert confidence.shape == (2, len(LANDMARKS)) and confidence.min() >= 0 and confidence.max() <= 1
 
 
@@ -95,18 +95,18 @@ def test_the_second_look_does_not_see_a_far_peak(model):
     true, other = torch.tensor([-0.3, -0.1]), torch.tensor([0.4, 0.5])
     maps = peaks(true.expand(1, 16, 2), 8.0) + peaks(other.expand(1, 16, 2), 3.0)
     away = (model.detector.locate(maps)[0] - true).norm(dim=-1)
-    far = [index for index in range(16) if index not in CLOSE]
-    assert away[list(CLOSE)].max() < 0.5 * away[far].min()
+    far = [index for index in range(16) if index not in REFINED_KEYPOINTS]
+    assert away[list(REFINED_KEYPOINTS)].max() < 0.5 * away[far].min()
 
 
 @torch.no_grad()
-def test_training_reads_what_the_loss_shapes(model, pictures):
-    evaluated = model.detect(pictures)[0]
+def test_training_reads_what_the_loss_shapes(model, images):
+    evaluated = model.detect(images)[0]
     detector = copy.deepcopy(model.detector).train()
     for module in detector.modules():  # batch norm would change the maps themselves
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
-    points, _, logits = detector(pictures)
+    points, _, logits = detector(images)
     grid = detector.grid.flatten(0, 1)
     assert torch.allclose(points, logits.flatten(2).softmax(-1) @ grid, atol=1e-5)
     assert not torch.allclose(points, evaluated, atol=1e-3)
@@ -115,28 +115,28 @@ def test_training_reads_what_the_loss_shapes(model, pictures):
 def test_weights_of_before_the_second_look_are_read_like_new_ones():
     text = PRESETS["lite-256"].to_json()
     values = json.loads(text)
-    for name in ("reading_temperature", "close_temperature", "close_window"):
+    for name in ("softargmax_temperature", "refinement_temperature", "refinement_window"):
         del values["config"][name]
     assert Preset.from_json(json.dumps(values)).config == PRESETS["lite-256"].config
 
 
 def test_weights_of_before_head_network_and_homes_still_load():
     values = json.loads(PRESETS["lite-256"].to_json())
-    for name in ("head_channels", "homes", "own_threshold"):
+    for name in ("head_channels", "mask_prior", "non_rigid_threshold"):
         del values["config"][name]
     older = Preset.from_json(json.dumps(values))
-    assert older.config == LiteConfig() and build(older).motion.turning is None
+    assert older.config == LiteConfig() and build(older).motion.head_motion is None
 
 
-def test_a_head_network_and_homes_that_have_learned_nothing_changes_nothing(pictures):
+def test_a_head_network_and_homes_that_have_learned_nothing_changes_nothing(images):
     torch.manual_seed(0)
     plain, turning = build(Preset("lite-256", 256, 16, LiteConfig())), build("lite-256")
     turning.load_state_dict(plain.state_dict(), strict=False)
-    torch.nn.init.zeros_(turning.motion.homes.strength)  # some start with something
+    torch.nn.init.zeros_(turning.motion.mask_prior.strength)  # some start with something
     rng = torch.Generator().manual_seed(3)
     source, driving = (0.5 * torch.randn(2, 16, 2, generator=rng) for _ in range(2))
     jacobians = torch.eye(2).expand(2, 16, 2, 2)
-    thumbnail = pictures[:, :, ::4, ::4]
+    thumbnail = images[:, :, ::4, ::4]
     with torch.no_grad():
         before = plain.eval().motion(thumbnail, source, jacobians, driving, jacobians)["deformation"]
         after = turning.eval().motion(thumbnail, source, jacobians, driving, jacobians)["deformation"]
@@ -171,7 +171,7 @@ def test_a_keypoint_moves_on_its_own_if_it_moves_otherwise_than_the_head(way):
     expected = torch.zeros(1, 16)
     # Not of those that show how the head moves.
     for index in (k for k, name in enumerate(LANDMARKS) if "iris" in name):
-        source[:, index, 0] += way * motion.own_threshold
+        source[:, index, 0] += way * motion.non_rigid_threshold
         expected[:, index] = min(way, 1.0)
     *_, own = motion.candidates(source, jacobians, driving, jacobians)
     # The fit is held back a little towards no change.
@@ -182,8 +182,8 @@ def turning_head(threshold: float, moved: float):
     """A motion network whose head turns with parallax, and two sets of keypoints `moved` apart: the arguments of its `candidates`."""
     torch.manual_seed(0)
     motion = build("lite-256").motion
-    torch.nn.init.normal_(motion.turning.network[-1].bias, std=0.3)
-    motion.own_threshold = threshold
+    torch.nn.init.normal_(motion.head_motion.network[-1].bias, std=0.3)
+    motion.non_rigid_threshold = threshold
     source, jacobians = 0.3 * torch.randn(1, 16, 2), torch.eye(2).expand(1, 16, 2, 2)
     return motion, (source, jacobians, source + moved * torch.randn(1, 16, 2), jacobians)
 
@@ -210,33 +210,34 @@ def test_a_turning_head_takes_its_keypoints_along_by_their_depth():
 
 
 @torch.no_grad()
-def test_an_avatar_that_does_not_move_comes_back_exactly(model, pictures):
-    keypoints = model.detect(pictures)
-    back = model.render(model.encode(pictures), *keypoints, *keypoints)["prediction"]
+def test_an_avatar_that_does_not_move_comes_back_exactly(model, images):
+    keypoints = model.detect(images)
+    back = model.render(model.encode(images), *keypoints, *keypoints)["prediction"]
     # The identity grid's rounding on white noise, a twentieth of a level, is all that is left.
-    assert (back - pictures).abs().max() < 0.5 / 255
+    assert (back - images).abs().max() < 0.5 / 255
 
 
 @torch.no_grad()
-def test_a_small_motion_changes_little(model, pictures):
-    points, jacobians = model.detect(pictures)
-    smooth = torch.nn.functional.avg_pool2d(pictures, 33, 1, 16)
+def test_a_small_motion_changes_little(model, images):
+    points, jacobians = model.detect(images)
+    smooth = torch.nn.functional.avg_pool2d(images, 33, 1, 16)
     features = model.encode(smooth)
     moved = model.render(features, points, jacobians, points + 1e-4, jacobians)["prediction"]
     assert (moved - smooth).abs().max() < 0.02
 
 
 @torch.no_grad()
-def test_jacobians_are_bounded(model, pictures):
+def test_jacobians_are_bounded(model, images):
     model = optimise(model)
     model.detector.jacobians.weight.mul_(1000)
-    _, jacobians = model.detect(pictures)
+    _, jacobians = model.detect(images)
     assert (jacobians - torch.eye(2)).abs().max() <= 1.5 + 1e-5
 
 
+@pytest.mark.slow
 @torch.no_grad()
-def test_the_work_per_live_frame_stays_in_the_budget(model, pictures):
-    one = pictures[:1]
+def test_the_work_per_live_frame_stays_in_the_budget(model, images):
+    one = images[:1]
     keypoints, features = model.detect(one), model.encode(one)
     with FlopCounterMode(display=False) as counter:
         model.detect(one)
@@ -245,10 +246,10 @@ def test_the_work_per_live_frame_stays_in_the_budget(model, pictures):
 
 
 @torch.no_grad()
-def test_the_optimised_copy_draws_the_same_and_leaves_the_original_alone(model, pictures):
+def test_the_optimised_copy_draws_the_same_and_leaves_the_original_alone(model, images):
     fast = optimise(model)
-    one = pictures[:1]
-    keypoints, other = model.detect(one), model.detect(pictures[1:])
+    one = images[:1]
+    keypoints, other = model.detect(one), model.detect(images[1:])
     expected = model.render(model.encode(one), *keypoints, *other)["prediction"]
     got = fast.render(fast.encode(one), *keypoints, *other)["prediction"]
     assert torch.allclose(expected, got, atol=1e-4)

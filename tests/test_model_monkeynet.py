@@ -89,13 +89,13 @@ def test_a_resized_identity_is_the_identity():
 
 
 def test_the_three_calls_and_their_shapes():
-    model, pictures = small(), frames()
-    points, covariances = model.detect(pictures)
+    model, images = small(), frames()
+    points, covariances = model.detect(images)
     assert points.shape == (2, 3, 2) and covariances.shape == (2, 3, 2, 2)
     assert (torch.linalg.eigvalsh(covariances) > 0.99 * SMALL.smallest_variance).all()
-    confidence = model.detect_with_confidence(pictures)[2]
+    confidence = model.detect_with_confidence(images)[2]
     assert confidence.shape == (2, 3) and (confidence >= 0).all() and (confidence <= 1).all()
-    features = model.encode(pictures)
+    features = model.encode(images)
     drawn = model.render(features, points, covariances, points.flip(0), covariances.flip(0))
     assert drawn["prediction"].shape == (2, 3, 32, 32) and drawn["deformation"].shape == (2, 16, 16, 2)
     assert drawn["mask"].shape == (2, 4, 16, 16)
@@ -103,20 +103,20 @@ def test_the_three_calls_and_their_shapes():
 
 
 def test_without_movement_an_untrained_network_leaves_every_pixel_where_it_is():
-    model, pictures = small(), frames()
-    keypoints = model.detect(pictures)
-    drawn = model.render(model.encode(pictures), *keypoints, *keypoints)
-    torch.testing.assert_close(drawn["warped"], pictures, atol=1e-4, rtol=0)
+    model, images = small(), frames()
+    keypoints = model.detect(images)
+    drawn = model.render(model.encode(images), *keypoints, *keypoints)
+    torch.testing.assert_close(drawn["warped"], images, atol=1e-4, rtol=0)
 
 
 def test_the_coarse_flow_is_the_masked_movement_of_the_keypoints():
-    """Where one candidate has all the weight, the picture moves by that keypoint's movement."""
-    model, pictures = small(), frames()
+    """Where one candidate has all the weight, the image moves by that keypoint's movement."""
+    model, images = small(), frames()
     with torch.no_grad():
         model.motion.mask.bias[2] = 50.0  # the second keypoint
-    points, covariances = model.detect(pictures)
+    points, covariances = model.detect(images)
     moved = points + torch.tensor([0.25, -0.125])
-    drawn = model.render(model.encode(pictures), points, covariances, moved, covariances)
+    drawn = model.render(model.encode(images), points, covariances, moved, covariances)
     offset = drawn["deformation"] - model.grid
     torch.testing.assert_close(offset, torch.tensor([-0.25, 0.125]).expand_as(offset), atol=1e-4, rtol=0)
 
@@ -133,31 +133,31 @@ def test_the_coarse_flow_is_the_masked_movement_of_the_keypoints():
     ],
 )
 def test_every_ablation_draws_learns_and_survives_the_disk(changes, tmp_path):
-    model, pictures = small(**changes), frames()
-    keypoints = model.detect(pictures)
+    model, images = small(**changes), frames()
+    keypoints = model.detect(images)
     drawn = model.render(
-        model.encode(pictures), *keypoints, *(value.flip(0).contiguous() for value in keypoints)
+        model.encode(images), *keypoints, *(value.flip(0).contiguous() for value in keypoints)
     )
-    (drawn["prediction"] - pictures.flip(0)).abs().mean().backward()
+    (drawn["prediction"] - images.flip(0)).abs().mean().backward()
     silent = [name for name, weight in model.named_parameters() if weight.grad is None]
     assert not silent
     checkpoint.save(model, tmp_path / "m.safetensors")
     again = checkpoint.load(tmp_path / "m.safetensors")
     assert again.config == model.config
     with torch.no_grad():
-        expected = model.render(model.encode(pictures), *keypoints, *keypoints)["prediction"]
-        found = again.render(again.encode(pictures), *keypoints, *keypoints)["prediction"]
+        expected = model.render(model.encode(images), *keypoints, *keypoints)["prediction"]
+        found = again.render(again.encode(images), *keypoints, *keypoints)["prediction"]
     torch.testing.assert_close(found, expected)
 
 
 def test_the_shifted_sources_reach_the_motion_network():
     """Two sources that differ must give different flows, but not where the sources are kept from the network."""
     for shown in (True, False):
-        model, pictures = small(source_in_motion=shown), frames()
+        model, images = small(source_in_motion=shown), frames()
         with torch.no_grad():
             model.motion.mask.weight.normal_(0, 0.5)
-        points, covariances = (value[:1].expand(2, *value.shape[1:]) for value in model.detect(pictures))
-        drawn = model.render(model.encode(pictures), points, covariances, points + 0.2, covariances)
+        points, covariances = (value[:1].expand(2, *value.shape[1:]) for value in model.detect(images))
+        drawn = model.render(model.encode(images), points, covariances, points + 0.2, covariances)
         same = torch.allclose(drawn["deformation"][0], drawn["deformation"][1], atol=1e-6)
         assert same is not shown
 

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from livepuppet.export.optimise import REWRITES, TARGETS, optimise, rewrites
 from livepuppet.export.optimise.convolutions import PairedConvolution, PhaseConvolution
-from livepuppet.export.optimise.lite import FewSteps
+from livepuppet.export.optimise.lite import FusedMotionMath
 from livepuppet.export.optimise.phases import interleave, spread, spreading
 from livepuppet.export.optimise.planes import blended_maps
 from livepuppet.export.optimise.sampling import Grid, Patches, Rows
@@ -56,7 +56,7 @@ def model(request):
         # As lite models were before they had a network for the head; and before they asked what moves on its own.
         preset = small_model().preset
         plain = request.param == "plain lite"
-        changes = {"head_channels": 0, "homes": False} if plain else {"own_threshold": 0.0}
+        changes = {"head_channels": 0, "mask_prior": False} if plain else {"non_rigid_threshold": 0.0}
         return lively(build(replace(preset, config=replace(preset.config, **changes))))
     if request.param in ("one map", "no occlusion"):
         # As published for moving GIFs; and as without the occlusion map, with a motion smaller than the features.
@@ -209,7 +209,7 @@ def test_motions_of_nothing_blend_to_nothing(monkeypatch):
 
 
 def test_few_steps_turn_matrices_round_as_elsewhere():
-    steps = FewSteps(small_model().double().motion)
+    steps = FusedMotionMath(small_model().double().motion)
     singular = torch.tensor([[[1.0, 2.0], [2.0, 4.0]], [[1.0, 0.0], [0.0, 1e-9]], [[1.0, 0.0], [0.0, -1e-9]]])
     matrices = torch.cat([torch.randn(8, 2, 2), singular]).double()
     assert torch.allclose(steps._inverse(matrices), inverse_2x2(matrices))

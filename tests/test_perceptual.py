@@ -1,4 +1,4 @@
-"""train/papers/perceptual.py."""
+"""train/losses/perceptual.py."""
 
 import os
 import pickle
@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from livepuppet.train.papers import perceptual
-from livepuppet.train.papers.perceptual import (
+from livepuppet.train.losses import perceptual
+from livepuppet.train.losses.perceptual import (
     VGG19,
     FeatureLoss,
     PerceptualError,
@@ -69,8 +69,8 @@ def test_features_are_torchvisions():
     assert not missing.missing_keys
     assert all(name.startswith(("features.30", "features.32", "features.34")) for name in missing[1])
 
-    picture = torch.rand(2, 3, 64, 48)
-    x = (picture - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
+    image = torch.rand(2, 3, 64, 48)
+    x = (image - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
         [0.229, 0.224, 0.225]
     ).view(3, 1, 1)
     wanted = []
@@ -78,14 +78,14 @@ def test_features_are_torchvisions():
         x = layer(x)
         if place in (1, 6, 11, 20, 29):
             wanted.append(x)
-    found = network(picture)
+    found = network(image)
     assert len(found) == 5
     for a, b in zip(found, wanted, strict=True):
         assert a.std() > 1e-3
         torch.testing.assert_close(a, b)
 
 
-def test_small_pictures_have_fewer_features():
+def test_small_images_have_fewer_features():
     network = VGG19.random(0, 16)
     assert [len(network(torch.rand(1, 3, side, side))) for side in (64, 16, 8, 2, 1)] == [5, 5, 4, 2, 1]
 
@@ -133,7 +133,7 @@ def test_without_weights_the_substitute_is_named():
     assert cached_vgg() is None
     loss = choose()
     assert isinstance(loss, PyramidLoss)
-    assert loss.says.startswith("none of VGG's weights; pyramid of L1")
+    assert loss.description.startswith("none of VGG's weights; pyramid of L1")
 
 
 def test_the_cache_is_found_and_the_word_fetches(hub, monkeypatch):
@@ -149,7 +149,7 @@ def test_the_cache_is_found_and_the_word_fetches(hub, monkeypatch):
     assert not asked
     assert isinstance(choose(download=True), FeatureLoss)
     assert asked == [("https://download.pytorch.org/models/vgg19-dcbf9e9d.pth", "dcbf9e9d")]
-    assert "VGG-19" in choose().says
+    assert "VGG-19" in choose().description
     assert isinstance(choose(download=True), FeatureLoss)
     assert len(asked) == 1
 
@@ -165,7 +165,7 @@ def test_no_network_is_a_sentence(monkeypatch):
 
 @pytest.mark.parametrize("loss", [FeatureLoss(VGG19.random(0, 16), "random"), PyramidLoss()])
 def test_losses(loss):
-    """Zero for equal pictures, larger for worse ones, and only the prediction is taught."""
+    """Zero for equal images, larger for worse ones, and only the prediction is taught."""
     torch.manual_seed(1)
     target = torch.rand(2, 3, 64, 64)
     noise = torch.randn(2, 3, 64, 64)
@@ -184,10 +184,10 @@ def test_losses(loss):
 
 
 def test_the_pyramid_sums_over_sizes():
-    """A level more adds the same loss of pictures half as large, blurred as the detector's are."""
+    """A level more adds the same loss of images half as large, blurred as the detector's are."""
     loss = FeatureLoss(VGG19.random(0, 16), "random")
     a, b = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64)
-    shrink = perceptual.AntiAlias(3, 2)
+    downsample = perceptual.AntiAlias(3, 2)
     both, full = loss(a, b, 2)["perceptual"], loss(a, b, 1)["perceptual"]
-    half = loss(shrink(a), shrink(b), 1)["perceptual"]
+    half = loss(downsample(a), downsample(b), 1)["perceptual"]
     torch.testing.assert_close(both, full + half)

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from livepuppet.model.geometry import warp
 from livepuppet.model.lite import LANDMARKS
-from livepuppet.train.commands.puppets import puppets
+from livepuppet.train.cli.puppets import puppets
 from livepuppet.train.puppets import renderer
 from livepuppet.train.puppets.canvas import bounding_box
 from livepuppet.train.puppets.clips import performance, write_clip

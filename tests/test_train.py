@@ -8,17 +8,19 @@ import pytest
 import torch
 from small_model import SIZE, small_model
 
-from livepuppet.model.lite import CLOSE, LANDMARKS
-from livepuppet.train import losses
+from livepuppet.model.lite import LANDMARKS, REFINED_KEYPOINTS
 from livepuppet.train.data.clips import ClipSet
-from livepuppet.train.deform import Deformation, mirror, webcam
-from livepuppet.train.lite.animator import AnimatorTask, transfer
-from livepuppet.train.lite.detector import PARTNER, DetectorTask, detector_error, undershoot
-from livepuppet.train.lite.responses import response
+from livepuppet.train.deform import Deformation, mirror
 from livepuppet.train.loop.trainer import Trainer, TrainingError
-from livepuppet.train.papers.fomm import FommTask
+from livepuppet.train.losses import reconstruction as losses
+from livepuppet.train.losses.equivariance import equivariance_loss
+from livepuppet.train.metrics.responses import response
 from livepuppet.train.puppets.identities import generator
 from livepuppet.train.puppets.pool import PuppetPool, draw_shard, shard_path
+from livepuppet.train.tasks.fomm import FommTask
+from livepuppet.train.tasks.lite_animator import AnimatorTask, transfer
+from livepuppet.train.tasks.lite_detector import PARTNER, DetectorTask, detector_error, undershoot
+from livepuppet.train.webcam import webcam
 
 
 @pytest.fixture(autouse=True)
@@ -45,13 +47,13 @@ def test_a_deformation_knows_its_derivative():
         assert torch.allclose(change.jacobians(z)[..., axis], numeric, atol=1e-6)
 
 
-def test_a_deformed_picture_shows_at_z_what_was_at_t_of_z():
+def test_a_deformed_image_shows_at_z_what_was_at_t_of_z():
     x = torch.linspace(-1, 1, 65)
     ramp = torch.stack([x[None, :].expand(65, 65), x[:, None].expand(65, 65), 0 * x[None, :].expand(65, 65)])[
         None
     ]
     change = Deformation.random(1, generator(4), ramp, affine=0.03, spline=0.002)
-    shown = change.picture(ramp)[0, :2, 8:-8:8, 8:-8:8]
+    shown = change.warp_image(ramp)[0, :2, 8:-8:8, 8:-8:8]
     z = torch.stack(torch.meshgrid(x[8:-8:8], x[8:-8:8], indexing="xy"), -1).reshape(1, -1, 2)
     assert torch.allclose(shown.permute(1, 2, 0).reshape(1, -1, 2), change.points(z), atol=5e-3)
 
@@ -62,38 +64,38 @@ def test_equivariance_is_nothing_for_keypoints_that_follow_and_something_for_oth
     points = change.points(deformed)
     deformed_jacobians = torch.eye(2).expand(2, 6, 2, 2)
     jacobians = change.jacobians(deformed) @ deformed_jacobians
-    good = losses.equivariance(change, points, jacobians, deformed, deformed_jacobians)
-    bad = losses.equivariance(change, points + 0.1, 2 * jacobians, deformed, deformed_jacobians)
+    good = equivariance_loss(change, points, jacobians, deformed, deformed_jacobians)
+    bad = equivariance_loss(change, points + 0.1, 2 * jacobians, deformed, deformed_jacobians)
     assert max(good) < 1e-5
     assert bad[0] > 0.09 and bad[1] > 0.2
 
 
-def test_losses_are_nothing_for_equal_pictures_and_weigh_where_they_are_told():
-    picture = torch.rand(2, 3, 32, 32, generator=generator(7))
-    other = picture.clone()
+def test_losses_are_nothing_for_equal_images_and_weigh_where_they_are_told():
+    image = torch.rand(2, 3, 32, 32, generator=generator(7))
+    other = image.clone()
     other[:, :, :16] = 1 - other[:, :, :16]
     top = torch.zeros(2, 1, 32, 32)
     top[:, :, :16] = 1
-    for loss in (losses.pyramid_l1, losses.gradients, losses.dissimilarity):
-        assert loss(picture, picture) < 1e-6
-        assert loss(picture, other) > 0.05
-        assert loss(picture, other, weight=top + 1e-3) > loss(picture, other, weight=1 - top + 1e-3)
+    for loss in (losses.pyramid_l1, losses.gradient_loss, losses.ssim_loss):
+        assert loss(image, image) < 1e-6
+        assert loss(image, other) > 0.05
+        assert loss(image, other, weight=top + 1e-3) > loss(image, other, weight=1 - top + 1e-3)
 
 
 def test_mirroring_twice_changes_nothing():
     rng = generator(8)
-    picture, points = torch.rand(2, 3, 8, 8, generator=rng), torch.rand(2, len(LANDMARKS), 2, generator=rng)
+    image, points = torch.rand(2, 3, 8, 8, generator=rng), torch.rand(2, len(LANDMARKS), 2, generator=rng)
     jacobians = torch.rand(2, len(LANDMARKS), 2, 2, generator=rng)
-    twice = mirror(*mirror(picture, points, jacobians, PARTNER), PARTNER)
-    assert all(torch.equal(a, b) for a, b in zip(twice, (picture, points, jacobians), strict=True))
+    twice = mirror(*mirror(image, points, jacobians, PARTNER), PARTNER)
+    assert all(torch.equal(a, b) for a, b in zip(twice, (image, points, jacobians), strict=True))
     assert LANDMARKS[PARTNER[LANDMARKS.index("left brow")]] == "right brow"
 
 
 def test_webcam_effects_stay_in_range_and_follow_the_seed():
-    picture = torch.rand(4, 3, 32, 32, generator=generator(9))
-    first, second = webcam(picture, generator(1)), webcam(picture, generator(1))
+    image = torch.rand(4, 3, 32, 32, generator=generator(9))
+    first, second = webcam(image, generator(1)), webcam(image, generator(1))
     assert torch.equal(first, second)
-    assert first.min() >= 0 and first.max() <= 1 and not torch.equal(first, picture)
+    assert first.min() >= 0 and first.max() <= 1 and not torch.equal(first, image)
 
 
 def test_shards_follow_from_their_seed_and_are_not_drawn_twice(tmp_path, pool):
@@ -141,6 +143,7 @@ def test_response_is_one_for_the_truth_and_nothing_for_a_blur():
     assert response(mean, mean, source, truth) == pytest.approx(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["detector", "motion", "animator", "polish"])
 def test_each_stage_on_puppets_learns(stage, pool, tmp_path):
     model = small_model()
@@ -157,7 +160,7 @@ def test_each_stage_on_puppets_learns(stage, pool, tmp_path):
             (pairs.driving_points, pairs.driving_jacobians),
         )
     trainer = Trainer(task, tmp_path, steps=40, learning_rate=2e-3)
-    task.prepare() if hasattr(task, "prepare") else model.train()
+    task.prepare()
     first = sum(part.item() for part in task.losses(generator(0)).values())
     trainer.run(quiet=True)
     assert sum(part.item() for part in task.losses(generator(0)).values()) < 0.9 * first
@@ -198,16 +201,16 @@ def test_changes_of_a_face_that_cannot_be_seen_are_hardly_learnt(pool):
     assert hidden["expression"] == 0 and shown["expression"] > 0
     # Places are learnt as ever, and so are changes of the skull.
     assert hidden["points"] == shown["points"]
-    close = torch.tensor([k in CLOSE for k in range(len(by_hidden))])
+    close = torch.tensor([k in REFINED_KEYPOINTS for k in range(len(by_hidden))])
     assert (by_shown > 0).all() and (by_hidden[~close] > by_shown[~close]).all()
     assert (by_hidden[close] < by_shown[close]).all()
 
 
 def test_the_detector_error_is_in_pixels(pool):
     model = small_model()
-    picture, points, jacobians = pool.pictures_with_truth(4, generator(1))
+    image, points, jacobians = pool.pictures_with_truth(4, generator(1))
     model.detect = lambda _: (points + torch.tensor([2 / (SIZE - 1), 0.0]), jacobians)
-    error = detector_error(model, picture, points, jacobians)
+    error = detector_error(model, image, points, jacobians)
     assert error["mean px"] == pytest.approx(1, abs=1e-3)
     assert error["jacobian"] < 1e-3
 
@@ -226,7 +229,7 @@ def test_a_resumed_training_ends_with_the_same_weights(pool, tmp_path):
                 trainer.save()
             else:
                 trainer.run(quiet=True)
-        return trainer.average
+        return trainer.ema_state
 
     whole, broken = trained(tmp_path / "a", 8), trained(tmp_path / "b", 3, 8)
     assert all(torch.equal(whole[name], broken[name]) for name in whole)
@@ -256,9 +259,9 @@ def clips(tmp_path):
         (tmp_path / "data" / name).mkdir(parents=True)
         ground = rng.integers(0, 120, (80, 96, 3), np.uint8)
         for t in range(6):
-            picture = ground.copy()
-            picture[20:40, 10 + 6 * t : 30 + 6 * t] = 220
-            cv2.imwrite(str(tmp_path / "data" / name / f"{t:03d}.png"), picture)
+            image = ground.copy()
+            image[20:40, 10 + 6 * t : 30 + 6 * t] = 220
+            cv2.imwrite(str(tmp_path / "data" / name / f"{t:03d}.png"), image)
     (tmp_path / "data" / "broken.mp4").write_bytes(b"no video")
     return tmp_path / "data"
 
@@ -286,11 +289,12 @@ def _train_together(rank, folder, port):
     task = DetectorTask(small_model(), PuppetPool(folder), 2)
     trainer = Trainer(task, folder / "run", steps=4)
     trainer.run(quiet=True)
-    torch.save(trainer.average, folder / f"rank{rank}.pt")
+    torch.save(trainer.ema_state, folder / f"rank{rank}.pt")
     torch.save(trainer.rng.get_state(), folder / f"draws{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model_on_different_draws(pool, tmp_path):
     import shutil
     import socket

@@ -1,6 +1,7 @@
 """`livepuppet train`, `evaluate` and `puppets` as people call them, bad input included."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,8 +11,9 @@ from small_model import small_model
 
 from livepuppet.model import checkpoint
 from livepuppet.realtime.app.cli import main
-from livepuppet.train.commands import on_videos
 from livepuppet.train.loop.trainer import Trainer
+from livepuppet.train.recipes import videos
+from livepuppet.train.recipes.videos import VideoConfig
 
 
 @pytest.fixture(autouse=True)
@@ -33,17 +35,17 @@ def frames(tmp_path):
     folder = tmp_path / "data" / "clip"
     folder.mkdir(parents=True)
     for t in range(4):
-        picture = np.full((48, 64, 3), 30 * t, np.uint8)
-        picture[10:30, 10 + 5 * t : 30 + 5 * t] = 200
-        cv2.imwrite(str(folder / f"{t}.png"), picture)
+        image = np.full((48, 64, 3), 30 * t, np.uint8)
+        image[10:30, 10 + 5 * t : 30 + 5 * t] = 200
+        cv2.imwrite(str(folder / f"{t}.png"), image)
     return folder.parent
 
 
 def test_training_on_a_folder_writes_weights_a_sheet_and_resumes(frames, tmp_path, capsys, monkeypatch):
     # The real command on a small network under the preset's name: the real one takes seconds per step.
-    monkeypatch.setattr(on_videos, "build", lambda preset: _named(small_model()))
+    monkeypatch.setattr(videos, "build", lambda preset: _named(small_model()))
     run = tmp_path / "run"
-    common = ["train", "lite-256", "--data", str(frames), "--output", str(run), "--batch", "2"]
+    common = ["train", "videos", "lite-256", str(frames), "--output", str(run), "--batch", "2"]
     main([*common, "--steps", "2"])
     weights = run / "lite-256.safetensors"
     assert weights.exists() and cv2.imread(str(run / "sheet.png")) is not None
@@ -53,14 +55,14 @@ def test_training_on_a_folder_writes_weights_a_sheet_and_resumes(frames, tmp_pat
 
 
 def test_a_recipe_of_the_papers_trains_by_its_name(frames, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(on_videos, "build", lambda preset: _named(small_model()))
+    monkeypatch.setattr(videos, "build", lambda preset: _named(small_model()))
     run, seen = tmp_path / "run", []
     monkeypatch.setattr(Trainer, "run", lambda trainer: seen.append(trainer))
     main(
         [
             "train",
+            "videos",
             "vox-adv-256",
-            "--data",
             str(frames),
             "--output",
             str(run),
@@ -69,18 +71,18 @@ def test_a_recipe_of_the_papers_trains_by_its_name(frames, tmp_path, capsys, mon
             "--no-adversarial",
         ]
     )
-    main(["train", "taichi-256", "--data", str(frames), "--output", str(run / "b"), "--epochs", "2"])
+    main(["train", "videos", "taichi-256", str(frames), "--output", str(run / "b"), "--epochs", "2"])
     # One clip, 75 times an epoch, by threes; then 150 times, by thirties.
     assert [trainer.total_steps for trainer in seen] == [150 * 25, 2 * 5]
     assert [trainer.schedule.shares for trainer in seen] == [(), (0.6, 0.9)]
     assert all(trainer.optimiser.defaults["betas"] == (0.5, 0.999) for trainer in seen)
-    assert all(trainer.peaks == [2e-4] and trainer.clip is None for trainer in seen)
+    assert all(trainer.peaks == [2e-4] and trainer.task.clip_norm is None for trainer in seen)
     assert "150 epochs of 25 steps" in capsys.readouterr().out and (run / "vox-adv-256.safetensors").exists()
 
 
 def test_a_folder_that_holds_a_training_is_not_written_over(frames, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(on_videos, "build", lambda preset: _named(small_model()))
-    common = ["train", "lite-256", "--data", str(frames), "--output", str(tmp_path / "run"), "--steps", "1"]
+    monkeypatch.setattr(videos, "build", lambda preset: _named(small_model()))
+    common = ["train", "videos", "lite-256", str(frames), "--output", str(tmp_path / "run"), "--steps", "1"]
     main([*common, "--batch", "2"])
     before = (tmp_path / "run" / "fomm.checkpoint.pt").read_bytes()
     assert "holds a training already" in fails(capsys, *common, "--batch", "2")
@@ -93,15 +95,24 @@ def test_a_folder_that_holds_a_training_is_not_written_over(frames, tmp_path, ca
 
 
 def test_ablations_recipes_and_numbers_of_keypoints_change_the_network():
-    full, bare = on_videos.plan("fomm-64"), on_videos.plan("fomm-64", ablation="baseline")
+    full, bare = (
+        videos.plan(VideoConfig("fomm-64", Path("clips"))),
+        videos.plan(VideoConfig("fomm-64", Path("clips"), ablation="baseline")),
+    )
     assert full.preset.config.occlusion and not bare.preset.config.occlusion
     assert bare.weights.pyramid_levels == 1 and full.weights.pyramid_levels == 4
-    assert on_videos.plan("mgif-256").preset.config.jacobian_maps == 1
-    assert on_videos.plan("monkeynet-64", ablation="no-residual").preset.config.residual is False
-    assert on_videos.plan("fomm-64", recipe="vox-256", keypoints=5).preset.num_keypoints == 5
-    assert not on_videos.plan("mgif-256", adversarial=False).weights.generator_gan
+    assert videos.plan(VideoConfig("mgif-256", Path("clips"))).preset.config.jacobian_maps == 1
+    assert (
+        videos.plan(VideoConfig("monkeynet-64", Path("clips"), ablation="no-residual")).preset.config.residual
+        is False
+    )
+    assert (
+        videos.plan(VideoConfig("fomm-64", Path("clips"), recipe="vox-256", keypoints=5)).preset.num_keypoints
+        == 5
+    )
+    assert not videos.plan(VideoConfig("mgif-256", Path("clips"), adversarial=False)).weights.generator_gan
     with pytest.raises(ValueError, match="trains a fomm, and monkeynet-64 is a monkeynet"):
-        on_videos.plan("monkeynet-64", recipe="vox-256")
+        videos.plan(VideoConfig("monkeynet-64", Path("clips"), recipe="vox-256"))
 
 
 def _named(model):
@@ -147,49 +158,34 @@ def test_a_puppet_can_be_drawn(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["train", "lite-256", "--output", "run", "--steps", "1"], "one of --data FOLDER"),
-        (["train", "lite-256", "--data", "nowhere", "--output", "run"], "either --minutes or --steps"),
+        (["train", "videos", "lite-256", "--output", "run", "--steps", "1"], "Missing argument 'FOLDER'"),
+        (["train", "videos", "lite-256", "nowhere", "--output", "run"], "either --minutes, --steps or"),
         (
-            ["train", "lite-256", "--data", "nowhere", "--output", "run", "--steps", "1"],
+            ["train", "videos", "lite-256", "nowhere", "--output", "run", "--steps", "1"],
             "There is no folder nowhere",
         ),
         (
-            ["train", "fomm-64", "--data", ".", "--output", "run", "--steps", "1", "--device", "cuda"],
+            ["train", "videos", "fomm-64", ".", "--output", "run", "--steps", "1", "--device", "cuda"],
             "--device cpu",
         ),
         (
-            ["train", "fomm-64", "--data", "x", "--output", "file/run", "--steps", "1"],
+            ["train", "videos", "fomm-64", "x", "--output", "file/run", "--steps", "1"],
             "file/run: Not a directory",
         ),
+        (["train", "check", "nowhere"], "There is no folder nowhere"),
+        (["train", "default", "--output", "run"], "either --minutes or --steps"),
         (
-            ["train", "fomm-64", "--output", "run", "--data", "nowhere", "--check-data"],
-            "There is no folder nowhere",
-        ),
-        (["train", "fomm-64", "--output", "run", "--puppets", "p", "--epochs", "1"], "takes --data"),
-        (
-            ["train", "lite-256", "--output", "run", "--puppets", "p", "--epochs", "1"],
-            "--epochs counts passes",
-        ),
-        (
-            ["train", "fomm-64", "--data", "x", "--output", "r", "--ablation", "no-flow", "--steps", "1"],
+            ["train", "videos", "fomm-64", "x", "--output", "r", "--ablation", "no-flow", "--steps", "1"],
             "no-flow",
         ),
-        (["train", "fomm-256", "--puppets", "pool", "--output", "run", "--steps", "1"], "takes --data"),
         (
-            [
-                "train",
-                "lite-256",
-                "--data",
-                ".",
-                "--output",
-                "run",
-                "--steps",
-                "1",
-                "--init",
-                "no.safetensors",
-            ],
+            ["train", "default", "--output", "run", "--steps", "1", "--init", "no.safetensors"],
             "no.safetensors",
         ),
+        (["train", "lite-256", "--puppets", "p", "--output", "r"], "'livepuppet train default --puppets"),
+        (["train", "lite-256", "--finetune", "me.mp4"], "'livepuppet train finetune RECORDING"),
+        (["train", "vox-256", "--data", "x", "--check-data"], "'livepuppet train check FOLDER"),
+        (["train", "vox-256", "--data", "x"], "'livepuppet train videos PRESET FOLDER"),
         (["evaluate", "no.safetensors"], "no.safetensors"),
         (["puppets", "draw", "one.png", "--row", "99"], "--row goes from"),
     ],

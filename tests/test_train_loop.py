@@ -15,14 +15,14 @@ from torch import nn
 
 from livepuppet.train.data.clips import ClipSet
 from livepuppet.train.loop import batch_norm
-from livepuppet.train.loop.ahead import Ahead
-from livepuppet.train.loop.alarms import MEMORY, PATIENCE, Alarms
 from livepuppet.train.loop.errors import TrainingError
-from livepuppet.train.loop.journal import Journal, Progress, tensorboard_writer, time_left
-from livepuppet.train.loop.pictures import motion_sheet
+from livepuppet.train.loop.health import PATIENCE, WINDOW, HealthChecks
 from livepuppet.train.loop.precision import Precision, choose_device, choose_precision
+from livepuppet.train.loop.prefetch import Prefetcher
 from livepuppet.train.loop.schedules import Cosine, Milestones
 from livepuppet.train.loop.trainer import Trainer
+from livepuppet.train.loop.training_log import Progress, TrainingLog, tensorboard_writer, time_left
+from livepuppet.train.sheets.motion import motion_sheet
 
 PROGRAM = Path(__file__).with_name("small_training.py")
 
@@ -57,25 +57,27 @@ def test_single_modules_have_rates_of_their_own(data, tmp_path):
 
 def test_the_rival_learns_by_its_own_optimiser_and_stays_out_of_the_average(data, tmp_path):
     trainer = small_trainer(data, tmp_path, 2)
-    rival = {name: value.clone() for name, value in trainer.task.rival.state_dict().items()}
+    discriminator = {name: value.clone() for name, value in trainer.task.discriminator.state_dict().items()}
     trainer.run(quiet=True)
-    moved = trainer.task.rival.state_dict()
-    assert any(not torch.equal(rival[name], moved[name]) for name in rival)
-    assert trainer.average.keys() == trainer.task.model.state_dict().keys()
-    assert trainer.rival_optimiser.defaults["betas"] == (0.5, 0.999)
+    moved = trainer.task.discriminator.state_dict()
+    assert any(not torch.equal(discriminator[name], moved[name]) for name in discriminator)
+    assert trainer.ema_state.keys() == trainer.task.model.state_dict().keys()
+    assert trainer.discriminator_optimiser.defaults["betas"] == (0.5, 0.999)
 
 
-def watch(alarms: Alarms, steps: int, loss=lambda step: 1 / (1 + 0.01 * step), **signs) -> list[str]:
-    return [sentence for step in range(steps) for sentence in alarms.look(loss(step), signs)]
+def watch(
+    alarms: HealthChecks, steps: int, loss=lambda step: 1 / (1 + 0.01 * step), **diagnostics
+) -> list[str]:
+    return [sentence for step in range(steps) for sentence in alarms.update(loss(step), diagnostics)]
 
 
 def test_a_healthy_training_sets_no_alarm_off():
     rng = np.random.default_rng(0)
-    alarms = Alarms()
+    alarms = HealthChecks()
     said = [
         sentence
         for step in range(3 * PATIENCE)
-        for sentence in alarms.look(
+        for sentence in alarms.update(
             (1 + 0.3 * rng.standard_normal()) / (1 + 0.003 * step), {"spread": 0.2, "determinant": 4.0}
         )
     ]
@@ -85,45 +87,45 @@ def test_a_healthy_training_sets_no_alarm_off():
 @pytest.mark.parametrize(
     ("sentence", "steps", "sick"),
     [
-        ("Keypoints lie in one heap", PATIENCE, {"spread": 0.01}),
-        ("Jacobians explode", MEMORY, {"determinant": 90.0}),
+        ("Keypoints have collapsed", PATIENCE, {"spread": 0.01}),
+        ("Jacobians explode", WINDOW, {"determinant": 90.0}),
         ("The loss is stuck", PATIENCE, {"loss": lambda step: 1.0}),
-        ("The loss runs away", 2 * PATIENCE, {"loss": lambda step: 1.0 if step < PATIENCE / 2 else 9.0}),
+        ("The loss diverges", 2 * PATIENCE, {"loss": lambda step: 1.0 if step < PATIENCE / 2 else 9.0}),
     ],
 )
 def test_each_illness_is_said_once_and_not_before_its_time(sentence, steps, sick):
-    alarms = Alarms()
-    assert not watch(alarms, MEMORY // 2, **sick)
+    alarms = HealthChecks()
+    assert not watch(alarms, WINDOW // 2, **sick)
     said = watch(alarms, steps, **sick)
     assert len([text for text in said if sentence in text]) == 1
     assert not [text for text in watch(alarms, steps, **sick) if sentence in text]
 
 
-def test_stop_on_alarm_ends_with_a_checkpoint_and_a_log_entry(data, tmp_path, capsys):
+def test_stop_on_alarm_ends_with_a_checkpoint_and_a_log_entry(data, tmp_path, train_log):
     trainer = small_trainer(data, tmp_path, 9, stop_on_alarm=True, save_every=1e9)
-    trainer.alarms.look = lambda loss, signs: ["Keypoints lie in one heap."] * (signs["spread"] >= 0)
+    trainer.health.update = lambda loss, diagnostics: (
+        ["Keypoints have collapsed."] * (diagnostics["spread"] >= 0)
+    )
     with pytest.raises(TrainingError, match=r"--stop-on-alarm at step 1.*--resume"):
         trainer.run(quiet=True)
-    assert "one heap" in capsys.readouterr().err
-    assert "one heap" in (tmp_path / "log.jsonl").read_text()
+    assert "collapsed" in train_log.text
+    assert "collapsed" in (tmp_path / "log.jsonl").read_text()
     assert small_trainer(data, tmp_path, 9).resume()
 
 
-def test_the_journal_says_parts_speed_rate_and_time_left(tmp_path):
-    said = []
-    journal = Journal(tmp_path, "fomm", every=0.0, say=said.append)
-    journal.begin(10)
+def test_the_log_says_parts_speed_rate_and_time_left(tmp_path, train_log):
+    log = TrainingLog(tmp_path, "fomm", every=0.0)
+    log.begin(10)
     for step in (11, 12):
-        journal.step(
+        log.step(
             Progress(step, 20, 1.5, 8000.0, 0.6, {"pyramid": 3.0, "ssim": 1.0}, {"spread": 0.2}, 2e-4, 12.3)
         )
-    journal.close()
+    log.close()
+    said = [record.getMessage() for record in train_log.records]
     assert "step 12/20 loss 4.000 (pyramid 3.000 ssim 1.000)" in said[-1]
-    assert "12.3 pictures/s" in said[-1] and "rate 2.0e-04" in said[-1] and "2 h 13 min left" in said[-1]
+    assert "12.3 images/s" in said[-1] and "rate 2.0e-04" in said[-1] and "2 h 13 min left" in said[-1]
     last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
-    assert (
-        last["step"] == 12 and last["pyramid"] == 3 and last["spread"] == 0.2 and last["pictures/s"] == 12.3
-    )
+    assert last["step"] == 12 and last["pyramid"] == 3 and last["spread"] == 0.2 and last["images/s"] == 12.3
     assert [time_left(s) for s in (40, 720, math.pi * 3600)] == ["40 s", "12 min", "3 h 08 min"]
 
 
@@ -149,7 +151,7 @@ def test_the_sheet_shows_what_is_asked_and_leaves_the_model_as_it_was(data):
 
 def test_what_is_loaded_ahead_is_what_would_have_been_loaded(data):
     plain = ClipSet(data, SIZE)
-    ahead = Ahead(ClipSet(data, SIZE), BATCH)
+    ahead = Prefetcher(ClipSet(data, SIZE), BATCH)
     loads = []
     load = ahead._data.load
     ahead._data.load = lambda choices: (loads.append(choices), load(choices))[1]
@@ -157,7 +159,7 @@ def test_what_is_loaded_ahead_is_what_would_have_been_loaded(data):
         rng = torch.Generator().manual_seed(step)
         expected = plain.pairs(BATCH, torch.Generator().manual_seed(step))
         assert all(torch.equal(a, b) for a, b in zip(ahead.pairs(BATCH, rng), expected, strict=True))
-        ahead.look_ahead(torch.Generator().manual_seed(step + 1))
+        ahead.prefetch(torch.Generator().manual_seed(step + 1))
     assert ahead.names == plain.names and len(ahead) == len(plain)
     assert len(loads) == 4, "something was loaded twice"
     other = plain.pairs(2, torch.Generator().manual_seed(9))
@@ -170,7 +172,7 @@ def test_sixteen_bits_train_and_leave_keypoints_and_flow_in_thirty_two(data, tmp
     trainer = Trainer(task, tmp_path, 2, precision=precision)
     trainer.run(quiet=True)
     assert all(
-        value.dtype != torch.bfloat16 and torch.isfinite(value).all() for value in trainer.average.values()
+        value.dtype != torch.bfloat16 and torch.isfinite(value).all() for value in trainer.ema_state.values()
     )
     source, driving = task.data.pairs(2, torch.Generator().manual_seed(0))
     model = task.model.eval()
@@ -209,13 +211,14 @@ def test_synchronising_and_separating_changes_no_name_and_no_number():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     x = torch.rand(2, 3, 8, 8)
     names, before = list(model.state_dict()), model.eval()(x)
-    batch_norm.synchronise(model)
-    assert type(model[1]) is batch_norm.SyncedBatchNorm2d and list(model.state_dict()) == names
+    batch_norm.convert_sync_batchnorm(model)
+    assert type(model[1]) is batch_norm.SyncBatchNorm2d and list(model.state_dict()) == names
     assert torch.equal(model(x), before)
-    batch_norm.separate(model)
+    batch_norm.revert_sync_batchnorm(model)
     assert type(model[1]) is nn.BatchNorm2d
 
 
+@pytest.mark.slow
 def test_two_processes_compute_what_one_does_with_the_whole_batch(data, tmp_path):
     steps = 3
     one = small_trainer(data, tmp_path / "one", steps)
@@ -231,7 +234,7 @@ def test_two_processes_compute_what_one_does_with_the_whole_batch(data, tmp_path
     start = small_task(data)
     for name, ours, theirs, first in (
         ("model", one.task.trained, two.task.trained, start.trained),
-        ("rival", one.task.rival, two.task.rival, start.rival),
+        ("discriminator", one.task.discriminator, two.task.discriminator, start.discriminator),
     ):
         theirs, first = theirs.state_dict(), first.state_dict()
         moved = 0.0

@@ -34,9 +34,9 @@ def weights(trainer) -> dict[str, torch.Tensor]:
     return {
         f"{part} {name}": value.clone()
         for part, state in (
-            ("average", trainer.average),
+            ("ema", trainer.ema_state),
             ("model", trainer.task.trained.state_dict()),
-            ("rival", trainer.task.rival.state_dict()),
+            ("discriminator", trainer.task.discriminator.state_dict()),
         )
         for name, value in state.items()
     }
@@ -58,6 +58,7 @@ def at(data, folder, step: int, **settings):
     return trainer
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_in_the_same_weights_bit_by_bit(data, undisturbed, tmp_path):
     program = [sys.executable, str(PROGRAM), str(data), str(tmp_path), str(STEPS), "4"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -73,7 +74,7 @@ def test_a_killed_training_ends_in_the_same_weights_bit_by_bit(data, undisturbed
 def test_sheets_and_checkpoints_leave_no_trace_in_a_training(data, undisturbed, tmp_path):
     def look(trainer):
         torch.rand(3)
-        with trainer.averaged():
+        with trainer.ema_weights():
             trainer.task.model.eval()
 
     trainer = small_trainer(data, tmp_path, STEPS, on_save=look)
@@ -82,7 +83,7 @@ def test_sheets_and_checkpoints_leave_no_trace_in_a_training(data, undisturbed, 
 
 
 @pytest.mark.parametrize("damage", ["cut off", "one bit", "emptied"])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage, data, tmp_path, undisturbed, capsys):
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage, data, tmp_path, undisturbed, train_log):
     path = at(data, tmp_path, 3).checkpoint
     whole = path.read_bytes()
     if damage == "one bit":
@@ -91,7 +92,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage, data, tmp_pat
     path.write_bytes({"cut off": whole[: len(whole) // 2], "one bit": whole, "emptied": b""}[damage])
     trainer = small_trainer(data, tmp_path, STEPS)
     assert trainer.resume() and trainer.step == 2
-    assert "going on from the checkpoint before it" in capsys.readouterr().err
+    assert "going on from the checkpoint before it" in train_log.text
     trainer.run(quiet=True)
     assert_same_training(trainer, undisturbed)
 
@@ -103,7 +104,7 @@ def test_a_checkpoint_that_only_left_its_predecessor_is_found(data, tmp_path):
     assert trainer.resume() and trainer.step == 1
 
 
-def test_a_full_disk_is_said_and_training_goes_on(data, undisturbed, tmp_path, monkeypatch, capsys):
+def test_a_full_disk_is_said_and_training_goes_on(data, undisturbed, tmp_path, monkeypatch, train_log):
     trainer = at(data, tmp_path, 2)
     before = trainer.checkpoint.read_bytes()
     sync, full = os.fsync, [True]
@@ -115,7 +116,7 @@ def test_a_full_disk_is_said_and_training_goes_on(data, undisturbed, tmp_path, m
 
     monkeypatch.setattr(os, "fsync", fsync)
     trainer._save_and_report()
-    said = capsys.readouterr().err
+    said = train_log.text
     assert "No space left on device" in said and "Training goes on" in said and "step 2 is safe" in said
     assert trainer.checkpoint.read_bytes() == before and not list(tmp_path.glob("*.part"))
     with pytest.raises(TrainingError, match=r"last checkpoint could not be written.*No space left"):
@@ -152,15 +153,17 @@ def test_what_a_killed_writer_left_is_removed(data, tmp_path):
 
 
 def test_another_training_is_not_continued_and_the_difference_is_named(data, tmp_path):
-    at(data, tmp_path, 1, facts={"batch": 4, "recipe": "ours", "data": "#12ab"})
+    at(data, tmp_path, 1, fingerprint={"batch": 4, "recipe": "ours", "data": "#12ab"})
     for facts, sentence in (
         ({"batch": 8, "recipe": "ours", "data": "#12ab"}, r"another batch \(4, now 8\)"),
         ({"batch": 4, "recipe": "ours", "data": "#77"}, "with other data: resume"),
         ({"batch": 4, "data": "#12ab"}, r"another recipe \(ours, now none\)"),
     ):
         with pytest.raises(TrainingError, match=sentence):
-            small_trainer(data, tmp_path, STEPS, facts=facts).resume()
-    assert small_trainer(data, tmp_path, 9, facts={"batch": 4, "recipe": "ours", "data": "#12ab"}).resume()
+            small_trainer(data, tmp_path, STEPS, fingerprint=facts).resume()
+    assert small_trainer(
+        data, tmp_path, 9, fingerprint={"batch": 4, "recipe": "ours", "data": "#12ab"}
+    ).resume()
 
 
 def test_a_checkpoint_is_data_and_never_code(tmp_path):

@@ -1,4 +1,4 @@
-"""Webcam effects and framing: what they do to pictures, and what they leave alone."""
+"""Webcam effects and framing: what they do to images, and what they leave alone."""
 
 import math
 
@@ -28,7 +28,7 @@ def portraits(count=6, side=64):
     return face.clamp(0, 1).expand(count, 3, -1, -1) * torch.tensor([1.0, 0.85, 0.7])[:, None, None]
 
 
-class Middle(effects._Dice):
+class Middle(effects._RandomTable):
     """Every amount in the middle of its range."""
 
     def __init__(self, batch):
@@ -36,29 +36,29 @@ class Middle(effects._Dice):
         self.there = torch.full_like(self.here, 0.6)
 
 
-def sharpness(picture):
-    return picture.diff(dim=-1).square().mean() + picture.diff(dim=-2).square().mean()
+def sharpness(image):
+    return image.diff(dim=-1).square().mean() + image.diff(dim=-2).square().mean()
 
 
-def test_a_seed_means_the_same_pictures_and_the_given_ones_are_left_alone():
-    picture = portraits()
-    kept = picture.clone()
-    first, again, other = (webcam(picture, seeded(seed)) for seed in (1, 1, 2))
-    assert torch.equal(picture, kept) and torch.equal(first, again) and not torch.equal(first, other)
+def test_a_seed_means_the_same_images_and_the_given_ones_are_left_alone():
+    image = portraits()
+    kept = image.clone()
+    first, again, other = (webcam(image, seeded(seed)) for seed in (1, 1, 2))
+    assert torch.equal(image, kept) and torch.equal(first, again) and not torch.equal(first, other)
     assert first.min() >= 0 and first.max() <= 1 and first.isfinite().all()
 
 
 def test_no_strength_is_no_effect_and_less_is_milder():
-    picture = portraits(32)
-    assert torch.equal(webcam(picture, seeded(), 0.0), picture)
-    mild, strong = ((webcam(picture, seeded(3), s) - picture).abs().mean() for s in (0.3, 1.0))
+    image = portraits(32)
+    assert torch.equal(webcam(image, seeded(), 0.0), image)
+    mild, strong = ((webcam(image, seeded(3), s) - image).abs().mean() for s in (0.3, 1.0))
     assert 0 < mild < 0.7 * strong
 
 
 def test_memory_layout_changes_nothing():
-    picture = webcam(portraits(), seeded(4))
+    image = webcam(portraits(), seeded(4))
     strided = portraits().contiguous(memory_format=torch.channels_last)
-    assert torch.allclose(webcam(strided, seeded(4)), picture, atol=1e-5)
+    assert torch.allclose(webcam(strided, seeded(4)), image, atol=1e-5)
 
 
 def test_faces_can_still_be_seen():
@@ -74,10 +74,10 @@ def test_faces_can_still_be_seen():
 
 @pytest.mark.parametrize("effect", [effects._smear, effects._soft, effects._coarse])
 def test_what_blurs_blurs_and_keeps_the_light(effect):
-    picture = portraits(2)
-    result = effect(picture, Middle(2))
-    assert sharpness(result) < 0.9 * sharpness(picture)
-    assert result.mean().item() == pytest.approx(picture.mean().item(), abs=0.01)
+    image = portraits(2)
+    result = effect(image, Middle(2))
+    assert sharpness(result) < 0.9 * sharpness(image)
+    assert result.mean().item() == pytest.approx(image.mean().item(), abs=0.01)
 
 
 @pytest.mark.parametrize("effect", [effects._smear, effects._soft, effects._coarse, effects._light])
@@ -92,15 +92,15 @@ def test_what_blurs_or_lights_does_not_move(effect):
 
 
 def test_dark_is_darker_bright_clips_bands_run_across_and_corners_fall_off():
-    picture = portraits(1)
-    assert effects._dark(picture, Middle(1)).mean() < 0.8 * picture.mean()
-    assert effects._overexposed(picture, Middle(1)).max() == 1
+    image = portraits(1)
+    assert effects._dark(image, Middle(1)).mean() < 0.8 * image.mean()
+    assert effects._overexposed(image, Middle(1)).max() == 1
     gray = torch.full((1, 3, 64, 64), 0.5)
     bands = effects._bands(gray, Middle(1))
     assert bands.std(-1).max() < 1e-6 < 0.01 < bands.std(-2).max()
     shaded = effects._vignette(gray, Middle(1))
     assert shaded[0, 0, 0, 0] < shaded[0, 0, 32, 32] - 0.1
-    assert effects._few_levels(picture, Middle(1)).unique().numel() < 50
+    assert effects._few_levels(image, Middle(1)).unique().numel() < 50
     lit = effects._light(gray, Middle(1))
     assert lit.max() - lit.min() > 0.1
 
@@ -127,11 +127,11 @@ def test_compression_keeps_brightness_better_than_colour():
     gray = 0.5 + noise.expand(-1, 3, -1, -1)
     colour = 0.5 + torch.cat([-0.114 * noise, -0.114 * noise, 0.886 * noise], 1)
     coarseness = torch.ones(4, 1, 1, 1)
-    left = [(compress(picture, coarseness) - 0.5).std() / picture.std() for picture in (gray, colour)]
+    left = [(compress(image, coarseness) - 0.5).std() / image.std() for image in (gray, colour)]
     assert left[0] > 0.7 and left[1] < 0.6 * left[0]
 
 
-def test_positions_of_points_in_a_deformed_picture():
+def test_positions_of_points_in_a_deformed_image():
     change = Deformation.random(3, seeded(1), torch.zeros(1), affine=0.08, spline=0.005)
     there = 0.6 * (2 * torch.rand(3, 5, 2, generator=seeded(2)) - 1)
     assert torch.allclose(change.sources(change.points(there)), there, atol=2e-3)
@@ -156,11 +156,11 @@ def test_bad_framing_is_as_rare_as_wanted_and_makes_faces_small_large_and_cut():
 
 
 def test_something_else_may_be_seen_beyond_the_edge():
-    picture, behind = torch.ones(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)
+    image, behind = torch.ones(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)
     smaller = Deformation(torch.tensor([[[2.0, 0, 0], [0, 2.0, 0]]]))
-    shown = smaller.picture(picture, behind)[0, 0]
+    shown = smaller.warp_image(image, behind)[0, 0]
     assert shown[16, 16] == 1 and shown[2, 2] == 0 and 0.2 < shown.mean() < 0.3
-    assert smaller.picture(picture)[0, 0].min() == 1  # mirrored
+    assert smaller.warp_image(image)[0, 0].min() == 1  # mirrored
     others = blurred_others(portraits(3) * torch.tensor([1.0, 0.5, 0.2])[:, None, None, None])
     assert others.shape == (3, 3, 64, 64) and sharpness(others) < 0.3 * sharpness(portraits(3))
     assert others[0].mean() < 0.5 * others[1].mean()
@@ -169,8 +169,8 @@ def test_something_else_may_be_seen_beyond_the_edge():
 def test_a_mirror_swaps_partners():
     points = torch.tensor([[[0.2, 0.1], [-0.3, 0.4]]])
     jacobians = torch.tensor([[[1.0, 0.2], [0.3, 1.0]]]).expand(1, 2, 2, 2)
-    picture, flipped, turned = mirror(portraits(1), points, jacobians, [1, 0])
-    assert torch.equal(picture, portraits(1).flip(-1))
+    image, flipped, turned = mirror(portraits(1), points, jacobians, [1, 0])
+    assert torch.equal(image, portraits(1).flip(-1))
     assert torch.allclose(flipped, torch.tensor([[[0.3, 0.4], [-0.2, 0.1]]]))
     assert torch.allclose(turned[0, 0], torch.tensor([[1.0, -0.2], [-0.3, 1.0]]))
-    assert F.mse_loss(picture.flip(-1), portraits(1)) == 0
+    assert F.mse_loss(image.flip(-1), portraits(1)) == 0

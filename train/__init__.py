@@ -1,1 +1,1 @@
-"""Data sets, the procedural puppet renderer, losses, the trainer, metrics and evaluation."""
+"""Training and evaluation: recipes, tasks, losses, metrics, data, and the procedural puppet renderer."""

@@ -8,9 +8,6 @@ from torch import Tensor
 
 from livepuppet.model.geometry import in_float32, inverse_2x2, make_grid, warp
 from livepuppet.train.device import send
-from livepuppet.train.webcam import webcam
-
-__all__ = ["Deformation", "blurred_others", "mirror", "webcam"]
 
 
 def _normal(rng: torch.Generator, like: Tensor, *shape: int) -> Tensor:
@@ -29,7 +26,7 @@ def _between(low: float, high: float, numbers: Tensor) -> Tensor:
 class Deformation:
     """A batch of random affine plus thin-plate-spline maps T of the plane.
 
-    A deformed picture shows at z what the original shows at T(z).
+    A deformed image shows at z what the original shows at T(z).
 
     Args:
         affine: (B, 2, 3).
@@ -39,6 +36,11 @@ class Deformation:
 
     def __init__(self, affine: Tensor, control: Tensor | None = None, weights: Tensor | None = None):
         self.affine, self.control, self.weights = affine, control, weights
+
+    def rows(self, part: slice) -> Deformation:
+        """The maps of some rows of the batch."""
+        weights = None if self.weights is None else self.weights[part]
+        return Deformation(self.affine[part], self.control, weights)
 
     @classmethod
     def random(
@@ -60,7 +62,7 @@ class Deformation:
     def similarity(
         cls, batch: int, rng: torch.Generator, like: Tensor, angle: float, log_scale: float, shift: float
     ) -> Deformation:
-        """Random turns, sizes and shifts, uniform up to the given amounts (radians, natural log, picture units)."""
+        """Random rotation, scale and translation, uniform up to the given amounts (radians, natural log, image units)."""
         return cls(
             _similarity(send(torch.rand(batch, 4, generator=rng), like.device), angle, log_scale, shift)
         )
@@ -76,11 +78,11 @@ class Deformation:
         shift: float = 0.15,
         bad: float = 0.25,
     ) -> Deformation:
-        """`similarity`, of which a share `bad` is framed as badly as people sit before webcams.
+        """`similarity`, but a share `bad` is framed as badly as people sit in front of webcams.
 
-        Three kinds of bad, as often: far away (the face half as large) and off the centre, too near (half as large again,
-        cut by the edges), and beside the picture's middle by up to half of it. Use `inside` to leave out keypoints that
-        are cut away, and give `picture` something to put behind.
+        One third each: far away (the face half as large) and off-centre; too close (half as large again, cut by
+        the edges); and off-centre by up to half of the image. Use `inside` to leave out keypoints that are cut
+        off, and give `warp_image` something to put behind.
         """
         numbers = torch.rand(batch, 6, generator=rng)
         kind = torch.where(numbers[:, 4] < bad, (3 * numbers[:, 5]).long() + 1, 0)
@@ -93,13 +95,13 @@ class Deformation:
             (near, _similarity(sent[:, :4], angle, 0.15, 0.35, middle=-0.3)),
             (aside, _similarity(sent[:, :4], angle, 0.15, 0.5)),
         ]
-        return cls(sum(one[..., None] * affine for one, affine in kinds))
+        return cls(torch.stack([one[..., None] * affine for one, affine in kinds]).sum(0))
 
     @in_float32
     def points(self, z: Tensor) -> Tensor:
         """T(z) for z (B, N, 2)."""
         result = z @ self.affine[:, :, :2].transpose(1, 2) + self.affine[:, None, :, 2]
-        if self.control is not None:
+        if self.control is not None and self.weights is not None:
             square = (z[:, :, None] - self.control).square().sum(-1)
             result = result + (square * torch.log(square + 1e-6)) @ self.weights
         return result
@@ -108,7 +110,7 @@ class Deformation:
     def jacobians(self, z: Tensor) -> Tensor:
         """dT/dz at z (B, N, 2): (B, N, 2, 2)."""
         result = self.affine[:, None, :, :2].expand(-1, z.shape[1], -1, -1)
-        if self.control is not None:
+        if self.control is not None and self.weights is not None:
             offset = z[:, :, None] - self.control
             square = offset.square().sum(-1)
             slope = torch.log(square + 1e-6) + square / (square + 1e-6)
@@ -118,7 +120,7 @@ class Deformation:
 
     @in_float32
     def sources(self, points: Tensor) -> Tensor:
-        """Where points (B, N, 2) of the original lie in the deformed picture: the inverse of T, nearly for splines."""
+        """Where points (B, N, 2) of the original lie in the deformed image: the inverse of T, nearly for splines."""
         back = inverse_2x2(self.affine[:, :, :2])
 
         def linear(p: Tensor) -> Tensor:
@@ -131,26 +133,26 @@ class Deformation:
         return z
 
     def inside(self, points: Tensor, margin: float = 0.03) -> Tensor:
-        """1 where a point (B, N, 2) of the original is still seen in the deformed picture, else 0; (B, N, 1)."""
+        """1 where a point (B, N, 2) of the original is still seen in the deformed image, else 0; (B, N, 1)."""
         return (self.sources(points).abs().amax(-1, keepdim=True) < 1 + margin).to(points)
 
-    def picture(self, picture: Tensor, behind: Tensor | None = None) -> Tensor:
-        """The deformed picture, (B, C, H, W).
+    def warp_image(self, image: Tensor, behind: Tensor | None = None) -> Tensor:
+        """The deformed image, (B, C, H, W).
 
         Args:
-            picture: the originals.
+            image: the originals.
             behind: what is seen beyond their edges, as large as they are; None mirrors them, as in the paper.
         """
-        batch, _, height, width = picture.shape
-        # The map is smooth: every fourth point is enough, and the splines' logarithms are what costs.
+        batch, _, height, width = image.shape
+        # The map is smooth, so every fourth point is enough; the splines' logarithms are expensive.
         rows, columns = height // 4 + 1, width // 4 + 1
-        grid = make_grid(rows, columns, picture.device, picture.dtype).reshape(1, -1, 2).expand(batch, -1, -1)
+        grid = make_grid(rows, columns, image.device, image.dtype).reshape(1, -1, 2).expand(batch, -1, -1)
         coarse = self.points(grid).view(batch, rows, columns, 2).permute(0, 3, 1, 2)
         fine = F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=True)
         if behind is None:
-            return warp(picture, fine.permute(0, 2, 3, 1), "reflection")
+            return warp(image, fine.permute(0, 2, 3, 1), "reflection")
         beyond = (fine.abs().amax(1, keepdim=True) - 1) * (min(height, width) / 2)
-        return torch.lerp(warp(picture, fine.permute(0, 2, 3, 1), "border"), behind, beyond.clamp(0, 1))
+        return torch.lerp(warp(image, fine.permute(0, 2, 3, 1), "border"), behind, beyond.clamp(0, 1))
 
 
 def _similarity(numbers: Tensor, angle: float, log_scale: float, shift: float, middle: float = 0.0) -> Tensor:
@@ -162,22 +164,22 @@ def _similarity(numbers: Tensor, angle: float, log_scale: float, shift: float, m
     return torch.stack([torch.stack([cos, -sin, t[:, 0]], -1), torch.stack([sin, cos, t[:, 1]], -1)], 1)
 
 
-def blurred_others(picture: Tensor) -> Tensor:
-    """For each picture (B, 3, S, S) another one of the batch, out of focus: what may be seen beyond a picture's edge."""
-    side = picture.shape[-1]
-    small = F.adaptive_avg_pool2d(picture, 6).roll(1, 0)
+def blurred_others(image: Tensor) -> Tensor:
+    """For each image (B, 3, S, S) a blurred other one of the batch, to show beyond its edges."""
+    side = image.shape[-1]
+    small = F.adaptive_avg_pool2d(image, 6).roll(1, 0)
     return F.interpolate(small, size=(side, side), mode="bicubic", align_corners=False).clamp(0, 1)
 
 
 def mirror(
-    picture: Tensor, points: Tensor, jacobians: Tensor, partner: list[int]
+    image: Tensor, points: Tensor, jacobians: Tensor, partner: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Flip pictures left to right with their keypoints; `partner[k]` is the keypoint that k becomes."""
+    """Flip images left to right with their keypoints; `partner[k]` is the keypoint that k becomes."""
     flip = torch.linspace(-1.0, 1.0, 2, dtype=points.dtype, device=points.device)
     sign = flip[:, None] * flip[None, :]
     order = send(torch.tensor(partner), points.device)
     return (
-        picture.flip(-1),
+        image.flip(-1),
         (points * flip).index_select(1, order),
         (jacobians * sign).index_select(1, order),
     )

@@ -1,7 +1,7 @@
-"""Random numbers and their way to the device that trains, without either waiting for the other.
+"""Random numbers for the training device, without stalls.
 
-What decides is drawn on the processor, so that a seed means the same everywhere; grain that fills whole pictures is drawn
-where the pictures are.
+Decisions are drawn on the CPU, so that a seed means the same on every device; noise of whole images is
+drawn on the device.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def send(values: Tensor, device: torch.device | str) -> Tensor:
-    """A processor's tensor on `device`. From pinned memory a graphics card takes it without anybody waiting."""
+    """A processor's tensor on `device`. From pinned memory a GPU takes it without anybody waiting."""
     device = torch.device(device)
     if device.type != "cuda" or values.is_cuda:
         return values.to(device)

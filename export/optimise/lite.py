@@ -27,10 +27,10 @@ from livepuppet.model.lite import (
 )
 
 #: Inputs by which onnxruntime's convolutions count.
-FULL = 4
+CHANNEL_ALIGNMENT = 4
 
 
-class FewSteps(nn.Module):
+class FusedMotionMath(nn.Module):
     """The mathematics of `DenseMotion` on keypoints, in few operations of any size: a runtime takes a few microseconds for each.
 
     What is linear is one product with a constant matrix, the local motions and the head's are treated together, matrices are
@@ -42,10 +42,10 @@ class FewSteps(nn.Module):
 
     def __init__(self, motion: DenseMotion):
         super().__init__()
-        grid, homes, turning = motion.grid, motion.homes, motion.turning
+        grid, prior, head_motion = motion.grid, motion.mask_prior, motion.head_motion
         keypoints = motion.head.out_channels - 5
         self.side, self.rigid = len(grid), len(RIGID)
-        self.threshold, self.own_threshold = motion.threshold, motion.own_threshold
+        self.threshold, self.non_rigid_threshold = motion.threshold, motion.non_rigid_threshold
         kind = {"dtype": grid.dtype}
 
         def keep(name: str, values) -> None:
@@ -69,18 +69,18 @@ class FewSteps(nn.Module):
         keep("table", torch.cat([grid.permute(2, 0, 1), torch.ones_like(grid[None, ..., 0])]).flatten(1))
         keep("sign", [[-1], [1]])
         self.spread = -0.5 / motion.variance
-        self.turning = None
-        if turning is not None:
-            first, *others = turning.network
+        self.head_network = None
+        if head_motion is not None:
+            first, *others = head_motion.network
             weight = first.weight.detach().clone()
             weight[:, 2 * keypoints : 4 * keypoints] *= 4
-            self.turning = nn.Sequential(linear(weight, first.bias), *others)
+            self.head_network = nn.Sequential(linear(weight, first.bias), *others)
             keep("radii", [[1 / radius] for radius in HEAD_RADII])
-        if homes is not None:
+        if prior is not None:
             with torch.no_grad():
-                keep("sharpness", homes.sharpness.exp()[:, None, None])
+                keep("sharpness", prior.sharpness.exp()[:, None, None])
                 # Nothing is preferred of the head's motion and of none.
-                keep("strength", F.pad(10 * homes.strength, (0, 2))[:, None, None])
+                keep("strength", F.pad(10 * prior.strength, (0, 2))[:, None, None])
 
     def candidates(
         self, both: Tensor, source_jacobians: Tensor, driving_jacobians: Tensor
@@ -110,11 +110,11 @@ class FewSteps(nn.Module):
         gate = (moved / self.threshold).clamp(max=1.0).reshape(1, 1)
         numbers = torch.cat([matrices, offsets[..., None]], 2)
         table, ellipsoid = self.table, None
-        if self.turning is not None:
+        if self.head_network is not None:
             head, ellipsoid = self._head(places[:keypoints], numbers, change, eyes, down, gate)
             numbers = torch.cat([F.pad(numbers[:keypoints], (0, 1)), head[None]])
             table = torch.cat([table, _depth(ellipsoid @ table, 0)])
-        own = self._own(places[:keypoints], numbers[-1], ellipsoid) if self.own_threshold else None
+        own = self._own(places[:keypoints], numbers[-1], ellipsoid) if self.non_rigid_threshold else None
         return numbers.transpose(0, 1), table, gate, own
 
     def _head(
@@ -130,7 +130,7 @@ class FewSteps(nn.Module):
         # U X U^T for a row of four numbers X.
         back = upright.t()
         turning = (back[:, None, :, None] * back[None, :, None, :]).reshape(4, 4)
-        found = self.turning(torch.cat([shape.reshape(1, -1), (change @ turning).reshape(1, -1)], 1))
+        found = self.head_network(torch.cat([shape.reshape(1, -1), (change @ turning).reshape(1, -1)], 1))
         turned = ((0.3 * gate * found[:, :4]) @ turning.t()).reshape(2, 2)
         ways = found[:, 4:].reshape(3, 2)
         shift, parallax, middle = (
@@ -148,7 +148,7 @@ class FewSteps(nn.Module):
             planes = torch.cat([planes, _depth(planes @ ellipsoid.t(), 1)], 1)
         apart = source - planes @ head.t()
         apart = (apart * apart).sum(1, keepdim=True).clamp_min(1e-12).sqrt()
-        return (apart / self.own_threshold).clamp(max=1.0)
+        return (apart / self.non_rigid_threshold).clamp(max=1.0)
 
     def _inverse(self, matrices: Tensor) -> Tensor:
         """See `geometry.inverse_2x2`, of (N, 2, 2)."""
@@ -167,9 +167,9 @@ class FewSteps(nn.Module):
         difference = (down.transpose(1, 2) @ across)[None]
         if not hasattr(self, "strength"):
             return difference, None
-        homes = F.pad(torch.exp(lines[:, 2:] * self.sharpness), (0, 0, 0, 0, 0, 2))
+        prior = F.pad(torch.exp(lines[:, 2:] * self.sharpness), (0, 0, 0, 0, 0, 2))
         strength = self.strength if own is None else self.strength * F.pad(own, (0, 0, 0, 2))[..., None]
-        return difference, homes[:, 1, :, None] * (homes[:, :1] * strength)
+        return difference, prior[:, 1, :, None] * (prior[:, :1] * strength)
 
 
 def _depth(places: Tensor, axis: int) -> Tensor:
@@ -188,7 +188,7 @@ class PlanarMotion(nn.Module):
     def __init__(self, motion: DenseMotion, gathers: bool):
         super().__init__()
         self.network, self.head, self.residual_limit = motion.network, motion.head, motion.residual_limit
-        self.steps = FewSteps(motion)
+        self.steps = FusedMotionMath(motion)
         self.sampling = (Patches if gathers else Grid)(self.steps.side, "border")
         first = motion.network.first
         keypoints = (first[0].in_channels - 6) // 4
@@ -198,7 +198,7 @@ class PlanarMotion(nn.Module):
         order[keypoints : keypoints + len(moved)] = moved
         first[0] = taking(first[0], order)
         # Convolutions of inputs that fill no vectors take the slow way.
-        spare = -len(order) % FULL
+        spare = -len(order) % CHANNEL_ALIGNMENT
         weight = first[0].weight
         first[0] = shaped(F.pad(weight, (0, 0, 0, 0, 0, spare)), first[0].bias, padding=first[0].padding)
         self.register_buffer("spare", weight.new_zeros(1, spare, *motion.grid.shape[:2]), persistent=False)
@@ -221,11 +221,11 @@ class PlanarMotion(nn.Module):
         count = numbers.shape[1]
         x, y = (numbers @ planes).reshape(2, count, side, side)
         warped = self.sampling.sample(table, x, y).flatten(0, 1)[None]
-        difference, homes = self.steps.maps(both, own)
+        difference, prior = self.steps.maps(both, own)
         evidence = torch.cat([difference, warped, self.sampling.picture(table, 3), self.spare], 1)
         head = self.head(self.network(evidence)[-1]).float()[0]
         logits = head[: count + 1]
-        x, y = blended_maps(logits if homes is None else logits + homes, numbers, planes)
+        x, y = blended_maps(logits if prior is None else logits + prior, numbers, planes)
         residual = torch.tanh(head[count + 2 :]) * (self.residual_limit * gate)[..., None]
         return {
             "deformation": torch.stack([(x + residual[0])[None], (y + residual[1])[None]], -1),

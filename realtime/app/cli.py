@@ -49,18 +49,18 @@ COMMANDS = {
     ),
     "export": ("livepuppet.export.commands:export", "Turn weights into an ONNX bundle and check its pixels."),
     "prepare": (
-        "livepuppet.train.commands.prepare:prepare_command",
+        "livepuppet.train.cli.prepare:prepare_command",
         "Cut recordings into clips for training, around the face.",
     ),
-    "train": ("livepuppet.train.commands.train:train", "Train a model."),
+    "train": ("livepuppet.train.cli.train:train", "Train a model."),
     "imagine": (
-        "livepuppet.train.commands.imagine:imagine",
+        "livepuppet.train.cli.imagine:imagine",
         "Let a picture move by itself, as clips have taught it.",
     ),
     "bench": ("livepuppet.benchmarks.commands:bench", "Measure speed on this machine."),
-    "evaluate": ("livepuppet.train.commands.evaluate:evaluate", "Measure what a model transfers."),
+    "evaluate": ("livepuppet.train.cli.evaluate:evaluate", "Measure what a model transfers."),
     "puppets": (
-        "livepuppet.train.commands.puppets:puppets",
+        "livepuppet.train.cli.puppets:puppets",
         "Draw a contact sheet or a clip of procedural puppets.",
     ),
 }

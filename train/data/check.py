@@ -1,4 +1,4 @@
-"""What is wrong with a folder of clips, said before hours of training are spent on it."""
+"""Check a folder of clips before hours of training are spent on it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from livepuppet.train.data.reading import (
     DataError,
     broken_frame,
     entries,
+    image_size,
     list_clips,
     mixed_sizes,
     nothing_in,
     part_of,
-    picture_size,
     sample_frames,
 )
 
@@ -53,14 +53,14 @@ class Report:
 
     Attributes:
         folder: where the clips lie.
-        size: of the network's pictures.
+        size: of the network's images.
         clips: that can be used.
         looked: how many of them were decoded in part.
         skipped: a sentence for everything that cannot be used.
         still, short, small, tall: names of clips without motion, with few frames, with frames smaller than `size`, and
             with frames so far from square that more than a third is cut off.
         difference: mean difference of two frames of a clip, of 1; the median clip.
-        changed: share of the picture that changes between two frames; the median clip.
+        changed: share of the image that changes between two frames; the median clip.
         identities: number of names before `#`.
         test: number of entries in the test part, or None if there is none.
         shared: identities that are in both parts.
@@ -128,7 +128,7 @@ class Report:
             lines.append(f"test part: {self.test:,} entries")
         lines.append(
             f"motion: two frames of a clip differ by {self.difference:.3f} (of 1) on average, and in "
-            f"{self.changed:.0%} of the picture (median clip)"
+            f"{self.changed:.0%} of the image (median clip)"
         )
         if self.looked < len(self.clips):
             lines.append(
@@ -149,9 +149,9 @@ class Report:
 
 KINDS = {
     "video": "videos",
-    "animation": "animated pictures",
+    "animation": "animated images",
     "frames": "folders of frames",
-    "stacked": "stacked pictures",
+    "stacked": "stacked images",
 }
 
 
@@ -161,7 +161,7 @@ def check_folder(
     """Look through a folder of clips: every header, and into as many clips as `seconds` allow.
 
     Args:
-        size: of the network's pictures.
+        size: of the network's images.
         output: where the run will write, for the space that is left there.
 
     Raises:
@@ -224,13 +224,13 @@ def space_left(folder: Path) -> int:
 
 
 def _check_headers(clip: Clip) -> None:
-    """Raise DataError for a folder whose frames differ in size, or that holds pictures which are none."""
+    """Raise DataError for a folder whose frames differ in size, or that holds images which are none."""
     if clip.kind != "frames":
         return
     for number in np.unique(np.linspace(0, clip.length - 1, min(HEADERS, clip.length)).astype(int)).tolist():
         name = clip.files[number]
         try:
-            size = picture_size(clip.path / name)
+            size = image_size(clip.path / name)
         except UNREADABLE as error:
             raise broken_frame(clip.path, name, error) from error
         if size != (clip.width, clip.height):

@@ -44,16 +44,16 @@ class Choice:
 
 
 class ClipSet:
-    """The clips of a folder; frames are decoded when they are asked for, and kept as long as memory is left.
+    """The clips of a folder; frames are decoded on demand and cached up to a limit.
 
     Args:
-        folder: every video, animated or stacked picture and every folder of frames in it is one clip.
-        size: side that frames are brought to, in pixels.
+        folder: every video, animated or stacked image and every folder of frames in it is one clip.
+        size: side to which frames are resized, in pixels.
         augment: how pairs are varied.
         id_sampling: clips named `identity#rest` belong together; identities are drawn first, then one of their clips, so
             that somebody with many clips is not seen more often (FOMM's `id_sampling`).
         part: "train" or "test": the sub-folder of that name if there is one. None takes `folder` itself.
-        most: frames kept of one video, evenly spaced; None keeps all. Folders and stacked pictures keep all of theirs.
+        most: frames kept of one video, evenly spaced; None keeps all. Folders and stacked images keep all of theirs.
         memory: bytes of decoded frames that are kept.
 
     Attributes:
@@ -128,10 +128,10 @@ class ClipSet:
         """The chosen pairs, augmented: source and driving, float32 (B, 3, S, S) RGB in [0, 1].
 
         A clip that turns out to be damaged is named in `skipped`, and the next one stands in for it. The same choices
-        give the same pictures.
+        give the same images.
 
         Raises:
-            DataError: if so many clips are damaged that training makes no sense.
+            DataError: too many clips are damaged for training to make sense.
         """
         pairs = np.stack([self._pair(choice) for choice in choices])
         tensor = torch.from_numpy(np.ascontiguousarray(pairs.transpose(1, 0, 4, 2, 3))).float().div_(255)
@@ -171,7 +171,7 @@ class ClipSet:
             raise DataError(self._broken[k])
         clip, kept = self.clips[k], self._kept[k]
         if clip.kind == "frames":
-            # Each frame is a file: only those that are asked for are decoded.
+            # Each frame is a file, so only the requested ones are decoded.
             return np.concatenate(
                 [
                     self._cache.get((k, number), lambda n=number: read_frames(clip, [kept[n]], self.size))
@@ -220,7 +220,7 @@ class _Cache:
 
 
 def read_pairs(path: Path, names: Sequence[str] | None = None) -> list[tuple[str, str]]:
-    """Which clip drives which picture: a CSV with the columns `source` and `driving`, as FOMM's `pairs_list`.
+    """Which clip drives which image: a CSV with the columns `source` and `driving`, as FOMM's `pairs_list`.
 
     Args:
         names: of the clips there are; names in the list may leave out the suffix.

@@ -1,4 +1,4 @@
-"""From raw recordings to clips as the papers train on: a square around the face that is held over each clip.
+"""Cut raw recordings into clips as the papers train on: a fixed square around the face in each clip.
 
 FOMM's sets are made so: the crop stays where it is as long as the face stays in it, so that the head's movement is in the
 clip; when the face leaves, or the scene cuts, another clip begins.
@@ -17,11 +17,13 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.error import FFmpegError
+from av.video.stream import VideoStream
 
 from livepuppet.core.files import Replacement
 from livepuppet.train.data.reading import UNREADABLE, Clip, DataError, all_frames, open_clip
 
-#: Seconds between two looks for the face.
+#: Seconds between two face detections.
 LOOK_SECONDS = 0.2
 
 #: Seconds without a face after which the clip has ended where it was seen last.
@@ -34,13 +36,14 @@ LEAST_OVERLAP, LARGEST_GROWTH = 0.33, 1.5
 #: What of a face's square holds the head itself, without the margin.
 HEAD = 0.8
 
-#: A cut of the scene: 32 x 32 thumbnails differ by so much of 1, and by so many times what they did in the last second.
+#: A cut of the scene: 32 x 32 thumbnails differ by this much (of 1), and by this many times the median of the
+#: last second.
 CUT, CUT_TIMES = 0.12, 4.0
 
 #: H.264 encoders in the order they are tried; which are there depends on the PyAV build.
 ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf")
 
-#: Frames per second of folders of pictures, and of files that do not say.
+#: Frames per second of folders of images, and of files that do not say.
 DEFAULT_RATE = Fraction(25)
 
 
@@ -50,7 +53,7 @@ class OutputError(DataError):
 
 @dataclass(frozen=True)
 class Square:
-    """A square of a picture in pixels: left and top edge, and side."""
+    """A square of an image in pixels: left and top edge, and side."""
 
     x: float
     y: float
@@ -74,7 +77,7 @@ class Rules:
 
     Attributes:
         size: side of the clips' frames in pixels, even.
-        every: keep every so many-th frame.
+        every: keep every n-th frame.
         shortest, longest: seconds of a clip; longer stretches are split evenly.
         smallest: squares with a smaller side, in pixels, would be blurred, and are dropped. None is half of `size`.
         margin: the square's side as a multiple of the usual.
@@ -92,7 +95,7 @@ class Rules:
 
     def __post_init__(self):
         if self.size % 2:
-            raise DataError(f"H.264 pictures have an even side: {self.size} is odd, take {self.size + 1}.")
+            raise DataError(f"H.264 images have an even side: {self.size} is odd, take {self.size + 1}.")
 
 
 @dataclass
@@ -160,9 +163,9 @@ def prepare(
     Each clip appears under its name only when it is whole; one of the same name is replaced.
 
     Args:
-        recording: a video, an animated picture or a folder of frames.
+        recording: a video, an animated image or a folder of frames.
         find: the face.
-        progress: wraps an iteration over so many frames, for a bar.
+        progress: wraps an iteration over frames, given their number, for a progress bar.
         stem: of the clips' names; the recording's own by default.
 
     Raises:
@@ -185,14 +188,14 @@ def prepare(
         stem = (stem or recording.stem).replace("#", "-").lstrip(".")
         names = (output / f"{stem}#{number:03d}.mp4" for number in range(1, len(kept) + 1))
         _write(progress(all_frames(clip), clip.length), kept, names, rate, rules, report)
-    except (OSError, av.FFmpegError) as error:
+    except (OSError, FFmpegError) as error:
         raise _not_written(output, error, len(report.clips)) from error
     report.dropped.sort(key=lambda part: part.begin)
     return report
 
 
 def counted(clips: int) -> str:
-    """So many clips, in words."""
+    """A number of clips, in words."""
     return "1 clip" if clips == 1 else f"{clips} clips"
 
 
@@ -256,7 +259,7 @@ def look_through(
 
 
 class _Cuts:
-    """Cuts of the scene, told from small gray pictures of consecutive frames."""
+    """Detects scene cuts from thumbnails of consecutive frames."""
 
     def __init__(self, rate: Fraction):
         self._before: np.ndarray | None = None
@@ -322,7 +325,7 @@ def settled(
 
 
 def _inside(square: Square, margin: float, shape: tuple[int, int]) -> Square:
-    """`square` with a margin, wholly inside the picture: repeated edges are nothing to learn from."""
+    """`square` with a margin, wholly inside the image: repeated edges are nothing to learn from."""
     height, width = shape
     side = float(round(min(square.side * margin, height, width)))
     x = square.x + square.side / 2 - side / 2
@@ -350,11 +353,12 @@ def _write(
             if file is None:
                 file = _ClipFile(next(names), rules.size, rate / rules.every)
             if (number - stretch.first) % rules.every == 0:
+                assert stretch.held is not None
                 file.write(_cut(frame, stretch.held, rules.size))
             if number == stretch.last:
                 _finish(file, stretch, rate, report)
                 stretch, file = next(waiting, None), None
-        if file is not None:
+        if file is not None and stretch is not None:
             # The second reading ended earlier than the first; what there is, is whole.
             _finish(file, stretch, rate, report)
             file = None
@@ -386,16 +390,18 @@ class _ClipFile:
             )
         self.path, self._replacement = path, Replacement(path)
         self._container = av.open(str(self._replacement.part), "w", format="mp4")
-        stream = self._stream = self._container.add_stream(encoder, rate=rate.limit_denominator(1001))
+        stream = self._container.add_stream(encoder, rate=rate.limit_denominator(1001))
+        assert isinstance(stream, VideoStream)
+        self._stream = stream
         stream.width = stream.height = size
         stream.pix_fmt = "yuv420p"
         if encoder == "libx264":
-            # Hardly to be told from the original, and key frames close enough for jumps.
+            # Visually lossless, with key frames close enough for seeking.
             stream.options = {"crf": "12", "preset": "medium", "g": "50"}
 
-    def write(self, picture: np.ndarray) -> None:
+    def write(self, image: np.ndarray) -> None:
         """uint8 RGB (size, size, 3)."""
-        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
 
     def close(self) -> None:
         try:
@@ -408,7 +414,7 @@ class _ClipFile:
 
     def discard(self) -> None:
         """Leave nothing behind."""
-        with contextlib.suppress(OSError, av.FFmpegError):
+        with contextlib.suppress(OSError, FFmpegError):
             self._container.close()
         self._replacement.discard()
 

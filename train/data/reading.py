@@ -1,6 +1,6 @@
-"""Clips on disk: what a folder holds, told by headers alone, and the frames of a clip, decoded when they are asked for.
+"""Clips on disk: list a folder by headers alone, and decode the frames of a clip on demand.
 
-A clip is a video, an animated picture, a folder of frames or a *stacked picture*: one picture whose square frames lie side
+A clip is a video, an animated image, a folder of frames or a *stacked image*: one image whose square frames lie side
 by side, first to last, as Monkey-Net's data sets are stored.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.error import FFmpegError
 from PIL import Image, UnidentifiedImageError
 
 from livepuppet.core.errors import LivePuppetError
@@ -37,10 +38,10 @@ VIDEOS = {
     ),
     *(".ogv", ".3gp"),
 }
-PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
+IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 ANIMATIONS = {".gif", ".apng"}
 
-#: Beside clips there lie lists, licences and the like: passed over without a word.
+#: Files beside clips (lists, licences and the like), which are ignored silently.
 NOT_CLIPS = {
     ".txt",
     ".md",
@@ -56,11 +57,11 @@ NOT_CLIPS = {
     ".npy",
 }
 
-#: What a picture's decoder, a video's decoder and the system raise about files that are damaged or out of reach.
-DAMAGED = (av.FFmpegError, UnidentifiedImageError, Image.DecompressionBombError, OSError, EOFError)
+#: What an image's decoder, a video's decoder and the system raise about files that are damaged or out of reach.
+DAMAGED = (FFmpegError, UnidentifiedImageError, Image.DecompressionBombError, OSError, EOFError)
 UNREADABLE = (*DAMAGED, SyntaxError, ValueError, IndexError, cv2.error)
 
-#: Videos of so many frames are decoded rather than jumped through.
+#: Videos of up to this many frames are decoded in full instead of seeking.
 SHORT = 300
 
 
@@ -70,7 +71,7 @@ class DataError(LivePuppetError, ValueError):
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip, as far as its header tells.
+    """One clip, by its header.
 
     Attributes:
         path: the file or the folder of frames.
@@ -158,10 +159,10 @@ def open_clip(path: Path) -> Clip:
             clip = _open_folder(path)
         elif suffix in VIDEOS:
             clip = _open_video(path)
-        elif suffix in PICTURES | ANIMATIONS:
-            clip = _open_picture(path)
+        elif suffix in IMAGES | ANIMATIONS:
+            clip = _open_image(path)
         else:
-            raise DataError(f"{path.name} is neither a video, nor a picture, nor a folder of frames.")
+            raise DataError(f"{path.name} is neither a video, nor an image, nor a folder of frames.")
     except UNREADABLE as error:
         if isinstance(error, DataError):
             raise
@@ -169,7 +170,7 @@ def open_clip(path: Path) -> Clip:
     if clip.length < 2:
         if clip.kind == "stacked":
             raise DataError(
-                f"{path.name} is a single picture: put the frames of a clip into a folder of their own."
+                f"{path.name} is a single image: put the frames of a clip into a folder of their own."
             )
         raise DataError(f"{path.name} holds fewer than two frames.")
     return clip
@@ -182,13 +183,11 @@ def _reason(error: Exception) -> str:
 
 
 def _open_folder(path: Path) -> Clip:
-    names = tuple(
-        entry.name for entry in _listed(path) if os.path.splitext(entry.name)[1].lower() in PICTURES
-    )
+    names = tuple(entry.name for entry in _listed(path) if os.path.splitext(entry.name)[1].lower() in IMAGES)
     if not names:
-        raise DataError(f"{path.name}/ holds no pictures.")
+        raise DataError(f"{path.name}/ holds no images.")
     width, height = _size_in(path, names[0])
-    # The ends are enough to notice most mixtures; the rest is found when it is decoded, or by --check-data.
+    # The ends are enough to notice most weight_interpolations; the rest is found when it is decoded, or by --check-data.
     for name in {names[len(names) // 2], names[-1]}:
         other = _size_in(path, name)
         if other != (width, height):
@@ -198,7 +197,7 @@ def _open_folder(path: Path) -> Clip:
 
 def _size_in(folder: Path, name: str) -> tuple[int, int]:
     try:
-        return picture_size(folder / name)
+        return image_size(folder / name)
     except UNREADABLE as error:
         raise broken_frame(folder, name, error) from error
 
@@ -225,16 +224,16 @@ def _open_video(path: Path) -> Clip:
     return Clip(path, "video", count, width, height)
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def image_size(path: Path) -> tuple[int, int]:
     """Width and height by the header. Raises one of `UNREADABLE`."""
-    with Image.open(path) as picture:
-        return picture.size
+    with Image.open(path) as image:
+        return image.size
 
 
-def _open_picture(path: Path) -> Clip:
-    with Image.open(path) as picture:
-        width, height = picture.size
-        count = getattr(picture, "n_frames", 1)
+def _open_image(path: Path) -> Clip:
+    with Image.open(path) as image:
+        width, height = image.size
+        count = getattr(image, "n_frames", 1)
         if count > 1 or path.suffix.lower() in ANIMATIONS:
             return Clip(path, "animation", count, width, height)
     count = width // height if width % height == 0 else 1
@@ -262,7 +261,7 @@ def nothing_in(folder: Path, skipped: Sequence[str]) -> DataError:
     """The error about a folder without a single usable clip."""
     if not skipped:
         return DataError(
-            f"{folder} is empty: put videos, folders of frames or stacked pictures into it, one per clip."
+            f"{folder} is empty: put videos, folders of frames or stacked images into it, one per clip."
         )
     more = f" ({len(skipped) - 1} more like it)" if len(skipped) > 1 else ""
     return DataError(f"{folder} holds no clip that can be used; the first problem{more}: {skipped[0]}")
@@ -290,15 +289,15 @@ def read_frames(clip: Clip, wanted: Sequence[int] | None = None, side: int | Non
             frames = (_frame_of_folder(clip, number) for number in wanted)
         else:
             frames = _picked(_decoded(clip), wanted)
-        pictures = [_square(frame, side) for frame in frames]
+        images = [_square(frame, side) for frame in frames]
     except UNREADABLE as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{clip.name} cannot be read ({_reason(error)}): replace or remove it.") from error
-    if not pictures or (len(pictures) < 2 <= len(wanted)):
+    if not images or (len(images) < 2 <= len(wanted)):
         raise DataError(f"{clip.name} is damaged: fewer than two of its {clip.length} frames can be decoded.")
-    pictures += [pictures[-1]] * (len(wanted) - len(pictures))
-    return np.stack(pictures)
+    images += [images[-1]] * (len(wanted) - len(images))
+    return np.stack(images)
 
 
 def sample_frames(clip: Clip, count: int, side: int) -> np.ndarray:
@@ -311,12 +310,12 @@ def sample_frames(clip: Clip, count: int, side: int) -> np.ndarray:
     if clip.kind != "video" or clip.length <= SHORT:
         return read_frames(clip, wanted, side)
     try:
-        pictures = [_square(frame, side) for frame in _jumped(clip, len(wanted))]
+        images = [_square(frame, side) for frame in _jumped(clip, len(wanted))]
     except UNREADABLE as error:
         raise DataError(f"{clip.name} cannot be read ({_reason(error)}): replace or remove it.") from error
-    if len(pictures) < 2:
+    if len(images) < 2:
         raise DataError(f"{clip.name} is damaged: fewer than two of its {clip.length} frames can be decoded.")
-    return np.stack(pictures)
+    return np.stack(images)
 
 
 def _jumped(clip: Clip, count: int) -> Iterator[np.ndarray]:
@@ -348,9 +347,9 @@ def all_frames(clip: Clip) -> Iterator[np.ndarray]:
         else:
             frames = _decoded(clip)
         for frame in frames:
-            picture = frame()
+            image = frame()
             count += 1
-            yield picture
+            yield image
     except UNREADABLE as error:
         if count < 2:
             reason = str(error) if isinstance(error, DataError) else _reason(error)
@@ -358,22 +357,22 @@ def all_frames(clip: Clip) -> Iterator[np.ndarray]:
 
 
 def at_size(frames: np.ndarray, size: int) -> np.ndarray:
-    """Square frames uint8 (T, s, s, 3) in another size: areas are averaged when they shrink, cubic when they grow."""
+    """Square frames uint8 (T, s, s, 3) in another size: areas are ema_weights when they downsample, cubic when they grow."""
     if frames.shape[1] == size:
         return frames
     return np.stack([_resized(frame, size) for frame in frames])
 
 
-def _resized(picture: np.ndarray, size: int) -> np.ndarray:
-    way = cv2.INTER_AREA if picture.shape[0] > size else cv2.INTER_CUBIC
-    return cv2.resize(picture, (size, size), interpolation=way)
+def _resized(image: np.ndarray, size: int) -> np.ndarray:
+    way = cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_CUBIC
+    return cv2.resize(image, (size, size), interpolation=way)
 
 
-def _square(picture: np.ndarray, side: int | None) -> np.ndarray:
-    edge = min(picture.shape[:2])
-    top, left = (picture.shape[0] - edge) // 2, (picture.shape[1] - edge) // 2
-    picture = picture[top : top + edge, left : left + edge]
-    return _resized(picture, side) if side is not None and edge > side else picture
+def _square(image: np.ndarray, side: int | None) -> np.ndarray:
+    edge = min(image.shape[:2])
+    top, left = (image.shape[0] - edge) // 2, (image.shape[1] - edge) // 2
+    image = image[top : top + edge, left : left + edge]
+    return _resized(image, side) if side is not None and edge > side else image
 
 
 def _picked(frames: Iterator[np.ndarray], wanted: Sequence[int]) -> Iterator[np.ndarray]:
@@ -393,10 +392,10 @@ def _picked(frames: Iterator[np.ndarray], wanted: Sequence[int]) -> Iterator[np.
 def _decoded(clip: Clip) -> Iterator:
     """A function per frame, in order, that gives its pixels: those that are not wanted need not be converted."""
     if clip.kind == "animation":
-        with Image.open(clip.path) as picture:
+        with Image.open(clip.path) as image:
             for number in range(clip.length):
-                picture.seek(number)
-                yield lambda: over_white(np.asarray(picture.convert("RGBA")))
+                image.seek(number)
+                yield lambda: over_white(np.asarray(image.convert("RGBA")))
     else:
         with av.open(str(clip.path)) as container:
             container.streams.video[0].thread_type = "AUTO"
@@ -407,10 +406,10 @@ def _decoded(clip: Clip) -> Iterator:
 def _upright(frame: av.VideoFrame) -> np.ndarray:
     """uint8 RGB (H, W, 3), turned as the recording phone says."""
     alpha = any(component.is_alpha for component in frame.format.components)
-    picture = frame.to_ndarray(format="rgba" if alpha else "rgb24")
-    picture = over_white(picture) if alpha else picture
+    image = frame.to_ndarray(format="rgba" if alpha else "rgb24")
+    image = over_white(image) if alpha else image
     turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 
 def over_white(rgba: np.ndarray) -> np.ndarray:
@@ -422,37 +421,35 @@ def over_white(rgba: np.ndarray) -> np.ndarray:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """A picture file as uint8 RGB (H, W, 3), transparency on white. Raises OSError or ValueError."""
+    """An image file as uint8 RGB (H, W, 3), transparency on white. Raises OSError or ValueError."""
     # Only JPEGs are turned by their EXIF tag, and OpenCV does so only where it also drops alpha.
     flag = cv2.IMREAD_COLOR if path.suffix.lower() in (".jpg", ".jpeg") else cv2.IMREAD_UNCHANGED
     data = np.fromfile(path, np.uint8)
-    picture = cv2.imdecode(data, flag) if data.size else None
-    if picture is None:
-        raise ValueError("it is damaged or no picture")
-    if picture.dtype != np.uint8:
-        picture = np.rint(picture / (257 if picture.dtype == np.uint16 else 1)).astype(np.uint8)
-    if picture.ndim == 2:
-        return cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB)
-    if picture.shape[2] == 4:
-        if picture[..., 3].min() == 255:
-            return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGB)
-        return over_white(cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA))
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    image = cv2.imdecode(data, flag) if data.size else None
+    if image is None:
+        raise ValueError("it is damaged or no image")
+    if image.dtype != np.uint8:
+        image = np.rint(image / (257 if image.dtype == np.uint16 else 1)).astype(np.uint8)
+    if image.ndim == 2:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    if image.shape[2] == 4:
+        if image[..., 3].min() == 255:
+            return cv2.cvtColor(image, cv2.COLOR_BGRA2RGB)
+        return over_white(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA))
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _stacked(clip: Clip, wanted: Sequence[int]) -> Iterator[np.ndarray]:
-    picture, side = read_picture(clip.path), clip.height
-    return (picture[:, number * side : (number + 1) * side] for number in wanted)
+    image, side = read_picture(clip.path), clip.height
+    return (image[:, number * side : (number + 1) * side] for number in wanted)
 
 
 def _frame_of_folder(clip: Clip, number: int) -> np.ndarray:
     path = clip.path / clip.files[number]
     try:
-        picture = read_picture(path)
+        image = read_picture(path)
     except UNREADABLE as error:
         raise broken_frame(clip.path, path.name, error) from error
-    if min(picture.shape[:2]) != min(clip.width, clip.height):
-        raise mixed_sizes(
-            clip.path, clip.files[0], (clip.width, clip.height), path.name, picture.shape[1::-1]
-        )
-    return picture
+    if min(image.shape[:2]) != min(clip.width, clip.height):
+        raise mixed_sizes(clip.path, clip.files[0], (clip.width, clip.height), path.name, image.shape[1::-1])
+    return image

@@ -1,1 +1,1 @@
-"""The training loop: steps, averaging, checkpoints and resume, several processes, alarms, and the journal."""
+"""The training loop: optimiser steps, EMA, checkpoints and resume, several processes, health checks, logs."""

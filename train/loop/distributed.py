@@ -1,32 +1,32 @@
 """Several processes that train one model together, on one machine or many (`torchrun`).
 
-All of them draw the same numbers from the same seed and each works on its share of every batch, so that two processes
-compute what one would have with the whole batch.
+Gradients are averaged by torch's `DistributedDataParallel`, which sends them while the backward pass
+still runs. Where the processes draw the same numbers from the same seed and each works on its slice
+of every batch, two of them compute what one would with the whole batch.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from livepuppet.train.loop.errors import TrainingError
 
 
 @contextlib.contextmanager
-def joined(device: torch.device) -> Iterator[torch.device]:
-    """Inside, this process is one of those that `torchrun` started, if it did; yields the device to train on.
+def process_group(device: torch.device) -> Iterator[torch.device]:
+    """Join the processes that `torchrun` started, if it did; yields the device to train on.
 
-    Several GPUs of one machine are handed out by `LOCAL_RANK`. Numbers on the CPU travel by gloo, those on a GPU by
-    NCCL.
+    GPUs of one machine are assigned by `LOCAL_RANK`. CPU tensors travel by gloo, GPU tensors by NCCL.
 
     Raises:
-        TrainingError: if the processes cannot reach each other, or there are more of them than GPUs.
+        TrainingError: the processes cannot reach each other, or there are more of them than GPUs.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
         yield device
@@ -56,22 +56,22 @@ def joined(device: torch.device) -> Iterator[torch.device]:
 
 
 def rank() -> int:
-    """Which of the processes that train together this is; 0 where there is only one."""
+    """This process's number among those that train together; 0 where there is only one."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def world() -> int:
+def world_size() -> int:
     """How many processes train together."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def share(batch: int) -> slice:
-    """The part of a batch that is this process's.
+def rank_slice(batch: int) -> slice:
+    """This process's slice of a batch.
 
     Raises:
-        ValueError: if the batch cannot be split evenly.
+        ValueError: the batch cannot be split evenly.
     """
-    count = world()
+    count = world_size()
     if batch % count:
         raise ValueError(
             f"A batch of {batch} does not split into {count} equal parts: give a multiple of {count}."
@@ -80,12 +80,51 @@ def share(batch: int) -> slice:
     return slice(rank() * part, (rank() + 1) * part)
 
 
+class _LossModule(nn.Module):
+    """Losses as a module's forward pass, which is where `DistributedDataParallel` hooks in."""
+
+    def __init__(self, module: nn.Module, losses: Callable[..., dict[str, Tensor]]):
+        super().__init__()
+        self.module, self._losses = module, losses
+
+    def forward(self, *arguments) -> dict[str, Tensor]:
+        return self._losses(*arguments)
+
+
+def data_parallel(
+    module: nn.Module, losses: Callable[..., dict[str, Tensor]]
+) -> Callable[..., dict[str, Tensor]]:
+    """`losses`, whose backward pass leaves gradients of `module` that are means over all processes.
+
+    Every process starts with the first one's parameters and buffers. Alone, `losses` is returned as it is.
+    """
+    if world_size() == 1:
+        return losses
+    for buffer in module.buffers():
+        shared = buffer.detach().contiguous()
+        with report_lost_peer():
+            distributed.broadcast(shared, 0)
+        buffer.copy_(shared)
+    # Buffers are batch statistics: shared already (`batch_norm`), or each process's own.
+    return DistributedDataParallel(
+        _LossModule(module, losses), broadcast_buffers=False, gradient_as_bucket_view=True
+    )
+
+
 @contextlib.contextmanager
-def _in_company() -> Iterator[None]:
-    """A process that ended takes the others' calls down with an error of the network: said as what it is."""
+def report_lost_peer() -> Iterator[None]:
+    """Turn the network error that a process's end causes in the others into what it means.
+
+    Raises:
+        TrainingError: in place of a `RuntimeError`, where several processes train.
+    """
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
+        if not distributed.is_initialized():
+            raise
         raise TrainingError(
             f"Another process of this training ended ({_first_line(error)}): its own message says why; the same "
             "command with --resume goes on from the last checkpoint."
@@ -96,57 +135,57 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def add_up(values: Tensor) -> Tensor:
+def all_reduce_sum(values: Tensor) -> Tensor:
     """The sum of all processes' values, in place."""
     if distributed.is_initialized():
-        with _in_company():
+        with report_lost_peer():
             distributed.all_reduce(values)
     return values
 
 
-def first_says(value: float) -> float:
-    """What the first process says."""
+def broadcast_scalar(value: float) -> float:
+    """The first process's number."""
     if not distributed.is_initialized():
         return value
     shared = torch.tensor([value], dtype=torch.float64)
-    with _in_company():
+    with report_lost_peer():
         distributed.broadcast(shared, 0)
     return shared.item()
 
 
-def first_sends(data: bytes | None) -> bytes | None:
+def broadcast_bytes(data: bytes | None) -> bytes | None:
     """The first process's bytes, or None where it has none."""
     if not distributed.is_initialized():
         return data
-    length = int(first_says(-1 if data is None else len(data)))
+    length = int(broadcast_scalar(-1 if data is None else len(data)))
     if length < 0:
         return None
     shared = torch.zeros(length, dtype=torch.uint8)
-    if rank() == 0 and length:
+    if rank() == 0 and data:
         shared = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    with _in_company():
+    with report_lost_peer():
         distributed.broadcast(shared, 0)
     return shared.numpy().tobytes()
 
 
-def all_say(text: str) -> list[str]:
-    """What each process says, in the order of their ranks."""
+def all_gather_text(text: str) -> list[str]:
+    """Each process's text, in the order of their ranks."""
     if not distributed.is_initialized():
         return [text]
-    texts: list[str | None] = [None] * world()
-    with _in_company():
+    texts = [""] * world_size()
+    with report_lost_peer():
         distributed.all_gather_object(texts, text)
     return texts
 
 
-def all_ready(problem: str | None) -> None:
-    """Wait for all processes before training starts, so that what is wrong with one ends all, said once.
+def barrier_or_fail(problem: str | None) -> None:
+    """Wait for all processes before training starts, so that a problem of one ends all and is reported once.
 
     Raises:
         TrainingError: in the first process, with the first problem any process has.
         SystemExit: in the others, with status 2, silently.
     """
-    problems = [(k, text) for k, text in enumerate(all_say(problem or "")) if text]
+    problems = [(k, text) for k, text in enumerate(all_gather_text(problem or "")) if text]
     if not problems:
         return
     if rank():
@@ -156,34 +195,9 @@ def all_ready(problem: str | None) -> None:
 
 
 def all_finite(loss: Tensor) -> bool:
-    """Whether the loss is a number in every process, so that all of them step or none does."""
+    """Whether the loss is finite in every process, so that all of them step or none does."""
     finite = torch.isfinite(loss.detach()).float().reshape(1).cpu()
     if distributed.is_initialized():
-        with _in_company():
+        with report_lost_peer():
             distributed.all_reduce(finite, distributed.ReduceOp.MIN)
     return bool(finite.item())
-
-
-def average_gradients(module: nn.Module) -> None:
-    """Replace every gradient by its mean over the processes: that of the whole batch's mean loss."""
-    if not distributed.is_initialized():
-        return
-    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-    if not gradients:
-        return
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    add_up(flat)
-    flat /= world()
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
-
-
-def same_start(module: nn.Module) -> None:
-    """Give every process the first one's weights."""
-    if not distributed.is_initialized():
-        return
-    with torch.no_grad(), _in_company():
-        for tensor in chain(module.parameters(), module.buffers()):
-            shared = tensor.detach().contiguous()
-            distributed.broadcast(shared, 0)
-            tensor.copy_(shared)

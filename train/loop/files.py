@@ -1,4 +1,4 @@
-"""Checkpoints on disk: written whole or not at all, the one before kept, read as data."""
+"""Training checkpoints on disk: written atomically, the previous one kept, read as data."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import os
 import zipfile
 from pathlib import Path
+from typing import IO, cast
 
 import torch
 
@@ -13,7 +14,7 @@ from livepuppet.core.files import replacing
 
 
 def previous(path: Path) -> Path:
-    """Where the checkpoint before the one at `path` lies."""
+    """Path of the previous checkpoint."""
     return path.with_name(path.name + ".previous")
 
 
@@ -26,23 +27,23 @@ def write(path: Path, state: dict) -> None:
         OSError: nothing was changed.
     """
     with replacing(path, durable=True) as part, part.open("wb") as file:
-        watched = _Watched(file)
+        keeping = _ErrorKeepingFile(file)
         try:
-            torch.save(state, watched)
+            torch.save(state, cast(IO[bytes], keeping))
         except RuntimeError as error:
-            # PyTorch's writer hides what the system said.
-            raise watched.error or OSError(str(error).splitlines()[0]) from error
+            raise keeping.error or OSError(str(error).splitlines()[0]) from error
         file.flush()
         os.fsync(file.fileno())
         if path.exists():
             os.replace(path, previous(path))
 
 
-class _Watched:
-    """A file to write to that remembers why it could not be."""
+class _ErrorKeepingFile:
+    """A file that remembers the system's error, which PyTorch's writer hides."""
 
     def __init__(self, file):
-        self.file, self.error = file, None
+        self.file = file
+        self.error: OSError | None = None
 
     def write(self, data) -> int:
         try:
@@ -56,7 +57,7 @@ class _Watched:
 
 
 def read_whole(path: Path) -> bytes:
-    """A checkpoint's bytes, checked against their own sums.
+    """A checkpoint's bytes, checked against the CRCs in them.
 
     Raises:
         ValueError: if the file is damaged; the message says how.

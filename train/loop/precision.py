@@ -1,4 +1,4 @@
-"""Where numbers are kept: the device, and 16 or 32 bits."""
+"""Device and mixed-precision selection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def choose_device(name: str) -> torch.device:
     """`auto` (CUDA's GPU if there is one), `cpu`, `cuda` or `mps` (Apple's GPU).
 
     Raises:
-        TrainingError: if there is no GPU that PyTorch can use.
+        TrainingError: PyTorch finds no such GPU.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -36,8 +36,8 @@ class Precision:
 
     Attributes:
         name: "fp32", "bf16" or "fp16".
-        device: where.
-        scaler: of the loss, so that small gradients survive fp16; does nothing otherwise.
+        device: of the computations.
+        scaler: scales the loss so that small gradients survive fp16; does nothing otherwise.
     """
 
     name: str
@@ -69,4 +69,4 @@ def choose_precision(name: str, device: torch.device) -> Precision:
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"GPU {torch.cuda.get_device_name(device)}"
-    return f"processor with {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"
+    return f"CPU with {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}"

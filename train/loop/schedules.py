@@ -1,4 +1,8 @@
-"""How the learning rate goes over a training: a factor on its peak."""
+"""Learning rate schedules: a factor on the peak.
+
+Not `torch.optim.lr_scheduler`: a budget of minutes makes the rate a function of the share of the
+training that is done, not of the step.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cosine:
-    """Warmed up linearly, then half a cosine down to a floor; for budgets, in steps or in minutes.
+    """Linear warm-up, then half a cosine down to a floor; for budgets in steps or in minutes.
 
     Attributes:
         warm_up: steps.
-        floor: last factor.
+        floor: the last factor.
     """
 
     warm_up: int = 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -20,13 +21,13 @@ from livepuppet.train.puppets.identities import (
 )
 from livepuppet.train.puppets.pool import keep_freed_memory
 from livepuppet.train.puppets.renderer import render
-from livepuppet.train.sheets import to_picture
+from livepuppet.train.sheets.tiles import to_image
 
 
 def supersampled(identity: Identity, motion: Motion, size: int) -> np.ndarray:
     """One puppet drawn at twice the size and brought down: uint8 RGB (size, size, 3)."""
     keep_freed_memory()
-    large = to_picture(render(identity, motion, 2 * size).picture[:1])
+    large = to_image(render(identity, motion, 2 * size).picture[:1])
     return cv2.resize(large, (size, size), interpolation=cv2.INTER_AREA)
 
 
@@ -60,7 +61,7 @@ def performance(identity: Identity, frames: int, rate: int, size: int, seed: int
         yield supersampled(identity, motion[k : k + 1], size)
 
 
-def write_clip(path: Path, frames: Iterator[np.ndarray], rate: int) -> None:
+def write_clip(path: Path, frames: Iterator[np.ndarray], rate: int | Fraction) -> None:
     """Write frames as H.264 that browsers play.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Training pairs of puppets: what a pool on disk and a stream on a graphics card have in common.
+"""Training pairs of puppets: what a pool on disk and a stream on a GPU have in common.
 
 Both hold *groups*: one identity in a few poses. Any two pictures of a group are a training pair, whose exact keypoints,
 flow and visibility are known.
@@ -30,7 +30,7 @@ FEW = 64
 #: Layers under which a keypoint cannot be seen.
 COVERING = (BACKGROUND, RIGID, OCCLUDER)
 
-#: Pixels to render in one call: as many as a processor's caches hold planes of, and enough to keep a graphics card busy.
+#: Pixels to render in one call: as many as a CPU's caches hold planes of, and enough to keep a GPU busy.
 TOGETHER = {"cpu": 1 << 17}
 TOGETHER_ELSEWHERE = 1 << 23
 
@@ -132,6 +132,17 @@ class Puppets:
 
     def refresh_sometimes(self, rng: torch.Generator) -> None:
         """Called once per step: the place for fresh puppets."""
+
+    def state(self) -> dict[str, int | str]:
+        """What a checkpoint has to keep; nothing where puppets lie on disk."""
+        return {}
+
+    def load_state(self, state: dict[str, int | str]) -> None:
+        """Continue where the puppets that `state` was taken of had got to."""
+
+    def speed(self) -> dict[str, float]:
+        """Images drawn by this process ("drawn"), per second ("drawn/s"), seconds ("drawing s"); empty on disk."""
+        return {}
 
     def _pictures(self, rows: Tensor) -> Tensor:
         return self._rows("pictures", rows).permute(0, 3, 1, 2).float() / 255

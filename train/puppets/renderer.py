@@ -41,7 +41,7 @@ RENDERER = 6
 #: is a hand or a microphone before the face, which moves on its own or not at all.
 BACKGROUND, BODY, RIGID, SKIN, EYEBALL, MOUTH, OCCLUDER = range(7)
 
-#: Pixels that `render` draws at once on a processor.
+#: Pixels that `render` draws at once on a CPU.
 CPU_PIXELS = 1 << 15
 
 #: Two surface points nearer than this (head units) are the same point.

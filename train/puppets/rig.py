@@ -260,7 +260,7 @@ def landmarks(identity: Identity, motion: Motion) -> tuple[Tensor, Tensor]:
     x, y = face.posed(u, v)
     # Stretch of the skin beside each landmark, by differences on the skin's side of it.
     side = torch.ones_like(v)
-    side[:, :2] = side[:, 11:12] = -1  # slices: a list of indices would be sent to a graphics card each time
+    side[:, :2] = side[:, 11:12] = -1  # slices: a list of indices would be sent to a GPU each time
     h = 0.02
     x_v, y_v = face.posed(u, v + side * h)
     x_u, y_u = face.posed(u + h, v)

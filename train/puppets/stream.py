@@ -1,6 +1,6 @@
 """Puppets drawn while training, on the device that trains: a ring of groups in which the oldest make room for fresh ones.
 
-On a graphics card drawing costs less than reading. A batch of identities is drawn in numbers on the processor, sent in
+On a GPU drawing costs less than reading. A batch of identities is drawn in numbers on the CPU, sent in
 one copy and rendered in all its poses in one call; pairs are then picked out of the ring by indices, which are the only
 other thing that crosses over. Everything follows from the seed and from how many batches were drawn, so a resumed training
 sees the puppets that an undisturbed one would.
@@ -41,7 +41,7 @@ class PuppetStream(Puppets):
         fresh: groups drawn at once.
         every: steps (calls of `refresh_sometimes`) from one batch of fresh groups to the next.
         poses: pictures per group.
-        compiled: let `torch.compile` fuse the renderer, which takes a minute and pays on graphics cards; where that
+        compiled: let `torch.compile` fuse the renderer, which takes a minute and pays on GPUs; where that
             fails it is said, and the renderer works as it is.
         part: which of several processes that train together this is; each draws puppets of its own.
     """
@@ -251,9 +251,9 @@ class _Clock:
     def __exit__(self, *_) -> None:
         end = self._now()
         if self._device.type == "cuda":
-            self._open.append((self._begin, end))
+            self._open.append((self._begin, end))  # pyright: ignore[reportArgumentType]
         else:
-            self._seconds += end - self._begin
+            self._seconds += end - self._begin  # pyright: ignore[reportOperatorIssue]
 
     def seconds(self) -> float:
         """Of what has ended."""

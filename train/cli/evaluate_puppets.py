@@ -1,0 +1,120 @@
+"""`livepuppet evaluate WEIGHTS` without a folder: what a model transfers on puppets it never saw, where truth is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+#: What is quoted: the setting that is trained on, with identities never seen, and one that is never trained on.
+QUOTED = ("rich", "foreign")
+
+#: Columns of the table: heading, name in the JSON, format.
+COLUMNS = (
+    ("self", "self", "7.2f"),
+    ("cross", "cross", "7.2f"),
+    ("warp", "warp", "7.2f"),
+    ("ceiling", "true flow", "8.2f"),
+    ("L1", "l1", "8.4f"),
+    ("copy", "copy", "8.4f"),
+    ("ceil L1", "true flow l1", "8.4f"),
+    ("kp slope", "keypoint slope", "9.2f"),
+    ("flow px", "cross flow px", "8.2f"),
+    ("still px", "still px", "9.2f"),
+)
+
+
+def on_puppets(model, identities: int, seed: int, settings: tuple[str, ...], sheet: Path | None) -> dict:
+    """Metric, print and return the figures of each renderer setting."""
+    from livepuppet.train.puppets.identities import SETTINGS
+    from livepuppet.train.puppets.pool import keep_freed_memory
+
+    settings = settings or QUOTED
+    unknown = [name for name in settings if name not in SETTINGS]
+    if unknown:
+        raise click.UsageError(f"There is no setting {unknown[0]}; use {', '.join(SETTINGS)}.")
+    keep_freed_memory()
+    found = {}
+    for setting in settings:
+        place = sheet
+        if sheet and len(settings) > 1:
+            place = sheet.with_stem(f"{sheet.stem}-{setting}")
+        found[setting] = _in_setting(model, identities, seed, setting, place)
+    return {"identities": identities, "settings": found}
+
+
+def _in_setting(model, identities: int, seed: int, setting: str, sheet: Path | None) -> dict:
+    from livepuppet.model.lite import LANDMARKS
+    from livepuppet.train.metrics.responses import (
+        CHANGES,
+        FREE,
+        at_rest,
+        draw_probes,
+        grouped,
+        mean_rows,
+        responses,
+    )
+    from livepuppet.train.sheets.probes import probe_sheet
+    from livepuppet.train.sheets.tiles import write
+    from livepuppet.train.tasks.lite_detector import detector_error
+
+    click.echo(f"puppets of seed {seed}, {setting}, {identities} per factor")
+    probes = draw_probes(identities, seed, model.preset.size, (*CHANGES, FREE), setting)
+    table = responses(model, probes)
+    _print(table)
+    groups = grouped(table)
+    click.echo("response to another puppet: " + ", ".join(f"{k} {v:.2f}" for k, v in groups.items()))
+    landmarks = {}
+    if model.preset.keypoint_names == LANDMARKS:
+        whole = table[FREE]
+        if "still px" in whole:
+            click.echo(
+                f"flow at landmarks, any pose to any other: {whole['cross flow px']:.1f} px off driven by another, "
+                f"{whole['flow px']:.1f} by itself, {whole['still px']:.1f} without motion "
+                f"(1/{whole['still px'] / max(whole['cross flow px'], 1e-6):.1f})"
+            )
+        landmarks = detector_error(model, *test_images(4 * identities, seed + 1, model.preset.size, setting))
+        click.echo(
+            "landmark error in pixels: "
+            + ", ".join(f"{k.removesuffix(' px')} {v:.1f}" for k, v in landmarks.items() if "px" in k)
+        )
+    rest = mean_rows(at_rest(model, probes[0].source))
+    click.echo(rest_sentence(rest))
+    if sheet:
+        write(sheet, probe_sheet(model, probes))
+    return {"responses": table, "groups": groups, "landmarks": landmarks, "identity": rest}
+
+
+def _print(table: dict[str, dict[str, float]]) -> None:
+    def width(form: str) -> int:
+        return int(form.split(".")[0])
+
+    click.echo(f"{'factor':8}" + "".join(f"{heading:>{width(form)}}" for heading, _, form in COLUMNS))
+    for factor, row in table.items():
+        cells = [
+            f"{row[name]:{form}}" if name in row else "-".rjust(width(form)) for _, name, form in COLUMNS
+        ]
+        click.echo(f"{factor:8}" + "".join(cells))
+
+
+def rest_sentence(rest: dict[str, float]) -> str:
+    """One line about figures of `responses.at_rest`."""
+    return (
+        f"no motion in: {rest['levels']:.2f} levels off on average, {rest['sharpness']:.2f} of the avatar's sharpness; "
+        f"keypoints trembling: {rest['trembling levels']:.2f} levels, {rest['trembling sharpness']:.2f}"
+    )
+
+
+def test_images(count: int, seed: int, size: int, setting: str):
+    """Images (B, 3, S, S) of puppets in poses of their own, with exact points and Jacobians, as `detector.draw_test`."""
+    import torch
+
+    from livepuppet.train.puppets.identities import draw_identities, draw_motions, generator
+    from livepuppet.train.puppets.renderer import render
+
+    rng = generator(seed)
+    identities, motions = draw_identities(count, rng, setting), draw_motions(count, rng)
+    drawn = [render(identities[k : k + 1], motions[k : k + 1], size) for k in range(count)]
+    return tuple(
+        torch.cat([getattr(one, name) for one in drawn]) for name in ("picture", "points", "jacobians")
+    )

@@ -1,1 +1,0 @@
-"""`livepuppet train`, `evaluate`, `puppets`, `prepare` and `imagine`."""

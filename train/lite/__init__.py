@@ -1,1 +1,0 @@
-"""The default model's own training, on puppets: its stages, and how much of each motion it shows."""

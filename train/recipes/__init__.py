@@ -1,0 +1,1 @@
+"""Trainings that any program can call: the default model, videos, fine-tuning, image-to-video."""

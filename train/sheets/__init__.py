@@ -1,0 +1,1 @@
+"""Contact sheets: what trainings and evaluations look like, as PNG files."""

@@ -1,0 +1,1 @@
+"""What is trained, with which losses: FOMM, Monkey-Net, the default model's stages, image-to-video."""
