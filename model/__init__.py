@@ -1,1 +1,3 @@
-"""Networks and their mathematics in PyTorch: keypoint detector, dense motion, generator, presets, checkpoints."""
+"""Networks and their mathematics in PyTorch: keypoint detector, dense motion, generator, presets,
+checkpoints.
+"""

@@ -25,16 +25,21 @@ class Model(nn.Module):
         """Keypoints of frames (B, 3, S, S), RGB in [0, 1].
 
         Returns:
-            points (B, K, 2) as (x, y) in [-1, 1] and matrices (B, K, 2, 2): Jacobians or covariances.
+            points (B, K, 2) as (x, y) in [-1, 1] and matrices (B, K, 2, 2): Jacobians or
+            covariances.
         """
         raise NotImplementedError
 
     def detect_with_confidence(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`detect`, and each keypoint's confidence (B, K) in [0, 1]; see `geometry.peak_confidence`."""
+        """`detect`, and each keypoint's confidence (B, K) in [0, 1]; see
+        `geometry.peak_confidence`.
+        """
         raise NotImplementedError
 
     def encode(self, avatars: Tensor) -> dict[str, Tensor]:
-        """Everything that depends on the avatars (B, 3, S, S), RGB in [0, 1], alone, in a fixed order."""
+        """Everything that depends on the avatars (B, 3, S, S), RGB in [0, 1], alone, in a fixed
+        order.
+        """
         raise NotImplementedError
 
     def render(
@@ -48,7 +53,7 @@ class Model(nn.Module):
         """The avatars in the driving pose.
 
         Returns:
-            at least `prediction` (B, 3, S, S), RGB in [0, 1], and `deformation` (B, h, w, 2): where in
-            the source, as (x, y) in [-1, 1], each pixel comes from.
+            at least `prediction` (B, 3, S, S), RGB in [0, 1], and `deformation` (B, h, w, 2): where
+            in the source, as (x, y) in [-1, 1], each pixel comes from.
         """
         raise NotImplementedError

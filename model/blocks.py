@@ -1,6 +1,7 @@
 """Building blocks of the first-order model, with the module names of the published checkpoints.
 
-All take and return float tensors (B, C, H, W). Convolution, batch norm, ReLU in that order, unless said otherwise.
+All take and return float tensors (B, C, H, W). Convolution, batch norm, ReLU in that order, unless
+said otherwise.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ def channels(expansion: int, maximum: int, level: int) -> int:
 class AntiAlias(nn.Module):
     """Gaussian blur and subsampling by an integer factor, with zero padding; 1 is the identity.
 
-    The blur's sigma is (reduction - 1) / 2, its side 2 round(4 sigma) + 1 (13 pixels for a reduction of 4).
-    The kernel is stored with the weights, as in published checkpoints.
+    The blur's sigma is (reduction - 1) / 2, its side 2 round(4 sigma) + 1 (13 pixels for a
+    reduction of 4). The kernel is stored with the weights, as in published checkpoints.
     """
 
     weight: Tensor
@@ -103,13 +104,16 @@ class HourglassEncoder(nn.Module):
 
 
 class HourglassDecoder(nn.Module):
-    """`num_blocks` doublings, each followed by the concatenation of the encoder's level of that size."""
+    """`num_blocks` doublings, each followed by the concatenation of the encoder's level of that
+    size.
+    """
 
     def __init__(self, expansion: int, maximum: int, num_blocks: int):
         super().__init__()
         self.up_blocks = nn.ModuleList(
             UpBlock(
-                # Every block but the first is fed its predecessor's output and a skip of the same width.
+                # Every block but the first is fed its predecessor's output and a skip of the same
+                # width.
                 channels(expansion, maximum, level + 1) * (1 if level == num_blocks - 1 else 2),
                 channels(expansion, maximum, level),
             )
@@ -124,7 +128,9 @@ class HourglassDecoder(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """U-Net (Newell et al., 2016) that returns `out_channels` = expansion + in_channels maps at the input's size."""
+    """U-Net (Newell et al., 2016) that returns `out_channels` = expansion + in_channels maps at the
+    input's size.
+    """
 
     def __init__(self, in_channels: int, expansion: int, maximum: int, num_blocks: int):
         super().__init__()

@@ -28,7 +28,9 @@ def to_image(batch: Tensor) -> Tensor:
 
 
 class Detect(nn.Module):
-    """`frame` uint8 (S, S, 3) to `points` (1, K, 2), `jacobians` (1, K, 2, 2) and `confidence` (1, K)."""
+    """`frame` uint8 (S, S, 3) to `points` (1, K, 2), `jacobians` (1, K, 2, 2) and `confidence` (1,
+    K).
+    """
 
     def __init__(self, model: Model):
         super().__init__()
@@ -39,7 +41,9 @@ class Detect(nn.Module):
 
 
 class Encode(nn.Module):
-    """`avatar` uint8 (S, S, 3) to the model's features, in the order of their names, with their batch of one."""
+    """`avatar` uint8 (S, S, 3) to the model's features, in the order of their names, with their
+    batch of one.
+    """
 
     def __init__(self, model: Model):
         super().__init__()
@@ -50,7 +54,9 @@ class Encode(nn.Module):
 
 
 class Render(nn.Module):
-    """The features, then `KEYPOINT_INPUTS` without a batch, to `RENDER_OUTPUTS`: uint8 (S, S, 3) and float (1, h, w, 2)."""
+    """The features, then `KEYPOINT_INPUTS` without a batch, to `RENDER_OUTPUTS`: uint8 (S, S, 3)
+    and float (1, h, w, 2).
+    """
 
     def __init__(self, model: Model, feature_names: list[str]):
         super().__init__()
@@ -66,7 +72,8 @@ class Render(nn.Module):
 
 
 def example_inputs(model: Model) -> dict[str, tuple[Tensor, ...]]:
-    """Inputs of the right shapes for `Detect`, `Encode` and `Render`, by the call's name, on the model's device.
+    """Inputs of the right shapes for `Detect`, `Encode` and `Render`, by the call's name, on the
+    model's device.
 
     A black image, and keypoints that all lie in the middle.
     """

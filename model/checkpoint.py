@@ -28,11 +28,13 @@ VERSION = 1
 
 
 def save(model: Model, path: str | os.PathLike, *, half: bool = False, **metadata: object) -> None:
-    """Write a model's weights and preset, atomically: an existing file is replaced only by a complete one.
+    """Write a model's weights and preset, atomically: an existing file is replaced only by a
+    complete one.
 
     Args:
         model: of `presets.build`, on any device.
-        half: store convolution kernels as float16, for half the bytes. Vectors (biases, norms) stay float32.
+        half: store convolution kernels as float16, for half the bytes. Vectors (biases, norms) stay
+            float32.
         metadata: more to keep in the file, as strings, such as the command and seed that made it.
     """
     path = Path(path)

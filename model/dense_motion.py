@@ -10,14 +10,17 @@ from livepuppet.model.geometry import gaussian_heatmaps, in_float32, inverse_2x2
 
 
 class DenseMotion(nn.Module):
-    """Combines K local affine motions and a still background into one backward flow and an occlusion map.
+    """Combines K local affine motions and a still background into one backward flow and an
+    occlusion map.
 
     Args:
         size: side of the square images, in pixels; the motion's is size / reduction.
         num_keypoints: K.
-        expansion, maximum, num_blocks: the hourglass's width at full size, its widest level, its levels.
+        expansion, maximum, num_blocks: the hourglass's width at full size, its widest level, its
+            levels.
         reduction: whole factor between image and motion.
-        variance: of the Gaussians that tell the network where keypoints are, in squared units of [-1, 1].
+        variance: of the Gaussians that tell the network where keypoints are, in squared units of
+            [-1, 1].
         occlusion: whether an occlusion map is predicted.
     """
 
@@ -55,13 +58,15 @@ class DenseMotion(nn.Module):
         driving_points: Tensor,
         driving_jacobians: Tensor,
     ) -> Tensor:
-        """K backward flows (B, K, h, w, 2), each right in its keypoint's neighbourhood (FOMM, Eq. 4-5).
+        """K backward flows (B, K, h, w, 2), each right in its keypoint's neighbourhood (FOMM, Eq.
+        4-5).
 
         z -> p_S + J_S J_D^-1 (z - p_D)
         """
         matrices = source_jacobians @ inverse_2x2(driving_jacobians)
         offsets = self.grid - driving_points[:, :, None, None]
-        # (B, K, 1, 1, 2, 2) times (B, K, h, w, 2), written out: a batched 2x2 matmul per pixel is slow everywhere.
+        # (B, K, 1, 1, 2, 2) times (B, K, h, w, 2), written out: a batched 2x2 matmul per pixel is
+        # slow everywhere.
         x = matrices[:, :, None, None, :, 0] * offsets[..., 0:1]
         y = matrices[:, :, None, None, :, 1] * offsets[..., 1:2]
         return x + y + source_points[:, :, None, None]
@@ -82,16 +87,19 @@ class DenseMotion(nn.Module):
             source_jacobians, driving_jacobians: (B, K, 2, 2).
 
         Returns:
-            `deformation` (B, h, w, 2): where in the source, as (x, y) in [-1, 1], each output pixel comes from;
-            `mask` (B, K + 1, h, w): weights of the background (first) and the K motions, of sum 1;
-            `occlusion_map` (B, 1, h, w): 1 what the source shows, 0 what has to be invented (ones if not predicted);
-            `sparse_deformed` (B, K + 1, 3, h, w): the thumbnail under each motion.
+            `deformation` (B, h, w, 2): where in the source, as (x, y) in [-1, 1], each output pixel
+            comes from; `mask` (B, K + 1, h, w): weights of the background (first) and the K
+            motions, of sum 1;
+            `occlusion_map` (B, 1, h, w): 1 what the source shows, 0 what has to be invented (ones
+            if not predicted); `sparse_deformed` (B, K + 1, 3, h, w): the thumbnail under each
+            motion.
         """
         batch, keypoints = driving_points.shape[:2]
         height, width = thumbnail.shape[2:]
         motions = self.sparse_motions(source_points, source_jacobians, driving_points, driving_jacobians)
 
-        # All K warps in one sampling from one image, as one tall grid, so that the image is not repeated K times.
+        # All K warps in one sampling from one image, as one tall grid, so that the image is not
+        # repeated K times.
         moved = warp(thumbnail, motions.reshape(batch, keypoints * height, width, 2))
         moved = moved.reshape(batch, 3, keypoints, height, width).transpose(1, 2)
         # The background does not move, so its warp is the thumbnail.

@@ -23,13 +23,15 @@ class DiscriminatorConfig:
     Attributes:
         expansion, maximum: block i is min(maximum, expansion 2^(i+1)) wide.
         blocks: how many.
-        spectral_norm: convolutions are divided by their largest singular value (Miyato et al., 2018).
+        spectral_norm: convolutions are divided by their largest singular value (Miyato et al.,
+            2018).
         heatmaps: channels of keypoint heat-maps that are seen beside the image; 0 for none.
-        variance: of those heat-maps where they have no covariances of their own, in squared units of [-1, 1].
+        variance: of those heat-maps where they have no covariances of their own, in squared units
+            of [-1, 1].
         padded: images are padded by repeating their edge, so that blocks halve them exactly.
         pool_last: the last block pools like the others.
-        image_first: the image itself is the first of the feature maps, so that a feature-matching loss has
-            a term in colours.
+        image_first: the image itself is the first of the feature maps, so that a feature-matching
+            loss has a term in colours.
     """
 
     expansion: int = 32
@@ -44,7 +46,9 @@ class DiscriminatorConfig:
 
     @classmethod
     def monkeynet(cls, **changes) -> DiscriminatorConfig:
-        """Monkey-Net's: edges repeated, pooled after every block, the image as the first feature map."""
+        """Monkey-Net's: edges repeated, pooled after every block, the image as the first feature
+        map.
+        """
         return cls(**{"padded": True, "pool_last": True, "image_first": True} | changes)
 
     def side(self, size: int) -> int:
@@ -124,8 +128,9 @@ class Discriminator(nn.Module):
             heatmaps: (B, C, H, W) of the keypoints, where the config has C of them.
 
         Returns:
-            the feature maps of the blocks, fine to coarse (the image before them with `image_first`), and the
-            prediction map (B, 1, h, w), unbounded: 1 is real, 0 is generated (LSGAN; Mao et al., 2017).
+            the feature maps of the blocks, fine to coarse (the image before them with
+            `image_first`), and the prediction map (B, 1, h, w), unbounded: 1 is real, 0 is
+            generated (LSGAN; Mao et al., 2017).
 
         Raises:
             ValueError: heat-maps are missing, are too many, or the image is too small.

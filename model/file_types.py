@@ -14,7 +14,9 @@ from livepuppet.core.errors import LivePuppetError
 
 
 class CheckpointError(LivePuppetError, ValueError):
-    """A file of weights that cannot be used. The message is one sentence: what it looks like, what was expected."""
+    """A file of weights that cannot be used. The message is one sentence: what it looks like, what
+    was expected.
+    """
 
 
 def describe_file(path: str | os.PathLike) -> str:
@@ -78,7 +80,9 @@ _MAGIC = [
 
 
 def is_safetensors(head: bytes, size: int) -> bool:
-    """Whether a file that starts with `head` and has `size` bytes has a safetensors header that fits into it."""
+    """Whether a file that starts with `head` and has `size` bytes has a safetensors header that
+    fits into it.
+    """
     length = int.from_bytes(head[:8], "little")
     return len(head) > 8 and 2 <= length <= size - 8 and head[8:9] == b"{"
 
@@ -171,7 +175,8 @@ def read_safetensors_header(path: str | os.PathLike) -> dict:
 
 
 def load_strictly(module: nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
-    """Copy tensors into a module, every name and shape of which has to agree; float16 becomes float32.
+    """Copy tensors into a module, every name and shape of which has to agree; float16 becomes
+    float32.
 
     Raises:
         CheckpointError: they do not agree; `origin`, the file, begins the message.

@@ -1,4 +1,6 @@
-"""The First Order Motion Model (Siarohin et al., NeurIPS 2019, arXiv 2003.00196), tensor for tensor as published."""
+"""The First Order Motion Model (Siarohin et al., NeurIPS 2019, arXiv 2003.00196), tensor for tensor
+as published.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,12 @@ from livepuppet.model.keypoint_detector import KeypointDetector
 
 @dataclass(frozen=True)
 class FommConfig:
-    """Shape of a first-order model. The defaults are those of the published `vox-256` and its siblings.
+    """Shape of a first-order model. The defaults are those of the published `vox-256` and its
+    siblings.
 
-    `*_expansion` is a network's width at its finest level, `*_maximum` that of its widest; `*_reduction` is the whole
-    factor by which the detector's and the motion's images are smaller than the frame.
+    `*_expansion` is a network's width at its finest level, `*_maximum` that of its widest;
+    `*_reduction` is the whole factor by which the detector's and the motion's images are smaller
+    than the frame.
     """
 
     size: int = 256
@@ -57,7 +61,9 @@ class FommConfig:
 
 
 class FOMM(Model):
-    """First-order motion model. Speaks the three calls of every model here: `detect`, `encode`, `render`."""
+    """First-order motion model. Speaks the three calls of every model here: `detect`, `encode`,
+    `render`.
+    """
 
     def __init__(self, config: FommConfig):
         super().__init__()
@@ -91,17 +97,23 @@ class FOMM(Model):
         )
 
     def detect(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Points (B, K, 2) as (x, y) in [-1, 1] and Jacobians (B, K, 2, 2) of frames (B, 3, S, S), RGB in [0, 1]."""
+        """Points (B, K, 2) as (x, y) in [-1, 1] and Jacobians (B, K, 2, 2) of frames (B, 3, S, S),
+        RGB in [0, 1].
+        """
         points, jacobians, _, _ = self.kp_detector(frames)
         return points, jacobians
 
     def detect_with_confidence(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What `detect` returns, and how sure of each keypoint (B, K) in [0, 1]; see `geometry.peak_confidence`."""
+        """What `detect` returns, and how sure of each keypoint (B, K) in [0, 1]; see
+        `geometry.peak_confidence`.
+        """
         points, jacobians, _, logits = self.kp_detector(frames)
         return points, jacobians, peak_confidence(logits)
 
     def encode(self, avatars: Tensor) -> dict[str, Tensor]:
-        """Everything that depends on the avatars (B, 3, S, S), RGB in [0, 1], alone; opaque, in a fixed order."""
+        """Everything that depends on the avatars (B, 3, S, S), RGB in [0, 1], alone; opaque, in a
+        fixed order.
+        """
         return self.generator.encode(avatars)
 
     def render(
@@ -120,8 +132,9 @@ class FOMM(Model):
             source_jacobians, driving_jacobians: (B, K, 2, 2).
 
         Returns:
-            `prediction` (B, 3, S, S), RGB in [0, 1]; `deformation` (B, h, w, 2), `mask` (B, K + 1, h, w),
-            `occlusion_map` (B, 1, h, w) and `sparse_deformed` (B, K + 1, 3, h, w) as `DenseMotion` explains them.
+            `prediction` (B, 3, S, S), RGB in [0, 1]; `deformation` (B, h, w, 2), `mask` (B, K + 1,
+            h, w), `occlusion_map` (B, 1, h, w) and `sparse_deformed` (B, K + 1, 3, h, w) as
+            `DenseMotion` explains them.
         """
         return self.generator.render(
             features, source_points, source_jacobians, driving_points, driving_jacobians

@@ -44,17 +44,18 @@ _NOT_IN_SHAPES = {
 def read_official(path: str | os.PathLike, config_yaml: str | os.PathLike | None = None) -> Model:
     """The model in a published checkpoint, in float32 on the CPU, in evaluation mode.
 
-    The file is a pickle; nothing in it is ever executed. Nearly every setting follows from the tensors' shapes. What
-    does not (the softmax's temperature, the size of the frames) is the same in all published models, and is read from
-    the official configuration where one is given.
+    The file is a pickle; nothing in it is ever executed. Nearly every setting follows from the
+    tensors' shapes. What does not (the softmax's temperature, the size of the frames) is the same
+    in all published models, and is read from the official configuration where one is given.
 
     Args:
-        path: PyTorch file, of the zip format or of the one before, with parts `generator` and `kp_detector`.
+        path: PyTorch file, of the zip format or of the one before, with parts `generator` and
+            `kp_detector`.
         config_yaml: the YAML file that belongs to the checkpoint (`vox-256.yaml` ...).
 
     Raises:
-        CheckpointError: the file is something else, holds more than data, is damaged, or does not fit the
-            configuration.
+        CheckpointError: the file is something else, holds more than data, is damaged, or does not
+            fit the configuration.
     """
     parts = read_parts(path)
     try:
@@ -73,10 +74,12 @@ def read_official(path: str | os.PathLike, config_yaml: str | os.PathLike | None
 
 
 def read_parts(path: str | os.PathLike) -> dict[str, dict[str, Tensor]]:
-    """The tensors of `generator` and `kp_detector`, by part and name; nothing in the file is executed.
+    """The tensors of `generator` and `kp_detector`, by part and name; nothing in the file is
+    executed.
 
     Raises:
-        CheckpointError: the file is not a PyTorch file, holds more than data, is damaged, or has other parts.
+        CheckpointError: the file is not a PyTorch file, holds more than data, is damaged, or has
+            other parts.
     """
     looks = describe_file(path)
     if looks not in ("a PyTorch file", "a pickle"):
@@ -181,7 +184,9 @@ def _is_named_tensor(entry: tuple) -> bool:
 
 
 def _broke_off(path) -> bool:
-    """Whether a file of the old format ends within its description of the tensors. (Zip files notice it themselves.)"""
+    """Whether a file of the old format ends within its description of the tensors. (Zip files
+    notice it themselves.)
+    """
     with open(path, "rb") as file:
         if file.read(len(_LEGACY_MAGIC)) != _LEGACY_MAGIC:
             return False

@@ -1,4 +1,6 @@
-"""The occlusion-aware generator (FOMM, section 3.3), split into what an avatar costs once and what a frame costs."""
+"""The occlusion-aware generator (FOMM, section 3.3), split into what an avatar costs once and what
+a frame costs.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,15 @@ from livepuppet.model.geometry import warp
 
 
 class Generator(nn.Module):
-    """Encodes an image, warps the features, hides what the image does not show, and decodes (Johnson et al., 2016).
+    """Encodes an image, warps the features, hides what the image does not show, and decodes
+    (Johnson et al., 2016).
 
     Args:
         expansion, maximum: width at full size and the widest level.
         num_down_blocks: halvings between image and features.
         num_residual_blocks: residual blocks after the warp.
-        dense_motion: the network that predicts the warp; a part of the generator in published checkpoints.
+        dense_motion: the network that predicts the warp; a part of the generator in published
+            checkpoints.
     """
 
     def __init__(
@@ -44,7 +48,9 @@ class Generator(nn.Module):
         self.final = nn.Conv2d(widths[0], 3, 7, padding=3)
 
     def encode(self, avatars: Tensor) -> dict[str, Tensor]:
-        """What depends on the avatars (B, 3, S, S) in [0, 1] alone: feature maps and the motion's thumbnail."""
+        """What depends on the avatars (B, 3, S, S) in [0, 1] alone: feature maps and the motion's
+        thumbnail.
+        """
         features = self.first(avatars)
         for block in self.down_blocks:
             features = block(features)
@@ -58,7 +64,8 @@ class Generator(nn.Module):
         driving_points: Tensor,
         driving_jacobians: Tensor,
     ) -> dict[str, Tensor]:
-        """The avatars in the driving pose: `prediction` (B, 3, S, S) in [0, 1], and all that `DenseMotion` returns.
+        """The avatars in the driving pose: `prediction` (B, 3, S, S) in [0, 1], and all that
+        `DenseMotion` returns.
 
         xi' = occlusion * warp(xi, deformation) (FOMM, Eq. 8), then decoded.
         """

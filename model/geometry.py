@@ -1,7 +1,8 @@
 """Grids, 2x2 matrices, heat-maps and warps, shared by all networks.
 
-Coordinates are (x, y) in [-1, 1] with -1 and 1 at the centres of the outermost pixels (`align_corners=True`),
-everywhere. The published FOMM weights were trained with that convention (PyTorch 1.0 knew no other).
+Coordinates are (x, y) in [-1, 1] with -1 and 1 at the centres of the outermost pixels
+(`align_corners=True`), everywhere. The published FOMM weights were trained with that convention
+(PyTorch 1.0 knew no other).
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ MINIMUM_DETERMINANT = 1e-6
 def in_float32(function: Function) -> Function:
     """Decorator: run `function` in float32 inside `torch.autocast`.
 
-    In 16 bits a position is off by up to a pixel of 256. Without autocast nothing changes, so exported
-    graphs are the same.
+    In 16 bits a position is off by up to a pixel of 256. Without autocast nothing changes, so
+    exported graphs are the same.
     """
 
     @functools.wraps(function)
@@ -52,8 +53,9 @@ def make_grid(height: int, width: int, device=None, dtype=torch.float32) -> Tens
 def inverse_2x2(matrices: Tensor) -> Tensor:
     """Inverse of (..., 2, 2) matrices in closed form.
 
-    `torch.linalg.inv` exports badly to ONNX and stalls a GPU stream. A determinant nearer to zero than
-    `MINIMUM_DETERMINANT` is replaced by that value with its sign kept, so the result is always finite.
+    `torch.linalg.inv` exports badly to ONNX and stalls a GPU stream. A determinant nearer to zero
+    than `MINIMUM_DETERMINANT` is replaced by that value with its sign kept, so the result is always
+    finite.
     """
     a, b, c, d = matrices[..., 0, 0], matrices[..., 0, 1], matrices[..., 1, 0], matrices[..., 1, 1]
     determinant = a * d - b * c
@@ -64,7 +66,8 @@ def inverse_2x2(matrices: Tensor) -> Tensor:
 
 
 def gaussian_heatmaps(points: Tensor, grid: Tensor, variance: float | Tensor) -> Tensor:
-    """Gaussians (B, K, H, W) of peak 1 around points (B, K, 2) on a grid (H, W, 2) of `make_grid` (FOMM, Eq. 6).
+    """Gaussians (B, K, H, W) of peak 1 around points (B, K, 2) on a grid (H, W, 2) of `make_grid`
+    (FOMM, Eq. 6).
 
     A product of a row and a column: H + W exponentials per keypoint instead of H * W.
 
@@ -77,7 +80,8 @@ def gaussian_heatmaps(points: Tensor, grid: Tensor, variance: float | Tensor) ->
 
 
 def covariance_heatmaps(points: Tensor, covariances: Tensor, grid: Tensor) -> Tensor:
-    """Gaussians (B, K, H, W) of peak 1 with a shape of their own (Monkey-Net, Eq. 3, without its normalising constant).
+    """Gaussians (B, K, H, W) of peak 1 with a shape of their own (Monkey-Net, Eq. 3, without its
+    normalising constant).
 
     Args:
         points: (B, K, 2).
@@ -93,17 +97,20 @@ def covariance_heatmaps(points: Tensor, covariances: Tensor, grid: Tensor) -> Te
     return torch.exp(-0.5 * form)
 
 
-#: Standard scores (z) of a heat-map's peak that mean confidence 0 and 1. In the default detector, noise, walls
-#: and cloth peak at 3.5 (at most 4) on average over the keypoints, real faces at 4.5 to 5.1.
+#: Standard scores (z) of a heat-map's peak that mean confidence 0 and 1. In the default detector,
+#: noise, walls and cloth peak at 3.5 (at most 4) on average over the keypoints, real faces at 4.5
+#: to 5.1.
 CONFIDENCE_Z_RANGE = (3.0, 5.4)
 
 
 def peak_confidence(logits: Tensor) -> Tensor:
-    """Confidence (B, K) in [0, 1] from the logits of heat-maps (B, K, H, W): how far their peaks stand out.
+    """Confidence (B, K) in [0, 1] from the logits of heat-maps (B, K, H, W): how far their peaks
+    stand out.
 
-    The peak's standard score within its own map, mapped from `CONFIDENCE_Z_RANGE` to [0, 1]. The softmax
-    itself says little: at these temperatures a wall's heat-maps are as peaky as a face's. The score does
-    not depend on the logits' offset and scale, which training leaves free, nor on the temperature.
+    The peak's standard score within its own map, mapped from `CONFIDENCE_Z_RANGE` to [0, 1]. The
+    softmax itself says little: at these temperatures a wall's heat-maps are as peaky as a face's.
+    The score does not depend on the logits' offset and scale, which training leaves free, nor on
+    the temperature.
     """
     flat = logits.flatten(2).float()
     mean = flat.mean(-1)
@@ -115,18 +122,21 @@ def peak_confidence(logits: Tensor) -> Tensor:
 
 
 def soft_argmax(heatmaps: Tensor, grid: Tensor) -> Tensor:
-    """Expected position (B, K, 2) under heat-maps (B, K, H, W) that sum to one, on a grid (H, W, 2)."""
+    """Expected position (B, K, 2) under heat-maps (B, K, H, W) that sum to one, on a grid (H, W,
+    2).
+    """
     return (heatmaps[..., None] * grid[None, None]).sum(dim=(2, 3))
 
 
 def soft_covariance(heatmaps: Tensor, points: Tensor, grid: Tensor, smallest: float = 0.0) -> Tensor:
-    """Covariances (B, K, 2, 2) of heat-maps (B, K, H, W) that sum to one, around their means (Monkey-Net, Eq. 2).
+    """Covariances (B, K, 2, 2) of heat-maps (B, K, H, W) that sum to one, around their means
+    (Monkey-Net, Eq. 2).
 
     Args:
         points: (B, K, 2) of `soft_argmax`.
-        smallest: least eigenvalue. If it is smaller, the difference is added to the diagonal, so that a
-            heat-map of a single pixel becomes a small disc with a finite inverse. (The published code scales
-            the whole matrix, which turns points into needles.)
+        smallest: least eigenvalue. If it is smaller, the difference is added to the diagonal, so
+            that a heat-map of a single pixel becomes a small disc with a finite inverse. (The
+            published code scales the whole matrix, which turns points into needles.)
     """
     x = grid[..., 0] - points[:, :, 0, None, None]
     y = grid[..., 1] - points[:, :, 1, None, None]
@@ -138,7 +148,9 @@ def soft_covariance(heatmaps: Tensor, points: Tensor, grid: Tensor, smallest: fl
 
 
 def resize_grid(grid: Tensor, height: int, width: int) -> Tensor:
-    """A sampling grid (B, h, w, 2) at another size (B, height, width, 2); the identity stays the identity."""
+    """A sampling grid (B, h, w, 2) at another size (B, height, width, 2); the identity stays the
+    identity.
+    """
     if grid.shape[1:3] == (height, width):
         return grid
     planes = grid.permute(0, 3, 1, 2)
@@ -148,5 +160,7 @@ def resize_grid(grid: Tensor, height: int, width: int) -> Tensor:
 
 
 def warp(image: Tensor, grid: Tensor, padding: str = "zeros") -> Tensor:
-    """Sample (B, C, H, W) bilinearly at grid (B, H', W', 2). The identity grid returns the image exactly."""
+    """Sample (B, C, H, W) bilinearly at grid (B, H', W', 2). The identity grid returns the image
+    exactly.
+    """
     return F.grid_sample(image, grid, mode="bilinear", padding_mode=padding, align_corners=True)

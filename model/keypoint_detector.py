@@ -15,11 +15,12 @@ class KeypointDetector(nn.Module):
     Args:
         size: side of the square frames, in pixels.
         num_keypoints: K.
-        expansion, maximum, num_blocks: the hourglass's width at full size, its widest level, its levels.
+        expansion, maximum, num_blocks: the hourglass's width at full size, its widest level, its
+            levels.
         reduction: the hourglass works on frames smaller by this whole factor.
         temperature: of the softmax that makes heat-maps; low is peaky.
-        jacobian_maps: K, or 1 for a single map of matrices that all keypoints read; 0 for a zeroth-order
-            model, whose Jacobians are the identity.
+        jacobian_maps: K, or 1 for a single map of matrices that all keypoints read; 0 for a
+            zeroth-order model, whose Jacobians are the identity.
         padding: of the two 7x7 heads. The published networks use none, so heat-maps lose 6 pixels.
     """
 
@@ -57,8 +58,8 @@ class KeypointDetector(nn.Module):
         """Keypoints of frames (B, 3, S, S), RGB in [0, 1].
 
         Returns:
-            points (B, K, 2) as (x, y) in [-1, 1]; Jacobians (B, K, 2, 2); heat-maps (B, K, h, w), each of sum 1; the
-            same before their softmax and temperature.
+            points (B, K, 2) as (x, y) in [-1, 1]; Jacobians (B, K, 2, 2); heat-maps (B, K, h, w),
+            each of sum 1; the same before their softmax and temperature.
         """
         features = self.predictor(self.down(frames))
         logits = self.kp(features)

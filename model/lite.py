@@ -1,21 +1,22 @@
 """`lite-256`: the first-order motion model at a tenth of the cost, for a laptop's CPU.
 
-The mathematics is FOMM's (local affine motions around keypoints, masks, occlusion map); the networks
-are small stride-2 U-Nets with additive skips. What differs from the paper, and why:
+The mathematics is FOMM's (local affine motions around keypoints, masks, occlusion map); the
+networks are small stride-2 U-Nets with additive skips. What differs from the paper, and why:
 
-* Jacobians are averaged over a 16 x 16 grid: their maps are smooth, and a sixteenth of the pixels is a
-  sixteenth of the work. They are bounded, J = I + 1.5 tanh(raw / 1.5), because unbounded ones explode
-  early in training.
-* Keypoints are named facial landmarks (lids, irises, lips among them), so training can supervise them.
+* Jacobians are averaged over a 16 x 16 grid: their maps are smooth, and a sixteenth of the pixels
+  is a sixteenth of the work. They are bounded, J = I + 1.5 tanh(raw / 1.5), because unbounded ones
+  explode early in training.
+* Keypoints are named facial landmarks (lids, irises, lips among them), so training can supervise
+  them.
 * The soft-argmax has a high temperature, and a local refinement for the expressive landmarks; see
-  `KeypointDetector.locate`. At FOMM's 0.1 heat-maps become so sharp that keypoints jump from cell to
-  cell (4 pixels). Only training without supervision uses it, which does not start otherwise.
-* Beside the K local motions there is the head's (`HeadMotion`): the affine map that best fits all rigid
-  landmarks, plus a parallax proportional to the depth of an ellipsoid. Hair and the head's outline, far
-  from any keypoint, follow it.
+  `KeypointDetector.locate`. At FOMM's 0.1 heat-maps become so sharp that keypoints jump from cell
+  to cell (4 pixels). Only training without supervision uses it, which does not start otherwise.
+* Beside the K local motions there is the head's (`HeadMotion`): the affine map that best fits all
+  rigid landmarks, plus a parallax proportional to the depth of an ellipsoid. Hair and the head's
+  outline, far from any keypoint, follow it.
 * A small residual flow is added (as in Monkey-Net), because a closing lid is not an affine motion.
-* The image is a blend of generated pixels and the *avatar warped at full resolution*, which keeps its
-  fine texture.
+* The image is a blend of generated pixels and the *avatar warped at full resolution*, which keeps
+  its fine texture.
 * Residual flow and blend are gated by how far the keypoints moved, so an avatar at rest comes back
   exactly.
 """
@@ -72,17 +73,22 @@ class LiteConfig:
         motion_channels: channels at 1/4, 1/8, 1/16 and 1/32.
         generator_channels: channels at 1/4 and 1/8.
         generator_blocks: residual blocks at 1/4 and at 1/8.
-        temperature: of the heat-maps' softmax in training without supervision, and for the Jacobians.
+        temperature: of the heat-maps' softmax in training without supervision, and for the
+            Jacobians.
         softargmax_temperature: of the softmax that locates keypoints otherwise.
         refinement_temperature: the same for the refinement of lids, irises, brows and mouth.
-        refinement_window: standard deviation, in cells of the heat-map, of the refinement's Gaussian window.
-        heatmap_variance: of the Gaussians shown to the dense motion network (FOMM, Eq. 6), in squared [-1, 1] units.
+        refinement_window: standard deviation, in cells of the heat-map, of the refinement's
+            Gaussian window.
+        heatmap_variance: of the Gaussians shown to the dense motion network (FOMM, Eq. 6), in
+            squared [-1, 1] units.
         residual_limit: largest residual flow, in [-1, 1] units.
         motion_threshold: keypoint motion, in [-1, 1] units, above which the gate is fully open.
-        head_channels: hidden units of the network that refines the head's motion; 0 for the affine fit alone.
-        mask_prior: add a learned prior to the masks' logits around each keypoint (`KeypointMaskPrior`).
-        non_rigid_threshold: non-rigid motion of a keypoint, in [-1, 1] units, at which its prior is at full
-            strength; 0 for full strength always.
+        head_channels: hidden units of the network that refines the head's motion; 0 for the affine
+            fit alone.
+        mask_prior: add a learned prior to the masks' logits around each keypoint
+            (`KeypointMaskPrior`).
+        non_rigid_threshold: non-rigid motion of a keypoint, in [-1, 1] units, at which its prior is
+            at full strength; 0 for full strength always.
     """
 
     size: int = 256
@@ -146,7 +152,9 @@ class UNet(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions without normalisation, which preserves brightness and makes small batches train like large ones."""
+    """Two convolutions without normalisation, which preserves brightness and makes small batches
+    train like large ones.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
@@ -160,8 +168,8 @@ class ResidualBlock(nn.Module):
         return x + self.second(F.relu(self.first(x)))
 
 
-#: Landmarks that are refined: the expressive ones. A lid or a brow moves by a few cells only, and a soft
-#: estimate loses a part of every blink. Head and body move far, and are steadier unrefined.
+#: Landmarks that are refined: the expressive ones. A lid or a brow moves by a few cells only, and a
+#: soft estimate loses a part of every blink. Head and body move far, and are steadier unrefined.
 REFINED_KEYPOINTS = tuple(
     index
     for index, name in enumerate(LANDMARKS)
@@ -170,10 +178,11 @@ REFINED_KEYPOINTS = tuple(
 
 
 class KeypointDetector(nn.Module):
-    """Heat-maps at 1/4 of the size from the frame at 1/2; soft-argmax; Jacobians as heat-map-weighted averages.
+    """Heat-maps at 1/4 of the size from the frame at 1/2; soft-argmax; Jacobians as
+    heat-map-weighted averages.
 
-    In training mode points are the soft-argmax at `temperature`; otherwise, and when training on exact
-    landmarks (`coarse_and_refined`), they come from `locate`.
+    In training mode points are the soft-argmax at `temperature`; otherwise, and when training on
+    exact landmarks (`coarse_and_refined`), they come from `locate`.
     """
 
     grid: Tensor
@@ -206,8 +215,8 @@ class KeypointDetector(nn.Module):
         """Keypoints of frames (B, 3, S, S), RGB in [0, 1].
 
         Returns:
-            points (B, K, 2) in [-1, 1]; Jacobians (B, K, 2, 2); logits of the heat-maps (B, K, S/4, S/4),
-            divided by `temperature`.
+            points (B, K, 2) in [-1, 1]; Jacobians (B, K, 2, 2); logits of the heat-maps (B, K, S/4,
+            S/4), divided by `temperature`.
         """
         return self._read(F.avg_pool2d(frames, 2))
 
@@ -218,18 +227,20 @@ class KeypointDetector(nn.Module):
         return self.locate(logits), jacobians, self._expected(logits / self.softargmax_temperature)
 
     def from_half(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Points (B, K, 2) in [-1, 1] and Jacobians (B, K, 2, 2) of frames at half size (B, 3, S/2, S/2)."""
+        """Points (B, K, 2) in [-1, 1] and Jacobians (B, K, 2, 2) of frames at half size (B, 3, S/2,
+        S/2).
+        """
         points, jacobians, _ = self._read(frames)
         return points, jacobians
 
     def locate(self, logits: Tensor) -> Tensor:
         """Points (B, K, 2) in [-1, 1] of heat-map logits (B, K, H, W), to a fraction of a cell.
 
-        The coarse estimate is the expectation over the whole map at a temperature at which neighbouring
-        cells share the weight: it moves with the face instead of jumping from cell to cell, and shifts
-        gradually where a map has two peaks. It is biased a little towards where a landmark usually is.
-        `REFINED_KEYPOINTS` are refined: a lower temperature under a Gaussian window about the coarse
-        estimate gets closer to the peak, and ignores peaks elsewhere.
+        The coarse estimate is the expectation over the whole map at a temperature at which
+        neighbouring cells share the weight: it moves with the face instead of jumping from cell to
+        cell, and shifts gradually where a map has two peaks. It is biased a little towards where a
+        landmark usually is. `REFINED_KEYPOINTS` are refined: a lower temperature under a Gaussian
+        window about the coarse estimate gets closer to the peak, and ignores peaks elsewhere.
         """
         coarse = self._expected(logits / self.softargmax_temperature)
         centre = coarse.index_select(1, self.refined)
@@ -265,7 +276,8 @@ RIGID = tuple(
     if any(word in name for word in ("lower lid", "brow", "nose", "corner", "forehead"))
 )
 
-#: Regularisation of that fit towards the identity, in squared [-1, 1] units; the landmarks' variance is about 0.05.
+#: Regularisation of that fit towards the identity, in squared [-1, 1] units; the landmarks'
+#: variance is about 0.05.
 STIFFNESS = 1e-3
 
 
@@ -277,8 +289,8 @@ def rigid_motion(
 
     Args:
         source_points, driving_points: (B, K, 2).
-        rigid: `RIGID` as a tensor on the points' device. Created here it would be copied to the GPU in every
-            call, which stalls the stream and cannot be captured in a CUDA graph.
+        rigid: `RIGID` as a tensor on the points' device. Created here it would be copied to the GPU
+            in every call, which stalls the stream and cannot be captured in a CUDA graph.
 
     Returns:
         A (B, 2, 2) and b (B, 2); exactly the identity where nothing moved.
@@ -298,7 +310,9 @@ def rigid_motion(
 def local_motions(
     source_points: Tensor, source_jacobians: Tensor, driving_points: Tensor, driving_jacobians: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Local affine maps z -> A z + b, A (B, K, 2, 2) and b (B, K, 2), of two keypoint sets (FOMM, Eq. 4)."""
+    """Local affine maps z -> A z + b, A (B, K, 2, 2) and b (B, K, 2), of two keypoint sets (FOMM,
+    Eq. 4).
+    """
     affine = source_jacobians @ inverse_2x2(driving_jacobians)
     return affine, source_points - (affine @ driving_points[..., None])[..., 0]
 
@@ -315,11 +329,11 @@ LIDS, CORNERS = (
 class HeadMotion(nn.Module):
     """Motion of the head as a whole: z -> A z + b + d(z) c.
 
-    Points of a turning head move by their depth, which no affine map of the image can express: the nose
-    overtakes the eyes, the ears lag behind. Under weak perspective a rigid motion is affine in (x, y,
-    depth), and a head's depth d is close to an ellipsoid's. A and b start as those of `rigid_motion`; from
-    the keypoints a small network predicts corrections to them, the parallax c, and the ellipsoid's centre.
-    All of it is zero where no keypoint moved.
+    Points of a turning head move by their depth, which no affine map of the image can express: the
+    nose overtakes the eyes, the ears lag behind. Under weak perspective a rigid motion is affine in
+    (x, y, depth), and a head's depth d is close to an ellipsoid's. A and b start as those of
+    `rigid_motion`; from the keypoints a small network predicts corrections to them, the parallax c,
+    and the ellipsoid's centre. All of it is zero where no keypoint moved.
 
     Args:
         num_keypoints: K.
@@ -363,8 +377,8 @@ class HeadMotion(nn.Module):
             gate: (B,) from 0, nothing moved, to 1.
 
         Returns:
-            A (B, 2, 2), b (B, 2) and c (B, 2); and the ellipsoid: its centre (B, 2) in the driving image, and
-            F (B, 2, 2), so that d(z) = sqrt(1 - |F (z - centre)|^2).
+            A (B, 2, 2), b (B, 2) and c (B, 2); and the ellipsoid: its centre (B, 2) in the driving
+            image, and F (B, 2, 2), so that d(z) = sqrt(1 - |F (z - centre)|^2).
         """
         batch = len(driving_points)
         eyes = driving_points.index_select(1, self.lids).mean(1)
@@ -398,7 +412,9 @@ class HeadMotion(nn.Module):
 
 
 def depth_map(middle: Tensor, frame: Tensor, across: Tensor, down: Tensor) -> Tensor:
-    """d(z) of `HeadMotion` (B, H, W) on a grid of columns `across` (W,) and rows `down` (H,); 0 outside."""
+    """d(z) of `HeadMotion` (B, H, W) on a grid of columns `across` (W,) and rows `down` (H,); 0
+    outside.
+    """
     offset = -(frame @ middle[..., None])
     u, v = (
         (frame[:, i, :1] * across + offset[:, i])[:, None, :] + (frame[:, i, 1:] * down)[:, :, None]
@@ -417,7 +433,8 @@ def depth_at(middle: Tensor, frame: Tensor, points: Tensor) -> Tensor:
 def affine_residual(
     source_points: Tensor, driving_points: Tensor, matrix: Tensor, offset: Tensor, bend: Tensor | None
 ) -> Tensor:
-    """Distance (B, K) of the source keypoints from the driving ones under the head's motion: their non-rigid motion.
+    """Distance (B, K) of the source keypoints from the driving ones under the head's motion: their
+    non-rigid motion.
 
     Args:
         source_points, driving_points: (B, K, 2).
@@ -435,9 +452,10 @@ def _depth(squared: Tensor) -> Tensor:
     return (1 - squared).clamp_min(1e-3).sqrt() - 1e-3**0.5
 
 
-#: Initial prior by words of landmarks' names: its strength (in tens of logits), and the logarithm of the
-#: power to which the keypoint's Gaussian is raised. An iris's is the strongest, because everything around
-#: it moves differently, and wide enough for the whole iris: what changes is at its rim.
+#: Initial prior by words of landmarks' names: its strength (in tens of logits), and the logarithm
+#: of the power to which the keypoint's Gaussian is raised. An iris's is the strongest, because
+#: everything around it moves differently, and wide enough for the whole iris: what changes is at
+#: its rim.
 INITIAL_MASK_PRIOR = {
     "iris": (2.2, 0.4),
     "brow": (0.6, 0.0),
@@ -450,10 +468,11 @@ INITIAL_MASK_PRIOR = {
 class KeypointMaskPrior(nn.Module):
     """A prior on the masks: around a keypoint, its own motion is more likely.
 
-    The network sees where keypoints *moved*. Those that hardly moved it would have to find in the image,
-    and the few cells of an eye are too small a part of the loss to learn that from: with exact keypoints,
-    the motion of an iris was exact and never chosen. Two parameters per keypoint solve this. Facial
-    landmarks start from `INITIAL_MASK_PRIOR`: from zero, they got half-way in a thousand steps.
+    The network sees where keypoints *moved*. Those that hardly moved it would have to find in the
+    image, and the few cells of an eye are too small a part of the loss to learn that from: with
+    exact keypoints, the motion of an iris was exact and never chosen. Two parameters per keypoint
+    solve this. Facial landmarks start from `INITIAL_MASK_PRIOR`: from zero, they got half-way in a
+    thousand steps.
 
     Args:
         num_keypoints: K.
@@ -482,7 +501,8 @@ class KeypointMaskPrior(nn.Module):
 
 
 class DenseMotion(nn.Module):
-    """Masks over K local motions, the head's motion and no motion; residual flow; occlusion map (FOMM, Eq. 4-7).
+    """Masks over K local motions, the head's motion and no motion; residual flow; occlusion map
+    (FOMM, Eq. 4-7).
 
     Works at 1/4 of the size.
     """
@@ -585,9 +605,10 @@ class DenseMotion(nn.Module):
         """Parameters of the motions among which the masks choose.
 
         Returns:
-            A (B, K + 1, 2, 2) and b (B, K + 1, 2) of the K local motions (FOMM, Eq. 4) and the head's; the
-            gate (B,), 0 where nothing moved, up to 1; with a head network, the parallax c (B, 2) and its
-            depth map (B, H, W); and non-rigid motion (B, K), from 0, with the head, to 1.
+            A (B, K + 1, 2, 2) and b (B, K + 1, 2) of the K local motions (FOMM, Eq. 4) and the
+            head's; the gate (B,), 0 where nothing moved, up to 1; with a head network, the parallax
+            c (B, 2) and its depth map (B, H, W); and non-rigid motion (B, K), from 0, with the
+            head, to 1.
         """
         # Eq. 4: T_k(z) = p_S + J_S J_D^-1 (z - p_D).
         affine, shift = local_motions(source_points, source_jacobians, driving_points, driving_jacobians)
@@ -617,7 +638,9 @@ PAINT_LIMIT = 0.8
 
 
 class Generator(nn.Module):
-    """Encodes the avatar once; per frame warps its features, inpaints, and blends with the warped avatar (FOMM, Eq. 8)."""
+    """Encodes the avatar once; per frame warps its features, inpaints, and blends with the warped
+    avatar (FOMM, Eq. 8).
+    """
 
     def __init__(self, config: LiteConfig):
         super().__init__()
@@ -659,7 +682,8 @@ class Generator(nn.Module):
             features: of `encode`.
             image: the avatars (B, 3, S, S).
             motion: of `DenseMotion`.
-            window: top, left and side of a square in cells of the flow, which saves work in training; None for all.
+            window: top, left and side of a square in cells of the flow, which saves work in
+                training; None for all.
         """
         flow, occlusion, difference = motion["deformation"], motion["occlusion_map"], motion["difference"]
         side = image.shape[-1]
@@ -682,8 +706,8 @@ class Generator(nn.Module):
         x = F.relu(self.merge(torch.cat([x, F.pixel_unshuffle(warped_image - 0.5, 2)], 1)))
         x = F.pixel_shuffle(self.last(x), 2).float()
         painted = 0.5 + x[:, :3]
-        # Generated pixels are for what the avatar does not show. Elsewhere they may only tint: otherwise they
-        # cover every sharp eye that is a pixel off with a blurred mean.
+        # Generated pixels are for what the avatar does not show. Elsewhere they may only tint:
+        # otherwise they cover every sharp eye that is a pixel off with a blurred mean.
         shown = F.interpolate(occlusion, scale_factor=4.0, mode="bilinear", align_corners=False)
         blend = torch.sigmoid(x[:, 3:]) * motion["gate"] * (1 - PAINT_LIMIT * shown)
         prediction = torch.lerp(warped_image, painted, blend.expand(-1, 3, -1, -1))
@@ -707,12 +731,16 @@ class LitePuppet(Model):
         self.generator = Generator(self.config)
 
     def detect(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames (B, 3, S, S) RGB in [0, 1] to points (B, K, 2) in [-1, 1] and Jacobians (B, K, 2, 2)."""
+        """Frames (B, 3, S, S) RGB in [0, 1] to points (B, K, 2) in [-1, 1] and Jacobians (B, K, 2,
+        2).
+        """
         points, jacobians, _ = self.detector(frames)
         return points, jacobians
 
     def detect_with_confidence(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What `detect` returns, and each keypoint's confidence (B, K) in [0, 1]; see `geometry.peak_confidence`."""
+        """What `detect` returns, and each keypoint's confidence (B, K) in [0, 1]; see
+        `geometry.peak_confidence`.
+        """
         points, jacobians, logits = self.detector(frames)
         return points, jacobians, peak_confidence(logits)
 
@@ -739,10 +767,10 @@ class LitePuppet(Model):
         """Move the encoded avatars.
 
         Returns:
-            prediction (B, 3, S, S) RGB in [0, 1]; deformation (B, S/4, S/4, 2), a sampling grid; occlusion_map
-            (B, 1, S/4, S/4), 1 where the avatar shows the point; mask (B, K + 2, S/4, S/4), the head's motion
-            and no motion last;
-            warped, the avatar under the deformation; blend, the share of generated pixels.
+            prediction (B, 3, S, S) RGB in [0, 1]; deformation (B, S/4, S/4, 2), a sampling grid;
+            occlusion_map (B, 1, S/4, S/4), 1 where the avatar shows the point; mask (B, K + 2, S/4,
+            S/4), the head's motion and no motion last; warped, the avatar under the deformation;
+            blend, the share of generated pixels.
         """
         motion = self.motion(
             features["thumbnail"], source_points, source_jacobians, driving_points, driving_jacobians

@@ -1,7 +1,9 @@
-"""Monkey-Net (Siarohin et al., CVPR 2019, arXiv 1812.08861), the zeroth-order ancestor of the first-order model.
+"""Monkey-Net (Siarohin et al., CVPR 2019, arXiv 1812.08861), the zeroth-order ancestor of the
+first-order model.
 
-Keypoints are the means of heat-maps, and each carries the heat-map's covariance instead of a Jacobian. Movement between two
-sets of keypoints becomes a dense flow, by which the skip connections of a U-Net are warped.
+Keypoints are the means of heat-maps, and each carries the heat-map's covariance instead of a
+Jacobian. Movement between two sets of keypoints becomes a dense flow, by which the skip connections
+of a U-Net are warped.
 """
 
 from __future__ import annotations
@@ -40,11 +42,14 @@ class MonkeyNetConfig:
     Attributes:
         size: side S of the square images, in pixels.
         num_keypoints: K.
-        *_expansion, *_maximum, *_blocks: width at full size, widest level and levels of the three U-Nets.
-        *_reduction: the detector's and the motion network's images are smaller by these whole factors.
+        *_expansion, *_maximum, *_blocks: width at full size, widest level and levels of the three
+            U-Nets.
+        *_reduction: the detector's and the motion network's images are smaller by these whole
+            factors.
         temperature: of the softmax that makes heat-maps.
         smallest_variance: least eigenvalue of a covariance, in squared units of [-1, 1].
-        motion_group_blocks: 1x1 convolutions in front of the motion network, one group per candidate motion.
+        motion_group_blocks: 1x1 convolutions in front of the motion network, one group per
+            candidate motion.
         refinement_blocks: residual blocks at full size, after the generator's U-Net.
         flow: False leaves the skip connections unwarped ("no F" in the paper's Table 2).
         coarse: False drops the flow composed of keypoint movements ("no F_coarse").
@@ -111,8 +116,8 @@ class CovarianceDetector(nn.Module):
         """Keypoints of frames (B, 3, S, S), RGB in [0, 1].
 
         Returns:
-            points (B, K, 2) as (x, y) in [-1, 1] (Eq. 1); covariances (B, K, 2, 2) (Eq. 2); heat-maps (B, K, h, w), each of
-            sum 1; the same before their softmax and temperature.
+            points (B, K, 2) as (x, y) in [-1, 1] (Eq. 1); covariances (B, K, 2, 2) (Eq. 2);
+            heat-maps (B, K, h, w), each of sum 1; the same before their softmax and temperature.
         """
         logits = self.kp(self.predictor(self.down(frames)))
         batch, keypoints, height, width = logits.shape
@@ -177,8 +182,9 @@ class MonkeyMotion(nn.Module):
             difference: heat-maps of the driving minus those of the source keypoints, (B, K, h, w).
 
         Returns:
-            `deformation` (B, h, w, 2), where in the source each pixel comes from; with the coarse flow also `mask`
-            (B, K + 1, h, w), weights of standing still (first) and of the K movements, of sum 1.
+            `deformation` (B, h, w, 2), where in the source each pixel comes from; with the coarse
+            flow also `mask` (B, K + 1, h, w), weights of standing still (first) and of the K
+            movements, of sum 1.
         """
         batch, keypoints = driving_points.shape[:2]
         height, width = difference.shape[2:]
@@ -205,7 +211,9 @@ class MonkeyMotion(nn.Module):
 
 
 class DeformableGenerator(nn.Module):
-    """A U-Net with warped skip connections and heat-maps of the keypoints' movement (Monkey-Net, section 3.3)."""
+    """A U-Net with warped skip connections and heat-maps of the keypoints' movement (Monkey-Net,
+    section 3.3).
+    """
 
     def __init__(self, config: MonkeyNetConfig):
         super().__init__()
@@ -243,7 +251,8 @@ class DeformableGenerator(nn.Module):
         for skip in skips:
             height, width = skip.shape[2:]
             if deformation is not None:
-                # Sampled in the grid's 32 bits, not in the network's 16: a position is off by a pixel there.
+                # Sampled in the grid's 32 bits, not in the network's 16: a position is off by a
+                # pixel there.
                 skip = warp(skip.to(deformation.dtype), resize_grid(deformation, height, width))
             joined.append(torch.cat([skip, _fit(difference, height)], dim=1))
         out = joined[-1]
@@ -253,7 +262,9 @@ class DeformableGenerator(nn.Module):
 
 
 def _fit(maps: Tensor, side: int) -> Tensor:
-    """Resize square maps: area averages downwards, so that small heat-maps do not fall between pixels."""
+    """Resize square maps: area averages downwards, so that small heat-maps do not fall between
+    pixels.
+    """
     if maps.shape[-1] == side:
         return maps
     if maps.shape[-1] > side:
@@ -262,7 +273,9 @@ def _fit(maps: Tensor, side: int) -> Tensor:
 
 
 class MonkeyNet(Model):
-    """Speaks the three calls of every model here: `detect`, `encode`, `render`; matrices are covariances."""
+    """Speaks the three calls of every model here: `detect`, `encode`, `render`; matrices are
+    covariances.
+    """
 
     grid: Tensor
 
@@ -276,21 +289,29 @@ class MonkeyNet(Model):
         self.register_buffer("grid", make_grid(side, side), persistent=False)
 
     def detect(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Points (B, K, 2) as (x, y) in [-1, 1] and covariances (B, K, 2, 2) of frames (B, 3, S, S), RGB in [0, 1]."""
+        """Points (B, K, 2) as (x, y) in [-1, 1] and covariances (B, K, 2, 2) of frames (B, 3, S,
+        S), RGB in [0, 1].
+        """
         points, covariances, _, _ = self.kp_detector(frames)
         return points, covariances
 
     def detect_with_confidence(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What `detect` returns, and how sure of each keypoint (B, K) in [0, 1]; see `geometry.peak_confidence`."""
+        """What `detect` returns, and how sure of each keypoint (B, K) in [0, 1]; see
+        `geometry.peak_confidence`.
+        """
         points, covariances, _, logits = self.kp_detector(frames)
         return points, covariances, peak_confidence(logits)
 
     def heatmaps(self, points: Tensor, covariances: Tensor, grid: Tensor | None = None) -> Tensor:
-        """Keypoints as Gaussians (B, K, h, w) (Monkey-Net, Eq. 3), on the motion network's grid by default."""
+        """Keypoints as Gaussians (B, K, h, w) (Monkey-Net, Eq. 3), on the motion network's grid by
+        default.
+        """
         return covariance_heatmaps(points, covariances, self.grid if grid is None else grid)
 
     def encode(self, avatars: Tensor) -> dict[str, Tensor]:
-        """Everything that depends on the avatars (B, 3, S, S), RGB in [0, 1], alone; opaque, in a fixed order."""
+        """Everything that depends on the avatars (B, 3, S, S), RGB in [0, 1], alone; opaque, in a
+        fixed order.
+        """
         features = {f"skip{level}": skip for level, skip in enumerate(self.generator.encode(avatars))}
         if self.motion is not None and self.config.source_in_motion and self.config.motion_reduction > 1:
             # At full size it is the picture itself.
@@ -313,8 +334,9 @@ class MonkeyNet(Model):
             source_jacobians, driving_jacobians: (B, K, 2, 2), covariances here.
 
         Returns:
-            `prediction` (B, 3, S, S), RGB in [0, 1]; `warped`, the avatars under the flow alone; `deformation`
-            (B, h, w, 2), the identity without a flow; with the coarse flow also `mask` (B, K + 1, h, w).
+            `prediction` (B, 3, S, S), RGB in [0, 1]; `warped`, the avatars under the flow alone;
+            `deformation` (B, h, w, 2), the identity without a flow; with the coarse flow also
+            `mask` (B, K + 1, h, w).
         """
         skips = [features[f"skip{level}"] for level in range(self.config.generator_blocks + 1)]
         difference = self.heatmaps(driving_points, driving_jacobians) - self.heatmaps(

@@ -48,11 +48,12 @@ def fold(model: nn.Module) -> None:
             module[0], module[1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
 
 
-def without_batch_norms(model: nn.Module) -> nn.Module:
-    """Replace every batch norm, in place: folded, or by a `ScaleAndShift`; returns the model in evaluation mode.
+def without_norms(model: nn.Module) -> nn.Module:
+    """Replace every batch norm, in place: folded, or by a `ScaleAndShift`; returns the model in
+    evaluation mode.
 
-    Outputs are the same up to rounding. A batch norm before its convolution cannot be folded, because
-    zero padding comes between the two.
+    Outputs are the same up to rounding. A batch norm before its convolution cannot be folded,
+    because zero padding comes between the two.
     """
     fold(model)
     for module in list(model.modules()):

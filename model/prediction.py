@@ -1,7 +1,8 @@
-"""Image-to-video: a recurrent network that continues keypoints (Monkey-Net, arXiv 1812.08861, image-to-video translation).
+"""Image-to-video: a recurrent network that continues keypoints (Monkey-Net, arXiv 1812.08861,
+image-to-video translation).
 
-Its input are the keypoints of the first frame or first few, its output those of all later frames. It sees
-no images: a model with the three calls detects the first keypoints and renders the others.
+Its input are the keypoints of the first frame or first few, its output those of all later frames.
+It sees no images: a model with the three calls detects the first keypoints and renders the others.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ class PredictorConfig:
         hidden: units of the single recurrent layer.
         frames: T, the length that it is trained on, the given frames among them.
         from_frames: n, how many first frames are given.
-        matrices: "jacobian", "covariance", or "held": those of the last given frame are kept (as published
-            for moving GIFs), and only positions are predicted.
-        offsets: predict offsets from the last given keypoints instead of positions, so that an untrained
-            predictor stands still. False is as published.
+        matrices: "jacobian", "covariance", or "held": those of the last given frame are kept (as
+            published for moving GIFs), and only positions are predicted.
+        offsets: predict offsets from the last given keypoints instead of positions, so that an
+            untrained predictor stands still. False is as published.
     """
 
     num_keypoints: int
@@ -69,15 +70,16 @@ class PredictorConfig:
 
 
 class MotionPredictor(nn.Module):
-    """A single-layer GRU that reads the given keypoints, then zeros, and predicts the keypoints of every frame.
+    """A single-layer GRU that reads the given keypoints, then zeros, and predicts the keypoints of
+    every frame.
 
     Args:
         config: its shape.
 
     Attributes:
         metadata: what `save_predictor` was given, as strings.
-        mean_offset, mean_position: (T, K, 2), means over the training data at each frame, of the offset from
-            the last given frame and of the position: baselines for a prediction.
+        mean_offset, mean_position: (T, K, 2), means over the training data at each frame, of the
+            offset from the last given frame and of the position: baselines for a prediction.
     """
 
     mean_offset: Tensor
@@ -105,7 +107,8 @@ class MotionPredictor(nn.Module):
             frames: of the result; T by default. It was not trained on more than T.
 
         Returns:
-            Points (B, frames, K, 2) in [-1, 1] and matrices (B, frames, K, 2, 2); the first n are the given ones.
+            Points (B, frames, K, 2) in [-1, 1] and matrices (B, frames, K, 2, 2); the first n are
+            the given ones.
         """
         frames = self.config.frames if frames is None else frames
         batch, given, keypoints = points.shape[:3]
@@ -138,7 +141,8 @@ class MotionPredictor(nn.Module):
     def _points(self, predicted: Tensor, last: Tensor) -> Tensor:
         if not self.config.offsets:
             return torch.tanh(predicted)
-        # Measured against an offset under the tanh, which bends near the edge: the plain sum learns twice as fast.
+        # Measured against an offset under the tanh, which bends near the edge: the plain sum learns
+        # twice as fast.
         return last + predicted
 
     def _matrices(self, predicted: Tensor, last: Tensor) -> Tensor:

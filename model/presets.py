@@ -53,7 +53,9 @@ class Preset:
 
     @property
     def matrices(self) -> str:
-        """What the 2x2 matrices beside the points are: "jacobian" (FOMM), or "covariance" of heat-maps (Monkey-Net)."""
+        """What the 2x2 matrices beside the points are: "jacobian" (FOMM), or "covariance" of
+        heat-maps (Monkey-Net).
+        """
         return "covariance" if self.kind == "monkeynet" else "jacobian"
 
     def to_json(self) -> str:
@@ -72,7 +74,8 @@ class Preset:
             kind = values.pop("kind")
             config_type = KINDS[kind][0]
             known = {field.name for field in fields(config_type)}
-            # JSON has lists only; the dataclasses hold tuples, so that they can be compared and hashed.
+            # JSON has lists only; the dataclasses hold tuples, so that they can be compared and
+            # hashed.
             settings = rename_settings(kind, values.pop("config"))
             config = {name: _tuples(value) for name, value in settings.items()}
             if unknown := set(config) - known:
@@ -103,7 +106,8 @@ FOMM_64 = FommConfig(
     motion_reduction=1,
     generator_expansion=16,
     generator_maximum=64,
-    # Features at 32 x 32: at a quarter of the size, as in the large one, a shape would be two of them wide.
+    # Features at 32 x 32: at a quarter of the size, as in the large one, a shape would be two of
+    # them wide.
     generator_down_blocks=1,
     generator_residual_blocks=3,
 )
@@ -153,7 +157,8 @@ PRESETS: dict[str, Preset] = {
             LiteConfig(head_channels=64, mask_prior=True, non_rigid_threshold=0.02),
             tuple(LANDMARKS),
         ),
-        # Small FOMMs for images of 64 and 128 pixels, as wide as the Monkey-Nets of that size for comparison.
+        # Small FOMMs for images of 64 and 128 pixels, as wide as the Monkey-Nets of that size for
+        # comparison.
         _named("fomm-64", FOMM_64),
         _named("fomm-128", FOMM_128),
         # The zeroth-order ancestor: small for moving shapes, and as published for moving GIFs.

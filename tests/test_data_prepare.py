@@ -130,7 +130,7 @@ def test_an_interrupted_run_leaves_no_half_clip(record, tmp_path, monkeypatch):
     seen = []
 
     def stopped(self):
-        seen.extend(self._part.parent.iterdir())
+        seen.extend(self._replacement.part.parent.iterdir())
         raise KeyboardInterrupt
 
     # With the last frame, when the encoder has begun the file.

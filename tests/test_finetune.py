@@ -121,7 +121,7 @@ def test_a_good_recording_passes(frames):
         (lambda r, p, c: (r, p * 0.01, c), "does not move"),
         (
             lambda r, p, c: (recording(np.concatenate([r.frames[:12], 255 - r.frames[12:]])), p, c),
-            "jumps to another image after 4.0 seconds",
+            "jumps to another picture after 4.0 seconds",
         ),
     ],
 )

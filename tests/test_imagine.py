@@ -182,7 +182,7 @@ def test_learning_goes_on_where_it_was_stopped(capsys, tmp_path, weights, clips,
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((), "Give one of --avatar PICTURE, --learn FOLDER and --score FOLDER"),
+        ((), "Give one of --avatar IMAGE, --learn FOLDER and --score FOLDER"),
         (("--avatar", "A", "--model", "B"), "--avatar needs --output"),
         (("--avatar", "A", "--model", "B", "--output", "out"), "make one with 'livepuppet imagine --learn"),
         (

@@ -461,7 +461,7 @@ def test_the_commands_sentences(weights, stacked, tmp_path):
         ((weights, "--data", stacked, "--landmarks", "nonsense"), "neither FILE.onnx"),
         ((weights, weights), "--table"),
         (("--table", weights), "cannot be read as JSON"),
-        ((weights, "--data", stacked, "--device", "nonsense"), "--device nonsense cannot be used"),
+        ((weights, "--data", stacked, "--device", "nonsense"), "is not one of 'auto'"),
     ):
         result = run(*arguments)
         assert result.exit_code in (1, 2) and isinstance(result.exception, SystemExit), result.output

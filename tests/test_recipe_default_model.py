@@ -88,7 +88,7 @@ def test_a_step_mixes_no_places_and_a_pair_is_picked_without_waiting(monkeypatch
 def test_the_pretended_card_does_notice(monkeypatch):
     with card(monkeypatch) as there:
         on = torch.ones(3).to(CARD)
-        with pytest.raises(RuntimeError, match="one on the CPU"):
+        with pytest.raises(RuntimeError, match="one on the processor"):
             on + torch.ones(3)
         assert (on + torch.tensor(1.0)).here.tolist() == [2, 2, 2]
         on[0].item()

@@ -176,7 +176,7 @@ def test_two_processes_share_a_batch(task, monkeypatch):
     task.losses(state)
     halves = []
     for part in (slice(0, 2), slice(2, 4)):
-        monkeypatch.setattr(fomm, "share", lambda batch, part=part: part)
+        monkeypatch.setattr(fomm, "rank_slice", lambda batch, part=part: part)
         own = rng()
         halves.append(task.losses(own))
         assert torch.equal(own.get_state(), state.get_state())

@@ -1,1 +1,3 @@
-"""Training and evaluation: recipes, tasks, losses, metrics, data, and the procedural puppet renderer."""
+"""Training and evaluation: recipes, tasks, losses, metrics, data, and the procedural puppet
+renderer.
+"""

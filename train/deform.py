@@ -52,7 +52,9 @@ class Deformation:
         spline: float = 0.005,
         points: int = 5,
     ) -> Deformation:
-        """As the paper draws them: Gaussian noise on the identity's six numbers, and on the control points' weights."""
+        """As the paper draws them: Gaussian noise on the identity's six numbers, and on the control
+        points' weights.
+        """
         eye = torch.eye(2, 3, dtype=like.dtype, device=like.device)
         matrix = eye + affine * _normal(rng, like, batch, 2, 3)
         control = make_grid(points, points, like.device, like.dtype).reshape(-1, 2)
@@ -62,7 +64,9 @@ class Deformation:
     def similarity(
         cls, batch: int, rng: torch.Generator, like: Tensor, angle: float, log_scale: float, shift: float
     ) -> Deformation:
-        """Random rotation, scale and translation, uniform up to the given amounts (radians, natural log, image units)."""
+        """Random rotation, scale and translation, uniform up to the given amounts (radians, natural
+        log, image units).
+        """
         return cls(
             _similarity(send(torch.rand(batch, 4, generator=rng), like.device), angle, log_scale, shift)
         )
@@ -80,9 +84,9 @@ class Deformation:
     ) -> Deformation:
         """`similarity`, but a share `bad` is framed as badly as people sit in front of webcams.
 
-        One third each: far away (the face half as large) and off-centre; too close (half as large again, cut by
-        the edges); and off-centre by up to half of the image. Use `inside` to leave out keypoints that are cut
-        off, and give `warp_image` something to put behind.
+        One third each: far away (the face half as large) and off-centre; too close (half as large
+        again, cut by the edges); and off-centre by up to half of the image. Use `inside` to leave
+        out keypoints that are cut off, and give `warp_image` something to put behind.
         """
         numbers = torch.rand(batch, 6, generator=rng)
         kind = torch.where(numbers[:, 4] < bad, (3 * numbers[:, 5]).long() + 1, 0)
@@ -120,7 +124,9 @@ class Deformation:
 
     @in_float32
     def sources(self, points: Tensor) -> Tensor:
-        """Where points (B, N, 2) of the original lie in the deformed image: the inverse of T, nearly for splines."""
+        """Where points (B, N, 2) of the original lie in the deformed image: the inverse of T,
+        nearly for splines.
+        """
         back = inverse_2x2(self.affine[:, :, :2])
 
         def linear(p: Tensor) -> Tensor:
@@ -133,7 +139,9 @@ class Deformation:
         return z
 
     def inside(self, points: Tensor, margin: float = 0.03) -> Tensor:
-        """1 where a point (B, N, 2) of the original is still seen in the deformed image, else 0; (B, N, 1)."""
+        """1 where a point (B, N, 2) of the original is still seen in the deformed image, else 0;
+        (B, N, 1).
+        """
         return (self.sources(points).abs().amax(-1, keepdim=True) < 1 + margin).to(points)
 
     def warp_image(self, image: Tensor, behind: Tensor | None = None) -> Tensor:
@@ -141,7 +149,8 @@ class Deformation:
 
         Args:
             image: the originals.
-            behind: what is seen beyond their edges, as large as they are; None mirrors them, as in the paper.
+            behind: what is seen beyond their edges, as large as they are; None mirrors them, as in
+                the paper.
         """
         batch, _, height, width = image.shape
         # The map is smooth, so every fourth point is enough; the splines' logarithms are expensive.

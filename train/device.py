@@ -1,7 +1,7 @@
 """Random numbers for the training device, without stalls.
 
-Decisions are drawn on the CPU, so that a seed means the same on every device; noise of whole images is
-drawn on the device.
+Decisions are drawn on the CPU, so that a seed means the same on every device; noise of whole images
+is drawn on the device.
 """
 
 from __future__ import annotations

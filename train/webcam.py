@@ -1,9 +1,9 @@
 """Webcam augmentation: makes rendered images look as webcams deliver them.
 
-Effects follow the physical order: light and occluders, lens and motion blur, sensor noise, the camera's
-tone mapping, compression. Each effect is applied to the rows of a batch that were drawn for it, so rare
-ones cost little. All amounts are drawn on the CPU in one table and sent once: libraries of augmentations
-(kornia) draw per effect, each of which stalls a GPU.
+Effects follow the physical order: light and occluders, lens and motion blur, sensor noise, the
+camera's tone mapping, compression. Each effect is applied to the rows of a batch that were drawn
+for it, so rare ones cost little. All amounts are drawn on the CPU in one table and sent once:
+libraries of augmentations (kornia) draw per effect, each of which stalls a GPU.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ LUMA = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.
 
 
 class _RandomTable:
-    """A table of random numbers in [0, 1), on the CPU for decisions and on the device for computations.
+    """A table of random numbers in [0, 1), on the CPU for decisions and on the device for
+    computations.
 
     Args:
         batch: rows.
@@ -167,12 +168,15 @@ def _few_levels(image: Tensor, random: _RandomTable) -> Tensor:
 
 @functools.lru_cache(maxsize=8)
 def _cosines(side: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The orthonormal DCT (side, side), colours (3, 3) and quantisation (3, side, side) in units of [0, 1]."""
+    """The orthonormal DCT (side, side), colours (3, 3) and quantisation (3, side, side) in units of
+    [0, 1].
+    """
     k = torch.arange(side, dtype=torch.float64)
     dct = torch.cos(math.pi / side * (k[None, :] + 0.5) * k[:, None]) * math.sqrt(2 / side)
     dct[0] /= math.sqrt(2)
     table = torch.tensor([LUMINANCE, CHROMINANCE, CHROMINANCE], dtype=torch.float64)
-    # Of a smaller block the coefficients are smaller, too, and stand for the same frequencies per pixel.
+    # Of a smaller block the coefficients are smaller, too, and stand for the same frequencies per
+    # pixel.
     table = F.interpolate(table[None], size=(side, side), mode="bilinear", align_corners=True)[0] * side / 8
     colours = torch.tensor(LUMA)
     return send(dct.float(), device), send(colours, device), send((table / 255).float(), device)
@@ -209,7 +213,8 @@ def webcam(image: Tensor, rng: torch.Generator, strength: float = 1.0) -> Tensor
     Args:
         image: (B, 3, H, W) RGB in [0, 1], on any device; H and W multiples of 8.
         rng: a CPU generator.
-        strength: 0 nothing, 1 as much as bad webcams do: scales amounts, and for rare effects how often they come.
+        strength: 0 nothing, 1 as much as bad webcams do: scales amounts, and for rare effects how
+            often they come.
     """
     if strength <= 0:
         return image

@@ -1,4 +1,6 @@
-"""Augmentation of pairs of frames, the same for both frames, as in FOMM's and Monkey-Net's training."""
+"""Augmentation of pairs of frames, the same for both frames, as in FOMM's and Monkey-Net's
+training.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,12 @@ class Augment:
 
     Attributes:
         flip: mirror half of the pairs left to right.
-        time_flip: exchange source and driving in half of the pairs; without it the source is the earlier frame.
+        time_flip: exchange source and driving in half of the pairs; without it the source is the
+            earlier frame.
         brightness, contrast, saturation: each is multiplied by a factor from [1 - x, 1 + x].
         hue: turned by a share of the colour circle from [-x, x], at most 0.5.
-        resize: range of factors by which images are resized before the network's size is cut out again, at a random
-            place (edges repeated where they became smaller). (1, 1) leaves them.
+        resize: range of factors by which images are resized before the network's size is cut out
+            again, at a random place (edges repeated where they became smaller). (1, 1) leaves them.
         rotation: turned by an angle from [-x, x] in degrees.
     """
 
@@ -32,7 +35,9 @@ class Augment:
     rotation: float = 0.0
 
     def __call__(self, pair: np.ndarray, seed: int) -> np.ndarray:
-        """Vary `pair` uint8 RGB (2, S, S, 3), source and driving, as `seed` says. The input stays as it is."""
+        """Vary `pair` uint8 RGB (2, S, S, 3), source and driving, as `seed` says. The input stays
+        as it is.
+        """
         rng = np.random.default_rng(seed)
         # All numbers are drawn in any case, so that one setting does not change the others' draws.
         time_flip, flip = rng.random(2) < 0.5
@@ -59,7 +64,8 @@ class Augment:
                 (self.brightness, self.contrast, self.saturation), draws[:3], strict=True
             )
         )
-        # Brightness: c x. Contrast: c x + (1 - c) mean gray. Saturation: c x + (1 - c) gray(x). All linear: one matrix.
+        # Brightness: c x. Contrast: c x + (1 - c) mean gray. Saturation: c x + (1 - c) gray(x). All
+        # linear: one matrix.
         gray = np.array([0.299, 0.587, 0.114])
         matrix = saturation * np.eye(3) + (1 - saturation) * gray
         mean = float(np.array(cv2.mean(image)[:3]) @ gray) * brightness
@@ -74,11 +80,14 @@ class Augment:
 
 
 def _moved(pair: np.ndarray, scale: float, angle: float, place: np.ndarray) -> np.ndarray:
-    """Both images resized by `scale`, turned by `angle` degrees and cut at `place` in [0, 1]^2, by one resampling."""
+    """Both images resized by `scale`, turned by `angle` degrees and cut at `place` in [0, 1]^2, by
+    one resampling.
+    """
     size = pair.shape[1]
     middle = (size - 1) / 2
     matrix = cv2.getRotationMatrix2D((middle, middle), angle, scale)
-    # The window may lie anywhere in the resized image, or that anywhere in the window where it is the smaller one.
+    # The window may lie anywhere in the resized image, or that anywhere in the window where it is
+    # the smaller one.
     matrix[:, 2] += (place - 0.5) * (size * (1 - scale))
     return np.stack(
         [

@@ -57,8 +57,9 @@ class Report:
         clips: that can be used.
         looked: how many of them were decoded in part.
         skipped: a sentence for everything that cannot be used.
-        still, short, small, tall: names of clips without motion, with few frames, with frames smaller than `size`, and
-            with frames so far from square that more than a third is cut off.
+        still, short, small, tall: names of clips without motion, with few frames, with frames
+            smaller than `size`, and with frames so far from square that more than a third is cut
+            off.
         difference: mean difference of two frames of a clip, of 1; the median clip.
         changed: share of the image that changes between two frames; the median clip.
         identities: number of names before `#`.
@@ -224,7 +225,9 @@ def space_left(folder: Path) -> int:
 
 
 def _check_headers(clip: Clip) -> None:
-    """Raise DataError for a folder whose frames differ in size, or that holds images which are none."""
+    """Raise DataError for a folder whose frames differ in size, or that holds images which are
+    none.
+    """
     if clip.kind != "frames":
         return
     for number in np.unique(np.linspace(0, clip.length - 1, min(HEADERS, clip.length)).astype(int)).tolist():

@@ -17,7 +17,8 @@ from torch import Tensor
 from livepuppet.train.data.augment import Augment
 from livepuppet.train.data.reading import Clip, DataError, at_size, list_clips, part_of, read_frames
 
-#: Frames kept of one video, evenly spaced: enough for every pose in it, and hours of it fit in memory.
+#: Frames kept of one video, evenly spaced: enough for every pose in it, and hours of it fit in
+#: memory.
 FRAMES_PER_VIDEO = 96
 
 #: Bytes of decoded frames that are kept.
@@ -50,16 +51,20 @@ class ClipSet:
         folder: every video, animated or stacked image and every folder of frames in it is one clip.
         size: side to which frames are resized, in pixels.
         augment: how pairs are varied.
-        id_sampling: clips named `identity#rest` belong together; identities are drawn first, then one of their clips, so
-            that somebody with many clips is not seen more often (FOMM's `id_sampling`).
-        part: "train" or "test": the sub-folder of that name if there is one. None takes `folder` itself.
-        most: frames kept of one video, evenly spaced; None keeps all. Folders and stacked images keep all of theirs.
+        id_sampling: clips named `identity#rest` belong together; identities are drawn first, then
+            one of their clips, so that somebody with many clips is not seen more often (FOMM's
+            `id_sampling`).
+        part: "train" or "test": the sub-folder of that name if there is one. None takes `folder`
+            itself.
+        most: frames kept of one video, evenly spaced; None keeps all. Folders and stacked images
+            keep all of theirs.
         memory: bytes of decoded frames that are kept.
 
     Attributes:
         clips: what the headers say of each.
         names: file names, as in pair lists.
-        skipped: a sentence for everything that could not be used; it grows when damage is found later.
+        skipped: a sentence for everything that could not be used; it grows when damage is found
+            later.
         folder: where the clips lie.
         size: as given.
 
@@ -108,10 +113,11 @@ class ClipSet:
         return at_size(self._read(k, range(self.length(k))), self.size)
 
     def draw(self, batch: int, rng: torch.Generator) -> list[Choice]:
-        """Which frames the next `batch` pairs are made of: two different ones of one clip each, the earlier one first.
+        """Which frames the next `batch` pairs are made of: two different ones of one clip each, the
+        earlier one first.
 
-        Clips are drawn with replacement, unlike the papers' shuffled epochs: a training can then go on from the state of
-        `rng` alone.
+        Clips are drawn with replacement, unlike the papers' shuffled epochs: a training can then go
+        on from the state of `rng` alone.
         """
         numbers = torch.randint(2**40, (batch, 5), generator=rng).tolist()
         choices = []
@@ -127,8 +133,8 @@ class ClipSet:
     def load(self, choices: Sequence[Choice]) -> tuple[Tensor, Tensor]:
         """The chosen pairs, augmented: source and driving, float32 (B, 3, S, S) RGB in [0, 1].
 
-        A clip that turns out to be damaged is named in `skipped`, and the next one stands in for it. The same choices
-        give the same images.
+        A clip that turns out to be damaged is named in `skipped`, and the next one stands in for
+        it. The same choices give the same images.
 
         Raises:
             DataError: too many clips are damaged for training to make sense.
@@ -196,7 +202,9 @@ def _groups(clips: Sequence[Clip]) -> list[list[int]]:
 
 
 class _Cache:
-    """Arrays by key, the least recently used given up when they take more than `limit` bytes; for several threads."""
+    """Arrays by key, the least recently used given up when they take more than `limit` bytes; for
+    several threads.
+    """
 
     def __init__(self, limit: int):
         self.limit, self.bytes = limit, 0
@@ -220,7 +228,8 @@ class _Cache:
 
 
 def read_pairs(path: Path, names: Sequence[str] | None = None) -> list[tuple[str, str]]:
-    """Which clip drives which image: a CSV with the columns `source` and `driving`, as FOMM's `pairs_list`.
+    """Which clip drives which image: a CSV with the columns `source` and `driving`, as FOMM's
+    `pairs_list`.
 
     Args:
         names: of the clips there are; names in the list may leave out the suffix.

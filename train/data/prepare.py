@@ -1,7 +1,8 @@
-"""Cut raw recordings into clips as the papers train on: a fixed square around the face in each clip.
+"""Cut raw recordings into clips as the papers train on: a fixed square around the face in each
+clip.
 
-FOMM's sets are made so: the crop stays where it is as long as the face stays in it, so that the head's movement is in the
-clip; when the face leaves, or the scene cuts, another clip begins.
+FOMM's sets are made so: the crop stays where it is as long as the face stays in it, so that the
+head's movement is in the clip; when the face leaves, or the scene cuts, another clip begins.
 """
 
 from __future__ import annotations
@@ -29,15 +30,16 @@ LOOK_SECONDS = 0.2
 #: Seconds without a face after which the clip has ended where it was seen last.
 LOST_SECONDS = 0.6
 
-#: A face is still in the clip's square while its own square overlaps the first one by at least so much (intersection over
-#: union), and all of them together fit into a square this much larger than their median.
+#: A face is still in the clip's square while its own square overlaps the first one by at least so
+#: much (intersection over union), and all of them together fit into a square this much larger than
+#: their median.
 LEAST_OVERLAP, LARGEST_GROWTH = 0.33, 1.5
 
 #: What of a face's square holds the head itself, without the margin.
 HEAD = 0.8
 
-#: A cut of the scene: 32 x 32 thumbnails differ by this much (of 1), and by this many times the median of the
-#: last second.
+#: A cut of the scene: 32 x 32 thumbnails differ by this much (of 1), and by this many times the
+#: median of the last second.
 CUT, CUT_TIMES = 0.12, 4.0
 
 #: H.264 encoders in the order they are tried; which are there depends on the PyAV build.
@@ -67,7 +69,8 @@ class Square:
         return both / (self.side**2 + other.side**2 - both)
 
 
-#: Finds the square around the face in uint8 RGB (H, W, 3), near the one that was found last; None where there is none.
+#: Finds the square around the face in uint8 RGB (H, W, 3), near the one that was found last; None
+#: where there is none.
 Find = Callable[[np.ndarray, Square | None], Square | None]
 
 
@@ -79,7 +82,8 @@ class Rules:
         size: side of the clips' frames in pixels, even.
         every: keep every n-th frame.
         shortest, longest: seconds of a clip; longer stretches are split evenly.
-        smallest: squares with a smaller side, in pixels, would be blurred, and are dropped. None is half of `size`.
+        smallest: squares with a smaller side, in pixels, would be blurred, and are dropped. None is
+            half of `size`.
         margin: the square's side as a multiple of the usual.
 
     Raises:
@@ -158,7 +162,8 @@ def prepare(
     progress: Callable[[Iterator, int], Iterator] = lambda frames, _: frames,
     stem: str | None = None,
 ) -> Prepared:
-    """Cut a recording into `output/STEM#001.mp4`, ...: one identity with several clips, by FOMM's convention.
+    """Cut a recording into `output/STEM#001.mp4`, ...: one identity with several clips, by FOMM's
+    convention.
 
     Each clip appears under its name only when it is whole; one of the same name is replaced.
 
@@ -267,7 +272,9 @@ class _Cuts:
         self._memory = max(3, round(rate))
 
     def at(self, frame: np.ndarray) -> bool:
-        """Whether `frame` uint8 RGB (H, W, 3) begins another scene. To be called with every frame in turn."""
+        """Whether `frame` uint8 RGB (H, W, 3) begins another scene. To be called with every frame
+        in turn.
+        """
         small = cv2.resize(frame, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
         before, self._before = self._before, small
         if before is None:
@@ -301,7 +308,9 @@ def _union(faces: list[Square]) -> Square:
 def settled(
     stretches: list[Stretch], rate: Fraction, rules: Rules, shape: tuple[int, int], dropped: list[Dropped]
 ) -> list[Stretch]:
-    """The stretches that become clips, each with the square that is cut; reasons for the others go to `dropped`."""
+    """The stretches that become clips, each with the square that is cut; reasons for the others go
+    to `dropped`.
+    """
     smallest = rules.size / 2 if rules.smallest is None else rules.smallest
     kept = []
     for stretch in stretches:

@@ -1,7 +1,7 @@
 """Clips on disk: list a folder by headers alone, and decode the frames of a clip on demand.
 
-A clip is a video, an animated image, a folder of frames or a *stacked image*: one image whose square frames lie side
-by side, first to last, as Monkey-Net's data sets are stored.
+A clip is a video, an animated image, a folder of frames or a *stacked image*: one image whose
+square frames lie side by side, first to last, as Monkey-Net's data sets are stored.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ NOT_CLIPS = {
     ".npy",
 }
 
-#: What an image's decoder, a video's decoder and the system raise about files that are damaged or out of reach.
+#: What an image's decoder, a video's decoder and the system raise about files that are damaged or
+#: out of reach.
 DAMAGED = (FFmpegError, UnidentifiedImageError, Image.DecompressionBombError, OSError, EOFError)
 UNREADABLE = (*DAMAGED, SyntaxError, ValueError, IndexError, cv2.error)
 
@@ -105,7 +106,8 @@ def natural_key(name: str) -> list:
 
 
 def part_of(folder: Path, part: str | None) -> Path:
-    """Where the clips of `part` ("train", "test") lie: the sub-folder of that name, or `folder` if it is not split.
+    """Where the clips of `part` ("train", "test") lie: the sub-folder of that name, or `folder` if
+    it is not split.
 
     Raises:
         DataError: if there is no such folder, or it is split and lacks that part.
@@ -187,7 +189,8 @@ def _open_folder(path: Path) -> Clip:
     if not names:
         raise DataError(f"{path.name}/ holds no images.")
     width, height = _size_in(path, names[0])
-    # The ends are enough to notice most weight_interpolations; the rest is found when it is decoded, or by --check-data.
+    # The ends are enough to notice most weight_interpolations; the rest is found when it is
+    # decoded, or by --check-data.
     for name in {names[len(names) // 2], names[-1]}:
         other = _size_in(path, name)
         if other != (width, height):
@@ -241,7 +244,8 @@ def _open_image(path: Path) -> Clip:
 
 
 def list_clips(folder: Path) -> tuple[list[Clip], list[str]]:
-    """The clips directly inside `folder`, sorted by name, and a sentence for each entry that is none.
+    """The clips directly inside `folder`, sorted by name, and a sentence for each entry that is
+    none.
 
     Raises:
         DataError: if the folder cannot be listed, or holds no clip at all.
@@ -272,11 +276,12 @@ def read_frames(clip: Clip, wanted: Sequence[int] | None = None, side: int | Non
 
     Args:
         wanted: their numbers, ascending; all by default.
-        side: frames whose shorter edge is longer are shrunk to it. Smaller ones stay as they are (see `at_size`).
+        side: frames whose shorter edge is longer are shrunk to it. Smaller ones stay as they are
+            (see `at_size`).
 
     Returns:
-        uint8 RGB (T, s, s, 3), the centred square of each frame, transparency on white as in MGif. Where a damaged video
-        ends early, its last frame stands for those that are missing.
+        uint8 RGB (T, s, s, 3), the centred square of each frame, transparency on white as in MGif.
+        Where a damaged video ends early, its last frame stands for those that are missing.
 
     Raises:
         DataError: if it cannot be decoded.
@@ -301,7 +306,8 @@ def read_frames(clip: Clip, wanted: Sequence[int] | None = None, side: int | Non
 
 
 def sample_frames(clip: Clip, count: int, side: int) -> np.ndarray:
-    """`count` frames spread over the clip, or fewer: uint8 RGB (T, s, s, 3). Long videos are jumped through, not decoded.
+    """`count` frames spread over the clip, or fewer: uint8 RGB (T, s, s, 3). Long videos are jumped
+    through, not decoded.
 
     Raises:
         DataError: if fewer than two can be decoded.
@@ -325,7 +331,8 @@ def _jumped(clip: Clip, count: int) -> Iterator[np.ndarray]:
         for share in np.linspace(0, 1, count, endpoint=False):
             target = begin + float(share) * duration
             container.seek(int(target * av.time_base))
-            # A jump ends at the key frame before; identical frames would look like a clip without motion.
+            # A jump ends at the key frame before; identical frames would look like a clip without
+            # motion.
             for number, frame in enumerate(container.decode(stream)):
                 if number >= SHORT or frame.time is None or frame.time >= target:
                     yield _upright(frame)
@@ -333,7 +340,8 @@ def _jumped(clip: Clip, count: int) -> Iterator[np.ndarray]:
 
 
 def all_frames(clip: Clip) -> Iterator[np.ndarray]:
-    """Every frame in its full size, one after the other: uint8 RGB (H, W, 3). A damaged end is left out.
+    """Every frame in its full size, one after the other: uint8 RGB (H, W, 3). A damaged end is left
+    out.
 
     Raises:
         DataError: if nothing can be decoded.
@@ -357,7 +365,9 @@ def all_frames(clip: Clip) -> Iterator[np.ndarray]:
 
 
 def at_size(frames: np.ndarray, size: int) -> np.ndarray:
-    """Square frames uint8 (T, s, s, 3) in another size: areas are ema_weights when they downsample, cubic when they grow."""
+    """Square frames uint8 (T, s, s, 3) in another size: areas are ema_weights when they downsample,
+    cubic when they grow.
+    """
     if frames.shape[1] == size:
         return frames
     return np.stack([_resized(frame, size) for frame in frames])
@@ -390,7 +400,9 @@ def _picked(frames: Iterator[np.ndarray], wanted: Sequence[int]) -> Iterator[np.
 
 
 def _decoded(clip: Clip) -> Iterator:
-    """A function per frame, in order, that gives its pixels: those that are not wanted need not be converted."""
+    """A function per frame, in order, that gives its pixels: those that are not wanted need not be
+    converted.
+    """
     if clip.kind == "animation":
         with Image.open(clip.path) as image:
             for number in range(clip.length):

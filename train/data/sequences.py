@@ -1,4 +1,6 @@
-"""Keypoints of whole clips, detected once by a trained model and cached on disk: a motion predictor's data."""
+"""Keypoints of whole clips, detected once by a trained model and cached on disk: a motion
+predictor's data.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ from livepuppet.train.data.reading import Clip, DataError, at_size, list_clips, 
 
 logger = logging.getLogger(__name__)
 
-#: Frames read of one clip, from its beginning and without gaps: a predictor needs the time between frames to stay the same.
+#: Frames read of one clip, from its beginning and without gaps: a predictor needs the time between
+#: frames to stay the same.
 MOST_FRAMES = 2000
 
 #: Frames per second of clips that do not say, such as folders of frames.
@@ -76,7 +79,9 @@ class Sequences:
         return self.points[rows], self.matrices[rows]
 
     def windows(self, rows: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-        """Runs of `frames` frames that begin at `rows` (B,): points (B, T, K, 2) and matrices (B, T, K, 2, 2)."""
+        """Runs of `frames` frames that begin at `rows` (B,): points (B, T, K, 2) and matrices (B,
+        T, K, 2, 2).
+        """
         index = rows[:, None] + torch.arange(frames, device=rows.device)
         return self.points[index], self.matrices[index]
 
@@ -112,7 +117,8 @@ def find_sequences(
         model: with the three calls, in evaluation mode.
         model_sha256: of its weights: keypoints of another model are not taken from the cache.
         folder: every video, animated or stacked image and every folder of frames in it is one clip.
-        cache: file (.npz) that keeps the keypoints clip by clip, so that none are detected twice, even after a kill.
+        cache: file (.npz) that keeps the keypoints clip by clip, so that none are detected twice,
+            even after a kill.
         part: sub-folder to take where the folder is split into `train` and `test`.
         batch: frames at a time.
         most: clips, the first ones in the order of their names; all by default.
@@ -210,7 +216,9 @@ def _median_rate(clips: list[Clip]) -> float:
 
 
 def _read_cache(path: Path, model_sha256: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """What a cache holds of this model; nothing where it is damaged or another's, which only costs time."""
+    """What a cache holds of this model; nothing where it is damaged or another's, which only costs
+    time.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             header = json.loads(str(file["facts"]))
@@ -270,7 +278,9 @@ def split(data: Sequences, seed: int = 0) -> tuple[Sequences, Sequences]:
 
 
 def even_windows(data: Sequences, frames: int, most: int = MOST_WINDOWS) -> Tensor:
-    """Rows at which runs of `frames` frames begin, side by side in each clip; evenly thinned to `most`."""
+    """Rows at which runs of `frames` frames begin, side by side in each clip; evenly thinned to
+    `most`.
+    """
     rows = [
         start + first
         for start, length in zip(data.starts, data.lengths, strict=True)

@@ -1,1 +1,3 @@
-"""The training loop: optimiser steps, EMA, checkpoints and resume, several processes, health checks, logs."""
+"""The training loop: optimiser steps, EMA, checkpoints and resume, several processes, health
+checks, logs.
+"""

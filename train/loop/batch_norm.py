@@ -1,7 +1,7 @@
 """Batch normalisation whose statistics are shared by all processes, on any device.
 
-`torch.nn.SyncBatchNorm` runs on GPUs alone, and is used there. The class below does the same on CPUs,
-where two processes must compute what one does with the whole batch (and a test says so).
+`torch.nn.SyncBatchNorm` runs on GPUs alone, and is used there. The class below does the same on
+CPUs, where two processes must compute what one does with the whole batch (and a test says so).
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from livepuppet.train.loop.distributed import all_reduce_sum, rank, world_size
 
 
 class _AllReduceSum(torch.autograd.Function):
-    """The sum over processes. Every process's loss depends on it, so its gradient is the sum of theirs."""
+    """The sum over processes. Every process's loss depends on it, so its gradient is the sum of
+    theirs.
+    """
 
     @staticmethod
     def forward(ctx, value: Tensor) -> Tensor:
@@ -28,8 +30,8 @@ class _AllReduceSum(torch.autograd.Function):
 class SyncBatchNorm2d(nn.BatchNorm2d):
     """`BatchNorm2d` with the statistics of all processes' batches together while training.
 
-    One exchange each way: every process fills its row of a table of means and variances, and the table
-    is summed. (Summing squares would need one row only, but cancels where a mean is large.)
+    One exchange each way: every process fills its row of a table of means and variances, and the
+    table is summed. (Summing squares would need one row only, but cancels where a mean is large.)
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,8 +68,8 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 def convert_sync_batchnorm(model: nn.Module) -> None:
     """Make every `BatchNorm2d` share its statistics, in place; names, parameters and values stay.
 
-    Classes are swapped, where `nn.SyncBatchNorm.convert_sync_batchnorm` makes new modules: what holds a
-    module, as exporters do, then still holds it afterwards.
+    Classes are swapped, where `nn.SyncBatchNorm.convert_sync_batchnorm` makes new modules: what
+    holds a module, as exporters do, then still holds it afterwards.
     """
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:

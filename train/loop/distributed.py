@@ -1,8 +1,8 @@
 """Several processes that train one model together, on one machine or many (`torchrun`).
 
-Gradients are averaged by torch's `DistributedDataParallel`, which sends them while the backward pass
-still runs. Where the processes draw the same numbers from the same seed and each works on its slice
-of every batch, two of them compute what one would with the whole batch.
+Gradients are averaged by torch's `DistributedDataParallel`, which sends them while the backward
+pass still runs. Where the processes draw the same numbers from the same seed and each works on its
+slice of every batch, two of them compute what one would with the whole batch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from livepuppet.train.loop.errors import TrainingError
 def process_group(device: torch.device) -> Iterator[torch.device]:
     """Join the processes that `torchrun` started, if it did; yields the device to train on.
 
-    GPUs of one machine are assigned by `LOCAL_RANK`. CPU tensors travel by gloo, GPU tensors by NCCL.
+    GPUs of one machine are assigned by `LOCAL_RANK`. CPU tensors travel by gloo, GPU tensors by
+    NCCL.
 
     Raises:
         TrainingError: the processes cannot reach each other, or there are more of them than GPUs.
@@ -96,7 +97,8 @@ def data_parallel(
 ) -> Callable[..., dict[str, Tensor]]:
     """`losses`, whose backward pass leaves gradients of `module` that are means over all processes.
 
-    Every process starts with the first one's parameters and buffers. Alone, `losses` is returned as it is.
+    Every process starts with the first one's parameters and buffers. Alone, `losses` is returned as
+    it is.
     """
     if world_size() == 1:
         return losses
@@ -179,7 +181,8 @@ def all_gather_text(text: str) -> list[str]:
 
 
 def barrier_or_fail(problem: str | None) -> None:
-    """Wait for all processes before training starts, so that a problem of one ends all and is reported once.
+    """Wait for all processes before training starts, so that a problem of one ends all and is
+    reported once.
 
     Raises:
         TrainingError: in the first process, with the first problem any process has.

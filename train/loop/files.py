@@ -19,7 +19,8 @@ def previous(path: Path) -> Path:
 
 
 def write(path: Path, state: dict) -> None:
-    """Write `state` so that a kill, a power cut or a full disk at any moment leaves a whole checkpoint behind.
+    """Write `state` so that a kill, a power cut or a full disk at any moment leaves a whole
+    checkpoint behind.
 
     The file at `path`, if there is one, becomes `previous(path)`.
 

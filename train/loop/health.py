@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 
 #: Keypoints have collapsed if their positions deviate less than this, mean over images, in units of
-#: [-1, 1] (0.03 is one pixel of 64). Collapsed trainings showed 0.02 to 0.03; keypoints that rightly
-#: share one small shape 0.045; whole figures 0.15 to 0.3.
+#: [-1, 1] (0.03 is one pixel of 64). Collapsed trainings showed 0.02 to 0.03; keypoints that
+#: rightly share one small shape 0.045; whole figures 0.15 to 0.3.
 COLLAPSED_SPREAD = 0.03
 
 #: A Jacobian with a larger determinant maps the neighbourhood of a pixel to a sixth of the image.
@@ -16,8 +16,8 @@ EXPLODED_DETERMINANT = 50.0
 #: Steps over which figures are averaged, and steps before which most checks stay silent.
 WINDOW, PATIENCE = 100, 1000
 
-#: The loss is stuck if after PATIENCE steps it is above this share of its first value, and diverges if
-#: it is above this multiple of its best.
+#: The loss is stuck if after PATIENCE steps it is above this share of its first value, and diverges
+#: if it is above this multiple of its best.
 STUCK_RATIO, DIVERGED_RATIO = 0.98, 3.0
 
 
@@ -42,8 +42,8 @@ class HealthChecks:
 
         Args:
             loss: the step's total.
-            diagnostics: "spread" (mean deviation of keypoint positions over the keypoints, in units of
-                [-1, 1]) and "determinant" (largest |det J|), where the task has them.
+            diagnostics: "spread" (mean deviation of keypoint positions over the keypoints, in units
+                of [-1, 1]) and "determinant" (largest |det J|), where the task has them.
         """
         self.steps += 1
         for name, value in {"loss": loss, **diagnostics}.items():

@@ -32,7 +32,8 @@ def choose_device(name: str) -> torch.device:
 
 @dataclass
 class Precision:
-    """How losses are computed. Convolutions run in 16 bits; grids, keypoints and weights stay in 32.
+    """How losses are computed. Convolutions run in 16 bits; grids, keypoints and weights stay in
+    32.
 
     Attributes:
         name: "fp32", "bf16" or "fp16".

@@ -1,8 +1,8 @@
 """The next step's batch, loaded by a thread while this step computes.
 
 Why not `torch.utils.data.DataLoader`: a step draws its clips and its random deformations from one
-generator, seeded by the step's number, which is what lets a resumed training end in the same bits. A
-`DataLoader` would need the steps' numbers in its sampler and one decoder cache (up to 2 GB) per
+generator, seeded by the step's number, which is what lets a resumed training end in the same bits.
+A `DataLoader` would need the steps' numbers in its sampler and one decoder cache (up to 2 GB) per
 worker process; this thread shares the one cache there is. Decoders and OpenCV release the GIL.
 """
 
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 class Prefetcher:
     """Wraps a `ClipSet`, whose methods it has, and loads its next batch in the background.
 
-    Every step's draws are seeded by the step's number, so the next step's are known now. A prefetched
-    batch is used only if the step then asks for exactly it, so prefetching changes no number.
+    Every step's draws are seeded by the step's number, so the next step's are known now. A
+    prefetched batch is used only if the step then asks for exactly it, so prefetching changes no
+    number.
 
     Args:
         data: a `ClipSet`.

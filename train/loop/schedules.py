@@ -33,7 +33,8 @@ class Milestones:
     """Constant, times `decay` at each milestone: the published schedules.
 
     Attributes:
-        shares: shares of the whole training, 0 to 1, at which the rate falls (60 of 100 epochs: 0.6).
+        shares: shares of the whole training, 0 to 1, at which the rate falls (60 of 100 epochs:
+            0.6).
         decay: the papers' 0.1.
     """
 

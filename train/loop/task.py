@@ -38,15 +38,21 @@ class Task:
         """Called before every step: the place to set training and evaluation modes."""
 
     def losses(self, rng: torch.Generator) -> dict[str, Tensor]:
-        """Weighted scalar parts of the loss, of this process's share of the batch; their sum is minimised."""
+        """Weighted scalar parts of the loss, of this process's share of the batch; their sum is
+        minimised.
+        """
         raise NotImplementedError
 
     def discriminator_losses(self) -> dict[str, Tensor]:
-        """The discriminator's loss on the batch that `losses` saw last; called after the step of `trained`."""
+        """The discriminator's loss on the batch that `losses` saw last; called after the step of
+        `trained`.
+        """
         raise NotImplementedError
 
     def diagnostics(self) -> dict[str, float]:
-        """Figures of the last batch for `HealthChecks`: "spread" and "determinant", where they exist."""
+        """Figures of the last batch for `HealthChecks`: "spread" and "determinant", where they
+        exist.
+        """
         return {}
 
     def state(self) -> dict:

@@ -1,4 +1,6 @@
-"""The training loop: schedule, EMA, checkpoints, resume, progress and health checks, for every `Task`."""
+"""The training loop: schedule, EMA, checkpoints, resume, progress and health checks, for every
+`Task`.
+"""
 
 from __future__ import annotations
 
@@ -38,30 +40,32 @@ EMA_DECAY = 0.998
 class Trainer:
     """Trains one task.
 
-    Several processes train together when `torch.distributed` is initialised: gradients are averaged,
-    and the first process alone decides on the schedule and writes files. Tasks with `shared_batches`
-    then compute what one process would with the whole batch; the others draw pairs of their own in
-    each process.
+    Several processes train together when `torch.distributed` is initialised: gradients are
+    averaged, and the first process alone decides on the schedule and writes files. Tasks with
+    `shared_batches` then compute what one process would with the whole batch; the others draw pairs
+    of their own in each process.
 
     Every step draws from a generator seeded by `seed` and the step's number. So a resumed training
-    sees what an undisturbed one would and, with a budget of steps on a CPU, ends in the same weights
-    bit by bit. A budget of minutes makes the schedule depend on the clock: such a training resumes,
-    but does not repeat.
+    sees what an undisturbed one would and, with a budget of steps on a CPU, ends in the same
+    weights bit by bit. A budget of minutes makes the schedule depend on the clock: such a training
+    resumes, but does not repeat.
 
     Args:
         task: what to train.
         folder: where the checkpoint goes; created.
         steps: how many optimiser steps; or
         minutes: how long, wall clock, over all resumed runs together.
-        learning_rate: peak. For single children of `task.trained`: `{"name": rate, "": the others' rate}`.
+        learning_rate: peak. For single children of `task.trained`: `{"name": rate, "": the others'
+            rate}`.
         seed: of every random draw.
         save_every: seconds between checkpoints.
         on_save: called with the trainer after each checkpoint (sheets, validation).
-        schedule: of the learning rate; None for a warm-up over 100 steps (a tenth of a short run), then
-            a cosine to 2 %.
+        schedule: of the learning rate; None for a warm-up over 100 steps (a tenth of a short run),
+            then a cosine to 2 %.
         discriminator_rate: the discriminator's peak; None for the largest of the others.
         precision: of the computations; None for 32 bits on the task's device.
-        fingerprint: what must not change when this training is resumed: name, as people know it -> value.
+        fingerprint: what must not change when this training is resumed: name, as people know it ->
+            value.
         log: where progress is reported; None for a `TrainingLog` in `folder`.
         health: None for the standard checks.
         stop_on_alarm: end with a checkpoint when a health check fails.
@@ -157,7 +161,9 @@ class Trainer:
         return self.ema.module.state_dict()
 
     def _average(self, averages, values, _count) -> None:
-        """Update tensors of one type, in place. The decay grows with the training up to `EMA_DECAY`."""
+        """Update tensors of one type, in place. The decay grows with the training up to
+        `EMA_DECAY`.
+        """
         if not averages[0].is_floating_point():
             torch._foreach_copy_(averages, values)  # pyright: ignore[reportPrivateImportUsage]
             return
@@ -177,7 +183,8 @@ class Trainer:
     # -------------------------------------------------------------------------- checkpoints
 
     def save(self) -> None:
-        """Write everything needed to resume exactly here; the previous checkpoint is kept as `.previous`.
+        """Write everything needed to resume exactly here; the previous checkpoint is kept as
+        `.previous`.
 
         Raises:
             OSError: nothing on disk was changed.
@@ -203,7 +210,8 @@ class Trainer:
         self.saved_step = self.step
 
     def resume(self) -> bool:
-        """Continue from the folder's checkpoint, if there is one; from the previous one where it is damaged.
+        """Continue from the folder's checkpoint, if there is one; from the previous one where it is
+        damaged.
 
         Raises:
             TrainingError: what is there is not a checkpoint of this training.
@@ -280,7 +288,9 @@ class Trainer:
         torch.set_rng_state(state["torch_rng"])
 
     def _save_and_report(self, last: bool = False) -> None:
-        """Save, then call `on_save`. A disk that is full or gone stops no training: saving is tried again later."""
+        """Save, then call `on_save`. A disk that is full or gone stops no training: saving is tried
+        again later.
+        """
         try:
             self.save()
         except OSError as error:
@@ -353,7 +363,9 @@ class Trainer:
     def _optimiser_step(
         self, loss: Tensor, module: nn.Module, optimiser: torch.optim.Optimizer, clip: float | None
     ) -> bool:
-        """One step, or none in any process if the loss or its gradient is not finite in one of them."""
+        """One step, or none in any process if the loss or its gradient is not finite in one of
+        them.
+        """
         optimiser.zero_grad(set_to_none=True)
         if not distributed.all_finite(loss):
             return False
@@ -361,7 +373,8 @@ class Trainer:
         with report_lost_peer():
             scaler.scale(loss).backward(inputs=[p for p in module.parameters() if p.requires_grad])
         if scaler.is_enabled():
-            # In fp16 an infinite gradient is expected: the scaler skips the step and scales less from then on.
+            # In fp16 an infinite gradient is expected: the scaler skips the step and scales less
+            # from then on.
             scaler.unscale_(optimiser)
             nn.utils.clip_grad_norm_(module.parameters(), clip or math.inf)
             scaler.step(optimiser)
@@ -400,7 +413,8 @@ class Trainer:
             quiet: show no progress.
 
         Raises:
-            TrainingError: training was stopped or cannot go on; what was reached is in the checkpoint.
+            TrainingError: training was stopped or cannot go on; what was reached is in the
+                checkpoint.
         """
         stop: list[str] = []
         handlers = {}

@@ -1,4 +1,6 @@
-"""What a training reports while it runs: a progress line, a machine-readable log, TensorBoard's event files."""
+"""What a training reports while it runs: a progress line, a machine-readable log, TensorBoard's
+event files.
+"""
 
 from __future__ import annotations
 
@@ -144,7 +146,9 @@ class TrainingLog:
             self._events.add_image(f"{self.name}/sheet", image, step, dataformats="HWC")
 
     def write(self, record: dict) -> None:
-        """Append a line to the log. A full disk is no reason to stop: checkpoints report it where it matters."""
+        """Append a line to the log. A full disk is no reason to stop: checkpoints report it where
+        it matters.
+        """
         try:
             with (self.folder / "log.jsonl").open("a") as log:
                 log.write(json.dumps(record) + "\n")

@@ -1,4 +1,6 @@
-"""Least-squares adversarial losses (Mao et al., 2017) and feature matching, as both papers use them."""
+"""Least-squares adversarial losses (Mao et al., 2017) and feature matching, as both papers use
+them.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,16 @@ from torch import Tensor, nn
 
 
 def generator_loss(drawn: Tensor) -> Tensor:
-    """The generator's loss: how far the discriminator's map (B, 1, h, w) of drawn images is from 1, 'real'."""
+    """The generator's loss: how far the discriminator's map (B, 1, h, w) of drawn images is from 1,
+    'real'.
+    """
     return (1 - drawn).square().mean()
 
 
 def discriminator_loss(real: Tensor, drawn: Tensor) -> Tensor:
-    """The discriminator's loss: its maps (B, 1, h, w) should be 1 for real images and 0 for drawn ones."""
+    """The discriminator's loss: its maps (B, 1, h, w) should be 1 for real images and 0 for drawn
+    ones.
+    """
     return (1 - real).square().mean() + drawn.square().mean()
 
 

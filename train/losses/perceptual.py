@@ -1,9 +1,10 @@
 """The papers' perceptual loss on VGG-19's features, and a substitute without its weights.
 
-VGG-19's weights are not ours to ship. They are read from torchvision's file, as data, if the user names
-it, has it in torch's cache, or asks for the download. The network is written here because torchvision is
-pinned to one release of torch (and with it every extra that needs torch), and builds 143 million weights
-of which 13 million are used; a test compares the features with a copy of torchvision's layers.
+VGG-19's weights are not ours to ship. They are read from torchvision's file, as data, if the user
+names it, has it in torch's cache, or asks for the download. The network is written here because
+torchvision is pinned to one release of torch (and with it every extra that needs torch), and builds
+143 million weights of which 13 million are used; a test compares the features with a copy of
+torchvision's layers.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from livepuppet.core.errors import LivePuppetError
 from livepuppet.model.blocks import AntiAlias
 from livepuppet.train.losses.reconstruction import gradient_loss, pyramid_l1, ssim_loss
 
-#: torchvision's file of VGG-19 (Simonyan and Zisserman, 2014) trained on ImageNet; its name carries its hash.
+#: torchvision's file of VGG-19 (Simonyan and Zisserman, 2014) trained on ImageNet; its name carries
+#: its hash.
 VGG_FILE = "vgg19-dcbf9e9d.pth"
 VGG_URL = f"https://download.pytorch.org/models/{VGG_FILE}"
 
-#: Width of VGG-19's convolutions, stage by stage, up to the last one that is used; stages are pooled in between.
+#: Width of VGG-19's convolutions, stage by stage, up to the last one that is used; stages are
+#: pooled in between.
 STAGES = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512,))
 
 #: Mean and deviation of ImageNet's images, RGB, with which VGG-19 was trained.
@@ -38,7 +41,8 @@ class PerceptualError(LivePuppetError, ValueError):
 
 
 class VGG19(nn.Module):
-    """VGG-19 up to relu5_1. Parameters are named as in torchvision's `vgg19().features`, and are never trained.
+    """VGG-19 up to relu5_1. Parameters are named as in torchvision's `vgg19().features`, and are
+    never trained.
 
     Args:
         divisor: widths are divided by this whole number; 1 is the network itself.
@@ -58,7 +62,9 @@ class VGG19(nn.Module):
 
     @classmethod
     def random(cls, seed: int, divisor: int = 1) -> VGG19:
-        """The untrained network with orthogonal weights, which keep a signal's size from layer to layer."""
+        """The untrained network with orthogonal weights, which keep a signal's size from layer to
+        layer.
+        """
         network = cls(divisor)
         rng = torch.Generator().manual_seed(seed)
         for convolution in network.features.values():
@@ -131,7 +137,9 @@ def read_vgg(path: Path) -> VGG19:
 
 
 def cached_vgg() -> Path | None:
-    """torchvision's file in torch's own cache, where an earlier download left it; None if it is not there."""
+    """torchvision's file in torch's own cache, where an earlier download left it; None if it is not
+    there.
+    """
     path = Path(torch.hub.get_dir()) / "checkpoints" / VGG_FILE
     return path if path.is_file() else None
 
@@ -160,7 +168,8 @@ def download_vgg() -> Path:
 
 
 class FeatureLoss(nn.Module):
-    """The papers' loss (FOMM, section 3.4): L1 between a network's features, over a pyramid of images.
+    """The papers' loss (FOMM, section 3.4): L1 between a network's features, over a pyramid of
+    images.
 
     Args:
         network: gives a list of feature maps for images (B, 3, H, W), RGB in [0, 1].
@@ -173,7 +182,8 @@ class FeatureLoss(nn.Module):
     ):
         super().__init__()
         self.network, self.description, self.weights = network.eval(), description, tuple(weights)
-        # The pyramid of the published training: one Gaussian blur per level, straight from the full image.
+        # The pyramid of the published training: one Gaussian blur per level, straight from the full
+        # image.
         self.pyramid = nn.ModuleList(AntiAlias(3, 2**level) for level in range(4))
 
     def forward(self, prediction: Tensor, target: Tensor, levels: int = 4) -> dict[str, Tensor]:
@@ -192,8 +202,9 @@ class FeatureLoss(nn.Module):
 class PyramidLoss(nn.Module):
     """Substitute for VGG-19's features: L1, gradients and SSIM over a pyramid.
 
-    Chosen with `livepuppet bench losses` on moving shapes: at equal steps it draws unseen clips better than L1 alone and
-    than features of an untrained VGG-19, which cost more; keypoints land equally well with all three.
+    Chosen with `livepuppet bench losses` on moving shapes: at equal steps it draws unseen clips
+    better than L1 alone and than features of an untrained VGG-19, which cost more; keypoints land
+    equally well with all three.
 
     Args:
         colours: weight of L1 over an average-pooling pyramid.
@@ -225,7 +236,8 @@ class PyramidLoss(nn.Module):
 def choose(
     path: Path | None = None, download: bool = False, weights: Sequence[float] = (10.0,) * len(STAGES)
 ) -> nn.Module:
-    """The perceptual loss there is: the papers' where VGG-19's weights are to be had, else the substitute.
+    """The perceptual loss there is: the papers' where VGG-19's weights are to be had, else the
+    substitute.
 
     Args:
         path: torchvision's file; if None, torch's cache is looked at.
@@ -233,8 +245,8 @@ def choose(
         weights: of the five feature maps.
 
     Returns:
-        a module `loss(prediction, target, levels) -> dict[str, Tensor]` of weighted parts, whose attribute `description` is for
-        the log, after "perceptual loss: ".
+        a module `loss(prediction, target, levels) -> dict[str, Tensor]` of weighted parts, whose
+        attribute `description` is for the log, after "perceptual loss: ".
 
     Raises:
         PerceptualError: the file cannot be fetched or read.

@@ -14,7 +14,9 @@ def weighted_mean(value: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def downsample(image: Tensor, factor: int) -> Tensor:
-    """Mean over squares of `factor` pixels. On a CPU several times faster than `avg_pool2d` for few channels."""
+    """Mean over squares of `factor` pixels. On a CPU several times faster than `avg_pool2d` for few
+    channels.
+    """
     batch, channels, height, width = image.shape
     rows = image.reshape(batch, channels, height // factor, factor, width).mean(3)
     return rows.reshape(batch, channels, height // factor, width // factor, factor).mean(4)
@@ -34,7 +36,9 @@ def pyramid_l1(prediction: Tensor, target: Tensor, levels: int = 4, weight: Tens
 def gradient_loss(
     prediction: Tensor, target: Tensor, levels: int = 3, weight: Tensor | None = None
 ) -> Tensor:
-    """Mean absolute difference of horizontal and vertical differences over a pyramid: edges where they belong."""
+    """Mean absolute difference of horizontal and vertical differences over a pyramid: edges where
+    they belong.
+    """
     total = prediction.new_zeros(())
     for level in range(levels):
         if level:

@@ -1,1 +1,3 @@
-"""Metrics: the papers' L1, AKD, MKR, AED and FID; responses on puppets; figures on clips of real faces."""
+"""Metrics: the papers' L1, AKD, MKR, AED and FID; responses on puppets; figures on clips of real
+faces.
+"""

@@ -1,4 +1,6 @@
-"""Scores of continued keypoints, beside those of predictions that need no learning, above all of standing still."""
+"""Scores of continued keypoints, beside those of predictions that need no learning, above all of
+standing still.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ BASELINES = ("standing still", "constant velocity", "mean motion", "mean place")
 
 
 def baseline(name: str, predictor: MotionPredictor, points: Tensor) -> Tensor:
-    """The prediction of one of `BASELINES` for windows `points` (B, T, K, 2), of which it sees the first n frames."""
+    """The prediction of one of `BASELINES` for windows `points` (B, T, K, 2), of which it sees the
+    first n frames.
+    """
     frames, last = points.shape[1], predictor.config.from_frames - 1
     if name == "standing still":
         return points[:, last : last + 1].expand_as(points)
@@ -41,8 +45,8 @@ def keypoint_errors(predictor: MotionPredictor, data: Sequences) -> dict[str, np
     """Mean absolute error of positions at each predicted frame, in units of [-1, 1].
 
     Returns:
-        "predicted" and each of `BASELINES`: float64 (T - n,), 1 to T - n frames after the last given one. Where matrices
-        are predicted also "matrices" and "matrices held".
+        "predicted" and each of `BASELINES`: float64 (T - n,), 1 to T - n frames after the last
+        given one. Where matrices are predicted also "matrices" and "matrices held".
     """
     config, was = predictor.config, predictor.training
     predictor.eval()
@@ -71,8 +75,9 @@ def image_errors(
     """Mean absolute error of images in [0, 1] at `horizons` of the first T frames of clips.
 
     Returns:
-        float64, one for each of `horizons(T - n)`: "predicted", the continuation rendered from the last given frame; "copying", that frame
-        itself; "true keypoints", rendered with the keypoints found in the true frames: what a perfect prediction would give.
+        float64, one for each of `horizons(T - n)`: "predicted", the continuation rendered from the
+        last given frame; "copying", that frame itself; "true keypoints", rendered with the
+        keypoints found in the true frames: what a perfect prediction would give.
 
     Raises:
         DataError: if no clip can be read and is long enough.
@@ -125,7 +130,8 @@ def image_errors(
 def where_better(
     errors: np.ndarray, others: np.ndarray, margin: float = MARGIN, ahead: Sequence[int] | None = None
 ) -> str:
-    """At how many frames ahead `errors` (H,) are smaller than `others` (H,): "1-31", "4, 6-12", or "" for nowhere.
+    """At how many frames ahead `errors` (H,) are smaller than `others` (H,): "1-31", "4, 6-12", or
+    "" for nowhere.
 
     Args:
         margin: by what share they have to be smaller.
@@ -145,7 +151,9 @@ def where_better(
 
 
 def verdict(errors: dict[str, np.ndarray]) -> str:
-    """What the prediction is worth: at which horizons it is better than standing still and than the means."""
+    """What the prediction is worth: at which horizons it is better than standing still and than the
+    means.
+    """
     ours = errors["predicted"]
     if not where_better(ours, errors["standing still"]):
         return (
@@ -167,7 +175,9 @@ def horizons(count: int) -> list[int]:
 
 
 def table(errors: dict[str, np.ndarray], factor: float = 1.0, head: str = "frames ahead") -> str:
-    """Rows of `errors` (H,), 1 to H frames ahead, at some horizons and over all of them, multiplied by `factor`."""
+    """Rows of `errors` (H,), 1 to H frames ahead, at some horizons and over all of them, multiplied
+    by `factor`.
+    """
     shown = horizons(len(next(iter(errors.values()))))
     picked = {name: values[[h - 1 for h in shown]] for name, values in errors.items()}
     return short_table(picked, shown, factor, head, {name: values.mean() for name, values in errors.items()})
@@ -180,7 +190,9 @@ def short_table(
     head: str,
     means: dict[str, float] | None = None,
 ) -> str:
-    """The same of errors that are known at horizons `shown` alone; the last column is `means`, by default theirs."""
+    """The same of errors that are known at horizons `shown` alone; the last column is `means`, by
+    default theirs.
+    """
     lines = [f"{head:22}" + "".join(f"{h:>8}" for h in shown) + f"{'mean':>8}"]
     for name, values in errors.items():
         cells = [*values, means[name] if means else values.mean()]

@@ -23,15 +23,18 @@ def _in_batches(function: Callable[[np.ndarray], Any], images: np.ndarray) -> An
 
 
 class LandmarkMetric:
-    """Average keypoint distance and missing keypoint rate of reconstruction (Monkey-Net, section 4.1).
+    """Average keypoint distance and missing keypoint rate of reconstruction (Monkey-Net, section
+    4.1).
 
-    * `AKD px`: mean distance, in pixels of the image, over landmarks found in both the driving frame and the result.
+    * `AKD px`: mean distance, in pixels of the image, over landmarks found in both the driving
+    frame and the result.
     * `MKR`: of the landmarks found in the driving frame, the share that is not found in the result.
     * `AKD copy px`: of a model that shows the source as it is.
     * `found`: share of all landmarks that are found in driving frames at all.
 
-    Where the true landmarks are known (`ClipResult.truth`), distances are to these, and `AKD detector px` is what the detector
-    itself is off on the driving frames. Animation has no truth: nothing is measured then.
+    Where the true landmarks are known (`ClipResult.truth`), distances are to these, and `AKD
+    detector px` is what the detector itself is off on the driving frames. Animation has no truth:
+    nothing is measured then.
     """
 
     def __init__(self, find: FindLandmarks):
@@ -80,7 +83,9 @@ class LandmarkMetric:
 
 
 class IdentityMetric:
-    """`AED`: mean Euclidean distance of an identity embedding, result to driving frame; in animation, to the source."""
+    """`AED`: mean Euclidean distance of an identity embedding, result to driving frame; in
+    animation, to the source.
+    """
 
     def __init__(self, embed: Embed):
         self.embed, self.sum, self.count = embed, 0.0, 0

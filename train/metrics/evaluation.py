@@ -1,4 +1,6 @@
-"""Evaluation over a set of clips, as the papers do it: reconstruction of each, or animation of pairs."""
+"""Evaluation over a set of clips, as the papers do it: reconstruction of each, or animation of
+pairs.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ def spread(clips: int, limit: int | None = None) -> list[int]:
 
 
 def random_pairs(clips: int, count: int, seed: int) -> list[tuple[int, int]]:
-    """`count` pairs (source, driving) of two different clips each, no pair twice, the same for the same seed.
+    """`count` pairs (source, driving) of two different clips each, no pair twice, the same for the
+    same seed.
 
     Raises:
         ValueError: fewer than two clips.
@@ -55,7 +58,8 @@ def random_pairs(clips: int, count: int, seed: int) -> list[tuple[int, int]]:
 def reconstructions(
     model, clips: Clips, numbers: Iterable[int], every: int = 1, batch: int = 8
 ) -> Iterable[ClipResult]:
-    """Reconstruct each clip from its own first frame; of every n frames (`every`) the first is rendered.
+    """Reconstruct each clip from its own first frame; of every n frames (`every`) the first is
+    rendered.
 
     A clip that cannot be read is left out and named in `clips.skipped`.
     """
@@ -78,7 +82,9 @@ def animations(
     every: int = 1,
     batch: int = 8,
 ) -> Iterable[ClipResult]:
-    """The first frame of each pair's source clip, moved by its driving clip. Otherwise as `reconstructions`."""
+    """The first frame of each pair's source clip, moved by its driving clip. Otherwise as
+    `reconstructions`.
+    """
     for source, driving in pairs:
         name = f"{clips.names[source]} by {clips.names[driving]}"
         try:

@@ -1,15 +1,16 @@
-"""Detectors and embeddings that the user supplies: the papers' AKD, MKR, AED and FID are measured with other people's
-networks, which are not ours to ship.
+"""Detectors and embeddings that the user supplies: the papers' AKD, MKR, AED and FID are measured
+with other people's networks, which are not ours to ship.
 
 Two forms:
 
-* `FILE.onnx`, run by onnxruntime. One input: RGB in [0, 1], float32 or float16, (1 or N, 3, H, W) of any fixed H and W, to
-  which images are resized; where H and W are free they stay as they are. Landmarks: a first output (N, L, 2), (x, y) in
-  pixels of that input or in [0, 1] of it, NaN where there is none, and if there is a second output, visibility (N, L), 0.5
-  and more being visible. Embeddings and activations: a first output (N, D) (axes of length 1 behind D are dropped).
-* `MODULE:FUNCTION`, the user's own Python from the working folder: `function(images)` with uint8 RGB (N, H, W, 3)
-  returns landmarks (N, L, 2) in pixels of the images, NaN where there is none, or a pair of these and visibility
-  (N, L); or embeddings (N, D).
+* `FILE.onnx`, run by onnxruntime. One input: RGB in [0, 1], float32 or float16, (1 or N, 3, H, W)
+  of any fixed H and W, to which images are resized; where H and W are free they stay as they are.
+  Landmarks: a first output (N, L, 2), (x, y) in pixels of that input or in [0, 1] of it, NaN where
+  there is none, and if there is a second output, visibility (N, L), 0.5 and more being visible.
+  Embeddings and activations: a first output (N, D) (axes of length 1 behind D are dropped).
+* `MODULE:FUNCTION`, the user's own Python from the working folder: `function(images)` with uint8
+  RGB (N, H, W, 3) returns landmarks (N, L, 2) in pixels of the images, NaN where there is none, or
+  a pair of these and visibility (N, L); or embeddings (N, D).
 """
 
 from __future__ import annotations
@@ -45,10 +46,12 @@ class ExternalError(LivePuppetError, ValueError):
 
 
 def landmark_finder(given: str) -> FindLandmarks:
-    """The detector called `given`: "lite" (the default model's, for faces), FILE.onnx or MODULE:FUNCTION.
+    """The detector called `given`: "lite" (the default model's, for faces), FILE.onnx or
+    MODULE:FUNCTION.
 
     Raises:
-        ExternalError: it cannot be loaded; later, that what it returns has another shape than is documented above.
+        ExternalError: it cannot be loaded; later, that what it returns has another shape than is
+            documented above.
     """
     if given == "lite":
         return _lite()
@@ -78,7 +81,9 @@ def landmark_finder(given: str) -> FindLandmarks:
 
 
 def embedding(given: str) -> Embed:
-    """The embedding or activation called `given`: FILE.onnx or MODULE:FUNCTION. Raises as `landmark_finder`."""
+    """The embedding or activation called `given`: FILE.onnx or MODULE:FUNCTION. Raises as
+    `landmark_finder`.
+    """
     if _is_onnx(given):
         network = _Onnx(given)
         return lambda images: _vectors(network(images)[0][0], len(images), given)
@@ -202,7 +207,9 @@ def _called(function: Callable, given: str, images: np.ndarray):
 
 
 def _lite() -> FindLandmarks:
-    """The detector of the default model that comes with the package: 16 landmarks of a face (`model.lite.LANDMARKS`)."""
+    """The detector of the default model that comes with the package: 16 landmarks of a face
+    (`model.lite.LANDMARKS`).
+    """
     import torch
 
     from livepuppet.train.metrics.reconstruct import to_tensor

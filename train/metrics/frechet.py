@@ -1,4 +1,6 @@
-"""The Frechet distance between two sets of activations (FID where they are Inception's), in float64 without scipy."""
+"""The Frechet distance between two sets of activations (FID where they are Inception's), in float64
+without scipy.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ class Moments:
         """Take rows (N, D) into account."""
         rows = rows.astype(np.float64)
         if self.origin is None:
-            # Sums of squares about a point near the mean; about zero they would lose the digits that matter.
+            # Sums of squares about a point near the mean; about zero they would lose the digits
+            # that matter.
             self.origin = rows.mean(0)
         rows = rows - self.origin
         self.count += len(rows)
@@ -34,10 +37,11 @@ class Moments:
 
 
 def frechet_distance(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]) -> float:
-    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of two Gaussians, each mean (D,) and covariance (D, D).
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of two Gaussians, each mean (D,) and covariance
+    (D, D).
 
-    tr (C1 C2)^(1/2) is that of (C1^(1/2) C2 C1^(1/2))^(1/2), which is symmetric: two eigen-decompositions, never a complex
-    number.
+    tr (C1 C2)^(1/2) is that of (C1^(1/2) C2 C1^(1/2))^(1/2), which is symmetric: two
+    eigen-decompositions, never a complex number.
     """
     (mean1, covariance1), (mean2, covariance2) = first, second
     values, vectors = np.linalg.eigh(covariance1)

@@ -46,7 +46,9 @@ def gray(frames: np.ndarray) -> list[np.ndarray]:
 
 
 def flow_between(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Where each pixel of `one` uint8 (S, S) went in `other`, by dense inverse search: float32 (S, S, 2) in pixels."""
+    """Where each pixel of `one` uint8 (S, S) went in `other`, by dense inverse search: float32 (S,
+    S, 2) in pixels.
+    """
     return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(one, other, None)
 
 

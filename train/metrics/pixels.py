@@ -1,6 +1,8 @@
-"""Metrics over a set of clips, and L1 among them: each is given clip after clip, then returns its figures.
+"""Metrics over a set of clips, and L1 among them: each is given clip after clip, then returns its
+figures.
 
-All are means over frames, as the papers' scripts take them: a long clip counts more than a short one.
+All are means over frames, as the papers' scripts take them: a long clip counts more than a short
+one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Clips of procedural puppets with exact landmarks: AKD against the truth instead of a detector's opinion."""
+"""Clips of procedural puppets with exact landmarks: AKD against the truth instead of a detector's
+opinion.
+"""
 
 from __future__ import annotations
 

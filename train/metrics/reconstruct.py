@@ -1,8 +1,10 @@
-"""Reconstruction and animation of clips: the frames that every metric is computed on (FOMM and Monkey-Net, section 4).
+"""Reconstruction and animation of clips: the frames that every metric is computed on (FOMM and
+Monkey-Net, section 4).
 
-*Reconstruction*: the clip's first frame is the source, each of its frames is the driving one, keypoints are taken as
-they are; the truth is the driving frame. *Animation*: the source is the first frame of another clip, keypoints move
-relatively (FOMM, Eq. 14-15; Monkey-Net, Eq. 7); there is no truth.
+*Reconstruction*: the clip's first frame is the source, each of its frames is the driving one,
+keypoints are taken as they are; the truth is the driving frame. *Animation*: the source is the
+first frame of another clip, keypoints move relatively (FOMM, Eq. 14-15; Monkey-Net, Eq. 7); there
+is no truth.
 """
 
 from __future__ import annotations
@@ -28,13 +30,18 @@ class ClipResult:
         name: of the clip, or of the pair.
         source: (S, S, 3).
         driving, result: (T, S, S, 3).
-        source_points (K, 2), driving_points (T, K, 2): as detected; `moved_points` (T, K, 2): as rendered.
-        deformation: float32 (T, h, w, 2), where in the source each pixel comes from; None where the model has none.
-        l1, copy: (T,) mean absolute difference to the driving frame, images in [0, 1], of the result before it is
-            rounded and of the source; None in animation, where the driving frame is not the truth.
-        warp: as `l1`, of the source under the deformation alone; None too where there is no deformation.
+        source_points (K, 2), driving_points (T, K, 2): as detected; `moved_points` (T, K, 2): as
+            rendered.
+        deformation: float32 (T, h, w, 2), where in the source each pixel comes from; None where the
+            model has none.
+        l1, copy: (T,) mean absolute difference to the driving frame, images in [0, 1], of the
+            result before it is rounded and of the source; None in animation, where the driving
+            frame is not the truth.
+        warp: as `l1`, of the source under the deformation alone; None too where there is no
+            deformation.
         relative: whether keypoints were moved relatively; None in reconstruction.
-        truth: (T, L, 2) exact landmarks of the driving frames, (x, y) in pixels; None where nobody knows them.
+        truth: (T, L, 2) exact landmarks of the driving frames, (x, y) in pixels; None where nobody
+            knows them.
     """
 
     name: str
@@ -69,10 +76,11 @@ def relative_motion(
     driving: tuple[Tensor, Tensor],
     matrices: str = "jacobian",
 ) -> tuple[Tensor, Tensor]:
-    """The driver's motion since `initial`, put onto the source, each argument points (B, K, 2) and matrices (B, K, 2, 2).
+    """The driver's motion since `initial`, put onto the source, each argument points (B, K, 2) and
+    matrices (B, K, 2, 2).
 
-    Points are s + (d - d1) (FOMM, Eq. 14; Monkey-Net, Eq. 7). Jacobians are J_d J_d1^-1 J_s (FOMM, Eq. 15).
-    Covariances are the driver's own, as in Monkey-Net's published settings.
+    Points are s + (d - d1) (FOMM, Eq. 14; Monkey-Net, Eq. 7). Jacobians are J_d J_d1^-1 J_s (FOMM,
+    Eq. 15). Covariances are the driver's own, as in Monkey-Net's published settings.
     """
     points = source[0] + (driving[0] - initial[0])
     if matrices == "covariance":
@@ -97,7 +105,8 @@ def show(
         name: what to call it.
         source: RGB uint8 (S, S, 3).
         driving: RGB uint8 (T, S, S, 3); its first frame is D1.
-        mode: "reconstruction" (driving frames are the truth, keypoints absolute), "relative" or "absolute".
+        mode: "reconstruction" (driving frames are the truth, keypoints absolute), "relative" or
+            "absolute".
         batch: frames at a time.
         truth: exact landmarks of the driving frames, passed on.
     """
@@ -152,7 +161,9 @@ def show(
 
 
 def bare_warp(output: dict[str, Tensor], avatar: Tensor) -> Tensor | None:
-    """The source (1 or B, 3, S, S) under a render's deformation alone, nothing painted: (B, 3, S, S), or None."""
+    """The source (1 or B, 3, S, S) under a render's deformation alone, nothing painted: (B, 3, S,
+    S), or None.
+    """
     if "warped" in output and output["warped"].shape[-2:] == avatar.shape[-2:]:
         return output["warped"]
     if "deformation" not in output:

@@ -1,9 +1,9 @@
 """How much of each motion a model transfers, on puppets it never saw.
 
 *Response*: the change of the image, projected onto the true change; 1 is right, 0 is none. L1 would
-reward a blurred eye for every blink it half shows; the response does not. The ceiling for warping is the
-response of the avatar under the *true* flow: what no warp can show (a mouth's inside, closed lids), a
-model has to generate.
+reward a blurred eye for every blink it half shows; the response does not. The ceiling for warping
+is the response of the avatar under the *true* flow: what no warp can show (a mouth's inside, closed
+lids), a model has to generate.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ def draw_probes(
     factors: tuple[str, ...] = tuple(CHANGES),
     setting: str = "plain",
 ) -> list[Probe]:
-    """Render the probes of some factors; identities, poses and drivers follow from the seed and the setting."""
+    """Render the probes of some factors; identities, poses and drivers follow from the seed and the
+    setting.
+    """
     rng = generator(seed)
     puppets = draw_identities(2 * identities, rng, setting)
     base = draw_motions(identities, rng).values * 0.35
@@ -141,7 +143,9 @@ def _join(rows) -> tuple[Tensor, ...]:
 
 
 def response(before: Tensor, after: Tensor, source: Tensor, truth: Tensor) -> float:
-    """Projection of the shown change (after - before) on the true one (truth - source), mean over the batch."""
+    """Projection of the shown change (after - before) on the true one (truth - source), mean over
+    the batch.
+    """
     true_change = (truth - source).flatten(1)
     shown = (after - before).flatten(1)
     return ((shown * true_change).sum(1) / true_change.square().sum(1).clamp_min(1e-6)).mean().item()
@@ -152,16 +156,19 @@ def responses(model, probes: list[Probe]) -> dict[str, dict[str, float]]:
     """Responses and errors per factor.
 
     Returns:
-        "self": response when driven by the puppet's own change; "cross": by another puppet's, relative
-        transfer; "warp": as self, of the warped avatar alone; "true flow": of the avatar under the true flow.
-        "l1", "copy", "true flow l1": mean absolute errors, images in [0, 1], of the cross output, of the avatar left
-        alone, and under the true flow.
-        "explained": 1 - squared error of the cross output over the avatar's; falls below 0 where it does harm.
-        "keypoint slope": the detected keypoints' displacement projected on the true one, avatars and drivers: 1 is right.
-        "flow px", "cross flow px", "still px": distance, at the true driving keypoints that are to be seen, of the source
-        place that the model's deformation names (driven by itself, by the other puppet) from the true one, and that of no
-        motion, in pixels.
-        What a model does not have (deformation, landmarks as keypoints) is left out.
+        "self": response when driven by the puppet's own change; "cross": by another puppet's,
+        relative transfer; "warp": as self, of the warped avatar alone; "true flow": of the avatar
+        under the true flow.
+        "l1", "copy", "true flow l1": mean absolute errors, images in [0, 1], of the cross output,
+        of the avatar left alone, and under the true flow.
+        "explained": 1 - squared error of the cross output over the avatar's; falls below 0 where it
+            does harm.
+        "keypoint slope": the detected keypoints' displacement projected on the true one, avatars
+            and drivers: 1 is right.
+        "flow px", "cross flow px", "still px": distance, at the true driving keypoints that are to
+        be seen, of the source place that the model's deformation names (driven by itself, by the
+        other puppet) from the true one, and that of no motion, in pixels. What a model does not
+        have (deformation, landmarks as keypoints) is left out.
     """
     table: dict[str, dict[str, float]] = {}
     at_rest: dict[tuple[int, int], tuple] = {}
@@ -196,7 +203,9 @@ def _at_rest(model, probe: Probe, k: int) -> tuple:
 def _one(
     model, probe: Probe, k: int, at_rest: tuple, moved_by: list[Tensor], displaced: list[Tensor]
 ) -> dict[str, float]:
-    """Figures of one puppet of a probe; found and true displacements of keypoints are put on the lists."""
+    """Figures of one puppet of a probe; found and true displacements of keypoints are put on the
+    lists.
+    """
     one, device = slice(k, k + 1), device_of(model)
     source, truth, driver_after = (
         image[one].to(device) for image in (probe.source, probe.truth, probe.driver_after)
@@ -248,7 +257,9 @@ def flow_at(deformation: Tensor, points: Tensor) -> Tensor:
 
 
 def grouped(table: dict[str, dict[str, float]], name: str = "cross") -> dict[str, float]:
-    """Means over `GROUPS`, each response clipped to [0, 1], so that overshoot does not compensate for a lack."""
+    """Means over `GROUPS`, each response clipped to [0, 1], so that overshoot does not compensate
+    for a lack.
+    """
     held = {factor: min(max(row[name], 0.0), 1.0) for factor, row in table.items()}
     means = {}
     for group, factors in GROUPS.items():
@@ -271,8 +282,9 @@ def at_rest(model, images: Tensor, jitter: float = JITTER, seed: int = 5) -> lis
         jitter: deviation of every coordinate of the driving keypoints, in pixels of 256.
 
     Returns:
-        one row each: "levels", mean difference in levels of 255; "sharpness", variance of the Laplacian over the avatar's;
-        "trembling levels" and "trembling sharpness", the same under keypoint noise (mean of two draws).
+        one row each: "levels", mean difference in levels of 255; "sharpness", variance of the
+        Laplacian over the avatar's; "trembling levels" and "trembling sharpness", the same under
+        keypoint noise (mean of two draws).
     """
     rng, device, rows = generator(seed), device_of(model), []
     with evaluating(model):

@@ -1,7 +1,7 @@
 """The score by which checkpoints are chosen: response, explained change, sharpness, and real faces.
 
-Never L1 on puppets alone: a blurred mean eye has a good L1 and shows no blink. And a detector that gets
-better on puppets may get worse on real faces, which only clips of faces reveal.
+Never L1 on puppets alone: a blurred mean eye has a good L1 and shows no blink. And a detector that
+gets better on puppets may get worse on real faces, which only clips of faces reveal.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ class Score:
 
     Attributes:
         total: the weighted mean of the parts by `WEIGHTS`.
-        response: mean of head, mouth and eyes (`responses.GROUPS`), each the mean of its factors' responses
-            to another puppet's motion, clipped to [0, 1].
-        explained: share of the squared change that the output explains, mean over factors, each clipped to
-            [0, 1]. The response alone ignores whatever else changes.
+        response: mean of head, mouth and eyes (`responses.GROUPS`), each the mean of its factors'
+            responses to another puppet's motion, clipped to [0, 1].
+        explained: share of the squared change that the output explains, mean over factors, each
+            clipped to [0, 1]. The response alone ignores whatever else changes.
         sharpness: of the avatar relative to the input, under keypoint noise, at most 1.
-        faces: on clips of real faces: the mean of the smaller correlation with optical flow, the closeness of
-            the slopes to 1, and the gain of the dense motion over none; None without clips.
+        faces: on clips of real faces: the mean of the smaller correlation with optical flow, the
+            closeness of the slopes to 1, and the gain of the dense motion over none; None without
+            clips.
         details: figures by name, for a log.
     """
 
@@ -46,7 +47,8 @@ def score_model(model, probes: list[Probe], faces: list[FaceClip] | None = None)
 
     Args:
         model: with the three calls, on any device.
-        probes: of `responses.draw_probes`; four identities and all factors take about 20 s on one core.
+        probes: of `responses.draw_probes`; four identities and all factors take about 20 s on one
+            core.
         faces: of `read_faces`; ten clips of six pairs take about 10 s.
     """
     table = responses(model, probes)
@@ -85,7 +87,8 @@ def faces_score(figures: dict[str, float]) -> float:
 def read_faces(
     folder: Path, size: int = 256, pairs: int = 6, skipped: list[str] | None = None
 ) -> list[FaceClip]:
-    """The clips of a folder, for `score_model` to use again and again; sentences about unreadable ones go to `skipped`.
+    """The clips of a folder, for `score_model` to use again and again; sentences about unreadable
+    ones go to `skipped`.
 
     Raises:
         DataError: there is no folder, or no clip in it.

@@ -1,8 +1,9 @@
 """Exact truth without a detector: one flat-coloured shape on black, as in the data set *shapes*.
 
-Place, size and colour follow from a threshold, so AKD (in pixels), MKR (the shape is gone or has shrunk to nothing)
-and an identity error (its colour) need no weights of anyone. And the model's own geometry can be asked: where does its
-deformation say that the shape came from (*landing*), and do its keypoints move as the shape does (*follow*)?
+Place, size and colour follow from a threshold, so AKD (in pixels), MKR (the shape is gone or has
+shrunk to nothing) and an identity error (its colour) need no weights of anyone. And the model's own
+geometry can be asked: where does its deformation say that the shape came from (*landing*), and do
+its keypoints move as the shape does (*follow*)?
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from livepuppet.train.metrics.reconstruct import ClipResult
 #: A pixel belongs to the shape if it has at least this share of the shape's brightness.
 THRESHOLD = 0.5
 
-#: What keeps less than this share of the shape's true area has shrunk to nothing, what covers more than the other has
-#: run all over the image: the shape is missing.
+#: What keeps less than this share of the shape's true area has shrunk to nothing, what covers more
+#: than the other has run all over the image: the shape is missing.
 SMALLEST, LARGEST = 0.25, 4.0
 
 #: A source whose brightest channel is below this (of 255) shows no shape.
@@ -49,9 +50,11 @@ def brightness(image: np.ndarray) -> float:
 
 
 def find(images: np.ndarray, level: float) -> Shapes:
-    """The shape in RGB uint8 (T, H, W, 3): every pixel whose brightest channel is above `THRESHOLD` * level.
+    """The shape in RGB uint8 (T, H, W, 3): every pixel whose brightest channel is above `THRESHOLD`
+    * level.
 
-    `level` comes from the true image (`brightness`), so that a shape painted too dark is found missing.
+    `level` comes from the true image (`brightness`), so that a shape painted too dark is found
+    missing.
     """
     mask = images.max(-1) > THRESHOLD * level
     area = mask.sum((1, 2)).astype(np.float64)
@@ -74,13 +77,14 @@ class ShapeMetric:
     * `MKR`: share of frames in which the result's is missing.
     * `colour error`: Euclidean, RGB in [0, 1]; what AED is on faces.
     * `area ratio`: of the result's to the true one.
-    * `landing px`: from the deformation's answer, averaged over the true shape's pixels, to the source's shape;
-      `landing copy px`: of a model that moves nothing. Reconstruction only.
-    * `follow ...`: per keypoint, over all frames: correlation with the true centroid and slope (1 is as far as the
-      shape), each clip's own mean taken out first. The best keypoint's and the median one's.
+    * `landing px`: from the deformation's answer, averaged over the true shape's pixels, to the
+      source's shape; `landing copy px`: of a model that moves nothing. Reconstruction only.
+    * `follow ...`: per keypoint, over all frames: correlation with the true centroid and slope (1
+      is as far as the shape), each clip's own mean taken out first. The best keypoint's and the
+      median one's.
     * `AKD copy px`: of a model that shows the source as it is.
-    * `scored`: share of frames whose true place can be said: a shape may be nearly black, and in animation it may have to
-      leave the image.
+    * `scored`: share of frames whose true place can be said: a shape may be nearly black, and in
+      animation it may have to leave the image.
     """
 
     def __init__(self):
@@ -152,7 +156,8 @@ class ShapeMetric:
         if not shown.relative:
             return driving.centre, scored
         truth = source.centre + driving.centre - driving.centre[:1]
-        # Only where the whole shape is in the image; cut at its edge, its centroid would lie elsewhere.
+        # Only where the whole shape is in the image; cut at its edge, its centroid would lie
+        # elsewhere.
         radius, side = np.sqrt(source.area[0] / np.pi), driving.mask.shape[-1]
         inside = (truth > radius - 0.5).all(1) & (truth < side - 0.5 - radius).all(1)
         return truth, scored & inside
@@ -177,17 +182,19 @@ class ShapeMetric:
 
 
 def landing_points(deformation: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Where masked pixels come from, on average: deformation (T, h, w, 2), mask (T, S, S) to (T, 2) in pixels.
+    """Where masked pixels come from, on average: deformation (T, h, w, 2), mask (T, S, S) to (T, 2)
+    in pixels.
 
-    The deformation is brought to the image's size as the generator does (bilinear, corners aligned); NaN where the
-    mask is empty.
+    The deformation is brought to the image's size as the generator does (bilinear, corners
+    aligned); NaN where the mask is empty.
     """
     side = mask.shape[-1]
     answers = np.full((len(mask), 2), np.nan)
     for k, (flow, inside) in enumerate(zip(deformation, mask, strict=True)):
         ys, xs = np.nonzero(inside)
         if len(xs):
-            # Pixel p of S lies at p * (w - 1) / (S - 1) of w cells: both grids have their outermost centres at -1 and 1.
+            # Pixel p of S lies at p * (w - 1) / (S - 1) of w cells: both grids have their outermost
+            # centres at -1 and 1.
             columns = (xs * ((flow.shape[1] - 1) / (side - 1))).astype(np.float32)
             rows = (ys * ((flow.shape[0] - 1) / (side - 1))).astype(np.float32)
             taken = cv2.remap(

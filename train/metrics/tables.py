@@ -72,9 +72,9 @@ class TableError(LivePuppetError, ValueError):
 def table(paths: Sequence[Path]) -> str:
     """Tables of files that `livepuppet evaluate --json FILE` wrote.
 
-    Of `--data ...`: one row per file, then the commands that trained the weights. On puppets: the responses to another
-    puppet's motion, one row per file and setting; and all figures, where there is but one file. On faces: one row per
-    file; and one per clip, where there is but one file.
+    Of `--data ...`: one row per file, then the commands that trained the weights. On puppets: the
+    responses to another puppet's motion, one row per file and setting; and all figures, where there
+    is but one file. On faces: one row per file; and one per clip, where there is but one file.
 
     Raises:
         TableError: a file cannot be read, or is something else.
@@ -117,7 +117,8 @@ def _of_puppets(files: Sequence[dict]) -> list[str]:
 def _of_faces(files: Sequence[dict]) -> list[str]:
     rows = []
     for report in files:
-        # Motion is judged over the pairs of all clips: in one that hardly moves a correlation says little.
+        # Motion is judged over the pairs of all clips: in one that hardly moves a correlation says
+        # little.
         shown = report["faces"]["mean"] | report["faces"]["together"]
         clips = report["faces"]["clips"].values()
         better = [clip.get("better than no motion", False) for clip in clips if clip["moves"]]

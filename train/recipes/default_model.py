@@ -66,7 +66,8 @@ FIRST_SHARDS, HALF_SIZE_FOLDER = 4, "half-size"
 RING = {"cuda": (1024, 64, 8)}
 RING_ELSEWHERE = (24, 2, 8)
 
-#: Puppets drawn for validation alone: identities per factor and their seed; images for the detector and theirs.
+#: Puppets drawn for validation alone: identities per factor and their seed; images for the detector
+#: and theirs.
 PROBES, PROBE_SEED = 4, 7
 VALIDATION_IMAGES, VALIDATION_SEED = 48, 5
 
@@ -76,7 +77,8 @@ class DefaultModelConfig:
     """Which puppets the default model is trained on.
 
     Attributes:
-        pool: folder of a pool on disk; None for a stream, which draws puppets on the device meanwhile.
+        pool: folder of a pool on disk; None for a stream, which draws puppets on the device
+            meanwhile.
         setting: which puppets; see `train.puppets.identities.SETTINGS`.
         shards: to draw into the pool, per size.
         drawers: processes that draw them meanwhile.
@@ -97,7 +99,8 @@ class DefaultModelConfig:
 
 
 def train_default(config: DefaultModelConfig, run_config: RunConfig) -> Path:
-    """Train the default model: first the detector on exact landmarks, then dense motion, then everything.
+    """Train the default model: first the detector on exact landmarks, then dense motion, then
+    everything.
 
     After each checkpoint the EMA model is validated (`train.metrics.score`), on puppets that no
     training draws and, if `config.faces` is given, on clips of real faces; the best so far is
@@ -216,7 +219,9 @@ def _task(name: str, model: LitePuppet, puppets: Puppets, batch: int, half: bool
 
 
 def _half_size_folder(config: DefaultModelConfig, pool: Path, size: int) -> Path:
-    """Where a pool's images of half the size are: with the others, if enough of them are there already."""
+    """Where a pool's images of half the size are: with the others, if enough of them are there
+    already.
+    """
     from livepuppet.train.puppets.pool import read_stamp
 
     there = sorted(pool.glob("puppets-*.npz"))
@@ -311,7 +316,8 @@ def _drawing(config: DefaultModelConfig, size: int, stages: tuple[str, ...]) -> 
 
 @dataclass
 class Validation:
-    """Validates a training after each checkpoint, and keeps the best model. `on_save` of the trainer.
+    """Validates a training after each checkpoint, and keeps the best model. `on_save` of the
+    trainer.
 
     Attributes:
         model: in training.

@@ -1,4 +1,6 @@
-"""Image-to-video as in Monkey-Net: learn how keypoints continue, score that, and let a still image move by itself."""
+"""Image-to-video as in Monkey-Net: learn how keypoints continue, score that, and let a still image
+move by itself.
+"""
 
 from __future__ import annotations
 
@@ -179,7 +181,9 @@ def learn(config: LearnConfig) -> Scores:
 
 
 class _Best:
-    """Keeps the predictor with the smallest error on clips held back, as a file. `on_save` of the trainer."""
+    """Keeps the predictor with the smallest error on clips held back, as a file. `on_save` of the
+    trainer.
+    """
 
     def __init__(self, predictor: MotionPredictor, path: Path, data: Sequences, metadata: dict[str, Any]):
         self.predictor, self.path, self.data, self.metadata = predictor, path, data, metadata
@@ -254,11 +258,13 @@ def imagine(
         frames: length; None for what the predictor was trained on.
         rate: frames per second; None for the clips' that it was trained on.
         avatar_crop: the square of the avatar.
-        driving_first: clip whose first movement is continued, for predictors that start from several frames.
+        driving_first: clip whose first movement is continued, for predictors that start from
+            several frames.
         engine: "onnx" or "torch".
 
     Returns:
-        Frames written, and the largest mean movement of the keypoints in pixels of the model's size.
+        Frames written, and the largest mean movement of the keypoints in pixels of the model's
+        size.
 
     Raises:
         ValueError, UserError: something given cannot be used.
@@ -295,7 +301,9 @@ def imagine(
 
 
 def _first_keypoints(machine, own, count: int, driving_first: str | None) -> list:
-    """The keypoints that the avatar starts from: its own, or with a clip's first movement transferred to them."""
+    """The keypoints that the avatar starts from: its own, or with a clip's first movement
+    transferred to them.
+    """
     from livepuppet.core.keypoints import Keypoints
     from livepuppet.core.transfer import transfer
     from livepuppet.core.video import open_video
@@ -390,7 +398,9 @@ def matching_predictor(path: Path, model_name: str, digest: str | None) -> Motio
 
 
 def _digest(model: Path | None) -> str | None:
-    """SHA-256 of the weights that are behind a bundle or in a file; None where a bundle does not tell."""
+    """SHA-256 of the weights that are behind a bundle or in a file; None where a bundle does not
+    tell.
+    """
     from livepuppet.realtime.bundled import MODEL
     from livepuppet.realtime.engines import read_bundle
 

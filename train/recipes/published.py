@@ -1,11 +1,14 @@
-"""How the papers' networks were trained: the published schedules as values, and ours for small images.
+"""How the papers' networks were trained: the published schedules as values, and ours for small
+images.
 
-The figures of FOMM's recipes are those of the configurations in its authors' repository. What they had in common: Adam
-with betas 0.5 and 0.999 and a rate of 2e-4 for the detector, the generator and the discriminator alike, a tenth of it
-after each milestone; ten keypoints; perceptual weights 10 for each of VGG-19's five features over a pyramid of four
-sizes; equivariance weights 10; random deformations of deviation 0.05 (affine) and 0.005 (5 x 5 splines).
+The figures of FOMM's recipes are those of the configurations in its authors' repository. What they
+had in common: Adam with betas 0.5 and 0.999 and a rate of 2e-4 for the detector, the generator and
+the discriminator alike, a tenth of it after each milestone; ten keypoints; perceptual weights 10
+for each of VGG-19's five features over a pyramid of four sizes; equivariance weights 10; random
+deformations of deviation 0.05 (affine) and 0.005 (5 x 5 splines).
 
-An epoch takes every clip (every identity with `id_sampling`) `repeats` times, one pair of frames each time.
+An epoch takes every clip (every identity with `id_sampling`) `repeats` times, one pair of frames
+each time.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ class Recipe:
         repeats: pairs per clip and epoch.
         milestones: epochs after which the learning rates fall to a tenth.
         batch: pairs per step, over all processes.
-        network_changes: settings of the network's config that differ from the preset's, as (name, value).
+        network_changes: settings of the network's config that differ from the preset's, as (name,
+            value).
         learning_rate, discriminator_rate, betas: of Adam.
         weights: of the loss parts.
         discriminator: its shape; used where `weights.generator_gan` is not 0.
@@ -73,8 +77,9 @@ SPECTRAL = DiscriminatorConfig(spectral_norm=True)
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        # Feature matching is written in the configurations of vox-256 and taichi-256 too, but their code computes it
-        # only beside an adversarial loss, which these two do not have; nor, then, is their discriminator ever used.
+        # Feature matching is written in the configurations of vox-256 and taichi-256 too, but their
+        # code computes it only beside an adversarial loss, which these two do not have; nor, then,
+        # is their discriminator ever used.
         Recipe(
             "vox-256",
             "fomm-256",
@@ -86,8 +91,9 @@ RECIPES: dict[str, Recipe] = {
             augment=FLIPS_AND_JITTER,
             id_sampling=True,
         ),
-        # Its authors went on from vox-256 (whose 100 epochs are counted in the 150), so 50 epochs with a discriminator
-        # that starts fresh: --init VOX_WEIGHTS --epochs 50. Without --init it is all 150 from nothing.
+        # Its authors went on from vox-256 (whose 100 epochs are counted in the 150), so 50 epochs
+        # with a discriminator that starts fresh: --init VOX_WEIGHTS --epochs 50. Without --init it
+        # is all 150 from nothing.
         Recipe(
             "vox-adv-256",
             "fomm-256",
@@ -155,8 +161,9 @@ RECIPES: dict[str, Recipe] = {
             weights=ADVERSARIAL,
             augment=replace(FLIPS, hue=0.1),
         ),
-        # Ours, for sets that one machine without a GPU can learn. Flat shapes on black need no discriminator: there
-        # is no texture to invent. The warped source is weighed too, as for Monkey-Net below.
+        # Ours, for sets that one machine without a GPU can learn. Flat shapes on black need no
+        # discriminator: there is no texture to invent. The warped source is weighed too, as for
+        # Monkey-Net below.
         Recipe(
             "shapes-64",
             "fomm-64",
@@ -169,9 +176,9 @@ RECIPES: dict[str, Recipe] = {
             published=False,
             relative=False,
         ),
-        # Moving GIFs at the size that Monkey-Net used, with mgif-256's augmentation, and animated with the driver's own
-        # keypoints as Monkey-Net does it (FOMM's configuration of this set says relative). No discriminator, to spare
-        # the time.
+        # Moving GIFs at the size that Monkey-Net used, with mgif-256's augmentation, and animated
+        # with the driver's own keypoints as Monkey-Net does it (FOMM's configuration of this set
+        # says relative). No discriminator, to spare the time.
         Recipe(
             "mgif-128",
             "fomm-128",
@@ -196,11 +203,13 @@ RECIPES: dict[str, Recipe] = {
             augment=replace(FLIPS, resize=(0.9, 1.1), hue=0.5),
             relative=False,
         ),
-        # Ours for moving shapes. The authors' own (in their repository's history, not in the paper) takes five epochs of
-        # two clips of up to 32 frames a step. From it: no adversarial loss, and a weight of 10 for the warped source, by
-        # which the flow learns to carry the shape before the generator learns to paint it. Not from it: its rotations and
-        # resizing, which blur edges that the test part has sharp; its discriminator, which here would only match
-        # features. Epochs, batch and milestones are those of shapes-64, so that the two can be compared.
+        # Ours for moving shapes. The authors' own (in their repository's history, not in the paper)
+        # takes five epochs of two clips of up to 32 frames a step. From it: no adversarial loss,
+        # and a weight of 10 for the warped source, by which the flow learns to carry the shape
+        # before the generator learns to paint it. Not from it: its rotations and resizing, which
+        # blur edges that the test part has sharp; its discriminator, which here would only match
+        # features. Epochs, batch and milestones are those of shapes-64, so that the two can be
+        # compared.
         Recipe(
             "monkeynet-64",
             "monkeynet-64",

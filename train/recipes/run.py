@@ -1,4 +1,6 @@
-"""What every training has in common: where it writes, its budget, its device, and how it is started."""
+"""What every training has in common: where it writes, its budget, its device, and how it is
+started.
+"""
 
 from __future__ import annotations
 
@@ -144,7 +146,8 @@ class Run:
 
 @contextmanager
 def start(config: RunConfig) -> Iterator[Run]:
-    """Set seed and threads, join the other processes where `torchrun` started several, choose device and precision.
+    """Set seed and threads, join the other processes where `torchrun` started several, choose
+    device and precision.
 
     Raises:
         TrainingError: the device is not there, or the processes do not reach each other.

@@ -43,7 +43,8 @@ class VideoConfig:
     Attributes:
         preset: name of a preset or of a recipe.
         data: folder of clips.
-        recipe: schedule and losses of this recipe; None for the one called `preset`, if there is one.
+        recipe: schedule and losses of this recipe; None for the one called `preset`, if there is
+            one.
         ablation: a row of FOMM's Table 1 or Monkey-Net's Table 2.
         keypoints: their number, if not the preset's.
         adversarial: False trains without a discriminator.

@@ -1,4 +1,6 @@
-"""Sheets of what was shown: columns of clips, rows of source, driving and result with the keypoints drawn."""
+"""Sheets of what was shown: columns of clips, rows of source, driving and result with the keypoints
+drawn.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,16 @@ import numpy as np
 
 from livepuppet.train.metrics.reconstruct import ClipResult
 
-#: Images smaller than this are enlarged to it, by whole factors, so that keypoints can be told apart.
+#: Images smaller than this are enlarged to it, by whole factors, so that keypoints can be told
+#: apart.
 SMALLEST_SIDE = 128
 
 
 def sheet(shown: Sequence[ClipResult], moments: int = 2) -> np.ndarray:
     """RGB uint8: for each clip `moments` columns, frames at even distances, the last one included.
 
-    Rows: source with its keypoints, driving frame with its own, result with those it was rendered with, result alone.
+    Rows: source with its keypoints, driving frame with its own, result with those it was rendered
+    with, result alone.
     """
     columns = []
     for one in shown:

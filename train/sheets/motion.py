@@ -18,8 +18,8 @@ SHOWN = 128
 def motion_sheet(model, source: Tensor, driving: Tensor) -> np.ndarray:
     """A sheet of how `model` reconstructs driving frames, uint8 RGB (rows * S', B * S', 3).
 
-    Rows: source and driving with their keypoints, the result, the source under the dense motion alone, and the
-    occlusion map where the model has one (white: the source shows it).
+    Rows: source and driving with their keypoints, the result, the source under the dense motion
+    alone, and the occlusion map where the model has one (white: the source shows it).
 
     Args:
         model: with the three calls; its mode is left as it was found.

@@ -17,7 +17,9 @@ FACIAL_FACTORS = (*GROUPS["mouth"], *GROUPS["eyes"])
 
 
 def crop_face(image: np.ndarray, points: Tensor) -> np.ndarray:
-    """The square of uint8 RGB (S, S, 3) around the inner face, by keypoints (K, 2) in [-1, 1] that are landmarks."""
+    """The square of uint8 RGB (S, S, 3) around the inner face, by keypoints (K, 2) in [-1, 1] that
+    are landmarks.
+    """
     inner = [k for k, name in enumerate(LANDMARKS) if name not in ("collar", "chin", "forehead")]
     places = (points[inner].numpy() + 1) * (image.shape[0] - 1) / 2
     low, high = places.min(0), places.max(0)
@@ -28,8 +30,9 @@ def crop_face(image: np.ndarray, points: Tensor) -> np.ndarray:
 
 @torch.no_grad()
 def probe_sheet(model, probes: list[Probe], count: int = 2) -> np.ndarray:
-    """A column per factor; rows for each of `count` puppets: avatar, driver, truth, driven by the other puppet, by its own
-    change, the bare warp of that, and the avatar under the true flow. Where only the face changes, it is shown larger.
+    """A column per factor; rows for each of `count` puppets: avatar, driver, truth, driven by the
+    other puppet, by its own change, the bare warp of that, and the avatar under the true flow.
+    Where only the face changes, it is shown larger.
     """
     device = device_of(model)
     names = ("avatar", "driver", "truth", "cross", "self", "warp", "true flow")
@@ -71,7 +74,9 @@ def probe_sheet(model, probes: list[Probe], count: int = 2) -> np.ndarray:
 
 @torch.no_grad()
 def rest_sheet(model, images: Tensor) -> np.ndarray:
-    """Columns of images (B, 3, S, S); rows: as they are, when nothing moves, and with keypoints that tremble."""
+    """Columns of images (B, 3, S, S); rows: as they are, when nothing moves, and with keypoints
+    that tremble.
+    """
     rng, rows = torch.Generator().manual_seed(5), [[], [], []]
     with evaluating(model):
         for image in images.to(device_of(model)).split(1):

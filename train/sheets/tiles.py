@@ -32,7 +32,9 @@ def write(path: Path, image: np.ndarray) -> None:
 
 
 def labelled(image: np.ndarray, text: str) -> np.ndarray:
-    """A copy of uint8 RGB (H, W, 3) with a short text in its upper left corner, white with a dark edge."""
+    """A copy of uint8 RGB (H, W, 3) with a short text in its upper left corner, white with a dark
+    edge.
+    """
     image = np.ascontiguousarray(image)
     if image.flags.writeable is False or image.base is not None:
         image = image.copy()
@@ -52,7 +54,9 @@ def small(image: np.ndarray, side: int = SIDE) -> np.ndarray:
 
 
 def tiled(rows: Sequence[Sequence[np.ndarray | None]], side: int = SIDE, line: int = 2) -> np.ndarray:
-    """Square images uint8 RGB in rows and columns, thin white lines between them; None leaves a place white."""
+    """Square images uint8 RGB in rows and columns, thin white lines between them; None leaves a
+    place white.
+    """
     height = len(rows) * (side + line) - line
     width = max(len(row) for row in rows) * (side + line) - line
     sheet = np.full((height, width, 3), 255, np.uint8)

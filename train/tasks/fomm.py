@@ -1,4 +1,6 @@
-"""FOMM's training (Siarohin et al., NeurIPS 2019, arXiv 2003.00196, sections 3.2 to 3.4) and its ablations (Table 1)."""
+"""FOMM's training (Siarohin et al., NeurIPS 2019, arXiv 2003.00196, sections 3.2 to 3.4) and its
+ablations (Table 1).
+"""
 
 from __future__ import annotations
 
@@ -36,11 +38,12 @@ ABLATIONS = ("baseline", "pyramid", "occlusion", "jacobian-without-eq12", "full"
 
 
 def ablate(preset: Preset, name: str, weights: LossWeights = LossWeights()) -> tuple[Preset, LossWeights]:  # noqa: B008 (frozen)
-    """The network and the losses of one row of FOMM's Table 1; each row adds one thing to the row before it.
+    """The network and the losses of one row of FOMM's Table 1; each row adds one thing to the row
+    before it.
 
-    `baseline`: keypoints without Jacobians, no occlusion map, the loss at full resolution alone; `pyramid`: the loss over
-    the pyramid; `occlusion`: the occlusion map; `jacobian-without-eq12`: Jacobians that only the images teach;
-    `full`: Jacobians under Eq. 12 as well.
+    `baseline`: keypoints without Jacobians, no occlusion map, the loss at full resolution alone;
+    `pyramid`: the loss over the pyramid; `occlusion`: the occlusion map; `jacobian-without-eq12`:
+    Jacobians that only the images teach; `full`: Jacobians under Eq. 12 as well.
 
     Args:
         preset: of a first-order model.
@@ -71,10 +74,12 @@ def ablate(preset: Preset, name: str, weights: LossWeights = LossWeights()) -> t
 
 
 class FommTask(Task):
-    """Reconstruct the driving frame from another frame of its clip; keypoints follow known deformations.
+    """Reconstruct the driving frame from another frame of its clip; keypoints follow known
+    deformations.
 
-    Losses: perceptual over a pyramid of 1, 1/2, 1/4, 1/8 (Eq. 9); equivariance of points (Eq. 11) and of
-    Jacobians (Eq. 12-13); with a discriminator also least-squares adversarial and feature matching.
+    Losses: perceptual over a pyramid of 1, 1/2, 1/4, 1/8 (Eq. 9); equivariance of points (Eq. 11)
+    and of Jacobians (Eq. 12-13); with a discriminator also least-squares adversarial and feature
+    matching.
 
     Several processes draw the same numbers, and each takes its slice of the batch.
 
@@ -82,13 +87,15 @@ class FommTask(Task):
         model: a first-order model, or any with the three calls and Jacobians.
         data: the clips.
         batch: pairs per step, over all processes.
-        weights: of the parts. Without an adversarial loss there is no feature matching either, whatever its
-            weights, as in the published code.
+        weights: of the parts. Without an adversarial loss there is no feature matching either,
+            whatever its weights, as in the published code.
         perceptual: of `perceptual.choose`; the substitute if None.
-        discriminator: its shape; None for the default one. Built only where `weights.generator_gan` is not 0.
+        discriminator: its shape; None for the default one. Built only where `weights.generator_gan`
+            is not 0.
 
     Raises:
-        ValueError: the discriminator does not fit on the images, or sees more or fewer keypoints than there are.
+        ValueError: the discriminator does not fit on the images, or sees more or fewer keypoints
+            than there are.
     """
 
     name = "fomm"

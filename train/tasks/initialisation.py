@@ -16,15 +16,17 @@ DARKEST, BRIGHTEST = 0.05, 0.95
 
 @torch.no_grad()
 def start_from_mean_colour(model: nn.Module, data: ClipSet) -> None:
-    """Set a fresh generator's output bias so that it starts from the data's mean colour instead of gray.
+    """Set a fresh generator's output bias so that it starts from the data's mean colour instead of
+    gray.
 
-    A generator ends in a sigmoid, so untrained it outputs gray. Where nearly all of an image has one dark or
-    bright colour, it first learns that colour by driving its last features up in the background; rectified,
-    these are zero on the objects, which stay gray for hundreds of steps. With the mean colour in the bias
-    nothing of this has to be learned.
+    A generator ends in a sigmoid, so untrained it outputs gray. Where nearly all of an image has
+    one dark or bright colour, it first learns that colour by driving its last features up in the
+    background; rectified, these are zero on the objects, which stay gray for hundreds of steps.
+    With the mean colour in the bias nothing of this has to be learned.
 
     Args:
-        model: whose `generator.final` is the convolution before its sigmoid; other models are left unchanged.
+        model: whose `generator.final` is the convolution before its sigmoid; other models are left
+            unchanged.
         data: clips of the model's size.
     """
     final = getattr(getattr(model, "generator", None), "final", None)

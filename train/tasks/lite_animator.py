@@ -1,8 +1,8 @@
 """Stages 2 to 4: dense motion and generator learn to animate puppets; the detector is frozen.
 
-FOMM's multi-scale reconstruction, and what only rendering can give: the true flow, the true visibility,
-and cross-identity pairs, in which the puppet is driven by *another* puppet's motion under relative
-transfer (Eq. 14-15) and the result is known.
+FOMM's multi-scale reconstruction, and what only rendering can give: the true flow, the true
+visibility, and cross-identity pairs, in which the puppet is driven by *another* puppet's motion
+under relative transfer (Eq. 14-15) and the result is known.
 """
 
 from __future__ import annotations
@@ -37,28 +37,32 @@ EYES = [k for k, name in enumerate(LANDMARKS) if "iris" in name]
 MOUTH = [k for k, name in enumerate(LANDMARKS) if "lip" in name or "mouth" in name]
 EYE_WEIGHT, MOUTH_WEIGHT = 8.0, 5.0
 
-#: Share of steps that generate the whole image; of the others, share of windows anywhere instead of near the centre.
+#: Share of steps that generate the whole image; of the others, share of windows anywhere instead of
+#: near the centre.
 WHOLE, ANYWHERE = 0.05, 0.25
 
 #: Standard deviation of the driving keypoints' noise, as left by a detector, in [-1, 1] units.
 DETECTOR_NOISE = 0.004
 
-#: Sources of driving keypoints: share of another puppet's exact change, and of the same puppet's exact
-#: change; the rest is detected in the driving image. Exact changes are what a perfect detector would see:
-#: the motion network should trust small motions of a lip instead of amplifying what a detector misses.
+#: Sources of driving keypoints: share of another puppet's exact change, and of the same puppet's
+#: exact change; the rest is detected in the driving image. Exact changes are what a perfect
+#: detector would see: the motion network should trust small motions of a lip instead of amplifying
+#: what a detector misses.
 CROSS_IDENTITY, SAME_IDENTITY = 0.45, 0.25
 
 #: Scale of the robust flow loss, in [-1, 1] units: one pixel of 256.
 TOLERANCE = 0.008
 
-#: The discriminator of the last stage, on windows of half the image's side, and the weights of its two
-#: losses: small, so that it sharpens without inventing.
+#: The discriminator of the last stage, on windows of half the image's side, and the weights of its
+#: two losses: small, so that it sharpens without inventing.
 DISCRIMINATOR = DiscriminatorConfig(expansion=16, maximum=128, blocks=3)
 FEATURES, ADVERSARIAL = 1.0, 0.02
 
 
 def keypoint_scale(points: Tensor) -> Tensor:
-    """Scale (B,) of a keypoint set, proportional to the square root of its hull's area: det(cov)^(1/4)."""
+    """Scale (B,) of a keypoint set, proportional to the square root of its hull's area:
+    det(cov)^(1/4).
+    """
     centred = points - points.mean(1, keepdim=True)
     covariance = centred.transpose(1, 2) @ centred / points.shape[1]
     return (
@@ -69,7 +73,9 @@ def keypoint_scale(points: Tensor) -> Tensor:
 def transfer(
     avatar: tuple[Tensor, Tensor], initial: tuple[Tensor, Tensor], driving: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Relative transfer in batches (FOMM, Eq. 14-15), each argument points (B, K, 2) and Jacobians (B, K, 2, 2)."""
+    """Relative transfer in batches (FOMM, Eq. 14-15), each argument points (B, K, 2) and Jacobians
+    (B, K, 2, 2).
+    """
     scale = (keypoint_scale(avatar[0]) / keypoint_scale(initial[0]))[:, None, None]
     points = avatar[0] + scale * (driving[0] - initial[0])
     return points, driving[1] @ inverse_2x2(initial[1]) @ avatar[1]
@@ -78,7 +84,8 @@ def transfer(
 def importance(points: Tensor, size: int) -> Tensor:
     """Loss weights (B, 1, size, size): 1, more around eyes and mouth."""
     grid = make_grid(size, size, points.device)
-    # Slices, because a list of indices would be copied to the GPU in every call, which stalls the stream.
+    # Slices, because a list of indices would be copied to the GPU in every call, which stalls the
+    # stream.
     eyes = torch.stack([points[:, k] for k in EYES], 1)
     mouth = torch.stack([points[:, k] for k in MOUTH], 1).mean(1, keepdim=True)
     eyes = gaussian_heatmaps(eyes, grid, 0.008).amax(1, keepdim=True)
@@ -93,11 +100,12 @@ class AnimatorTask(PuppetTask):
         model: whose `motion` and `generator` are trained; its detector is frozen.
         pool: puppets to train on.
         batch: pairs per step.
-        motion_only: train the dense motion network alone, at a quarter of the size. The pool's images may then
-            have half the model's size.
-        half: run convolutions in bfloat16, twice as fast on CPUs that have it; the rest stays float32.
-        adversarial: with a discriminator and feature matching, for the last stage, when images are right but
-            soft (FOMM's published `vox-adv` likewise continues a finished training).
+        motion_only: train the dense motion network alone, at a quarter of the size. The pool's
+            images may then have half the model's size.
+        half: run convolutions in bfloat16, twice as fast on CPUs that have it; the rest stays
+            float32.
+        adversarial: with a discriminator and feature matching, for the last stage, when images are
+            right but soft (FOMM's published `vox-adv` likewise continues a finished training).
     """
 
     discriminator: Discriminator | None
@@ -133,7 +141,10 @@ class AnimatorTask(PuppetTask):
     def keypoints(
         self, pairs: Pairs, rng: torch.Generator
     ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Source keypoints as detected; driving ones by exact changes or as detected (see `CROSS_IDENTITY`)."""
+        """Source keypoints as detected; driving ones by exact changes or as detected (see
+        `CROSS_IDENTITY`).
+        """
+        assert pairs.others is not None
         with torch.no_grad():
             factor = pairs.source.shape[-1] // (self.model.config.size // 2)
             source = self.model.detector.from_half(webcam(downsample(pairs.source, factor), rng, 0.3))
@@ -167,7 +178,9 @@ class AnimatorTask(PuppetTask):
         return source, (points, jacobians)
 
     def window(self, rng: torch.Generator, cells: int) -> tuple[int, int, int]:
-        """A window (top, left, side) of half of `cells`, mostly on the face; now and then all of them."""
+        """A window (top, left, side) of half of `cells`, mostly on the face; now and then all of
+        them.
+        """
         if torch.rand((), generator=rng) < WHOLE:
             return 0, 0, cells
         half = cells // 2
@@ -191,15 +204,15 @@ class AnimatorTask(PuppetTask):
         rest = make_grid(side, side, pairs.flow.device)
         moved = (pairs.flow - rest).norm(dim=-1)[:, None]
         error = (motion["deformation"] - pairs.flow).abs().sum(-1)[:, None]
-        # Motion has more weight than the background, which is half of the image and easy. L1 is dominated by
-        # large motions, the logarithm by precision.
+        # Motion has more weight than the background, which is half of the image and easy. L1 is
+        # dominated by large motions, the logarithm by precision.
         far = visible * weight * (0.4 + 1.6 * (moved / 0.1).clamp(max=1))
         # Non-rigid motion of a face is small and in few pixels: more weight again.
         own = (pairs.flow - motion["motions"][:, -1].detach()).norm(dim=-1)[:, None]
         own = (own / 0.02).clamp(max=1) * (moved / 0.01).clamp(max=1)
         near = visible * weight * (0.3 + 1.2 * (moved / 0.02).clamp(max=1) + 5 * own)
-        # Each candidate motion by its own error: masks learn what a pixel belongs to, instead of mixing wrong
-        # motions into a right mean.
+        # Each candidate motion by its own error: masks learn what a pixel belongs to, instead of
+        # mixing wrong motions into a right mean.
         still = rest.expand_as(pairs.flow)[:, None]
         offered = torch.cat([motion["motions"], still], 1) - pairs.flow[:, None]
         alone = torch.log1p(offered.abs().sum(-1) / TOLERANCE)

@@ -1,7 +1,8 @@
 """Stage 1: the keypoint detector learns exact landmarks of procedural puppets.
 
-Rendering gives supervision that photographs cannot. The detector finds real eyes, lips and noses though
-it never saw one, because blur, noise, tint and random deformations make a photograph one more style.
+Rendering gives supervision that photographs cannot. The detector finds real eyes, lips and noses
+though it never saw one, because blur, noise, tint and random deformations make a photograph one
+more style.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ PARTNER = [
     for name in LANDMARKS
 ]
 
-#: Loss weights by words of landmarks' names: expressive parts move least and matter most. An iris moves by
-#: four pixels where a head moves by forty.
+#: Loss weights by words of landmarks' names: expressive parts move least and matter most. An iris
+#: moves by four pixels where a head moves by forty.
 _PARTS = {"iris": 4.0, "lid": 3.0, "lip": 2.0, "mouth": 2.0, "brow": 2.0}
 WEIGHT = [max((weight for part, weight in _PARTS.items() if part in name), default=1.0) for name in LANDMARKS]
 
 #: Scale of `robust_point_loss`, in [-1, 1] units: one pixel of 256.
 TOLERANCE = 0.008
 
-#: Expressions as differences of keypoints: weight, and coefficient of each landmark ("@" is either side).
+#: Expressions as differences of keypoints: weight, and coefficient of each landmark ("@" is either
+#: side).
 EXPRESSION_FEATURES = (
     (2.0, {"@ upper lid": 1.0, "@ lower lid": -1.0}),
     (3.0, {"@ iris": 1.0, "@ lower lid": -1.0}),
@@ -44,14 +46,15 @@ EXPRESSION_FEATURES = (
     (1.5, {"upper lip": 1.0, "lower lip": -1.0}),
 )
 
-#: Extra weight of falling short of an expression's change. An uncertain detector answers with the mean of
-#: what is possible, and the mean of "smiles" and "does not" is half a smile on every face.
+#: Extra weight of falling short of an expression's change. An uncertain detector answers with the
+#: mean of what is possible, and the mean of "smiles" and "does not" is half a smile on every face.
 UNDERSHOOT = 2.0
 
 #: Weight of changes of occluded facial landmarks.
 HIDDEN = 0.3
 
-#: Change of pose (radians, and the logarithm of the scale) at which an expression counts half as much.
+#: Change of pose (radians, and the logarithm of the scale) at which an expression counts half as
+#: much.
 TURN = 0.2
 
 
@@ -69,7 +72,9 @@ def _expression_features() -> tuple[Tensor, Tensor]:
 
 
 def undershoot(found: Tensor, true: Tensor) -> Tensor:
-    """By how much changes (..., 2) fall short of the true ones, along these (...,); 0 where they do not."""
+    """By how much changes (..., 2) fall short of the true ones, along these (...,); 0 where they do
+    not.
+    """
     length = true.norm(dim=-1).clamp_min(1e-6)
     return (length - (found * true).sum(-1) / length).clamp_min(0)
 
@@ -79,18 +84,20 @@ def _mean(value: Tensor, weight: Tensor) -> Tensor:
 
 
 def robust_point_loss(error: Tensor) -> Tensor:
-    """Logarithmic in errors above `TOLERANCE`: it matters more that nearly right points become right."""
+    """Logarithmic in errors above `TOLERANCE`: it matters more that nearly right points become
+    right.
+    """
     return TOLERANCE * torch.log1p(error / TOLERANCE)
 
 
 class DetectorTask(PuppetTask):
     """Supervises points, Jacobians, and *changes* of points from one pose of a puppet to another.
 
-    Live, only changes count (FOMM, Eq. 14): a detector may place every lid a pixel too high, but must not
-    see half of a blink. Trained on positions alone it does, for the mean is a safe answer. So images come
-    in pairs of one puppet, under the same random deformation and different webcam effects, and the change
-    between the two is supervised, too; that of facial landmarks relative to each other once more, with an
-    asymmetric penalty on falling short.
+    Live, only changes count (FOMM, Eq. 14): a detector may place every lid a pixel too high, but
+    must not see half of a blink. Trained on positions alone it does, for the mean is a safe answer.
+    So images come in pairs of one puppet, under the same random deformation and different webcam
+    effects, and the change between the two is supervised, too; that of facial landmarks relative to
+    each other once more, with an asymmetric penalty on falling short.
 
     Args:
         model: whose `detector` is trained.
@@ -146,8 +153,8 @@ class DetectorTask(PuppetTask):
         visible = torch.cat([pairs.source_seen, pairs.driving_seen])[..., None]
         # Mirrored with the image.
         visible = torch.where(side, visible.index_select(1, self.partner), visible)
-        # An eye behind hair has no change to learn: with full weight the detector learns to hedge everywhere,
-        # with none irises wander under closed lids.
+        # An eye behind hair has no change to learn: with full weight the detector learns to hedge
+        # everywhere, with none irises wander under closed lids.
         plain = both * torch.where(self.guessed, (visible[half:] * visible[:half]).clamp_min(HIDDEN), 1.0)
         carried = change.jacobians(found.detach()) @ found_jacobians
         # As in Eq. 15: the later Jacobian times the inverse of the first.
@@ -166,7 +173,9 @@ class DetectorTask(PuppetTask):
         }
 
     def _expression(self, shown: Tensor, true: Tensor, visible: Tensor, pairs: Pairs) -> Tensor:
-        """Changes of lids, irises, brows and lips relative to each other; small ones cost more (`UNDERSHOOT`)."""
+        """Changes of lids, irises, brows and lips relative to each other; small ones cost more
+        (`UNDERSHOOT`).
+        """
         shown, true = self.parts @ shown, self.parts @ true
         # A feature is visible if all its keypoints are.
         hidden = (self.parts != 0).to(visible) @ (1 - visible)
@@ -177,7 +186,9 @@ class DetectorTask(PuppetTask):
 
 
 def _deformation(pairs: int, rng: torch.Generator, like: Tensor) -> Deformation:
-    """The same random deformation and framing, good or bad, for both images of each pair: (2 * pairs) rows."""
+    """The same random deformation and framing, good or bad, for both images of each pair: (2 *
+    pairs) rows.
+    """
     change = Deformation.random(pairs, rng, like, affine=0.06, spline=0.004)
     zoom = Deformation.framing(pairs, rng, like)
     affine = torch.cat(

@@ -1,4 +1,6 @@
-"""Monkey-Net's training (Siarohin et al., CVPR 2019, arXiv 1812.08861, sections 3.1 to 3.3) and its ablations (Table 2)."""
+"""Monkey-Net's training (Siarohin et al., CVPR 2019, arXiv 1812.08861, sections 3.1 to 3.3) and its
+ablations (Table 2).
+"""
 
 from __future__ import annotations
 
@@ -40,15 +42,19 @@ def needs_discriminator(weights: LossWeights) -> bool:
 
 
 def without_discriminator(weights: LossWeights) -> LossWeights:
-    """The same weights without a discriminator: half the work per step, and blurred where the outcome is open."""
+    """The same weights without a discriminator: half the work per step, and blurred where the
+    outcome is open.
+    """
     return replace(weights, feature_matching=weights.feature_matching[:1], generator_gan=0.0)
 
 
 def ablate(preset: Preset, name: str) -> Preset:
-    """The network of one row of Monkey-Net's Table 2. Unlike FOMM's table, each row takes one thing from the whole.
+    """The network of one row of Monkey-Net's Table 2. Unlike FOMM's table, each row takes one thing
+    from the whole.
 
-    `no-flow`: skip connections are not warped; `no-residual`, `no-coarse`: half of the flow; `no-covariance`: every
-    keypoint is the same disc; `no-source`: the motion network sees heat-maps alone; `full`: everything.
+    `no-flow`: skip connections are not warped; `no-residual`, `no-coarse`: half of the flow;
+    `no-covariance`: every keypoint is the same disc; `no-source`: the motion network sees heat-maps
+    alone; `full`: everything.
 
     Raises:
         ValueError: there is no such row, or the preset is another kind of network.
@@ -61,7 +67,8 @@ def ablate(preset: Preset, name: str) -> Preset:
 
 
 def with_keypoints(preset: Preset, count: int) -> Preset:
-    """The preset with another number of unsupervised keypoints, of a first-order model or a Monkey-Net.
+    """The preset with another number of unsupervised keypoints, of a first-order model or a
+    Monkey-Net.
 
     Raises:
         ValueError: `count` is below 1, or the keypoints are landmarks with names.
@@ -80,10 +87,11 @@ def with_keypoints(preset: Preset, count: int) -> Preset:
 class MonkeyNetTask(Task):
     """Reconstruct the driving frame from another frame of its clip.
 
-    Losses: L1 of the image and of the discriminator's feature maps (`reconstruction`, Eq. 6), the generator's
-    adversarial loss (`adversarial`), and, if weighted, L1 of the warped source (`warped`). The discriminator
-    sees heat-maps of the driving keypoints beside the image. Keypoints learn from all of the generator's
-    losses, also through the discriminator, but not from the discriminator's own.
+    Losses: L1 of the image and of the discriminator's feature maps (`reconstruction`, Eq. 6), the
+    generator's adversarial loss (`adversarial`), and, if weighted, L1 of the warped source
+    (`warped`). The discriminator sees heat-maps of the driving keypoints beside the image.
+    Keypoints learn from all of the generator's losses, also through the discriminator, but not from
+    the discriminator's own.
 
     Several processes draw the same numbers, and each takes its slice of the batch.
 
@@ -91,14 +99,15 @@ class MonkeyNetTask(Task):
         model: a Monkey-Net.
         data: the clips.
         batch: pairs per step, over all processes.
-        weights: of the parts. The first of `feature_matching` is the image's; a later one that is not 0 needs a
-            discriminator, as `generator_gan` does. Perceptual and equivariance weights are not used.
-        discriminator: its shape; None for the published one, with as many blocks as there are weights for. One
-            that sees keypoints sees all of the model's, whatever number it names.
+        weights: of the parts. The first of `feature_matching` is the image's; a later one that is
+            not 0 needs a discriminator, as `generator_gan` does. Perceptual and equivariance
+            weights are not used.
+        discriminator: its shape; None for the published one, with as many blocks as there are
+            weights for. One that sees keypoints sees all of the model's, whatever number it names.
 
     Raises:
-        ValueError: the model is another kind of network, or the discriminator does not fit on the images or the
-            weights.
+        ValueError: the model is another kind of network, or the discriminator does not fit on the
+            images or the weights.
     """
 
     name = "monkeynet"
@@ -139,7 +148,8 @@ class MonkeyNetTask(Task):
         """One step's loss parts, weighted, of this process's share of the batch."""
         choices = self.data.draw(self.batch, rng)[rank_slice(self.batch)]
         source, driving = (image.to(self.device) for image in self.data.load(choices))
-        # In one batch, so that both are normalised by the same statistics, which must not move a keypoint.
+        # In one batch, so that both are normalised by the same statistics, which must not move a
+        # keypoint.
         points, covariances = self.model.detect(torch.cat([source, driving]))
         (source_points, points), (source_covariances, covariances) = points.chunk(2), covariances.chunk(2)
         output = self.model.render(
@@ -192,7 +202,9 @@ class MonkeyNetTask(Task):
 
 
 def published_discriminator(preset: Preset, blocks: int = 4) -> DiscriminatorConfig:
-    """Monkey-Net's discriminator for a preset: 32 channels doubling up to 256, and a heat-map for every keypoint."""
+    """Monkey-Net's discriminator for a preset: 32 channels doubling up to 256, and a heat-map for
+    every keypoint.
+    """
     return DiscriminatorConfig.monkeynet(
         expansion=32, maximum=256, blocks=blocks, heatmaps=preset.num_keypoints
     )

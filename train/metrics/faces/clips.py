@@ -12,17 +12,19 @@ import numpy as np
 from livepuppet.train.data.reading import DataError, at_size, list_clips, part_of, read_frames
 from livepuppet.train.metrics.inference import flow_between, gray
 
-#: Frames that motion is measured over: a fifth of a second at 25 a second, so that it is larger than the flow's own error.
+#: Frames that motion is measured over: a fifth of a second at 25 a second, so that it is larger
+#: than the flow's own error.
 STEP = 5
 
 #: Most frames of a clip that are looked at.
 MOST_FRAMES = 300
 
-#: Optical flow is trusted where following it there and back returns to within this many pixels of 256.
+#: Optical flow is trusted where following it there and back returns to within this many pixels of
+#: 256.
 AGREE = 1.5
 
-#: In pixels of 256: root mean square flow over `STEP` frames from which on a clip "moves", and mean flow between neighbouring
-#: frames below which a face holds still.
+#: In pixels of 256: root mean square flow over `STEP` frames from which on a clip "moves", and mean
+#: flow between neighbouring frames below which a face holds still.
 MOVES, STILL = 1.0, 0.25
 
 
@@ -35,7 +37,8 @@ class FaceClip:
         frames: uint8 RGB (T, S, S, 3).
         first: (N,) numbers of the pairs' earlier frames; the later ones are `step` on.
         step: frames between the two.
-        there, back: float32 (N, S, S, 2) in pixels, flow from the earlier frame to the later one and back.
+        there, back: float32 (N, S, S, 2) in pixels, flow from the earlier frame to the later one
+            and back.
         there_agrees, back_agrees: bool (N, S, S), whether the two undo each other.
     """
 
@@ -60,7 +63,9 @@ class FaceClip:
 
 
 def face_clip(name: str, frames: np.ndarray, pairs: int = 24, step: int = STEP) -> FaceClip:
-    """Pair frames uint8 RGB (T, S, S, 3), T >= 2, evenly over the clip, and compute the flow between them."""
+    """Pair frames uint8 RGB (T, S, S, 3), T >= 2, evenly over the clip, and compute the flow
+    between them.
+    """
     step = min(step, len(frames) - 1)
     last = len(frames) - 1 - step
     first = np.unique(np.linspace(0, last, min(pairs, last + 1)).round().astype(int))
@@ -74,7 +79,9 @@ def face_clip(name: str, frames: np.ndarray, pairs: int = 24, step: int = STEP) 
 
 
 def agreeing(there: np.ndarray, back: np.ndarray, limit: float) -> np.ndarray:
-    """bool (N, S, S): where `back`, taken where `there` leads, returns to within `limit` pixels; both (N, S, S, 2)."""
+    """bool (N, S, S): where `back`, taken where `there` leads, returns to within `limit` pixels;
+    both (N, S, S, 2).
+    """
     side = there.shape[1]
     place = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).astype(np.float32)
     agrees = np.empty(there.shape[:3], bool)
@@ -89,7 +96,8 @@ def agreeing(there: np.ndarray, back: np.ndarray, limit: float) -> np.ndarray:
 def read_clips(
     folder: Path, size: int, skipped: list[str], limit: int | None = None, pairs: int = 24
 ) -> Iterator[FaceClip]:
-    """The clips of a folder, framed square by their middle; a sentence about each unreadable one goes to `skipped`.
+    """The clips of a folder, framed square by their middle; a sentence about each unreadable one
+    goes to `skipped`.
 
     Raises:
         DataError: there is no folder, or no clip in it.
@@ -107,7 +115,9 @@ def read_clips(
 
 
 def middle(side: int) -> np.ndarray:
-    """bool (side, side): the ellipse in which the face of a clip framed square lies, most of the time."""
+    """bool (side, side): the ellipse in which the face of a clip framed square lies, most of the
+    time.
+    """
     y, x = np.mgrid[:side, :side] / (side - 1) * 2 - 1
     return (x / 0.72) ** 2 + (y / 0.84) ** 2 < 1
 

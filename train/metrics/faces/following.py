@@ -11,19 +11,22 @@ import torch
 from livepuppet.train.metrics.faces.clips import FaceClip, middle
 from livepuppet.train.metrics.inference import device_of, evaluating, to_batch
 
-#: Keypoints left out of the face's mean motion: they are often covered, or, the irises, move by themselves.
+#: Keypoints left out of the face's mean motion: they are often covered, or, the irises, move by
+#: themselves.
 NOT_FACE = ("collar", "chin", "forehead", "iris")
 
 
 @dataclass(frozen=True)
 class Followed:
-    """What keypoints did, and what optical flow says they should have done. In pixels of the model's images.
+    """What keypoints did, and what optical flow says they should have done. In pixels of the
+    model's images.
 
     Attributes:
         face, face_flow: (N, 2) mean motion of the keypoints, and of the flow in the inner face.
         points, flow: (N, K, 2) each keypoint's motion, and the flow at its place.
         believed: bool (N, K), whether the flow there is to be believed.
-        error, still_error: end-point error of the model's dense motion, and of none, in the middle of the image.
+        error, still_error: end-point error of the model's dense motion, and of none, in the middle
+            of the image.
         names: of the keypoints.
     """
 
@@ -39,7 +42,9 @@ class Followed:
 
 @torch.no_grad()
 def follow(model, clip: FaceClip) -> Followed:
-    """Let a model watch the pairs of a clip; its dense motion is that from the earlier frame, as source, to the later."""
+    """Let a model watch the pairs of a clip; its dense motion is that from the earlier frame, as
+    source, to the later.
+    """
     size, device = clip.frames.shape[1], device_of(model)
     half, inside = (size - 1) / 2, middle(size)
     names = tuple(getattr(model.preset, "keypoint_names", ()) or ())
@@ -83,7 +88,9 @@ def follow(model, clip: FaceClip) -> Followed:
 
 
 def _inner_flow(clip: FaceClip, points: np.ndarray) -> np.ndarray:
-    """Mean flow (N, 2) in the box of facial keypoints (N, k, 2) in pixels, where it is to be believed."""
+    """Mean flow (N, 2) in the box of facial keypoints (N, k, 2) in pixels, where it is to be
+    believed.
+    """
     size, found = clip.frames.shape[1], []
     for k, one in enumerate(points):
         low = np.floor(one.min(0)).clip(0, size - 2).astype(int)
@@ -95,7 +102,9 @@ def _inner_flow(clip: FaceClip, points: np.ndarray) -> np.ndarray:
 
 
 def flow_correlation(found: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    """Correlation (Pearson's) and slope (through the origin: 1 is as far as the flow) of motions (N, 2), across and down."""
+    """Correlation (Pearson's) and slope (through the origin: 1 is as far as the flow) of motions
+    (N, 2), across and down.
+    """
     figures = {}
     for axis, name in enumerate("xy"):
         a, b = found[:, axis].astype(np.float64), true[:, axis].astype(np.float64)
@@ -107,7 +116,9 @@ def flow_correlation(found: np.ndarray, true: np.ndarray) -> dict[str, float]:
 
 
 def pooled(followed: Sequence[Followed]) -> dict[str, float]:
-    """Agreement over the pairs of all clips, of the face as a whole and of single keypoints, and mean end-point errors."""
+    """Agreement over the pairs of all clips, of the face as a whole and of single keypoints, and
+    mean end-point errors.
+    """
     figures = flow_correlation(
         np.concatenate([one.face for one in followed]), np.concatenate([one.face_flow for one in followed])
     )

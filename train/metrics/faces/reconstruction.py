@@ -20,16 +20,17 @@ MOUTH = ("left mouth corner", "right mouth corner", "upper lip", "lower lip")
 
 @torch.no_grad()
 def reconstruction(model, sources: np.ndarray, frames: np.ndarray) -> dict[str, float]:
-    """How near a model comes to frames, driven by them: mean absolute errors in [0, 1], over all sources and frames.
+    """How near a model comes to frames, driven by them: mean absolute errors in [0, 1], over all
+    sources and frames.
 
     Args:
         sources: uint8 RGB (N, S, S, 3), the same person.
         frames: uint8 RGB (T, S, S, 3), which drive and should be shown.
 
     Returns:
-        "L1"; "warp L1" of the bare warp; "copy L1" of the source left alone; "face L1", weighted towards eyes and mouth;
-        "mouth response", the shown change around the mouth projected on the true one: 1 is right, 0 nothing. L1 alone
-        rewards a mouth that hedges.
+        "L1"; "warp L1" of the bare warp; "copy L1" of the source left alone; "face L1", weighted
+        towards eyes and mouth; "mouth response", the shown change around the mouth projected on the
+        true one: 1 is right, 0 nothing. L1 alone rewards a mouth that hedges.
     """
     rows, shown_change, true_change = [], 0.0, 0.0
     device = device_of(model)
@@ -59,7 +60,9 @@ def reconstruction(model, sources: np.ndarray, frames: np.ndarray) -> dict[str, 
 
 
 def around_mouth(points: Tensor, size: int) -> Tensor:
-    """Weights (B, 1, size, size): a Gaussian of the mouth's width around the middle of corners and lips (B, K, 2)."""
+    """Weights (B, 1, size, size): a Gaussian of the mouth's width around the middle of corners and
+    lips (B, K, 2).
+    """
     left, right, upper, lower = (points[:, LANDMARKS.index(name)] for name in MOUTH)
     centre = (left + right + upper + lower)[:, None] / 4
     width = (right - left).norm(dim=-1).clamp(0.05, 0.5)
@@ -77,8 +80,9 @@ def mouth_opening(model, frames: np.ndarray, points: np.ndarray, count: int = 4)
         points: (T, K, 2) in pixels, detected in them.
 
     Returns:
-        "lip gap px", between its 2nd and 98th percentile; "lip gap", the same over the mouth's width; and where that is at
-        least `OPENS`, "open mouth response": of `count` frames with the widest gap, from one with a small one.
+        "lip gap px", between its 2nd and 98th percentile; "lip gap", the same over the mouth's
+        width; and where that is at least `OPENS`, "open mouth response": of `count` frames with the
+        widest gap, from one with a small one.
     """
     left, right, upper, lower = (points[:, LANDMARKS.index(name)] for name in MOUTH)
     gap = np.linalg.norm(lower - upper, axis=-1)

@@ -1,4 +1,6 @@
-"""Keypoints of a face that holds still, is noisy, turned or darkened, and confidence where there is no face."""
+"""Keypoints of a face that holds still, is noisy, turned or darkened, and confidence where there is
+no face.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ READ_NOISE, LIGHT_NOISE = 2.0, 0.12
 
 @torch.no_grad()
 def detect_all(model, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Keypoints (T, K, 2) in pixels of frames uint8 RGB (T, S, S, 3), and confidence (T, K) if the model has it."""
+    """Keypoints (T, K, 2) in pixels of frames uint8 RGB (T, S, S, 3), and confidence (T, K) if the
+    model has it.
+    """
     sure = hasattr(model, "detect_with_confidence")
     points, confidence = [], []
     with evaluating(model):
@@ -35,7 +39,8 @@ def detect_all(model, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray | None
 
 
 def still_drift(points: np.ndarray, flow: np.ndarray) -> float | None:
-    """Mean step of keypoints (T, K, 2) between neighbouring frames where the face holds still, in pixels.
+    """Mean step of keypoints (T, K, 2) between neighbouring frames where the face holds still, in
+    pixels.
 
     Args:
         flow: (T - 1, S, S, 2) of `optical_flow`.
@@ -52,7 +57,9 @@ def still_drift(points: np.ndarray, flow: np.ndarray) -> float | None:
 
 
 def noise_jitter(model, image: np.ndarray, count: int = 8, seed: int = 11) -> float:
-    """Root mean square step of keypoints, in pixels, of one uint8 RGB (S, S, 3) under a webcam's noise, drawn anew."""
+    """Root mean square step of keypoints, in pixels, of one uint8 RGB (S, S, 3) under a webcam's
+    noise, drawn anew.
+    """
     random = np.random.default_rng(seed)
     light = np.broadcast_to(image.astype(np.float32), (count, *image.shape))
     deviation = np.sqrt(READ_NOISE**2 + LIGHT_NOISE * light)
@@ -62,7 +69,9 @@ def noise_jitter(model, image: np.ndarray, count: int = 8, seed: int = 11) -> fl
 
 
 def shuffled(image: np.ndarray, tiles: int = 8, seed: int = 2) -> np.ndarray:
-    """An image uint8 RGB (S, S, 3) cut into tiles x tiles squares in a random order: its colours, and no face."""
+    """An image uint8 RGB (S, S, 3) cut into tiles x tiles squares in a random order: its colours,
+    and no face.
+    """
     side = image.shape[0] // tiles
     rows = image[: side * tiles, : side * tiles].reshape(tiles, side, tiles, side, 3).swapaxes(1, 2)
     order = np.random.default_rng(seed).permutation(tiles * tiles)
@@ -71,7 +80,9 @@ def shuffled(image: np.ndarray, tiles: int = 8, seed: int = 2) -> np.ndarray:
 
 
 def faceless(size: int, seed: int = 3) -> np.ndarray:
-    """Images uint8 RGB (6, size, size, 3) without any face: plain, shaded, noise fine and coarse, stripes, boxes."""
+    """Images uint8 RGB (6, size, size, 3) without any face: plain, shaded, noise fine and coarse,
+    stripes, boxes.
+    """
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size] / size
     coarse = cv2.resize(
@@ -101,8 +112,9 @@ def tracking_metrics(model, frames: np.ndarray, flow: np.ndarray) -> dict[str, f
         flow: of `optical_flow`.
 
     Returns:
-        "wander px": how far a keypoint is from where it was found, when the image is turned, darkened or noisy;
-        "flow error px" and "flow slope" of keypoints' motion against the flow at their places (1 is right);
+        "wander px": how far a keypoint is from where it was found, when the image is turned,
+        darkened or noisy; "flow error px" and "flow slope" of keypoints' motion against the flow at
+        their places (1 is right);
         "lip range px", "lid range px": between the 2nd and 98th percentile of the gap.
     """
     rng = torch.Generator().manual_seed(3)

@@ -14,7 +14,9 @@ from livepuppet.train.metrics.inference import optical_flow
 def clip_metrics(
     model, clip: FaceClip, followed: Followed, count: int = 24
 ) -> dict[str, float | bool | None]:
-    """All figures of one clip; names with "px" are in pixels of the model's images. What cannot be said is left out."""
+    """All figures of one clip; names with "px" are in pixels of the model's images. What cannot be
+    said is left out.
+    """
     points, confidence = detect_all(model, clip.frames)
     row: dict[str, float | bool | None] = {"frames": len(clip.frames), "movement px": clip.movement}
     row |= reconstruction(model, clip.frames[:1], subsample(clip.frames[1:], count))

@@ -1,4 +1,6 @@
-"""Whether new weights are accepted: metrics before and after, rules for them, and the candidates tried."""
+"""Whether new weights are accepted: metrics before and after, rules for them, and the candidates
+tried.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,8 @@ def forgetting_metrics(
         keep: name -> uint8 RGB (T, S, S, 3), other people's clips.
 
     Returns:
-        "response": mean over factors of the response to another puppet's motion; "response FACTOR" of
-        each; "puppets L1"; "kept NAME L1" of each clip.
+        "response": mean over factors of the response to another puppet's motion; "response FACTOR"
+        of each; "puppets L1"; "kept NAME L1" of each clip.
     """
     table = responses(model, probes)
     metrics = {f"response {factor}": row["cross"] for factor, row in table.items()}
@@ -147,7 +149,9 @@ class Decision:
 def weight_interpolations(
     before: dict[str, Tensor], snapshots: dict[str, dict[str, Tensor]], shares: tuple[float, ...] = (0.7, 0.4)
 ) -> dict[str, dict[str, Tensor]]:
-    """Candidates: the snapshots, and the weights before moved towards the last snapshot by some shares."""
+    """Candidates: the snapshots, and the weights before moved towards the last snapshot by some
+    shares.
+    """
     candidates = dict(snapshots)
     for share in shares:
         candidates[f"{100 * share:.0f} % of the change"] = {
@@ -174,7 +178,8 @@ def choose(
     general: Measure,
     test: Measure,
 ) -> Decision:
-    """Accept the best candidate if it is better than the weights before; `module` is left with what is used.
+    """Accept the best candidate if it is better than the weights before; `module` is left with what
+    is used.
 
     Candidates are tried from the best in validation down, until one breaks no rule there and in
     general. That one alone is tested, and accepted if it breaks no rule there either.
@@ -291,7 +296,9 @@ def state_of(module: torch.nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def sheet(before: LitePuppet, after: LitePuppet, recording: Recording, count: int = 6) -> np.ndarray:
-    """Held-out frames, uint8 RGB (5 S, count S, 3). Rows: source, the frame, before, after, the bare warp after."""
+    """Held-out frames, uint8 RGB (5 S, count S, 3). Rows: source, the frame, before, after, the
+    bare warp after.
+    """
     frames = to_batch(subsample(recording.test, count))
     source = to_batch(recording.train[:1])
     rows = [source.expand_as(frames), frames]

@@ -1,4 +1,6 @@
-"""Fine-tuning the default model: read the recording, train two stages, accept or reject them, write a bundle."""
+"""Fine-tuning the default model: read the recording, train two stages, accept or reject them, write
+a bundle.
+"""
 
 from __future__ import annotations
 
@@ -80,15 +82,16 @@ class FinetuneConfig:
 
 
 def finetune(config: FinetuneConfig, run_config: RunConfig) -> list[Decision]:
-    """Adapt the default model to the person in a recording; write weights and a bundle into `output`.
+    """Adapt the default model to the person in a recording; write weights and a bundle into
+    `output`.
 
     A stage that made things worse is rejected. Where both are, the folder holds the weights as they
     were, and works all the same.
 
     Args:
         config: recording and weights.
-        run_config: the budget (5 minutes without one), folder and so on. Runs on the CPU in 32 bits,
-            whatever device and precision say.
+        run_config: the budget (5 minutes without one), folder and so on. Runs on the CPU in 32
+            bits, whatever device and precision say.
 
     Returns:
         A decision per stage: what was accepted, and the metrics before and after.
@@ -156,7 +159,8 @@ def finetune(config: FinetuneConfig, run_config: RunConfig) -> list[Decision]:
 
         task = PersonAnimatorTask(model, recording.train, pool, batch or STAGES["animator"][2])
         before = state_of(task.trained)
-        # Resuming needs the same detector, which follows from the rest, as its training is kept too.
+        # Resuming needs the same detector, which follows from the rest, as its training is kept
+        # too.
         steps["animator"] = _train(run, task, fingerprint | {"detector": str(decisions[0].accepted)})
         inform("Measuring dense motion and generator ...")
         decisions.append(decide_animator(model, before, task, recording, probes, clips))
@@ -207,7 +211,8 @@ def _train(run: Run, task: PersonTask, fingerprint: dict[str, object]) -> int:
 
 
 def read_recording(path: Path, weights: Path, size: int, crop: str = "auto") -> Recording:
-    """A recording, framed as the live path frames it: one square, held from the first to the last frame.
+    """A recording, framed as the live path frames it: one square, held from the first to the last
+    frame.
 
     Args:
         path: of the recording.
@@ -273,7 +278,9 @@ def _check_space(folder: Path) -> None:
 
 
 def _write_bundle(model: LitePuppet, output: Path, command: str, decisions: list[Decision]) -> None:
-    """Write weights and bundle into `output`; those of an earlier run stay until the new ones are whole."""
+    """Write weights and bundle into `output`; those of an earlier run stay until the new ones are
+    whole.
+    """
     path = output / f"{model.preset.name}.safetensors"
     stages = "; ".join(f"{decision.stage}: {decision.accepted or 'as it was'}" for decision in decisions)
     building = output / "bundle.part"

@@ -19,14 +19,16 @@ SHORTEST, LEAST_FRAMES, MOST_FRAMES = 5.0, 20, 300
 #: Neighbouring frames look alike, so a gap is left after the training part.
 TRAIN_END, GAP, VALIDATION_END = 0.70, 0.02, 0.85
 
-#: A frame shows a face if the detector's mean confidence is at least this; share of frames that must.
+#: A frame shows a face if the detector's mean confidence is at least this; share of frames that
+#: must.
 FACE_CONFIDENCE, FACE_SHARE = 0.4, 0.8
 
-#: Deviation in pixels of 256 that the liveliest keypoint has to show. Talking faces have 4 to 20, noise about 0.5.
+#: Deviation in pixels of 256 that the liveliest keypoint has to show. Talking faces have 4 to 20,
+#: noise about 0.5.
 LEAST_MOTION = 1.5
 
-#: Mean difference of neighbouring frames, in [0, 1], that only a cut makes: in ten clips at most 0.06,
-#: or 0.10 at a third of a second apart; between two people at least 0.12.
+#: Mean difference of neighbouring frames, in [0, 1], that only a cut makes: in ten clips at most
+#: 0.06, or 0.10 at a third of a second apart; between two people at least 0.12.
 CUT_DIFFERENCE = 0.12
 
 
@@ -100,7 +102,8 @@ def check_recording(recording: Recording, points: Tensor, confidence: Tensor) ->
         confidence: (T, K) in [0, 1], of the same.
 
     Raises:
-        DataError: it is too short, shows no face, a face that does not move, or is cut from several takes.
+        DataError: it is too short, shows no face, a face that does not move, or is cut from several
+            takes.
     """
     name, frames = recording.name, recording.frames
     if len(frames) < LEAST_FRAMES:

@@ -28,7 +28,8 @@ HALF, WHOLE = "half of the training", "all of the training"
 
 
 class Snapshots:
-    """EMA weights half-way and at the end of a training, kept with its checkpoint. `on_save` of the trainer.
+    """EMA weights half-way and at the end of a training, kept with its checkpoint. `on_save` of the
+    trainer.
 
     Attributes:
         kept: name -> state dict of the task's `trained`.
@@ -68,8 +69,8 @@ class PersonTask(Task):
 class PersonDetectorTask(PersonTask):
     """The detector learns its own answers, averaged over augmented views of each frame.
 
-    It stays in evaluation mode: its batch statistics are those of all that it has seen, and points are
-    read as in use (`KeypointDetector.locate`, which is differentiable).
+    It stays in evaluation mode: its batch statistics are those of all that it has seen, and points
+    are read as in use (`KeypointDetector.locate`, which is differentiable).
 
     Args:
         model: whose `detector` is trained.
@@ -123,9 +124,9 @@ def augmented_keypoints(
 ) -> tuple[Tensor, Tensor]:
     """Points (T, K, 2) and Jacobians (T, K, 2, 2) of frames, means over augmented views of each.
 
-    Every view is turned, scaled and shifted a little, half of them are mirrored. On six real clips the
-    keypoints' motion was 15 to 25 % nearer to optical flow than that of single detections in four, and
-    as near in the others.
+    Every view is turned, scaled and shifted a little, half of them are mirrored. On six real clips
+    the keypoints' motion was 15 to 25 % nearer to optical flow than that of single detections in
+    four, and as near in the others.
     """
     rng = torch.Generator().manual_seed(seed)
     all_points, all_jacobians = [], []
@@ -149,7 +150,8 @@ def augmented_keypoints(
 
 
 class PersonAnimatorTask(PersonTask):
-    """Dense motion and generator reconstruct the recording's frames from each other; the detector is frozen.
+    """Dense motion and generator reconstruct the recording's frames from each other; the detector
+    is frozen.
 
     Args:
         model: whose `motion` and `generator` are trained.
@@ -193,7 +195,8 @@ class PersonAnimatorTask(PersonTask):
             "person pyramid": 10 * pyramid_l1(prediction, target, weight=weight),
             "person gradients": 8 * gradient_loss(prediction, target, weight=weight),
             "person ssim": 0.7 * ssim_loss(prediction, target, weight=weight),
-            # There is no true flow: the bare warp has to come close, or generated pixels would hide its errors.
+            # There is no true flow: the bare warp has to come close, or generated pixels would hide
+            # its errors.
             "person warp": 4 * pyramid_l1(output["warped"], target, weight=weight),
             "person painted": 2
             * weighted_mean((output["painted"] - target).abs(), weight * (0.1 + blend.detach())),
