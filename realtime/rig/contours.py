@@ -265,6 +265,9 @@ def _eye(
 #: The least fit of a mouth that is moved.
 LEAST_MOUTH = 0.9
 
+#: The least that its lips' edges stand out, outer and inner ones together; 0.7 to 1.8 of right ones.
+LEAST_EDGES = 0.6
+
 
 def _find_mouth(picture: np.ndarray, landmarks: Landmarks, axes: _Axes) -> MouthContours:
     size = (lip_fit.WIDTH, lip_fit.HEIGHT)
@@ -305,7 +308,12 @@ def _find_mouth(picture: np.ndarray, landmarks: Landmarks, axes: _Axes) -> Mouth
     reason = ""
     if axes.distance < SMALLEST_DISTANCE:
         reason = "the face is too small in this picture"
-    elif fit.total < LEAST_MOUTH:
+    elif (
+        float(np.mean(landmarks.spread[[landmarks.names.index(name) for name in names]]))
+        > 0.25 * axes.distance
+    ):
+        reason = "the looks at this picture do not agree on where it is"
+    elif fit.total < LEAST_MOUTH or fit.parts["outer"] + fit.parts["inner"] < LEAST_EDGES:
         reason = "its lips are not clear in this picture"
     return MouthContours(
         *curves, _chin(landmarks, axes, curves[3], curves[1]), sure=not reason, reason=reason

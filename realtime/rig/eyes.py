@@ -294,9 +294,11 @@ class EyeLayers:
         )
         tops = np.zeros(a.shape[1], np.float32)
         for k in range(a.shape[1]):
-            first = near.start + int(a[near, k].argmax())
+            strong = near.start + np.flatnonzero(a[near, k] >= 0.6 * a[near, k].max())
+            first = int(strong[np.abs(strong - middle).argmin()])
             clear = np.flatnonzero(a[:first, k] < 0.2)
-            top = int(clear[-1]) if len(clear) else 0
+            # What is dark all the way up is a rim or a brow.
+            top = int(clear[-1]) if len(clear) else max(first - round(0.035 * self.width / step), 0)
             a[:top, k] = 0
             tops[k] = -self.lash_rows[top] if a[first, k] > 0.3 else 0.0
         # Few columns reach further than those beside them.
@@ -359,13 +361,13 @@ class EyeLayers:
         white = self.shows & (away > 1.14 * self.radius)
         disc = self.shows & (away < 0.9 * self.radius)
         disc_light = float(np.median(self.light[disc])) if disc.any() else 60.0
-        enough = white.sum() > max(0.05 * self.shows.sum(), 6)
+        enough = white.sum() > max(0.16 * self.shows.sum(), 6)
         skin_light = float(np.median(self.cheek_colour))
+        # Round eyes that the iris fills have none. In the shade of lids a white is dark, but not as dark as such an eye.
         self.has_white = False
-        if enough:
-            light = float(np.percentile(self.light[white], 80))
-            # In the shade of lids a white is dark, but not as dark as an eye that is all iris.
-            self.has_white = light > disc_light + 12 or light > max(0.4 * skin_light, disc_light - 4)
+        if enough and self.radius < 0.35 * self.width:
+            middle, high = np.percentile(self.light[white], [62, 80])
+            self.has_white = bool(middle > disc_light + 12 or high > max(0.4 * skin_light, disc_light - 4))
         distance = np.exp(-np.maximum(self.v - self.up, 0) / (0.09 * self.width))
         basis = np.stack([np.ones_like(self.u), self.u - 0.5, distance], -1).astype(np.float32)
         if self.has_white:
@@ -378,9 +380,11 @@ class EyeLayers:
             fit = np.linalg.solve(aw.T @ a + np.diag([1e-6, 0.1, 0.03]) * weight.sum(), aw.T @ b)
             top = (b * weight[:, None]).sum(0) / weight.sum()
             # In the shade of lids it is never much darker than the skin.
-            least = 0.7 * skin_light
+            least = 0.74 * skin_light
             lift = max(least / max(float(top.mean()), 1.0), 1.0)
             fill = lift * np.clip(basis @ fit, 0.7 * top, 1.1 * top)
+            # Little of a white's colour is its own.
+            fill += 0.45 * (fill.mean(2, keepdims=True) - fill)
             fill = (
                 fill * (1 - 0.28 * np.exp(-np.maximum(self.v - self.up, 0) / (0.06 * self.width)))[..., None]
             )
@@ -436,7 +440,10 @@ class EyeLayers:
         if float((spot > 0.5).sum()) > 0.22 * max(float((seen & (far < r)).sum()), 1.0):
             spot = np.zeros_like(spot)
         spot = cv2.GaussianBlur(spot, (0, 0), 0.6)
-        own = seen & (spot < 0.08)
+        around = cv2.dilate(
+            spot, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * max(round(0.07 * r), 1) + 1,) * 2)
+        )
+        own = seen & (around < 0.08)
         mirror = own[:, ::-1] & ~seen
         texture = np.where(
             own[..., None], tex, np.where(mirror[..., None], 0.5 * tex[:, ::-1] + 0.5 * guess, guess)
