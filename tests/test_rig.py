@@ -9,9 +9,12 @@ import pytest
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.square import Square
+from livepuppet.realtime.app.rig_window import RigEditor
 from livepuppet.realtime.rig import sidecar
 from livepuppet.realtime.rig.amounts import INDEX, NAMES, LandmarkReader, amounts, bounded, mirrored, zeros
 from livepuppet.realtime.rig.contours import Contours, EyeContours, MouthContours, find_contours
+from livepuppet.realtime.rig.editing import handles, nearest, switched
+from livepuppet.realtime.rig.editing import moved as dragged
 from livepuppet.realtime.rig.eyes import Eyes
 from livepuppet.realtime.rig.looks import Landmarks
 from livepuppet.realtime.rig.mouth import Mouth
@@ -459,3 +462,61 @@ def test_find_uses_the_models_landmarks(face, monkeypatch):
     monkeypatch.setattr(finding, "look", lambda *args: scattered)
     monkeypatch.setattr(Engine, "keypoint_names", LANDMARKS)
     assert finding.find(Engine(), face[0], Square(0, 0, SIDE)).left is None
+
+
+# By hand.
+
+
+def test_a_dragged_handle_takes_its_curve_along_and_no_other(face):
+    contours = face[1]
+    handle = next(h for h in handles(contours) if (h.part, h.name, h.index) == ("left", "lower", 8))
+    changed = dragged(contours, handle, handle.at[0], handle.at[1] + 6)
+    assert changed.left.lower[8, 1] == contours.left.lower[8, 1] + 6
+    assert np.array_equal(changed.left.lower[[0, 4, 12, 16]], contours.left.lower[[0, 4, 12, 16]])
+    assert np.array_equal(changed.left.upper, contours.left.upper) and changed.right is contours.right
+
+
+def test_a_dragged_corner_is_all_curves_corner(face):
+    contours = face[1]
+    handle = next(
+        h for h in handles(contours) if (h.part, h.index) == ("mouth", 0) and h.name == "outer_upper"
+    )
+    changed = dragged(contours, handle, handle.at[0] - 5, handle.at[1]).mouth
+    for name in ("outer_upper", "inner_upper", "inner_lower", "outer_lower"):
+        assert np.allclose(getattr(changed, name)[0], getattr(contours.mouth, name)[0] - (5, 0))
+
+
+def test_dragging_makes_sure_and_keeps_inside(face):
+    contours = switched(face[1], "left")
+    assert not contours.left.sure and "by hand" in contours.notes[0]
+    handle = nearest(contours, 135, 165, 5)
+    assert handle.name == "iris"
+    changed = dragged(contours, handle, -500, 1e9)
+    assert changed.left.sure and changed.left.iris.tolist() == [0, SIDE - 1]
+    assert nearest(contours, 5, 5, 3) is None
+
+
+def test_the_editor_drags_previews_undoes_and_refuses_the_impossible(face):
+    picture, contours = face
+    editor = RigEditor(picture, contours)
+    place = next(h for h in handles(contours) if (h.part, h.name, h.index) == ("right", "upper", 8)).at
+    x, y = (place[0] - editor.left) * editor.scale, (place[1] - editor.top) * editor.scale
+    still = editor.draw()
+    editor.press(x, y)
+    editor.drag(x, y - 20)
+    editor.release()
+    assert editor.contours.right.upper[8, 1] < contours.right.upper[8, 1]
+    assert editor.saved() is not None
+    editor.key(" ")
+    assert editor.draw().shape == still.shape and not np.array_equal(editor.draw(), still)
+    editor.preview = 0
+    editor.press(x, y - 20)
+    editor.drag(x, y + 400)
+    assert editor.saved() is None and "upside down" in editor.message
+    editor.key("u")
+    editor.key("u")
+    assert editor.contours is contours
+    editor.key("3")
+    assert not editor.contours.mouth.sure
+    with pytest.raises(UserError, match="no face"):
+        RigEditor(picture, Contours(SIDE, SIDE))

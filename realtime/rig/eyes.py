@@ -80,11 +80,17 @@ class Eyes:
 
     def __init__(self, picture: np.ndarray, contours: Contours):
         self._strength = contours.strength
-        self.layers = {
-            side: EyeLayers(picture, eye)
+        sure = {
+            side: eye
             for side, eye in (("left", contours.left), ("right", contours.right))
             if eye is not None and eye.sure
         }
+        self.layers = {side: EyeLayers(picture, eye) for side, eye in sure.items()}
+        whites = {layers.has_white for layers in self.layers.values()}
+        if len(whites) == 2:
+            # Both eyes are of one kind: where one is in the dark, the irises' size in the openings decides.
+            share = np.mean([2 * layers.radius / layers.width for layers in self.layers.values()])
+            self.layers = {side: EyeLayers(picture, eye, bool(share < 0.66)) for side, eye in sure.items()}
 
     def draw(self, amounts: np.ndarray) -> list[Patch]:
         """The patches that `amounts` float32 (52,) ask for: none for eyes at rest."""
@@ -102,9 +108,11 @@ class EyeLayers:
     Args:
         picture: uint8 RGB (H, W, 3).
         eye: its contours in the picture's pixels.
+        white: whether it has any white, where that is known.
     """
 
-    def __init__(self, picture: np.ndarray, eye: EyeContours):
+    def __init__(self, picture: np.ndarray, eye: EyeContours, white: bool | None = None):
+        self._white_known = white
         corner, end = eye.upper[0].astype(np.float64), eye.upper[-1].astype(np.float64)
         self.width = width = max(float(np.hypot(*(end - corner))), 4.0)
         along = (end - corner) / width
@@ -368,6 +376,8 @@ class EyeLayers:
         if enough and self.radius < 0.35 * self.width:
             middle, high = np.percentile(self.light[white], [62, 80])
             self.has_white = bool(middle > disc_light + 12 or high > max(0.4 * skin_light, disc_light - 4))
+        if self._white_known is not None:
+            self.has_white = self._white_known and bool(white.any())
         distance = np.exp(-np.maximum(self.v - self.up, 0) / (0.09 * self.width))
         basis = np.stack([np.ones_like(self.u), self.u - 0.5, distance], -1).astype(np.float32)
         if self.has_white:

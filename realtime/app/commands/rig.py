@@ -35,7 +35,7 @@ from livepuppet.realtime.rig.sidecar import read_sidecar, sidecar_path, write_si
     "--again", is_flag=True, help="Find the contours anew, though a file beside the picture has them."
 )
 @engine_options
-def rig(picture, output, sheet, contours, again, model, engine, device, precision, threads):
+def rig(picture, output, sheet, contours, edit, again, model, engine, device, precision, threads):
     """Find the eyes and the mouth of PICTURE, so that they move at its own sharpness.
 
     Says of each part whether it moves. Where the contours are wrong, --edit opens a window to drag them.
@@ -57,6 +57,14 @@ def rig(picture, output, sheet, contours, again, model, engine, device, precisio
         click.echo(f"Moved by the rig: {', '.join(sure)}.")
     for note in found.notes:
         click.echo(note)
+    if edit:
+        from livepuppet.realtime.app.rig_window import edit as edit_in_window
+
+        changed = edit_in_window(image, found)
+        if changed is None:
+            click.echo("Left without saving.")
+            return
+        found, output = changed, output or beside
     for path, drawn in (
         (sheet, lambda: draw_sheet(image, found)),
         (contours, lambda: draw_contours(image, found)),
