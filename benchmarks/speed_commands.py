@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 
 from livepuppet.benchmarks.machine import describe, sentence
+from livepuppet.core.engine import PRECISIONS
 from livepuppet.core.errors import UserError
-from livepuppet.realtime.engines.seam import PRECISIONS
 
 _NAMES = ("onnx", "openvino", "torch", "tensorrt")
 

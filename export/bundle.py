@@ -14,16 +14,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from livepuppet.core.bundle import BUNDLE_FORMAT, BUNDLE_VERSION, REFERENCE_FILE
+from livepuppet.core.engine import STAGES
 from livepuppet.core.files import sha256
 from livepuppet.export.graphs import OPSET, ExportError, write_graphs
 from livepuppet.export.optimise import NOT_IN_FEW_BITS, optimise
 from livepuppet.export.parity import Parity, Tolerances, measure, sample_pictures
-from livepuppet.export.reference import FILE, draw, write_reference
+from livepuppet.export.reference import draw
 from livepuppet.export.variants import VARIANTS, Judge, add_float16, add_int8
-
-FORMAT = "livepuppet-bundle"
-VERSION = 1
-GRAPHS = ("detect", "encode", "render")
 
 
 def export_bundle(
@@ -82,7 +80,7 @@ def export_bundle(
             )
         avatar, *frames = pictures or sample_pictures(model.preset.size, 4)
         references = [draw(model, avatar, frames)]
-        write_reference(building / FILE, references[0])
+        references[0].save(building / REFERENCE_FILE)
         facts = describe(model, building, features, parity, weights)
         (building / "bundle.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         if variants:
@@ -113,8 +111,8 @@ def describe(
     """The content of `bundle.json`."""
     preset = model.preset
     return {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": BUNDLE_FORMAT,
+        "version": BUNDLE_VERSION,
         "preset": json.loads(preset.to_json()),
         "size": preset.size,
         "num_keypoints": preset.num_keypoints,
@@ -125,9 +123,9 @@ def describe(
         "opset": OPSET,
         "weights_sha256": sha256(weights) if weights else None,
         "graphs": {
-            name: {"file": f"{name}.onnx", "sha256": sha256(folder / f"{name}.onnx")} for name in GRAPHS
+            name: {"file": f"{name}.onnx", "sha256": sha256(folder / f"{name}.onnx")} for name in STAGES
         },
-        "reference": {"file": FILE, "sha256": sha256(folder / FILE)},
+        "reference": {"file": REFERENCE_FILE, "sha256": sha256(folder / REFERENCE_FILE)},
         "parity": parity.to_dict(),
         "tools": {
             name: importlib.metadata.version(name)
@@ -151,7 +149,7 @@ def _swap(building: Path, output: Path) -> None:
     if not output.exists():
         building.rename(output)
         return
-    older = {f"{stage}.{name}.onnx" for stage in GRAPHS for name in VARIANTS}
+    older = {f"{stage}.{name}.onnx" for stage in STAGES for name in VARIANTS}
     for entry in output.iterdir():
         if entry.name not in older and not (building / entry.name).exists():
             copy = shutil.copytree if entry.is_dir() else shutil.copy2

@@ -26,6 +26,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from livepuppet.core.files import sha256
+from livepuppet.core.reference import Reference
 from livepuppet.export.graphs import KEYPOINT_INPUTS, ExportError
 
 #: The variants there are.
@@ -66,11 +67,11 @@ class Verdict:
 
 
 #: Runs a variant: of the bundle's folder, the variant's name, and what PyTorch draws (see `reference.draw`).
-Judge = Callable[[Path, str, Sequence[dict]], Verdict]
+Judge = Callable[[Path, str, Sequence[Reference]], Verdict]
 
 
 def add_float16(
-    folder: Path, references: Sequence[dict[str, np.ndarray]], judge: Judge, sources: Path | None = None
+    folder: Path, references: Sequence[Reference], judge: Judge, sources: Path | None = None
 ) -> None:
     """Add float16 graphs to a bundle. `encode`, once per avatar, stays float32.
 
@@ -93,7 +94,7 @@ def add_float16(
 
 def add_int8(
     folder: Path,
-    references: Sequence[dict[str, np.ndarray]],
+    references: Sequence[Reference],
     judge: Judge,
     say: Callable[[str], None] = lambda sentence: None,
     sources: Path | None = None,
@@ -114,7 +115,7 @@ def add_int8(
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "render.onnx"
 
-        def verdict(chosen: list[str], references: Sequence[dict[str, np.ndarray]]) -> Verdict:
+        def verdict(chosen: list[str], references: Sequence[Reference]) -> Verdict:
             _quantise(source, path, chosen, render_feeds(folder, references))
             _enter(folder, "int8", {"render": onnx.load(path)})
             return judge(folder, "int8", references)
@@ -298,22 +299,18 @@ def rounded(graph: onnx.ModelProto) -> onnx.ModelProto:
 # int8
 
 
-def render_feeds(
-    folder: Path, references: Sequence[dict[str, np.ndarray]]
-) -> Iterator[dict[str, np.ndarray]]:
+def render_feeds(folder: Path, references: Sequence[Reference]) -> Iterator[dict[str, np.ndarray]]:
     """What `render` gets as inputs when it draws the references, features from the bundle's own `encode`."""
     encode = onnxruntime.InferenceSession(str(folder / "encode.onnx"), providers=["CPUExecutionProvider"])
     names = [output.name for output in encode.get_outputs()]
     for reference in references:
         features = {}
-        moved = zip(
-            reference["avatars"], reference["driving_points"], reference["driving_matrices"], strict=True
-        )
+        moved = zip(reference.avatars, reference.driving_points, reference.driving_matrices, strict=True)
         for index, *motion in moved:
             if index not in features:
-                drawn = encode.run(names, {"avatar": reference["pictures"][index]})
+                drawn = encode.run(names, {"avatar": reference.pictures[index]})
                 features[index] = dict(zip(names, drawn, strict=True))
-            own = reference["points"][index], reference["matrices"][index]
+            own = reference.points[index], reference.matrices[index]
             yield features[index] | dict(zip(KEYPOINT_INPUTS, (*own, *motion), strict=True))
 
 

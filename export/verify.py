@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from livepuppet.core.bundle import check_file, reference_of
 from livepuppet.core.errors import UserError
 from livepuppet.core.files import sha256
+from livepuppet.core.reference import THRESHOLDS, Quality, Reference, compare
 from livepuppet.export.graphs import ExportError, check_graph
 from livepuppet.export.reference import draw
 from livepuppet.export.variants import Verdict
 from livepuppet.model.checkpoint import load
 from livepuppet.realtime.engines import OnnxEngine, load_engine, offers, read_bundle
-from livepuppet.realtime.engines.bundles import check_file, reference_of
-from livepuppet.realtime.engines.gate import THRESHOLDS, Quality, Reference, compare, remember
+from livepuppet.realtime.engines.quality_gate import remember
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def verify(
         model, references = load(weights).eval(), []
         for index, (avatar, *frames) in enumerate(sets):
             say(f"PyTorch draws set {index + 1} of {len(sets)}")
-            references.append(Reference(**draw(model, avatar, frames)))
+            references.append(draw(model, avatar, frames))
         against = f"float32 PyTorch with {weights.name}"
     elif stored:
         check_file(*stored)
@@ -168,11 +169,11 @@ def verify(
     )
 
 
-def judge(folder: Path, precision: str, references: Sequence[dict]) -> Verdict:
+def judge(folder: Path, precision: str, references: Sequence[Reference]) -> Verdict:
     """What the gate says of a variant of an unfinished bundle, run by onnxruntime on the processor."""
     try:
         engine = OnnxEngine(folder, precision=precision)
-        quality = _worst(engine, [Reference(**reference) for reference in references])
+        quality = _worst(engine, references)
     except Exception as error:  # of the runtime, whose exceptions share no base class
         return Verdict([_first_line(error)], -np.inf)
     allowed = THRESHOLDS[precision]

@@ -10,11 +10,11 @@ import pytest
 from media import gradient, write_picture
 from tiny_bundle import write_bundle
 
+from livepuppet.core.engine import BrokenEngine
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.animate import animate
 from livepuppet.realtime.app.doctor import engines as doctor_engines
 from livepuppet.realtime.engines import OnnxEngine, load_engine, loading, onnx
-from livepuppet.realtime.engines.seam import BrokenEngine
 
 pytest.importorskip("openvino", reason="with onnxruntime alone there is nothing to fall back to")
 

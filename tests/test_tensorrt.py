@@ -12,6 +12,7 @@ import pytest
 import torch
 from small_model import small_model
 
+from livepuppet.core.engine import STAGES
 from livepuppet.core.errors import UserError
 from livepuppet.export.parity import sample_pictures
 from livepuppet.model.checkpoint import load
@@ -31,7 +32,6 @@ from livepuppet.realtime.engines.programs import (
     program_of,
 )
 from livepuppet.realtime.engines.pytorch import TorchEngine
-from livepuppet.realtime.engines.seam import STAGES
 from livepuppet.realtime.engines.tensorrt import plan_path, read_plan, what_is_missing, write_plan
 
 HALF = torch.float16

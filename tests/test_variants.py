@@ -15,6 +15,7 @@ import pytest
 import torch
 from onnx import TensorProto, numpy_helper, shape_inference
 
+from livepuppet.core.bundle import graphs_of
 from livepuppet.core.files import sha256
 from livepuppet.export import bundle as bundling
 from livepuppet.export import variants
@@ -24,7 +25,6 @@ from livepuppet.export.variants import BETWEEN, HALF, Verdict, add_int8, render_
 from livepuppet.export.verify import judge
 from livepuppet.model.checkpoint import load
 from livepuppet.realtime.engines import OnnxEngine, read_bundle
-from livepuppet.realtime.engines.bundles import graphs_of
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from livepuppet.export import verify as verifying
 from livepuppet.export.commands import LONGEST, MOST_CLIPS, bundled_pictures, export, pictures_of
 from livepuppet.export.verify import verify
 from livepuppet.realtime.engines import Offer, load_engine
-from livepuppet.realtime.engines import gate as gating
+from livepuppet.realtime.engines import quality_gate as gating
 
 
 @pytest.fixture(autouse=True)

@@ -9,13 +9,13 @@
 An engine belongs to one thread at a time. `offers()` lists what this machine can run, and what it lacks for the rest.
 """
 
-from livepuppet.realtime.engines.bundles import BUNDLE_FORMAT, BUNDLE_VERSION, read_bundle
+from livepuppet.core.bundle import BUNDLE_FORMAT, BUNDLE_VERSION, read_bundle
+from livepuppet.core.engine import ENGINES, PRECISIONS, STAGES, Engine, Features, Precision
 from livepuppet.realtime.engines.cores import usable_cores
 from livepuppet.realtime.engines.loading import Offer, load_engine, offers
 from livepuppet.realtime.engines.onnx import OnnxEngine
 from livepuppet.realtime.engines.openvino import OpenVinoEngine
 from livepuppet.realtime.engines.pytorch import TorchEngine
-from livepuppet.realtime.engines.seam import ENGINES, PRECISIONS, STAGES, Engine, Features, Precision
 
 __all__ = [
     "BUNDLE_FORMAT",

@@ -1,130 +1,20 @@
-"""Bundles: the folders that `livepuppet export` writes."""
+"""What engines that run a bundle's graphs have in common."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
+from livepuppet.core.engine import Features, checked_numbers, checked_picture
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.matrices import Matrices
-from livepuppet.realtime.engines.seam import STAGES, Features, Precision, checked_numbers, checked_picture
-
-BUNDLE_FORMAT = "livepuppet-bundle"
-BUNDLE_VERSION = 1
 
 #: Outputs of the graph `detect`, which are the fields of `Keypoints`, and how many axes these have.
 DETECTED = {"points": 2, "jacobians": 3, "confidence": 1}
-
-
-def read_bundle(folder: str | os.PathLike) -> dict:
-    """The content of a bundle's `bundle.json`, once every graph's checksum has been found right.
-
-    Raises:
-        UserError: the folder is no bundle, is damaged, or is of a newer livepuppet.
-    """
-    folder = Path(folder)
-    again = "export or download it again"
-    if not folder.exists():
-        raise UserError(
-            f"There is no model bundle at {folder}; check the path, or leave --model out for the default."
-        )
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder} is a file, and a model bundle is a folder that 'livepuppet export' writes."
-        )
-    try:
-        facts = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"{folder} has no bundle.json, so it is not a model bundle; make one with 'livepuppet export'."
-        ) from None
-    except OSError as error:
-        raise UserError(f"{folder / 'bundle.json'} cannot be read ({error.strerror}).") from error
-    except ValueError:
-        raise UserError(f"{folder / 'bundle.json'} is damaged; {again}.") from None
-    if not isinstance(facts, dict) or facts.get("format") != BUNDLE_FORMAT:
-        raise UserError(f"{folder} belongs to another program; make a bundle with 'livepuppet export'.")
-    version = facts.get("version")
-    if version != BUNDLE_VERSION:
-        raise UserError(
-            f"{folder} is a bundle of version {version}, and this livepuppet reads version {BUNDLE_VERSION}; "
-            "update livepuppet or export the bundle again."
-        )
-    try:
-        # Also proves that everything that the engine will look up is there.
-        _ = facts["preset"]["name"], facts["size"], facts["num_keypoints"], facts["keypoint_names"]
-        _ = [feature["name"] for feature in facts["features"]]
-        graphs = {name: (facts["graphs"][name]["file"], facts["graphs"][name]["sha256"]) for name in STAGES}
-    except (KeyError, TypeError):
-        raise UserError(f"{folder / 'bundle.json'} is incomplete; {again}.") from None
-    if facts.get("matrices", "jacobian") not in get_args(Matrices):
-        raise UserError(
-            f"{folder} has keypoints of a kind that this livepuppet does not know; update livepuppet or export the bundle again."
-        )
-    for file, checksum in graphs.values():
-        check_file(folder / file, checksum)
-    return facts
-
-
-def check_file(path: Path, checksum: str) -> None:
-    """Raises UserError unless the file's SHA-256 is `checksum`."""
-    again = "export or download it again"
-    try:
-        found = sha256_of(path)
-    except OSError as error:
-        raise UserError(f"{path} of the model bundle cannot be read ({error.strerror}); {again}.") from error
-    if found != checksum:
-        raise UserError(f"{path} is not the file that the model bundle was made with; {again}.")
-
-
-def sha256_of(path: Path) -> str:
-    """The file's SHA-256, in hexadecimal. Raises OSError. (`hashlib.file_digest` is of Python 3.11.)"""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def graphs_of(folder: Path, facts: dict, variant: Precision = "float32") -> dict[str, Path]:
-    """The file of each stage. Graphs of another variant than float32 are there where `livepuppet export` was told to.
-
-    Args:
-        facts: of `read_bundle`.
-        variant: `float32`, or one of `variants_of`.
-
-    Raises:
-        UserError: the bundle has no such graphs, or they are damaged.
-    """
-    if variant == "float32":
-        return {stage: folder / facts["graphs"][stage]["file"] for stage in STAGES}
-    if variant not in variants_of(facts):
-        raise UserError(
-            f"The bundle {folder} has no {variant} graphs: make them with 'livepuppet export WEIGHTS --output BUNDLE "
-            f"--{variant}', or choose another --precision."
-        )
-    entries = facts["variants"][variant]
-    for stage in STAGES:
-        check_file(folder / entries[stage]["file"], entries[stage]["sha256"])
-    return {stage: folder / entries[stage]["file"] for stage in STAGES}
-
-
-def variants_of(facts: dict) -> tuple[str, ...]:
-    """Which graphs the bundle has beside those in float32: `int8`, `float16`."""
-    return tuple(facts.get("variants", {}))
-
-
-def reference_of(folder: Path, facts: dict) -> tuple[Path, str] | None:
-    """The file of what float32 PyTorch draws, for the gate, and its SHA-256; None in bundles of an older livepuppet."""
-    entry = facts.get("reference")
-    return (folder / entry["file"], entry["sha256"]) if entry else None
 
 
 class BundleEngine:

@@ -8,8 +8,8 @@ from pathlib import Path
 from livepuppet.core.cache import cache_folder, remembered
 from livepuppet.core.cache import remember as remember_value
 from livepuppet.core.errors import UserError
-from livepuppet.realtime.engines.bundles import sha256_of
-from livepuppet.realtime.engines.gate import machine_facts
+from livepuppet.core.files import sha256
+from livepuppet.realtime.engines.quality_gate import machine_facts
 
 KIND = "broken-engines"
 
@@ -46,4 +46,4 @@ def _any() -> bool:
 
 def _facts(asked: Asked, model: Path) -> dict:
     content = model / "bundle.json" if model.is_dir() else model
-    return {"engine": asked, "model": sha256_of(content), **machine_facts()}
+    return {"engine": asked, "model": sha256(content), **machine_facts()}

@@ -9,12 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from livepuppet.core.errors import UserError
-from livepuppet.realtime.bundled import MODEL
-from livepuppet.realtime.engines import failures, onnx, openvino
-from livepuppet.realtime.engines.bundles import read_bundle, reference_of, sha256_of, variants_of
-from livepuppet.realtime.engines.gate import draw_once, pass_gate
-from livepuppet.realtime.engines.seam import (
+from livepuppet.core.bundle import read_bundle, reference_of, variants_of
+from livepuppet.core.engine import (
     ENGINES,
     PRECISIONS,
     BrokenEngine,
@@ -22,6 +18,11 @@ from livepuppet.realtime.engines.seam import (
     Precision,
     first_line,
 )
+from livepuppet.core.errors import UserError
+from livepuppet.core.files import sha256
+from livepuppet.realtime.bundled import MODEL
+from livepuppet.realtime.engines import failures, onnx, openvino
+from livepuppet.realtime.engines.quality_gate import check_engine, draw_once
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +189,7 @@ def _pass(engine: Engine, path: Path) -> None:
     else:
         found = reference_of(path.parent, _bundle_of(path))
     if found is not None:
-        pass_gate(engine, *found)
+        check_engine(engine, *found)
     else:
         draw_once(engine)
 
@@ -198,7 +199,7 @@ def _bundle_of(weights: Path) -> dict:
     if not (weights.parent / "bundle.json").exists():
         return {}
     facts = read_bundle(weights.parent)
-    return facts if facts.get("weights_sha256") == sha256_of(weights) else {}
+    return facts if facts.get("weights_sha256") == sha256(weights) else {}
 
 
 @dataclass(frozen=True)

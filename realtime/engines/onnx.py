@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from livepuppet.core.bundle import graphs_of, read_bundle
+from livepuppet.core.engine import STAGES, BrokenEngine, Precision
 from livepuppet.core.errors import UserError
-from livepuppet.realtime.engines.bundles import BundleEngine, graphs_of, read_bundle, sha256_of
+from livepuppet.core.files import sha256
+from livepuppet.realtime.engines.bundles import BundleEngine
 from livepuppet.realtime.engines.cores import usable_cores
-from livepuppet.realtime.engines.seam import STAGES, BrokenEngine, Precision
 
 #: What onnxruntime calls each device, and how one comes by it.
 PROVIDERS = {
@@ -163,7 +165,7 @@ def _settings(device: str, graph: Path) -> dict[str, str]:
 
         # onnxruntime knows its kept engines by names in the graph, not by weights: each graph has a folder of its own.
         # Types are the graph's: `trt_fp16_enable` (or int8) would let TensorRT choose them, and round sampling grids.
-        folder = str(cache_folder(f"onnxruntime-tensorrt/{sha256_of(graph)[:32]}"))
+        folder = str(cache_folder(f"onnxruntime-tensorrt/{sha256(graph)[:32]}"))
         return {
             "trt_engine_cache_enable": "True",
             "trt_engine_cache_path": folder,

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from livepuppet.core.bundle import graphs_of, read_bundle
 from livepuppet.core.cache import cache_folder
+from livepuppet.core.engine import STAGES, BrokenEngine, Precision
 from livepuppet.core.errors import UserError
-from livepuppet.realtime.engines.bundles import BundleEngine, graphs_of, read_bundle
+from livepuppet.realtime.engines.bundles import BundleEngine
 from livepuppet.realtime.engines.cores import usable_cores
-from livepuppet.realtime.engines.seam import STAGES, BrokenEngine, Precision
 
 #: What OpenVINO calls the devices.
 DEVICES = {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from livepuppet.core.engine import STAGES
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.engines.programs import (
     convolution_types,
@@ -23,7 +24,6 @@ from livepuppet.realtime.engines.programs import (
     positions_in_16_bits,
     program_of,
 )
-from livepuppet.realtime.engines.seam import STAGES
 
 
 def checked_program(model: nn.Module, stage: str, dtype: torch.dtype | None) -> torch.export.ExportedProgram:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from livepuppet.core.engine import STAGES, Features, Precision, checked_numbers, checked_picture
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.matrices import Matrices
-from livepuppet.realtime.engines.seam import STAGES, Features, Precision, checked_numbers, checked_picture
 
 #: Devices and precisions that PyTorch is offered for.
 CHOICES: tuple[tuple[str, Precision], ...] = (

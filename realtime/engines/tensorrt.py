@@ -19,9 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from livepuppet.core.cache import cache_folder, key_of
+from livepuppet.core.engine import STAGES, Precision
 from livepuppet.realtime.engines.pytorch import TorchEngine
 from livepuppet.realtime.engines.pytorch import what_is_missing as torch_is_missing
-from livepuppet.realtime.engines.seam import STAGES, Precision
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16")
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
+from livepuppet.core.engine import ENGINES, PRECISIONS
 from livepuppet.core.transfer import VARIANCES
 from livepuppet.realtime.app.settings import RULES, Rule
-from livepuppet.realtime.engines.seam import ENGINES, PRECISIONS
 
 _MODEL = click.option(
     "--model",

@@ -1,29 +1,16 @@
-"""The quality gate: an engine that does not draw what float32 PyTorch draws is refused.
-
-Runtimes differ in ways that no error tells: TensorRT's parser once sampled with *nearest*, 16 bits may reach the sampling
-grid, a driver may be broken. So every bundle carries a few pictures, motions and what float32 PyTorch drew of them, and
-an engine has to draw the same the first time that it is used on a machine.
-"""
+"""What float32 PyTorch draws, kept in every bundle; how an engine compares with it, and what difference passes."""
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
-import json
-import os
-import platform
 import zipfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from livepuppet.core.cache import cache_folder, key_of
+from livepuppet.core.engine import Engine, Precision
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
-from livepuppet.realtime.engines.bundles import check_file
-from livepuppet.realtime.engines.seam import BrokenEngine, Engine, Precision, first_line
 
 
 @dataclass(frozen=True)
@@ -122,7 +109,7 @@ class Reference:
         pictures: uint8 RGB (N, S, S, 3).
         points, matrices: float32 (N, K, 2) and (N, K, 2, 2), found in them.
         avatars: int (M,), which picture is moved.
-        driving_points, driving_matrices: float32 (M, K, 2) and (M, K, 2, 2), whereto.
+        driving_points, driving_matrices: float32 (M, K, 2) and (M, K, 2, 2), the target keypoints.
         drawn: uint8 RGB (M, S, S, 3).
     """
 
@@ -186,137 +173,3 @@ def compare(engine: Engine, reference: Reference) -> Quality:
         psnr=float(10 * np.log10(255**2 / worst)) if worst else float("inf"),
         pictures=len(means),
     )
-
-
-def pass_gate(engine: Engine, reference: Path, checksum: str) -> Quality:
-    """Let the engine through, or raise. What was found once for these versions on this processor is not tried again.
-
-    Args:
-        reference: the bundle's `reference.npz`.
-        checksum: of it.
-
-    Raises:
-        BrokenEngine: the engine raises, or does not draw what it should.
-        UserError: the reference is damaged.
-    """
-    quality = remembered(engine, checksum)
-    if quality is None:
-        check_file(reference, checksum)
-        expected = Reference.load(reference)
-        with _named(engine, "fails on the model's own pictures"):
-            quality = compare(engine, expected)
-        remember(engine, checksum, quality)
-    if failures := quality.failures(THRESHOLDS[engine.precision]):
-        raise BrokenEngine(
-            f"The engine {engine.name} ({engine.provider}) does not draw what float32 PyTorch draws: "
-            f"{'; '.join(failures)}. Use another --engine or --precision, or update it."
-        )
-    return quality
-
-
-def draw_once(engine: Engine) -> None:
-    """What stands in for the gate where a model has no reference: the engine draws a black picture, of whatever content.
-
-    Raises:
-        BrokenEngine: it raises.
-    """
-    picture = np.zeros((engine.size, engine.size, 3), np.uint8)
-    with _named(engine, "fails on a black picture"):
-        keypoints = engine.detect(picture)
-        engine.render(engine.encode(picture), keypoints, keypoints)
-
-
-@contextlib.contextmanager
-def _named(engine: Engine, what: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # of the engine's runtime, whose exceptions share no base class
-        raise BrokenEngine(
-            f"The engine {engine.name} ({engine.provider}) {what}: {first_line(error)}. Use another --engine or "
-            "--precision, or update it."
-        ) from error
-
-
-def remembered(engine: Engine, checksum: str) -> Quality | None:
-    """What was found of this engine, for this reference, these graphs, versions and this processor; else None."""
-    try:
-        stored = json.loads(_path(engine, checksum).read_text(encoding="utf-8"))
-        return Quality(**stored["quality"])
-    except (OSError, ValueError, KeyError, TypeError, UserError):
-        return None
-
-
-def remember(engine: Engine, checksum: str, quality: Quality) -> None:
-    """Have `pass_gate` go by this quality from now on. A cache that cannot be written is no error."""
-    part = None
-    try:
-        path = _path(engine, checksum)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(
-            json.dumps({"engine": _facts(engine, checksum), "quality": asdict(quality)}, indent=1),
-            encoding="utf-8",
-        )
-        part.replace(path)
-    except (OSError, UserError):
-        # It is only found out again at the next start.
-        if part is not None:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-
-
-def _path(engine: Engine, checksum: str) -> Path:
-    return cache_folder("gate") / f"{key_of(_facts(engine, checksum))}.json"
-
-
-def _facts(engine: Engine, checksum: str) -> dict:
-    """All that may change what an engine draws."""
-    return {
-        "engine": [engine.name, engine.device, engine.precision, engine.providers],
-        "graphs": getattr(engine, "fingerprint", ""),
-        "reference": checksum,
-        **machine_facts(),
-    }
-
-
-def machine_facts() -> dict:
-    """Versions of all that computes, the processor and the graphics cards."""
-    versions = {}
-    for package in (
-        "livepuppet",
-        "onnxruntime",
-        "onnxruntime-gpu",
-        "onnxruntime-directml",
-        "openvino",
-        "torch",
-    ):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "versions": versions,
-        "machine": [platform.machine(), platform.processor(), _processor(), _cards()],
-    }
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return ""
-    # Its name, and what it can do: a virtual machine may hide instructions from one day to the next.
-    lines = text.splitlines()
-    return "; ".join(
-        next((line for line in lines if line.startswith(start)), "") for start in ("model name", "flags")
-    )
-
-
-def _cards() -> list[str]:
-    """NVIDIA's driver and cards, as Linux tells them; elsewhere nothing, and the versions of packages have to do."""
-    found = []
-    for path in sorted(Path("/proc/driver/nvidia").glob("gpus/*/information")):
-        with contextlib.suppress(OSError):
-            found += [line for line in path.read_text().splitlines() if line.startswith("Model")]
-    with contextlib.suppress(OSError):
-        found.append(Path("/proc/driver/nvidia/version").read_text())
-    return found
