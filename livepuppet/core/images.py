@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -117,7 +118,7 @@ def _frame_pixels(frame: av.VideoFrame) -> np.ndarray:
 def _decode_with_pyav(path: Path) -> np.ndarray | None:
     """The first frame of anything FFmpeg reads, as uint8 RGB or RGBA, or None."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(os.path.abspath(path)) as container:
             return next((_frame_pixels(frame) for frame in container.decode(video=0)), None)
     except (av.FFmpegError, IndexError, ValueError):
         return None

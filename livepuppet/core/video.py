@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -48,6 +49,11 @@ def is_url(text: str) -> bool:
     return "://" in str(text)
 
 
+def ffmpeg_name(path: str | Path) -> str:
+    """An address as it is; a file by its absolute path, since FFmpeg takes `a:b.mp4` for the protocol `a`."""
+    return str(path) if is_url(str(path)) else os.path.abspath(path)
+
+
 def shown(path: str | Path) -> str:
     """How to speak of a path or address: as it is, but without the password that a camera's address may carry."""
     text = str(path)
@@ -87,7 +93,7 @@ class Clip:
             raise UserError(f"There is no file {path}: check the name of the driving video.")
         try:
             timeout = NETWORK_TIMEOUT if remote else None
-            self._container = av.open(str(path), options=options or {}, timeout=timeout)
+            self._container = av.open(ffmpeg_name(path), options=options or {}, timeout=timeout)
         except (av.FFmpegError, OSError, ValueError) as error:
             remedy = (
                 "check the address, and that the stream is running"
@@ -186,7 +192,7 @@ class Clip:
         end, enough = shown, (self.seconds or 0.0) - 0.5
         if end >= enough or is_url(str(self.path)) or self._container.format.name == "gif":
             return True
-        with suppress(av.FFmpegError, OSError), av.open(str(self.path)) as container:
+        with suppress(av.FFmpegError, OSError), av.open(ffmpeg_name(self.path)) as container:
             begin = (container.start_time or 0) / av.time_base
             for packet in container.demux():
                 if packet.pts is not None:

@@ -13,6 +13,7 @@ import av
 import numpy as np
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.video import ffmpeg_name
 from livepuppet.realtime.outputs.sound import AAC_RATES, add_aac
 
 #: Seconds by which sound may lag behind the pictures before silence takes its place: a device that delivers nothing
@@ -137,7 +138,7 @@ class FileSound:
     def __init__(self, name: str, loop: bool = False):
         self._name, self._loop = name, loop
         try:
-            with av.open(name) as container:
+            with av.open(ffmpeg_name(name)) as container:
                 stream = container.streams.audio[0]
                 self.rate = stream.rate if stream.rate in AAC_RATES else AAC_RATES[-1]
                 self.channels = min(2, stream.codec_context.channels)
@@ -181,7 +182,7 @@ class FileSound:
         round_begins = 0.0
         while True:
             resampler = av.AudioResampler(format="fltp", layout=layout, rate=self.rate)
-            with suppress(av.FFmpegError, OSError), av.open(self._name) as container:
+            with suppress(av.FFmpegError, OSError), av.open(ffmpeg_name(self._name)) as container:
                 for frame in container.decode(audio=0):
                     for piece in resampler.resample(frame):
                         at = float((piece.pts or 0) * piece.time_base - self._start)

@@ -6,6 +6,8 @@ from fractions import Fraction
 
 import av
 
+from livepuppet.core.video import ffmpeg_name
+
 #: Codecs that every browser plays inside an MP4; their packets are copied as they are.
 COPIED = frozenset(["aac", "mp3", "mp3float"])
 
@@ -29,7 +31,7 @@ class Soundtrack:
     """
 
     def __init__(self, name: str, start: Fraction):
-        self._source = av.open(name)
+        self._source = av.open(ffmpeg_name(name))
         self._stream = self._source.streams.audio[0]
         self._start = start
         self._packets = self._source.demux(self._stream)

@@ -86,7 +86,7 @@ class VideoFile(Output):
             # FFmpeg opens the file with the first picture only; people want to know before.
             self.path.open("ab").close()
             self._container = av.open(
-                self.name,
+                os.path.abspath(self.path),
                 "w",
                 format="mov" if self.path.suffix.lower() == ".mov" else "mp4",
                 options={
@@ -245,11 +245,11 @@ def _index_at_front(path: Path) -> None:
     """
     copy = path.with_name(f".{path.stem}.finishing{path.suffix}")
     try:
-        with av.open(str(path)) as source:
+        with av.open(os.path.abspath(path)) as source:
             clock = max(int(1 / stream.time_base) for stream in source.streams.video)
             options = {"movflags": "faststart", "video_track_timescale": str(clock)}
             with av.open(
-                str(copy),
+                os.path.abspath(copy),
                 "w",
                 format=source.format.name.split(",")[0] if path.suffix == ".mov" else "mp4",
                 options=options,
