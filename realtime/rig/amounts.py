@@ -106,6 +106,13 @@ SMALLEST_OPENING = 0.04
 #: Detectors seldom bring the lids together: below this share of the open eye's opening it counts as shut.
 SHUT_AT = 0.3
 
+#: Changes of an opening up to this share are the detector's noise.
+CALM = 0.1
+
+#: How fast the driver's usual opening is learnt, as a share of it per frame, and how far from D1's it may be: D1 may have
+#: been taken with eyes wide open, and eyes stay shut for seconds.
+LEARNT, USUAL = 0.02, (0.62, 1.2)
+
 #: An eye that is open by this factor more than in D1 is wide open.
 WIDE_AT = 1.45
 
@@ -161,16 +168,18 @@ class LandmarkReader:
         self._lips = index("upper lip"), index("lower lip")
         self._nose = index("nose tip")
         self._neutral: _Face | None = None
+        self._usual: list[float] = []
 
     def set_neutral(self, keypoints: Keypoints) -> None:
         """Measure from this face, D1, on."""
         self._neutral = self._measure(keypoints.points)
+        self._usual = list(self._neutral.openings)
 
     def read(self, keypoints: Keypoints) -> np.ndarray:
         """How far this face is from the neutral one: float32 (52,). The first face read is neutral, unless one was set."""
         now = self._measure(keypoints.points)
         if self._neutral is None:
-            self._neutral = now
+            self._neutral, self._usual = now, list(now.openings)
         rest, found = self._neutral, {}
         # The picture's left is the face's right.
         for place, side in enumerate(("Right", "Left")):
@@ -192,12 +201,15 @@ class LandmarkReader:
             vector[INDEX[name]] = value
         return bounded(vector)
 
-    @staticmethod
-    def _read_eye(found: dict, side: str, inward: int, now: _Face, rest: _Face, place: int) -> None:
-        if rest.openings[place] > SMALLEST_OPENING:
-            share = now.openings[place] / rest.openings[place]
-            found["eyeBlink" + side] = (1 - share) / (1 - SHUT_AT)
-            found["eyeWide" + side] = (share - 1) / (WIDE_AT - 1)
+    def _read_eye(self, found: dict, side: str, inward: int, now: _Face, rest: _Face, place: int) -> None:
+        neutral, opening = rest.openings[place], now.openings[place]
+        if neutral > SMALLEST_OPENING:
+            share = opening / self._usual[place]
+            found["eyeBlink" + side] = (1 - share - CALM) / (1 - SHUT_AT - CALM)
+            found["eyeWide" + side] = (share - 1 - CALM) / (WIDE_AT - 1 - CALM)
+            # The running 80th percentile: up by 4 where the eye is opener, down by 1 where not.
+            step = LEARNT * neutral * (0.8 if share > 1 else -0.2)
+            self._usual[place] = min(max(self._usual[place] + step, USUAL[0] * neutral), USUAL[1] * neutral)
         (x, y), (x0, y0) = now.gaze[place], rest.gaze[place]
         sideways, down = inward * (x - x0) / GAZE_SIDEWAYS, (y - y0) / GAZE_VERTICAL
         found["eyeLookIn" + side], found["eyeLookOut" + side] = sideways, -sideways
