@@ -261,6 +261,21 @@ class EyeLayers:
         known[known < 0.5] = 0
         # A wide rim of skin speaks for the inside, not only the pixels next to it.
         filled = _filled(cv2.GaussianBlur(picture, (0, 0), max(0.02 * w, 0.7)), known + 1e-6)
+        # What is left of lashes and folds around makes it too dark: a lid is about as light as the skin below.
+        middle = (zone > 0.9) & (self.v > self.up) & (self.v < self.low)
+        if middle.any():
+            light = float(filled[middle].mean())
+            lift = float(np.clip(0.84 * np.median(self.cheek_colour) / max(light, 1.0), 1.0, 1.3)) - 1
+            round_ = np.clip(
+                1.15
+                - np.hypot(
+                    (self.u - 0.5) / 0.55,
+                    (self.v - 0.5 * (self.up + self.low)) / (0.75 * self.span + 0.05 * w),
+                ),
+                0,
+                1,
+            )
+            filled = filled * (1 + lift * _smooth(0, 0.8, round_))[..., None]
         t = np.clip((self.v - self.crease) / np.maximum(self.closed - self.crease, 1), 0, 1)
         # A lid is round: light on its middle, less at its edge. Flat pictures have no light.
         self.flat = self.grain < 0.35
