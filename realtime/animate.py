@@ -66,6 +66,7 @@ def animate(
     side: int | None = None,
     side_by_side: bool = False,
     rate: float | Fraction | None = None,
+    rig: str | None = None,
     progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Summary:
     """Animate a picture with a driving video: one frame for each of its frames, at the same times, with its sound.
@@ -73,7 +74,7 @@ def animate(
     D1 is the first frame. Memory does not grow with the video's length.
 
     Args:
-        avatar, model, engine, device, precision, threads, crop, avatar_crop: see `Animator`.
+        avatar, model, engine, device, precision, threads, crop, avatar_crop, rig: see `Animator`.
         driving: a video, a GIF, a folder of pictures or an address.
         output: `FILE.mp4` (H.264), or a folder for PNGs.
         settings: how the driver's motion is shown.
@@ -102,6 +103,7 @@ def animate(
             crop=Framing(crop, engine=engine),
             avatar_crop=avatar_crop,
             size=None if side in (None, engine.size) else side,
+            rig=rig,
         )
         began, count, sink = time.perf_counter(), 0, None
         at_rest = animator.draw_at_rest()

@@ -25,7 +25,7 @@ from livepuppet.realtime.motion.retargeter import Retargeter
 from livepuppet.realtime.motion.settings import MotionSettings
 from livepuppet.realtime.rig.driver import RigDriver, RigMotion
 from livepuppet.realtime.rig.finding import contours_of
-from livepuppet.realtime.rig.rig import Face, Rig
+from livepuppet.realtime.rig.rig import MODES, Face, Rig
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +35,8 @@ FRAME_SECONDS = 1 / 30
 #: The event where the driver's face was looked for in vain.
 NO_FACE = "No face found, so the middle of the picture is used."
 
-#: How avatars are drawn, see `Animator`.
-RIGS = ("on", "off")
-DEFAULT_RIG = "off"
+#: How avatars are drawn where nobody says, see `Animator`.
+DEFAULT_RIG = "on"
 
 #: What `Animator` takes for an avatar.
 AvatarLike = str | os.PathLike | np.ndarray | Avatar
@@ -79,7 +78,7 @@ class Drawing:
         square: uint8 RGB (S, S, 3); None where a rig draws.
         deformation: float32 (h, w, 2), the sampling grid that the model used (see `Engine.render_deformation`), or None
             where it was not needed or the engine does not tell.
-        rig, motion: draw it instead of the model; None where the model has drawn.
+        rig, motion: draw it, or eyes and mouth over it; None where the model has drawn all.
     """
 
     square: np.ndarray | None
@@ -143,8 +142,9 @@ class Animator:
         background: `as-is`, `blur`, a colour as `#00ff00`, or `alpha` (pictures are then RGBA). Needs a `size`.
         mirror: flip the driver left to right.
         follow: let a square that was put around a face follow the head slowly; for cameras.
-        rig: `on` draws avatars with a face by a rig with depth, at the picture's own resolution, instead of by the model;
-            `off` leaves all to the model.
+        rig: `on` draws avatars by a rig with depth, at the picture's own resolution, instead of by the model; `eyes`, `mouth`
+            and `face` (both) draw these over the model's picture; `off` leaves all to the model. By default `on`. It takes a
+            model whose keypoints are landmarks, and an avatar with a face; others are drawn by the model.
         progress: called with each avatar once it is ready.
 
     Attributes:
@@ -186,6 +186,7 @@ class Animator:
         self.compositor = _compositor(size, background)
         self.mirror, self.resting = mirror, False
         self._rig_driver = _rig_driver(engine, rig)
+        self._rig_mode = rig or DEFAULT_RIG
         #: Where the model's own square is returned, rigs draw on a canvas of that size.
         self._rig_canvas = self.compositor or Compositor(engine.size, engine.size, paste=False)
         #: D1 and the square it belongs to, to begin with instead of the first frame.
@@ -279,7 +280,7 @@ class Animator:
         contours, messages = contours_of(self.engine, avatar.original, avatar.square, avatar.path)
         for message in messages:
             logger.info("%s: %s", avatar.name, message)
-        return replace(face, contours=contours)
+        return replace(face, contours=contours, mode=self._rig_mode)
 
     # The driver.
 
@@ -431,17 +432,25 @@ class Animator:
         if self._rig_driver is not None and prepared.face is not None and told is not None:
             motion = self._rig_driver.motion(told, prepared.keypoints, self.settings)
             rig = self._rig_canvas.rig(prepared.avatar, prepared.face)
-            if rig is not None and self._rig_driver.usable:
+            if rig is not None and rig.head is not None and self._rig_driver.usable:
                 return Drawing(None, rig=rig, motion=motion)
+            if rig is not None and rig.head is None and self.engine.deforms:
+                keypoints = rig.without_drawn(prepared.keypoints, keypoints)
+                drawn = self.engine.render_deformation(prepared.features, prepared.keypoints, keypoints)
+                return Drawing(*drawn, rig=rig, motion=motion)
         if self.compositor is not None and self.compositor.needs_deformation and self.engine.deforms:
             return Drawing(*self.engine.render_deformation(prepared.features, prepared.keypoints, keypoints))
         return Drawing(self.engine.render(prepared.features, prepared.keypoints, keypoints))
 
     def _compose(self, drawing: Drawing, out: np.ndarray | None) -> np.ndarray:
         """The finished picture: the square itself, or set into the canvas."""
-        if drawing.rig is not None:
+        if drawing.rig is not None and drawing.motion is not None:
             out = np.empty(self._rig_canvas.shape, np.uint8) if out is None else out
-            self._rig_canvas.compose_rig(drawing.rig, drawing.motion, out)
+            if drawing.square is None:
+                self._rig_canvas.compose_rig(drawing.rig, drawing.motion, out)
+            else:
+                patches = drawing.rig.patches(drawing.motion)
+                self._rig_canvas.compose(drawing.square, drawing.deformation, out, patches)
             return out
         if self.compositor is None:
             return _copied(drawing.square, out)
@@ -522,8 +531,8 @@ def _mirrored(square: Square) -> Square:
 
 def _rig_driver(engine: Engine, rig: str | None) -> RigDriver | None:
     """What drives rigs; None where there are none."""
-    if rig not in (None, *RIGS):
-        raise UserError(f"The rig '{rig}' is unknown: use {' or '.join(RIGS)}.")
+    if rig not in (None, *MODES):
+        raise UserError(f"The rig '{rig}' is unknown: use {', '.join(MODES)}.")
     landmarks = "nose tip" in engine.keypoint_names and engine.matrices == "jacobian"
     if (rig or DEFAULT_RIG) == "off" or not landmarks:
         return None

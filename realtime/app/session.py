@@ -174,6 +174,7 @@ class Session:
                 crop=self._framing(engine),
                 size=compositor,
                 mirror=self.settings.source.mirror,
+                rig=self.settings.picture.rig,
                 progress=lambda avatar: bar.update(),
             )
 

@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +19,7 @@ from livepuppet.core.square import Square, cut
 from livepuppet.realtime.compositing.matte import blurred_background, figure_colours, find_matte
 from livepuppet.realtime.compositing.warp import FEATHER, Bend, Box, Buffers, resize, soft_edges
 from livepuppet.realtime.rig.driver import RigMotion
+from livepuppet.realtime.rig.patches import Patch, paste
 from livepuppet.realtime.rig.rig import Face, Rig
 
 logger = logging.getLogger(__name__)
@@ -225,7 +226,7 @@ class Compositor:
             rig = Rig(layers.original, face, place, matte)
         except ValueError:
             return None
-        if self._background == "as-is":
+        if self._background == "as-is" or rig.head is None:
             return rig
         found = rig.head.layers.matte
         if found is None:
@@ -256,7 +257,13 @@ class Compositor:
         """Write the avatar itself into `out` uint8 (H, W, 3 or 4)."""
         np.copyto(out, self._newest_layers().rest)
 
-    def compose(self, square: np.ndarray, deformation: np.ndarray | None, out: np.ndarray) -> None:
+    def compose(
+        self,
+        square: np.ndarray,
+        deformation: np.ndarray | None,
+        out: np.ndarray,
+        patches: Sequence[Patch] = (),
+    ) -> None:
         """Write the finished picture into `out`.
 
         Args:
@@ -264,14 +271,27 @@ class Compositor:
             deformation: float32 (h, w, 2), where in the avatar's square each place of `square` came from, as (x, y) in
                 [-1, 1], -1 and 1 being the centres of the outermost pixels; None where the engine does not say.
             out: uint8 RGB (H, W, 3), or RGBA with straight alpha (H, W, 4).
+            patches: laid over the avatar before it is bent; they need a deformation.
         """
         layers = self._newest_layers()
+        if patches and deformation is not None:
+            bent = layers.bend.figure
+            kept = [(patch.place, bent[patch.place].copy()) for patch in patches]
+            paste(bent[..., :3], patches)
+            self._compose(layers, square, deformation, out, bends=True)
+            for place, pixels in reversed(kept):
+                bent[place] = pixels
+            return
+        self._compose(layers, square, deformation, out, deformation is not None and self.needs_deformation)
+
+    def _compose(
+        self, layers: Layers, square: np.ndarray, deformation: np.ndarray | None, out: np.ndarray, bends: bool
+    ) -> None:
         seen = layers.seen
         if not seen.width or not seen.height:
             np.copyto(out, layers.rest)
             return
         _copy_around(layers.rest, seen, out)
-        bends = deformation is not None and self.needs_deformation
         if layers.matte is not None:
             self._compose_figure(layers, square, deformation if bends else None, seen.of(out, self._canvas))
             return

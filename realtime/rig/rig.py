@@ -17,6 +17,9 @@ from livepuppet.realtime.rig.mouth import Mouth
 from livepuppet.realtime.rig.patches import Patch
 from livepuppet.realtime.rig.pose import HeadPose, place
 
+#: What rigs draw: nothing; eyes, mouth or both over the model's picture; or everything, without the model.
+MODES = ("off", "eyes", "mouth", "face", "on")
+
 
 @dataclass(frozen=True, eq=False)
 class Face:
@@ -28,6 +31,7 @@ class Face:
         size: side of the square that they were detected in, in pixels.
         square: where that square lies in the whole picture, in its pixels.
         contours: of eyes and mouth, in the whole picture; None where they are not looked for.
+        mode: of `MODES`, what is to be drawn.
     """
 
     keypoints: Keypoints
@@ -35,6 +39,7 @@ class Face:
     size: int
     square: Square
     contours: Contours | None = None
+    mode: str = "on"
 
     @property
     def usable(self) -> bool:
@@ -53,7 +58,7 @@ class Face:
 
 
 class Rig:
-    """Draws an avatar from a `RigMotion`, without any network. One thread at a time.
+    """Draws an avatar from a `RigMotion`, or those parts of it that the face's mode names. One thread at a time.
 
     Args:
         picture: uint8 RGB (H, W, 3), the avatar at the size in which it is shown.
@@ -62,7 +67,7 @@ class Rig:
         matte, background, layers: see `Head`.
 
     Attributes:
-        head: draws all but eyes and mouth, and those that are not sure.
+        head: draws all but eyes and mouth, and those that are not sure; None where the model does.
         eyes, mouth: draw theirs; None where nothing is known of them.
         notes: sentences on what is not moved, or only roughly.
 
@@ -88,32 +93,58 @@ class Rig:
             scale = square.side / face.square.side
             left, top = face.square.x * scale - square.x, face.square.y * scale - square.y
             contours = face.contours.mapped(scale, left, top)
-            self.eyes, self.mouth = Eyes(picture, contours), Mouth(picture, contours)
-            drawn.update(side for side in self.eyes.layers)
-            drawn.update(["mouth"] if self.mouth.layers is not None else [])
-        parts = [name for name in face.names if _part_of(name) not in drawn]
-        self.head = Head(picture, square, landmarks, face.names, matte, background, parts, layers)
-        self.notes: list[str] = [self.head.why] if self.head.why else []
+            if face.mode != "mouth":
+                self.eyes = Eyes(picture, contours)
+                drawn.update(self.eyes.layers)
+            if face.mode != "eyes":
+                self.mouth = Mouth(picture, contours)
+                drawn.update(["mouth"] if self.mouth.layers is not None else [])
+        rest = [index for index, name in enumerate(face.names) if _part_of(name) not in drawn]
+        self._rest = np.array(rest, int)
+        self._drawn = np.array([index for index in range(len(face.names)) if index not in rest], int)
+        self.head: Head | None = None
+        self.notes: list[str] = []
+        if face.mode == "on":
+            parts = [face.names[index] for index in rest]
+            self.head = Head(picture, square, landmarks, face.names, matte, background, parts, layers)
+            self.notes += [self.head.why] if self.head.why else []
         if face.contours is not None:
             self.notes += face.contours.notes
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of what is drawn: (H, W, 3), or (H, W, 4) where there is no background."""
+        """Of what `draw` draws: (H, W, 3), or (H, W, 4) where there is no background."""
+        assert self.head is not None
         return self.head.shape
 
     def draw(self, motion: RigMotion, out: np.ndarray) -> None:
-        """Write the avatar in this motion into `out`, uint8 of `shape`; may be a view."""
-        self.head.draw(self.state(motion), out)
-
-    def state(self, motion: RigMotion) -> HeadState:
-        """The same in this picture's pixels."""
+        """Write the avatar in this motion into `out`, uint8 of `shape`; may be a view. For mode `on`."""
+        assert self.head is not None
         pose = motion.pose
         moved = HeadPose(pose.scale, pose.rotation, pose.shift * self._unit)
-        patches: list[Patch] = []
-        if motion.amounts is not None and self.eyes is not None and self.mouth is not None:
-            patches = self.eyes.draw(motion.amounts) + self.mouth.draw(motion.amounts)
-        return HeadState(moved, motion.residuals * self._unit, patches)
+        self.head.draw(HeadState(moved, motion.residuals * self._unit, self.patches(motion)), out)
+
+    def patches(self, motion: RigMotion) -> list[Patch]:
+        """What eyes and mouth draw over the picture, in its pixels. They are buffers of the rig."""
+        if motion.amounts is None:
+            return []
+        return [
+            patch
+            for part in (self.eyes, self.mouth)
+            if part is not None
+            for patch in part.draw(motion.amounts)
+        ]
+
+    def without_drawn(self, avatar: Keypoints, moved: Keypoints) -> Keypoints:
+        """`moved` keypoints in which what the rig draws goes rigidly with the face, so that the model leaves it alone."""
+        if not len(self._drawn) or len(self._rest) < 3:
+            return moved
+        points = np.c_[avatar.points, np.ones(len(avatar.points))].astype(np.float64)
+        fit = np.linalg.lstsq(points[self._rest], moved.points[self._rest].astype(np.float64), rcond=None)[0]
+        places, jacobians = moved.points.copy(), moved.jacobians.copy()
+        places[self._drawn] = points[self._drawn] @ fit
+        jacobians[self._drawn] = fit[:2].T.astype(np.float32) @ avatar.jacobians[self._drawn]
+        return Keypoints(places, jacobians, moved.confidence)
 
 
 def _part_of(name: str) -> str | None:

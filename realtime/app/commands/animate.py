@@ -12,6 +12,7 @@ from tqdm import tqdm
 from livepuppet.core.transfer import Variance
 from livepuppet.realtime.animate import OFFLINE, Summary, animate
 from livepuppet.realtime.app.commands.options import model_options
+from livepuppet.realtime.rig.rig import MODES
 
 
 def with_progress(avatar: Path, driving: str, output: str, **options: Any) -> Summary:
@@ -50,6 +51,14 @@ def with_progress(avatar: Path, driving: str, output: str, **options: Any) -> Su
     type=click.IntRange(64, 2048),
     help="Side of the finished square in pixels: above the model's it is the avatar's own pixels that are bent, so that it "
     "stays as sharp as its file. [default: the model's]",
+)
+@click.option(
+    "--rig",
+    type=click.Choice(MODES),
+    default="on",
+    show_default=True,
+    help="Draw the whole head turned in depth (on), or eyes and mouth (face, eyes, mouth), at the picture's own sharpness "
+    "instead of by the model.",
 )
 def animate_command(
     avatar: Path,

@@ -133,6 +133,12 @@ class PictureSettings:
     sharp: bool = setting(
         True, "Keep the avatar's full resolution where the moving square is larger than the model's."
     )
+    rig: str = setting(
+        "on",
+        "What is drawn at the picture's own sharpness instead of by the model: the whole head turned in depth (on), eyes and "
+        "mouth (face), one of them, or nothing (off).",
+        choices=("off", "eyes", "mouth", "face", "on"),
+    )
     background: str = setting(
         "as-is", "What is behind the avatar.", choices=("as-is", "blur", "alpha"), form="colour"
     )
