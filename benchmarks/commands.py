@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import click
+import cv2
 
 from livepuppet.benchmarks import speed_commands
 from livepuppet.benchmarks.machine import describe
@@ -255,3 +256,51 @@ def savings(presets, engines, rewrites, seconds, threads, json_path):
     click.echo()
     for name, (what, kinds) in REWRITES.items():
         click.echo(f"* {name}: {what} ({', '.join(sorted(kinds))})")
+
+
+@bench.command("rig")
+@click.argument("pictures", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--side",
+    type=click.IntRange(64, 2048),
+    default=720,
+    show_default=True,
+    help="Longer side of the pictures.",
+)
+@click.option(
+    "--puppets",
+    type=click.IntRange(0, 200),
+    default=0,
+    show_default=True,
+    help="Also the response on so many puppets.",
+)
+@_JSON
+@engine_options
+def rig_command(pictures, side, puppets, json_path, **choice):
+    """What the rig of PICTURES costs, and how sharp the moving face stays; by default of the bundled avatar.
+
+    Times are of one core. With --puppets: how much of each head motion is shown, given the true pose (1 is right).
+    """
+    from dataclasses import asdict
+
+    from livepuppet.benchmarks.rig import measure, responses
+    from livepuppet.realtime import bundled
+    from livepuppet.realtime.avatars import load_avatar
+
+    machine, rows = _engine(**choice), {}
+    cv2.setNumThreads(1)
+    click.echo(
+        f"{'picture':34} {'make s':>7} {'find s':>7} {'head ms':>8} {'all ms':>7} {'best ms':>8} {'sharpness':>10}"
+    )
+    for path in pictures or (bundled.AVATAR,):
+        figures = measure(machine, load_avatar(path, machine.size, "auto"), side)
+        rows[path.name] = asdict(figures)
+        click.echo(
+            f"{path.name:34} {figures.making:7.2f} {figures.contours:7.2f} {figures.head:8.1f} {figures.all:7.1f} "
+            f"{figures.best:8.1f} {figures.sharpness:10.2f}"
+        )
+    facts = {"side": side, "avatars": rows}
+    if puppets:
+        facts["responses"] = responses(puppets)
+        click.echo("response, true pose: " + ", ".join(f"{k} {v:.2f}" for k, v in facts["responses"].items()))
+    _report(facts, json_path)
