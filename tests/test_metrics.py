@@ -151,21 +151,6 @@ def test_batches_and_thinning_change_nothing_but_the_count():
     assert np.array_equal(thinned.result, whole.result[::2])
 
 
-def test_relative_motion_keeps_the_source_at_rest():
-    rng = torch.Generator().manual_seed(0)
-
-    def keypoints(count):
-        return torch.rand(count, 3, 2, generator=rng), torch.eye(2) + 0.2 * torch.rand(
-            count, 3, 2, 2, generator=rng
-        )
-
-    source, initial, driving = keypoints(1), keypoints(1), keypoints(4)
-    rest = reconstruct.relative_motion(source, initial, initial)
-    assert torch.allclose(rest[0], source[0], atol=1e-6) and torch.allclose(rest[1], source[1], atol=1e-5)
-    moved = reconstruct.relative_motion(source, initial, driving, "covariance")
-    assert torch.equal(moved[1], driving[1]) and torch.allclose(moved[0], source[0] + driving[0] - initial[0])
-
-
 def test_random_pairs_are_of_different_clips_and_follow_from_the_seed():
     pairs = evaluation.random_pairs(4, 50, 1)
     assert len(set(pairs)) == 12 and all(a != b and 0 <= b < 4 for a, b in pairs)

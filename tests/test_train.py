@@ -18,7 +18,7 @@ from livepuppet.train.metrics.responses import response
 from livepuppet.train.puppets.identities import generator
 from livepuppet.train.puppets.pool import PuppetPool, draw_shard, shard_path
 from livepuppet.train.tasks.fomm import FommTask
-from livepuppet.train.tasks.lite_animator import AnimatorTask, transfer
+from livepuppet.train.tasks.lite_animator import AnimatorTask, scaled_transfer
 from livepuppet.train.tasks.lite_detector import PARTNER, DetectorTask, detector_error, undershoot
 from livepuppet.train.webcam import webcam
 
@@ -116,23 +116,35 @@ def test_pairs_of_the_pool_carry_their_truth(pool):
     assert pairs.flow.shape == (24, SIZE // 4, SIZE // 4, 2)
 
 
-def test_the_transfer_of_training_is_that_of_the_live_tool():
+@pytest.mark.parametrize(
+    ("matrices", "variance"), [("jacobian", "source"), ("covariance", "source"), ("covariance", "driving")]
+)
+def test_eq_14_15_in_pytorch_is_that_in_numpy(matrices, variance):
     from livepuppet.core.keypoints import Keypoints
-    from livepuppet.core.transfer import transfer as live
+    from livepuppet.core.transfer import transfer as in_numpy
+    from livepuppet.model.transfer import transfer as in_torch
 
     rng = generator(10)
-
-    def draw():
-        return torch.rand(1, 6, 2, generator=rng) - 0.5, torch.eye(2) + 0.2 * torch.randn(
-            1, 6, 2, 2, generator=rng
+    sets = [
+        (
+            torch.rand(1, 6, 2, generator=rng) - 0.5,
+            torch.eye(2) + 0.2 * torch.randn(1, 6, 2, 2, generator=rng),
         )
+        for _ in range(3)
+    ]
+    sets[1][1][0, 0] = torch.tensor([[1.0, 2.0], [2.0, 4.0]])  # no inverse: both hold the determinant
+    ours = in_torch(*sets, 1.7, matrices, variance)
+    arrays = (Keypoints(points[0].numpy(), jacobians[0].numpy()) for points, jacobians in sets)
+    theirs = in_numpy(*arrays, 1.7, matrices=matrices, variance=variance)
+    assert np.allclose(ours[0][0].numpy(), theirs.points, atol=1e-6)
+    assert np.allclose(ours[1][0].numpy(), theirs.jacobians, rtol=1e-4, atol=1e-4)
 
-    avatar, initial, driving = draw(), draw(), draw()
-    initial = (avatar[0] * 1.0, initial[1])  # the same spread, so both scales are one
-    ours = transfer(avatar, initial, driving)
-    theirs = live(*(Keypoints(p[0].numpy(), j[0].numpy()) for p, j in (driving, initial, avatar)), 1.0)
-    assert np.allclose(ours[0][0].numpy(), theirs.points, atol=1e-5)
-    assert np.allclose(ours[1][0].numpy(), theirs.jacobians, atol=1e-4)
+
+def test_training_scales_movement_by_the_sizes_of_the_faces():
+    rng = generator(11)
+    points, jacobians = torch.rand(2, 6, 2, generator=rng) - 0.5, torch.eye(2).expand(2, 6, 2, 2)
+    moved, _ = scaled_transfer((points + 0.1, jacobians), (points, jacobians), (3 * points, jacobians))
+    assert torch.allclose(moved, 3 * points + 0.3, atol=1e-4)
 
 
 def test_response_is_one_for_the_truth_and_nothing_for_a_blur():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +31,7 @@ class Replacement:
         if mode is None and path.exists():
             mode = stat.S_IMODE(path.stat().st_mode)
         # Not tempfile, whose files nobody else may read.
-        self.path, self.part = path, path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+        self.path, self.part = path, path.with_name(f".{path.name}.{os.urandom(6).hex()}.part")
         handle = os.open(self.part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else mode)
         os.close(handle)
         if mode is not None:

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from livepuppet.model.geometry import inverse_2x2, warp
+from livepuppet.model.geometry import warp
+from livepuppet.model.transfer import transfer
 
 #: Fields of a `ClipResult` that not every model and mode has.
 OPTIONAL = ("deformation", "l1", "copy", "warp")
@@ -70,24 +71,6 @@ def to_images(batch: Tensor) -> np.ndarray:
     return (batch.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
-def relative_motion(
-    source: tuple[Tensor, Tensor],
-    initial: tuple[Tensor, Tensor],
-    driving: tuple[Tensor, Tensor],
-    matrices: str = "jacobian",
-) -> tuple[Tensor, Tensor]:
-    """The driver's motion since `initial`, put onto the source, each argument points (B, K, 2) and
-    matrices (B, K, 2, 2).
-
-    Points are s + (d - d1) (FOMM, Eq. 14; Monkey-Net, Eq. 7). Jacobians are J_d J_d1^-1 J_s (FOMM,
-    Eq. 15). Covariances are the driver's own, as in Monkey-Net's published settings.
-    """
-    points = source[0] + (driving[0] - initial[0])
-    if matrices == "covariance":
-        return points, driving[1]
-    return points, driving[1] @ inverse_2x2(initial[1]) @ source[1]
-
-
 @torch.no_grad()
 def show(
     model,
@@ -124,7 +107,10 @@ def show(
         found = model.detect(frames)
         if initial is None:
             initial = tuple(part[:1] for part in found)
-        moved = relative_motion(own, initial, found, matrices) if mode == "relative" else found
+        moved = found
+        if mode == "relative":
+            # Covariances are the driver's own, as in Monkey-Net's published settings.
+            moved = transfer(found, initial, own, matrices=matrices, variance="driving")
         output = model.render(
             {key: value.expand(count, *value.shape[1:]) for key, value in features.items()},
             *(part.expand(count, *part.shape[1:]) for part in own),

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from livepuppet.model.discriminator import Discriminator, DiscriminatorConfig
-from livepuppet.model.geometry import gaussian_heatmaps, inverse_2x2, make_grid
+from livepuppet.model.geometry import gaussian_heatmaps, make_grid
 from livepuppet.model.lite import LANDMARKS, LitePuppet
+from livepuppet.model.transfer import Keypoints, transfer
 from livepuppet.train.device import grain, send
 from livepuppet.train.losses.adversarial import (
     discriminator_loss,
@@ -70,15 +71,12 @@ def keypoint_scale(points: Tensor) -> Tensor:
     )
 
 
-def transfer(
-    avatar: tuple[Tensor, Tensor], initial: tuple[Tensor, Tensor], driving: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Relative transfer in batches (FOMM, Eq. 14-15), each argument points (B, K, 2) and Jacobians
-    (B, K, 2, 2).
+def scaled_transfer(driving: Keypoints, initial: Keypoints, avatar: Keypoints) -> Keypoints:
+    """Eq. 14-15 with the movement scaled by the two sets' sizes, as live; by their spread instead of
+    their convex hulls, which cannot be computed in batches.
     """
     scale = (keypoint_scale(avatar[0]) / keypoint_scale(initial[0]))[:, None, None]
-    points = avatar[0] + scale * (driving[0] - initial[0])
-    return points, driving[1] @ inverse_2x2(initial[1]) @ avatar[1]
+    return transfer(driving, initial, avatar, scale)
 
 
 def importance(points: Tensor, size: int) -> Tensor:
@@ -161,7 +159,7 @@ class AnimatorTask(PuppetTask):
             ]
             initial, later = (mixed[0], mixed[1]), (mixed[2], mixed[3])
             noise = DETECTOR_NOISE * grain(tuple(later[0].shape), rng, place)
-            points, jacobians = transfer(source, initial, (later[0] + noise, later[1]))
+            points, jacobians = scaled_transfer((later[0] + noise, later[1]), initial, source)
             seen = (kind >= CROSS_IDENTITY + SAME_IDENTITY).nonzero()[:, 0]
             if len(seen):
                 seen = send(seen, place)
