@@ -31,6 +31,7 @@ from livepuppet.realtime.rig.sidecar import read_sidecar, sidecar_path, write_si
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a PNG of where the contours are.",
 )
+@click.option("--edit", is_flag=True, help="Open a window to drag the contours.")
 @click.option(
     "--again", is_flag=True, help="Find the contours anew, though a file beside the picture has them."
 )
