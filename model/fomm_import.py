@@ -9,6 +9,7 @@ import re
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -158,7 +159,7 @@ def apply_yaml(config: FommConfig, config_yaml: str | os.PathLike, path: str | o
         raise CheckpointError(f"{config_yaml} describes a model that cannot be built: {error}.") from error
 
 
-def _load_data(path) -> object:
+def _load_data(path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

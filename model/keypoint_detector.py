@@ -49,7 +49,7 @@ class KeypointDetector(nn.Module):
             # Training starts from identity Jacobians everywhere.
             nn.init.zeros_(self.jacobian.weight)
             with torch.no_grad():
-                self.jacobian.bias.copy_(torch.tensor([1.0, 0.0, 0.0, 1.0]).repeat(jacobian_maps))
+                self.jacobian.bias.copy_(torch.tensor([1.0, 0.0, 0.0, 1.0]).repeat(jacobian_maps))  # pyright: ignore[reportOptionalMemberAccess]
         side = size // reduction + 2 * padding - 6
         self.register_buffer("grid", make_grid(side, side), persistent=False)
 

@@ -200,7 +200,7 @@ class KeypointDetector(nn.Module):
         self.heatmaps = nn.Conv2d(channels[0], config.num_keypoints, 5, 1, 2)
         self.jacobians = nn.Conv2d(channels[2], 4 * config.num_keypoints, 3, 1, 1)
         nn.init.zeros_(self.jacobians.weight)
-        nn.init.zeros_(self.jacobians.bias)
+        nn.init.zeros_(self.jacobians.bias)  # pyright: ignore[reportArgumentType]
         side = config.size // 4
         self.register_buffer("grid", make_grid(side, side), persistent=False)
         self.refinement_deviation = config.refinement_window * 2 / (side - 1)
@@ -521,9 +521,9 @@ class DenseMotion(nn.Module):
         self.head_motion = HeadMotion(k, config.head_channels) if config.head_channels else None
         self.head = nn.Conv2d(config.motion_channels[0], k + 5, 5, 1, 2)
         nn.init.normal_(self.head.weight, std=0.005)
-        nn.init.zeros_(self.head.bias)
+        nn.init.zeros_(self.head.bias)  # pyright: ignore[reportArgumentType]
         with torch.no_grad():
-            self.head.bias[k + 2] = 2.0  # visible until shown otherwise
+            self.head.bias[k + 2] = 2.0  # visible until shown otherwise  # pyright: ignore[reportOptionalSubscript]
         self.mask_prior = KeypointMaskPrior(k) if config.mask_prior else None
         side = config.size // 4
         self.register_buffer("grid", make_grid(side, side), persistent=False)
@@ -553,7 +553,7 @@ class DenseMotion(nn.Module):
             ],
             dim=-1,
         )
-        if parallax is not None:
+        if parallax is not None and depth is not None:
             turned = motions[:, -1:] + parallax[:, None, None, None] * depth[:, None, :, :, None]
             motions = torch.cat([motions[:, :-1], turned], 1)
         warped = warp(
@@ -662,8 +662,8 @@ class Generator(nn.Module):
         nn.init.normal_(self.last.weight, std=0.01)
         with torch.no_grad():
             # Channels 12-15 are the blend: start from the warped avatar.
-            self.last.bias.zero_()
-            self.last.bias[12:] = -2.0
+            self.last.bias.zero_()  # pyright: ignore[reportOptionalMemberAccess]
+            self.last.bias[12:] = -2.0  # pyright: ignore[reportOptionalSubscript]
 
     def encode(self, avatars: Tensor) -> Tensor:
         x = F.relu(self.encode_half(F.pixel_unshuffle(avatars - 0.5, 2)))

@@ -164,10 +164,10 @@ class MonkeyMotion(nn.Module):
         # Training starts from little motion.
         for head in filter(None, (self.mask, self.residual)):
             nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+            nn.init.zeros_(head.bias)  # pyright: ignore[reportArgumentType]
         if self.mask is not None:
             with torch.no_grad():
-                self.mask.bias[0] = 2.0
+                self.mask.bias[0] = 2.0  # pyright: ignore[reportOptionalSubscript]
         side = config.size // config.motion_reduction
         self.register_buffer("grid", make_grid(side, side), persistent=False)
 

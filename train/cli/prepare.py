@@ -78,7 +78,7 @@ def prepare_command(recordings, output, crop, **rules):
     reports: list[Prepared] = []
     for path, stem in found:
         try:
-            report = prepare(path, output, find, rules, _bar(path), stem)
+            report = prepare(path, output, find, rules, _bar(path), stem)  # pyright: ignore[reportArgumentType]
         except DataError as error:
             if isinstance(error, OutputError) or len(found) == 1:
                 raise click_error(error) from error

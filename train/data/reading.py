@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -385,7 +385,7 @@ def _square(image: np.ndarray, side: int | None) -> np.ndarray:
     return _resized(image, side) if side is not None and edge > side else image
 
 
-def _picked(frames: Iterator[np.ndarray], wanted: Sequence[int]) -> Iterator[np.ndarray]:
+def _picked(frames: Iterator[Callable[[], np.ndarray]], wanted: Sequence[int]) -> Iterator[np.ndarray]:
     """The `wanted` ones of a stream of frames, which is not read any further than needed."""
     last, numbers = wanted[-1], set(wanted)
     try:

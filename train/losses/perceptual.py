@@ -235,7 +235,7 @@ class PyramidLoss(nn.Module):
 
 def choose(
     path: Path | None = None, download: bool = False, weights: Sequence[float] = (10.0,) * len(STAGES)
-) -> nn.Module:
+) -> FeatureLoss | PyramidLoss:
     """The perceptual loss there is: the papers' where VGG-19's weights are to be had, else the
     substitute.
 

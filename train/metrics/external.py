@@ -106,7 +106,7 @@ def _landmarks(parts: tuple | list, count: int, given: str) -> tuple[np.ndarray,
                 f"{points.shape[:2]}."
             )
         visible &= seen >= 0.5
-    return points, visible
+    return points, visible  # pyright: ignore[reportReturnType]
 
 
 def _vectors(answer, count: int, given: str) -> np.ndarray:

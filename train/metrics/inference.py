@@ -49,7 +49,7 @@ def flow_between(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Where each pixel of `one` uint8 (S, S) went in `other`, by dense inverse search: float32 (S,
     S, 2) in pixels.
     """
-    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(one, other, None)
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(one, other, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def optical_flow(frames: np.ndarray) -> np.ndarray:

@@ -153,7 +153,7 @@ def train_on_videos(config: VideoConfig, run_config: RunConfig) -> Path:
         assert prepared is not None
         _train(prepared, run)
         if distributed.rank() == 0:
-            checkpoint.save(prepared.task.model, path, **run.metadata())
+            checkpoint.save(prepared.model, path, **run.metadata())
             inform(
                 f"Weights: {path}. Next: livepuppet evaluate {path}; livepuppet export {path} --output BUNDLE."
             )
@@ -182,12 +182,14 @@ class Prepared:
     Attributes:
         clips: to learn from.
         task: what the trainer trains.
+        model: the network in it.
         settings: of the trainer.
         data: the clips' fingerprint.
     """
 
     clips: ClipSet
     task: Task
+    model: Model
     settings: dict
     data: str
 
@@ -269,7 +271,7 @@ def prepare(planned: Plan, config: VideoConfig, run: Run) -> Prepared:
         "on_save": write_sheet,
         "fingerprint": fingerprint,
     }
-    return Prepared(clips, task, settings, data)
+    return Prepared(clips, task, model, settings, data)
 
 
 def _train(prepared: Prepared, run: Run) -> None:
