@@ -18,7 +18,7 @@ from livepuppet.train.people.person import Person, Posed
 from livepuppet.train.people.scene import Scene
 
 #: Raised with each change that alters pictures or truth.
-RENDERER = 1
+RENDERER = 2
 
 #: Kinds of parts that cast no shadow, and those that are no surface of their own for flow and depth.
 NO_SHADOW = frozenset(["lash", "brow", "teeth", "tongue", "eye", "lens", "strands", "fur", "ring"])
@@ -95,7 +95,7 @@ class Renderer:
         AssetsError: nothing can be drawn here; see `context`.
     """
 
-    def __init__(self, assets, size: int = 256, supersampling: int = 2):
+    def __init__(self, assets, size: int = 256, supersampling: float = 1.5):
         import moderngl
 
         self.gl, self.assets, self.size, self.supersampling = moderngl, assets, size, supersampling
@@ -104,7 +104,7 @@ class Renderer:
         self.programs: dict[tuple[int, int], object] = {}
         self.shadow_program = c.program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
         self.point_program = c.program(shaders.POINT_VERTEX, shaders.POINT_FRAGMENT)
-        side = size * supersampling
+        side = self.side = round(size * supersampling)
         self.target = c.framebuffer(
             [c.renderbuffer((side, side), 4), c.renderbuffer((side, side), 4)],
             c.depth_renderbuffer((side, side)),
@@ -127,6 +127,7 @@ class Renderer:
         self._own: list = []
         self._arrays = {}
         self._values: dict[str, object] = {}
+        self._background: tuple[Scene, np.ndarray] | None = None
 
     # ---------------------------------------------------------------------------------------------------------- textures
 
@@ -307,8 +308,11 @@ class Renderer:
 
     def background(self, scene: Scene) -> np.ndarray:
         """The background alone, uint8 (S, S, 3)."""
-        picture = cv2.resize(scene.background, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
-        return (tone(picture * scene.exposure) * 255 + 0.5).astype(np.uint8)
+        if self._background is None or self._background[0] is not scene:
+            size = (self.size, self.size)
+            picture = cv2.resize(scene.background, size, interpolation=cv2.INTER_LINEAR)
+            self._background = scene, (tone(picture * scene.exposure) * 255 + 0.5).astype(np.uint8)
+        return self._background[1]
 
     def _write(self, posed: Posed) -> None:
         from livepuppet.train.people.extras import normals_of
@@ -411,7 +415,8 @@ class Renderer:
                 (part, self._body_range(part, span)) for part, span in parts if part.kind in ("skin", "cloth")
             ]
         hidden = ("teeth", "tongue") if posed.shut else ()
-        for part, span in parts:
+        # The skin last: what lies over it is there already.
+        for part, span in sorted(parts, key=lambda one: one[0].kind == "skin"):
             if part.kind in SOLID and part.kind not in hidden:
                 self._part(part, span, 0.0, cull=part.kind in ("skin", "eye") and whole)
         look = person.look
@@ -439,15 +444,15 @@ class Renderer:
                 if part.kind in ("hair", "strands", "lens"):
                     self._part(part, span, 0.02)
             self.target.depth_mask = True
-        side = self.size * self.supersampling
+        side = self.side
         found = []
-        for attachment in (0, 1):
+        for attachment in (0, 1) if whole else (0,):
             data = self.target.read(components=4, attachment=attachment)
             picture = np.frombuffer(data, np.uint8).reshape(side, side, 4)
-            if self.supersampling > 1:
+            if side != self.size:
                 picture = cv2.resize(picture, (self.size, self.size), interpolation=cv2.INTER_AREA)
             found.append(picture[::-1])
-        return found[0], found[1]
+        return found[0], found[-1]
 
     def _body_range(self, part, span: tuple[int, int]) -> tuple[int, int]:
         """Triangles of the skin that do not belong to the head: sorted to the end by `Person`, if it did."""
@@ -572,7 +577,9 @@ def tone(linear: np.ndarray) -> np.ndarray:
 def _over(layer: np.ndarray, background: np.ndarray) -> np.ndarray:
     """A premultiplied layer (S, S, 4) uint8 over a picture (S, S, 3) uint8."""
     left = 255 - layer[..., 3:].astype(np.uint16)
-    return (layer[..., :3] + (background * left + 127) // 255).clip(0, 255).astype(np.uint8)
+    behind = background * left + 128
+    # Rounded division by 255.
+    return cv2.add(np.ascontiguousarray(layer[..., :3]), ((behind + (behind >> 8)) >> 8).astype(np.uint8))
 
 
 __all__ = ["RENDERER", "Picture", "Points", "Renderer", "context", "tone"]

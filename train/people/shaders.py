@@ -131,7 +131,10 @@ void main() {
 #elif KIND == 8
   a = par.x;
 #endif
+#if KIND == 4 || KIND == 5 || KIND == 6
+  // Elsewhere a discard would keep the card from testing depth first.
   if (a < cut) discard;
+#endif
   share = vec4(M.z * a, 0, 0, a);
   float nl = dot(n, key), S = lit(P, n); vec3 e = around(n) * ao;
   vec3 h = normalize(key + v); float nh = max(dot(n, h), 0);

@@ -185,14 +185,12 @@ def draw_group(
     scene: Scene,
     motions: np.ndarray,
     coarse: int,
-    fine: int | None = None,
 ) -> dict[str, np.ndarray]:
     """One person in P poses, with everything that is known about the pictures.
 
     Args:
         motions: (P, len(COLUMNS)).
-        coarse: C, side of flow.
-        fine: L, side of labels and depth; half of the pictures' S if None.
+        coarse: C, side of flow. Labels and depth have the side L = 2 C - 1, whose every second pixel is one of C.
 
     Returns:
         "pictures": (P, S, S, 3) uint8. "alphas": (P, S, S, 3) uint8: of the figure, of its head, and of the body without the head.
@@ -205,8 +203,7 @@ def draw_group(
         "places": (P, P, C, C, 2) float16, [a, b]: where what picture a shows lies in picture b.
         "shown": (P, P, C, C) bool, whether b shows it.
     """
-    poses, size = len(motions), renderer.size
-    fine = fine or size // 2
+    poses, fine = len(motions), 2 * coarse - 1
     found: dict[str, list] = {}
     posed = [person.pose(motion) for motion in motions]
     of_triangles = np.append(triangle_labels(renderer.assets, person), 0)
@@ -241,7 +238,7 @@ def draw_group(
         }
         for name, value in row.items():
             found.setdefault(name, []).append(value)
-        seen_at.append(renderer.points(person, one, coarse))
+        seen_at.append(Points(at.triangle[::2, ::2], at.weights[::2, ::2], at.depth[::2, ::2]))
         depths.append(depth)
     arrays = {name: np.stack(values) for name, values in found.items()}
     arrays["places"] = np.zeros((poses, poses, coarse, coarse, 2), np.float16)
