@@ -57,8 +57,8 @@ from livepuppet.train.loop.precision import choose_device
     "--setting",
     "settings",
     multiple=True,
-    metavar="plain|rich|foreign",
-    help="Renderer setting of the puppets; several may be given.  [default: rich and foreign]",
+    metavar="plain|rich|foreign|people|people-drawn",
+    help="Renderer setting of the puppets, or people (docs/training/people.md); several may be given.  [default: rich and foreign]",
 )
 @click.option(
     "--faces", type=click.Path(path_type=Path), help="A folder of clips of one face each, framed square."

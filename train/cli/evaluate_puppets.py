@@ -26,13 +26,14 @@ COLUMNS = (
 
 def on_puppets(model, identities: int, seed: int, settings: tuple[str, ...], sheet: Path | None) -> dict:
     """Metric, print and return the figures of each renderer setting."""
-    from livepuppet.train.puppets.identities import SETTINGS
+    from livepuppet.train.puppets.identities import PEOPLE, SETTINGS
     from livepuppet.train.puppets.pool import keep_freed_memory
 
     settings = settings or QUOTED
-    unknown = [name for name in settings if name not in SETTINGS]
+    known = SETTINGS + PEOPLE
+    unknown = [name for name in settings if name not in known]
     if unknown:
-        raise click.UsageError(f"There is no setting {unknown[0]}; use {', '.join(SETTINGS)}.")
+        raise click.UsageError(f"There is no setting {unknown[0]}; use {', '.join(known)}.")
     keep_freed_memory()
     found = {}
     for setting in settings:
@@ -49,16 +50,21 @@ def _in_setting(model, identities: int, seed: int, setting: str, sheet: Path | N
         CHANGES,
         FREE,
         at_rest,
-        draw_probes,
         grouped,
         mean_rows,
         responses,
     )
+    from livepuppet.train.puppets.identities import PEOPLE
     from livepuppet.train.sheets.probes import probe_sheet
     from livepuppet.train.sheets.tiles import write
     from livepuppet.train.tasks.lite_detector import detector_error
 
-    click.echo(f"puppets of seed {seed}, {setting}, {identities} per factor")
+    people = setting in PEOPLE
+    if people:
+        from livepuppet.train.people.evaluation import draw_people_probes as draw_probes
+    else:
+        from livepuppet.train.metrics.responses import draw_probes
+    click.echo(f"{'people' if people else 'puppets'} of seed {seed}, {setting}, {identities} per factor")
     probes = draw_probes(identities, seed, model.preset.size, (*CHANGES, FREE), setting)
     table = responses(model, probes)
     _print(table)
@@ -73,16 +79,51 @@ def _in_setting(model, identities: int, seed: int, setting: str, sheet: Path | N
                 f"{whole['flow px']:.1f} by itself, {whole['still px']:.1f} without motion "
                 f"(1/{whole['still px'] / max(whole['cross flow px'], 1e-6):.1f})"
             )
-        landmarks = detector_error(model, *test_images(4 * identities, seed + 1, model.preset.size, setting))
+        if people:
+            landmarks = _landmarks_of_people(model, 4 * identities, seed + 1, setting)
+        else:
+            landmarks = detector_error(
+                model, *test_images(4 * identities, seed + 1, model.preset.size, setting)
+            )
         click.echo(
             "landmark error in pixels: "
             + ", ".join(f"{k.removesuffix(' px')} {v:.1f}" for k, v in landmarks.items() if "px" in k)
         )
+    bands = {}
+    if people:
+        bands = _bands(model, probes)
     rest = mean_rows(at_rest(model, probes[0].source))
     click.echo(rest_sentence(rest))
     if sheet:
         write(sheet, probe_sheet(model, probes))
-    return {"responses": table, "groups": groups, "landmarks": landmarks, "identity": rest}
+    found = {"responses": table, "groups": groups, "landmarks": landmarks, "identity": rest}
+    return found | ({"edges": bands} if people else {})
+
+
+def _landmarks_of_people(model, count: int, seed: int, setting: str) -> dict[str, float]:
+    from livepuppet.train.people.evaluation import held_out_pictures, landmark_errors
+    from livepuppet.train.tasks.lite_detector import detector_error
+
+    pictures, points, jacobians, seen = held_out_pictures(count, seed, model.preset.size, setting)
+    shares = landmark_errors(model, pictures, points, seen)
+    click.echo(
+        "error at landmarks that can be seen, in eye distances: "
+        + ", ".join(f"{name} {value:.3f}" for name, value in shares.items() if "px" not in name)
+    )
+    whole = detector_error(model, pictures, points, jacobians)
+    return whole | {"visible": shares}
+
+
+def _bands(model, probes) -> dict[str, dict[str, float]]:
+    from livepuppet.train.people.evaluation import edges
+
+    found = edges(model, probes)
+    for factor, row in found.items():
+        click.echo(
+            f"{factor:8} within 8 px of the head's outline {row['outline']:.4f} off (left alone {row['outline copy']:.4f}); "
+            f"unmoved background {row['background']:.4f}"
+        )
+    return found
 
 
 def _print(table: dict[str, dict[str, float]]) -> None:

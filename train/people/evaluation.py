@@ -1,0 +1,222 @@
+"""What a model makes of people it never saw: probes like the puppets', and what only a mesh can tell.
+
+The number of a person is its identity: those from `HELD_OUT` on are in no pool.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from livepuppet.model.geometry import warp
+from livepuppet.model.lite import LANDMARKS
+from livepuppet.train.metrics.inference import device_of, evaluating
+from livepuppet.train.metrics.responses import CHANGES, FREE, Probe
+from livepuppet.train.people import landmarks, motion, truth
+from livepuppet.train.people.shards import person_and_scene, renderer_of
+from livepuppet.train.puppets.identities import Motion, generator
+
+#: Persons from this number on are for evaluation.
+HELD_OUT = 10_000_000
+
+#: Numbers of one seed of evaluation.
+EACH = 10_000
+
+#: Half the width of the band round a head's outline, in pixels of 256.
+BAND = 8
+
+#: Factors at which outline and background are looked at.
+MOVING = ("yaw", "roll", "shift", FREE)
+
+#: Parts whose landmark errors are quoted, by a word in their landmarks' names.
+PARTS = ("lid", "iris", "brow", "nose", "mouth corner", "lip", "chin", "forehead", "collar")
+
+
+@dataclass
+class PeopleProbe(Probe):
+    """A probe of people, with their mattes.
+
+    Attributes:
+        head: (B, S, S) the head's alpha in the truth, in [0, 1].
+        empty: (B, S, S) 1 where both source and truth show the background.
+    """
+
+    head: Tensor
+    empty: Tensor
+
+
+class _Shown:
+    """One person in one motion, with what flow and visibility are found from."""
+
+    def __init__(self, renderer, person, scene, values: np.ndarray, whole: bool):
+        self.posed = person.pose(values)
+        drawn = renderer.draw(person, self.posed, scene)
+        self.picture, self.alpha = drawn.colour, drawn.alpha
+        self.points, _ = person.coarse_points(self.posed)
+        self.at = self.depth = self.seen = None
+        if whole:
+            self.at = renderer.points(person, self.posed, renderer.size)
+            depth = truth.linear_depth(person, self.at.depth)
+            self.depth = np.where(self.at.triangle >= 0, depth, np.inf)
+            labels = np.append(truth.triangle_labels(renderer.assets, person), 0)[self.at.triangle]
+            places = person.coarse_places(self.posed)
+            self.seen = truth.seen_points(person, LANDMARKS, places, labels, self.depth)
+
+
+def draw_people_probes(
+    identities: int,
+    seed: int,
+    size: int,
+    factors: tuple[str, ...] = (*CHANGES, FREE),
+    setting: str = "people",
+) -> list[Probe]:
+    """As `responses.draw_probes`, of people; each avatar is driven by another held-out person.
+
+    Raises:
+        AssetsError: people cannot be drawn here.
+    """
+    renderer, rng = renderer_of(size), generator(seed)
+    calm = motion.widen(motion.draw_people_motions(identities, rng).values[:, : len(motion.FACTORS)] * 0.35)
+    calm = Motion(calm).replace(open=0.0, pucker=0.0, blink_left=0.0, blink_right=0.0)
+    free = [motion.draw_people_motions(identities, rng) for _ in range(2)]
+    columns: dict[str, list[dict[str, np.ndarray]]] = {factor: [] for factor in factors}
+    for k in range(identities):
+        pairs = {}
+        for factor in factors:
+            before, after = (free[0], free[1]) if factor == FREE else (calm, calm)
+            if factor != FREE:
+                amounts = CHANGES[factor].items()
+                after = calm.replace(**{name: getattr(calm, name) + value for name, value in amounts})
+            pairs[factor] = before.values[k].numpy(), after.values[k].numpy()
+        sides = []
+        for number, whole in ((2 * k, True), (2 * k + 1, False)):
+            person, scene = person_and_scene(renderer, HELD_OUT + seed * EACH + number, setting)
+            shown: dict[bytes, _Shown] = {}
+            for values in (values for pair in pairs.values() for values in pair):
+                if values.tobytes() not in shown:
+                    shown[values.tobytes()] = _Shown(renderer, person, scene, values, whole)
+            sides.append((person, shown))
+        for factor, pair in pairs.items():
+            columns[factor].append(_row(sides, *(values.tobytes() for values in pair)))
+    return [_probe(factor, rows) for factor, rows in columns.items()]
+
+
+def _row(sides, before: bytes, after: bytes) -> dict[str, np.ndarray]:
+    (person, mine), (_, theirs) = sides
+    source, moved = mine[before], mine[after]
+    flow, shown = truth.flow(person, moved.at, source.posed, source.depth)
+    return {
+        "source": source.picture,
+        "truth": moved.picture,
+        "driver": theirs[before].picture,
+        "driver_after": theirs[after].picture,
+        "flow": flow.astype(np.float32),
+        "points": source.points,
+        "points_after": moved.points,
+        "driver_points": theirs[before].points,
+        "driver_points_after": theirs[after].points,
+        "seen": source.seen & moved.seen,
+        "source_shown": shown,
+        "head": moved.alpha[..., 1] / np.float32(255),
+        "empty": (source.alpha[..., 0] == 0) & (moved.alpha[..., 0] == 0),
+    }
+
+
+def _probe(factor: str, rows: list[dict[str, np.ndarray]]) -> PeopleProbe:
+    found = {name: torch.from_numpy(np.stack([row[name] for row in rows])).float() for name in rows[0]}
+    for name in ("source", "truth", "driver", "driver_after"):
+        found[name] = found[name].permute(0, 3, 1, 2) / 255
+    warped = warp(found["source"], found.pop("flow"), "border")
+    return PeopleProbe(factor=factor, warped=warped, **found)
+
+
+def held_out_pictures(
+    count: int, seed: int, size: int, setting: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pictures (B, 3, S, S) of people in poses of their own, exact points and Jacobians, and which points are seen (B, K)."""
+    renderer, rng = renderer_of(size), generator(seed)
+    motions = motion.draw_people_motions(count, rng).values.numpy()
+    pictures, points, jacobians, seen = [], [], [], []
+    for k, values in enumerate(motions):
+        person, scene = person_and_scene(renderer, HELD_OUT + seed * EACH + EACH // 2 + k, setting)
+        shown = _Shown(renderer, person, scene, values, True)
+        pictures.append(shown.picture)
+        points.append(shown.points)
+        jacobians.append(person.coarse_points(shown.posed)[1])
+        seen.append(shown.seen)
+    return (
+        torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255,
+        *(torch.from_numpy(np.stack(some)).float() for some in (points, jacobians, seen)),
+    )
+
+
+@torch.no_grad()
+def landmark_errors(model, pictures: Tensor, points: Tensor, seen: Tensor) -> dict[str, float]:
+    """Mean errors of the detector at landmarks that can be seen, over the true distance of the eyes.
+
+    Returns:
+        "all", then one for each of `PARTS`; "all px" in pixels.
+    """
+    with evaluating(model):
+        found = torch.cat([model.detect(one.to(device_of(model)))[0].cpu() for one in pictures.split(8)])
+    eyes = [LANDMARKS.index(f"{side} iris") for side in landmarks.SIDES]
+    apart = (points[:, eyes[0]] - points[:, eyes[1]]).norm(dim=-1)
+    # Of a face in profile the distance of the eyes says nothing.
+    apart = apart.clamp_min(0.5 * apart.median().item())[:, None]
+    error = (found - points).norm(dim=-1)
+
+    def mean(value: Tensor, columns: list[int]) -> float:
+        weight = seen[:, columns]
+        return ((value[:, columns] * weight).sum() / weight.sum().clamp_min(1)).item()
+
+    every = list(range(len(LANDMARKS)))
+    result = {"all": mean(error / apart, every), "all px": mean(error, every) * (pictures.shape[-1] - 1) / 2}
+    for part in PARTS:
+        result[part] = mean(error / apart, [k for k, name in enumerate(LANDMARKS) if part in name])
+    return result
+
+
+def band(head: np.ndarray, width: float) -> np.ndarray:
+    """(S, S) bool within `width` pixels of the outline of a head's alpha (S, S)."""
+    inside = (head > 0.5).astype(np.uint8)
+    away = cv2.distanceTransform(inside, cv2.DIST_L2, 3) + cv2.distanceTransform(1 - inside, cv2.DIST_L2, 3)
+    return away <= width
+
+
+@torch.no_grad()
+def edges(model, probes: list[PeopleProbe]) -> dict[str, dict[str, float]]:
+    """How wrong a model, driven by the person itself, is round the head and where nothing is.
+
+    Returns:
+        per factor of `MOVING`: "outline" and "outline copy", mean absolute error (pictures in [0, 1]) of the model's picture
+        and of the avatar left alone within `BAND` pixels of the truth's head; "background", of the model's picture where
+        both pictures show unmoved background.
+    """
+    table = {}
+    with evaluating(model):
+        device = device_of(model)
+        for probe in probes:
+            if probe.factor not in MOVING:
+                continue
+            rows = []
+            for k in range(len(probe.source)):
+                source, true = (x[k : k + 1].to(device) for x in (probe.source, probe.truth))
+                at_rest, moved, features = model.detect(source), model.detect(true), model.encode(source)
+                shown = model.render(features, *at_rest, *moved)["prediction"]
+                near = band(probe.head[k].numpy(), BAND * source.shape[-1] / 256)
+                empty = probe.empty[k].numpy() > 0
+                wrong, left = ((x - true).abs().mean(1)[0].cpu().numpy() for x in (shown, source))
+                rows.append(
+                    (
+                        wrong[near].mean() if near.any() else np.nan,
+                        left[near].mean() if near.any() else np.nan,
+                        wrong[empty].mean() if empty.any() else np.nan,
+                    )
+                )
+            outline, copy, background = np.nanmean(np.array(rows), 0).tolist()
+            table[probe.factor] = {"outline": outline, "outline copy": copy, "background": background}
+    return table
