@@ -258,3 +258,24 @@ def test_a_pool_of_people_gives_pairs(renderer, tmp_path, monkeypatch):
     assert len(pairs.others) == 4 and pairs.others[1].shape == (6, len(LANDMARKS), 2, 2)
     assert held.rows("alphas", torch.tensor([0, 5])).shape == (2, SIZE, SIZE, 3)
     assert (held.rows("alphas", torch.tensor([0]))[..., 0] > 0).any()
+
+
+@needs_data
+def test_held_out_people_are_probed_as_puppets_are(renderer):
+    from livepuppet.train.people import evaluation
+
+    probes = evaluation.draw_people_probes(1, 77, SIZE, ("yaw", "blink"), "people")
+    assert [probe.factor for probe in probes] == ["yaw", "blink"]
+    turned = probes[0]
+    assert turned.source.shape == turned.truth.shape == turned.warped.shape == (1, 3, SIZE, SIZE)
+    # The avatar under the true flow is nearer to the truth than left alone, where it shows what is there.
+    shown = turned.source_shown[:, None]
+    wrong, left = ((x - turned.truth).abs() * shown for x in (turned.warped, turned.source))
+    assert wrong.mean() < 0.7 * left.mean()
+    assert turned.empty.mean() > 0.02 and (turned.head.amax() > 0.9)
+    near = evaluation.band(turned.head[0].numpy(), 3)
+    assert 0.005 < near.mean() < 0.3
+    pictures, points, _, seen = evaluation.held_out_pictures(2, 5, SIZE, "people")
+    assert (
+        pictures.shape == (2, 3, SIZE, SIZE) and points.shape == (2, len(LANDMARKS), 2) and seen.mean() > 0.5
+    )

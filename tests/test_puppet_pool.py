@@ -130,3 +130,21 @@ def test_training_draws_rich_puppets_unless_told_otherwise(tmp_path):
     path = pool.draw_shard(tmp_path, 1000, 16)
     assert (read_stamp(path).setting, read_stamp(path).renderer) == ("rich", pool.RENDERER)
     assert PuppetPool(tmp_path).setting == "rich"
+
+
+def test_a_mixture_draws_from_its_pools_by_their_shares(tmp_path):
+    from livepuppet.train.puppets.mixture import Mixture
+
+    pools = []
+    for k, setting in enumerate(("plain", "rich")):
+        draw_shard(tmp_path / setting, 1000 + k, SIZE, setting=setting)
+        pools.append(PuppetPool(tmp_path / setting))
+    mixed = Mixture(pools, [3, 1])
+    assert len(mixed) == len(pools[0]) + len(pools[1])
+    pairs = mixed.pairs(32, generator(3))
+    assert pairs.source.shape[0] == pairs.flow.shape[0] == len(pairs.source_motion) == 32
+    assert len(pairs.others) == 4 and pairs.others[0].shape == pairs.source_points.shape
+    assert sum(mixed._counts(400, generator(4))[:1]) in range(260, 340)
+    assert mixed.pictures_with_truth(5, generator(5))[1].shape[0] == 5
+    with pytest.raises(ValueError, match="one positive share"):
+        Mixture(pools, [1])
