@@ -320,7 +320,7 @@ class MouthLayers:
         self._upper_teeth, self._lower_teeth = self._tinted(self.kind)
 
     def _tinted(self, kind: str) -> list[np.ndarray]:
-        """Teeth and gums in the face's light, premultiplied: float32 (252, 288, 4)."""
+        """Teeth and gums in the face's light, premultiplied: uint8 (252, 288, 4)."""
         result = []
         gums = np.clip(0.75 * self.lip + np.array([40.0, 10, 14]), 0, 255)
         if np.ptp(self.lip) <= 14:
@@ -331,7 +331,8 @@ class MouthLayers:
             alpha = alpha * _smooth(0.3, 0.5, near)
             colour = np.minimum(1.18 * light, 1.05) * (self.teeth * (1 - gum) + gums * 1.5 * gum)
             colour = colour * (0.35 + 0.65 * near)
-            result.append(np.concatenate([colour * alpha, alpha], 2).astype(np.float32))
+            sprite = np.concatenate([colour * alpha, 255 * alpha], 2)
+            result.append(np.clip(np.rint(sprite), 0, 255).astype(np.uint8))
         return result
 
     def _find_own(self) -> None:
@@ -549,26 +550,10 @@ class MouthLayers:
         """Throat, tongue and teeth that the picture does not show."""
         w = self.width
         tall = max(float(gap.max()), 1.0)
-        out = np.empty((*v.shape, 3), np.float32)
-        out[...] = self.dark
         line = float(np.median(self._rest[140:173, 2]))
-        # The tongue lies behind the lower teeth.
-        ridge = height - (0.20 * w * (1 - 0.9 * np.clip(s, -1, 1) ** 2)) * min(tall / (0.45 * w), 1.0)
-        tongue = np.clip(0.5 - ridge / (0.03 * w + 1), 0, 1) * np.clip((0.85 - np.abs(s)) / 0.2, 0, 1)
         if self.drawn:
-            tongue = np.clip(0.5 - ridge, 0, 1) * (tall > 0.12 * w)
-            out += (self.tongue - out) * tongue[..., None]
-            band = min(0.16 * w, 0.34 * tall)
-            white = np.clip(band - depth + 0.5, 0, 1) * np.clip((0.93 - np.abs(s)) * w * 0.25 + 0.5, 0, 1)
-            if not self.no_teeth:
-                out += (np.minimum(self.teeth * 1.06, 250) - out) * white[..., None]
-            thick = max(0.012 * w, 1.0)
-            edge = np.clip(thick - np.minimum(depth, height) + 0.5, 0, 1)
-            out += (self.line - out) * edge[..., None]
-            return out
-        groove = 1 - 0.22 * np.exp(-((across / (0.035 * w)) ** 2)) - 0.35 * np.clip(ridge / (-0.25 * w), 0, 1)
-        lit = np.clip(0.35 + 0.8 * tall / (0.5 * w), 0.35, 0.85)
-        out += (self.tongue * lit * np.maximum(groove, 0.3)[..., None] - out) * (0.9 * tongue)[..., None]
+            return self._drawn_inside(s, depth, height, tall)
+        out, shade = self._throat(across, s, depth, height, tall)
         if not self.no_teeth:
             # Lower teeth with the jaw, upper ones with the head.
             for sprite, edge_row, edge, limit in (
@@ -581,19 +566,50 @@ class MouthLayers:
                 teeth = cv2.remap(sprite, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
                 # Lower teeth lie deeper in the shadow of a mouth that hardly opens.
                 light = (
-                    np.clip(0.62 + 0.5 * tall / (0.35 * w), 0.62, 1.0)
+                    np.clip(0.72 + 0.5 * tall / (0.35 * w), 0.72, 1.0)
                     if limit > 0
                     else np.clip(0.45 + 0.6 * tall / (0.4 * w), 0.45, 0.9)
                 )
-                out = out * (1 - teeth[..., 3:]) + teeth[..., :3] * light
-        # Lips throw shadows.
-        shadow = (
-            1
-            - 0.5 * np.exp(-np.maximum(depth, 0) / (0.02 * w))
-            - 0.15 * np.exp(-np.maximum(height, 0) / (0.02 * w))
-        )
-        side = 1 - 0.45 * np.clip((np.abs(s) - 0.45) / 0.55, 0, 1) ** 1.5
-        return out * (shadow * side)[..., None]
+                teeth = teeth.astype(np.float32)
+                out *= 1 - teeth[..., 3:] * np.float32(1 / 255)
+                out += teeth[..., :3] * np.float32(light)
+        return out * shade[..., None]
+
+    def _drawn_inside(self, s, depth, height, tall: float) -> np.ndarray:
+        """The inside of a drawn mouth: flat, one white band, an outline."""
+        w = self.width
+        out = np.empty((*s.shape, 3), np.float32)
+        out[...] = self.dark
+        ridge = height - 0.20 * w * (1 - 0.9 * np.clip(s, -1, 1) ** 2) * min(tall / (0.45 * w), 1.0)
+        tongue = np.clip(0.5 - ridge, 0, 1) * (tall > 0.12 * w)
+        out += (self.tongue - out) * tongue[..., None]
+        if not self.no_teeth:
+            band = min(0.16 * w, 0.34 * tall)
+            white = np.clip(band - depth + 0.5, 0, 1) * np.clip((0.93 - np.abs(s)) * w * 0.25 + 0.5, 0, 1)
+            out += (np.minimum(self.teeth * 1.06, 250) - out) * white[..., None]
+        edge = np.clip(max(0.012 * w, 1.0) - np.minimum(depth, height) + 0.5, 0, 1)
+        out += (self.line - out) * edge[..., None]
+        return out
+
+    def _throat(self, across, s, depth, height, tall: float) -> tuple[np.ndarray, np.ndarray]:
+        """The dark and the tongue, float32 (h, w, 3), and the lips' shadows over all of the inside, (h, w).
+
+        All of it is smooth, and worked out for every other pixel.
+        """
+        w, shape = self.width, s.shape
+        across, s, depth, height = (plane[::2, ::2] for plane in (across, s, depth, height))
+        # The tongue lies behind the lower teeth.
+        ridge = height - 0.20 * w * (1 - 0.9 * np.clip(s, -1, 1) ** 2) * min(tall / (0.45 * w), 1.0)
+        tongue = np.clip(0.5 - ridge / (0.03 * w + 1), 0, 1) * np.clip((0.85 - np.abs(s)) / 0.2, 0, 1)
+        groove = 1 - 0.22 * np.exp(-((across / (0.035 * w)) ** 2)) - 0.35 * np.clip(ridge / (-0.25 * w), 0, 1)
+        lit = min(max(0.35 + 0.8 * tall / (0.5 * w), 0.35), 0.85)
+        colour = self.tongue * np.float32(lit) * np.maximum(groove, 0.3)[..., None]
+        out = self.dark + (colour - self.dark) * (0.9 * tongue)[..., None]
+        near, below = np.exp(-np.maximum(depth, 0) / (0.02 * w)), np.exp(-np.maximum(height, 0) / (0.02 * w))
+        side = np.clip((np.abs(s) - 0.45) / 0.55, 0, 1)
+        shade = (1 - 0.5 * near - 0.15 * below) * (1 - 0.45 * side * np.sqrt(side))
+        full = (shape[1], shape[0])
+        return cv2.resize(out.astype(np.float32), full), cv2.resize(shade.astype(np.float32), full)
 
     def _with_own(self, generic, v, s, depth, gap) -> np.ndarray:
         """The avatar's own inside: its upper teeth stay where they are, what is below them is stretched."""
