@@ -520,3 +520,27 @@ def test_the_editor_drags_previews_undoes_and_refuses_the_impossible(face):
     assert not editor.contours.mouth.sure
     with pytest.raises(UserError, match="no face"):
         RigEditor(picture, Contours(SIDE, SIDE))
+
+
+def test_the_command_keeps_and_uses_a_rig(face, tmp_path):
+    """With a sidecar no model is needed; sheet and contours are written."""
+    from click.testing import CliRunner
+
+    from livepuppet.core.images import write_png
+    from livepuppet.realtime.app.commands.rig import rig
+
+    picture, contours = face
+    write_png(tmp_path / "me.png", picture)
+    sidecar.write_sidecar(tmp_path / "me.rig.json", contours, picture)
+    result = CliRunner().invoke(
+        rig,
+        [
+            str(tmp_path / "me.png"),
+            *("--sheet", str(tmp_path / "s.png")),
+            *("--contours", str(tmp_path / "c.png")),
+        ],
+        catch_exceptions=False,
+    )
+    assert result.exit_code == 0 and "left eye, right eye, mouth" in result.output
+    assert cv2.imread(str(tmp_path / "s.png")).shape[1] > 1000
+    assert cv2.imread(str(tmp_path / "c.png")).shape == picture.shape

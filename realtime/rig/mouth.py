@@ -627,7 +627,7 @@ class MouthLayers:
         y = self.origin[1] + s * self.half * self.along[1] + source * self.down[1]
         inside = self._sampler.at(x.astype(np.float32), y.astype(np.float32))[..., :3].astype(np.float32)
         # Where its own shows nothing but teeth, what is below them is drawn; so is what would be stretched to streaks.
-        thin = room < 0.035 * self.width
+        thin = (room < 0.035 * self.width) & (np.abs(s) < 0.85)
         edge = np.clip((v - np.where(thin, np.minimum(end, lower) - 0.5, 1e6)) / 1.5, 0, 1)
         if not self.drawn and self.gap < 0.25 * self.width:
             stretch = (bottom - end) / np.maximum(room, 1)

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from livepuppet.core.errors import UserError
-from livepuppet.core.images import read_picture, write_png
+from livepuppet.core.images import write_png
 from livepuppet.realtime.app.commands.options import engine_options
-from livepuppet.realtime.avatars import choose_square
+from livepuppet.realtime.avatars import load_avatar
 from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.rig.finding import find
 from livepuppet.realtime.rig.sheet import draw_contours, draw_sheet
@@ -41,14 +41,16 @@ def rig(picture, output, sheet, contours, edit, again, model, engine, device, pr
 
     Says of each part whether it moves. Where the contours are wrong, --edit opens a window to drag them.
     """
-    image = read_picture(picture)
+    # As a session has it: huge pictures are made smaller, and a rig belongs to the pixels.
+    avatar = load_avatar(picture, crop="face")
+    image = avatar.original
     beside = sidecar_path(picture)
     if beside.exists() and not again:
         found = read_sidecar(beside, image)
         click.echo(f"Contours from {beside}.")
     else:
         machine = load_engine(engine, model, threads, device, precision)
-        found = find(machine, image, choose_square(image, "face"))
+        found = find(machine, image, avatar.square)
     sure = [
         name
         for name, part in (("left eye", found.left), ("right eye", found.right), ("mouth", found.mouth))
