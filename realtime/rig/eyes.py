@@ -409,7 +409,7 @@ class EyeLayers:
             lift = max(least / max(float(top.mean()), 1.0), 1.0)
             fill = lift * np.clip(basis @ fit, 0.7 * top, 1.1 * top)
             # Little of a white's colour is its own.
-            fill += 0.45 * (fill.mean(2, keepdims=True) - fill)
+            fill += 0.2 * (fill.mean(2, keepdims=True) - fill)
             fill = (
                 fill * (1 - 0.28 * np.exp(-np.maximum(self.v - self.up, 0) / (0.06 * self.width)))[..., None]
             )
