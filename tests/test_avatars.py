@@ -457,3 +457,17 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(b"broken")
     with pytest.raises(UserError, match="No picture in the folder"):
         AvatarFolder(tmp_path, 16, poll=None)
+
+
+def test_transparency_is_gray_live_and_white_in_training(tmp_path):
+    from livepuppet.train.data.reading import read_picture as read_for_training
+
+    rgba = np.dstack([gradient(20, 30), np.full((20, 30), 255, np.uint8)])
+    rgba[:, :10, 3], rgba[:, 10:20, 3] = 0, 128
+    path = write_picture(tmp_path / "glass.png", rgba)
+    live, training = read_picture(path), read_for_training(path)
+    assert (live[:, :10] == BEHIND_ALPHA).all() and (training[:, :10] == 255).all()
+    assert np.array_equal(live[:, 20:], training[:, 20:])
+    share = rgba[:, 10:20, :3] * (128 / 255)
+    for found, behind in ((live, BEHIND_ALPHA), (training, 255)):
+        assert np.abs(found[:, 10:20] - (share + behind * (127 / 255))).max() <= 0.51

@@ -18,13 +18,18 @@ PICTURE_SUFFIXES = {
     *(".ppm", ".pgm", ".pbm", ".pnm", ".hdr", ".heic"),
 }
 
-#: Transparent pixels show this: a light gray, which adds no colour of its own to hair and shoulders.
-BEHIND_ALPHA = 200
+#: How files begin of which no second look is needed: JPEG has no alpha, PNG says where it is turned.
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+
+#: What transparent pixels show. Live: a light gray, which adds no colour of its own to hair and shoulders. In training:
+#: white, as the published data sets (MGif) have it; results stay comparable with theirs.
+BEHIND_ALPHA, BEHIND_ALPHA_IN_TRAINING = 200, 255
 
 
-def natural_key(path: Path) -> list:
-    """Sort key that puts frame2.png before frame10.png."""
-    return [int(part) if part.isdigit() else part.casefold() for part in re.split(r"(\d+)", path.name)]
+def natural_key(path: Path | str) -> list:
+    """Sort key that puts frame2.png before frame10.png, of a path's last part or of a name."""
+    name = path if isinstance(path, str) else path.name
+    return [int(part) if part.isdigit() else part.casefold() for part in re.split(r"(\d+)", name)]
 
 
 def list_pictures(folder: Path) -> list[Path]:
@@ -59,10 +64,12 @@ def to_8_bit(picture: np.ndarray) -> np.ndarray:
     return np.rint(shifted * (255 / max(shifted.max(), 1))).astype(np.uint8)
 
 
-def over_gray(rgba: np.ndarray) -> np.ndarray:
-    """Lay straight-alpha `rgba` uint8 (H, W, 4) over `BEHIND_ALPHA` gray; uint8 RGB (H, W, 3)."""
+def over_gray(rgba: np.ndarray, behind: int = BEHIND_ALPHA) -> np.ndarray:
+    """Lay straight-alpha `rgba` uint8 (H, W, 4) over the gray level `behind`; uint8 RGB (H, W, 3)."""
+    if rgba[..., 3].min() == 255:
+        return np.ascontiguousarray(rgba[..., :3])
     alpha = rgba[..., 3:].astype(np.float32) / 255
-    return np.rint(rgba[..., :3] * alpha + BEHIND_ALPHA * (1 - alpha)).astype(np.uint8)
+    return np.rint(rgba[..., :3] * alpha + behind * (1 - alpha)).astype(np.uint8)
 
 
 def _turn_like(alpha: np.ndarray, stored: np.ndarray, upright: np.ndarray) -> np.ndarray:
@@ -79,6 +86,13 @@ def _turn_like(alpha: np.ndarray, stored: np.ndarray, upright: np.ndarray) -> np
     return alpha if alpha.shape == upright.shape[:2] else alpha.T
 
 
+def _imdecode(buffer: np.ndarray, flags: int) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(buffer, flags)
+    except cv2.error:
+        return None
+
+
 def _decode_with_opencv(data: bytes) -> np.ndarray | None:
     """uint8 RGB (H, W, 3) or RGBA (H, W, 4), upright, or None where OpenCV cannot read `data`.
 
@@ -86,11 +100,18 @@ def _decode_with_opencv(data: bytes) -> np.ndarray | None:
     decoded both ways. The file's name plays no part: the format is told from the bytes.
     """
     buffer = np.frombuffer(data, np.uint8)
+    if data.startswith(_PNG) and b"eXIf" not in data:
+        # Nothing to turn: once is enough.
+        stored = _imdecode(buffer, cv2.IMREAD_UNCHANGED)
+        if stored is None:
+            return None
+        codes = {2: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
+        return to_8_bit(cv2.cvtColor(stored, codes[2 if stored.ndim == 2 else stored.shape[2]]))
     try:
         upright = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
         if upright is None:
             return None
-        stored = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
+        stored = None if data.startswith(_JPEG) else cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return None
     rgb = to_8_bit(cv2.cvtColor(upright, cv2.COLOR_BGR2RGB))
@@ -100,10 +121,12 @@ def _decode_with_opencv(data: bytes) -> np.ndarray | None:
     return np.dstack([rgb, to_8_bit(alpha)])
 
 
-def frame_to_rgb(frame: av.VideoFrame) -> np.ndarray:
-    """A decoded video frame as uint8 RGB (H, W, 3): colours by the frame's own tags, alpha over gray, turned upright."""
+def frame_to_rgb(frame: av.VideoFrame, behind: int = BEHIND_ALPHA) -> np.ndarray:
+    """A decoded video frame as uint8 RGB (H, W, 3): colours by the frame's own tags, alpha over the gray level `behind`,
+    turned upright.
+    """
     picture = _frame_pixels(frame)
-    return over_gray(picture) if picture.shape[2] == 4 else picture
+    return over_gray(picture, behind) if picture.shape[2] == 4 else picture
 
 
 def _frame_pixels(frame: av.VideoFrame) -> np.ndarray:
@@ -124,11 +147,18 @@ def _decode_with_pyav(path: Path) -> np.ndarray | None:
         return None
 
 
-def read_picture_and_alpha(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+def read_picture_and_alpha(
+    path: Path, behind: int = BEHIND_ALPHA, strict: bool = False
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Read a picture of any format, depth and orientation.
 
+    Args:
+        behind: gray level under transparent pixels.
+        strict: refuse a file that is cut short. FFmpeg, which reads what OpenCV does not, fills the rest with gray: good
+            enough for an avatar, wrong for training.
+
     Returns:
-        uint8 RGB (H, W, 3), upright by its EXIF tag, transparency laid over light gray; and the transparency itself,
+        uint8 RGB (H, W, 3), upright by its EXIF tag, transparency laid over the gray level `behind`; and the transparency itself,
         uint8 (H, W) from 0 (nothing) to 255, or None for a picture that is opaque throughout.
 
     Raises:
@@ -142,24 +172,24 @@ def read_picture_and_alpha(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
             f"The picture {path} cannot be read ({error.strerror}): check its name and permissions."
         ) from error
     picture = _decode_with_opencv(data) if data else None
-    if picture is None and data:
+    if picture is None and data and not strict:
         picture = _decode_with_pyav(path)
     if picture is None or 0 in picture.shape:
         raise UserError(
             f"{path} is not a picture that can be read: open it in a picture program and save it as PNG or JPEG."
         )
-    return (picture, None) if picture.shape[2] == 3 else split_alpha(picture)
+    return (picture, None) if picture.shape[2] == 3 else split_alpha(picture, behind)
 
 
-def split_alpha(rgba: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+def split_alpha(rgba: np.ndarray, behind: int = BEHIND_ALPHA) -> tuple[np.ndarray, np.ndarray | None]:
     """Straight-alpha uint8 RGBA (H, W, 4) as `read_picture_and_alpha` returns it."""
     alpha = np.ascontiguousarray(rgba[..., 3])
-    return over_gray(rgba), None if alpha.min() == 255 else alpha
+    return over_gray(rgba, behind), None if alpha.min() == 255 else alpha
 
 
-def read_picture(path: Path) -> np.ndarray:
+def read_picture(path: Path, behind: int = BEHIND_ALPHA, strict: bool = False) -> np.ndarray:
     """As `read_picture_and_alpha`, the picture alone: uint8 RGB (H, W, 3). Raises UserError."""
-    return read_picture_and_alpha(path)[0]
+    return read_picture_and_alpha(path, behind, strict)[0]
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:

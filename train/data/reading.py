@@ -18,7 +18,9 @@ import numpy as np
 from av.error import FFmpegError
 from PIL import Image, UnidentifiedImageError
 
-from livepuppet.core.errors import LivePuppetError
+from livepuppet.core import images
+from livepuppet.core.errors import LivePuppetError, UserError
+from livepuppet.core.images import BEHIND_ALPHA_IN_TRAINING, frame_to_rgb, natural_key, over_gray
 
 VIDEOS = {
     *(
@@ -98,11 +100,6 @@ class Clip:
     def identity(self) -> str:
         """Who is shown: the part of the name before `#`, by FOMM's convention, or the name's stem."""
         return self.path.name.split("#")[0] if "#" in self.path.name else self.path.stem
-
-
-def natural_key(name: str) -> list:
-    """Sort key that puts frame2 before frame10."""
-    return [int(part) if part.isdigit() else part.casefold() for part in re.split(r"(\d+)", name)]
 
 
 def part_of(folder: Path, part: str | None) -> Path:
@@ -335,7 +332,7 @@ def _jumped(clip: Clip, count: int) -> Iterator[np.ndarray]:
             # motion.
             for number, frame in enumerate(container.decode(stream)):
                 if number >= SHORT or frame.time is None or frame.time >= target:
-                    yield _upright(frame)
+                    yield frame_to_rgb(frame, BEHIND_ALPHA_IN_TRAINING)
                     break
 
 
@@ -407,48 +404,22 @@ def _decoded(clip: Clip) -> Iterator:
         with Image.open(clip.path) as image:
             for number in range(clip.length):
                 image.seek(number)
-                yield lambda: over_white(np.asarray(image.convert("RGBA")))
+                yield lambda: over_gray(np.asarray(image.convert("RGBA")), BEHIND_ALPHA_IN_TRAINING)
     else:
         with av.open(str(clip.path)) as container:
             container.streams.video[0].thread_type = "AUTO"
             for frame in container.decode(video=0):
-                yield lambda frame=frame: _upright(frame)
-
-
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """uint8 RGB (H, W, 3), turned as the recording phone says."""
-    alpha = any(component.is_alpha for component in frame.format.components)
-    image = frame.to_ndarray(format="rgba" if alpha else "rgb24")
-    image = over_white(image) if alpha else image
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
-
-def over_white(rgba: np.ndarray) -> np.ndarray:
-    """Lay straight-alpha uint8 (H, W, 4) over white: uint8 (H, W, 3)."""
-    if rgba[..., 3].min() == 255:
-        return np.ascontiguousarray(rgba[..., :3])
-    alpha = rgba[..., 3:].astype(np.float32) / 255
-    return np.rint(rgba[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+                yield lambda frame=frame: frame_to_rgb(frame, BEHIND_ALPHA_IN_TRAINING)
 
 
 def read_picture(path: Path) -> np.ndarray:
     """An image file as uint8 RGB (H, W, 3), transparency on white. Raises OSError or ValueError."""
-    # Only JPEGs are turned by their EXIF tag, and OpenCV does so only where it also drops alpha.
-    flag = cv2.IMREAD_COLOR if path.suffix.lower() in (".jpg", ".jpeg") else cv2.IMREAD_UNCHANGED
-    data = np.fromfile(path, np.uint8)
-    image = cv2.imdecode(data, flag) if data.size else None
-    if image is None:
-        raise ValueError("it is damaged or no image")
-    if image.dtype != np.uint8:
-        image = np.rint(image / (257 if image.dtype == np.uint16 else 1)).astype(np.uint8)
-    if image.ndim == 2:
-        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-    if image.shape[2] == 4:
-        if image[..., 3].min() == 255:
-            return cv2.cvtColor(image, cv2.COLOR_BGRA2RGB)
-        return over_white(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA))
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    try:
+        return images.read_picture(path, BEHIND_ALPHA_IN_TRAINING, strict=True)
+    except UserError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        raise ValueError("it is damaged or no image") from error
 
 
 def _stacked(clip: Clip, wanted: Sequence[int]) -> Iterator[np.ndarray]:
