@@ -12,8 +12,8 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
-import av
 import numpy as np
+from av.error import FFmpegError
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.video import Clip, Frame, PictureSequence, is_url, open_video
@@ -146,8 +146,8 @@ def _open_output(output: str, shape: tuple[int, ...], clip: Clip | PictureSequen
     sound = None
     if clip.has_sound:
         # A soundtrack that cannot be read must not cost the picture.
-        with suppress(av.FFmpegError, OSError, IndexError):
-            sound = Soundtrack(clip.name, clip.start)
+        with suppress(FFmpegError, OSError, IndexError):
+            sound = Soundtrack(clip.name, clip.start or Fraction(0))
     return VideoFile(Path(output), shape[1], shape[0], clip.rate, clip.time_base, sound=sound)
 
 

@@ -34,7 +34,7 @@ def choose_square(picture: np.ndarray, crop: str) -> Square:
 def _face_of(picture: np.ndarray) -> Square | None:
     """`find_face`, which takes up to half a second, of this very picture only once: the next start remembers it."""
     facts = {
-        "picture": [picture.shape, hashlib.blake2b(np.ascontiguousarray(picture)).hexdigest()],
+        "picture": [picture.shape, hashlib.blake2b(np.ascontiguousarray(picture).data).hexdigest()],
         "versions": [cv2.__version__, importlib.metadata.version("livepuppet")],
     }
     try:

@@ -30,8 +30,9 @@ class Avatar:
     name: str
     picture: np.ndarray
     path: Path | None = None
-    original: np.ndarray | None = None
-    square: Square | None = None
+    # Filled in below where they are not given.
+    original: np.ndarray = None  # type: ignore[assignment]
+    square: Square = None  # type: ignore[assignment]
     matte: np.ndarray | None = None
 
     def __post_init__(self):

@@ -62,12 +62,15 @@ class Engine(Protocol):
 
         Their mean confidence tells a face (lite-256: 0.7 to 0.85, in the dark 0.55) from none (below 0.5, mostly 0.3).
         """
+        ...
 
     def encode(self, avatar: np.ndarray) -> Features:
         """Everything that depends on the avatar alone, RGB uint8 (S, S, 3). ValueError for any other shape or type."""
+        ...
 
     def render(self, features: Features, avatar_keypoints: Keypoints, keypoints: Keypoints) -> np.ndarray:
         """The avatar of `features`, which has `avatar_keypoints`, moved to `keypoints`: RGB uint8 (S, S, 3)."""
+        ...
 
     def render_deformation(
         self, features: Features, avatar_keypoints: Keypoints, keypoints: Keypoints
@@ -81,6 +84,7 @@ class Engine(Protocol):
         Raises:
             UserError: the bundle is of an older livepuppet, whose graphs did not tell.
         """
+        ...
 
 
 def first_line(error: BaseException) -> str:

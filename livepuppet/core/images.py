@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.error import FFmpegError
 
 from livepuppet.core.errors import UserError
 
@@ -143,7 +144,7 @@ def _decode_with_pyav(path: Path) -> np.ndarray | None:
     try:
         with av.open(os.path.abspath(path)) as container:
             return next((_frame_pixels(frame) for frame in container.decode(video=0)), None)
-    except (av.FFmpegError, IndexError, ValueError):
+    except (FFmpegError, IndexError, ValueError):
         return None
 
 

@@ -65,8 +65,8 @@ def limit_jacobians(
     even = np.where(q < 1e-9, (large + small) / 2, even)
     limited = np.stack(
         [
-            np.stack([even.real + odd.real, odd.imag - even.imag], -1),
-            np.stack([odd.imag + even.imag, even.real - odd.real], -1),
+            np.stack([np.real(even) + np.real(odd), np.imag(odd) - np.imag(even)], -1),
+            np.stack([np.imag(odd) + np.imag(even), np.real(even) - np.real(odd)], -1),
         ],
         -2,
     )

@@ -69,7 +69,7 @@ def cut(picture: np.ndarray, square: Square, size: int, quick: bool = False) -> 
     """
     height, width = picture.shape[:2]
     whole = square.whole()
-    left, top, side = whole.x, whole.y, whole.side
+    left, top, side = int(whole.x), int(whole.y), int(whole.side)
     inner = picture[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
     if inner.size == 0:
         raise UserError(f"The crop {left},{top},{side} lies outside the picture of {width}x{height} pixels.")
@@ -92,7 +92,7 @@ def cut(picture: np.ndarray, square: Square, size: int, quick: bool = False) -> 
                 size - before[1] - extent[1],
                 cv2.BORDER_REPLICATE,
             )
-        inner = cv2.copyMakeBorder(inner, *border, cv2.BORDER_REPLICATE)
+        inner = cv2.copyMakeBorder(inner, *border, borderType=cv2.BORDER_REPLICATE)
     if side == size:
         return np.ascontiguousarray(inner)
     if side > size:

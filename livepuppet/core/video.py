@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import av
 import cv2
 import numpy as np
+from av.error import FFmpegError
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.images import frame_to_rgb, list_pictures, read_picture
@@ -94,7 +95,7 @@ class Clip:
         try:
             timeout = NETWORK_TIMEOUT if remote else None
             self._container = av.open(ffmpeg_name(path), options=options or {}, timeout=timeout)
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except (FFmpegError, OSError, ValueError) as error:
             remedy = (
                 "check the address, and that the stream is running"
                 if remote
@@ -133,17 +134,17 @@ class Clip:
                 packet = next(packets)
             except StopIteration:
                 break
-            except (av.FFmpegError, OSError) as error:
+            except (FFmpegError, OSError) as error:
                 trouble = _reason(error)
                 break
             try:
                 frames = packet.decode()
-            except (av.FFmpegError, OSError):
+            except (FFmpegError, OSError):
                 # One bad packet costs its own frames; the decoder goes on at the next.
                 damaged += 1
                 continue
             for frame in frames:
-                now = Fraction(frame.pts) * frame.time_base if frame.pts is not None else None
+                now = _seconds(frame.pts, frame.time_base)
                 if now is None:
                     now = last + 1 / self.rate if last is not None else Fraction(0)
                 if last is not None and now <= last:
@@ -153,10 +154,10 @@ class Clip:
                     self.start = now
                 last = now
                 count += 1
-                duration = Fraction(frame.duration) * frame.time_base if frame.duration else None
+                duration = _seconds(frame.duration or None, frame.time_base)
                 picture = self._square_pixels(frame_to_rgb(frame))
                 yield Frame(picture, now - self.start, time.perf_counter(), duration)
-        shown = float(last + 1 / self.rate - self.start) if count else 0.0
+        shown = 0.0 if last is None or self.start is None else float(last + 1 / self.rate - self.start)
         self.broken = self._what_is_missing(count, shown, damaged, trouble)
 
     def _square_pixels(self, picture: np.ndarray) -> np.ndarray:
@@ -192,7 +193,7 @@ class Clip:
         end, enough = shown, (self.seconds or 0.0) - 0.5
         if end >= enough or is_url(str(self.path)) or self._container.format.name == "gif":
             return True
-        with suppress(av.FFmpegError, OSError), av.open(ffmpeg_name(self.path)) as container:
+        with suppress(FFmpegError, OSError), av.open(ffmpeg_name(self.path)) as container:
             begin = (container.start_time or 0) / av.time_base
             for packet in container.demux():
                 if packet.pts is not None:
@@ -265,6 +266,10 @@ def open_video(path: str | Path, rate: float | Fraction | None = None) -> Clip |
     if not is_url(str(path)) and Path(path).is_dir():
         return PictureSequence(Path(path), None if rate is None else Fraction(rate).limit_denominator(1001))
     return Clip(path)
+
+
+def _seconds(ticks: int | None, time_base: Fraction | None) -> Fraction | None:
+    return None if ticks is None or time_base is None else ticks * time_base
 
 
 def _reason(error: Exception) -> str:
