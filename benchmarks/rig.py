@@ -28,7 +28,7 @@ POSES = (
     (0.22, 0.04, -0.05, 0.21, 0.06),
 )
 
-#: Motions of puppets, and what changes: as `train.lite.responses.CHANGES`.
+#: Motions of puppets, and what changes: as `train.metrics.responses.CHANGES`.
 HEAD_FACTORS = ("yaw", "pitch", "roll", "shift", "scale")
 
 
@@ -120,7 +120,7 @@ def responses(puppets: int, seed: int = 77, size: int = 256, setting: str = "ric
     See `livepuppet evaluate`, which says the same of a model that has to read the pose from another puppet.
     """
     from livepuppet.model.lite import LANDMARKS
-    from livepuppet.train.lite.responses import CHANGES, draw_probes
+    from livepuppet.train.metrics.responses import CHANGES, draw_probes
 
     found = {}
     for probe in draw_probes(puppets, seed, size, HEAD_FACTORS, setting):
