@@ -1,5 +1,8 @@
 """The head as a surface with depth: pose in space, layers, one sampling."""
 
+import json
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -264,3 +267,23 @@ def test_the_surface_covers_pictures_of_any_size():
         surface = build_surface(shape, landmarks, NAMES, np.full(shape, 255, np.uint8))
         source = surface.inverse(surface.displacement(HeadPose.rest()))
         np.testing.assert_allclose(source, np.dstack([surface.across, surface.down]), atol=1e-4)
+
+
+def test_recorded_states_are_drawn_as_they_were():
+    """The reference for whoever draws rigs elsewhere: a puppet's picture, states of its head, and what they look like."""
+    folder = Path(__file__).parent / "reference" / "rig"
+    facts = json.loads((folder / "states.json").read_text())
+    picture = cv2.cvtColor(cv2.imread(str(folder / "avatar.png")), cv2.COLOR_BGR2RGB)
+    wanted = cv2.cvtColor(cv2.imread(str(folder / "pictures.png")), cv2.COLOR_BGR2RGB)
+    names = tuple(facts["landmarks"])
+    head = Head(picture, Square(*facts["square"]), np.array(list(facts["landmarks"].values())), names)
+    for index, state in enumerate(facts["states"]):
+        rotation = turned(state["yaw"], state["pitch"], state["roll"])
+        residuals = np.zeros((len(names), 2))
+        residuals[["brow" in name for name in names], 1] = state["brows"]
+        out = drawn(
+            head, HeadPose(state["scale"], rotation, np.array(state["shift"], float)), residuals=residuals
+        )
+        small = cv2.resize(out, (64, 64), interpolation=cv2.INTER_AREA)
+        off = np.abs(small.astype(int) - wanted[:, 64 * index : 64 * (index + 1)])
+        assert off.mean() < 0.5 and np.percentile(off, 99) <= 6, f"state {index}: {off.mean():.2f}"
