@@ -11,8 +11,8 @@ from livepuppet.train.people.assets import Assets, Mesh
 #: Hairs whose fringe covers an eye come less often.
 SELDOM = {"bob02": 0.15, "short03": 0.3}
 
-#: Layers of fur, and the most strands that stray from a head of hair.
-LAYERS, STRAYS = 5, 220
+#: Layers of short fur and of tall, and the most strands that stray from a head of hair.
+LAYERS, TALL_LAYERS, STRAYS = 5, 13, 220
 
 
 def rigid(
@@ -149,19 +149,18 @@ def fur(assets: Assets, base: np.ndarray, region, height: float, name: str, thin
     lying = np.array([0, -0.35, 0.05], np.float32)
     used_corners, index = np.unique(body.triangles[keep], return_inverse=True)
     used, corner = np.unique(body.corners[used_corners], return_inverse=True)
-    layers = np.linspace(1 / LAYERS, 1, LAYERS)
+    count = LAYERS if height < 0.2 else TALL_LAYERS
+    layers = np.linspace(1 / count, 1, count)
     grown = height * (0.35 + 0.65 * density[used, None])
     return Mesh(
         name,
         "fur",
-        np.tile(body.anchors[used], (LAYERS, 1)),
-        np.tile(body.weights[used], (LAYERS, 1)),
+        np.tile(body.anchors[used], (count, 1)),
+        np.tile(body.weights[used], (count, 1)),
         np.concatenate([grown * t * (normal[used] + t * lying) for t in layers]).astype(np.float32),
-        np.concatenate([corner.reshape(-1) + k * len(used) for k in range(LAYERS)]).astype(np.int32),
-        np.tile(body.uv[used_corners], (LAYERS, 1)),
-        np.concatenate([index.reshape(-1, 3) + k * len(used_corners) for k in range(LAYERS)]).astype(
-            np.int32
-        ),
+        np.concatenate([corner.reshape(-1) + k * len(used) for k in range(count)]).astype(np.int32),
+        np.tile(body.uv[used_corners], (count, 1)),
+        np.concatenate([index.reshape(-1, 3) + k * len(used_corners) for k in range(count)]).astype(np.int32),
         extra=np.concatenate(
             [
                 np.stack([np.full(len(used_corners), t), thin * density[body.corners[used_corners]]], 1)
