@@ -583,7 +583,7 @@ class MouthLayers:
         ridge = height - 0.20 * w * (1 - 0.9 * np.clip(s, -1, 1) ** 2) * min(tall / (0.45 * w), 1.0)
         tongue = np.clip(0.5 - ridge, 0, 1) * (tall > 0.12 * w)
         out += (self.tongue - out) * tongue[..., None]
-        if not self.no_teeth:
+        if not self.no_teeth and not self.shows_teeth:
             band = min(0.16 * w, 0.34 * tall)
             white = np.clip(band - depth + 0.5, 0, 1) * np.clip((0.93 - np.abs(s)) * w * 0.25 + 0.5, 0, 1)
             out += (np.minimum(self.teeth * 1.06, 250) - out) * white[..., None]
@@ -629,7 +629,7 @@ class MouthLayers:
         # Where its own shows nothing but teeth, what is below them is drawn; so is what would be stretched to streaks.
         thin = (room < 0.035 * self.width) & (np.abs(s) < 0.85)
         edge = np.clip((v - np.where(thin, np.minimum(end, lower) - 0.5, 1e6)) / 1.5, 0, 1)
-        if not self.drawn and self.gap < 0.25 * self.width:
+        if self.gap < 0.25 * self.width and (self.shows_teeth or not self.drawn):
             stretch = (bottom - end) / np.maximum(room, 1)
             edge = np.maximum(edge, _smooth(1.5, 2.6, stretch) * _smooth(-1, 1, v - end))
         return inside + (generic - inside) * edge[..., None]
