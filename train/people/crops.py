@@ -1,0 +1,172 @@
+"""Close-ups of rendered people: crops of eyes and mouths with exact points and amounts, to train `model.close_up` on.
+
+People are drawn large, as a camera sees a face, and only the crops are kept: a 112 px crop of an eye takes a fiftieth of
+the bytes of the picture. One shard follows from its seed, setting and renderer.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from livepuppet.model.close_up import (
+    EYE_AMOUNTS,
+    EYE_POINTS,
+    EYE_RISE,
+    EYE_SIDE,
+    MOUTH_AMOUNTS,
+    MOUTH_POINTS,
+    MOUTH_SIDE,
+)
+from livepuppet.model.lite import LANDMARKS
+from livepuppet.train.lite.close_up import MARGIN, STORED
+from livepuppet.train.people import landmarks
+from livepuppet.train.people.motion import COLUMNS, UNITS, draw_people_groups
+from livepuppet.train.people.shards import person_and_scene
+from livepuppet.train.people.truth import LABELS, linear_depth, seen_points, triangle_labels
+
+#: Side of the pictures that crops are cut from.
+LARGE = 512
+
+#: Identities per shard, and poses of each.
+GROUPS, POSES = 24, 4
+
+_EYE_ROWS = {
+    side: [landmarks.FINE.index(f"{side} eye {name}") for name in EYE_POINTS[:-1]]
+    + [landmarks.FINE.index(f"{side} iris")]
+    for side in landmarks.SIDES
+}
+_MOUTH_ROWS = [landmarks.FINE.index(f"mouth outside {k}") for k in range(12)] + [
+    landmarks.FINE.index(f"mouth inside {k}") for k in range(8)
+]
+
+
+def frame_of(points: np.ndarray) -> tuple[np.ndarray, float]:
+    """`model.close_up.face_frame` of coarse points (K, 2) in NumPy: one face unit along the eyes, and its length."""
+    at = dict(zip(LANDMARKS, points, strict=True))
+    eyes = [(at[f"{side} upper lid"] + at[f"{side} lower lid"]) / 2 for side in landmarks.SIDES]
+    mouth = (at["left mouth corner"] + at["right mouth corner"]) / 2
+    between, down = eyes[1] - eyes[0], mouth - (eyes[0] + eyes[1]) / 2
+    turned = np.array([down[1], -down[0]])
+    across = between / np.linalg.norm(between) + 0.5 * turned / np.linalg.norm(turned)
+    unit = max(np.linalg.norm(between), 0.95 * np.linalg.norm(down))
+    return across / np.linalg.norm(across) * unit, unit
+
+
+def crops_of(points: np.ndarray) -> list[np.ndarray]:
+    """Affine maps (2, 3) from the [-1, 1] of the left eye's, right eye's and mouth's crop to the picture's."""
+    at = dict(zip(LANDMARKS, points, strict=True))
+    across, _ = frame_of(points)
+    down = np.array([-across[1], across[0]])
+    maps = []
+    for side in landmarks.SIDES:
+        centre = (at[f"{side} upper lid"] + at[f"{side} lower lid"]) / 2 - EYE_RISE * down
+        x = across * EYE_SIDE / 2 * (-1 if side == "right" else 1)
+        maps.append(np.stack([x, down * EYE_SIDE / 2, centre], 1))
+    corners = (at["left mouth corner"] + at["right mouth corner"]) / 2
+    centre = 0.5 * corners + 0.25 * (at["upper lip"] + at["lower lip"])
+    maps.append(np.stack([across * MOUTH_SIDE / 2, down * MOUTH_SIDE / 2, centre], 1))
+    return maps
+
+
+def cut(picture: np.ndarray, affine: np.ndarray, side: int) -> np.ndarray:
+    """A crop (side, side, 3) of a picture (S, S, 3), beyond whose edges its border is repeated."""
+    size = len(picture)
+    # Pixel i of S lies at -1 + 2 i / (S - 1), in crop and picture.
+    scale = 2 / (side - 1)
+    pixels = affine.copy()
+    pixels[:, 2] += 1
+    pixels *= (size - 1) / 2
+    linear, shift = pixels[:, :2] * scale, pixels[:, 2] - pixels[:, :2].sum(1)
+    shrunk = np.sqrt(abs(np.linalg.det(linear)))
+    if shrunk > 1.2:
+        picture = cv2.GaussianBlur(picture, (0, 0), 0.45 * float(np.sqrt(shrunk**2 - 1)))
+    return cv2.warpAffine(
+        picture,
+        np.concatenate([linear, shift[:, None]], 1),
+        (side, side),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def draw_crops(renderer, seed: int, setting: str, groups: int = GROUPS, poses: int = POSES) -> dict[str, np.ndarray]:
+    """The arrays of one shard, as `train.lite.close_up.CropPool` reads them.
+
+    Args:
+        renderer: of pictures of any size, better large.
+    """
+    motions = draw_people_groups(groups, poses, torch.Generator().manual_seed(seed)).values.numpy()
+    motions = motions.reshape(groups, poses, -1)
+    rows: dict[str, list] = {}
+    for g in range(groups):
+        person, scene = person_and_scene(renderer, seed * groups + g, setting)
+        labels_of = np.append(triangle_labels(renderer.assets, person), 0)
+        for motion in motions[g]:
+            for name, value in _crops_of_pose(renderer, person, scene, motion, labels_of).items():
+                rows.setdefault(name, []).append(value)
+    return {name: np.stack(values) for name, values in rows.items()} | {
+        "stamp": np.array(f"{setting} {seed} {renderer.name}")
+    }
+
+
+def _crops_of_pose(renderer, person, scene, motion, labels_of) -> dict[str, np.ndarray]:
+    posed = person.pose(motion)
+    picture = renderer.draw(person, posed, scene).colour
+    at = renderer.points(person, posed, renderer.size // 2)
+    depth = np.where(at.triangle >= 0, linear_depth(person, at.depth), np.inf)
+    places, fine = person.fine_points(posed)
+    seen = seen_points(person, landmarks.FINE, places, labels_of[at.triangle], depth)
+    coarse, _ = person.coarse_points(posed)
+    maps = crops_of(coarse)
+    units = dict(zip(UNITS, (posed.units.get(name, 0.0) for name in UNITS), strict=True))
+    told = dict(zip(COLUMNS, motion.tolist(), strict=True))
+    eyes, eye_points, eye_amounts, eye_seen = [], [], [], []
+    for k, (side, own) in enumerate((("left", "Right"), ("right", "Left"))):
+        eyes.append(_wide(picture, maps[k]))
+        eye_points.append(_within(fine[_EYE_ROWS[side]], maps[k]))
+        # Shut is 1 on every face, however far its units have to go for that.
+        values = {name: units.get(name + own, 0.0) for name in EYE_AMOUNTS}
+        values["eyeBlink"] = min(max(told[f"blink_{side}"], 0.0), 1.0)
+        eye_amounts.append([values[name] for name in EYE_AMOUNTS])
+        # An iris behind its own lid is no reason to distrust the lids.
+        eye_seen.append(seen[_EYE_ROWS[side][:-1]].mean())
+    return {
+        "eyes": np.stack(eyes),
+        "eye_points": np.stack(eye_points).astype(np.float16),
+        "eye_amounts": np.array(eye_amounts, np.float32),
+        "eye_seen": np.array(eye_seen, np.float32),
+        "mouths": _wide(picture, maps[2]),
+        "mouth_points": _within(fine[_MOUTH_ROWS], maps[2]).astype(np.float16),
+        "mouth_amounts": np.array([units.get(name, 0.0) for name in MOUTH_AMOUNTS], np.float32),
+        "mouth_seen": np.float32(seen[_MOUTH_ROWS[:12]].mean()),
+    }
+
+
+def _wide(picture: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    wide = affine.copy()
+    wide[:, :2] *= MARGIN
+    return cut(picture, wide, STORED)
+
+
+def _within(points: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Points of the picture in the stored crop's [-1, 1]."""
+    return (points - affine[:, 2]) @ np.linalg.inv(affine[:, :2] * MARGIN).T
+
+
+def write_shard(folder: Path, renderer, seed: int, setting: str) -> Path:
+    """Draw the shard of a seed, unless it is there already."""
+    path = folder / f"crops-{seed:06d}.npz"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = draw_crops(renderer, seed, setting)
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, **arrays)
+        partial.replace(path)
+    return path
+
+
+assert len(EYE_POINTS) == 9 and len(MOUTH_POINTS) == len(_MOUTH_ROWS) and len(LABELS) < 256
