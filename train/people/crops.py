@@ -6,6 +6,10 @@ the bytes of the picture. One shard follows from its seed, setting and renderer.
 
 from __future__ import annotations
 
+import logging
+import sys
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -24,9 +28,13 @@ from livepuppet.model.close_up import (
 from livepuppet.model.lite import LANDMARKS
 from livepuppet.train.lite.close_up import MARGIN, STORED
 from livepuppet.train.people import landmarks
-from livepuppet.train.people.motion import COLUMNS, UNITS, draw_people_groups
+from livepuppet.train.people.assets import assets_folder, load_assets
+from livepuppet.train.people.draw import Renderer
+from livepuppet.train.people.motion import COLUMNS, draw_people_groups
 from livepuppet.train.people.shards import person_and_scene
 from livepuppet.train.people.truth import LABELS, linear_depth, seen_points, triangle_labels
+
+logger = logging.getLogger(__name__)
 
 #: Side of the pictures that crops are cut from.
 LARGE = 512
@@ -115,14 +123,14 @@ def draw_crops(renderer, seed: int, setting: str, groups: int = GROUPS, poses: i
 
 def _crops_of_pose(renderer, person, scene, motion, labels_of) -> dict[str, np.ndarray]:
     posed = person.pose(motion)
-    picture = renderer.draw(person, posed, scene).colour
+    picture = renderer.draw(person, posed, scene, plate=False).colour
     at = renderer.points(person, posed, renderer.size // 2)
     depth = np.where(at.triangle >= 0, linear_depth(person, at.depth), np.inf)
     places, fine = person.fine_points(posed)
     seen = seen_points(person, landmarks.FINE, places, labels_of[at.triangle], depth)
     coarse, _ = person.coarse_points(posed)
     maps = crops_of(coarse)
-    units = dict(zip(UNITS, (posed.units.get(name, 0.0) for name in UNITS), strict=True))
+    units = posed.units
     told = dict(zip(COLUMNS, motion.tolist(), strict=True))
     eyes, eye_points, eye_amounts, eye_seen = [], [], [], []
     for k, (side, own) in enumerate((("left", "Right"), ("right", "Left"))):
@@ -168,5 +176,22 @@ def write_shard(folder: Path, renderer, seed: int, setting: str) -> Path:
         partial.replace(path)
     return path
 
+
+def draw_shards(folder: Path, seeds: Iterable[int], setting: str = "people-mix") -> None:
+    """Draw shards, one after the other, and say so in the log.
+
+    Raises:
+        AssetsError: people cannot be drawn here.
+    """
+    renderer = Renderer(load_assets(assets_folder()), LARGE, 1)
+    for seed in seeds:
+        began = time.perf_counter()
+        path = write_shard(folder, renderer, seed, setting)
+        logger.info("%s after %.0f s", path.name, time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    draw_shards(Path(sys.argv[1]), range(int(sys.argv[2]), int(sys.argv[3])))
 
 assert len(EYE_POINTS) == 9 and len(MOUTH_POINTS) == len(_MOUTH_ROWS) and len(LABELS) < 256

@@ -291,8 +291,8 @@ class Renderer:
 
     # ----------------------------------------------------------------------------------------------------------- drawing
 
-    def draw(self, person: Person, posed: Posed, scene: Scene) -> Picture:
-        """One pose as a picture."""
+    def draw(self, person: Person, posed: Posed, scene: Scene, plate: bool = True) -> Picture:
+        """One pose as a picture; without `plate`, neither the body without its head nor its alpha is drawn."""
         self.load(person)
         self._write(posed)
         matrix = self._shadows(posed, scene)
@@ -301,7 +301,7 @@ class Renderer:
         fit = np.diag([(self.size - 1) / self.size] * 2 + [1, 1])
         self._uniforms(fit @ camera, eye, matrix, scene)
         whole, share = self._pass(posed, ("head", "body"))
-        without, _ = self._pass(posed, ("body",))
+        without = self._pass(posed, ("body",))[0] if plate else whole
         background = self.background(scene)
         alpha = np.dstack([whole[..., 3], share[..., 0], without[..., 3]])
         return Picture(_over(whole, background), alpha, _over(without, background))
