@@ -26,13 +26,13 @@ from livepuppet.model.close_up import (
     MOUTH_SIDE,
 )
 from livepuppet.model.lite import LANDMARKS
-from livepuppet.train.lite.close_up import MARGIN, STORED
 from livepuppet.train.people import landmarks
 from livepuppet.train.people.assets import assets_folder, load_assets
 from livepuppet.train.people.draw import Renderer
 from livepuppet.train.people.motion import COLUMNS, draw_people_groups
 from livepuppet.train.people.shards import person_and_scene
 from livepuppet.train.people.truth import LABELS, linear_depth, seen_points, triangle_labels
+from livepuppet.train.tasks.close_up import MARGIN, STORED
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +101,10 @@ def cut(picture: np.ndarray, affine: np.ndarray, side: int) -> np.ndarray:
     )
 
 
-def draw_crops(renderer, seed: int, setting: str, groups: int = GROUPS, poses: int = POSES) -> dict[str, np.ndarray]:
-    """The arrays of one shard, as `train.lite.close_up.CropPool` reads them.
+def draw_crops(
+    renderer, seed: int, setting: str, groups: int = GROUPS, poses: int = POSES
+) -> dict[str, np.ndarray]:
+    """The arrays of one shard, as `train.tasks.close_up.CropPool` reads them.
 
     Args:
         renderer: of pictures of any size, better large.

@@ -27,6 +27,7 @@ from livepuppet.model.close_up import (
 )
 from livepuppet.model.geometry import warp
 from livepuppet.train.deform import Deformation, blurred_others
+from livepuppet.train.loop.task import Task
 from livepuppet.train.webcam import webcam
 
 #: Stored crops show this many times the square that the network sees, so that random framing has something to show.
@@ -143,7 +144,7 @@ def framed(crops: Crops, size: int, rng: torch.Generator, wild: bool = True) -> 
     affine = affine / MARGIN
     change = Deformation(affine)
     grid = change.points(_grid(size).expand(batch, -1, -1)).view(batch, size, size, 2)
-    picture = warp(_shrunk(crops.picture, size), grid, "border")
+    picture = warp(crops.picture, grid, "border")
     points = change.sources(crops.points)
     if wild:
         picture = _coarse(picture, rng)
@@ -155,10 +156,6 @@ def framed(crops: Crops, size: int, rng: torch.Generator, wild: bool = True) -> 
 def _grid(size: int) -> Tensor:
     line = torch.linspace(-1, 1, size)
     return torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).view(1, -1, 2)
-
-
-def _shrunk(picture: Tensor, size: int) -> Tensor:
-    return picture
 
 
 def _coarse(picture: Tensor, rng: torch.Generator) -> Tensor:
@@ -199,7 +196,7 @@ def _hidden(picture: Tensor, rng: torch.Generator) -> Tensor:
     return torch.lerp(picture, colour.expand_as(picture), cover)
 
 
-class CloseUpTask:
+class CloseUpTask(Task):
     """Points, amounts and their changes, of one kind of crop.
 
     Args:
@@ -243,7 +240,8 @@ class CloseUpTask:
         return {
             "points": 3 * _mean(error, weight * inside) + 4 * _mean(_robust(error), weight * inside),
             "point changes": 6 * _mean(_robust((shown - true).abs()), both),
-            "amounts": 2 * _mean(F.smooth_l1_loss(amounts, crops.amounts, reduction="none", beta=0.05), amount_weight),
+            "amounts": 2
+            * _mean(F.smooth_l1_loss(amounts, crops.amounts, reduction="none", beta=0.05), amount_weight),
             "amount changes": 2 * _mean((told - really).abs() + UNDERSHOOT * short, change_weight),
             "sure": 0.1 * F.binary_cross_entropy_with_logits(sure[:, 0], (seen > 0.5).float()),
         }
@@ -269,7 +267,9 @@ def _robust(error: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def close_up_scores(model: nn.Module, pool: CropPool, kind: str, seed: int = 3, batches: int = 16) -> dict[str, float]:
+def close_up_scores(
+    model: nn.Module, pool: CropPool, kind: str, seed: int = 3, batches: int = 16
+) -> dict[str, float]:
     """Of crops never trained on: point error in face units, and per amount the slope and correlation of changes."""
     was = model.training
     model.eval()

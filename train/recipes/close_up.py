@@ -1,0 +1,93 @@
+"""Train the two close-up networks on a folder of crops; see `tasks.close_up`.
+
+python -m livepuppet.train.people.crops FOLDER/validation 10 14
+python -m livepuppet.train.people.crops FOLDER/training 1000 1120
+python -m livepuppet.train.recipes.close_up eye FOLDER OUTPUT --minutes 120
+python -m livepuppet.train.recipes.close_up mouth FOLDER OUTPUT --minutes 120
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+
+from livepuppet.train.loop.trainer import Trainer
+from livepuppet.train.tasks.close_up import CloseUpTask, CropPool, close_up_scores
+
+logger = logging.getLogger(__name__)
+
+
+def train_close_up(
+    kind: str,
+    folder: Path,
+    output: Path,
+    *,
+    steps: int | None = None,
+    minutes: float | None = None,
+    batch: int = 64,
+    learning_rate: float = 2e-3,
+    seed: int = 0,
+    resume: bool = False,
+) -> dict[str, float]:
+    """Train the network of one kind of crop, and score its EMA after each checkpoint.
+
+    Args:
+        kind: "eye" or "mouth".
+        folder: holds the shards `training/crops-*.npz` and `validation/crops-*.npz`.
+        output: folder of the checkpoint.
+        steps, minutes: the budget; one of them.
+        resume: go on from the checkpoint in `output`.
+
+    Returns:
+        `close_up_scores` of the EMA on the validation shards.
+    """
+    task = CloseUpTask(kind, CropPool(folder / "training"), batch)
+    validation = CropPool(folder / "validation")
+
+    def score(trainer: Trainer) -> None:
+        scores = close_up_scores(trainer.ema.module, validation, kind)
+        logger.info("step %d: %s", trainer.step, ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+
+    trainer = Trainer(
+        task,
+        output / kind,
+        steps=steps,
+        minutes=minutes,
+        learning_rate=learning_rate,
+        seed=seed,
+        on_save=score,
+        fingerprint={"network": task.name, "batch": batch, "seed": seed},
+    )
+    if resume:
+        trainer.resume()
+    trainer.run()
+    return close_up_scores(trainer.ema.module, validation, kind)
+
+
+def main() -> None:
+    """The command in the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kind", choices=("eye", "mouth"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--resume", action="store_true")
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(1)
+    train_close_up(
+        given.kind,
+        given.folder,
+        given.output,
+        steps=given.steps,
+        minutes=given.minutes,
+        resume=given.resume,
+    )
+
+
+if __name__ == "__main__":
+    main()
