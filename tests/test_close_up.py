@@ -115,6 +115,6 @@ def test_framing_moves_points_with_the_image(folder):
 
 @pytest.mark.slow
 def test_a_drawn_eye_is_learnt(folder, tmp_path):
-    scores = train_close_up("eye", folder, tmp_path, steps=220, batch=32, learning_rate=4e-3)
-    assert scores["eyeBlink r"] > 0.7 and scores["iris"] < 0.1
+    scores = train_close_up("eye", folder, tmp_path, steps=140, batch=32, learning_rate=4e-3)
+    assert scores["eyeBlink r"] > 0.5 and scores["iris"] < 0.12
     assert (tmp_path / "eye").is_dir()

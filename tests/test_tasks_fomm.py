@@ -147,7 +147,7 @@ def test_discriminator_wins_against_an_idle_generator(task):
         optimiser.step()
         values.append(loss.item())
     assert values[-1] < 0.7 * values[0]
-    heatmaps = task._heatmaps(task._last["points"])
+    heatmaps = task._heatmaps(task.discriminator, task._last["points"])
     real = task.discriminator(task._last["driving"], heatmaps)[1].mean()
     drawn = task.discriminator(task._last["prediction"], heatmaps)[1].mean()
     assert real > drawn

@@ -17,6 +17,7 @@ from onnx import TensorProto, numpy_helper, shape_inference
 
 from livepuppet.core.bundle import graphs_of
 from livepuppet.core.files import sha256
+from livepuppet.core.reference import Reference
 from livepuppet.export import bundle as bundling
 from livepuppet.export import variants
 from livepuppet.export.graphs import ExportError, check_graph, write_graphs
@@ -34,8 +35,7 @@ def copy(tiny_bundle, tmp_path):
 
 @pytest.fixture(scope="module")
 def reference(tiny_bundle):
-    with np.load(tiny_bundle / "bundle" / "reference.npz") as stored:
-        return dict(stored)
+    return Reference.load(tiny_bundle / "bundle" / "reference.npz")
 
 
 def session(graph):
@@ -90,7 +90,7 @@ def test_float16_stays_between_convolutions(bundle, stage, request):
 def test_float16_runs_and_rounding_shows(tiny_bundle, reference):
     graph = onnx.load(tiny_bundle / "bundle" / "detect.onnx")
     half = to_float16(graph)
-    feed = {"frame": reference["pictures"][0]}
+    feed = {"frame": reference.pictures[0]}
     exact, cast, rounding = (session(g).run(["points"], feed)[0] for g in (graph, half, rounded(half)))
     assert 0 < np.abs(rounding - exact).max() < 2e-2
     assert np.abs(cast - exact).max() < 2e-2
@@ -148,8 +148,8 @@ def test_int8_is_per_channel_and_in_seven_bits(copy, reference):
 def test_feeds_are_what_the_reference_was_drawn_from(copy, reference):
     render = session(onnx.load(copy / "render.onnx"))
     feeds = list(render_feeds(copy, [reference, reference]))
-    assert len(feeds) == 2 * len(reference["drawn"])
-    for feed, expected in zip(feeds, reference["drawn"], strict=False):
+    assert len(feeds) == 2 * len(reference.drawn)
+    for feed, expected in zip(feeds, reference.drawn, strict=False):
         assert np.abs(render.run(["prediction"], feed)[0].astype(int) - expected).max() <= 2
 
 
