@@ -376,7 +376,7 @@ def test_a_monkeynet_exports_and_draws_the_same(monkey_bundle):
         sum(node.op_type == "GridSample" for node in render.graph.node) >= 4
     )  # shifted sources, three skips
     # Not larger than the picture: an avatar of any size can be bent by it.
-    assert signature(render.graph.output)[1] == ("deformation", "float32", (32, 32, 2))
+    assert signature(render.graph.output)[1] == ("deformation", "float32", (1, 32, 32, 2))
 
 
 def test_a_monkeynet_without_flow_exports(monkey_bundle, tmp_path):

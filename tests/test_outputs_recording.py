@@ -368,13 +368,13 @@ if limit:
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 pool, random = FramePool((64, 64, 3)), np.random.default_rng(0)
-fanout = Fanout([open_live_output(path, 64, 64, rate, sound=Hum())], lambda text: print(text, flush=True))
+fanout = Fanout([open_live_output(path, 64, 64, rate, sound=Hum())], lambda text: print(text + "\\n", end="", flush=True))
 for index in range(1000):
     lease = pool.take()
     lease.picture[:] = random.integers(0, 255, (64, 64, 3))
     fanout.submit(lease, Fraction(index, rate), index / rate)
     lease.release()
-    print("at", index, flush=True)
+    print(f"at {index}\\n", end="", flush=True)  # one write: two threads print
     # Wait for the recorder: what is tested is not how fast it is.
     while fanout.states()[0].written + fanout.states()[0].lost + fanout.states()[0].failures <= index:
         time.sleep(0.0005)

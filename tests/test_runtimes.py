@@ -1,6 +1,7 @@
 """Every preset is drawn rightly by every engine: each goes through the quality gate, and is named where it does not pass.
 
-Presets of 64 pixels and the shipped bundle in each run; the others, and int8 of all, with `-m slow`.
+Presets of 64 pixels and the shipped bundle in each run; the others with `-m slow`. int8 is checked on the shipped bundle
+alone: seeded weights do not tolerate it, and the exporter refuses them (`test_variants`).
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def exported(tmp_path_factory):
     assert set(PRESETS) == set(presets.PRESETS)
     folders = {}
 
-    def export(name, variants=()):
-        if (name, variants) not in folders:
+    def export(name):
+        if name not in folders:
             torch.set_num_threads(1)
             if name == bundled.MODEL.name:
                 model = load(bundled.MODEL / f"{name}.safetensors")
@@ -43,9 +44,9 @@ def exported(tmp_path_factory):
                     with torch.no_grad():  # a flow that stays in the picture
                         model.motion.residual.weight.mul_(0.05)
             folder = tmp_path_factory.mktemp(name) / "bundle"
-            export_bundle(model, folder, variants=variants, judge=judge)
-            folders[name, variants] = folder
-        return folders[name, variants]
+            export_bundle(model, folder, judge=judge)
+            folders[name] = folder
+        return folders[name]
 
     return export
 
@@ -76,9 +77,3 @@ def test_every_preset_passes_the_gate_on_every_engine(name, exported):
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_the_bundle_that_is_shipped_passes_the_gate_on_every_engine(precision):
     pass_on_every_engine(bundled.MODEL, precision)
-
-
-@slow
-@pytest.mark.parametrize("name", PRESETS)
-def test_int8_of_every_preset_passes_the_gate_on_every_engine(name, exported):
-    pass_on_every_engine(exported(name, ("int8",)), "int8")
