@@ -80,8 +80,8 @@ def load_engine(
 def choices(weights: bool = False, device: str | None = None) -> tuple[str, ...]:
     """The engines that are tried when none is asked for, the first first.
 
-    onnxruntime before OpenVINO: it comes with every installation, so it is what most people run; it was the faster of the two
-    on every processor that we measured (AMD's), by a quarter to a third of a frame's time; and it starts in less.
+    onnxruntime before OpenVINO: it comes with every installation, so it is what most people run, and in float32 it was the
+    faster of the two on the processors that we measured (AMD's; in int8 it was not, and Intel's were not measured).
 
     Args:
         weights: the model is weights, not a bundle.
