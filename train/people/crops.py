@@ -22,7 +22,6 @@ from livepuppet.model.close_up import (
     EYE_RISE,
     EYE_SIDE,
     MOUTH_AMOUNTS,
-    MOUTH_POINTS,
     MOUTH_SIDE,
 )
 from livepuppet.model.lite import LANDMARKS
@@ -31,7 +30,7 @@ from livepuppet.train.people.assets import assets_folder, load_assets
 from livepuppet.train.people.draw import Renderer
 from livepuppet.train.people.motion import COLUMNS, draw_people_groups
 from livepuppet.train.people.shards import person_and_scene
-from livepuppet.train.people.truth import LABELS, linear_depth, seen_points, triangle_labels
+from livepuppet.train.people.truth import linear_depth, seen_points, triangle_labels
 from livepuppet.train.tasks.close_up import MARGIN, STORED
 
 logger = logging.getLogger(__name__)
@@ -195,5 +194,3 @@ def draw_shards(folder: Path, seeds: Iterable[int], setting: str = "people-mix")
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     draw_shards(Path(sys.argv[1]), range(int(sys.argv[2]), int(sys.argv[3])))
-
-assert len(EYE_POINTS) == 9 and len(MOUTH_POINTS) == len(_MOUTH_ROWS) and len(LABELS) < 256
