@@ -1,7 +1,7 @@
-"""Close-up networks: fine landmarks and named amounts of one eye or of the mouth, from an upright crop.
+"""Close-up networks: fine landmarks and named amounts of one eye, of the mouth or of the head, from an upright crop.
 
 In the frame that the keypoint detector sees, an eye is 25 pixels wide and gaze is a fraction of a cell of its heat-map.
-The camera's own frame has two to three times that. `crop_affine` places three crops by the coarse keypoints, in the
+The camera's own frame has two to three times that. `crop_affine` places four crops by the coarse keypoints, in the
 face's own frame (upright, scaled by the face); `CloseUp` reads each: points by a soft-argmax over heat-maps, and amounts
 under ARKit's names. Right eyes are mirrored, so that one network reads both. About 17 MMAC a crop.
 """
@@ -79,11 +79,62 @@ MOUTH_AMOUNTS = (
     "tongueOut",
 )
 
-#: Amounts that trade places in a mirrored crop.
-MOUTH_MIRROR = tuple(
-    MOUTH_AMOUNTS.index(name.replace("Left", "@").replace("Right", "Left").replace("@", "Right"))
-    for name in MOUTH_AMOUNTS
+#: Points of the head; "left" is the picture's left, jaw points go from the left ear over the chin.
+HEAD_POINTS = (
+    "left iris",
+    "right iris",
+    "left brow",
+    "right brow",
+    "nose tip",
+    "left mouth corner",
+    "right mouth corner",
+    "upper lip",
+    "lower lip",
+    "chin",
+    "forehead",
+    *(f"{side} brow {end}" for side in ("left", "right") for end in ("outer end", "inner end")),
+    "nose bridge",
+    "left nostril",
+    "right nostril",
+    "jaw 0",
+    "jaw 4",
+    "jaw 8",
+    "jaw 12",
+    "jaw 16",
 )
+
+#: The head's pose against the crop's axes in radians (yaw: the nose goes right; pitch: it goes down; roll: clockwise), and
+#: amounts by ARKit's names.
+HEAD_AMOUNTS = (
+    "yaw",
+    "pitch",
+    "roll",
+    "browInnerUp",
+    "browDownLeft",
+    "browDownRight",
+    "browOuterUpLeft",
+    "browOuterUpRight",
+    "cheekPuff",
+    "cheekSquintLeft",
+    "cheekSquintRight",
+    "noseSneerLeft",
+    "noseSneerRight",
+)
+
+
+def _other_side(name: str) -> str:
+    for one, other in (("Left", "Right"), ("left", "right")):
+        if one in name or other in name:
+            return name.replace(one, "@").replace(other, one).replace("@", other)
+    return f"jaw {16 - int(name[4:])}" if name.startswith("jaw ") else name
+
+
+#: Places of amounts and points that trade places in a mirrored crop, and amounts that change their sign.
+MOUTH_MIRROR = tuple(MOUTH_AMOUNTS.index(_other_side(name)) for name in MOUTH_AMOUNTS)
+HEAD_MIRROR = tuple(HEAD_AMOUNTS.index(_other_side(name)) for name in HEAD_AMOUNTS)
+HEAD_SIGNS = tuple(-1.0 if name in ("yaw", "roll") else 1.0 for name in HEAD_AMOUNTS)
+MOUTH_POINT_MIRROR = (6, 5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 16, 15, 14, 13, 12, 19, 18, 17)
+HEAD_POINT_MIRROR = tuple(HEAD_POINTS.index(_other_side(name)) for name in HEAD_POINTS)
 
 
 @dataclass(frozen=True)
@@ -109,6 +160,7 @@ class CloseUpConfig:
 
 EYE = CloseUpConfig(len(EYE_POINTS), len(EYE_AMOUNTS))
 MOUTH = CloseUpConfig(len(MOUTH_POINTS), len(MOUTH_AMOUNTS))
+HEAD = CloseUpConfig(len(HEAD_POINTS), len(HEAD_AMOUNTS))
 
 
 class CloseUp(nn.Module):
@@ -144,8 +196,8 @@ class CloseUp(nn.Module):
         """Read crops (B, 3, S, S), RGB in [0, 1].
 
         Returns:
-            points (B, P, 2) in [-1, 1] of the crop; amounts (B, A), about [0, 1] and not clipped; logits (B, 1) of
-            whether this is an eye (a mouth) that can be seen.
+            points (B, P, 2) in [-1, 1] of the crop; amounts (B, A), about [0, 1] (angles in radians) and not clipped; logits
+            (B, 1) of whether this is an eye (a mouth, a head) that can be seen.
         """
         features = self.network(crops - 0.5)
         logits = self.heatmaps(features[-1]).flatten(2) / self.config.softargmax_temperature
@@ -156,8 +208,11 @@ class CloseUp(nn.Module):
         return points, self.amounts(read), self.sure(read)
 
 
-#: Side of an eye's crop, and of the mouth's, in face units; see `face_frame`.
-EYE_SIDE, MOUTH_SIDE = 0.8, 1.25
+#: Side of an eye's crop, of the mouth's and of the head's, in face units; see `face_frame`.
+EYE_SIDE, MOUTH_SIDE, HEAD_SIDE = 0.8, 1.25, 2.8
+
+#: How far below the middle between the eyes the middle of the head's crop lies, in face units.
+HEAD_FALL = 0.5
 
 #: How far above the iris the middle of an eye's crop lies, in face units: the upper lid travels, the lower one hardly.
 EYE_RISE = 0.06

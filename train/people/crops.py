@@ -1,4 +1,4 @@
-"""Close-ups of rendered people: crops of eyes and mouths with exact points and amounts, to train `model.close_up` on.
+"""Close-ups of rendered people: crops of eyes, mouths and heads with exact points and amounts, to train `model.close_up` on.
 
 People are drawn large, as a camera sees a face, and only the crops are kept: a 112 px crop of an eye takes a fiftieth of
 the bytes of the picture. One shard follows from its seed, setting and renderer.
@@ -21,16 +21,21 @@ from livepuppet.model.close_up import (
     EYE_POINTS,
     EYE_RISE,
     EYE_SIDE,
+    HEAD_AMOUNTS,
+    HEAD_FALL,
+    HEAD_POINTS,
+    HEAD_SIDE,
     MOUTH_AMOUNTS,
     MOUTH_SIDE,
 )
 from livepuppet.model.lite import LANDMARKS
+from livepuppet.realtime.rig.pose import HeadPose
 from livepuppet.train.people import landmarks
 from livepuppet.train.people.assets import assets_folder, load_assets
 from livepuppet.train.people.draw import Renderer
 from livepuppet.train.people.motion import COLUMNS, draw_people_groups
 from livepuppet.train.people.shards import person_and_scene
-from livepuppet.train.people.truth import linear_depth, seen_points, triangle_labels
+from livepuppet.train.people.truth import camera_rotation, linear_depth, seen_points, triangle_labels
 from livepuppet.train.tasks.close_up import MARGIN, STORED
 
 logger = logging.getLogger(__name__)
@@ -64,7 +69,7 @@ def frame_of(points: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def crops_of(points: np.ndarray) -> list[np.ndarray]:
-    """Affine maps (2, 3) from the [-1, 1] of the left eye's, right eye's and mouth's crop to the picture's."""
+    """Affine maps (2, 3) from the [-1, 1] of the left eye's, right eye's, mouth's and head's crop to the picture's."""
     at = dict(zip(LANDMARKS, points, strict=True))
     across, _ = frame_of(points)
     down = np.array([-across[1], across[0]])
@@ -76,6 +81,8 @@ def crops_of(points: np.ndarray) -> list[np.ndarray]:
     corners = (at["left mouth corner"] + at["right mouth corner"]) / 2
     centre = 0.5 * corners + 0.25 * (at["upper lip"] + at["lower lip"])
     maps.append(np.stack([across * MOUTH_SIDE / 2, down * MOUTH_SIDE / 2, centre], 1))
+    eyes = sum(at[f"{side} {lid} lid"] for side in landmarks.SIDES for lid in ("upper", "lower")) / 4
+    maps.append(np.stack([across * HEAD_SIDE / 2, down * HEAD_SIDE / 2, eyes + HEAD_FALL * down], 1))
     return maps
 
 
@@ -131,6 +138,7 @@ def _crops_of_pose(renderer, person, scene, motion, labels_of) -> dict[str, np.n
     seen = seen_points(person, landmarks.FINE, places, labels_of[at.triangle], depth)
     coarse, _ = person.coarse_points(posed)
     maps = crops_of(coarse)
+    by_name = dict(zip(landmarks.FINE, fine, strict=True)) | dict(zip(LANDMARKS, coarse, strict=True))
     units = posed.units
     told = dict(zip(COLUMNS, motion.tolist(), strict=True))
     eyes, eye_points, eye_amounts, eye_seen = [], [], [], []
@@ -152,7 +160,29 @@ def _crops_of_pose(renderer, person, scene, motion, labels_of) -> dict[str, np.n
         "mouth_points": _within(fine[_MOUTH_ROWS], maps[2]).astype(np.float16),
         "mouth_amounts": np.array([units.get(name, 0.0) for name in MOUTH_AMOUNTS], np.float32),
         "mouth_seen": np.float32(seen[_MOUTH_ROWS[:12]].mean()),
+        "heads": _wide(picture, maps[3]),
+        "head_points": _within(np.stack([by_name[name] for name in HEAD_POINTS]), maps[3]).astype(np.float16),
+        "head_amounts": np.array(
+            [*_pose_in(person, posed, maps[3]), *(units.get(name, 0.0) for name in HEAD_AMOUNTS[3:])],
+            np.float32,
+        ),
+        "head_seen": np.float32(1.0),
     }
+
+
+def _pose_in(person, posed, affine: np.ndarray) -> tuple[float, float, float]:
+    """Yaw, pitch and roll of the head against a crop's axes, in radians, as `realtime.rig.pose.HeadPose.angles` has them."""
+    # Room and mesh have y up, pictures have it down.
+    up = np.diag([1.0, -1.0, 1.0])
+    turn = up @ camera_rotation(person) @ posed.head[:3, :3] @ up
+    angle = np.arctan2(affine[1, 0], affine[0, 0])
+    return HeadPose(1.0, rotation_about_z(-angle) @ turn, np.zeros(2)).angles
+
+
+def rotation_about_z(angle: float) -> np.ndarray:
+    """Clockwise in a picture, (3, 3)."""
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
 
 
 def _wide(picture: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -219,7 +219,7 @@ def draw_group(
         places, fine_points = person.fine_points(one)
         coarse_places = person.coarse_places(one)
         fine_seen = seen_points(person, landmarks.FINE, places, labels, depth)
-        view = _view(person)
+        view = camera_rotation(person)
         row = {
             "pictures": drawn.colour,
             "alphas": drawn.alpha,
@@ -252,7 +252,7 @@ def draw_group(
     return arrays
 
 
-def _view(person: Person) -> np.ndarray:
+def camera_rotation(person: Person) -> np.ndarray:
     """Turns the room's axes to the camera's (3, 3)."""
     from livepuppet.train.people.person import rotation
 

@@ -1,9 +1,10 @@
-"""Train the two close-up networks on a folder of crops; see `tasks.close_up`.
+"""Train the three close-up networks on a folder of crops; see `tasks.close_up`.
 
 python -m livepuppet.train.people.crops FOLDER/validation 10 14
 python -m livepuppet.train.people.crops FOLDER/training 1000 1120
 python -m livepuppet.train.recipes.close_up eye FOLDER OUTPUT --minutes 120
 python -m livepuppet.train.recipes.close_up mouth FOLDER OUTPUT --minutes 120
+python -m livepuppet.train.recipes.close_up head FOLDER OUTPUT --minutes 120
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import torch
 
 from livepuppet.train.loop.trainer import Trainer
-from livepuppet.train.tasks.close_up import CloseUpTask, CropPool, close_up_scores
+from livepuppet.train.tasks.close_up import KINDS, CloseUpTask, CropPool, close_up_scores
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def train_close_up(
     """Train the network of one kind of crop, and score its EMA after each checkpoint.
 
     Args:
-        kind: "eye" or "mouth".
+        kind: "eye", "mouth" or "head".
         folder: holds the shards `training/crops-*.npz` and `validation/crops-*.npz`.
         output: folder of the checkpoint.
         steps, minutes: the budget; one of them.
@@ -70,7 +71,7 @@ def train_close_up(
 def main() -> None:
     """The command in the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=("eye", "mouth"))
+    parser.add_argument("kind", choices=tuple(KINDS))
     parser.add_argument("folder", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--minutes", type=float)

@@ -19,11 +19,22 @@ from livepuppet.model.close_up import (
     EYE,
     EYE_AMOUNTS,
     EYE_POINTS,
+    EYE_SIDE,
+    HEAD,
+    HEAD_AMOUNTS,
+    HEAD_MIRROR,
+    HEAD_POINT_MIRROR,
+    HEAD_POINTS,
+    HEAD_SIDE,
+    HEAD_SIGNS,
     MOUTH,
     MOUTH_AMOUNTS,
     MOUTH_MIRROR,
+    MOUTH_POINT_MIRROR,
     MOUTH_POINTS,
+    MOUTH_SIDE,
     CloseUp,
+    CloseUpConfig,
 )
 from livepuppet.model.geometry import warp
 from livepuppet.train.deform import Deformation, blurred_others
@@ -35,9 +46,6 @@ MARGIN = 1.5
 
 #: Side of stored crops in pixels.
 STORED = 112
-
-#: The points that trade places in a mirrored mouth.
-MOUTH_POINT_MIRROR = (6, 5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 16, 15, 14, 13, 12, 19, 18, 17)
 
 #: Errors of points about this size, in units of the crop's [-1, 1], count most; 0.016 is half a pixel of 64.
 TOLERANCE = 0.016
@@ -61,6 +69,45 @@ MOUTH_AMOUNT_WEIGHT = tuple(
     else 0.7
     for name in MOUTH_AMOUNTS
 )
+HEAD_AMOUNT_WEIGHT = tuple(
+    6.0 if name in ("yaw", "pitch") else 3.0 if name == "roll" else 1.0 for name in HEAD_AMOUNTS
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of crop: its network, weights of points and amounts, side in face units, and what mirroring does to both."""
+
+    config: CloseUpConfig
+    points: tuple[str, ...]
+    amounts: tuple[str, ...]
+    point_weight: tuple[float, ...]
+    amount_weight: tuple[float, ...]
+    side: float
+    mirror: tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]] | None = None
+
+
+KINDS = {
+    "eye": Kind(EYE, EYE_POINTS, EYE_AMOUNTS, EYE_POINT_WEIGHT, EYE_AMOUNT_WEIGHT, EYE_SIDE),
+    "mouth": Kind(
+        MOUTH,
+        MOUTH_POINTS,
+        MOUTH_AMOUNTS,
+        (1.0,) * len(MOUTH_POINTS),
+        MOUTH_AMOUNT_WEIGHT,
+        MOUTH_SIDE,
+        (MOUTH_POINT_MIRROR, MOUTH_MIRROR, (1.0,) * len(MOUTH_AMOUNTS)),
+    ),
+    "head": Kind(
+        HEAD,
+        HEAD_POINTS,
+        HEAD_AMOUNTS,
+        (1.0,) * len(HEAD_POINTS),
+        HEAD_AMOUNT_WEIGHT,
+        HEAD_SIDE,
+        (HEAD_POINT_MIRROR, HEAD_MIRROR, HEAD_SIGNS),
+    ),
+}
 
 
 @dataclass
@@ -78,7 +125,7 @@ class CropPool:
 
     A shard holds, of N pictures in groups of `poses` of one identity: `eyes` uint8 (N, 2, S, S, 3), the right one
     mirrored; `eye_points` (N, 2, 9, 2) in [-1, 1] of the stored crop; `eye_amounts` (N, 2, 9); `eye_seen` (N, 2), the
-    share of the eye that nothing hides; `mouths`, `mouth_points`, `mouth_amounts`, `mouth_seen` likewise, (N, ...).
+    share of the eye that nothing hides; `mouths`, `mouth_points`, `mouth_amounts`, `mouth_seen` and `heads`, `head_points`, ... likewise, (N, ...).
 
     Args:
         folder: of `crops-*.npz`.
@@ -101,7 +148,7 @@ class CropPool:
         self.groups = len(self.data["eyes"]) // poses
 
     def pairs(self, batch: int, rng: torch.Generator, kind: str) -> Crops:
-        """2 x batch crops of "eye" or "mouth": first those of one pose, then those of another of the same identities."""
+        """2 x batch crops of one of `KINDS`: first those of one pose, then those of another of the same identities."""
         group = torch.randint(self.groups, (batch,), generator=rng)
         first = torch.randint(self.poses, (batch,), generator=rng)
         second = (first + torch.randint(1, self.poses, (batch,), generator=rng)) % self.poses
@@ -118,10 +165,15 @@ class CropPool:
         )
 
 
-def framed(crops: Crops, size: int, rng: torch.Generator, wild: bool = True) -> Crops:
+def framed(
+    crops: Crops, size: int, rng: torch.Generator, wild: bool = True, roll: int | None = None
+) -> Crops:
     """Crops as the network sees them: cut out of the stored ones at random, through a webcam.
 
     Both pictures of a pair get the same framing up to a small difference, as frame follows frame.
+
+    Args:
+        roll: the amount that is an angle against the crop's axes, if one is.
     """
     batch = len(crops.picture)
     half = batch // 2
@@ -150,7 +202,11 @@ def framed(crops: Crops, size: int, rng: torch.Generator, wild: bool = True) -> 
         picture = _coarse(picture, rng)
         picture = webcam(_lit(picture, rng), rng)
         picture = _hidden(picture, rng)
-    return Crops(picture, points, crops.amounts, crops.seen)
+    amounts = crops.amounts
+    if roll is not None:
+        amounts = amounts.clone()
+        amounts[:, roll] -= torch.atan2(affine[:, 1, 0], affine[:, 0, 0])
+    return Crops(picture, points, amounts, crops.seen)
 
 
 def _grid(size: int) -> Tensor:
@@ -208,19 +264,21 @@ class CloseUpTask(Task):
     def __init__(self, kind: str, pool: CropPool, batch: int = 64):
         self.name = f"close-up-{kind}"
         self.kind, self.pool, self.batch = kind, pool, batch
-        config = EYE if kind == "eye" else MOUTH
-        self.size = config.size
-        self.model = self.trained = CloseUp(config)
-        point_weight = EYE_POINT_WEIGHT if kind == "eye" else (1.0,) * len(MOUTH_POINTS)
-        self.point_weight = torch.tensor(point_weight)[None, :, None]
-        self.amount_weight = torch.tensor(EYE_AMOUNT_WEIGHT if kind == "eye" else MOUTH_AMOUNT_WEIGHT)[None]
+        self.of = KINDS[kind]
+        self.roll = roll_of(kind)
+        self.size = self.of.config.size
+        self.model = self.trained = CloseUp(self.of.config)
+        self.point_weight = torch.tensor(self.of.point_weight)[None, :, None]
+        self.amount_weight = torch.tensor(self.of.amount_weight)[None]
 
     def losses(self, rng: torch.Generator) -> dict[str, Tensor]:
         """One step's loss parts."""
         crops = self.pool.pairs(self.batch // 2, rng, self.kind)
-        if self.kind == "mouth":
-            crops = _mirrored(crops, torch.rand(self.batch // 2, generator=rng).repeat(2) < 0.5)
-        crops = framed(crops, self.size, rng)
+        if self.of.mirror is not None:
+            crops = _mirrored(
+                crops, torch.rand(self.batch // 2, generator=rng).repeat(2) < 0.5, *self.of.mirror
+            )
+        crops = framed(crops, self.size, rng, roll=self.roll)
         picture, seen = crops.picture, crops.seen
         # A tenth shows something else, so that "this is no eye" can be said.
         other = torch.rand(len(picture), generator=rng) < 0.08
@@ -247,13 +305,18 @@ class CloseUpTask(Task):
         }
 
 
-def _mirrored(crops: Crops, chosen: Tensor) -> Crops:
-    """Mouths flipped left to right where chosen."""
+def roll_of(kind: str) -> int | None:
+    """The place of the amount that is an angle against the crop's axes."""
+    return KINDS[kind].amounts.index("roll") if "roll" in KINDS[kind].amounts else None
+
+
+def _mirrored(crops: Crops, chosen: Tensor, points, amounts, signs) -> Crops:
+    """Crops flipped left to right where chosen, with the points and amounts that trade places, and signs that change."""
     flip = torch.tensor([-1.0, 1.0])
     return Crops(
         torch.where(chosen[:, None, None, None], crops.picture.flip(-1), crops.picture),
-        torch.where(chosen[:, None, None], crops.points[:, MOUTH_POINT_MIRROR] * flip, crops.points),
-        torch.where(chosen[:, None], crops.amounts[:, MOUTH_MIRROR], crops.amounts),
+        torch.where(chosen[:, None, None], crops.points[:, points] * flip, crops.points),
+        torch.where(chosen[:, None], crops.amounts[:, amounts] * torch.tensor(signs), crops.amounts),
         crops.seen,
     )
 
@@ -271,12 +334,12 @@ def close_up_scores(
     model: nn.Module, pool: CropPool, kind: str, seed: int = 3, batches: int = 16
 ) -> dict[str, float]:
     """Of crops never trained on: point error in face units, and per amount the slope and correlation of changes."""
-    was = model.training
+    of, was = KINDS[kind], model.training
     model.eval()
     rng = torch.Generator().manual_seed(seed)
     errors, told, really = [], [], []
     for _ in range(batches):
-        crops = framed(pool.pairs(32, rng, kind), model.config.size, rng)
+        crops = framed(pool.pairs(32, rng, kind), of.config.size, rng, roll=roll_of(kind))
         points, amounts, _ = model(crops.picture)
         seen = crops.seen > 0.6
         errors.append((points - crops.points).norm(dim=-1)[seen])
@@ -284,15 +347,11 @@ def close_up_scores(
         told.append((amounts[32:] - amounts[:32])[pair])
         really.append((crops.amounts[32:] - crops.amounts[:32])[pair])
     model.train(was)
-    from livepuppet.model.close_up import EYE_SIDE, MOUTH_SIDE
-
-    side = EYE_SIDE if kind == "eye" else MOUTH_SIDE
-    error = torch.cat(errors) * side / 2
-    names = EYE_POINTS if kind == "eye" else MOUTH_POINTS
+    error = torch.cat(errors) * of.side / 2
     scores = {"point error": error.mean().item(), "median": error.median().item()}
-    scores |= {name: error[:, k].mean().item() for k, name in enumerate(names) if kind == "eye"}
+    scores |= {name: error[:, k].mean().item() for k, name in enumerate(of.points) if kind == "eye"}
     told, really = torch.cat(told), torch.cat(really)
-    for k, name in enumerate(EYE_AMOUNTS if kind == "eye" else MOUTH_AMOUNTS):
+    for k, name in enumerate(of.amounts):
         x, y = really[:, k], told[:, k]
         if x.std() > 1e-3:
             scores[f"{name} slope"] = ((x * y).sum() / (x * x).sum()).item()
