@@ -69,9 +69,9 @@ def write_graphs(model: nn.Module, folder: Path) -> dict[str, Tensor]:
     # Four separate tensors: the exporter would take two arguments that share memory for one.
     motion = (points, jacobians, points.clone(), jacobians.clone())
 
-    _write(Detect(model), (picture,), folder / "detect.onnx", ["frame"], list(DETECT_OUTPUTS))
-    _write(Encode(model), (picture,), folder / "encode.onnx", ["avatar"], names)
-    _write(
+    write_graph(Detect(model), (picture,), folder / "detect.onnx", ["frame"], list(DETECT_OUTPUTS))
+    write_graph(Encode(model), (picture,), folder / "encode.onnx", ["avatar"], names)
+    write_graph(
         Render(model, names),
         (*features.values(), *motion),
         folder / "render.onnx",
@@ -81,7 +81,12 @@ def write_graphs(model: nn.Module, folder: Path) -> dict[str, Tensor]:
     return features
 
 
-def _write(module: nn.Module, example: tuple, path: Path, inputs: list[str], outputs: list[str]) -> None:
+def write_graph(module: nn.Module, example: tuple, path: Path, inputs: list[str], outputs: list[str]) -> None:
+    """Write one module as a graph, weights inside, and check what came out.
+
+    Raises:
+        ExportError: the exporter failed, or wrote something that other runtimes may read differently.
+    """
     try:
         with _quiet():
             program = torch.onnx.export(

@@ -1,9 +1,7 @@
 """Close-up networks: fine landmarks and named amounts of one eye, of the mouth or of the head, from an upright crop.
 
-In the frame that the keypoint detector sees, an eye is 25 pixels wide and gaze is a fraction of a cell of its heat-map.
-The camera's own frame has two to three times that. `crop_affine` places four crops by the coarse keypoints, in the
-face's own frame (upright, scaled by the face); `CloseUp` reads each: points by a soft-argmax over heat-maps, and amounts
-under ARKit's names. Right eyes are mirrored, so that one network reads both. About 17 MMAC a crop.
+`realtime.rig.close_ups` places and cuts the crops. Points are read by a soft-argmax over heat-maps, amounts have ARKit's
+names. About 11 MMAC a crop.
 """
 
 from __future__ import annotations
@@ -14,112 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from livepuppet.core.reading import (
+    EYE_AMOUNTS,
+    EYE_POINTS,
+    HEAD_AMOUNTS,
+    HEAD_POINTS,
+    MOUTH_AMOUNTS,
+    MOUTH_POINTS,
+)
 from livepuppet.model.geometry import in_float32, make_grid
 from livepuppet.model.lite import UNet
-
-#: Points of an eye, from the corner at the temple over the upper lid, and its iris; right eyes are seen mirrored.
-EYE_POINTS = (
-    "outer corner",
-    "upper outer",
-    "upper",
-    "upper inner",
-    "inner corner",
-    "lower inner",
-    "lower",
-    "lower outer",
-    "iris",
-)
-
-#: Points of the mouth, clockwise from the picture's left: twelve of the lips' outline, eight of the opening's.
-MOUTH_POINTS = tuple(f"outer lip {k}" for k in range(12)) + tuple(f"inner lip {k}" for k in range(8))
-
-#: Amounts of one eye, by ARKit's names without the side, each in [0, 1].
-EYE_AMOUNTS = (
-    "eyeBlink",
-    "eyeLookDown",
-    "eyeLookIn",
-    "eyeLookOut",
-    "eyeLookUp",
-    "eyeSquint",
-    "eyeWide",
-    "browDown",
-    "browOuterUp",
-)
-
-#: Amounts of the mouth, by ARKit's names, each in [0, 1]. "Left" is the person's left, as in ARKit.
-MOUTH_AMOUNTS = (
-    "jawForward",
-    "jawLeft",
-    "jawRight",
-    "jawOpen",
-    "mouthClose",
-    "mouthFunnel",
-    "mouthPucker",
-    "mouthLeft",
-    "mouthRight",
-    "mouthSmileLeft",
-    "mouthSmileRight",
-    "mouthFrownLeft",
-    "mouthFrownRight",
-    "mouthDimpleLeft",
-    "mouthDimpleRight",
-    "mouthStretchLeft",
-    "mouthStretchRight",
-    "mouthRollLower",
-    "mouthRollUpper",
-    "mouthShrugLower",
-    "mouthShrugUpper",
-    "mouthPressLeft",
-    "mouthPressRight",
-    "mouthLowerDownLeft",
-    "mouthLowerDownRight",
-    "mouthUpperUpLeft",
-    "mouthUpperUpRight",
-    "cheekPuff",
-    "tongueOut",
-)
-
-#: Points of the head; "left" is the picture's left, jaw points go from the left ear over the chin.
-HEAD_POINTS = (
-    "left iris",
-    "right iris",
-    "left brow",
-    "right brow",
-    "nose tip",
-    "left mouth corner",
-    "right mouth corner",
-    "upper lip",
-    "lower lip",
-    "chin",
-    "forehead",
-    *(f"{side} brow {end}" for side in ("left", "right") for end in ("outer end", "inner end")),
-    "nose bridge",
-    "left nostril",
-    "right nostril",
-    "jaw 0",
-    "jaw 4",
-    "jaw 8",
-    "jaw 12",
-    "jaw 16",
-)
-
-#: The head's pose against the crop's axes in radians (yaw: the nose goes right; pitch: it goes down; roll: clockwise), and
-#: amounts by ARKit's names.
-HEAD_AMOUNTS = (
-    "yaw",
-    "pitch",
-    "roll",
-    "browInnerUp",
-    "browDownLeft",
-    "browDownRight",
-    "browOuterUpLeft",
-    "browOuterUpRight",
-    "cheekPuff",
-    "cheekSquintLeft",
-    "cheekSquintRight",
-    "noseSneerLeft",
-    "noseSneerRight",
-)
 
 
 def _other_side(name: str) -> str:
@@ -208,43 +110,18 @@ class CloseUp(nn.Module):
         return points, self.amounts(read), self.sure(read)
 
 
-#: Side of an eye's crop, of the mouth's and of the head's, in face units; see `face_frame`.
-EYE_SIDE, MOUTH_SIDE, HEAD_SIDE = 0.8, 1.25, 2.8
+class CloseUps(nn.Module):
+    """The three networks as one graph, over the crops that `realtime.rig.close_ups.CloseUps` cuts."""
 
-#: How far below the middle between the eyes the middle of the head's crop lies, in face units.
-HEAD_FALL = 0.5
+    def __init__(self, eye: CloseUp, mouth: CloseUp, head: CloseUp):
+        super().__init__()
+        self.eye, self.mouth, self.head = eye, mouth, head
 
-#: How far above the iris the middle of an eye's crop lies, in face units: the upper lid travels, the lower one hardly.
-EYE_RISE = 0.06
+    def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
+        """Read uint8 crops (4, S, S, 3) of the left eye, the right one (mirrored), the mouth and the head.
 
-
-def face_frame(left_eye: Tensor, right_eye: Tensor, mouth: Tensor) -> tuple[Tensor, Tensor]:
-    """The face's upright frame by three points (B, 2) each, x to the right and y down, in any unit.
-
-    Returns:
-        across (B, 2), one face unit along the line of the eyes, and unit (B, 1): the larger of the eyes' distance and 0.95
-        of that from eyes to mouth, so that a face that turns aside or nods keeps its scale.
-    """
-    between = right_eye - left_eye
-    down = mouth - (left_eye + right_eye) / 2
-    # The eye line alone tips with yaw and roll together; the line down to the mouth steadies it.
-    turned = torch.stack([down[:, 1], -down[:, 0]], -1)
-    across = F.normalize(F.normalize(between, dim=-1) + 0.5 * F.normalize(turned, dim=-1), dim=-1)
-    unit = torch.maximum(between.norm(dim=-1), 0.95 * down.norm(dim=-1))[:, None]
-    return across * unit, unit
-
-
-def crop_affine(centre: Tensor, across: Tensor, side: float, mirrored: bool = False) -> Tensor:
-    """Affine maps (B, 2, 3) from a crop's [-1, 1] to the frame's, for a square of `side` face units about `centre`.
-
-    Args:
-        centre: (B, 2) in the frame's unit.
-        across: (B, 2) of `face_frame`.
-        side: of the square, in face units.
-        mirrored: left and right trade places in the crop, as for eyes in the picture's right half.
-    """
-    x = across * (side / 2)
-    y = torch.stack([-x[:, 1], x[:, 0]], -1)
-    if mirrored:
-        x = -x
-    return torch.stack([x, y, centre], -1)
+        Returns:
+            Of the eyes (2 rows), the mouth (1) and the head (1): points, amounts, logits, as `CloseUp`.
+        """
+        images = crops.permute(0, 3, 1, 2).float() / 255
+        return (*self.eye(images[:2]), *self.mouth(images[2:3]), *self.head(images[3:]))

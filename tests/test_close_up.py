@@ -7,20 +7,31 @@ import numpy as np
 import pytest
 import torch
 
-from livepuppet.model.close_up import (
-    EYE,
+from livepuppet.core.reading import (
     EYE_AMOUNTS,
     EYE_POINTS,
-    MOUTH,
+    HEAD_AMOUNTS,
+    HEAD_POINTS,
     MOUTH_AMOUNTS,
-    MOUTH_MIRROR,
     MOUTH_POINTS,
-    CloseUp,
-    crop_affine,
-    face_frame,
+    FaceReading,
 )
+from livepuppet.export.close_ups import export_close_ups
+from livepuppet.model.close_up import (
+    EYE,
+    HEAD,
+    HEAD_MIRROR,
+    HEAD_POINT_MIRROR,
+    MOUTH,
+    MOUTH_MIRROR,
+    MOUTH_POINT_MIRROR,
+    CloseUp,
+    CloseUps,
+)
+from livepuppet.realtime.rig.close_ups import PLACING, crop_maps, cut_crop
+from livepuppet.realtime.rig.close_ups import CloseUps as LookCloser
 from livepuppet.train.recipes.close_up import train_close_up
-from livepuppet.train.tasks.close_up import MOUTH_POINT_MIRROR, STORED, CropPool, Crops, framed
+from livepuppet.train.tasks.close_up import STORED, CropPool, Crops, framed
 
 
 def _eye(opening: float, gaze: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -80,23 +91,95 @@ def test_what_a_network_returns(config):
 
 
 def test_mirrors_undo_themselves():
-    for mirror, count in ((MOUTH_MIRROR, len(MOUTH_AMOUNTS)), (MOUTH_POINT_MIRROR, len(MOUTH_POINTS))):
+    for mirror, count in (
+        (MOUTH_MIRROR, len(MOUTH_AMOUNTS)),
+        (MOUTH_POINT_MIRROR, len(MOUTH_POINTS)),
+        (HEAD_MIRROR, len(HEAD_AMOUNTS)),
+        (HEAD_POINT_MIRROR, len(HEAD_POINTS)),
+    ):
         assert [mirror[k] for k in mirror] == list(range(count))
+
+
+def _face(turn: np.ndarray, shift: tuple[float, float]) -> dict[str, np.ndarray]:
+    at = {
+        "left upper lid": (-30, -4),
+        "left lower lid": (-30, 4),
+        "right upper lid": (30, -4),
+        "right lower lid": (30, 4),
+        "left mouth corner": (-20, 60),
+        "right mouth corner": (20, 60),
+        "upper lip": (0, 56),
+        "lower lip": (0, 66),
+    }
+    return {name: turn @ np.array(place, float) + shift for name, place in at.items()}
+
+
+TURN = 2 * np.array([[0.0, -1.0], [1.0, 0.0]])
 
 
 def test_crops_follow_a_turned_face():
     """Turned by a right angle and twice as large, the face has the same place in its crops."""
-    points = torch.tensor([[[-0.2, 0.0], [0.2, 0.0], [0.0, 0.4]]])
-    turn = 2 * torch.tensor([[0.0, -1.0], [1.0, 0.0]])
-    turned = points @ turn.T
-    for side, mirrored in ((0.8, False), (1.25, True)):
-        places = []
-        for eyes in (points, turned):
-            across, unit = face_frame(eyes[:, 0], eyes[:, 1], eyes[:, 2])
-            assert torch.allclose(across.norm(dim=-1), unit[:, 0])
-            affine = crop_affine(eyes[:, 1], across, side, mirrored)
-            places.append(torch.linalg.solve(affine[:, :, :2], (eyes - affine[:, None, :, 2]).mT).mT)
-        assert torch.allclose(*places, atol=1e-6)
+    upright, turned = _face(np.eye(2), (90, 80)), _face(TURN, (150, 140))
+    for one, other in zip(crop_maps(upright), crop_maps(turned), strict=True):
+        for name in upright:
+            places = [
+                np.linalg.solve(affine[:, :2], at[name] - affine[:, 2])
+                for affine, at in ((one, upright), (other, turned))
+            ]
+            assert np.allclose(*places, atol=1e-9)
+
+
+def test_a_crop_shows_the_same_of_a_face_twice_as_large():
+    rng = np.random.default_rng(0)
+    small = cv2.GaussianBlur(rng.integers(0, 255, (160, 180, 3), dtype=np.uint8), (0, 0), 4)
+    large = cv2.resize(small, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    affine = crop_maps(_face(np.eye(2), (90, 70)))[3]
+    scaled = 4 * affine
+    scaled[:, 2] += 1.5
+    one, other = cut_crop(small, affine, 64), cut_crop(large, scaled, 64)
+    assert np.abs(one.astype(int) - other).max() <= 4
+
+
+def test_close_ups_in_onnxruntime_read_what_pytorch_reads(tmp_path):
+    torch.manual_seed(0)
+    networks = CloseUps(CloseUp(EYE), CloseUp(MOUTH), CloseUp(HEAD)).eval()
+    export_close_ups(networks, tmp_path / "close-ups.onnx")
+    look = LookCloser(PLACING, tmp_path / "close-ups.onnx")
+    picture = np.random.default_rng(0).integers(0, 255, (240, 260, 3), dtype=np.uint8)
+    at = _face(np.eye(2), (120, 90))
+    seen = look(picture, np.array([at[name] for name in PLACING]))
+    maps = crop_maps(at)
+    crops = np.stack([cut_crop(picture, affine, 64) for affine in maps])
+    with torch.no_grad():
+        eye, amounts, _, mouth, *_, head, _, _ = networks(torch.from_numpy(crops))
+    # Softmax over a thousand cells, in float32.
+    assert np.allclose(seen.reading.eyes[:, 3:12], amounts.numpy(), atol=1e-4)
+    for found, points, affine in ((seen.eyes[1], eye[1], maps[1]), (seen.mouth, mouth[0], maps[2])):
+        assert np.allclose(found, points.numpy() @ affine[:, :2].T + affine[:, 2], atol=0.01)
+    assert np.allclose(seen.head, head[0].numpy() @ maps[3][:, :2].T + maps[3][:, 2], atol=0.01)
+    # A mirrored picture is read as the mirrored face, the eyes trading places.
+    flipped = np.ascontiguousarray(picture[:, ::-1])
+    other = [name.replace("left", "@").replace("right", "left").replace("@", "right") for name in PLACING]
+    mirrored = look(flipped, np.array([[259 - at[name][0], at[name][1]] for name in other]))
+    assert np.allclose(mirrored.reading.eyes[::-1], seen.reading.eyes, atol=2e-2)
+
+
+def test_a_heap_of_landmarks_is_not_looked_at(tmp_path):
+    export_close_ups(CloseUps(CloseUp(EYE), CloseUp(MOUTH), CloseUp(HEAD)).eval(), tmp_path / "c.onnx")
+    look = LookCloser(PLACING, tmp_path / "c.onnx")
+    assert look(np.zeros((64, 64, 3), np.uint8), np.full((len(PLACING), 2), 20.0)) is None
+    with pytest.raises(ValueError, match="left upper lid"):
+        LookCloser(["nose tip"])
+
+
+def test_a_reading_goes_there_and_back_as_numbers():
+    numbers = np.arange(2 * 13 + 34 + 14, dtype=np.float32)
+    reading = FaceReading.of_numbers(numbers)
+    assert np.array_equal(reading.numbers(), numbers)
+    assert np.allclose(reading.towards(reading.rolled(1.0), 0.5).head[2], reading.head[2] + 0.5)
+    for bad in (numbers[:-1], np.where(numbers == 3, np.nan, numbers)):
+        with pytest.raises(ValueError):
+            FaceReading.of_numbers(bad)
 
 
 def test_framing_moves_points_with_the_image(folder):

@@ -12,23 +12,18 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
-from livepuppet.model.close_up import (
+from livepuppet.core.reading import (
     EYE_AMOUNTS,
     EYE_POINTS,
-    EYE_RISE,
-    EYE_SIDE,
     HEAD_AMOUNTS,
-    HEAD_FALL,
     HEAD_POINTS,
-    HEAD_SIDE,
     MOUTH_AMOUNTS,
-    MOUTH_SIDE,
 )
 from livepuppet.model.lite import LANDMARKS
+from livepuppet.realtime.rig.close_ups import crop_maps, cut_crop
 from livepuppet.realtime.rig.pose import HeadPose
 from livepuppet.train.people import landmarks
 from livepuppet.train.people.assets import assets_folder, load_assets
@@ -54,57 +49,6 @@ _EYE_ROWS = {
 _MOUTH_ROWS = [landmarks.FINE.index(f"mouth outside {k}") for k in range(12)] + [
     landmarks.FINE.index(f"mouth inside {k}") for k in range(8)
 ]
-
-
-def frame_of(points: np.ndarray) -> tuple[np.ndarray, float]:
-    """`model.close_up.face_frame` of coarse points (K, 2) in NumPy: one face unit along the eyes, and its length."""
-    at = dict(zip(LANDMARKS, points, strict=True))
-    eyes = [(at[f"{side} upper lid"] + at[f"{side} lower lid"]) / 2 for side in landmarks.SIDES]
-    mouth = (at["left mouth corner"] + at["right mouth corner"]) / 2
-    between, down = eyes[1] - eyes[0], mouth - (eyes[0] + eyes[1]) / 2
-    turned = np.array([down[1], -down[0]])
-    across = between / np.linalg.norm(between) + 0.5 * turned / np.linalg.norm(turned)
-    unit = max(np.linalg.norm(between), 0.95 * np.linalg.norm(down))
-    return across / np.linalg.norm(across) * unit, unit
-
-
-def crops_of(points: np.ndarray) -> list[np.ndarray]:
-    """Affine maps (2, 3) from the [-1, 1] of the left eye's, right eye's, mouth's and head's crop to the picture's."""
-    at = dict(zip(LANDMARKS, points, strict=True))
-    across, _ = frame_of(points)
-    down = np.array([-across[1], across[0]])
-    maps = []
-    for side in landmarks.SIDES:
-        centre = (at[f"{side} upper lid"] + at[f"{side} lower lid"]) / 2 - EYE_RISE * down
-        x = across * EYE_SIDE / 2 * (-1 if side == "right" else 1)
-        maps.append(np.stack([x, down * EYE_SIDE / 2, centre], 1))
-    corners = (at["left mouth corner"] + at["right mouth corner"]) / 2
-    centre = 0.5 * corners + 0.25 * (at["upper lip"] + at["lower lip"])
-    maps.append(np.stack([across * MOUTH_SIDE / 2, down * MOUTH_SIDE / 2, centre], 1))
-    eyes = sum(at[f"{side} {lid} lid"] for side in landmarks.SIDES for lid in ("upper", "lower")) / 4
-    maps.append(np.stack([across * HEAD_SIDE / 2, down * HEAD_SIDE / 2, eyes + HEAD_FALL * down], 1))
-    return maps
-
-
-def cut(picture: np.ndarray, affine: np.ndarray, side: int) -> np.ndarray:
-    """A crop (side, side, 3) of a picture (S, S, 3), beyond whose edges its border is repeated."""
-    size = len(picture)
-    # Pixel i of S lies at -1 + 2 i / (S - 1), in crop and picture.
-    scale = 2 / (side - 1)
-    pixels = affine.copy()
-    pixels[:, 2] += 1
-    pixels *= (size - 1) / 2
-    linear, shift = pixels[:, :2] * scale, pixels[:, 2] - pixels[:, :2].sum(1)
-    shrunk = np.sqrt(abs(np.linalg.det(linear)))
-    if shrunk > 1.2:
-        picture = cv2.GaussianBlur(picture, (0, 0), 0.45 * float(np.sqrt(shrunk**2 - 1)))
-    return cv2.warpAffine(
-        picture,
-        np.concatenate([linear, shift[:, None]], 1),
-        (side, side),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
 
 
 def draw_crops(
@@ -137,7 +81,7 @@ def _crops_of_pose(renderer, person, scene, motion, labels_of) -> dict[str, np.n
     places, fine = person.fine_points(posed)
     seen = seen_points(person, landmarks.FINE, places, labels_of[at.triangle], depth)
     coarse, _ = person.coarse_points(posed)
-    maps = crops_of(coarse)
+    maps = crop_maps(dict(zip(LANDMARKS, coarse, strict=True)))
     by_name = dict(zip(landmarks.FINE, fine, strict=True)) | dict(zip(LANDMARKS, coarse, strict=True))
     units = posed.units
     told = dict(zip(COLUMNS, motion.tolist(), strict=True))
@@ -188,7 +132,9 @@ def rotation_about_z(angle: float) -> np.ndarray:
 def _wide(picture: np.ndarray, affine: np.ndarray) -> np.ndarray:
     wide = affine.copy()
     wide[:, :2] *= MARGIN
-    return cut(picture, wide, STORED)
+    # Pixel i of S lies at -1 + 2 i / (S - 1).
+    wide[:, 2] += 1
+    return cut_crop(picture, wide * ((len(picture) - 1) / 2), STORED)
 
 
 def _within(points: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ python -m livepuppet.train.people.crops FOLDER/training 1000 1120
 python -m livepuppet.train.recipes.close_up eye FOLDER OUTPUT --minutes 120
 python -m livepuppet.train.recipes.close_up mouth FOLDER OUTPUT --minutes 120
 python -m livepuppet.train.recipes.close_up head FOLDER OUTPUT --minutes 120
+python -m livepuppet.export.close_ups OUTPUT close-ups.onnx
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from livepuppet.train.loop.trainer import Trainer
 from livepuppet.train.tasks.close_up import KINDS, CloseUpTask, CropPool, close_up_scores
@@ -38,7 +40,7 @@ def train_close_up(
     Args:
         kind: "eye", "mouth" or "head".
         folder: holds the shards `training/crops-*.npz` and `validation/crops-*.npz`.
-        output: folder of the checkpoint.
+        output: folder of the checkpoint, and of the EMA's weights, KIND.safetensors.
         steps, minutes: the budget; one of them.
         resume: go on from the checkpoint in `output`.
 
@@ -49,6 +51,7 @@ def train_close_up(
     validation = CropPool(folder / "validation")
 
     def score(trainer: Trainer) -> None:
+        save_file(trainer.ema.module.state_dict(), output / f"{kind}.safetensors")
         scores = close_up_scores(trainer.ema.module, validation, kind)
         logger.info("step %d: %s", trainer.step, ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
 
@@ -65,6 +68,7 @@ def train_close_up(
     if resume:
         trainer.resume()
     trainer.run()
+    score(trainer)
     return close_up_scores(trainer.ema.module, validation, kind)
 
 

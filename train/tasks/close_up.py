@@ -15,28 +15,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from livepuppet.model.close_up import (
-    EYE,
+from livepuppet.core.reading import (
     EYE_AMOUNTS,
     EYE_POINTS,
-    EYE_SIDE,
-    HEAD,
     HEAD_AMOUNTS,
+    HEAD_POINTS,
+    MOUTH_AMOUNTS,
+    MOUTH_POINTS,
+)
+from livepuppet.model.close_up import (
+    EYE,
+    HEAD,
     HEAD_MIRROR,
     HEAD_POINT_MIRROR,
-    HEAD_POINTS,
-    HEAD_SIDE,
     HEAD_SIGNS,
     MOUTH,
-    MOUTH_AMOUNTS,
     MOUTH_MIRROR,
     MOUTH_POINT_MIRROR,
-    MOUTH_POINTS,
-    MOUTH_SIDE,
     CloseUp,
     CloseUpConfig,
 )
 from livepuppet.model.geometry import warp
+from livepuppet.realtime.rig.close_ups import EYE_SIDE, HEAD_SIDE, MOUTH_SIDE
 from livepuppet.train.deform import Deformation, blurred_others
 from livepuppet.train.loop.task import Task
 from livepuppet.train.webcam import webcam

@@ -1,0 +1,55 @@
+"""The close-up networks as one ONNX graph, as the live path reads it.
+
+python -m livepuppet.export.close_ups FOLDER OUTPUT.onnx
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from livepuppet.core.errors import UserError
+from livepuppet.export.graphs import write_graph
+from livepuppet.model.close_up import EYE, HEAD, MOUTH, CloseUp, CloseUps
+
+#: Outputs of the graph: of each kind its points, amounts and logits.
+OUTPUTS = tuple(
+    f"{kind}_{what}" for kind in ("eye", "mouth", "head") for what in ("points", "amounts", "logits")
+)
+
+
+def load_close_ups(folder: Path) -> CloseUps:
+    """The networks whose weights `train.recipes.close_up` wrote to `eye.safetensors`, `mouth.safetensors` and `head.safetensors`.
+
+    Raises:
+        UserError: one of them is missing or of another network.
+    """
+    from safetensors.torch import load_file
+
+    networks = []
+    for kind, config in (("eye", EYE), ("mouth", MOUTH), ("head", HEAD)):
+        network, path = CloseUp(config), folder / f"{kind}.safetensors"
+        try:
+            network.load_state_dict(load_file(path))
+        except (OSError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path} cannot be used: {reason}; train the {kind}'s network first.") from error
+        networks.append(network.eval())
+    return CloseUps(*networks).eval()
+
+
+def export_close_ups(networks: CloseUps, path: Path) -> None:
+    """Write the graph, weights inside.
+
+    Raises:
+        ExportError: the exporter failed, or wrote something that other runtimes may read differently.
+    """
+    size = networks.eye.config.size
+    crops = torch.zeros(4, size, size, 3, dtype=torch.uint8)
+    write_graph(networks, (crops,), path, ["crops"], list(OUTPUTS))
+
+
+if __name__ == "__main__":
+    export_close_ups(load_close_ups(Path(sys.argv[1])), Path(sys.argv[2]))

@@ -1,0 +1,172 @@
+"""What close-ups of a face tell: points and named amounts of its eyes, its mouth and its head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+#: Points of an eye, from the corner at the temple over the upper lid, and its iris; right eyes are seen mirrored.
+EYE_POINTS = (
+    "outer corner",
+    "upper outer",
+    "upper",
+    "upper inner",
+    "inner corner",
+    "lower inner",
+    "lower",
+    "lower outer",
+    "iris",
+)
+
+#: Points of the mouth, clockwise from the picture's left: twelve of the lips' outline, eight of the opening's.
+MOUTH_POINTS = tuple(f"outer lip {k}" for k in range(12)) + tuple(f"inner lip {k}" for k in range(8))
+
+#: Amounts of one eye, by ARKit's names without the side, each in [0, 1].
+EYE_AMOUNTS = (
+    "eyeBlink",
+    "eyeLookDown",
+    "eyeLookIn",
+    "eyeLookOut",
+    "eyeLookUp",
+    "eyeSquint",
+    "eyeWide",
+    "browDown",
+    "browOuterUp",
+)
+
+#: Amounts of the mouth, by ARKit's names, each in [0, 1]. "Left" is the person's left, as in ARKit.
+MOUTH_AMOUNTS = (
+    "jawForward",
+    "jawLeft",
+    "jawRight",
+    "jawOpen",
+    "mouthClose",
+    "mouthFunnel",
+    "mouthPucker",
+    "mouthLeft",
+    "mouthRight",
+    "mouthSmileLeft",
+    "mouthSmileRight",
+    "mouthFrownLeft",
+    "mouthFrownRight",
+    "mouthDimpleLeft",
+    "mouthDimpleRight",
+    "mouthStretchLeft",
+    "mouthStretchRight",
+    "mouthRollLower",
+    "mouthRollUpper",
+    "mouthShrugLower",
+    "mouthShrugUpper",
+    "mouthPressLeft",
+    "mouthPressRight",
+    "mouthLowerDownLeft",
+    "mouthLowerDownRight",
+    "mouthUpperUpLeft",
+    "mouthUpperUpRight",
+    "cheekPuff",
+    "tongueOut",
+)
+
+#: Points of the head; "left" is the picture's left, jaw points go from the left ear over the chin.
+HEAD_POINTS = (
+    "left iris",
+    "right iris",
+    "left brow",
+    "right brow",
+    "nose tip",
+    "left mouth corner",
+    "right mouth corner",
+    "upper lip",
+    "lower lip",
+    "chin",
+    "forehead",
+    *(f"{side} brow {end}" for side in ("left", "right") for end in ("outer end", "inner end")),
+    "nose bridge",
+    "left nostril",
+    "right nostril",
+    "jaw 0",
+    "jaw 4",
+    "jaw 8",
+    "jaw 12",
+    "jaw 16",
+)
+
+#: The head's pose against the crop's axes in radians (yaw: the nose goes right; pitch: it goes down; roll: clockwise), and
+#: amounts by ARKit's names.
+HEAD_AMOUNTS = (
+    "yaw",
+    "pitch",
+    "roll",
+    "browInnerUp",
+    "browDownLeft",
+    "browDownRight",
+    "browOuterUpLeft",
+    "browOuterUpRight",
+    "cheekPuff",
+    "cheekSquintLeft",
+    "cheekSquintRight",
+    "noseSneerLeft",
+    "noseSneerRight",
+)
+
+#: How many numbers a `FaceReading` has of each eye: the opening between its lids and the iris's place along and across the eye,
+#: all in widths of the eye; then `EYE_AMOUNTS`, and how sure it is.
+EYE_NUMBERS = 3 + len(EYE_AMOUNTS) + 1
+
+#: Of the mouth: opening between the lips, width, rise of the left and right corner (the picture's left) above the lips' middle,
+#: all in face units; then `MOUTH_AMOUNTS`, and how sure it is.
+MOUTH_NUMBERS = 4 + len(MOUTH_AMOUNTS) + 1
+
+#: Of the head: `HEAD_AMOUNTS`, whose roll is the one in the frame, and how sure it is.
+HEAD_NUMBERS = len(HEAD_AMOUNTS) + 1
+
+
+@dataclass(frozen=True, eq=False)
+class FaceReading:
+    """What close-ups of one frame tell of a face. Amounts are the network's own: about [0, 1], of no one's neutral face yet.
+
+    Attributes:
+        eyes: float32 (2, EYE_NUMBERS), the picture's left eye first.
+        mouth: float32 (MOUTH_NUMBERS,).
+        head: float32 (HEAD_NUMBERS,).
+    """
+
+    eyes: np.ndarray
+    mouth: np.ndarray
+    head: np.ndarray
+
+    def towards(self, other: FaceReading, share: float) -> FaceReading:
+        """This one, and `share` of the way to `other`."""
+        share = float(share)
+        return FaceReading(
+            self.eyes + np.float32(share) * (other.eyes - self.eyes),
+            self.mouth + np.float32(share) * (other.mouth - self.mouth),
+            self.head + np.float32(share) * (other.head - self.head),
+        )
+
+    def rolled(self, angle: float) -> FaceReading:
+        """The face rolled by `angle` radians, clockwise, in the frame."""
+        head = self.head.copy()
+        head[HEAD_AMOUNTS.index("roll")] += angle
+        return FaceReading(self.eyes, self.mouth, head)
+
+    def numbers(self) -> np.ndarray:
+        """All of it as one vector, float32."""
+        return np.concatenate([self.eyes.ravel(), self.mouth, self.head])
+
+    @classmethod
+    def of_numbers(cls, numbers: np.ndarray) -> FaceReading:
+        """The reverse of `numbers`.
+
+        Raises:
+            ValueError: of a vector of another length, or with numbers that are not finite.
+        """
+        numbers = np.asarray(numbers, np.float32)
+        if (
+            numbers.shape != (2 * EYE_NUMBERS + MOUTH_NUMBERS + HEAD_NUMBERS,)
+            or not np.isfinite(numbers).all()
+        ):
+            raise ValueError("this is no reading of a face")
+        eyes, mouth, head = np.split(numbers, [2 * EYE_NUMBERS, 2 * EYE_NUMBERS + MOUTH_NUMBERS])
+        return cls(eyes.reshape(2, EYE_NUMBERS), mouth, head)
