@@ -9,8 +9,7 @@ the picture's own resolution, and laid over the plate. Nothing moves: the pictur
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -22,6 +21,7 @@ from livepuppet.realtime.compositing.warp import Buffers
 from livepuppet.realtime.rig.layers import FigureLayers, behind, split_layers
 from livepuppet.realtime.rig.patches import Patch
 from livepuppet.realtime.rig.pose import HeadPose, place, skull_of
+from livepuppet.realtime.rig.sampling import OFFSET, SCALE, Sampler
 from livepuppet.realtime.rig.surface import build_surface
 
 #: Landmarks that move a part of the face on top of the head's own motion: words of their names, and the width of what goes along,
@@ -42,8 +42,11 @@ FURTHEST = 1.0
 #: Rows of cells that are drawn at once: each is as wide as the figure is there.
 STRIP = 8
 
-#: Half-way between two pixels, from six of them: what bilinear sampling then takes from the finest detail is little.
-HALFWAY = np.array([3, -25, 150, 150, -25, 3], np.float32) / 256
+#: A cell and those around it.
+NEAR = np.ones((3, 3), np.uint8)
+
+#: Motion of less than this many pixels is none.
+STILL = 1 / 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +69,16 @@ class HeadState:
         """Whether anything is other than at rest."""
         moved = self.residuals is not None and bool(np.any(self.residuals))
         return moved or self.pose.moves or len(self.patches) > 0
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """Rows of a picture, and columns of those, each in the one before: that changed; in which the figure is; that it fills."""
+
+    rows: slice
+    moved: slice
+    figure: slice
+    solid: slice
 
 
 class Head:
@@ -119,27 +132,25 @@ class Head:
         )
         self._open = isinstance(background, str)
         self._pasted: list[tuple[slice, slice]] = []
-        height, width = self._shape
         if layers.matte is None:
             self._plate = None
-            self._flat = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
+            flat = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
         elif self._open:
             self._plate = None
-            self._flat = np.dstack([figure_colours(picture, layers.matte), layers.matte])
+            flat = np.dstack([figure_colours(picture, layers.matte), layers.matte])
         elif background is None:
             self._plate = layers.plate
-            self._flat = np.dstack([layers.colours, layers.alpha])
+            flat = np.dstack([layers.colours, layers.alpha])
         else:
             self._plate = background
             own = figure_colours(picture, layers.matte)
             share = cv2.cvtColor(layers.matte, cv2.COLOR_GRAY2RGB)
-            self._flat = np.dstack([cv2.multiply(own, share, scale=1 / 255), layers.matte])
+            flat = np.dstack([cv2.multiply(own, share, scale=1 / 255), layers.matte])
         # What patches are laid over, and without them.
-        self._still = self._flat
-        self._flat, self._shown = self._flat.copy(), picture.copy()
-        self._fine = np.empty((2 * height, 2 * width, 4), np.uint8)
+        self._still = flat
+        self._sampler = Sampler(flat)
+        self._flat, self._shown = self._sampler.pixels, picture.copy()
         self._thin: dict[tuple[int, ...], tuple[np.ndarray, ...]] = {}
-        self._refine(slice(0, height), slice(0, width))
         self._coarse = self._cells()
         self.rest = self._at_rest()
 
@@ -159,69 +170,116 @@ class Head:
         if state.residuals is not None and np.any(state.residuals):
             # What the face does comes before what the head does.
             source -= surface.sampled(self._residual(state.residuals), source)
-        if self._plate is not None:
-            np.copyto(out, self._plate)
-        elif self._coarse is not None:
-            out[...] = 0
+        np.copyto(out, self.rest)
+        moved = self._moved(source)
+        if not moved.any():
+            for spot in self._pasted:
+                self._lay_over(self._flat[spot], spot, out[spot])
+            return
         places = self._places(source)
-        for rows, columns in self._strips(source):
-            self._sample(places[rows, columns], rows, columns, out[rows, columns])
-
-    def _sample(self, places: np.ndarray, rows: slice, columns: slice, region: np.ndarray) -> None:
-        """Draw the part of the figure that is seen in these rows and columns."""
-        border = cv2.BORDER_REPLICATE if self._coarse is None else cv2.BORDER_CONSTANT
-        if self._open:
-            cv2.remap(self._fine, places, None, cv2.INTER_LINEAR, dst=region, borderMode=border)
-            return
-        height, width = region.shape[:2]
-        most = (STRIP * self.surface.cell if self._plate is not None else self._shape[0]) * self._shape[1]
-
-        def held(name: str, *channels: int) -> np.ndarray:
-            whole = self._buffers(name, (most * math.prod(channels),), np.uint8)
-            return whole[: height * width * math.prod(channels)].reshape(height, width, *channels)
-
-        sampled = held("sampled", 4)
         # Beyond the picture there is no figure: where it reaches the edge, it is stretched.
-        cv2.remap(self._fine, places, None, cv2.INTER_LINEAR, dst=sampled, borderMode=border)
-        if self._plate is None:
-            cv2.cvtColor(sampled, cv2.COLOR_RGBA2RGB, dst=region)
+        border = cv2.BORDER_REPLICATE if self._coarse is None else cv2.BORDER_CONSTANT
+        for strip in self._strips(source, moved):
+            rows, columns, solid = strip.rows, strip.figure, strip.solid
+            spot = rows, columns
+            if self._coarse is not None:
+                for side in (slice(strip.moved.start, columns.start), slice(columns.stop, strip.moved.stop)):
+                    out[rows, side] = 0 if self._plate is None else self._plate[rows, side]
+            if columns.start == columns.stop:
+                continue
+            if self._open:
+                self._sampler.sample(places[spot], border, out[spot])
+                continue
+            sampled = self._sampler.sample(places[spot], border, self._held("sampled", spot, 4))
+            left, right = solid.start - columns.start, solid.stop - columns.start
+            if left < right:
+                cv2.cvtColor(sampled[:, left:right], cv2.COLOR_RGBA2RGB, dst=out[rows, solid])
+            for part, at in (
+                (sampled[:, :left], (rows, slice(columns.start, solid.start))),
+                (sampled[:, right:], (rows, slice(solid.stop, columns.stop))),
+            ):
+                if part.shape[1]:
+                    self._lay_over(part, at, out[at])
+
+    def _lay_over(self, figure: np.ndarray, spot: tuple[slice, slice], region: np.ndarray) -> None:
+        """Write `figure` uint8 RGBA (h, w, 4) over what is behind it at these rows and columns."""
+        if self._open:
+            np.copyto(region, figure)
             return
-        clear, share, colour = held("clear"), held("share", 3), held("colour", 3)
-        cv2.extractChannel(sampled, 3, dst=clear)
+        if self._plate is None:
+            cv2.cvtColor(figure, cv2.COLOR_RGBA2RGB, dst=region)
+            return
+        clear, share, colour = (
+            self._held(name, spot, n) for name, n in (("clear", 1), ("share", 3), ("colour", 3))
+        )
+        cv2.extractChannel(figure, 3, dst=clear)
         cv2.bitwise_not(clear, dst=clear)
         cv2.cvtColor(clear, cv2.COLOR_GRAY2RGB, dst=share)
-        cv2.multiply(self._plate[rows, columns], share, dst=share, scale=1 / 255)
-        cv2.cvtColor(sampled, cv2.COLOR_RGBA2RGB, dst=colour)
+        cv2.multiply(self._plate[spot], share, dst=share, scale=1 / 255)
+        cv2.cvtColor(figure, cv2.COLOR_RGBA2RGB, dst=colour)
         cv2.add(colour, share, dst=region)
 
+    def _held(self, name: str, spot: tuple[slice, slice], channels: int) -> np.ndarray:
+        """Memory for so many rows and columns, uint8 (h, w, channels)."""
+        height, width = (part.stop - part.start for part in spot)
+        most = self._shape[0] * self._shape[1] * channels
+        return self._buffers(name, (most,), np.uint8)[: height * width * channels].reshape(
+            height, width, channels
+        )
+
     def _places(self, source: np.ndarray) -> np.ndarray:
-        """Where each pixel comes from in the picture of twice the size, float32 (H, W, 2), of the grid's `source`."""
+        """Where each pixel comes from in the sampler's picture, float32 (H, W, 2), of the grid's `source`."""
         cell = self.surface.cell
         extent = (source.shape[1] * cell, source.shape[0] * cell)
         places = self._buffers("places", (extent[1], extent[0], 2), np.float32)
-        cv2.resize(2 * source, extent, dst=places, interpolation=cv2.INTER_LINEAR)
+        source = np.float32(SCALE) * source + np.float32(OFFSET)
+        cv2.resize(source, extent, dst=places, interpolation=cv2.INTER_LINEAR)
         height, width = self._shape
         return places[cell : cell + height, cell : cell + width]
 
-    def _strips(self, source: np.ndarray) -> list[tuple[slice, slice]]:
-        """Rows and columns that together hold all of the figure that is seen, none twice."""
-        height, width = self._shape
-        if self._coarse is None:
-            return [(slice(0, height), slice(0, width))]
-        cell = self.surface.cell
-        within = source * np.float32(1 / cell) + np.float32(0.5 / cell + 0.5)
-        seen = cv2.remap(self._coarse, within, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) > 0
-        strips = []
-        for first in range(1, seen.shape[0] - 1, STRIP):
-            # Between cells that see nothing of the figure there may still be some.
-            columns = np.flatnonzero(seen[max(first - 1, 0) : first + STRIP + 1].any(axis=0))
-            if len(columns):
-                left = max(0, (int(columns[0]) - 2) * cell)
-                right = min(width, (int(columns[-1]) + 1) * cell)
-                top, bottom = (first - 1) * cell, min(height, (first - 1 + STRIP) * cell)
-                if left < right and top < bottom:
-                    strips.append((slice(top, bottom), slice(left, right)))
-        return strips
+    def _moved(self, source: np.ndarray) -> np.ndarray:
+        """Cells whose middles show anything other than at rest, bool (rows, columns)."""
+        off = np.abs(source - self.surface.still)
+        moved = np.maximum(off[..., 0], off[..., 1]) >= STILL
+        if moved.any():
+            cell = self.surface.cell
+            for rows, columns in self._pasted:
+                moved[
+                    rows.start // cell + 1 : rows.stop // cell + 2,
+                    columns.start // cell + 1 : columns.stop // cell + 2,
+                ] = True
+        return moved
+
+    def _strips(self, source: np.ndarray, moved: np.ndarray) -> Iterator[_Strip]:
+        """Strips that together hold all that moved, none twice."""
+        cell, (height, width) = self.surface.cell, self._shape
+        half = -(-cell // 2)
+        some, mixed = moved, np.zeros_like(moved)
+        if self._coarse is not None:
+            within = source * np.float32(1 / cell) + np.float32(0.5 / cell + 0.5)
+            seen = cv2.remap(self._coarse, within, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+            some, mixed = seen[..., 0] > 0, seen[..., 1] < 0.999
+        down = moved.any(axis=1).tobytes()
+        highest, lowest = (down.find(1) - 1) * cell - half, down.rfind(1) * cell + half
+        # What lies between two cells is of both.
+        windows = [slice(first - 1, first + STRIP + 1) for first in range(1, len(moved) - 1, STRIP)]
+        for window in windows:
+            across, figure, other = (mask[window].any(axis=0).tobytes() for mask in (moved, some, mixed))
+            top = max((window.start) * cell, highest)
+            bottom = min((window.start + STRIP) * cell, lowest, height)
+            left = max((across.find(1) - 1) * cell - half, 0)
+            right = min(across.rfind(1) * cell + half, width)
+            if 1 not in across or top >= bottom or left >= right:
+                continue
+            start, stop = right, right
+            if 1 in figure:
+                start = min(max((figure.find(1) - 2) * cell, left), right)
+                stop = max(min((figure.rfind(1) + 1) * cell, right), start)
+            # The longest run of cells that are all figure.
+            run = max(other.split(b"\1"), key=len)
+            inner = min(max(other.find(run) * cell, start), stop)
+            outer = max(min((other.find(run) + len(run) - 2) * cell, stop), inner)
+            yield _Strip(slice(top, bottom), slice(left, right), slice(start, stop), slice(inner, outer))
 
     def _residual(self, residuals: np.ndarray) -> np.ndarray:
         """The parts' own motions on the grid, float32 (rows, columns, 2)."""
@@ -254,7 +312,9 @@ class Head:
         return np.array([index for index, _ in chosen], int), width, np.ascontiguousarray(fields, np.float32)
 
     def _cells(self) -> np.ndarray | None:
-        """The figure on the grid, float32 (rows, columns), above 0 wherever a cell or its neighbours have some; None for one layer."""
+        """The figure on the grid, float32 (rows, columns, 2): above 0 wherever a cell or its neighbours have some, and 1 where they
+        have nothing else; None for one layer.
+        """
         matte = self.layers.matte if self._open or self._plate is not self.layers.plate else self.layers.alpha
         if matte is None:
             return None
@@ -264,31 +324,11 @@ class Head:
         wide = cv2.copyMakeBorder(
             matte, cell, (rows - 1) * cell - height, cell, (columns - 1) * cell - width, cv2.BORDER_REPLICATE
         )
-        largest = wide.reshape(rows, cell, columns, cell).max(axis=(1, 3))
-        return cv2.dilate(largest, np.ones((3, 3), np.uint8)).astype(np.float32)
-
-    def _refine(self, rows: slice, columns: slice) -> None:
-        """Write this part of the flat picture into the one of twice the size, whose even pixels are the picture's own."""
-        height, width = self._shape
-        top, left = max(rows.start - 6, 0), max(columns.start - 6, 0)
-        bottom, right = min(rows.stop + 6, height), min(columns.stop + 6, width)
-        # What changes reaches three pixels further; beyond that the filters would need more than is there.
-        inner_rows = slice(max(rows.start - 3, 0), min(rows.stop + 3, height))
-        inner = np.s_[
-            inner_rows.start - top : inner_rows.stop - top,
-            max(columns.start - 3, 0) - left : min(columns.stop + 3, width) - left,
-        ]
-        fine = self._fine.view(np.uint32)[..., 0]
-        fine = fine[2 * (top + inner[0].start) : 2 * (top + inner[0].stop)]
-        fine = fine[:, 2 * (left + inner[1].start) : 2 * (left + inner[1].stop)]
-        flat = self._flat[top:bottom, left:right]
-        one, border = np.ones(1, np.float32), cv2.BORDER_REFLECT_101
-        across = cv2.sepFilter2D(flat, -1, HALFWAY, one, anchor=(2, 0), borderType=border)
-        down = cv2.sepFilter2D(flat, -1, one, HALFWAY, anchor=(0, 2), borderType=border)
-        both = cv2.sepFilter2D(across, -1, one, HALFWAY, anchor=(0, 2), borderType=border)
-        # A pixel at once.
-        for row, column, pixels in ((0, 0, flat), (0, 1, across), (1, 0, down), (1, 1, both)):
-            fine[row::2, column::2] = pixels.view(np.uint32)[..., 0][inner]
+        cells = wide.reshape(rows, cell, columns, cell)
+        largest, least = cells.max(axis=(1, 3)), cells.min(axis=(1, 3))
+        # Beyond the picture there is nothing.
+        least[[0, -1]] = least[:, [0, -1]] = 0
+        return np.dstack([cv2.dilate(largest, NEAR), cv2.erode(least, NEAR)]).astype(np.float32) / 255
 
     def _paste(self, patches: Sequence[Patch]) -> None:
         """Lay patches over the flat picture, and take the last frame's away."""
@@ -301,7 +341,7 @@ class Head:
         for patch, spot in zip(patches, spots, strict=True):
             self._lay(patch, spot)
         for spot in (*gone, *spots):
-            self._refine(*spot)
+            self._sampler.refresh(*spot)
         self._pasted = spots
 
     def _lay(self, patch: Patch, spot: tuple[slice, slice]) -> None:

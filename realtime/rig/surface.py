@@ -89,7 +89,8 @@ class Surface:
     pivot: np.ndarray
 
     @cached_property
-    def _still(self) -> np.ndarray:
+    def still(self) -> np.ndarray:
+        """The cells' middles, float32 (rows, columns, 2)."""
         return np.dstack([self.across, self.down])
 
     def displacement(self, pose: HeadPose) -> np.ndarray:
@@ -124,7 +125,7 @@ class Surface:
 
     def inverse(self, displacement: np.ndarray) -> np.ndarray:
         """Where what is seen at each cell's middle came from, float32 (rows, columns, 2) in pixels."""
-        still = self._still
+        still = self.still
         # Newton's method with the diagonal of the derivative: a plain fixed point is slow where the field stretches.
         field = np.empty((*displacement.shape[:2], 4), np.float32)
         field[..., :2] = displacement
