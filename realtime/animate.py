@@ -16,7 +16,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from livepuppet.core.errors import UserError
-from livepuppet.core.video import Clip, Frame, PictureSequence, is_url, open_video
+from livepuppet.core.video import Frame, Video, is_url, open_video
 from livepuppet.realtime.animator import Animator, AvatarLike
 from livepuppet.realtime.engines import Engine, Precision, load_engine
 from livepuppet.realtime.framing.crop import Framing
@@ -129,7 +129,7 @@ def animate(
     return Summary(count, seconds, engine.name, engine.provider)
 
 
-def _after_framing(clip: Clip | PictureSequence, framing: Framing) -> Iterator[Frame]:
+def _after_framing(clip: Video, framing: Framing) -> Iterator[Frame]:
     """All frames of `clip`, after its first ones have been looked at until the square is settled."""
     frames, first = iter(clip), []
     for frame in frames:
@@ -140,7 +140,7 @@ def _after_framing(clip: Clip | PictureSequence, framing: Framing) -> Iterator[F
     return chain(first, frames)
 
 
-def _open_output(output: str, shape: tuple[int, ...], clip: Clip | PictureSequence) -> Output:
+def _open_output(output: str, shape: tuple[int, ...], clip: Video) -> Output:
     if not is_video_name(output):
         return PictureFolder(Path(output))
     sound = None

@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner
 from media import read_clip, write_clip
 
+from livepuppet.core import video_writer
+from livepuppet.core.video_writer import VideoWriter
 from livepuppet.train.cli.prepare import _recordings, face_finder, fixed_finder, prepare_command
-from livepuppet.train.data import prepare as preparing
 from livepuppet.train.data.clips import ClipSet
 from livepuppet.train.data.prepare import OutputError, Rules, Square, prepare
 from livepuppet.train.data.reading import DataError
@@ -110,14 +111,14 @@ def test_the_square_stays_inside_the_image(record, tmp_path):
 
 def test_a_full_disk_ends_in_a_sentence_and_leaves_whole_clips(record, tmp_path, monkeypatch):
     path = record([scene(60, 40 if t < 20 else 200) for t in range(40)])
-    written = preparing._ClipFile.write
+    written = VideoWriter.write
 
     def full(self, image):
         if "#002" in self.path.name:
             raise av.error.OSError(errno.ENOSPC, "No space left on device")
         written(self, image)
 
-    monkeypatch.setattr(preparing._ClipFile, "write", full)
+    monkeypatch.setattr(VideoWriter, "write", full)
     with pytest.raises(OutputError, match=r"No space is left .* 1 clip .* stay whole") as error:
         prepare(path, tmp_path / "out", find, RULES)
     assert "\n" not in str(error.value)
@@ -134,8 +135,8 @@ def test_an_interrupted_run_leaves_no_half_clip(record, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     # With the last frame, when the encoder has begun the file.
-    monkeypatch.setattr(preparing._ClipFile, "close", stopped)
-    monkeypatch.setattr(preparing, "ENCODERS", ("mpeg4",))
+    monkeypatch.setattr(VideoWriter, "close", stopped)
+    monkeypatch.setattr(video_writer, "ENCODERS", ("mpeg4",))
     with pytest.raises(KeyboardInterrupt):
         prepare(path, tmp_path / "out", find, RULES)
     assert len(seen) == 1 and seen[0].name.startswith(".") and not list((tmp_path / "out").iterdir())

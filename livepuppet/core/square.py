@@ -40,6 +40,13 @@ class Square:
         """Moved by shares of its own side."""
         return replace(self, x=self.x + right * self.side, y=self.y + down * self.side)
 
+    def overlap(self, other: Square) -> float:
+        """Intersection over union."""
+        width = min(self.x + self.side, other.x + other.side) - max(self.x, other.x)
+        height = min(self.y + self.side, other.y + other.side) - max(self.y, other.y)
+        both = max(0.0, width) * max(0.0, height)
+        return both / (self.side**2 + other.side**2 - both)
+
 
 def centred_square(height: int, width: int) -> Square:
     """The largest square in the middle of a picture."""

@@ -1,10 +1,16 @@
-"""Driving material that lies still: video files and folders of pictures, frame by frame, at their own times."""
+"""Read video files, animated images and folders of pictures, frame by frame, at their own times.
+
+The only reader of videos: the live path, `animate` and training use it. Where their copies differed, this is decided: a
+damaged packet costs its own frames and the rest is read; pixels that are not square are widened; rotation is applied;
+GIF and APNG are decoded by FFmpeg, and animated WebP, which FFmpeg cannot read, by Pillow. What shows under transparent
+pixels is the caller's choice (`behind`): gray live, white in training.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,7 +23,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from livepuppet.core.errors import UserError
-from livepuppet.core.images import frame_to_rgb, list_pictures, read_picture
+from livepuppet.core.images import BEHIND_ALPHA, frame_to_rgb, list_pictures, over_gray, read_picture
 
 #: Frames per second of a folder of pictures, and of files that do not say.
 DEFAULT_RATE = Fraction(25)
@@ -79,15 +85,23 @@ class Clip:
         length: number of frames as far as the file tells (a guess for some formats), or None.
         seconds: duration as far as the file tells, or None.
         endless: whether it is a stream that goes on for ever, as far as FFmpeg can tell.
+        width, height: of the coded pictures, in pixels; frames of a turned clip, or of one whose pixels are not
+            square, differ.
         start: seconds by which the clip's clock is ahead of `Frame.time`; None before the first frame.
         broken: after the iteration, a sentence about what is missing, or None.
+
+    Args:
+        path: of the file, or an address.
+        options: for FFmpeg's demuxer.
+        behind: gray level under transparent pixels.
 
     Raises:
         UserError: if it cannot be opened or has no picture.
     """
 
-    def __init__(self, path: str | Path, options: dict[str, str] | None = None):
+    def __init__(self, path: str | Path, options: dict[str, str] | None = None, behind: int = BEHIND_ALPHA):
         self.path = path
+        self._behind = behind
         self.name = shown(path)
         remote = is_url(str(path))
         if not remote and not Path(path).is_file():
@@ -118,6 +132,7 @@ class Clip:
         self.start: Fraction | None = None
         self.broken: str | None = None
         self.has_sound = bool(self._container.streams.audio)
+        self.width, self.height = stream.codec_context.width, stream.codec_context.height
 
     def _goes_on_for_ever(self) -> bool:
         container = self._container
@@ -127,6 +142,14 @@ class Clip:
         return container.duration is None and (not sized or "hls" in container.format.name)
 
     def __iter__(self) -> Iterator[Frame]:
+        return self.frames()
+
+    def frames(self, wanted: Container[int] | None = None) -> Iterator[Frame]:
+        """Frames in order, once.
+
+        Args:
+            wanted: numbers of frames, from 0. The others are decoded, as they must be, but not converted to RGB.
+        """
         count, damaged, trouble, last = 0, 0, None, None
         packets = self._container.demux(self._stream)
         while True:
@@ -154,11 +177,42 @@ class Clip:
                     self.start = now
                 last = now
                 count += 1
+                if wanted is not None and count - 1 not in wanted:
+                    continue
                 duration = _seconds(frame.duration or None, frame.time_base)
-                picture = self._square_pixels(frame_to_rgb(frame))
-                yield Frame(picture, now - self.start, time.perf_counter(), duration)
+                yield Frame(self._image(frame), now - self.start, time.perf_counter(), duration)
         shown = 0.0 if last is None or self.start is None else float(last + 1 / self.rate - self.start)
         self.broken = self._what_is_missing(count, shown, damaged, trouble)
+
+    def image_at(self, seconds: float, most: int = 300) -> np.ndarray | None:
+        """The image shown `seconds` after the beginning, uint8 RGB (H, W, 3), by a jump; None past the end.
+
+        Args:
+            most: frames decoded after the key frame before that time; then the last of them is taken.
+
+        Raises:
+            FFmpegError, OSError: the clip is damaged there.
+        """
+        target = (self._container.start_time or 0) / av.time_base + seconds
+        self._container.seek(int(target * av.time_base))
+        for number, frame in enumerate(self._container.decode(self._stream)):
+            if number >= most or frame.time is None or frame.time >= target:
+                return self._image(frame)
+        return None
+
+    def count(self) -> int:
+        """Number of frames. Where the header does not say, the file is read once, and nothing is decoded.
+
+        Raises:
+            FFmpegError, OSError: the clip is damaged.
+        """
+        if self._stream.frames:
+            return self._stream.frames
+        with av.open(ffmpeg_name(self.path)) as container:
+            return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
+
+    def _image(self, frame: av.VideoFrame) -> np.ndarray:
+        return self._square_pixels(frame_to_rgb(frame, self._behind))
 
     def _square_pixels(self, picture: np.ndarray) -> np.ndarray:
         """Widen pictures whose pixels are not square (DV, DVD).
@@ -210,6 +264,80 @@ class Clip:
         self.close()
 
 
+class AnimatedWebP:
+    """An animated WebP, read by Pillow: FFmpeg reads its first picture at most. The attributes are those of `Clip`.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+
+    has_sound = False
+    endless = False
+    start = Fraction(0)
+
+    def __init__(self, path: Path, behind: int = BEHIND_ALPHA):
+        # Pillow takes 30 ms to import, and few people drive with a WebP.
+        from PIL import Image
+
+        self.path, self.name, self._behind = path, str(path), behind
+        try:
+            self._image = Image.open(path)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise UserError(
+                f"{path} cannot be read as a video ({_reason(error)}): it is damaged, incomplete or something else."
+            ) from error
+        self.width, self.height = self._image.size
+        self.length = getattr(self._image, "n_frames", 1)
+        self.time_base = Fraction(1, 1000)
+        self.rate = DEFAULT_RATE
+        self.seconds: float | None = None
+        self.broken: str | None = None
+
+    def count(self) -> int:
+        """Number of frames."""
+        return self.length
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self.frames()
+
+    def frames(self, wanted: Container[int] | None = None) -> Iterator[Frame]:
+        """As `Clip.frames`."""
+        now = Fraction(0)
+        for number in range(self.length):
+            try:
+                self._image.seek(number)
+                rgba = np.asarray(self._image.convert("RGBA"))
+            except (OSError, EOFError, ValueError, SyntaxError) as error:
+                self.broken = (
+                    f"{self.name} is damaged or incomplete: {number} of {self.length} frames could be read "
+                    f"({_reason(error)})"
+                )
+                return
+            duration = Fraction(max(1, round(self._image.info.get("duration") or 0)), 1000)
+            if wanted is None or number in wanted:
+                yield Frame(over_gray(rgba, self._behind), now, time.perf_counter(), duration)
+            now += duration
+
+    def close(self) -> None:
+        self._image.close()
+
+    def __enter__(self) -> AnimatedWebP:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _is_animated_webp(path: str | Path) -> bool:
+    """Told from the header: RIFF, then a `VP8X` chunk whose second flag from below says that pictures follow."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(21)
+    except OSError:
+        return False
+    return len(head) == 21 and head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
+
+
 class PictureSequence:
     """A folder of pictures as a video, in natural order. The attributes are those of `Clip`; there is no sound.
 
@@ -220,8 +348,9 @@ class PictureSequence:
     has_sound = False
     start = Fraction(0)
 
-    def __init__(self, folder: Path, rate: Fraction | None = None):
+    def __init__(self, folder: Path, rate: Fraction | None = None, behind: int = BEHIND_ALPHA):
         self.path = folder
+        self._behind = behind
         self.name = str(folder)
         self.files = list_pictures(Path(folder))
         self.rate = Fraction(rate or DEFAULT_RATE)
@@ -233,7 +362,7 @@ class PictureSequence:
     def __iter__(self) -> Iterator[Frame]:
         for index, file in enumerate(self.files):
             try:
-                picture = read_picture(file)
+                picture = read_picture(file, self._behind)
             except UserError:
                 self.broken = f"{file} is not a picture that can be read: {index} of {self.length} frames came before it"
                 return
@@ -249,8 +378,12 @@ class PictureSequence:
         self.close()
 
 
-def open_video(path: str | Path, rate: float | Fraction | None = None) -> Clip | PictureSequence:
-    """Open a video file, GIF, URL or folder of pictures, to be iterated over once.
+#: What `open_video` returns: `name`, `rate`, `time_base`, `length`, `seconds`, `start`, `has_sound` and `broken`, see `Clip`.
+Video = Clip | AnimatedWebP | PictureSequence
+
+
+def open_video(path: str | Path, rate: float | Fraction | None = None, behind: int = BEHIND_ALPHA) -> Video:
+    """Open a video file, animated image, URL or folder of pictures, to be iterated over once.
 
         with open_video("talk.mp4") as video:
             for frame in video:
@@ -259,13 +392,17 @@ def open_video(path: str | Path, rate: float | Fraction | None = None) -> Clip |
     Args:
         path: of the file or folder, or an address.
         rate: frames per second of a folder of pictures, which has none of its own; 25 by default.
+        behind: gray level under transparent pixels.
 
     Raises:
         UserError: if it is none of these.
     """
     if not is_url(str(path)) and Path(path).is_dir():
-        return PictureSequence(Path(path), None if rate is None else Fraction(rate).limit_denominator(1001))
-    return Clip(path)
+        known = None if rate is None else Fraction(rate).limit_denominator(1001)
+        return PictureSequence(Path(path), known, behind)
+    if not is_url(str(path)) and _is_animated_webp(path):
+        return AnimatedWebP(Path(path), behind)
+    return Clip(path, behind=behind)
 
 
 def _seconds(ticks: int | None, time_base: Fraction | None) -> Fraction | None:

@@ -9,35 +9,25 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 from av.video.frame import PictureType
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.video_writer import KEYFRAME_SECONDS, add_h264_stream, to_yuv
 from livepuppet.realtime.outputs.badge import VIDEO_TAGS, Badge, xmp_box
 from livepuppet.realtime.outputs.base import Output
 from livepuppet.realtime.outputs.live_sound import LiveSound
 from livepuppet.realtime.outputs.sound import Soundtrack
 
-#: H.264 encoders in the order they are tried; which are there depends on the PyAV build.
-ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf")
-
-#: ITU-T H.273 number of BT.709, for matrix, primaries and transfer.
-BT709 = 1
-LIMITED_RANGE = 1
-
 #: Ticks per second of recordings made live, where pictures come when they come.
 LIVE_CLOCK = Fraction(1, 90_000)
-
-#: Seconds from one keyframe to the next. Each begins a fragment: so much is lost at most when the program is killed.
-FRAGMENT_SECONDS = 2
 
 
 class VideoFile(Output):
     """H.264 in MP4 that browsers play: yuv420p, BT.709 with its tags, index at the front.
 
-    While it grows, the file consists of fragments, so that what was written plays even if the program is killed or
-    the disk runs full. `close` turns it into an ordinary MP4.
+    While it grows, the file consists of fragments, one per keyframe, so that what was written plays even if the program
+    is killed or the disk runs full. `close` turns it into an ordinary MP4.
 
     Args:
         path: ends in one of `VIDEO_SUFFIXES`.
@@ -69,15 +59,9 @@ class VideoFile(Output):
         self.name = str(path)
         self._sound = sound
         self._time_base = time_base
-        self._pad = (height % 2, width % 2)
         self._last: tuple[int, Fraction] | None = None
         self._key_due: Fraction | None = Fraction(0) if live else None
         self._badge = Badge(width + width % 2, height + height % 2) if synthetic else None
-        encoder = next((name for name in ENCODERS if name in av.codecs_available), None)
-        if encoder is None:
-            raise UserError(
-                "This PyAV has no H.264 encoder: install it from PyPI with pip install --force-reinstall av."
-            )
         if not self.path.parent.is_dir():
             raise UserError(
                 f"The folder {self.path.parent} does not exist: make it, or choose another --output."
@@ -102,25 +86,11 @@ class VideoFile(Output):
             ) from error
         if synthetic:
             self._container.metadata.update(VIDEO_TAGS)
-        stream = self._container.add_stream(encoder, rate=Fraction(rate).limit_denominator(1001))
-        stream.width, stream.height = width + self._pad[1], height + self._pad[0]
-        stream.pix_fmt = "yuv420p"
-        stream.time_base = time_base
-        context = stream.codec_context
-        context.time_base = time_base
-        context.gop_size = max(1, round(FRAGMENT_SECONDS * rate))
-        context.colorspace = context.color_primaries = context.color_trc = BT709
-        context.color_range = LIMITED_RANGE
-        if encoder == "libx264":
-            # Live, nothing may pile up in the encoder: what it holds back is lost when the program is killed.
-            stream.options = (
-                {"preset": "superfast", "tune": "zerolatency", "crf": "20"}
-                if live
-                else {"preset": "medium", "crf": "16"}
-            )
-        else:
-            context.bit_rate = 8_000_000
-        self._stream = stream
+        # Live, nothing may pile up in the encoder: what it holds back is lost when the program is killed.
+        coding = {"quality": 20, "preset": "superfast", "tune": "zerolatency"} if live else {"quality": 16}
+        self._stream = add_h264_stream(
+            self._container, width, height, Fraction(rate), time_base=time_base, **coding
+        )
         if sound is not None:
             sound.join(self._container)
 
@@ -129,17 +99,13 @@ class VideoFile(Output):
             self._sound.begins(at)
 
     def write(self, picture: np.ndarray, time: Fraction, duration: Fraction | None = None) -> None:
-        if any(self._pad):
-            picture = cv2.copyMakeBorder(picture, 0, self._pad[0], 0, self._pad[1], cv2.BORDER_REPLICATE)
-        # A view of the picture; it is read out in the next line.
-        frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(picture), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        frame = to_yuv(picture)
         if self._badge is not None:
             self._badge.draw_on_planes(*map(_plane, frame.planes))
         if self._key_due is not None and time >= self._key_due:
             # By the clock, as a slow computer takes long over the pictures that the encoder counts.
             frame.pict_type = PictureType.I
-            self._key_due = time + FRAGMENT_SECONDS
+            self._key_due = time + KEYFRAME_SECONDS
         tick = round(time / self._time_base)
         if self._last is not None:
             tick = max(tick, self._last[0] + 1)

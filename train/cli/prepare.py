@@ -8,8 +8,9 @@ import click
 import numpy as np
 from tqdm import tqdm
 
+from livepuppet.core.square import Square, centred_square, cut, parse_square
 from livepuppet.train.cli.errors import click_error
-from livepuppet.train.data.prepare import Find, OutputError, Prepared, Rules, Square, counted, prepare
+from livepuppet.train.data.prepare import Find, OutputError, Prepared, Rules, counted, prepare
 from livepuppet.train.data.reading import VIDEOS, DataError
 
 #: Below this mean confidence of the landmarks the face that was followed is gone: faces have 0.5 and more.
@@ -128,9 +129,6 @@ def _bar(path: Path):
 
 def fixed_finder(crop: str) -> Find:
     """The same square in every frame: `full` or `X,Y,SIDE`. Raises UserError, as `livepuppet run` does."""
-    # A command may reach up to the live tool: clips must be framed as the live image will be, by the same code.
-    from livepuppet.realtime.framing.crop import centred_square, parse_square
-
     given = None if crop == "full" else parse_square(crop)
 
     def find(image: np.ndarray, last: Square | None) -> Square:
@@ -140,7 +138,7 @@ def fixed_finder(crop: str) -> Find:
             raise DataError(
                 f"The crop {crop} does not lie inside the image of {width}x{height} pixels: choose another --crop."
             )
-        return Square(square.x, square.y, square.side)
+        return square
 
     return find
 
@@ -151,8 +149,6 @@ def face_finder(engine=None) -> Find:
     Args:
         engine: of `realtime.engines`, the default model's by default.
     """
-    from livepuppet.core.square import Square as LiveSquare
-    from livepuppet.core.square import cut
     from livepuppet.realtime.engines import load_engine
     from livepuppet.realtime.framing.crop import Framing
     from livepuppet.realtime.framing.refine import face_middle, refined_square
@@ -161,7 +157,7 @@ def face_finder(engine=None) -> Find:
     engine = engine or load_engine()
     names = engine.keypoint_names
 
-    def _followed(image: np.ndarray, square: LiveSquare) -> LiveSquare | None:
+    def _followed(image: np.ndarray, square: Square) -> Square | None:
         for _ in range(3):
             keypoints = engine.detect(cut(image, square, engine.size))
             if confidence(keypoints) < FOLLOWED or face_middle(keypoints, names) is None:
@@ -182,13 +178,11 @@ def face_finder(engine=None) -> Find:
     def find(image: np.ndarray, last: Square | None) -> Square | None:
         if last is not None:
             # A few milliseconds where a search takes fifty: the landmarks find the head that has moved.
-            followed = _followed(image, LiveSquare(last.x, last.y, last.side))
+            followed = _followed(image, last)
             if followed is not None:
-                return Square(followed.x, followed.y, followed.side)
+                return followed
         framing = Framing("auto", looks=1, patience=1, engine=engine)
         framing.look(image)
-        if not framing.faces or framing.square is None:
-            return None
-        return Square(framing.square.x, framing.square.y, framing.square.side)
+        return framing.square if framing.faces else None
 
     return find

@@ -7,7 +7,6 @@ head's movement is in the clip; when the face leaves, or the scene cuts, another
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import itertools
 from collections.abc import Callable, Iterator
@@ -15,14 +14,14 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 from av.error import FFmpegError
-from av.video.stream import VideoStream
 
-from livepuppet.core.files import Replacement
-from livepuppet.train.data.reading import UNREADABLE, Clip, DataError, all_frames, open_clip
+from livepuppet.core.errors import UserError
+from livepuppet.core.square import Square, cut
+from livepuppet.core.video_writer import VideoWriter
+from livepuppet.train.data.reading import DataError, all_frames, frame_rate, open_clip
 
 #: Seconds between two face detections.
 LOOK_SECONDS = 0.2
@@ -42,31 +41,12 @@ HEAD = 0.8
 #: median of the last second.
 CUT, CUT_TIMES = 0.12, 4.0
 
-#: H.264 encoders in the order they are tried; which are there depends on the PyAV build.
-ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf")
-
-#: Frames per second of folders of images, and of files that do not say.
-DEFAULT_RATE = Fraction(25)
+#: Of the clips' coding: visually lossless.
+QUALITY = 12
 
 
 class OutputError(DataError):
     """Clips cannot be written: the trouble is not with one recording."""
-
-
-@dataclass(frozen=True)
-class Square:
-    """A square of an image in pixels: left and top edge, and side."""
-
-    x: float
-    y: float
-    side: float
-
-    def overlap(self, other: Square) -> float:
-        """Intersection over union."""
-        width = min(self.x + self.side, other.x + other.side) - max(self.x, other.x)
-        height = min(self.y + self.side, other.y + other.side) - max(self.y, other.y)
-        both = max(0.0, width) * max(0.0, height)
-        return both / (self.side**2 + other.side**2 - both)
 
 
 #: Finds the square around the face in uint8 RGB (H, W, 3), near the one that was found last; None
@@ -193,6 +173,8 @@ def prepare(
         stem = (stem or recording.stem).replace("#", "-").lstrip(".")
         names = (output / f"{stem}#{number:03d}.mp4" for number in range(1, len(kept) + 1))
         _write(progress(all_frames(clip), clip.length), kept, names, rate, rules, report)
+    except UserError as error:  # no encoder
+        raise OutputError(str(error)) from error
     except (OSError, FFmpegError) as error:
         raise _not_written(output, error, len(report.clips)) from error
     report.dropped.sort(key=lambda part: part.begin)
@@ -202,15 +184,6 @@ def prepare(
 def counted(clips: int) -> str:
     """A number of clips, in words."""
     return "1 clip" if clips == 1 else f"{clips} clips"
-
-
-def frame_rate(clip: Clip) -> Fraction:
-    """Frames per second as the file says, or 25."""
-    rate = None
-    if clip.kind in ("video", "animation"):
-        with contextlib.suppress(*UNREADABLE), av.open(str(clip.path)) as container:
-            rate = container.streams.video[0].average_rate
-    return Fraction(rate) if rate and 1 <= rate <= 1000 else DEFAULT_RATE
 
 
 def look_through(
@@ -360,10 +333,10 @@ def _write(
             if number < stretch.first:
                 continue
             if file is None:
-                file = _ClipFile(next(names), rules.size, rate / rules.every)
+                file = VideoWriter(next(names), rate / rules.every, QUALITY)
             if (number - stretch.first) % rules.every == 0:
                 assert stretch.held is not None
-                file.write(_cut(frame, stretch.held, rules.size))
+                file.write(cut(frame, stretch.held, rules.size))
             if number == stretch.last:
                 _finish(file, stretch, rate, report)
                 stretch, file = next(waiting, None), None
@@ -376,56 +349,10 @@ def _write(
             file.discard()
 
 
-def _finish(file: _ClipFile, stretch: Stretch, rate: Fraction, report: Prepared) -> None:
+def _finish(file: VideoWriter, stretch: Stretch, rate: Fraction, report: Prepared) -> None:
     file.close()
     report.clips.append(file.path)
     report.kept += float((stretch.last + 1 - stretch.first) / rate)
-
-
-def _cut(frame: np.ndarray, square: Square, size: int) -> np.ndarray:
-    x, y, side = int(square.x), int(square.y), int(square.side)
-    way = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
-    return cv2.resize(frame[y : y + side, x : x + side], (size, size), interpolation=way)
-
-
-class _ClipFile:
-    """An H.264 video of high quality that appears under its name only when it is whole."""
-
-    def __init__(self, path: Path, size: int, rate: Fraction):
-        encoder = next((name for name in ENCODERS if name in av.codecs_available), None)
-        if encoder is None:
-            raise OutputError(
-                "This PyAV has no H.264 encoder: install it from PyPI with pip install --force-reinstall av."
-            )
-        self.path, self._replacement = path, Replacement(path)
-        self._container = av.open(str(self._replacement.part), "w", format="mp4")
-        stream = self._container.add_stream(encoder, rate=rate.limit_denominator(1001))
-        assert isinstance(stream, VideoStream)
-        self._stream = stream
-        stream.width = stream.height = size
-        stream.pix_fmt = "yuv420p"
-        if encoder == "libx264":
-            # Visually lossless, with key frames close enough for seeking.
-            stream.options = {"crf": "12", "preset": "medium", "g": "50"}
-
-    def write(self, image: np.ndarray) -> None:
-        """uint8 RGB (size, size, 3)."""
-        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-
-    def close(self) -> None:
-        try:
-            self._container.mux(self._stream.encode(None))
-            self._container.close()
-            self._replacement.commit()
-        except BaseException:
-            self.discard()
-            raise
-
-    def discard(self) -> None:
-        """Leave nothing behind."""
-        with contextlib.suppress(OSError, FFmpegError):
-            self._container.close()
-        self._replacement.discard()
 
 
 def _not_written(output: Path, error: Exception, done: int) -> OutputError:

@@ -1,4 +1,7 @@
-"""Clips on disk: list a folder by headers alone, and decode the frames of a clip on demand.
+"""Clips on disk: list a folder by headers alone, and read the frames of a clip on demand.
+
+Pictures and videos are decoded by `core.images` and `core.video`; this is what a data set adds: which files are clips,
+white under transparency, squares, and one sentence for what cannot be used.
 
 A clip is a video, an animated image, a folder of frames or a *stacked image*: one image whose
 square frames lie side by side, first to last, as Monkey-Net's data sets are stored.
@@ -6,13 +9,14 @@ square frames lie side by side, first to last, as Monkey-Net's data sets are sto
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 from av.error import FFmpegError
@@ -20,7 +24,9 @@ from PIL import Image, UnidentifiedImageError
 
 from livepuppet.core import images
 from livepuppet.core.errors import LivePuppetError, UserError
-from livepuppet.core.images import BEHIND_ALPHA_IN_TRAINING, frame_to_rgb, natural_key, over_gray
+from livepuppet.core.images import BEHIND_ALPHA_IN_TRAINING, natural_key
+from livepuppet.core.video import DEFAULT_RATE, AnimatedWebP, PictureSequence, open_video
+from livepuppet.core.video import Clip as VideoClip
 
 VIDEOS = {
     *(
@@ -61,8 +67,10 @@ NOT_CLIPS = {
 
 #: What an image's decoder, a video's decoder and the system raise about files that are damaged or
 #: out of reach.
-DAMAGED = (FFmpegError, UnidentifiedImageError, Image.DecompressionBombError, OSError, EOFError)
-UNREADABLE = (*DAMAGED, SyntaxError, ValueError, IndexError, cv2.error)
+UNREADABLE = (
+    *(FFmpegError, UnidentifiedImageError, Image.DecompressionBombError, OSError, EOFError),
+    *(SyntaxError, ValueError, IndexError, cv2.error),
+)
 
 #: Videos of up to this many frames are decoded in full instead of seeking.
 SHORT = 300
@@ -216,12 +224,28 @@ def mixed_sizes(folder: Path, name: str, size: tuple, other_name: str, other: tu
 
 
 def _open_video(path: Path) -> Clip:
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        width, height = stream.codec_context.width, stream.codec_context.height
-        # Many formats do not say; counting packets reads the file, but decodes nothing.
-        count = stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
-    return Clip(path, "video", count, width, height)
+    with _opened(path) as video:
+        return Clip(path, "video", video.count(), video.width, video.height)
+
+
+def _opened(path: Path) -> VideoClip | AnimatedWebP:
+    """The clip's reader, transparency on white. Raises DataError."""
+    try:
+        video = open_video(path, behind=BEHIND_ALPHA_IN_TRAINING)
+    except UserError as error:
+        reason = _reason(error.__cause__) if isinstance(error.__cause__, Exception) else "it has no picture"
+        raise DataError(f"{path.name} cannot be read ({reason}): replace or remove it.") from error
+    assert not isinstance(video, PictureSequence)
+    return video
+
+
+def frame_rate(clip: Clip) -> Fraction:
+    """Frames per second as the file says, or 25: of images, and of files that do not say."""
+    rate = DEFAULT_RATE
+    if clip.kind in ("video", "animation"):
+        with contextlib.suppress(DataError), _opened(clip.path) as video:
+            rate = video.rate
+    return rate if 1 <= rate <= 1000 else DEFAULT_RATE
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -285,17 +309,9 @@ def read_frames(clip: Clip, wanted: Sequence[int] | None = None, side: int | Non
     """
     wanted = range(clip.length) if wanted is None else wanted
     try:
-        if clip.kind == "stacked":
-            frames = _stacked(clip, wanted)
-        elif clip.kind == "frames":
-            frames = (_frame_of_folder(clip, number) for number in wanted)
-        else:
-            frames = _picked(_decoded(clip), wanted)
-        images = [_square(frame, side) for frame in frames]
+        images = [_square(frame, side) for frame in _frames(clip, wanted)]
     except UNREADABLE as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{clip.name} cannot be read ({_reason(error)}): replace or remove it.") from error
+        raise _unreadable(clip, error) from error
     if not images or (len(images) < 2 <= len(wanted)):
         raise DataError(f"{clip.name} is damaged: fewer than two of its {clip.length} frames can be decoded.")
     images += [images[-1]] * (len(wanted) - len(images))
@@ -315,25 +331,19 @@ def sample_frames(clip: Clip, count: int, side: int) -> np.ndarray:
     try:
         images = [_square(frame, side) for frame in _jumped(clip, len(wanted))]
     except UNREADABLE as error:
-        raise DataError(f"{clip.name} cannot be read ({_reason(error)}): replace or remove it.") from error
+        raise _unreadable(clip, error) from error
     if len(images) < 2:
         raise DataError(f"{clip.name} is damaged: fewer than two of its {clip.length} frames can be decoded.")
     return np.stack(images)
 
 
 def _jumped(clip: Clip, count: int) -> Iterator[np.ndarray]:
-    with av.open(str(clip.path)) as container:
-        stream = container.streams.video[0]
-        begin, duration = (container.start_time or 0) / av.time_base, (container.duration or 0) / av.time_base
+    with _opened(clip.path) as video:
+        assert isinstance(video, VideoClip)
         for share in np.linspace(0, 1, count, endpoint=False):
-            target = begin + float(share) * duration
-            container.seek(int(target * av.time_base))
-            # A jump ends at the key frame before; identical frames would look like a clip without
-            # motion.
-            for number, frame in enumerate(container.decode(stream)):
-                if number >= SHORT or frame.time is None or frame.time >= target:
-                    yield frame_to_rgb(frame, BEHIND_ALPHA_IN_TRAINING)
-                    break
+            image = video.image_at(float(share) * (video.seconds or 0.0), SHORT)
+            if image is not None:
+                yield image
 
 
 def all_frames(clip: Clip) -> Iterator[np.ndarray]:
@@ -345,20 +355,42 @@ def all_frames(clip: Clip) -> Iterator[np.ndarray]:
     """
     count = 0
     try:
-        if clip.kind == "stacked":
-            frames = ((lambda f=frame: f) for frame in _stacked(clip, range(clip.length)))
-        elif clip.kind == "frames":
-            frames = ((lambda n=number: _frame_of_folder(clip, n)) for number in range(clip.length))
-        else:
-            frames = _decoded(clip)
-        for frame in frames:
-            image = frame()
+        for image in _frames(clip, range(clip.length) if clip.kind in ("stacked", "frames") else None):
             count += 1
             yield image
     except UNREADABLE as error:
         if count < 2:
-            reason = str(error) if isinstance(error, DataError) else _reason(error)
-            raise DataError(f"{clip.name} cannot be read ({reason}): replace or remove it.") from error
+            raise _unreadable(clip, error) from error
+    if count < 2:
+        raise DataError(f"{clip.name} is damaged: fewer than two of its {clip.length} frames can be decoded.")
+
+
+def _unreadable(clip: Clip, error: Exception) -> DataError:
+    if isinstance(error, DataError):
+        return error
+    return DataError(f"{clip.name} cannot be read ({_reason(error)}): replace or remove it.")
+
+
+def _frames(clip: Clip, wanted: Sequence[int] | None) -> Iterator[np.ndarray]:
+    """The `wanted` frames in their full size, uint8 RGB (H, W, 3); None is every frame that a video has."""
+    if clip.kind == "stacked":
+        assert wanted is not None
+        yield from _stacked(clip, wanted)
+    elif clip.kind == "frames":
+        assert wanted is not None
+        for number in wanted:
+            yield _frame_of_folder(clip, number)
+    else:
+        numbers = None if wanted is None else set(wanted)
+        left = None if numbers is None else len(numbers)
+        with _opened(clip.path) as video:
+            for frame in video.frames(numbers):
+                yield frame.image
+                if left is not None:
+                    left -= 1
+                    if not left:
+                        # Not read any further than needed.
+                        return
 
 
 def at_size(frames: np.ndarray, size: int) -> np.ndarray:
@@ -380,36 +412,6 @@ def _square(image: np.ndarray, side: int | None) -> np.ndarray:
     top, left = (image.shape[0] - edge) // 2, (image.shape[1] - edge) // 2
     image = image[top : top + edge, left : left + edge]
     return _resized(image, side) if side is not None and edge > side else image
-
-
-def _picked(frames: Iterator[Callable[[], np.ndarray]], wanted: Sequence[int]) -> Iterator[np.ndarray]:
-    """The `wanted` ones of a stream of frames, which is not read any further than needed."""
-    last, numbers = wanted[-1], set(wanted)
-    try:
-        for number, frame in enumerate(frames):
-            if number in numbers:
-                yield frame()
-            if number >= last:
-                return
-    except DAMAGED:
-        # What was decoded until here is good; `read_frames` decides whether it is enough.
-        return
-
-
-def _decoded(clip: Clip) -> Iterator:
-    """A function per frame, in order, that gives its pixels: those that are not wanted need not be
-    converted.
-    """
-    if clip.kind == "animation":
-        with Image.open(clip.path) as image:
-            for number in range(clip.length):
-                image.seek(number)
-                yield lambda: over_gray(np.asarray(image.convert("RGBA")), BEHIND_ALPHA_IN_TRAINING)
-    else:
-        with av.open(str(clip.path)) as container:
-            container.streams.video[0].thread_type = "AUTO"
-            for frame in container.decode(video=0):
-                yield lambda frame=frame: frame_to_rgb(frame, BEHIND_ALPHA_IN_TRAINING)
 
 
 def read_picture(path: Path) -> np.ndarray:

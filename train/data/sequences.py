@@ -4,7 +4,6 @@ predictor's data.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import time
@@ -14,16 +13,22 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
-from av.error import FFmpegError
 from torch import Tensor
 from tqdm import tqdm
 
 from livepuppet.core.files import replacing
 from livepuppet.model.base import Model
-from livepuppet.train.data.reading import Clip, DataError, at_size, list_clips, part_of, read_frames
+from livepuppet.train.data.reading import (
+    Clip,
+    DataError,
+    at_size,
+    frame_rate,
+    list_clips,
+    part_of,
+    read_frames,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -209,9 +214,7 @@ def _median_rate(clips: list[Clip]) -> float:
     rates = []
     # A few are enough: the clips of one folder mostly come from one camera.
     for clip in [clip for clip in clips if clip.kind == "video"][:20]:
-        with contextlib.suppress(FFmpegError, OSError, IndexError), av.open(str(clip.path)) as container:
-            if rate := container.streams.video[0].average_rate:
-                rates.append(float(rate))
+        rates.append(float(frame_rate(clip)))
     return float(Fraction(float(np.median(rates))).limit_denominator(1001)) if rates else RATE
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import torch
 
+from livepuppet.core.video_writer import write_video
 from livepuppet.train.puppets.identities import (
     Identity,
     Motion,
@@ -62,18 +62,5 @@ def performance(identity: Identity, frames: int, rate: int, size: int, seed: int
 
 
 def write_clip(path: Path, frames: Iterator[np.ndarray], rate: int | Fraction) -> None:
-    """Write frames as H.264 that browsers play.
-
-    Raises:
-        OSError, av.FFmpegError: if the file cannot be written.
-    """
-    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "slow"})
-        stream.pix_fmt = "yuv420p"
-        for k, picture in enumerate(frames):
-            if k == 0:
-                stream.width, stream.height = picture.shape[1], picture.shape[0]
-            for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
+    """Write frames uint8 RGB (H, W, 3) as a small H.264 file. Raises as `core.video_writer.VideoWriter`."""
+    write_video(path, frames, rate, quality=20, preset="slow")

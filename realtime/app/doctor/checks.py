@@ -245,7 +245,7 @@ def recording() -> Chapter:
     """What PyAV can write."""
     import av
 
-    from livepuppet.realtime.outputs.video import ENCODERS
+    from livepuppet.core.video_writer import ENCODERS
 
     codecs = sorted(name for name in av.codecs_available if "264" in name)
     usable = [name for name in ENCODERS if name in av.codecs_available]
