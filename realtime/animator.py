@@ -23,6 +23,7 @@ from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.framing.follow import reexpressed
 from livepuppet.realtime.motion.retargeter import Retargeter
 from livepuppet.realtime.motion.settings import MotionSettings
+from livepuppet.realtime.rig.close_ups import PLACING, CloseUps, default_close_ups
 from livepuppet.realtime.rig.driver import RigDriver, RigMotion
 from livepuppet.realtime.rig.finding import contours_of
 from livepuppet.realtime.rig.rig import MODES, Face, Rig
@@ -186,6 +187,7 @@ class Animator:
         self.compositor = _compositor(size, background)
         self.mirror, self.resting = mirror, False
         self._rig_driver = _rig_driver(engine, rig)
+        self._close_ups = _close_ups(engine) if self._rig_driver is not None else None
         self._rig_mode = rig or DEFAULT_RIG
         #: Where the model's own square is returned, rigs draw on a canvas of that size.
         self._rig_canvas = self.compositor or Compositor(engine.size, engine.size, paste=False)
@@ -373,7 +375,7 @@ class Animator:
             picture = self.draw_at_rest(out)
             timings = Timings(cropped - began, compose=clock.perf_counter() - cropped)
             return Result(picture, square, False, None, None, None, timings)
-        driving = self.engine.detect(square)
+        driving = self._looked_closer(image, self.engine.detect(square))
         detected = clock.perf_counter()
         keypoints = self.retargeter.move(driving, time)
         retargeted = clock.perf_counter()
@@ -391,6 +393,19 @@ class Animator:
             clock.perf_counter() - rendered,
         )
         return Result(picture, square, True, driving, keypoints, drawing, timings)
+
+    def _looked_closer(self, image: np.ndarray, driving: Keypoints) -> Keypoints:
+        """`driving` with what close-ups of the frame tell, where a rig wants it."""
+        if self._close_ups is None:
+            return driving
+        look = self._close_ups(
+            image,
+            in_frame(
+                driving.points, self.framing.square.whole(), self.engine.size, image.shape[1], self.mirror
+            ),
+            self.mirror,
+        )
+        return driving if look is None else replace(driving, reading=look.reading)
 
     def track(self, result: Result, frame: np.ndarray | Frame, time: float | None = None) -> None:
         """Let the driver's square follow the head, and look for a face that was lost. Takes effect with the next frame.
@@ -527,6 +542,25 @@ def _loaded(avatar: AvatarLike, size: int, crop: str) -> Avatar:
 def _mirrored(square: Square) -> Square:
     """The square in a picture that is flipped left to right, up to a common shift."""
     return replace(square, x=-square.x - square.side)
+
+
+def in_frame(points: np.ndarray, square: Square, size: int, width: int, mirrored: bool) -> np.ndarray:
+    """Keypoints (K, 2) of a square cut at `size`, as pixels of the frame, `width` pixels wide, that it was cut from.
+
+    Args:
+        mirrored: the square was flipped left to right; the pixels are then those of the flipped frame.
+    """
+    pixels = ((points.astype(np.float64) + 1) / 2 * (size - 1) + 0.5) * (square.side / size) - 0.5
+    left = width - square.x - square.side if mirrored else square.x
+    return pixels + np.array([left, square.y])
+
+
+def _close_ups(engine: Engine) -> CloseUps | None:
+    """What looks closely at the driver; None where the keypoints cannot place it."""
+    path = default_close_ups()
+    if not path.exists() or any(name not in engine.keypoint_names for name in PLACING):
+        return None
+    return CloseUps(engine.keypoint_names, path)
 
 
 def _rig_driver(engine: Engine, rig: str | None) -> RigDriver | None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.reading import (
     EYE_AMOUNTS,
+    EYE_NUMBERS,
     EYE_POINTS,
     HEAD_AMOUNTS,
+    HEAD_NUMBERS,
     HEAD_POINTS,
     MOUTH_AMOUNTS,
+    MOUTH_NUMBERS,
     MOUTH_POINTS,
     FaceReading,
 )
+from livepuppet.core.square import Square
 from livepuppet.export.close_ups import export_close_ups
 from livepuppet.model.close_up import (
     EYE,
@@ -28,8 +35,14 @@ from livepuppet.model.close_up import (
     CloseUp,
     CloseUps,
 )
-from livepuppet.realtime.rig.close_ups import PLACING, crop_maps, cut_crop
+from livepuppet.realtime.animator import in_frame
+from livepuppet.realtime.app.settings import NeutralPose
+from livepuppet.realtime.motion.retargeter import blend
+from livepuppet.realtime.rig.amounts import INDEX, CloseUpReader
+from livepuppet.realtime.rig.close_ups import EYE_AT, PLACING, crop_maps, cut_crop
 from livepuppet.realtime.rig.close_ups import CloseUps as LookCloser
+from livepuppet.realtime.rig.pose import PoseTracker, joined
+from livepuppet.realtime.rig.template import head_template
 from livepuppet.train.recipes.close_up import train_close_up
 from livepuppet.train.tasks.close_up import STORED, CropPool, Crops, framed
 
@@ -160,7 +173,9 @@ def test_close_ups_in_onnxruntime_read_what_pytorch_reads(tmp_path):
     # A mirrored picture is read as the mirrored face, the eyes trading places.
     flipped = np.ascontiguousarray(picture[:, ::-1])
     other = [name.replace("left", "@").replace("right", "left").replace("@", "right") for name in PLACING]
-    mirrored = look(flipped, np.array([[259 - at[name][0], at[name][1]] for name in other]))
+    places = np.array([[259 - at[name][0], at[name][1]] for name in other])
+    mirrored = look(flipped, places)
+    assert np.array_equal(mirrored.reading.numbers(), look(picture, places, mirrored=True).reading.numbers())
     assert np.allclose(mirrored.reading.eyes[::-1], seen.reading.eyes, atol=2e-2)
 
 
@@ -201,3 +216,71 @@ def test_a_drawn_eye_is_learnt(folder, tmp_path):
     scores = train_close_up("eye", folder, tmp_path, steps=140, batch=32, learning_rate=4e-3)
     assert scores["eyeBlink r"] > 0.5 and scores["iris"] < 0.12
     assert (tmp_path / "eye").is_dir()
+
+
+def _reading(**numbers: float) -> FaceReading:
+    """A face at rest, with some of its numbers changed: eye=, iris=, blink= of the left eye, jaw=, yaw=, pitch=, roll=."""
+    eyes = np.zeros((2, EYE_NUMBERS), np.float32)
+    eyes[:, 0] = 0.3
+    mouth, head = np.zeros(MOUTH_NUMBERS, np.float32), np.zeros(HEAD_NUMBERS, np.float32)
+    eyes[0, 0] = numbers.get("eye", 0.3)
+    eyes[0, 1] = numbers.get("iris", 0.0)
+    eyes[0, EYE_AT["eyeBlink"]] = numbers.get("blink", 0.0)
+    mouth[4 + MOUTH_AMOUNTS.index("jawOpen")] = numbers.get("jaw", 0.0)
+    head[:3] = numbers.get("yaw", 0.0), numbers.get("pitch", 0.0), numbers.get("roll", 0.0)
+    return FaceReading(eyes, mouth, head)
+
+
+def test_amounts_are_relative_to_the_drivers_neutral_face():
+    reader = CloseUpReader()
+    reader.set_neutral(_reading(eye=0.2, iris=0.1, blink=0.2, jaw=0.3))
+    rest = reader.read(_reading(eye=0.2, iris=0.1, blink=0.2, jaw=0.3))
+    assert not rest.any()
+    shut = reader.read(_reading(eye=0.03, iris=0.1, blink=1.0, jaw=0.8))
+    # The picture's left is the face's right.
+    assert shut[INDEX["eyeBlinkRight"]] > 0.95 and shut[INDEX["eyeBlinkLeft"]] < 0.1
+    assert 0.4 < shut[INDEX["jawOpen"]] <= 0.5
+    inwards = reader.read(_reading(eye=0.2, iris=0.2, blink=0.2, jaw=0.3))
+    assert inwards[INDEX["eyeLookInRight"]] > 0.1 and not inwards[INDEX["eyeLookOutRight"]]
+    assert np.abs(reader.read(_reading(eye=0.2, iris=0.1, blink=0.2, jaw=0.32))).max() < 0.02
+
+
+@pytest.mark.parametrize("start", [{}, {"yaw": 0.2, "pitch": -0.1}])
+def test_turns_are_those_that_close_ups_read(start):
+    """Landmarks of a head that turns by half of what close-ups see: the pose follows the close-ups."""
+    names = tuple(head_template().landmarks)
+    places = np.array([head_template().landmarks[name] for name in names])
+    matrices = np.tile(np.eye(2, dtype=np.float32), (len(names), 1, 1))
+
+    def seen(yaw: float, reading: FaceReading) -> Keypoints:
+        turned = places @ joined(np.array([0.0, yaw]), 0.0).T
+        return Keypoints((0.2 * turned[:, :2]).astype(np.float32), matrices, reading=reading)
+
+    still = seen(0.0, _reading(**start))
+    tracker = PoseTracker(names, still)
+    turned = seen(0.15, _reading(**{**start, "yaw": start.get("yaw", 0.0) + 0.3}))
+    yaw, pitch, _ = tracker.pose(turned).angles
+    assert abs(yaw - 0.3) < 0.05 and abs(pitch) < 0.05
+    assert not any(tracker.pose(seen(0.0, still.reading)).angles)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_keypoints_of_a_square_lie_in_the_frame(mirrored):
+    """The centres of a square's corner pixels, cut at half its size, are between those of the frame."""
+    square = Square(20, 10, 64)
+    corners = np.array([[-1.0, -1.0], [1.0, 1.0]], np.float32)
+    left = 100 - 20 - 64 if mirrored else 20
+    expected = [[left + 0.5, 10.5], [left + 62.5, 72.5]]
+    assert np.allclose(in_frame(corners, square, 32, 100, mirrored), expected)
+
+
+def test_readings_go_with_the_keypoints(tmp_path):
+    matrices = np.tile(np.eye(2, dtype=np.float32), (16, 1, 1))
+    points = np.zeros((16, 2), np.float32)
+    one, other = (Keypoints(points, matrices, reading=_reading(jaw=jaw)) for jaw in (0.0, 1.0))
+    jaw = 4 + MOUTH_AMOUNTS.index("jawOpen")
+    assert blend(one, other, 0.25).reading.mouth[jaw] == 0.25
+    assert blend(replace(one, reading=None), other, 0.25).reading.mouth[jaw] == 1.0
+    saved = NeutralPose.of(other, "lite-256")
+    assert saved.keypoints("lite-256", 16).reading.mouth[jaw] == 1.0
+    assert replace(saved, reading=(1.0, 2.0)).keypoints("lite-256", 16).reading is None

@@ -67,6 +67,7 @@ def reexpressed(
         (keypoints.points * zoom + shift).astype(np.float32),
         carried(zoom * np.eye(2), keypoints.jacobians, matrices).astype(np.float32),
         keypoints.confidence,
+        keypoints.reading,
     )
 
 

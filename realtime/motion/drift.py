@@ -68,4 +68,5 @@ class Drift:
 def carried(initial: Keypoints, head: Similarity, kind: Matrices = "jacobian") -> Keypoints:
     """D1 with the head's motion in it."""
     points, moved = head.apply(initial.points), matrices.carried(head.matrix, initial.jacobians, kind)
-    return Keypoints(points.astype(np.float32), moved.astype(np.float32), initial.confidence)
+    reading = None if initial.reading is None else initial.reading.rolled(head.angle)
+    return Keypoints(points.astype(np.float32), moved.astype(np.float32), initial.confidence, reading)

@@ -168,7 +168,7 @@ def damp(
     points = wanted.apply(motion.undo(driving.points))
     change = wanted.matrix @ inverse_2x2(motion.matrix)
     moved = carried(change, driving.jacobians, matrices)
-    return Keypoints(points.astype(np.float32), moved.astype(np.float32), driving.confidence)
+    return Keypoints(points.astype(np.float32), moved.astype(np.float32), driving.confidence, driving.reading)
 
 
 def median(values: np.ndarray) -> float:

@@ -43,10 +43,14 @@ State = Literal["counting", "live", "lost", "frozen"]
 def blend(one: Keypoints, other: Keypoints, share: float) -> Keypoints:
     """`one` and `share` (above 1: beyond) of the way to `other`."""
     share = np.float32(share)
+    reading = other.reading
+    if one.reading is not None and reading is not None:
+        reading = one.reading.towards(reading, share)
     return Keypoints(
         one.points + share * (other.points - one.points),
         one.jacobians + share * (other.jacobians - one.jacobians),
         other.confidence,
+        reading,
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -189,7 +190,10 @@ class Smoother:
         points, jacobians = self._filter(
             keypoints.points.astype(np.float64), keypoints.jacobians, max(seconds, 1e-3), strength
         )
-        self._last = Keypoints(points.astype(np.float32), jacobians.astype(np.float32), keypoints.confidence)
+        # Readings are filtered where they are used (`realtime.rig.driver`), each number by its own kind.
+        self._last = replace(
+            keypoints, points=points.astype(np.float32), jacobians=jacobians.astype(np.float32)
+        )
         return self._last
 
     def _filter(self, points, jacobians, seconds: float, strength: float) -> tuple[np.ndarray, np.ndarray]:

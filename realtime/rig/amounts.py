@@ -15,7 +15,9 @@ import numpy as np
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.reading import HEAD_AMOUNTS, MOUTH_AMOUNTS, FaceReading
 from livepuppet.realtime.motion.eyes import lid_pairs, openings
+from livepuppet.realtime.rig.close_ups import EYE_AT
 
 
 def _sides(*names: str) -> tuple[str, ...]:
@@ -240,6 +242,90 @@ class LandmarkReader:
             (left.real + right.real) / 2 - face[self._nose].real,
             tuple(face[brow].imag for brow in self._brows),
         )
+
+
+#: Lids of close-ups meet: below this share of the open eye's opening it counts as shut.
+CLOSE_SHUT_AT = 0.15
+
+#: The iris's travel, in widths of the eye, from straight ahead to the end of what eyes can do: sideways, up and down.
+CLOSE_SIDEWAYS, CLOSE_VERTICAL = 0.26, 0.2
+
+#: Changes of an amount up to this much are the network's noise, for those that are read as amounts alone.
+CLOSE_CALM = 0.04
+
+
+class CloseUpReader:
+    """Reads amounts off close-ups (`core.reading`), relative to the driver's own neutral face."""
+
+    def __init__(self) -> None:
+        self._neutral: FaceReading | None = None
+        self._usual = np.ones(2)
+
+    def set_neutral(self, reading: FaceReading) -> None:
+        """Measure from this face, D1, on."""
+        self._neutral = reading
+        self._usual = np.maximum(reading.eyes[:, 0].astype(np.float64), CLOSE_SMALLEST)
+
+    def read(self, reading: FaceReading) -> np.ndarray:
+        """How far this face is from the neutral one: float32 (52,). The first face read is neutral, unless one was set."""
+        if self._neutral is None:
+            self.set_neutral(reading)
+        rest, found = self._neutral, zeros()
+        change = reading.mouth - rest.mouth
+        amounts = change[4 : 4 + len(MOUTH_AMOUNTS)]
+        found[_CLOSE_MOUTH] = _calmed(amounts)
+        change = (reading.head - rest.head)[3 : len(HEAD_AMOUNTS)]
+        found[_CLOSE_HEAD] = _calmed(change)
+        # The picture's left is the face's right.
+        for place, side in enumerate(("Right", "Left")):
+            now, was = reading.eyes[place], rest.eyes[place]
+            change = now - was
+            for name, at in _CLOSE_EYE.items():
+                found[INDEX[name + side]] = _calmed(change[at])
+            self._read_eye(found, side, now, was, place)
+        return bounded(found)
+
+    def _read_eye(self, found: np.ndarray, side: str, now: np.ndarray, was: np.ndarray, place: int) -> None:
+        change = now - was
+        share = float(now[0]) / self._usual[place]
+        by_lids = (1 - share - CALM) / (1 - CLOSE_SHUT_AT - CALM)
+        blink = EYE_AT["eyeBlink"]
+        by_amount = float(change[blink]) / max(1 - float(was[blink]), 0.3)
+        found[INDEX["eyeBlink" + side]] = max(0.5 * (by_lids + by_amount), 0.0)
+        step = LEARNT * self._neutral.eyes[place, 0] * (0.8 if share > 1 else -0.2)
+        low, high = (limit * max(float(was[0]), CLOSE_SMALLEST) for limit in USUAL)
+        self._usual[place] = min(max(self._usual[place] + step, low), high)
+        sideways = 0.5 * (
+            float(change[1]) / CLOSE_SIDEWAYS
+            + float(change[EYE_AT["eyeLookIn"]])
+            - float(change[EYE_AT["eyeLookOut"]])
+        )
+        down = 0.5 * (
+            float(change[2]) / CLOSE_VERTICAL
+            + float(change[EYE_AT["eyeLookDown"]])
+            - float(change[EYE_AT["eyeLookUp"]])
+        )
+        found[INDEX["eyeLookIn" + side]], found[INDEX["eyeLookOut" + side]] = sideways, -sideways
+        found[INDEX["eyeLookDown" + side]], found[INDEX["eyeLookUp" + side]] = down, -down
+
+
+#: An eye that was open by less, in its widths, was shut in D1.
+CLOSE_SMALLEST = 0.08
+
+#: Places of the close-ups' amounts among all.
+_CLOSE_MOUTH = [INDEX[name] for name in MOUTH_AMOUNTS]
+_CLOSE_HEAD = [INDEX[name] for name in HEAD_AMOUNTS[3:]]
+
+#: What is read as an amount of one eye alone.
+_CLOSE_EYE = {name: EYE_AT[name] for name in ("eyeSquint", "eyeWide")}
+
+
+def _calmed(change: np.ndarray | float) -> np.ndarray:
+    """Small changes made smaller, without a step."""
+    size = np.abs(change)
+    return np.where(
+        size < 2 * CLOSE_CALM, change * size / (4 * CLOSE_CALM), change - np.sign(change) * CLOSE_CALM
+    )
 
 
 def _opened(now: float, rest: float) -> float:

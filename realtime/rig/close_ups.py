@@ -163,10 +163,11 @@ class CloseUps:
         )
         self._crops = np.empty((4, CROP, CROP, 3), np.uint8)
 
-    def __call__(self, picture: np.ndarray, points: np.ndarray) -> Look | None:
+    def __call__(self, picture: np.ndarray, points: np.ndarray, mirrored: bool = False) -> Look | None:
         """Look at the face with keypoints `points` (K, 2), in pixels of `picture` uint8 RGB (H, W, 3).
 
-        Points of a mirrored picture belong to the mirrored picture: flip neither or both.
+        Args:
+            mirrored: points are those of the picture flipped left to right, and that is how the face is read.
 
         Returns:
             None where the landmarks lie in a heap, so that there is nothing to look at.
@@ -179,6 +180,8 @@ class CloseUps:
             return None
         maps = crop_maps(at)
         for crop, affine in zip(self._crops, maps, strict=True):
+            if mirrored:
+                affine = affine * [[-1], [1]] + [[0, 0, picture.shape[1] - 1], [0, 0, 0]]
             crop[:] = cut_crop(picture, affine, CROP)
         eyes, eye_amounts, eye_sure, mouth, mouth_amounts, mouth_sure, head, head_amounts, head_sure = (
             value for value in self._session.run(None, {"crops": self._crops})

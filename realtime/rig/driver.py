@@ -12,7 +12,8 @@ from livepuppet.core.keypoints import Keypoints
 from livepuppet.realtime.motion.eyes import lid_pairs
 from livepuppet.realtime.motion.retargeter import Transferred
 from livepuppet.realtime.motion.settings import MotionSettings
-from livepuppet.realtime.rig.amounts import LandmarkReader
+from livepuppet.realtime.motion.smoothing import LONGEST_GAP, OneEuro
+from livepuppet.realtime.rig.amounts import CloseUpReader, LandmarkReader
 from livepuppet.realtime.rig.pose import HeadPose, PoseTracker, joined, split
 
 #: Turns and nods are read off a few pixels, which tremble more than heads do: their filter's cut-off at rest, in Hz, and by how
@@ -64,6 +65,8 @@ class RigDriver:
         self._names = tuple(names)
         self._lids = lid_pairs(self._names)
         self._reader = LandmarkReader(names) if self._lids is not None else None
+        self._close_reader = CloseUpReader()
+        self._steady = _AmountFilter()
         self._tracker: PoseTracker | None = None
         self._filter = _TiltFilter()
         self._shown: RigMotion | None = None
@@ -80,6 +83,8 @@ class RigDriver:
             self._tracker = PoseTracker(self._names, told.initial)
             if self._reader is not None:
                 self._reader.set_neutral(told.initial)
+            if told.initial.reading is not None:
+                self._close_reader.set_neutral(told.initial.reading)
         tracker = self._tracker
         pose = tracker.pose(told.driving)
         residuals = np.zeros((len(self._names), 2))
@@ -100,7 +105,13 @@ class RigDriver:
         pose = pose.tamed(told.share, settings.shift, settings.turn, settings.zoom)
         amounts = None
         if self._reader is not None:
-            amounts = np.float32(told.share) * self._reader.read(told.driving)
+            if told.driving.reading is not None and told.initial.reading is not None:
+                read = self._steady(
+                    self._close_reader.read(told.driving.reading), told.time, settings.smoothing
+                )
+            else:
+                read = self._reader.read(told.driving)
+            amounts = np.float32(told.share) * read
         found = RigMotion(pose, told.share * residuals, amounts)
         if told.arrived < 1 and self._shown is not None:
             # A picture that was frozen goes from where it stood.
@@ -113,7 +124,34 @@ class RigDriver:
     def restart(self) -> None:
         """Another avatar is shown, or the driver was away: nothing of the last frame goes on."""
         self._filter = _TiltFilter()
+        self._steady = _AmountFilter()
         self._shown = self._frozen_at = None
+
+
+#: Cut-off at rest, in hertz, of amounts, hertz more for each unit a second, cut-off of the speed, and guard against flicker.
+AMOUNT_REST, AMOUNT_RISE, AMOUNT_SPEED, AMOUNT_GUARD = 1.5, 6.0, 8.0, 1.0
+
+
+class _AmountFilter:
+    """A one euro filter of every amount."""
+
+    def __init__(self):
+        self._time: float | None = None
+        self._rows: OneEuro | None = None
+
+    def __call__(self, amounts: np.ndarray, time: float, strength: float) -> np.ndarray:
+        passed = None if self._time is None else time - self._time
+        self._time = time
+        if strength <= 0:
+            return amounts
+        if self._rows is None or passed is None or not 0 <= passed <= LONGEST_GAP:
+            every = np.ones(len(amounts))
+            self._rows = OneEuro(
+                AMOUNT_REST * every, AMOUNT_RISE * every, AMOUNT_SPEED * every, AMOUNT_GUARD * every
+            )
+            passed = 1 / 30
+        rows = amounts.astype(np.float64)[:, None]
+        return self._rows(rows, max(passed, 1e-3), strength)[:, 0].astype(np.float32)
 
 
 class _TiltFilter:

@@ -16,6 +16,7 @@ import numpy as np
 
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.matrices import inverse_2x2
+from livepuppet.core.reading import FaceReading
 from livepuppet.realtime.rig.template import head_template
 
 #: How far each landmark can be trusted to sit on the skull: its weight in the fit, by words of its name. Irises follow gaze,
@@ -49,6 +50,9 @@ TURNS, NODS = 0.30, 0.40
 
 #: Detected landmarks turn and nod less than heads do, and the priors take their share: what is read is multiplied by this.
 TURN_GAIN, NOD_GAIN = 1.15, 1.4
+
+#: Width of what the fit may differ from a turn or nod that close-ups have read, in radians.
+CLOSE_TILT = 0.01
 
 #: The same for the pose of a still picture, whose proportions say little about its pose.
 STILL_TURNS, STILL_NODS = 0.5, 0.12
@@ -206,11 +210,19 @@ class PoseTracker:
         self._inverse = inverse_2x2(np.asarray(initial.jacobians, np.float64))[self._chosen]
 
     def pose(self, driving: Keypoints) -> HeadPose:
-        """Of `driving` since D1. Its shift is in units of D1's keypoints."""
+        """Of `driving` since D1. Its shift is in units of D1's keypoints.
+
+        Where close-ups have read the pose of both, the fit is held to the turn and nod between them.
+        """
         if not self.usable or driving is self.initial:
             return HeadPose.rest()
         points = (np.asarray(driving.points, np.float64)[self._chosen] - self.centre) / self.unit
         local = np.asarray(driving.jacobians, np.float64)[self._chosen] @ self._inverse
+        if driving.reading is not None and self.initial.reading is not None:
+            turned = _orientation(driving.reading) @ _orientation(self.initial.reading).T
+            tilt, _ = split(turned)
+            found = self._fit.solve(points, local, (CLOSE_TILT, CLOSE_TILT), ROUNDS, tilt)
+            return HeadPose(found.scale, found.rotation, found.shift * self.unit)
         found = self._fit.solve(points, local, (TURNS, NODS), ROUNDS)
         tilt, roll = split(found.rotation)
         rotation = joined(tilt * (NOD_GAIN, TURN_GAIN), roll)
@@ -222,6 +234,11 @@ class PoseTracker:
         turned = pose.scale * (self._fit.points @ pose.rotation.T)[:, :2] * self.unit
         moved[self._chosen] = turned + self.centre + pose.shift
         return moved
+
+
+def _orientation(reading: FaceReading) -> np.ndarray:
+    yaw, pitch, roll = (float(value) for value in reading.head[:3])
+    return joined(np.array([-pitch, yaw]), roll)
 
 
 def _weights(names: Sequence[str]) -> np.ndarray:
@@ -255,12 +272,23 @@ class _Fit:
         self.points, self.weights, self.slopes = points, weights, slopes
 
     def solve(
-        self, target: np.ndarray, local: np.ndarray | None, prior: tuple[float, float], rounds: int
+        self,
+        target: np.ndarray,
+        local: np.ndarray | None,
+        prior: tuple[float, float],
+        rounds: int,
+        about: np.ndarray | None = None,
     ) -> HeadPose:
-        """The pose that carries the points to `target` (K, 2) and their neighbourhoods by `local` (K, 2, 2)."""
+        """The pose that carries the points to `target` (K, 2) and their neighbourhoods by `local` (K, 2, 2).
+
+        Args:
+            prior: widths of what turns and nods are expected to be.
+            about: the tilt that is expected; by default none.
+        """
         points, weights = self.points, self.weights
         scale, shift = 1.0, np.average(target - points[:, :2], axis=0, weights=weights)
-        rotation = np.eye(3)
+        rotation = np.eye(3) if about is None else joined(about, 0.0)
+        about = np.zeros(2) if about is None else about
         count = len(points)
         rows = np.zeros((count, 2, 6))
         rows[:, 0, 4] = rows[:, 1, 5] = 1.0
@@ -282,10 +310,11 @@ class _Fit:
                 self._by_jacobians(normal, right, local, scale, rotation)
             tilt, _ = split(rotation)
             # The priors' axes are those of the face; to turn them with its roll matters little.
-            firm = 1 / (square + tilt @ tilt)
+            off = tilt - about
+            firm = 1 / (square + off @ off)
             normal[0, 0] += firm[0]
             normal[1, 1] += firm[1]
-            right[:2] -= firm * tilt
+            right[:2] -= firm * off
             normal[np.arange(6), np.arange(6)] += 1e-6
             step = np.linalg.solve(normal, right)
             angle = step[:3] * min(1.0, LARGEST_STEP / max(float(np.abs(step[:3]).max()), 1e-9))

@@ -14,6 +14,7 @@ import numpy as np
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.reading import FaceReading
 from livepuppet.core.setting import setting
 from livepuppet.realtime.motion.settings import MotionSettings
 
@@ -69,6 +70,7 @@ class Rule:
             "square": "a list of three numbers, x, y and side in pixels, or an empty one",
             "points": "a list of pairs of numbers",
             "jacobians": "a list of 2 x 2 numbers",
+            "numbers": "a list of numbers",
         }.get(self.form, "a text")
 
 
@@ -178,6 +180,7 @@ class NeutralPose:
         (), "Its keypoints, (x, y) in [-1, 1] of the square.", form="points"
     )
     jacobians: tuple[tuple[tuple[float, float], ...], ...] = setting((), "Its Jacobians.", form="jacobians")
+    reading: tuple[float, ...] = setting((), "What close-ups told of it.", form="numbers")
 
     @classmethod
     def of(cls, keypoints: Keypoints | None, model: str) -> NeutralPose:
@@ -189,13 +192,22 @@ class NeutralPose:
             tuple(tuple(round(float(number), 5) for number in row) for row in matrix)
             for matrix in keypoints.jacobians
         )
-        return cls(of_model=model, points=points, jacobians=jacobians)
+        numbers = () if keypoints.reading is None else keypoints.reading.numbers().tolist()
+        reading = tuple(round(number, 5) for number in numbers)
+        return cls(of_model=model, points=points, jacobians=jacobians, reading=reading)
 
     def keypoints(self, model: str, count: int) -> Keypoints | None:
         """As `Keypoints` of `count` points, or None where there is no pose, or one of another model."""
         if self.of_model != model or len(self.points) != count or len(self.jacobians) != count:
             return None
-        return Keypoints(np.array(self.points, np.float32), np.array(self.jacobians, np.float32))
+        try:
+            reading = FaceReading.of_numbers(np.array(self.reading, np.float32))
+        except ValueError:
+            # Of a session without close-ups, or of a version with others.
+            reading = None
+        return Keypoints(
+            np.array(self.points, np.float32), np.array(self.jacobians, np.float32), reading=reading
+        )
 
 
 @dataclass(frozen=True)
@@ -293,7 +305,7 @@ def check(known: Rule, value: Any) -> Any:
         if not all(isinstance(item, str) for item in value):
             raise wrong
         return tuple(str(item) for item in value)
-    shape = {"square": (3,), "points": (-1, 2), "jacobians": (-1, 2, 2)}[known.form]
+    shape = {"square": (3,), "numbers": (-1,), "points": (-1, 2), "jacobians": (-1, 2, 2)}[known.form]
     try:
         numbers = np.array(value, np.float64)
     except (TypeError, ValueError):
@@ -327,7 +339,7 @@ def parse(known: Rule, text: str) -> Any:
     """
     wrong = UserError(f"{known.key} has to be {known.values}, not '{text}'.")
     text = text.strip()
-    if known.form in ("points", "jacobians") or known.key == "neutral.of_model":
+    if known.form in ("points", "jacobians", "numbers") or known.key == "neutral.of_model":
         raise UserError(f"{known.key} is measured, not typed: press X or Space while livepuppet runs.")
     if isinstance(known.default, bool):
         words = {"true": True, "yes": True, "on": True, "1": True}
