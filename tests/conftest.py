@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,32 @@ def _own_settings(tmp_path_factory):
         patch.setenv("LIVEPUPPET_CONFIG", str(tmp_path_factory.mktemp("config")))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def livepuppet(capfd):
+    """The command line in this process: what a process of its own would give, without the seconds of its imports.
+
+    For what commands do and say. Signals, exit of the interpreter and what gets imported need a real process.
+    """
+    from livepuppet.realtime.app import cli
+
+    logger = logging.getLogger("livepuppet")
+
+    def run(*arguments) -> subprocess.CompletedProcess:
+        handlers, propagate, status = list(logger.handlers), logger.propagate, 0
+        capfd.readouterr()
+        try:
+            cli.main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            status = end.code or 0
+        finally:
+            # As before, so that `caplog` still sees what the library logs.
+            logger.handlers[:], logger.propagate = handlers, propagate
+        said = capfd.readouterr()
+        return subprocess.CompletedProcess(["livepuppet", *arguments], status, said.out, said.err)
+
+    return run
 
 
 @pytest.fixture
@@ -86,6 +114,22 @@ def tiny_bundle(tiny_preset, tmp_path_factory):
     save(lively(build(tiny_preset), seed=1), folder / "weights.safetensors")
     export_bundle(load(folder / "weights.safetensors"), folder / "bundle", folder / "weights.safetensors")
     return folder
+
+
+@pytest.fixture
+def ready_graphs(tiny_bundle, monkeypatch):
+    """`export_bundle` of the tiny model without the seconds that PyTorch's exporter takes: its graphs lie there already."""
+    import torch
+
+    from livepuppet.core.engine import STAGES
+    from livepuppet.export import bundle
+
+    def write_graphs(optimised, folder, stages=STAGES):
+        for stage in stages:
+            shutil.copy(tiny_bundle / "bundle" / f"{stage}.onnx", folder)
+        return optimised.encode(torch.zeros(1, 3, 64, 64))
+
+    monkeypatch.setattr(bundle, "write_graphs", write_graphs)
 
 
 @pytest.fixture(scope="session")

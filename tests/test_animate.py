@@ -45,7 +45,8 @@ def brighter(level: float, scale: float = 1.0) -> np.ndarray:
     ).astype(np.uint8)
 
 
-def livepuppet(*arguments, **options) -> subprocess.CompletedProcess:
+def process(*arguments, **options) -> subprocess.CompletedProcess:
+    """The command line in a process of its own, see the fixture `livepuppet` for the other way."""
     command = [sys.executable, "-m", "livepuppet", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
@@ -59,7 +60,7 @@ def frames(folder: Path, levels) -> Path:
 
 def test_a_folder_of_pictures_into_a_folder_of_pictures_is_exact(tmp_path, avatar, bundle):
     driving = frames(tmp_path / "driving", (100, 130, 60))
-    result = livepuppet(
+    result = process(
         "animate", "--avatar", avatar, "--driving", driving, "--output", tmp_path / "out", "--model", bundle
     )
     assert result.returncode == 0, result.stderr
@@ -119,7 +120,7 @@ def test_a_larger_side_shows_the_avatars_own_pixels(tmp_path, bundle):
     assert np.abs(frames[0].astype(int) - gradient(192, 192)).max() <= 2
 
 
-def test_a_video_that_breaks_off_leaves_what_was_animated(tmp_path, avatar, bundle):
+def test_a_video_that_breaks_off_leaves_what_was_animated(livepuppet, tmp_path, avatar, bundle):
     random = np.random.default_rng(0)
     noise = [random.integers(0, 255, (SIZE, SIZE, 3), np.uint8) for _ in range(40)]
     whole = write_clip(tmp_path / "whole.mp4", noise, sound="aac", options={"movflags": "faststart"})
@@ -169,7 +170,7 @@ def driving(tmp_path):
     return write_clip(tmp_path / "driving.mp4", [red_picture(100)] * 5)
 
 
-def test_an_unreadable_avatar(tmp_path, driving, bundle):
+def test_an_unreadable_avatar(livepuppet, tmp_path, driving, bundle):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no picture")
     result = livepuppet(
@@ -179,7 +180,7 @@ def test_an_unreadable_avatar(tmp_path, driving, bundle):
     assert not (tmp_path / "o.mp4").exists()
 
 
-def test_a_missing_or_foreign_model(tmp_path, avatar, driving):
+def test_a_missing_or_foreign_model(livepuppet, tmp_path, avatar, driving):
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "bundle.json").write_text(json.dumps({"format": "something else"}))
@@ -205,7 +206,7 @@ def test_a_missing_or_foreign_model(tmp_path, avatar, driving):
 @pytest.mark.parametrize(
     "place", ["nowhere/out.mp4", "driving.mp4/out.mp4", "driving.mp4/frames", "out.avi", "driving.mp4"]
 )
-def test_outputs_that_cannot_be_written(tmp_path, avatar, driving, bundle, place):
+def test_outputs_that_cannot_be_written(livepuppet, tmp_path, avatar, driving, bundle, place):
     before = driving.read_bytes()
     result = livepuppet(
         "animate", "--avatar", avatar, "--driving", driving, "--output", tmp_path / place, "--model", bundle
@@ -217,7 +218,7 @@ def test_outputs_that_cannot_be_written(tmp_path, avatar, driving, bundle, place
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write anywhere"
 )
-def test_a_folder_without_permission(tmp_path, avatar, driving, bundle):
+def test_a_folder_without_permission(livepuppet, tmp_path, avatar, driving, bundle):
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
     result = livepuppet(
@@ -238,7 +239,7 @@ def test_a_full_disk(tmp_path, avatar, bundle):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 
-    result = livepuppet(
+    result = process(
         *(
             "animate",
             "--avatar",
@@ -299,7 +300,7 @@ def published(shared, tmp_path_factory):
     script = shared / "parity" / "make_weights.py"
     layout = shared / "parity" / "vox-256.layout.json"
     subprocess.run([sys.executable, script, layout, "--pth", checkpoint], check=True, capture_output=True)
-    result = livepuppet("import", checkpoint, "--output", weights)
+    result = process("import", checkpoint, "--output", weights)
     assert result.returncode == 0, result.stderr
     driving = folder / "driving"
     driving.mkdir()

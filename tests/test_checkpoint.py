@@ -6,8 +6,6 @@ import importlib.util
 import json
 import os
 import pickle
-import subprocess
-import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -377,14 +375,9 @@ def test_import_command(narrow, tmp_path):
     assert checkpoint.read_metadata(output)["imported_from"] == "x.pth.tar"
 
 
-def test_import_command_says_one_sentence(tmp_path):
+def test_import_command_says_one_sentence(livepuppet, tmp_path):
     (tmp_path / "x.pth.tar").write_text("<html>")
-    command = [sys.executable, "-c", "from livepuppet.realtime.app.cli import main; main()"]
-    done = subprocess.run(
-        [*command, "import", str(tmp_path / "x.pth.tar"), "--output", str(tmp_path / "x.safetensors")],
-        capture_output=True,
-        text=True,
-    )
+    done = livepuppet("import", tmp_path / "x.pth.tar", "--output", tmp_path / "x.safetensors")
     assert done.returncode == 2
     assert done.stderr.startswith("livepuppet: ") and done.stderr.count("\n") == 1
     assert os.listdir(tmp_path) == ["x.pth.tar"]

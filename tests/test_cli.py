@@ -45,9 +45,10 @@ def driving(tmp_path):
     return write_clip(tmp_path / "driving.mp4", [red_picture(level) for level in range(100, 180, 2)], rate=50)
 
 
-def livepuppet(*arguments, **options) -> subprocess.CompletedProcess:
-    options = {"capture_output": True, "text": True, "timeout": 120, "stdin": subprocess.DEVNULL, **options}
-    return subprocess.run([*CLI, *map(str, arguments)], **options)
+def process(*arguments) -> subprocess.CompletedProcess:
+    """The command line in a process of its own, see the fixture `livepuppet` for the other way."""
+    command = [*CLI, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
 
 
 def chosen(avatar, driving, **more) -> Settings:
@@ -73,13 +74,13 @@ def assert_one_sentence(result: subprocess.CompletedProcess, *parts: str) -> Non
 
 
 def test_help_lists_every_command():
-    result = livepuppet("--help")
+    result = process("--help")
     assert result.returncode == 0
     assert all(name in result.stdout for name in COMMANDS)
 
 
 @pytest.mark.parametrize("command", ["animate", "run", "devices", "demo"])
-def test_every_command_explains_itself(command):
+def test_every_command_explains_itself(livepuppet, command):
     result = livepuppet(command, "--help")
     assert result.returncode == 0 and "Usage: livepuppet" in result.stdout
 
@@ -94,7 +95,7 @@ def test_starting_is_lean():
 
 def test_run_drives_a_picture_and_writes_the_figures(tmp_path, avatar, driving, bundle):
     stats = tmp_path / "stats.json"
-    result = livepuppet(
+    result = process(
         *(
             "run",
             "--avatar",
@@ -184,7 +185,7 @@ def test_a_signal_stops_cleanly(tmp_path, avatar, driving, bundle, number):
     assert len(read_clip(output)[0]) >= json.loads(stats.read_text())["frames"] > 0
 
 
-def test_no_camera(avatar, bundle):
+def test_no_camera(livepuppet, avatar, bundle):
     for camera in ("77", "camera:no such name", "no such name"):
         result = livepuppet(
             "run", "--avatar", avatar, "--driving", camera, "--model", bundle, "--output", "none"
@@ -193,7 +194,8 @@ def test_no_camera(avatar, bundle):
 
 
 def test_a_missing_driving_file(avatar, bundle):
-    result = livepuppet(
+    """With the process's own exit status."""
+    result = process(
         "run", "--avatar", avatar, "--driving", "nowhere.mp4", "--model", bundle, "--output", "none"
     )
     assert_one_sentence(result, "There is no file nowhere.mp4")
@@ -203,7 +205,7 @@ def test_a_missing_driving_file(avatar, bundle):
     any(device.loopback for device in list_devices()), reason="there is a virtual camera here"
 )
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="says what Linux needs")
-def test_no_virtual_camera(avatar, driving, bundle):
+def test_no_virtual_camera(livepuppet, avatar, driving, bundle):
     for output in ("virtual", "virtual:/dev/video77"):
         result = livepuppet(
             "run", "--avatar", avatar, "--driving", driving, "--model", bundle, "--output", output
@@ -212,17 +214,18 @@ def test_no_virtual_camera(avatar, driving, bundle):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems always have a display")
-def test_no_display(avatar, driving, bundle):
-    without = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "WAYLAND_DISPLAY")}
-    for environment in (without, {**without, "DISPLAY": ":97"}):
-        result = livepuppet(
-            "run", "--avatar", avatar, "--driving", driving, "--model", bundle, env=environment
-        )
+def test_no_display(livepuppet, monkeypatch, avatar, driving, bundle):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    for display in (None, ":97"):
+        if display:
+            monkeypatch.setenv("DISPLAY", display)
+        result = livepuppet("run", "--avatar", avatar, "--driving", driving, "--model", bundle)
         assert_one_sentence(result, "No window can be opened", "--output FILE.mp4")
 
 
 @pytest.mark.parametrize("output", ["nowhere/out.mp4", "out.avi", "driving.mp4/frames", "driving.mp4"])
-def test_outputs_that_cannot_be_written(tmp_path, avatar, driving, bundle, output):
+def test_outputs_that_cannot_be_written(livepuppet, tmp_path, avatar, driving, bundle, output):
     result = livepuppet(
         "run", "--avatar", avatar, "--driving", driving, "--model", bundle, "--output", tmp_path / output
     )
@@ -230,7 +233,7 @@ def test_outputs_that_cannot_be_written(tmp_path, avatar, driving, bundle, outpu
     assert read_clip(driving)[0]
 
 
-def test_figures_that_cannot_be_written(tmp_path, avatar, driving, bundle):
+def test_figures_that_cannot_be_written(livepuppet, tmp_path, avatar, driving, bundle):
     arguments = ("--avatar", avatar, "--driving", driving, "--model", bundle, "--output", "none")
     assert_one_sentence(
         livepuppet("run", *arguments, "--stats", tmp_path / "nowhere" / "s.json"), "does not exist"
@@ -243,7 +246,7 @@ def test_bad_sizes(size):
         parse_size(size)
 
 
-def test_a_driving_file_that_breaks_off_keeps_recording_and_figures(tmp_path, avatar, bundle):
+def test_a_driving_file_that_breaks_off_keeps_recording_and_figures(livepuppet, tmp_path, avatar, bundle):
     random = np.random.default_rng(0)
     noise = [random.integers(0, 255, (64, 64, 3), np.uint8) for _ in range(60)]
     driving = write_clip(tmp_path / "driving.mp4", noise, rate=20, options={"movflags": "faststart"})
@@ -270,7 +273,7 @@ def test_a_driving_file_that_breaks_off_keeps_recording_and_figures(tmp_path, av
     assert json.loads(stats.read_text())["frames"] > 3
 
 
-def test_a_clip_too_short_to_animate(tmp_path, avatar, bundle):
+def test_a_clip_too_short_to_animate(livepuppet, tmp_path, avatar, bundle):
     driving = write_clip(tmp_path / "driving.mp4", [red_picture(100)])
     result = livepuppet(
         "run", "--avatar", avatar, "--driving", driving, "--model", bundle, "--output", "none"
@@ -284,7 +287,7 @@ def test_our_own_virtual_camera_is_no_source(avatar, bundle):
             run_live(chosen(avatar, "/dev/video9", outputs=(output,)), bundle)
 
 
-def test_devices_says_what_to_do():
+def test_devices_says_what_to_do(livepuppet):
     result = livepuppet("devices")
     assert result.returncode == 0
     assert "Cameras" in result.stdout and "Virtual cameras" in result.stdout

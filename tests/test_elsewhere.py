@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import subprocess
@@ -14,6 +15,7 @@ from tiny_bundle import write_bundle
 
 from livepuppet.core.video import Clip, is_url, open_video
 from livepuppet.realtime.animate import animate
+from livepuppet.realtime.app.cli import main
 
 
 def livepuppet(*arguments, encoding="cp1252", **options):
@@ -24,11 +26,19 @@ def livepuppet(*arguments, encoding="cp1252", **options):
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
-@pytest.mark.parametrize("command", [["--help"], ["run", "--help"], ["settings", "show"], ["devices"]])
-def test_output_that_is_not_utf8(command, encoding):
-    done = livepuppet(*command, encoding=encoding)
+def test_output_that_is_not_utf8(encoding, monkeypatch):
+    done = livepuppet("run", "--help", encoding=encoding)
     assert done.returncode == 0, done.stderr.decode(encoding, "replace")
     assert b"UnicodeEncodeError" not in done.stderr and done.stdout + done.stderr
+    # The others with the streams that such a process has.
+    for command in (["--help"], ["settings", "show"], ["devices"]):
+        output, errors = io.BytesIO(), io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding))
+        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(errors, encoding, "backslashreplace"))
+        main(command)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        assert output.getvalue() or errors.getvalue(), command
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])

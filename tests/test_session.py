@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -180,28 +178,12 @@ def test_virtual_cameras_among_the_outputs():
     assert own_cameras(("window", "none", "virtual:/dev/video9")) == ("/dev/video9",)
 
 
-def test_the_command_remembers_when_asked(chosen, engine, tmp_path):
-    bundle = engine._folder
-    arguments = [
-        sys.executable,
-        "-m",
-        "livepuppet.realtime.app.cli",
-        "run",
-        "--model",
-        bundle,
-        "--profile",
-        "test",
-    ]
-    arguments += ["--avatar", chosen.avatar.avatar, "--driving", chosen.source.driving, "--size", "160x96"]
+def test_the_command_remembers_when_asked(livepuppet, chosen, engine):
+    arguments = ["run", "--model", engine._folder, "--profile", "test", "--size", "160x96"]
+    arguments += ["--avatar", chosen.avatar.avatar, "--driving", chosen.source.driving]
     arguments += ["--output", "none", "--crop", "full", "--frames", "3", "--no-control", "--countdown", "0"]
     for remember, known in (("--no-remember", False), ("--remember", True)):
-        result = subprocess.run(
-            [*map(str, arguments), remember],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            stdin=subprocess.DEVNULL,
-        )
+        result = livepuppet(*arguments, remember)
         assert result.returncode == 0, result.stderr
         assert ("test" in settings.profiles()) is known
     kept = settings.load("test")
