@@ -410,12 +410,22 @@ def portrait() -> tuple[np.ndarray, np.ndarray]:
     return np.clip(picture, 0, 255).astype(np.uint8), truth > 0
 
 
-def test_a_figure_is_found_with_hair_and_shoulders():
+def test_a_figure_is_found_with_hair_and_shoulders(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "one"))
     picture, truth = portrait()
     matte = find_matte(picture, Square(20, 10, 160))
     found = matte > 128
     assert matte.shape == picture.shape[:2] and matte.dtype == np.uint8
     assert (found & truth).sum() / (found | truth).sum() > 0.93
+    # Remembered; a cache that is damaged or lost changes nothing.
+    (kept,) = (tmp_path / "one").rglob("*.json")
+    with monkeypatch.context() as patch:
+        patch.setattr(cv2, "grabCut", None)
+        assert np.array_equal(matte, find_matte(picture, Square(20, 10, 160)))
+    for damaged in ("{", "7", '"ab"'):
+        kept.write_text(damaged)
+        assert np.array_equal(matte, find_matte(picture, Square(20, 10, 160)))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "two"))
     assert np.array_equal(matte, find_matte(picture, Square(20, 10, 160)))
 
 

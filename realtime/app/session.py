@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import signal
 import sys
@@ -12,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
@@ -152,12 +152,7 @@ class Session:
 
     def _open_avatars(self, settings: Settings, engine: Engine, stack: ExitStack) -> list[Avatar]:
         path = Path(settings.avatar.avatar) if settings.avatar.avatar else AVATAR
-        with tqdm(desc="Reading avatars", disable=None if path.is_dir() else True, leave=False) as bar:
-
-            def progress(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
+        with progress_bar("Reading avatars", path.is_dir()) as progress:
             self.folder = AvatarFolder(path, engine.size, settings.avatar.avatar_crop, progress)
         stack.callback(self.folder.close)
         for sentence in self.folder.messages():
@@ -165,8 +160,8 @@ class Session:
         return list(self.folder.avatars)
 
     def _encode(self, engine: Engine, avatars: list[Avatar], compositor: Compositor) -> Animator:
-        quiet = None if len(avatars) > 1 else True
-        with tqdm(total=len(avatars), desc="Preparing avatars", disable=quiet, leave=False) as bar:
+        done = itertools.count(1)
+        with progress_bar("Preparing avatars", len(avatars) > 1) as progress:
             return Animator(
                 avatars,
                 engine=engine,
@@ -175,7 +170,7 @@ class Session:
                 size=compositor,
                 mirror=self.settings.source.mirror,
                 rig=self.settings.picture.rig,
-                progress=lambda avatar: bar.update(),
+                progress=lambda avatar: progress(next(done), len(avatars)),
             )
 
     def _select(self, name: str) -> None:
@@ -335,6 +330,23 @@ class Session:
                 reuse=before.neutral.reuse,
             ),
         )
+
+
+@contextmanager
+def progress_bar(title: str, wanted: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, which is told how much of how much is done; nothing elsewhere, or where none is wanted."""
+    if not wanted or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from tqdm import tqdm  # 0.02 s
+
+    with tqdm(desc=title, leave=False) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress
 
 
 def own_cameras(outputs: Sequence[str]) -> tuple[str, ...]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+
 import cv2
 import numpy as np
 
+from livepuppet.core.cache import remember, remembered
 from livepuppet.core.square import Square
 from livepuppet.realtime.framing.faces import FACE_HEIGHT
 
 #: The cut is made on a picture of this longer side, in pixels, and then fitted to the fine edges. 0.1 to 0.4 s.
 CUT_SIDE = 256
 CUT_ROUNDS = 4
+
+#: Of the way figures are cut. Another one forgets what was remembered.
+CUTTER = 1
 
 #: Pictures with a shorter side, in pixels, or less contrast, as standard deviation in levels, hold no figure.
 SMALLEST_SIDE, PLAIN = 12, 2.0
@@ -43,12 +50,43 @@ def find_matte(picture: np.ndarray, square: Square, head: np.ndarray | None = No
     small = cv2.resize(picture, extent, interpolation=cv2.INTER_AREA)
     if min(extent) < SMALLEST_SIDE or small.std(axis=(0, 1)).max() < PLAIN:
         return np.full((height, width), 255, np.uint8)
+    figure = _cut(small, square.scaled(factor), None if head is None else np.rint(head * factor).astype(int))
+    if figure is None:
+        return np.full((height, width), 255, np.uint8)
+    return _fit_to_edges(figure, picture)
+
+
+def _cut(picture: np.ndarray, square: Square, head: np.ndarray | None) -> np.ndarray | None:
+    """The figure in a small picture, uint8 (H, W) of 0 and 1; None where none stands out. Remembered: it is the longest part of
+    a start.
+    """
+    facts = {
+        "cutter": [CUTTER, cv2.__version__],
+        "picture": [hashlib.sha256(picture.tobytes()).hexdigest(), *picture.shape],
+        "square": [square.x, square.y, square.side],
+        "head": None if head is None else head.tolist(),
+    }
+    try:
+        kept = remembered("figures", facts)
+        return None if kept is None else _unpacked(kept, picture.shape[:2])
+    except (KeyError, TypeError, ValueError):
+        figure = _cut_anew(picture, square, head)
+    remember("figures", facts, None if figure is None else base64.b64encode(np.packbits(figure)).decode())
+    return figure
+
+
+def _unpacked(text: str, shape: tuple[int, int]) -> np.ndarray:
+    bits = np.frombuffer(base64.b64decode(text), np.uint8)
+    return np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape)
+
+
+def _cut_anew(picture: np.ndarray, square: Square, head: np.ndarray | None) -> np.ndarray | None:
     try:
         # Its start is random, and the same picture should give the same cut.
         cv2.setRNGSeed(0)
-        labels = _seeds(small, square.scaled(factor), None if head is None else head * factor)
+        labels = _seeds(picture, square, head)
         cv2.grabCut(
-            cv2.cvtColor(small, cv2.COLOR_RGB2BGR),
+            cv2.cvtColor(picture, cv2.COLOR_RGB2BGR),
             labels,
             None,
             np.zeros((1, 65)),
@@ -58,11 +96,9 @@ def find_matte(picture: np.ndarray, square: Square, head: np.ndarray | None = No
         )
     except cv2.error:
         # Too little of one kind of seeds.
-        return np.full((height, width), 255, np.uint8)
+        return None
     figure = _one_piece(np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8))
-    if not 0.02 < figure.mean() < 0.98:
-        return np.full((height, width), 255, np.uint8)
-    return _fit_to_edges(figure, picture)
+    return figure if 0.02 < figure.mean() < 0.98 else None
 
 
 def _seeds(
@@ -108,7 +144,7 @@ def _seeds(
     ellipse(labels, cv2.GC_FGD, 0.17, 0.23)
     if head is not None:
         face = np.zeros((height, width), np.uint8)
-        cv2.fillConvexPoly(face, cv2.convexHull(np.rint(head).astype(np.int32)), 1)
+        cv2.fillConvexPoly(face, cv2.convexHull(head.astype(np.int32)), 1)
         labels[face > 0] = cv2.GC_FGD
     return labels
 
