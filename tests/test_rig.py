@@ -1,6 +1,7 @@
 """The rig of eyes and mouth: amounts, contours, layers, sidecars. The faces are drawn here, or are puppets."""
 
 import json
+from functools import cache
 
 import cv2
 import numpy as np
@@ -46,6 +47,7 @@ def _lens(x: float, y: float, half: float, up: float, low: float, count: int = 1
     return np.column_stack([along, y - up * bump]), np.column_stack([along, y + low * bump])
 
 
+@cache
 def drawn_face() -> tuple[np.ndarray, Contours]:
     """A drawn face, and where its edges are."""
     scale = 4
@@ -112,10 +114,15 @@ def both(name: str, value: float = 1.0) -> dict[str, float]:
     return {name + "Left": value, name + "Right": value}
 
 
+@cache
+def eyes_and_mouth() -> tuple[Eyes, Mouth]:
+    """Of the drawn face."""
+    return Eyes(*drawn_face()), Mouth(*drawn_face())
+
+
 def moved(face, **values) -> np.ndarray:
-    picture, contours = face
-    wanted = amounts(values)
-    return paste(picture.copy(), Eyes(picture, contours).draw(wanted) + Mouth(picture, contours).draw(wanted))
+    patches = [patch for part in eyes_and_mouth() for patch in part.draw(amounts(values))]
+    return paste(face[0].copy(), patches)
 
 
 def dark_middle(picture: np.ndarray, side: str) -> float:
@@ -314,10 +321,8 @@ def test_smile_and_pucker_move_the_corners(face):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_amount_stays_inside_its_rectangle(face, name):
-    picture, contours = face
-    wanted = amounts({name: 1.0})
-    for patch in Eyes(picture, contours).draw(wanted) + Mouth(picture, contours).draw(wanted):
+def test_every_amount_stays_inside_its_rectangle(name):
+    for patch in [patch for part in eyes_and_mouth() for patch in part.draw(amounts({name: 1.0}))]:
         height, width = patch.rgb.shape[:2]
         assert (
             patch.left >= 0 and patch.left + width <= SIDE and patch.top >= 0 and patch.top + height <= SIDE
