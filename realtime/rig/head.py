@@ -18,7 +18,9 @@ import numpy as np
 from livepuppet.core.square import Square
 from livepuppet.realtime.compositing.matte import figure_colours
 from livepuppet.realtime.compositing.warp import Buffers
+from livepuppet.realtime.rig.lattice import Lattice, box_of
 from livepuppet.realtime.rig.layers import FigureLayers, behind, split_layers
+from livepuppet.realtime.rig.mouth import MouthBend, MouthMotion
 from livepuppet.realtime.rig.patches import Patch
 from livepuppet.realtime.rig.pose import HeadPose, place, skull_of
 from livepuppet.realtime.rig.sampling import OFFSET, SCALE, Sampler
@@ -57,18 +59,20 @@ class HeadState:
         pose: since rest, its shift in pixels of the picture.
         residuals: float (K, 2), by how far keypoints go beyond what the head does, in pixels of the unturned picture; None for
             nothing.
-        patches: what eyes and mouth draw over the picture.
+        patches: what eyes draw over the picture.
+        mouth: what its mouth does; None where that is at rest.
     """
 
     pose: HeadPose
     residuals: np.ndarray | None = None
     patches: Sequence[Patch] = ()
+    mouth: MouthMotion | None = None
 
     @property
     def moves(self) -> bool:
         """Whether anything is other than at rest."""
         moved = self.residuals is not None and bool(np.any(self.residuals))
-        return moved or self.pose.moves or len(self.patches) > 0
+        return moved or self.pose.moves or len(self.patches) > 0 or self.mouth is not None
 
 
 @dataclass(frozen=True)
@@ -170,13 +174,17 @@ class Head:
         if state.residuals is not None and np.any(state.residuals):
             # What the face does comes before what the head does.
             source -= surface.sampled(self._residual(state.residuals), source)
+        bend = None if state.mouth is None else self._bend(state.mouth, source)
         np.copyto(out, self.rest)
-        moved = self._moved(source)
+        moved = self._moved(source, bend)
         if not moved.any():
             for spot in self._pasted:
                 self._lay_over(self._flat[spot], spot, out[spot])
             return
         places = self._places(source)
+        if bend is not None:
+            region = places[bend.lattice.place]
+            region += np.float32(SCALE) * bend.shift()[: region.shape[0], : region.shape[1]]
         # Beyond the picture there is no figure: where it reaches the edge, it is stretched.
         border = cv2.BORDER_REPLICATE if self._coarse is None else cv2.BORDER_CONSTANT
         for strip in self._strips(source, moved):
@@ -200,6 +208,25 @@ class Head:
             ):
                 if part.shape[1]:
                     self._lay_over(part, at, out[at])
+        if bend is not None:
+            bend.paint(out[bend.lattice.place])
+
+    def _bend(self, mouth: MouthMotion, source: np.ndarray) -> MouthBend | None:
+        """The mouth where it is seen."""
+        left, top, right, bottom = mouth.rectangle
+        x, y = source[..., 0], source[..., 1]
+        box = box_of((x > left) & (x < right) & (y > top) & (y < bottom))
+        if box is None:
+            return None
+        # As far as the middles of the cells beside.
+        cell, half = self.surface.cell, -(-self.surface.cell // 2)
+        starts = [max((part.start - 2) * cell + half, 0) for part in box]
+        stops = [min(part.stop * cell + half, size) for part, size in zip(box, self._shape, strict=True)]
+        if min(stops[0] - starts[0], stops[1] - starts[1]) <= 0:
+            return None
+        lattice = Lattice.over(starts[1], starts[0], stops[1], stops[0], mouth.block)
+        shown = self.surface.sampled(source, np.dstack(np.meshgrid(*lattice.nodes)))
+        return mouth.on(lattice, shown[..., 0], shown[..., 1])
 
     def _lay_over(self, figure: np.ndarray, spot: tuple[slice, slice], region: np.ndarray) -> None:
         """Write `figure` uint8 RGBA (h, w, 4) over what is behind it at these rows and columns."""
@@ -237,13 +264,13 @@ class Head:
         height, width = self._shape
         return places[cell : cell + height, cell : cell + width]
 
-    def _moved(self, source: np.ndarray) -> np.ndarray:
+    def _moved(self, source: np.ndarray, bend: MouthBend | None) -> np.ndarray:
         """Cells whose middles show anything other than at rest, bool (rows, columns)."""
         off = np.abs(source - self.surface.still)
         moved = np.maximum(off[..., 0], off[..., 1]) >= STILL
-        if moved.any():
+        if bend is not None or moved.any():
             cell = self.surface.cell
-            for rows, columns in self._pasted:
+            for rows, columns in (*self._pasted, *([] if bend is None else [bend.lattice.place])):
                 moved[
                     rows.start // cell + 1 : rows.stop // cell + 2,
                     columns.start // cell + 1 : columns.stop // cell + 2,

@@ -16,14 +16,15 @@ import numpy as np
 
 from livepuppet.realtime.rig.amounts import INDEX
 from livepuppet.realtime.rig.contours import Contours, MouthContours
+from livepuppet.realtime.rig.lattice import Lattice, box_of
 from livepuppet.realtime.rig.patches import Patch
 from livepuppet.realtime.rig.sampling import Sampler
 
 #: Amounts below this change nothing that can be seen.
 NOTHING = 1e-4
 
-#: Nodes of the coarse maps per mouth width.
-_NODES_PER_WIDTH = 32
+#: Nodes of lattices per mouth width.
+_NODES_PER_WIDTH = 24
 
 #: Places along the mouth at which curves are tabled: s is -1 and 1 at the corners.
 _NODES = np.linspace(-2.6, 2.6, 313).astype(np.float32)
@@ -32,8 +33,8 @@ _NODES = np.linspace(-2.6, 2.6, 313).astype(np.float32)
 _PER_WIDTH, _MIDDLE, _UPPER_EDGE, _LOWER_EDGE = 250.0, 143.5, 126.0, 115.0
 
 
-def _smooth(low: float, high: float, value):
-    t = np.clip((value - low) / (high - low), 0, 1)
+def _smooth(low: float, high: float, value: np.ndarray) -> np.ndarray:
+    t = _share((value - low) / (high - low))
     return t * t * (3 - 2 * t)
 
 
@@ -119,12 +120,17 @@ class Mouth:
         self._strength = contours.strength.get("mouth", 1.0)
         self.layers = MouthLayers(picture, mouth) if mouth is not None and mouth.sure else None
 
+    def motion(self, amounts: np.ndarray) -> MouthMotion | None:
+        """What `amounts` float32 (52,) ask for; None for a mouth at rest."""
+        if self.layers is None:
+            return None
+        wanted = MouthAmounts.of(amounts, self._strength)
+        return MouthMotion(self.layers, wanted) if wanted.most > NOTHING else None
+
     def draw(self, amounts: np.ndarray) -> list[Patch]:
         """The patch that `amounts` float32 (52,) ask for; none for a mouth at rest."""
-        if self.layers is None:
-            return []
-        wanted = MouthAmounts.of(amounts, self._strength)
-        return [self.layers.draw(wanted)] if wanted.most > NOTHING else []
+        motion = self.motion(amounts)
+        return [] if motion is None else [motion.layers.draw(motion.amounts)]
 
 
 @dataclass
@@ -143,19 +149,84 @@ class _Knots:
         return np.stack([getattr(self, field.name) for field in fields(self)], 1).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class _Box:
-    """A part of the rectangle: its nodes, and its place and size in pixels."""
+@dataclass(frozen=True, eq=False)
+class MouthMotion:
+    """A mouth with amounts, to be drawn wherever its picture is sampled."""
 
-    nodes: tuple[slice, slice]
-    left: int
-    top: int
-    width: int
-    height: int
+    layers: MouthLayers
+    amounts: MouthAmounts
 
     @property
-    def pixels(self) -> tuple[slice, slice]:
-        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+    def rectangle(self) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of all that may move, in pixels of the picture."""
+        layers = self.layers
+        height, width = layers.crop.shape[:2]
+        return layers.left, layers.top, layers.left + width, layers.top + height
+
+    @property
+    def block(self) -> int:
+        """Pixels between the nodes of a lattice that is fine enough."""
+        return self.layers.block
+
+    def on(self, lattice: Lattice, x: np.ndarray, y: np.ndarray) -> MouthBend | None:
+        """The motion on a lattice whose nodes show the picture's pixels (x, y), float32 (rows, columns) each, when the mouth is
+        at rest; None where nothing moves.
+        """
+        return self.layers.bend(self.amounts, lattice, x, y)
+
+
+@dataclass(frozen=True, eq=False)
+class MouthBend:
+    """A mouth in motion on one lattice. Planes are float32 (rows, columns).
+
+    Attributes:
+        upper, lower: float32 (rows, columns, 2), how far the pixels that are seen come from, by the upper and by the lower lip.
+        s, across, down: place along the mouth, -1 and 1 at its corners, before it moved; and now, in pixels from its middle.
+        to_upper, to_lower: pixels below the upper lip, and above the lower one.
+    """
+
+    layers: MouthLayers
+    amounts: MouthAmounts
+    lattice: Lattice
+    upper: np.ndarray
+    lower: np.ndarray
+    s: np.ndarray
+    across: np.ndarray
+    down: np.ndarray
+    to_upper: np.ndarray
+    to_lower: np.ndarray
+
+    def shift(self) -> np.ndarray:
+        """How far what each pixel of the lattice shows comes from, float32 (h, w, 2)."""
+        lattice = self.lattice
+        # Above the middle of the opening the upper lip, below it the lower one.
+        first = self.to_upper < self.to_lower
+        shift = lattice.enlarged(np.where(first[..., None], self.upper, self.lower))
+        lips = self._lips()
+        if lips is not None:
+            planes = (self.to_upper, self.to_lower, self.upper, self.lower)
+            above, below, upper, lower = (lattice.enlarged(plane, lips) for plane in planes)
+            region = shift[lattice.pixels(lips)]
+            np.copyto(region, lower)
+            np.copyto(region, upper, where=(above < below)[..., None])
+        return shift
+
+    def paint(self, out: np.ndarray) -> None:
+        """Draw what shows between the lips into the lattice's pixels `out`, uint8 RGB (h, w, 3) or RGBA; may be cut off."""
+        lips = self._lips()
+        if lips is None:
+            return
+        region = out[self.lattice.pixels(lips)]
+        planes = (self.s, self.to_upper, self.to_lower, self.across, self.down)
+        height, width = region.shape[:2]
+        if height and width:
+            large = (self.lattice.enlarged(plane, lips)[:height, :width] for plane in planes)
+            self.layers.paint(self.amounts, region, *large)
+
+    def _lips(self) -> tuple[slice, slice] | None:
+        """The nodes in which both lips, or what is between them, may be seen."""
+        near = (np.minimum(self.to_upper, self.to_lower) > -1.5 * self.lattice.block) & (np.abs(self.s) < 1.1)
+        return self.lattice.around(near)
 
 
 class MouthLayers:
@@ -188,13 +259,8 @@ class MouthLayers:
         self._colours(picture, mouth)
         self._find_own()
         middle = float(np.median(0.5 * (self._rest[:, 2] + self._rest[:, 3])))
-        self._window = (np.exp(-(((self.v - middle) / (0.75 * self.width)) ** 2)) * self.inside).astype(
-            np.float32
-        )
+        self._line = middle
         self._sampler = Sampler(self.crop)
-        self._rgb = np.empty((self.crop.shape[0] * self.crop.shape[1], 3), np.uint8)
-        h, w = self.crop.shape[:2]
-        self._pixel_y, self._pixel_x = np.mgrid[0:h, 0:w].astype(np.float32)
 
     # What is done once.
 
@@ -215,29 +281,31 @@ class MouthLayers:
         self.crop = np.ascontiguousarray(
             picture[self.top : max(bottom, self.top + 1), self.left : max(right, self.left + 1)]
         )
-        h, w = self.crop.shape[:2]
+        tall, wide_ = self.crop.shape[:2]
         self.origin = (middle - (self.left, self.top)).astype(np.float32)
-        # Coarse maps: nodes at the middles of blocks of pixels, as cv2.resize takes them.
-        step = max(self.width / _NODES_PER_WIDTH, 1.0)
-        self.rows, self.columns = max(round(h / step), 2), max(round(w / step), 2)
-        y = (np.arange(self.rows, dtype=np.float32) + 0.5) * (h / self.rows) - 0.5
-        x = (np.arange(self.columns, dtype=np.float32) + 0.5) * (w / self.columns) - 0.5
-        gx, gy = np.meshgrid(x - self.origin[0], y - self.origin[1])
-        self.s = (gx * self.along[0] + gy * self.along[1]) / self.half
-        self.v = gx * self.down[0] + gy * self.down[1]
+        self.block = max(round(w / _NODES_PER_WIDTH), 1)
+        self._lattice = Lattice.over(self.left, self.top, self.left + wide_, self.top + tall, self.block)
+        x, y = np.meshgrid(*self._lattice.nodes)
+        self.s, self.v = self._place(x, y)
         # Nothing moves at the rectangle's edge, where the patch ends; the picture's own edge may.
-        inside = np.ones((self.rows, self.columns), np.float32)
-        fade = max(self.rows, self.columns) * 0.07
-        ramp_x, ramp_y = np.arange(self.columns, dtype=np.float32), np.arange(self.rows, dtype=np.float32)
-        if self.left > 0:
-            inside *= _smooth(0, fade, ramp_x)[None]
-        if self.left + w < wide:
-            inside *= _smooth(0, fade, ramp_x[::-1])[None]
-        if self.top > 0:
-            inside *= _smooth(0, fade, ramp_y)[:, None]
-        if self.top + h < height:
-            inside *= _smooth(0, fade, ramp_y[::-1])[:, None]
+        inside = np.ones(x.shape, np.float32)
+        fade = max(wide_, tall) * 0.07
+        for distance, moves in (
+            (x - self.left, self.left == 0),
+            (self.left + wide_ - 1 - x, self.left + wide_ == wide),
+            (y - self.top, self.top == 0),
+            (self.top + tall - 1 - y, self.top + tall == height),
+        ):
+            if not moves:
+                inside *= _smooth(0, fade, distance)
         self.inside = inside.astype(np.float32)
+
+    def _place(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels of the picture in the mouth's own coordinates: s along it, and pixels below the corners' line."""
+        x, y = x - np.float32(self.left + self.origin[0]), y - np.float32(self.top + self.origin[1])
+        return (x * self.along[0] + y * self.along[1]) / np.float32(self.half), x * self.down[
+            0
+        ] + y * self.down[1]
 
     def _table(self, local: list[np.ndarray], highest: float) -> None:
         curves = []
@@ -274,13 +342,15 @@ class MouthLayers:
             ((1 + clipped) / 2) ** 1.7 * outside,
         )
 
-    def _fine(self, coarse: np.ndarray) -> np.ndarray:
-        return cv2.resize(coarse.astype(np.float32), self.crop.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-
     def _colours(self, picture: np.ndarray, mouth: MouthContours) -> None:
         """Colours of lips, skin, teeth; and whether the picture is drawn: flat, with outlines."""
         crop = self.crop.astype(np.float32)
-        s, v = self._fine(self.s), self._fine(self.v)
+        h, w = self.crop.shape[:2]
+        s, v = self._place(
+            *np.meshgrid(
+                np.arange(w, dtype=np.float32) + self.left, np.arange(h, dtype=np.float32) + self.top
+            )
+        )
         nodes = [np.interp(s.ravel(), _NODES, k).reshape(s.shape) for k in self._rest.T]
         _, outer_up, upper, lower, outer_low, chin, _ = nodes
         edge = 0.12 * np.maximum(outer_low - lower, 1)
@@ -428,126 +498,99 @@ class MouthLayers:
         return offset.astype(np.float32), aside.astype(np.float32)
 
     def _lookup(self, table: np.ndarray, s: np.ndarray) -> np.ndarray:
-        """Values (..., C) of a table (N, C) at s, linear between nodes."""
-        at = np.clip((s + 2.6) * ((len(_NODES) - 1) / 5.2), 0, len(_NODES) - 1.001)
-        low = at.astype(np.int32)
-        part = (at - low)[..., None]
-        first = table[low]
-        return first + (table[low + 1] - first) * part
+        """Values (C, ...) of a table (C, N) at s, linear between nodes."""
+        at = (s + np.float32(2.6)) * np.float32((len(_NODES) - 1) / 5.2)
+        at = np.minimum(np.maximum(at, 0), np.float32(len(_NODES) - 1.001))
+        low = at.astype(np.intp)
+        first, part = table.take(low, axis=1), at - low
+        first += (table.take(low + 1, axis=1) - first) * part
+        return first
 
     def draw(self, a: MouthAmounts) -> Patch:
         """The mouth with these amounts, as a patch over its rectangle."""
+        bend = self.bend(a, self._lattice, *np.meshgrid(*self._lattice.nodes))
+        if bend is None:
+            return Patch(self.crop[:1, :1], None, self.left, self.top)
+        left, top = bend.lattice.left - self.left, bend.lattice.top - self.top
+        shift = bend.shift()[: self.crop.shape[0] - top, : self.crop.shape[1] - left]
+        height, width = shift.shape[:2]
+        x = shift[..., 0] + np.arange(left, left + width, dtype=np.float32)
+        y = shift[..., 1] + np.arange(top, top + height, dtype=np.float32)[:, None]
+        rgb = cv2.cvtColor(self._sampler.at(x, y), cv2.COLOR_RGBA2RGB)
+        bend.paint(rgb)
+        return Patch(rgb, None, bend.lattice.left, bend.lattice.top)
+
+    def bend(self, a: MouthAmounts, lattice: Lattice, x: np.ndarray, y: np.ndarray) -> MouthBend | None:
+        """See `MouthMotion.on`."""
         offset, aside = self._offsets(a)
-        rest = self._rest
-        table = np.concatenate([rest, rest + offset, aside[:, None]], 1)
         # Against the movement: which column comes to this place, by fixed-point steps; aside fades away from the lips.
-        s, v = self.s, self.v
-        window = self._window
-        jaw_aside = (
-            0.10 * a.jaw_aside * self.width * _smooth(0, self.chin, v) * _smooth(2 * self.chin, self.chin, v)
-        )
+        s, v = self._place(x, y)
+        inside = self._lattice.sampled(self.inside, x, y)
         source_s = s
-        for _ in range(3):
-            moved = self._lookup(aside[:, None], source_s)[..., 0]
-            source_s = s - (moved * window + jaw_aside * self.inside) / self.half
-        knots = self._lookup(table, source_s)
-        fade = self.inside[..., None]
-        from_, to = knots[..., :7], knots[..., :7] + (knots[..., 7:14] - knots[..., :7]) * fade
+        if aside.any() or a.jaw_aside:
+            window = np.exp(-np.square((v - np.float32(self._line)) / np.float32(0.75 * self.width))) * inside
+            jaw = inside * (
+                np.float32(0.10 * a.jaw_aside * self.width)
+                * _smooth(0, self.chin, v)
+                * _smooth(2 * self.chin, self.chin, v)
+            )
+            for _ in range(3):
+                moved = self._lookup(aside[None], source_s)[0] * window + jaw
+                source_s = s - moved / np.float32(self.half)
+        knots = self._lookup(np.concatenate([self._rest.T, offset.T]), source_s)
+        rest = knots[:7]
+        now = rest + knots[7:] * inside
 
         def through(first: int, last: int) -> np.ndarray:
-            """Source heights by the knots `first` to `last`; beyond them by the end's offset."""
-            result = v + (from_[..., first] - to[..., first])
+            """How far down the source lies by the knots `first` to `last`; beyond them by the end's offset."""
+            result = rest[first] - now[first]
             for k in range(first, last):
-                length = np.maximum(to[..., k + 1] - to[..., k], 1e-3)
-                share = (v - to[..., k]) / length
-                along = from_[..., k] + share * (from_[..., k + 1] - from_[..., k])
-                result = np.where(v >= to[..., k], along, result)
-            return np.where(v >= to[..., last], v + (from_[..., last] - to[..., last]), result)
+                slope = (rest[k + 1] - rest[k]) / np.maximum(now[k + 1] - now[k], np.float32(1e-3))
+                below = v - now[k]
+                np.copyto(result, slope * below + rest[k] - v, where=below >= 0)
+            np.copyto(result, rest[last] - now[last], where=v >= now[last])
+            return result
 
-        upper = np.minimum(through(0, 2), from_[..., 2])
-        lower = np.maximum(through(3, 6), from_[..., 3])
-        planes = [
-            plane.astype(np.float32)
-            for plane in (
-                (source_s - s) * self.half,
-                v - to[..., 2],
-                to[..., 3] - v,
-                upper - v,
-                lower - v,
-                source_s,
-            )
-        ]
-        box = self._moved(planes)
-        delta_s, to_upper, to_lower, up, low, fine_s = (
-            cv2.resize(plane[box.nodes], (box.width, box.height), interpolation=cv2.INTER_LINEAR)
-            for plane in planes
-        )
-        # Above the middle of the opening the upper lip, below it the lower one.
-        shift = np.where(to_upper < to_lower, up, low)
-        x = self._pixel_x[box.pixels] + delta_s * self.along[0] + shift * self.down[0]
-        y = self._pixel_y[box.pixels] + delta_s * self.along[1] + shift * self.down[1]
-        rgb = self._rgb[: box.height * box.width].reshape(box.height, box.width, 3)
-        cv2.cvtColor(self._sampler.at(x, y), cv2.COLOR_RGBA2RGB, dst=rgb)
-        self._draw_inside(a, rgb, box, fine_s, to_upper, to_lower)
-        return Patch(rgb, None, self.left + box.left, self.top + box.top)
-
-    def _moved(self, planes: list[np.ndarray]) -> _Box:
-        """The part of the rectangle that moves by more than can be seen, in whole blocks of pixels."""
-        aside, to_upper, to_lower, up, low, _ = planes
+        up, low = np.minimum(through(0, 2), rest[2] - v), np.maximum(through(3, 6), rest[3] - v)
+        to_upper, to_lower = v - now[2], now[3] - v
+        aside = (source_s - s) * np.float32(self.half)
         moves = np.abs(aside) + np.abs(np.where(to_upper < to_lower, up, low))
-        moves = (moves > 0.03) | (np.minimum(to_upper, to_lower) > -1)
-        rows, columns = np.flatnonzero(moves.any(1)), np.flatnonzero(moves.any(0))
-        if not len(rows):
-            rows, columns = np.array([0, 1]), np.array([0, 1])
-        h, w = self.crop.shape[:2]
+        part = lattice.around((moves > 0.03) | (np.minimum(to_upper, to_lower) > -1) & (inside > 0))
+        if part is None:
+            return None
 
-        def span(found: np.ndarray, nodes: int, pixels: int) -> tuple[int, int, int, int]:
-            """First and last node, and the pixels that they are the middles of."""
-            low, high = max(int(found[0]) - 1, 0), min(int(found[-1]) + 2, nodes)
-            first, last = low * pixels / nodes, high * pixels / nodes
-            # Only where nodes and pixels meet is the enlarged part the same as the enlarged whole.
-            return low, high, round(first), max(round(last), round(first) + 1)
+        def turned(down: np.ndarray) -> np.ndarray:
+            across, down = aside[part], down[part]
+            return np.dstack([across * self.along[k] + down * self.down[k] for k in (0, 1)])
 
-        top, bottom, first_row, last_row = span(rows, self.rows, h)
-        left, right, first_column, last_column = span(columns, self.columns, w)
-        return _Box(
-            (slice(top, bottom), slice(left, right)),
-            first_column,
-            first_row,
-            last_column - first_column,
-            last_row - first_row,
+        planes = (source_s, s * np.float32(self.half), v, to_upper, to_lower)
+        return MouthBend(
+            self, a, lattice.part(part), turned(up), turned(low), *(plane[part] for plane in planes)
         )
 
-    def _draw_inside(self, a: MouthAmounts, rgb: np.ndarray, box: _Box, s, to_upper, to_lower) -> None:
-        """What shows between the lips, laid over the patch where they are apart."""
+    def paint(self, a: MouthAmounts, rgb: np.ndarray, s, to_upper, to_lower, across, down) -> None:
+        """What shows between the lips, laid over `rgb` uint8 (h, w, 3 or 4) where they are apart; see `MouthBend` for the planes."""
         gap = to_upper + to_lower
-        apart = (to_upper > -1) & (to_lower > -1) & (gap > 0.4) & (np.abs(s) < 1)
-        rows, columns = np.flatnonzero(apart.any(1)), np.flatnonzero(apart.any(0))
-        if not len(rows):
+        apart = (np.minimum(to_upper, to_lower) > -1) & (gap > 0.4) & (np.abs(s) < 1)
+        part = box_of(apart)
+        if part is None:
             return
-        part = (
-            slice(max(rows[0] - 1, 0), rows[-1] + 2),
-            slice(max(columns[0] - 1, 0), columns[-1] + 2),
+        s, gap, depth, height, across, v = (
+            np.ascontiguousarray(plane[part]) for plane in (s, gap, to_upper, to_lower, across, down)
         )
-        s, gap, depth, height = (np.ascontiguousarray(plane[part]) for plane in (s, gap, to_upper, to_lower))
-        mask = np.clip(depth + 0.5, 0, 1) * np.clip(height + 0.5, 0, 1)
-        mask *= np.clip((gap - 0.4) / 1.2, 0, 1) * (np.abs(s) < 1.0)
+        mask = _share(depth + 0.5) * _share(height + 0.5)
+        mask *= _share((gap - 0.4) / 1.2) * (np.abs(s) < 1.0)
         # Where the lips run steeply, a pixel's height says little of how much of it is inside.
         mask = cv2.blur(mask, (3, 3))
-        x = self._pixel_x[box.pixels][part] - self.origin[0]
-        y = self._pixel_y[box.pixels][part] - self.origin[1]
-        across = x * self.along[0] + y * self.along[1]
-        v = x * self.down[0] + y * self.down[1]
         jaw = max(a.open, 0.0) * self.drop
         inside = self._generic(across, v, s, depth, height, gap, jaw)
         if self.own:
             inside = self._with_own(inside, v, s, depth, gap)
-        patch = rgb[part].astype(np.float32)
-        patch += (inside - patch) * mask[..., None]
-        rgb[part] = cv2.convertScaleAbs(np.clip(patch, 0, 255))
+        around = np.ascontiguousarray(rgb[part][..., :3])
+        rgb[part][..., :3] = cv2.blendLinear(inside, around, mask, 1 - mask)
 
     def _generic(self, across, v, s, depth, height, gap, jaw) -> np.ndarray:
-        """Throat, tongue and teeth that the picture does not show."""
+        """Throat, tongue and teeth that the picture does not show, uint8 (h, w, 3)."""
         w = self.width
         tall = max(float(gap.max()), 1.0)
         line = float(np.median(self._rest[140:173, 2]))
@@ -555,81 +598,94 @@ class MouthLayers:
             return self._drawn_inside(s, depth, height, tall)
         out, shade = self._throat(across, s, depth, height, tall)
         if not self.no_teeth:
-            # Lower teeth with the jaw, upper ones with the head.
-            for sprite, edge_row, edge, limit in (
-                (self._lower_teeth, _LOWER_EDGE, line + 0.9 * jaw + 0.012 * w, -1),
-                (self._upper_teeth, _UPPER_EDGE, line + 0.07 * w, 1),
+            # Lower teeth with the jaw, upper ones with the head; lower ones lie deeper in the shadow of a mouth that hardly opens.
+            for sprite, edge_row, edge, light in (
+                (
+                    self._lower_teeth,
+                    _LOWER_EDGE,
+                    line + 0.9 * jaw + 0.012 * w,
+                    min(0.45 + 0.6 * tall / (0.4 * w), 0.9),
+                ),
+                (self._upper_teeth, _UPPER_EDGE, line + 0.07 * w, min(0.72 + 0.5 * tall / (0.35 * w), 1.0)),
             ):
-                k = _PER_WIDTH / w
-                mx = (_MIDDLE + across * k).astype(np.float32)
-                my = (edge_row + (v - edge) * k).astype(np.float32)
+                k = np.float32(_PER_WIDTH / w)
+                mx, my = across * k + np.float32(_MIDDLE), v * k + np.float32(edge_row - edge * k)
                 teeth = cv2.remap(sprite, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-                # Lower teeth lie deeper in the shadow of a mouth that hardly opens.
-                light = (
-                    np.clip(0.72 + 0.5 * tall / (0.35 * w), 0.72, 1.0)
-                    if limit > 0
-                    else np.clip(0.45 + 0.6 * tall / (0.4 * w), 0.45, 0.9)
-                )
-                teeth = teeth.astype(np.float32)
-                out *= 1 - teeth[..., 3:] * np.float32(1 / 255)
-                out += teeth[..., :3] * np.float32(light)
-        return out * shade[..., None]
+                clear = cv2.cvtColor(cv2.bitwise_not(cv2.extractChannel(teeth, 3)), cv2.COLOR_GRAY2RGB)
+                out = cv2.multiply(out, clear, dst=out, scale=1 / 255)
+                out = cv2.addWeighted(out, 1, cv2.cvtColor(teeth, cv2.COLOR_RGBA2RGB), light, 0, dst=out)
+        return cv2.multiply(out, cv2.cvtColor(shade, cv2.COLOR_GRAY2RGB), scale=1 / 255)
 
     def _drawn_inside(self, s, depth, height, tall: float) -> np.ndarray:
-        """The inside of a drawn mouth: flat, one white band, an outline."""
+        """The inside of a drawn mouth, uint8 (h, w, 3): flat, one white band, an outline."""
         w = self.width
-        out = np.empty((*s.shape, 3), np.float32)
-        out[...] = self.dark
-        ridge = height - 0.20 * w * (1 - 0.9 * np.clip(s, -1, 1) ** 2) * min(tall / (0.45 * w), 1.0)
-        tongue = np.clip(0.5 - ridge, 0, 1) * (tall > 0.12 * w)
-        out += (self.tongue - out) * tongue[..., None]
+        out = np.empty((*s.shape, 3), np.uint8)
+        out[...] = np.rint(self.dark)
+        if tall > 0.12 * w:
+            _over(out, self.tongue, _share(0.5 - self._ridge(s, height, tall)))
         if not self.no_teeth and not self.shows_teeth:
             band = min(0.16 * w, 0.34 * tall)
-            white = np.clip(band - depth + 0.5, 0, 1) * np.clip((0.93 - np.abs(s)) * w * 0.25 + 0.5, 0, 1)
-            out += (np.minimum(self.teeth * 1.06, 250) - out) * white[..., None]
-        edge = np.clip(max(0.012 * w, 1.0) - np.minimum(depth, height) + 0.5, 0, 1)
-        out += (self.line - out) * edge[..., None]
+            white = _share(band - depth + 0.5) * _share((0.93 - np.abs(s)) * (w * 0.25) + 0.5)
+            _over(out, np.minimum(self.teeth * 1.06, 250), white)
+        _over(out, self.line, _share(max(0.012 * w, 1.0) + 0.5 - np.minimum(depth, height)))
         return out
 
+    def _ridge(self, s, height, tall: float) -> np.ndarray:
+        """Pixels above the tongue's edge."""
+        bulge = 1 - 0.9 * np.square(np.minimum(np.abs(s), 1))
+        return height - (0.20 * self.width * min(tall / (0.45 * self.width), 1.0)) * bulge
+
     def _throat(self, across, s, depth, height, tall: float) -> tuple[np.ndarray, np.ndarray]:
-        """The dark and the tongue, float32 (h, w, 3), and the lips' shadows over all of the inside, (h, w).
+        """The dark and the tongue, uint8 (h, w, 3), and the lips' shadows over all of the inside, uint8 (h, w).
 
         All of it is smooth, and worked out for every other pixel.
         """
-        w, shape = self.width, s.shape
-        across, s, depth, height = (plane[::2, ::2] for plane in (across, s, depth, height))
+        w, full = self.width, s.shape[::-1]
+        across, s, depth, height = (plane[::2, ::2] for plane in (across, np.abs(s), depth, height))
         # The tongue lies behind the lower teeth.
-        ridge = height - 0.20 * w * (1 - 0.9 * np.clip(s, -1, 1) ** 2) * min(tall / (0.45 * w), 1.0)
-        tongue = np.clip(0.5 - ridge / (0.03 * w + 1), 0, 1) * np.clip((0.85 - np.abs(s)) / 0.2, 0, 1)
-        groove = 1 - 0.22 * np.exp(-((across / (0.035 * w)) ** 2)) - 0.35 * np.clip(ridge / (-0.25 * w), 0, 1)
+        ridge = self._ridge(s, height, tall)
+        tongue = _share(0.5 - ridge / (0.03 * w + 1)) * _share((0.85 - s) / 0.2)
+        groove = 1 - 0.22 * np.exp(-np.square(across / (0.035 * w))) - 0.35 * _share(ridge / (-0.25 * w))
         lit = min(max(0.35 + 0.8 * tall / (0.5 * w), 0.35), 0.85)
-        colour = self.tongue * np.float32(lit) * np.maximum(groove, 0.3)[..., None]
-        out = self.dark + (colour - self.dark) * (0.9 * tongue)[..., None]
-        near, below = np.exp(-np.maximum(depth, 0) / (0.02 * w)), np.exp(-np.maximum(height, 0) / (0.02 * w))
-        side = np.clip((np.abs(s) - 0.45) / 0.55, 0, 1)
+        light = np.maximum(groove, 0.3) * lit
+        share = 0.9 * tongue
+        out = cv2.merge(
+            [
+                (dark + (colour * light - dark) * share).astype(np.uint8)
+                for dark, colour in zip(self.dark.tolist(), self.tongue.tolist(), strict=True)
+            ]
+        )
+        near, below = np.exp(np.maximum(depth, 0) * (-50 / w)), np.exp(np.maximum(height, 0) * (-50 / w))
+        side = _share((s - 0.45) / 0.55)
         shade = (1 - 0.5 * near - 0.15 * below) * (1 - 0.45 * side * np.sqrt(side))
-        full = (shape[1], shape[0])
-        return cv2.resize(out.astype(np.float32), full), cv2.resize(shade.astype(np.float32), full)
+        return cv2.resize(out, full), cv2.resize((255 * shade).astype(np.uint8), full)
 
     def _with_own(self, generic, v, s, depth, gap) -> np.ndarray:
         """The avatar's own inside: its upper teeth stay where they are, what is below them is stretched."""
-        own = self._lookup(np.column_stack([self._rest[:, 2], self._rest[:, 3], self.teeth_end]), s)
-        upper, lower, end = own[..., 0], own[..., 1], own[..., 2]
+        upper, lower, end = self._lookup(np.stack([self._rest[:, 2], self._rest[:, 3], self.teeth_end]), s)
         bottom = v + (gap - depth)
-        rigid = v <= end
         # Below the teeth: from their end to the lower lip, as far as that is now.
-        room = np.maximum(lower - end, 0)
-        share = (v - end) / np.maximum(bottom - end, 1e-3)
-        stretched = end + share * room
-        source = np.where(rigid, v, stretched)
-        source = np.clip(source, upper + 0.5, np.maximum(lower - 0.5, upper + 0.5))
-        x = self.origin[0] + s * self.half * self.along[0] + source * self.down[0]
-        y = self.origin[1] + s * self.half * self.along[1] + source * self.down[1]
-        inside = self._sampler.at(x.astype(np.float32), y.astype(np.float32))[..., :3].astype(np.float32)
+        room, beyond = np.maximum(lower - end, 0), bottom - end
+        source = np.where(v <= end, v, end + (v - end) / np.maximum(beyond, 1e-3) * room)
+        source = np.minimum(np.maximum(source, upper + 0.5), np.maximum(lower - 0.5, upper + 0.5))
+        along = s * np.float32(self.half)
+        x, y = (self.origin[k] + along * self.along[k] + source * self.down[k] for k in (0, 1))
+        inside = cv2.cvtColor(self._sampler.at(x, y), cv2.COLOR_RGBA2RGB)
         # Where its own shows nothing but teeth, what is below them is drawn; so is what would be stretched to streaks.
         thin = (room < 0.035 * self.width) & (np.abs(s) < 0.85)
-        edge = np.clip((v - np.where(thin, np.minimum(end, lower) - 0.5, 1e6)) / 1.5, 0, 1)
+        edge = np.where(thin, _share((v - np.minimum(end, lower) + 0.5) / 1.5), np.float32(0))
         if self.gap < 0.25 * self.width and (self.shows_teeth or not self.drawn):
-            stretch = (bottom - end) / np.maximum(room, 1)
-            edge = np.maximum(edge, _smooth(1.5, 2.6, stretch) * _smooth(-1, 1, v - end))
-        return inside + (generic - inside) * edge[..., None]
+            edge = np.maximum(edge, _smooth(1.5, 2.6, beyond / np.maximum(room, 1)) * _smooth(-1, 1, v - end))
+        return cv2.blendLinear(generic, inside, edge, 1 - edge)
+
+
+def _share(value: np.ndarray) -> np.ndarray:
+    """Held within 0 and 1."""
+    return np.minimum(np.maximum(value, np.float32(0)), np.float32(1))
+
+
+def _over(out: np.ndarray, colour: np.ndarray, share: np.ndarray) -> None:
+    """Lay `share` float32 (h, w) of a colour (3,) over `out` uint8 (h, w, 3)."""
+    layer = np.empty_like(out)
+    layer[...] = np.rint(colour)
+    cv2.blendLinear(layer, out, share, 1 - share, dst=out)

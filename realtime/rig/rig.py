@@ -122,7 +122,12 @@ class Rig:
         assert self.head is not None
         pose = motion.pose
         moved = HeadPose(pose.scale, pose.rotation, pose.shift * self._unit)
-        self.head.draw(HeadState(moved, motion.residuals * self._unit, self.patches(motion)), out)
+        eyes: list[Patch] = []
+        mouth = None
+        if motion.amounts is not None:
+            eyes = [] if self.eyes is None else self.eyes.draw(motion.amounts)
+            mouth = None if self.mouth is None else self.mouth.motion(motion.amounts)
+        self.head.draw(HeadState(moved, motion.residuals * self._unit, eyes, mouth), out)
 
     def patches(self, motion: RigMotion) -> list[Patch]:
         """What eyes and mouth draw over the picture, in its pixels. They are buffers of the rig."""
