@@ -50,8 +50,9 @@ STORED = 112
 #: Errors of points about this size, in units of the crop's [-1, 1], count most; 0.016 is half a pixel of 64.
 TOLERANCE = 0.016
 
-#: Weight of a change that falls short, beside one that goes too far.
-UNDERSHOOT = 1.0
+#: Errors below this count by their square. Of amounts, most are zero in most faces: an absolute error is least at their
+#: median, which is zero, a squared one at their mean. Angles err to both sides alike.
+AMOUNT_SQUARED, ANGLE_SQUARED = 0.3, 0.03
 
 #: Weight of each point and each amount.
 EYE_POINT_WEIGHT = tuple(
@@ -270,6 +271,10 @@ class CloseUpTask(Task):
         self.model = self.trained = CloseUp(self.of.config)
         self.point_weight = torch.tensor(self.of.point_weight)[None, :, None]
         self.amount_weight = torch.tensor(self.of.amount_weight)[None]
+        angles = ("yaw", "pitch", "roll")
+        self.squared = torch.tensor(
+            [ANGLE_SQUARED if name in angles else AMOUNT_SQUARED for name in self.of.amounts]
+        )
 
     def losses(self, rng: torch.Generator) -> dict[str, Tensor]:
         """One step's loss parts."""
@@ -294,13 +299,11 @@ class CloseUpTask(Task):
         told, really = amounts[half:] - amounts[:half], crops.amounts[half:] - crops.amounts[:half]
         amount_weight = self.amount_weight * (seen[:, None] * 0.95 + 0.05) * (~other[:, None])
         change_weight = amount_weight[half:] * amount_weight[:half] / self.amount_weight
-        short = (really.abs() - told * really.sign()).clamp_min(0)
         return {
             "points": 3 * _mean(error, weight * inside) + 4 * _mean(_robust(error), weight * inside),
             "point changes": 6 * _mean(_robust((shown - true).abs()), both),
-            "amounts": 2
-            * _mean(F.smooth_l1_loss(amounts, crops.amounts, reduction="none", beta=0.05), amount_weight),
-            "amount changes": 2 * _mean((told - really).abs() + UNDERSHOOT * short, change_weight),
+            "amounts": 3 * _mean(_huber(amounts - crops.amounts, self.squared), amount_weight),
+            "amount changes": 3 * _mean(_huber(told - really, self.squared), change_weight),
             "sure": 0.1 * F.binary_cross_entropy_with_logits(sure[:, 0], (seen > 0.5).float()),
         }
 
@@ -323,6 +326,12 @@ def _mirrored(crops: Crops, chosen: Tensor, points, amounts, signs) -> Crops:
 
 def _mean(value: Tensor, weight: Tensor) -> Tensor:
     return (value * weight).sum() / weight.expand_as(value).sum().clamp_min(1e-6)
+
+
+def _huber(error: Tensor, squared: Tensor) -> Tensor:
+    """The absolute error less `squared` / 2, and the square where it is smaller than `squared`."""
+    size = error.abs()
+    return torch.where(size < squared, size.square() / (2 * squared), size - squared / 2)
 
 
 def _robust(error: Tensor) -> Tensor:
