@@ -287,3 +287,31 @@ def test_recorded_states_are_drawn_as_they_were():
         small = cv2.resize(out, (64, 64), interpolation=cv2.INTER_AREA)
         off = np.abs(small.astype(int) - wanted[:, 64 * index : 64 * (index + 1)])
         assert off.mean() < 0.5 and np.percentile(off, 99) <= 6, f"state {index}: {off.mean():.2f}"
+
+
+def test_a_turned_head_folds_nowhere():
+    """What lies side by side stays so, as far as heads turn; also nodding, with the neck's lower end in its place."""
+    _, matte, landmarks = figure()
+    surface = build_surface(matte.shape, landmarks, NAMES, matte)
+    for rotation in (turned(0.45), turned(-0.45), turned(pitch=0.35), turned(pitch=-0.35), turned(roll=0.3)):
+        shift = -(rotation @ surface.pivot - surface.pivot)[:2]
+        moved = surface.displacement(HeadPose(1.0, rotation, shift)) / surface.cell
+        for axis in (0, 1):
+            assert np.diff(moved[..., axis], axis=1 - axis).min() > -0.75
+
+
+def test_the_neck_turns_about_its_own_axis():
+    """A head that turns about its neck leaves neck and shoulders where they are, and its outline about where it was."""
+    _, matte, landmarks = figure()
+    surface = build_surface(matte.shape, landmarks, NAMES, matte)
+    for rotation in (turned(0.3), turned(-0.3), turned(roll=0.25)):
+        shift = -(rotation @ surface.pivot - surface.pivot)[:2]
+        moved = surface.displacement(HeadPose(1.0, rotation, shift)) / surface.unit
+        down = (surface.down - surface.centre[1]) / surface.unit
+        across = (surface.across - surface.centre[0]) / surface.unit
+        below = (down > 2.9) & (np.abs(across) < 0.6)
+        shoulders = (down > 2.2) & (np.abs(across) > 1.4) & (np.abs(across) < 2.2)
+        assert np.abs(moved[below]).max() < 0.12
+        assert np.abs(moved[shoulders]).max() < 0.12
+        nose = (np.abs(down - 0.5) < 0.15) & (np.abs(across) < 0.15)
+        assert np.abs(moved[nose][:, 0]).min() > 0.3

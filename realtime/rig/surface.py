@@ -28,23 +28,27 @@ LARGEST_TILT = 0.45
 
 #: Lengths below are in eye distances of the face.
 
-#: Smoothness of the depth, and of what bridges its gaps.
-SMOOTH, BRIDGE = 0.14, 0.30
+#: Smoothness of the depth, of what bridges its gaps, and of all of it in the end.
+SMOOTH, BRIDGE, SOFT = 0.10, 0.30, 0.10
 
-#: Depth of the middle of the skull behind the irises, for a head as wide as the template's.
-SKULL = -1.15
+#: Steepest slope of the depth: what is steeper would fold when it turns as far as `LARGEST_TILT`.
+STEEPEST = 1.3
 
-#: Half the width of the template's head at the eyes, and how much wider or narrower a figure's may count.
-HALF_WIDTH, WIDTHS = 1.28, (0.85, 1.5)
+#: Depth of the skull's outline behind the irises. Within `ROUND` of it, hair, ears and hats come nearer by `BULGE`.
+SKULL, BULGE, ROUND = -1.4, 0.5, 1.0
 
 #: Beyond this share of the way back to the skull's middle the outline is held.
-OUTLINE = 0.35
+OUTLINE = 0.7
 
-#: Where the head's motion fades into the body's: below the chin, and over how much (the logistic's width).
-NECK, FADE = 0.30, 0.17
+#: Where the head's motion fades into the body's: below the chin, over how much (the logistic's width), and how much higher
+#: beside the jaw, where shoulders are.
+NECK, FADE, RISE = 0.42, 0.28, 0.9
 
-#: The neck's lower end in the template's frame, and the share of its motion that the body makes.
-PIVOT, BODY = np.array([0.0, 2.3, -1.0]), 0.55
+#: Half the width of the jaw at the chin's height, and over how much that rise is reached.
+HALF_JAW, FLANK = 0.5, 0.7
+
+#: What people turn and nod about, the neck's lower end in the template's frame; and the share of its motion that the body makes.
+PIVOT, BODY = np.array([0.0, 2.0, -1.7]), 0.35
 
 #: How far below the chin the body's motion has fallen to a third.
 BODY_REACH = 7.0
@@ -194,18 +198,21 @@ def build_surface(
     right, below = np.array([np.cos(roll), np.sin(roll)]), np.array([-np.sin(roll), np.cos(roll)])
     u = ((across - centre[0]) * right[0] + (down - centre[1]) * right[1]) / unit
     v = ((across - centre[0]) * below[0] + (down - centre[1]) * below[1]) / unit
-    wide = 1.0
-    if alpha is not None:
-        level = (np.abs(v) < 0.4) & (np.abs(u) < 3)
-        seen = float((alpha * level).sum()) / max(float((np.abs(v) < 0.4).any(axis=1).sum()), 1.0)
-        wide = float(np.clip(seen * cell / unit / 2 / HALF_WIDTH, *WIDTHS))
-    skull = SKULL * unit * wide
-    depth = _depth(landmarks, places, pose, across, down, cell, skull)
     chin = _chin(landmarks, names, places, centre, below) / unit
-    head = 1 / (1 + np.exp(np.clip((v - (chin + NECK)) / FADE, -30, 30)))
-    fall = np.exp(-np.square(np.maximum(v - chin, 0) / BODY_REACH))
-    outline = np.clip((depth / skull - (1 - OUTLINE)) / OUTLINE, 0, 1)
+    skull = np.full(u.shape, SKULL * unit, np.float32)
+    if alpha is not None:
+        inside = cv2.distanceTransform((alpha > 0.5).astype(np.uint8), cv2.DIST_L2, 3)
+        inside = np.minimum(inside, ROUND * unit / cell) * np.float32(cell / unit / ROUND)
+        skull += BULGE * unit * inside * (2 - inside)
+    depth = _depth(landmarks, places, pose, across, down, cell, skull)
+    under = v - chin + RISE * (1 - np.exp(-np.square(np.maximum(np.abs(u) - HALF_JAW, 0) / FLANK)))
+    head = 1 / (1 + np.exp(np.clip((under - NECK) / FADE, -30, 30)))
+    # The neck turns about its own axis: its outline stays.
+    depth = np.where(under > 0, np.minimum(depth, PIVOT[2] * unit), depth)
+    depth = cv2.GaussianBlur(_gentle(depth, STEEPEST * cell), (0, 0), max(0.6, SOFT * unit / cell))
+    outline = np.clip((depth / (SKULL * unit) - (1 - OUTLINE)) / OUTLINE, 0, 1)
     outline = outline * outline * (3 - 2 * outline)
+    fall = np.exp(-np.square(np.maximum(v - chin, 0) / BODY_REACH))
     if alpha is None:
         # One layer: the motion ends softly within the picture.
         away = np.hypot(u / 2.0, (v - 0.2) / 2.6)
@@ -232,7 +239,7 @@ def build_surface(
     )
 
 
-def _depth(landmarks, places, pose: HeadPose, across, down, cell: int, skull: float) -> np.ndarray:
+def _depth(landmarks, places, pose: HeadPose, across, down, cell: int, skull: np.ndarray) -> np.ndarray:
     """Depth on the grid, smooth: the template's points where the landmarks have them, the skull's middle elsewhere."""
     template = head_template()
     points = template.points @ pose.rotation.T * pose.scale
@@ -259,8 +266,22 @@ def _depth(landmarks, places, pose: HeadPose, across, down, cell: int, skull: fl
         smooth = cv2.GaussianBlur(level, (0, 0), max(0.6, size * unit)) / np.maximum(near, 1e-9)
         sure = np.clip(near / (0.35 * usual) - 0.15, 0, 1) * (1 - share)
         depth, share = depth + sure * smooth, share + sure
-    depth = depth + (1 - share) * np.float32(skull)
-    return cv2.GaussianBlur(np.maximum(depth, skull), (0, 0), max(0.6, SMOOTH * unit))
+    depth = depth + (1 - share) * skull
+    return np.maximum(depth, skull)
+
+
+def _gentle(depth: np.ndarray, step: float) -> np.ndarray:
+    """`depth` raised where it falls by more than `step` from one cell to the next."""
+    result = np.ascontiguousarray(depth, np.float32)
+    for _ in range(max(result.shape)):
+        wide = cv2.copyMakeBorder(result, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+        straight = np.maximum.reduce([wide[:-2, 1:-1], wide[2:, 1:-1], wide[1:-1, :-2], wide[1:-1, 2:]])
+        slanted = np.maximum.reduce([wide[:-2, :-2], wide[2:, 2:], wide[2:, :-2], wide[:-2, 2:]])
+        raised = np.maximum(result, np.maximum(straight - step, slanted - 1.414 * step))
+        if np.array_equal(raised, result):
+            break
+        result = raised
+    return result
 
 
 def _chin(landmarks, names, places, centre, below) -> float:
