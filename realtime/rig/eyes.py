@@ -14,20 +14,18 @@ import numpy as np
 
 from livepuppet.realtime.rig.amounts import INDEX
 from livepuppet.realtime.rig.contours import Contours, EyeContours
-from livepuppet.realtime.rig.patches import Patch
+from livepuppet.realtime.rig.patches import Patch, lay_over, mix_in
+from livepuppet.realtime.rig.ramps import held, smooth
 from livepuppet.realtime.rig.sampling import Sampler
 
 #: Amounts below this change nothing that can be seen.
 NOTHING = 1e-4
 
+#: Amounts are told apart by this much: what an eye showed last is shown again where it has not changed.
+_STEP = 1 / 256
+
 #: Over this much of a blink (or gaze) the picture's own pixels go over into the layers, which differ by a level or two.
 _ONSET = 0.08
-
-
-def _smooth(low: float, high: float, value):
-    """0 to 1 between two values, with soft ends."""
-    t = np.clip((value - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
 
 
 @dataclass(frozen=True)
@@ -52,18 +50,12 @@ class EyeAmounts:
         inward = value("eyeLookIn") - value("eyeLookOut")
         across = inward if side == "left" else -inward
         down = value("eyeLookDown") - value("eyeLookUp")
-        return cls(
-            *(
-                float(np.clip(strength * v, low, 1.0))
-                for v, low in (
-                    (value("eyeBlink"), 0.0),
-                    (value("eyeWide"), 0.0),
-                    (value("eyeSquint"), 0.0),
-                    (across, -1.0),
-                    (down, -1.0),
-                )
-            )
-        )
+
+        def bounded(value: float, least: float = 0.0) -> float:
+            return _STEP * round(min(max(strength * value, least), 1.0) / _STEP)
+
+        lids = (bounded(value(name)) for name in ("eyeBlink", "eyeWide", "eyeSquint"))
+        return cls(*lids, bounded(across, -1.0), bounded(down, -1.0))
 
     @property
     def still(self) -> bool:
@@ -147,7 +139,7 @@ class EyeLayers:
         fade = np.clip(1.0 - np.maximum(np.abs(self.u - 0.5) - 0.5, 0) / 0.16, 0, 1)
         self.crease = np.minimum(curve(eye.crease), self.up - 0.03 * width)
         self.tall = tall
-        self.inside_u = _smooth(-0.16, 0.0, self.u) * _smooth(1.16, 1.0, self.u) * fade
+        self.inside_u = smooth(-0.16, 0.0, self.u) * smooth(1.16, 1.0, self.u) * fade
         self.span = self.low - self.up
         self.radius = float(eye.radius)
         centre = eye.iris - corner
@@ -156,9 +148,11 @@ class EyeLayers:
         self.along = along.astype(np.float32)
         self._build()
         self._trim()
+        self._settle()
         self._sampler = Sampler(self.crop)
         self._rgb = self.crop.copy()
         self._alpha = np.zeros(self.crop.shape[:2], np.uint8)
+        self._last: tuple[EyeAmounts, Patch] | None = None
 
     # What is done once.
 
@@ -191,6 +185,20 @@ class EyeLayers:
         self.x, self.y = self.x - np.float32(columns[0]), self.y - np.float32(rows[0])
         self.iris_x, self.iris_y = self.iris_x - float(columns[0]), self.iris_y - float(rows[0])
         self.left, self.top = self.left + int(columns[0]), self.top + int(rows[0])
+
+    def _settle(self) -> None:
+        """Bring what frames need into the form in which they take it: colours in whole levels, layers premultiplied."""
+        self.white, self.skin = (cv2.convertScaleAbs(colours) for colours in (self.white, self.skin))
+        self.iris, self.lashes = (
+            cv2.convertScaleAbs(np.dstack([colours * alpha[..., None], 255 * alpha]))
+            for colours, alpha in ((self.iris, self.iris_alpha), (self.lash_rgb, self.lash_alpha))
+        )
+        self.line_tone = cv2.convertScaleAbs(np.broadcast_to(self.line_tone, self.crop.shape).copy())
+        self.line_alpha = self.line_alpha * smooth(-0.02, 0.10, self.u) * smooth(1.02, 0.90, self.u)
+        self.within = self.inside_u * smooth(0.30 * self.width, 0.22 * self.width, self.v - self.low)
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray) and value.dtype == np.float64:
+                setattr(self, name, value.astype(np.float32))
 
     def _band_colour(
         self, picture: np.ndarray, chosen: np.ndarray, like: np.ndarray | None = None
@@ -232,26 +240,26 @@ class EyeLayers:
         cheek = self._band_colour(picture, below)
         self.cheek_colour = self._spread(cheek)
         self.lid_colour = self._spread(self._band_colour(picture, above, cheek.mean(0)))
-        self.closed = self.low - 0.10 * self.span * _smooth(0.25 * self.width, 0.6 * self.width, self.span)
+        self.closed = self.low - 0.10 * self.span * smooth(0.25 * self.width, 0.6 * self.width, self.span)
         rough = picture - cv2.GaussianBlur(picture, (0, 0), 1.0)
         self.grain = float(np.median(np.abs(rough[below]))) if below.any() else 0.0
         # Rims of glasses, hair and brows are no skin.
         off = np.linalg.norm(picture - self.lid_colour, axis=2)
         usual = float(np.median(off[above])) if above.any() else 10.0
-        self.strange = _smooth(34 + usual, 60 + usual, off)
+        self.strange = smooth(34 + usual, 60 + usual, off)
 
     def _shut(self, picture: np.ndarray) -> None:
         """The picture with closed lids but for their lashes: opening and lashes filled smoothly from the skin around."""
         room, w = self.up - self.crease, self.width
         reach = np.maximum(self.lash_up, 0.02 * w) + 0.03 * w
-        zone = _smooth(-reach - 0.02 * w, -reach, self.v - self.up) * _smooth(
+        zone = smooth(-reach - 0.02 * w, -reach, self.v - self.up) * smooth(
             0.10 * w, 0.06 * w, self.v - self.low
         )
-        zone = zone * _smooth(-0.12, -0.04, self.u) * _smooth(1.12, 1.04, self.u)
+        zone = zone * smooth(-0.12, -0.04, self.u) * smooth(1.12, 1.04, self.u)
         front = (
             self.strange
-            * _smooth(-0.35 * room, -0.75 * room, self.v - self.up)
-            * _smooth(-reach, -1.3 * reach, self.v - self.up)
+            * smooth(-0.35 * room, -0.75 * room, self.v - self.up)
+            * smooth(-reach, -1.3 * reach, self.v - self.up)
         )
         self.front = cv2.GaussianBlur(front.astype(np.float32), (0, 0), 0.7)
         self.front[self.front < 0.03] = 0
@@ -275,7 +283,7 @@ class EyeLayers:
                 0,
                 1,
             )
-            filled = filled * (1 + lift * _smooth(0, 0.8, round_))[..., None]
+            filled = filled * (1 + lift * smooth(0, 0.8, round_))[..., None]
         t = np.clip((self.v - self.crease) / np.maximum(self.closed - self.crease, 1), 0, 1)
         # A lid is round: light on its middle, less at its edge. Flat pictures have no light.
         self.flat = self.grain < 0.35
@@ -341,7 +349,7 @@ class EyeLayers:
         below = np.maximum(self.lash_rows, 0)[:, None]
         a *= np.exp(-((below / max(0.034 * self.width, 0.8)) ** 4))
         a *= np.clip((reach - np.abs(self.lash_rows)) / (0.25 * reach), 0, 1)[:, None]
-        a *= (_smooth(-0.1, 0.0, self.lash_u) * _smooth(1.1, 1.0, self.lash_u))[None]
+        a *= (smooth(-0.1, 0.0, self.lash_u) * smooth(1.1, 1.0, self.lash_u))[None]
         self.lash_alpha = cv2.GaussianBlur(a, (0, 0), 0.5)
         weight = a + 1e-4
         # One colour per column, the darkest's: what shows through thin lashes is not theirs.
@@ -413,16 +421,14 @@ class EyeLayers:
             fill = (
                 fill * (1 - 0.28 * np.exp(-np.maximum(self.v - self.up, 0) / (0.06 * self.width)))[..., None]
             )
-            fill = fill * (1 - 0.22 * _smooth(0.36, 0.52, np.abs(self.u - 0.5)))[..., None]
+            fill = fill * (1 - 0.22 * smooth(0.36, 0.52, np.abs(self.u - 0.5)))[..., None]
         else:
             rim = self.shows & (away > 0.75 * self.radius) & (away < 1.1 * self.radius)
             colour = np.percentile(picture[rim], 35, axis=0) if rim.sum() > 8 else np.array([60.0, 50, 45])
             fill = np.broadcast_to(colour, picture.shape) * (1 - 0.35 * distance)[..., None]
         keep = cv2.GaussianBlur(white.astype(np.float32), (0, 0), max(0.012 * self.width, 0.7))
         keep = (
-            np.clip(2 * keep - 1, 0, 1)
-            * self.has_white
-            * _smooth(1.08 * self.radius, 1.2 * self.radius, away)
+            np.clip(2 * keep - 1, 0, 1) * self.has_white * smooth(1.08 * self.radius, 1.2 * self.radius, away)
         )
         self.white = (picture * keep[..., None] + fill * (1 - keep[..., None])).astype(np.float32)
 
@@ -503,108 +509,98 @@ class EyeLayers:
     # What is done per frame.
 
     def draw(self, wanted: EyeAmounts) -> Patch:
-        """The eye with these amounts, as a patch over its rectangle."""
-        blink = wanted.blink
+        """The eye with these amounts, as a patch over its rectangle. What it showed last is the same object."""
+        if self._last is None or self._last[0] != wanted:
+            self._draw(wanted)
+            self._last = wanted, Patch(self._rgb, self._alpha, self.left, self.top)
+        return self._last[1]
+
+    def _draw(self, wanted: EyeAmounts) -> None:
+        blink, w, v, out = wanted.blink, np.float32(self.width), self.v, self._rgb
         upper, lower = self._edges(wanted)
-        ball = self._ball(wanted) if blink < 0.995 else self.white
-        picture = self.crop.astype(np.float32)
-        v = self.v
-        # Below: the lower lid's skin and lashes go along.
-        raised = self.low - lower
-        fall = np.clip(1 - (v - lower) / (0.26 * self.width), 0, 1)
-        shift = raised * fall
-        under = self._sampler.at(self.x + shift * self.down[0], self.y + shift * self.down[1])[..., :3]
-        # From bottom to top: lower lid, eyeball, upper lid, lashes.
-        soft = max(0.012 * self.width, 0.7)
-        in_low = np.clip((v - lower) / soft + 0.5, 0, 1)[..., None]
-        out = ball + (under - ball) * in_low
-        lid = np.clip((upper - v) / soft + 0.5, 0, 1)
-        shade = (
-            0.30
-            * np.exp(-np.maximum(v - upper, 0) / (0.05 * self.width))
-            * min(blink * 3, 1.0)
-            * (1 - in_low[..., 0])
-        )
-        out *= (1 - shade)[..., None]
+        np.copyto(out, self.white)
+        if blink < 0.995:
+            self._draw_iris(out, wanted)
+        # From bottom to top: eyeball, lower lid, upper lid, lashes.
+        soft = np.float32(1 / max(0.012 * self.width, 0.7))
+        in_low = held((v - lower) * soft + np.float32(0.5))
+        mix_in(out, self._lower_lid(lower), in_low)
+        if blink > 0:
+            shade = np.exp(np.maximum(v - upper, 0) * (-20 / w)) * np.float32(0.30 * min(blink * 3, 1.0))
+            light = cv2.convertScaleAbs(255 - 255 * shade * (1 - in_low))
+            cv2.multiply(out, cv2.cvtColor(light, cv2.COLOR_GRAY2RGB), dst=out, scale=1 / 255)
         if blink > 0.6:
             # The lower lid's lashes and dark rim go under the closed lid.
-            hidden = _smooth(0.6, 1.0, blink) * np.clip(
-                1 - np.abs(v - self.closed) / (0.10 * self.width), 0, 1
-            )
-            out += (self.skin - out) * (hidden * in_low[..., 0])[..., None]
-        out += (self.skin - out) * lid[..., None]
+            hidden = held(1 - np.abs(v - self.closed) * (10 / w)) * np.float32(smooth(0.6, 1.0, blink))
+            mix_in(out, self.skin, hidden * in_low)
+        mix_in(out, self.skin, held((upper - v) * soft + np.float32(0.5)))
         self._draw_lashes(out, upper, blink)
         if self.has_front:
-            out += (picture - out) * self.front[..., None]
-        self._finish(out, wanted, upper, lower)
-        return Patch(self._rgb, self._alpha, self.left, self.top)
+            mix_in(out, self.crop, self.front)
+        self._frame(wanted, upper)
+
+    def _lower_lid(self, lower: np.ndarray) -> np.ndarray:
+        """The lower lid's skin and lashes with its edge at `lower`, and all around it, uint8 (h, w, 3)."""
+        raised = self.low - lower
+        if not raised.any():
+            return self.crop
+        shift = raised * held(1 - (self.v - lower) * np.float32(1 / (0.26 * self.width)))
+        lid = self._sampler.at(self.x + shift * self.down[0], self.y + shift * self.down[1])
+        return cv2.cvtColor(lid, cv2.COLOR_RGBA2RGB)
 
     def _edges(self, wanted: EyeAmounts) -> tuple[np.ndarray, np.ndarray]:
         """Heights of both lids' edges at every pixel."""
         blink, down = wanted.blink, wanted.down
         # Upper lids follow the eyes down and a little up.
         follow = 0.34 * max(down, 0.0) - 0.10 * max(-down, 0.0) - 0.20 * wanted.wide + 0.12 * wanted.squint
-        share = follow * (1 - blink) + blink
-        upper = self.up + (self.closed - self.up) * share
-        rise = 0.22 * wanted.squint - 0.05 * max(down, 0.0) * (1 - blink)
-        closed = np.minimum(self.closed, self.low)
-        lower = self.low + (closed - self.low) * blink - self.span * rise * (1 - blink)
-        return np.minimum(upper, lower + 0.3), lower
+        upper = self.up + (self.closed - self.up) * np.float32(follow * (1 - blink) + blink)
+        rise = (0.22 * wanted.squint - 0.05 * max(down, 0.0) * (1 - blink)) * (1 - blink)
+        lower = self.low
+        if blink > 0 or rise:
+            lower = lower + (np.minimum(self.closed, lower) - lower) * np.float32(blink)
+            lower -= self.span * np.float32(rise)
+        return np.minimum(upper, lower + np.float32(0.3)), lower
 
-    def _ball(self, wanted: EyeAmounts) -> np.ndarray:
-        """White and iris with this gaze, float32 (h, w, 3)."""
+    def _draw_iris(self, out: np.ndarray, wanted: EyeAmounts) -> None:
+        """The iris with this gaze, under the catch-lights."""
         across = wanted.across * (self.to_right if wanted.across > 0 else self.to_left)
         down = wanted.down * (self.to_down if wanted.down > 0 else self.to_up)
         dx = across * self.along[0] + down * self.down[0]
         dy = across * self.along[1] + down * self.down[1]
+        px, py = self.x - np.float32(self.iris_x + dx), self.y - np.float32(self.iris_y + dy)
         # A ball turns: the disc narrows towards the side.
         squeeze = 1.0 / max(1 - 0.10 * wanted.across**2, 0.5) if self.has_white else 1.0
-        px, py = self.x - self.iris_x - dx, self.y - self.iris_y - dy
         if squeeze != 1.0:
-            extra = (px * self.along[0] + py * self.along[1]) * (squeeze - 1)
+            extra = (px * self.along[0] + py * self.along[1]) * np.float32(squeeze - 1)
             px, py = px + extra * self.along[0], py + extra * self.along[1]
-        px, py = px + self.iris_size, py + self.iris_size
-        texture = cv2.remap(self.iris, px, py, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        alpha = cv2.remap(self.iris_alpha, px, py, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        out = self.white + (texture - self.white) * alpha[..., None]
+        size = np.float32(self.iris_size)
+        iris = cv2.remap(self.iris, px + size, py + size, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        lay_over(out, iris)
         if self.has_glint:
-            out += (self.crop - out) * (self.glint * np.minimum(alpha * 1.5, 1))[..., None]
-        return out
+            mix_in(out, self.crop, self.glint * np.minimum(iris[..., 3] * np.float32(1.5 / 255), 1))
 
     def _draw_lashes(self, out: np.ndarray, upper: np.ndarray, blink: float) -> None:
         """The band of lashes along the moved edge; shut ones hang down."""
-        turn = 1 - 1.75 * _smooth(0.15, 0.95, blink)
+        turn = 1 - 1.75 * float(smooth(0.15, 0.95, blink))
         if abs(turn) < 0.4:
             turn = 0.4 if turn >= 0 else -0.4
-        offset = (self.v - upper) / turn
-        rows, columns = self.lash_alpha.shape
-        my = (offset + self.reach) * ((rows - 1) / (2 * self.reach))
-        mx = (self.u + 0.1) * ((columns - 1) / 1.2)
-        mx, my = mx.astype(np.float32), my.astype(np.float32)
-        alpha = cv2.remap(self.lash_alpha, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        colour = cv2.remap(self.lash_rgb, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        out += (colour - out) * alpha[..., None]
+        rows, columns = self.lashes.shape[:2]
+        per_row = (rows - 1) / (2 * self.reach)
+        offset = self.v - upper
+        my = offset * np.float32(per_row / turn) + np.float32(self.reach * per_row)
+        mx = (self.u + np.float32(0.1)) * np.float32((columns - 1) / 1.2)
+        lay_over(out, cv2.remap(self.lashes, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
         if blink > 0.5:
             thick = max(0.018 * self.width, 0.9)
-            line = np.exp(-(((self.v - upper) / thick) ** 2)) * _smooth(0.5, 1.0, blink) * self.line_alpha
-            line *= _smooth(-0.02, 0.10, self.u) * _smooth(1.02, 0.90, self.u)
-            out += (self.line_tone - out) * line[..., None]
+            line = np.exp(-np.square(offset * np.float32(1 / thick)))
+            mix_in(out, self.line_tone, line * self.line_alpha * np.float32(smooth(0.5, 1.0, blink)))
 
-    def _finish(self, out: np.ndarray, wanted: EyeAmounts, upper: np.ndarray, lower: np.ndarray) -> None:
-        """Round into the patch's buffers; around the eye the picture stays as it is."""
-        onset = float(
-            _smooth(
-                0, _ONSET, max(wanted.blink, wanted.wide, wanted.squint, abs(wanted.across), abs(wanted.down))
-            )
-        )
-        margin = 0.5 * self.reach
-        mask = self.inside_u * _smooth(
-            0, 0.04 * self.width, self.v - np.minimum(self.start, upper - 2 * margin)
-        )
-        mask = mask * _smooth(0.30 * self.width, 0.22 * self.width, self.v - self.low)
-        cv2.convertScaleAbs((mask * (255 * onset)).astype(np.float32), self._alpha)
-        np.clip(out, 0, 255, out=out)
-        self._rgb[...] = cv2.convertScaleAbs(out)
+    def _frame(self, wanted: EyeAmounts, upper: np.ndarray) -> None:
+        """Around the eye the picture stays as it is."""
+        most = max(wanted.blink, wanted.wide, wanted.squint, abs(wanted.across), abs(wanted.down))
+        top = np.minimum(self.start, upper - np.float32(self.reach))
+        mask = self.within * smooth(0, np.float32(0.04 * self.width), self.v - top)
+        cv2.convertScaleAbs(mask * np.float32(255 * smooth(0, _ONSET, most)), self._alpha)
 
 
 #: Columns at which the skin's colours are measured, in u.

@@ -9,6 +9,7 @@ the picture's own resolution, and laid over the plate. Nothing moves: the pictur
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -136,6 +137,7 @@ class Head:
         )
         self._open = isinstance(background, str)
         self._pasted: list[tuple[slice, slice]] = []
+        self._laid: list[Patch] = []
         if layers.matte is None:
             self._plate = None
             flat = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
@@ -359,7 +361,9 @@ class Head:
 
     def _paste(self, patches: Sequence[Patch]) -> None:
         """Lay patches over the flat picture, and take the last frame's away."""
-        spots = [patch.place for patch in patches]
+        if len(patches) == len(self._laid) and all(map(operator.is_, patches, self._laid)):
+            return
+        spots, self._laid = [patch.place for patch in patches], list(patches)
         gone = [spot for spot in self._pasted if spot not in spots]
         for spot in self._pasted:
             np.copyto(self._shown[spot], self._picture[spot])

@@ -17,7 +17,8 @@ import numpy as np
 from livepuppet.realtime.rig.amounts import INDEX
 from livepuppet.realtime.rig.contours import Contours, MouthContours
 from livepuppet.realtime.rig.lattice import Lattice, box_of
-from livepuppet.realtime.rig.patches import Patch
+from livepuppet.realtime.rig.patches import Patch, lay_over
+from livepuppet.realtime.rig.ramps import held, smooth
 from livepuppet.realtime.rig.sampling import Sampler
 
 #: Amounts below this change nothing that can be seen.
@@ -31,11 +32,6 @@ _NODES = np.linspace(-2.6, 2.6, 313).astype(np.float32)
 
 # The drawn teeth (see data/rig/README.md): pixels per mouth width of 40 mm, and where the middle and the edges are.
 _PER_WIDTH, _MIDDLE, _UPPER_EDGE, _LOWER_EDGE = 250.0, 143.5, 126.0, 115.0
-
-
-def _smooth(low: float, high: float, value: np.ndarray) -> np.ndarray:
-    t = _share((value - low) / (high - low))
-    return t * t * (3 - 2 * t)
 
 
 @cache
@@ -297,7 +293,7 @@ class MouthLayers:
             (self.top + tall - 1 - y, self.top + tall == height),
         ):
             if not moves:
-                inside *= _smooth(0, fade, distance)
+                inside *= smooth(0, fade, distance)
         self.inside = inside.astype(np.float32)
 
     def _place(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -398,7 +394,7 @@ class MouthLayers:
         for sprite in _teeth(kind):
             light, gum, near, alpha = (sprite[..., k : k + 1] for k in range(4))
             # The palate is the throat's dark.
-            alpha = alpha * _smooth(0.3, 0.5, near)
+            alpha = alpha * smooth(0.3, 0.5, near)
             colour = np.minimum(1.18 * light, 1.05) * (self.teeth * (1 - gum) + gums * 1.5 * gum)
             colour = colour * (0.35 + 0.65 * near)
             sprite = np.concatenate([colour * alpha, 255 * alpha], 2)
@@ -531,8 +527,8 @@ class MouthLayers:
             window = np.exp(-np.square((v - np.float32(self._line)) / np.float32(0.75 * self.width))) * inside
             jaw = inside * (
                 np.float32(0.10 * a.jaw_aside * self.width)
-                * _smooth(0, self.chin, v)
-                * _smooth(2 * self.chin, self.chin, v)
+                * smooth(0, self.chin, v)
+                * smooth(2 * self.chin, self.chin, v)
             )
             for _ in range(3):
                 moved = self._lookup(aside[None], source_s)[0] * window + jaw
@@ -578,8 +574,8 @@ class MouthLayers:
         s, gap, depth, height, across, v = (
             np.ascontiguousarray(plane[part]) for plane in (s, gap, to_upper, to_lower, across, down)
         )
-        mask = _share(depth + 0.5) * _share(height + 0.5)
-        mask *= _share((gap - 0.4) / 1.2) * (np.abs(s) < 1.0)
+        mask = held(depth + 0.5) * held(height + 0.5)
+        mask *= held((gap - 0.4) / 1.2) * (np.abs(s) < 1.0)
         # Where the lips run steeply, a pixel's height says little of how much of it is inside.
         mask = cv2.blur(mask, (3, 3))
         jaw = max(a.open, 0.0) * self.drop
@@ -611,9 +607,7 @@ class MouthLayers:
                 k = np.float32(_PER_WIDTH / w)
                 mx, my = across * k + np.float32(_MIDDLE), v * k + np.float32(edge_row - edge * k)
                 teeth = cv2.remap(sprite, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-                clear = cv2.cvtColor(cv2.bitwise_not(cv2.extractChannel(teeth, 3)), cv2.COLOR_GRAY2RGB)
-                out = cv2.multiply(out, clear, dst=out, scale=1 / 255)
-                out = cv2.addWeighted(out, 1, cv2.cvtColor(teeth, cv2.COLOR_RGBA2RGB), light, 0, dst=out)
+                lay_over(out, teeth, light)
         return cv2.multiply(out, cv2.cvtColor(shade, cv2.COLOR_GRAY2RGB), scale=1 / 255)
 
     def _drawn_inside(self, s, depth, height, tall: float) -> np.ndarray:
@@ -622,12 +616,12 @@ class MouthLayers:
         out = np.empty((*s.shape, 3), np.uint8)
         out[...] = np.rint(self.dark)
         if tall > 0.12 * w:
-            _over(out, self.tongue, _share(0.5 - self._ridge(s, height, tall)))
+            _over(out, self.tongue, held(0.5 - self._ridge(s, height, tall)))
         if not self.no_teeth and not self.shows_teeth:
             band = min(0.16 * w, 0.34 * tall)
-            white = _share(band - depth + 0.5) * _share((0.93 - np.abs(s)) * (w * 0.25) + 0.5)
+            white = held(band - depth + 0.5) * held((0.93 - np.abs(s)) * (w * 0.25) + 0.5)
             _over(out, np.minimum(self.teeth * 1.06, 250), white)
-        _over(out, self.line, _share(max(0.012 * w, 1.0) + 0.5 - np.minimum(depth, height)))
+        _over(out, self.line, held(max(0.012 * w, 1.0) + 0.5 - np.minimum(depth, height)))
         return out
 
     def _ridge(self, s, height, tall: float) -> np.ndarray:
@@ -644,8 +638,8 @@ class MouthLayers:
         across, s, depth, height = (plane[::2, ::2] for plane in (across, np.abs(s), depth, height))
         # The tongue lies behind the lower teeth.
         ridge = self._ridge(s, height, tall)
-        tongue = _share(0.5 - ridge / (0.03 * w + 1)) * _share((0.85 - s) / 0.2)
-        groove = 1 - 0.22 * np.exp(-np.square(across / (0.035 * w))) - 0.35 * _share(ridge / (-0.25 * w))
+        tongue = held(0.5 - ridge / (0.03 * w + 1)) * held((0.85 - s) / 0.2)
+        groove = 1 - 0.22 * np.exp(-np.square(across / (0.035 * w))) - 0.35 * held(ridge / (-0.25 * w))
         lit = min(max(0.35 + 0.8 * tall / (0.5 * w), 0.35), 0.85)
         light = np.maximum(groove, 0.3) * lit
         share = 0.9 * tongue
@@ -656,7 +650,7 @@ class MouthLayers:
             ]
         )
         near, below = np.exp(np.maximum(depth, 0) * (-50 / w)), np.exp(np.maximum(height, 0) * (-50 / w))
-        side = _share((s - 0.45) / 0.55)
+        side = held((s - 0.45) / 0.55)
         shade = (1 - 0.5 * near - 0.15 * below) * (1 - 0.45 * side * np.sqrt(side))
         return cv2.resize(out, full), cv2.resize((255 * shade).astype(np.uint8), full)
 
@@ -673,15 +667,10 @@ class MouthLayers:
         inside = cv2.cvtColor(self._sampler.at(x, y), cv2.COLOR_RGBA2RGB)
         # Where its own shows nothing but teeth, what is below them is drawn; so is what would be stretched to streaks.
         thin = (room < 0.035 * self.width) & (np.abs(s) < 0.85)
-        edge = np.where(thin, _share((v - np.minimum(end, lower) + 0.5) / 1.5), np.float32(0))
+        edge = np.where(thin, held((v - np.minimum(end, lower) + 0.5) / 1.5), np.float32(0))
         if self.gap < 0.25 * self.width and (self.shows_teeth or not self.drawn):
-            edge = np.maximum(edge, _smooth(1.5, 2.6, beyond / np.maximum(room, 1)) * _smooth(-1, 1, v - end))
+            edge = np.maximum(edge, smooth(1.5, 2.6, beyond / np.maximum(room, 1)) * smooth(-1, 1, v - end))
         return cv2.blendLinear(generic, inside, edge, 1 - edge)
-
-
-def _share(value: np.ndarray) -> np.ndarray:
-    """Held within 0 and 1."""
-    return np.minimum(np.maximum(value, np.float32(0)), np.float32(1))
 
 
 def _over(out: np.ndarray, colour: np.ndarray, share: np.ndarray) -> None:

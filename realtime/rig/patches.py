@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 
@@ -17,7 +18,8 @@ class Patch:
         alpha: uint8 (h, w), 0 where the avatar stays as it is; None where all of the patch counts.
         left, top: the avatar's pixel under the patch's first one. All of the patch lies inside the picture.
 
-    The arrays are the rig's own buffers: the next `draw` fills them anew.
+    The arrays are the rig's own buffers: the next `draw` fills them anew, and gives another patch. The same patch is the same
+    picture.
     """
 
     rgb: np.ndarray
@@ -49,3 +51,15 @@ def paste(canvas: np.ndarray, patches: Sequence[Patch]) -> np.ndarray:
             mixed = under * (255 - alpha) + patch.rgb * alpha + 127
             under[...] = (mixed // 255).astype(np.uint8)
     return canvas
+
+
+def lay_over(out: np.ndarray, layer: np.ndarray, light: float = 1.0) -> None:
+    """Lay `layer` uint8 RGBA (h, w, 4), premultiplied, over `out` uint8 RGB (h, w, 3), in place; `light` scales its colours."""
+    clear = cv2.cvtColor(cv2.bitwise_not(cv2.extractChannel(layer, 3)), cv2.COLOR_GRAY2RGB)
+    cv2.multiply(out, clear, dst=out, scale=1 / 255)
+    cv2.addWeighted(out, 1, cv2.cvtColor(layer, cv2.COLOR_RGBA2RGB), light, 0, dst=out)
+
+
+def mix_in(out: np.ndarray, other: np.ndarray, share: np.ndarray) -> None:
+    """Go `share` float32 (h, w) of the way to `other` uint8 RGB (h, w, 3) in `out`, of the same shape, in place."""
+    cv2.blendLinear(other, out, share, 1 - share, dst=out)
