@@ -270,7 +270,7 @@ class Animator:
         face = None
         if self._rig_driver is not None:
             face = self._face_of(avatar, keypoints)
-        # The first one is waited for, the others' rigs are made beside.
+        # Rigs are made beside; the first picture that needs one waits for the first.
         self._rig_canvas.prepare(avatar, wait=not self._prepared and face is not None, face=face)
         return PreparedAvatar(avatar, self.engine.encode(avatar.picture), keypoints, face)
 

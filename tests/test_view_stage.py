@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from media import gradient
 from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
 from livepuppet.core.square import Square, cut
-from livepuppet.realtime.compositing.compositor import Compositor, parse_background
+from livepuppet.realtime.compositing.compositor import Compositor, _Rigs, parse_background
 from livepuppet.realtime.compositing.matte import blurred_background, figure_colours, find_matte
 
 SIZE = 64
@@ -456,3 +459,23 @@ def test_the_blurred_background_closes_behind_the_figure():
     blurred = blurred_background(original, matte, 0.02)
     assert blurred.shape == original.shape and blurred[120, 160, 0] < 30
     assert blurred_background(original, None, 0.02)[120, 160, 0] > 100
+
+
+def test_a_rig_that_is_awaited_is_waited_for_and_others_are_not():
+    finish = threading.Event()
+
+    def build(avatar, face):
+        finish.wait(10)
+        if face is None:
+            raise ValueError("no face")
+        return face
+
+    rigs = _Rigs(build)
+    one, other = (SimpleNamespace(name=name) for name in ("one", "other"))
+    rigs.begin(1, one, "its rig", awaited=True)
+    assert rigs.get(2, other, "another") is None
+    threading.Timer(0.05, finish.set).start()
+    assert rigs.get(1, one, "its rig") == "its rig"
+    # One that cannot be made is not waited for either.
+    rigs.begin(3, other, None, awaited=True)
+    assert rigs.get(3, other, None) is None

@@ -175,19 +175,18 @@ class Compositor:
         """Do now what showing `avatar` would need later.
 
         Args:
-            wait: for its figure and its rig too, where they are needed (up to a second). Otherwise they are made in a thread,
-                one avatar after another, those that are shown first.
+            wait: for its figure, where it is needed (up to a second), and have `rig` wait for its rig. Otherwise they are made
+                in a thread, one avatar after another, those that are shown first.
             face: of the avatar, where it is to be drawn by a rig.
         """
         if face is not None:
-            key = self._rig_key(avatar)
-            self._rigs.make(key, avatar, face) if wait else self._rigs.begin(key, avatar, face)
+            self._rigs.begin(self._rig_key(avatar), avatar, face, first=wait, awaited=wait)
         if self._background != "as-is":
             self._mattes.find(avatar) if wait else self._mattes.begin(avatar)
         self._layers_of(avatar, shown=False)
 
     def rig(self, avatar: Avatar, face: Face) -> Rig | None:
-        """The avatar's rig on this canvas; None where it is still being made (a second at most), or cannot be."""
+        """The avatar's rig on this canvas; None where it is still being made (a second at most) and not waited for, or cannot be."""
         return self._rigs.get(self._rig_key(avatar), avatar, face)
 
     def compose_rig(self, rig: Rig, motion: RigMotion, out: np.ndarray) -> None:
@@ -472,12 +471,14 @@ class _Rigs:
         self._build = build
         self._made: OrderedDict[tuple, tuple[Avatar, Face, Rig | None]] = OrderedDict()
         self._wanted: OrderedDict[tuple, tuple[Avatar, Face]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._awaited: set[tuple] = set()
+        self._lock = threading.Condition()
         self._working = False
 
     def get(self, key: tuple, avatar: Avatar, face: Face) -> Rig | None:
-        """The rig, if it is made; else it is the next one to be."""
+        """The rig, if it is made or waited for; else it is the next one to be."""
         with self._lock:
+            self._lock.wait_for(lambda: key not in self._awaited)
             made = self._made.get(key)
             if made is not None:
                 self._made.move_to_end(key)
@@ -485,11 +486,15 @@ class _Rigs:
         self.begin(key, avatar, face, first=True)
         return None
 
-    def begin(self, key: tuple, avatar: Avatar, face: Face, first: bool = False) -> None:
-        """Have it made, before all others where it comes `first`."""
+    def begin(
+        self, key: tuple, avatar: Avatar, face: Face, first: bool = False, awaited: bool = False
+    ) -> None:
+        """Have it made, before all others where it comes `first`. `get` waits for it where it is `awaited`."""
         with self._lock:
             if key in self._made:
                 return
+            if awaited:
+                self._awaited.add(key)
             self._wanted.setdefault(key, (avatar, face))
             if first:
                 self._wanted.move_to_end(key, last=False)
@@ -498,11 +503,7 @@ class _Rigs:
             self._working = True
         threading.Thread(target=self._work, name="rigs", daemon=True).start()
 
-    def make(self, key: tuple, avatar: Avatar, face: Face) -> None:
-        """Make it now."""
-        with self._lock:
-            if key in self._made:
-                return
+    def _make(self, key: tuple, avatar: Avatar, face: Face) -> None:
         try:
             rig = self._build(avatar, face)
         except Exception:
@@ -514,6 +515,8 @@ class _Rigs:
             self._made[key] = avatar, face, rig
             while len(self._made) > KEPT_RIGS:
                 self._made.popitem(last=False)
+            self._awaited.discard(key)
+            self._lock.notify_all()
 
     def _work(self) -> None:
         while True:
@@ -522,7 +525,7 @@ class _Rigs:
                     self._working = False
                     return
                 key, (avatar, face) = next(iter(self._wanted.items()))
-            self.make(key, avatar, face)
+            self._make(key, avatar, face)
             with self._lock:
                 self._wanted.pop(key, None)
 
