@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -43,8 +44,9 @@ from livepuppet.realtime.rig.close_ups import EYE_AT, PLACING, crop_maps, cut_cr
 from livepuppet.realtime.rig.close_ups import CloseUps as LookCloser
 from livepuppet.realtime.rig.pose import PoseTracker, joined
 from livepuppet.realtime.rig.template import head_template
+from livepuppet.train.recipes import close_up as close_up_recipe
 from livepuppet.train.recipes.close_up import train_close_up
-from livepuppet.train.tasks.close_up import STORED, CropPool, Crops, framed
+from livepuppet.train.tasks.close_up import STORED, CropPool, Crops, close_up_scores, framed
 
 
 def _eye(opening: float, gaze: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -209,6 +211,15 @@ def test_framing_moves_points_with_the_image(folder):
     total = dark.sum((1, 2))
     x, y = (dark.sum(1) @ line) / total, (dark.sum(2) @ line) / total
     assert (torch.stack([x, y], 1) - plain.points[:, EYE_POINTS.index("iris")]).abs().max() < 0.06
+
+
+def test_a_training_leaves_a_checkpoint_and_goes_on_from_it(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(close_up_recipe, "close_up_scores", partial(close_up_scores, batches=1))
+    first = train_close_up("eye", folder, tmp_path, steps=2, batch=4)
+    again = train_close_up("eye", folder, tmp_path, steps=3, batch=4, resume=True)
+    assert first.keys() == again.keys() and first != again
+    assert all(np.isfinite(value) for value in again.values())
+    assert list((tmp_path / "eye").glob("*.checkpoint.pt"))
 
 
 @pytest.mark.slow

@@ -172,7 +172,6 @@ def test_other_files_are_no_predictors(tmp_path, tiny_model):
 # Learning
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("offsets", [True, False])
 def test_it_learns_what_the_first_frame_says(offsets):
     data = to_the_middle(200)

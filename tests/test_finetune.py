@@ -208,7 +208,6 @@ def test_the_animator_task_holds_the_detector(frames, pool_folder):
     assert sum(parameter.grad is not None for parameter in task.trained.parameters()) > 10
 
 
-@pytest.mark.slow
 def test_snapshots_come_back_with_a_checkpoint(frames, pool_folder, tmp_path):
     def trainer(steps):
         task = PersonAnimatorTask(small_model(), frames, PuppetPool(pool_folder), batch=1)
@@ -428,7 +427,6 @@ def run_of(folder, **settings):
     return RunConfig(folder, steps=2, batch=1, **settings)
 
 
-@pytest.mark.slow
 def test_what_did_not_help_leaves_the_weights_as_they_were(in_small, monkeypatch, capsys):
     path, weights, folder = in_small
     monkeypatch.setattr(acceptance, "DETECTOR_RULES", {"wander px": AcceptanceRule(gain=0.99)})
@@ -452,7 +450,6 @@ def test_what_did_not_help_leaves_the_weights_as_they_were(in_small, monkeypatch
         finetune(FinetuneConfig(path, weights, crop="full"), run_of(folder))
 
 
-@pytest.mark.slow
 def test_what_helped_is_shipped(in_small, monkeypatch, capsys):
     path, weights, folder = in_small
     monkeypatch.setattr(acceptance, "DETECTOR_RULES", {})
@@ -497,7 +494,6 @@ def said_on_failing(capsys, *arguments) -> str:
     return said
 
 
-@pytest.mark.slow
 def test_bad_recordings_end_in_one_sentence(tmp_path, capsys):
     mine = ("--output", tmp_path / "mine", "--steps", 1)
     text = tmp_path / "notes.mp4"

@@ -75,7 +75,6 @@ def ramp(path, model="tiny", sha="", from_frames=1, way=0.05, frames=5) -> None:
 LEARN = ("--frames", 6, "--steps", 4, "--hidden", 8, "--batch", 4, "--threads", 1)
 
 
-@pytest.mark.slow
 def test_from_clips_to_a_video(capsys, tmp_path, weights, clips, avatar):
     predictor = tmp_path / "p.safetensors"
     figures = tmp_path / "learned.json"

@@ -234,7 +234,6 @@ def test_jacobians_are_bounded(model, images):
     assert (jacobians - torch.eye(2)).abs().max() <= 1.5 + 1e-5
 
 
-@pytest.mark.slow
 @torch.no_grad()
 def test_the_work_per_live_frame_stays_in_the_budget(model, images):
     one = images[:1]

@@ -51,7 +51,6 @@ def test_the_oldest_groups_make_room_for_fresh_ones():
     assert stream.clock.count == 12 and len(stream) == 8
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stopped", [1, 4])
 def test_a_stream_that_goes_on_holds_what_an_undisturbed_one_does(stopped):
     whole = small()
@@ -68,7 +67,6 @@ def test_another_stream_does_not_go_on():
         small(seed=4).load_state(small().state())
 
 
-@pytest.mark.slow
 def test_pairs_carry_the_exact_truth():
     stream = small(size=32, coarse=32, poses=3, hold=2)
     stream.refresh_sometimes(generator(0))
@@ -98,7 +96,6 @@ def test_pairs_carry_the_exact_truth():
     assert (pictures - torch.cat([one.picture for one in seen])).abs().max() < 0.501 / 255
 
 
-@pytest.mark.slow
 def test_positions_stay_exact_where_the_training_around_runs_in_16_bits():
     with torch.autocast("cpu", torch.bfloat16):
         half = look(small(), 0)

@@ -61,7 +61,6 @@ def on_card(model):
     return model
 
 
-@pytest.mark.slow
 def test_a_step_mixes_no_places_and_a_pair_is_picked_without_waiting(monkeypatch):
     """On a card that only pretends, with the real numbers: what a real one would refuse, and where it would wait."""
     with card(monkeypatch) as there:
@@ -142,7 +141,6 @@ def quick(monkeypatch):
     return scores
 
 
-@pytest.mark.slow
 def test_all_stages_run_and_the_best_is_kept(tmp_path, quick):
     quick[:] = [0.4, 0.3]
     run = small_run(tmp_path, batch=2)

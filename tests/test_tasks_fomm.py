@@ -133,7 +133,6 @@ def test_the_rival_sees_the_keypoints(task):
     assert not torch.isclose(task.discriminator_losses()["discriminator"], before)
 
 
-@pytest.mark.slow
 def test_discriminator_wins_against_an_idle_generator(task):
     """Its loss falls when only it learns: real and drawn are told apart the right way round."""
     task.prepare()

@@ -168,7 +168,6 @@ def test_processes_take_their_shares(monkeypatch):
     assert halves[0]["reconstruction"] != halves[1]["reconstruction"]
 
 
-@pytest.mark.slow
 def test_the_image_comes_nearer():
     made = task(replace(without_discriminator(WEIGHTS), warped=10.0), batch=8)
     optimiser = torch.optim.Adam(made.trained.parameters(), lr=3e-3, betas=made.betas)

@@ -218,7 +218,6 @@ def test_synchronising_and_separating_changes_no_name_and_no_number():
     assert type(model[1]) is nn.BatchNorm2d
 
 
-@pytest.mark.slow
 def test_two_processes_compute_what_one_does_with_the_whole_batch(data, tmp_path):
     # Two halves of a batch sum in another order than the whole. A gradient, at most about 1 here, sums some 10^4 products (pixels
     # times a few channels), through about 10 layers with norms there and 10 back: sqrt(10^4) * 20 roundings of 6e-8 are 1.2e-4.

@@ -58,7 +58,6 @@ def at(data, folder, step: int, **settings):
     return trainer
 
 
-@pytest.mark.slow
 def test_a_killed_training_ends_in_the_same_weights_bit_by_bit(data, undisturbed, tmp_path):
     program = [sys.executable, str(PROGRAM), str(data), str(tmp_path), str(STEPS), "4"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
