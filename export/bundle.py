@@ -87,7 +87,8 @@ def export_bundle(
             references += [draw(model, avatar, frames) for avatar, *frames in clips]
             with tempfile.TemporaryDirectory() as sources:
                 # Convolutions that few bits suffice for, and that hardware has in few bits.
-                write_graphs(optimise(model, without=NOT_IN_FEW_BITS), Path(sources))
+                plain = optimise(model, without=NOT_IN_FEW_BITS)
+                write_graphs(plain, Path(sources), ("detect", "render"))
                 if "float16" in variants:
                     add_float16(building, references, judge, Path(sources))
                 if "int8" in variants:

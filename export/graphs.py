@@ -7,12 +7,14 @@ import io
 import logging
 import warnings
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import onnx
 import torch
 from torch import Tensor, nn
 
+from livepuppet.core.engine import STAGES
 from livepuppet.core.errors import LivePuppetError
 from livepuppet.model.calls import (
     DETECT_OUTPUTS,
@@ -47,12 +49,13 @@ class ExportError(LivePuppetError, RuntimeError):
 
 
 @torch.no_grad()
-def write_graphs(model: nn.Module, folder: Path) -> dict[str, Tensor]:
+def write_graphs(model: nn.Module, folder: Path, stages: Collection[str] = STAGES) -> dict[str, Tensor]:
     """Write `detect.onnx`, `encode.onnx` and `render.onnx`, weights inside, and check what came out.
 
     Args:
         model: in evaluation mode, on the CPU, in float32.
         folder: exists already.
+        stages: the graphs wanted; each takes seconds.
 
     Returns:
         The features of a black avatar, by name, whose order and shapes are those of the graphs.
@@ -69,15 +72,19 @@ def write_graphs(model: nn.Module, folder: Path) -> dict[str, Tensor]:
     # Four separate tensors: the exporter would take two arguments that share memory for one.
     motion = (points, jacobians, points.clone(), jacobians.clone())
 
-    write_graph(Detect(model), (picture,), folder / "detect.onnx", ["frame"], list(DETECT_OUTPUTS))
-    write_graph(Encode(model), (picture,), folder / "encode.onnx", ["avatar"], names)
-    write_graph(
-        Render(model, names),
-        (*features.values(), *motion),
-        folder / "render.onnx",
-        [*names, *KEYPOINT_INPUTS],
-        list(RENDER_OUTPUTS),
-    )
+    calls = {
+        "detect": (Detect(model), (picture,), ["frame"], list(DETECT_OUTPUTS)),
+        "encode": (Encode(model), (picture,), ["avatar"], names),
+        "render": (
+            Render(model, names),
+            (*features.values(), *motion),
+            [*names, *KEYPOINT_INPUTS],
+            list(RENDER_OUTPUTS),
+        ),
+    }
+    for stage in stages:
+        module, example, inputs, outputs = calls[stage]
+        write_graph(module, example, folder / f"{stage}.onnx", inputs, outputs)
     return features
 
 

@@ -12,6 +12,8 @@ import onnx
 import pytest
 import torch
 from click.testing import CliRunner
+from lively import lively
+from small_model import small_model
 
 from livepuppet.export import bundle as bundling
 from livepuppet.export.bundle import export_bundle, sha256
@@ -24,6 +26,7 @@ from livepuppet.export.graphs import (
     drop_unused_inputs,
     write_graphs,
 )
+from livepuppet.export.optimise import optimise
 from livepuppet.export.parity import Parity, Tolerances, measure, sample_motions, sample_pictures
 from livepuppet.model.checkpoint import load
 from livepuppet.model.presets import Preset, build
@@ -182,6 +185,7 @@ def test_inputs_that_nobody_reads_are_dropped():
 def test_the_bundled_model_is_exported_so():
     for path in sorted(bundled.MODEL.glob("*.onnx")):
         check_graph(onnx.load(path), path.name)
+        assert path.stat().st_size < 20_000_000
 
 
 def test_bundle_json_tells_everything(tiny_bundle, tiny_preset):
@@ -259,7 +263,7 @@ def test_not_a_number_fails_the_check():
 # --- exports that fail ---
 
 
-def test_an_export_that_is_off_leaves_no_trace(model, tmp_path):
+def test_an_export_that_is_off_leaves_no_trace(model, ready_graphs, tmp_path):
     strict = Tolerances(keypoints=-1.0)
     with pytest.raises(ExportError, match="do not draw what PyTorch draws: keypoints differ") as caught:
         export_bundle(model, tmp_path / "b", tolerances=strict)
@@ -267,7 +271,7 @@ def test_an_export_that_is_off_leaves_no_trace(model, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_an_export_that_is_off_leaves_the_old_bundle(tiny_bundle, model, tmp_path, monkeypatch):
+def test_an_export_that_is_off_leaves_the_old_bundle(tiny_bundle, model, ready_graphs, tmp_path, monkeypatch):
     shutil.copytree(tiny_bundle / "bundle", tmp_path / "b")
     before = {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()}
 
@@ -289,7 +293,7 @@ def test_an_export_that_is_off_leaves_the_old_bundle(tiny_bundle, model, tmp_pat
     assert {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()} == before
 
 
-def test_a_bundle_is_replaced_and_its_neighbours_kept(tiny_bundle, model, tmp_path):
+def test_a_bundle_is_replaced_and_its_neighbours_kept(tiny_bundle, model, ready_graphs, tmp_path):
     shutil.copytree(tiny_bundle / "bundle", tmp_path / "b")
     shutil.copy(tiny_bundle / "weights.safetensors", tmp_path / "b")
     (tmp_path / "b" / "notes").mkdir()
@@ -316,7 +320,7 @@ def test_other_folders_and_files_are_not_overwritten(model, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["file", "photos"]
 
 
-def test_export_command(tiny_bundle, tmp_path):
+def test_export_command(tiny_bundle, ready_graphs, tmp_path):
     runner = CliRunner()
     output = tmp_path / "b"
     done = runner.invoke(export, [str(tiny_bundle / "weights.safetensors"), "--output", str(output)])
@@ -333,32 +337,32 @@ def test_export_command(tiny_bundle, tmp_path):
 
 
 def test_lite_exports(tmp_path):
-    from livepuppet.model.presets import build
-
+    """The default's architecture in small; `test_runtimes` exports the default itself, marked slow."""
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    model = build("lite-256").eval()
-    write_graphs(model, tmp_path)
+    model = lively(small_model(), seed=0)
+    write_graphs(optimise(model), tmp_path)
     parity = measure(model, tmp_path, pictures=1, motions=3)
     assert parity.failures(Tolerances()) == [] and parity.contrast > 20
-    for name in ("detect", "encode", "render"):
-        assert (tmp_path / f"{name}.onnx").stat().st_size < 20_000_000
 
 
-def test_graphs_in_few_bits_come_from_convolutions(model, tmp_path, monkeypatch):
+def test_graphs_in_few_bits_come_from_convolutions(model, ready_graphs, tmp_path, monkeypatch):
     """Winograd's matrix products round too much for them."""
-    counted = {}
+    counted, write = {}, bundling.write_graphs
 
-    def count(folder, *rest):
-        *_, sources = rest
-        for name, place in (("float32", folder), ("float16", sources)):
-            nodes = onnx.load(place / "render.onnx").graph.node
-            counted[name] = sum(node.op_type == "Conv" for node in nodes)
+    def count(optimised, folder, *stages):
+        counted[folder] = sum(isinstance(module, torch.nn.Conv2d) for module in optimised.modules())
+        return write(optimised, folder, *stages)
 
-    monkeypatch.setattr(bundling, "add_float16", count)
+    def float16(folder, references, judge, sources):
+        assert (counted[folder], counted[sources]) == tuple(counted.values())
+        assert {path.name for path in sources.iterdir()} == {"detect.onnx", "render.onnx"}
+
+    monkeypatch.setattr(bundling, "write_graphs", count)
+    monkeypatch.setattr(bundling, "add_float16", float16)
     export_bundle(model, tmp_path / "b", variants=("float16",), judge=lambda *_: None)
+    exact, few_bits = counted.values()
     # Two residual blocks of two.
-    assert counted["float16"] == counted["float32"] + 4
+    assert few_bits == exact + 4
 
 
 # Monkey-Net.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from functools import cache
+import tempfile
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
 from onnx import TensorProto, numpy_helper, shape_inference
 
 from livepuppet.core.bundle import graphs_of
@@ -43,12 +43,11 @@ def session(graph):
 
 
 @cache
-def convolutions_of(folder: Path) -> Path:
-    """The graphs that variants are made of: those without Winograd's matrix products."""
-    sources = folder / "sources"
-    sources.mkdir()
-    write_graphs(optimise(load(folder / "weights.safetensors"), without=NOT_IN_FEW_BITS), sources)
-    return sources
+def without_winograd(weights: Path) -> onnx.ModelProto:
+    """The `render` that variants are made of: without Winograd's matrix products, of which `detect` has none."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_graphs(optimise(load(weights), without=NOT_IN_FEW_BITS), Path(folder), ["render"])
+        return onnx.load(Path(folder) / "render.onnx")
 
 
 # float16
@@ -58,7 +57,11 @@ def convolutions_of(folder: Path) -> Path:
 @pytest.mark.parametrize("stage", ["detect", "render"])
 def test_float16_stays_between_convolutions(bundle, stage, request):
     """No position is ever in 16 bits: neither a sampling grid, nor a gather's index, nor a heat-map's softmax."""
-    graph = onnx.load(convolutions_of(request.getfixturevalue(bundle)) / f"{stage}.onnx")
+    folder = request.getfixturevalue(bundle)
+    if stage == "render":
+        graph = without_winograd(folder / "weights.safetensors")
+    else:
+        graph = onnx.load(folder / "bundle" / "detect.onnx")
     converted = to_float16(graph)
     onnx.checker.check_model(converted, full_check=True)
     check_graph(converted, stage)
@@ -203,17 +206,9 @@ def test_a_model_that_does_not_bear_it_is_refused(search):
 
 
 @pytest.fixture
-def exporter(tiny_bundle, monkeypatch):
-    """`export_bundle` without the seconds that PyTorch's exporter takes: the graphs are those that lie there already."""
-    model = load(tiny_bundle / "weights.safetensors")
-
-    def write_graphs(optimised, folder):
-        for stage in ("detect", "encode", "render"):
-            shutil.copy(tiny_bundle / "bundle" / f"{stage}.onnx", folder)
-        return optimised.encode(torch.zeros(1, 3, 64, 64))
-
-    monkeypatch.setattr(bundling, "write_graphs", write_graphs)
-    return lambda output, **settings: bundling.export_bundle(model, output, **settings)
+def exporter(tiny_bundle, ready_graphs):
+    """`export_bundle` of the tiny model."""
+    return partial(bundling.export_bundle, load(tiny_bundle / "weights.safetensors"))
 
 
 def test_variants_are_entered_and_run(exporter, tmp_path):
