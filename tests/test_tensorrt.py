@@ -272,7 +272,9 @@ def on_the_processor(monkeypatch, tmp_path):
     return built
 
 
-def test_the_engine_builds_once_and_draws_what_pytorch_draws(on_the_processor, tiny_bundle, tmp_path):
+def test_the_engine_builds_once_and_draws_what_pytorch_draws(
+    on_the_processor, tiny_bundle, tmp_path, monkeypatch, caplog
+):
     said = []
     weights = tiny_bundle / "weights.safetensors"
 
@@ -303,8 +305,10 @@ def test_the_engine_builds_once_and_draws_what_pytorch_draws(on_the_processor, t
     damaged.write_bytes(b"damaged")
     start()
     assert len(on_the_processor) == 4
-    tensorrt.TensorRtEngine(weights, device="cpu", precision="float32", say=said.append)
+    monkeypatch.setattr(logging.getLogger("livepuppet"), "propagate", True)
+    tensorrt.TensorRtEngine(weights, device="cpu", precision="float32")
     assert len(on_the_processor) == 7
+    assert "with TensorRT, once for this card and model" in caplog.text
 
 
 def test_what_is_missing_says_what_to_do(monkeypatch, tiny_bundle):
@@ -324,11 +328,6 @@ def test_what_is_missing_says_what_to_do(monkeypatch, tiny_bundle):
     assert "--precision float32, float16" in what_is_missing("bfloat16")
     if not torch.cuda.is_available():
         assert "finds no CUDA card" in what_is_missing()
-
-
-def test_announcements_leave_the_output_alone(capsys):
-    tensorrt.announce("Compiling.")
-    assert capsys.readouterr() == ("", "Compiling.\n")
 
 
 def test_the_engine_imports_without_torch():

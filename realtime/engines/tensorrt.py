@@ -10,18 +10,20 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import stat
 import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from livepuppet.core.cache import cache_folder, key_of
 from livepuppet.core.engine import STAGES, Precision
+from livepuppet.core.files import sha256, write_atomically
 from livepuppet.realtime.engines.pytorch import TorchEngine
 from livepuppet.realtime.engines.pytorch import what_is_missing as torch_is_missing
+
+logger = logging.getLogger(__name__)
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16")
 
@@ -48,11 +50,6 @@ def what_is_missing(precision: Precision = "float16", device: str = "cuda") -> s
     return torch_is_missing(device, precision)
 
 
-def announce(sentence: str) -> None:
-    """Tell whoever waits, where a command's own output is not disturbed."""
-    print(sentence, file=sys.stderr, flush=True)
-
-
 class TensorRtEngine(TorchEngine):
     """Runs weights with TensorRT. What is not a network (bytes to floats and back, CUDA graphs, copies) is `TorchEngine`'s.
 
@@ -63,7 +60,7 @@ class TensorRtEngine(TorchEngine):
         weights: file that `livepuppet train` or `livepuppet import` wrote.
         device: `cuda`, `cuda:1`, ...
         precision: float16 by default. Positions are float32 in either.
-        say: told that compiling will take a while.
+        say: told that compiling will take a while; by default the log, as a warning, which commands show.
 
     Raises:
         UserError: TensorRT, a card or the precision is missing, or the file is not such weights.
@@ -78,7 +75,7 @@ class TensorRtEngine(TorchEngine):
         threads: int | None = None,
         precision: Precision | None = None,
         *,
-        say: Callable[[str], None] = announce,
+        say: Callable[[str], None] = logger.warning,
     ):
         self._say = say
         super().__init__(weights, device=device or "cuda", threads=threads, precision=precision or "float16")
@@ -87,7 +84,6 @@ class TensorRtEngine(TorchEngine):
         return what_is_missing(self.precision, device)
 
     def _prepare(self, weights: Path) -> None:
-        from livepuppet.core.files import sha256
         from livepuppet.model.norms import without_norms
         from livepuppet.realtime.engines.plans import Plan, PlannedModel, build_plan
         from livepuppet.realtime.engines.programs import examples, feature_names
@@ -169,13 +165,5 @@ def read_plan(path: Path) -> bytes | None:
 
 def write_plan(path: Path, content: bytes) -> None:
     """Keep the plan, for the user alone to write; complete or not at all. A full disk costs the next start its time only."""
-    part = None
-    try:
-        handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        with open(handle, "wb") as file:
-            file.write(content)
-        os.replace(part, path)
-    except OSError:
-        if part is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(part)
+    with contextlib.suppress(OSError):
+        write_atomically(path, content, mode=0o600)
