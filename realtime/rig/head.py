@@ -18,7 +18,6 @@ import numpy as np
 
 from livepuppet.core.square import Square
 from livepuppet.realtime.compositing.matte import figure_colours
-from livepuppet.realtime.compositing.warp import Buffers
 from livepuppet.realtime.rig.lattice import Lattice, box_of
 from livepuppet.realtime.rig.layers import FigureLayers, behind, split_layers
 from livepuppet.realtime.rig.mouth import MouthBend, MouthMotion
@@ -130,7 +129,7 @@ class Head:
         self.layers = layers
         self.why = layers.why
         self.surface = build_surface(picture.shape[:2], landmarks, names, layers.matte)
-        self._picture, self._buffers = picture, Buffers()
+        self._picture = picture
         self._shape = picture.shape[:2]
         self._parts, self._widths, self._fields = self._part_fields(
             landmarks, names, names if parts is None else parts
@@ -157,6 +156,11 @@ class Head:
         self._sampler = Sampler(flat)
         self._flat, self._shown = self._sampler.pixels, picture.copy()
         self._thin: dict[tuple[int, ...], tuple[np.ndarray, ...]] = {}
+        # Memory that is used again for every picture: fresh pages cost more than what is written to them.
+        self._mixing = tuple(np.empty((*self._shape, *channels), np.uint8) for channels in ((), (3,), (3,)))
+        self._sampled = np.empty((*self._shape, 4), np.uint8)
+        cells = np.array(self.surface.depth.shape)
+        self._enlarged = np.empty((*(cells * self.surface.cell), 2), np.float32)
         self._coarse = self._cells()
         self.rest = self._at_rest()
 
@@ -177,39 +181,40 @@ class Head:
             # What the face does comes before what the head does.
             source -= surface.sampled(self._residual(state.residuals), source)
         bend = None if state.mouth is None else self._bend(state.mouth, source)
-        np.copyto(out, self.rest)
         moved = self._moved(source, bend)
         if not moved.any():
+            np.copyto(out, self.rest)
             for spot in self._pasted:
                 self._lay_over(self._flat[spot], spot, out[spot])
             return
         places = self._places(source)
         if bend is not None:
             region = places[bend.lattice.place]
-            region += np.float32(SCALE) * bend.shift()[: region.shape[0], : region.shape[1]]
+            region += bend.shift(SCALE)[: region.shape[0], : region.shape[1]]
         # Beyond the picture there is no figure: where it reaches the edge, it is stretched.
         border = cv2.BORDER_REPLICATE if self._coarse is None else cv2.BORDER_CONSTANT
+        width, done = self._shape[1], 0
         for strip in self._strips(source, moved):
             rows, columns, solid = strip.rows, strip.figure, strip.solid
-            spot = rows, columns
+            self._show_rest(out, slice(done, rows.start), slice(0, width))
+            self._show_rest(out, rows, slice(0, strip.moved.start))
+            self._show_rest(out, rows, slice(strip.moved.stop, width))
+            done = rows.stop
             if self._coarse is not None:
                 for side in (slice(strip.moved.start, columns.start), slice(columns.stop, strip.moved.stop)):
                     out[rows, side] = 0 if self._plate is None else self._plate[rows, side]
             if columns.start == columns.stop:
                 continue
             if self._open:
-                self._sampler.sample(places[spot], border, out[spot])
+                self._sampler.sample(places[rows, columns], border, out[rows, columns])
                 continue
-            sampled = self._sampler.sample(places[spot], border, self._held("sampled", spot, 4))
-            left, right = solid.start - columns.start, solid.stop - columns.start
-            if left < right:
-                cv2.cvtColor(sampled[:, left:right], cv2.COLOR_RGBA2RGB, dst=out[rows, solid])
-            for part, at in (
-                (sampled[:, :left], (rows, slice(columns.start, solid.start))),
-                (sampled[:, right:], (rows, slice(solid.stop, columns.stop))),
-            ):
-                if part.shape[1]:
-                    self._lay_over(part, at, out[at])
+            self._sampler.sample(places[rows, columns], border, self._sampled[rows, columns])
+            if solid.start < solid.stop:
+                cv2.cvtColor(self._sampled[rows, solid], cv2.COLOR_RGBA2RGB, dst=out[rows, solid])
+            for side in (slice(columns.start, solid.start), slice(solid.stop, columns.stop)):
+                if side.start < side.stop:
+                    self._lay_over(self._sampled[rows, side], (rows, side), out[rows, side])
+        self._show_rest(out, slice(done, self._shape[0]), slice(0, width))
         if bend is not None:
             bend.paint(out[bend.lattice.place])
 
@@ -238,9 +243,7 @@ class Head:
         if self._plate is None:
             cv2.cvtColor(figure, cv2.COLOR_RGBA2RGB, dst=region)
             return
-        clear, share, colour = (
-            self._held(name, spot, n) for name, n in (("clear", 1), ("share", 3), ("colour", 3))
-        )
+        clear, share, colour = (whole[spot] for whole in self._mixing)
         cv2.extractChannel(figure, 3, dst=clear)
         cv2.bitwise_not(clear, dst=clear)
         cv2.cvtColor(clear, cv2.COLOR_GRAY2RGB, dst=share)
@@ -248,22 +251,15 @@ class Head:
         cv2.cvtColor(figure, cv2.COLOR_RGBA2RGB, dst=colour)
         cv2.add(colour, share, dst=region)
 
-    def _held(self, name: str, spot: tuple[slice, slice], channels: int) -> np.ndarray:
-        """Memory for so many rows and columns, uint8 (h, w, channels)."""
-        height, width = (part.stop - part.start for part in spot)
-        most = self._shape[0] * self._shape[1] * channels
-        return self._buffers(name, (most,), np.uint8)[: height * width * channels].reshape(
-            height, width, channels
-        )
+    def _show_rest(self, out: np.ndarray, rows: slice, columns: slice) -> None:
+        if rows.start < rows.stop and columns.start < columns.stop:
+            np.copyto(out[rows, columns], self.rest[rows, columns])
 
     def _places(self, source: np.ndarray) -> np.ndarray:
         """Where each pixel comes from in the sampler's picture, float32 (H, W, 2), of the grid's `source`."""
-        cell = self.surface.cell
-        extent = (source.shape[1] * cell, source.shape[0] * cell)
-        places = self._buffers("places", (extent[1], extent[0], 2), np.float32)
-        source = np.float32(SCALE) * source + np.float32(OFFSET)
-        cv2.resize(source, extent, dst=places, interpolation=cv2.INTER_LINEAR)
-        height, width = self._shape
+        source, places = np.float32(SCALE) * source + np.float32(OFFSET), self._enlarged
+        cv2.resize(source, places.shape[1::-1], dst=places, interpolation=cv2.INTER_LINEAR)
+        cell, (height, width) = self.surface.cell, self._shape
         return places[cell : cell + height, cell : cell + width]
 
     def _moved(self, source: np.ndarray, bend: MouthBend | None) -> np.ndarray:
@@ -302,12 +298,12 @@ class Head:
                 continue
             start, stop = right, right
             if 1 in figure:
-                start = min(max((figure.find(1) - 2) * cell, left), right)
-                stop = max(min((figure.rfind(1) + 1) * cell, right), start)
+                start = min(max((figure.find(1) - 1) * cell, left), right)
+                stop = max(min(figure.rfind(1) * cell, right), start)
             # The longest run of cells that are all figure.
             run = max(other.split(b"\1"), key=len)
-            inner = min(max(other.find(run) * cell, start), stop)
-            outer = max(min((other.find(run) + len(run) - 2) * cell, stop), inner)
+            inner = min(max((other.find(run) - 1) * cell, start), stop)
+            outer = max(min((other.find(run) + len(run) - 1) * cell, stop), inner)
             yield _Strip(slice(top, bottom), slice(left, right), slice(start, stop), slice(inner, outer))
 
     def _residual(self, residuals: np.ndarray) -> np.ndarray:

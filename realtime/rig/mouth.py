@@ -25,7 +25,7 @@ from livepuppet.realtime.rig.sampling import Sampler
 NOTHING = 1e-4
 
 #: Nodes of lattices per mouth width.
-_NODES_PER_WIDTH = 24
+_NODES_PER_WIDTH = 20
 
 #: Places along the mouth at which curves are tabled: s is -1 and 1 at the corners.
 _NODES = np.linspace(-2.6, 2.6, 313).astype(np.float32)
@@ -192,19 +192,19 @@ class MouthBend:
     to_upper: np.ndarray
     to_lower: np.ndarray
 
-    def shift(self) -> np.ndarray:
-        """How far what each pixel of the lattice shows comes from, float32 (h, w, 2)."""
-        lattice = self.lattice
+    def shift(self, scale: float = 1.0) -> np.ndarray:
+        """How far what each pixel of the lattice shows comes from, times `scale`, float32 (h, w, 2)."""
+        lattice, to_upper, to_lower = self.lattice, self.to_upper, self.to_lower
+        upper, lower = (np.float32(scale) * plane for plane in (self.upper, self.lower))
         # Above the middle of the opening the upper lip, below it the lower one.
-        first = self.to_upper < self.to_lower
-        shift = lattice.enlarged(np.where(first[..., None], self.upper, self.lower))
+        shift = lattice.enlarged(np.where((to_upper < to_lower)[..., None], upper, lower))
         lips = self._lips()
         if lips is not None:
-            planes = (self.to_upper, self.to_lower, self.upper, self.lower)
-            above, below, upper, lower = (lattice.enlarged(plane, lips) for plane in planes)
+            planes = (to_upper - to_lower, upper, lower)
+            between, upper, lower = (lattice.enlarged(plane, lips) for plane in planes)
             region = shift[lattice.pixels(lips)]
             np.copyto(region, lower)
-            np.copyto(region, upper, where=(above < below)[..., None])
+            cv2.copyTo(upper, cv2.compare(between, 0, cv2.CMP_LT), region)
         return shift
 
     def paint(self, out: np.ndarray) -> None:
@@ -498,8 +498,8 @@ class MouthLayers:
         at = (s + np.float32(2.6)) * np.float32((len(_NODES) - 1) / 5.2)
         at = np.minimum(np.maximum(at, 0), np.float32(len(_NODES) - 1.001))
         low = at.astype(np.intp)
-        first, part = table.take(low, axis=1), at - low
-        first += (table.take(low + 1, axis=1) - first) * part
+        first, part = table.take(low, axis=1, mode="clip"), at - low
+        first += (table.take(low + 1, axis=1, mode="clip") - first) * part
         return first
 
     def draw(self, a: MouthAmounts) -> Patch:

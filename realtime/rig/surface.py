@@ -57,7 +57,7 @@ BODY_REACH = 7.0
 STRETCH = 1.6
 
 #: Rounds of iteration by which a field is inverted, and slopes between which it is believed there.
-INVERSION, SLOPES = 4, (-0.75, 1.5)
+INVERSION, SLOPES = 3, (-0.75, 1.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +97,19 @@ class Surface:
         """The cells' middles, float32 (rows, columns, 2)."""
         return np.dstack([self.across, self.down])
 
+    @cached_property
+    def _basis(self) -> np.ndarray:
+        """What a displacement is a sum of, float32 (9, rows x columns): of the head its places (x, y), the same away from the
+        outline, its depth, and 1; of the body 1 and its places.
+        """
+        x, y = self.across - np.float32(self.centre[0]), self.down - np.float32(self.centre[1])
+        inner, body = self.head * (1 - self.outline), (1 - self.head) * self.body
+        planes = (
+            *(self.head * x, self.head * y, inner * x, inner * y, self.head * self.depth, self.head),
+            *(body, body * x, body * y),
+        )
+        return np.stack(planes).reshape(9, -1)
+
     def displacement(self, pose: HeadPose) -> np.ndarray:
         """Where each cell's middle goes, less where it is: float32 (rows, columns, 2).
 
@@ -104,23 +117,18 @@ class Surface:
             pose: since rest; its shift in pixels.
         """
         pose = pose.held(LARGEST_TILT)
-        rotation = (pose.scale * pose.rotation).astype(np.float32)
+        rotation = pose.scale * pose.rotation
         _, roll = split(pose.rotation)
         # The outline of a closed surface neither shrinks nor moves apart when it turns.
-        cosine, sine = np.float32(pose.scale * np.cos(roll)), np.float32(pose.scale * np.sin(roll))
-        x, y = self.across - np.float32(self.centre[0]), self.down - np.float32(self.centre[1])
-        z, inner = self.depth, 1 - self.outline
-        neck = rotation.astype(np.float64) @ self.pivot - self.pivot
-        tug = BODY * (neck[:2] + pose.shift)
-        grow = np.float32(BODY * (pose.scale - 1))
-        out = np.empty((*z.shape, 2), np.float32)
-        rows = ((rotation[0], cosine, -sine, x), (rotation[1], sine, cosine, y))
-        for axis, (row, plain_x, plain_y, own) in enumerate(rows):
-            a = plain_x + inner * (row[0] - plain_x)
-            b = plain_y + inner * (row[1] - plain_y)
-            moved = a * x + b * y + row[2] * z + np.float32(pose.shift[axis])
-            body = np.float32(tug[axis]) + grow * (own - np.float32(self.pivot[axis]))
-            out[..., axis] = self.head * (moved - own) + (1 - self.head) * self.body * body
+        flat = pose.scale * np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
+        neck = (rotation @ self.pivot - self.pivot)[:2]
+        grow = BODY * (pose.scale - 1)
+        weights = np.zeros((2, 9))
+        weights[:, :2], weights[:, 2:4] = flat - np.eye(2), rotation[:2, :2] - flat
+        weights[:, 4], weights[:, 5] = rotation[:2, 2], pose.shift
+        weights[:, 6], weights[:, 7:] = BODY * (neck + pose.shift) - grow * self.pivot[:2], grow * np.eye(2)
+        moved = weights.astype(np.float32) @ self._basis
+        out = np.ascontiguousarray(moved.T).reshape(*self.depth.shape, 2)
         for pin, axis, inward in zip(self.pins, (0, 1, 0, 1), (1, 1, -1, -1), strict=True):
             if pin is not None:
                 part = out[..., axis]
@@ -129,29 +137,26 @@ class Surface:
 
     def inverse(self, displacement: np.ndarray) -> np.ndarray:
         """Where what is seen at each cell's middle came from, float32 (rows, columns, 2) in pixels."""
-        still = self.still
         # Newton's method with the diagonal of the derivative: a plain fixed point is slow where the field stretches.
-        field = np.empty((*displacement.shape[:2], 4), np.float32)
-        field[..., :2] = displacement
+        shape = displacement.shape[:2]
+        field, still = np.empty((*shape, 4), np.float32), self._cells(self.still)
+        np.multiply(displacement, np.float32(1 / self.cell), out=field[..., :2])
         for axis in (0, 1):
-            slope = cv2.Sobel(
-                displacement[..., axis], cv2.CV_32F, 1 - axis, axis, ksize=1, scale=0.5 / self.cell
-            )
-            np.clip(slope, *SLOPES, out=field[..., 2 + axis])
-            field[..., 2 + axis] += 1
-        source = still - displacement
+            slope = cv2.Sobel(field[..., axis], cv2.CV_32F, 1 - axis, axis, ksize=1, scale=0.5)
+            field[..., 2 + axis] = np.minimum(np.maximum(slope, SLOPES[0]), SLOPES[1]) + 1
+        source = still - field[..., :2]
         for _ in range(INVERSION):
-            found = self.sampled(field, source)
-            off = still - source
-            off -= found[..., :2]
-            off /= found[..., 2:]
-            source += off
-        return source
+            found = cv2.remap(field, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            source += (still - source - found[..., :2]) / found[..., 2:]
+        return (source - np.float32(0.5 / self.cell + 0.5)) * np.float32(self.cell)
+
+    def _cells(self, places: np.ndarray) -> np.ndarray:
+        """`places` in pixels, counted in cells."""
+        return places * np.float32(1 / self.cell) + np.float32(0.5 / self.cell + 0.5)
 
     def sampled(self, field: np.ndarray, places: np.ndarray) -> np.ndarray:
         """`field` float32 (rows, columns, C) at `places` float32 (h, w, 2), in pixels."""
-        cells = places * np.float32(1 / self.cell) + np.float32(0.5 / self.cell + 0.5)
-        return cv2.remap(field, cells, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return cv2.remap(field, self._cells(places), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def build_surface(
