@@ -88,7 +88,8 @@ def latency(seconds, rates, size, sharp, devices, json_path, **choice):
     rows = []
     for rate in rates or (15.0, 30.0):
         if devices:
-            row = through_devices(engine, *devices, seconds, rate, size)
+            camera, output = devices
+            row = through_devices(engine, camera, output, seconds, rate, size)
         else:
             row = through_a_loopback(engine, seconds, rate, size, sharp)
         rows.append(row)

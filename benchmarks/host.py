@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from livepuppet.core.avatar import Avatar
+from livepuppet.core.engine import STAGES
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.square import Square, cut
 from livepuppet.core.video import Frame, open_video
@@ -30,6 +31,7 @@ from livepuppet.realtime.engines import Engine
 from livepuppet.realtime.framing.crop import Framing
 from livepuppet.realtime.motion.retargeter import Retargeter
 from livepuppet.realtime.motion.settings import MotionSettings
+from livepuppet.realtime.outputs.base import Output
 from livepuppet.realtime.outputs.fanout import Fanout
 from livepuppet.realtime.outputs.pool import FramePool
 from livepuppet.realtime.outputs.yuv import Yuv420
@@ -60,15 +62,17 @@ class Recording:
     driving: list[Keypoints]
     moved: list[Keypoints]
     pictures: list[np.ndarray]
-    grids: list[np.ndarray | None]
+    grids: list[np.ndarray | None]  # None where the engine does not say
 
 
 class Replay:
     """An engine that hands out what another one made, frame after frame, at no cost. See `engines.Engine`."""
 
-    name, provider = "replay", "nothing"
+    name, device, provider = "replay", "cpu", "nothing"
 
     def __init__(self, engine: Engine, recording: Recording):
+        self.precision = engine.precision
+        self.providers = dict.fromkeys(STAGES, self.provider)
         self.size, self.num_keypoints, self.model_name = engine.size, engine.num_keypoints, engine.model_name
         self.keypoint_names, self.matrices, self.deforms = (
             engine.keypoint_names,
@@ -92,7 +96,9 @@ class Replay:
     def render_deformation(
         self, features: None, avatar_keypoints: Keypoints, keypoints: Keypoints
     ) -> tuple[np.ndarray, np.ndarray]:
-        return self._recording.pictures[self._index], self._recording.grids[self._index]
+        grid = self._recording.grids[self._index]
+        assert grid is not None  # `deforms` is the recorded engine's
+        return self._recording.pictures[self._index], grid
 
 
 def record(engine: Engine, width: int, height: int, count: int = CLIP_FRAMES) -> Recording:
@@ -166,10 +172,10 @@ class _Frames:
         return self._count, 0
 
 
-class _Nowhere:
+class _Nowhere(Output):
     """An output that takes every picture and does nothing with it."""
 
-    name, takes_alpha, queue = "nowhere", False, 1
+    name = "nowhere"
 
     def write(self, picture: np.ndarray, time: Fraction, duration: Fraction | None = None) -> None:
         pass
@@ -190,7 +196,13 @@ def loop_times(engine: Engine, recording: Recording, size: tuple[int, int], repe
     )
     source, fanout = _Frames(recording), Fanout([_Nowhere()], lambda sentence: None)
     try:
-        live = LiveLoop(animator, source, fanout, frames=repeats + 10, notify=lambda sentence: None)
+        live = LiveLoop(
+            animator,
+            source,  # pyright: ignore[reportArgumentType] - what the loop asks of a Capture it has
+            fanout,
+            frames=repeats + 10,
+            notify=lambda sentence: None,
+        )
         live.run()
     finally:
         fanout.close()

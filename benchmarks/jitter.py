@@ -39,7 +39,9 @@ def webcam(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
     noisy = light + deviation * random.standard_normal(picture.shape, np.float32)
     noisy = np.clip(np.round(noisy), 0, 255).astype(np.uint8)
     _, data = cv2.imencode(".jpg", noisy[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return np.ascontiguousarray(decoded[..., ::-1])
 
 
 def smoothed(

@@ -85,7 +85,9 @@ class ClockCamera:
     def decoded(self, number: int) -> np.ndarray:
         """The picture of that number, uint8 RGB (H, W, 3), from its JPEG."""
         data = self._pictures[number % len(self._pictures)]
-        return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        assert decoded is not None
+        return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
 
     def close(self) -> None:
         pass

@@ -21,6 +21,7 @@ from livepuppet.benchmarks import clock
 from livepuppet.benchmarks.latency import ClockCamera, Loopback, Recorder, clocked
 from livepuppet.benchmarks.memory import peak_bytes
 from livepuppet.benchmarks.workers import Worker, WorkerError
+from livepuppet.core.engine import Precision
 from livepuppet.core.errors import UserError
 from livepuppet.core.video import Frame
 from livepuppet.realtime.app.session import parse_size
@@ -84,7 +85,7 @@ class LiveRun:
         engine: str | None = None,
         model: str | None = None,
         device: str | None = None,
-        precision: str | None = None,
+        precision: Precision | None = None,
         threads: int | None = None,
         rate: float | None = 30.0,
         seconds: float = 15.0,
@@ -94,12 +95,14 @@ class LiveRun:
     ):
         machine = load_engine(engine, Path(model) if model else None, threads, device, precision)
         width, height = parse_size(size)
-        eager = rate is None
-        camera = EagerCamera(width, height, seconds) if eager else ClockCamera(width, height, rate, seconds)
+        if rate is None:
+            camera = EagerCamera(width, height, seconds)
+        else:
+            camera = ClockCamera(width, height, rate, seconds)
         far, recorder = Loopback(), Recorder()
         with clocked({"size": size, "sharp": sharp}, machine, source=camera, outputs=[far]) as session:
             session.live.stats = recorder
-            if eager:
+            if isinstance(camera, EagerCamera):
                 _tell_when_taken(session.live.capture, camera)
             session.run()
         if session.live.stats.errors:

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from livepuppet.model.base import Model
 from livepuppet.model.geometry import make_grid, warp
 from livepuppet.model.presets import PRESETS, Preset, build
 from livepuppet.train.data.clips import ClipSet
@@ -102,19 +103,19 @@ class Row:
 def centres(images: Tensor) -> tuple[Tensor, Tensor]:
     """The bright thing's centroid (B, 2) as (x, y) in [-1, 1], and its mask (B, 1, H, W), of images (B, 3, H, W)."""
     mask = (images.amax(1, keepdim=True) > THRESHOLD).float()
-    grid = make_grid(*images.shape[2:]).permute(2, 0, 1)
+    grid = make_grid(images.shape[2], images.shape[3]).permute(2, 0, 1)
     return (mask * grid).sum((2, 3)) / mask.sum((2, 3)).clamp_min(1), mask
 
 
 @torch.no_grad()
-def judge(model: nn.Module, source: Tensor, driving: Tensor) -> dict[str, float]:
+def judge(model: Model, source: Tensor, driving: Tensor) -> dict[str, float]:
     """The figures of `Row` for pairs (B, 3, S, S) of clips that show one bright thing on black."""
     model.eval()
     output = model.render(model.encode(source), *model.detect(source), *model.detect(driving))
     (before, _), (after, mask) = centres(source), centres(driving)
     deformation = output["deformation"].permute(0, 3, 1, 2)
     size = driving.shape[2:]
-    at_pixels = warp(deformation, make_grid(*size).expand(len(source), -1, -1, -1))
+    at_pixels = warp(deformation, make_grid(size[0], size[1]).expand(len(source), -1, -1, -1))
     landed = (at_pixels * mask).sum((2, 3)) / mask.sum((2, 3)).clamp_min(1)
     predicted, true = (landed - after).flatten(), (before - after).flatten()
     pixels = (size[0] - 1) / 2
@@ -140,7 +141,8 @@ def train_one(
 ) -> Row:
     """Train one model with one loss and judge it."""
     torch.manual_seed(seed)
-    model = build(preset).to(memory_format=torch.channels_last)
+    # torch's stub knows `to` of one tensor's memory format, not of a module's.
+    model = build(preset).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     task = FommTask(model, data, batch, perceptual=CANDIDATES[name](seed))
     optimiser = torch.optim.Adam(model.parameters(), rate, betas=(0.5, 0.999))
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [steps * 3 // 4], 0.1)
@@ -150,7 +152,7 @@ def train_one(
     for _ in range(steps):
         parts = task.losses(rng)
         optimiser.zero_grad()
-        sum(parts.values()).backward()
+        torch.stack(list(parts.values())).sum().backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimiser.step()
         schedule.step()

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from livepuppet.benchmarks import peaks, timing
 from livepuppet.benchmarks.memory import peak_bytes, resident_bytes
 from livepuppet.benchmarks.subjects import Subject, work_of
 from livepuppet.benchmarks.workers import Worker, WorkerError
+from livepuppet.core.engine import Features, Precision
 from livepuppet.core.errors import UserError
 from livepuppet.core.images import read_picture
 from livepuppet.core.keypoints import Keypoints
@@ -53,7 +54,7 @@ class Timed:
         engine: str | None,
         model: str | None,
         device: str | None = None,
-        precision: str | None = None,
+        precision: Precision | None = None,
         threads: int | None = None,
         batch: int = 1,
         plain: bool = False,
@@ -62,6 +63,8 @@ class Timed:
     ):
         before = resident_bytes()
         if plain:
+            if model is None:
+                raise ValueError("plain PyTorch needs weights")
             self.engine = plain_engine(Path(model), device, threads)
         else:
             self.engine = load_engine(
@@ -100,6 +103,19 @@ def plain_engine(weights: Path, device: str | None, threads: int | None) -> Engi
     return TorchEngine(weights, device=device, threads=threads, plain=True)
 
 
+class BatchEngine(Engine, Protocol):
+    """An engine that also runs several people's frames at once."""
+
+    def detect_many(self, frames: np.ndarray) -> list[Keypoints]: ...
+
+    def render_many(
+        self,
+        features: Sequence[Features],
+        avatar_keypoints: Sequence[Keypoints],
+        keypoints: Sequence[Keypoints],
+    ) -> np.ndarray: ...
+
+
 def moving_pictures(size: int) -> tuple[np.ndarray, list[np.ndarray]]:
     """The bundled avatar and frames of the bundled clip, uint8 (size, size, 3) each."""
     avatar = read_picture(bundled.AVATAR)
@@ -114,7 +130,7 @@ def moving_pictures(size: int) -> tuple[np.ndarray, list[np.ndarray]]:
 def calls_of(engine: Engine, batch: int = 1) -> dict[str, Any]:
     """`CALLS` as functions without arguments, for `batch` people, on pictures that move.
 
-    For more than one the engine has `detect_many(frames)` and `render_many(features, avatar_keypoints, keypoints)`.
+    For more than one the engine has to be a `BatchEngine`.
     """
     avatar, frames = moving_pictures(engine.size)
     features, keypoints, initial = engine.encode(avatar), engine.detect(avatar), engine.detect(frames[0])
@@ -140,15 +156,16 @@ def calls_of(engine: Engine, batch: int = 1) -> dict[str, Any]:
     people = [np.stack(frames[start : start + batch]) for start in range(0, len(frames) - batch + 1, batch)]
     people = people or [np.stack([frames[index % len(frames)] for index in range(batch)])]
     all_features, all_keypoints = [features] * batch, [keypoints] * batch
+    several = cast(BatchEngine, engine)
 
     def frames_of_all() -> None:
-        driving = engine.detect_many(people[next(turn) % len(people)])
-        engine.render_many(all_features, all_keypoints, [moved(one) for one in driving])
+        driving = several.detect_many(people[next(turn) % len(people)])
+        several.render_many(all_features, all_keypoints, [moved(one) for one in driving])
 
     return {
-        "detect": lambda: engine.detect_many(people[next(turn) % len(people)]),
+        "detect": lambda: several.detect_many(people[next(turn) % len(people)]),
         "encode": lambda: engine.encode(avatar),
-        "render": lambda: engine.render_many(all_features, all_keypoints, [last] * batch),
+        "render": lambda: several.render_many(all_features, all_keypoints, [last] * batch),
         "frame": frames_of_all,
     }
 
@@ -220,7 +237,12 @@ def measure(
         plain: measure the yardstick's kind itself.
     """
     threads = usable_cores() if threads is None else threads
-    asked = {"model": subject.name, "engine": engine, "device": device, "precision": precision}
+    asked: dict[str, Any] = {
+        "model": subject.name,
+        "engine": engine,
+        "device": device,
+        "precision": precision,
+    }
     asked.update(random=subject.random, plain=plain, batch=batch, threads=threads)
     try:
         with Worker(

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from livepuppet.benchmarks import timing, work
 from livepuppet.core.errors import UserError
 from livepuppet.export.graphs import DETECT_OUTPUTS, RENDER_OUTPUTS, Detect, Encode, Render, write_graphs
 from livepuppet.export.optimise import optimise, rewrites
 from livepuppet.export.parity import sample_pictures
+from livepuppet.model.base import Model
 from livepuppet.model.presets import build
 from livepuppet.realtime.engines import onnx as onnx_engine
 from livepuppet.realtime.engines import openvino as openvino_engine
@@ -67,7 +67,7 @@ class Variant:
     """
 
     def __init__(
-        self, model: nn.Module, target: str, without: Collection[str], engines: Collection[str], threads: int
+        self, model: Model, target: str, without: Collection[str], engines: Collection[str], threads: int
     ):
         self.flop: dict[str, int] = {}
         self.calls: dict[tuple[str, str], Callable[[], object]] = {}
@@ -86,7 +86,7 @@ class Variant:
                     }
                     self._in_runtime(engine, stages, picture)
 
-    def _in_torch(self, made: nn.Module, picture: np.ndarray) -> None:
+    def _in_torch(self, made: Model, picture: np.ndarray) -> None:
         frame = torch.from_numpy(picture)
         with torch.no_grad():
             encode = Encode(made)(frame)

@@ -77,6 +77,7 @@ def once(arguments: Sequence[str], cache: Path, home: Path) -> dict:
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert process.stderr is not None
     said = process.stderr.read()
     status, memory, busy = _wait(process)
     if status or not marks.exists():
@@ -126,7 +127,8 @@ def measure(arguments: Sequence[str] = (), runs: int = 5) -> dict:
 
 def _middle(starts: Sequence[dict]) -> dict:
     def middle(values: Sequence[float | None]) -> float | None:
-        return None if None in values else round(float(np.median(values)), 4)
+        known = [value for value in values if value is not None]
+        return None if len(known) < len(values) else round(float(np.median(known)), 4)
 
     return {
         "total": middle([start["total"] for start in starts]),

@@ -114,8 +114,10 @@ def work_of(subject: Subject, engine: str) -> dict[str, Work]:
     """
     try:
         if ENGINES[engine] == "bundle":
+            assert subject.bundle is not None
             graphs = read_bundle(subject.bundle)["graphs"]
             return {stage: of_graph(subject.bundle / graphs[stage]["file"]) for stage in STAGES}
+        assert subject.weights is not None
         return _work_of_weights(subject.weights)
     except ModuleNotFoundError:
         return {}

@@ -63,6 +63,7 @@ class Worker:
         return self._ask({"method": method, "arguments": arguments})
 
     def _ask(self, question: dict) -> Any:
+        assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
@@ -87,6 +88,8 @@ class Worker:
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
+            if stream is None:
+                continue
             try:
                 stream.close()
             except OSError:  # what it was never told is still in the pipe

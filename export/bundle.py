@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from livepuppet.core.bundle import BUNDLE_FORMAT, BUNDLE_VERSION, REFERENCE_FILE
 from livepuppet.core.engine import STAGES
@@ -22,10 +21,11 @@ from livepuppet.export.optimise import NOT_IN_FEW_BITS, optimise
 from livepuppet.export.parity import Parity, Tolerances, measure, sample_pictures
 from livepuppet.export.reference import draw
 from livepuppet.export.variants import VARIANTS, Judge, add_float16, add_int8
+from livepuppet.model.base import Model
 
 
 def export_bundle(
-    model: nn.Module,
+    model: Model,
     output: str | os.PathLike,
     weights: str | os.PathLike | None = None,
     tolerances: Tolerances | None = None,
@@ -81,9 +81,11 @@ def export_bundle(
         avatar, *frames = pictures or sample_pictures(model.preset.size, 4)
         references = [draw(model, avatar, frames)]
         references[0].save(building / REFERENCE_FILE)
-        facts = describe(model, building, features, parity, weights)
-        (building / "bundle.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        metadata = describe(model, building, features, parity, weights)
+        (building / "bundle.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
         if variants:
+            if judge is None:
+                raise TypeError("variants need a judge")
             references += [draw(model, avatar, frames) for avatar, *frames in clips]
             with tempfile.TemporaryDirectory() as sources:
                 # Convolutions that few bits suffice for, and that hardware has in few bits.
@@ -103,7 +105,7 @@ def export_bundle(
 
 
 def describe(
-    model: nn.Module,
+    model: Model,
     folder: Path,
     features: dict[str, torch.Tensor],
     parity: Parity,

@@ -68,6 +68,7 @@ def export(weights, output, verifying, clips, as_json, float16, int8):
             size = model.preset.size
         sets = [bundled_pictures(size), *(pictures_of(clips, size) if clips else ())]
         if not existing:
+            assert output is not None
             _write(
                 model,
                 output,
@@ -79,7 +80,10 @@ def export(weights, output, verifying, clips, as_json, float16, int8):
         if not verifying:
             return
         report = verify(
-            Path(weights if existing else output), None if existing else Path(weights), sets, _say
+            Path(weights if existing or output is None else output),
+            None if existing else Path(weights),
+            sets,
+            _say,
         )
     except (CheckpointError, ExportError, UserError) as error:
         raise click.ClickException(str(error)) from error

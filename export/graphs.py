@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from livepuppet.core.engine import STAGES
 from livepuppet.core.errors import LivePuppetError
+from livepuppet.model.base import Model
 from livepuppet.model.calls import (
     DETECT_OUTPUTS,
     KEYPOINT_INPUTS,
@@ -49,7 +50,7 @@ class ExportError(LivePuppetError, RuntimeError):
 
 
 @torch.no_grad()
-def write_graphs(model: nn.Module, folder: Path, stages: Collection[str] = STAGES) -> dict[str, Tensor]:
+def write_graphs(model: Model, folder: Path, stages: Collection[str] = STAGES) -> dict[str, Tensor]:
     """Write `detect.onnx`, `encode.onnx` and `render.onnx`, weights inside, and check what came out.
 
     Args:
@@ -105,6 +106,7 @@ def write_graph(module: nn.Module, example: tuple, path: Path, inputs: list[str]
                 dynamo=True,
                 verbose=False,
             )
+            assert program is not None  # with `dynamo`
             graph = program.model_proto
     except Exception as error:  # the exporter raises dozens of kinds
         reason = str(error).strip().splitlines() or [type(error).__name__]

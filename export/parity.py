@@ -1,4 +1,8 @@
-"""Does a bundle draw the same pixels as the PyTorch model it came from?"""
+"""Does a bundle draw the same pixels as the PyTorch model it came from?
+
+Stricter than the gate (`core.reference`), whose figures and phrases it shares: this asks whether the exported graphs are
+the model, on motions far outside a face's, with the deformation and the confidence.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from torch import nn
 
+from livepuppet.core.reference import exceeded, pixel_errors
 from livepuppet.export.graphs import (
     DETECT_OUTPUTS,
     KEYPOINT_INPUTS,
@@ -19,6 +23,7 @@ from livepuppet.export.graphs import (
     ExportError,
     Render,
 )
+from livepuppet.model.base import Model
 
 
 @dataclass(frozen=True)
@@ -54,17 +59,7 @@ class Parity:
 
     def failures(self, allowed: Tolerances) -> list[str]:
         """What is off, as phrases; empty where the bundle passes. Not-a-number counts as off."""
-        phrases = {
-            "keypoints": "keypoints differ by {:.2g} (at most {:.2g} is right)",
-            "deformation": "the deformation differs by {:.2g} (at most {:.2g} is right)",
-            "pixels_max": "a pixel differs by {:.3g} levels (at most {:.2g} is right)",
-            "pixels_mean": "pixels differ by {:.3g} levels on average (at most {:.2g} is right)",
-        }
-        return [
-            phrase.format(getattr(self, name), getattr(allowed, name))
-            for name, phrase in phrases.items()
-            if not getattr(self, name) <= getattr(allowed, name)
-        ]
+        return exceeded(self, allowed)
 
     def to_dict(self) -> dict:
         """For `bundle.json`."""
@@ -97,7 +92,7 @@ def sample_pictures(size: int, count: int, seed: int = 0) -> list[np.ndarray]:
 
 def sample_motions(
     points: np.ndarray, own: np.ndarray, count: int, seed: int = 0, matrices: str = "jacobian"
-) -> list[tuple]:
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Seeded driving keypoints around given ones: none, then from slight to far outside the picture.
 
     Args:
@@ -126,7 +121,7 @@ def sample_motions(
 
 
 @torch.no_grad()
-def measure(model: nn.Module, folder: Path, pictures: int = 4, motions: int = 4, seed: int = 0) -> Parity:
+def measure(model: Model, folder: Path, pictures: int = 4, motions: int = 4, seed: int = 0) -> Parity:
     """Run the graphs in `folder` and the model on the same pictures and motions.
 
     `render` gets the features that the bundle's own `encode` computed, as in the live engine, but PyTorch's keypoints,
@@ -154,7 +149,7 @@ def measure(model: nn.Module, folder: Path, pictures: int = 4, motions: int = 4,
     reference_detect, reference_encode = Detect(model), Encode(model)
     reference_render = Render(model, names)
 
-    keypoint_errors, grid_errors, pixel_errors, contrasts = [], [], [], []
+    keypoint_errors, grid_errors, errors, contrasts = [], [], [], []
     for index, picture in enumerate(sample_pictures(model.preset.size, pictures, seed)):
         tensor = torch.from_numpy(picture)
         truth = [value.numpy() for value in reference_detect(tensor)]
@@ -163,23 +158,23 @@ def measure(model: nn.Module, folder: Path, pictures: int = 4, motions: int = 4,
 
         features = reference_encode(tensor)
         own_features = encode.run(None, {"avatar": picture})
-        own = [value[0] for value in truth[:2]]
-        for points, moved in sample_motions(*own, motions, seed + index, model.preset.matrices):
-            keypoints = (*own, points, moved)
+        own_points, own_matrices = truth[0][0], truth[1][0]
+        driven = sample_motions(own_points, own_matrices, motions, seed + index, model.preset.matrices)
+        for points, moved in driven:
+            keypoints = (own_points, own_matrices, points, moved)
             drawing = reference_render(*features, *map(torch.from_numpy, keypoints))
             expected, grid = (value.numpy() for value in drawing)
             feed = dict(zip((*names, *KEYPOINT_INPUTS), (*own_features, *keypoints), strict=True))
-            drawn, drawn_grid = render.run(
-                RENDER_OUTPUTS, {name: value for name, value in feed.items() if name in taken}
-            )
+            fed = {name: value for name, value in feed.items() if name in taken}
+            drawn, drawn_grid = map(np.asarray, render.run(RENDER_OUTPUTS, fed))
             grid_errors.append(np.abs(drawn_grid - grid).max())
-            pixel_errors.append(np.abs(drawn.astype(np.int16) - expected))
+            errors.append(pixel_errors(drawn, expected))
             contrasts.append(expected.std())
     return Parity(
         keypoints=float(np.max(keypoint_errors)),
         deformation=float(np.max(grid_errors)),
-        pixels_max=float(np.max(pixel_errors)),
-        pixels_mean=float(max(error.mean() for error in pixel_errors)),
+        pixels_max=float(np.max(errors)),
+        pixels_mean=float(max(error.mean() for error in errors)),
         contrast=float(np.mean(contrasts)),
-        cases=len(pixel_errors),
+        cases=len(errors),
     )

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import nn
 
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.reference import Reference
 from livepuppet.core.transfer import transfer
+from livepuppet.model.base import Model
 from livepuppet.model.calls import Detect, Encode, Render
 
 
 @torch.no_grad()
-def draw(model: nn.Module, avatar: np.ndarray, frames: Sequence[np.ndarray]) -> Reference:
+def draw(model: Model, avatar: np.ndarray, frames: Sequence[np.ndarray]) -> Reference:
     """What the model finds in pictures and draws of them.
 
     The avatar is drawn at rest and with the movement of each frame since the first; then the first frame, with the same.

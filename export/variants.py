@@ -25,6 +25,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
+from livepuppet.core.engine import Precision
 from livepuppet.core.files import sha256
 from livepuppet.core.reference import Reference
 from livepuppet.export.graphs import KEYPOINT_INPUTS, ExportError
@@ -67,7 +68,7 @@ class Verdict:
 
 
 #: Runs a variant: of the bundle's folder, the variant's name, and what PyTorch draws (see `reference.draw`).
-Judge = Callable[[Path, str, Sequence[Reference]], Verdict]
+Judge = Callable[[Path, Precision, Sequence[Reference]], Verdict]
 
 
 def add_float16(
@@ -124,7 +125,7 @@ def add_int8(
         for index, name in enumerate(names):
             margins[name] = verdict([name], references[:1]).margin
             say(f"int8: convolution {index + 1} of {len(names)} alone has {margins[name]:.0f} dB to spare")
-        order = sorted(names, key=margins.get)
+        order = sorted(names, key=margins.__getitem__)
         left_out = sum(margin < HEADROOM for margin in margins.values())
         while True:
             if 4 * left_out > 3 * len(names):
@@ -272,7 +273,7 @@ def rounded(graph: onnx.ModelProto) -> onnx.ModelProto:
         if tensor.data_type == TensorProto.FLOAT16:
             values = numpy_helper.to_array(tensor).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(8193), "dekker"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(8193, np.float32), "dekker"))
     made = []
     for node in graph.graph.node:
         name = node.output[0]

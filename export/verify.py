@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from livepuppet.core.bundle import check_file, reference_of
+from livepuppet.core.engine import Engine, Precision
 from livepuppet.core.errors import UserError
 from livepuppet.core.files import sha256
 from livepuppet.core.reference import THRESHOLDS, Quality, Reference, compare
@@ -30,12 +31,14 @@ class Row:
 
     Attributes:
         way: `onnx cpu float32`.
+        precision: the last of these.
         verdict: PASS, REFUSED, or "not here".
         quality: None where nothing was drawn.
         reasons: what is off, or what lacks.
     """
 
     way: str
+    precision: Precision
     verdict: str
     quality: Quality | None
     reasons: tuple[str, ...] = ()
@@ -93,7 +96,7 @@ class Report:
                 lacking.setdefault(row.reasons[0], []).append(row.way)
                 continue
             cells = [row.way]
-            allowed = THRESHOLDS[row.way.split()[-1]]
+            allowed = THRESHOLDS[row.precision]
             for name, digits in (
                 ("keypoints", "{:.1e}"),
                 ("matrices", "{:.1e}"),
@@ -132,9 +135,9 @@ def verify(
     Raises:
         UserError: the folder is no bundle, or has neither weights nor a reference.
     """
-    facts = read_bundle(bundle)
-    stored = reference_of(bundle, facts)
-    weights = weights or _weights_of(bundle, facts)
+    metadata = read_bundle(bundle)
+    stored = reference_of(bundle, metadata)
+    weights = weights or _weights_of(bundle, metadata)
     if weights:
         model, references = load(weights).eval(), []
         for index, (avatar, *frames) in enumerate(sets):
@@ -157,7 +160,7 @@ def verify(
     ]:
         way = f"{offer.name} {offer.device} {offer.precision}"
         if offer.missing:
-            rows.append(Row(way, "not here", None, (offer.missing,)))
+            rows.append(Row(way, offer.precision, "not here", None, (offer.missing,)))
             continue
         say(f"{way} draws")
         rows.append(_examine(way, model, offer, references, stored))
@@ -165,11 +168,11 @@ def verify(
         against,
         sum(len(reference.drawn) for reference in references),
         tuple(rows),
-        _wrong_graphs(bundle, facts),
+        _wrong_graphs(bundle, metadata),
     )
 
 
-def judge(folder: Path, precision: str, references: Sequence[Reference]) -> Verdict:
+def judge(folder: Path, precision: Precision, references: Sequence[Reference]) -> Verdict:
     """What the gate says of a variant of an unfinished bundle, run by onnxruntime on the processor."""
     try:
         engine = OnnxEngine(folder, precision=precision)
@@ -185,24 +188,24 @@ def _examine(way: str, model: Path, offer, references: list[Reference], stored) 
         engine = load_engine(offer.name, model, device=offer.device, precision=offer.precision, gate=False)
         quality = _worst(engine, references)
     except Exception as error:  # of the engine's runtime, whose exceptions share no base class
-        return Row(way, "REFUSED", None, (_first_line(error),))
+        return Row(way, offer.precision, "REFUSED", None, (_first_line(error),))
     if stored:
         remember(engine, stored[1], quality)
     failures = quality.failures(THRESHOLDS[engine.precision])
-    return Row(way, "REFUSED" if failures else "PASS", quality, tuple(failures))
+    return Row(way, offer.precision, "REFUSED" if failures else "PASS", quality, tuple(failures))
 
 
-def _worst(engine, references: list[Reference]) -> Quality:
+def _worst(engine: Engine, references: Sequence[Reference]) -> Quality:
     first, *others = (compare(engine, reference) for reference in references)
     for other in others:
         first = first.with_worse(other)
     return first
 
 
-def _wrong_graphs(bundle: Path, facts: dict) -> tuple[str, ...]:
+def _wrong_graphs(bundle: Path, metadata: dict) -> tuple[str, ...]:
     """Sentences on graphs, variants included, that runtimes are known to read differently."""
-    entries = [*facts["graphs"].values()]
-    for variant in facts.get("variants", {}).values():
+    entries = [*metadata["graphs"].values()]
+    for variant in metadata.get("variants", {}).values():
         entries += variant.values()
     found = []
     for name in sorted({entry["file"] for entry in entries}):
@@ -213,9 +216,9 @@ def _wrong_graphs(bundle: Path, facts: dict) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _weights_of(bundle: Path, facts: dict) -> Path | None:
+def _weights_of(bundle: Path, metadata: dict) -> Path | None:
     for path in sorted(bundle.glob("*.safetensors")):
-        if sha256(path) == facts.get("weights_sha256"):
+        if sha256(path) == metadata.get("weights_sha256"):
             return path
     return None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -30,6 +32,10 @@ class ScaleAndShift(nn.Module):
         return x * self.scale.to(x.dtype) + self.shift.to(x.dtype)
 
 
+#: The module that was given.
+M = TypeVar("M", bound=nn.Module)
+
+
 def fold(model: nn.Module) -> None:
     """Fold every batch norm that follows a convolution into it, in place.
 
@@ -48,7 +54,7 @@ def fold(model: nn.Module) -> None:
             module[0], module[1] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
 
 
-def without_norms(model: nn.Module) -> nn.Module:
+def without_norms(model: M) -> M:
     """Replace every batch norm, in place: folded, or by a `ScaleAndShift`; returns the model in
     evaluation mode.
 

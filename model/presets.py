@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from livepuppet.core.matrices import Matrices
 from livepuppet.model.aliases import rename_settings
 from livepuppet.model.base import Model
 from livepuppet.model.fomm import FommConfig
@@ -52,7 +53,7 @@ class Preset:
         raise ValueError(f"no network takes a config of type {type(self.config).__name__}")
 
     @property
-    def matrices(self) -> str:
+    def matrices(self) -> Matrices:
         """What the 2x2 matrices beside the points are: "jacobian" (FOMM), or "covariance" of
         heat-maps (Monkey-Net).
         """

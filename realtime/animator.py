@@ -174,7 +174,7 @@ class Animator:
         mirror: bool = False,
         follow: bool = False,
         rig: str | None = None,
-        progress: Callable[[Avatar], None] = lambda avatar: None,
+        progress: Callable[[Avatar], object] = lambda avatar: None,
     ):
         if engine is None or isinstance(engine, str):
             engine = load_engine(engine, model, threads, device, precision)
@@ -441,6 +441,18 @@ class Animator:
         self.compositor.at_rest(out)
         return out
 
+    def draw(self, keypoints: Keypoints) -> np.ndarray:
+        """The present avatar in a pose that no driver gave, as the model draws it (the rig reads drivers alone).
+
+        Args:
+            keypoints: target keypoints, in the avatar's square.
+
+        Returns:
+            uint8 RGB (H, W, 3), or RGBA with a transparent background.
+        """
+        prepared = self._prepared[self._current]
+        return self._compose(self._drawn_by_model(prepared, keypoints), None)
+
     def _draw(self, prepared: PreparedAvatar, keypoints: Keypoints) -> Drawing:
         """The avatar moved to `keypoints`. Everything that draws the moving square stands between here and `_compose`."""
         told = self.retargeter.transferred
@@ -453,6 +465,9 @@ class Animator:
                 keypoints = rig.without_drawn(prepared.keypoints, keypoints)
                 drawn = self.engine.render_deformation(prepared.features, prepared.keypoints, keypoints)
                 return Drawing(*drawn, rig=rig, motion=motion)
+        return self._drawn_by_model(prepared, keypoints)
+
+    def _drawn_by_model(self, prepared: PreparedAvatar, keypoints: Keypoints) -> Drawing:
         if self.compositor is not None and self.compositor.needs_deformation and self.engine.deforms:
             return Drawing(*self.engine.render_deformation(prepared.features, prepared.keypoints, keypoints))
         return Drawing(self.engine.render(prepared.features, prepared.keypoints, keypoints))

@@ -82,7 +82,9 @@ def test_a_buffer_is_used_again_once_nobody_holds_it():
     lease.release()
     assert pool.take().picture is not picture and pool.held == 2
     lease.release()
-    assert lease.picture is None and pool.held == 1
+    assert pool.held == 1
+    with pytest.raises(RuntimeError, match="released"):
+        _ = lease.picture
     assert pool.take().picture is picture and pool.made == 2
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection
 
-from torch import nn
-
 from livepuppet.export.optimise import convolutions
 from livepuppet.export.optimise.fomm import PlanarMotion, PooledDetector, RowsGenerator
 from livepuppet.export.optimise.lite import FastLite
 from livepuppet.export.optimise.winograd import Chain
 from livepuppet.model import norms
+from livepuppet.model.base import Model
 from livepuppet.model.fomm import FOMM
 from livepuppet.model.lite import LitePuppet
+from livepuppet.model.monkeynet import MonkeyNet
 
 #: What each rewrite does, by name, and for which kinds of networks there is one. Measured as well, and no gain: norms that cannot
 #: be folded as convolutions of one weight per channel, the background's heat-map (zero everywhere) left out, which makes 43
@@ -40,7 +40,7 @@ TARGETS = {
 NOT_IN_FEW_BITS = ("Winograd",)
 
 
-def rewrites(model: nn.Module, target: str = "onnxruntime") -> list[str]:
+def rewrites(model: Model, target: str = "onnxruntime") -> list[str]:
     """Names of the rewrites that `optimise` applies to this model."""
     names = [name for name in TARGETS[target] if model.preset.kind in REWRITES[name][1]]
     if isinstance(model, FOMM) and model.config.jacobian_maps != model.config.num_keypoints:
@@ -49,7 +49,7 @@ def rewrites(model: nn.Module, target: str = "onnxruntime") -> list[str]:
     return names
 
 
-def optimise(model: nn.Module, target: str = "onnxruntime", without: Collection[str] = ()) -> nn.Module:
+def optimise(model: Model, target: str = "onnxruntime", without: Collection[str] = ()) -> Model:
     """A copy of the model that computes the same, in evaluation mode, in forms that its runtime runs fast.
 
     For "onnxruntime" its features may be tables instead of pictures, its `render` may return fewer maps, and a batch is
@@ -76,21 +76,25 @@ def optimise(model: nn.Module, target: str = "onnxruntime", without: Collection[
 
 
 def _rewrite_fomm(model: FOMM, chosen: list[str]) -> None:
+    # `add_module` replaces as an assignment does, and says that the new part need not be of the old one's class.
     generator = model.generator
     if "pooled Jacobians" in chosen:
-        model.kp_detector = PooledDetector(model.kp_detector)
+        model.add_module("kp_detector", PooledDetector(model.kp_detector))
     if "squares" in chosen:
-        generator.final = convolutions.PairedConvolution(generator.final)
+        generator.add_module("final", convolutions.PairedConvolution(generator.final))
     if "planes" in chosen:
-        generator.dense_motion_network = PlanarMotion(generator.dense_motion_network, "gathers" in chosen)
+        motion = PlanarMotion(generator.dense_motion_network, "gathers" in chosen)
+        generator.add_module("dense_motion_network", motion)
     if "gathers" in chosen:
-        model.generator = RowsGenerator(generator)
+        model.add_module("generator", RowsGenerator(generator))
 
 
-def _by_winograd(model: nn.Module) -> None:
+def _by_winograd(model: Model) -> None:
     """Not of `lite-256`: a fifteenth of its time is not worth three times the file, whose filters grow fourfold."""
-    generator, size = model.generator, model.config.size
+    size = model.config.size
     if isinstance(model, FOMM):
-        generator.bottleneck = Chain(generator.bottleneck, size // 2 ** len(generator.down_blocks))
-    else:
-        generator.refinement = Chain(generator.refinement, size)
+        generator = model.generator
+        chain = Chain(generator.bottleneck, size // 2 ** len(generator.down_blocks))
+        generator.add_module("bottleneck", chain)
+    elif isinstance(model, MonkeyNet):
+        model.generator.add_module("refinement", Chain(model.generator.refinement, size))

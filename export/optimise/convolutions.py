@@ -74,7 +74,8 @@ class PairedConvolution(nn.Module):
         for row in (0, 1):
             for column in (0, 1):
                 weight[:, row, column, :, row : row + side, column : column + side] = conv.weight.detach()
-        self.conv = shaped(weight.flatten(0, 2), conv.bias.repeat_interleave(4), stride=2, padding=side // 2)
+        assert conv.bias is not None
+        self.conv = shaped(weight.flatten(0, 2), conv.bias.repeat_interleave(4), 2, side // 2)
 
     def forward(self, x: Tensor) -> Tensor:
         return interleave(self.conv(x))
@@ -87,18 +88,33 @@ def taking(conv: nn.Conv2d, order: Tensor) -> nn.Conv2d:
 
 def joined(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
     """Two convolutions of the same input as one, outputs one after the other."""
+    assert first.bias is not None and second.bias is not None
     weight, bias = torch.cat([first.weight, second.weight]), torch.cat([first.bias, second.bias])
     return shaped(weight, bias, first.stride, first.padding)
 
 
 @torch.no_grad()
-def shaped(weight: Tensor, bias: Tensor | None, stride=1, padding=0) -> nn.Conv2d:
+def shaped(
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int | tuple[int, ...] = 1,
+    padding: str | int | tuple[int, ...] = 0,
+) -> nn.Conv2d:
     """A convolution of these weights (O, I, H, W)."""
-    outputs, inputs, *sides = weight.shape
-    kind = {"device": weight.device, "dtype": weight.dtype}
-    conv = nn.Conv2d(inputs, outputs, sides, stride, padding, bias=bias is not None, **kind)
+    outputs, inputs, height, width = weight.shape
+    # torch annotates what its own Conv2d.stride and .padding are, but not that it takes them.
+    conv = nn.Conv2d(
+        inputs,
+        outputs,
+        (height, width),
+        stride,  # pyright: ignore[reportArgumentType]
+        padding,  # pyright: ignore[reportArgumentType]
+        bias=bias is not None,
+        device=weight.device,
+        dtype=weight.dtype,
+    )
     conv.weight.copy_(weight)
-    if bias is not None:
+    if bias is not None and conv.bias is not None:
         conv.bias.copy_(bias)
     return conv.eval()
 

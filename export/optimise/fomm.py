@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from livepuppet.export.optimise.convolutions import joined, taking
 from livepuppet.export.optimise.planes import affine_planes, blended
 from livepuppet.export.optimise.sampling import Grid, Patches, Rows
+from livepuppet.model.blocks import DownBlock
 from livepuppet.model.dense_motion import DenseMotion
 from livepuppet.model.generator import Generator
 from livepuppet.model.geometry import gaussian_heatmaps, in_float32, inverse_2x2
@@ -22,13 +23,17 @@ class PooledDetector(nn.Module):
     the features' mean: 40 numbers instead of 40 maps. The mean is taken at every offset of the kernel.
     """
 
+    grid: Tensor
+
     def __init__(self, detector: KeypointDetector):
         super().__init__()
         self.temperature = detector.temperature
         self.down = detector.down
         self.predictor = detector.predictor
         self.kp = detector.kp
+        assert detector.jacobian.bias is not None
         self.side = detector.jacobian.kernel_size[0]
+        self.padding = self.side // 2
         keypoints = detector.kp.out_channels
         self.weight = nn.Parameter(detector.jacobian.weight.reshape(keypoints, 4, -1).detach().clone())
         self.bias = nn.Parameter(detector.jacobian.bias.reshape(keypoints, 4).detach().clone())
@@ -42,7 +47,7 @@ class PooledDetector(nn.Module):
         heatmaps = torch.softmax(logits.flatten(2) / self.temperature, dim=2).reshape(logits.shape)
         # A sum over pixels as a matrix product.
         points = heatmaps.flatten(2) @ self.grid.flatten(0, 1)
-        means = pooled(F.pad(features, self.kp.padding * 2), heatmaps, self.side)
+        means = pooled(F.pad(features, [self.padding] * 4), heatmaps, self.side)
         jacobians = (self.weight @ means[..., None])[..., 0] + self.bias
         return points, jacobians.unflatten(-1, (2, 2)), heatmaps, logits
 
@@ -75,6 +80,8 @@ class PlanarMotion(nn.Module):
         gathers: sample the thumbnail by `Patches`, of which `thumbnail` then returns the table.
     """
 
+    grid: Tensor
+
     def __init__(self, motion: DenseMotion, gathers: bool):
         super().__init__()
         self.variance = motion.variance
@@ -88,6 +95,7 @@ class PlanarMotion(nn.Module):
         count = motion.mask.out_channels
         order = torch.arange(4 * count).reshape(count, 4).t().flatten()
         first = self.hourglass.encoder.down_blocks[0]
+        assert isinstance(first, DownBlock)
         first.conv = taking(first.conv, order)
         before = self.heads.in_channels - 4 * count
         self.heads = taking(self.heads, torch.cat([torch.arange(before), before + order]))

@@ -40,26 +40,40 @@ class FusedMotionMath(nn.Module):
         motion: whose candidates, heat-maps and preferences these are.
     """
 
+    taken: Tensor
+    stiffness: Tensor
+    unmoved: Tensor
+    adjugate: Tensor
+    across: Tensor
+    quarter: Tensor
+    line: Tensor
+    table: Tensor
+    sign: Tensor
+    radii: Tensor
+    sharpness: Tensor
+    strength: Tensor
+    head_network: nn.Module | None
+
     def __init__(self, motion: DenseMotion):
         super().__init__()
         grid, prior, head_motion = motion.grid, motion.mask_prior, motion.head_motion
         keypoints = motion.head.out_channels - 5
         self.side, self.rigid = len(grid), len(RIGID)
         self.threshold, self.non_rigid_threshold = motion.threshold, motion.non_rigid_threshold
-        kind = {"dtype": grid.dtype}
+        dtype = grid.dtype
 
         def keep(name: str, values) -> None:
-            self.register_buffer(name, torch.as_tensor(values, **kind), persistent=False)
+            self.register_buffer(name, torch.as_tensor(values, dtype=dtype), persistent=False)
 
         # Of a set of points: the points, the mean of the rigid ones, how these lie about it, the eyes, and the way from there to
         # the mouth.
-        rigid = torch.eye(keypoints, **kind)[list(RIGID)]
+        rigid = torch.eye(keypoints, dtype=dtype)[list(RIGID)]
         mean = rigid.mean(0, keepdim=True)
         eyes, mouth = (
-            torch.eye(keypoints, **kind)[list(which)].mean(0, keepdim=True) for which in (LIDS, CORNERS)
+            torch.eye(keypoints, dtype=dtype)[list(which)].mean(0, keepdim=True) for which in (LIDS, CORNERS)
         )
-        keep("taken", torch.cat([torch.eye(keypoints, **kind), mean, rigid - mean, eyes, mouth - eyes]))
-        keep("stiffness", STIFFNESS * torch.eye(2, **kind).repeat(2, 1))
+        keep("taken", torch.cat([torch.eye(keypoints, dtype=dtype), mean, rigid - mean, eyes, mouth - eyes]))
+        keep("stiffness", STIFFNESS * torch.eye(2, dtype=dtype).repeat(2, 1))
         keep("unmoved", torch.eye(2).reshape(1, 4))
         # (a, b, c, d) to the adjugate (d, -b, -c, a), and to what a and b are multiplied with for the determinant.
         keep("adjugate", [[0, 0, 0, 1], [0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0]])
@@ -72,6 +86,7 @@ class FusedMotionMath(nn.Module):
         self.head_network = None
         if head_motion is not None:
             first, *others = head_motion.network
+            assert isinstance(first, nn.Linear)
             weight = first.weight.detach().clone()
             weight[:, 2 * keypoints : 4 * keypoints] *= 4
             self.head_network = nn.Sequential(linear(weight, first.bias), *others)
@@ -130,6 +145,7 @@ class FusedMotionMath(nn.Module):
         # U X U^T for a row of four numbers X.
         back = upright.t()
         turning = (back[:, None, :, None] * back[None, :, None, :]).reshape(4, 4)
+        assert self.head_network is not None
         found = self.head_network(torch.cat([shape.reshape(1, -1), (change @ turning).reshape(1, -1)], 1))
         turned = ((0.3 * gate * found[:, :4]) @ turning.t()).reshape(2, 2)
         ways = found[:, 4:].reshape(3, 2)
@@ -185,22 +201,26 @@ class PlanarMotion(nn.Module):
         gathers: sample the thumbnail by `Patches`.
     """
 
+    spare: Tensor
+
     def __init__(self, motion: DenseMotion, gathers: bool):
         super().__init__()
         self.network, self.head, self.residual_limit = motion.network, motion.head, motion.residual_limit
         self.steps = FusedMotionMath(motion)
         self.sampling = (Patches if gathers else Grid)(self.steps.side, "border")
         first = motion.network.first
-        keypoints = (first[0].in_channels - 6) // 4
+        conv = first[0]
+        assert isinstance(conv, nn.Conv2d)
+        keypoints = (conv.in_channels - 6) // 4
         # The moved thumbnails come colour by colour, not motion by motion.
         moved = torch.arange(3 * (keypoints + 1)).reshape(keypoints + 1, 3).t().flatten() + keypoints
-        order = torch.arange(first[0].in_channels)
+        order = torch.arange(conv.in_channels)
         order[keypoints : keypoints + len(moved)] = moved
-        first[0] = taking(first[0], order)
+        conv = taking(conv, order)
         # Convolutions of inputs that fill no vectors take the slow way.
         spare = -len(order) % CHANNEL_ALIGNMENT
-        weight = first[0].weight
-        first[0] = shaped(F.pad(weight, (0, 0, 0, 0, 0, spare)), first[0].bias, padding=first[0].padding)
+        weight = conv.weight
+        first[0] = shaped(F.pad(weight, (0, 0, 0, 0, 0, spare)), conv.bias, padding=conv.padding)
         self.register_buffer("spare", weight.new_zeros(1, spare, *motion.grid.shape[:2]), persistent=False)
 
     def forward(
@@ -244,6 +264,9 @@ class PhaseGenerator(nn.Module):
         generator: what is replaced.
         gathers: sample by `Patches` and `Rows`.
     """
+
+    flow_spread: Tensor
+    map_spread: Tensor
 
     def __init__(self, generator: Generator, gathers: bool):
         super().__init__()
@@ -314,7 +337,9 @@ class FastLite(LitePuppet):
         thumbnail = F.avg_pool2d(avatars, 4)
         motion, generator = self.motion, self.generator
         return {
-            "picture": generator.pictures.table(avatars) if hasattr(generator, "pictures") else avatars,
-            "thumbnail": motion.sampling.table(thumbnail) if hasattr(motion, "sampling") else thumbnail,
+            "picture": generator.pictures.table(avatars)
+            if isinstance(generator, PhaseGenerator)
+            else avatars,
+            "thumbnail": motion.sampling.table(thumbnail) if isinstance(motion, PlanarMotion) else thumbnail,
             "features": generator.encode(avatars),
         }

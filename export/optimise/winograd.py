@@ -50,8 +50,13 @@ class Convolution(nn.Module):
         neighbours: of `neighbours`.
     """
 
+    inputs: Tensor
+    outputs: Tensor
+    neighbours: Tensor
+
     def __init__(self, conv: nn.Conv2d, neighbours: Tensor):
         super().__init__()
+        assert conv.bias is not None
         weight = conv.weight.detach()
         basis, inputs, outputs = (
             torch.tensor(matrix, dtype=torch.float64) for matrix in (_FILTERS, _INPUTS, _OUTPUTS)
@@ -90,11 +95,15 @@ def neighbours(side: int) -> Tensor:
 class PreActivated(nn.Module):
     """`blocks.ResidualBlock`, on pixels in rows."""
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, block: blocks.ResidualBlock, neighbours: Tensor):
         super().__init__()
         norm, conv = block.norm1, block.conv1
         if isinstance(block.norm2, nn.BatchNorm2d):
             conv = fuse_conv_bn_eval(conv, block.norm2)
+        assert norm.running_mean is not None and norm.running_var is not None
         scale = norm.weight.detach() / (norm.running_var + norm.eps).sqrt()
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", norm.bias.detach() - norm.running_mean * scale, persistent=False)
@@ -113,11 +122,16 @@ class Chain(nn.Module):
         side: of its pictures, a multiple of 4.
     """
 
+    way: Tensor
+    back: Tensor
+
     def __init__(self, chain: nn.Sequential, side: int):
         super().__init__()
         self.side = side
         places, way = neighbours(side), order(side)
-        self.blocks = nn.Sequential(*(PreActivated(block, places) for block in chain))
+        self.blocks = nn.Sequential(
+            *(PreActivated(block, places) for block in chain if isinstance(block, blocks.ResidualBlock))
+        )
         self.register_buffer("way", way, persistent=False)
         self.register_buffer("back", torch.argsort(way), persistent=False)
 

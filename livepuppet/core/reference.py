@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from livepuppet.core.engine import Engine, Precision
+from livepuppet.core.engine import Engine, Features, Precision
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 
@@ -61,6 +61,35 @@ THRESHOLDS: dict[Precision, Thresholds] = {
 }
 
 
+#: How to say that a figure is beyond what passes. Figures of these names are the larger the worse.
+PHRASES = {
+    "keypoints": "keypoints differ by {:.2g} (at most {:.2g} is right)",
+    "matrices": "Jacobians differ by {:.2g} (at most {:.2g} is right)",
+    "deformation": "the deformation differs by {:.2g} (at most {:.2g} is right)",
+    "pixels_max": "a pixel differs by {:.3g} levels (at most {:.3g} is right)",
+    "pixels_mean": "pixels differ by {:.3g} levels on average (at most {:.3g} is right)",
+}
+
+
+def exceeded(found: object, allowed: object) -> list[str]:
+    """A phrase for each attribute of `PHRASES` that both have and that is larger in `found`. Not-a-number counts as larger.
+
+    Used by the gate, which asks whether an engine on this computer draws what PyTorch drew at export, and by
+    `export.parity`, which asks whether exported graphs are the model at all.
+    """
+    return [
+        phrase.format(getattr(found, name), getattr(allowed, name))
+        for name, phrase in PHRASES.items()
+        if hasattr(found, name) and hasattr(allowed, name)
+        if not getattr(found, name) <= getattr(allowed, name)
+    ]
+
+
+def pixel_errors(drawn: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Absolute differences of two uint8 images of one shape, in levels, int16."""
+    return np.abs(drawn.astype(np.int16) - expected)
+
+
 @dataclass(frozen=True)
 class Quality:
     """The largest differences found, as in `Thresholds`; `psnr` is infinite where all pixels are equal."""
@@ -74,17 +103,7 @@ class Quality:
 
     def failures(self, allowed: Thresholds) -> list[str]:
         """What is off, as phrases; empty where the engine passes. Not-a-number counts as off."""
-        phrases = {
-            "keypoints": "keypoints differ by {:.2g} (at most {:.2g} is right)",
-            "matrices": "Jacobians differ by {:.2g} (at most {:.2g} is right)",
-            "pixels_max": "a pixel differs by {:.3g} levels (at most {:.3g} is right)",
-            "pixels_mean": "pixels differ by {:.2g} levels on average (at most {:.2g} is right)",
-        }
-        found = [
-            phrase.format(getattr(self, name), getattr(allowed, name))
-            for name, phrase in phrases.items()
-            if not getattr(self, name) <= getattr(allowed, name)
-        ]
+        found = exceeded(self, allowed)
         if not self.psnr >= allowed.psnr:
             found.append(f"the worst picture has {self.psnr:.1f} dB (at least {allowed.psnr:.0f} is right)")
         return found
@@ -143,7 +162,9 @@ def compare(engine: Engine, reference: Reference) -> Quality:
     `render` gets the engine's own features, but the reference's keypoints, so that the figure for pixels does not hide
     behind, or suffer from, the one for keypoints.
     """
-    keypoints, matrices, features = [], [], {}
+    keypoints: list[float] = []
+    matrices: list[float] = []
+    features: dict[int, Features] = {}
     for index, picture in enumerate(reference.pictures):
         found = engine.detect(picture)
         keypoints.append(np.abs(found.points - reference.points[index]).max())
@@ -160,7 +181,7 @@ def compare(engine: Engine, reference: Reference) -> Quality:
     ):
         own = Keypoints(reference.points[index], reference.matrices[index])
         drawn = engine.render(features[int(index)], own, Keypoints(points, jacobians))
-        error = np.abs(drawn.astype(np.int16) - expected)
+        error = pixel_errors(drawn, expected)
         largest = max(largest, int(error.max()))
         means.append(error.mean())
         squares.append(np.square(error.astype(np.float64)).mean())

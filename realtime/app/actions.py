@@ -21,10 +21,10 @@ SHIFT_STEP = 0.03
 COUNTDOWN = 3.0
 
 #: Sliders: lowest and highest value, and what one key press adds, as the settings have them.
-SLIDERS = {
+SLIDERS: dict[str, tuple[float, float, float]] = {
     rule.name: (rule.low, rule.high, rule.step)
     for rule in RULES.values()
-    if rule.section == "motion" and rule.step
+    if rule.section == "motion" and rule.step and rule.low is not None and rule.high is not None
 }
 
 #: Switches that can be set to true or false.
@@ -175,19 +175,16 @@ def _next(live: LiveLoop, value: None) -> None:
 
 def _background(live: LiveLoop, value: str | None) -> None:
     if value is None:
-        place = (
-            BACKGROUNDS.index(live.animator.compositor.background)
-            if live.animator.compositor.background in BACKGROUNDS
-            else -1
-        )
+        present = live.compositor.background
+        place = BACKGROUNDS.index(present) if present in BACKGROUNDS else -1
         value = BACKGROUNDS[(place + 1) % len(BACKGROUNDS)]
-    live.animator.compositor.background = value
+    live.compositor.background = value
     live.notify(f"Background: {value}.")
 
 
 def _paste(live: LiveLoop, value: bool | None) -> None:
-    live.animator.compositor.paste = _switch(live.animator.compositor.paste, value)
-    live.notify("The whole picture." if live.animator.compositor.paste else "The moving square only.")
+    live.compositor.paste = _switch(live.compositor.paste, value)
+    live.notify("The whole picture." if live.compositor.paste else "The moving square only.")
 
 
 # Framing

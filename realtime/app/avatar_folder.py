@@ -69,7 +69,7 @@ class AvatarFolder:
         self._messages: deque[str] = deque()
         self._lock = threading.Lock()
         self._wanted: dict[Path, Avatar] = {}
-        self._read: dict[Path, Signature] = {}
+        self._read: dict[Path, Signature | None] = {}
         self._seen: dict[Path, Signature | None] = {}
         self._load_all(progress)
         self.avatars = list(self._wanted.values())
@@ -101,7 +101,7 @@ class AvatarFolder:
                 found.append(Change("changed", index, wanted[avatar.path]))
         present = {avatar.path for avatar in self.avatars}
         for path in sorted(wanted.keys() - present, key=natural_key):
-            index = sum(natural_key(avatar.path) <= natural_key(path) for avatar in self.avatars)
+            index = sum(natural_key(avatar.path or "") <= natural_key(path) for avatar in self.avatars)
             shown = shown + 1 if shown is not None and index <= shown else shown
             self.avatars.insert(index, wanted[path])
             found.append(Change("added", index, wanted[path]))

@@ -19,6 +19,7 @@ import os
 import secrets
 import socket
 import stat
+import sys
 import threading
 import time
 import urllib.error
@@ -122,14 +123,12 @@ class ControlServer:
         if len(token) < 16:
             raise ValueError("the token is too short to protect anything")
         try:
-            self._server = _Server(("127.0.0.1", port), _Handler)
+            self._server = _Server(("127.0.0.1", port), _Handler, post, state, token, tuple(actions), check)
         except OSError as error:
             raise UserError(
                 f"The control server cannot listen at port {port} ({error.strerror}), perhaps because another livepuppet "
                 "runs: stop it, or choose another with livepuppet settings set port NUMBER."
             ) from error
-        self._server.post, self._server.state, self._server.token = post, state, token
-        self._server.actions, self._server.check = tuple(actions), check
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.25,), name="control", daemon=True
@@ -152,21 +151,32 @@ class ControlServer:
 
 
 class _Server(HTTPServer):
-    """One thread accepts, a few answer; who is too slow is cut, who comes too many is turned away."""
+    """One thread accepts, a few answer; slow clients time out, excess connections are refused."""
 
     # Elsewhere this only ends the wait for a port that was just used; on Windows it would share it with others.
     allow_reuse_address = os.name != "nt"
     allow_reuse_port = False
     request_queue_size = 8
 
-    def __init__(self, *arguments):
+    def __init__(
+        self,
+        address: tuple[str, int],
+        handler: type[BaseHTTPRequestHandler],
+        post: Callable[[str, Any], None],
+        state: Callable[[], Mapping],
+        token: str,
+        actions: tuple[str, ...],
+        check: Callable[[str, Any], Any],
+    ):
+        self.post, self.state, self.token = post, state, token
+        self.actions, self.check = actions, check
         self._open: dict[socket.socket, float] = {}
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="control")
-        super().__init__(*arguments)
+        super().__init__(address, handler)
 
     def server_bind(self) -> None:
-        if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
+        if sys.platform == "win32":
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         # Not HTTPServer's own, which asks the name service who we are.
         self.socket.bind(self.server_address)

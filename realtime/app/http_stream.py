@@ -135,7 +135,7 @@ class HttpStream(Output):
                     # A source that stands still shows what it showed, and so finds out who went away.
                     return (self._number, self._jpeg) if self._jpeg is not None else None
                 self._changed.wait(left)
-            return None if self._ended else (self._number, self._jpeg)
+            return None if self._ended or self._jpeg is None else (self._number, self._jpeg)
 
     def close(self) -> None:
         with self._changed:

@@ -142,7 +142,7 @@ class TerminalKeys:
 
     def read(self) -> list[str]:
         """Names of the keys pressed since the last call."""
-        if self._windows:
+        if sys.platform == "win32" and self._windows:
             import msvcrt
 
             text = ""
@@ -166,7 +166,7 @@ class TerminalKeys:
 
     def close(self) -> None:
         """Give the terminal back as it was."""
-        if self._saved is not None:
+        if self._saved is not None and self._descriptor is not None:
             import termios
 
             with suppress(OSError, termios.error):

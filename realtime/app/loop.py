@@ -20,6 +20,7 @@ from livepuppet.realtime.app.hud.overlays import draw_banner
 from livepuppet.realtime.app.hud.snapshot import Snapshots
 from livepuppet.realtime.app.stats import LiveStats, RecentRate
 from livepuppet.realtime.app.window import Window
+from livepuppet.realtime.compositing.compositor import Compositor
 from livepuppet.realtime.inputs.capture import Capture
 from livepuppet.realtime.outputs.fanout import Fanout
 from livepuppet.realtime.outputs.live_sound import FileSound
@@ -76,7 +77,7 @@ class LiveLoop:
         self.fanout, self.window, self.folder = fanout, window, folder
         self.frames_wanted, self._carry, self._notify_elsewhere = frames, carry, notify
         self._sounds = sounds
-        self.pool = FramePool(animator.compositor.shape)
+        self.pool = FramePool(self.compositor.shape)
         self.stats = LiveStats()
         self.rate = RecentRate()
         self.show = actions.Shown()
@@ -92,6 +93,12 @@ class LiveLoop:
         self._last: Lease | None = None
         self._failures = 0
         self._errors: Counter[str] = Counter()
+
+    @property
+    def compositor(self) -> Compositor:
+        """The animator's, which a live session always has."""
+        assert self.animator.compositor is not None
+        return self.animator.compositor
 
     # What other threads call.
 
@@ -122,8 +129,8 @@ class LiveLoop:
             "number": animator.index + 1,
             "avatars": animator.names,
             "mirror": animator.mirror,
-            "background": animator.compositor.background,
-            "paste": animator.compositor.paste,
+            "background": self.compositor.background,
+            "paste": self.compositor.paste,
             "fit": round(float(animator.retargeter.fit), 3),
             "sliders": {name: getattr(animator.settings, name) for name in actions.SLIDERS},
             "search": animator.settings.search,

@@ -106,7 +106,7 @@ class RigEditor:
         else:
             shown, text, contours = self.picture, self.message or HELP, self.contours
         k = self.scale
-        matrix = np.float32([[k, 0, -k * self.left], [0, k, -k * self.top]])
+        matrix = np.array([[k, 0, -k * self.left], [0, k, -k * self.top]], np.float32)
         view = cv2.warpAffine(
             shown, matrix, self.size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
         )

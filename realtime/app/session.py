@@ -177,8 +177,10 @@ class Session:
         if name in self.animator.names:
             self.animator.select(name)
         # The first picture has the wanted background already; the other avatars' figures are looked for beside.
-        self.animator.compositor.prepare(self.animator.avatar, wait=True)
-        self.animator.compositor.set_avatar(self.animator.avatar)
+        compositor = self.animator.compositor
+        assert compositor is not None
+        compositor.prepare(self.animator.avatar, wait=True)
+        compositor.set_avatar(self.animator.avatar)
 
     def _open_source(self, settings: Settings, source: LiveSource | None, stack: ExitStack):
         """The source, and a function that starts to read it once everything else is open."""
@@ -322,7 +324,7 @@ class Session:
             ),
             avatar=replace(before.avatar, selected=animator.avatar.name),
             picture=replace(
-                before.picture, paste=animator.compositor.paste, background=animator.compositor.background
+                before.picture, paste=self.live.compositor.paste, background=self.live.compositor.background
             ),
             motion=replace(animator.settings, countdown=before.motion.countdown),
             neutral=replace(

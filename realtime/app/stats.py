@@ -45,7 +45,7 @@ class LiveStats:
     @property
     def seconds(self) -> float:
         """Between the first and the last hand-over."""
-        return self.last - self.first if self.first is not None else 0.0
+        return 0.0 if self.first is None or self.last is None else self.last - self.first
 
     @property
     def fps(self) -> float:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -18,6 +19,9 @@ from livepuppet.core.durations import Durations
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.app import keys
 from livepuppet.realtime.outputs.pool import Lease
+
+if TYPE_CHECKING:
+    from livepuppet.realtime.app.hud.overlays import Overlay
 
 WINDOW_TITLE = "livepuppet"
 
@@ -69,7 +73,7 @@ class Window:
 
     name = "window"
 
-    def __init__(self, width: int, height: int, draw: Callable[[np.ndarray, object], None]):
+    def __init__(self, width: int, height: int, draw: Callable[[np.ndarray, Overlay], None]):
         problem = display_problem()
         if problem:
             raise UserError(
@@ -90,11 +94,11 @@ class Window:
         rows, columns = np.indices((height, width)) // CHECK_SIDE
         self._checks = np.where((rows + columns) % 2, *CHECKS).astype(np.uint8)[..., None]
         self._shown = False
-        self._offered: tuple[Lease, object, float] | None = None
+        self._offered: tuple[Lease, Overlay, float] | None = None
         self._changed = threading.Condition()
         self.delay = Durations()
 
-    def offer(self, lease: Lease, overlay: object, captured: float) -> None:
+    def offer(self, lease: Lease, overlay: Overlay, captured: float) -> None:
         """Show this picture next, uint8 (H, W, 3) RGB or (H, W, 4) RGBA, with `overlay` drawn over it. Never waits.
 
         Args:

@@ -297,6 +297,7 @@ class Compositor:
         region = seen.of(out, self._canvas)
         moved = region if region.shape[2] == 3 else self._buffers("moved", (*region.shape[:2], 3), np.uint8)
         if bends:
+            assert deformation is not None
             layers.bend.into(moved, square, deformation, self._buffers)
         else:
             self._enlarge(layers, square, moved)
@@ -304,6 +305,7 @@ class Compositor:
             cv2.cvtColor(moved, cv2.COLOR_RGB2RGBA, dst=region)
 
     def _newest_layers(self) -> Layers:
+        assert self._avatar is not None and self._layers is not None, "set_avatar has to be called first"
         if self._waits and self._mattes.get(self._avatar) is not None:
             self.set_avatar(self._avatar)
         return self._layers
@@ -327,6 +329,7 @@ class Compositor:
         self, layers: Layers, square: np.ndarray, deformation: np.ndarray | None, region: np.ndarray
     ) -> None:
         """Write the moved figure into the canvas: with its matte as alpha, or over the new background."""
+        assert layers.matte is not None
         shape = region.shape[:2]
         if deformation is None:
             moved = self._buffers("moved", (*shape, 3), np.uint8)
@@ -450,7 +453,8 @@ class Compositor:
         target, figure = shown.of(rest, self._canvas), shown.of(figure, picture)
         matte = None if matte is None else shown.of(matte, picture)
         if behind is not None:
-            share = cv2.multiply(matte, 1 / 255, dtype=cv2.CV_32F)
+            assert matte is not None
+            share = cv2.multiply(matte, 1 / 255, dtype=cv2.CV_32F)  # pyright: ignore[reportCallIssue, reportArgumentType]
             figure = cv2.blendLinear(
                 np.ascontiguousarray(figure), np.ascontiguousarray(target[..., :3]), share, 1 - share
             )

@@ -85,10 +85,10 @@ def _cut_anew(picture: np.ndarray, square: Square, head: np.ndarray | None) -> n
         # Its start is random, and the same picture should give the same cut.
         cv2.setRNGSeed(0)
         labels = _seeds(picture, square, head)
-        cv2.grabCut(
+        cv2.grabCut(  # pyright: ignore[reportCallIssue]
             cv2.cvtColor(picture, cv2.COLOR_RGB2BGR),
             labels,
-            None,
+            None,  # pyright: ignore[reportArgumentType]
             np.zeros((1, 65)),
             np.zeros((1, 65)),
             CUT_ROUNDS,
@@ -155,7 +155,14 @@ def _unlikeness(picture: np.ndarray, edges: np.ndarray) -> np.ndarray:
     samples = np.ascontiguousarray(lab[edges])
     count = min(BACKGROUND_COLOURS, len(samples))
     criteria = (cv2.TERM_CRITERIA_COUNT, 10, 0)
-    _, _, centres = cv2.kmeans(samples, count, None, criteria, 1, cv2.KMEANS_PP_CENTERS)
+    _, _, centres = cv2.kmeans(  # pyright: ignore[reportCallIssue]
+        samples,
+        count,
+        None,  # pyright: ignore[reportArgumentType]
+        criteria,
+        1,
+        cv2.KMEANS_PP_CENTERS,
+    )
     return np.min([np.linalg.norm(lab - centre, axis=2) for centre in centres], axis=0)
 
 
@@ -213,7 +220,7 @@ def figure_colours(picture: np.ndarray, matte: np.ndarray) -> np.ndarray:
         own = np.clip(figure + alpha * (pixels - alpha * figure - (1 - alpha) * behind), 0, 255)
         other = np.clip(behind, 0, 255)
     own = cv2.resize(np.rint(own).astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
-    sure = cv2.compare(matte, 255, cv2.CMP_EQ)
+    sure = cv2.compare(matte, 255, cv2.CMP_EQ)  # pyright: ignore[reportCallIssue, reportArgumentType]
     return cv2.copyTo(picture, sure, own)
 
 

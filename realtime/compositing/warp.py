@@ -117,10 +117,10 @@ class Bend:
         # The figure's origin is the picture's corner.
         origin = (extent.left - self.picture.left, extent.top - self.picture.top)
         places = _places(shift, (extent.width, extent.height), size, origin, buffers, "places")
-        cv2.remap(
+        cv2.remap(  # pyright: ignore[reportCallIssue]
             self.figure,
             self.seen.of(places, extent),
-            None,
+            None,  # pyright: ignore[reportArgumentType]
             cv2.INTER_LINEAR,
             dst=out,
             borderMode=cv2.BORDER_REPLICATE,
@@ -140,7 +140,14 @@ class Bend:
         size = len(square)
         places = _places(shift, (size, size), size, (0, 0), buffers, "small places")
         bent = buffers("bent", square.shape, np.uint8)
-        cv2.remap(self.small, places, None, cv2.INTER_LINEAR, dst=bent, borderMode=cv2.BORDER_REPLICATE)
+        cv2.remap(  # pyright: ignore[reportCallIssue]
+            self.small,
+            places,
+            None,  # pyright: ignore[reportArgumentType]
+            cv2.INTER_LINEAR,
+            dst=bent,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
         painted = buffers("painted", square.shape, np.int16)
         cv2.subtract(square, bent, dst=painted, dtype=cv2.CV_16S)
         if any(self.edges):
@@ -188,7 +195,7 @@ def _gain(
     rows: int, columns: int, scale: tuple[float, float], edges: tuple[bool, bool, bool, bool]
 ) -> np.ndarray:
     """float32 (rows, columns, 2): the canvas's pixels per pixel of the model's square, fading out at the edges."""
-    return np.float32(scale) * soft_edges(columns, rows, edges)[..., None]
+    return np.array(scale, np.float32) * soft_edges(columns, rows, edges)[..., None]
 
 
 @lru_cache(maxsize=8)

@@ -157,7 +157,9 @@ def _load(
 def _path(name: str | None, model: str | os.PathLike | None) -> Path:
     if model is not None:
         return Path(model)
-    path = MODEL / f"{MODEL.name}.safetensors" if ENGINES.get(name) == "weights" else MODEL
+    path = (
+        MODEL / f"{MODEL.name}.safetensors" if name is not None and ENGINES.get(name) == "weights" else MODEL
+    )
     if not path.exists():
         raise UserError(
             f"The default model is missing from this installation ({path}); install livepuppet again."

@@ -86,7 +86,7 @@ class OnnxEngine(BundleEngine):
 
     def _run(self, stage: str, outputs: list[str], inputs: dict) -> list:
         if self._memory is None:
-            return self._sessions[stage].run(outputs, inputs)
+            return list(self._sessions[stage].run(outputs, inputs))
         return self._run_on_device(stage, outputs, inputs, self._memory)
 
     def _run_on_device(self, stage: str, outputs: list[str], inputs: dict, memory: str) -> list:
@@ -135,7 +135,7 @@ def _session(path: Path, threads: int, device: str):
     options.log_severity_level = 3
     provider = PROVIDERS[device][0]
     # What a card's provider cannot do, the processor does; `_who_runs` tells.
-    providers = [(provider, _settings(device, path))]
+    providers: list[str | tuple[str, dict[str, str]]] = [(provider, _settings(device, path))]
     if device == "tensorrt" and PROVIDERS["cuda"][0] in onnxruntime.get_available_providers():
         providers.append((PROVIDERS["cuda"][0], _settings("cuda", path)))
     if device != "cpu":

@@ -132,7 +132,8 @@ def _core():
         converters = "openvino.tools.ovc"
         unwanted = converters not in sys.modules
         if unwanted:
-            sys.modules[converters] = None
+            # None stops an import, see the documentation of `sys.modules`.
+            sys.modules[converters] = None  # pyright: ignore[reportArgumentType]
         try:
             import openvino
         finally:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx import Node
 
+from livepuppet.model.base import Model
+
 #: Operators with a converter in torch-tensorrt 2.13.0, by reading what `dynamo_tensorrt_converter` registers in
 #: torch_tensorrt/dynamo/conversion (the documentation's "Operators Supported" lists the same).
 _CONVERTERS = """
@@ -115,7 +117,7 @@ class Call(nn.Module):
         dtype: what `torch.autocast` computes in, or None for float32.
     """
 
-    def __init__(self, model: nn.Module, stage: str, names: list[str], dtype: torch.dtype | None):
+    def __init__(self, model: Model, stage: str, names: list[str], dtype: torch.dtype | None):
         super().__init__()
         self.model, self.stage, self.names, self.dtype = model, stage, names, dtype
 
@@ -136,7 +138,7 @@ class Call(nn.Module):
         return drawn["prediction"].float(), drawn["deformation"].float()
 
 
-def feature_names(model: nn.Module) -> list[str]:
+def feature_names(model: Model) -> list[str]:
     """Names of the model's features, in their order."""
     from livepuppet.model.calls import example_inputs, to_model
 
@@ -145,7 +147,7 @@ def feature_names(model: nn.Module) -> list[str]:
 
 
 @torch.no_grad()
-def examples(model: nn.Module, stage: str, dtype: torch.dtype | None) -> tuple[Tensor, ...]:
+def examples(model: Model, stage: str, dtype: torch.dtype | None) -> tuple[Tensor, ...]:
     """Inputs of `Call` of the right shapes, types and device."""
     from livepuppet.model.calls import example_inputs, to_model
 
@@ -161,7 +163,7 @@ def examples(model: nn.Module, stage: str, dtype: torch.dtype | None) -> tuple[T
 
 
 @torch.no_grad()
-def program_of(model: nn.Module, stage: str, dtype: torch.dtype | None) -> ExportedProgram:
+def program_of(model: Model, stage: str, dtype: torch.dtype | None) -> ExportedProgram:
     """The call as a graph of operators that TensorRT has, where each cast of `torch.autocast` is an operator of its own.
 
     Args:
@@ -209,13 +211,19 @@ def positions_in_16_bits(program: ExportedProgram) -> list[str]:
     found = []
     for name, node in operators(program):
         if name.startswith("grid_sampler"):
-            grid = node.args[1]
+            grid = _argument(node, 1)
             if _type(grid) != torch.float32:
                 found.append(f"the grid of {node.name} is {_type(grid)}")
             elif (origin := _origin(grid)) is not None:
                 found.append(f"the grid of {node.name} was {origin} before")
-        if name.startswith(("_softmax", "softmax")) and _type(node.args[0]) != torch.float32:
-            found.append(f"the weights of {node.name} are {_type(node.args[0])}")
+        if name.startswith(("_softmax", "softmax")) and _type(_argument(node, 0)) != torch.float32:
+            found.append(f"the weights of {node.name} are {_type(_argument(node, 0))}")
+    return found
+
+
+def _argument(node: Node, index: int) -> Node:
+    found = node.args[index]
+    assert isinstance(found, Node)
     return found
 
 
@@ -225,9 +233,12 @@ def _type(node: Node) -> torch.dtype:
 
 def _origin(node: Node) -> torch.dtype | None:
     """The 16 bit type from which these numbers were cast, before they were only moved about; None where there is none."""
-    while node.op == "call_function" and node.target._schema.name.removeprefix("aten::") in MOVES:
-        node = node.args[0]
+    while (
+        isinstance(node.target, torch._ops.OpOverload)
+        and node.target._schema.name.removeprefix("aten::") in MOVES
+    ):
+        node = _argument(node, 0)
     if node.op != "call_function" or node.target != torch.ops.aten._to_copy.default:
         return None
-    before = _type(node.args[0])
+    before = _type(_argument(node, 0))
     return before if before in (torch.float16, torch.bfloat16) else None

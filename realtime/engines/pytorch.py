@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,11 @@ from livepuppet.core.engine import STAGES, Features, Precision, checked_numbers,
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.matrices import Matrices
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from livepuppet.realtime.engines.static_calls import StaticCall
 
 #: Devices and precisions that PyTorch is offered for.
 CHOICES: tuple[tuple[str, Precision], ...] = (
@@ -145,9 +151,10 @@ class TorchEngine:
         self.providers = dict.fromkeys(STAGES, self.provider)
         self._plain = plain
         self._lane = Lane(self._device)
-        self._detect, self._render = self._detect_batch, self._render_batch
-        self._detect_calls: dict[int, object] = {}
-        self._render_calls: dict[int, object] = {}
+        self._detect: Callable[..., Sequence[Tensor]] = self._detect_batch
+        self._render: Callable[..., Sequence[Tensor]] = self._render_batch
+        self._detect_calls: dict[int, StaticCall] = {}
+        self._render_calls: dict[int, StaticCall] = {}
         #: Whose features lie in the slots of each render call.
         self._loaded: dict[int, list[Features | None]] = {}
         if plain:
@@ -164,7 +171,8 @@ class TorchEngine:
         """Bring `self._model`, just loaded from this file, into the form that runs fast."""
         from livepuppet.model.norms import without_norms
 
-        self._model = without_norms(self._model).to(memory_format=self._torch.channels_last)
+        # torch's stub knows `to` of one tensor's memory format, not of a module's.
+        self._model = without_norms(self._model).to(memory_format=self._torch.channels_last)  # pyright: ignore[reportCallIssue]
         if self.precision != "float32":
             with self._running():
                 dtype = getattr(self._torch, self.precision)
@@ -269,7 +277,7 @@ class TorchEngine:
 
     # The same over buffers.
 
-    def _detect_call(self, count: int):
+    def _detect_call(self, count: int) -> StaticCall:
         if count not in self._detect_calls:
             from livepuppet.realtime.engines.static_calls import StaticCall
 
@@ -277,7 +285,7 @@ class TorchEngine:
             self._detect_calls[count] = StaticCall(self._detect, [example], [], self._lane)
         return self._detect_calls[count]
 
-    def _render_call(self, features: Sequence[Features]):
+    def _render_call(self, features: Sequence[Features]) -> StaticCall:
         """The call for so many avatars, with these in its slots."""
         from livepuppet.realtime.engines.static_calls import StaticCall, slots
 

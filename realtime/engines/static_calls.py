@@ -46,7 +46,7 @@ class Lane:
 
     def wait(self) -> None:
         """Until everything that was started here is done."""
-        if self.cuda:
+        if self._done is not None:
             self._done.record(self.stream)
             self._done.synchronize()
 
@@ -114,6 +114,7 @@ class StaticCall:
     def _record(self) -> Sequence[Tensor]:
         """Record the function on the lane's stream; its outputs are the buffers that every replay writes."""
         stream = self._lane.stream
+        assert stream is not None
         stream.wait_stream(torch.cuda.current_stream(self._lane.device))
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP_RUNS):

@@ -111,7 +111,9 @@ class Framing:
     @property
     def from_face(self) -> bool:
         """Whether the square was put around a face, rather than given or taken whole."""
-        return bool(self.faces) and self.settled and self.square != centred_square(*self._shape)
+        if not self.faces or self.square is None or self._shape is None:
+            return False
+        return self.square != centred_square(*self._shape)
 
     def look(self, picture: np.ndarray) -> bool:
         """Take one more frame uint8 RGB (H, W, 3) into account. Returns whether the square is settled.
@@ -165,7 +167,7 @@ class Framing:
             What `cut` took until now and will take, once that changes: for `follow.reexpressed`. Never with
             `follower.absorb`, where the slow move of the square is meant to bring the avatar back to its middle.
         """
-        if not (self.following and self.crop == "auto" and self.from_face):
+        if self.square is None or not (self.following and self.crop == "auto" and self.from_face):
             return None
         moved = self.follower.move(self.square, keypoints, time)
         if moved == self.square:
@@ -185,7 +187,7 @@ class Framing:
         since, last = self._lost
         since = time if not 0 <= time - last < 1 else since
         self._lost = (since, time)
-        if self.crop != "auto" or not self.settled or time - since < LOST_SECONDS:
+        if self.crop != "auto" or self.square is None or self._shape is None or time - since < LOST_SECONDS:
             return
         done, face = self._search(picture)
         if done and face is not None:
@@ -228,13 +230,11 @@ class Framing:
         """The settled square (until then the middle) of `picture`, as uint8 RGB (size, size, 3)."""
         return cut(picture, self.square or centred_square(*picture.shape[:2]), size, quick=True)
 
-    @property
-    def _detector(self) -> tuple:
-        return self._engine.detect, self._engine.size, self._engine.keypoint_names
-
     def _refined(self, picture: np.ndarray) -> Square:
         """The settled square put right by the landmarks in it, if they are as sure of themselves there."""
-        detect, size, names = self._detector
+        engine = self._engine
+        assert engine is not None and self.square is not None
+        detect, size, names = engine.detect, engine.size, engine.keypoint_names
         before = detect(cut(picture, self.square, size))
         moved = refined_square(self.square, before, names)
         if moved == self.square or before.confidence is None:
@@ -271,15 +271,16 @@ class Framing:
             face = job.result()
         else:
             face = find_face(picture)
-        if self._engine is None:
+        engine = self._engine
+        if engine is None:
             return face
-        detect, size, _ = self._detector
+        detect, size = engine.detect, engine.size
         if face is not None:
             keypoints = detect(cut(picture, square_around(face, *picture.shape[:2]), size))
             yield
             if keypoints.confidence is None or confidence(keypoints) >= CONFIRMED:
                 return face
-        square = yield from seek(picture, *self._detector)
+        square = yield from seek(picture, detect, size, engine.keypoint_names)
         return face_of(square) if square is not None else None
 
     def _settle_on(self, square: Square) -> None:
@@ -292,11 +293,13 @@ class Framing:
             self.square = self._shifted(right, down)
 
     def _zoomed(self, factor: float) -> Square:
+        assert self.square is not None and self._shape is not None
         longest = max(self._shape)
         side = np.clip(self.square.side * factor, longest / 20, longest * 2)
         return self.square.zoomed(float(side / self.square.side))
 
     def _shifted(self, right: float, down: float) -> Square:
+        assert self.square is not None and self._shape is not None
         moved = self.square.shifted(right, down)
         height, width = self._shape
         half = moved.side / 2
@@ -307,12 +310,14 @@ class Framing:
         )
 
     def _change_to(self, square: Square) -> tuple[Square, Square] | None:
+        assert self.square is not None
         before, after = self.square.whole(), square.whole()
         self.square = square
         return (before, after) if before != after else None
 
     def _kept_inside(self, square: Square) -> Square:
         """No further beyond the picture's edges than a square that has just been found, or the present one."""
+        assert self.square is not None and self._shape is not None
         height, width = self._shape
         side = min(square.side, max(self.square.side, height, width))
         slack = LARGEST_SHIFT * side
@@ -321,7 +326,7 @@ class Framing:
         return Square(float(x), float(y), side)
 
 
-def _drain(steps: Generator):
+def _drain(steps: Generator[None, None, Square | None]) -> Square | None:
     """What a generator returns, all its steps taken at once."""
     while True:
         try:

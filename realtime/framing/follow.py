@@ -150,6 +150,7 @@ class Follower:
 
     def _wanted(self, square: Square) -> np.ndarray:
         """Speed that would bring the head home: zero inside the dead band, or once it is back."""
+        assert self._head is not None and self._home is not None
         home = np.array(
             [
                 square.x + self._home[0] * square.side,

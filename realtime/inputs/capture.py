@@ -40,14 +40,19 @@ class LiveSource(Protocol):
         note: one sentence about what differs from what was asked for, or None.
     """
 
-    name: str
-    rate: float
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def rate(self) -> float: ...
 
     def frames(self, stop: threading.Event) -> Iterator[Frame]:
         """Frames as they come, until the source ends or `stop` is set. Raises UserError where it fails for good."""
+        ...
 
     def close(self) -> None:
         """Release it; `frames` must have ended."""
+        ...
 
 
 class Capture:

@@ -138,7 +138,7 @@ class Screen:
 
 def _open_screen():
     try:
-        import mss
+        import mss  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError("Driving from the screen needs mss: pip install 'livepuppet[screen]'.") from error
     # The name of the class from version 10.2 on; before, it was a function that chose among the systems' classes.

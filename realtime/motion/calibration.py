@@ -54,13 +54,14 @@ def pose_indices(names: Sequence[str]) -> PoseIndices | None:
         return np.array([names.index(name) for name in weights]), np.array(list(weights.values()))
 
     lids = lid_pairs(names)
+    if lids is None:
+        return None
     try:
         corners = names.index("left mouth corner"), names.index("right mouth corner")
         lips = names.index("upper lip"), names.index("lower lip")
-        found = PoseIndices(lids, corners, *lips, weighted(TURN), weighted(NOD))
+        return PoseIndices(lids, corners, *lips, weighted(TURN), weighted(NOD))
     except ValueError:
         return None
-    return None if lids is None else found
 
 
 def pose(points: np.ndarray, where: PoseIndices) -> dict[str, float]:
@@ -126,7 +127,7 @@ class Fit:
     def misfits(self, driving: Keypoints) -> dict[str, float]:
         """Differences of the driver's pose from the avatar's, in units of `TOLERANCES` beyond `FREE`; 0 is none."""
         differences = {"shape": shape_distance(driving.points, self._shape)}
-        if self._where:
+        if self._where and self._pose:
             now = pose(driving.points, self._where)
             for name in ("tilt", "turn", "nod", "mouth"):
                 differences[name] = now[name] - self._pose[name]

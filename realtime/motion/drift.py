@@ -13,6 +13,7 @@ from livepuppet.realtime.motion.parts import Similarity
 
 #: Samples of the head's motion, this many seconds apart, over this many seconds.
 EVERY, SPAN = 0.5, 10.0
+SAMPLES = round(SPAN / EVERY)
 
 #: The head rests if all its samples but a tenth are this near to their median, in [-1, 1] units; the face is neutral if
 #: it is this near to D1's, over its size.
@@ -32,7 +33,7 @@ class Drift:
         self.restart()
 
     def restart(self) -> None:
-        self._samples: deque[tuple[np.ndarray, float]] = deque(maxlen=round(SPAN / EVERY))
+        self._samples: deque[tuple[np.ndarray, float]] = deque(maxlen=SAMPLES)
         self._last: float | None = None
 
     def watch(self, head: Similarity, oddness: float, size: float, time: float) -> Similarity | None:
@@ -54,7 +55,7 @@ class Drift:
         self._last = time
         place = np.array([*head.shift, size * head.angle, size * np.log(head.scale)])
         self._samples.append((place, oddness))
-        if len(self._samples) < self._samples.maxlen:
+        if len(self._samples) < SAMPLES:
             return None
         places = np.array([place for place, _ in self._samples])
         middle = np.median(places, axis=0)

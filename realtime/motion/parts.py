@@ -112,7 +112,7 @@ class Origin:
             )
         factor = complex(np.vdot(p, q)) / (count * size)
         for _ in range(rounds):
-            off = q - (factor * p + offset)
+            off: np.ndarray = q - (factor * p + offset)
             weights = 1 / (1 + (off.real**2 + off.imag**2) / (TOLERANCE**2 * size))
             total = float(weights.sum())
             p_mean, q_mean = complex(weights @ p) / total, complex(weights @ q) / total
@@ -125,7 +125,7 @@ class Origin:
             np.array([centre.real, centre.imag]),
             np.array([shift.real, shift.imag]),
             cmath.phase(factor),
-            max(abs(factor), 1e-3),
+            max(float(abs(factor)), 1e-3),
         )
 
 

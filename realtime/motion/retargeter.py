@@ -42,13 +42,13 @@ State = Literal["counting", "live", "lost", "frozen"]
 
 def blend(one: Keypoints, other: Keypoints, share: float) -> Keypoints:
     """`one` and `share` (above 1: beyond) of the way to `other`."""
-    share = np.float32(share)
+    weight = np.float32(share)
     reading = other.reading
     if one.reading is not None and reading is not None:
         reading = one.reading.towards(reading, share)
     return Keypoints(
-        one.points + share * (other.points - one.points),
-        one.jacobians + share * (other.jacobians - one.jacobians),
+        one.points + weight * (other.points - one.points),
+        one.jacobians + weight * (other.jacobians - one.jacobians),
         other.confidence,
         reading,
     )
@@ -131,7 +131,7 @@ class Retargeter:
         self.settings = settings or MotionSettings()
         self._names = tuple(names)
         self._rigid, self._lids = rigid_indices(self._names), lid_pairs(self._names)
-        self._matrices = matrices
+        self._matrices: Matrices = matrices
         self._smoother = Smoother(self._names, matrices)
         if thresholds is None and matrices == "covariance":
             thresholds = Thresholds.none()
@@ -226,7 +226,7 @@ class Retargeter:
         self._smoother.remap(change)
         if self._initial is not None:
             self._initial, self._scale = change(self._initial), None
-        if self._from is not None:
+        if self._from is not None and self._target is not None:
             self._from, self._target = change(self._from), change(self._target)
         if self._held is not None:
             self._held = change(self._held)
@@ -290,6 +290,7 @@ class Retargeter:
     def _neutral(self) -> _Neutral:
         """Of the present D1, which may be on its way to another."""
         initial = self._initial
+        assert initial is not None and self._avatar is not None
         if self._known is None or self._known.initial is not initial:
             jacobian = self._matrices == "jacobian"
             self._known = _Neutral(
@@ -303,6 +304,7 @@ class Retargeter:
     def _posed(self, driving: Keypoints, head: Similarity, time: float) -> Keypoints:
         """`driving`, put onto the avatar."""
         settings, avatar, initial = self.settings, self._avatar, self._initial
+        assert avatar is not None and initial is not None
         life = _eased(self._presence.life) if settings.lost_to_neutral else 1.0
         share = settings.strength * life
         if not settings.relative:
@@ -325,7 +327,7 @@ class Retargeter:
                 carry=neutral.carry,
             )
             ratio = None
-            if self._lids is not None and settings.eyes > 0:
+            if self._lids is not None and neutral.openings is not None and settings.eyes > 0:
                 ratio = open_ratio(openings(driving.points, self._lids), neutral.openings)
                 shown = head.damped(settings.shift, settings.turn, settings.zoom)
                 moved = follow_lids(moved, avatar, ratio, self._lids, shown, settings.eyes)
@@ -396,8 +398,8 @@ class Retargeter:
         return True
 
     def _rate_initial(self) -> None:
-        known = self._initial is not None and self._score is not None
-        self.initial_fit = self._score(self._initial) if known else 0.0
+        score, initial = self._score, self._initial
+        self.initial_fit = 0.0 if score is None or initial is None else score(initial)
 
     def _better(self, driving: Keypoints, time: float) -> None:
         """Search mode: replace D1 by a clearly better frame."""
@@ -407,12 +409,14 @@ class Retargeter:
         self._better_ones.add(driving, self.fit)
         if len(self._better_ones) >= BETTER_FRAMES:
             better, self._better_ones = self._better_ones.best(), Candidates()
+            assert better is not None and self._score is not None
             self._go_to(better, BLEND, time)
             self.initial_fit = self._score(better)
             self._events.append(f"A better neutral pose was found (fit {round(100 * self.initial_fit)} %).")
 
     def _ease_initial(self, time: float) -> None:
         """Bring D1 nearer to its target, while it is on the way to one."""
+        assert self._from is not None and self._target is not None
         share = (time - self._from_time) / self._from_seconds
         if 0 <= share < 1:
             self._initial = blend(self._from, self._target, _eased(share))
@@ -425,6 +429,7 @@ class Retargeter:
         if not self.settings.follow_drift or self._from is not None:
             self._drift.restart()
             return
+        assert self._initial is not None
         away = self._initial.points - self._initial.points.mean(axis=0)
         size = max(float(np.sqrt((away * away).sum() / len(away))), 1e-3)
         settled = self._drift.watch(head, self._presence.oddness, size, time)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import overload
 
 import numpy as np
 
@@ -44,6 +45,10 @@ GUARD_OF = {"upper lid": 10.0, "lip": 20.0}
 LONGEST_GAP = 0.5
 
 
+@overload
+def share(cutoff: float, seconds: float) -> float: ...
+@overload
+def share(cutoff: np.ndarray, seconds: float) -> np.ndarray: ...
 def share(cutoff: np.ndarray | float, seconds: float) -> np.ndarray | float:
     """Weight in (0, 1) of a new sample, `seconds` after the last, in an exponential average with `cutoff` hertz."""
     turn = 2 * np.pi * cutoff * seconds
@@ -91,6 +96,7 @@ class OneEuro:
 
     def rescale(self, factor: np.ndarray) -> None:
         """Go on in units of which one old unit has `factor` (N,)."""
+        assert self.value is not None
         self._flicker = self._flicker * factor**2
         factor = factor[:, None]
         self.value, self._raw = self.value * factor, self._raw * factor
@@ -98,6 +104,7 @@ class OneEuro:
 
     def shift(self, by: np.ndarray) -> None:
         """Go on with an origin moved so that `by` (N, D) is added to every sample."""
+        assert self.value is not None
         self.value, self._raw = self.value + by, self._raw + by
 
 
@@ -131,21 +138,22 @@ class Smoother:
 
     def remap(self, change: Callable[[Keypoints], Keypoints]) -> None:
         """Go on in other coordinates: `change` turns keypoints of the old crop into those of the new one."""
-        if self._last is None:
+        values = self._rows.value if self._last is not None else None
+        if self._last is None or values is None:
             return
         before = Keypoints(
             self._reference.astype(np.float32),
-            self._unit * self._rows.value[self._jacobians].reshape(-1, 2, 2),
+            self._unit * values[self._jacobians].reshape(-1, 2, 2),
         )
         after = change(before)
         move = fit_similarity(before.points, after.points, rounds=0)
         self._reference, self._scale = after.points.astype(np.float64), self._scale * move.scale
         self._origin = Origin.of(self._reference, self._rigid)
         grown = np.linalg.norm(after.jacobians) / max(np.linalg.norm(before.jacobians), 1e-9)
-        factor = np.full(len(self._rows.value), move.scale)
+        factor = np.full(len(values), move.scale)
         factor[self._jacobians] = grown
         self._rows.rescale(factor)
-        by = np.zeros_like(self._rows.value)
+        by = np.zeros_like(values)
         by[self._face, :2] = move.apply(np.zeros((1, 2)))
         self._rows.shift(by)
         self._last = change(self._last)

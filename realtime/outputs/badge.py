@@ -55,6 +55,8 @@ class Badge:
         while True:
             font = ImageFont.load_default(size)
             left, _, right, _ = font.getbbox(text)
+            # Pillow's own font is a FreeTypeFont wherever Pillow was built with FreeType, as all wheels are.
+            assert isinstance(font, ImageFont.FreeTypeFont)
             ascent, descent = font.getmetrics()
             panel_width = round(right - left + 1.3 * size)
             panel_height = round(ascent + descent + 0.5 * size)

@@ -125,16 +125,16 @@ class _OverBlack:
     """Lays RGBA over black, into buffers that are used again."""
 
     def __init__(self):
-        self._premultiplied: FramePool | None = None
-        self._opaque: FramePool | None = None
+        #: Of pictures with premultiplied alpha, and of opaque ones.
+        self._pools: tuple[FramePool, FramePool] | None = None
         self._lock = threading.Lock()
 
     def __call__(self, picture: np.ndarray) -> Lease:
         with self._lock:
-            if self._premultiplied is None or self._premultiplied.shape != picture.shape:
-                self._premultiplied = FramePool(picture.shape)
-                self._opaque = FramePool((*picture.shape[:2], 3))
-            between, result = self._premultiplied.take(), self._opaque.take()
+            if self._pools is None or self._pools[0].shape != picture.shape:
+                self._pools = FramePool(picture.shape), FramePool((*picture.shape[:2], 3))
+            premultiplied, opaque = self._pools
+            between, result = premultiplied.take(), opaque.take()
         cv2.cvtColor(picture, cv2.COLOR_RGBA2mRGBA, dst=between.picture)
         cv2.cvtColor(between.picture, cv2.COLOR_RGBA2RGB, dst=result.picture)
         between.release()
@@ -296,6 +296,7 @@ class _Lane:
             submission.release()
 
     def _repeat(self) -> None:
+        assert self._interval is not None
         self._due = clock.monotonic() + self._interval
         self.repeated += bool(self.output.repeat())
 
@@ -335,6 +336,7 @@ class _Lane:
         try:
             self.output.reopen()
         except Exception:
+            assert self._retry is not None
             self._due = clock.monotonic() + self._retry
             return
         self._notify(f"The output {self.output.name} is back.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +11,8 @@ from typing import Protocol
 
 import av
 import numpy as np
+from av.container import InputContainer, OutputContainer
+from av.error import FFmpegError
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.video import ffmpeg_name
@@ -48,9 +50,11 @@ class SoundFeed(Protocol):
         Returns:
             Pieces in order: `time.perf_counter()` of the first sample, and float32 (channels, n) in [-1, 1].
         """
+        ...
 
     def close(self) -> None:
         """Release the device or file."""
+        ...
 
 
 class LiveSound:
@@ -65,7 +69,7 @@ class LiveSound:
         self._position = 0
         self._drift = 0.0
 
-    def join(self, output: av.container.OutputContainer) -> None:
+    def join(self, output: OutputContainer) -> None:
         """Add the stream to `output`, before anything is written to it."""
         self._output = output
         self._stream = add_aac(output, self._feed.rate, self._feed.channels)
@@ -143,10 +147,10 @@ class FileSound:
                 self.rate = stream.rate if stream.rate in AAC_RATES else AAC_RATES[-1]
                 self.channels = min(2, stream.codec_context.channels)
                 self._start, self._length = _picture_times(container, loop)
-        except (av.FFmpegError, OSError, IndexError) as error:
+        except (FFmpegError, OSError, IndexError) as error:
             raise UserError(f"{name} has no sound that can be read: record without --sound.") from error
         self._begin: float | None = None
-        self._pieces: Iterator[tuple[float, np.ndarray]] | None = self._decode()
+        self._pieces: Generator[tuple[float, np.ndarray], None, None] | None = self._decode()
         self._waiting: tuple[float, np.ndarray] | None = None
 
     def played(self, position: Fraction, captured: float) -> None:
@@ -176,15 +180,16 @@ class FileSound:
             self._waiting = None
         return pieces
 
-    def _decode(self) -> Iterator[tuple[float, np.ndarray]]:
+    def _decode(self) -> Generator[tuple[float, np.ndarray], None, None]:
         """Seconds since the first picture of the first round, and the samples there. Damaged sound ends early."""
         layout = "mono" if self.channels == 1 else "stereo"
         round_begins = 0.0
         while True:
             resampler = av.AudioResampler(format="fltp", layout=layout, rate=self.rate)
-            with suppress(av.FFmpegError, OSError), av.open(ffmpeg_name(self._name)) as container:
+            with suppress(FFmpegError, OSError), av.open(ffmpeg_name(self._name)) as container:
                 for frame in container.decode(audio=0):
                     for piece in resampler.resample(frame):
+                        assert piece.time_base is not None
                         at = float((piece.pts or 0) * piece.time_base - self._start)
                         samples = piece.to_ndarray()
                         before = max(0, round(-at * self.rate))
@@ -202,7 +207,7 @@ class FileSound:
             self._pieces = None
 
 
-def _picture_times(container: av.container.InputContainer, whole: bool) -> tuple[Fraction, float]:
+def _picture_times(container: InputContainer, whole: bool) -> tuple[Fraction, float]:
     """When the first picture is shown on the file's clock, and for how many seconds pictures follow.
 
     Args:

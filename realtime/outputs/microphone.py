@@ -82,7 +82,7 @@ class Microphone:
 
 def _sounddevice():
     try:
-        import sounddevice
+        import sounddevice  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(
             "A microphone needs the package sounddevice: pip install 'livepuppet[sound]'."

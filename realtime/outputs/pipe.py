@@ -61,10 +61,12 @@ class RawPipe(Output):
     def write(self, picture: np.ndarray, time: Fraction, duration: Fraction | None = None) -> None:
         if self._file is None:
             self.reopen()
-        rest = memoryview(self._converted(picture)).cast("B")
+        file = self._file
+        assert file is not None
+        rest = self._converted(picture).data.cast("B")
         try:
             while rest:
-                rest = rest[os.write(self._file, rest) :]
+                rest = rest[os.write(file, rest) :]
         except OSError as error:
             self.close()
             again = (
@@ -85,6 +87,7 @@ class RawPipe(Output):
         return np.ascontiguousarray(picture)
 
     def reopen(self) -> None:
+        assert self._path is not None  # standard output is never opened again
         try:
             # Otherwise this would wait for a reader.
             self._file = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)

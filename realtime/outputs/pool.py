@@ -39,15 +39,23 @@ class Lease:
     """One buffer, held by as many as called `hold` (and by its taker), until each called `release`. Thread safe.
 
     Attributes:
-        picture: uint8, of the pool's shape; None once nobody holds it, so that a late use fails where it happens.
+        picture: uint8, of the pool's shape. Once nobody holds it this raises RuntimeError, so that a late use fails where
+            it happens.
     """
 
-    __slots__ = ("_holders", "_pool", "picture")
+    __slots__ = ("_holders", "_picture", "_pool")
 
     def __init__(self, pool: FramePool, picture: np.ndarray):
-        self.picture: np.ndarray | None = picture
+        self._picture: np.ndarray | None = picture
         self._pool = pool
         self._holders = 1
+
+    @property
+    def picture(self) -> np.ndarray:
+        picture = self._picture
+        if picture is None:
+            raise RuntimeError("this picture was released already")
+        return picture
 
     def hold(self) -> Lease:
         """Count one more holder, and return itself."""
@@ -63,6 +71,6 @@ class Lease:
             if not self._holders:
                 raise RuntimeError("this picture was released already")
             self._holders -= 1
-            if not self._holders:
-                self._pool._free.append(self.picture)
-                self.picture = None
+            if not self._holders and self._picture is not None:
+                self._pool._free.append(self._picture)
+                self._picture = None

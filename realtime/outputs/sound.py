@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 
 import av
+from av.container import OutputContainer
+from av.error import FFmpegError
 
 from livepuppet.core.video import ffmpeg_name
 
@@ -15,7 +18,7 @@ COPIED = frozenset(["aac", "mp3", "mp3float"])
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
-def add_aac(output: av.container.OutputContainer, rate: int, channels: int) -> av.AudioStream:
+def add_aac(output: OutputContainer, rate: int, channels: int) -> av.AudioStream:
     """A new AAC stream; more than one channel becomes stereo."""
     stream = output.add_stream("aac", rate=rate, layout="mono" if channels == 1 else "stereo")
     stream.codec_context.bit_rate = 96_000 if channels == 1 else 160_000
@@ -34,14 +37,14 @@ class Soundtrack:
         self._source = av.open(ffmpeg_name(name))
         self._stream = self._source.streams.audio[0]
         self._start = start
-        self._packets = self._source.demux(self._stream)
-        self._waiting = None
-        self._target = None
+        self._packets: Iterator[av.Packet] | None = self._source.demux(self._stream)
+        self._waiting: av.Packet | None = None
+        self._target: av.AudioStream | None = None
         codec = self._stream.codec_context
         # AAC in a transport stream carries its set-up in every packet instead of up front, which MP4 does not take.
         self.copied = codec.name in COPIED and (codec.name != "aac" or bool(codec.extradata))
 
-    def join(self, output: av.container.OutputContainer) -> None:
+    def join(self, output: OutputContainer) -> None:
         """Add the stream to `output`, before anything is written to it."""
         self._output = output
         if self.copied:
@@ -59,7 +62,7 @@ class Soundtrack:
             if self._waiting is None:
                 try:
                     self._waiting = next(self._packets)
-                except (StopIteration, av.FFmpegError, OSError):
+                except (StopIteration, FFmpegError, OSError):
                     # Damaged sound ends early; the pictures say whether the file is broken.
                     self._packets = None
                     return
@@ -73,16 +76,16 @@ class Soundtrack:
             self._waiting = None
 
     def _write(self, packet: av.Packet) -> None:
-        shift = round(self._start / packet.time_base)
+        assert self._target is not None and packet.pts is not None
         if self.copied:
-            packet.pts -= shift
+            packet.pts -= round(self._start / packet.time_base)
             packet.dts = packet.pts
             packet.stream = self._target
             self._output.mux(packet)
             return
         try:
             frames = packet.decode()
-        except av.FFmpegError:
+        except FFmpegError:
             return
         for frame in frames:
             if frame.pts is not None:

@@ -166,7 +166,7 @@ class V4l2Writer:
 
     def write(self, data: np.ndarray) -> None:
         """One picture, uint8 (height * 3 / 2, width). Does not wait for readers. Raises OSError."""
-        sent = os.write(self._file, memoryview(data).cast("B"))
+        sent = os.write(self._file, data.data.cast("B"))
         if sent != data.nbytes:
             raise OSError(0, f"it took {sent} of {data.nbytes} bytes")
 
@@ -179,4 +179,4 @@ class V4l2Writer:
 def _error_name(error: OSError) -> str:
     import errno
 
-    return errno.errorcode.get(error.errno, "")
+    return errno.errorcode.get(error.errno or 0, "")

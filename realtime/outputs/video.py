@@ -10,7 +10,10 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import OutputContainer
+from av.error import FFmpegError
 from av.video.frame import PictureType
+from av.video.plane import VideoPlane
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.video_writer import KEYFRAME_SECONDS, add_h264_stream, to_yuv
@@ -69,7 +72,7 @@ class VideoFile(Output):
         try:
             # FFmpeg opens the file with the first picture only; people want to know before.
             self.path.open("ab").close()
-            self._container = av.open(
+            self._container: OutputContainer | None = av.open(
                 os.path.abspath(self.path),
                 "w",
                 format="mov" if self.path.suffix.lower() == ".mov" else "mp4",
@@ -80,7 +83,7 @@ class VideoFile(Output):
                     "flush_packets": "1",
                 },
             )
-        except (av.FFmpegError, OSError) as error:
+        except (FFmpegError, OSError) as error:
             raise UserError(
                 f"{path} cannot be written ({error.strerror}): choose another --output or free the place."
             ) from error
@@ -112,11 +115,14 @@ class VideoFile(Output):
         frame.pts, frame.time_base = tick, self._time_base
         if duration:
             frame.duration = max(1, round(duration / self._time_base))
+        container = self._container
+        if container is None:
+            raise UserError(f"{self.path} was closed: nothing can be written to it any more.")
         try:
             if self._sound is not None:
                 self._sound.advance(time)
-            self._container.mux(self._stream.encode(frame))
-        except (av.FFmpegError, OSError) as error:
+            container.mux(self._stream.encode(frame))
+        except (FFmpegError, OSError) as error:
             self._abandon()
             raise UserError(
                 f"{self.path} cannot be written any further ({error.strerror}): free some space or choose another "
@@ -128,7 +134,7 @@ class VideoFile(Output):
         """Leave the file as the fragments that were written."""
         container, self._container = self._container, None
         if container is not None:
-            with suppress(av.FFmpegError, OSError):
+            with suppress(FFmpegError, OSError):
                 container.close()
             with suppress(OSError):
                 _cut_after_last_fragment(self.path)
@@ -150,7 +156,7 @@ class VideoFile(Output):
                 self._sound.finish(tick * self._time_base + duration)
             container, self._container = self._container, None
             container.close()
-        except (av.FFmpegError, OSError) as error:
+        except (FFmpegError, OSError) as error:
             self._abandon()
             raise UserError(
                 f"{self.path} could not be finished ({error.strerror}): free some space; what was written until then "
@@ -163,7 +169,7 @@ class VideoFile(Output):
             _append(self.path, xmp_box())
 
 
-def _plane(plane: av.video.plane.VideoPlane) -> np.ndarray:
+def _plane(plane: VideoPlane) -> np.ndarray:
     """The samples of a plane, uint8 (H, W), to be changed in place."""
     return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
 
@@ -229,5 +235,5 @@ def _index_at_front(path: Path) -> None:
                         packet.stream = streams[packet.stream.index]
                         target.mux(packet)
         copy.replace(path)
-    except (av.FFmpegError, OSError):
+    except (FFmpegError, OSError):
         copy.unlink(missing_ok=True)

@@ -72,15 +72,14 @@ class VirtualCamera(Output):
         self._yuv = Yuv420(width, height, pixel_format)
         self._size, self._rate = (width, height), rate
         self.interval = 1 / rate
-        self._sink: _Sink | None = None
         self.device = device
-        self._open()
+        self._sink = self._open()
         self.device = self._sink.path
         self.name = f"virtual:{self.device}"
 
-    def _open(self) -> None:
+    def _open(self) -> _Sink:
         try:
-            self._sink = self._open_sink()
+            return self._open_sink()
         except (RuntimeError, OSError, ValueError) as error:
             remedy = VIRTUAL_CAMERA_HELP.get(platform.system(), "see docs/outputs.md")
             if self.device:
@@ -132,7 +131,7 @@ class VirtualCamera(Output):
 
     def reopen(self) -> None:
         self._sink.close()
-        self._open()
+        self._sink = self._open()
         self._send()
 
     def close(self) -> None:
@@ -145,7 +144,7 @@ class _Pyvirtualcam:
     def __init__(self, device: str | None, width: int, height: int, rate: float, layout: str):
         # Imported here: the package is GPL-licensed and its back ends touch devices.
         try:
-            import pyvirtualcam
+            import pyvirtualcam  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise UserError("A virtual camera needs pyvirtualcam: pip install pyvirtualcam.") from error
         layouts = {"i420": pyvirtualcam.PixelFormat.I420, "nv12": pyvirtualcam.PixelFormat.NV12}

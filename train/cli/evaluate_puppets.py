@@ -100,7 +100,7 @@ def _in_setting(model, identities: int, seed: int, setting: str, sheet: Path | N
     return found | ({"edges": bands} if people else {})
 
 
-def _landmarks_of_people(model, count: int, seed: int, setting: str) -> dict[str, float]:
+def _landmarks_of_people(model, count: int, seed: int, setting: str) -> dict[str, float | dict[str, float]]:
     from livepuppet.train.people.evaluation import held_out_pictures, landmark_errors
     from livepuppet.train.tasks.lite_detector import detector_error
 

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from livepuppet.core.matrices import Matrices
 from livepuppet.model.geometry import warp
 from livepuppet.model.transfer import transfer
 
@@ -96,7 +97,7 @@ def show(
     like = next(model.parameters())
     avatar = to_tensor(source[None], like)
     features, own = model.encode(avatar), model.detect(avatar)
-    matrices = getattr(model.preset, "matrices", "jacobian")
+    matrices: Matrices = getattr(model.preset, "matrices", "jacobian")
     initial = None
     parts: dict[str, list[np.ndarray]] = {
         key: [] for key in ("result", "driving", "moved", "deformation", "l1", "copy", "warp")

@@ -57,7 +57,7 @@ class Rays:
 
         A ray that misses reports its nearest approach, so that values stay smooth across the silhouette.
         """
-        a = b = c = 0.0
+        a = b = c = torch.zeros(())
         for o, d, m, r in zip(self.origin, self.direction, middle, radii, strict=True):
             inverse = 1.0 / (r * r)
             a = a + d * d * inverse

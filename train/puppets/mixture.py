@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +48,8 @@ class Mixture(Puppets):
             for pool, count in zip(self.pools, counts, strict=True)
             if count
         ]
-        return tuple(torch.cat(some) for some in zip(*found, strict=True))
+        pictures, points, jacobians = (torch.cat(some) for some in zip(*found, strict=True))
+        return pictures, points, jacobians
 
     def pairs(self, batch: int, rng: torch.Generator, still: float = 0.12, with_flow: bool = True) -> Pairs:
         counts = self._counts(batch, rng)
@@ -58,7 +60,7 @@ class Mixture(Puppets):
         ]
         if len(found) == 1:
             return found[0]
-        joined = {}
+        joined: dict[str, Any] = {}
         for field in fields(Pairs):
             values = [getattr(pairs, field.name) for pairs in found]
             joined[field.name] = _joined(values)

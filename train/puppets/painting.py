@@ -193,8 +193,8 @@ def paint_skin(
         )
     shadow = torch.exp(-eye.clamp(min=0) / 0.03) * (y < face.eye_y)
     ball = ball * (1 - 0.35 * shadow[:, None])
-    light = per_pixel(identity.light, 4)
-    spot_x = ball_x + gaze_x * 0.5 - 0.3 * face.iris * light[:, 0].sign()
+    key = per_pixel(identity.light, 4)
+    spot_x = ball_x + gaze_x * 0.5 - 0.3 * face.iris * key[:, 0].sign()
     spot_y = ball_y + gaze_y * 0.5 + 0.35 * face.iris
     ball = mix(
         ball,

@@ -118,14 +118,18 @@ class Puppets:
 
         def seen(rows: Tensor) -> Rendering:
             surfaces, layers = self._rows("surfaces", rows).float(), self._rows("layers", rows).long()
-            return Rendering(None, surfaces, layers, None, None)
+            # Neither the picture nor the keypoints are asked for.
+            unused = surfaces[:0]
+            return Rendering(unused, surfaces, layers, unused, unused)
 
+        assert identity is not None
         return true_flow(identity, seen(driving), source_motion, seen(source))
 
     def _others(
         self, identity: Identity | None, source: Tensor, driving: Tensor, motions: tuple[Motion, Motion]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Points and Jacobians of other identities in the source pictures' (rows) motions, then in the driving ones'."""
+        assert identity is not None
         count = len(source)
         other = identity[torch.arange(count, device=source.device).roll(1)]
         return (*landmarks(other, motions[0]), *landmarks(other, motions[1]))

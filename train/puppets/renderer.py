@@ -232,7 +232,10 @@ class _Shading:
         def turned(direction: Tensor) -> list[Tensor]:
             # Lights stay with the room, so they turn against the head.
             parts = [per_pixel(direction[:, k], 3) for k in range(3)]
-            return [sum(per_pixel(turn[:, j, k], 3) * parts[j] for j in range(3)) for k in range(3)]
+            nothing = torch.zeros(())
+            return [
+                sum((per_pixel(turn[:, j, k], 3) * parts[j] for j in range(3)), nothing) for k in range(3)
+            ]
 
         self.key, self.fill = turned(identity.light), turned(identity.fill_from)
         self.ambient = per_pixel(identity.ambient, 3)

@@ -65,12 +65,12 @@ def _room(identity: Identity, back: Tensor, x: Tensor, y: Tensor, pixel: float) 
 def _other_person(identity: Identity, back: Tensor, x: Tensor, y: Tensor, pixel: float) -> Tensor:
     """Someone else at the edge of the picture, who never moves."""
     cx, cy, scale = (per_pixel(identity.other_place[:, k], 3) for k in range(3))
-    x, y, pixel = (x - cx) / scale, (y - cy) / scale, pixel / scale
+    x, y, step = (x - cx) / scale, (y - cy) / scale, pixel / scale
     on = per_pixel(identity.other, 3)
 
     def disc(dx: float, dy: float, rx: float, ry: float) -> Tensor:
         away = (((x - dx) / rx).square() + ((y - dy) / ry).square()).sqrt()
-        return (0.5 + (1 - away) * min(rx, ry) / pixel).clamp(0, 1) * on
+        return (0.5 + (1 - away) * min(rx, ry) / step).clamp(0, 1) * on
 
     skin, hair = per_pixel(identity.other_skin, 4), per_pixel(identity.other_hair, 4)
     back = mix(back, hair, disc(0.0, -0.20, 0.80, 0.98))

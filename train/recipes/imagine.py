@@ -4,13 +4,14 @@ move by itself.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +27,10 @@ from livepuppet.train.loop.precision import choose_device
 from livepuppet.train.loop.trainer import Trainer
 from livepuppet.train.metrics import continuation
 from livepuppet.train.tasks.continuation import BATCH, LEARNING_RATE, ContinuationTask, note_means
+
+if TYPE_CHECKING:
+    from livepuppet.core.keypoints import Keypoints
+    from livepuppet.realtime.animator import Animator
 
 logger = logging.getLogger(__name__)
 
@@ -270,18 +275,18 @@ def imagine(
         ValueError, UserError: something given cannot be used.
     """
     from livepuppet.core.keypoints import Keypoints
-    from livepuppet.realtime.avatars import load_avatar
+    from livepuppet.realtime.animator import Animator
     from livepuppet.realtime.engines import load_engine
     from livepuppet.realtime.outputs.opening import check_file_output
 
     check_file_output(str(output))
-    machine = load_engine(engine, model)
-    continuing = matching_predictor(predictor, machine.model_name, _digest(model))
+    loaded = load_engine(engine, model)
+    # Before the avatar is encoded: most of what can be wrong is the predictor.
+    continuing = matching_predictor(predictor, loaded.model_name, _digest(model))
     config = continuing.config
     frames = frames or config.frames
-    image = load_avatar(avatar, machine.size, avatar_crop).picture
-    own = machine.detect(image)
-    first = _first_keypoints(machine, own, config.from_frames, driving_first)
+    animator = Animator(avatar, engine=loaded, crop="full", avatar_crop=avatar_crop, rig="off")
+    first = _first_keypoints(animator, config.from_frames, driving_first)
     given_points = torch.from_numpy(np.stack([keypoints.points for keypoints in first])[None])
     given_matrices = torch.from_numpy(np.stack([keypoints.jacobians for keypoints in first])[None])
     with torch.no_grad():
@@ -293,22 +298,20 @@ def imagine(
             config.frames,
         )
     frame_rate = Fraction(rate or float(continuing.metadata.get("rate", 25))).limit_denominator(1001)
-    features = machine.encode(image)
-    drawn = (machine.render(features, own, Keypoints(*pair)) for pair in zip(points, matrices, strict=True))
+    drawn = (animator.draw(Keypoints(*pair)) for pair in zip(points, matrices, strict=True))
     _write_video(drawn, output, frame_rate)
-    movement = np.abs(points - points[:1]).mean((1, 2)).max() * (machine.size - 1) / 2
+    movement = np.abs(points - points[:1]).mean((1, 2)).max() * (loaded.size - 1) / 2
     return frames, float(movement)
 
 
-def _first_keypoints(machine, own, count: int, driving_first: str | None) -> list:
+def _first_keypoints(animator: Animator, count: int, driving_first: str | None) -> list[Keypoints]:
     """The keypoints that the avatar starts from: its own, or with a clip's first movement
     transferred to them.
     """
-    from livepuppet.core.keypoints import Keypoints
     from livepuppet.core.transfer import transfer
     from livepuppet.core.video import open_video
-    from livepuppet.realtime.framing.crop import Framing
 
+    engine, own = animator.engine, animator.keypoints
     if count == 1:
         if driving_first:
             raise DataError("This predictor starts from the image alone: leave out --driving-first.")
@@ -317,19 +320,12 @@ def _first_keypoints(machine, own, count: int, driving_first: str | None) -> lis
         raise DataError(
             f"This predictor starts from {count} frames: give a clip that begins the movement with --driving-first CLIP."
         )
-    clip, framing, driven = open_video(driving_first), Framing("full"), []
-    try:
-        for frame in clip:
-            driven.append(machine.detect(framing.cut(frame.image, machine.size)))
-            if len(driven) == count:
-                break
-    finally:
-        clip.close()
+    with open_video(driving_first) as clip:
+        frames = itertools.islice(clip, count)
+        driven = [engine.detect(animator.cut(frame.image)) for frame in frames]
     if len(driven) < count:
         raise DataError(f"{driving_first} has fewer than the {count} frames needed: give a longer clip.")
-    if machine.matrices == "covariance":
-        return [Keypoints(own.points + k.points - driven[0].points, own.jacobians) for k in driven]
-    return [transfer(keypoints, driven[0], own, matrices=machine.matrices) for keypoints in driven]
+    return [transfer(keypoints, driven[0], own, matrices=engine.matrices) for keypoints in driven]
 
 
 def _write_video(images: Iterator[np.ndarray], output: Path, rate: Fraction) -> None:

@@ -60,7 +60,7 @@ def demo() -> None:
     """Try it. With a webcam and a screen, you move a puppet in a window; without, a video of it is written here."""
     camera = first_camera()
     problem = "there is no camera" if camera is None else display_problem()
-    if problem is None:
+    if camera is not None and problem is None:
         try:
             wanted = merge(
                 Settings(), {"driving": str(camera.number), "outputs": ("window",), "mirror": True}

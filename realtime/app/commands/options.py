@@ -124,22 +124,28 @@ def engine_options(command: Callable) -> Callable:
 def option_of(rule: Rule) -> Callable:
     """The click option of one setting. None where it was not given, so that the settings file counts."""
     words = rule.name.replace("_", "-")
-    facts: dict[str, Any] = {"help": f"{rule.help} [{rule.section}]", "default": None}
+    metadata: dict[str, Any] = {"help": f"{rule.help} [{rule.section}]", "default": None}
     if isinstance(rule.default, bool):
-        return click.option(FLAGS.get(rule.key, f"--{words}/--no-{words}"), rule.name, **facts)
+        return click.option(FLAGS.get(rule.key, f"--{words}/--no-{words}"), rule.name, **metadata)
     if isinstance(rule.default, (int, float)):
-        kind = click.IntRange if isinstance(rule.default, int) else click.FloatRange
-        facts["type"] = kind(rule.low, rule.high)
+        # Whole numbers' limits are whole.
+        low, high = rule.low, rule.high
+        if isinstance(rule.default, int):
+            metadata["type"] = click.IntRange(
+                None if low is None else int(low), None if high is None else int(high)
+            )
+        else:
+            metadata["type"] = click.FloatRange(low, high)
     elif isinstance(rule.default, tuple):
-        facts.update(multiple=True, help=f"{rule.help} May be given several times. [{rule.section}]")
-        del facts["default"]
+        metadata.update(multiple=True, help=f"{rule.help} May be given several times. [{rule.section}]")
+        del metadata["default"]
     elif rule.choices and rule.form == "text":
-        facts["type"] = click.Choice(rule.choices)
+        metadata["type"] = click.Choice(rule.choices)
     if rule.key in _METAVARS:
-        facts["metavar"] = _METAVARS[rule.key]
+        metadata["metavar"] = _METAVARS[rule.key]
     elif rule.form == "size":
-        facts["metavar"] = "WxH"
-    return click.option(FLAGS.get(rule.key, f"--{words}"), rule.name, **facts)
+        metadata["metavar"] = "WxH"
+    return click.option(FLAGS.get(rule.key, f"--{words}"), rule.name, **metadata)
 
 
 def settings_options(command: Callable) -> Callable:

@@ -84,7 +84,7 @@ def notify(text: str) -> None:
 def write_stats(path: Path, session: Session) -> None:
     """The session's figures as JSON. Raises UserError if the file cannot be written."""
     machine, live = session.animator.engine, session.live
-    facts = {
+    metadata = {
         **live.stats.as_dict(),
         "engine": machine.name,
         "provider": machine.provider,
@@ -95,10 +95,10 @@ def write_stats(path: Path, session: Session) -> None:
         "camera_fps": live.capture.measured_rate,
         "output": list(session.settings.output.outputs),
         "outputs": [state.as_dict() for state in live.fanout.states()],
-        "size": [session.animator.compositor.width, session.animator.compositor.height],
+        "size": [live.compositor.width, live.compositor.height],
     }
     try:
-        Path(path).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        Path(path).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): choose another --stats.") from error
 

@@ -6,6 +6,7 @@ import os
 import platform
 import plistlib
 import re
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -258,6 +259,8 @@ Registry = Callable[[str, str, str], str | None]
 def _registry_value(hive: str, path: str, name: str) -> str | None:
     import winreg
 
+    if sys.platform != "win32":  # type checkers know `winreg` on Windows alone
+        return None
     try:
         with winreg.OpenKey(getattr(winreg, hive), path) as key:
             try:

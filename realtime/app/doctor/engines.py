@@ -114,6 +114,7 @@ def _measure(engine: Any, seconds: float) -> tuple[float, str]:
     from livepuppet.realtime import bundled
 
     picture = cv2.imdecode(np.fromfile(bundled.AVATAR, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert picture is not None  # it comes with the package
     picture = cv2.resize(picture, (engine.size, engine.size), interpolation=cv2.INTER_AREA)
     features, at_rest = engine.encode(picture), engine.detect(picture)
     # Not exactly the pose at rest: that might be shown without computing.

@@ -250,7 +250,8 @@ def _image(
 
 def _tint(share: float) -> Colour:
     """From gray to the accent."""
-    return tuple(round(dim + (bright - dim) * share) for dim, bright in zip(DIM, ACCENT, strict=True))
+    red, green, blue = (round(dim + (bright - dim) * share) for dim, bright in zip(DIM, ACCENT, strict=True))
+    return red, green, blue
 
 
 # The screens
@@ -510,8 +511,8 @@ def _haunted(driver: np.ndarray, ghost: np.ndarray, strength: float = GHOST) -> 
     shrinks = side < ghost.shape[0]
     gray = cv2.cvtColor(ghost, cv2.COLOR_RGB2GRAY)
     gray = cv2.resize(gray, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    shade = cv2.subtract(gray, cv2.mean(gray)[0], dtype=cv2.CV_32F)
-    tints = [cv2.multiply(shade, strength * level / max(ACCENT)) for level in ACCENT]
+    shade = gray.astype(np.float32) - np.float32(cv2.mean(gray)[0])
+    tints = [shade * np.float32(strength * level / max(ACCENT)) for level in ACCENT]
     return cv2.add(cv2.convertScaleAbs(driver, alpha=0.9), cv2.merge(tints), dtype=cv2.CV_8U)
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
 
 #: Tried in turn for characters that the font that comes with Pillow lacks; Pillow looks in the system's font folders.
 _OTHER_FONTS = (
@@ -22,10 +26,12 @@ Colour = tuple[int, int, int]
 
 
 @lru_cache(maxsize=32)
-def _font(size: int):
+def _font(size: int) -> FreeTypeFont:
     from PIL import ImageFont
 
-    return ImageFont.load_default(size)
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)  # where Pillow has FreeType, as all wheels have
+    return font
 
 
 def _shows(font, character: str) -> bool:
@@ -59,13 +65,13 @@ def _drawable(character: str) -> tuple[str, str | None]:
 
 
 @lru_cache(maxsize=64)
-def _named_font(name: str, size: int):
+def _named_font(name: str, size: int) -> FreeTypeFont:
     from PIL import ImageFont
 
     return ImageFont.truetype(name, size)
 
 
-def _runs(text: str, size: int) -> list[tuple[str, object]]:
+def _runs(text: str, size: int) -> list[tuple[str, FreeTypeFont]]:
     """`text` in pieces that one font can draw, with the font of each."""
     runs: list[tuple[str, str | None]] = []
     for wanted in text:

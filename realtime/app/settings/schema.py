@@ -189,7 +189,7 @@ class NeutralPose:
             return cls()
         points = tuple((round(float(x), 5), round(float(y), 5)) for x, y in keypoints.points)
         jacobians = tuple(
-            tuple(tuple(round(float(number), 5) for number in row) for row in matrix)
+            tuple((round(float(a), 5), round(float(b), 5)) for a, b in matrix)
             for matrix in keypoints.jacobians
         )
         numbers = () if keypoints.reading is None else keypoints.reading.numbers().tolist()
@@ -227,7 +227,9 @@ class Settings:
 def _rules() -> dict[str, Rule]:
     rules = {}
     for section in fields(Settings):
-        for known in fields(section.default_factory):
+        kind = section.default_factory
+        assert isinstance(kind, type)
+        for known in fields(kind):
             rule = Rule(section.name, known.name, known.default, **known.metadata)
             rules[rule.key] = rule
     return rules

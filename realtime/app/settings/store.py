@@ -71,7 +71,9 @@ def load(profile: str | None = None, notify: Callable[[str], None] | None = None
     profile = profile_name(profile)
     path = settings_path()
     text = _read(path)
-    document = _document(path, text) if text is not None else {}
+    if text is None:
+        return False
+    document = _document(path, text)
     unknown: list[str] = []
     settings = Settings()
     for prefix, table in _layers(document, profile):
@@ -166,7 +168,9 @@ def unset(key: str, profile: str | None = None) -> bool:
     profile = profile_name(profile)
     path = settings_path()
     text = _read(path)
-    document = _document(path, text) if text is not None else {}
+    if text is None:
+        return False
+    document = _document(path, text)
     parts = tuple(key.split("."))
     if len(parts) == 1:
         parts = tuple(rule(key).key.split("."))
@@ -176,7 +180,7 @@ def unset(key: str, profile: str | None = None) -> bool:
         table = table.get(part) if isinstance(table, Mapping) else None
     if not isinstance(table, Mapping) or parts[-1] not in table:
         return False
-    del table[parts[-1]]
+    del table[parts[-1]]  # pyright: ignore[reportIndexIssue] - tomlkit's tables are mutable
     write_file(path, document.as_string().encode())
     return True
 
