@@ -82,7 +82,7 @@ class Replay:
         self._recording, self._index = recording, -1
 
     def detect(self, frame: np.ndarray) -> Keypoints:
-        if frame is self._recording.avatar.picture:
+        if frame is self._recording.avatar.image:
             return self._recording.keypoints
         self._index = (self._index + 1) % len(self._recording.driving)
         return self._recording.driving[self._index]
@@ -104,7 +104,7 @@ class Replay:
 def record(engine: Engine, width: int, height: int, count: int = CLIP_FRAMES) -> Recording:
     """Run `engine` over the bundled clip, as a camera of that size would show it."""
     avatar = load_avatar(bundled.AVATAR, engine.size)
-    keypoints, features = engine.detect(avatar.picture), engine.encode(avatar.picture)
+    keypoints, features = engine.detect(avatar.image), engine.encode(avatar.image)
     side = round(FACE_SIDE * height)
     square = Square((width - side) // 2, (height - side) // 2, side)
     frames = [
@@ -143,7 +143,7 @@ def pasted(avatar: Avatar, width: int, height: int) -> Avatar:
     square = Square((width - side) // 2, (height - side) // 2, side)
     return replace(
         avatar,
-        picture=cut(original, square, avatar.picture.shape[0]),
+        image=cut(original, square, avatar.image.shape[0]),
         original=original,
         square=square,
         matte=None,

@@ -8,7 +8,8 @@ import platform
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+
+from livepuppet.core.processor import processor_flags, processor_name
 
 #: Packages whose versions change speed.
 PACKAGES = (
@@ -38,11 +39,6 @@ FLAGS = (
 )
 
 
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
 def describe() -> dict:
     """Processor with what of `FLAGS` it has, cores that this process may use, graphics cards, system and versions."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -52,9 +48,9 @@ def describe() -> dict:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "-"
-    flags = (_cpuinfo("flags") or _cpuinfo("Features")).split()
+    flags = processor_flags()
     return {
-        "processor": processor(),
+        "processor": processor_name(),
         "cores": cores,
         "flags": [flag for flag in FLAGS if flag in flags],
         "gpus": graphics_cards(),
@@ -85,12 +81,3 @@ def sentence(machine: dict) -> str:
     parts = [f"{machine['processor']}{flags}, {cores}", *machine.get("gpus", ())]
     parts += [f"{name} {machine[name]}" for name in PACKAGES[3:] if machine.get(name, "-") != "-"]
     return ", ".join(parts)
-
-
-def _cpuinfo(key: str) -> str:
-    """The first processor's entry of that name; empty where the system does not tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    return next((line.split(":", 1)[1].strip() for line in lines if line.split(":")[0].strip() == key), "")

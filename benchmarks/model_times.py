@@ -16,7 +16,7 @@ from livepuppet.benchmarks.subjects import Subject, work_of
 from livepuppet.benchmarks.workers import Worker, WorkerError
 from livepuppet.core.engine import Features, Precision
 from livepuppet.core.errors import UserError
-from livepuppet.core.images import read_picture
+from livepuppet.core.images import read_image
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.square import centred_square, cut
 from livepuppet.core.transfer import movement_scale, transfer
@@ -118,7 +118,7 @@ class BatchEngine(Engine, Protocol):
 
 def moving_pictures(size: int) -> tuple[np.ndarray, list[np.ndarray]]:
     """The bundled avatar and frames of the bundled clip, uint8 (size, size, 3) each."""
-    avatar = read_picture(bundled.AVATAR)
+    avatar = read_image(bundled.AVATAR)
     avatar = cut(avatar, centred_square(*avatar.shape[:2]), size)
     frames = [
         cut(frame.image, centred_square(*frame.image.shape[:2]), size)

@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from livepuppet.core.errors import UserError
-from livepuppet.core.images import PICTURE_SUFFIXES, natural_key, read_picture
+from livepuppet.core.images import IMAGE_SUFFIXES, natural_key, read_image
 from livepuppet.core.square import centred_square, cut
 from livepuppet.core.video import open_video
 from livepuppet.export.bundle import export_bundle
@@ -119,7 +119,7 @@ def _say(sentence: str) -> None:
 def bundled_pictures(size: int) -> list[np.ndarray]:
     """The puppet that comes with the package, then `FRAMES` of the clip of another: RGB uint8 (size, size, 3)."""
     frames = _frames(bundled.DRIVING, max(FRAMES) + 1)
-    return _squares([read_picture(bundled.AVATAR), *(frames[index] for index in FRAMES)], size)
+    return _squares([read_image(bundled.AVATAR), *(frames[index] for index in FRAMES)], size)
 
 
 def pictures_of(folder: Path, size: int) -> list[list[np.ndarray]]:
@@ -139,7 +139,7 @@ def pictures_of(folder: Path, size: int) -> list[list[np.ndarray]]:
     clips = [
         clips[index] for index in np.unique(np.linspace(0, len(clips) - 1, MOST_CLIPS).round().astype(int))
     ]
-    pictures = [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES - VIDEO_SUFFIXES]
+    pictures = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES - VIDEO_SUFFIXES]
     sets = []
     for path in clips:
         frames = _frames(path, LONGEST)
@@ -149,7 +149,7 @@ def pictures_of(folder: Path, size: int) -> list[list[np.ndarray]]:
             )
         sets.append([frames[0], frames[len(frames) // 3], frames[2 * len(frames) // 3]])
     avatars = (
-        [read_picture(pictures[index % len(pictures)]) for index in range(len(clips))]
+        [read_image(pictures[index % len(pictures)]) for index in range(len(clips))]
         if pictures
         else [sets[(index + 1) % len(sets)][0] for index in range(len(sets))]
     )

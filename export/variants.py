@@ -153,15 +153,15 @@ def _accept(verdict: Verdict, name: str) -> None:
 
 def _enter(folder: Path, name: str, graphs: dict[str, onnx.ModelProto]) -> None:
     """Write a variant's graphs and enter them in `bundle.json`; stages without one keep the float32 graph."""
-    facts = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-    entries = dict(facts["graphs"])
+    metadata = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    entries = dict(metadata["graphs"])
     for stage, graph in graphs.items():
         path = folder / f"{stage}.{name}.onnx"
         onnx.save(graph, path)
         onnx.checker.check_model(str(path))
         entries[stage] = {"file": path.name, "sha256": sha256(path)}
-    facts.setdefault("variants", {})[name] = entries
-    (folder / "bundle.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    metadata.setdefault("variants", {})[name] = entries
+    (folder / "bundle.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
 
 
 # float16

@@ -4,7 +4,7 @@
 
     animator = livepuppet.Animator("me.png")
     for frame in livepuppet.open_video("talk.mp4"):
-        picture = animator(frame)
+        image = animator(frame)
 
     livepuppet.animate("me.png", "talk.mp4", "moved.mp4")
 

@@ -23,7 +23,7 @@ from livepuppet.realtime.framing.crop import Framing
 from livepuppet.realtime.motion.retargeter import NO_VARIANCE
 from livepuppet.realtime.motion.settings import MotionSettings
 from livepuppet.realtime.outputs.base import Output
-from livepuppet.realtime.outputs.folder import PictureFolder
+from livepuppet.realtime.outputs.folder import ImageFolder
 from livepuppet.realtime.outputs.opening import check_file_output, is_video_name
 from livepuppet.realtime.outputs.sound import Soundtrack
 from livepuppet.realtime.outputs.video import VideoFile
@@ -142,7 +142,7 @@ def _after_framing(clip: Video, framing: Framing) -> Iterator[Frame]:
 
 def _open_output(output: str, shape: tuple[int, ...], clip: Video) -> Output:
     if not is_video_name(output):
-        return PictureFolder(Path(output))
+        return ImageFolder(Path(output))
     sound = None
     if clip.has_sound:
         # A soundtrack that cannot be read must not cost the picture.

@@ -121,7 +121,7 @@ class Animator:
 
         animator = Animator("me.png")
         for frame in open_video("talk.mp4"):
-            picture = animator(frame)
+            image = animator(frame)
 
     The first frame in which the driver is framed becomes D1, the driver's neutral pose: the avatar moves by how the
     driver moves away from it (FOMM, Eq. 14-15). Belongs to one thread at a time.
@@ -266,13 +266,13 @@ class Animator:
             self._current -= index < self._current
 
     def _prepare(self, avatar: Avatar) -> PreparedAvatar:
-        keypoints = self.engine.detect(avatar.picture)
+        keypoints = self.engine.detect(avatar.image)
         face = None
         if self._rig_driver is not None:
             face = self._face_of(avatar, keypoints)
         # Rigs are made beside; the first picture that needs one waits for the first.
         self._rig_canvas.prepare(avatar, wait=not self._prepared and face is not None, face=face)
-        return PreparedAvatar(avatar, self.engine.encode(avatar.picture), keypoints, face)
+        return PreparedAvatar(avatar, self.engine.encode(avatar.image), keypoints, face)
 
     def _face_of(self, avatar: Avatar, keypoints: Keypoints) -> Face | None:
         """What the avatar's rig goes by; None where its keypoints are no face's."""
@@ -331,7 +331,7 @@ class Animator:
     def warm_up(self) -> None:
         """Run the model once, so that the first frame is not the slow one. Leaves D1 alone."""
         prepared = self._prepared[self._current]
-        self.engine.render(prepared.features, prepared.keypoints, self.engine.detect(prepared.avatar.picture))
+        self.engine.render(prepared.features, prepared.keypoints, self.engine.detect(prepared.avatar.image))
 
     def __call__(self, frame: np.ndarray | Frame, time: float | None = None) -> np.ndarray:
         """The avatar moved as in the driving `frame`.
@@ -436,7 +436,7 @@ class Animator:
     def draw_at_rest(self, out: np.ndarray | None = None) -> np.ndarray:
         """The present avatar as it is, written into `out` where that is given."""
         if self.compositor is None:
-            return _copied(self.avatar.picture, out)
+            return _copied(self.avatar.image, out)
         out = np.empty(self.compositor.shape, np.uint8) if out is None else out
         self.compositor.at_rest(out)
         return out

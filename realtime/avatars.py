@@ -13,7 +13,7 @@ import numpy as np
 from livepuppet.core.avatar import LONGEST_SIDE, Avatar
 from livepuppet.core.cache import remember, remembered
 from livepuppet.core.errors import UserError
-from livepuppet.core.images import list_pictures, read_picture_and_alpha, split_alpha
+from livepuppet.core.images import list_images, read_image_and_alpha, split_alpha
 from livepuppet.core.square import Square, centred_square, cut, parse_square
 from livepuppet.realtime.framing.faces import find_face, square_around, square_for
 
@@ -33,16 +33,16 @@ def choose_square(picture: np.ndarray, crop: str) -> Square:
 
 def _face_of(picture: np.ndarray) -> Square | None:
     """`find_face`, which takes up to half a second, of this very picture only once: the next start remembers it."""
-    facts = {
+    inputs = {
         "picture": [picture.shape, hashlib.blake2b(np.ascontiguousarray(picture).data).hexdigest()],
         "versions": [cv2.__version__, importlib.metadata.version("livepuppet")],
     }
     try:
-        stored = remembered("faces", facts)
+        stored = remembered("faces", inputs)
         return Square(*(float(value) for value in stored)) if stored else None
     except (KeyError, ValueError, TypeError):
         face = find_face(picture)
-    remember("faces", facts, [face.x, face.y, face.side] if face else [])
+    remember("faces", inputs, [face.x, face.y, face.side] if face else [])
     return face
 
 
@@ -60,7 +60,7 @@ def load_avatar(path: str | os.PathLike, size: int = 256, crop: str = "auto") ->
         UserError: if the picture cannot be read or the crop lies outside it.
     """
     path = Path(path)
-    picture, matte = read_picture_and_alpha(path)
+    picture, matte = read_image_and_alpha(path)
     return _cut_avatar(path.name, picture, matte, size, crop, path)
 
 
@@ -111,7 +111,7 @@ def load_avatars(path: Path, size: int, crop: str = "auto") -> tuple[list[Avatar
     if not path.is_dir():
         return [load_avatar(path, size, crop)], []
     avatars, skipped = [], []
-    for file in list_pictures(path):
+    for file in list_images(path):
         try:
             avatars.append(load_avatar(file, size, crop))
         except UserError as error:

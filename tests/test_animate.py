@@ -20,7 +20,7 @@ import tiny_bundle
 from media import gradient, read_clip, read_sound, red_picture, write_clip, write_picture
 
 from livepuppet.core.errors import UserError
-from livepuppet.core.images import read_picture
+from livepuppet.core.images import read_image
 from livepuppet.realtime.animate import OFFLINE, animate
 from livepuppet.realtime.engines import load_engine
 
@@ -67,7 +67,7 @@ def test_a_folder_of_pictures_into_a_folder_of_pictures_is_exact(tmp_path, avata
     assert "Wrote 3 frames" in result.stdout
     files = sorted((tmp_path / "out").iterdir())
     for file, level in zip(files, (0, 30, -40), strict=True):
-        assert np.array_equal(read_picture(file), brighter(level))
+        assert np.array_equal(read_image(file), brighter(level))
 
 
 def test_absolute_mode(tmp_path, avatar, bundle):
@@ -75,7 +75,7 @@ def test_absolute_mode(tmp_path, avatar, bundle):
     animate(avatar, str(driving), str(tmp_path / "out"), bundle, settings=replace(OFFLINE, relative=False))
     own = float((gradient(SIZE, SIZE) // 2 + 40)[:, : SIZE // 2, 0].mean())
     for name, level in (("000000.png", 100), ("000001.png", 130)):
-        assert np.abs(read_picture(tmp_path / "out" / name).astype(int) - brighter(level - own)).max() <= 1
+        assert np.abs(read_image(tmp_path / "out" / name).astype(int) - brighter(level - own)).max() <= 1
 
 
 def test_a_video_keeps_rate_times_and_sound(tmp_path, avatar, bundle):
@@ -106,7 +106,7 @@ def test_uneven_times_are_kept(tmp_path, avatar, bundle):
 def test_side_by_side(tmp_path, avatar, bundle):
     driving = frames(tmp_path / "driving", (100, 140))
     animate(avatar, str(driving), str(tmp_path / "out"), bundle, side_by_side=True)
-    picture = read_picture(tmp_path / "out" / "000001.png")
+    picture = read_image(tmp_path / "out" / "000001.png")
     assert np.array_equal(picture, np.hstack([red_picture(140, SIZE), brighter(0), brighter(40)]))
 
 
@@ -114,7 +114,7 @@ def test_a_larger_side_shows_the_avatars_own_pixels(tmp_path, bundle):
     avatar = write_picture(tmp_path / "large.png", gradient(192, 192))
     driving = write_clip(tmp_path / "still.mp4", [red_picture(100)] * 3)
     animate(avatar, str(driving), str(tmp_path / "out"), bundle, side=192, crop="full")
-    frames = [read_picture(file) for file in sorted((tmp_path / "out").iterdir())]
+    frames = [read_image(file) for file in sorted((tmp_path / "out").iterdir())]
     # Nothing moved, so the picture is the file's, although the model sees only a third of it.
     assert frames[0].shape == (192, 192, 3)
     assert np.abs(frames[0].astype(int) - gradient(192, 192)).max() <= 2
@@ -323,7 +323,7 @@ def test_the_published_model_gives_the_golden_picture(shared, published, tmp_pat
     golden = np.load(shared / "parity" / "golden_vox-256.npz")
     # The scale plays no part in absolute mode.
     expected = golden["prediction_r0a0_u8" if mode == "r0a1" else f"prediction_{mode}_u8"]
-    picture = read_picture(tmp_path / "out" / "000001.png")
+    picture = read_image(tmp_path / "out" / "000001.png")
     assert np.abs(picture.astype(int) - expected).max() <= 1
 
 
@@ -368,7 +368,7 @@ def test_a_monkeynet_animates_what_is_no_face(tmp_path, avatar, monkey_bundle, c
         output = tmp_path / engine
         result = animate(avatar, str(driving), str(output), model, engine=engine, crop=crop)
         assert (result.frames, result.engine) == (3, engine)
-        drawn[engine] = [read_picture(file).astype(int) for file in sorted(output.iterdir())]
+        drawn[engine] = [read_image(file).astype(int) for file in sorted(output.iterdir())]
     for mine, theirs in zip(*drawn.values(), strict=True):
         assert np.abs(mine - theirs).max() <= 1
     # D1 and a driver who stays there leave the avatar at rest, as the model itself draws it; then it moves.
@@ -393,7 +393,7 @@ def test_variances_of_a_monkeynet_differ(tmp_path, avatar, monkey_bundle):
             monkey_bundle / "bundle",
             settings=replace(OFFLINE, variance=variance),
         )
-        drawn[variance] = [read_picture(file) for file in sorted(output.iterdir())]
+        drawn[variance] = [read_image(file) for file in sorted(output.iterdir())]
     # At rest the driver's own extents show; otherwise nothing does.
     assert np.abs(drawn["source"][0].astype(int) - drawn["relative"][0]).max() <= 1
     assert not np.array_equal(drawn["source"][0], drawn["driving"][0])
@@ -411,4 +411,4 @@ def test_a_variance_that_does_nothing_is_said(tmp_path, avatar, bundle, caplog):
 def test_a_monkeynets_deformation_bends_the_avatars_own_pixels(tmp_path, avatar, monkey_bundle):
     driving = spots(tmp_path / "driving", [(10, 10), (40, 30)])
     animate(avatar, str(driving), str(tmp_path / "out"), monkey_bundle / "bundle", side=128)
-    assert [read_picture(file).shape for file in sorted((tmp_path / "out").iterdir())] == [(128, 128, 3)] * 2
+    assert [read_image(file).shape for file in sorted((tmp_path / "out").iterdir())] == [(128, 128, 3)] * 2

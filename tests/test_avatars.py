@@ -16,7 +16,7 @@ from media import gradient, write_picture
 
 from livepuppet.core.avatar import LONGEST_SIDE
 from livepuppet.core.errors import UserError
-from livepuppet.core.images import BEHIND_ALPHA, read_picture, read_picture_and_alpha
+from livepuppet.core.images import BEHIND_ALPHA, read_image, read_image_and_alpha
 from livepuppet.core.square import Square, cut
 from livepuppet.realtime.app.avatar_folder import AvatarFolder
 from livepuppet.realtime.avatars import load_avatar, load_avatars
@@ -63,7 +63,7 @@ def test_exif_orientation(tmp_path, orientation):
     path = tmp_path / "picture.jpg"
     path.write_bytes(with_exif(data.tobytes(), orientation))
     assert ok
-    picture = read_picture(path)
+    picture = read_image(path)
     assert picture.shape == upright.shape
     # The blue ramp wraps round, which JPEG blurs.
     assert np.abs(picture[..., :2].astype(int) - upright[..., :2]).mean() < 3
@@ -78,7 +78,7 @@ def test_orientation_turns_the_transparency_along(tmp_path, orientation):
     path = tmp_path / "picture.png"
     path.write_bytes(with_exif_chunk(data.tobytes(), orientation))
     assert ok
-    picture = read_picture(path)
+    picture = read_image(path)
     turns = picture.shape == (24, 32, 3) and np.array_equal(picture[8:], upright[8:, :, :3])
     # OpenCV turns PNGs by their tag from one of the 4.x releases on; the pixels and their alpha agree in any case.
     assert turns or np.array_equal(picture, np.where(stored[..., 3:] > 0, stored[..., :3], BEHIND_ALPHA))
@@ -89,7 +89,7 @@ def test_alpha_is_laid_over_gray_with_soft_edges(tmp_path):
     rgba = np.zeros((4, 3, 4), np.uint8)
     rgba[..., 0] = 100
     rgba[:, 1, 3], rgba[:, 2, 3] = 128, 255
-    picture = read_picture(write_picture(tmp_path / "picture.png", rgba))
+    picture = read_image(write_picture(tmp_path / "picture.png", rgba))
     share = 128 / 255
     assert picture[0, 0].tolist() == [BEHIND_ALPHA] * 3
     assert picture[0, 1, 0] == pytest.approx(100 * share + BEHIND_ALPHA * (1 - share), abs=0.51)
@@ -98,7 +98,7 @@ def test_alpha_is_laid_over_gray_with_soft_edges(tmp_path):
 
 def test_sixteen_bits_are_rounded_not_cut(tmp_path):
     values = np.array([[0, 128, 129, 257, 65534, 65535]], np.uint16)
-    picture = read_picture(write_picture(tmp_path / "picture.png", np.dstack([values] * 3)))
+    picture = read_image(write_picture(tmp_path / "picture.png", np.dstack([values] * 3)))
     assert picture[0, :, 0].tolist() == [0, 0, 1, 1, 255, 255]
 
 
@@ -106,13 +106,13 @@ def test_sixteen_bits_with_alpha(tmp_path):
     rgba = np.full((2, 2, 4), 65535, np.uint16)
     rgba[..., :3] = 257 * 40
     rgba[0, 0, 3] = 0
-    picture = read_picture(write_picture(tmp_path / "picture.png", rgba))
+    picture = read_image(write_picture(tmp_path / "picture.png", rgba))
     assert picture[0, 0, 0] == BEHIND_ALPHA and picture[1, 1, 0] == 40
 
 
 def test_gray_becomes_rgb(tmp_path):
     gray = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    picture = read_picture(write_picture(tmp_path / "picture.png", gray))
+    picture = read_image(write_picture(tmp_path / "picture.png", gray))
     assert np.array_equal(picture, np.dstack([gray] * 3))
 
 
@@ -121,20 +121,20 @@ def test_lossless_formats_are_exact(tmp_path, suffix):
     rgb = gradient(20, 30)
     path = tmp_path / f"picture{suffix}"
     assert cv2.imwrite(str(path), rgb[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 101])
-    assert np.array_equal(read_picture(path), rgb)
+    assert np.array_equal(read_image(path), rgb)
 
 
 def test_the_name_may_lie_about_the_format(tmp_path):
     png = write_picture(tmp_path / "picture.png", gradient(20, 30))
     lie = png.rename(tmp_path / "picture.jpg")
-    assert np.array_equal(read_picture(lie), gradient(20, 30))
+    assert np.array_equal(read_image(lie), gradient(20, 30))
 
 
 def test_a_clip_gives_its_first_frame(tmp_path):
     from media import write_clip
 
     path = write_clip(tmp_path / "clip.mp4", [np.full((32, 32, 3), level, np.uint8) for level in (50, 200)])
-    assert read_picture(path).mean() == pytest.approx(50, abs=3)
+    assert read_image(path).mean() == pytest.approx(50, abs=3)
 
 
 @pytest.mark.parametrize(
@@ -144,12 +144,12 @@ def test_unreadable_pictures_get_a_sentence(tmp_path, content):
     path = tmp_path / "picture.png"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"picture\.png is not a picture"):
-        read_picture(path)
+        read_image(path)
 
 
 def test_a_missing_picture_is_named(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.png cannot be read"):
-        read_picture(tmp_path / "nowhere.png")
+        read_image(tmp_path / "nowhere.png")
 
 
 def test_the_centred_square_is_the_default(tmp_path):
@@ -201,29 +201,27 @@ def test_a_folder_without_a_readable_picture_is_refused(tmp_path):
 def test_all_shared_avatars(shared):
     avatars, skipped = load_avatars(shared / "avatars", 256)
     assert len(avatars) == 18 and not skipped
-    assert all(
-        avatar.picture.shape == (256, 256, 3) and avatar.picture.dtype == np.uint8 for avatar in avatars
-    )
+    assert all(avatar.image.shape == (256, 256, 3) and avatar.image.dtype == np.uint8 for avatar in avatars)
 
 
 def test_shared_sideways_photo_stands_upright(shared):
     # By its tag, the stored picture has to be turned a quarter to the right.
     path = shared / "avatars" / "photo_laugh_exif6_720.jpg"
     stored = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)[..., ::-1]
-    assert np.array_equal(read_picture(path), np.rot90(stored, -1))
+    assert np.array_equal(read_image(path), np.rot90(stored, -1))
 
 
 def test_shared_sixteen_bit_picture(shared):
     path = shared / "avatars" / "cartoon_man_16bit_512.png"
     stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[..., ::-1]
     assert stored.dtype == np.uint16
-    assert np.array_equal(read_picture(path), np.rint(stored / 257).astype(np.uint8))
+    assert np.array_equal(read_image(path), np.rint(stored / 257).astype(np.uint8))
 
 
 def test_pyav_reads_what_opencv_does_not(tmp_path, monkeypatch):
     path = write_picture(tmp_path / "picture.png", gradient(20, 30))
     monkeypatch.setattr("livepuppet.core.images._decode_with_opencv", lambda data: None)
-    assert np.array_equal(read_picture(path), gradient(20, 30))
+    assert np.array_equal(read_image(path), gradient(20, 30))
     assert "png" in av.codecs_available
 
 
@@ -235,7 +233,7 @@ def test_the_whole_picture_and_the_squares_place_are_kept(tmp_path):
     )
     # Whole pixels, as `cut` takes them.
     assert avatar.square == Square(20, 10, 32)
-    assert np.array_equal(cut(avatar.original, avatar.square, 32), avatar.picture)
+    assert np.array_equal(cut(avatar.original, avatar.square, 32), avatar.image)
 
 
 def test_large_pictures_are_kept_smaller_with_the_square_in_its_place(tmp_path):
@@ -246,7 +244,7 @@ def test_large_pictures_are_kept_smaller_with_the_square_in_its_place(tmp_path):
     avatar = load_avatar(path, 64, "600,300,900")
     assert max(avatar.original.shape) == LONGEST_SIDE and avatar.matte.shape == avatar.original.shape[:2]
     again = cut(avatar.original, avatar.square, 64)
-    assert np.abs(again.astype(int) - avatar.picture).mean() < 2
+    assert np.abs(again.astype(int) - avatar.image).mean() < 2
 
 
 def test_auto_takes_the_face_or_the_middle(tmp_path, monkeypatch):
@@ -292,9 +290,9 @@ def test_a_face_is_looked_for_once_in_a_picture(tmp_path, monkeypatch):
 
 def test_alpha_is_given_beside_the_picture(tmp_path):
     rgba = np.dstack([gradient(20, 30), np.full((20, 30), 255, np.uint8)])
-    assert read_picture_and_alpha(write_picture(tmp_path / "opaque.png", rgba))[1] is None
+    assert read_image_and_alpha(write_picture(tmp_path / "opaque.png", rgba))[1] is None
     rgba[:5, :, 3] = 40
-    picture, alpha = read_picture_and_alpha(write_picture(tmp_path / "glass.png", rgba))
+    picture, alpha = read_image_and_alpha(write_picture(tmp_path / "glass.png", rgba))
     assert np.array_equal(alpha, rgba[..., 3]) and np.array_equal(picture[5:], rgba[5:, :, :3])
 
 
@@ -349,7 +347,7 @@ def test_a_changed_file_is_read_again(tmp_path):
     folder.look()
     folder.look()
     (change,) = folder.changes()
-    assert (change.kind, change.index) == ("changed", 1) and change.avatar.picture.min() == 255
+    assert (change.kind, change.index) == ("changed", 1) and change.avatar.image.min() == 255
     assert folder.avatars[1] is change.avatar
 
 
@@ -460,12 +458,12 @@ def test_a_folder_without_pictures_is_refused(tmp_path):
 
 
 def test_transparency_is_gray_live_and_white_in_training(tmp_path):
-    from livepuppet.train.data.reading import read_picture as read_for_training
+    from livepuppet.train.data.reading import read_image as read_for_training
 
     rgba = np.dstack([gradient(20, 30), np.full((20, 30), 255, np.uint8)])
     rgba[:, :10, 3], rgba[:, 10:20, 3] = 0, 128
     path = write_picture(tmp_path / "glass.png", rgba)
-    live, training = read_picture(path), read_for_training(path)
+    live, training = read_image(path), read_for_training(path)
     assert (live[:, :10] == BEHIND_ALPHA).all() and (training[:, :10] == 255).all()
     assert np.array_equal(live[:, 20:], training[:, 20:])
     share = rgba[:, 10:20, :3] * (128 / 255)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_motion_smoothing import NAMES, POINTS, face
 
-from livepuppet.core.images import read_picture
+from livepuppet.core.images import read_image
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.transfer import movement_scale, transfer
 from livepuppet.realtime import bundled
@@ -378,7 +378,7 @@ def _wrong(engine, avatar: Keypoints, track: list[Keypoints], countdown: float, 
 def test_a_bad_first_frame_does_not_ruin_the_session():
     """The bundled clip begins with the neutral pose; here its driver looks aside first, and then comes to it."""
     engine = load_engine("onnx", threads=1)
-    picture = read_picture(bundled.AVATAR)
+    picture = read_image(bundled.AVATAR)
     avatar = engine.detect(cut(picture, centred_square(*picture.shape[:2]), engine.size))
     track = _track(engine, bundled.DRIVING)[:61]
     true = track[0]
@@ -391,7 +391,7 @@ def test_a_bad_first_frame_does_not_ruin_the_session():
 def test_a_countdown_is_better_than_the_first_frame_on_real_faces(shared):
     """From anywhere in two clips, against the median of the person's landmarks."""
     engine = load_engine("onnx", threads=1)
-    picture = read_picture(bundled.AVATAR)
+    picture = read_image(bundled.AVATAR)
     avatar = engine.detect(cut(picture, centred_square(*picture.shape[:2]), engine.size))
     first, best = [], []
     for name in ("face05", "face08"):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from livepuppet.core.files import sha256
-from livepuppet.core.images import read_picture
+from livepuppet.core.images import read_image
 from livepuppet.core.transfer import movement_scale, transfer
 from livepuppet.model import checkpoint
 from livepuppet.model.lite import LANDMARKS
@@ -41,7 +41,7 @@ def engine():
 
 @pytest.fixture(scope="module")
 def avatar():
-    image = read_picture(bundled.AVATAR)
+    image = read_image(bundled.AVATAR)
     return cut(image, centred_square(*image.shape[:2]), 256)
 
 

@@ -28,12 +28,12 @@ def test_what_is_replayed_is_what_the_model_made(engine):
     recording = host.record(engine, 352, 240, 6)
     replay = host.Replay(engine, recording)
     assert len(recording.frames) == 6 and recording.frames[0].shape == (240, 352, 3)
-    assert replay.detect(recording.avatar.picture) is recording.keypoints
+    assert replay.detect(recording.avatar.image) is recording.keypoints
     for index in (0, 1, 2, 3, 4, 5, 0):
         assert replay.detect(recording.frames[index]) is recording.driving[index]
         picture, grid = replay.render_deformation(None, recording.keypoints, recording.moved[index])
         assert picture is recording.pictures[index] and grid is recording.grids[index]
-    expected = engine.render(engine.encode(recording.avatar.picture), recording.keypoints, recording.moved[3])
+    expected = engine.render(engine.encode(recording.avatar.image), recording.keypoints, recording.moved[3])
     assert np.array_equal(expected, recording.pictures[3])
 
 

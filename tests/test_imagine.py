@@ -11,7 +11,7 @@ import torch
 from media import gradient, read_clip, red_picture, write_picture
 
 from livepuppet.core.files import sha256
-from livepuppet.core.images import read_picture
+from livepuppet.core.images import read_image
 from livepuppet.model import checkpoint
 from livepuppet.model.prediction import MotionPredictor, PredictorConfig, load_predictor, save_predictor
 from livepuppet.realtime.app import cli
@@ -114,7 +114,7 @@ def test_the_bundle_renders_what_the_predictor_says(capsys, tmp_path, bundle, av
     assert status == 0 and not err, err
     files = sorted((tmp_path / "frames").iterdir())
     assert len(files) == 5
-    first, last = (read_picture(file).astype(int) for file in (files[0], files[-1]))
+    first, last = (read_image(file).astype(int) for file in (files[0], files[-1]))
     image = gradient(SIZE, SIZE) // 2 + 40
     # The first frame is the avatar at rest; then the tiny bundle brightens by how far the points went to the right.
     assert np.abs(first - image).max() <= 1
@@ -134,7 +134,7 @@ def test_a_clip_can_begin_the_movement(capsys, tmp_path, bundle, avatar):
         capsys, *arguments, "--output", tmp_path / "frames", "--driving-first", driving
     )
     assert status == 0, err
-    means = [read_picture(file).mean() for file in sorted((tmp_path / "frames").iterdir())]
+    means = [read_image(file).mean() for file in sorted((tmp_path / "frames").iterdir())]
     step = 30 / 255 * tiny_bundle.SHIFT * tiny_bundle.GAIN
     np.testing.assert_allclose(np.diff(means), [step, step, 0, 0], atol=1)
     (driving / "2.png").unlink()

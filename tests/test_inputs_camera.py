@@ -17,7 +17,7 @@ from livepuppet.realtime.inputs.cameras import CameraInfo, find_again, find_came
 from livepuppet.realtime.inputs.capture import Capture
 from livepuppet.realtime.inputs.opening import open_source
 from livepuppet.realtime.inputs.playback import Playback
-from livepuppet.realtime.inputs.watch import PictureWatch
+from livepuppet.realtime.inputs.watch import ImageWatch
 from livepuppet.realtime.inputs.webcam import Camera, parse_pixel_format
 
 PHONE = CameraInfo(0, "Phone", "/dev/video0", virtual=True)
@@ -122,7 +122,7 @@ def noise(seed: int, mean: int = 120, spread: int = 6) -> np.ndarray:
 
 
 def watched(pictures, step: float = 0.5) -> list[str | None]:
-    watch = PictureWatch("black", "frozen")
+    watch = ImageWatch("black", "frozen")
     return [watch.look(picture, index * step) for index, picture in enumerate(pictures)]
 
 
@@ -154,12 +154,12 @@ def test_slow_change_is_change():
 
 
 def test_a_source_may_stand_still_by_right():
-    watch = PictureWatch("black")
+    watch = ImageWatch("black")
     assert [watch.look(noise(0), second) for second in range(5)] == [None] * 5
 
 
 def test_watching_takes_any_size_and_a_change_of_it():
-    watch = PictureWatch("black", "frozen")
+    watch = ImageWatch("black", "frozen")
     for index, (height, width) in enumerate([(1, 1), (1080, 1920), (31, 33), (720, 1280)]):
         assert watch.look(np.full((height, width, 3), 200, np.uint8), index * 10.0) is None
 

@@ -12,11 +12,11 @@ import pytest
 from media import gradient, read_clip, read_sound, red_picture, write_clip, write_picture
 
 from livepuppet.core.errors import UserError
-from livepuppet.core.images import read_picture
+from livepuppet.core.images import read_image
 from livepuppet.core.video import open_video
 from livepuppet.realtime.app.live_outputs import open_live_output
 from livepuppet.realtime.app.window import Window
-from livepuppet.realtime.outputs.folder import PictureFolder
+from livepuppet.realtime.outputs.folder import ImageFolder
 from livepuppet.realtime.outputs.opening import Nowhere, check_file_output
 from livepuppet.realtime.outputs.sound import Soundtrack
 from livepuppet.realtime.outputs.video import VideoFile
@@ -187,7 +187,7 @@ def test_places_that_cannot_be_written(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         VideoFile(tmp_path / "nowhere" / "video.mp4", 64, 64)
     with pytest.raises(UserError, match="cannot be made"):
-        PictureFolder(file / "frames")
+        ImageFolder(file / "frames")
     (tmp_path / "video.mp4").mkdir()
     with pytest.raises(UserError, match="cannot be written"):
         VideoFile(tmp_path / "video.mp4", 64, 64)
@@ -196,16 +196,16 @@ def test_places_that_cannot_be_written(tmp_path):
 def test_folders_are_lossless_and_not_mixed(tmp_path):
     random = np.random.default_rng(0)
     pictures = [random.integers(0, 255, (30, 20, 3), np.uint8) for _ in range(3)]
-    folder = PictureFolder(tmp_path / "deep" / "frames")
+    folder = ImageFolder(tmp_path / "deep" / "frames")
     for picture in pictures:
         folder.write(picture, Fraction(0))
     files = sorted((tmp_path / "deep" / "frames").iterdir())
     assert [file.name for file in files] == ["000000.png", "000001.png", "000002.png"]
     assert all(
-        np.array_equal(read_picture(file), picture) for file, picture in zip(files, pictures, strict=True)
+        np.array_equal(read_image(file), picture) for file, picture in zip(files, pictures, strict=True)
     )
     with pytest.raises(UserError, match="already holds frames"):
-        PictureFolder(tmp_path / "deep" / "frames")
+        ImageFolder(tmp_path / "deep" / "frames")
 
 
 @pytest.mark.parametrize("name", ["video.avi", "picture.png", "video.webm"])
@@ -216,7 +216,7 @@ def test_other_kinds_of_files_are_refused(name):
 
 def test_live_outputs_by_name(tmp_path):
     assert isinstance(open_live_output("none", 64, 64, 30), Nowhere)
-    assert isinstance(open_live_output(str(tmp_path / "frames"), 64, 64, 30), PictureFolder)
+    assert isinstance(open_live_output(str(tmp_path / "frames"), 64, 64, 30), ImageFolder)
     video = open_live_output(str(tmp_path / "video.mp4"), 64, 64, 29.97)
     assert isinstance(video, VideoFile)
     video.close()

@@ -20,7 +20,7 @@ from livepuppet.core.errors import UserError
 from livepuppet.realtime.app.live_outputs import open_live_output
 from livepuppet.realtime.outputs import microphone as microphone_module
 from livepuppet.realtime.outputs.badge import SOURCE_TYPE, Badge
-from livepuppet.realtime.outputs.folder import PictureFolder
+from livepuppet.realtime.outputs.folder import ImageFolder
 from livepuppet.realtime.outputs.live_sound import FileSound, LiveSound, open_sound
 from livepuppet.realtime.outputs.microphone import Microphone
 from livepuppet.realtime.outputs.video import VideoFile
@@ -114,7 +114,7 @@ def test_on_by_default_live_and_off_for_files_made_offline(tmp_path):
             cv2.imread(str(tmp_path / name / "000000.png")),
         ):
             assert (result.max() > 200) == badge
-    PictureFolder(tmp_path / "plain").write(picture, Fraction(0))
+    ImageFolder(tmp_path / "plain").write(picture, Fraction(0))
     assert np.array_equal(cv2.imread(str(tmp_path / "plain" / "000000.png")), picture)
 
 
@@ -122,7 +122,7 @@ def test_pngs_carry_the_tags_and_their_alpha(tmp_path):
     from PIL import Image
 
     picture = np.dstack([gradient(360, 640), np.full((360, 640), 77, np.uint8)])
-    PictureFolder(tmp_path / "frames", synthetic=True).write(picture, Fraction(0))
+    ImageFolder(tmp_path / "frames", synthetic=True).write(picture, Fraction(0))
     with Image.open(tmp_path / "frames" / "000000.png") as image:
         image.load()
         assert "ynthetic" in image.text["Comment"] and SOURCE_TYPE in image.text["XML:com.adobe.xmp"]

@@ -12,7 +12,7 @@ import pytest
 from media import gradient, red_picture, write_clip, write_picture
 
 from livepuppet.core.errors import UserError
-from livepuppet.core.video import Clip, Frame, PictureSequence, open_video, shown
+from livepuppet.core.video import Clip, Frame, ImageSequence, open_video, shown
 from livepuppet.realtime.inputs.capture import Capture
 from livepuppet.realtime.inputs.playback import Playback
 
@@ -132,7 +132,7 @@ def test_a_folder_is_read_in_natural_order(tmp_path):
     frames = list(clip)
     assert [frame.image[0, 0, 0] for frame in frames] == [20, 40, 180, 200]
     assert [frame.time for frame in frames] == [Fraction(index, 10) for index in range(4)]
-    assert isinstance(clip, PictureSequence) and clip.length == 4
+    assert isinstance(clip, ImageSequence) and clip.length == 4
 
 
 def test_a_folder_with_a_bad_picture_ends_there(tmp_path):

@@ -266,7 +266,7 @@ def on_the_processor(monkeypatch, tmp_path):
     monkeypatch.setattr(plans, "Plan", plan)
     monkeypatch.setattr(tensorrt, "cache_folder", lambda kind: tmp_path)
     monkeypatch.setattr(cache, "cache_folder", lambda kind: tmp_path)
-    monkeypatch.setattr(tensorrt, "facts_of_card", lambda device: {"card": "a card", "driver": "1"})
+    monkeypatch.setattr(tensorrt, "card_description", lambda device: {"card": "a card", "driver": "1"})
     monkeypatch.setattr(tensorrt, "what_is_missing", lambda precision, device: None)
     monkeypatch.setattr(tensorrt.TensorRtEngine, "_who_runs", lambda self, plain, compile: "a stand-in")
     return built

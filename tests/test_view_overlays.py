@@ -8,8 +8,8 @@ from media import gradient
 
 from livepuppet.core.square import Square
 from livepuppet.realtime.app import keys
-from livepuppet.realtime.app.hud import overlays, text
-from livepuppet.realtime.app.hud.overlays import (
+from livepuppet.realtime.app.overlay import screens, text
+from livepuppet.realtime.app.overlay.screens import (
     ACCENT,
     ALERT,
     CameraView,
@@ -183,9 +183,9 @@ def test_the_ghost_shows_the_avatars_shape_on_the_driver():
     ghost = np.full((64, 64, 3), 200, np.uint8)
     ghost[20:44, 20:44] = 20
     driver = np.full((64, 64, 3), 128, np.uint8)
-    mixed = overlays._with_ghost(driver, ghost, False)
+    mixed = screens._with_ghost(driver, ghost, False)
     assert mixed[32, 32].mean() < 110 < mixed[5, 5].mean()
-    assert np.array_equal(overlays._with_ghost(driver, None, False), driver)
+    assert np.array_equal(screens._with_ghost(driver, None, False), driver)
 
 
 def test_the_crop_is_marked_in_the_camera_picture():
@@ -255,9 +255,9 @@ def test_blending_reaches_both_ends():
 
 def test_panels_have_round_corners_and_are_cut_off_at_edges():
     picture = gray()
-    overlays.panel(picture, 100, 100, 200, 80, 20, (0, 0, 0), 0.5)
+    screens.panel(picture, 100, 100, 200, 80, 20, (0, 0, 0), 0.5)
     assert (picture[140, 200] == 64).all() and (picture[100, 100] == 128).all() and (picture[99] == 128).all()
-    overlays.panel(picture, -50, -50, 100, 100, 20)
-    overlays.panel(picture, 600, 340, 100, 100, 20)
-    overlays.panel(picture, 5000, 0, 100, 100, 20)
+    screens.panel(picture, -50, -50, 100, 100, 20)
+    screens.panel(picture, 600, 340, 100, 100, 20)
+    screens.panel(picture, 5000, 0, 100, 100, 20)
     assert (picture[0, 0] < 60).all() and (picture[-1, -1] < 60).all()

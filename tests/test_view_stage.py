@@ -69,7 +69,7 @@ def test_a_square_avatar_is_letterboxed_pixel_by_pixel():
     out = composed(stage, avatar, moved)
     assert np.array_equal(out[:, 32:96], moved)
     assert not out[:, :32].any() and not out[:, 96:].any()
-    assert np.array_equal(at_rest(stage, avatar)[:, 32:96], avatar.picture)
+    assert np.array_equal(at_rest(stage, avatar)[:, 32:96], avatar.image)
     assert not stage.needs_deformation
 
 
@@ -93,7 +93,7 @@ def test_filling_keeps_the_square_in_the_middle_as_far_as_the_picture_reaches():
 def test_with_no_motion_the_avatar_comes_back_exactly(paste, fit, square):
     avatar = avatar_of(smooth(240, 300), square)
     stage = Compositor(320, 240, fit=fit, paste=paste)
-    assert np.array_equal(composed(stage, avatar, avatar.picture, identity()), at_rest(stage, avatar))
+    assert np.array_equal(composed(stage, avatar, avatar.image, identity()), at_rest(stage, avatar))
     assert stage.needs_deformation
 
 
@@ -150,7 +150,7 @@ def test_bending_moves_the_files_own_pixels():
     avatar = avatar_of(original, Square(0, 0, 256))
     pixels = 2
     bent = cv2.warpAffine(
-        avatar.picture,
+        avatar.image,
         np.float32([[1, 0, pixels], [0, 1, 0]]),
         (SIZE, SIZE),
         borderMode=cv2.BORDER_REPLICATE,
@@ -166,7 +166,7 @@ def test_bending_moves_the_files_own_pixels():
 
 def test_what_the_model_paints_is_added():
     avatar = avatar_of(np.full((256, 256, 3), 100, np.uint8), Square(0, 0, 256))
-    painted = avatar.picture.copy()
+    painted = avatar.image.copy()
     painted[24:40, 24:40] = (250, 100, 20)
     out = composed(Compositor(256, 256), avatar, painted, identity())
     assert out[128, 128].tolist() == [250, 100, 20] and out[20, 20].tolist() == [100, 100, 100]
@@ -175,7 +175,7 @@ def test_what_the_model_paints_is_added():
 def test_where_the_grid_has_other_cells_than_the_picture():
     avatar = avatar_of(smooth(256, 256), Square(0, 0, 256))
     bent = cv2.warpAffine(
-        avatar.picture, np.float32([[1, 0, 3], [0, 1, 0]]), (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE
+        avatar.image, np.float32([[1, 0, 3], [0, 1, 0]]), (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE
     )
     outs = [composed(Compositor(256, 256), avatar, bent, moved_right(3, cells)) for cells in (2, 7, 16, 64)]
     for out in outs[1:]:
@@ -248,7 +248,7 @@ def test_the_matte_moves_with_the_figure(background):
     original, matte = figure()
     avatar = avatar_of(original, Square(80, 40, 160), matte)
     bent = cv2.warpAffine(
-        avatar.picture, np.float32([[1, 0, 6], [0, 1, 0]]), (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE
+        avatar.image, np.float32([[1, 0, 6], [0, 1, 0]]), (SIZE, SIZE), borderMode=cv2.BORDER_REPLICATE
     )
     stage = Compositor(320, 240, background=background)
     out = composed(stage, avatar, bent, moved_right(6))
@@ -319,7 +319,7 @@ def test_backgrounds_can_be_changed_while_running():
     clear.set_avatar(avatar)
     clear.background = "blue"
     out = np.empty(clear.shape, np.uint8)
-    clear.compose(avatar.picture, identity(), out)
+    clear.compose(avatar.image, identity(), out)
     assert (out[..., 3] == 255).all() and (out[0, 0, :3] == (0, 0, 255)).all()
 
 

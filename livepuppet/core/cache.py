@@ -30,20 +30,20 @@ def cache_folder(kind: str) -> Path:
     return folder
 
 
-def key_of(facts: dict) -> str:
-    """A file name that differs when any fact does."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+def key_of(inputs: dict) -> str:
+    """A file name that differs when any part of what something depends on does."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def remembered(kind: str, facts: dict) -> Any:
-    """The JSON value that was remembered under these facts. Raises KeyError where there is none that can be read."""
+def remembered(kind: str, inputs: dict) -> Any:
+    """The JSON value that was remembered for these inputs. Raises KeyError where there is none that can be read."""
     try:
-        return json.loads((cache_folder(kind) / f"{key_of(facts)}.json").read_text(encoding="utf-8"))
+        return json.loads((cache_folder(kind) / f"{key_of(inputs)}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, UserError) as error:
         raise KeyError(kind) from error
 
 
-def remember(kind: str, facts: dict, value: Any) -> None:
-    """Keep a JSON value under these facts. A cache that cannot be written costs the next start its time, no more."""
+def remember(kind: str, inputs: dict, value: Any) -> None:
+    """Keep a JSON value for these inputs. A cache that cannot be written costs the next start its time, no more."""
     with suppress(OSError, UserError):
-        write_atomically(cache_folder(kind) / f"{key_of(facts)}.json", json.dumps(value, indent=1))
+        write_atomically(cache_folder(kind) / f"{key_of(inputs)}.json", json.dumps(value, indent=1))

@@ -92,7 +92,7 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-def checked_picture(picture: np.ndarray, size: int) -> np.ndarray:
+def checked_image(picture: np.ndarray, size: int) -> np.ndarray:
     """The picture, contiguous in memory. ValueError unless it is RGB uint8 (size, size, 3)."""
     if not isinstance(picture, np.ndarray) or picture.shape != (size, size, 3) or picture.dtype != np.uint8:
         found = (

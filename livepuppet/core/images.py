@@ -14,7 +14,7 @@ from av.error import FFmpegError
 from livepuppet.core.errors import UserError
 
 #: File names taken for pictures when a folder is listed. A single file is read whatever its name is.
-PICTURE_SUFFIXES = {
+IMAGE_SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".jp2"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".hdr", ".heic"),
 }
@@ -33,7 +33,7 @@ def natural_key(path: Path | str) -> list:
     return [int(part) if part.isdigit() else part.casefold() for part in re.split(r"(\d+)", name)]
 
 
-def list_pictures(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     """The pictures directly inside `folder`, in natural order, hidden files left out.
 
     Raises:
@@ -43,7 +43,7 @@ def list_pictures(folder: Path) -> list[Path]:
         names = [
             path
             for path in folder.iterdir()
-            if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
         ]
     except OSError as error:
         raise UserError(f"The folder {folder} cannot be read ({error.strerror}): check its name.") from error
@@ -148,7 +148,7 @@ def _decode_with_pyav(path: Path) -> np.ndarray | None:
         return None
 
 
-def read_picture_and_alpha(
+def read_image_and_alpha(
     path: Path, behind: int = BEHIND_ALPHA, strict: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Read a picture of any format, depth and orientation.
@@ -183,14 +183,14 @@ def read_picture_and_alpha(
 
 
 def split_alpha(rgba: np.ndarray, behind: int = BEHIND_ALPHA) -> tuple[np.ndarray, np.ndarray | None]:
-    """Straight-alpha uint8 RGBA (H, W, 4) as `read_picture_and_alpha` returns it."""
+    """Straight-alpha uint8 RGBA (H, W, 4) as `read_image_and_alpha` returns it."""
     alpha = np.ascontiguousarray(rgba[..., 3])
     return over_gray(rgba, behind), None if alpha.min() == 255 else alpha
 
 
-def read_picture(path: Path, behind: int = BEHIND_ALPHA, strict: bool = False) -> np.ndarray:
-    """As `read_picture_and_alpha`, the picture alone: uint8 RGB (H, W, 3). Raises UserError."""
-    return read_picture_and_alpha(path, behind, strict)[0]
+def read_image(path: Path, behind: int = BEHIND_ALPHA, strict: bool = False) -> np.ndarray:
+    """As `read_image_and_alpha`, the picture alone: uint8 RGB (H, W, 3). Raises UserError."""
+    return read_image_and_alpha(path, behind, strict)[0]
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from livepuppet.core.errors import UserError
-from livepuppet.core.images import BEHIND_ALPHA, frame_to_rgb, list_pictures, over_gray, read_picture
+from livepuppet.core.images import BEHIND_ALPHA, frame_to_rgb, list_images, over_gray, read_image
 
 #: Frames per second of a folder of pictures, and of files that do not say.
 DEFAULT_RATE = Fraction(25)
@@ -338,7 +338,7 @@ def _is_animated_webp(path: str | Path) -> bool:
     return len(head) == 21 and head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
 
 
-class PictureSequence:
+class ImageSequence:
     """A folder of pictures as a video, in natural order. The attributes are those of `Clip`; there is no sound.
 
     Raises:
@@ -352,7 +352,7 @@ class PictureSequence:
         self.path = folder
         self._behind = behind
         self.name = str(folder)
-        self.files = list_pictures(Path(folder))
+        self.files = list_images(Path(folder))
         self.rate = Fraction(rate or DEFAULT_RATE)
         self.time_base = 1 / self.rate
         self.length = len(self.files)
@@ -362,7 +362,7 @@ class PictureSequence:
     def __iter__(self) -> Iterator[Frame]:
         for index, file in enumerate(self.files):
             try:
-                picture = read_picture(file, self._behind)
+                picture = read_image(file, self._behind)
             except UserError:
                 self.broken = f"{file} is not a picture that can be read: {index} of {self.length} frames came before it"
                 return
@@ -371,7 +371,7 @@ class PictureSequence:
     def close(self) -> None:
         pass
 
-    def __enter__(self) -> PictureSequence:
+    def __enter__(self) -> ImageSequence:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -379,7 +379,7 @@ class PictureSequence:
 
 
 #: What `open_video` returns: `name`, `rate`, `time_base`, `length`, `seconds`, `start`, `has_sound` and `broken`, see `Clip`.
-Video = Clip | AnimatedWebP | PictureSequence
+Video = Clip | AnimatedWebP | ImageSequence
 
 
 def open_video(path: str | Path, rate: float | Fraction | None = None, behind: int = BEHIND_ALPHA) -> Video:
@@ -399,7 +399,7 @@ def open_video(path: str | Path, rate: float | Fraction | None = None, behind: i
     """
     if not is_url(str(path)) and Path(path).is_dir():
         known = None if rate is None else Fraction(rate).limit_denominator(1001)
-        return PictureSequence(Path(path), known, behind)
+        return ImageSequence(Path(path), known, behind)
     if not is_url(str(path)) and _is_animated_webp(path):
         return AnimatedWebP(Path(path), behind)
     return Clip(path, behind=behind)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
-from livepuppet.core.images import list_pictures, natural_key
+from livepuppet.core.images import list_images, natural_key
 from livepuppet.realtime.avatars import load_avatar, nothing_readable
 
 #: Seconds between two looks at the files.
@@ -164,7 +164,7 @@ class AvatarFolder:
             self._read[self.path] = signature
             progress(1, 1)
             return
-        files = list_pictures(self.path)
+        files = list_images(self.path)
         signatures = self._signatures() or {}
         for done, file in enumerate(files, 1):
             self._read_one(file, signatures.get(file))
@@ -189,7 +189,7 @@ class AvatarFolder:
         if self._watches_folder and not self.path.is_dir():
             return None
         try:
-            files = list_pictures(self.path) if self._watches_folder else [self.path]
+            files = list_images(self.path) if self._watches_folder else [self.path]
         except UserError:
             return {}
         found = {}

@@ -1,4 +1,7 @@
-"""The picture for browsers on this computer, such as OBS's browser source: JPEG after JPEG over HTTP."""
+"""The picture for browsers on this computer, such as OBS's browser source: JPEG after JPEG over HTTP.
+
+The server is the standard library's until the studio brings an ASGI server; see `control`.
+"""
 
 from __future__ import annotations
 

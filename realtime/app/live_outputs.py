@@ -7,7 +7,7 @@ from pathlib import Path
 
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.outputs.base import Output
-from livepuppet.realtime.outputs.folder import PictureFolder
+from livepuppet.realtime.outputs.folder import ImageFolder
 from livepuppet.realtime.outputs.live_sound import LiveSound, SoundFeed
 from livepuppet.realtime.outputs.opening import Nowhere, check_file_output, is_video_name
 from livepuppet.realtime.outputs.video import VideoFile
@@ -58,7 +58,7 @@ def open_live_output(
         raise ValueError("a window belongs to the main thread: use app.window.Window")
     check_file_output(text)
     if not is_video_name(text):
-        return PictureFolder(Path(text), synthetic)
+        return ImageFolder(Path(text), synthetic)
     try:
         return VideoFile(
             Path(text),

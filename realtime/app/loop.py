@@ -16,8 +16,8 @@ from livepuppet.core.video import Frame
 from livepuppet.realtime.animator import NO_FACE, Animator, Result
 from livepuppet.realtime.app import actions
 from livepuppet.realtime.app.avatar_folder import AvatarFolder, Change
-from livepuppet.realtime.app.hud.overlays import draw_banner
-from livepuppet.realtime.app.hud.snapshot import Snapshots
+from livepuppet.realtime.app.overlay.screens import draw_banner
+from livepuppet.realtime.app.overlay.snapshot import Snapshots
 from livepuppet.realtime.app.stats import LiveStats, RecentRate
 from livepuppet.realtime.app.window import Window
 from livepuppet.realtime.compositing.compositor import Compositor

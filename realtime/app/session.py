@@ -18,10 +18,10 @@ from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.animator import Animator
 from livepuppet.realtime.app.avatar_folder import AvatarFolder
-from livepuppet.realtime.app.hud.overlays import draw
 from livepuppet.realtime.app.keys import TerminalKeys
 from livepuppet.realtime.app.live_outputs import open_live_output
 from livepuppet.realtime.app.loop import LiveLoop
+from livepuppet.realtime.app.overlay.screens import draw
 from livepuppet.realtime.app.settings import NeutralPose, Settings
 from livepuppet.realtime.app.window import Window
 from livepuppet.realtime.bundled import AVATAR

@@ -21,7 +21,7 @@ from livepuppet.realtime.app import keys
 from livepuppet.realtime.outputs.pool import Lease
 
 if TYPE_CHECKING:
-    from livepuppet.realtime.app.hud.overlays import Overlay
+    from livepuppet.realtime.app.overlay.screens import Overlay
 
 WINDOW_TITLE = "livepuppet"
 

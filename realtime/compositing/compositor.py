@@ -388,8 +388,8 @@ class Compositor:
             place = Square(0, 0, side)
         picture, square = _places(self.width, self.height, self.fit, original.shape, place)
         figure = np.empty((picture.height, picture.width, 3), np.uint8)
-        if place.side == avatar.picture.shape[0] == square.width and not self._paste:
-            np.copyto(figure, avatar.picture)
+        if place.side == avatar.image.shape[0] == square.width and not self._paste:
+            np.copyto(figure, avatar.image)
         else:
             resize(original, (picture.width, picture.height), figure)
         seen = square.common(picture).common(self._canvas)
@@ -409,7 +409,7 @@ class Compositor:
             behind = self._new_background(figure, matte, picture)
             figure = figure_colours(figure, matte)
         rest = self._rest(figure, matte, behind, picture)
-        small, bent = avatar.picture, figure
+        small, bent = avatar.image, figure
         if matte is not None:
             small, bent = cv2.cvtColor(small, cv2.COLOR_RGB2RGBA), np.dstack([figure, matte])
         return Layers(
@@ -423,7 +423,7 @@ class Compositor:
             edges,
             matte,
             None if behind is None else np.ascontiguousarray(seen.of(behind, self._canvas)),
-            detailed=place.side > avatar.picture.shape[0] < square.width,
+            detailed=place.side > avatar.image.shape[0] < square.width,
         )
 
     def _new_background(self, figure: np.ndarray, matte: np.ndarray, picture: Box) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""Which pixels of a still picture are the figure: found once per avatar, for backgrounds that are changed."""
+"""The alpha matte of a still image: how much of each pixel is the figure. Found once per avatar, for new backgrounds."""
 
 from __future__ import annotations
 
@@ -168,9 +168,9 @@ def _unlikeness(picture: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 def _one_piece(figure: np.ndarray) -> np.ndarray:
     """The largest connected part of `figure` uint8 (H, W) of 0 and 1, its holes closed."""
-    count, parts, facts, _ = cv2.connectedComponentsWithStats(figure)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(figure)
     if count > 1:
-        figure = (parts == 1 + int(np.argmax(facts[1:, cv2.CC_STAT_AREA]))).astype(np.uint8)
+        figure = (parts == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))).astype(np.uint8)
     outlines, _ = cv2.findContours(figure, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(np.zeros_like(figure), outlines, -1, 1, cv2.FILLED)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from livepuppet.core.engine import Features, checked_numbers, checked_picture
+from livepuppet.core.engine import Features, checked_image, checked_numbers
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.matrices import Matrices
@@ -25,27 +25,32 @@ class BundleEngine:
 
     Args:
         folder: the bundle.
-        facts: of `read_bundle`.
+        metadata: of `read_bundle`.
         detected: outputs of the graph `detect`.
         taken: inputs of the graph `render`, as the runtime has them.
         drawn: outputs of the graph `render`.
     """
 
     def __init__(
-        self, folder: Path, facts: dict, detected: list[str], taken: Collection[str], drawn: Collection[str]
+        self,
+        folder: Path,
+        metadata: dict,
+        detected: list[str],
+        taken: Collection[str],
+        drawn: Collection[str],
     ):
-        self.model_name: str = facts["preset"]["name"]
-        self.size: int = facts["size"]
-        self.num_keypoints: int = facts["num_keypoints"]
-        self.keypoint_names: tuple[str, ...] = tuple(facts["keypoint_names"])
-        self.matrices: Matrices = facts.get("matrices", "jacobian")
+        self.model_name: str = metadata["preset"]["name"]
+        self.size: int = metadata["size"]
+        self.num_keypoints: int = metadata["num_keypoints"]
+        self.keypoint_names: tuple[str, ...] = tuple(metadata["keypoint_names"])
+        self.matrices: Matrices = metadata.get("matrices", "jacobian")
         self.deforms = "deformation" in drawn
         self._detected = [name for name in DETECTED if name in detected]
         self._taken = frozenset(taken)
-        self._feature_names: list[str] = [feature["name"] for feature in facts["features"]]
+        self._feature_names: list[str] = [feature["name"] for feature in metadata["features"]]
         self._folder = folder
         #: Of everything that is run, so that the gate knows a changed model.
-        self.fingerprint = json.dumps([facts["graphs"], facts.get("variants", {})], sort_keys=True)
+        self.fingerprint = json.dumps([metadata["graphs"], metadata.get("variants", {})], sort_keys=True)
 
     def _run(self, stage: str, outputs: list[str], inputs: dict) -> list:
         """Outputs of one of `STAGES`, as arrays of their own; of `encode`, in whatever form `render` takes them best."""
@@ -53,13 +58,13 @@ class BundleEngine:
 
     def detect(self, frame: np.ndarray) -> Keypoints:
         """See `Engine.detect`. Without confidence if the bundle is of an older livepuppet."""
-        values = self._run("detect", self._detected, {"frame": checked_picture(frame, self.size)})
+        values = self._run("detect", self._detected, {"frame": checked_image(frame, self.size)})
         named = zip(self._detected, values, strict=True)
         return Keypoints(**{name: _without_batch(value, DETECTED[name]) for name, value in named})
 
     def encode(self, avatar: np.ndarray) -> Features:
         """See `Engine.encode`."""
-        values = self._run("encode", self._feature_names, {"avatar": checked_picture(avatar, self.size)})
+        values = self._run("encode", self._feature_names, {"avatar": checked_image(avatar, self.size)})
         return dict(zip(self._feature_names, values, strict=True))
 
     def render(self, features: Features, avatar_keypoints: Keypoints, keypoints: Keypoints) -> np.ndarray:

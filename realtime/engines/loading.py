@@ -200,8 +200,8 @@ def _bundle_of(weights: Path) -> dict:
     """Facts of the bundle that was exported from these weights and lies around them; none otherwise."""
     if not (weights.parent / "bundle.json").exists():
         return {}
-    facts = read_bundle(weights.parent)
-    return facts if facts.get("weights_sha256") == sha256(weights) else {}
+    metadata = read_bundle(weights.parent)
+    return metadata if metadata.get("weights_sha256") == sha256(weights) else {}
 
 
 @dataclass(frozen=True)

@@ -64,12 +64,12 @@ class OnnxEngine(BundleEngine):
         precision: Precision | None = None,
     ):
         folder = Path(bundle)
-        facts = read_bundle(folder)
+        metadata = read_bundle(folder)
         self.device = device or "cpu"
         self.precision: Precision = precision or "float32"
         if missing := what_is_missing(self.device):
             raise UserError(missing)
-        graphs = graphs_of(folder, facts, self.precision)
+        graphs = graphs_of(folder, metadata, self.precision)
         threads = usable_cores() if threads is None else threads
         self._sessions = {stage: _session(graphs[stage], threads, self.device) for stage in STAGES}
         self.providers = {stage: _who_runs(session) for stage, session in self._sessions.items()}
@@ -78,7 +78,7 @@ class OnnxEngine(BundleEngine):
         detect, render = self._sessions["detect"], self._sessions["render"]
         super().__init__(
             folder,
-            facts,
+            metadata,
             detected=[output.name for output in detect.get_outputs()],
             taken=[entry.name for entry in render.get_inputs()],
             drawn=[output.name for output in render.get_outputs()],

@@ -52,12 +52,12 @@ class OpenVinoEngine(BundleEngine):
         precision: Precision | None = None,
     ):
         folder = Path(bundle)
-        facts = read_bundle(folder)
+        metadata = read_bundle(folder)
         self.device = device or "cpu"
         self.precision: Precision = precision or fastest_precision(self.device)
         if missing := what_is_missing(self.device, self.precision):
             raise UserError(missing)
-        graphs = graphs_of(folder, facts, "int8" if self.precision == "int8" else "float32")
+        graphs = graphs_of(folder, metadata, "int8" if self.precision == "int8" else "float32")
         threads = usable_cores() if threads is None else threads
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -80,7 +80,7 @@ class OpenVinoEngine(BundleEngine):
         render = self._requests["render"]
         super().__init__(
             folder,
-            facts,
+            metadata,
             detected=_names(self._requests["detect"].model_outputs),
             taken=_names(render.model_inputs),
             drawn=_names(render.model_outputs),

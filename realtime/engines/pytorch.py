@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from livepuppet.core.engine import STAGES, Features, Precision, checked_numbers, checked_picture
+from livepuppet.core.engine import STAGES, Features, Precision, checked_image, checked_numbers
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.matrices import Matrices
+from livepuppet.core.processor import processor_flags
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,8 +65,7 @@ def what_is_missing(device: str, precision: Precision = "float32") -> str | None
 
 def _processor_has_bfloat16() -> bool:
     """AVX-512 BF16 or AMX of x86, BF16 of ARM. (Without them oneDNN computes in float32 and rounds every layer.)"""
-    with contextlib.suppress(OSError):
-        flags = set(Path("/proc/cpuinfo").read_text().split())
+    if flags := processor_flags():
         return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
     import torch
 
@@ -180,11 +180,11 @@ class TorchEngine:
 
     def detect(self, frame: np.ndarray) -> Keypoints:
         """See `Engine.detect`."""
-        return self.detect_many(checked_picture(frame, self.size)[None])[0]
+        return self.detect_many(checked_image(frame, self.size)[None])[0]
 
     def encode(self, avatar: np.ndarray) -> Features:
         """See `Engine.encode`."""
-        picture = self._torch.from_numpy(checked_picture(avatar, self.size)[None])
+        picture = self._torch.from_numpy(checked_image(avatar, self.size)[None])
         with self._running():
             features = self._model.encode(self._to_model(picture.to(self._device)))
             self._lane.wait()
@@ -206,7 +206,7 @@ class TorchEngine:
 
         Every B is compiled for itself, once. ValueError for any other shape or type.
         """
-        frames = np.stack([checked_picture(frame, self.size) for frame in frames])
+        frames = np.stack([checked_image(frame, self.size) for frame in frames])
         count, k = len(frames), self.num_keypoints
         with self._running():
             if self._plain:

@@ -19,6 +19,7 @@ import numpy as np
 from livepuppet.core import cache
 from livepuppet.core.bundle import check_file
 from livepuppet.core.engine import BrokenEngine, Engine, first_line
+from livepuppet.core.processor import cpuinfo
 from livepuppet.core.reference import THRESHOLDS, Quality, Reference, compare
 
 
@@ -116,15 +117,8 @@ def machine_facts() -> dict:
 
 
 def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return ""
     # Its name, and what it can do: a virtual machine may hide instructions from one day to the next.
-    lines = text.splitlines()
-    return "; ".join(
-        next((line for line in lines if line.startswith(start)), "") for start in ("model name", "flags")
-    )
+    return f"{cpuinfo('model name')}; {cpuinfo('flags')}"
 
 
 def _cards() -> list[str]:

@@ -89,7 +89,7 @@ class TensorRtEngine(TorchEngine):
         from livepuppet.realtime.engines.programs import examples, feature_names
 
         dtype = None if self.precision == "float32" else getattr(self._torch, self.precision)
-        model, checksum, machine = without_norms(self._model), sha256(weights), facts_of_card(self._device)
+        model, checksum, machine = without_norms(self._model), sha256(weights), card_description(self._device)
         plans = {}
         for stage in STAGES:
             path = plan_path({**machine, "weights": checksum, "precision": self.precision, "stage": stage})
@@ -113,7 +113,7 @@ class TensorRtEngine(TorchEngine):
         return f"TensorRT {importlib.metadata.version('tensorrt')} {self._device} ({card}) {self.precision} CUDA graphs"
 
 
-def facts_of_card(device) -> dict[str, str]:
+def card_description(device) -> dict[str, str]:
     """Everything of the machine that a plan depends on.
 
     Args:
@@ -144,9 +144,9 @@ def driver_version() -> str:
     return ""
 
 
-def plan_path(facts: dict[str, str]) -> Path:
-    """Where the plan that these facts describe is kept: another file as soon as one of them is another."""
-    return cache_folder("tensorrt") / f"{key_of(facts)}.plan"
+def plan_path(description: dict[str, str]) -> Path:
+    """Where the plan that these description describe is kept: another file as soon as one of them is another."""
+    return cache_folder("tensorrt") / f"{key_of(description)}.plan"
 
 
 def read_plan(path: Path) -> bytes | None:

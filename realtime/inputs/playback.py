@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.video import Clip, Frame, is_url, open_video
-from livepuppet.realtime.inputs.watch import PictureWatch
+from livepuppet.realtime.inputs.watch import ImageWatch
 
 #: Seconds between attempts to open a stream that broke off.
 RETRY_SECONDS = 1.0
@@ -97,7 +97,7 @@ class Stream:
         self.silence = (
             f"The stream {self.name} delivers no pictures: check that it is running, and the network."
         )
-        self._watch = PictureWatch(
+        self._watch = ImageWatch(
             f"The stream {self.name} shows only black: uncover its lens, or open its shutter.",
             f"The stream {self.name} shows the same picture all the time: check the camera that feeds it.",
         )

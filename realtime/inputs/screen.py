@@ -14,7 +14,7 @@ import numpy as np
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.video import Frame
-from livepuppet.realtime.inputs.watch import PictureWatch
+from livepuppet.realtime.inputs.watch import ImageWatch
 
 #: Seconds between attempts when the screen cannot be read (a monitor that was unplugged, a locked session).
 RETRY_SECONDS = 1.0
@@ -101,7 +101,7 @@ class Screen:
             ) from error
         wayland = os.environ.get("XDG_SESSION_TYPE") == "wayland"
         # A screen stands still by right.
-        self._watch = PictureWatch(
+        self._watch = ImageWatch(
             "The screen is only black here: Wayland keeps programs from reading it, so choose an X11 session."
             if wayland
             else "The screen is only black here: move something bright there, or allow screen recording in the "

@@ -22,7 +22,7 @@ STILL_DIFFERENCE = 1
 _SAMPLES = 32
 
 
-class PictureWatch:
+class ImageWatch:
     """Looks at every picture of one source, and says when it is black or stands still.
 
     Args:

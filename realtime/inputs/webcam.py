@@ -14,7 +14,7 @@ import numpy as np
 from livepuppet.core.errors import UserError
 from livepuppet.core.video import Frame
 from livepuppet.realtime.inputs.cameras import CameraInfo, backend, find_again, list_cameras
-from livepuppet.realtime.inputs.watch import PictureWatch
+from livepuppet.realtime.inputs.watch import ImageWatch
 
 #: Seconds that OpenCV waits in the driver for one picture. Its own ten are too long to notice that a camera is gone,
 #: and a loopback device that is held open cannot be fed anew.
@@ -80,7 +80,7 @@ class Camera:
         self.rate = self._capture.get(cv2.CAP_PROP_FPS) or rate
         if not 1 <= self.rate <= 240:
             self.rate = rate
-        self._watch = PictureWatch(
+        self._watch = ImageWatch(
             f"The {self.name} shows only black: open its shutter, uncover the lens, or make light.",
             f"The {self.name} shows the same picture all the time: unplug it and plug it in again, or close the "
             "program that feeds it.",

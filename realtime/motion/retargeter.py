@@ -1,8 +1,8 @@
-"""All that happens to the keypoints between `detect` and `render`, from frame to frame.
+"""Retargeting: everything between `detect` and `render`, from frame to frame.
 
-The order: smooth; see whether there is a face; take or better D1; damp the head's motion; Eq. 14-15; lids; strength;
-limits; rest. Each is a small file of its own; this one holds what they remember. All of
-it takes a quarter of a millisecond per frame.
+In order: smooth; is there a face; take or improve D1; damp the head's motion; transfer (Eq. 14-15);
+eyelids; strength; limits; rest. Each has a small module of its own; this one holds their state. All
+of it takes a quarter of a millisecond per frame.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from livepuppet.realtime.outputs.badge import Badge, tagged_png
 from livepuppet.realtime.outputs.base import Output
 
 
-class PictureFolder(Output):
+class ImageFolder(Output):
     """Lossless PNGs, 000000.png and on, in a folder that is made if needed; with alpha where there is any.
 
     Args:

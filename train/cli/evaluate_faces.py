@@ -131,7 +131,7 @@ def on_avatars(model, folder: Path, sheet: Path | None) -> dict:
 
     avatars, skipped = load_avatars(folder, model.preset.size, "auto")
     _say(skipped, 0)
-    images = torch.cat([to_batch(avatar.picture[None]) for avatar in avatars])
+    images = torch.cat([to_batch(avatar.image[None]) for avatar in avatars])
     rows = at_rest(model, images)
     for avatar, row in zip(avatars, rows, strict=True):
         click.echo(f"{avatar.name:34} {rest_sentence(row)}")
@@ -201,7 +201,7 @@ class _Show:
         self.engine = TorchEngine(weights, device=device)
         self.avatars, unreadable = load_avatars(avatars, self.engine.size, "auto")
         skipped += unreadable
-        images = [avatar.picture for avatar in self.avatars]
+        images = [avatar.image for avatar in self.avatars]
         self.features = [self.engine.encode(image) for image in images]
         self.keypoints = [self.engine.detect(image) for image in images]
         self._driver: tuple[np.ndarray, list] | None = None
@@ -216,7 +216,7 @@ class _Show:
         for k, avatar in enumerate(self.avatars):
             mover = self._mover(k, track, smoothing=0.0)
             shown = [self._render(k, mover.move(track[moment.number], moment.number)) for moment in moments]
-            rows.append([small(avatar.picture), *(small(image) for image in shown)])
+            rows.append([small(avatar.image), *(small(image) for image in shown)])
         rows[0][0] = labelled(small(frames[0]), name)
         write(path, tiled(rows))
 

@@ -25,7 +25,7 @@ from PIL import Image, UnidentifiedImageError
 from livepuppet.core import images
 from livepuppet.core.errors import LivePuppetError, UserError
 from livepuppet.core.images import BEHIND_ALPHA_IN_TRAINING, natural_key
-from livepuppet.core.video import DEFAULT_RATE, AnimatedWebP, PictureSequence, open_video
+from livepuppet.core.video import DEFAULT_RATE, AnimatedWebP, ImageSequence, open_video
 from livepuppet.core.video import Clip as VideoClip
 
 VIDEOS = {
@@ -235,7 +235,7 @@ def _opened(path: Path) -> VideoClip | AnimatedWebP:
     except UserError as error:
         reason = _reason(error.__cause__) if isinstance(error.__cause__, Exception) else "it has no picture"
         raise DataError(f"{path.name} cannot be read ({reason}): replace or remove it.") from error
-    assert not isinstance(video, PictureSequence)
+    assert not isinstance(video, ImageSequence)
     return video
 
 
@@ -414,10 +414,10 @@ def _square(image: np.ndarray, side: int | None) -> np.ndarray:
     return _resized(image, side) if side is not None and edge > side else image
 
 
-def read_picture(path: Path) -> np.ndarray:
+def read_image(path: Path) -> np.ndarray:
     """An image file as uint8 RGB (H, W, 3), transparency on white. Raises OSError or ValueError."""
     try:
-        return images.read_picture(path, BEHIND_ALPHA_IN_TRAINING, strict=True)
+        return images.read_image(path, BEHIND_ALPHA_IN_TRAINING, strict=True)
     except UserError as error:
         if isinstance(error.__cause__, OSError):
             raise error.__cause__ from None
@@ -425,14 +425,14 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def _stacked(clip: Clip, wanted: Sequence[int]) -> Iterator[np.ndarray]:
-    image, side = read_picture(clip.path), clip.height
+    image, side = read_image(clip.path), clip.height
     return (image[:, number * side : (number + 1) * side] for number in wanted)
 
 
 def _frame_of_folder(clip: Clip, number: int) -> np.ndarray:
     path = clip.path / clip.files[number]
     try:
-        image = read_picture(path)
+        image = read_image(path)
     except UNREADABLE as error:
         raise broken_frame(clip.path, path.name, error) from error
     if min(image.shape[:2]) != min(clip.width, clip.height):

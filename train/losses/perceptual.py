@@ -41,7 +41,8 @@ class PerceptualError(LivePuppetError, ValueError):
 
 
 class VGG19(nn.Module):
-    """VGG-19 up to relu5_1. Parameters are named as in torchvision's `vgg19().features`, and are
+    """VGG-19 up to relu5_1. Ours, not torchvision's: thirteen convolutions, against a dependency that holds PyTorch to one
+    version; and it stops at the last layer used. Parameters are named as in torchvision's `vgg19().features`, and are
     never trained.
 
     Args:

@@ -329,7 +329,7 @@ def _first_keypoints(animator: Animator, count: int, driving_first: str | None) 
 
 
 def _write_video(images: Iterator[np.ndarray], output: Path, rate: Fraction) -> None:
-    from livepuppet.realtime.outputs.folder import PictureFolder
+    from livepuppet.realtime.outputs.folder import ImageFolder
     from livepuppet.realtime.outputs.opening import is_video_name
     from livepuppet.realtime.outputs.video import VideoFile
 
@@ -340,7 +340,7 @@ def _write_video(images: Iterator[np.ndarray], output: Path, rate: Fraction) -> 
                 sink = (
                     VideoFile(output, image.shape[1], image.shape[0], rate)
                     if is_video_name(str(output))
-                    else PictureFolder(output)
+                    else ImageFolder(output)
                 )
             sink.write(image, number / rate, 1 / rate)
     finally:

@@ -5,7 +5,6 @@ started.
 from __future__ import annotations
 
 import logging
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 
+from livepuppet.core.processor import processor_name
 from livepuppet.train.loop import files
 from livepuppet.train.loop.distributed import barrier_or_fail, process_group, rank, world_size
 from livepuppet.train.loop.precision import Precision, choose_device, choose_precision
@@ -133,7 +133,7 @@ class Run:
         if self.device.type == "cuda":
             machine = torch.cuda.get_device_name(self.device)
         else:
-            machine = f"{cpu_name()}, {threads} thread{'s' if threads > 1 else ''}"
+            machine = f"{processor_name()}, {threads} thread{'s' if threads > 1 else ''}"
         return {
             "seed": self.config.seed,
             "torch": torch.__version__,
@@ -163,16 +163,6 @@ def start(config: RunConfig) -> Iterator[Run]:
             if rank():
                 raise SystemExit(2) from None
             raise
-
-
-def cpu_name() -> str:
-    """The CPU's name, as far as the system tells."""
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def inform(message: str) -> None:

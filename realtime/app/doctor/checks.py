@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from livepuppet.core.processor import cpuinfo
+
 Verdict = Literal["OK", "WARN", "FAIL"]
 
 #: Asks another program: takes its words, returns what it wrote, or None where it is missing, fails or hangs.
@@ -306,9 +308,8 @@ def machine(root: Path = Path("/")) -> Chapter:
 
 
 def _processor(root: Path) -> str:
-    found = re.search(r"^model name\s*:\s*(.+)$", read(root / "proc/cpuinfo"), re.MULTILINE)
-    if found:
-        return found[1].strip()
+    if found := cpuinfo("model name", root / "proc/cpuinfo"):
+        return found
     if platform.system() == "Darwin":
         name = ask_program(["sysctl", "-n", "machdep.cpu.brand_string"])
         if name:

@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 
 from livepuppet.core.files import sha256
+from livepuppet.core.processor import processor_name
 from livepuppet.export.bundle import export_bundle
 from livepuppet.export.graphs import ExportError
 from livepuppet.model import checkpoint
@@ -43,7 +44,7 @@ from livepuppet.train.recipes.finetune.recording import (
     detect_recording,
 )
 from livepuppet.train.recipes.finetune.tasks import PersonAnimatorTask, PersonDetectorTask, PersonTask
-from livepuppet.train.recipes.run import Run, RunConfig, cpu_name, inform, start, warn
+from livepuppet.train.recipes.run import Run, RunConfig, inform, start, warn
 
 #: Share of the time, peak learning rate and batch of each stage.
 STAGES = {"detector": (0.25, 3e-4, 8), "animator": (0.75, 2e-4, 4)}
@@ -178,7 +179,7 @@ def finetune(config: FinetuneConfig, run_config: RunConfig) -> list[Decision]:
             "steps": steps,
             "minutes in all": round((time.monotonic() - began) / 60, 1),
             "threads": torch.get_num_threads(),
-            "processor": cpu_name(),
+            "processor": processor_name(),
             "verdicts": [asdict(decision) for decision in decisions],
         }
         text = json.dumps(report, indent=2) + "\n"

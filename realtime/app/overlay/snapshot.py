@@ -11,7 +11,7 @@ import numpy as np
 from livepuppet.core.video import Frame
 from livepuppet.realtime.app import keys
 from livepuppet.realtime.app.actions import SLIDERS
-from livepuppet.realtime.app.hud.overlays import CameraView, OutputLine, Overlay, Slider, Status
+from livepuppet.realtime.app.overlay.screens import CameraView, OutputLine, Overlay, Slider, Status
 
 if TYPE_CHECKING:
     from livepuppet.realtime.app.loop import LiveLoop
@@ -46,7 +46,7 @@ class Snapshots:
             # The person is shown as in a mirror, whichever way the avatar goes.
             driver = cv2.flip(square, 1) if live.animator.mirror and square is not None else square
             if lines_up or show.ghost:
-                ghost = live.animator.avatar.picture
+                ghost = live.animator.avatar.image
                 ghost = cv2.flip(ghost, 1) if live.animator.mirror else ghost
         retargeter = live.animator.retargeter
         countdown = None

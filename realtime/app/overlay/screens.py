@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from livepuppet.core.square import Square
-from livepuppet.realtime.app.hud.text import (
+from livepuppet.realtime.app.overlay.text import (
     Colour,
     blend,
     draw_text,
