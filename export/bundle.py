@@ -13,7 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from livepuppet.core.bundle import BUNDLE_FORMAT, BUNDLE_VERSION, REFERENCE_FILE
+from livepuppet.core.bundle import (
+    BUNDLE_FILE,
+    BUNDLE_FORMAT,
+    BUNDLE_VERSION,
+    REFERENCE_FILE,
+    write_bundle_file,
+)
 from livepuppet.core.engine import STAGES
 from livepuppet.core.files import sha256
 from livepuppet.export.graphs import OPSET, ExportError, write_graphs
@@ -82,7 +88,7 @@ def export_bundle(
         references = [draw(model, avatar, frames)]
         references[0].save(building / REFERENCE_FILE)
         metadata = describe(model, building, features, parity, weights)
-        (building / "bundle.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+        write_bundle_file(building, metadata)
         if variants:
             if judge is None:
                 raise TypeError("variants need a judge")
@@ -139,7 +145,7 @@ def describe(
 
 def _check_output(output: Path) -> None:
     if output.is_dir():
-        if any(output.iterdir()) and not (output / "bundle.json").exists():
+        if any(output.iterdir()) and not (output / BUNDLE_FILE).exists():
             raise ExportError(
                 f"{output} is a folder with other things in it; choose a new or empty --output folder."
             )

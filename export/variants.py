@@ -25,6 +25,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
+from livepuppet.core.bundle import BUNDLE_FILE, write_bundle_file
 from livepuppet.core.engine import Precision
 from livepuppet.core.files import sha256
 from livepuppet.core.reference import Reference
@@ -153,7 +154,7 @@ def _accept(verdict: Verdict, name: str) -> None:
 
 def _enter(folder: Path, name: str, graphs: dict[str, onnx.ModelProto]) -> None:
     """Write a variant's graphs and enter them in `bundle.json`; stages without one keep the float32 graph."""
-    metadata = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    metadata = json.loads((folder / BUNDLE_FILE).read_text(encoding="utf-8"))
     entries = dict(metadata["graphs"])
     for stage, graph in graphs.items():
         path = folder / f"{stage}.{name}.onnx"
@@ -161,7 +162,7 @@ def _enter(folder: Path, name: str, graphs: dict[str, onnx.ModelProto]) -> None:
         onnx.checker.check_model(str(path))
         entries[stage] = {"file": path.name, "sha256": sha256(path)}
     metadata.setdefault("variants", {})[name] = entries
-    (folder / "bundle.json").write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+    write_bundle_file(folder, metadata)
 
 
 # float16

@@ -13,7 +13,7 @@ from typing import get_args
 
 from livepuppet.core.engine import STAGES, Precision
 from livepuppet.core.errors import UserError
-from livepuppet.core.files import sha256
+from livepuppet.core.files import sha256, write_atomically
 from livepuppet.core.matrices import Matrices
 
 BUNDLE_FORMAT = "livepuppet-bundle"
@@ -78,6 +78,11 @@ def read_bundle(folder: str | os.PathLike) -> dict:
     for file, checksum in graphs.values():
         check_file(folder / file, checksum)
     return metadata
+
+
+def write_bundle_file(folder: Path, metadata: dict) -> None:
+    """Write `bundle.json`, once the files that it names are there. Raises OSError."""
+    write_atomically(folder / BUNDLE_FILE, json.dumps(metadata, indent=2) + "\n")
 
 
 def check_file(path: Path, checksum: str) -> None:

@@ -145,7 +145,7 @@ def driver_version() -> str:
 
 
 def plan_path(description: dict[str, str]) -> Path:
-    """Where the plan that these description describe is kept: another file as soon as one of them is another."""
+    """Where the plan for this card, model and precision is kept: another file as soon as any part is another."""
     return cache_folder("tensorrt") / f"{key_of(description)}.plan"
 
 

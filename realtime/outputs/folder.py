@@ -6,10 +6,10 @@ from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.images import encode_png
 from livepuppet.realtime.outputs.badge import Badge, tagged_png
 from livepuppet.realtime.outputs.base import Output
 
@@ -67,9 +67,5 @@ class ImageFolder(Output):
                 self._badge = Badge(picture.shape[1], picture.shape[0])
             picture = picture.copy()
             self._badge.draw(picture)
-        code = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
-        # Compression 1: several times as quick as the best, and a third larger at most.
-        ok, data = cv2.imencode(".png", cv2.cvtColor(picture, code), [cv2.IMWRITE_PNG_COMPRESSION, 1])
-        if not ok:
-            raise OSError(0, "the picture could not be compressed")
-        return tagged_png(data.tobytes()) if self._synthetic else data.tobytes()
+        data = encode_png(picture)
+        return tagged_png(data) if self._synthetic else data

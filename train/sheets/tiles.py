@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from livepuppet.core.images import write_png
+
 #: Side of an image on a sheet of many, in pixels.
 SIDE = 176
 
@@ -27,8 +29,7 @@ def write(path: Path, image: np.ndarray) -> None:
         OSError: if the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
-        raise OSError(f"cannot write {path}")
+    write_png(path, image)
 
 
 def labelled(image: np.ndarray, text: str) -> np.ndarray:

@@ -111,10 +111,10 @@ def _measure(engine: Any, seconds: float) -> tuple[float, str]:
     import cv2
     import numpy as np
 
+    from livepuppet.core.images import read_image
     from livepuppet.realtime import bundled
 
-    picture = cv2.imdecode(np.fromfile(bundled.AVATAR, np.uint8), cv2.IMREAD_COLOR_RGB)
-    assert picture is not None  # it comes with the package
+    picture = read_image(bundled.AVATAR)
     picture = cv2.resize(picture, (engine.size, engine.size), interpolation=cv2.INTER_AREA)
     features, at_rest = engine.encode(picture), engine.detect(picture)
     # Not exactly the pose at rest: that might be shown without computing.
