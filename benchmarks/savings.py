@@ -124,7 +124,7 @@ def _onnx(path: Path, threads: int) -> Callable:
 
 
 def _openvino(path: Path, threads: int) -> Callable:
-    if missing := openvino_engine.what_is_missing("cpu"):
+    if missing := openvino_engine.unavailable_reason("cpu"):
         raise UserError(missing)
     # As the engine's, without the cache of compiled models, which nobody would use again.
     settings = {

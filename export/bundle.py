@@ -39,7 +39,7 @@ def export_bundle(
     variants: Sequence[str] = (),
     judge: Judge | None = None,
     clips: Sequence[Sequence[np.ndarray]] = (),
-    say: Callable[[str], None] = lambda sentence: None,
+    notify: Callable[[str], None] = lambda sentence: None,
 ) -> Parity:
     """Write a model's bundle and check its pixels. Whatever goes wrong, an existing bundle stays as it was.
 
@@ -56,7 +56,7 @@ def export_bundle(
         variants: of `VARIANTS`, graphs to add.
         judge: says what is wrong with a variant; needed for variants, since the gate is the live path's.
         clips: more sets like `pictures`, by which int8's ranges are measured and variants are judged.
-        say: told of the progress of what takes minutes.
+        notify: told of the progress of what takes minutes.
 
     Returns:
         The differences that were measured.
@@ -100,7 +100,7 @@ def export_bundle(
                 if "float16" in variants:
                     add_float16(building, references, judge, Path(sources))
                 if "int8" in variants:
-                    add_int8(building, references, judge, say, Path(sources))
+                    add_int8(building, references, judge, notify, Path(sources))
         building.chmod(0o755)  # mkdtemp's own mode hides it from everyone else
         _swap(building, output)
     except OSError as error:

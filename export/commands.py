@@ -83,7 +83,7 @@ def export(weights, output, verifying, clips, as_json, float16, int8):
             Path(weights if existing or output is None else output),
             None if existing else Path(weights),
             sets,
-            _say,
+            _notify,
         )
     except (CheckpointError, ExportError, UserError) as error:
         raise click.ClickException(str(error)) from error
@@ -101,7 +101,7 @@ def _write(model, output: str, weights: str, sets: list, variants: list[str], qu
         variants=variants,
         judge=judge,
         clips=sets[1:],
-        say=_say,
+        notify=_notify,
     )
     click.echo(f"Wrote {output} ({model.preset.name}).", err=quiet)
     click.echo(
@@ -111,7 +111,7 @@ def _write(model, output: str, weights: str, sets: list, variants: list[str], qu
     )
 
 
-def _say(sentence: str) -> None:
+def _notify(sentence: str) -> None:
     """Progress goes to standard error; what is asked for goes to standard output."""
     click.echo(f"{sentence} ...", err=True)
 

@@ -38,21 +38,21 @@ STAGES = ("detect", "encode", "render")
 
 #: Operators that may compute in 16 bits where they lie between two convolutions. All others stay in 32: sums and softmaxes
 #: over whole maps, exponentials, and GridSample, which onnxruntime has in float32 only.
-BETWEEN = {
+FP16_OPS = {
     *("Relu", "LeakyRelu", "Add", "Mul", "BatchNormalization", "AveragePool", "MaxPool"),
     *("Resize", "Concat", "Pad", "Expand", "DepthToSpace", "SpaceToDepth", "Transpose", "Reshape", "Slice"),
     *("Squeeze", "Unsqueeze"),
 }
 
 #: Of these, operators that bring features together, of which some may come from elsewhere: warped ones, a residual's other arm.
-JOINING = {"Add", "Mul", "Concat"}
+MERGE_OPS = {"Add", "Mul", "Concat"}
 
 #: A convolution with fewer dB to spare, when it alone is quantised, stays float32. In lite-256 that is all of the network
 #: for motion (a flow that is off moves outlines) and the two convolutions before the pixels; those of the generator have 21
 #: and more. On clips of people, which are harder than the bundled one, the worst then has 55 dB if other clips (of
 #: rich puppets) are calibrated on, too, and 39, which the gate refuses, if not. With 15 here there were 10 dB less on earlier weights,
 #: for a `render` 1.53 instead of 1.37 times as fast as in float32 (OpenVINO, without VNNI).
-HEADROOM = 20.5
+MIN_MARGIN_DB = 20.5
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def add_int8(
     folder: Path,
     references: Sequence[Reference],
     judge: Judge,
-    say: Callable[[str], None] = lambda sentence: None,
+    notify: Callable[[str], None] = lambda sentence: None,
     sources: Path | None = None,
 ) -> None:
     """Add int8 graphs to a bundle: as many of the convolutions of `render` as the gate lets pass.
@@ -106,7 +106,7 @@ def add_int8(
     Args:
         references: of `reference.draw`; the more different the pictures, the truer the ranges. The first alone tells how
             sensitive each convolution is.
-        say: told of the progress, which takes minutes.
+        notify: told of the progress, which takes minutes.
         sources: a folder with the graph to convert; the bundle's own by default.
 
     Raises:
@@ -125,9 +125,9 @@ def add_int8(
         margins = {}
         for index, name in enumerate(names):
             margins[name] = verdict([name], references[:1]).margin
-            say(f"int8: convolution {index + 1} of {len(names)} alone has {margins[name]:.0f} dB to spare")
+            notify(f"int8: convolution {index + 1} of {len(names)} alone has {margins[name]:.0f} dB to spare")
         order = sorted(names, key=margins.__getitem__)
-        left_out = sum(margin < HEADROOM for margin in margins.values())
+        left_out = sum(margin < MIN_MARGIN_DB for margin in margins.values())
         while True:
             if 4 * left_out > 3 * len(names):
                 raise ExportError(
@@ -136,7 +136,7 @@ def add_int8(
                 )
             chosen = [name for name in names if name not in order[:left_out]]
             found = verdict(chosen, references)
-            say(
+            notify(
                 f"int8: with {left_out} of {len(names)} convolutions in float32 there are {found.margin:.1f} dB to spare"
             )
             if not found.failures:
@@ -248,10 +248,10 @@ def _between_convolutions(nodes: list, types: dict[str, int], weights: dict, out
             for place in _data(nodes[index], types)
             if nodes[index].input[place] not in weights
         ]
-        enough = any if nodes[index].op_type in JOINING else all
+        enough = any if nodes[index].op_type in MERGE_OPS else all
         return bool(known) and enough(known) and fed(index, chosen)
 
-    chosen = {index for index, node in enumerate(nodes) if node.op_type in {"Conv", *BETWEEN}}
+    chosen = {index for index, node in enumerate(nodes) if node.op_type in {"Conv", *FP16_OPS}}
     while True:
         made = {nodes[index].output[0] for index in chosen}
         kept = {

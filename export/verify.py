@@ -121,7 +121,7 @@ def verify(
     bundle: Path,
     weights: Path | None,
     sets: Sequence[Sequence[np.ndarray]],
-    say: Callable[[str], None] = lambda sentence: None,
+    notify: Callable[[str], None] = lambda sentence: None,
 ) -> Report:
     """Compare every engine, device and precision that is here, and have the gate remember what was found.
 
@@ -130,7 +130,7 @@ def verify(
         weights: that it was exported from; by default a .safetensors file in the folder whose checksum is the bundle's. Where
             there is none, engines are compared with the bundle's own reference, and those that run weights are left out.
         sets: pictures to draw, each an avatar and frames of one clip, RGB uint8 (S, S, 3); used with weights only.
-        say: told of the progress.
+        notify: told of the progress.
 
     Raises:
         UserError: the folder is no bundle, or has neither weights nor a reference.
@@ -141,7 +141,7 @@ def verify(
     if weights:
         model, references = load(weights).eval(), []
         for index, (avatar, *frames) in enumerate(sets):
-            say(f"PyTorch draws set {index + 1} of {len(sets)}")
+            notify(f"PyTorch draws set {index + 1} of {len(sets)}")
             references.append(draw(model, avatar, frames))
         against = f"float32 PyTorch with {weights.name}"
     elif stored:
@@ -162,7 +162,7 @@ def verify(
         if offer.missing:
             rows.append(Row(way, offer.precision, "not here", None, (offer.missing,)))
             continue
-        say(f"{way} draws")
+        notify(f"{way} draws")
         rows.append(_examine(way, model, offer, references, stored))
     return Report(
         against,

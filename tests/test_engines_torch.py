@@ -12,8 +12,8 @@ from livepuppet.core.errors import UserError
 from livepuppet.export.parity import sample_pictures
 from livepuppet.model.checkpoint import load, save
 from livepuppet.realtime.engines import TorchEngine, load_engine, pytorch
-from livepuppet.realtime.engines.pytorch import keep_weights_in, what_is_missing
-from livepuppet.realtime.engines.static_calls import Lane, StaticCall, slots
+from livepuppet.realtime.engines.graphed_callables import GraphedCallable, Stream, batch_buffers
+from livepuppet.realtime.engines.pytorch import keep_weights_in, unavailable_reason
 
 KINDS = ("fomm", "monkeynet", "lite")
 
@@ -254,9 +254,9 @@ class _Graph:
 
 
 def test_a_static_call_writes_and_reads_the_same_buffers():
-    lane = Lane(torch.device("cpu"))
+    stream = Stream(torch.device("cpu"))
     held = torch.full((2,), 3.0)
-    call = StaticCall(lambda given, kept: (given + kept, given * kept), [torch.zeros(2)], [held], lane)
+    call = GraphedCallable(lambda given, kept: (given + kept, given * kept), [torch.zeros(2)], [held], stream)
     call._graph = _Graph(call)
     first = call.run(np.float32([1, 2]))
     second = call.run(np.float32([5, 6]), wanted=1)
@@ -267,11 +267,11 @@ def test_a_static_call_writes_and_reads_the_same_buffers():
     assert held.tolist() == [3, 3], "examples are not the buffers"
 
 
-def test_slots_keep_a_features_layout():
+def test_batch_buffers_keep_a_features_layout():
     plain, last = torch.zeros(1, 8, 4, 4), torch.zeros(1, 8, 4, 4).to(memory_format=torch.channels_last)
-    assert slots(plain, 3).is_contiguous() and slots(plain, 3).shape == (3, 8, 4, 4)
-    assert slots(last, 3).is_contiguous(memory_format=torch.channels_last)
-    assert slots(torch.zeros(1, 5, dtype=torch.float16), 2).dtype == torch.float16
+    assert batch_buffers(plain, 3).is_contiguous() and batch_buffers(plain, 3).shape == (3, 8, 4, 4)
+    assert batch_buffers(last, 3).is_contiguous(memory_format=torch.channels_last)
+    assert batch_buffers(torch.zeros(1, 5, dtype=torch.float16), 2).dtype == torch.float16
 
 
 # --- what is asked for and is not there ---
@@ -293,11 +293,11 @@ def test_cards_are_counted(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
-    assert what_is_missing("cuda:1", "float16") is None and what_is_missing("cuda", "float32") is None
-    assert "finds 2 CUDA cards" in what_is_missing("cuda:2", "float16")
-    assert "--precision float16" in what_is_missing("cuda", "bfloat16")
+    assert unavailable_reason("cuda:1", "float16") is None and unavailable_reason("cuda", "float32") is None
+    assert "finds 2 CUDA cards" in unavailable_reason("cuda:2", "float16")
+    assert "--precision float16" in unavailable_reason("cuda", "bfloat16")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "device 'cuda:1'" in what_is_missing("cuda:1", "float16")
+    assert "device 'cuda:1'" in unavailable_reason("cuda:1", "float16")
 
 
 def test_compiling_is_done_when_asked_for(weights, monkeypatch):

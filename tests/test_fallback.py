@@ -162,6 +162,6 @@ def test_memory_that_cannot_be_written_is_no_error(bundle, broken, monkeypatch):
 
 def test_a_driver_that_does_not_start_is_broken(monkeypatch, bundle):
     """onnxruntime has the provider and cannot start it: nothing else is there for that device."""
-    monkeypatch.setattr(onnx, "what_is_missing", lambda device: None)
+    monkeypatch.setattr(onnx, "unavailable_reason", lambda device: None)
     with pytest.raises(BrokenEngine, match=r"could not start it|cannot run"):
         load_engine(None, bundle, device="cuda")

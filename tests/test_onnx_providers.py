@@ -61,7 +61,7 @@ def test_a_device_that_nobody_knows(tiny_bundle):
 
 
 def test_operators_that_the_processor_took_over_are_said():
-    assert onnx._who_runs(Shared()) == (
+    assert onnx._active_provider(Shared()) == (
         "CUDAExecutionProvider (292 of 300 operators), CPUExecutionProvider (8 of 300 operators)"
     )
 

@@ -83,10 +83,10 @@ def test_what_is_not_there_is_said(tiny_bundle, device, precision, sentence):
 
 
 def test_16_bits_are_the_first_choice_on_cards(monkeypatch):
-    monkeypatch.setattr(openvino, "what_is_missing", lambda device, precision: None)
+    monkeypatch.setattr(openvino, "unavailable_reason", lambda device, precision: None)
     assert openvino.fastest_precision("cpu") == "float32"
     assert openvino.fastest_precision("gpu") == "float16"
-    monkeypatch.setattr(openvino, "what_is_missing", lambda device, precision: "no")
+    monkeypatch.setattr(openvino, "unavailable_reason", lambda device, precision: "no")
     assert openvino.fastest_precision("gpu") == "float32"
 
 

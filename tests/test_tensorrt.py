@@ -32,7 +32,7 @@ from livepuppet.realtime.engines.programs import (
     program_of,
 )
 from livepuppet.realtime.engines.pytorch import TorchEngine
-from livepuppet.realtime.engines.tensorrt import plan_path, read_plan, what_is_missing, write_plan
+from livepuppet.realtime.engines.tensorrt import plan_path, read_plan, unavailable_reason, write_plan
 
 HALF = torch.float16
 
@@ -267,8 +267,10 @@ def on_the_processor(monkeypatch, tmp_path):
     monkeypatch.setattr(tensorrt, "cache_folder", lambda kind: tmp_path)
     monkeypatch.setattr(cache, "cache_folder", lambda kind: tmp_path)
     monkeypatch.setattr(tensorrt, "card_description", lambda device: {"card": "a card", "driver": "1"})
-    monkeypatch.setattr(tensorrt, "what_is_missing", lambda precision, device: None)
-    monkeypatch.setattr(tensorrt.TensorRtEngine, "_who_runs", lambda self, plain, compile: "a stand-in")
+    monkeypatch.setattr(tensorrt, "unavailable_reason", lambda precision, device: None)
+    monkeypatch.setattr(
+        tensorrt.TensorRtEngine, "_active_provider", lambda self, plain, compile: "a stand-in"
+    )
     return built
 
 
@@ -279,7 +281,7 @@ def test_the_engine_builds_once_and_draws_what_pytorch_draws(
     weights = tiny_bundle / "weights.safetensors"
 
     def start():
-        return tensorrt.TensorRtEngine(weights, device="cpu", say=said.append)
+        return tensorrt.TensorRtEngine(weights, device="cpu", notify=said.append)
 
     engine = start()
     assert on_the_processor == list(STAGES) and len(said) == 3 and "takes a few minutes" in said[0]
@@ -317,17 +319,17 @@ def test_what_is_missing_says_what_to_do(monkeypatch, tiny_bundle):
     monkeypatch.setattr(
         tensorrt.importlib.util, "find_spec", lambda name: found[name] if name in found else real(name)
     )
-    assert "pip install 'livepuppet[tensorrt]'" in what_is_missing()
+    assert "pip install 'livepuppet[tensorrt]'" in unavailable_reason()
     with pytest.raises(UserError, match="is not installed"):
         load_engine("tensorrt", tiny_bundle / "weights.safetensors")
     found.update(dict.fromkeys(found, types.SimpleNamespace()))
     monkeypatch.setattr(tensorrt.importlib.metadata, "version", lambda name: "2.12.1+cu130")
-    assert "2.13 or newer" in what_is_missing()
+    assert "2.13 or newer" in unavailable_reason()
     monkeypatch.setattr(tensorrt.importlib.metadata, "version", lambda name: "2.13.0")
-    assert "NVIDIA cards alone" in what_is_missing("float16", "cpu")
-    assert "--precision float32, float16" in what_is_missing("bfloat16")
+    assert "NVIDIA cards alone" in unavailable_reason("float16", "cpu")
+    assert "--precision float32, float16" in unavailable_reason("bfloat16")
     if not torch.cuda.is_available():
-        assert "finds no CUDA card" in what_is_missing()
+        assert "finds no CUDA card" in unavailable_reason()
 
 
 def test_the_engine_imports_without_torch():
@@ -336,7 +338,7 @@ def test_the_engine_imports_without_torch():
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from livepuppet.realtime.engines import tensorrt\n"
-        "print(tensorrt.what_is_missing())"
+        "print(tensorrt.unavailable_reason())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "engine" in done.stdout, done.stderr
@@ -388,7 +390,7 @@ def test_values_bound_to_a_devices_memory_are_the_same(tiny_bundle):
 
 def _real_tensorrt():
     pytest.importorskip("torch_tensorrt", reason="torch-tensorrt is not installed")
-    if missing := what_is_missing():
+    if missing := unavailable_reason():
         pytest.skip(missing)
 
 

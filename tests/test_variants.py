@@ -22,7 +22,7 @@ from livepuppet.export import bundle as bundling
 from livepuppet.export import variants
 from livepuppet.export.graphs import ExportError, check_graph, write_graphs
 from livepuppet.export.optimise import NOT_IN_FEW_BITS, optimise
-from livepuppet.export.variants import BETWEEN, HALF, Verdict, add_int8, render_feeds, rounded, to_float16
+from livepuppet.export.variants import FP16_OPS, HALF, Verdict, add_int8, render_feeds, rounded, to_float16
 from livepuppet.export.verify import judge
 from livepuppet.model.checkpoint import load
 from livepuppet.realtime.engines import OnnxEngine, read_bundle
@@ -70,7 +70,7 @@ def test_float16_stays_between_convolutions(bundle, stage, request):
     halves |= {t.name for t in typed.initializer if t.data_type == TensorProto.FLOAT16}
     assert halves and all(name.endswith(HALF) for name in halves)
     readers = {node.op_type for node in typed.node if halves & set(node.input)}
-    assert "Conv" in readers and readers <= {"Conv", "Cast", *BETWEEN}
+    assert "Conv" in readers and readers <= {"Conv", "Cast", *FP16_OPS}
     assert not readers & {"GridSample", "Softmax", "Gather", "MatMul", "Exp", "Floor", "Tanh", "Sigmoid"}
     # Most of the work is in 16 bits, the heads are not, and the calls are the same from outside.
     made = {name for node in typed.node for name in node.output}
@@ -186,7 +186,7 @@ def search(copy, reference, monkeypatch):
 
 def test_sensitive_convolutions_stay_float32(search):
     margins = [30.0] * search.count
-    margins[2], margins[5] = 3.0, variants.HEADROOM - 0.1
+    margins[2], margins[5] = 3.0, variants.MIN_MARGIN_DB - 0.1
     assert search(margins, least=0) == [i for i in range(search.count) if i not in (2, 5)]
     assert len(search.tried) == search.count + 1
 

@@ -234,11 +234,11 @@ def offers(model: str | os.PathLike | None = None, weights: bool = True) -> list
             for precision in ("float32", "float16", "int8"):
                 if precision == "float16" and device == "cpu":
                     continue  # onnxruntime casts every value back and forth there
-                missing = onnx.what_is_missing(device) or _no_variant(precision, variants)
+                missing = onnx.unavailable_reason(device) or _no_variant(precision, variants)
                 found.append(Offer("onnx", device, precision, missing))
         for device in openvino.DEVICES:
             for precision in ("float32", "float16", "bfloat16", "int8"):
-                missing = openvino.what_is_missing(device, precision)
+                missing = openvino.unavailable_reason(device, precision)
                 if precision == "int8":
                     missing = missing or _no_variant(precision, variants)
                 found.append(Offer("openvino", device, precision, missing))
@@ -258,11 +258,11 @@ def _of_weights() -> list[Offer]:
 
     return [
         *(
-            Offer("torch", device, precision, pytorch.what_is_missing(device, precision))
+            Offer("torch", device, precision, pytorch.unavailable_reason(device, precision))
             for device, precision in pytorch.CHOICES
         ),
         *(
-            Offer("tensorrt", "cuda", precision, tensorrt.what_is_missing(precision))
+            Offer("tensorrt", "cuda", precision, tensorrt.unavailable_reason(precision))
             for precision in tensorrt.PRECISIONS
         ),
     ]

@@ -67,12 +67,12 @@ class OnnxEngine(BundleEngine):
         metadata = read_bundle(folder)
         self.device = device or "cpu"
         self.precision: Precision = precision or "float32"
-        if missing := what_is_missing(self.device):
+        if missing := unavailable_reason(self.device):
             raise UserError(missing)
         graphs = graphs_of(folder, metadata, self.precision)
         threads = usable_cores() if threads is None else threads
         self._sessions = {stage: _session(graphs[stage], threads, self.device) for stage in STAGES}
-        self.providers = {stage: _who_runs(session) for stage, session in self._sessions.items()}
+        self.providers = {stage: _active_provider(session) for stage, session in self._sessions.items()}
         self.provider: str = self.providers["render"]
         self._memory = _MEMORY.get(self.device)
         detect, render = self._sessions["detect"], self._sessions["render"]
@@ -105,7 +105,7 @@ class OnnxEngine(BundleEngine):
         return values if stage == "encode" else [value.numpy() for value in values]
 
 
-def what_is_missing(device: str) -> str | None:
+def unavailable_reason(device: str) -> str | None:
     """The sentence that says why onnxruntime cannot use a device and how it could; None where it has the provider."""
     import onnxruntime
 
@@ -134,7 +134,7 @@ def _session(path: Path, threads: int, device: str):
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     options.log_severity_level = 3
     provider = PROVIDERS[device][0]
-    # What a card's provider cannot do, the processor does; `_who_runs` tells.
+    # What a card's provider cannot do, the processor does; `_active_provider` tells.
     providers: list[str | tuple[str, dict[str, str]]] = [(provider, _settings(device, path))]
     if device == "tensorrt" and PROVIDERS["cuda"][0] in onnxruntime.get_available_providers():
         providers.append((PROVIDERS["cuda"][0], _settings("cuda", path)))
@@ -174,7 +174,7 @@ def _settings(device: str, graph: Path) -> dict[str, str]:
     return {}
 
 
-def _who_runs(session) -> str:
+def _active_provider(session) -> str:
     """The provider that got the operators; where they were shared out, how many each got."""
     try:
         parts = session.get_provider_graph_assignment_info()

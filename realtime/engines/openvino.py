@@ -55,7 +55,7 @@ class OpenVinoEngine(BundleEngine):
         metadata = read_bundle(folder)
         self.device = device or "cpu"
         self.precision: Precision = precision or fastest_precision(self.device)
-        if missing := what_is_missing(self.device, self.precision):
+        if missing := unavailable_reason(self.device, self.precision):
             raise UserError(missing)
         graphs = graphs_of(folder, metadata, "int8" if self.precision == "int8" else "float32")
         threads = usable_cores() if threads is None else threads
@@ -75,7 +75,7 @@ class OpenVinoEngine(BundleEngine):
                     f"OpenVINO cannot run {graphs[stage]}: {_reason(error)}; update openvino, or use --engine onnx."
                 ) from error
             self._requests[stage] = compiled.create_infer_request()
-            self.providers[stage] = _who_runs(compiled, self.precision)
+            self.providers[stage] = _active_provider(compiled, self.precision)
         self.provider: str = self.providers["render"]
         render = self._requests["render"]
         super().__init__(
@@ -93,7 +93,7 @@ class OpenVinoEngine(BundleEngine):
         return [np.array(request.get_tensor(name).data) for name in outputs]
 
 
-def what_is_missing(device: str, precision: Precision = "float32") -> str | None:
+def unavailable_reason(device: str, precision: Precision = "float32") -> str | None:
     """The sentence that says why OpenVINO cannot compute so, and how it could; None where it can."""
     if importlib.util.find_spec("openvino") is None:
         return (
@@ -118,7 +118,7 @@ def fastest_precision(device: str) -> Precision:
     Never bfloat16 on processors, though some have it: OpenVINO then rounds sampling positions too (all but what follows the
     last convolution), and a position in bfloat16 is off by up to a pixel. Where it does so, the gate refuses it.
     """
-    if device != "cpu" and what_is_missing(device, "float16") is None:
+    if device != "cpu" and unavailable_reason(device, "float16") is None:
         return "float16"
     return "float32"
 
@@ -156,7 +156,7 @@ def _reason(error: Exception) -> str:
     return lines[-1].rstrip(".") if lines else type(error).__name__
 
 
-def _who_runs(compiled, precision: Precision) -> str:
+def _active_provider(compiled, precision: Precision) -> str:
     """The devices and the precision that the compiled model itself names."""
     devices = ", ".join(compiled.get_property("EXECUTION_DEVICES"))
     hint = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()

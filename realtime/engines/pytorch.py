@@ -20,7 +20,7 @@ from livepuppet.core.processor import processor_flags
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from livepuppet.realtime.engines.static_calls import StaticCall
+    from livepuppet.realtime.engines.graphed_callables import GraphedCallable
 
 #: Devices and precisions that PyTorch is offered for.
 CHOICES: tuple[tuple[str, Precision], ...] = (
@@ -33,7 +33,7 @@ CHOICES: tuple[tuple[str, Precision], ...] = (
 )
 
 
-def what_is_missing(device: str, precision: Precision = "float32") -> str | None:
+def unavailable_reason(device: str, precision: Precision = "float32") -> str | None:
     """The sentence that says why PyTorch cannot compute so, and how it could; None where it can.
 
     Args:
@@ -76,7 +76,7 @@ class TorchEngine:
     """Runs weights with PyTorch, on a GPU where there is one.
 
     Channels last; in 16 bits by `torch.autocast`, from which the networks keep positions out by themselves, with weights
-    in 16 bits once and for all. On a card `detect` and `render` are CUDA graphs; see `static_calls`. (No card was to be
+    in 16 bits once and for all. On a card `detect` and `render` are CUDA graphs; see `graphed_callables`. (No card was to be
     had yet: what runs on CUDA alone is written against PyTorch 2.13's documentation.)
 
     Args:
@@ -110,7 +110,7 @@ class TorchEngine:
             import torch
 
             from livepuppet.model.checkpoint import CheckpointError, load
-            from livepuppet.realtime.engines.static_calls import Lane
+            from livepuppet.realtime.engines.graphed_callables import Stream
         except ModuleNotFoundError as error:
             raise UserError(
                 f"The torch engine needs the package '{error.name}': install it with pip install 'livepuppet[train]', "
@@ -123,7 +123,7 @@ class TorchEngine:
         self.precision: Precision = precision or (
             "float16" if device.startswith("cuda") and not plain else "float32"
         )
-        if missing := self._what_is_missing(device):
+        if missing := self._unavailable_reason(device):
             raise UserError(missing)
         if threads is not None:
             torch.set_num_threads(threads)
@@ -147,15 +147,15 @@ class TorchEngine:
         self.keypoint_names: tuple[str, ...] = tuple(preset.keypoint_names)
         self.matrices: Matrices = preset.matrices
         self.device = str(self._device)
-        self.provider: str = self._who_runs(plain, compile)
+        self.provider: str = self._active_provider(plain, compile)
         self.providers = dict.fromkeys(STAGES, self.provider)
         self._plain = plain
-        self._lane = Lane(self._device)
+        self._stream = Stream(self._device)
         self._detect: Callable[..., Sequence[Tensor]] = self._detect_batch
         self._render: Callable[..., Sequence[Tensor]] = self._render_batch
-        self._detect_calls: dict[int, StaticCall] = {}
-        self._render_calls: dict[int, StaticCall] = {}
-        #: Whose features lie in the slots of each render call.
+        self._detect_calls: dict[int, GraphedCallable] = {}
+        self._render_calls: dict[int, GraphedCallable] = {}
+        #: Whose features lie in the buffers of each render call.
         self._loaded: dict[int, list[Features | None]] = {}
         if plain:
             return
@@ -164,8 +164,8 @@ class TorchEngine:
             self._detect = torch.compile(self._detect, fullgraph=True, dynamic=False)
             self._render = torch.compile(self._render, fullgraph=True, dynamic=False)
 
-    def _what_is_missing(self, device: str) -> str | None:
-        return what_is_missing(device, self.precision)
+    def _unavailable_reason(self, device: str) -> str | None:
+        return unavailable_reason(device, self.precision)
 
     def _prepare(self, weights: Path) -> None:
         """Bring `self._model`, just loaded from this file, into the form that runs fast."""
@@ -187,7 +187,7 @@ class TorchEngine:
         picture = self._torch.from_numpy(checked_image(avatar, self.size)[None])
         with self._running():
             features = self._model.encode(self._to_model(picture.to(self._device)))
-            self._lane.wait()
+            self._stream.wait()
         return features
 
     def render(self, features: Features, avatar_keypoints: Keypoints, keypoints: Keypoints) -> np.ndarray:
@@ -277,23 +277,23 @@ class TorchEngine:
 
     # The same over buffers.
 
-    def _detect_call(self, count: int) -> StaticCall:
+    def _detect_call(self, count: int) -> GraphedCallable:
         if count not in self._detect_calls:
-            from livepuppet.realtime.engines.static_calls import StaticCall
+            from livepuppet.realtime.engines.graphed_callables import GraphedCallable
 
             example = self._torch.zeros(count, self.size, self.size, 3, dtype=self._torch.uint8)
-            self._detect_calls[count] = StaticCall(self._detect, [example], [], self._lane)
+            self._detect_calls[count] = GraphedCallable(self._detect, [example], [], self._stream)
         return self._detect_calls[count]
 
-    def _render_call(self, features: Sequence[Features]) -> StaticCall:
-        """The call for so many avatars, with these in its slots."""
-        from livepuppet.realtime.engines.static_calls import StaticCall, slots
+    def _render_call(self, features: Sequence[Features]) -> GraphedCallable:
+        """The call for so many avatars, with these in its buffers."""
+        from livepuppet.realtime.engines.graphed_callables import GraphedCallable, batch_buffers
 
         count = len(features)
         if count not in self._render_calls:
-            held = [slots(features[0][name], count) for name in self._names]
+            held = [batch_buffers(features[0][name], count) for name in self._names]
             numbers = self._torch.zeros(count, 12 * self.num_keypoints)
-            self._render_calls[count] = StaticCall(self._render, [numbers], held, self._lane)
+            self._render_calls[count] = GraphedCallable(self._render, [numbers], held, self._stream)
             self._loaded[count] = [None] * count
         call, loaded = self._render_calls[count], self._loaded[count]
         for place, one in enumerate(features):
@@ -310,7 +310,7 @@ class TorchEngine:
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
             if not self._plain:
-                stack.enter_context(self._lane)
+                stack.enter_context(self._stream)
                 stack.enter_context(self._settings())
             yield
 
@@ -328,7 +328,7 @@ class TorchEngine:
             stack.enter_context(torch.autocast(kind, dtype=dtype, cache_enabled=False))
         return stack
 
-    def _who_runs(self, plain: bool, compile: bool) -> str:
+    def _active_provider(self, plain: bool, compile: bool) -> str:
         parts = [f"PyTorch {self._device}"]
         if self._device.type == "cuda":
             parts.append(f"({self._torch.cuda.get_device_name(self._device)})")

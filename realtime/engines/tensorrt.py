@@ -21,7 +21,7 @@ from livepuppet.core.cache import cache_folder, key_of
 from livepuppet.core.engine import STAGES, Precision
 from livepuppet.core.files import sha256, write_atomically
 from livepuppet.realtime.engines.pytorch import TorchEngine
-from livepuppet.realtime.engines.pytorch import what_is_missing as torch_is_missing
+from livepuppet.realtime.engines.pytorch import unavailable_reason as torch_unavailable_reason
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "float16")
 OLDEST = (2, 13)
 
 
-def what_is_missing(precision: Precision = "float16", device: str = "cuda") -> str | None:
+def unavailable_reason(precision: Precision = "float16", device: str = "cuda") -> str | None:
     """The sentence that says why TensorRT cannot be used, and how it could; None where it can."""
     if importlib.util.find_spec("torch_tensorrt") is None or importlib.util.find_spec("tensorrt") is None:
         return (
@@ -47,7 +47,7 @@ def what_is_missing(precision: Precision = "float16", device: str = "cuda") -> s
         return (
             f"The tensorrt engine does not compute in {precision}; use --precision {', '.join(PRECISIONS)}."
         )
-    return torch_is_missing(device, precision)
+    return torch_unavailable_reason(device, precision)
 
 
 class TensorRtEngine(TorchEngine):
@@ -60,7 +60,7 @@ class TensorRtEngine(TorchEngine):
         weights: file that `livepuppet train` or `livepuppet import` wrote.
         device: `cuda`, `cuda:1`, ...
         precision: float16 by default. Positions are float32 in either.
-        say: told that compiling will take a while; by default the log, as a warning, which commands show.
+        notify: told that compiling will take a while; by default the log, as a warning, which commands show.
 
     Raises:
         UserError: TensorRT, a card or the precision is missing, or the file is not such weights.
@@ -75,13 +75,13 @@ class TensorRtEngine(TorchEngine):
         threads: int | None = None,
         precision: Precision | None = None,
         *,
-        say: Callable[[str], None] = logger.warning,
+        notify: Callable[[str], None] = logger.warning,
     ):
-        self._say = say
+        self._notify = notify
         super().__init__(weights, device=device or "cuda", threads=threads, precision=precision or "float16")
 
-    def _what_is_missing(self, device: str) -> str | None:
-        return what_is_missing(self.precision, device)
+    def _unavailable_reason(self, device: str) -> str | None:
+        return unavailable_reason(self.precision, device)
 
     def _prepare(self, weights: Path) -> None:
         from livepuppet.model.norms import without_norms
@@ -99,7 +99,7 @@ class TensorRtEngine(TorchEngine):
                 with contextlib.suppress(ValueError):  # what TensorRT does not take is built again
                     plans[stage] = Plan(content, self._device, inputs)
                     continue
-            self._say(
+            self._notify(
                 f"Compiling '{stage}' for {machine['card']} with TensorRT, once for this card and model: "
                 "this takes a few minutes."
             )
@@ -108,7 +108,7 @@ class TensorRtEngine(TorchEngine):
             plans[stage] = Plan(content, self._device, inputs)
         self._model = PlannedModel(model.preset, feature_names(model), plans)
 
-    def _who_runs(self, plain: bool, compile: bool) -> str:
+    def _active_provider(self, plain: bool, compile: bool) -> str:
         card = self._torch.cuda.get_device_name(self._device)
         return f"TensorRT {importlib.metadata.version('tensorrt')} {self._device} ({card}) {self.precision} CUDA graphs"
 

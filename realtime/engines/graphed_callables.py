@@ -21,7 +21,7 @@ from torch import Tensor
 WARM_UP_RUNS = 3
 
 
-class Lane:
+class Stream:
     """Where an engine's calls run: on a card, a stream of their own, with one wait for it at the end of each call.
 
     Args:
@@ -55,7 +55,7 @@ class Lane:
         return torch.empty(like.shape, dtype=like.dtype, pin_memory=self.cuda)
 
 
-class StaticCall:
+class GraphedCallable:
     """A function of tensors that is run over the same buffers every time.
 
     Args:
@@ -63,7 +63,7 @@ class StaticCall:
             with values.
         given: what comes anew with every call: examples in the processor's memory.
         held: what stays on the device between calls, features say: examples there. `hold` changes it.
-        lane: where it runs.
+        stream: where it runs.
     """
 
     def __init__(
@@ -71,40 +71,40 @@ class StaticCall:
         function: Callable[..., Sequence[Tensor]],
         given: Sequence[Tensor],
         held: Sequence[Tensor],
-        lane: Lane,
+        stream: Stream,
     ):
         self._function = function
-        self._lane = lane
-        self._staged = [lane.host_buffer(value) for value in given]
-        self._given = [torch.empty_like(value, device=lane.device) for value in given]
+        self._stream = stream
+        self._staged = [stream.host_buffer(value) for value in given]
+        self._given = [torch.empty_like(value, device=stream.device) for value in given]
         #: Buffers on the device that `function` reads, in the order of `held`.
         self.held = [torch.empty_like(value) for value in held]
         for buffers, values in ((self._staged, given), (self._given, given), (self.held, held)):
             for buffer, value in zip(buffers, values, strict=True):
                 buffer.copy_(value)
         self._graph: torch.cuda.CUDAGraph | None = None
-        if lane.cuda:
+        if stream.cuda:
             self._outputs = self._record()
         else:
             self._outputs = [torch.empty_like(value) for value in self._call()]
-        self._returned = [lane.host_buffer(value) for value in self._outputs]
+        self._returned = [stream.host_buffer(value) for value in self._outputs]
 
     def run(self, *arrays: np.ndarray, wanted: int | None = None) -> list[np.ndarray]:
         """The first `wanted` outputs (all by default) for new values of what is `given`, as arrays of their own.
 
-        Called within the lane. Waits for the device once, at the end.
+        Called within the stream. Waits for the device once, at the end.
         """
         for array, staged, given in zip(arrays, self._staged, self._given, strict=True):
             np.copyto(staged.numpy(), array)
-            given.copy_(staged, non_blocking=self._lane.cuda)
+            given.copy_(staged, non_blocking=self._stream.cuda)
         if self._graph is not None:
             self._graph.replay()
         else:
             for buffer, value in zip(self._outputs, self._call(), strict=True):
                 buffer.copy_(value)
         for buffer, value in zip(self._returned[:wanted], self._outputs[:wanted], strict=True):
-            buffer.copy_(value, non_blocking=self._lane.cuda)
-        self._lane.wait()
+            buffer.copy_(value, non_blocking=self._stream.cuda)
+        self._stream.wait()
         # Copied, because the next call overwrites the buffer while the picture may still be looked at.
         return [buffer.numpy().copy() for buffer in self._returned[:wanted]]
 
@@ -112,10 +112,10 @@ class StaticCall:
         return self._function(*self._given, *self.held)
 
     def _record(self) -> Sequence[Tensor]:
-        """Record the function on the lane's stream; its outputs are the buffers that every replay writes."""
-        stream = self._lane.stream
+        """Record the function on the engine's stream; its outputs are the buffers that every replay writes."""
+        stream = self._stream.stream
         assert stream is not None
-        stream.wait_stream(torch.cuda.current_stream(self._lane.device))
+        stream.wait_stream(torch.cuda.current_stream(self._stream.device))
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP_RUNS):
                 self._call()
@@ -126,7 +126,7 @@ class StaticCall:
             return self._call()
 
 
-def slots(example: Tensor, count: int) -> Tensor:
+def batch_buffers(example: Tensor, count: int) -> Tensor:
     """Room for `count` of a tensor with a batch of one, in the same layout."""
     layout = (
         torch.channels_last
