@@ -17,8 +17,9 @@ import cv2
 import numpy as np
 
 from livepuppet.core.avatar import Avatar
-from livepuppet.core.engine import STAGES
+from livepuppet.core.engine import STAGES, Precision
 from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.matrices import Matrices
 from livepuppet.core.square import Square, cut
 from livepuppet.core.video import Frame, open_video
 from livepuppet.realtime import bundled
@@ -71,14 +72,11 @@ class Replay:
     name, device, provider = "replay", "cpu", "nothing"
 
     def __init__(self, engine: Engine, recording: Recording):
-        self.precision = engine.precision
-        self.providers = dict.fromkeys(STAGES, self.provider)
+        self.precision: Precision = engine.precision
+        self.providers: dict[str, str] = dict.fromkeys(STAGES, self.provider)
         self.size, self.num_keypoints, self.model_name = engine.size, engine.num_keypoints, engine.model_name
-        self.keypoint_names, self.matrices, self.deforms = (
-            engine.keypoint_names,
-            engine.matrices,
-            engine.deforms,
-        )
+        self.keypoint_names, self.deforms = engine.keypoint_names, engine.deforms
+        self.matrices: Matrices = engine.matrices
         self._recording, self._index = recording, -1
 
     def detect(self, frame: np.ndarray) -> Keypoints:

@@ -274,13 +274,14 @@ def measure(
         if theirs
         else None
     )
+    rates: dict[str, Any] = _rates(subject, engine, precision, ms, per_frame, machine_peaks)
     return Row(
         **asked,
         ms=ms,
         fps=round(1000 / per_frame, 2),
         memory_mb=memory,
         ratio=None if ratio is None else round(ratio, 3),
-        **_rates(subject, engine, precision, ms, per_frame, machine_peaks),
+        **rates,
     )
 
 
@@ -319,8 +320,8 @@ def line(row: Row) -> str:
     name = f"{row.model} (random weights)" if row.random else row.model
     engine = f"{row.engine}, plain" if row.plain else row.engine
     head = f"| {name} | {engine} | {row.device} | {row.precision} | {row.batch} |"
-    if row.error:
-        return f"{head} {row.error.replace('|', '/')} |" + " |" * 8
+    if row.error or row.fps is None:
+        return f"{head} {(row.error or '').replace('|', '/')} |" + " |" * 8
     calls = " | ".join(f"{row.ms[call]['median']:.{_digits(row.ms[call]['median'])}f}" for call in STAGES)
     frame = row.ms["frame"]
     digits = _digits(frame["median"])

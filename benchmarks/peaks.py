@@ -104,7 +104,8 @@ def _openvino_product(device: str, threads: int, precision: str, side: int) -> C
     left = operators.parameter([side, side], np.float32)
     # Weights are constants, as in a network: the library may lay them out as it likes.
     right = operators.constant(np.ones((side, side), np.float32))
-    model = openvino.Model([operators.matmul(left, right, False, False)], [left])
+    # Its stub has two classes called Model, of which one makes the other.
+    model = openvino.Model([operators.matmul(left, right, False, False)], [left])  # pyright: ignore
     hint = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}[precision]
     settings = {
         "INFERENCE_NUM_THREADS": threads,

@@ -67,7 +67,7 @@ def measure(engine: Engine, avatar: Avatar, side: int, repeats: int = 20) -> Rig
     middle = time.thread_time()
     rig = Rig(picture, face, square, matte)
     made = time.thread_time() - middle
-    assert rig.head is not None
+    assert rig.head is not None and rig.head.surface is not None
     out = np.empty(rig.shape, np.uint8)
     unit = rig.head.surface.unit / face.unit(square.side)
     nothing = np.zeros((len(face.names), 2))
@@ -99,7 +99,7 @@ def measure(engine: Engine, avatar: Avatar, side: int, repeats: int = 20) -> Rig
 
 def _sharpness(out: np.ndarray, rig: Rig, pose: HeadPose, unit: float) -> float:
     """Of the face in `out`, as a share of the still picture's, where the same skin is seen in both."""
-    assert rig.head is not None
+    assert rig.head is not None and rig.head.surface is not None
     surface = rig.head.surface
     across, down = np.meshgrid(np.arange(out.shape[1]), np.arange(out.shape[0]))
 

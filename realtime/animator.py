@@ -398,11 +398,11 @@ class Animator:
         """`driving` with what close-ups of the frame tell, where a rig wants it."""
         if self._close_ups is None:
             return driving
+        square = self.framing.square
+        assert square is not None  # whoever asks has framed the driver
         look = self._close_ups(
             image,
-            in_frame(
-                driving.points, self.framing.square.whole(), self.engine.size, image.shape[1], self.mirror
-            ),
+            in_frame(driving.points, square.whole(), self.engine.size, image.shape[1], self.mirror),
             self.mirror,
         )
         return driving if look is None else replace(driving, reading=look.reading)
@@ -419,7 +419,7 @@ class Animator:
             return
         time = self._time if time is None else time
         if self.mirror:
-            driving = replace(driving, points=driving.points * np.float32([-1, 1]))
+            driving = replace(driving, points=driving.points * np.array([-1, 1], np.float32))
         self._reframed(self.framing.follow(driving, time))
         if self.retargeter.state == "lost":
             self.framing.lost(_image_of(frame), time)
@@ -482,6 +482,7 @@ class Animator:
                 patches = drawing.rig.patches(drawing.motion)
                 self._rig_canvas.compose(drawing.square, drawing.deformation, out, patches)
             return out
+        assert drawing.square is not None
         if self.compositor is None:
             return _copied(drawing.square, out)
         out = np.empty(self.compositor.shape, np.uint8) if out is None else out

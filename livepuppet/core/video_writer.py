@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.container import OutputContainer
 from av.error import FFmpegError
 from av.video.stream import VideoStream
 
@@ -34,7 +35,7 @@ LIMITED_RANGE = 1
 
 
 def add_h264_stream(
-    container: av.container.OutputContainer,
+    container: OutputContainer,
     width: int,
     height: int,
     rate: Fraction,

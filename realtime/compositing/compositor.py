@@ -234,9 +234,10 @@ class Compositor:
             background = "alpha"
         else:
             canvas = self._new_background(layers.original, found, whole)
-            background = np.zeros_like(layers.original)
+            behind = np.zeros_like(layers.original)
             shown = whole.common(self._canvas)
-            shown.of(background, whole)[...] = shown.of(canvas, self._canvas)
+            shown.of(behind, whole)[...] = shown.of(canvas, self._canvas)
+            background = behind
         return Rig(layers.original, face, place, matte, background, rig.head.layers)
 
     def set_avatar(self, avatar: Avatar) -> None:

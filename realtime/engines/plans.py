@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from livepuppet.core.engine import STAGES
 from livepuppet.core.errors import UserError
+from livepuppet.model.base import Model
 from livepuppet.realtime.engines.programs import (
     convolution_types,
     examples,
@@ -26,7 +28,7 @@ from livepuppet.realtime.engines.programs import (
 )
 
 
-def checked_program(model: nn.Module, stage: str, dtype: torch.dtype | None) -> torch.export.ExportedProgram:
+def checked_program(model: Model, stage: str, dtype: torch.dtype | None) -> torch.export.ExportedProgram:
     """The program that TensorRT is to compile, once it is seen that it computes in the types that were asked for.
 
     Raises:
@@ -47,7 +49,7 @@ def checked_program(model: nn.Module, stage: str, dtype: torch.dtype | None) -> 
     return program
 
 
-def build_plan(model: nn.Module, stage: str, dtype: torch.dtype | None, timing_cache: str) -> bytes:
+def build_plan(model: Model, stage: str, dtype: torch.dtype | None, timing_cache: str) -> bytes:
     """Have TensorRT compile a call for the card that the model is on; takes minutes. Not run yet.
 
     Args:
@@ -55,7 +57,7 @@ def build_plan(model: nn.Module, stage: str, dtype: torch.dtype | None, timing_c
         dtype: of `Call`.
         timing_cache: file in which TensorRT keeps how fast its kernels were, for the next build.
     """
-    import torch_tensorrt
+    import torch_tensorrt  # pyright: ignore[reportMissingImports]
 
     return torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
         checked_program(model, stage, dtype),
@@ -84,7 +86,10 @@ class Plan:
     """
 
     def __init__(self, content: bytes, device: torch.device, inputs: Sequence[Tensor]):
-        import tensorrt
+        # Where it is not installed, this very package's module of that name is found.
+        import tensorrt as package
+
+        tensorrt: Any = package
 
         with torch.cuda.device(device):
             self._runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))

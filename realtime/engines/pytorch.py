@@ -7,7 +7,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -129,7 +129,8 @@ class TorchEngine:
             torch.set_num_threads(threads)
         try:
             self._device = torch.device(device)
-            self._model = load(weights).to(self._device)
+            # A `Model`, or what speaks like one (`plans.PlannedModel`).
+            self._model: Any = load(weights).to(self._device)
         except CheckpointError as error:
             raise UserError(str(error)) from error
         except (
@@ -148,7 +149,7 @@ class TorchEngine:
         self.matrices: Matrices = preset.matrices
         self.device = str(self._device)
         self.provider: str = self._active_provider(plain, compile)
-        self.providers = dict.fromkeys(STAGES, self.provider)
+        self.providers: dict[str, str] = dict.fromkeys(STAGES, self.provider)
         self._plain = plain
         self._stream = Stream(self._device)
         self._detect: Callable[..., Sequence[Tensor]] = self._detect_batch

@@ -112,8 +112,10 @@ class Origin:
             )
         factor = complex(np.vdot(p, q)) / (count * size)
         for _ in range(rounds):
-            off: np.ndarray = q - (factor * p + offset)
-            weights = 1 / (1 + (off.real**2 + off.imag**2) / (TOLERANCE**2 * size))
+            off = q - (factor * p + offset)
+            # numpy's stub does not know that sums of complex arrays are complex.
+            away_squared = off.real**2 + off.imag**2  # pyright: ignore[reportAttributeAccessIssue]
+            weights = 1 / (1 + away_squared / (TOLERANCE**2 * size))
             total = float(weights.sum())
             p_mean, q_mean = complex(weights @ p) / total, complex(weights @ q) / total
             away = p - p_mean

@@ -91,8 +91,9 @@ class OneEuro:
         speed = (self._rate * self._rate).sum(-1)
         speed = speed / np.sqrt(speed + self.guard * self._flicker + 1e-12)
         cutoff = self.rest + self.rise * speed
-        self.value = self.value + share(cutoff / strength, seconds)[:, None] * (value - self.value)
-        return self.value
+        filtered = self.value + share(cutoff / strength, seconds)[:, None] * (value - self.value)
+        self.value = filtered
+        return filtered
 
     def rescale(self, factor: np.ndarray) -> None:
         """Go on in units of which one old unit has `factor` (N,)."""

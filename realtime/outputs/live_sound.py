@@ -214,10 +214,10 @@ def _picture_times(container: InputContainer, whole: bool) -> tuple[Fraction, fl
         whole: read through files that do not tell how long they are (Matroska) instead of answering infinity.
     """
     stream = container.streams.video[0]
-    known = stream.duration * stream.time_base if stream.duration else None
+    known = stream.duration * stream.time_base if stream.duration and stream.time_base else None
     start = end = None
     for index, packet in enumerate(container.demux(stream)):
-        if packet.pts is not None:
+        if packet.pts is not None and packet.time_base is not None:
             at = packet.pts * packet.time_base
             lasts = packet.duration * packet.time_base if packet.duration else 1 / (stream.average_rate or 25)
             start = at if start is None else min(start, at)

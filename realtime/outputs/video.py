@@ -90,9 +90,15 @@ class VideoFile(Output):
         if synthetic:
             self._container.metadata.update(VIDEO_TAGS)
         # Live, nothing may pile up in the encoder: what it holds back is lost when the program is killed.
-        coding = {"quality": 20, "preset": "superfast", "tune": "zerolatency"} if live else {"quality": 16}
         self._stream = add_h264_stream(
-            self._container, width, height, Fraction(rate), time_base=time_base, **coding
+            self._container,
+            width,
+            height,
+            Fraction(rate),
+            quality=20 if live else 16,
+            preset="superfast" if live else "medium",
+            tune="zerolatency" if live else None,
+            time_base=time_base,
         )
         if sound is not None:
             sound.join(self._container)
@@ -171,7 +177,9 @@ class VideoFile(Output):
 
 def _plane(plane: VideoPlane) -> np.ndarray:
     """The samples of a plane, uint8 (H, W), to be changed in place."""
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+    # PyAV's planes have the buffer protocol, its stubs have not.
+    samples = np.frombuffer(plane, np.uint8)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return samples.reshape(-1, plane.line_size)[: plane.height, : plane.width]
 
 
 def _cut_after_last_fragment(path: Path) -> None:

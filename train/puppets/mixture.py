@@ -65,7 +65,8 @@ class Mixture(Puppets):
             values = [getattr(pairs, field.name) for pairs in found]
             joined[field.name] = _joined(values)
         # Identities are of different kinds; what they are asked for is in `others`.
-        return Pairs(**joined | {"identity": None})
+        joined["identity"] = None
+        return Pairs(**joined)
 
 
 def _joined(values: list):

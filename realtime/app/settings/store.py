@@ -71,9 +71,7 @@ def load(profile: str | None = None, notify: Callable[[str], None] | None = None
     profile = profile_name(profile)
     path = settings_path()
     text = _read(path)
-    if text is None:
-        return False
-    document = _document(path, text)
+    document = _document(path, text) if text is not None else {}
     unknown: list[str] = []
     settings = Settings()
     for prefix, table in _layers(document, profile):
