@@ -1,7 +1,9 @@
-"""A clock that a machine reads off a picture: painted where the frame is made, read where it arrives.
+"""A clock that a machine reads off a picture: painted where the frame is made, read where it
+arrives.
 
-Bits are black and white cells along the upper edge, so large that chroma subsampling, MJPEG, H.264 and resizing leave
-them readable; a checksum tells a picture without a clock, or with a damaged one, from a good reading.
+Bits are black and white cells along the upper edge, so large that chroma subsampling, MJPEG, H.264
+and resizing leave them readable; a checksum tells a picture without a clock, or with a damaged one,
+from a good reading.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ MIDDLE, LEAST_CONTRAST = 128, 40
 
 
 def now() -> int:
-    """Ticks of the clock that `Frame.captured` is read from; on Linux it is the same in every process."""
+    """Ticks of the clock that `Frame.captured` is read from; on Linux it is the same in every
+    process.
+    """
     return int(time.perf_counter() / TICK)
 
 
@@ -59,7 +63,9 @@ def paint(picture: np.ndarray, ticks: int) -> None:
 
 
 def read(picture: np.ndarray) -> int | None:
-    """The ticks painted into `picture` uint8 (H, W, 3) or luma (H, W); None where there is no readable clock."""
+    """The ticks painted into `picture` uint8 (H, W, 3) or luma (H, W); None where there is no
+    readable clock.
+    """
     strip = strip_of(picture)
     if strip.ndim == 3:
         strip = strip[..., 1]
@@ -79,7 +85,9 @@ def read(picture: np.ndarray) -> int | None:
 
 
 def carry(source: np.ndarray, target: np.ndarray) -> None:
-    """Copy the strip from one picture to another of any size, in place: the clock's way round the network."""
+    """Copy the strip from one picture to another of any size, in place: the clock's way round the
+    network.
+    """
     strip = strip_of(target)
     part = strip_of(source)
     if strip.shape == part.shape:

@@ -69,7 +69,8 @@ _JSON = click.option(
 )
 @_JSON
 def latency(seconds, rates, size, sharp, devices, json_path, **choice):
-    """Delay from camera to output, end to end, by a clock in the picture that goes around the network.
+    """Delay from camera to output, end to end, by a clock in the picture that goes around the
+    network.
 
     Prints a Markdown table, and the number to type into OBS for the sound.
     """
@@ -123,7 +124,8 @@ def _latency_row(row: dict) -> str:
 @engine_options
 @_JSON
 def host(size, repeats, json_path, **choice):
-    """Milliseconds of everything in one live frame that is neither network nor camera. Prints a Markdown table.
+    """Milliseconds of everything in one live frame that is neither network nor camera. Prints a
+    Markdown table.
 
     The model runs only to make what is gone through; its time is in none of the figures.
     """
@@ -146,7 +148,9 @@ def host(size, repeats, json_path, **choice):
 @engine_options
 @_JSON
 def soak(minutes, rate, interval, output, size, json_path, **choice):
-    """Run for long, and see whether memory, delay or losses grow. Prints a line per interval and a verdict."""
+    """Run for long, and see whether memory, delay or losses grow. Prints a line per interval and a
+    verdict.
+    """
     from livepuppet.benchmarks.soak import soak as run_soak
 
     click.echo("| minute | memory MB | frames | dropped | delay p50 / p95 ms | threads | files |")
@@ -177,7 +181,9 @@ def soak(minutes, rate, interval, output, size, json_path, **choice):
 @engine_options
 @_JSON
 def jitter(clips, strength, json_path, **choice):
-    """How much steadier smoothing makes a still face, and how much later a moving one. Prints a Markdown table."""
+    """How much steadier smoothing makes a still face, and how much later a moving one. Prints a
+    Markdown table.
+    """
     from livepuppet.benchmarks.jitter import jitter_figures, jitter_lines
 
     facts = jitter_figures(clips, strength, engine=_engine(**choice))
@@ -195,10 +201,11 @@ def jitter(clips, strength, json_path, **choice):
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1))
 @_JSON
 def losses(folder, losses, seeds, steps, batch, threads, json_path):
-    """What to train with where VGG's weights are not to be had: small models trained alike but for the loss.
+    """What to train with where VGG's weights are not to be had: small models trained alike but for
+    the loss.
 
-    FOLDER holds clips of one bright thing on black, in `train` and `test`. Prints a Markdown table, a line as each
-    model is done.
+    FOLDER holds clips of one bright thing on black, in `train` and `test`. Prints a Markdown table,
+    a line as each model is done.
     """
     import torch
 
@@ -236,7 +243,9 @@ def losses(folder, losses, seeds, steps, batch, threads, json_path):
 @click.option("--threads", type=click.IntRange(min=1), help="Of the CPU. [default: as livepuppet run]")
 @_JSON
 def savings(presets, engines, rewrites, seconds, threads, json_path):
-    """What each exact rewrite of the exported network saves: with it and without it, in turn. Prints a Markdown table."""
+    """What each exact rewrite of the exported network saves: with it and without it, in turn.
+    Prints a Markdown table.
+    """
     from livepuppet.benchmarks.savings import EVERYTHING, heading, line
     from livepuppet.benchmarks.savings import savings as measure
     from livepuppet.export.optimise import REWRITES
@@ -278,9 +287,11 @@ def savings(presets, engines, rewrites, seconds, threads, json_path):
 @_JSON
 @engine_options
 def rig_command(pictures, side, puppets, json_path, **choice):
-    """What the rig of PICTURES costs, and how sharp the moving face stays; by default of the bundled avatar.
+    """What the rig of PICTURES costs, and how sharp the moving face stays; by default of the
+    bundled avatar.
 
-    Times are of one core. With --puppets: how much of each head motion is shown, given the true pose (1 is right).
+    Times are of one core. With --puppets: how much of each head motion is shown, given the true
+    pose (1 is right).
     """
     from dataclasses import asdict
 

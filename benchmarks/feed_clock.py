@@ -1,4 +1,6 @@
-"""Be a camera with a clock: feed a loopback device until killed. Arguments: DEVICE WIDTH HEIGHT RATE."""
+"""Be a camera with a clock: feed a loopback device until killed. Arguments: DEVICE WIDTH HEIGHT
+RATE.
+"""
 
 import sys
 import threading

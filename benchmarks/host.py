@@ -1,8 +1,9 @@
-"""What one live frame costs beside the network and the camera: every step on the real objects, the model's results canned.
+"""What one live frame costs beside the network and the camera: every step on the real objects, the
+model's results canned.
 
-The model runs once over some seconds of the bundled clip, before anything is measured; afterwards an engine that only
-hands those results out stands in its place. So what is left is the host's own work, and nothing of the model's threads
-is in it.
+The model runs once over some seconds of the bundled clip, before anything is measured; afterwards
+an engine that only hands those results out stands in its place. So what is left is the host's own
+work, and nothing of the model's threads is in it.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class Recording:
         frames: the camera's pictures, uint8 RGB (H, W, 3).
         square: where the face is in them.
         driving, moved: keypoints per frame, as detected and as rendered.
-        pictures, grids: per frame, as of `Engine.render_deformation`; grids are None where the engine does not tell.
+        pictures, grids: per frame, as of `Engine.render_deformation`; grids are None where the
+            engine does not tell.
     """
 
     avatar: Avatar
@@ -67,7 +69,9 @@ class Recording:
 
 
 class Replay:
-    """An engine that hands out what another one made, frame after frame, at no cost. See `engines.Engine`."""
+    """An engine that hands out what another one made, frame after frame, at no cost. See
+    `engines.Engine`.
+    """
 
     name, device, provider = "replay", "cpu", "nothing"
 
@@ -183,7 +187,9 @@ class _Nowhere(Output):
 
 
 def loop_times(engine: Engine, recording: Recording, size: tuple[int, int], repeats: int, sharp: bool = True):
-    """Seconds of each turn of the real live loop: from a frame that is there until it asks for the next one, (N,)."""
+    """Seconds of each turn of the real live loop: from a frame that is there until it asks for the
+    next one, (N,).
+    """
     square = recording.square
     animator = Animator(
         recording.avatar,
@@ -236,12 +242,13 @@ def host_steps(
     """Every step of the host, alone, and the turns of the real loop.
 
     Returns:
-        The steps; and by `default` and `no sharp` the median milliseconds of a whole frame: a turn of the loop and the
-        conversion for the virtual camera.
+        The steps; and by `default` and `no sharp` the median milliseconds of a whole frame: a turn
+        of the loop and the conversion for the virtual camera.
     """
     width, height = parse_size(size)
     recording = record(engine, width, height)
-    # In the order of the clip again and again; one after another, so that each finds the caches as the others leave them.
+    # In the order of the clip again and again; one after another, so that each finds the caches as
+    # the others leave them.
     fanout = Fanout([_Nowhere()], lambda sentence: None)
     jobs = _jobs(engine, recording, width, height, fanout)
     times: dict[str, list[float]] = {name: [] for name, _, _ in jobs}

@@ -1,7 +1,8 @@
-"""What smoothing does to keypoints: how much steadier a still face gets, and what that costs in delay and in blinks.
+"""What smoothing does to keypoints: how much steadier a still face gets, and what that costs in
+delay and in blinks.
 
-Real motion is a clip's own keypoints, as the detector gives them; a still face is one of its frames under a webcam's
-noise. Nothing is assumed about the detector.
+Real motion is a clip's own keypoints, as the detector gives them; a still face is one of its frames
+under a webcam's noise. Nothing is assumed about the detector.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ from livepuppet.realtime.framing.crop import centred_square, cut
 from livepuppet.realtime.motion.eyes import lid_pairs, openings
 from livepuppet.realtime.motion.smoothing import Smoother
 
-#: A webcam indoors: noise of reading (levels of 255), of light (its square per level), the lamp's flicker (share).
+#: A webcam indoors: noise of reading (levels of 255), of light (its square per level), the lamp's
+#: flicker (share).
 READ_NOISE, LIGHT_NOISE, FLICKER = 2.0, 0.12, 0.006
 JPEG_QUALITY = 80
 
 #: Frames of one still, of which the first are left out until the filter has settled.
 STILL_FRAMES, SETTLING = 80, 20
 
-#: Shortest and longest blink in seconds, and how far the lids have to come together, to count as one.
+#: Shortest and longest blink in seconds, and how far the lids have to come together, to count as
+#: one.
 BLINK_SECONDS, BLINK_DEPTH = (0.06, 0.45), 0.72
 
 
@@ -64,10 +67,11 @@ def jitter(points: np.ndarray, size: int) -> float:
 
 
 def lag(raw: np.ndarray, filtered: np.ndarray, rate: float, longest: float = 0.2) -> float:
-    """By how many seconds `raw` (N, ...) has to be delayed to be most like `filtered`; to a fraction of a frame.
+    """By how many seconds `raw` (N, ...) has to be delayed to be most like `filtered`; to a
+    fraction of a frame.
 
-    The least squares over all delays up to `longest`, between frames by linear interpolation, and between delays by a
-    parabola. A track that never moves has none.
+    The least squares over all delays up to `longest`, between frames by linear interpolation, and
+    between delays by a parabola. A track that never moves has none.
     """
     raw, filtered = raw.reshape(len(raw), -1), filtered.reshape(len(filtered), -1)
     first = int(np.ceil(longest * rate))
@@ -89,7 +93,9 @@ def lag(raw: np.ndarray, filtered: np.ndarray, rate: float, longest: float = 0.2
 
 
 def blinks_kept(raw: np.ndarray, filtered: np.ndarray, rate: float, names: Sequence[str]) -> list[float]:
-    """Of every blink of both eyes in points (N, K, 2): the share of the lids' travel that is left after filtering."""
+    """Of every blink of both eyes in points (N, K, 2): the share of the lids' travel that is left
+    after filtering.
+    """
     lids = lid_pairs(names)
     if lids is None:
         return []
@@ -113,7 +119,9 @@ def blinks_kept(raw: np.ndarray, filtered: np.ndarray, rate: float, names: Seque
 
 
 def lips_kept(raw: np.ndarray, filtered: np.ndarray, names: Sequence[str]) -> float | None:
-    """The lips' opening and closing that is left after filtering: ratio of the 2nd to 98th percentile's ranges."""
+    """The lips' opening and closing that is left after filtering: ratio of the 2nd to 98th
+    percentile's ranges.
+    """
     names = list(names)
     if "upper lip" not in names or "lower lip" not in names:
         return None
@@ -129,9 +137,12 @@ def made_up(face: Keypoints, names: Sequence[str], strength: float, rate: float 
     """The filter on moves that are known exactly.
 
     Returns:
-        ramp_ms: delay behind a head that moves aside at half the picture's width a second, once it moves evenly.
-        nod_ms: delay behind a nod of 1 Hz by a tenth of the picture's height. blink_kept: of a blink of 150 ms.
-        overshoot: largest excess over the end of a jump, as a share of it; a filter that never overshoots has 0.
+        ramp_ms: delay behind a head that moves aside at half the picture's width a second, once it
+            moves evenly.
+        nod_ms: delay behind a nod of 1 Hz by a tenth of the picture's height. blink_kept: of a
+            blink of 150 ms.
+        overshoot: largest excess over the end of a jump, as a share of it; a filter that never
+            overshoots has 0.
     """
     seconds = np.arange(0, 4, 1 / rate)
 
@@ -208,10 +219,11 @@ def jitter_figures(
         engine: the default model by default.
 
     Returns:
-        "clips": for each its name, jitter_px, smoothed_px and their ratio (RMS step of a keypoint from frame to frame,
-        in pixels of the model's square), lag_ms of everything and face_lag_ms of the keypoints against their mean,
-        blinks_kept (one share each) and lips_kept. "ratio", "worst_ratio", "lag_ms", "worst_lag_ms" over all of them,
-        "blink_kept" and "lips_kept" (medians, or None). "made_up": see `made_up`. "strength", "model".
+        "clips": for each its name, jitter_px, smoothed_px and their ratio (RMS step of a keypoint
+        from frame to frame, in pixels of the model's square), lag_ms of everything and face_lag_ms
+        of the keypoints against their mean, blinks_kept (one share each) and lips_kept. "ratio",
+        "worst_ratio", "lag_ms", "worst_lag_ms" over all of them, "blink_kept" and "lips_kept"
+        (medians, or None). "made_up": see `made_up`. "strength", "model".
 
     Raises:
         UserError: there is no clip in the folder, or one cannot be read.

@@ -1,8 +1,10 @@
-"""Delay from camera to output, end to end, by a clock in the picture that travels around the network.
+"""Delay from camera to output, end to end, by a clock in the picture that travels around the
+network.
 
-What counts is the time from the moment a frame exists in the camera until the finished picture of that frame can be
-read at the far end of an output. The clock is painted with the first and read at the second, so nothing in between
-can be forgotten: decoding, waiting, framing, model, composing, conversion, hand-over.
+What counts is the time from the moment a frame exists in the camera until the finished picture of
+that frame can be read at the far end of an output. The clock is painted with the first and read at
+the second, so nothing in between can be forgotten: decoding, waiting, framing, model, composing,
+conversion, hand-over.
 """
 
 from __future__ import annotations
@@ -40,10 +42,11 @@ ENDS = 0.1
 
 
 class ClockCamera:
-    """A webcam as far as one can be simulated: MJPEG frames of the bundled clip at a steady rate, decoded as they come.
+    """A webcam as far as one can be simulated: MJPEG frames of the bundled clip at a steady rate,
+    decoded as they come.
 
-    A frame is captured when it is due, as in a camera; decoding comes after and counts as delay. Frames for which the
-    reader comes too late are lost, as a driver loses them.
+    A frame is captured when it is due, as in a camera; decoding comes after and counts as delay.
+    Frames for which the reader comes too late are lost, as a driver loses them.
 
     Args:
         width, height: of the frames, in pixels.
@@ -108,7 +111,8 @@ def _as_webcam(picture: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 class Loopback:
-    """An output whose far end is here: converts each picture as the virtual camera does, and reads the clock off it.
+    """An output whose far end is here: converts each picture as the virtual camera does, and reads
+    the clock off it.
 
     Attributes:
         readings: (ticks painted, seconds of delay, time of the reading) per picture.
@@ -169,14 +173,17 @@ def figures(
 
     Args:
         readings: of `Loopback`.
-        model: seconds in the model by the frame's ticks; empty where frames cannot be told apart, as behind a driver.
-        decode: seconds in which the camera's JPEG was decoded, likewise; none where the camera sends none.
+        model: seconds in the model by the frame's ticks; empty where frames cannot be told apart,
+            as behind a driver.
+        decode: seconds in which the camera's JPEG was decoded, likewise; none where the camera
+            sends none.
         skip: seconds at the beginning that do not count (caches and the processor's clock warm up).
 
     Returns:
-        frames; delay, model, decode and added (delay less those two, frame by frame: waiting, framing, motion, composing,
-        conversion, threads) as p50/p95/p99; jitter: of the delay (p95 - p50) and of the interval between pictures
-        (standard deviation); first and last: median delay of the run's ends.
+        frames; delay, model, decode and added (delay less those two, frame by frame: waiting,
+        framing, motion, composing, conversion, threads) as p50/p95/p99; jitter: of the delay (p95 -
+        p50) and of the interval between pictures (standard deviation); first and last: median delay
+        of the run's ends.
     """
     # Pictures of the avatar at rest, before the neutral pose was taken, went through no model.
     readings = [reading for reading in readings if reading[0] in model] if model else readings
@@ -236,7 +243,8 @@ def through_a_loopback(
     frames: int | None = None,
     skip: float = 1.0,
 ) -> dict:
-    """The delay from a simulated camera, through the real live session, to an output whose far end is here.
+    """The delay from a simulated camera, through the real live session, to an output whose far end
+    is here.
 
     Args:
         sharp: bend the avatar's own pixels, as is the default.
@@ -296,11 +304,13 @@ def through_devices(
     """The delay from a real V4L2 camera to the far end of a real virtual camera.
 
     Args:
-        feed: a v4l2loopback device that another process feeds with pictures with a clock; it is the camera.
+        feed: a v4l2loopback device that another process feeds with pictures with a clock; it is the
+            camera.
         read: the virtual camera, a v4l2loopback device.
 
     Returns:
-        `figures`, without the model's share of single frames: the driver gives them times of its own.
+        `figures`, without the model's share of single frames: the driver gives them times of its
+        own.
     """
     width, height = parse_size(size)
     recorder, far = Recorder(), FarEnd(read)

@@ -1,8 +1,8 @@
 """The whole live loop, per engine: camera to output at 720p, alone and beside another busy process.
 
-A simulated webcam sends MJPEG frames of the bundled clip, which are decoded as a real one's are; a real session frames,
-detects, moves, renders and composes them; an output converts them as the virtual camera does. The delay is read off a
-clock in the picture, see `latency`.
+A simulated webcam sends MJPEG frames of the bundled clip, which are decoded as a real one's are; a
+real session frames, detects, moves, renders and composes them; an output converts them as the
+virtual camera does. The delay is read off a clock in the picture, see `latency`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ BUSY = "while True: pass"
 class EagerCamera(ClockCamera):
     """A camera that always has the next frame ready: how fast everything behind it can go.
 
-    A frame is captured when the loop has taken the one before it, and decoded while the loop works on that.
+    A frame is captured when the loop has taken the one before it, and decoded while the loop works
+    on that.
 
     Args:
         width, height, seconds: of `ClockCamera`.
@@ -77,7 +78,8 @@ class LiveRun:
         skip: seconds at the beginning that do not count.
 
     Attributes:
-        ready: fps, dropped, delay_ms (p50, p95, p99), delays_ms (at `PERCENTILES`), stages_ms, memory_mb, and what ran.
+        ready: fps, dropped, delay_ms (p50, p95, p99), delays_ms (at `PERCENTILES`), stages_ms,
+            memory_mb, and what ran.
     """
 
     def __init__(

@@ -1,7 +1,9 @@
-"""Which loss stands in best for VGG-19's features: small first-order models trained alike but for that loss.
+"""Which loss stands in best for VGG-19's features: small first-order models trained alike but for
+that loss.
 
-On clips of one bright thing on black (the set *shapes*), where the truth is known: a model is judged by what it draws of
-clips that it has not seen, and by whether its motion is the thing's. Training losses are not compared: they differ.
+On clips of one bright thing on black (the set *shapes*), where the truth is known: a model is
+judged by what it draws of clips that it has not seen, and by whether its motion is the thing's.
+Training losses are not compared: they differ.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ CANDIDATES: dict[str, Callable[[int], nn.Module]] = {
 #: Those that a CPU can afford, and that need nobody's weights.
 USUAL = ("L1 pyramid", "L1 pyramid + gradients + SSIM", "random VGG-19, a quarter wide")
 
-#: `fomm-64` at half the size inside and half as wide, so that hundreds of steps take a minute or two.
+#: `fomm-64` at half the size inside and half as wide, so that hundreds of steps take a minute or
+#: two.
 SMALL = Preset(
     "fomm-64",
     64,
@@ -84,7 +87,8 @@ class Row:
         copy: the same of the source frame as it is.
         landing: pixels between where the motion says that the thing came from and where it was.
         still: the same of a model that moves nothing.
-        correlation, slope: of the motion at the thing against the thing's true motion, both coordinates; 1 is right.
+        correlation, slope: of the motion at the thing against the thing's true motion, both
+            coordinates; 1 is right.
     """
 
     loss: str
@@ -101,7 +105,9 @@ class Row:
 
 
 def centres(images: Tensor) -> tuple[Tensor, Tensor]:
-    """The bright thing's centroid (B, 2) as (x, y) in [-1, 1], and its mask (B, 1, H, W), of images (B, 3, H, W)."""
+    """The bright thing's centroid (B, 2) as (x, y) in [-1, 1], and its mask (B, 1, H, W), of images
+    (B, 3, H, W).
+    """
     mask = (images.amax(1, keepdim=True) > THRESHOLD).float()
     grid = make_grid(images.shape[2], images.shape[3]).permute(2, 0, 1)
     return (mask * grid).sum((2, 3)) / mask.sum((2, 3)).clamp_min(1), mask

@@ -40,7 +40,9 @@ FLAGS = (
 
 
 def describe() -> dict:
-    """Processor with what of `FLAGS` it has, cores that this process may use, graphics cards, system and versions."""
+    """Processor with what of `FLAGS` it has, cores that this process may use, graphics cards,
+    system and versions.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     versions = {}
     for package in PACKAGES:
@@ -61,7 +63,9 @@ def describe() -> dict:
 
 
 def graphics_cards() -> list[str]:
-    """NVIDIA's, each with its driver's version, as its own tool tells; an empty list where there is none."""
+    """NVIDIA's, each with its driver's version, as its own tool tells; an empty list where there is
+    none.
+    """
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []

@@ -1,4 +1,6 @@
-"""How long the three calls take, per engine, device, precision and batch, beside PyTorch as it comes, in the same run."""
+"""How long the three calls take, per engine, device, precision and batch, beside PyTorch as it
+comes, in the same run.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +94,9 @@ class Timed:
         return timing.block(self._calls[call], seconds)
 
     def memory(self) -> float:
-        """MB that loading and running the engine added at most to a process that had Python, NumPy and OpenCV."""
+        """MB that loading and running the engine added at most to a process that had Python, NumPy
+        and OpenCV.
+        """
         return round((peak_bytes() - self._before) / 1e6, 1)
 
 
@@ -183,8 +187,10 @@ class Row:
         fps: frames per second, of all people.
         memory_mb: what the engine added to its process at most.
         gflop: floating-point operations per person's frame; None where they could not be counted.
-        gflops, gbytes: those per second, and GB moved per second if every operator reads and writes memory.
-        share_of_peak, share_of_bandwidth: of what the machine was measured to reach. Caches lift the second above 1.
+        gflops, gbytes: those per second, and GB moved per second if every operator reads and writes
+            memory.
+        share_of_peak, share_of_bandwidth: of what the machine was measured to reach. Caches lift
+            the second above 1.
         ratio: how many times as fast as the yardstick's frames; None where there is none.
         error: why there are no figures.
     """

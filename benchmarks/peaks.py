@@ -1,4 +1,5 @@
-"""What this machine can do at most: multiplications per second in one large matrix product, and bytes per second in a copy.
+"""What this machine can do at most: multiplications per second in one large matrix product, and
+bytes per second in a copy.
 
 Nothing reaches either in earnest; shares of them say how much is left.
 """
@@ -12,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-#: Side of the square matrices: large enough for the processor's caches to be used well, 34 ms at 500 GFLOP/s.
+#: Side of the square matrices: large enough for the processor's caches to be used well, 34 ms at
+#: 500 GFLOP/s.
 SIDE = {"cpu": 2048, "cuda": 8192}
 
 #: Bytes of the block that is copied: far more than any cache holds.
@@ -31,7 +33,8 @@ class Peaks:
         precisions: to measure besides float32.
 
     Attributes:
-        ready: gflops: {precision: {by: GFLOP/s}} of every library that could be asked; gbytes: read and written per second.
+        ready: gflops: {precision: {by: GFLOP/s}} of every library that could be asked; gbytes: read
+            and written per second.
     """
 
     def __init__(self, device: str = "cpu", threads: int = 1, precisions: tuple[str, ...] = ("float32",)):

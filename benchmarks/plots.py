@@ -1,6 +1,8 @@
-"""Pictures of the figures, as PNG: times by engine, delays of live runs, streams by batch, starts by phase.
+"""Pictures of the figures, as PNG: times by engine, delays of live runs, streams by batch, starts
+by phase.
 
-Colours are of Okabe and Ito's set, which people of any colour vision tell apart; what they say stands in words, too.
+Colours are of Okabe and Ito's set, which people of any colour vision tell apart; what they say
+stands in words, too.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ def save(figure: Any, path: Path) -> None:
 
 
 def model_figure(rows: Sequence[dict], machine: str):
-    """Milliseconds per frame by engine: detect and render stacked, and how far slow frames (p95) reach.
+    """Milliseconds per frame by engine: detect and render stacked, and how far slow frames (p95)
+    reach.
 
     Args:
         rows: of `model_times.Row.as_dict`; those with an error are left out.
@@ -121,10 +124,12 @@ def _name(row: dict) -> str:
 
 
 def live_figure(rows: Sequence[dict], machine: str):
-    """The share of frames that were out of the loop within so many milliseconds of their capture, a line per run.
+    """The share of frames that were out of the loop within so many milliseconds of their capture, a
+    line per run.
 
     Args:
-        rows: of `live.measure`. Runs as fast as it goes are left out: their frames wait for each other by intention.
+        rows: of `live.measure`. Runs as fast as it goes are left out: their frames wait for each
+            other by intention.
     """
     from livepuppet.benchmarks.live import PERCENTILES
 
@@ -244,7 +249,9 @@ def startup_figure(facts: dict[str, dict], machine: str):
 
 
 def _figure(height: float, title: str, machine: str, draw: Callable):
-    """A figure with title and machine on top, laid out after `draw` has filled it; no window is ever opened."""
+    """A figure with title and machine on top, laid out after `draw` has filled it; no window is
+    ever opened.
+    """
     figure_class, canvas_class = _pyplot_parts()
     figure = figure_class(figsize=(WIDTH, height), layout="constrained")
     canvas_class(figure)
@@ -261,7 +268,9 @@ def _figure(height: float, title: str, machine: str, draw: Callable):
 
 
 def _pyplot_parts():
-    """Matplotlib's figure and the canvas that needs no screen. Raises UserError where it is not installed."""
+    """Matplotlib's figure and the canvas that needs no screen. Raises UserError where it is not
+    installed.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

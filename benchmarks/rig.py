@@ -1,4 +1,6 @@
-"""What a rig costs per picture, how sharp what it moves stays, and how much of a head's motion it shows."""
+"""What a rig costs per picture, how sharp what it moves stays, and how much of a head's motion it
+shows.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from livepuppet.realtime.rig.head import Head, HeadState
 from livepuppet.realtime.rig.pose import HeadPose, joined
 from livepuppet.realtime.rig.rig import Face, Rig
 
-#: Poses gone through: yaw, pitch, roll (radians), shift across and down (eye distances). None at whole pixels.
+#: Poses gone through: yaw, pitch, roll (radians), shift across and down (eye distances). None at
+#: whole pixels.
 POSES = (
     (0.05, 0.02, 0.01, 0.033, 0.017),
     (-0.08, 0.03, -0.04, -0.071, 0.043),
@@ -37,10 +40,13 @@ class RigFigures:
     """One avatar's.
 
     Attributes:
-        making, contours: seconds (of a core) to make the rig, and to find eyes and mouth before that.
-        head, all: median milliseconds (of a core) per picture: the head alone, and with eyes and mouth.
+        making, contours: seconds (of a core) to make the rig, and to find eyes and mouth before
+            that.
+        head, all: median milliseconds (of a core) per picture: the head alone, and with eyes and
+            mouth.
         best: the same for all, at best: what an idle machine would show.
-        sharpness: variance of the Laplacian over the moving face, as a share of the still picture's; median of the poses.
+        sharpness: variance of the Laplacian over the moving face, as a share of the still
+            picture's; median of the poses.
     """
 
     making: float
@@ -115,9 +121,11 @@ def _sharpness(out: np.ndarray, rig: Rig, pose: HeadPose, unit: float) -> float:
 
 
 def responses(puppets: int, seed: int = 77, size: int = 256, setting: str = "rich") -> dict[str, float]:
-    """The change shown, projected on the true one, per factor of head motion: given the puppets' true poses. 1 is right.
+    """The change shown, projected on the true one, per factor of head motion: given the puppets'
+    true poses. 1 is right.
 
-    See `livepuppet evaluate`, which says the same of a model that has to read the pose from another puppet.
+    See `livepuppet evaluate`, which says the same of a model that has to read the pose from another
+    puppet.
     """
     from livepuppet.model.lite import LANDMARKS
     from livepuppet.train.metrics.responses import CHANGES, draw_probes

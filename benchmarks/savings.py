@@ -1,4 +1,6 @@
-"""What each exact rewrite of `export.optimise` saves: the three calls with all of them, and with one left out, in turn."""
+"""What each exact rewrite of `export.optimise` saves: the three calls with all of them, and with
+one left out, in turn.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ class Row:
         preset, engine: what was measured.
         rewrite: its name in `optimise.REWRITES`, or `EVERYTHING`.
         flop: per call, floating-point operations with all rewrites and without this one.
-        ms: per call, the least with all rewrites and without this one: what else the machine does only ever adds.
+        ms: per call, the least with all rewrites and without this one: what else the machine does
+            only ever adds.
         ratio: per call, how many times as fast it is for this rewrite; the least over the least.
     """
 
@@ -152,7 +155,8 @@ def savings(
 ) -> Iterator[Row]:
     """A row per rewrite and engine, as soon as it has been measured.
 
-    The two variants are called in turn, block by block, so that whatever else the machine does slows both.
+    The two variants are called in turn, block by block, so that whatever else the machine does
+    slows both.
 
     Args:
         preset: a name of `presets.PRESETS`.

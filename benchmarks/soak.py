@@ -90,10 +90,12 @@ class Sampler(threading.Thread):
 
 
 def verdict(samples: list[Sample]) -> dict:
-    """Beginning and end of a run: means over its first and last tenth, the very first interval left out.
+    """Beginning and end of a run: means over its first and last tenth, the very first interval left
+    out.
 
     Returns:
-        memory_mb, p50_ms and p95_ms as [first, last]; frames and dropped in all; memory_mb_per_hour by a straight line.
+        memory_mb, p50_ms and p95_ms as [first, last]; frames and dropped in all; memory_mb_per_hour
+        by a straight line.
     """
     rest = samples[1:] or samples
     end = max(1, len(rest) // 10)
@@ -128,7 +130,8 @@ def soak(
     interval: float = 60.0,
     show: Callable[[Sample], None] = lambda sample: None,
 ) -> dict:
-    """Run a live session for long, with a simulated camera and a loopback output, and say what changed.
+    """Run a live session for long, with a simulated camera and a loopback output, and say what
+    changed.
 
     Args:
         rate: of the camera; above what the machine can do it runs at full speed.

@@ -1,4 +1,6 @@
-"""`livepuppet bench model`, `live`, `startup` and `streams`: how fast everything is, as tables, JSON and pictures."""
+"""`livepuppet bench model`, `live`, `startup` and `streams`: how fast everything is, as tables,
+JSON and pictures.
+"""
 
 from __future__ import annotations
 
@@ -153,10 +155,11 @@ def model(
     json_path,
     plot_path,
 ):
-    """Milliseconds of the three calls and of a whole frame, per engine, device, precision and batch.
+    """Milliseconds of the three calls and of a whole frame, per engine, device, precision and
+    batch.
 
-    Every engine runs in a process of its own, in turn with plain float32 PyTorch on the same device. Prints a Markdown
-    table, a line as each is measured.
+    Every engine runs in a process of its own, in turn with plain float32 PyTorch on the same
+    device. Prints a Markdown table, a line as each is measured.
     """
     from livepuppet.benchmarks import model_times
     from livepuppet.benchmarks.workers import Worker
@@ -222,7 +225,9 @@ def _torch_device(device: str) -> str | None:
 
 
 def _yardstick(subject, device: str, threads: int, stack: ExitStack):
-    """Plain PyTorch in a process of its own, until the stack ends; None, and a sentence, where it cannot be had."""
+    """Plain PyTorch in a process of its own, until the stack ends; None, and a sentence, where it
+    cannot be had.
+    """
     from livepuppet.benchmarks.workers import Worker, WorkerError
 
     asked = {
@@ -309,8 +314,8 @@ def live(
 ):
     """The whole live loop per engine: camera to output, with frames per second, delays and memory.
 
-    A simulated webcam sends MJPEG frames of the bundled clip; the delay is read off a clock in the picture. Prints a
-    Markdown table, a line as each run ends.
+    A simulated webcam sends MJPEG frames of the bundled clip; the delay is read off a clock in the
+    picture. Prints a Markdown table, a line as each run ends.
     """
     from livepuppet.benchmarks import live as runs
 
@@ -364,8 +369,8 @@ def installed_engines() -> tuple[str, ...]:
 def startup(engines, device, precision, crop, runs, json_path, plot_path):
     """Seconds from the command `livepuppet run` to the first animated picture, and where they go.
 
-    In a fresh process each time: cold, with nothing kept by engines, and warm. The countdown, which is the person's, is
-    left out; finding the driver's face is in. Prints a Markdown table.
+    In a fresh process each time: cold, with nothing kept by engines, and warm. The countdown, which
+    is the person's, is left out; finding the driver's face is in. Prints a Markdown table.
     """
     from livepuppet.benchmarks import startup as starts
 
@@ -410,7 +415,8 @@ def startup(engines, device, precision, crop, runs, json_path, plot_path):
 @_JSON
 @_PLOT
 def streams(preset, weights, device, precision, batches, seconds, threads, json_path, plot_path):
-    """How many people one device can move at once, at 30 frames per second each, their frames in batches.
+    """How many people one device can move at once, at 30 frames per second each, their frames in
+    batches.
 
     Prints a Markdown table, a line as each batch size is measured.
     """

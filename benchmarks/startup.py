@@ -1,4 +1,6 @@
-"""From the command to the first frame, and where the time goes: `livepuppet run`, in a fresh process, again and again."""
+"""From the command to the first frame, and where the time goes: `livepuppet run`, in a fresh
+process, again and again.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,11 @@ PATIENCE = 600.0
 
 
 def command(arguments: Sequence[str] = (), driving: Path = bundled.DRIVING) -> list[str]:
-    """Of `livepuppet run`: the bundled clip moves the bundled puppet into no output, and nobody is waited for.
+    """Of `livepuppet run`: the bundled clip moves the bundled puppet into no output, and nobody is
+    waited for.
 
-    The neutral pose is the first frame's, without the seconds of the countdown: they are the person's.
+    The neutral pose is the first frame's, without the seconds of the countdown: they are the
+    person's.
     """
     fixed = f"run --driving {driving} --avatar {bundled.AVATAR} --output none --frames 1 --countdown 0 --no-remember"
     return [*fixed.split(), "--no-control", *arguments]
@@ -53,8 +57,9 @@ def once(arguments: Sequence[str], cache: Path, home: Path) -> dict:
         home: folder for settings and the marks.
 
     Returns:
-        phases: seconds of each of `PHASES`; total: of all; memory_mb: the most that the process took, and
-        processor_seconds, of all its threads until it had ended, or None where the system does not tell.
+        phases: seconds of each of `PHASES`; total: of all; memory_mb: the most that the process
+        took, and processor_seconds, of all its threads until it had ended, or None where the system
+        does not tell.
 
     Raises:
         UserError: the command failed, with its own sentence.
@@ -99,7 +104,9 @@ def phases(marks: dict[str, float], begin: float) -> dict:
 
 
 def _wait(process: subprocess.Popen) -> tuple[int, float | None, float | None]:
-    """Exit status, the most memory that the process took, in MB, and the processor's seconds, where the system tells."""
+    """Exit status, the most memory that the process took, in MB, and the processor's seconds, where
+    the system tells.
+    """
     if not hasattr(os, "wait4"):
         return process.wait(PATIENCE), None, None
     _, status, used = os.wait4(process.pid, 0)

@@ -1,7 +1,8 @@
-"""Be `livepuppet`, and write down when what was done: arguments FILE.json and those of `livepuppet`.
+"""Be `livepuppet`, and write down when what was done: arguments FILE.json and those of
+`livepuppet`.
 
-The command line's own code runs, in its own order; only functions at the borders of its phases are wrapped. Times are of
-`time.perf_counter`, which on Linux and macOS is one clock for all processes.
+The command line's own code runs, in its own order; only functions at the borders of its phases are
+wrapped. Times are of `time.perf_counter`, which on Linux and macOS is one clock for all processes.
 """
 
 import time

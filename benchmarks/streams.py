@@ -1,4 +1,6 @@
-"""How many people one device can move at once, at 30 frames per second each, when their frames go through it in batches."""
+"""How many people one device can move at once, at 30 frames per second each, when their frames go
+through it in batches.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,13 @@ def measure(
 ) -> dict:
     """One batch size, in a process of its own.
 
-    The batch holds a frame of each person; every person has an avatar with features and keypoints in the device's memory
-    and gets a picture back. Decoding, framing and composing are each person's own computer's.
+    The batch holds a frame of each person; every person has an avatar with features and keypoints
+    in the device's memory and gets a picture back. Decoding, framing and composing are each
+    person's own computer's.
 
     Returns:
-        batch, ms (median, p95, ...) per batch, fps of all people together, streams: whole ones at `RATE`; or error.
+        batch, ms (median, p95, ...) per batch, fps of all people together, streams: whole ones at
+            `RATE`; or error.
     """
     asked = {"batch": batch, "device": device, "precision": precision}
     try:
@@ -56,8 +60,9 @@ def measure(
 def figures(batch: int, ms: Sequence[float]) -> dict:
     """What the milliseconds of batches say.
 
-    Streams are counted where the slow batches (the 95th percentile) are done before the next one comes: then as many as
-    the frames per second give. Where they are not, nobody's picture would be in time, and there are none.
+    Streams are counted where the slow batches (the 95th percentile) are done before the next one
+    comes: then as many as the frames per second give. Where they are not, nobody's picture would be
+    in time, and there are none.
     """
     from livepuppet.benchmarks.timing import summary
 

@@ -76,7 +76,8 @@ def subject_of_path(path: Path, folder: Path | None) -> Subject:
 
 
 def subject_of_preset(name: str, folder: Path, bundle: bool = True) -> Subject:
-    """A preset with random weights, written into `folder`; the default model itself for its own preset.
+    """A preset with random weights, written into `folder`; the default model itself for its own
+    preset.
 
     Args:
         bundle: also export it.
@@ -108,7 +109,8 @@ def subject_of_preset(name: str, folder: Path, bundle: bool = True) -> Subject:
 
 
 def work_of(subject: Subject, engine: str) -> dict[str, Work]:
-    """What each of the three calls computes in that engine; empty where the package that counts it is missing.
+    """What each of the three calls computes in that engine; empty where the package that counts it
+    is missing.
 
     Graphs may compute less than the readable network does: `livepuppet bench savings` tells.
     """

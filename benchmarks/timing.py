@@ -12,7 +12,9 @@ FEWEST = 3
 
 
 def block(call: Callable[[], object], seconds: float, most: int = 1000) -> list[float]:
-    """Milliseconds of one call after another, for about `seconds`: at least `FEWEST`, at most `most`."""
+    """Milliseconds of one call after another, for about `seconds`: at least `FEWEST`, at most
+    `most`.
+    """
     times, begin = [], time.perf_counter()
     while len(times) < FEWEST or (len(times) < most and time.perf_counter() - begin < seconds):
         start = time.perf_counter()
@@ -32,7 +34,8 @@ def summary(times: Sequence[float]) -> dict[str, float]:
 
 
 def ratio(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> float:
-    """How many times as fast ours is: the median over blocks that were measured in turn, of the medians' quotients.
+    """How many times as fast ours is: the median over blocks that were measured in turn, of the
+    medians' quotients.
 
     What else goes on in the machine slows neighbouring blocks down alike, and so cancels.
     """

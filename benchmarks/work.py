@@ -1,7 +1,9 @@
-"""How much there is to compute in a call: floating-point operations, and values that have to be moved.
+"""How much there is to compute in a call: floating-point operations, and values that have to be
+moved.
 
-Counted are convolutions and matrix products, a multiplication with its addition as two; the rest is a few percent. Values
-are what these operators read (weights too) and write, each once: the least that has to move when operators run one by one.
+Counted are convolutions and matrix products, a multiplication with its addition as two; the rest is
+a few percent. Values are what these operators read (weights too) and write, each once: the least
+that has to move when operators run one by one.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ class Work:
 
 
 def of_graph(path: Path) -> Work:
-    """The work in an ONNX graph of fixed shapes. Raises ModuleNotFoundError where `onnx` is not installed."""
+    """The work in an ONNX graph of fixed shapes. Raises ModuleNotFoundError where `onnx` is not
+    installed.
+    """
     import onnx
 
     model = onnx.shape_inference.infer_shapes(onnx.load(path))

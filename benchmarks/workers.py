@@ -1,11 +1,12 @@
-"""Processes of their own for what is measured: memory, threads and libraries of one engine are nobody else's.
+"""Processes of their own for what is measured: memory, threads and libraries of one engine are
+nobody else's.
 
     with Worker("livepuppet.benchmarks.model_times:Timed", engine="onnx") as timed:
         timed.ready                        # what the object's `ready` holds
         timed("block", seconds=1.0)        # its method `block`
 
-An object in another process, whose methods take and give what JSON can hold. A crash there is an error here, and costs
-one row of a table.
+An object in another process, whose methods take and give what JSON can hold. A crash there is an
+error here, and costs one row of a table.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ class Worker:
             raise
 
     def __call__(self, method: str, **arguments: Any) -> Any:
-        """The method's result. Raises UserError where it does, and WorkerError where anything else goes wrong."""
+        """The method's result. Raises UserError where it does, and WorkerError where anything else
+        goes wrong.
+        """
         return self._ask({"method": method, "arguments": arguments})
 
     def _ask(self, question: dict) -> Any:
@@ -103,7 +106,9 @@ class Worker:
 
 
 def serve() -> None:
-    """Be the other process: questions on standard input, answers on standard output, a line of JSON each."""
+    """Be the other process: questions on standard input, answers on standard output, a line of JSON
+    each.
+    """
     # What libraries print must not get between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -1,7 +1,8 @@
 """MkDocs hook: shows mkdocstrings the sources as the package that an installation makes of them.
 
-The repository's folders become sub-packages of `livepuppet` only when setup.cfg's `package_dir` is applied, and
-mkdocstrings reads files without importing them. So it gets a folder of links in that layout.
+The repository's folders become sub-packages of `livepuppet` only when setup.cfg's `package_dir` is
+applied, and mkdocstrings reads files without importing them. So it gets a folder of links in that
+layout.
 """
 
 from __future__ import annotations

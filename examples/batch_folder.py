@@ -1,4 +1,6 @@
-"""Animate every picture of a folder with one video: python batch_folder.py pictures/ talk.mp4 videos/"""
+"""Animate every picture of a folder with one video: python batch_folder.py pictures/ talk.mp4
+videos/
+"""
 
 import sys
 from pathlib import Path

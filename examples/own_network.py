@@ -1,7 +1,8 @@
 """Put your own network behind the three calls: python own_network.py me.png talk.mp4 moved.mp4
 
-The one here has no weights: one keypoint where the picture's edges are, with the Jacobian that their spread gives, and
-an affine warp. It is the smallest first-order motion model there is. Yours only has to keep to shapes and ranges.
+The one here has no weights: one keypoint where the picture's edges are, with the Jacobian that
+their spread gives, and an affine warp. It is the smallest first-order motion model there is. Yours
+only has to keep to shapes and ranges.
 """
 
 import sys
@@ -35,7 +36,8 @@ class AffineEngine:
     def render(
         self, features: np.ndarray, avatar_keypoints: livepuppet.Keypoints, keypoints: livepuppet.Keypoints
     ) -> np.ndarray:
-        # FOMM, Eq. 4: where a place z of the moved picture comes from, p_avatar + J_avatar J^-1 (z - p).
+        # FOMM, Eq. 4: where a place z of the moved picture comes from, p_avatar + J_avatar J^-1 (z
+        # - p).
         matrix = avatar_keypoints.jacobians[0] @ np.linalg.inv(keypoints.jacobians[0])
         offset = avatar_keypoints.points[0] - matrix @ keypoints.points[0]
         # From [-1, 1] to pixels.

@@ -1,4 +1,6 @@
-"""Drive a picture from the webcam, into a virtual camera for Zoom or OBS: python virtual_camera.py me.png [CAMERA]"""
+"""Drive a picture from the webcam, into a virtual camera for Zoom or OBS: python virtual_camera.py
+me.png [CAMERA]
+"""
 
 import contextlib
 import sys

@@ -1,6 +1,7 @@
 """Drive a picture from the webcam, in a window: python webcam_window.py me.png [CAMERA]
 
-Look straight ahead when it starts: your first frame is the neutral pose. Space takes it anew, Escape ends.
+Look straight ahead when it starts: your first frame is the neutral pose. Space takes it anew,
+Escape ends.
 """
 
 import sys

@@ -21,7 +21,8 @@ OUTPUTS = tuple(
 
 
 def load_close_ups(folder: Path) -> CloseUps:
-    """The networks whose weights `train.recipes.close_up` wrote to `eye.safetensors`, `mouth.safetensors` and `head.safetensors`.
+    """The networks whose weights `train.recipes.close_up` wrote to `eye.safetensors`,
+    `mouth.safetensors` and `head.safetensors`.
 
     Raises:
         UserError: one of them is missing or of another network.
@@ -44,7 +45,8 @@ def export_close_ups(networks: CloseUps, path: Path) -> None:
     """Write the graph, weights inside.
 
     Raises:
-        ExportError: the exporter failed, or wrote something that other runtimes may read differently.
+        ExportError: the exporter failed, or wrote something that other runtimes may read
+            differently.
     """
     size = networks.eye.config.size
     crops = torch.zeros(4, size, size, 3, dtype=torch.uint8)

@@ -1,4 +1,6 @@
-"""`livepuppet export`. Puts parts together that know nothing of each other: graphs, the live path's pictures and engines."""
+"""`livepuppet export`. Puts parts together that know nothing of each other: graphs, the live path's
+pictures and engines.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ from livepuppet.realtime.engines import read_bundle
 #: Frames of the bundled clip that go into the reference: looking ahead, and turned to either side.
 FRAMES = (0, 60, 118)
 
-#: Of a folder of clips: how many are used, evenly spread, and how many frames of each are looked at.
+#: Of a folder of clips: how many are used, evenly spread, and how many frames of each are looked
+#: at.
 MOST_CLIPS, LONGEST = 16, 300
 
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".gif", ".webp"}
@@ -117,7 +120,9 @@ def _notify(sentence: str) -> None:
 
 
 def bundled_pictures(size: int) -> list[np.ndarray]:
-    """The puppet that comes with the package, then `FRAMES` of the clip of another: RGB uint8 (size, size, 3)."""
+    """The puppet that comes with the package, then `FRAMES` of the clip of another: RGB uint8
+    (size, size, 3).
+    """
     frames = _frames(bundled.DRIVING, max(FRAMES) + 1)
     return _squares([read_image(bundled.AVATAR), *(frames[index] for index in FRAMES)], size)
 

@@ -1,7 +1,8 @@
 """Does a bundle draw the same pixels as the PyTorch model it came from?
 
-Stricter than the gate (`core.reference`), whose figures and phrases it shares: this asks whether the exported graphs are
-the model, on motions far outside a face's, with the deformation and the confidence.
+Stricter than the gate (`core.reference`), whose figures and phrases it shares: this asks whether
+the exported graphs are the model, on motions far outside a face's, with the deformation and the
+confidence.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from livepuppet.model.base import Model
 
 @dataclass(frozen=True)
 class Tolerances:
-    """Largest differences that pass: of keypoints, of the sampling grid, of pixels in levels of 0 to 255."""
+    """Largest differences that pass: of keypoints, of the sampling grid, of pixels in levels of 0
+    to 255.
+    """
 
     keypoints: float = 1e-4
     deformation: float = 1e-3
@@ -45,8 +48,8 @@ class Parity:
         deformation: of the sampling grid, whose units are halves of the picture.
         pixels_max: of a single pixel, in levels of 0 to 255.
         pixels_mean: average of the worst picture, in levels.
-        contrast: standard deviation of the pictures drawn, in levels. An untrained model draws a near plain gray,
-            in which equal pixels prove little.
+        contrast: standard deviation of the pictures drawn, in levels. An untrained model draws a
+            near plain gray, in which equal pixels prove little.
         cases: pictures drawn.
     """
 
@@ -67,7 +70,8 @@ class Parity:
 
 
 def sample_pictures(size: int, count: int, seed: int = 0) -> list[np.ndarray]:
-    """Seeded pictures uint8 (size, size, 3) with a photograph's falling spectrum and some hard edges.
+    """Seeded pictures uint8 (size, size, 3) with a photograph's falling spectrum and some hard
+    edges.
 
     Noise alone would not do: its warps are gray, and hide errors of sampling.
     """
@@ -93,7 +97,8 @@ def sample_pictures(size: int, count: int, seed: int = 0) -> list[np.ndarray]:
 def sample_motions(
     points: np.ndarray, own: np.ndarray, count: int, seed: int = 0, matrices: str = "jacobian"
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Seeded driving keypoints around given ones: none, then from slight to far outside the picture.
+    """Seeded driving keypoints around given ones: none, then from slight to far outside the
+    picture.
 
     Args:
         points, own: of the avatar, (K, 2) and its matrices (K, 2, 2).
@@ -124,8 +129,9 @@ def sample_motions(
 def measure(model: Model, folder: Path, pictures: int = 4, motions: int = 4, seed: int = 0) -> Parity:
     """Run the graphs in `folder` and the model on the same pictures and motions.
 
-    `render` gets the features that the bundle's own `encode` computed, as in the live engine, but PyTorch's keypoints,
-    so that the figure for pixels does not hide behind, or suffer from, the one for keypoints.
+    `render` gets the features that the bundle's own `encode` computed, as in the live engine, but
+    PyTorch's keypoints, so that the figure for pixels does not hide behind, or suffer from, the one
+    for keypoints.
 
     Args:
         model: in evaluation mode, on the CPU, in float32.

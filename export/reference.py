@@ -1,4 +1,6 @@
-"""Draw a bundle's reference with float32 PyTorch: engines are compared with it before they are used."""
+"""Draw a bundle's reference with float32 PyTorch: engines are compared with it before they are
+used.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from livepuppet.model.calls import Detect, Encode, Render
 def draw(model: Model, avatar: np.ndarray, frames: Sequence[np.ndarray]) -> Reference:
     """What the model finds in pictures and draws of them.
 
-    The avatar is drawn at rest and with the movement of each frame since the first; then the first frame, with the same.
+    The avatar is drawn at rest and with the movement of each frame since the first; then the first
+    frame, with the same.
 
     Args:
         model: in evaluation mode, on the CPU, in float32; the readable one, not `optimise`d.

@@ -1,11 +1,12 @@
 """A bundle's graphs in fewer bits, beside those in float32.
 
-`float16` is for graphics cards, by way of onnxruntime's CUDA, TensorRT and DirectML: convolutions and what lies between
-them. Everything about positions stays float32: 16 bits of a coordinate are off by a pixel of 256.
+`float16` is for graphics cards, by way of onnxruntime's CUDA, TensorRT and DirectML: convolutions
+and what lies between them. Everything about positions stays float32: 16 bits of a coordinate are
+off by a pixel of 256.
 
-`int8` is for processors: the convolutions of `render` that bear it. Its ranges are measured on pictures (static
-quantisation); which convolutions bear it is found out by quantising each alone. Keypoints stay float32: in int8 they
-tremble, and `detect` is a tenth of the work.
+`int8` is for processors: the convolutions of `render` that bear it. Its ranges are measured on
+pictures (static quantisation); which convolutions bear it is found out by quantising each alone.
+Keypoints stay float32: in int8 they tremble, and `detect` is a tenth of the work.
 """
 
 from __future__ import annotations
@@ -36,22 +37,26 @@ VARIANTS = ("float16", "int8")
 
 STAGES = ("detect", "encode", "render")
 
-#: Operators that may compute in 16 bits where they lie between two convolutions. All others stay in 32: sums and softmaxes
-#: over whole maps, exponentials, and GridSample, which onnxruntime has in float32 only.
+#: Operators that may compute in 16 bits where they lie between two convolutions. All others stay in
+#: 32: sums and softmaxes over whole maps, exponentials, and GridSample, which onnxruntime has in
+#: float32 only.
 FP16_OPS = {
     *("Relu", "LeakyRelu", "Add", "Mul", "BatchNormalization", "AveragePool", "MaxPool"),
     *("Resize", "Concat", "Pad", "Expand", "DepthToSpace", "SpaceToDepth", "Transpose", "Reshape", "Slice"),
     *("Squeeze", "Unsqueeze"),
 }
 
-#: Of these, operators that bring features together, of which some may come from elsewhere: warped ones, a residual's other arm.
+#: Of these, operators that bring features together, of which some may come from elsewhere: warped
+#: ones, a residual's other arm.
 MERGE_OPS = {"Add", "Mul", "Concat"}
 
-#: A convolution with fewer dB to spare, when it alone is quantised, stays float32. In lite-256 that is all of the network
-#: for motion (a flow that is off moves outlines) and the two convolutions before the pixels; those of the generator have 21
-#: and more. On clips of people, which are harder than the bundled one, the worst then has 55 dB if other clips (of
-#: rich puppets) are calibrated on, too, and 39, which the gate refuses, if not. With 15 here there were 10 dB less on earlier weights,
-#: for a `render` 1.53 instead of 1.37 times as fast as in float32 (OpenVINO, without VNNI).
+#: A convolution with fewer dB to spare, when it alone is quantised, stays float32. In lite-256 that
+#: is all of the network for motion (a flow that is off moves outlines) and the two convolutions
+#: before the pixels; those of the generator have 21 and more. On clips of people, which are harder
+#: than the bundled one, the worst then has 55 dB if other clips (of rich puppets) are calibrated
+#: on, too, and 39, which the gate refuses, if not. With 15 here there were 10 dB less on earlier
+#: weights, for a `render` 1.53 instead of 1.37 times as fast as in float32 (OpenVINO, without
+#: VNNI).
 MIN_MARGIN_DB = 20.5
 
 
@@ -68,7 +73,8 @@ class Verdict:
     margin: float
 
 
-#: Runs a variant: of the bundle's folder, the variant's name, and what PyTorch draws (see `reference.draw`).
+#: Runs a variant: of the bundle's folder, the variant's name, and what PyTorch draws (see
+#: `reference.draw`).
 Judge = Callable[[Path, Precision, Sequence[Reference]], Verdict]
 
 
@@ -87,7 +93,8 @@ def add_float16(
     graphs = {
         stage: to_float16(onnx.load((sources or folder) / f"{stage}.onnx")) for stage in ("detect", "render")
     }
-    # Processors compute float16 graphs in float32, so what the rounding does shows in a graph that rounds.
+    # Processors compute float16 graphs in float32, so what the rounding does shows in a graph that
+    # rounds.
     _enter(folder, "float16", {stage: rounded(graph) for stage, graph in graphs.items()})
     _accept(judge(folder, "float16", references), "float16")
     _enter(folder, "float16", graphs)
@@ -104,13 +111,14 @@ def add_int8(
     """Add int8 graphs to a bundle: as many of the convolutions of `render` as the gate lets pass.
 
     Args:
-        references: of `reference.draw`; the more different the pictures, the truer the ranges. The first alone tells how
-            sensitive each convolution is.
+        references: of `reference.draw`; the more different the pictures, the truer the ranges. The
+            first alone tells how sensitive each convolution is.
         notify: told of the progress, which takes minutes.
         sources: a folder with the graph to convert; the bundle's own by default.
 
     Raises:
-        ExportError: fewer than a quarter of the convolutions bear it. The bundle is then not to be used.
+        ExportError: fewer than a quarter of the convolutions bear it. The bundle is then not to be
+            used.
     """
     source = (sources or folder) / "render.onnx"
     names = [node.name for node in onnx.load(source).graph.node if node.op_type == "Conv"]
@@ -153,7 +161,9 @@ def _accept(verdict: Verdict, name: str) -> None:
 
 
 def _enter(folder: Path, name: str, graphs: dict[str, onnx.ModelProto]) -> None:
-    """Write a variant's graphs and enter them in `bundle.json`; stages without one keep the float32 graph."""
+    """Write a variant's graphs and enter them in `bundle.json`; stages without one keep the float32
+    graph.
+    """
     metadata = json.loads((folder / BUNDLE_FILE).read_text(encoding="utf-8"))
     entries = dict(metadata["graphs"])
     for stage, graph in graphs.items():
@@ -172,10 +182,12 @@ HALF = ".float16"
 
 
 def to_float16(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with convolutions, and what lies between them alone, in float16; inputs and outputs as they were.
+    """The graph with convolutions, and what lies between them alone, in float16; inputs and outputs
+    as they were.
 
-    The last convolutions, behind which no other comes (heat-maps, flow, masks, pixels), stay float32: of a few channels each,
-    they cost little, and in float16 they more than double the error of keypoints.
+    The last convolutions, behind which no other comes (heat-maps, flow, masks, pixels), stay
+    float32: of a few channels each, they cost little, and in float16 they more than double the
+    error of keypoints.
     """
     model = shape_inference.infer_shapes(graph)
     nodes = list(model.graph.node)
@@ -232,7 +244,9 @@ def _data(node: onnx.NodeProto, types: dict[str, int]) -> list[int]:
 
 
 def _between_convolutions(nodes: list, types: dict[str, int], weights: dict, outputs: set[str]) -> set[int]:
-    """Indices of nodes that compute in 16 bits: convolutions but for the last, and what lies between such alone."""
+    """Indices of nodes that compute in 16 bits: convolutions but for the last, and what lies
+    between such alone.
+    """
     users = defaultdict(list)
     for index, node in enumerate(nodes):
         for name in node.input:
@@ -263,10 +277,12 @@ def _between_convolutions(nodes: list, types: dict[str, int], weights: dict, out
 
 
 def rounded(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """A graph of `to_float16` in float32, with every value rounded to float16's 11 bits where the graph has float16.
+    """A graph of `to_float16` in float32, with every value rounded to float16's 11 bits where the
+    graph has float16.
 
-    Runtimes on processors without 16-bit arithmetic leave casts to and fro out, and with them the rounding. (Dekker's:
-    c = 8193 x, c - (c - x) has the upper 11 bits of x. Float16's smallest numbers are left out of it.)
+    Runtimes on processors without 16-bit arithmetic leave casts to and fro out, and with them the
+    rounding. (Dekker's: c = 8193 x, c - (c - x) has the upper 11 bits of x. Float16's smallest
+    numbers are left out of it.)
     """
     model = onnx.ModelProto()
     model.CopyFrom(graph)
@@ -302,7 +318,9 @@ def rounded(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def render_feeds(folder: Path, references: Sequence[Reference]) -> Iterator[dict[str, np.ndarray]]:
-    """What `render` gets as inputs when it draws the references, features from the bundle's own `encode`."""
+    """What `render` gets as inputs when it draws the references, features from the bundle's own
+    `encode`.
+    """
     encode = onnxruntime.InferenceSession(str(folder / "encode.onnx"), providers=["CPUExecutionProvider"])
     names = [output.name for output in encode.get_outputs()]
     for reference in references:
@@ -317,10 +335,11 @@ def render_feeds(folder: Path, references: Sequence[Reference]) -> Iterator[dict
 
 
 def _quantise(source: Path, target: Path, chosen: list[str], feeds: Iterator[dict]) -> None:
-    """Write the graph with some convolutions in int8: activations 8 bits unsigned, weights 7 bits and per channel.
+    """Write the graph with some convolutions in int8: activations 8 bits unsigned, weights 7 bits
+    and per channel.
 
-    With 8 bits of weights the sums of pairs overflow their 16 bits on processors without VNNI (27 dB instead of 36 where all
-    convolutions are quantised).
+    With 8 bits of weights the sums of pairs overflow their 16 bits on processors without VNNI (27
+    dB instead of 36 where all convolutions are quantised).
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import CalibrationDataReader

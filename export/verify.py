@@ -1,6 +1,7 @@
 """Does every engine that this machine has draw what float32 PyTorch draws?
 
-Engines and thresholds are the live path's own (`realtime/engines`), so this is a part of the command, not of the library.
+Engines and thresholds are the live path's own (`realtime/engines`), so this is a part of the
+command, not of the library.
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ class Report:
         }
 
     def to_markdown(self) -> str:
-        """Tables of what passes and what does not, then one line per reason for which others are not here."""
+        """Tables of what passes and what does not, then one line per reason for which others are
+        not here.
+        """
         lines = [
             f"Against {self.against}, the worst of {self.pictures} pictures (in brackets what passes):",
             "",
@@ -123,13 +126,16 @@ def verify(
     sets: Sequence[Sequence[np.ndarray]],
     notify: Callable[[str], None] = lambda sentence: None,
 ) -> Report:
-    """Compare every engine, device and precision that is here, and have the gate remember what was found.
+    """Compare every engine, device and precision that is here, and have the gate remember what was
+    found.
 
     Args:
         bundle: folder that `livepuppet export` wrote.
-        weights: that it was exported from; by default a .safetensors file in the folder whose checksum is the bundle's. Where
-            there is none, engines are compared with the bundle's own reference, and those that run weights are left out.
-        sets: pictures to draw, each an avatar and frames of one clip, RGB uint8 (S, S, 3); used with weights only.
+        weights: that it was exported from; by default a .safetensors file in the folder whose
+            checksum is the bundle's. Where there is none, engines are compared with the bundle's
+            own reference, and those that run weights are left out.
+        sets: pictures to draw, each an avatar and frames of one clip, RGB uint8 (S, S, 3); used
+            with weights only.
         notify: told of the progress.
 
     Raises:

@@ -8,9 +8,9 @@
 
     livepuppet.animate("me.png", "talk.mp4", "moved.mp4")
 
-Everything below is imported on first use, so `import livepuppet` costs nothing. Whatever goes wrong in a way that the
-caller can put right is a `LivePuppetError`, whose message says what to do. The library logs to the logger `livepuppet`
-and prints nothing.
+Everything below is imported on first use, so `import livepuppet` costs nothing. Whatever goes wrong
+in a way that the caller can put right is a `LivePuppetError`, whose message says what to do. The
+library logs to the logger `livepuppet` and prints nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Close-up networks: fine landmarks and named amounts of one eye, of the mouth or of the head, from an upright crop.
+"""Close-up networks: fine landmarks and named amounts of one eye, of the mouth or of the head, from
+an upright crop.
 
-`realtime.rig.close_ups` places and cuts the crops. Points are read by a soft-argmax over heat-maps, amounts have ARKit's
-names. About 11 MMAC a crop.
+`realtime.rig.close_ups` places and cuts the crops. Points are read by a soft-argmax over heat-maps,
+amounts have ARKit's names. About 11 MMAC a crop.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def _other_side(name: str) -> str:
     return f"jaw {16 - int(name[4:])}" if name.startswith("jaw ") else name
 
 
-#: Places of amounts and points that trade places in a mirrored crop, and amounts that change their sign.
+#: Places of amounts and points that trade places in a mirrored crop, and amounts that change their
+#: sign.
 MOUTH_MIRROR = tuple(MOUTH_AMOUNTS.index(_other_side(name)) for name in MOUTH_AMOUNTS)
 HEAD_MIRROR = tuple(HEAD_AMOUNTS.index(_other_side(name)) for name in HEAD_AMOUNTS)
 HEAD_SIGNS = tuple(-1.0 if name in ("yaw", "roll") else 1.0 for name in HEAD_AMOUNTS)
@@ -68,8 +70,8 @@ HEAD = CloseUpConfig(len(HEAD_POINTS), len(HEAD_AMOUNTS))
 class CloseUp(nn.Module):
     """Reads one kind of crop.
 
-    Points are a heat-map's soft-argmax plus an offset predicted from the whole crop: what is hidden (a lid behind a
-    rim, a lip behind a hand) has no peak of its own.
+    Points are a heat-map's soft-argmax plus an offset predicted from the whole crop: what is hidden
+    (a lid behind a rim, a lip behind a hand) has no peak of its own.
     """
 
     def __init__(self, config: CloseUpConfig):
@@ -98,8 +100,9 @@ class CloseUp(nn.Module):
         """Read crops (B, 3, S, S), RGB in [0, 1].
 
         Returns:
-            points (B, P, 2) in [-1, 1] of the crop; amounts (B, A), about [0, 1] (angles in radians) and not clipped; logits
-            (B, 1) of whether this is an eye (a mouth, a head) that can be seen.
+            points (B, P, 2) in [-1, 1] of the crop; amounts (B, A), about [0, 1] (angles in
+            radians) and not clipped; logits (B, 1) of whether this is an eye (a mouth, a head) that
+            can be seen.
         """
         features = self.network(crops - 0.5)
         logits = self.heatmaps(features[-1]).flatten(2) / self.config.softargmax_temperature
@@ -118,10 +121,12 @@ class CloseUps(nn.Module):
         self.eye, self.mouth, self.head = eye, mouth, head
 
     def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
-        """Read uint8 crops (4, S, S, 3) of the left eye, the right one (mirrored), the mouth and the head.
+        """Read uint8 crops (4, S, S, 3) of the left eye, the right one (mirrored), the mouth and
+        the head.
 
         Returns:
-            Of the eyes (2 rows), the mouth (1) and the head (1): points, amounts, logits, as `CloseUp`.
+            Of the eyes (2 rows), the mouth (1) and the head (1): points, amounts, logits, as
+                `CloseUp`.
         """
         images = crops.permute(0, 3, 1, 2).float() / 255
         return (*self.eye(images[:2]), *self.mouth(images[2:3]), *self.head(images[3:]))

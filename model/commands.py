@@ -24,7 +24,8 @@ from livepuppet.model.checkpoint import CheckpointError, read_official, save
 def import_checkpoint(checkpoint, config, output):
     """Turn a published first-order-model CHECKPOINT (.pth.tar) into weights that livepuppet runs.
 
-    Nothing in the file is executed: one that holds anything but tensors and plain containers is refused.
+    Nothing in the file is executed: one that holds anything but tensors and plain containers is
+    refused.
     """
     if Path(output).suffix != ".safetensors":
         raise click.ClickException(

@@ -1,4 +1,6 @@
-"""Relative motion transfer in PyTorch, in batches: the twin of `core.transfer`, which a test compares it with."""
+"""Relative motion transfer in PyTorch, in batches: the twin of `core.transfer`, which a test
+compares it with.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,15 @@ def transfer(
     matrices: Matrices = "jacobian",
     variance: Variance = "source",
 ) -> Keypoints:
-    """The driver's motion since `initial`, put onto the avatar (FOMM, Eq. 14-15; Monkey-Net, Eq. 7).
+    """The driver's motion since `initial`, put onto the avatar (FOMM, Eq. 14-15; Monkey-Net, Eq.
+    7).
 
     Args:
         driving, initial, avatar: batches of one size, or of one.
         scale: of the motion; a number, or (B, 1, 1).
         matrices: what the keypoints' matrices are.
-        variance: what becomes of covariances: the avatar's own (`source`) or the driver's (`driving`).
+        variance: what becomes of covariances: the avatar's own (`source`) or the driver's
+            (`driving`).
     """
     points = avatar[0] + scale * (driving[0] - initial[0])
     if matrices == "jacobian":

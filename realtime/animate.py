@@ -30,7 +30,8 @@ from livepuppet.realtime.outputs.video import VideoFile
 
 logger = logging.getLogger(__name__)
 
-#: Offline, every movement is wanted as it is: no filter, no countdown, no rest when the face is lost.
+#: Offline, every movement is wanted as it is: no filter, no countdown, no rest when the face is
+#: lost.
 OFFLINE = MotionSettings(smoothing=0, countdown=0, lost_to_neutral=False)
 
 
@@ -69,7 +70,8 @@ def animate(
     rig: str | None = None,
     progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Summary:
-    """Animate a picture with a driving video: one frame for each of its frames, at the same times, with its sound.
+    """Animate a picture with a driving video: one frame for each of its frames, at the same times,
+    with its sound.
 
     D1 is the first frame. Memory does not grow with the video's length.
 
@@ -78,7 +80,8 @@ def animate(
         driving: a video, a GIF, a folder of pictures or an address.
         output: `FILE.mp4` (H.264), or a folder for PNGs.
         settings: how the driver's motion is shown.
-        side: of the finished square, in pixels; the model's by default. Above that the avatar's own pixels are moved.
+        side: of the finished square, in pixels; the model's by default. Above that the avatar's own
+            pixels are moved.
         side_by_side: show driving frame, avatar and result next to each other.
         rate: frames per second of a folder of pictures; 25 by default.
         progress: called with the frames written so far and their number, as far as that is known.
@@ -113,7 +116,8 @@ def animate(
                 picture = np.hstack([animator.cut(frame.image, len(picture)), at_rest, picture])
             if sink is None:
                 sink = _open_output(output, picture.shape, clip)
-                # What was written is finished whatever comes; an error on the way has the first word.
+                # What was written is finished whatever comes; an error on the way has the first
+                # word.
                 stack.push(_finish(sink))
             sink.write(picture, frame.time, frame.duration)
             count += 1
@@ -152,7 +156,9 @@ def _open_output(output: str, shape: tuple[int, ...], clip: Video) -> Output:
 
 
 def _finish(sink: Output):
-    """An exit callback that closes `sink` and, when an error is on its way already, keeps its own to itself."""
+    """An exit callback that closes `sink` and, when an error is on its way already, keeps its own
+    to itself.
+    """
 
     def leave(kind, error, traceback):
         if kind is None:

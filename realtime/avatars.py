@@ -19,7 +19,9 @@ from livepuppet.realtime.framing.faces import find_face, square_around, square_f
 
 
 def choose_square(picture: np.ndarray, crop: str) -> Square:
-    """The square of `picture` uint8 RGB (H, W, 3) that `crop` asks for; see `load_avatar`. Raises UserError."""
+    """The square of `picture` uint8 RGB (H, W, 3) that `crop` asks for; see `load_avatar`. Raises
+    UserError.
+    """
     height, width = picture.shape[:2]
     if crop == "center":
         return centred_square(height, width)
@@ -32,7 +34,9 @@ def choose_square(picture: np.ndarray, crop: str) -> Square:
 
 
 def _face_of(picture: np.ndarray) -> Square | None:
-    """`find_face`, which takes up to half a second, of this very picture only once: the next start remembers it."""
+    """`find_face`, which takes up to half a second, of this very picture only once: the next start
+    remembers it.
+    """
     inputs = {
         "picture": [picture.shape, hashlib.blake2b(np.ascontiguousarray(picture).data).hexdigest()],
         "versions": [cv2.__version__, importlib.metadata.version("livepuppet")],
@@ -52,9 +56,9 @@ def load_avatar(path: str | os.PathLike, size: int = 256, crop: str = "auto") ->
     Args:
         path: of the picture.
         size: S, the model's side in pixels. A picture of exactly that size is taken pixel by pixel.
-        crop: `auto` (as `face`, but a square picture that a face fills stays whole), `face` (the head with margin, where
-            a face is found; else the centre), `center` (the largest centred square) or `X,Y,SIDE` in pixels of the
-            upright picture.
+        crop: `auto` (as `face`, but a square picture that a face fills stays whole), `face` (the
+            head with margin, where a face is found; else the centre), `center` (the largest centred
+            square) or `X,Y,SIDE` in pixels of the upright picture.
 
     Raises:
         UserError: if the picture cannot be read or the crop lies outside it.

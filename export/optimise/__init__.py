@@ -1,4 +1,6 @@
-"""Exact rewrites that make a model faster in the runtimes it is exported for; the readable network stays as it is."""
+"""Exact rewrites that make a model faster in the runtimes it is exported for; the readable network
+stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,10 @@ from livepuppet.model.fomm import FOMM
 from livepuppet.model.lite import LitePuppet
 from livepuppet.model.monkeynet import MonkeyNet
 
-#: What each rewrite does, by name, and for which kinds of networks there is one. Measured as well, and no gain: norms that cannot
-#: be folded as convolutions of one weight per channel, the background's heat-map (zero everywhere) left out, which makes 43
-#: channels of 44, and phases for the doubling in the lite generator, whose pieces take as long to put together as the convolution.
+#: What each rewrite does, by name, and for which kinds of networks there is one. Measured as well,
+#: and no gain: norms that cannot be folded as convolutions of one weight per channel, the
+#: background's heat-map (zero everywhere) left out, which makes 43 channels of 44, and phases for
+#: the doubling in the lite generator, whose pieces take as long to put together as the convolution.
 REWRITES = {
     "batch norm": ("folded into the convolution before it", {"fomm", "lite", "monkeynet"}),
     "upsampling": ("doubling and 3x3 convolution as four 2x2 convolutions", {"fomm", "monkeynet"}),
@@ -29,8 +32,8 @@ REWRITES = {
     "gathers": ("pictures and features sampled by gathers", {"fomm", "lite"}),
 }
 
-#: What wins, by the runtime it is for: "onnxruntime" (and OpenVINO, which runs the same graphs) and "torch".
-#: PyTorch computes batches of several people, and warps fast.
+#: What wins, by the runtime it is for: "onnxruntime" (and OpenVINO, which runs the same graphs) and
+#: "torch". PyTorch computes batches of several people, and warps fast.
 TARGETS = {
     "onnxruntime": tuple(REWRITES),
     "torch": ("batch norm",),
@@ -50,10 +53,11 @@ def rewrites(model: Model, target: str = "onnxruntime") -> list[str]:
 
 
 def optimise(model: Model, target: str = "onnxruntime", without: Collection[str] = ()) -> Model:
-    """A copy of the model that computes the same, in evaluation mode, in forms that its runtime runs fast.
+    """A copy of the model that computes the same, in evaluation mode, in forms that its runtime
+    runs fast.
 
-    For "onnxruntime" its features may be tables instead of pictures, its `render` may return fewer maps, and a batch is
-    of one.
+    For "onnxruntime" its features may be tables instead of pictures, its `render` may return fewer
+    maps, and a batch is of one.
 
     Args:
         model: is left alone.
@@ -76,7 +80,8 @@ def optimise(model: Model, target: str = "onnxruntime", without: Collection[str]
 
 
 def _rewrite_fomm(model: FOMM, chosen: list[str]) -> None:
-    # `add_module` replaces as an assignment does, and says that the new part need not be of the old one's class.
+    # `add_module` replaces as an assignment does, and says that the new part need not be of the old
+    # one's class.
     generator = model.generator
     if "pooled Jacobians" in chosen:
         model.add_module("kp_detector", PooledDetector(model.kp_detector))
@@ -90,7 +95,9 @@ def _rewrite_fomm(model: FOMM, chosen: list[str]) -> None:
 
 
 def _by_winograd(model: Model) -> None:
-    """Not of `lite-256`: a fifteenth of its time is not worth three times the file, whose filters grow fourfold."""
+    """Not of `lite-256`: a fifteenth of its time is not worth three times the file, whose filters
+    grow fourfold.
+    """
     size = model.config.size
     if isinstance(model, FOMM):
         generator = model.generator

@@ -1,4 +1,6 @@
-"""The same convolutions with fewer multiplications, or with shapes that fill a processor's registers."""
+"""The same convolutions with fewer multiplications, or with shapes that fill a processor's
+registers.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from livepuppet.export.optimise.phases import interleave
 from livepuppet.model import blocks
 
-#: Which taps of a 3x3 kernel fall on which of two coarse pixels, for the even and the odd of the fine ones.
-#: Fine pixel 2 i sees the fine pixels 2 i - 1, 2 i, 2 i + 1, which are copies of the coarse ones i - 1, i, i.
+#: Which taps of a 3x3 kernel fall on which of two coarse pixels, for the even and the odd of the
+#: fine ones. Fine pixel 2 i sees the fine pixels 2 i - 1, 2 i, 2 i + 1, which are copies of the
+#: coarse ones i - 1, i, i.
 _TAPS = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
 
 
 def phase_kernels(weight: Tensor) -> Tensor:
-    """3x3 kernels (O, I, 3, 3) behind a nearest-neighbour doubling as 2x2 ones before it: (2, 2, O, I, 2, 2).
+    """3x3 kernels (O, I, 3, 3) behind a nearest-neighbour doubling as 2x2 ones before it: (2, 2, O,
+    I, 2, 2).
 
     The first two indices are the phase: the row's and the column's parity in the fine picture.
     """
@@ -25,7 +29,8 @@ def phase_kernels(weight: Tensor) -> Tensor:
 
 
 class PhaseConvolution(nn.Module):
-    """Nearest-neighbour doubling and a 3x3 convolution, as four 2x2 convolutions at the coarse size.
+    """Nearest-neighbour doubling and a 3x3 convolution, as four 2x2 convolutions at the coarse
+    size.
 
     Four multiplications per fine pixel instead of nine. (1, I, H, W) to (1, O, 2 H, 2 W).
     """
@@ -43,7 +48,8 @@ class PhaseConvolution(nn.Module):
         parts = []
         for index, phase in enumerate(self.phases):
             row, column = divmod(index, 2)
-            # A fine picture's zero padding is one fine pixel: it enters where the coarse neighbour lies outside.
+            # A fine picture's zero padding is one fine pixel: it enters where the coarse neighbour
+            # lies outside.
             part = phase(F.pad(x, (1 - column, column, 1 - row, row)))
             parts.append(F.relu(part) if self.relu else part)
         return F.pixel_shuffle(torch.stack(parts, 2).flatten(1, 2), 2)
@@ -61,10 +67,11 @@ def split_upsampling(model: nn.Module) -> None:
 
 
 class PairedConvolution(nn.Module):
-    """A convolution with few outputs, over squares of 2x2 pixels: four times the outputs, at stride 2.
+    """A convolution with few outputs, over squares of 2x2 pixels: four times the outputs, at stride
+    2.
 
-    Vectors hold 8 or 16 outputs, so 3 channels waste most of each. The kernel grows by one row and column of zeros,
-    which is less. (1, I, H, W) to (1, O, H, W).
+    Vectors hold 8 or 16 outputs, so 3 channels waste most of each. The kernel grows by one row and
+    column of zeros, which is less. (1, I, H, W) to (1, O, H, W).
     """
 
     def __init__(self, conv: nn.Conv2d):

@@ -1,4 +1,6 @@
-"""The first-order model in forms that cost less. Every class here computes what the one that it replaces does."""
+"""The first-order model in forms that cost less. Every class here computes what the one that it
+replaces does.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,9 @@ from livepuppet.model.keypoint_detector import KeypointDetector
 class PooledDetector(nn.Module):
     """`KeypointDetector` whose Jacobians are pooled before their convolution.
 
-    A Jacobian is the mean of a convolution's output under a heat-map. Both are linear, so it is as well the convolution of
-    the features' mean: 40 numbers instead of 40 maps. The mean is taken at every offset of the kernel.
+    A Jacobian is the mean of a convolution's output under a heat-map. Both are linear, so it is as
+    well the convolution of the features' mean: 40 numbers instead of 40 maps. The mean is taken at
+    every offset of the kernel.
     """
 
     grid: Tensor
@@ -63,7 +66,8 @@ def pooled(features: Tensor, heatmaps: Tensor, side: int) -> Tensor:
         (B, K, C * side * side), in the order of a convolution's weights.
     """
     width = heatmaps.shape[-1]
-    # Columns are moved in the features. Rows are moved in the heat-maps, where that is a shift of the whole line.
+    # Columns are moved in the features. Rows are moved in the heat-maps, where that is a shift of
+    # the whole line.
     columns = torch.stack([features[..., x : x + width] for x in range(side)], 2).flatten(3).flatten(1, 2)
     lines = heatmaps.flatten(2)
     moved = [F.pad(lines, (y * width, (side - 1 - y) * width)) for y in range(side)]
@@ -73,7 +77,8 @@ def pooled(features: Tensor, heatmaps: Tensor, side: int) -> Tensor:
 
 
 class PlanarMotion(nn.Module):
-    """`DenseMotion` by planes: x and y of each motion apart, each a row and a column added. A batch is of one.
+    """`DenseMotion` by planes: x and y of each motion apart, each a row and a column added. A batch
+    is of one.
 
     Args:
         motion: what is replaced.
@@ -90,8 +95,9 @@ class PlanarMotion(nn.Module):
         self.sampling = (Patches if gathers else Grid)(motion.grid.shape[0], "zeros")
         self.heads = joined(motion.mask, motion.occlusion) if motion.occlusion is not None else motion.mask
         self.register_buffer("grid", motion.grid, persistent=False)
-        # As published, the evidence is a heat-map and three colours per candidate. Here all heat-maps come first, then
-        # all reds, all greens, all blues. The first convolution sees it, and the heads by the last skip.
+        # As published, the evidence is a heat-map and three colours per candidate. Here all
+        # heat-maps come first, then all reds, all greens, all blues. The first convolution sees it,
+        # and the heads by the last skip.
         count = motion.mask.out_channels
         order = torch.arange(4 * count).reshape(count, 4).t().flatten()
         first = self.hourglass.encoder.down_blocks[0]
@@ -134,8 +140,8 @@ class PlanarMotion(nn.Module):
         difference = gaussian_heatmaps(driving_points, self.grid, self.variance) - gaussian_heatmaps(
             source_points, self.grid, self.variance
         )
-        # The background's heat-map, zero everywhere, fills the channels up to a multiple of four, without which
-        # onnxruntime's convolutions are slower.
+        # The background's heat-map, zero everywhere, fills the channels up to a multiple of four,
+        # without which onnxruntime's convolutions are slower.
         evidence = torch.cat([torch.zeros_like(difference[:, :1]), difference, pictures], 1)
         maps = self.heads(self.hourglass(evidence))
         mask, flow_x, flow_y = blended(maps[:, : keypoints + 1].float(), x, y, self.grid)

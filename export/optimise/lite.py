@@ -31,10 +31,12 @@ CHANNEL_ALIGNMENT = 4
 
 
 class FusedMotionMath(nn.Module):
-    """The mathematics of `DenseMotion` on keypoints, in few operations of any size: a runtime takes a few microseconds for each.
+    """The mathematics of `DenseMotion` on keypoints, in few operations of any size: a runtime takes
+    a few microseconds for each.
 
-    What is linear is one product with a constant matrix, the local motions and the head's are treated together, matrices are
-    turned as vectors of four. Names are those of `DenseMotion` and `HeadMotion`, which say what it means.
+    What is linear is one product with a constant matrix, the local motions and the head's are
+    treated together, matrices are turned as vectors of four. Names are those of `DenseMotion` and
+    `HeadMotion`, which say what it means.
 
     Args:
         motion: whose candidates, heat-maps and preferences these are.
@@ -65,8 +67,8 @@ class FusedMotionMath(nn.Module):
         def keep(name: str, values) -> None:
             self.register_buffer(name, torch.as_tensor(values, dtype=dtype), persistent=False)
 
-        # Of a set of points: the points, the mean of the rigid ones, how these lie about it, the eyes, and the way from there to
-        # the mouth.
+        # Of a set of points: the points, the mean of the rigid ones, how these lie about it, the
+        # eyes, and the way from there to the mouth.
         rigid = torch.eye(keypoints, dtype=dtype)[list(RIGID)]
         mean = rigid.mean(0, keepdim=True)
         eyes, mouth = (
@@ -75,7 +77,8 @@ class FusedMotionMath(nn.Module):
         keep("taken", torch.cat([torch.eye(keypoints, dtype=dtype), mean, rigid - mean, eyes, mouth - eyes]))
         keep("stiffness", STIFFNESS * torch.eye(2, dtype=dtype).repeat(2, 1))
         keep("unmoved", torch.eye(2).reshape(1, 4))
-        # (a, b, c, d) to the adjugate (d, -b, -c, a), and to what a and b are multiplied with for the determinant.
+        # (a, b, c, d) to the adjugate (d, -b, -c, a), and to what a and b are multiplied with for
+        # the determinant.
         keep("adjugate", [[0, 0, 0, 1], [0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0]])
         keep("across", [[0, 0, 0, 0], [0, 0, 0, 0], [0, -1, 0, 0], [1, 0, 0, 0]])
         keep("quarter", [[0, -1], [1, 0]])
@@ -107,8 +110,9 @@ class FusedMotionMath(nn.Module):
             source_jacobians, driving_jacobians: (K, 2, 2).
 
         Returns:
-            The motions' numbers (2, K + 1, P), by the planes (P, h * w) that come after them; the gate, (1, 1); and how far each
-            keypoint moves on its own, (K, 1), or None where that is not asked.
+            The motions' numbers (2, K + 1, P), by the planes (P, h * w) that come after them; the
+            gate, (1, 1); and how far each keypoint moves on its own, (K, 1), or None where that is
+            not asked.
         """
         keypoints = len(both)
         taken = self.taken @ both
@@ -135,7 +139,9 @@ class FusedMotionMath(nn.Module):
     def _head(
         self, both: Tensor, numbers: Tensor, change: Tensor, eyes: Tensor, down: Tensor, gate: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """See `HeadMotion`: the numbers (2, 4) of its map and parallax, and those (2, 3) of the ellipsoid's frame, F and -F middle."""
+        """See `HeadMotion`: the numbers (2, 4) of its map and parallax, and those (2, 3) of the
+        ellipsoid's frame, F and -F middle.
+        """
         matrix, offset = numbers[-1, :, :2], numbers[-1:, :, 2]
         unit = (down * down).sum(1, keepdim=True).clamp_min(1e-4).sqrt()
         upright = torch.cat([down @ self.quarter, down]) / unit
@@ -158,7 +164,9 @@ class FusedMotionMath(nn.Module):
         return head, torch.cat([frame, -frame @ (eyes + middle).t()], 1)
 
     def _own(self, both: Tensor, head: Tensor, ellipsoid: Tensor | None) -> Tensor:
-        """How far each keypoint moves otherwise than the head (2, P), whose depth goes by the ellipsoid, from 0 to 1: (K, 1)."""
+        """How far each keypoint moves otherwise than the head (2, P), whose depth goes by the
+        ellipsoid, from 0 to 1: (K, 1).
+        """
         source, planes = both[:, :2], F.pad(both[:, 2:], (0, 1), value=1.0)
         if ellipsoid is not None:
             planes = torch.cat([planes, _depth(planes @ ellipsoid.t(), 1)], 1)
@@ -175,7 +183,9 @@ class FusedMotionMath(nn.Module):
         return (flat @ self.adjugate / determinant).reshape(-1, 2, 2)
 
     def maps(self, both: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Differences of heat-maps (1, K, h, w), driving less source, and preferences (K + 2, h, w) of the masks."""
+        """Differences of heat-maps (1, K, h, w), driving less source, and preferences (K + 2, h, w)
+        of the masks.
+        """
         lines = both[..., None] - self.line
         lines = lines * lines * self.spread
         values = torch.exp(lines)
@@ -189,7 +199,9 @@ class FusedMotionMath(nn.Module):
 
 
 def _depth(places: Tensor, axis: int) -> Tensor:
-    """See `model.lite.depth_at`, of places in the ellipsoid's frame, whose two coordinates lie along `axis`."""
+    """See `model.lite.depth_at`, of places in the ellipsoid's frame, whose two coordinates lie
+    along `axis`.
+    """
     return (1 - (places * places).sum(axis, keepdim=True)).clamp_min(1e-3).sqrt() - 1e-3**0.5
 
 
@@ -274,7 +286,8 @@ class PhaseGenerator(nn.Module):
         self.generator = generator
         self.pictures = (Patches if gathers else Grid)(size, "border")
         self.features = (Rows if gathers else Grid)(size // 4, "border")
-        # Two convolutions that add up: features and picture come in different layouts, and joining them costs more.
+        # Two convolutions that add up: features and picture come in different layouts, and joining
+        # them costs more.
         merge, painted = generator.merge, generator.expand.out_channels
         self.merge_features = shaped(merge.weight[:, :painted], merge.bias, padding=merge.padding)
         self.merge_picture = shaped(merge.weight[:, painted:], None, padding=merge.padding)
@@ -333,7 +346,9 @@ class FastLite(LitePuppet):
         self.generator = PhaseGenerator(model.generator, gathers) if phases else model.generator
 
     def encode(self, avatars: Tensor) -> dict[str, Tensor]:
-        """See `LitePuppet.encode`: picture, thumbnail and features, each as the part that samples it wants it."""
+        """See `LitePuppet.encode`: picture, thumbnail and features, each as the part that samples
+        it wants it.
+        """
         thumbnail = F.avg_pool2d(avatars, 4)
         motion, generator = self.motion, self.generator
         return {

@@ -19,7 +19,9 @@ def interleave(phases: Tensor) -> Tensor:
 
 
 def spreading(coarse: int, fine: int, align_corners: bool) -> Tensor:
-    """Bilinear interpolation from `coarse` to `fine` places as a matrix (2, fine / 2, coarse) of float64, even places first."""
+    """Bilinear interpolation from `coarse` to `fine` places as a matrix (2, fine / 2, coarse) of
+    float64, even places first.
+    """
     line = torch.eye(coarse, dtype=torch.float64)[None]
     line = F.interpolate(line, size=fine, mode="linear", align_corners=align_corners)[0].t()
     return torch.stack([line[0::2], line[1::2]]).contiguous()

@@ -7,7 +7,8 @@ from torch import Tensor
 
 
 def affine_planes(matrices: Tensor, shift: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
-    """x and y (B, K, h, w) of the maps z -> A z + b on a grid (h, w, 2), from their six numbers each.
+    """x and y (B, K, h, w) of the maps z -> A z + b on a grid (h, w, 2), from their six numbers
+    each.
 
     Args:
         matrices, shift: A (B, K, 2, 2) and b (B, K, 2).
@@ -41,13 +42,14 @@ def blended(logits: Tensor, x: Tensor, y: Tensor, grid: Tensor) -> tuple[Tensor,
     return weights / total, flow_x, flow_y
 
 
-#: Bound of the logits where no maximum is subtracted. e^60 times a few hundred planes is still far below float32's largest number, and
-#: what is e^-60 of something is nothing.
+#: Bound of the logits where no maximum is subtracted. e^60 times a few hundred planes is still far
+#: below float32's largest number, and what is e^-60 of something is nothing.
 LIMIT = 60.0
 
 
 def blended_maps(logits: Tensor, numbers: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-    """`blended`, of maps that are sums of a few planes: their numbers are summed under the weights, by one matrix product.
+    """`blended`, of maps that are sums of a few planes: their numbers are summed under the weights,
+    by one matrix product.
 
     Logits beyond `LIMIT` count as that.
 

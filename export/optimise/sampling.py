@@ -1,8 +1,9 @@
 """Bilinear sampling as gathers: the form that onnxruntime runs fast.
 
-onnxruntime's GridSample visits channels one by one and computes every place anew for each. Here a place is computed once,
-and what lies there is fetched as one run of memory: all channels of one pixel (`Rows`), or four pixels of a picture of few
-channels (`Patches`). Such tables are made once per avatar. The numbers are those of `geometry.warp`; a batch is of one.
+onnxruntime's GridSample visits channels one by one and computes every place anew for each. Here a
+place is computed once, and what lies there is fetched as one run of memory: all channels of one
+pixel (`Rows`), or four pixels of a picture of few channels (`Patches`). Such tables are made once
+per avatar. The numbers are those of `geometry.warp`; a batch is of one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from livepuppet.model.geometry import warp
 
 
 class Grid:
-    """How a square picture is sampled: `geometry.warp`, behind three calls that the other ways share.
+    """How a square picture is sampled: `geometry.warp`, behind three calls that the other ways
+    share.
 
     Args:
         side: of the picture, in pixels.
@@ -37,7 +39,9 @@ class Grid:
         return table
 
     def sample(self, table: Tensor, x: Tensor, y: Tensor, share: Tensor | None = None) -> Tensor:
-        """(C, *places) at places in [-1, 1], whose x and y are of any one shape; times `share`, of that shape, if given."""
+        """(C, *places) at places in [-1, 1], whose x and y are of any one shape; times `share`, of
+        that shape, if given.
+        """
         places = torch.stack([x, y], -1).reshape(1, -1, x.shape[-1], 2)
         found = warp(table, places, self.padding).reshape(-1, *x.shape)
         return found if share is None else found * share
@@ -48,8 +52,8 @@ class Rows(Grid):
 
     def __init__(self, side: int, padding: str):
         super().__init__(side, padding)
-        # With a frame of zeros, zeros outside are no special case: places are held within it, as "border" holds them
-        # within the picture.
+        # With a frame of zeros, zeros outside are no special case: places are held within it, as
+        # "border" holds them within the picture.
         self.frame = 1 if padding == "zeros" else 0
         self.step = side + 2 * self.frame
 
@@ -64,7 +68,8 @@ class Rows(Grid):
 
     def sample(self, table: Tensor, x: Tensor, y: Tensor, share: Tensor | None = None) -> Tensor:
         first, across, down = self._places(x.flatten(), y.flatten())
-        # Four weights per place are cheap beside four products of all channels; that way there are no differences to take.
+        # Four weights per place are cheap beside four products of all channels; that way there are
+        # no differences to take.
         lower = down if share is None else down * share.flatten()
         upper = (1 if share is None else share.flatten()) - lower
         lower_right, upper_right = lower * across, upper * across
@@ -87,7 +92,8 @@ class Rows(Grid):
             first = place.floor().clamp(max=self.step - 2)
             ways.append((first, place - first))
         (left, across), (top, down) = ways
-        # In whole numbers: a runtime that computes in 16 bits would point beside the table, or outside.
+        # In whole numbers: a runtime that computes in 16 bits would point beside the table, or
+        # outside.
         return top.to(torch.int64) * self.step + left.to(torch.int64), across, down
 
 

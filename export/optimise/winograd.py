@@ -1,13 +1,15 @@
-"""3x3 convolutions by Winograd's minimal filtering, F(4x4, 3x3) of Lavin and Gray (arXiv 1509.09308): a quarter of the
-multiplications.
+"""3x3 convolutions by Winograd's minimal filtering, F(4x4, 3x3) of Lavin and Gray (arXiv
+1509.09308): a quarter of the multiplications.
 
-A square of 4x4 outputs depends on 6x6 inputs. In another basis the convolution of the two is a product of 36 numbers, each
-of which is a matrix product over channels: 36 multiplications per channel and square instead of 144. Runtimes have no such
-convolution on processors; as matrix products in the graph it is twice as fast as theirs from 64 channels on. Rounding grows
-by the change of basis, to some 1e-5 of the largest value: nothing in 32 bits, too much in 16.
+A square of 4x4 outputs depends on 6x6 inputs. In another basis the convolution of the two is a
+product of 36 numbers, each of which is a matrix product over channels: 36 multiplications per
+channel and square instead of 144. Runtimes have no such convolution on processors; as matrix
+products in the graph it is twice as fast as theirs from 64 channels on. Rounding grows by the
+change of basis, to some 1e-5 of the largest value: nothing in 32 bits, too much in 16.
 
-Pixels stand in the rows of a matrix (pixels, C), ordered so that those of equal place in their square lie together. Nothing
-between convolutions cares about their order, so it is left that way from the first to the last of a chain.
+Pixels stand in the rows of a matrix (pixels, C), ordered so that those of equal place in their
+square lie together. Nothing between convolutions cares about their order, so it is left that way
+from the first to the last of a chain.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from livepuppet.model import blocks
 
-#: The changes of basis of inputs, of filters, and back of outputs; for the points 0, 1, -1, 2, -2 and infinity.
+#: The changes of basis of inputs, of filters, and back of outputs; for the points 0, 1, -1, 2, -2
+#: and infinity.
 _INPUTS = [
     [4, 0, -5, 0, 1, 0],
     [0, -4, -4, 1, 1, 0],
@@ -82,7 +85,9 @@ def order(side: int) -> Tensor:
 
 
 def neighbours(side: int) -> Tensor:
-    """Where the 6x6 inputs of each square stand, (36 * squares), by place, then by square; outside is `side * side`."""
+    """Where the 6x6 inputs of each square stand, (36 * squares), by place, then by square; outside
+    is `side * side`.
+    """
     where = torch.empty(side * side, dtype=torch.int64)
     where[order(side)] = torch.arange(side * side)
     where = F.pad(where.reshape(side, side), (1, 1, 1, 1), value=side * side)

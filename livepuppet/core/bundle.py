@@ -1,7 +1,8 @@
 """The bundle: the folder that `livepuppet export` writes and that runs a model without PyTorch.
 
-It holds a graph for each of the three calls (`detect.onnx`, `encode.onnx`, `render.onnx`), variants of them in fewer bits
-(`render.int8.onnx`), `reference.npz` (see `core.reference`) and `bundle.json`, which names every file with its SHA-256.
+It holds a graph for each of the three calls (`detect.onnx`, `encode.onnx`, `render.onnx`), variants
+of them in fewer bits (`render.int8.onnx`), `reference.npz` (see `core.reference`) and
+`bundle.json`, which names every file with its SHA-256.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ def check_file(path: Path, checksum: str) -> None:
 
 
 def graphs_of(folder: Path, metadata: dict, variant: Precision = "float32") -> dict[str, Path]:
-    """The file of each stage. Graphs of another variant than float32 are there where `livepuppet export` was told to.
+    """The file of each stage. Graphs of another variant than float32 are there where `livepuppet
+    export` was told to.
 
     Args:
         metadata: of `read_bundle`.
@@ -125,6 +127,8 @@ def variants_of(metadata: dict) -> tuple[str, ...]:
 
 
 def reference_of(folder: Path, metadata: dict) -> tuple[Path, str] | None:
-    """The file of what float32 PyTorch draws, for the gate, and its SHA-256; None in bundles of an older livepuppet."""
+    """The file of what float32 PyTorch draws, for the gate, and its SHA-256; None in bundles of an
+    older livepuppet.
+    """
     entry = metadata.get("reference")
     return (folder / entry["file"], entry["sha256"]) if entry else None

@@ -1,4 +1,6 @@
-"""The user's cache: what takes long to work out, by everything that it depends on. It may be deleted at any time."""
+"""The user's cache: what takes long to work out, by everything that it depends on. It may be
+deleted at any time.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def key_of(inputs: dict) -> str:
 
 
 def remembered(kind: str, inputs: dict) -> Any:
-    """The JSON value that was remembered for these inputs. Raises KeyError where there is none that can be read."""
+    """The JSON value that was remembered for these inputs. Raises KeyError where there is none that
+    can be read.
+    """
     try:
         return json.loads((cache_folder(kind) / f"{key_of(inputs)}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, UserError) as error:
@@ -44,6 +48,8 @@ def remembered(kind: str, inputs: dict) -> Any:
 
 
 def remember(kind: str, inputs: dict, value: Any) -> None:
-    """Keep a JSON value for these inputs. A cache that cannot be written costs the next start its time, no more."""
+    """Keep a JSON value for these inputs. A cache that cannot be written costs the next start its
+    time, no more.
+    """
     with suppress(OSError, UserError):
         write_atomically(cache_folder(kind) / f"{key_of(inputs)}.json", json.dumps(value, indent=1))

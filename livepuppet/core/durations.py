@@ -15,7 +15,8 @@ _BINS = round(math.log(1e9) / _RATIO)
 class Durations:
     """Any number of durations, of which percentiles are wanted.
 
-    A histogram with logarithmic bins from a microsecond to a quarter of an hour, each half a percent wide.
+    A histogram with logarithmic bins from a microsecond to a quarter of an hour, each half a
+    percent wide.
     """
 
     def __init__(self):

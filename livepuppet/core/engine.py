@@ -10,7 +10,8 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.matrices import Matrices
 
-#: What the network computes in. Positions (grids, keypoints, heat-maps' softmax) stay float32 in all of them.
+#: What the network computes in. Positions (grids, keypoints, heat-maps' softmax) stay float32 in
+#: all of them.
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "bfloat16", "int8")
 
@@ -25,7 +26,9 @@ Features = Any
 
 
 class BrokenEngine(UserError):
-    """An engine that is here and should run, but raises or draws something else. The message is one sentence for people."""
+    """An engine that is here and should run, but raises or draws something else. The message is one
+    sentence for people.
+    """
 
 
 class Engine(Protocol):
@@ -42,7 +45,8 @@ class Engine(Protocol):
         num_keypoints: K.
         keypoint_names: K names where keypoints are landmarks, else empty.
         matrices: what `Keypoints.jacobians` holds: "jacobian", or "covariance" for a Monkey-Net.
-        deforms: whether `render_deformation` can be called; bundles of an older livepuppet do not tell.
+        deforms: whether `render_deformation` can be called; bundles of an older livepuppet do not
+            tell.
     """
 
     name: str
@@ -60,16 +64,21 @@ class Engine(Protocol):
     def detect(self, frame: np.ndarray) -> Keypoints:
         """Keypoints of a picture, RGB uint8 (S, S, 3). ValueError for any other shape or type.
 
-        Their mean confidence tells a face (lite-256: 0.7 to 0.85, in the dark 0.55) from none (below 0.5, mostly 0.3).
+        Their mean confidence tells a face (lite-256: 0.7 to 0.85, in the dark 0.55) from none
+        (below 0.5, mostly 0.3).
         """
         ...
 
     def encode(self, avatar: np.ndarray) -> Features:
-        """Everything that depends on the avatar alone, RGB uint8 (S, S, 3). ValueError for any other shape or type."""
+        """Everything that depends on the avatar alone, RGB uint8 (S, S, 3). ValueError for any
+        other shape or type.
+        """
         ...
 
     def render(self, features: Features, avatar_keypoints: Keypoints, keypoints: Keypoints) -> np.ndarray:
-        """The avatar of `features`, which has `avatar_keypoints`, moved to `keypoints`: RGB uint8 (S, S, 3)."""
+        """The avatar of `features`, which has `avatar_keypoints`, moved to `keypoints`: RGB uint8
+        (S, S, 3).
+        """
         ...
 
     def render_deformation(
@@ -78,8 +87,9 @@ class Engine(Protocol):
         """What `render` returns, and where in the avatar each place of it came from.
 
         Returns:
-            RGB uint8 (S, S, 3); float32 (h, w, 2), a sampling grid at the model's own resolution: (x, y) in the avatar's
-            square, -1 and 1 being the centres of the outermost pixels, which it may leave.
+            RGB uint8 (S, S, 3); float32 (h, w, 2), a sampling grid at the model's own resolution:
+            (x, y) in the avatar's square, -1 and 1 being the centres of the outermost pixels, which
+            it may leave.
 
         Raises:
             UserError: the bundle is of an older livepuppet, whose graphs did not tell.
@@ -103,7 +113,9 @@ def checked_image(picture: np.ndarray, size: int) -> np.ndarray:
 
 
 def checked_numbers(keypoints: Keypoints, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points float32 (K, 2) and matrices float32 (K, 2, 2), contiguous. ValueError unless K is `count`."""
+    """Points float32 (K, 2) and matrices float32 (K, 2, 2), contiguous. ValueError unless K is
+    `count`.
+    """
     points = np.ascontiguousarray(keypoints.points, dtype=np.float32)
     jacobians = np.ascontiguousarray(keypoints.jacobians, dtype=np.float32)
     if points.shape != (count, 2) or jacobians.shape != (count, 2, 2):

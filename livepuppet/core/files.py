@@ -11,11 +11,13 @@ from pathlib import Path
 
 
 class Replacement:
-    """A file that takes another's place once it is complete. A crash at any moment leaves the old one.
+    """A file that takes another's place once it is complete. A crash at any moment leaves the old
+    one.
 
     Args:
         path: its folder is made where needed. A link stays one: what it points to is replaced.
-        mode: permissions; by default those of the file before, or what the umask allows where there was none.
+        mode: permissions; by default those of the file before, or what the umask allows where there
+            was none.
 
     Attributes:
         path: what is replaced.
@@ -65,7 +67,8 @@ class Replacement:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike, *, durable: bool = False, mode: int | None = None) -> Iterator[Path]:
-    """Write to the path that this yields; leaving the block without an error puts it in the place of `path`.
+    """Write to the path that this yields; leaving the block without an error puts it in the place
+    of `path`.
 
     Raises:
         OSError: see `Replacement`.
@@ -82,7 +85,9 @@ def replacing(path: str | os.PathLike, *, durable: bool = False, mode: int | Non
 def write_atomically(
     path: str | os.PathLike, data: bytes | str, *, durable: bool = False, mode: int | None = None
 ) -> None:
-    """Replace the content of `path`; text as UTF-8. Raises OSError like `Replacement`, which has the arguments."""
+    """Replace the content of `path`; text as UTF-8. Raises OSError like `Replacement`, which has
+    the arguments.
+    """
     with replacing(path, durable=durable, mode=mode) as part:
         part.write_bytes(data.encode() if isinstance(data, str) else data)
 

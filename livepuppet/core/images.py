@@ -13,17 +13,20 @@ from av.error import FFmpegError
 
 from livepuppet.core.errors import UserError
 
-#: File names taken for pictures when a folder is listed. A single file is read whatever its name is.
+#: File names taken for pictures when a folder is listed. A single file is read whatever its name
+#: is.
 IMAGE_SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".gif", ".jp2"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".hdr", ".heic"),
 }
 
-#: How files begin of which no second look is needed: JPEG has no alpha, PNG says where it is turned.
+#: How files begin of which no second look is needed: JPEG has no alpha, PNG says where it is
+#: turned.
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
-#: What transparent pixels show. Live: a light gray, which adds no colour of its own to hair and shoulders. In training:
-#: white, as the published data sets (MGif) have it; results stay comparable with theirs.
+#: What transparent pixels show. Live: a light gray, which adds no colour of its own to hair and
+#: shoulders. In training: white, as the published data sets (MGif) have it; results stay comparable
+#: with theirs.
 BEHIND_ALPHA, BEHIND_ALPHA_IN_TRAINING = 200, 255
 
 
@@ -60,7 +63,8 @@ def to_8_bit(picture: np.ndarray) -> np.ndarray:
         return np.rint(np.clip(np.nan_to_num(picture), 0, 1) * 255).astype(np.uint8)
     if picture.dtype == np.uint16:
         return np.rint(picture / 257.0).astype(np.uint8)
-    # Signed or 32-bit integers (scientific TIFF): nothing says what white is, so the brightest pixel is.
+    # Signed or 32-bit integers (scientific TIFF): nothing says what white is, so the brightest
+    # pixel is.
     shifted = picture.astype(np.float64) - picture.min()
     return np.rint(shifted * (255 / max(shifted.max(), 1))).astype(np.uint8)
 
@@ -74,7 +78,9 @@ def over_gray(rgba: np.ndarray, behind: int = BEHIND_ALPHA) -> np.ndarray:
 
 
 def _turn_like(alpha: np.ndarray, stored: np.ndarray, upright: np.ndarray) -> np.ndarray:
-    """Give `alpha` (H, W) the turn or flip that leads from the pixels `stored` to `upright` (EXIF orientation)."""
+    """Give `alpha` (H, W) the turn or flip that leads from the pixels `stored` to `upright` (EXIF
+    orientation).
+    """
     for quarter_turns in range(4):
         for flip in (False, True):
 
@@ -97,8 +103,9 @@ def _imdecode(buffer: np.ndarray, flags: int) -> np.ndarray | None:
 def _decode_with_opencv(data: bytes) -> np.ndarray | None:
     """uint8 RGB (H, W, 3) or RGBA (H, W, 4), upright, or None where OpenCV cannot read `data`.
 
-    OpenCV turns pictures by their EXIF tag only where it also drops alpha, so a picture with transparency is
-    decoded both ways. The file's name plays no part: the format is told from the bytes.
+    OpenCV turns pictures by their EXIF tag only where it also drops alpha, so a picture with
+    transparency is decoded both ways. The file's name plays no part: the format is told from the
+    bytes.
     """
     buffer = np.frombuffer(data, np.uint8)
     if data.startswith(_PNG) and b"eXIf" not in data:
@@ -123,8 +130,8 @@ def _decode_with_opencv(data: bytes) -> np.ndarray | None:
 
 
 def frame_to_rgb(frame: av.VideoFrame, behind: int = BEHIND_ALPHA) -> np.ndarray:
-    """A decoded video frame as uint8 RGB (H, W, 3): colours by the frame's own tags, alpha over the gray level `behind`,
-    turned upright.
+    """A decoded video frame as uint8 RGB (H, W, 3): colours by the frame's own tags, alpha over the
+    gray level `behind`, turned upright.
     """
     picture = _frame_pixels(frame)
     return over_gray(picture, behind) if picture.shape[2] == 4 else picture
@@ -155,12 +162,13 @@ def read_image_and_alpha(
 
     Args:
         behind: gray level under transparent pixels.
-        strict: refuse a file that is cut short. FFmpeg, which reads what OpenCV does not, fills the rest with gray: good
-            enough for an avatar, wrong for training.
+        strict: refuse a file that is cut short. FFmpeg, which reads what OpenCV does not, fills the
+            rest with gray: good enough for an avatar, wrong for training.
 
     Returns:
-        uint8 RGB (H, W, 3), upright by its EXIF tag, transparency laid over the gray level `behind`; and the transparency itself,
-        uint8 (H, W) from 0 (nothing) to 255, or None for a picture that is opaque throughout.
+        uint8 RGB (H, W, 3), upright by its EXIF tag, transparency laid over the gray level
+        `behind`; and the transparency itself, uint8 (H, W) from 0 (nothing) to 255, or None for a
+        picture that is opaque throughout.
 
     Raises:
         UserError: if it is missing, not a picture, or damaged.
@@ -194,7 +202,9 @@ def read_image(path: Path, behind: int = BEHIND_ALPHA, strict: bool = False) -> 
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """uint8 RGB (H, W, 3) or RGBA (H, W, 4) as the content of a PNG. Raises OSError where it is no such image."""
+    """uint8 RGB (H, W, 3) or RGBA (H, W, 4) as the content of a PNG. Raises OSError where it is no
+    such image.
+    """
     code = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
     # Compression 1: several times as fast as the best, and a third larger at most.
     ok, data = cv2.imencode(".png", cv2.cvtColor(image, code), [cv2.IMWRITE_PNG_COMPRESSION, 1])

@@ -15,9 +15,11 @@ class Keypoints:
 
     Attributes:
         points: float32 (K, 2), (x, y) in [-1, 1]; -1 and 1 are the centres of the outermost pixels.
-        jacobians: float32 (K, 2, 2), row-major d(x, y) / d(reference x, y) (FOMM, Eq. 4). Of models whose
-            `Engine.matrices` is "covariance", the heat-maps' covariances in squared units instead (Monkey-Net, Eq. 2).
-        confidence: float32 (K,) in [0, 1], how sure the detector is of each; None where the model does not say.
+        jacobians: float32 (K, 2, 2), row-major d(x, y) / d(reference x, y) (FOMM, Eq. 4). Of models
+            whose `Engine.matrices` is "covariance", the heat-maps' covariances in squared units
+            instead (Monkey-Net, Eq. 2).
+        confidence: float32 (K,) in [0, 1], how sure the detector is of each; None where the model
+            does not say.
         reading: what close-ups of the face tell beside; None where nobody looked.
     """
 

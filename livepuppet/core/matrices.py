@@ -1,8 +1,10 @@
-"""The 2x2 matrix beside each point: a Jacobian (FOMM) or the covariance of a heat-map (Monkey-Net), in NumPy.
+"""The 2x2 matrix beside each point: a Jacobian (FOMM) or the covariance of a heat-map (Monkey-Net),
+in NumPy.
 
-A Jacobian is a map of the point's neighbourhood; near the identity where nothing is turned or stretched. A covariance is
-the extent of a blob in squared units of [-1, 1], symmetric and positive definite; mostly between 0.001 and 0.3. Under a
-change of coordinates p -> A p + b they become A J and A Sigma A^T.
+A Jacobian is a map of the point's neighbourhood; near the identity where nothing is turned or
+stretched. A covariance is the extent of a blob in squared units of [-1, 1], symmetric and positive
+definite; mostly between 0.001 and 0.3. Under a change of coordinates p -> A p + b they become A J
+and A Sigma A^T.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ SMALLEST_DETERMINANT = 1e-6
 def inverse_2x2(matrices: np.ndarray, smallest: float = SMALLEST_DETERMINANT) -> np.ndarray:
     """Closed-form inverses of `matrices` (..., 2, 2), with the same dtype.
 
-    A determinant nearer to zero than `smallest` is replaced by that value with its sign, so the result is always finite
-    for finite input.
+    A determinant nearer to zero than `smallest` is replaced by that value with its sign, so the
+    result is always finite for finite input.
     """
     a, b = matrices[..., 0, 0], matrices[..., 0, 1]
     c, d = matrices[..., 1, 0], matrices[..., 1, 1]
@@ -41,7 +43,9 @@ def carried(change: np.ndarray, matrices: np.ndarray, kind: Matrices) -> np.ndar
 
 
 def bounded(covariances: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Symmetric `covariances` (..., 2, 2) with eigenvalues brought into [low, high]; itself where they all are."""
+    """Symmetric `covariances` (..., 2, 2) with eigenvalues brought into [low, high]; itself where
+    they all are.
+    """
     a, b, d = covariances[..., 0, 0], covariances[..., 0, 1], covariances[..., 1, 1]
     middle, apart = (a + d) / 2, np.hypot((a - d) / 2, b)
     if (middle - apart >= low).all() and (middle + apart <= high).all():
@@ -58,7 +62,8 @@ def bounded(covariances: np.ndarray, low: float, high: float) -> np.ndarray:
 def square_root(covariances: np.ndarray) -> np.ndarray:
     """The symmetric positive definite root of positive definite `covariances` (..., 2, 2), float64.
 
-    For 2x2: (Sigma + s) / t with s = sqrt(det Sigma), t = sqrt(trace Sigma + 2 s) (Cayley and Hamilton).
+    For 2x2: (Sigma + s) / t with s = sqrt(det Sigma), t = sqrt(trace Sigma + 2 s) (Cayley and
+    Hamilton).
     """
     a, b = covariances[..., 0, 0].astype(np.float64), covariances[..., 0, 1].astype(np.float64)
     d = covariances[..., 1, 1].astype(np.float64)
@@ -71,9 +76,10 @@ def square_root(covariances: np.ndarray) -> np.ndarray:
 
 
 def change_of_extent(now: np.ndarray, initial: np.ndarray) -> np.ndarray:
-    """The local map that carries blobs of covariance `initial` (..., 2, 2) to those of `now`, float64.
+    """The local map that carries blobs of covariance `initial` (..., 2, 2) to those of `now`,
+    float64.
 
-    A = Sigma_now^(1/2) Sigma_initial^(-1/2), so A Sigma_initial A^T = Sigma_now. (A turn of a round blob leaves no trace
-    in its covariance, nor does it in A.)
+    A = Sigma_now^(1/2) Sigma_initial^(-1/2), so A Sigma_initial A^T = Sigma_now. (A turn of a round
+    blob leaves no trace in its covariance, nor does it in A.)
     """
     return square_root(now) @ inverse_2x2(square_root(initial), 1e-9)

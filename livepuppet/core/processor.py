@@ -1,8 +1,8 @@
 """What the system tells about its processor.
 
-Read from /proc/cpuinfo, in 0.3 ms. py-cpuinfo starts processes for it (0.4 s of CPU time), and psutil,
-whose import takes 0.14 s without its bytecode, tells neither name nor instructions: so neither is a
-dependency.
+Read from /proc/cpuinfo, in 0.3 ms. py-cpuinfo starts processes for it (0.4 s of CPU time), and
+psutil, whose import takes 0.14 s without its bytecode, tells neither name nor instructions: so
+neither is a dependency.
 """
 
 from __future__ import annotations
@@ -34,5 +34,7 @@ def processor_name() -> str:
 
 
 def processor_flags() -> frozenset[str]:
-    """Names of its instruction sets, as Linux calls them (`avx2`, `avx512_bf16`, ARM's `bf16`); elsewhere none."""
+    """Names of its instruction sets, as Linux calls them (`avx2`, `avx512_bf16`, ARM's `bf16`);
+    elsewhere none.
+    """
     return frozenset((cpuinfo("flags") or cpuinfo("Features")).split())

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Points of an eye, from the corner at the temple over the upper lid, and its iris; right eyes are seen mirrored.
+#: Points of an eye, from the corner at the temple over the upper lid, and its iris; right eyes are
+#: seen mirrored.
 EYE_POINTS = (
     "outer corner",
     "upper outer",
@@ -19,7 +20,8 @@ EYE_POINTS = (
     "iris",
 )
 
-#: Points of the mouth, clockwise from the picture's left: twelve of the lips' outline, eight of the opening's.
+#: Points of the mouth, clockwise from the picture's left: twelve of the lips' outline, eight of the
+#: opening's.
 MOUTH_POINTS = tuple(f"outer lip {k}" for k in range(12)) + tuple(f"inner lip {k}" for k in range(8))
 
 #: Amounts of one eye, by ARKit's names without the side, each in [0, 1].
@@ -92,8 +94,8 @@ HEAD_POINTS = (
     "jaw 16",
 )
 
-#: The head's pose against the crop's axes in radians (yaw: the nose goes right; pitch: it goes down; roll: clockwise), and
-#: amounts by ARKit's names.
+#: The head's pose against the crop's axes in radians (yaw: the nose goes right; pitch: it goes
+#: down; roll: clockwise), and amounts by ARKit's names.
 HEAD_AMOUNTS = (
     "yaw",
     "pitch",
@@ -110,12 +112,12 @@ HEAD_AMOUNTS = (
     "noseSneerRight",
 )
 
-#: How many numbers a `FaceReading` has of each eye: the opening between its lids and the iris's place along and across the eye,
-#: all in widths of the eye; then `EYE_AMOUNTS`, and how sure it is.
+#: How many numbers a `FaceReading` has of each eye: the opening between its lids and the iris's
+#: place along and across the eye, all in widths of the eye; then `EYE_AMOUNTS`, and how sure it is.
 EYE_NUMBERS = 3 + len(EYE_AMOUNTS) + 1
 
-#: Of the mouth: opening between the lips, width, rise of the left and right corner (the picture's left) above the lips' middle,
-#: all in face units; then `MOUTH_AMOUNTS`, and how sure it is.
+#: Of the mouth: opening between the lips, width, rise of the left and right corner (the picture's
+#: left) above the lips' middle, all in face units; then `MOUTH_AMOUNTS`, and how sure it is.
 MOUTH_NUMBERS = 4 + len(MOUTH_AMOUNTS) + 1
 
 #: Of the head: `HEAD_AMOUNTS`, whose roll is the one in the frame, and how sure it is.
@@ -124,7 +126,8 @@ HEAD_NUMBERS = len(HEAD_AMOUNTS) + 1
 
 @dataclass(frozen=True, eq=False)
 class FaceReading:
-    """What close-ups of one frame tell of a face. Amounts are the network's own: about [0, 1], of no one's neutral face yet.
+    """What close-ups of one frame tell of a face. Amounts are the network's own: about [0, 1], of
+    no one's neutral face yet.
 
     Attributes:
         eyes: float32 (2, EYE_NUMBERS), the picture's left eye first.

@@ -1,4 +1,6 @@
-"""What float32 PyTorch draws, kept in every bundle; how an engine compares with it, and what difference passes."""
+"""What float32 PyTorch draws, kept in every bundle; how an engine compares with it, and what
+difference passes.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,12 @@ class Thresholds:
     """The largest differences from float32 PyTorch that pass.
 
     Attributes:
-        keypoints: of points, in units of [-1, 1]; 0.0078 is one pixel of 256. What trembles here trembles on the screen.
+        keypoints: of points, in units of [-1, 1]; 0.0078 is one pixel of 256. What trembles here
+            trembles on the screen.
         matrices: of Jacobians (or covariances).
-        pixels_max: of a single pixel of any picture, in levels of 0 to 255. Beside hard edges a shift of a tenth of a
-            pixel is many levels, so this one catches what is plainly wrong only.
+        pixels_max: of a single pixel of any picture, in levels of 0 to 255. Beside hard edges a
+            shift of a tenth of a pixel is many levels, so this one catches what is plainly wrong
+            only.
         pixels_mean: of the worst picture's pixels, on average, in levels.
         psnr: of the worst picture, in dB; the least that passes.
     """
@@ -33,8 +37,9 @@ class Thresholds:
     psnr: float
 
 
-#: Per precision, between what sound engines reach and what people would see. Measured with lite-256 on 55 pictures drawn of
-#: ten faces and of photographs, cartoons and animals; in brackets the same for the bundle's own reference, which the gate uses.
+#: Per precision, between what sound engines reach and what people would see. Measured with lite-256
+#: on 55 pictures drawn of ten faces and of photographs, cartoons and animals; in brackets the same
+#: for the bundle's own reference, which the gate uses.
 #:
 #: | | keypoints | Jacobians | max | mean | PSNR |
 #: |---|---|---|---|---|---|
@@ -47,12 +52,14 @@ class Thresholds:
 #: | int8, all convolutions of `render` | 0 | 0 | 125 | 2.8 | 31 dB (36) |
 #: | int8, `detect` | 0.075 (0.005) | 0.27 | | | |
 #:
-#: *Trembling.* The noise of a webcam alone (2 levels) makes float32 keypoints tremble by 0.09 pixels of 256. To it float16
-#: adds 0.002, bfloat16 0.02, bfloat16 in the positions too 0.10, and an int8 detector 0.34, which anybody sees: `keypoints`
-#: lets the first two pass, with a quarter and half a pixel for the worst keypoint of all.
+#: *Trembling.* The noise of a webcam alone (2 levels) makes float32 keypoints tremble by 0.09
+#: pixels of 256. To it float16 adds 0.002, bfloat16 0.02, bfloat16 in the positions too 0.10, and
+#: an int8 detector 0.34, which anybody sees: `keypoints` lets the first two pass, with a quarter
+#: and half a pixel for the worst keypoint of all.
 #:
-#: *Blotches.* Quantised flow shifts outlines by parts of a pixel, and quantised pixels band smooth cheeks: below about 42 dB in
-#: the worst picture. Beside a hard edge even an unseen shift is dozens of levels, so `pixels_max` is for what is plainly wrong.
+#: *Blotches.* Quantised flow shifts outlines by parts of a pixel, and quantised pixels band smooth
+#: cheeks: below about 42 dB in the worst picture. Beside a hard edge even an unseen shift is dozens
+#: of levels, so `pixels_max` is for what is plainly wrong.
 THRESHOLDS: dict[Precision, Thresholds] = {
     "float32": Thresholds(keypoints=1e-4, matrices=1e-3, pixels_max=4, pixels_mean=0.02, psnr=60),
     "float16": Thresholds(keypoints=2e-3, matrices=2e-2, pixels_max=16, pixels_mean=0.1, psnr=55),
@@ -72,10 +79,11 @@ PHRASES = {
 
 
 def exceeded(found: object, allowed: object) -> list[str]:
-    """A phrase for each attribute of `PHRASES` that both have and that is larger in `found`. Not-a-number counts as larger.
+    """A phrase for each attribute of `PHRASES` that both have and that is larger in `found`.
+    Not-a-number counts as larger.
 
-    Used by the gate, which asks whether an engine on this computer draws what PyTorch drew at export, and by
-    `export.parity`, which asks whether exported graphs are the model at all.
+    Used by the gate, which asks whether an engine on this computer draws what PyTorch drew at
+    export, and by `export.parity`, which asks whether exported graphs are the model at all.
     """
     return [
         phrase.format(getattr(found, name), getattr(allowed, name))
@@ -92,7 +100,9 @@ def pixel_errors(drawn: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Quality:
-    """The largest differences found, as in `Thresholds`; `psnr` is infinite where all pixels are equal."""
+    """The largest differences found, as in `Thresholds`; `psnr` is infinite where all pixels are
+    equal.
+    """
 
     keypoints: float
     matrices: float
@@ -159,8 +169,8 @@ class Reference:
 def compare(engine: Engine, reference: Reference) -> Quality:
     """Run the engine on the reference.
 
-    `render` gets the engine's own features, but the reference's keypoints, so that the figure for pixels does not hide
-    behind, or suffer from, the one for keypoints.
+    `render` gets the engine's own features, but the reference's keypoints, so that the figure for
+    pixels does not hide behind, or suffer from, the one for keypoints.
     """
     keypoints: list[float] = []
     matrices: list[float] = []

@@ -68,8 +68,8 @@ def parse_square(text: str) -> Square:
 def cut(picture: np.ndarray, square: Square, size: int, quick: bool = False) -> np.ndarray:
     """The square of `picture` uint8 (H, W, 3), resized to uint8 (size, size, 3).
 
-    Beyond the edges the outermost pixels are repeated. A square that already has the right size is copied, not
-    resampled, so that its pixels stay as they are.
+    Beyond the edges the outermost pixels are repeated. A square that already has the right size is
+    copied, not resampled, so that its pixels stay as they are.
 
     Args:
         quick: see `shrunk`.
@@ -110,19 +110,21 @@ def cut(picture: np.ndarray, square: Square, size: int, quick: bool = False) -> 
 def shrunk(picture: np.ndarray, width: int, height: int, quick: bool = False) -> np.ndarray:
     """`picture` uint8 (H, W, 3) in a smaller size, without aliasing.
 
-    OpenCV averages areas fast (by 4) only where 2 or 4 whole pixels become one. So the nearest size of which that is
-    true is made first; what comes out is within half a level of the slow way (54 dB or more).
+    OpenCV averages areas fast (by 4) only where 2 or 4 whole pixels become one. So the nearest size
+    of which that is true is made first; what comes out is within half a level of the slow way (54
+    dB or more).
 
     Args:
-        quick: for what only a detector sees: the picture is halved first and the rest is left to neighbouring pixels. Takes
-            0.4 of the time for a camera of 720p, a tenth for one of 1080p, and differs by two levels; `lite-256`'s
-            keypoints move by 0.05 pixels in 256.
+        quick: for what only a detector sees: the picture is halved first and the rest is left to
+            neighbouring pixels. Takes 0.4 of the time for a camera of 720p, a tenth for one of
+            1080p, and differs by two levels; `lite-256`'s keypoints move by 0.05 pixels in 256.
     """
     ratio = max(picture.shape[1] / width, picture.shape[0] / height)
     rows, columns = picture.shape[0] // 2, picture.shape[1] // 2
     if quick and ratio < 6 and rows > height and columns > width:
         half = cv2.resize(picture[: 2 * rows, : 2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)
-        # The exact factors, as a last odd pixel was left out. What they make of the halves rounds to the size wanted.
+        # The exact factors, as a last odd pixel was left out. What they make of the halves rounds
+        # to the size wanted.
         across, down = 2 * width / picture.shape[1], 2 * height / picture.shape[0]
         return cv2.resize(half, None, fx=across, fy=down, interpolation=cv2.INTER_LINEAR)
     times = 1 if ratio < 1.4 else 2 if ratio < 3 else 4

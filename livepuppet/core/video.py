@@ -1,9 +1,10 @@
 """Read video files, animated images and folders of pictures, frame by frame, at their own times.
 
-The only reader of videos: the live path, `animate` and training use it. Where their copies differed, this is decided: a
-damaged packet costs its own frames and the rest is read; pixels that are not square are widened; rotation is applied;
-GIF and APNG are decoded by FFmpeg, and animated WebP, which FFmpeg cannot read, by Pillow. What shows under transparent
-pixels is the caller's choice (`behind`): gray live, white in training.
+The only reader of videos: the live path, `animate` and training use it. Where their copies
+differed, this is decided: a damaged packet costs its own frames and the rest is read; pixels that
+are not square are widened; rotation is applied; GIF and APNG are decoded by FFmpeg, and animated
+WebP, which FFmpeg cannot read, by Pillow. What shows under transparent pixels is the caller's
+choice (`behind`): gray live, white in training.
 """
 
 from __future__ import annotations
@@ -57,12 +58,16 @@ def is_url(text: str) -> bool:
 
 
 def ffmpeg_name(path: str | Path) -> str:
-    """An address as it is; a file by its absolute path, since FFmpeg takes `a:b.mp4` for the protocol `a`."""
+    """An address as it is; a file by its absolute path, since FFmpeg takes `a:b.mp4` for the
+    protocol `a`.
+    """
     return str(path) if is_url(str(path)) else os.path.abspath(path)
 
 
 def shown(path: str | Path) -> str:
-    """How to speak of a path or address: as it is, but without the password that a camera's address may carry."""
+    """How to speak of a path or address: as it is, but without the password that a camera's address
+    may carry.
+    """
     text = str(path)
     if not is_url(text):
         return text
@@ -74,10 +79,11 @@ def shown(path: str | Path) -> str:
 
 
 class Clip:
-    """A video file, GIF or URL that FFmpeg reads. Iterate over it once: every frame, in order, in constant memory.
+    """A video file, GIF or URL that FFmpeg reads. Iterate over it once: every frame, in order, in
+    constant memory.
 
-    A clip that breaks off or is damaged ends early instead of raising, so that what was made from it can be
-    finished; `broken` then says what happened.
+    A clip that breaks off or is damaged ends early instead of raising, so that what was made from
+    it can be finished; `broken` then says what happened.
 
     Attributes:
         rate: average frames per second.
@@ -85,9 +91,10 @@ class Clip:
         length: number of frames as far as the file tells (a guess for some formats), or None.
         seconds: duration as far as the file tells, or None.
         endless: whether it is a stream that goes on for ever, as far as FFmpeg can tell.
-        width, height: of the coded pictures, in pixels; frames of a turned clip, or of one whose pixels are not
-            square, differ.
-        start: seconds by which the clip's clock is ahead of `Frame.time`; None before the first frame.
+        width, height: of the coded pictures, in pixels; frames of a turned clip, or of one whose
+            pixels are not square, differ.
+        start: seconds by which the clip's clock is ahead of `Frame.time`; None before the first
+            frame.
         broken: after the iteration, a sentence about what is missing, or None.
 
     Args:
@@ -121,8 +128,8 @@ class Clip:
             raise UserError(f"{self.name} has no picture in it: give a video, a GIF or a folder of pictures.")
         stream = self._container.streams.video[0]
         self.endless = remote and self._goes_on_for_ever()
-        # Decoding several frames at a time is faster, and hands each on only when later ones have come: for a stream
-        # that comes in real time this would be one frame of delay per processor.
+        # Decoding several frames at a time is faster, and hands each on only when later ones have
+        # come: for a stream that comes in real time this would be one frame of delay per processor.
         stream.thread_type = "SLICE" if self.endless else "AUTO"
         self._stream = stream
         self.rate = Fraction(stream.average_rate or stream.guessed_rate or DEFAULT_RATE)
@@ -136,8 +143,8 @@ class Clip:
 
     def _goes_on_for_ever(self) -> bool:
         container = self._container
-        # A file that a web server sends has a size, even where its length in time is unknown. A playlist has one too.
-        # (Of a stream, PyAV 19 says None, older ones a negative number.)
+        # A file that a web server sends has a size, even where its length in time is unknown. A
+        # playlist has one too. (Of a stream, PyAV 19 says None, older ones a negative number.)
         sized = container.size is not None and container.size > 0
         return container.duration is None and (not sized or "hls" in container.format.name)
 
@@ -148,7 +155,8 @@ class Clip:
         """Frames in order, once.
 
         Args:
-            wanted: numbers of frames, from 0. The others are decoded, as they must be, but not converted to RGB.
+            wanted: numbers of frames, from 0. The others are decoded, as they must be, but not
+                converted to RGB.
         """
         count, damaged, trouble, last = 0, 0, None, None
         packets = self._container.demux(self._stream)
@@ -185,10 +193,12 @@ class Clip:
         self.broken = self._what_is_missing(count, shown, damaged, trouble)
 
     def image_at(self, seconds: float, most: int = 300) -> np.ndarray | None:
-        """The image shown `seconds` after the beginning, uint8 RGB (H, W, 3), by a jump; None past the end.
+        """The image shown `seconds` after the beginning, uint8 RGB (H, W, 3), by a jump; None past
+        the end.
 
         Args:
-            most: frames decoded after the key frame before that time; then the last of them is taken.
+            most: frames decoded after the key frame before that time; then the last of them is
+                taken.
 
         Raises:
             FFmpegError, OSError: the clip is damaged there.
@@ -201,7 +211,8 @@ class Clip:
         return None
 
     def count(self) -> int:
-        """Number of frames. Where the header does not say, the file is read once, and nothing is decoded.
+        """Number of frames. Where the header does not say, the file is read once, and nothing is
+        decoded.
 
         Raises:
             FFmpegError, OSError: the clip is damaged.
@@ -217,8 +228,8 @@ class Clip:
     def _square_pixels(self, picture: np.ndarray) -> np.ndarray:
         """Widen pictures whose pixels are not square (DV, DVD).
 
-        Less than a tenth does not matter to a face, and is mostly a tag that a careless crop left behind; such
-        pictures stay as they are, pixel by pixel.
+        Less than a tenth does not matter to a face, and is mostly a tag that a careless crop left
+        behind; such pictures stay as they are, pixel by pixel.
         """
         ratio = self._stream.sample_aspect_ratio
         if not ratio or abs(ratio - 1) < Fraction(1, 10) or not Fraction(1, 4) < ratio < 4:
@@ -238,11 +249,12 @@ class Clip:
         return f"{self.name} is damaged or incomplete: {count}{of} frames could be read{why}"
 
     def _reaches_its_end(self, shown: float) -> bool:
-        """Whether any stream goes on for as long as the header says (Matroska promises no number of frames).
+        """Whether any stream goes on for as long as the header says (Matroska promises no number of
+        frames).
 
         Args:
-            shown: seconds of pictures. Where they fall short, the sound may still be longer by right; only then the
-                file is read again.
+            shown: seconds of pictures. Where they fall short, the sound may still be longer by
+                right; only then the file is read again.
         """
         end, enough = shown, (self.seconds or 0.0) - 0.5
         if end >= enough or is_url(str(self.path)) or self._container.format.name == "gif":
@@ -265,7 +277,8 @@ class Clip:
 
 
 class AnimatedWebP:
-    """An animated WebP, read by Pillow: FFmpeg reads its first picture at most. The attributes are those of `Clip`.
+    """An animated WebP, read by Pillow: FFmpeg reads its first picture at most. The attributes are
+    those of `Clip`.
 
     Raises:
         UserError: if it cannot be read.
@@ -329,7 +342,9 @@ class AnimatedWebP:
 
 
 def _is_animated_webp(path: str | Path) -> bool:
-    """Told from the header: RIFF, then a `VP8X` chunk whose second flag from below says that pictures follow."""
+    """Told from the header: RIFF, then a `VP8X` chunk whose second flag from below says that
+    pictures follow.
+    """
     try:
         with open(path, "rb") as file:
             head = file.read(21)
@@ -339,7 +354,8 @@ def _is_animated_webp(path: str | Path) -> bool:
 
 
 class ImageSequence:
-    """A folder of pictures as a video, in natural order. The attributes are those of `Clip`; there is no sound.
+    """A folder of pictures as a video, in natural order. The attributes are those of `Clip`; there
+    is no sound.
 
     Raises:
         UserError: if the folder holds no picture.
@@ -378,7 +394,8 @@ class ImageSequence:
         self.close()
 
 
-#: What `open_video` returns: `name`, `rate`, `time_base`, `length`, `seconds`, `start`, `has_sound` and `broken`, see `Clip`.
+#: What `open_video` returns: `name`, `rate`, `time_base`, `length`, `seconds`, `start`, `has_sound`
+#: and `broken`, see `Clip`.
 Video = Clip | AnimatedWebP | ImageSequence
 
 

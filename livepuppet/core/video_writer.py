@@ -1,6 +1,7 @@
 """Write H.264 in MP4 that browsers play: yuv420p, BT.709 with its tags.
 
-The only encoder setup: recordings (`realtime.outputs.video`), clips cut for training and clips of rendered heads use it.
+The only encoder setup: recordings (`realtime.outputs.video`), clips cut for training and clips of
+rendered heads use it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ KEYFRAME_SECONDS = 2
 #: Bits per second of encoders that have no constant quality.
 BIT_RATE = 8_000_000
 
-#: ITU-T H.273 number of BT.709, for matrix, primaries and transfer; and FFmpeg's of video levels, 16 to 235.
+#: ITU-T H.273 number of BT.709, for matrix, primaries and transfer; and FFmpeg's of video levels,
+#: 16 to 235.
 BT709 = 1
 LIMITED_RANGE = 1
 
@@ -48,7 +50,8 @@ def add_h264_stream(
 
     Args:
         rate: pictures per second.
-        quality: constant rate factor, where the encoder has one: 12 is visually lossless, 23 usual on the web.
+        quality: constant rate factor, where the encoder has one: 12 is visually lossless, 23 usual
+            on the web.
         preset, tune: of libx264.
         time_base: seconds per tick; by default 1 / rate.
 
@@ -78,7 +81,9 @@ def add_h264_stream(
 
 
 def to_yuv(image: np.ndarray) -> av.VideoFrame:
-    """uint8 RGB (H, W, 3) as a frame to encode; where H or W is odd, the last row or column is repeated."""
+    """uint8 RGB (H, W, 3) as a frame to encode; where H or W is odd, the last row or column is
+    repeated.
+    """
     height, width = image.shape[:2]
     if height % 2 or width % 2:
         image = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)

@@ -1,1 +1,3 @@
-"""The application: session, live loop, window, settings, control server, doctor and command line. Nothing imports it."""
+"""The application: session, live loop, window, settings, control server, doctor and command line.
+Nothing imports it.
+"""

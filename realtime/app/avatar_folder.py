@@ -22,7 +22,8 @@ class Change:
     """One thing that happened to the row of avatars, to be done in the order given.
 
     Attributes:
-        kind: `added` (put in at `index`, what was there moves up), `changed` (takes the place at `index`) or `removed`.
+        kind: `added` (put in at `index`, what was there moves up), `changed` (takes the place at
+            `index`) or `removed`.
         index: in the row as the changes before this one left it.
         avatar: the new one; for `removed`, the one that goes.
     """
@@ -37,10 +38,11 @@ Signature = tuple[int, int]
 
 
 class AvatarFolder:
-    """The avatars of one file or folder, all loaded at once, and then kept up with what happens to the files.
+    """The avatars of one file or folder, all loaded at once, and then kept up with what happens to
+    the files.
 
-    Reading and face finding go on in a thread of its own. What it finds is fetched with `changes` by the thread that
-    owns the engine, which has to encode them.
+    Reading and face finding go on in a thread of its own. What it finds is fetched with `changes`
+    by the thread that owns the engine, which has to encode them.
 
     Args:
         path: a picture, or a folder of them (natural order, sub-folders left out).
@@ -80,11 +82,12 @@ class AvatarFolder:
             self._thread.start()
 
     def changes(self, shown: int | None = None) -> list[Change]:
-        """What happened to the row since the last call, to be done in this order; `avatars` has it done already.
+        """What happened to the row since the last call, to be done in this order; `avatars` has it
+        done already.
 
         Args:
-            shown: index of the avatar in use. Where its file is gone it stays in the row until another is in use, and
-                the last one stays anyway.
+            shown: index of the avatar in use. Where its file is gone it stays in the row until
+                another is in use, and the last one stays anyway.
         """
         with self._lock:
             wanted = dict(self._wanted)
@@ -117,8 +120,9 @@ class AvatarFolder:
     def look(self) -> None:
         """Look at the files once, and read what changed.
 
-        A file is read once two looks in a row found it the same: one that is still being copied would come out half
-        gray. One that is missing is given up after two looks, because programs save by removing and renaming.
+        A file is read once two looks in a row found it the same: one that is still being copied
+        would come out half gray. One that is missing is given up after two looks, because programs
+        save by removing and renaming.
         """
         now = self._signatures()
         if now is None:
@@ -185,7 +189,9 @@ class AvatarFolder:
                 self._wanted[path] = avatar
 
     def _signatures(self) -> dict[Path, Signature] | None:
-        """Of the files that are there now; None where the folder itself is away, as a drive may be for a while."""
+        """Of the files that are there now; None where the folder itself is away, as a drive may be
+        for a while.
+        """
         if self._watches_folder and not self.path.is_dir():
             return None
         try:

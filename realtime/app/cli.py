@@ -1,4 +1,6 @@
-"""The command `livepuppet`. Sub-commands are imported when they are called, so that `run` never waits for torch."""
+"""The command `livepuppet`. Sub-commands are imported when they are called, so that `run` never
+waits for torch.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,9 @@ import click
 
 from livepuppet.core.errors import LivePuppetError, UserError
 
-#: Sub-command -> "module:attribute" of its click command, one-line help. Names only: a downward import of `train`
-#: or `export` from here would break the folders' order, and would load torch for people who never train.
+#: Sub-command -> "module:attribute" of its click command, one-line help. Names only: a downward
+#: import of `train` or `export` from here would break the folders' order, and would load torch for
+#: people who never train.
 COMMANDS = {
     "demo": (
         "livepuppet.realtime.app.commands.demo:demo",
@@ -102,8 +105,11 @@ def cli():
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line. A `LivePuppetError` becomes one sentence on standard error and exit status 2."""
-    # OpenCV reports every camera that does not open in its own words, beside the sentence that says what to do.
+    """Run the command line. A `LivePuppetError` becomes one sentence on standard error and exit
+    status 2.
+    """
+    # OpenCV reports every camera that does not open in its own words, beside the sentence that says
+    # what to do.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     _show_log()
     try:
@@ -115,7 +121,8 @@ def main(arguments: list[str] | None = None) -> None:
         error.show()
         sys.exit(2)
     except click.ClickException as error:
-        # How the commands of model, export and train, which know nothing of this folder, say the same thing.
+        # How the commands of model, export and train, which know nothing of this folder, say the
+        # same thing.
         print(f"livepuppet: {error.format_message()}", file=sys.stderr)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
@@ -124,7 +131,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 class _ToStandardError(logging.Handler):
-    """Messages as they are; to whatever standard error is at that moment, so that tests can capture it."""
+    """Messages as they are; to whatever standard error is at that moment, so that tests can capture
+    it.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         print(record.getMessage(), file=sys.stderr)

@@ -1,4 +1,5 @@
-"""Remote control of a running session over HTTP, for a Stream Deck or a script. On this computer only.
+"""Remote control of a running session over HTTP, for a Stream Deck or a script. On this computer
+only.
 
     GET  /state                        what goes on, as JSON
     POST /do/next                      any action of `actions.ACTIONS`; {"value": ...} or ?value=... where it takes one
@@ -6,11 +7,13 @@
     POST /avatar {"name": "cat"}       or {"number": 2}
     POST /set {"strength": 0.8, "mirror": true}
 
-Every request carries the token, as `Authorization: Bearer TOKEN` or `?token=TOKEN`. A page in a browser cannot get at
-it: it does not know the token, its Host header gives away a name that was bent to 127.0.0.1, and it may not read.
+Every request carries the token, as `Authorization: Bearer TOKEN` or `?token=TOKEN`. A page in a
+browser cannot get at
+it: it does not know the token, its Host header gives away a name that was bent to 127.0.0.1, and it
+may not read.
 
-The server is the standard library's until the studio brings an ASGI server: five routes, no dependency, and nothing to
-import for who does not use it.
+The server is the standard library's until the studio brings an ASGI server: five routes, no
+dependency, and nothing to import for who does not use it.
 """
 
 from __future__ import annotations
@@ -97,13 +100,15 @@ class ControlServer:
     """Listens on 127.0.0.1 until closed.
 
     Args:
-        post: called as `post(action, value)` with what is to be done. It has to return at once, and raises UserError
-            for what it does not know or a value that does not fit. Called in several threads.
+        post: called as `post(action, value)` with what is to be done. It has to return at once, and
+            raises UserError for what it does not know or a value that does not fit. Called in
+            several threads.
         state: called for what goes on, as plain values for JSON. Called in several threads.
         token: what every request has to show.
         port: 0 takes a free one.
         actions: names that `post` knows; those of `actions.ACTIONS` by default.
-        check: `check(action, value)` raises UserError for a value that does not fit; `actions.checked` by default.
+        check: `check(action, value)` raises UserError for a value that does not fit;
+            `actions.checked` by default.
 
     Raises:
         UserError: the port is taken.
@@ -156,7 +161,8 @@ class ControlServer:
 class _Server(HTTPServer):
     """One thread accepts, a few answer; slow clients time out, excess connections are refused."""
 
-    # Elsewhere this only ends the wait for a port that was just used; on Windows it would share it with others.
+    # Elsewhere this only ends the wait for a port that was just used; on Windows it would share it
+    # with others.
     allow_reuse_address = os.name != "nt"
     allow_reuse_port = False
     request_queue_size = 8
@@ -227,7 +233,8 @@ class _Server(HTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    # One request, one connection: nothing to keep open, and a body that was not read cannot become the next request.
+    # One request, one connection: nothing to keep open, and a body that was not read cannot become
+    # the next request.
     protocol_version = "HTTP/1.0"
     timeout = MOST_SECONDS
     server: _Server
@@ -371,7 +378,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _value(query: Mapping[str, list[str]], body: dict) -> Any:
-    """The value of an action: JSON in the body, or in the address, where plain words stand for themselves."""
+    """The value of an action: JSON in the body, or in the address, where plain words stand for
+    themselves.
+    """
     if set(body) - {"value"}:
         raise Refusal(400, 'An action takes nothing but {"value": ...}.')
     if "value" in body:
@@ -382,7 +391,9 @@ def _value(query: Mapping[str, list[str]], body: dict) -> Any:
 
 
 def read_value(text: str) -> Any:
-    """What somebody typed: true, false, a number, or the text itself. `on` and `off` are true and false."""
+    """What somebody typed: true, false, a number, or the text itself. `on` and `off` are true and
+    false.
+    """
     words = {"on": True, "yes": True, "off": False, "no": False}
     if text.lower() in words:
         return words[text.lower()]

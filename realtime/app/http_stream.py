@@ -1,4 +1,5 @@
-"""The picture for browsers on this computer, such as OBS's browser source: JPEG after JPEG over HTTP.
+"""The picture for browsers on this computer, such as OBS's browser source: JPEG after JPEG over
+HTTP.
 
 The server is the standard library's until the studio brings an ASGI server; see `control`.
 """
@@ -26,8 +27,8 @@ DEFAULT_PORT = 8642
 #: 0..100; at 90 a face shows no blocks, and a 720p picture takes about a hundred kilobytes.
 QUALITY = 90
 
-#: Names of this computer that a request may be meant for. A page elsewhere whose name was pointed at 127.0.0.1 asks by
-#: its own name (DNS rebinding), and gets nothing.
+#: Names of this computer that a request may be meant for. A page elsewhere whose name was pointed
+#: at 127.0.0.1 asks by its own name (DNS rebinding), and gets nothing.
 _HOSTS = ("127.0.0.1", "localhost")
 
 #: Seconds a client may take over one picture, and seconds it waits for the first.
@@ -35,7 +36,8 @@ _PATIENCE = 10.0
 
 _BOUNDARY = b"livepuppet-picture"
 
-#: The picture alone, on nothing, as large as the window. It asks again when the program was started anew.
+#: The picture alone, on nothing, as large as the window. It asks again when the program was started
+#: anew.
 PAGE = b"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>livepuppet</title>
 <style>
@@ -52,10 +54,11 @@ picture.onerror = () => setTimeout(() => { picture.src = "/stream.mjpg?" + Date.
 
 
 class HttpStream(Output):
-    """`/` is a bare page with the moving picture, `/stream.mjpg` the picture itself, `/frame.jpg` one of it.
+    """`/` is a bare page with the moving picture, `/stream.mjpg` the picture itself, `/frame.jpg`
+    one of it.
 
-    Only programs on this computer can ask, and no page of another site can read it. A picture is encoded once, however
-    many watch, and not at all while nobody does; slow clients miss pictures.
+    Only programs on this computer can ask, and no page of another site can read it. A picture is
+    encoded once, however many watch, and not at all while nobody does; slow clients miss pictures.
 
     Args:
         width, height: of the pictures, in pixels.
@@ -97,7 +100,9 @@ class HttpStream(Output):
         self._encode()
 
     def repeat(self) -> bool:
-        """Nothing is sent twice; but who began to watch while the source stood still gets the last picture now."""
+        """Nothing is sent twice; but who began to watch while the source stood still gets the last
+        picture now.
+        """
         self._encode()
         return False
 
@@ -129,13 +134,16 @@ class HttpStream(Output):
                 self._watching -= 1
 
     def next(self, seen: int = 0) -> tuple[int, bytes] | None:
-        """The number and JPEG of the newest picture once it is another than `seen`; None at the end, or if none comes."""
+        """The number and JPEG of the newest picture once it is another than `seen`; None at the
+        end, or if none comes.
+        """
         deadline = clock.monotonic() + _PATIENCE
         with self._changed:
             while not self._ended and (self._jpeg is None or self._number == seen):
                 left = deadline - clock.monotonic()
                 if left <= 0:
-                    # A source that stands still shows what it showed, and so finds out who went away.
+                    # A source that stands still shows what it showed, and so finds out who went
+                    # away.
                     return (self._number, self._jpeg) if self._jpeg is not None else None
                 self._changed.wait(left)
             return None if self._ended or self._jpeg is None else (self._number, self._jpeg)
@@ -219,7 +227,8 @@ class _Handler(BaseHTTPRequestHandler):
             seen = 0
             while (picture := stream.next(seen)) is not None:
                 seen, jpeg = picture
-                # The boundary follows at once: browsers show a part only when they have seen its end.
+                # The boundary follows at once: browsers show a part only when they have seen its
+                # end.
                 head = f"\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
                 self.wfile.write(head + jpeg + b"\r\n--" + _BOUNDARY)
             self.wfile.write(b"--\r\n")

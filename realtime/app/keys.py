@@ -27,7 +27,8 @@ class Binding:
     group: str
 
 
-#: Letters as in avatarify where it had them (X, F, A/D, 1-9, 0, W/S, R, Q), because its users' fingers know them.
+#: Letters as in avatarify where it had them (X, F, A/D, 1-9, 0, W/S, R, Q), because its users'
+#: fingers know them.
 BINDINGS = (
     Binding("reset", ("x",), "X", "take this moment for the neutral pose (D1)", "Neutral pose"),
     Binding("calibrate", (" ",), "Space", "count down, then take the best moment", "Neutral pose"),
@@ -114,7 +115,9 @@ def names_in_text(text: str) -> list[str]:
 
 
 class TerminalKeys:
-    """Single key presses from the terminal, without Enter. Does nothing where standard input is no terminal."""
+    """Single key presses from the terminal, without Enter. Does nothing where standard input is no
+    terminal.
+    """
 
     def __init__(self):
         self._saved = None

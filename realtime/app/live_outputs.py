@@ -12,7 +12,8 @@ from livepuppet.realtime.outputs.live_sound import LiveSound, SoundFeed
 from livepuppet.realtime.outputs.opening import Nowhere, check_file_output, is_video_name
 from livepuppet.realtime.outputs.video import VideoFile
 
-#: How the outputs of a live run are written, in the words of its help; `window` belongs to the main thread.
+#: How the outputs of a live run are written, in the words of its help; `window` belongs to the main
+#: thread.
 OUTPUT_KINDS = "virtual[:DEVICE]|window|FILE.mp4|FOLDER|http[:PORT]|pipe[:FORMAT][:PATH]|none"
 
 

@@ -34,7 +34,8 @@ MESSAGE_SECONDS = 4.0
 #: Longest wait for a frame before keys, avatars and the source's health are looked after again.
 _TAKE_SECONDS = 0.05
 
-#: While the source delivers nothing, the outputs get the last picture with a banner so many seconds apart.
+#: While the source delivers nothing, the outputs get the last picture with a banner so many seconds
+#: apart.
 _BANNER_SECONDS = 0.2
 
 #: What a person in front of a window can do where no face is found.
@@ -47,7 +48,8 @@ MOST_FAILURES = 100
 class LiveLoop:
     """One live session. Call `run` once, in a thread of its own where there is a window.
 
-    Until the driver's face is framed and its neutral pose taken, the outputs show the avatar as it is.
+    Until the driver's face is framed and its neutral pose taken, the outputs show the avatar as it
+    is.
 
     Args:
         animator: with its avatars encoded, and a compositor.
@@ -55,8 +57,10 @@ class LiveLoop:
         fanout: of the opened outputs.
         window: shows pictures and messages to the person; None without one.
         folder: tells of avatars that come, go and change while running; None for a fixed set.
-        frames: end after so many animated frames; None goes on until the source ends or somebody stops it.
-        carry: called with every frame's picture and the finished one, for what has to travel around the network.
+        frames: end after so many animated frames; None goes on until the source ends or somebody
+            stops it.
+        carry: called with every frame's picture and the finished one, for what has to travel around
+            the network.
         sounds: of the driving file, which follow its pictures.
         notify: called with what the person should know, one sentence at a time.
     """
@@ -107,10 +111,12 @@ class LiveLoop:
         self.stopping = True
 
     def post(self, action: str, value: Any = None) -> None:
-        """Have the loop do something before its next frame: a name of `actions.ACTIONS`, with its value if it takes one.
+        """Have the loop do something before its next frame: a name of `actions.ACTIONS`, with its
+        value if it takes one.
 
         Raises:
-            UserError: there is no such action, or the value does not fit it. Nothing is posted then.
+            UserError: there is no such action, or the value does not fit it. Nothing is posted
+                then.
         """
         self._posted.append((action, actions.checked(action, value)))
 
@@ -178,7 +184,8 @@ class LiveLoop:
         """Go on until stopped, the wanted number of frames, the source's end, or the window's.
 
         Raises:
-            UserError: if the source fails for good, or every frame does. `stats` then holds what was done until then.
+            UserError: if the source fails for good, or every frame does. `stats` then holds what
+                was done until then.
         """
         self.notify("Looking for your face: look straight ahead, with a neutral expression.")
         try:
@@ -188,7 +195,8 @@ class LiveLoop:
                 taken = time.perf_counter()
                 if frame is None:
                     if self.capture.ended:
-                        # An error of the reading thread comes out of the slot only once the frames are used up.
+                        # An error of the reading thread comes out of the slot only once the frames
+                        # are used up.
                         self.capture.take(0)
                         break
                     self._while_waiting(taken)
@@ -203,7 +211,9 @@ class LiveLoop:
         return self.stats
 
     def _guard(self, step: Callable, *arguments: Any) -> None:
-        """Do `step`. What goes wrong is said once and counted; only a stage that always fails ends the session."""
+        """Do `step`. What goes wrong is said once and counted; only a stage that always fails ends
+        the session.
+        """
         try:
             step(*arguments)
             self._failures = 0

@@ -36,7 +36,9 @@ def commands_table() -> str:
 
 
 def keys_table() -> str:
-    """Every key of `livepuppet run`, under its heading, with the name that `livepuppet control` has for it."""
+    """Every key of `livepuppet run`, under its heading, with the name that `livepuppet control` has
+    for it.
+    """
     rows, group = [], None
     for binding in keys.BINDINGS:
         if binding.group != group:
@@ -80,7 +82,9 @@ def _choices(option: click.Option) -> str:
 
 
 def settings_table() -> str:
-    """Every setting with its option, values and default, section by section; and the options that are no settings."""
+    """Every setting with its option, values and default, section by section; and the options that
+    are no settings.
+    """
     options = run_options()
     rows, section = [], None
     for rule in settings.RULES.values():

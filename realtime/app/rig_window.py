@@ -1,4 +1,6 @@
-"""The window of `livepuppet rig --edit`: the picture with handles to drag, and what the rig makes of them."""
+"""The window of `livepuppet rig --edit`: the picture with handles to drag, and what the rig makes
+of them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from livepuppet.realtime.rig.sidecar import from_json, to_json
 TITLE = "livepuppet rig"
 HELP = "drag points | space: look at it | 1 2 3: left eye, right eye, mouth on or off | u: undo | s: save | Esc: leave"
 
-#: Longest side of what the window shows, and how near to a handle a click has to be, in the window's pixels.
+#: Longest side of what the window shows, and how near to a handle a click has to be, in the
+#: window's pixels.
 SIDE, REACH = 900, 14
 
 
@@ -87,7 +90,9 @@ class RigEditor:
             self.contours = switched(self.contours, ("left", "right", "mouth")[int(code) - 1])
 
     def saved(self) -> Contours | None:
-        """The contours as a sidecar will have them; None, and a message, where they are in no possible order."""
+        """The contours as a sidecar will have them; None, and a message, where they are in no
+        possible order.
+        """
         try:
             return from_json(to_json(self.contours, self.picture).encode(), self.picture)
         except ValueError as error:
@@ -125,7 +130,8 @@ class RigEditor:
 
 
 def edit(picture: np.ndarray, contours: Contours) -> Contours | None:
-    """Let a person drag the contours. Returns them when they are to be saved, None when they are left.
+    """Let a person drag the contours. Returns them when they are to be saved, None when they are
+    left.
 
     Raises:
         UserError: there is nothing to edit, or no window can be opened.

@@ -1,4 +1,6 @@
-"""A whole live session: everything that the settings name, opened in order, and released whatever happens."""
+"""A whole live session: everything that the settings name, opened in order, and released whatever
+happens.
+"""
 
 from __future__ import annotations
 
@@ -176,7 +178,8 @@ class Session:
     def _select(self, name: str) -> None:
         if name in self.animator.names:
             self.animator.select(name)
-        # The first picture has the wanted background already; the other avatars' figures are looked for beside.
+        # The first picture has the wanted background already; the other avatars' figures are looked
+        # for beside.
         compositor = self.animator.compositor
         assert compositor is not None
         compositor.prepare(self.animator.avatar, wait=True)
@@ -233,7 +236,9 @@ class Session:
         return framing
 
     def _take_saved_pose(self, settings: Settings) -> None:
-        """Begin with the last session's neutral pose, where that is wanted and there is one of this model."""
+        """Begin with the last session's neutral pose, where that is wanted and there is one of this
+        model.
+        """
         if not settings.neutral.reuse:
             return
         engine = self.animator.engine
@@ -260,7 +265,9 @@ class Session:
         return self
 
     def __exit__(self, *error) -> None:
-        """Release everything. An output that could not be finished is heard, unless something worse ended the session."""
+        """Release everything. An output that could not be finished is heard, unless something worse
+        ended the session.
+        """
         try:
             self._stack.close()
         except UserError:
@@ -268,7 +275,8 @@ class Session:
                 raise
 
     def run(self) -> None:
-        """Go on until the source ends, somebody stops it, or a signal does. `live` then holds the figures.
+        """Go on until the source ends, somebody stops it, or a signal does. `live` then holds the
+        figures.
 
         Raises:
             UserError: if the source fails for good.
@@ -284,7 +292,8 @@ class Session:
                 failure.append(error)
 
         with stopped_by_signals(self.live):
-            # Window systems want the main thread for their windows, so the loop gets one of its own.
+            # Window systems want the main thread for their windows, so the loop gets one of its
+            # own.
             thread = threading.Thread(target=loop, name="live", daemon=True)
             thread.start()
             while thread.is_alive():
@@ -336,7 +345,9 @@ class Session:
 
 @contextmanager
 def progress_bar(title: str, wanted: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, which is told how much of how much is done; nothing elsewhere, or where none is wanted."""
+    """A bar on a terminal, which is told how much of how much is done; nothing elsewhere, or where
+    none is wanted.
+    """
     if not wanted or not sys.stderr.isatty():
         yield lambda done, total: None
         return

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from livepuppet.core.durations import Durations
 
-#: The stages of one frame, in order. `wait` is the time from its capture until the loop took it from the slot; what is
-#: left of the latency is keys, transfer and bookkeeping.
+#: The stages of one frame, in order. `wait` is the time from its capture until the loop took it
+#: from the slot; what is left of the latency is keys, transfer and bookkeeping.
 STAGES = ("wait", "crop", "detect", "render", "compose", "output")
 
 
@@ -19,7 +19,8 @@ class LiveStats:
         latency: from a frame's capture to its hand-over to the last output.
         stages: of every one of `STAGES`.
         frames: animated and handed over.
-        captured, dropped: frames read, and frames overtaken by newer ones, since the neutral pose was taken.
+        captured, dropped: frames read, and frames overtaken by newer ones, since the neutral pose
+            was taken.
         first, last: `time.perf_counter()` of the first and the last hand-over.
         errors: what went wrong on single frames, and how often.
     """

@@ -27,7 +27,9 @@ WINDOW_TITLE = "livepuppet"
 
 
 def display_problem() -> str | None:
-    """Why no window can be opened here, or None. On Linux the GUI library would end the process, so ask first."""
+    """Why no window can be opened here, or None. On Linux the GUI library would end the process, so
+    ask first.
+    """
     if not sys.platform.startswith("linux"):
         return None
     display = os.environ.get("DISPLAY")
@@ -64,8 +66,8 @@ class Window:
 
     Args:
         width, height: of the pictures, in pixels.
-        draw: writes an overlay over a copy of the picture, uint8 RGB (H, W, 3) in place: what the other side of the
-            call sees carries no text.
+        draw: writes an overlay over a copy of the picture, uint8 RGB (H, W, 3) in place: what the
+            other side of the call sees carries no text.
 
     Raises:
         UserError: if there is no display, or OpenCV came without windows.
@@ -99,7 +101,8 @@ class Window:
         self.delay = Durations()
 
     def offer(self, lease: Lease, overlay: Overlay, captured: float) -> None:
-        """Show this picture next, uint8 (H, W, 3) RGB or (H, W, 4) RGBA, with `overlay` drawn over it. Never waits.
+        """Show this picture next, uint8 (H, W, 3) RGB or (H, W, 4) RGBA, with `overlay` drawn over
+        it. Never waits.
 
         Args:
             captured: `time.perf_counter()` of the driving frame.
@@ -112,7 +115,8 @@ class Window:
             before[0].release()
 
     def pump(self, timeout: float = 0.02) -> str | None:
-        """Show what was offered, wait a moment where nothing was, and return the name of a pressed key, if any.
+        """Show what was offered, wait a moment where nothing was, and return the name of a pressed
+        key, if any.
 
         Call it again and again from the main thread: it also lets the window draw itself.
         """

@@ -1,4 +1,6 @@
-"""The alpha matte of a still image: how much of each pixel is the figure. Found once per avatar, for new backgrounds."""
+"""The alpha matte of a still image: how much of each pixel is the figure. Found once per avatar,
+for new backgrounds.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +14,27 @@ from livepuppet.core.cache import remember, remembered
 from livepuppet.core.square import Square
 from livepuppet.realtime.framing.faces import FACE_HEIGHT
 
-#: The cut is made on a picture of this longer side, in pixels, and then fitted to the fine edges. 0.1 to 0.4 s.
+#: The cut is made on a picture of this longer side, in pixels, and then fitted to the fine edges.
+#: 0.1 to 0.4 s.
 CUT_SIDE = 256
 CUT_ROUNDS = 4
 
 #: Of the way figures are cut. Another one forgets what was remembered.
 CUTTER = 1
 
-#: Pictures with a shorter side, in pixels, or less contrast, as standard deviation in levels, hold no figure.
+#: Pictures with a shorter side, in pixels, or less contrast, as standard deviation in levels, hold
+#: no figure.
 SMALLEST_SIDE, PLAIN = 12, 2.0
 
 #: Longer side of the picture in which the figure's own colours are estimated, in pixels.
 COLOURS_SIDE = 400
 
-#: How unlike every colour of the surely-background a colour must be to start as figure, in CIE Lab units, and how many
-#: colours the background may have.
+#: How unlike every colour of the surely-background a colour must be to start as figure, in CIE Lab
+#: units, and how many colours the background may have.
 UNLIKE, BACKGROUND_COLOURS = 16.0, 6
 
-#: Radius of the fit, in shares of the longer side, and how much contrast counts as an edge, in levels.
+#: Radius of the fit, in shares of the longer side, and how much contrast counts as an edge, in
+#: levels.
 FIT_RADIUS, FIT_CONTRAST = 0.008, 9.0
 
 
@@ -38,11 +43,14 @@ def find_matte(picture: np.ndarray, square: Square, head: np.ndarray | None = No
 
     Args:
         picture: uint8 RGB (H, W, 3).
-        square: the face crop in its pixels: a head in the middle, shoulders below. It seeds the cut.
-        head: float (N, 2), points whose hull is surely figure, in its pixels; None where no more is known than `square`.
+        square: the face crop in its pixels: a head in the middle, shoulders below. It seeds the
+            cut.
+        head: float (N, 2), points whose hull is surely figure, in its pixels; None where no more is
+            known than `square`.
 
     Returns:
-        uint8 (H, W), 255 in the figure, 0 in the background, soft at the edge. All 255 where no figure stands out.
+        uint8 (H, W), 255 in the figure, 0 in the background, soft at the edge. All 255 where no
+        figure stands out.
     """
     height, width = picture.shape[:2]
     factor = min(1.0, CUT_SIDE / max(height, width))
@@ -57,8 +65,8 @@ def find_matte(picture: np.ndarray, square: Square, head: np.ndarray | None = No
 
 
 def _cut(picture: np.ndarray, square: Square, head: np.ndarray | None) -> np.ndarray | None:
-    """The figure in a small picture, uint8 (H, W) of 0 and 1; None where none stands out. Remembered: it is the longest part of
-    a start.
+    """The figure in a small picture, uint8 (H, W) of 0 and 1; None where none stands out.
+    Remembered: it is the longest part of a start.
     """
     facts = {
         "cutter": [CUTTER, cv2.__version__],
@@ -106,10 +114,11 @@ def _seeds(
     square: Square,
     head: np.ndarray | None = None,
 ) -> np.ndarray:
-    """What GrabCut starts from, uint8 (H, W): where heads and shoulders are, and what is unlike the picture's sides.
+    """What GrabCut starts from, uint8 (H, W): where heads and shoulders are, and what is unlike the
+    picture's sides.
 
-    The face is surely figure, the picture's edges beside the head surely background. Hair is neither: it starts as
-    figure where its colour is none of those at the edges.
+    The face is surely figure, the picture's edges beside the head surely background. Hair is
+    neither: it starts as figure where its colour is none of those at the edges.
     """
     height, width = picture.shape[:2]
     side = square.side
@@ -150,7 +159,9 @@ def _seeds(
 
 
 def _unlikeness(picture: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Distance of every pixel's colour from the nearest of the main colours at `edges` (bool), in CIE Lab; (H, W)."""
+    """Distance of every pixel's colour from the nearest of the main colours at `edges` (bool), in
+    CIE Lab; (H, W).
+    """
     lab = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
     samples = np.ascontiguousarray(lab[edges])
     count = min(BACKGROUND_COLOURS, len(samples))
@@ -176,7 +187,9 @@ def _one_piece(figure: np.ndarray) -> np.ndarray:
 
 
 def _fit_to_edges(figure: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """`figure` of a small picture, on the full one and along its edges (guided filter, He et al., ECCV 2010)."""
+    """`figure` of a small picture, on the full one and along its edges (guided filter, He et al.,
+    ECCV 2010).
+    """
     height, width = picture.shape[:2]
     guide = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
     rough = cv2.resize(figure.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
@@ -197,7 +210,8 @@ def _fit_to_edges(figure: np.ndarray, picture: np.ndarray) -> np.ndarray:
 def figure_colours(picture: np.ndarray, matte: np.ndarray) -> np.ndarray:
     """The figure's own colours, where soft edges have the old background mixed in.
 
-    Two steps of blurred averages (Forte, "Approximate Fast Foreground Colour Estimation", ICIP 2021).
+    Two steps of blurred averages (Forte, "Approximate Fast Foreground Colour Estimation", ICIP
+    2021).
 
     Args:
         picture: uint8 RGB (H, W, 3).
@@ -207,7 +221,8 @@ def figure_colours(picture: np.ndarray, matte: np.ndarray) -> np.ndarray:
         uint8 RGB (H, W, 3): `picture` where the matte is 255, estimated elsewhere.
     """
     height, width = picture.shape[:2]
-    # Colours are wanted only under soft edges, where nothing fine is known of them: little resolution will do.
+    # Colours are wanted only under soft edges, where nothing fine is known of them: little
+    # resolution will do.
     factor = min(1.0, COLOURS_SIDE / max(height, width))
     extent = (max(1, round(width * factor)), max(1, round(height * factor)))
     pixels = cv2.resize(picture, extent, interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -225,7 +240,8 @@ def figure_colours(picture: np.ndarray, matte: np.ndarray) -> np.ndarray:
 
 
 def blurred_background(picture: np.ndarray, matte: np.ndarray | None, strength: float) -> np.ndarray:
-    """`picture` out of focus, the figure left out so that no halo of it is seen round the moving one.
+    """`picture` out of focus, the figure left out so that no halo of it is seen round the moving
+    one.
 
     Args:
         picture: uint8 RGB (H, W, 3).

@@ -1,8 +1,10 @@
-"""A square bent as the model bent it, at the canvas's resolution: the avatar's own pixels, and what the model painted.
+"""A square bent as the model bent it, at the canvas's resolution: the avatar's own pixels, and what
+the model painted.
 
     bent(avatar) + enlarged(model's picture - bent(model's avatar))
 
-Most of a live frame's time outside the network goes here, so every pass over the canvas's pixels counts:
+Most of a live frame's time outside the network goes here, so every pass over the canvas's pixels
+counts:
 
 - The model's coarse grid is turned into places, not shifts, before it is enlarged: no grid has to be added at full size.
 - What the model painted is added only where there is something, in bands as wide as that needs: adding signed numbers to a
@@ -25,10 +27,12 @@ FEATHER = 0.16
 #: Bands of the model's picture in each of which only the columns with paint are added.
 BANDS = 16
 
-#: Differences of so many levels are rounding, not paint. (A network draws an unmoved avatar within one level.)
+#: Differences of so many levels are rounding, not paint. (A network draws an unmoved avatar within
+#: one level.)
 ROUNDING = 1
 
-#: Up to so many cells are added before a grid, to bring it within this part of a pixel of where it belongs.
+#: Up to so many cells are added before a grid, to bring it within this part of a pixel of where it
+#: belongs.
 MOST_ADDED, NEAR = 12, 0.06
 
 
@@ -64,13 +68,17 @@ class Box:
 
 
 class Buffers:
-    """Memory that is used again for every picture: fresh pages cost more than what is written to them."""
+    """Memory that is used again for every picture: fresh pages cost more than what is written to
+    them.
+    """
 
     def __init__(self):
         self._held: dict[str, np.ndarray] = {}
 
     def __call__(self, name: str, shape: tuple[int, ...], kind: type) -> np.ndarray:
-        """The array of that name, with whatever it holds; a new one where its shape or type has changed."""
+        """The array of that name, with whatever it holds; a new one where its shape or type has
+        changed.
+        """
         held = self._held.get(name)
         if held is None or held.shape != shape or held.dtype != kind:
             held = self._held[name] = np.empty(shape, kind)
@@ -83,7 +91,8 @@ class Bend:
 
     Attributes:
         small: the model's avatar, uint8 (S, S, C).
-        figure: the whole avatar at the canvas's scale, uint8 (H, W, C): RGB, or RGBA whose alpha is bent alike.
+        figure: the whole avatar at the canvas's scale, uint8 (H, W, C): RGB, or RGBA whose alpha is
+            bent alike.
         picture: where `figure` lies.
         square: where the model's square lies.
         seen: the part of `square` that is wanted.
@@ -103,7 +112,8 @@ class Bend:
         Args:
             out: uint8 (h, w, C), as large as `seen`; may be a view.
             square: the model's picture, uint8 (S, S, C). Where C is 4, its alpha is `small`'s.
-            grid: float32 (rows, columns, 2), where in the avatar each place of `square` came from, as (x, y) in [-1, 1].
+            grid: float32 (rows, columns, 2), where in the avatar each place of `square` came from,
+                as (x, y) in [-1, 1].
             buffers: kept from call to call.
         """
         size, extent = len(square), self.square
@@ -159,7 +169,9 @@ class Bend:
 def resize(
     picture: np.ndarray, extent: tuple[int, int], out: np.ndarray, larger: int = cv2.INTER_CUBIC
 ) -> None:
-    """Resize to (width, height) into `out`, which may be a view. The same size is copied, pixel by pixel."""
+    """Resize to (width, height) into `out`, which may be a view. The same size is copied, pixel by
+    pixel.
+    """
     if picture.shape[1::-1] == tuple(extent):
         np.copyto(out, picture)
     else:
@@ -169,7 +181,9 @@ def resize(
 
 @lru_cache(maxsize=16)
 def soft_edges(width: int, height: int, edges: tuple[bool, bool, bool, bool]) -> np.ndarray:
-    """float32 (height, width): 1 within, falling smoothly to 0 at the edges (left, top, right, bottom) named."""
+    """float32 (height, width): 1 within, falling smoothly to 0 at the edges (left, top, right,
+    bottom) named.
+    """
 
     def ramp(count: int, first: bool, last: bool) -> np.ndarray:
         place = (np.arange(count) + 0.5) / count
@@ -194,7 +208,9 @@ def _soft_levels(size: int, edges: tuple[bool, bool, bool, bool], channels: int)
 def _gain(
     rows: int, columns: int, scale: tuple[float, float], edges: tuple[bool, bool, bool, bool]
 ) -> np.ndarray:
-    """float32 (rows, columns, 2): the canvas's pixels per pixel of the model's square, fading out at the edges."""
+    """float32 (rows, columns, 2): the canvas's pixels per pixel of the model's square, fading out
+    at the edges.
+    """
     return np.array(scale, np.float32) * soft_edges(columns, rows, edges)[..., None]
 
 
@@ -209,9 +225,10 @@ def _identity(rows: int, columns: int) -> np.ndarray:
 class _Line:
     """How a row of cells is enlarged to the pixels of a square's side.
 
-    The outermost cells sit on the centres of the model's outermost pixels, while `cv2.resize` takes cells for areas and
-    whole pixels: so cells are repeated beyond both ends, the row is enlarged by the exact factor, and the square is taken
-    out of it. It begins somewhere between two pixels, and before it there are as many cells as bring that near to one.
+    The outermost cells sit on the centres of the model's outermost pixels, while `cv2.resize` takes
+    cells for areas and whole pixels: so cells are repeated beyond both ends, the row is enlarged by
+    the exact factor, and the square is taken out of it. It begins somewhere between two pixels, and
+    before it there are as many cells as bring that near to one.
 
     Attributes:
         before, after: cells added.
@@ -277,7 +294,8 @@ def _places(
 ) -> np.ndarray:
     """Where each pixel of a square comes from, float32 (height, width, 2), a view into a buffer.
 
-    Places are interpolated between the cells as shifts would be, since what stands still makes a straight line.
+    Places are interpolated between the cells as shifts would be, since what stands still makes a
+    straight line.
 
     Args:
         shift: float32 (rows, columns, 2), in pixels of the result.

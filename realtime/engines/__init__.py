@@ -6,7 +6,8 @@
     keypoints = engine.detect(frame)               # once per frame; `motion.transfer` goes here
     picture = engine.render(features, avatar_keypoints, keypoints)
 
-An engine belongs to one thread at a time. `offers()` lists what this machine can run, and what it lacks for the rest.
+An engine belongs to one thread at a time. `offers()` lists what this machine can run, and what it
+lacks for the rest.
 """
 
 from livepuppet.core.bundle import BUNDLE_FORMAT, BUNDLE_VERSION, read_bundle

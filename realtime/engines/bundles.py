@@ -18,10 +18,12 @@ DETECTED = {"points": 2, "jacobians": 3, "confidence": 1}
 
 
 class BundleEngine:
-    """What engines that run a bundle's graphs have in common; a runtime gives `_run` and sets the attributes of `Engine`.
+    """What engines that run a bundle's graphs have in common; a runtime gives `_run` and sets the
+    attributes of `Engine`.
 
-    Bundles of older livepuppets lack the last output of `detect` and `render`, leave the batch of one out of all outputs, and may
-    have inputs in `render` that it does not use, which some runtimes take out.
+    Bundles of older livepuppets lack the last output of `detect` and `render`, leave the batch of
+    one out of all outputs, and may have inputs in `render` that it does not use, which some
+    runtimes take out.
 
     Args:
         folder: the bundle.
@@ -53,7 +55,9 @@ class BundleEngine:
         self.fingerprint = json.dumps([metadata["graphs"], metadata.get("variants", {})], sort_keys=True)
 
     def _run(self, stage: str, outputs: list[str], inputs: dict) -> list:
-        """Outputs of one of `STAGES`, as arrays of their own; of `encode`, in whatever form `render` takes them best."""
+        """Outputs of one of `STAGES`, as arrays of their own; of `encode`, in whatever form
+        `render` takes them best.
+        """
         raise NotImplementedError
 
     def detect(self, frame: np.ndarray) -> Keypoints:

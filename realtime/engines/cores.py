@@ -6,13 +6,14 @@ import contextlib
 import os
 from pathlib import Path
 
-#: Networks this small share out badly among many threads (a guess beyond 2, which were measured), and the camera, the
-#: encoder and the browser want cores too.
+#: Networks this small share out badly among many threads (a guess beyond 2, which were measured),
+#: and the camera, the encoder and the browser want cores too.
 MOST_THREADS = 8
 
 
 def usable_cores() -> int:
-    """Physical cores that this process may use, at most `MOST_THREADS`; 0, onnxruntime's own choice, if unknown.
+    """Physical cores that this process may use, at most `MOST_THREADS`; 0, onnxruntime's own
+    choice, if unknown.
 
     Two threads on one core's hyper-threads slow dense convolutions down, so siblings count once.
     """
@@ -26,7 +27,8 @@ def usable_cores() -> int:
         except OSError:
             cores.add(cpu)
     count = len(cores)
-    # A container's share of the machine, as "quota period" in microseconds per period, or "max period".
+    # A container's share of the machine, as "quota period" in microseconds per period, or "max
+    # period".
     with contextlib.suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         count = min(count, max(1, int(quota) // int(period)))

@@ -1,4 +1,6 @@
-"""Engines that failed here when nobody had asked for them: left out at the next start, so that it is not slow and broken again."""
+"""Engines that failed here when nobody had asked for them: left out at the next start, so that it
+is not slow and broken again.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ Asked = tuple[str, str, str]
 
 
 def reason_of(asked: Asked, model: Path) -> str | None:
-    """Why this engine failed with this model, these versions and this processor; None where it did not, or was not tried."""
+    """Why this engine failed with this model, these versions and this processor; None where it did
+    not, or was not tried.
+    """
     if _any():
         with suppress(KeyError, OSError):
             return remembered(KIND, _facts(asked, model))
@@ -38,7 +42,9 @@ def forget(asked: Asked, model: Path) -> None:
 
 
 def _any() -> bool:
-    """Whether there is anything to look up: this takes less time than to put together what to look for."""
+    """Whether there is anything to look up: this takes less time than to put together what to look
+    for.
+    """
     with suppress(OSError, UserError):
         return next(cache_folder(KIND).iterdir(), None) is not None
     return False

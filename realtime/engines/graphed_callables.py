@@ -1,12 +1,14 @@
-"""Functions of tensors whose inputs and outputs always lie in the same memory, as CUDA graphs need them.
+"""Functions of tensors whose inputs and outputs always lie in the same memory, as CUDA graphs need
+them.
 
-A frame of a small network is some hundred kernels of a few microseconds each; started one by one, the processor takes
-longer to start them than the card to run them. A CUDA graph starts all of them at once, and can because nothing of the call
-ever moves: every address, shape and kernel is that of the recording.
+A frame of a small network is some hundred kernels of a few microseconds each; started one by one,
+the processor takes longer to start them than the card to run them. A CUDA graph starts all of them
+at once, and can because nothing of the call ever moves: every address, shape and kernel is that of
+the recording.
 
-Everything here runs on the CPU, too, where a call is the function itself over the same buffers; so tests see all but the
-recording. Recording and replay are written against PyTorch's documentation ("CUDA semantics: CUDA graphs"), and have
-not been run on a card yet.
+Everything here runs on the CPU, too, where a call is the function itself over the same buffers; so
+tests see all but the recording. Recording and replay are written against PyTorch's documentation
+("CUDA semantics: CUDA graphs"), and have not been run on a card yet.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ WARM_UP_RUNS = 3
 
 
 class Stream:
-    """Where an engine's calls run: on a card, a stream of their own, with one wait for it at the end of each call.
+    """Where an engine's calls run: on a card, a stream of their own, with one wait for it at the
+    end of each call.
 
     Args:
         device: where the model is.
@@ -51,7 +54,9 @@ class Stream:
             self._done.synchronize()
 
     def host_buffer(self, like: Tensor) -> Tensor:
-        """Uninitialised memory of the processor; on a card's behalf pinned, from which copies need not be waited for."""
+        """Uninitialised memory of the processor; on a card's behalf pinned, from which copies need
+        not be waited for.
+        """
         return torch.empty(like.shape, dtype=like.dtype, pin_memory=self.cuda)
 
 
@@ -59,10 +64,11 @@ class GraphedCallable:
     """A function of tensors that is run over the same buffers every time.
 
     Args:
-        function: of `len(given) + len(held)` tensors to a tuple of tensors. Neither reads a value back nor changes shapes
-            with values.
+        function: of `len(given) + len(held)` tensors to a tuple of tensors. Neither reads a value
+            back nor changes shapes with values.
         given: what comes anew with every call: examples in the processor's memory.
-        held: what stays on the device between calls, features say: examples there. `hold` changes it.
+        held: what stays on the device between calls, features say: examples there. `hold` changes
+            it.
         stream: where it runs.
     """
 
@@ -90,7 +96,8 @@ class GraphedCallable:
         self._returned = [stream.host_buffer(value) for value in self._outputs]
 
     def run(self, *arrays: np.ndarray, wanted: int | None = None) -> list[np.ndarray]:
-        """The first `wanted` outputs (all by default) for new values of what is `given`, as arrays of their own.
+        """The first `wanted` outputs (all by default) for new values of what is `given`, as arrays
+        of their own.
 
         Called within the stream. Waits for the device once, at the end.
         """
@@ -105,14 +112,17 @@ class GraphedCallable:
         for buffer, value in zip(self._returned[:wanted], self._outputs[:wanted], strict=True):
             buffer.copy_(value, non_blocking=self._stream.cuda)
         self._stream.wait()
-        # Copied, because the next call overwrites the buffer while the picture may still be looked at.
+        # Copied, because the next call overwrites the buffer while the picture may still be looked
+        # at.
         return [buffer.numpy().copy() for buffer in self._returned[:wanted]]
 
     def _call(self) -> Sequence[Tensor]:
         return self._function(*self._given, *self.held)
 
     def _record(self) -> Sequence[Tensor]:
-        """Record the function on the engine's stream; its outputs are the buffers that every replay writes."""
+        """Record the function on the engine's stream; its outputs are the buffers that every replay
+        writes.
+        """
         stream = self._stream.stream
         assert stream is not None
         stream.wait_stream(torch.cuda.current_stream(self._stream.device))

@@ -37,13 +37,15 @@ def load_engine(
 ) -> Engine:
     """The engine that people asked for, with the model that they asked for.
 
-    Nothing that was asked for is exchanged for something else. Only what nobody asked for is chosen: the first of `choices`
-    that draws right (one that does not is a line in the log, and left out at the next start), a graphics card where PyTorch
-    runs and has one, 16 bits where the device computes in them and the picture comes out right.
+    Nothing that was asked for is exchanged for something else. Only what nobody asked for is
+    chosen: the first of `choices` that draws right (one that does not is a line in the log, and
+    left out at the next start), a graphics card where PyTorch runs and has one, 16 bits where the
+    device computes in them and the picture comes out right.
 
     Args:
         name: a key of `ENGINES`; None for the first of `choices` that works.
-        model: a bundle (folder), or weights (.safetensors) for `torch` and `tensorrt`; None is the default model.
+        model: a bundle (folder), or weights (.safetensors) for `torch` and `tensorrt`; None is the
+            default model.
         threads: of the CPU; all that are worth it by default.
         device: `cpu`, `cuda`, ...; the engine's own first choice by default.
         precision: of `PRECISIONS`; the engine's own first choice by default.
@@ -80,8 +82,9 @@ def load_engine(
 def choices(weights: bool = False, device: str | None = None) -> tuple[str, ...]:
     """The engines that are tried when none is asked for, the first first.
 
-    onnxruntime before OpenVINO: it comes with every installation, so it is what most people run, and in float32 it was the
-    faster of the two on the processors that we measured (AMD's; in int8 it was not, and Intel's were not measured).
+    onnxruntime before OpenVINO: it comes with every installation, so it is what most people run,
+    and in float32 it was the faster of the two on the processors that we measured (AMD's; in int8
+    it was not, and Intel's were not measured).
 
     Args:
         weights: the model is weights, not a bundle.
@@ -103,7 +106,9 @@ def _first_that_works(
     precision: Precision | None,
     gate: bool,
 ) -> Engine:
-    """The first engine that loads and draws right. Those that failed before come last: better a second try than none."""
+    """The first engine that loads and draws right. Those that failed before come last: better a
+    second try than none.
+    """
     asked = {name: _asked(name, device, precision) for name in names}
     before = {name: failures.reason_of(asked[name], path) for name in names}
     failed: dict[str, UserError] = {}
@@ -132,7 +137,9 @@ def _asked(name: str, device: str | None, precision: Precision | None) -> failur
 def _load(
     name: str, path: Path, threads: int | None, device: str | None, precision: Precision | None, gate: bool
 ) -> Engine:
-    """An engine that passed the gate, or raises BrokenEngine; of a bundle that cannot be read, UserError."""
+    """An engine that passed the gate, or raises BrokenEngine; of a bundle that cannot be read,
+    UserError.
+    """
     try:
         engine = _make(name, path, threads, device, precision)
     except UserError:
@@ -183,7 +190,9 @@ def _make(
 
 
 def _pass(engine: Engine, path: Path) -> None:
-    """The gate, where the model has a reference: weights have the one of the bundle that they lie in."""
+    """The gate, where the model has a reference: weights have the one of the bundle that they lie
+    in.
+    """
     if path.is_dir():
         found = reference_of(path, read_bundle(path))
     elif engine.precision == "float32" and engine.device == "cpu":
@@ -197,7 +206,9 @@ def _pass(engine: Engine, path: Path) -> None:
 
 
 def _bundle_of(weights: Path) -> dict:
-    """Facts of the bundle that was exported from these weights and lies around them; none otherwise."""
+    """Facts of the bundle that was exported from these weights and lies around them; none
+    otherwise.
+    """
     if not (weights.parent / "bundle.json").exists():
         return {}
     metadata = read_bundle(weights.parent)
@@ -220,7 +231,8 @@ class Offer:
 
 
 def offers(model: str | os.PathLike | None = None, weights: bool = True) -> list[Offer]:
-    """Every engine, device and precision that livepuppet knows, and what each lacks here. Runs none of them.
+    """Every engine, device and precision that livepuppet knows, and what each lacks here. Runs none
+    of them.
 
     Args:
         model: a bundle or weights; None is the default model, which is both.

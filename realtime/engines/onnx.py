@@ -1,4 +1,6 @@
-"""The engine that runs a bundle with onnxruntime: on any processor, and on graphics cards by its other providers."""
+"""The engine that runs a bundle with onnxruntime: on any processor, and on graphics cards by its
+other providers.
+"""
 
 from __future__ import annotations
 
@@ -33,15 +35,17 @@ PROVIDERS = {
     "coreml": ("CoreMLExecutionProvider", "on a Mac: pip install --force-reinstall onnxruntime"),
 }
 
-#: Where pictures and features of a device other than the processor live, as `OrtValue` calls it. CoreML takes and gives
-#: ordinary memory, and so does DirectML unless one manages its resources oneself.
+#: Where pictures and features of a device other than the processor live, as `OrtValue` calls it.
+#: CoreML takes and gives ordinary memory, and so does DirectML unless one manages its resources
+#: oneself.
 _MEMORY = {"cuda": "cuda", "tensorrt": "cuda"}
 
 
 class OnnxEngine(BundleEngine):
     """Runs a bundle with onnxruntime. Needs no PyTorch.
 
-    What was asked for is what runs: onnxruntime itself falls back to the processor without an error.
+    What was asked for is what runs: onnxruntime itself falls back to the processor without an
+    error.
 
     Args:
         bundle: folder that `livepuppet export` wrote.
@@ -50,8 +54,8 @@ class OnnxEngine(BundleEngine):
         precision: `float32`, or a variant that the bundle has.
 
     Raises:
-        UserError: the folder is no bundle, is damaged, or is of a newer livepuppet; the device or the precision is not
-            to be had.
+        UserError: the folder is no bundle, is damaged, or is of a newer livepuppet; the device or
+            the precision is not to be had.
     """
 
     name = "onnx"
@@ -90,7 +94,9 @@ class OnnxEngine(BundleEngine):
         return self._run_on_device(stage, outputs, inputs, self._memory)
 
     def _run_on_device(self, stage: str, outputs: list[str], inputs: dict, memory: str) -> list:
-        """As `_run`; features stay in the device's memory, where `render` wants them. Not run on a real device yet."""
+        """As `_run`; features stay in the device's memory, where `render` wants them. Not run on a
+        real device yet.
+        """
         session = self._sessions[stage]
         binding = session.io_binding()
         for name, value in inputs.items():
@@ -106,7 +112,9 @@ class OnnxEngine(BundleEngine):
 
 
 def unavailable_reason(device: str) -> str | None:
-    """The sentence that says why onnxruntime cannot use a device and how it could; None where it has the provider."""
+    """The sentence that says why onnxruntime cannot use a device and how it could; None where it
+    has the provider.
+    """
     import onnxruntime
 
     if device not in PROVIDERS:
@@ -124,10 +132,10 @@ def _session(path: Path, threads: int, device: str):
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Idle threads spin, and take the cores from the next session's call and from the camera and encoder: spinning
-    # freely, `detect` of fomm-256 took 43 ms between renders, against 16 ms with a stop after each call. On two busy
-    # cores lite-256 took 206 ms with that stop alone, and 110 to 140 ms when threads spin for 50 us at most.
-    # (Older onnxruntimes ignore the second setting.)
+    # Idle threads spin, and take the cores from the next session's call and from the camera and
+    # encoder: spinning freely, `detect` of fomm-256 took 43 ms between renders, against 16 ms with
+    # a stop after each call. On two busy cores lite-256 took 206 ms with that stop alone, and 110
+    # to 140 ms when threads spin for 50 us at most. (Older onnxruntimes ignore the second setting.)
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.intra_op.spin_duration_us", "50")
     # So that it can be asked who runs what; onnxruntimes before 1.24 ignore it.
@@ -158,13 +166,15 @@ def _session(path: Path, threads: int, device: str):
 def _settings(device: str, graph: Path) -> dict[str, str]:
     """Of the provider. TensorRT's engines are kept, since building them takes minutes."""
     if device == "cuda":
-        # The fastest convolutions are looked for once, at start; TF32's ten bits of mantissa are not float32.
+        # The fastest convolutions are looked for once, at start; TF32's ten bits of mantissa are
+        # not float32.
         return {"cudnn_conv_algo_search": "EXHAUSTIVE", "use_tf32": "0"}
     if device == "tensorrt":
         from livepuppet.core.cache import cache_folder
 
-        # onnxruntime knows its kept engines by names in the graph, not by weights: each graph has a folder of its own.
-        # Types are the graph's: `trt_fp16_enable` (or int8) would let TensorRT choose them, and round sampling grids.
+        # onnxruntime knows its kept engines by names in the graph, not by weights: each graph has a
+        # folder of its own. Types are the graph's: `trt_fp16_enable` (or int8) would let TensorRT
+        # choose them, and round sampling grids.
         folder = str(cache_folder(f"onnxruntime-tensorrt/{sha256(graph)[:32]}"))
         return {
             "trt_engine_cache_enable": "True",

@@ -20,7 +20,8 @@ from livepuppet.realtime.engines.cores import usable_cores
 #: What OpenVINO calls the devices.
 DEVICES = {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}
 
-#: What it calls the precisions, as a hint and among a device's capabilities. An int8 graph says itself what is int8.
+#: What it calls the precisions, as a hint and among a device's capabilities. An int8 graph says
+#: itself what is int8.
 _HINTS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "int8": "f32"}
 _CAPABILITIES = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16", "int8": "INT8"}
 
@@ -34,12 +35,13 @@ class OpenVinoEngine(BundleEngine):
         bundle: folder that `livepuppet export` wrote.
         threads: of the CPU; `usable_cores()` by default.
         device: `cpu`, `gpu` (Intel's) or `npu`.
-        precision: `float32`; `bfloat16` or `float16` where the device computes in it; `int8` where the bundle has such
-            graphs. By default float32 on processors, float16 elsewhere; see
+        precision: `float32`; `bfloat16` or `float16` where the device computes in it; `int8` where
+            the bundle has such graphs. By default float32 on processors, float16 elsewhere; see
             `fastest_precision`.
 
     Raises:
-        UserError: OpenVINO is not installed, the bundle is not to be used, or the device or precision is not to be had.
+        UserError: OpenVINO is not installed, the bundle is not to be used, or the device or
+            precision is not to be had.
     """
 
     name = "openvino"
@@ -88,7 +90,8 @@ class OpenVinoEngine(BundleEngine):
 
     def _run(self, stage: str, outputs: list[str], inputs: dict) -> list:
         request = self._requests[stage]
-        # Inputs are read where they lie. Outputs lie in memory that the next call overwrites, so they are copied.
+        # Inputs are read where they lie. Outputs lie in memory that the next call overwrites, so
+        # they are copied.
         request.infer(inputs, share_inputs=True, share_outputs=True)
         return [np.array(request.get_tensor(name).data) for name in outputs]
 
@@ -115,8 +118,9 @@ def unavailable_reason(device: str, precision: Precision = "float32") -> str | N
 def fastest_precision(device: str) -> Precision:
     """What to compute in when nobody asks: 16 bits on graphics cards, which are made for them.
 
-    Never bfloat16 on processors, though some have it: OpenVINO then rounds sampling positions too (all but what follows the
-    last convolution), and a position in bfloat16 is off by up to a pixel. Where it does so, the gate refuses it.
+    Never bfloat16 on processors, though some have it: OpenVINO then rounds sampling positions too
+    (all but what follows the last convolution), and a position in bfloat16 is off by up to a pixel.
+    Where it does so, the gate refuses it.
     """
     if device != "cpu" and unavailable_reason(device, "float16") is None:
         return "float16"
@@ -127,8 +131,8 @@ def _core():
     """OpenVINO's one object for everything; slow to make, so made once."""
     global _CORE
     if _CORE is None:
-        # Its converters of other formats are of no use here, and importing them takes as long as all the rest of it
-        # (0.2 s). OpenVINO does without where they cannot be imported.
+        # Its converters of other formats are of no use here, and importing them takes as long as
+        # all the rest of it (0.2 s). OpenVINO does without where they cannot be imported.
         converters = "openvino.tools.ovc"
         unwanted = converters not in sys.modules
         if unwanted:

@@ -1,8 +1,9 @@
 """TensorRT's engines of a model's three calls, and how they are run.
 
-An engine is a file ("plan") that TensorRT wrote for one card, one driver and one version of itself. It is data for
-TensorRT alone, unlike the programs that torch-tensorrt can save, which PyTorch unpickles; but TensorRT trusts a plan's
-content, so that only files of our own are loaded, see `tensorrt.read_plan`.
+An engine is a file ("plan") that TensorRT wrote for one card, one driver and one version of itself.
+It is data for TensorRT alone, unlike the programs that torch-tensorrt can save, which PyTorch
+unpickles; but TensorRT trusts a plan's content, so that only files of our own are loaded, see
+`tensorrt.read_plan`.
 
 Written against TensorRT 11.0 and torch-tensorrt 2.13.0; neither could be run yet.
 """
@@ -29,10 +30,12 @@ from livepuppet.realtime.engines.programs import (
 
 
 def checked_program(model: Model, stage: str, dtype: torch.dtype | None) -> torch.export.ExportedProgram:
-    """The program that TensorRT is to compile, once it is seen that it computes in the types that were asked for.
+    """The program that TensorRT is to compile, once it is seen that it computes in the types that
+    were asked for.
 
     Raises:
-        UserError: TensorRT would have to leave operators to PyTorch, or positions would lie in 16 bits, or convolutions would not.
+        UserError: TensorRT would have to leave operators to PyTorch, or positions would lie in 16
+            bits, or convolutions would not.
     """
     program = program_of(model, stage, dtype)
     problems = [f"TensorRT has no {name}" for name in not_convertible(program)]
@@ -63,8 +66,8 @@ def build_plan(model: Model, stage: str, dtype: torch.dtype | None, timing_cache
         checked_program(model, stage, dtype),
         arg_inputs=list(examples(model, stage, dtype)),
         device=next(model.parameters()).device,
-        # TensorRT 11 takes every type from the program. What is float32 in there has its reasons, so TF32, whose mantissa
-        # is float16's, is not wanted.
+        # TensorRT 11 takes every type from the program. What is float32 in there has its reasons,
+        # so TF32, whose mantissa is float16's, is not wanted.
         disable_tf32=True,
         truncate_double=True,
         require_full_compilation=True,
@@ -119,7 +122,9 @@ class Plan:
             raise ValueError(f"this plan takes {taken}, not {given}")
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Outputs for these inputs, computed on PyTorch's current stream; can be recorded in a CUDA graph."""
+        """Outputs for these inputs, computed on PyTorch's current stream; can be recorded in a CUDA
+        graph.
+        """
         # Held until the end of the call, so that their memory is not given to somebody else.
         inputs = tuple(value.contiguous() for value in inputs)
         outputs = tuple(
@@ -134,7 +139,8 @@ class Plan:
 
 
 class PlannedModel:
-    """A model whose three calls are run by plans, one picture after the other. Speaks to engines as the model itself does.
+    """A model whose three calls are run by plans, one picture after the other. Speaks to engines as
+    the model itself does.
 
     Args:
         preset: of the model.

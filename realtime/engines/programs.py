@@ -1,8 +1,9 @@
-"""A model's three calls as exported programs, in the form and the precision in which TensorRT compiles them.
+"""A model's three calls as exported programs, in the form and the precision in which TensorRT
+compiles them.
 
-Pictures are float here: TensorRT has no operators on bytes, and a card turns one into the other in microseconds. Everything up
-to TensorRT itself runs and is tested without it; what TensorRT will find is checked here, since it takes every tensor's type
-at its word.
+Pictures are float here: TensorRT has no operators on bytes, and a card turns one into the other in
+microseconds. Everything up to TensorRT itself runs and is tested without it; what TensorRT will
+find is checked here, since it takes every tensor's type at its word.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from torch.fx import Node
 
 from livepuppet.model.base import Model
 
-#: Operators with a converter in torch-tensorrt 2.13.0, by reading what `dynamo_tensorrt_converter` registers in
-#: torch_tensorrt/dynamo/conversion (the documentation's "Operators Supported" lists the same).
+#: Operators with a converter in torch-tensorrt 2.13.0, by reading what `dynamo_tensorrt_converter`
+#: registers in torch_tensorrt/dynamo/conversion (the documentation's "Operators Supported" lists
+#: the same).
 _CONVERTERS = """
     _adaptive_avg_pool2d.default _adaptive_avg_pool3d.default _cdist_forward.default
     _embedding_bag.default _native_batch_norm_legit.no_stats
@@ -73,7 +75,8 @@ CASTS = (
     torch.bool,
 )
 
-#: Operators that torch-tensorrt 2.13.0 takes out or apart before that (its `TORCH_TRT_DECOMPOSITIONS` and lowering passes).
+#: Operators that torch-tensorrt 2.13.0 takes out or apart before that (its
+#: `TORCH_TRT_DECOMPOSITIONS` and lowering passes).
 LOWERED = {
     "_assert_tensor_metadata.default",
     "_unsafe_view.default",
@@ -111,8 +114,9 @@ class Call(nn.Module):
 
     Args:
         model: of `checkpoint.load`.
-        stage: `detect`: frames (1, 3, S, S) in [0, 1] to points, matrices and confidence. `encode`: the same to features, in
-            their order. `render`: features and four tensors of keypoints to pictures (1, 3, S, S) in [0, 1] and deformations.
+        stage: `detect`: frames (1, 3, S, S) in [0, 1] to points, matrices and confidence. `encode`:
+            the same to features, in their order. `render`: features and four tensors of keypoints
+            to pictures (1, 3, S, S) in [0, 1] and deformations.
         names: of the features.
         dtype: what `torch.autocast` computes in, or None for float32.
     """
@@ -130,7 +134,8 @@ class Call(nn.Module):
         if self.stage == "detect":
             return tuple(value.float() for value in self.model.detect_with_confidence(*inputs))
         if self.stage == "encode":
-            # TensorRT cannot give back an input as an output, and the avatar itself may be a feature.
+            # TensorRT cannot give back an input as an output, and the avatar itself may be a
+            # feature.
             found = self.model.encode(*inputs).values()
             return tuple(value * 1.0 if value is inputs[0] else value for value in found)
         features = dict(zip(self.names, inputs, strict=False))
@@ -164,7 +169,8 @@ def examples(model: Model, stage: str, dtype: torch.dtype | None) -> tuple[Tenso
 
 @torch.no_grad()
 def program_of(model: Model, stage: str, dtype: torch.dtype | None) -> ExportedProgram:
-    """The call as a graph of operators that TensorRT has, where each cast of `torch.autocast` is an operator of its own.
+    """The call as a graph of operators that TensorRT has, where each cast of `torch.autocast` is an
+    operator of its own.
 
     Args:
         model: in evaluation mode, in float32, on the device for which it is compiled.
@@ -203,10 +209,11 @@ def convolution_types(program: ExportedProgram) -> Counter:
 
 
 def positions_in_16_bits(program: ExportedProgram) -> list[str]:
-    """Where positions would be rounded to 16 bits, as phrases; none in a program that draws what it should.
+    """Where positions would be rounded to 16 bits, as phrases; none in a program that draws what it
+    should.
 
-    A position of 16 bits is off by up to a pixel of 256. So sampling grids are float32 and come from float32, and so do
-    the weights by which positions are averaged, which a softmax makes.
+    A position of 16 bits is off by up to a pixel of 256. So sampling grids are float32 and come
+    from float32, and so do the weights by which positions are averaged, which a softmax makes.
     """
     found = []
     for name, node in operators(program):
@@ -232,7 +239,9 @@ def _type(node: Node) -> torch.dtype:
 
 
 def _origin(node: Node) -> torch.dtype | None:
-    """The 16 bit type from which these numbers were cast, before they were only moved about; None where there is none."""
+    """The 16 bit type from which these numbers were cast, before they were only moved about; None
+    where there is none.
+    """
     while (
         isinstance(node.target, torch._ops.OpOverload)
         and node.target._schema.name.removeprefix("aten::") in MOVES

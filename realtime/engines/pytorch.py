@@ -64,7 +64,9 @@ def unavailable_reason(device: str, precision: Precision = "float32") -> str | N
 
 
 def _processor_has_bfloat16() -> bool:
-    """AVX-512 BF16 or AMX of x86, BF16 of ARM. (Without them oneDNN computes in float32 and rounds every layer.)"""
+    """AVX-512 BF16 or AMX of x86, BF16 of ARM. (Without them oneDNN computes in float32 and rounds
+    every layer.)
+    """
     if flags := processor_flags():
         return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
     import torch
@@ -75,22 +77,24 @@ def _processor_has_bfloat16() -> bool:
 class TorchEngine:
     """Runs weights with PyTorch, on a GPU where there is one.
 
-    Channels last; in 16 bits by `torch.autocast`, from which the networks keep positions out by themselves, with weights
-    in 16 bits once and for all. On a card `detect` and `render` are CUDA graphs; see `graphed_callables`. (No card was to be
-    had yet: what runs on CUDA alone is written against PyTorch 2.13's documentation.)
+    Channels last; in 16 bits by `torch.autocast`, from which the networks keep positions out by
+    themselves, with weights in 16 bits once and for all. On a card `detect` and `render` are CUDA
+    graphs; see `graphed_callables`. (No card was to be had yet: what runs on CUDA alone is written
+    against PyTorch 2.13's documentation.)
 
     Args:
         weights: file that `livepuppet train` or `livepuppet import` wrote.
         device: `cpu`, `cuda`, `cuda:1`, ...; by default `cuda` where PyTorch can use it.
         threads: of the CPU, for the whole process; PyTorch's own choice by default.
         precision: by default float16 on `cuda`, else float32.
-        plain: nothing of the above but the device: float32 with PyTorch's own settings (on a card TF32 in
-            convolutions), every kernel started by Python. What benchmarks compare with.
-        compile: have `torch.compile` write kernels for `detect` and `render`. The first call takes a minute, so it is
-            never done unasked.
+        plain: nothing of the above but the device: float32 with PyTorch's own settings (on a card
+            TF32 in convolutions), every kernel started by Python. What benchmarks compare with.
+        compile: have `torch.compile` write kernels for `detect` and `render`. The first call takes
+            a minute, so it is never done unasked.
 
     Raises:
-        UserError: PyTorch is missing, the device or the precision is, or the file is not such weights.
+        UserError: PyTorch is missing, the device or the precision is, or the file is not such
+            weights.
     """
 
     name = "torch"
@@ -203,7 +207,8 @@ class TorchEngine:
         return picture[0], deformation[0]
 
     def detect_many(self, frames: np.ndarray) -> list[Keypoints]:
-        """Keypoints of B pictures, RGB uint8 (B, S, S, 3), in one run: several people's frames on one card.
+        """Keypoints of B pictures, RGB uint8 (B, S, S, 3), in one run: several people's frames on
+        one card.
 
         Every B is compiled for itself, once. ValueError for any other shape or type.
         """
@@ -226,9 +231,11 @@ class TorchEngine:
         avatar_keypoints: Sequence[Keypoints],
         keypoints: Sequence[Keypoints],
     ) -> np.ndarray:
-        """B avatars, each moved to its own keypoints, in one run: RGB uint8 (B, S, S, 3). See `render`.
+        """B avatars, each moved to its own keypoints, in one run: RGB uint8 (B, S, S, 3). See
+        `render`.
 
-        An avatar that keeps its place in the list costs nothing beyond its own frame; one that changes it is copied.
+        An avatar that keeps its place in the list costs nothing beyond its own frame; one that
+        changes it is copied.
         """
         return self._draw(features, avatar_keypoints, keypoints, wanted=1)[0]
 
@@ -259,7 +266,8 @@ class TorchEngine:
     def _numbers(self, keypoints: Keypoints) -> tuple[np.ndarray, np.ndarray]:
         return checked_numbers(keypoints, self.num_keypoints)
 
-    # What the device computes, for a batch of any size. Numbers travel as one row per picture: one copy instead of four.
+    # What the device computes, for a batch of any size. Numbers travel as one row per picture: one
+    # copy instead of four.
 
     def _detect_batch(self, frames):
         found = self._model.detect_with_confidence(self._to_model(frames))
@@ -320,11 +328,13 @@ class TorchEngine:
         torch = self._torch
         stack = contextlib.ExitStack()
         if self._device.type == "cuda":
-            # TF32 has no more bits of mantissa than float16: what computes in float32 (the whole network that finds
-            # keypoints, also where the others have 16 bits) does so because that is not enough.
+            # TF32 has no more bits of mantissa than float16: what computes in float32 (the whole
+            # network that finds keypoints, also where the others have 16 bits) does so because that
+            # is not enough.
             stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False))
         if self.precision != "float32":
-            # Weights are in 16 bits already; and a cache would have to outlive the recording of a CUDA graph.
+            # Weights are in 16 bits already; and a cache would have to outlive the recording of a
+            # CUDA graph.
             kind, dtype = self._device.type, getattr(torch, self.precision)
             stack.enter_context(torch.autocast(kind, dtype=dtype, cache_enabled=False))
         return stack
@@ -345,10 +355,11 @@ class TorchEngine:
 
 
 def keep_weights_in(torch, model, device, dtype) -> None:
-    """Have weights in 16 bits where `torch.autocast` would turn them so in every call; the same numbers.
+    """Have weights in 16 bits where `torch.autocast` would turn them so in every call; the same
+    numbers.
 
-    Which ones is seen by making the three calls once: parts that compute positions leave autocast by themselves, and keep
-    their weights in float32. Called within autocast.
+    Which ones is seen by making the three calls once: parts that compute positions leave autocast
+    by themselves, and keep their weights in float32. Called within autocast.
     """
     found = set()
     hooks = [

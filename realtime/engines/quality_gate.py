@@ -1,8 +1,9 @@
 """The quality gate: an engine that does not draw what float32 PyTorch draws is refused.
 
-Runtimes differ in ways that no error tells: TensorRT's parser once sampled with *nearest*, 16 bits may reach the sampling
-grid, a driver may be broken. So every bundle carries a few pictures, motions and what float32 PyTorch drew of them, and
-an engine has to draw the same the first time that it is used on a machine.
+Runtimes differ in ways that no error tells: TensorRT's parser once sampled with *nearest*, 16 bits
+may reach the sampling grid, a driver may be broken. So every bundle carries a few pictures, motions
+and what float32 PyTorch drew of them, and an engine has to draw the same the first time that it is
+used on a machine.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from livepuppet.core.reference import THRESHOLDS, Quality, Reference, compare
 
 
 def check_engine(engine: Engine, reference: Path, checksum: str) -> Quality:
-    """Let the engine through, or raise. What was found once for these versions on this processor is not tried again.
+    """Let the engine through, or raise. What was found once for these versions on this processor is
+    not tried again.
 
     Args:
         reference: the bundle's `reference.npz`.
@@ -50,7 +52,8 @@ def check_engine(engine: Engine, reference: Path, checksum: str) -> Quality:
 
 
 def draw_once(engine: Engine) -> None:
-    """What stands in for the gate where a model has no reference: the engine draws a black picture, of whatever content.
+    """What stands in for the gate where a model has no reference: the engine draws a black picture,
+    of whatever content.
 
     Raises:
         BrokenEngine: it raises.
@@ -73,7 +76,9 @@ def _named(engine: Engine, what: str) -> Iterator[None]:
 
 
 def remembered(engine: Engine, checksum: str) -> Quality | None:
-    """What was found of this engine, for this reference, these graphs, versions and this processor; else None."""
+    """What was found of this engine, for this reference, these graphs, versions and this processor;
+    else None.
+    """
     try:
         return Quality(**cache.remembered("gate", _facts(engine, checksum)))
     except (KeyError, TypeError):
@@ -81,7 +86,9 @@ def remembered(engine: Engine, checksum: str) -> Quality | None:
 
 
 def remember(engine: Engine, checksum: str, quality: Quality) -> None:
-    """Have `check_engine` go by this quality from now on. A cache that cannot be written is no error."""
+    """Have `check_engine` go by this quality from now on. A cache that cannot be written is no
+    error.
+    """
     cache.remember("gate", _facts(engine, checksum), asdict(quality))
 
 
@@ -117,12 +124,15 @@ def machine_facts() -> dict:
 
 
 def _processor() -> str:
-    # Its name, and what it can do: a virtual machine may hide instructions from one day to the next.
+    # Its name, and what it can do: a virtual machine may hide instructions from one day to the
+    # next.
     return f"{cpuinfo('model name')}; {cpuinfo('flags')}"
 
 
 def _cards() -> list[str]:
-    """NVIDIA's driver and cards, as Linux tells them; elsewhere nothing, and the versions of packages have to do."""
+    """NVIDIA's driver and cards, as Linux tells them; elsewhere nothing, and the versions of
+    packages have to do.
+    """
     found = []
     for path in sorted(Path("/proc/driver/nvidia").glob("gpus/*/information")):
         with contextlib.suppress(OSError):

@@ -1,4 +1,6 @@
-"""Which square of a picture goes to the model: find the face, cut like the papers do, hold it steady, follow slowly."""
+"""Which square of a picture goes to the model: find the face, cut like the papers do, hold it
+steady, follow slowly.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +35,12 @@ __all__ = [
     "square_for",
 ]
 
-#: Of a search in the background: the model's detections per frame, 1 to 2 ms each with the default model.
+#: Of a search in the background: the model's detections per frame, 1 to 2 ms each with the default
+#: model.
 STEPS_PER_FRAME = 6
 
-#: A cascade's face stands if the detector's mean confidence in its square is at least this: faces of 70 pixels have 0.5
-#: there, folds of cloth mostly less than 0.3.
+#: A cascade's face stands if the detector's mean confidence in its square is at least this: faces
+#: of 70 pixels have 0.5 there, folds of cloth mostly less than 0.3.
 CONFIRMED = 0.4
 
 #: By how much the landmarks' confidence may fall when they have put the square right.
@@ -46,27 +49,29 @@ WORSE = 0.05
 #: Seconds for which the face has to be lost before it is looked for elsewhere.
 LOST_SECONDS = 3.0
 
-#: A face is elsewhere if its square is this far from the present one (in sides), or larger or smaller by this factor.
+#: A face is elsewhere if its square is this far from the present one (in sides), or larger or
+#: smaller by this factor.
 ELSEWHERE, OTHER_SIZE = 0.2, 1.4
 
 
 class Framing:
     """The square that is cut from every driving frame of one session.
 
-    It is settled from the first frames and then rests, because a square that follows every movement of the head would
-    take the very motion away that is to be transferred. `follow` moves it when the head has left its place for good,
-    and tells, so that what is remembered of the driver can be re-expressed.
+    It is settled from the first frames and then rests, because a square that follows every movement
+    of the head would take the very motion away that is to be transferred. `follow` moves it when
+    the head has left its place for good, and tells, so that what is remembered of the driver can be
+    re-expressed.
 
     Args:
         crop: `auto` (find the face), `full` (the largest centred square) or `X,Y,SIDE` in pixels.
         looks: how many faces settle the square.
-        patience: after so many looks it is settled with the faces found until then, if any. 15, or 6 in the background,
-            where a look that finds nothing takes half a second.
-        engine: whose detector confirms faces, seeks them where no cascade sees one, and puts the square right by its
-            landmarks. None, or one whose keypoints are no landmarks, leaves all to the cascades. Used in the caller's
-            thread only.
-        background: look in another thread, so that `look` takes a few milliseconds; for a live picture, of which no
-            frame has to be seen in its turn.
+        patience: after so many looks it is settled with the faces found until then, if any. 15, or
+            6 in the background, where a look that finds nothing takes half a second.
+        engine: whose detector confirms faces, seeks them where no cascade sees one, and puts the
+            square right by its landmarks. None, or one whose keypoints are no landmarks, leaves all
+            to the cascades. Used in the caller's thread only.
+        background: look in another thread, so that `look` takes a few milliseconds; for a live
+            picture, of which no frame has to be seen in its turn.
     """
 
     def __init__(
@@ -82,7 +87,8 @@ class Framing:
         self.patience = patience or (6 if background else 15)
         self.following = True
         self.follower = Follower()
-        #: What the person wants of every square that is found: side as a multiple, shift right and down in sides.
+        #: What the person wants of every square that is found: side as a multiple, shift right and
+        #: down in sides.
         self.adjustment = (1.0, 0.0, 0.0)
         self._engine = engine if engine is not None and engine.keypoint_names else None
         self._worker: ThreadPoolExecutor | None = None
@@ -116,10 +122,12 @@ class Framing:
         return self.square != centred_square(*self._shape)
 
     def look(self, picture: np.ndarray) -> bool:
-        """Take one more frame uint8 RGB (H, W, 3) into account. Returns whether the square is settled.
+        """Take one more frame uint8 RGB (H, W, 3) into account. Returns whether the square is
+        settled.
 
-        Costs a face detection per frame until then (40 to 150 ms, with an engine's search 100 more; a few milliseconds
-        in the background) and nothing afterwards. A source that changes its size in between starts over.
+        Costs a face detection per frame until then (40 to 150 ms, with an engine's search 100 more;
+        a few milliseconds in the background) and nothing afterwards. A source that changes its size
+        in between starts over.
         """
         height, width = picture.shape[:2]
         if self._shape not in (None, (height, width)):
@@ -141,10 +149,12 @@ class Framing:
         return self.settled
 
     def settle(self, picture: np.ndarray | None = None) -> None:
-        """Decide with what was seen so far (a clip shorter than the patience). Needs at least one look.
+        """Decide with what was seen so far (a clip shorter than the patience). Needs at least one
+        look.
 
         Args:
-            picture: the newest, in which the engine's landmarks put the square right; None leaves it to the faces.
+            picture: the newest, in which the engine's landmarks put the square right; None leaves
+                it to the faces.
         """
         if self.settled or self._shape is None:
             return
@@ -164,8 +174,9 @@ class Framing:
             time: of their frame, in seconds.
 
         Returns:
-            What `cut` took until now and will take, once that changes: for `follow.reexpressed`. Never with
-            `follower.absorb`, where the slow move of the square is meant to bring the avatar back to its middle.
+            What `cut` took until now and will take, once that changes: for `follow.reexpressed`.
+            Never with `follower.absorb`, where the slow move of the square is meant to bring the
+            avatar back to its middle.
         """
         if self.square is None or not (self.following and self.crop == "auto" and self.from_face):
             return None
@@ -179,10 +190,12 @@ class Framing:
         return None if self.follower.absorb else change
 
     def lost(self, picture: np.ndarray, time: float) -> None:
-        """Say, for each frame uint8 RGB (H, W, 3) at `time` in seconds, that the crop shows no face.
+        """Say, for each frame uint8 RGB (H, W, 3) at `time` in seconds, that the crop shows no
+        face.
 
-        After `LOST_SECONDS` of that it is looked for in the whole picture, and once it is found elsewhere the framing is
-        no longer settled: the next looks do it anew. A crop that was given stays.
+        After `LOST_SECONDS` of that it is looked for in the whole picture, and once it is found
+        elsewhere the framing is no longer settled: the next looks do it anew. A crop that was given
+        stays.
         """
         since, last = self._lost
         since = time if not 0 <= time - last < 1 else since
@@ -201,7 +214,8 @@ class Framing:
                 self.search_again(as_found=False)
 
     def zoom(self, factor: float) -> tuple[Square, Square] | None:
-        """Make a settled square `factor` times as large, within a twentieth and twice the picture's longer side.
+        """Make a settled square `factor` times as large, within a twentieth and twice the picture's
+        longer side.
 
         Returns:
             What `cut` took until now and will take, as `follow` does; None if that stays the same.
@@ -215,7 +229,9 @@ class Framing:
         return self._change_to(moved)
 
     def shift(self, right: float, down: float) -> tuple[Square, Square] | None:
-        """Move a settled square by shares of its side, its centre staying inside the picture. Returns what `zoom` does."""
+        """Move a settled square by shares of its side, its centre staying inside the picture.
+        Returns what `zoom` does.
+        """
         if self.square is None:
             return None
         before, moved = self.square, self._shifted(right, down)
@@ -231,7 +247,9 @@ class Framing:
         return cut(picture, self.square or centred_square(*picture.shape[:2]), size, quick=True)
 
     def _refined(self, picture: np.ndarray) -> Square:
-        """The settled square put right by the landmarks in it, if they are as sure of themselves there."""
+        """The settled square put right by the landmarks in it, if they are as sure of themselves
+        there.
+        """
         engine = self._engine
         assert engine is not None and self.square is not None
         detect, size, names = engine.detect, engine.size, engine.keypoint_names
@@ -244,7 +262,9 @@ class Framing:
         return moved if confidence(after) > confidence(before) - WORSE else self.square
 
     def _search(self, picture: np.ndarray) -> tuple[bool, Square | None]:
-        """Go on with one look, begun with an earlier picture or with this one: whether it is done, and its face."""
+        """Go on with one look, begun with an earlier picture or with this one: whether it is done,
+        and its face.
+        """
         if self._looking is None:
             # A copy, as the source may use its memory again before the look is done.
             self._looking = self._one_look(picture.copy() if self.background else picture)
@@ -262,7 +282,9 @@ class Framing:
         return False, None
 
     def _one_look(self, picture: np.ndarray) -> Generator[None, None, Square | None]:
-        """Generator of the face box in `picture`, or None: the cascades, confirmed by the detector, then the detector."""
+        """Generator of the face box in `picture`, or None: the cascades, confirmed by the detector,
+        then the detector.
+        """
         if self.background:
             self._worker = self._worker or ThreadPoolExecutor(1, "face-search")
             job = self._worker.submit(find_face, picture)
@@ -316,7 +338,9 @@ class Framing:
         return (before, after) if before != after else None
 
     def _kept_inside(self, square: Square) -> Square:
-        """No further beyond the picture's edges than a square that has just been found, or the present one."""
+        """No further beyond the picture's edges than a square that has just been found, or the
+        present one.
+        """
         assert self.square is not None and self._shape is not None
         height, width = self._shape
         side = min(square.side, max(self.square.side, height, width))

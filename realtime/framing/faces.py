@@ -13,8 +13,9 @@ import numpy as np
 
 from livepuppet.core.square import Square, centred_square
 
-#: Side of the square in widths of the face box. In crops made as the papers do, the box of OpenCV's frontal face
-#: detector is 0.51 to 0.67 of the side (ten clips, median 0.60); a little more margin leaves room to move.
+#: Side of the square in widths of the face box. In crops made as the papers do, the box of OpenCV's
+#: frontal face detector is 0.51 to 0.67 of the side (ten clips, median 0.60); a little more margin
+#: leaves room to move.
 SIDE_PER_FACE = 1.8
 
 #: The tightest crop that still holds a head, for faces that nearly fill the picture.
@@ -23,7 +24,8 @@ SMALLEST_SIDE_PER_FACE = 1.5
 #: By how much of its side a square is moved to stay inside the picture.
 LARGEST_SHIFT = 0.18
 
-#: Where the centre of that box sits in the square, as a share of its height (0.44 to 0.59, median 0.54).
+#: Where the centre of that box sits in the square, as a share of its height (0.44 to 0.59, median
+#: 0.54).
 FACE_HEIGHT = 0.54
 
 #: A square picture whose face box is at least this share of its side is a face crop already.
@@ -32,7 +34,8 @@ FACE_FILLS = 0.4
 #: Faces smaller than this share of the picture's shorter side are not looked for.
 SMALLEST_FACE = 0.09
 
-#: Larger pictures are shrunk to this side for the detector: faces of 70 pixels in a VGA frame are still found.
+#: Larger pictures are shrunk to this side for the detector: faces of 70 pixels in a VGA frame are
+#: still found.
 DETECTOR_SIDE = 480
 
 
@@ -72,12 +75,14 @@ def _agree(one: Square, other: Square) -> bool:
 
 
 def find_face(picture: np.ndarray) -> Square | None:
-    """The driver's face in `picture` uint8 RGB (H, W, 3): the detector's box in its pixels, or None.
+    """The driver's face in `picture` uint8 RGB (H, W, 3): the detector's box in its pixels, or
+    None.
 
-    No single cascade can be trusted: each misses faces and sees some in folds of cloth. Five looks vote (frontal,
-    frontal with the contrast evened out for dark rooms and light from behind, another frontal, both profiles), and
-    the largest face near the middle that two of them agree on, or that the most careful one saw, is the driver's.
-    About 40 ms for a webcam frame in the plain case, 150 ms in others.
+    No single cascade can be trusted: each misses faces and sees some in folds of cloth. Five looks
+    vote (frontal, frontal with the contrast evened out for dark rooms and light from behind,
+    another frontal, both profiles), and the largest face near the middle that two of them agree on,
+    or that the most careful one saw, is the driver's. About 40 ms for a webcam frame in the plain
+    case, 150 ms in others.
     """
     height, width = picture.shape[:2]
     scale = float(np.clip(DETECTOR_SIDE / max(height, width), None, 1.0 if max(height, width) > 200 else 4.0))
@@ -110,7 +115,8 @@ def find_face(picture: np.ndarray) -> Square | None:
         votes = sum(any(_agree(box, other) for other in boxes) for boxes in looks)
         return votes * box.side * np.exp(-2.0 * away) if votes > 1 or box in careful else 0.0
 
-    # Frontal boxes first: where votes are equal, their place in the face is the one `SIDE_PER_FACE` was measured on.
+    # Frontal boxes first: where votes are equal, their place in the face is the one `SIDE_PER_FACE`
+    # was measured on.
     best = max((box for boxes in looks[:3] for box in boxes), key=weight, default=None)
     if best is None or weight(best) == 0:
         best = max((box for boxes in looks[3:] for box in boxes), key=weight, default=None)
@@ -122,8 +128,8 @@ def find_face(picture: np.ndarray) -> Square | None:
 def square_around(face: Square, height: int, width: int) -> Square:
     """The papers' kind of crop around a face box in a picture: the whole head with margin.
 
-    It is kept inside the picture as far as the head allows: a little smaller or aside rather than filled up with
-    repeated edges.
+    It is kept inside the picture as far as the head allows: a little smaller or aside rather than
+    filled up with repeated edges.
     """
     side = max(min(face.side * SIDE_PER_FACE, height, width), face.side * SMALLEST_SIDE_PER_FACE)
     x = face.x + face.side / 2 - side / 2
@@ -141,10 +147,11 @@ def face_of(square: Square) -> Square:
 
 
 def square_for(faces: Sequence[Square], height: int, width: int) -> Square:
-    """The crop for a picture in which `faces` (of one person, in several frames) were found; their median decides.
+    """The crop for a picture in which `faces` (of one person, in several frames) were found; their
+    median decides.
 
-    A square picture that the face fills, or in which there is none, is a crop already and stays whole. Without a
-    face, any other picture gives its middle.
+    A square picture that the face fills, or in which there is none, is a crop already and stays
+    whole. Without a face, any other picture gives its middle.
     """
     if not faces:
         return centred_square(height, width)

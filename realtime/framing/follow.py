@@ -1,8 +1,10 @@
-"""Let the crop follow a head that moves away, slowly, and keep what was measured in the old crop comparable.
+"""Let the crop follow a head that moves away, slowly, and keep what was measured in the old crop
+comparable.
 
-A crop that moves with the head takes away the very motion that is to be transferred. So the square rests while the head
-stays near its place, moves gently when it leaves for good, and everything remembered of the driver (D1 above all) is
-re-expressed in the new square: the difference of the two, which is all that is transferred, stays the same.
+A crop that moves with the head takes away the very motion that is to be transferred. So the square
+rests while the head stays near its place, moves gently when it leaves for good, and everything
+remembered of the driver (D1 above all) is re-expressed in the new square: the difference of the
+two, which is all that is transferred, stays the same.
 """
 
 from __future__ import annotations
@@ -13,15 +15,17 @@ from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.matrices import Matrices, carried
 from livepuppet.core.square import Square
 
-#: How far the head may be from its place (shares of the side; natural logarithm of its size) before the square moves,
-#: and how near it is brought back once it does.
+#: How far the head may be from its place (shares of the side; natural logarithm of its size) before
+#: the square moves, and how near it is brought back once it does.
 DEAD_BAND = np.array([0.12, 0.3])
 CENTRED = np.array([0.02, 0.05])
 
-#: Seconds over which the head's place is averaged, so that a nod or a word is no move: position, size.
+#: Seconds over which the head's place is averaged, so that a nod or a word is no move: position,
+#: size.
 SMOOTHING = np.array([0.5, 0.5, 2.5])
 
-#: Largest speed per second and its change per second squared: sides for the position, logarithm for the size.
+#: Largest speed per second and its change per second squared: sides for the position, logarithm for
+#: the size.
 SPEED = np.array([0.3, 0.3, 0.15])
 ACCELERATION = np.array([0.6, 0.6, 0.2])
 
@@ -31,13 +35,14 @@ ABSORBING = 0.2
 #: How much of the way the square goes per second while slower than its limits.
 GAIN = np.array([1.5, 1.5, 0.8])
 
-#: The square that is cut goes along in steps of this many sides (natural logarithm of its size), and to where it comes to
-#: rest. A detector of strides is not quite equivariant: a shift changes its landmarks by about 1 pixel in 256, whether it
-#: is one of 1 pixel or of 16. A square that crawls makes them tremble twice as much as one that takes these steps.
+#: The square that is cut goes along in steps of this many sides (natural logarithm of its size),
+#: and to where it comes to rest. A detector of strides is not quite equivariant: a shift changes
+#: its landmarks by about 1 pixel in 256, whether it is one of 1 pixel or of 16. A square that
+#: crawls makes them tremble twice as much as one that takes these steps.
 STEP = np.array([1 / 32, 0.04])
 
-#: Mean confidence under which the keypoints say nothing of where the head is. Of real faces in a fair crop it is 0.55
-#: (in the dark) to 0.85, of walls and cloth mostly under 0.3.
+#: Mean confidence under which the keypoints say nothing of where the head is. Of real faces in a
+#: fair crop it is 0.55 (in the dark) to 0.85, of walls and cloth mostly under 0.3.
 SURE = 0.5
 
 #: Frames from whose median the head's own place in the crop is taken.
@@ -50,12 +55,15 @@ PAUSE = 0.5
 def reexpressed(
     keypoints: Keypoints, old: Square, new: Square, size: int = 256, matrices: Matrices = "jacobian"
 ) -> Keypoints:
-    """Keypoints that were found in the square `old`, as they would be found in the square `new` of the same picture.
+    """Keypoints that were found in the square `old`, as they would be found in the square `new` of
+    the same picture.
 
-    Exact for a detector that is equivariant: points follow the mapping between the squares, matrices its scale.
+    Exact for a detector that is equivariant: points follow the mapping between the squares,
+    matrices its scale.
 
     Args:
-        size: side of the cut squares in pixels: -1 and 1 are the centres of the outermost ones, half a pixel inside.
+        size: side of the cut squares in pixels: -1 and 1 are the centres of the outermost ones,
+            half a pixel inside.
         matrices: what the keypoints' matrices are.
     """
     zoom = old.side / new.side
@@ -74,8 +82,9 @@ def reexpressed(
 class Follower:
     """Moves a square after the head whose keypoints are found in it.
 
-    Where in the square the head belongs is taken from the first frames after `reset`, so that a person's own zoom and
-    shift are kept. Works with any model's keypoints: the head is their mean and their spread.
+    Where in the square the head belongs is taken from the first frames after `reset`, so that a
+    person's own zoom and shift are kept. Works with any model's keypoints: the head is their mean
+    and their spread.
 
     Args:
         absorb: move so slowly that the motion need not be re-expressed; see `Framing.follow`.
@@ -100,7 +109,9 @@ class Follower:
         self._ahead, self._speed = square, np.zeros(3)
 
     def move(self, square: Square, keypoints: Keypoints, time: float) -> Square:
-        """The square to cut next, given the keypoints of the present one at `time` in seconds; often the same."""
+        """The square to cut next, given the keypoints of the present one at `time` in seconds;
+        often the same.
+        """
         step = 0.0 if self._time is None else time - self._time
         self._time = time
         found = keypoints.confidence is None or float(np.mean(keypoints.confidence)) >= SURE
@@ -128,7 +139,9 @@ class Follower:
         return ahead if due else square
 
     def _see(self, square: Square, keypoints: Keypoints, step: float) -> None:
-        """Take the head's place into the average: in the picture's pixels, which do not move with the square."""
+        """Take the head's place into the average: in the picture's pixels, which do not move with
+        the square.
+        """
         mean = keypoints.points.mean(axis=0)
         spread = float(np.sqrt(np.square(keypoints.points - mean).sum(axis=1).mean()))
         place = np.array([*(mean + 1) / 2, max(spread, 1e-3) / 2])

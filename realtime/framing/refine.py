@@ -1,7 +1,8 @@
 """Put the head where it sits in the papers' crops, with the model's own landmarks.
 
-A face detector's box wanders by a tenth of its width from one kind of face to the next. Landmarks do not, but they
-can only be trusted on a square that is nearly right already, and then only where they look like a face.
+A face detector's box wanders by a tenth of its width from one kind of face to the next. Landmarks
+do not, but they can only be trusted on a square that is nearly right already, and then only where
+they look like a face.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ import numpy as np
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.square import Square
 
-#: Distance from the middle between the eyes to the mouth, as a share of the square's side, in crops like the papers':
-#: medians of the default model's landmarks over ten real clips cropped so (0.243 and 0.591).
+#: Distance from the middle between the eyes to the mouth, as a share of the square's side, in crops
+#: like the papers': medians of the default model's landmarks over ten real clips cropped so (0.243
+#: and 0.591).
 EYES_TO_MOUTH = 0.24
 
 #: Height of the middle between eyes and mouth, as a share of the square's side.
 MIDDLE_HEIGHT = 0.59
 
-#: A refinement beyond these is a mistake of the landmarks rather than of the box: change of side, shift in sides.
+#: A refinement beyond these is a mistake of the landmarks rather than of the box: change of side,
+#: shift in sides.
 LARGEST_ZOOM = 1.3
 LARGEST_MOVE = 0.15
 
@@ -32,8 +35,9 @@ def face_middle(keypoints: Keypoints, names: Sequence[str]) -> tuple[np.ndarray,
         names: of the keypoints, such as "left iris" or "upper lip"; "left" is the picture's left.
 
     Returns:
-        The middle between eyes and mouth (x, y) and the distance of the two, both in shares of the picture's side
-        from its top left corner; None where there are no such landmarks or they do not look like an upright face.
+        The middle between eyes and mouth (x, y) and the distance of the two, both in shares of the
+        picture's side from its top left corner; None where there are no such landmarks or they do
+        not look like an upright face.
     """
 
     def centre(*words: str) -> np.ndarray | None:
@@ -66,10 +70,12 @@ def face_middle(keypoints: Keypoints, names: Sequence[str]) -> tuple[np.ndarray,
 def refined_square(
     square: Square, keypoints: Keypoints, names: Sequence[str], limited: bool = True
 ) -> Square:
-    """`square` corrected so that the face, whose landmarks in it are `keypoints`, sits as in the papers' crops.
+    """`square` corrected so that the face, whose landmarks in it are `keypoints`, sits as in the
+    papers' crops.
 
-    Returned unchanged where the landmarks are missing or implausible, or, if `limited`, would change it beyond the
-    limits above: right for a square that a cascade put around a face, not for one that was tried at random.
+    Returned unchanged where the landmarks are missing or implausible, or, if `limited`, would
+    change it beyond the limits above: right for a square that a cascade put around a face, not for
+    one that was tried at random.
     """
     found = face_middle(keypoints, names)
     if found is None:

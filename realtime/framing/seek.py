@@ -1,4 +1,6 @@
-"""Find a face with the model's own detector, where no cascade sees one or none is installed (OpenCV 5)."""
+"""Find a face with the model's own detector, where no cascade sees one or none is installed (OpenCV
+5).
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,17 @@ from livepuppet.core.square import Square, cut
 from livepuppet.realtime.framing.follow import reexpressed
 from livepuppet.realtime.framing.refine import LARGEST_ZOOM, MIDDLE_HEIGHT, face_middle, refined_square
 
-#: Between one size of square and the next, and between neighbours as a share of their side. The default model's
-#: landmarks still find home from squares half or twice as large as the right one, a third of the side away.
+#: Between one size of square and the next, and between neighbours as a share of their side. The
+#: default model's landmarks still find home from squares half or twice as large as the right one, a
+#: third of the side away.
 ZOOM_STEP = 1.7
 STRIDE = 0.5
 
 #: Sides of the squares searched, as shares of the picture's shorter side: at most, at least.
 LARGEST, SMALLEST = 1.0, 0.3
 
-#: Mean confidence below which there is no face in a square: about 0.8 with one anywhere in it, in the dark 0.5 to 0.7.
+#: Mean confidence below which there is no face in a square: about 0.8 with one anywhere in it, in
+#: the dark 0.5 to 0.7.
 LEAST = 0.45
 
 #: And at least this in one of the squares around it.
@@ -31,9 +35,9 @@ FACE = 0.6
 FINALISTS = 4
 ROUNDS = 5
 
-#: A face's landmarks stay where they are when the square around it is moved and widened; what is seen in clouds and cloth
-#: goes along. Middle disagreement of a keypoint, in spreads of the keypoints: of faces 0.05 to 0.15, of others mostly
-#: above 0.4.
+#: A face's landmarks stay where they are when the square around it is moved and widened; what is
+#: seen in clouds and cloth goes along. Middle disagreement of a keypoint, in spreads of the
+#: keypoints: of faces 0.05 to 0.15, of others mostly above 0.4.
 CONSISTENT = 0.25
 
 #: How the square is widened and shifted (in sides) to see that.
@@ -69,7 +73,8 @@ def homed(
         yield
         moved = refined_square(square, keypoints, names, limited=False)
         if moved == square:
-            # No face by its landmarks, but they gather where it may be: half outside the square, say.
+            # No face by its landmarks, but they gather where it may be: half outside the square,
+            # say.
             x, y = (keypoints.points.mean(axis=0) + 1) / 2 - (0.5, MIDDLE_HEIGHT)
             moved = square.shifted(float(x), float(y))
         if not _touches(moved, picture):
@@ -106,10 +111,11 @@ def trials(
 
 
 def disagreement(tried: Sequence[Trial], size: int) -> float:
-    """How far apart the landmarks of several squares lie in the picture, in spreads of the landmarks.
+    """How far apart the landmarks of several squares lie in the picture, in spreads of the
+    landmarks.
 
-    The middle one of all pairs, since the narrowest square is too blurred to be read in a small face, and the widest
-    too coarse.
+    The middle one of all pairs, since the narrowest square is too blurred to be read in a small
+    face, and the widest too coarse.
     """
     first = tried[0].square
     sets = [reexpressed(trial.keypoints, trial.square, first, size).points for trial in tried]
@@ -125,10 +131,12 @@ def seek(
 ) -> Generator[None, None, Square | None]:
     """Generator: the square of the most confident face in `picture` uint8 RGB (H, W, 3), or None.
 
-    Yields after every detection (50 to 80 for a webcam's frame), so that the caller can spread them over frames.
+    Yields after every detection (50 to 80 for a webcam's frame), so that the caller can spread them
+    over frames.
 
     Args:
-        detect: of an engine whose keypoints are landmarks with these `names` and tell their confidence.
+        detect: of an engine whose keypoints are landmarks with these `names` and tell their
+            confidence.
         size: of the engine's pictures.
     """
     squares, scores = grid(*picture.shape[:2]), []
@@ -153,7 +161,8 @@ def seek(
             and face_middle(best.keypoints, names) is not None
         ):
             found = refined_square(best.square, best.keypoints, names, limited=False)
-            # The landmarks of a small, blurred face lie too wide, and would give too tight a square.
+            # The landmarks of a small, blurred face lie too wide, and would give too tight a
+            # square.
             return found.zoomed(max(1.0, best.square.side / LARGEST_ZOOM / found.side))
     return None
 

@@ -1,1 +1,3 @@
-"""Where driving frames come from: cameras, files, streams, the screen; and the one slot they land in."""
+"""Where driving frames come from: cameras, files, streams, the screen; and the one slot they land
+in.
+"""

@@ -1,4 +1,6 @@
-"""Cameras by number or name: which there are, which is meant, and where one is again that was unplugged."""
+"""Cameras by number or name: which there are, which is meant, and where one is again that was
+unplugged.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,9 @@ def list_cameras() -> list[CameraInfo]:
 
 
 def _names() -> list[str]:
-    """Names in the order of OpenCV's numbers, as far as Windows and macOS tell; empty where they do not."""
+    """Names in the order of OpenCV's numbers, as far as Windows and macOS tell; empty where they do
+    not.
+    """
     try:
         if platform.system() == "Windows":
             # PyAV's DirectShow list and OpenCV's come from the same enumerator.
@@ -102,7 +106,8 @@ def _names() -> list[str]:
             cameras.sort(key=lambda camera: camera.get("spcamera_unique-id", ""))
             return [camera["_name"] for camera in cameras]
     except Exception:
-        # A list of names is a help, not a need: whatever a system says in its own way, numbers go on working.
+        # A list of names is a help, not a need: whatever a system says in its own way, numbers go
+        # on working.
         return []
     return []
 
@@ -120,7 +125,8 @@ def is_camera(text: str) -> bool:
 
 
 def find_camera(text: str, not_these: Sequence[str] = ()) -> CameraInfo:
-    """The camera that `text` means: its number, its device file, a part of its name, or `auto` for the first real one.
+    """The camera that `text` means: its number, its device file, a part of its name, or `auto` for
+    the first real one.
 
     Args:
         text: what the person gave.
@@ -140,7 +146,8 @@ def find_camera(text: str, not_these: Sequence[str] = ()) -> CameraInfo:
         matches = [camera for camera in cameras if wanted == camera.path] or [
             camera for camera in cameras if wanted.casefold() in camera.name.casefold()
         ]
-        # A camera's second node (its metadata, or its loopback twin) must not make its name ambiguous, nor ours.
+        # A camera's second node (its metadata, or its loopback twin) must not make its name
+        # ambiguous, nor ours.
         matches = [camera for camera in matches if camera not in ours] or matches
         matches = [camera for camera in matches if camera.capture] or matches
     if not matches:

@@ -1,4 +1,6 @@
-"""Live driving: what a source is, and the thread that reads it into one slot in which the newest frame wins."""
+"""Live driving: what a source is, and the thread that reads it into one slot in which the newest
+frame wins.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ SILENCE_SECONDS = 2.0
 #: Frames over whose intervals the true rate is measured: two seconds of a common camera.
 _RATE_FRAMES = 60
 
-#: Intervals that are measured as one. Timers tick every few milliseconds, and a tick on 33 would be a tenth.
+#: Intervals that are measured as one. Timers tick every few milliseconds, and a tick on 33 would be
+#: a tenth.
 _RATE_SPAN = 8
 
 
@@ -34,9 +37,10 @@ class LiveSource(Protocol):
     Three more may be there:
 
     Attributes:
-        trouble: one sentence about what is wrong now (unplugged, black, frozen) and what to do, or None. Such a
-            source does not end; it goes on when it can, and `trouble` is None again.
-        silence: the sentence to say when nothing comes for `SILENCE_SECONDS`; None where that is right.
+        trouble: one sentence about what is wrong now (unplugged, black, frozen) and what to do, or
+            None. Such a source does not end; it goes on when it can, and `trouble` is None again.
+        silence: the sentence to say when nothing comes for `SILENCE_SECONDS`; None where that is
+            right.
         note: one sentence about what differs from what was asked for, or None.
     """
 
@@ -47,7 +51,9 @@ class LiveSource(Protocol):
     def rate(self) -> float: ...
 
     def frames(self, stop: threading.Event) -> Iterator[Frame]:
-        """Frames as they come, until the source ends or `stop` is set. Raises UserError where it fails for good."""
+        """Frames as they come, until the source ends or `stop` is set. Raises UserError where it
+        fails for good.
+        """
         ...
 
     def close(self) -> None:
@@ -58,8 +64,8 @@ class LiveSource(Protocol):
 class Capture:
     """Reads a live source in a thread of its own and keeps its newest frame for whoever asks.
 
-    Anything longer than one slot would be a queue, and a queue in front of a slower stage is delay that never goes
-    away. A frame that nobody took before the next came counts as dropped.
+    Anything longer than one slot would be a queue, and a queue in front of a slower stage is delay
+    that never goes away. A frame that nobody took before the next came counts as dropped.
 
     Attributes:
         source: what is read.
@@ -107,8 +113,8 @@ class Capture:
     def trouble(self) -> str | None:
         """One sentence about what is wrong with the source just now and what to do, or None.
 
-        The source goes on by itself when it can. Silence is noticed here, by the clock, because the thread that reads
-        may hang in a driver.
+        The source goes on by itself when it can. Silence is noticed here, by the clock, because the
+        thread that reads may hang in a driver.
         """
         with self._changed:
             quiet = 0.0 if self._ended else time.perf_counter() - self._heard
@@ -119,9 +125,8 @@ class Capture:
     def measured_rate(self) -> float | None:
         """Frames per second as they really come, or None before there are enough to tell.
 
-        The median over the last spans of a few frames' capture times, which neither one late frame nor a pause
-        disturbs.
-        Drivers state a rate that they do not keep, in dim light above all.
+        The median over the last spans of a few frames' capture times, which neither one late frame
+        nor a pause disturbs. Drivers state a rate that they do not keep, in dim light above all.
         """
         with self._changed:
             times = list(self._times)
@@ -134,12 +139,15 @@ class Capture:
         return span / seconds if seconds > 0 else None
 
     def counts(self) -> tuple[int, int]:
-        """How many frames were taken or dropped so far, and how many of them dropped; not the one in the slot."""
+        """How many frames were taken or dropped so far, and how many of them dropped; not the one
+        in the slot.
+        """
         with self._changed:
             return self.captured - (self._slot is not None), self.dropped
 
     def take(self, timeout: float) -> Frame | None:
-        """The newest frame, waiting up to `timeout` seconds for one; None if there is none (see `ended`, `trouble`).
+        """The newest frame, waiting up to `timeout` seconds for one; None if there is none (see
+        `ended`, `trouble`).
 
         Raises:
             UserError: once the frames before it are used up, what the source failed with.
@@ -154,7 +162,8 @@ class Capture:
             return frame
 
     def __iter__(self) -> Iterator[Frame]:
-        """The newest frame, again and again, until the source ends; frames that came meanwhile are skipped.
+        """The newest frame, again and again, until the source ends; frames that came meanwhile are
+        skipped.
 
         Raises:
             UserError: the source fails for good.

@@ -25,9 +25,10 @@ def open_source(
     """Open what drives.
 
     Args:
-        driving: a camera (`auto`, its number, /dev/video0, `camera:NAME` or just a part of its name), a video file, a
-            folder of pictures, an address (RTSP, MJPEG or a video over HTTP), or the screen (`screen`, `screen:N`,
-            `screen:X,Y,WxH`). An existing file wins over a camera of that name.
+        driving: a camera (`auto`, its number, /dev/video0, `camera:NAME` or just a part of its
+            name), a video file, a folder of pictures, an address (RTSP, MJPEG or a video over
+            HTTP), or the screen (`screen`, `screen:N`, `screen:X,Y,WxH`). An existing file wins
+            over a camera of that name.
         camera_size: width and height to ask of a camera.
         camera_rate: frames per second to ask of a camera, and to read the screen with.
         pixel_format: to ask of a camera, as four letters.
@@ -55,16 +56,18 @@ def open_camera(
     rate: float = 30.0,
     pixel_format: str = "MJPG",
 ) -> Capture:
-    """Open a camera. Iterate over it for its newest frames; those that come while nobody asks are skipped.
+    """Open a camera. Iterate over it for its newest frames; those that come while nobody asks are
+    skipped.
 
         with open_camera() as camera:
             for frame in camera:
                 frame.image, frame.time        # RGB uint8 (H, W, 3), seconds since the first frame
 
     Args:
-        camera: its number, `/dev/video0`, a part of its name, or `auto` for the first real one; an address (RTSP, MJPEG)
-            or `screen` as well.
-        size, rate, pixel_format: to ask of the camera, in pixels, frames per second and as four letters.
+        camera: its number, `/dev/video0`, a part of its name, or `auto` for the first real one; an
+            address (RTSP, MJPEG) or `screen` as well.
+        size, rate, pixel_format: to ask of the camera, in pixels, frames per second and as four
+            letters.
 
     Raises:
         UserError: it cannot be opened.

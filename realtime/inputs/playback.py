@@ -15,13 +15,15 @@ from livepuppet.realtime.inputs.watch import ImageWatch
 #: Seconds between attempts to open a stream that broke off.
 RETRY_SECONDS = 1.0
 
-#: What makes FFmpeg hand a network camera's pictures on without gathering them first, over a transport that loses
-#: none. Without effect on files, and unknown options are ignored by the protocols that have no use for them.
+#: What makes FFmpeg hand a network camera's pictures on without gathering them first, over a
+#: transport that loses none. Without effect on files, and unknown options are ignored by the
+#: protocols that have no use for them.
 _STREAM_OPTIONS = {"fflags": "nobuffer", "rtsp_transport": "tcp"}
 
 
 class Playback:
-    """A video file (also one that a web server sends) or a folder as if it were a camera: every frame at its own time.
+    """A video file (also one that a web server sends) or a folder as if it were a camera: every
+    frame at its own time.
 
     Args:
         source: path or URL.
@@ -72,8 +74,8 @@ class Playback:
 class Stream:
     """A network camera (RTSP, MJPEG over HTTP, and what else FFmpeg reads) that goes on for ever.
 
-    Frames come as they arrive, never paced: waiting would only add delay. A stream that breaks off is opened again and
-    again until it is back.
+    Frames come as they arrive, never paced: waiting would only add delay. A stream that breaks off
+    is opened again and again until it is back.
 
     Args:
         url: its address.
@@ -115,7 +117,8 @@ class Stream:
                     return
                 first = frame.captured if first is None else first
                 self.trouble = self._watch.look(frame.image, frame.captured)
-                # The times in such streams are often made up (25 per second, whatever comes); arrival is not.
+                # The times in such streams are often made up (25 per second, whatever comes);
+                # arrival is not.
                 yield replace(frame, time=Fraction(frame.captured - first), duration=None)
             self.trouble = f"The stream {self.name} broke off: it is taken up again as soon as it is back."
             self._clip.close()
@@ -136,7 +139,8 @@ class Stream:
 
 
 def open_playback(source: str, loop: bool = False) -> Playback | Stream:
-    """A file, a folder, or what an address leads to: a video with an end, or a camera's endless stream.
+    """A file, a folder, or what an address leads to: a video with an end, or a camera's endless
+    stream.
 
     Raises:
         UserError: if it cannot be opened.

@@ -16,7 +16,8 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.video import Frame
 from livepuppet.realtime.inputs.watch import ImageWatch
 
-#: Seconds between attempts when the screen cannot be read (a monitor that was unplugged, a locked session).
+#: Seconds between attempts when the screen cannot be read (a monitor that was unplugged, a locked
+#: session).
 RETRY_SECONDS = 1.0
 
 
@@ -29,7 +30,8 @@ def parse_region(text: str, monitors: list[dict[str, int]]) -> dict[str, int]:
     """The region that `text` means.
 
     Args:
-        text: `screen` (the first monitor), `screen:N` (monitor N, from 1) or `screen:X,Y,WxH` in pixels.
+        text: `screen` (the first monitor), `screen:N` (monitor N, from 1) or `screen:X,Y,WxH` in
+            pixels.
         monitors: left, top, width and height of the whole desktop, then of every monitor.
 
     Raises:
@@ -62,7 +64,9 @@ def parse_region(text: str, monitors: list[dict[str, int]]) -> dict[str, int]:
 
 
 def list_monitors() -> list[tuple[int, int]]:
-    """Width and height of every monitor, in the order of `screen:N`; empty where the screen cannot be read."""
+    """Width and height of every monitor, in the order of `screen:N`; empty where the screen cannot
+    be read.
+    """
     try:
         with _open_screen() as screen:
             return [(monitor["width"], monitor["height"]) for monitor in screen.monitors[1:]]
@@ -113,7 +117,8 @@ class Screen:
         due, first = begin, None
         while not stop.is_set():
             try:
-                # In this thread, because Windows and X11 bind what reads the screen to the thread that opened it.
+                # In this thread, because Windows and X11 bind what reads the screen to the thread
+                # that opened it.
                 with _open_screen() as screen:
                     while not stop.wait(max(0.0, due - time.perf_counter())):
                         captured = time.perf_counter()
@@ -141,7 +146,8 @@ def _open_screen():
         import mss  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError("Driving from the screen needs mss: pip install 'livepuppet[screen]'.") from error
-    # The name of the class from version 10.2 on; before, it was a function that chose among the systems' classes.
+    # The name of the class from version 10.2 on; before, it was a function that chose among the
+    # systems' classes.
     return (getattr(mss, "MSS", None) or mss.mss)()
 
 

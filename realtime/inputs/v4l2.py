@@ -1,4 +1,6 @@
-"""What Linux says about its cameras: names, drivers, modes, by the ioctls of Video4Linux2 (linux/videodev2.h)."""
+"""What Linux says about its cameras: names, drivers, modes, by the ioctls of Video4Linux2
+(linux/videodev2.h).
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,8 @@ class _FormatDescription(ctypes.Structure):
 
 
 class _FrameSize(ctypes.Structure):
-    # A union: discrete (width, height), or stepwise (min_width, max_width, step_width, min_height, ...).
+    # A union: discrete (width, height), or stepwise (min_width, max_width, step_width, min_height,
+    # ...).
     _fields_ = (
         ("index", ctypes.c_uint32),
         ("pixel_format", ctypes.c_uint32),
@@ -103,8 +106,8 @@ class Device:
         name: as the driver calls it.
         driver: such as uvcvideo.
         capture: whether programs can read pictures from it now.
-        output: whether programs can write pictures into it now. A loopback device with exclusive_caps can be written
-            until somebody does, and can be read from then on.
+        output: whether programs can write pictures into it now. A loopback device with
+            exclusive_caps can be written until somebody does, and can be read from then on.
         loopback: whether it is a virtual camera.
         problem: why it could not be asked, or an empty text.
         bus: where it is plugged in, as the driver says; tells two cameras of one name apart.
@@ -123,7 +126,9 @@ class Device:
 
 
 def list_devices() -> list[Device]:
-    """All /dev/video nodes that carry pictures, in the order of their numbers; empty on other systems."""
+    """All /dev/video nodes that carry pictures, in the order of their numbers; empty on other
+    systems.
+    """
     nodes = [
         (int(match[1]), path)
         for path in Path("/dev").glob("video*")
@@ -160,7 +165,8 @@ def _ask(number: int, path: Path, label: str) -> Device | None:
         driver = capability.driver.decode(errors="replace")
         capture, output = bool(flags & CAPTURE), bool(flags & OUTPUT)
         loopback = any(driver.startswith(name) for name in LOOPBACK_DRIVERS)
-        # A loopback device that its last program left carelessly says that it can do neither, until it is fed again.
+        # A loopback device that its last program left carelessly says that it can do neither, until
+        # it is fed again.
         if flags & READS_AND_WRITES_IN_MEMORY or not (capture or output or loopback):
             return None
         return Device(

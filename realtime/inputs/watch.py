@@ -1,21 +1,26 @@
-"""Whether a camera shows a picture at all: black ones and frozen ones, noticed for the price of a few microseconds."""
+"""Whether a camera shows a picture at all: black ones and frozen ones, noticed for the price of a
+few microseconds.
+"""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-#: Seconds for which a picture must be black or still before it is said. Cameras begin with dark pictures by right.
+#: Seconds for which a picture must be black or still before it is said. Cameras begin with dark
+#: pictures by right.
 BLACK_SECONDS, FROZEN_SECONDS = 2.0, 2.0
 
-#: A sample brighter than this is not black. Black is 16 where a driver mistakes the range, and dark noise reaches 30.
+#: A sample brighter than this is not black. Black is 16 where a driver mistakes the range, and dark
+#: noise reaches 30.
 BLACK_LEVEL = 32
 
-#: Share of brighter samples that a black picture may have: hot pixels, the light around a badly fitting shutter.
+#: Share of brighter samples that a black picture may have: hot pixels, the light around a badly
+#: fitting shutter.
 BLACK_SHARE = 0.01
 
-#: A sample that differs by so little has not changed: an encoder rewrites a frozen picture almost exactly. A sensor's
-#: noise moves some sample by more in every frame.
+#: A sample that differs by so little has not changed: an encoder rewrites a frozen picture almost
+#: exactly. A sensor's noise moves some sample by more in every frame.
 STILL_DIFFERENCE = 1
 
 #: Samples along each side. Enough that noise shows in some of them, few enough to cost nothing.
@@ -27,7 +32,8 @@ class ImageWatch:
 
     Args:
         black: the sentence for a black picture, or None where black is right.
-        frozen: the sentence for a picture that stands still, or None where that is right, as for a screen.
+        frozen: the sentence for a picture that stands still, or None where that is right, as for a
+            screen.
     """
 
     def __init__(self, black: str | None = None, frozen: str | None = None):
@@ -63,7 +69,8 @@ class ImageWatch:
         return self._black if now - self._black_since >= BLACK_SECONDS else None
 
     def _look_for_stillness(self, samples: np.ndarray, now: float) -> str | None:
-        # Compared with the first of the still pictures, not with the last, so that slow change counts as change.
+        # Compared with the first of the still pictures, not with the last, so that slow change
+        # counts as change.
         still, self._still = self._still, samples
         if still is None or still.shape != samples.shape:
             self._still_since = now

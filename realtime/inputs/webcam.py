@@ -16,26 +16,30 @@ from livepuppet.core.video import Frame
 from livepuppet.realtime.inputs.cameras import CameraInfo, backend, find_again, list_cameras
 from livepuppet.realtime.inputs.watch import ImageWatch
 
-#: Seconds that OpenCV waits in the driver for one picture. Its own ten are too long to notice that a camera is gone,
-#: and a loopback device that is held open cannot be fed anew.
+#: Seconds that OpenCV waits in the driver for one picture. Its own ten are too long to notice that
+#: a camera is gone, and a loopback device that is held open cannot be fed anew.
 DRIVER_TIMEOUT = 2
 os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(DRIVER_TIMEOUT))
 
 #: Seconds that a camera may take to its first picture; capture cards find their signal slowly.
 FIRST_PICTURE_SECONDS = 8.0
 
-#: A camera that fails for so many seconds is gone. Single bad pictures (a damaged JPEG) are no reason.
+#: A camera that fails for so many seconds is gone. Single bad pictures (a damaged JPEG) are no
+#: reason.
 PATIENCE_SECONDS = 1.0
 
 #: Seconds between looks whether a camera that is gone has come back.
 RETRY_SECONDS = 0.5
 
-#: A driver's capture time is believed where it lies so many seconds in the past at most; some run on other clocks.
+#: A driver's capture time is believed where it lies so many seconds in the past at most; some run
+#: on other clocks.
 OLDEST_STAMP = 1.0
 
 
 def parse_pixel_format(text: str) -> str:
-    """Four letters such as MJPG, YUYV or NV12, in capitals. Raises UserError if it is anything else."""
+    """Four letters such as MJPG, YUYV or NV12, in capitals. Raises UserError if it is anything
+    else.
+    """
     code = text.strip().upper()
     if len(code) != 4 or not code.isascii() or not code.isalnum():
         raise UserError(
@@ -46,18 +50,19 @@ def parse_pixel_format(text: str) -> str:
 
 
 class Camera:
-    """A webcam, read through OpenCV. When it is unplugged it is looked for, by name and socket, until it is back.
+    """A webcam, read through OpenCV. When it is unplugged it is looked for, by name and socket,
+    until it is back.
 
     Args:
         info: of `find_camera`.
         width, height, rate: to ask for; the camera takes the nearest it has.
-        pixel_format: to ask for, as four letters. MJPG, because raw pictures of 1280x720 do not fit through USB 2 at
-            30 per second; a camera without it keeps its own.
+        pixel_format: to ask for, as four letters. MJPG, because raw pictures of 1280x720 do not fit
+            through USB 2 at 30 per second; a camera without it keeps its own.
 
     Attributes:
         trouble, silence, note: see `LiveSource`.
-        given: width, height and pixel format that the camera really delivers; the format is empty where the system
-            does not say.
+        given: width, height and pixel format that the camera really delivers; the format is empty
+            where the system does not say.
 
     Raises:
         UserError: if it cannot be opened or delivers nothing.
@@ -99,8 +104,9 @@ class Camera:
     def _open(self, stop: threading.Event | None = None) -> cv2.VideoCapture:
         """Open `info` with what was asked for, and wait for its first picture. Raises UserError."""
         width, height, pixel_format = self._asked
-        # The format comes first: the size is then looked for among those of this format. All of it before the first
-        # picture is asked for, as some drivers restart their stream for each wish, or ignore it.
+        # The format comes first: the size is then looked for among those of this format. All of it
+        # before the first picture is asked for, as some drivers restart their stream for each wish,
+        # or ignore it.
         capture = cv2.VideoCapture(
             self.info.number,
             backend(),
@@ -146,7 +152,8 @@ class Camera:
             if stop.is_set():
                 return
             self.trouble = f"The {self.name} is gone: plug it in again, or start the program that feeds it."
-            # Released at once: a node that is held open keeps its number taken, and a loopback its feeder out.
+            # Released at once: a node that is held open keeps its number taken, and a loopback its
+            # feeder out.
             self._capture.release()
             self._wait_until_back(stop)
             self._watch.start_over()
@@ -155,8 +162,9 @@ class Camera:
         """RGB pictures with their capture times, until the camera fails for too long."""
         good = time.perf_counter()
         while not stop.is_set():
-            # `grab` waits for the picture; decoding comes after, and counts as delay. Every picture is decoded, also
-            # those that are dropped: 4 ms for a 720p JPEG on this thread cost less than the loop's waiting for them.
+            # `grab` waits for the picture; decoding comes after, and counts as delay. Every picture
+            # is decoded, also those that are dropped: 4 ms for a 720p JPEG on this thread cost less
+            # than the loop's waiting for them.
             asked = time.perf_counter()
             grabbed = self._capture.grab()
             captured = time.perf_counter()
@@ -176,9 +184,11 @@ class Camera:
                 stop.wait(0.01)
 
     def _stamp(self, captured: float) -> float:
-        """The driver's own capture time where there is one: what the picture waited in the driver is delay, too.
+        """The driver's own capture time where there is one: what the picture waited in the driver
+        is delay, too.
 
-        V4L2 stamps with the clock that `perf_counter` reads on Linux; whoever does not comes out far off.
+        V4L2 stamps with the clock that `perf_counter` reads on Linux; whoever does not comes out
+        far off.
         """
         stamp = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         return stamp if 0 <= captured - stamp < OLDEST_STAMP else captured

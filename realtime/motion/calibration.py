@@ -1,7 +1,8 @@
 """How well the driver's pose fits the avatar's, and which frame to take as D1.
 
-Relative motion (Eq. 14-15) shows the driver's movement *since D1* on the avatar. Where D1 is tilted, looks aside, has
-its mouth open or its eyes shut, everything that follows is wrong by that much. So the best of several frames is taken.
+Relative motion (Eq. 14-15) shows the driver's movement *since D1* on the avatar. Where D1 is
+tilted, looks aside, has its mouth open or its eyes shut, everything that follows is wrong by that
+much. So the best of several frames is taken.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from livepuppet.core.keypoints import Keypoints
 from livepuppet.realtime.motion.eyes import lid_pairs, openings
 from livepuppet.realtime.motion.parts import median
 
-#: Differences in pose that bring the fit down to exp(-1/2), each of its own kind: tilt, turn and nod in radians; opening
-#: of the mouth in mouth widths; opening of the eyes as a share; the whole shape, over its size. People and avatars differ
-#: in all of them by nature, and detectors err, which the *free* amounts allow for.
+#: Differences in pose that bring the fit down to exp(-1/2), each of its own kind: tilt, turn and
+#: nod in radians; opening of the mouth in mouth widths; opening of the eyes as a share; the whole
+#: shape, over its size. People and avatars differ in all of them by nature, and detectors err,
+#: which the *free* amounts allow for.
 TOLERANCES = {"tilt": 0.12, "turn": 0.15, "nod": 0.12, "mouth": 0.15, "eyes": 0.35, "shape": 0.25}
 FREE = {"tilt": 0.02, "turn": 0.04, "nod": 0.06, "mouth": 0.03, "eyes": 0.1, "shape": 0.12}
 
-#: How a face turns and nods, read from where its landmarks are against the eyes, across and down, in distances from the
-#: eyes to the mouth: what sticks out moves against what lies back. Least squares over 3000 procedural puppets, whose pose
-#: is known; the turn explains 96 % of theirs, the nod 61 %, since faces differ in length too.
+#: How a face turns and nods, read from where its landmarks are against the eyes, across and down,
+#: in distances from the eyes to the mouth: what sticks out moves against what lies back. Least
+#: squares over 3000 procedural puppets, whose pose is known; the turn explains 96 % of theirs, the
+#: nod 61 %, since faces differ in length too.
 TURN = {"nose tip": 0.89, "upper lip": 0.37, "chin": -0.58}
 NOD = {"nose tip": 0.69, "chin": -0.20}
 
@@ -47,7 +50,9 @@ class PoseIndices:
 
 
 def pose_indices(names: Sequence[str]) -> PoseIndices | None:
-    """Indices of the landmarks by name (and weights in `turn` and `nod`), or None where one is missing."""
+    """Indices of the landmarks by name (and weights in `turn` and `nod`), or None where one is
+    missing.
+    """
     names = list(names)
 
     def weighted(weights: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -68,8 +73,8 @@ def pose(points: np.ndarray, where: PoseIndices) -> dict[str, float]:
     """What a face of `points` (K, 2) does, whatever its place and size.
 
     Returns:
-        tilt, turn, nod: of the head, radians (nod but for a constant). mouth: its opening in mouth widths. eyes: their
-        opening in eye distances, the less open one.
+        tilt, turn, nod: of the head, radians (nod but for a constant). mouth: its opening in mouth
+        widths. eyes: their opening in eye distances, the less open one.
     """
     eyes = points[where.lids].astype(np.float64).sum(axis=1) / 2
     middle, line = (eyes[0] + eyes[1]) / 2, eyes[1] - eyes[0]
@@ -101,10 +106,12 @@ def normal_shape(points: np.ndarray) -> np.ndarray:
 
 
 def shape_distance(points: np.ndarray, other: np.ndarray) -> float:
-    """Median distance of `points` (K, 2), moved to mean 0 and RMS radius 1, from `other` (K, 2), which is so already.
+    """Median distance of `points` (K, 2), moved to mean 0 and RMS radius 1, from `other` (K, 2),
+    which is so already.
 
-    Procrustes without the rotation, which counts as misfit: a head tilted in D1 tilts all that follows. The median,
-    because some keypoints (a collar, a chin under a beard) say little about the pose.
+    Procrustes without the rotation, which counts as misfit: a head tilted in D1 tilts all that
+    follows. The median, because some keypoints (a collar, a chin under a beard) say little about
+    the pose.
     """
 
     off = normal_shape(points) - other
@@ -125,13 +132,16 @@ class Fit:
         self._pose = pose(avatar.points, self._where) if self._where else None
 
     def misfits(self, driving: Keypoints) -> dict[str, float]:
-        """Differences of the driver's pose from the avatar's, in units of `TOLERANCES` beyond `FREE`; 0 is none."""
+        """Differences of the driver's pose from the avatar's, in units of `TOLERANCES` beyond
+        `FREE`; 0 is none.
+        """
         differences = {"shape": shape_distance(driving.points, self._shape)}
         if self._where and self._pose:
             now = pose(driving.points, self._where)
             for name in ("tilt", "turn", "nod", "mouth"):
                 differences[name] = now[name] - self._pose[name]
-            # As wide as the avatar's would ask the impossible of small eyes: only eyes nearly shut are a fault.
+            # As wide as the avatar's would ask the impossible of small eyes: only eyes nearly shut
+            # are a fault.
             wanted = min(self._pose["eyes"], ORDINARY_EYES)
             differences["eyes"] = max(0.0, 1 - now["eyes"] / wanted) if wanted > 0.05 else 0.0
         return {
@@ -139,14 +149,17 @@ class Fit:
         }
 
     def __call__(self, driving: Keypoints) -> float:
-        """The fit in [0, 1]: exp(-1/2 sum of squared misfits), times how sure the detector is where it says so."""
+        """The fit in [0, 1]: exp(-1/2 sum of squared misfits), times how sure the detector is where
+        it says so.
+        """
         total = sum(value * value for value in self.misfits(driving).values())
         sure = 1.0 if driving.confidence is None else min(1.0, float(np.mean(driving.confidence)) / SURE)
         return float(np.exp(-0.5 * total)) * sure
 
 
-#: Of the frames of a countdown, one in which the head is this far, in [-1, 1] units, from where it mostly is has its fit
-#: brought down to exp(-1/2): a head that turns wanders, and the landmarks of a turned face look much like a straight one's.
+#: Of the frames of a countdown, one in which the head is this far, in [-1, 1] units, from where it
+#: mostly is has its fit brought down to exp(-1/2): a head that turns wanders, and the landmarks of
+#: a turned face look much like a straight one's.
 WANDERED = 0.13
 
 #: Frames beyond this many are left out; ten seconds of a fast camera.
@@ -167,7 +180,9 @@ class Candidates:
             self.seen.append((keypoints, fit))
 
     def best(self) -> Keypoints:
-        """The best fit among those in which the head is where it mostly is. ValueError if there is none at all."""
+        """The best fit among those in which the head is where it mostly is. ValueError if there is
+        none at all.
+        """
         places = np.array([keypoints.points.reshape(-1) for keypoints, _ in self.seen])
         away = ((places - np.median(places, axis=0)) ** 2).sum(axis=1) / (
             len(self.seen[0][0].points) * WANDERED**2

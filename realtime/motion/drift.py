@@ -1,4 +1,6 @@
-"""People sink into their chairs: notice that the head rests elsewhere than in D1, and follow slowly."""
+"""People sink into their chairs: notice that the head rests elsewhere than in D1, and follow
+slowly.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ from livepuppet.realtime.motion.parts import Similarity
 EVERY, SPAN = 0.5, 10.0
 SAMPLES = round(SPAN / EVERY)
 
-#: The head rests if all its samples but a tenth are this near to their median, in [-1, 1] units; the face is neutral if
-#: it is this near to D1's, over its size.
+#: The head rests if all its samples but a tenth are this near to their median, in [-1, 1] units;
+#: the face is neutral if it is this near to D1's, over its size.
 RESTS, NEUTRAL = 0.05, 0.2
 
 #: A resting head nearer than this to D1's is where it should be.
@@ -46,7 +48,8 @@ class Drift:
             time: seconds.
 
         Returns:
-            The motion that a head at rest has had since D1, if it rests and that is worth a correction, or None.
+            The motion that a head at rest has had since D1, if it rests and that is worth a
+            correction, or None.
         """
         if self._last is None or not EVERY <= time - self._last <= 10 * EVERY:
             if self._last is not None and 0 <= time - self._last < EVERY:

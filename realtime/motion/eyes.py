@@ -1,7 +1,8 @@
-"""Lids that close: the opening of the driver's eyes, as a share of their own, put onto the avatar's.
+"""Lids that close: the opening of the driver's eyes, as a share of their own, put onto the
+avatar's.
 
-Eq. 14 moves the avatar's upper lid as far as the driver's. Eyes that are larger than the driver's then stay half open,
-smaller ones turn inside out. So each eye of the avatar is opened to
+Eq. 14 moves the avatar's upper lid as far as the driver's. Eyes that are larger than the driver's
+then stay half open, smaller ones turn inside out. So each eye of the avatar is opened to
 
     its own opening * the driver's opening now / the driver's opening in D1
 
@@ -18,22 +19,26 @@ import numpy as np
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.realtime.motion.parts import Similarity
 
-#: Openings of D1 below this share of the eyes' distance belong to shut eyes, against which nothing can be measured.
+#: Openings of D1 below this share of the eyes' distance belong to shut eyes, against which nothing
+#: can be measured.
 SMALLEST_OPENING = 0.06
 
 #: Most that an eye is opened beyond the avatar's own opening.
 WIDEST = 1.35
 
-#: Detectors seldom bring the lids together: on real blinks the default one's gap ends between 0.3 and 0.5 of the open
-#: eye's. This ratio counts as shut.
+#: Detectors seldom bring the lids together: on real blinks the default one's gap ends between 0.3
+#: and 0.5 of the open eye's. This ratio counts as shut.
 SHUT_AT = 0.3
 
-#: Exponent of how closing is shown: above 1, the small changes that are mostly noise show less than their size.
+#: Exponent of how closing is shown: above 1, the small changes that are mostly noise show less than
+#: their size.
 EMPHASIS = 1.3
 
 
 def lid_pairs(names: Sequence[str]) -> np.ndarray | None:
-    """Indices (2, 2) of (upper, lower) lid of the left and of the right eye; None where they are not among the names."""
+    """Indices (2, 2) of (upper, lower) lid of the left and of the right eye; None where they are
+    not among the names.
+    """
     try:
         return np.array(
             [[names.index(f"{side} {lid} lid") for lid in ("upper", "lower")] for side in ("left", "right")]
@@ -43,9 +48,11 @@ def lid_pairs(names: Sequence[str]) -> np.ndarray | None:
 
 
 def openings(points: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """How far the two eyes are open, (2,): the lids' distance across the line of the eyes, over the eyes' distance.
+    """How far the two eyes are open, (2,): the lids' distance across the line of the eyes, over the
+    eyes' distance.
 
-    Negative where a detector puts the upper lid below the lower one. Tilt and size of the head do not matter.
+    Negative where a detector puts the upper lid below the lower one. Tilt and size of the head do
+    not matter.
     """
     # Four points: plain numbers are ten times as fast as arrays.
     (left, left_lower), (right, right_lower) = points[pairs].tolist()
@@ -61,7 +68,9 @@ def openings(points: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 
 def open_ratio(now: np.ndarray, initial: np.ndarray) -> np.ndarray:
-    """The driver's openings over those in D1, (2,) in [0, `WIDEST`]; 1 for eyes that were shut in D1."""
+    """The driver's openings over those in D1, (2,) in [0, `WIDEST`]; 1 for eyes that were shut in
+    D1.
+    """
 
     def ratio(now: float, initial: float) -> float:
         share = now / initial if initial > SMALLEST_OPENING else 1.0

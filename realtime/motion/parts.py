@@ -1,4 +1,6 @@
-"""The part of the motion that the whole head makes (place, tilt, size), split from what the face does."""
+"""The part of the motion that the whole head makes (place, tilt, size), split from what the face
+does.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,12 @@ import numpy as np
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.matrices import Matrices, carried, inverse_2x2
 
-#: Landmarks that move with the skull more than with the face. (Mouth and chin speak, upper lids blink, the collar is
-#: the body's.)
+#: Landmarks that move with the skull more than with the face. (Mouth and chin speak, upper lids
+#: blink, the collar is the body's.)
 RIGID_WORDS = ("lower lid", "iris", "brow", "nose", "forehead")
 
-#: A landmark that is this share of the face's size off the fit counts half: brows rise, and detectors err.
+#: A landmark that is this share of the face's size off the fit counts half: brows rise, and
+#: detectors err.
 TOLERANCE = 0.08
 
 #: Rounds of reweighting. A second changes the fit by less than the detector's own error.
@@ -55,7 +58,9 @@ class Similarity:
         return (points - self.centre - self.shift) @ np.array([[cosine, -sine], [sine, cosine]]) + self.centre
 
     def damped(self, shift: float = 1.0, turn: float = 1.0, zoom: float = 1.0) -> Similarity:
-        """The same motion with its three parts taken by gains; 0 locks a part. Scales are damped as logarithms."""
+        """The same motion with its three parts taken by gains; 0 locks a part. Scales are damped as
+        logarithms.
+        """
         return Similarity(self.centre, shift * self.shift, turn * self.angle, self.scale**zoom)
 
 
@@ -77,7 +82,8 @@ def _complex(points: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Origin:
-    """Points that similarities are fitted from, with what depends on them alone. D1 is the same for many frames.
+    """Points that similarities are fitted from, with what depends on them alone. D1 is the same for
+    many frames.
 
     Attributes:
         chosen: indices of the points to go by; all if None.
@@ -134,10 +140,11 @@ class Origin:
 def fit_similarity(
     origin: np.ndarray, target: np.ndarray, chosen: np.ndarray | None = None, rounds: int = ROUNDS
 ) -> Similarity:
-    """The similarity that carries `origin` (K, 2) to `target` (K, 2) best, by reweighted least squares.
+    """The similarity that carries `origin` (K, 2) to `target` (K, 2) best, by reweighted least
+    squares.
 
-    Weights are smooth functions of the distances, so the fit follows the points without jumps. Points that lie all
-    in one place give a pure shift.
+    Weights are smooth functions of the distances, so the fit follows the points without jumps.
+    Points that lie all in one place give a pure shift.
 
     Args:
         chosen: indices of the points to go by; all if None.

@@ -1,4 +1,6 @@
-"""Whether the driver's face is there, from the detector's confidence and the shape of what it found."""
+"""Whether the driver's face is there, from the detector's confidence and the shape of what it
+found.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +14,19 @@ from livepuppet.realtime.motion.parts import Similarity, median
 
 @dataclass(frozen=True)
 class Thresholds:
-    """When a face counts as lost, and as found again. The gaps between the two keep it from flapping.
+    """When a face counts as lost, and as found again. The gaps between the two keep it from
+    flapping.
 
-    Measured with lite-256: mean confidence over ten clips of real faces is never below 0.63, in the dark 0.55; of noise,
-    black, walls and clothes it is below 0.45. Where a model's confidence is lower as such, D1's own sets the bar.
+    Measured with lite-256: mean confidence over ten clips of real faces is never below 0.63, in the
+    dark 0.55; of noise, black, walls and clothes it is below 0.45. Where a model's confidence is
+    lower as such, D1's own sets the bar.
 
     Attributes:
         lost_below, found_above: mean confidence.
         lost_share, found_share: the same as shares of D1's, where that is less.
-        odd, usual: median distance from D1's shape, place, tilt and size removed, over the face's size. (Real faces
-            stay below 0.35; these catch only what is no face at all, for models that tell no confidence.)
+        odd, usual: median distance from D1's shape, place, tilt and size removed, over the face's
+            size. (Real faces stay below 0.35; these catch only what is no face at all, for models
+            that tell no confidence.)
         sizes: smallest and largest size against D1's.
         patience: seconds of absence before the picture goes to rest.
         rest: seconds that it takes to come to rest, and back to life.
@@ -39,12 +44,16 @@ class Thresholds:
 
     @classmethod
     def none(cls) -> Thresholds:
-        """Nothing ever counts as lost: for models of things that have neither a face's shape nor its confidence."""
+        """Nothing ever counts as lost: for models of things that have neither a face's shape nor
+        its confidence.
+        """
         return cls(lost_below=-1.0, found_above=-1.0, odd=np.inf, usual=np.inf, sizes=(0.0, np.inf))
 
 
 def oddness(keypoints: Keypoints, initial: Keypoints, head: Similarity) -> float:
-    """Median distance of the keypoints from D1's moved by `head`, over the RMS radius of the face so moved."""
+    """Median distance of the keypoints from D1's moved by `head`, over the RMS radius of the face
+    so moved.
+    """
     off = keypoints.points - head.apply(initial.points)
     away = initial.points - initial.points.sum(axis=0) / len(initial.points)
     size = head.scale * float(np.sqrt((away * away).sum() / len(away)))

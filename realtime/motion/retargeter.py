@@ -28,7 +28,8 @@ from livepuppet.realtime.motion.smoothing import Smoother
 #: Seconds in which D1 goes over into a better one, and a frozen picture into a moving one.
 BLEND = 0.3
 
-#: A frame betters D1 in search mode if its fit is higher by this much, and stays so over this many frames.
+#: A frame betters D1 in search mode if its fit is higher by this much, and stays so over this many
+#: frames.
 BETTER, BETTER_FRAMES = 0.1, 4
 
 #: A countdown without any face goes on for so many seconds, and then takes what there is.
@@ -73,15 +74,18 @@ class _Neutral:
 
 @dataclass(frozen=True, eq=False)
 class Transferred:
-    """What the keypoints of one frame were made from; for drawing that goes by the driver's face itself.
+    """What the keypoints of one frame were made from; for drawing that goes by the driver's face
+    itself.
 
     Attributes:
         driving: the driver's keypoints, smoothed; those of the last face where there is none now.
         initial: D1.
         time: of the frame, in seconds.
         scale: how much larger the avatar's face is than the driver's.
-        share: of the motion that is shown, 0 to 2: its strength, and how far the picture has come to rest.
-        opened: how far the driver's eyes are open, left and right, as a share of D1's; None without lids.
+        share: of the motion that is shown, 0 to 2: its strength, and how far the picture has come
+            to rest.
+        opened: how far the driver's eyes are open, left and right, as a share of D1's; None without
+            lids.
         arrived: 1; less while a picture that was frozen is on its way to where the driver is.
     """
 
@@ -103,13 +107,14 @@ def _eased(share: float) -> float:
 class Retargeter:
     """Turns the driver's keypoints into the avatar's.
 
-    It begins with a countdown of `settings.countdown` seconds, in which the best frame is looked for, unless `initial`
-    is set. One thread at a time.
+    It begins with a countdown of `settings.countdown` seconds, in which the best frame is looked
+    for, unless `initial` is set. One thread at a time.
 
     Args:
         names: of the keypoints; may be empty.
         settings: may be replaced at any time.
-        thresholds: of `presence`. By default those of faces; with covariances, whose models know things of any kind, none.
+        thresholds: of `presence`. By default those of faces; with covariances, whose models know
+            things of any kind, none.
         matrices: what the keypoints' matrices are, as `Engine.matrices`.
 
     Attributes:
@@ -118,7 +123,8 @@ class Retargeter:
         countdown_left: seconds; 0 when it is over.
         initial_fit: the `fit` of D1; 0 without one.
         confidence: of the last frame, in [0, 1]; 1 where the model does not say.
-        transferred: what the last keypoints were made from; None before there are any, and in absolute mode.
+        transferred: what the last keypoints were made from; None before there are any, and in
+            absolute mode.
     """
 
     def __init__(
@@ -156,9 +162,11 @@ class Retargeter:
 
     @property
     def initial(self) -> Keypoints | None:
-        """D1; None before there is one. One that is set (from a settings file) holds from the next frame on.
+        """D1; None before there is one. One that is set (from a settings file) holds from the next
+        frame on.
 
-        Setting one of another number of keypoints than the avatar's, or one that is not finite, is a ValueError.
+        Setting one of another number of keypoints than the avatar's, or one that is not finite, is
+        a ValueError.
         """
         return self._initial if self._from is None else self._target
 
@@ -180,7 +188,9 @@ class Retargeter:
 
     @property
     def fit(self) -> float:
-        """How well the driver's last pose fits the avatar's, in [0, 1]. Worked out when asked for: it takes 50 us."""
+        """How well the driver's last pose fits the avatar's, in [0, 1]. Worked out when asked for:
+        it takes 50 us.
+        """
         if self._seen is None or self._score is None:
             return 0.0
         if self._fit is None:
@@ -210,9 +220,11 @@ class Retargeter:
         self._begin(countdown)
 
     def frame_changed(self) -> None:
-        """The driver is framed anew: what was seen before is in other coordinates. The next frame becomes D1.
+        """The driver is framed anew: what was seen before is in other coordinates. The next frame
+        becomes D1.
 
-        A countdown that is on starts over. A D1 that was set before any frame came, for this very framing, stays.
+        A countdown that is on starts over. A D1 that was set before any frame came, for this very
+        framing, stays.
         """
         if self._given:
             self._smoother.restart()
@@ -222,7 +234,9 @@ class Retargeter:
             self._begin(0.0)
 
     def remap(self, change: Callable[[Keypoints], Keypoints]) -> None:
-        """The crop went elsewhere: `change` turns keypoints of the old crop into those of the new. D1 stays the pose."""
+        """The crop went elsewhere: `change` turns keypoints of the old crop into those of the new.
+        D1 stays the pose.
+        """
         self._smoother.remap(change)
         if self._initial is not None:
             self._initial, self._scale = change(self._initial), None
@@ -249,10 +263,12 @@ class Retargeter:
     # What happens to a frame.
 
     def move(self, driving: Keypoints, time: float) -> Keypoints | None:
-        """The keypoints to render for the driver's `driving`, captured at `time` seconds of any growing clock.
+        """The keypoints to render for the driver's `driving`, captured at `time` seconds of any
+        growing clock.
 
         Returns:
-            None where the avatar is to be shown at rest: while counting down, and while frozen before anything moved.
+            None where the avatar is to be shown at rest: while counting down, and while frozen
+                before anything moved.
         """
         if self._avatar is None:
             raise ValueError("set_avatar has to be called before move")
@@ -277,7 +293,8 @@ class Retargeter:
             self._better(driving, time)
             self._follow(head, time)
         elif self._held is not None:
-            # What is no face must not pull at the avatar, not even for the moment until it counts as lost.
+            # What is no face must not pull at the avatar, not even for the moment until it counts
+            # as lost.
             driving = self._held
             head = self._neutral.origin.fit(driving.points)
         if self._from is not None:

@@ -13,11 +13,13 @@ class MotionSettings:
     """How the driver's movement becomes the avatar's.
 
     Further notes:
-        smoothing: 1 steadies a still face and delays a moving one by half a frame (`livepuppet bench jitter`).
-        eyes: 1 opens the avatar's eyes by how far the driver's are open; 2 doubles that; 0 is the paper's Eq. 14.
+        smoothing: 1 steadies a still face and delays a moving one by half a frame (`livepuppet
+        bench jitter`).
+        eyes: 1 opens the avatar's eyes by how far the driver's are open; 2 doubles that; 0 is the
+        paper's Eq. 14.
         relative: without it, the gains and `eyes` do nothing.
-        adapt_scale: never with covariances: the hull of a Monkey-Net's keypoints says little of a thing's size; nor do
-            its authors scale by default.
+        adapt_scale: never with covariances: the hull of a Monkey-Net's keypoints says little of a
+            thing's size; nor do its authors scale by default.
         variance: see `transfer`; nothing to models with Jacobians.
         countdown: 0 takes the first frame.
         follow_drift: of a head that rests elsewhere for ten seconds.

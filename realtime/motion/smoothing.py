@@ -1,11 +1,12 @@
 """Steady keypoints without delay: the One-Euro filter (Casiez, Roussel and Vogel, CHI 2012).
 
-A low-pass whose cutoff rises with speed: what rests is held still, what moves passes. It is a moving average with
-weights that are never negative, so it cannot overshoot.
+A low-pass whose cutoff rises with speed: what rests is held still, what moves passes. It is a
+moving average with weights that are never negative, so it cannot overshoot.
 
-The head's motion (place, tilt, size, fitted over all keypoints) and the face's (each keypoint within the head) are
-filtered apart. A detector errs per keypoint; over sixteen of them the errors average out, so the head may follow at
-once where a single keypoint may not. Parameters were chosen with `livepuppet bench jitter`, which prints what they do.
+The head's motion (place, tilt, size, fitted over all keypoints) and the face's (each keypoint
+within the head) are filtered apart. A detector errs per keypoint; over sixteen of them the errors
+average out, so the head may follow at once where a single keypoint may not. Parameters were chosen
+with `livepuppet bench jitter`, which prints what they do.
 """
 
 from __future__ import annotations
@@ -21,27 +22,31 @@ from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.matrices import Matrices
 from livepuppet.realtime.motion.parts import Origin, Similarity, fit_similarity, rigid_indices
 
-#: Cutoff at rest (hertz), and hertz more per [-1, 1] unit a second, of the head and of keypoints within it.
+#: Cutoff at rest (hertz), and hertz more per [-1, 1] unit a second, of the head and of keypoints
+#: within it.
 HEAD_REST, HEAD_RISE = 0.5, 25.0
 FACE_REST, FACE_RISE = 0.5, 12.0
 
-#: The same for Jacobians, whose entries are about 1. Covariances are brought there by their mean over the first keypoints.
+#: The same for Jacobians, whose entries are about 1. Covariances are brought there by their mean
+#: over the first keypoints.
 JACOBIAN_REST, JACOBIAN_RISE = 0.5, 3.0
 
 #: Cutoffs of the speeds themselves. The paper's 1 Hz would open the filter after a blink is over.
 HEAD_SPEED, FACE_SPEED = 4.0, 5.0
 
-#: A detector that hesitates between two places jumps back and forth, which is no motion but looks fast. Steps that turn
-#: back on the last one are remembered (hertz), and weigh so much against the speed.
+#: A detector that hesitates between two places jumps back and forth, which is no motion but looks
+#: fast. Steps that turn back on the last one are remembered (hertz), and weigh so much against the
+#: speed.
 FLICKER_MEMORY, FLICKER_GUARD = 0.5, 14.0
 
-#: What differs by name. Lids and lips are the fastest that a face has; a blink, which does turn back, must not be taken
-#: for flicker; chin and collar, which a detector finds worst, move slowly.
+#: What differs by name. Lids and lips are the fastest that a face has; a blink, which does turn
+#: back, must not be taken for flicker; chin and collar, which a detector finds worst, move slowly.
 RISE_OF = {"upper lid": 8.0, "lip": 3.0, "chin": 0.5, "collar": 0.5}
 SPEED_OF = {"upper lid": 20.0, "lip": 10.0}
 GUARD_OF = {"upper lid": 10.0, "lip": 20.0}
 
-#: After so many seconds without a frame, or a clock that runs back, the past says nothing: start over.
+#: After so many seconds without a frame, or a clock that runs back, the past says nothing: start
+#: over.
 LONGEST_GAP = 0.5
 
 
@@ -50,7 +55,9 @@ def share(cutoff: float, seconds: float) -> float: ...
 @overload
 def share(cutoff: np.ndarray, seconds: float) -> np.ndarray: ...
 def share(cutoff: np.ndarray | float, seconds: float) -> np.ndarray | float:
-    """Weight in (0, 1) of a new sample, `seconds` after the last, in an exponential average with `cutoff` hertz."""
+    """Weight in (0, 1) of a new sample, `seconds` after the last, in an exponential average with
+    `cutoff` hertz.
+    """
     turn = 2 * np.pi * cutoff * seconds
     return turn / (1 + turn)
 
@@ -121,7 +128,8 @@ class Smoother:
 
     Args:
         names: of the keypoints, where they have any.
-        matrices: what their matrices are. The filter averages with positive weights, so covariances stay covariances.
+        matrices: what their matrices are. The filter averages with positive weights, so covariances
+            stay covariances.
     """
 
     def __init__(self, names: Sequence[str] = (), matrices: Matrices = "jacobian"):
@@ -138,7 +146,9 @@ class Smoother:
         self._last: Keypoints | None = None
 
     def remap(self, change: Callable[[Keypoints], Keypoints]) -> None:
-        """Go on in other coordinates: `change` turns keypoints of the old crop into those of the new one."""
+        """Go on in other coordinates: `change` turns keypoints of the old crop into those of the
+        new one.
+        """
         values = self._rows.value if self._last is not None else None
         if self._last is None or values is None:
             return
@@ -164,7 +174,8 @@ class Smoother:
         self._reference = points
         self._scale = float(np.sqrt(points.var(axis=0).sum())) or 1.0
         self._origin = Origin.of(points, self._rigid)
-        # One filter for all: the head's row, then a row of the face for each keypoint (half empty), then their matrices'.
+        # One filter for all: the head's row, then a row of the face for each keypoint (half empty),
+        # then their matrices'.
         count = len(points)
         self._face, self._jacobians = slice(1, 1 + count), slice(1 + count, 1 + 2 * count)
 
@@ -199,7 +210,8 @@ class Smoother:
         points, jacobians = self._filter(
             keypoints.points.astype(np.float64), keypoints.jacobians, max(seconds, 1e-3), strength
         )
-        # Readings are filtered where they are used (`realtime.rig.driver`), each number by its own kind.
+        # Readings are filtered where they are used (`realtime.rig.driver`), each number by its own
+        # kind.
         self._last = replace(
             keypoints, points=points.astype(np.float32), jacobians=jacobians.astype(np.float32)
         )
@@ -207,7 +219,8 @@ class Smoother:
 
     def _filter(self, points, jacobians, seconds: float, strength: float) -> tuple[np.ndarray, np.ndarray]:
         motion = self._origin.fit(points, rounds=0)
-        # Tilt and size in the length by which they move a keypoint, so that one speed speaks for all.
+        # Tilt and size in the length by which they move a keypoint, so that one speed speaks for
+        # all.
         tilt, size = self._scale * motion.angle, self._scale * math.log(motion.scale)
         if self._rows.value is not None:
             # An angle may pass through half a turn; the filter must not.

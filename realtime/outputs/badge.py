@@ -14,7 +14,8 @@ BADGE_TEXT = "synthetic video · livepuppet"
 #: The sentence in the file's tags.
 COMMENT = "Synthetic video: a picture moved by a person's face, made with livepuppet. It does not show a real event."
 
-#: IPTC's code for media made with a trained model (IPTC Photo Metadata Standard, Digital Source Type).
+#: IPTC's code for media made with a trained model (IPTC Photo Metadata Standard, Digital Source
+#: Type).
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 #: XMP that says so, as IPTC lays down (Extension Schema, property DigitalSourceType).
@@ -45,7 +46,8 @@ class Badge:
         text: one line.
 
     Attributes:
-        box: rows and columns it covers, as two slices; beginning and ending on even numbers, as chroma planes need.
+        box: rows and columns it covers, as two slices; beginning and ending on even numbers, as
+            chroma planes need.
     """
 
     def __init__(self, width: int, height: int, text: str = BADGE_TEXT):
@@ -55,7 +57,8 @@ class Badge:
         while True:
             font = ImageFont.load_default(size)
             left, _, right, _ = font.getbbox(text)
-            # Pillow's own font is a FreeTypeFont wherever Pillow was built with FreeType, as all wheels are.
+            # Pillow's own font is a FreeTypeFont wherever Pillow was built with FreeType, as all
+            # wheels are.
             assert isinstance(font, ImageFont.FreeTypeFont)
             ascent, descent = font.getmetrics()
             panel_width = round(right - left + 1.3 * size)
@@ -93,13 +96,16 @@ class Badge:
         part = slice(down, min(rows, down + panel_height)), slice(along, min(columns, along + panel_width))
         inside = slice(0, part[0].stop - down), slice(0, part[1].stop - along)
         self._keep[part], self._add[part] = keep[inside], gray[inside]
-        # The same for BT.709 or BT.601 in limited range: gray is 16 + gray * 219 / 255, its chroma 128.
+        # The same for BT.709 or BT.601 in limited range: gray is 16 + gray * 219 / 255, its chroma
+        # 128.
         self._add_luma = self._add * (219 / 255) + 16 * (1 - self._keep)
         self._keep_chroma = self._keep.reshape(rows // 2, 2, columns // 2, 2).mean(axis=(1, 3))
         self._add_chroma = 128 * (1 - self._keep_chroma)
 
     def draw(self, picture: np.ndarray) -> None:
-        """Draw into uint8 RGB (H, W, 3), or RGBA (H, W, 4), whose badge becomes opaque where it covers."""
+        """Draw into uint8 RGB (H, W, 3), or RGBA (H, W, 4), whose badge becomes opaque where it
+        covers.
+        """
         part = picture[self.box]
         part[..., :3] = part[..., :3] * self._keep[..., None] + (self._add + 0.5)[..., None]
         if picture.shape[2] == 4:

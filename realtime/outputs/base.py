@@ -16,11 +16,14 @@ class Output:
     Attributes:
         name: how to speak of it.
         takes_alpha: whether it wants RGBA where there is any; the others get it laid over black.
-        queue: pictures that may wait for it while it is busy. One where only the newest counts; more where each does.
-        interval: seconds between pictures that whoever reads it expects. Where no new one comes for one and a half,
-            `repeat` is called, then once per interval. None: nobody minds a pause.
-        device: the camera it feeds, which must never be taken for an input; None for what is no camera.
-        retry: seconds between attempts to `reopen` it once it failed; None where that makes no sense.
+        queue: pictures that may wait for it while it is busy. One where only the newest counts;
+            more where each does.
+        interval: seconds between pictures that whoever reads it expects. Where no new one comes for
+            one and a half, `repeat` is called, then once per interval. None: nobody minds a pause.
+        device: the camera it feeds, which must never be taken for an input; None for what is no
+            camera.
+        retry: seconds between attempts to `reopen` it once it failed; None where that makes no
+            sense.
     """
 
     name: str = ""

@@ -21,7 +21,8 @@ from livepuppet.realtime.outputs.pool import FramePool, Lease
 
 logger = logging.getLogger(__name__)
 
-#: Seconds an output may take over the picture in hand when everything is closed; then it is left to its thread.
+#: Seconds an output may take over the picture in hand when everything is closed; then it is left to
+#: its thread.
 CLOSING_PATIENCE = 3.0
 
 #: An output that fails on so many pictures in a row, in ways nobody foresaw, will not recover.
@@ -40,7 +41,8 @@ class OutputState:
         lost: pictures that came while it was out of order.
         failures: how often it failed.
         failed: one sentence while it is out of order, else None.
-        delay_ms: from a picture's capture to the end of its write: p50, p95, p99, mean and max in milliseconds.
+        delay_ms: from a picture's capture to the end of its write: p50, p95, p99, mean and max in
+            milliseconds.
     """
 
     name: str
@@ -58,11 +60,13 @@ class OutputState:
 
 
 class Fanout:
-    """Hands pictures to several outputs, none of which is waited for and none of which slows or stops another.
+    """Hands pictures to several outputs, none of which is waited for and none of which slows or
+    stops another.
 
     Args:
         outputs: opened, each of another kind or place. They belong to this from now on.
-        notify: called from the outputs' threads with what the person should know, one sentence at a time.
+        notify: called from the outputs' threads with what the person should know, one sentence at a
+            time.
     """
 
     def __init__(self, outputs: Iterable[Output], notify: Callable[[str], None] = logger.warning):
@@ -73,13 +77,14 @@ class Fanout:
         return len(self._lanes)
 
     def submit(self, lease: Lease, time: Fraction, captured: float | None) -> None:
-        """Give one picture to every output. Never waits; the lease is held for as long as an output needs it.
+        """Give one picture to every output. Never waits; the lease is held for as long as an output
+        needs it.
 
         Args:
             lease: of uint8 RGB (H, W, 3) or RGBA (H, W, 4), which nobody changes any more.
             time: seconds since the first picture, growing.
-            captured: `time.perf_counter()` of the driving frame; None for a picture that shows none, whose delay
-                means nothing.
+            captured: `time.perf_counter()` of the driving frame; None for a picture that shows
+                none, whose delay means nothing.
         """
         submission = _Submission(lease, time, captured, self._over_black)
         for lane in self._lanes:
@@ -91,7 +96,8 @@ class Fanout:
         return [lane.state() for lane in self._lanes]
 
     def close(self) -> None:
-        """Finish what waits for the recordings, end the threads, and close every output. Safe to call twice.
+        """Finish what waits for the recordings, end the threads, and close every output. Safe to
+        call twice.
 
         Raises:
             UserError: the first failure to finish, once all others were closed.
@@ -232,7 +238,9 @@ class _Lane:
         )
 
     def end(self) -> None:
-        """Take no more. What waits is still written where every picture counts, dropped where only the newest does."""
+        """Take no more. What waits is still written where every picture counts, dropped where only
+        the newest does.
+        """
         with self._changed:
             self._ending = True
             dropped = [] if self._most_waiting > 1 else list(self._waiting)
@@ -268,7 +276,9 @@ class _Lane:
                 self._attempt(self._repeat)
 
     def _next(self) -> _Submission | None:
-        """The next picture, or None when it is time for something else: the end, another attempt, or a repetition."""
+        """The next picture, or None when it is time for something else: the end, another attempt,
+        or a repetition.
+        """
         with self._changed:
             while not self._waiting and not self._ending:
                 if self._due is None:

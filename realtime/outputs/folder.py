@@ -15,11 +15,13 @@ from livepuppet.realtime.outputs.base import Output
 
 
 class ImageFolder(Output):
-    """Lossless PNGs, 000000.png and on, in a folder that is made if needed; with alpha where there is any.
+    """Lossless PNGs, 000000.png and on, in a folder that is made if needed; with alpha where there
+    is any.
 
     Args:
         folder: where to.
-        synthetic: draw the badge into every picture, and say in its text chunks and XMP that it is synthetic.
+        synthetic: draw the badge into every picture, and say in its text chunks and XMP that it is
+            synthetic.
 
     Raises:
         UserError: if the folder cannot be made, or frames of an earlier run lie in it.

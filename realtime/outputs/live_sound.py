@@ -1,4 +1,6 @@
-"""Sound for recordings made live: from a microphone or the driving file, each sample where its picture is."""
+"""Sound for recordings made live: from a microphone or the driving file, each sample where its
+picture is.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +20,21 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.video import ffmpeg_name
 from livepuppet.realtime.outputs.sound import AAC_RATES, add_aac
 
-#: Seconds by which sound may lag behind the pictures before silence takes its place: a device that delivers nothing
-#: must not hold back the pictures, which the muxer keeps until it has sound to go with them.
+#: Seconds by which sound may lag behind the pictures before silence takes its place: a device that
+#: delivers nothing must not hold back the pictures, which the muxer keeps until it has sound to go
+#: with them.
 MOST_LAG = 0.5
 
-#: Seconds of drift between the sound card's clock and the computer's that are put right at once, by a little silence or
-#: by leaving a little out. Less is not noticed (ITU-R BT.1359: 45 ms early to 125 ms late go undetected).
+#: Seconds of drift between the sound card's clock and the computer's that are put right at once, by
+#: a little silence or by leaving a little out. Less is not noticed (ITU-R BT.1359: 45 ms early to
+#: 125 ms late go undetected).
 MOST_DRIFT = 0.02
 
 #: A sample farther than this from where the last one ended is no drift but a gap.
 _GAP = 0.1
 
-#: Weight of a new reading in the running mean of the drift: a device's own times tremble by milliseconds.
+#: Weight of a new reading in the running mean of the drift: a device's own times tremble by
+#: milliseconds.
 _DRIFT_WEIGHT = 0.02
 
 
@@ -48,7 +53,8 @@ class SoundFeed(Protocol):
         """What has come since the last call and begins before `until`, without waiting.
 
         Returns:
-            Pieces in order: `time.perf_counter()` of the first sample, and float32 (channels, n) in [-1, 1].
+            Pieces in order: `time.perf_counter()` of the first sample, and float32 (channels, n) in
+                [-1, 1].
         """
         ...
 
@@ -154,7 +160,8 @@ class FileSound:
         self._waiting: tuple[float, np.ndarray] | None = None
 
     def played(self, position: Fraction, captured: float) -> None:
-        """Tell it that the picture at `position` was played at `captured`: of the first picture, or of each.
+        """Tell it that the picture at `position` was played at `captured`: of the first picture, or
+        of each.
 
         Args:
             position: seconds since the file's first picture, going on over rounds (`Frame.time`).
@@ -181,7 +188,9 @@ class FileSound:
         return pieces
 
     def _decode(self) -> Generator[tuple[float, np.ndarray], None, None]:
-        """Seconds since the first picture of the first round, and the samples there. Damaged sound ends early."""
+        """Seconds since the first picture of the first round, and the samples there. Damaged sound
+        ends early.
+        """
         layout = "mono" if self.channels == 1 else "stereo"
         round_begins = 0.0
         while True:
@@ -208,10 +217,12 @@ class FileSound:
 
 
 def _picture_times(container: InputContainer, whole: bool) -> tuple[Fraction, float]:
-    """When the first picture is shown on the file's clock, and for how many seconds pictures follow.
+    """When the first picture is shown on the file's clock, and for how many seconds pictures
+    follow.
 
     Args:
-        whole: read through files that do not tell how long they are (Matroska) instead of answering infinity.
+        whole: read through files that do not tell how long they are (Matroska) instead of answering
+            infinity.
     """
     stream = container.streams.video[0]
     known = stream.duration * stream.time_base if stream.duration and stream.time_base else None
@@ -235,7 +246,8 @@ def open_sound(text: str, driving: str, loop: bool = False) -> SoundFeed | None:
     """What a recording's sound comes from.
 
     Args:
-        text: `auto` (the driving file's, where it has any), `none`, `microphone` or `microphone:NAME`.
+        text: `auto` (the driving file's, where it has any), `none`, `microphone` or
+            `microphone:NAME`.
         driving: what drives the picture; cameras and streams have no sound here.
         loop: the driving file is looped.
 

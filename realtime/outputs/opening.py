@@ -1,4 +1,6 @@
-"""Where the moving picture goes: a virtual camera, a video file, a folder of PNGs, a browser, a pipe, or nowhere."""
+"""Where the moving picture goes: a virtual camera, a video file, a folder of PNGs, a browser, a
+pipe, or nowhere.
+"""
 
 from __future__ import annotations
 

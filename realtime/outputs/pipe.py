@@ -19,7 +19,8 @@ from livepuppet.realtime.outputs.yuv import Yuv420
 #: Layouts of a picture in the pipe, by FFmpeg's names. The YUV ones are BT.601 in limited range.
 FORMATS = ("rgb24", "rgba", "yuv420p", "nv12")
 
-#: Bytes the system may keep between us and the reader: fewer, longer steps, and still less than a picture.
+#: Bytes the system may keep between us and the reader: fewer, longer steps, and still less than a
+#: picture.
 _ROOM = 1 << 20
 
 
@@ -28,9 +29,10 @@ class RawPipe(Output):
 
     Args:
         width, height: of the pictures, in pixels; even for the YUV formats.
-        pixel_format: one of `FORMATS`. Where a picture without alpha goes out as rgba, it is opaque.
-        path: of a named pipe, which is made where it is missing; None for standard output. Whatever else would be
-            printed there goes to standard error from now on.
+        pixel_format: one of `FORMATS`. Where a picture without alpha goes out as rgba, it is
+            opaque.
+        path: of a named pipe, which is made where it is missing; None for standard output. Whatever
+            else would be printed there goes to standard error from now on.
 
     Raises:
         UserError: if standard output is a terminal, or the named pipe cannot be made.

@@ -1,4 +1,6 @@
-"""Picture buffers that are used again and again: nothing is allocated or copied per frame, nothing overwritten early."""
+"""Picture buffers that are used again and again: nothing is allocated or copied per frame, nothing
+overwritten early.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ class FramePool:
         self._lock = threading.Lock()
 
     def take(self) -> Lease:
-        """A buffer that nobody else holds, with what the last user left in it. Release the lease when done."""
+        """A buffer that nobody else holds, with what the last user left in it. Release the lease
+        when done.
+        """
         with self._lock:
             if self._free:
                 return Lease(self, self._free.pop())
@@ -36,11 +40,12 @@ class FramePool:
 
 
 class Lease:
-    """One buffer, held by as many as called `hold` (and by its taker), until each called `release`. Thread safe.
+    """One buffer, held by as many as called `hold` (and by its taker), until each called `release`.
+    Thread safe.
 
     Attributes:
-        picture: uint8, of the pool's shape. Once nobody holds it this raises RuntimeError, so that a late use fails where
-            it happens.
+        picture: uint8, of the pool's shape. Once nobody holds it this raises RuntimeError, so that
+            a late use fails where it happens.
     """
 
     __slots__ = ("_holders", "_picture", "_pool")

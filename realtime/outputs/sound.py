@@ -30,7 +30,8 @@ class Soundtrack:
 
     Args:
         name: path or URL of the video.
-        start: seconds on the video's clock that become 0 (`Clip.start`). Sound before that is left out.
+        start: seconds on the video's clock that become 0 (`Clip.start`). Sound before that is left
+            out.
     """
 
     def __init__(self, name: str, start: Fraction):
@@ -41,7 +42,8 @@ class Soundtrack:
         self._waiting: av.Packet | None = None
         self._target: av.AudioStream | None = None
         codec = self._stream.codec_context
-        # AAC in a transport stream carries its set-up in every packet instead of up front, which MP4 does not take.
+        # AAC in a transport stream carries its set-up in every packet instead of up front, which
+        # MP4 does not take.
         self.copied = codec.name in COPIED and (codec.name != "aac" or bool(codec.extradata))
 
     def join(self, output: OutputContainer) -> None:

@@ -67,7 +67,8 @@ _STREAMON = 1 << 30 | ctypes.sizeof(ctypes.c_int) << 16 | ord("V") << 8 | 18
 
 
 def find_device(wanted: str | None) -> str:
-    """The device file of `/dev/video9`, `9`, a part of a virtual camera's name, or of the first that is free.
+    """The device file of `/dev/video9`, `9`, a part of a virtual camera's name, or of the first
+    that is free.
 
     Raises:
         OSError: if there is none that can be fed; `strerror` says why.
@@ -83,8 +84,9 @@ def find_device(wanted: str | None) -> str:
             return path
     else:
         matches = [device for device in devices if wanted.casefold() in device.name.casefold()]
-    # The driver would let two programs feed one device in turn. With exclusive_caps it tells by being a camera and
-    # nothing else; after a program that left it badly it is neither, and free. Without exclusive_caps nobody can tell.
+    # The driver would let two programs feed one device in turn. With exclusive_caps it tells by
+    # being a camera and nothing else; after a program that left it badly it is neither, and free.
+    # Without exclusive_caps nobody can tell.
     free = [device for device in matches if device.output or not device.capture]
     if free:
         return free[0].path
@@ -103,7 +105,8 @@ class V4l2Writer:
         layout: of the pictures, `i420` or `nv12`.
 
     Raises:
-        OSError: if it cannot be opened, is no virtual camera, is taken, or insists on another format; `strerror` says.
+        OSError: if it cannot be opened, is no virtual camera, is taken, or insists on another
+            format; `strerror` says.
     """
 
     def __init__(self, path: str, width: int, height: int, rate: float, layout: str):
@@ -156,8 +159,9 @@ class V4l2Writer:
             fcntl.ioctl(self._file, _S_PARM, parameters)
 
     def _start(self) -> None:
-        """Say that we feed it. Versions before 0.13 would not find out by the pictures alone, and after the last one
-        count as neither a camera nor free; later ones refuse this, and need it not.
+        """Say that we feed it. Versions before 0.13 would not find out by the pictures alone, and
+        after the last one count as neither a camera nor free; later ones refuse this, and need it
+        not.
         """
         import fcntl
 

@@ -29,17 +29,19 @@ LIVE_CLOCK = Fraction(1, 90_000)
 class VideoFile(Output):
     """H.264 in MP4 that browsers play: yuv420p, BT.709 with its tags, index at the front.
 
-    While it grows, the file consists of fragments, one per keyframe, so that what was written plays even if the program
-    is killed or the disk runs full. `close` turns it into an ordinary MP4.
+    While it grows, the file consists of fragments, one per keyframe, so that what was written plays
+    even if the program is killed or the disk runs full. `close` turns it into an ordinary MP4.
 
     Args:
         path: ends in one of `VIDEO_SUFFIXES`.
-        width, height: of the pictures, in pixels; odd sizes are made even by repeating the last row or column.
+        width, height: of the pictures, in pixels; odd sizes are made even by repeating the last row
+            or column.
         rate: pictures per second, for the encoder's planning; times are those of `write`.
         time_base: seconds per tick; times are rounded to it.
         live: prefer a fast encoder setting to a small file.
         sound: goes alongside the pictures.
-        synthetic: draw the badge into every picture, and say in the file's tags and XMP that they are synthetic.
+        synthetic: draw the badge into every picture, and say in the file's tags and XMP that they
+            are synthetic.
 
     Raises:
         UserError: if the file cannot be made.
@@ -79,7 +81,8 @@ class VideoFile(Output):
                 options={
                     "movflags": "frag_keyframe+delay_moov+default_base_moof",
                     "video_track_timescale": str(_ticks(time_base)),
-                    # Otherwise a killed program takes along what FFmpeg has not yet handed to the system.
+                    # Otherwise a killed program takes along what FFmpeg has not yet handed to the
+                    # system.
                     "flush_packets": "1",
                 },
             )
@@ -89,7 +92,8 @@ class VideoFile(Output):
             ) from error
         if synthetic:
             self._container.metadata.update(VIDEO_TAGS)
-        # Live, nothing may pile up in the encoder: what it holds back is lost when the program is killed.
+        # Live, nothing may pile up in the encoder: what it holds back is lost when the program is
+        # killed.
         self._stream = add_h264_stream(
             self._container,
             width,
@@ -183,7 +187,9 @@ def _plane(plane: VideoPlane) -> np.ndarray:
 
 
 def _cut_after_last_fragment(path: Path) -> None:
-    """Shorten a fragmented MP4 to its whole fragments: some players stumble over half a picture at the end."""
+    """Shorten a fragmented MP4 to its whole fragments: some players stumble over half a picture at
+    the end.
+    """
     with path.open("r+b") as file:
         length = file.seek(0, os.SEEK_END)
         place = whole = 0
@@ -202,7 +208,9 @@ def _cut_after_last_fragment(path: Path) -> None:
 
 
 def _append(path: Path, data: bytes) -> None:
-    """Put `data` at the end of a file, or leave the file as it is where there is no room: the tags say it as well."""
+    """Put `data` at the end of a file, or leave the file as it is where there is no room: the tags
+    say it as well.
+    """
     with suppress(OSError):
         length = path.stat().st_size
         try:
@@ -213,13 +221,16 @@ def _append(path: Path, data: bytes) -> None:
 
 
 def _ticks(time_base: Fraction) -> int:
-    """Ticks per second of the MP4's clock, in which `time_base` is a whole number; at least 10000, as players like."""
+    """Ticks per second of the MP4's clock, in which `time_base` is a whole number; at least 10000,
+    as players like.
+    """
     ticks = time_base.denominator
     return ticks * -(-10_000 // ticks)
 
 
 def _index_at_front(path: Path) -> None:
-    """Rewrite a fragmented MP4 as an ordinary one with the index in front, without touching the coded pictures.
+    """Rewrite a fragmented MP4 as an ordinary one with the index in front, without touching the
+    coded pictures.
 
     Where there is no room for the copy, the fragments stay: they play as well.
     """

@@ -36,11 +36,12 @@ class _Sink(Protocol):
 
 
 class VirtualCamera(Output):
-    """A camera that other programs see: v4l2loopback on Linux, by pyvirtualcam OBS's or Unity Capture's elsewhere.
+    """A camera that other programs see: v4l2loopback on Linux, by pyvirtualcam OBS's or Unity
+    Capture's elsewhere.
 
-    The picture goes over as YUV 4:2:0 (BT.601, limited range, as webcams send), made here. New pictures are sent as
-    they come. Where none comes, the last one is sent again at the announced rate, so that no reader ever waits; black
-    before the first.
+    The picture goes over as YUV 4:2:0 (BT.601, limited range, as webcams send), made here. New
+    pictures are sent as they come. Where none comes, the last one is sent again at the announced
+    rate, so that no reader ever waits; black before the first.
 
         with VirtualCamera(1280, 720) as camera:
             camera.send(picture)
@@ -48,8 +49,8 @@ class VirtualCamera(Output):
     Args:
         width, height: in pixels, even, fixed for the session.
         rate: frames per second as announced to readers.
-        device: `/dev/video9`, its number or a part of its name on Linux, the device's name elsewhere; None takes the
-            first there is.
+        device: `/dev/video9`, its number or a part of its name on Linux, the device's name
+            elsewhere; None takes the first there is.
         pixel_format: `i420`, or `nv12` for readers that want that.
 
     Attributes:

@@ -14,15 +14,16 @@ LAYOUTS = ("i420", "nv12")
 class Yuv420:
     """Turns RGB into YUV 4:2:0 in one buffer that is used again and again.
 
-    OpenCV's matrix is ITU-R BT.601 in limited range (Y 16..235, U and V 16..240). That is what readers of webcams
-    assume, as no tag travels with the pictures.
+    OpenCV's matrix is ITU-R BT.601 in limited range (Y 16..235, U and V 16..240). That is what
+    readers of webcams assume, as no tag travels with the pictures.
 
     Args:
         width, height: even, in pixels.
         layout: `i420` (Y, then U, then V) or `nv12` (Y, then U and V in turn).
 
     Attributes:
-        data: uint8 (height * 3 / 2, width), contiguous: the planes one after the other. Black before the first picture.
+        data: uint8 (height * 3 / 2, width), contiguous: the planes one after the other. Black
+            before the first picture.
         luma: its first plane, uint8 (height, width).
 
     Raises:

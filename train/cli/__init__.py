@@ -1,1 +1,3 @@
-"""The commands of `train`: options in, messages out. The work is done by `train.recipes` and `train.metrics`."""
+"""The commands of `train`: options in, messages out. The work is done by `train.recipes` and
+`train.metrics`.
+"""

@@ -102,22 +102,26 @@ def evaluate(
     device,
     **options,
 ):
-    """Metric a model: on puppets it never saw, on clips of real faces, or by the papers' figures on a folder of clips.
+    """Metric a model: on puppets it never saw, on clips of real faces, or by the papers' figures on
+    a folder of clips.
 
-    Without a folder, for each factor of motion: the response (1 is the true change, 0 nothing) when the puppet is driven
-    by its own motion and by another puppet's, that of the bare warp, and that of the avatar under the true flow, which is
-    the ceiling of any warp; mean absolute errors; how far the detected keypoints go (1 is as far as the true ones); how far
-    the model's motion is off at the landmarks. Then what comes back when nothing moves, and the detector's error at each
+    Without a folder, for each factor of motion: the response (1 is the true change, 0 nothing) when
+    the puppet is driven by its own motion and by another puppet's, that of the bare warp, and that
+    of the avatar under the true flow, which is the ceiling of any warp; mean absolute errors; how
+    far the detected keypoints go (1 is as far as the true ones); how far the model's motion is off
+    at the landmarks. Then what comes back when nothing moves, and the detector's error at each
     landmark.
 
-    With --faces: each frame from its clip's first beside the bare warp and a copy, keypoints' motion and the dense motion
-    against optical flow, opened mouths, tracking_metrics, and confidence, also where there is no face. With --avatars too,
-    --sheet and --videos show what the clips make of the images. With --avatars alone: what comes back when nothing moves.
+    With --faces: each frame from its clip's first beside the bare warp and a copy, keypoints'
+    motion and the dense motion against optical flow, opened mouths, tracking_metrics, and
+    confidence, also where there is no face. With --avatars too, --sheet and --videos show what the
+    clips make of the images. With --avatars alone: what comes back when nothing moves.
 
-    With --data, as FOMM's and Monkey-Net's papers do: L1 of reconstruction (images in [0, 1]) beside that of copying
-    the source and of the bare warp; AKD and MKR, AED, FID where you supply what they need (train/metrics/external.py
-    says which inputs and outputs). --mode animation has no truth: what is measured is FID, the distance of the result's
-    identity from the source's, and on coloured things whether they moved as they should.
+    With --data, as FOMM's and Monkey-Net's papers do: L1 of reconstruction (images in [0, 1])
+    beside that of copying the source and of the bare warp; AKD and MKR, AED, FID where you supply
+    what they need (train/metrics/external.py says which inputs and outputs). --mode animation has
+    no truth: what is measured is FID, the distance of the result's identity from the source's, and
+    on coloured things whether they moved as they should.
     """
     import torch
 

@@ -1,4 +1,5 @@
-"""`livepuppet evaluate WEIGHTS --faces FOLDER`, `--avatars FOLDER`: people's clips and people's images.
+"""`livepuppet evaluate WEIGHTS --faces FOLDER`, `--avatars FOLDER`: people's clips and people's
+images.
 
 Images are read, framed and moved as the live path does it; a command may reach up for that.
 """
@@ -14,10 +15,12 @@ import numpy as np
 
 from livepuppet.train.cli.evaluate_puppets import rest_sentence
 
-#: Puppets per factor of `--score`, and their seed: as many as a training can afford, and none of those that are quoted.
+#: Puppets per factor of `--score`, and their seed: as many as a training can afford, and none of
+#: those that are quoted.
 SCORED, SCORE_SEED = 4, 7
 
-#: How far from its median, in the units of `calibration.pose` and in eye distances, an amount has to go to be worth a column.
+#: How far from its median, in the units of `calibration.pose` and in eye distances, an amount has
+#: to go to be worth a column.
 WORTH = {"eyes": 0.03, "mouth": 0.1, "turn": 0.1, "nod": 0.08, "tilt": 0.05, "smile": 0.05, "brow": 0.04}
 
 #: Columns of the table of clips: heading, name in the JSON, format.
@@ -45,7 +48,8 @@ COLUMNS = (
 def on_faces(
     model, folder: Path, avatars: Path | None, weights: Path, device: str, limit, every, sheet, videos
 ) -> dict:
-    """Metric, print and return figures of each clip; draw sheets and videos of avatars that the clips move.
+    """Metric, print and return figures of each clip; draw sheets and videos of avatars that the
+    clips move.
 
     Raises:
         DataError: there is no clip.
@@ -177,7 +181,8 @@ def _line(name: str, row: dict) -> str:
     return f"{name:12}" + "".join(cells)
 
 
-# ------------------------------------------------------------------------------------------------------- clips move avatars
+# -------------------------------------------------------------------------------------------------------
+# clips move avatars
 
 
 @dataclass(frozen=True)
@@ -189,7 +194,8 @@ class _Moment:
 
 
 class _Show:
-    """The avatars of a folder, moved by clips as the live path moves them, with a D1 that fits each.
+    """The avatars of a folder, moved by clips as the live path moves them, with a D1 that fits
+    each.
 
     Raises UserError where there is no avatar, or the weights cannot be run.
     """
@@ -207,7 +213,9 @@ class _Show:
         self._driver: tuple[np.ndarray, list] | None = None
 
     def sheet(self, name: str, frames: np.ndarray, path: Path) -> None:
-        """Rows: the driver, then the avatars; columns: at rest, then the most extreme moments of the clip."""
+        """Rows: the driver, then the avatars; columns: at rest, then the most extreme moments of
+        the clip.
+        """
         from livepuppet.train.sheets.tiles import labelled, small, tiled, write
 
         track = self._track(frames)
@@ -221,7 +229,9 @@ class _Show:
         write(path, tiled(rows))
 
     def video(self, frames: np.ndarray, every: int, path: Path, rate: float = 25.0) -> None:
-        """The driver and the avatars side by side, moving, with the smoothing that the live path has."""
+        """The driver and the avatars side by side, moving, with the smoothing that the live path
+        has.
+        """
         from fractions import Fraction
 
         from livepuppet.train.puppets.clips import write_clip
@@ -277,10 +287,11 @@ class _Show:
 
 
 def extremes(points: np.ndarray, names: Sequence[str], apart: int = 4) -> list[_Moment]:
-    """The moments of a clip in which pose and expression are farthest from their median, by keypoints (T, K, 2).
+    """The moments of a clip in which pose and expression are farthest from their median, by
+    keypoints (T, K, 2).
 
-    Without named landmarks, frames at even distances. Moments nearer than `apart` frames to an earlier one are left out,
-    and so are extremes that nobody would see (`WORTH`).
+    Without named landmarks, frames at even distances. Moments nearer than `apart` frames to an
+    earlier one are left out, and so are extremes that nobody would see (`WORTH`).
     """
     from livepuppet.realtime.motion.calibration import pose, pose_indices
 
@@ -327,7 +338,9 @@ def _evenly(frames: int) -> list[_Moment]:
 
 
 def score(model, folder: Path | None, setting: str | None) -> dict:
-    """Print and return the number by which training chooses checkpoints, as it would see these weights."""
+    """Print and return the number by which training chooses checkpoints, as it would see these
+    weights.
+    """
     from dataclasses import asdict
 
     from livepuppet.train.metrics.responses import draw_probes

@@ -1,4 +1,6 @@
-"""`livepuppet evaluate WEIGHTS` without a folder: what a model transfers on puppets it never saw, where truth is known."""
+"""`livepuppet evaluate WEIGHTS` without a folder: what a model transfers on puppets it never saw,
+where truth is known.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ from pathlib import Path
 
 import click
 
-#: What is quoted: the setting that is trained on, with identities never seen, and one that is never trained on.
+#: What is quoted: the setting that is trained on, with identities never seen, and one that is never
+#: trained on.
 QUOTED = ("rich", "foreign")
 
 #: Columns of the table: heading, name in the JSON, format.
@@ -147,7 +150,9 @@ def rest_sentence(rest: dict[str, float]) -> str:
 
 
 def test_images(count: int, seed: int, size: int, setting: str):
-    """Images (B, 3, S, S) of puppets in poses of their own, with exact points and Jacobians, as `detector.draw_test`."""
+    """Images (B, 3, S, S) of puppets in poses of their own, with exact points and Jacobians, as
+    `detector.draw_test`.
+    """
     import torch
 
     from livepuppet.train.puppets.identities import draw_identities, draw_motions, generator

@@ -1,4 +1,6 @@
-"""`livepuppet imagine`: one image, no driving video, and a model that has learned how its kind of thing moves."""
+"""`livepuppet imagine`: one image, no driving video, and a model that has learned how its kind of
+thing moves.
+"""
 
 from __future__ import annotations
 
@@ -111,10 +113,10 @@ def imagine(avatar, learn, score, device, threads, json_path, **options):
     livepuppet imagine --score CLIPS --model WEIGHTS --predictor P.safetensors
     livepuppet imagine --avatar IMAGE --model WEIGHTS --predictor P.safetensors --output FILE.mp4
 
-    A recurrent network learns from clips how keypoints continue after the first frame; --avatar then continues those of
-    an image. The same image always gives the same video: the network predicts the median of what it has seen, and
-    stands still where the first frame does not show what comes. --learn and --score tell whether it is any better than
-    that.
+    A recurrent network learns from clips how keypoints continue after the first frame; --avatar
+    then continues those of an image. The same image always gives the same video: the network
+    predicts the median of what it has seen, and stands still where the first frame does not show
+    what comes. --learn and --score tell whether it is any better than that.
     """
     if sum(mode is not None for mode in (avatar, learn, score)) != 1:
         raise click.UsageError("Give one of --avatar IMAGE, --learn FOLDER and --score FOLDER.")

@@ -13,7 +13,8 @@ from livepuppet.train.cli.errors import click_error
 from livepuppet.train.data.prepare import Find, OutputError, Prepared, Rules, counted, prepare
 from livepuppet.train.data.reading import VIDEOS, DataError
 
-#: Below this mean confidence of the landmarks the face that was followed is gone: faces have 0.5 and more.
+#: Below this mean confidence of the landmarks the face that was followed is gone: faces have 0.5
+#: and more.
 FOLLOWED = 0.4
 
 
@@ -66,9 +67,9 @@ FOLLOWED = 0.4
 def prepare_command(recordings, output, crop, **rules):
     """Cut raw recordings (videos, or folders of them) into clips as the papers train on.
 
-    The face is found, and a square around it is held over a clip as long as the face stays in it; when it leaves, or the
-    scene cuts, another clip begins. Clips are named RECORDING#001.mp4 and so on, so that training with id sampling knows
-    that they show the same person.
+    The face is found, and a square around it is held over a clip as long as the face stays in it;
+    when it leaves, or the scene cuts, another clip begins. Clips are named RECORDING#001.mp4 and so
+    on, so that training with id sampling knows that they show the same person.
     """
     try:
         rules = Rules(**rules)
@@ -98,7 +99,9 @@ def prepare_command(recordings, output, crop, **rules):
 
 
 def _recordings(paths) -> list[tuple[Path, str]]:
-    """Recordings and the stems of their clips, each its own; folders that hold videos stand for these."""
+    """Recordings and the stems of their clips, each its own; folders that hold videos stand for
+    these.
+    """
     found: list[Path] = []
     for path in paths:
         inside = sorted(path.iterdir()) if path.is_dir() else []
@@ -128,7 +131,9 @@ def _bar(path: Path):
 
 
 def fixed_finder(crop: str) -> Find:
-    """The same square in every frame: `full` or `X,Y,SIDE`. Raises UserError, as `livepuppet run` does."""
+    """The same square in every frame: `full` or `X,Y,SIDE`. Raises UserError, as `livepuppet run`
+    does.
+    """
     given = None if crop == "full" else parse_square(crop)
 
     def find(image: np.ndarray, last: Square | None) -> Square:
@@ -144,7 +149,8 @@ def fixed_finder(crop: str) -> Find:
 
 
 def face_finder(engine=None) -> Find:
-    """How the live tool finds faces: cascades, confirmed and put right by the default model's landmarks.
+    """How the live tool finds faces: cascades, confirmed and put right by the default model's
+    landmarks.
 
     Args:
         engine: of `realtime.engines`, the default model's by default.
@@ -165,8 +171,8 @@ def face_finder(engine=None) -> Find:
             moved = refined_square(square, keypoints, names)
             if moved != square:
                 return moved
-            # Beyond its limits. Where to is believed, and looked at again; how large is not: on small, blurred faces
-            # the landmarks would shrink the square until they see nothing.
+            # Beyond its limits. Where to is believed, and looked at again; how large is not: on
+            # small, blurred faces the landmarks would shrink the square until they see nothing.
             there = refined_square(square, keypoints, names, limited=False)
             right = (there.x + there.side / 2 - square.x) / square.side - 0.5
             down = (there.y + there.side / 2 - square.y) / square.side - 0.5
@@ -177,7 +183,8 @@ def face_finder(engine=None) -> Find:
 
     def find(image: np.ndarray, last: Square | None) -> Square | None:
         if last is not None:
-            # A few milliseconds where a search takes fifty: the landmarks find the head that has moved.
+            # A few milliseconds where a search takes fifty: the landmarks find the head that has
+            # moved.
             followed = _followed(image, last)
             if followed is not None:
                 return followed

@@ -55,7 +55,9 @@ def puppets():
 @click.option("--strips", is_flag=True, help="For people: a row per factor and unit, one person per column.")
 @_assets
 def sheet(file, seed, setting, rows, columns, strips):
-    """A contact sheet (PNG): identities in columns, neutral and in three poses; of people, each in a pose of its own."""
+    """A contact sheet (PNG): identities in columns, neutral and in three poses; of people, each in
+    a pose of its own.
+    """
     from livepuppet.train.puppets.clips import contact_sheet
     from livepuppet.train.sheets.tiles import write
 
@@ -128,7 +130,9 @@ def draw(file, seed, row, size, seconds, performance_seed, setting):
 @_setting(SETTING)
 @_assets
 def pool(folder, shards, first, size, coarse, setting):
-    """Draw a pool for training, or add to it; several of these may run at once with different --first."""
+    """Draw a pool for training, or add to it; several of these may run at once with different
+    --first.
+    """
     try:
         draw_shards(folder, range(first, first + shards), size, coarse, setting)
     except (OSError, ValueError) as error:

@@ -15,13 +15,16 @@ from livepuppet.train.recipes.published import RECIPES
 from livepuppet.train.recipes.videos import VideoConfig, train_on_videos
 from livepuppet.train.tasks import fomm, monkeynet
 
-#: The word for puppets that are drawn while training, and the settings to train on; "foreign" is for evaluation.
+#: The word for puppets that are drawn while training, and the settings to train on; "foreign" is
+#: for evaluation.
 STREAM, TRAINING_SETTINGS = "stream", ("rich", "plain")
 ABLATIONS = sorted({*fomm.ABLATIONS, *monkeynet.ABLATIONS})
 
 
 class _Verbs(click.Group):
-    """Says how to spell a command of before there were verbs: `livepuppet train PRESET --data FOLDER`."""
+    """Says how to spell a command of before there were verbs: `livepuppet train PRESET --data
+    FOLDER`.
+    """
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
         name, given = args[0], " ".join(args)
@@ -40,14 +43,17 @@ class _Verbs(click.Group):
 
 @click.group(cls=_Verbs)
 def train():
-    """Train a model: the default one on procedural puppets, any on your own videos, the default one on your face.
+    """Train a model: the default one on procedural puppets, any on your own videos, the default one
+    on your face.
 
-    Checkpoints are written whole or not at all. A training that was killed goes on with --resume, and ends in the same
-    weights as an undisturbed one when its budget is --steps or --epochs (with --minutes the schedule follows the clock).
+    Checkpoints are written whole or not at all. A training that was killed goes on with --resume,
+    and ends in the same weights as an undisturbed one when its budget is --steps or --epochs (with
+    --minutes the schedule follows the clock).
 
-    Several GPUs: `torchrun --nproc-per-node 4 -m livepuppet train ...` computes the same as one GPU with
-    the same --batch. Several machines: the same with torchrun's --nnodes and --rdzv-endpoint on each; clips must be the
-    same everywhere, --output is the first machine's.
+    Several GPUs: `torchrun --nproc-per-node 4 -m livepuppet train ...` computes the same as one GPU
+    with
+    the same --batch. Several machines: the same with torchrun's --nnodes and --rdzv-endpoint on
+    each; clips must be the same everywhere, --output is the first machine's.
     """
 
 
@@ -90,9 +96,10 @@ def train():
 def default(puppets, setting, faces, shards, drawers, compile_renderer, stages, init, **run):
     """Train lite-256, the default model, from nothing but procedural puppets.
 
-    `livepuppet train default --output RUN --minutes 120`: first the detector learns exact landmarks, then dense motion,
-    then everything that paints. On a GPU give `--device cuda --half --minutes 25`; on a CPU `--puppets POOL` draws
-    puppets once and uses them often. RUN/best.safetensors is the best of all checkpoints.
+    `livepuppet train default --output RUN --minutes 120`: first the detector learns exact
+    landmarks, then dense motion, then everything that paints. On a GPU give `--device cuda --half
+    --minutes 25`; on a CPU `--puppets POOL` draws puppets once and uses them often.
+    RUN/best.safetensors is the best of all checkpoints.
     """
     config = DefaultModelConfig(
         pool=None if puppets == STREAM else Path(puppets),
@@ -127,8 +134,8 @@ def default(puppets, setting, faces, shards, drawers, compile_renderer, stages, 
 def videos(preset, data, recipe, ablation, keypoints, no_adversarial, vgg, download_vgg, init, **run):
     """Train PRESET on the clips in FOLDER, unlabelled, as in the papers.
 
-    PRESET is a network (give --minutes, --steps or --epochs) or a recipe's name: `livepuppet train videos vox-256 CLIPS
-    --output RUN` trains fomm-256 by the published schedule.
+    PRESET is a network (give --minutes, --steps or --epochs) or a recipe's name: `livepuppet train
+    videos vox-256 CLIPS --output RUN` trains fomm-256 by the published schedule.
     """
     config = VideoConfig(
         preset, data, recipe, ablation, keypoints, not no_adversarial, init, vgg, download_vgg
@@ -160,8 +167,8 @@ def videos(preset, data, recipe, ablation, keypoints, no_adversarial, vgg, downl
 def finetune(recording, keep, crop, init, **run):
     """Adapt the default model (or --init) to your face and webcam, by a RECORDING of yourself.
 
-    Takes --minutes (5) on a laptop's CPU. What makes the model worse on the rest of the recording or on other faces is
-    rejected; --output is ready for `livepuppet run --model`.
+    Takes --minutes (5) on a laptop's CPU. What makes the model worse on the rest of the recording
+    or on other faces is rejected; --output is ready for `livepuppet run --model`.
     """
     from livepuppet.core.errors import UserError
     from livepuppet.export.graphs import ExportError

@@ -1,7 +1,7 @@
 """Clips on disk: list a folder by headers alone, and read the frames of a clip on demand.
 
-Pictures and videos are decoded by `core.images` and `core.video`; this is what a data set adds: which files are clips,
-white under transparency, squares, and one sentence for what cannot be used.
+Pictures and videos are decoded by `core.images` and `core.video`; this is what a data set adds:
+which files are clips, white under transparency, squares, and one sentence for what cannot be used.
 
 A clip is a video, an animated image, a folder of frames or a *stacked image*: one image whose
 square frames lie side by side, first to last, as Monkey-Net's data sets are stored.
@@ -372,7 +372,9 @@ def _unreadable(clip: Clip, error: Exception) -> DataError:
 
 
 def _frames(clip: Clip, wanted: Sequence[int] | None) -> Iterator[np.ndarray]:
-    """The `wanted` frames in their full size, uint8 RGB (H, W, 3); None is every frame that a video has."""
+    """The `wanted` frames in their full size, uint8 RGB (H, W, 3); None is every frame that a video
+    has.
+    """
     if clip.kind == "stacked":
         assert wanted is not None
         yield from _stacked(clip, wanted)

@@ -41,9 +41,9 @@ class PerceptualError(LivePuppetError, ValueError):
 
 
 class VGG19(nn.Module):
-    """VGG-19 up to relu5_1. Ours, not torchvision's: thirteen convolutions, against a dependency that holds PyTorch to one
-    version; and it stops at the last layer used. Parameters are named as in torchvision's `vgg19().features`, and are
-    never trained.
+    """VGG-19 up to relu5_1. Ours, not torchvision's: thirteen convolutions, against a dependency
+    that holds PyTorch to one version; and it stops at the last layer used. Parameters are named as
+    in torchvision's `vgg19().features`, and are never trained.
 
     Args:
         divisor: widths are divided by this whole number; 1 is the network itself.

@@ -1,1 +1,3 @@
-"""Procedural puppets: identities, motions, the renderer that draws them with exact truth, and pools of drawings."""
+"""Procedural puppets: identities, motions, the renderer that draws them with exact truth, and pools
+of drawings.
+"""

@@ -1,6 +1,8 @@
-"""What pictures of puppets are drawn with: rays, ellipsoids, anti-aliased layers and the box that a head fills.
+"""What pictures of puppets are drawn with: rays, ellipsoids, anti-aliased layers and the box that a
+head fills.
 
-A head fills a third of most pictures, so what belongs to the head is drawn on a canvas of its own, cut out around it.
+A head fills a third of most pictures, so what belongs to the head is drawn on a canvas of its own,
+cut out around it.
 """
 
 from __future__ import annotations
@@ -53,9 +55,11 @@ class Rays:
         return [o + d * t for o, d in zip(self.origin, self.direction, strict=True)]
 
     def ellipsoid(self, middle, radii) -> tuple[Tensor, Tensor, Tensor]:
-        """Front hit of an ellipsoid: ray parameter, coverage in [0, 1] and how far outside the ray passes.
+        """Front hit of an ellipsoid: ray parameter, coverage in [0, 1] and how far outside the ray
+        passes.
 
-        A ray that misses reports its nearest approach, so that values stay smooth across the silhouette.
+        A ray that misses reports its nearest approach, so that values stay smooth across the
+        silhouette.
         """
         a = b = c = torch.zeros(())
         for o, d, m, r in zip(self.origin, self.direction, middle, radii, strict=True):
@@ -74,13 +78,17 @@ class Rays:
 
 
 class Canvas:
-    """Layers laid over one another, with what each pixel shows; see `renderer.Rendering` for the fields."""
+    """Layers laid over one another, with what each pixel shows; see `renderer.Rendering` for the
+    fields.
+    """
 
     def __init__(self, picture: Tensor, surface: Tensor, layer: Tensor):
         self.picture, self.surface, self.layer = picture, surface, layer
 
     def put(self, paint: Tensor, coverage: Tensor, points, kind: int) -> None:
-        """Lay paint (B, 3, ...) over the canvas; its points become those of the surface where it covers."""
+        """Lay paint (B, 3, ...) over the canvas; its points become those of the surface where it
+        covers.
+        """
         self.picture = mix(self.picture, paint, coverage)
         over = coverage > 0.5
         points = torch.stack([p.expand(self.layer.shape) for p in points], 1)

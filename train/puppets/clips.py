@@ -1,4 +1,6 @@
-"""Puppets as files: contact sheets, portraits and driving clips. The bundled demo pictures come from here."""
+"""Puppets as files: contact sheets, portraits and driving clips. The bundled demo pictures come
+from here.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def neutral(count: int = 1) -> Motion:
 def contact_sheet(
     seed: int, columns: int = 8, rows: int = 4, size: int = 160, setting: str = "plain"
 ) -> np.ndarray:
-    """Identities in columns, each neutral and in three poses; two rows of identities per four rows of pictures."""
+    """Identities in columns, each neutral and in three poses; two rows of identities per four rows
+    of pictures.
+    """
     groups = columns * max(1, rows // 4)
     rng = generator(seed)
     identities, motions = draw_identities(groups, rng, setting), draw_groups(groups, 3, rng, setting)
@@ -62,5 +66,7 @@ def performance(identity: Identity, frames: int, rate: int, size: int, seed: int
 
 
 def write_clip(path: Path, frames: Iterator[np.ndarray], rate: int | Fraction) -> None:
-    """Write frames uint8 RGB (H, W, 3) as a small H.264 file. Raises as `core.video_writer.VideoWriter`."""
+    """Write frames uint8 RGB (H, W, 3) as a small H.264 file. Raises as
+    `core.video_writer.VideoWriter`.
+    """
     write_video(path, frames, rate, quality=20, preset="slow")

@@ -61,12 +61,16 @@ def _spread(cells: int, size: int) -> Tensor:
 
 
 def smooth(noise: Tensor, size: int) -> Tensor:
-    """Bicubic interpolation of (B, C, h, w) to (B, C, size, size), as two products: many times faster than the usual."""
+    """Bicubic interpolation of (B, C, h, w) to (B, C, size, size), as two products: many times
+    faster than the usual.
+    """
     return _spread(noise.shape[-2], size) @ noise @ _spread(noise.shape[-1], size).T
 
 
 def grain(d: Draw, size: int, octaves: int, channels: int = 1) -> Tensor:
-    """Smooth noise (B, channels, size, size) of unit deviation as `Draw.texture`'s, made faster; fine noise is grey."""
+    """Smooth noise (B, channels, size, size) of unit deviation as `Draw.texture`'s, made faster;
+    fine noise is grey.
+    """
     total = torch.zeros(d.batch, channels, size, size)
     for octave in range(octaves):
         cells = max(2, size >> (octaves - 1 - octave))
@@ -77,12 +81,14 @@ def grain(d: Draw, size: int, octaves: int, channels: int = 1) -> Tensor:
 
 
 def pattern(d: Draw, kind: Tensor, size: int) -> Tensor:
-    """What may be painted on a skin: textures (B, 3, size, size) of zero mean and about unit deviation.
+    """What may be painted on a skin: textures (B, 3, size, size) of zero mean and about unit
+    deviation.
 
     Args:
         d: the draws.
-        kind: (B,) int64: 0 mottled as in photographs, 1 brush strokes or fur, 2 hatching, 3 patches of paint,
-            4 stripes, 5 spots, 6 plates with seams; for evaluation 7 rings, 8 chequers, 9 waves.
+        kind: (B,) int64: 0 mottled as in photographs, 1 brush strokes or fur, 2 hatching, 3 patches
+            of paint, 4 stripes, 5 spots, 6 plates with seams; for evaluation 7 rings, 8 chequers, 9
+            waves.
         size: side.
     """
     total = torch.zeros(d.batch, 3, size, size)

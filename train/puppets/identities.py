@@ -1,7 +1,8 @@
-"""Who a procedural puppet is and how it moves: seeded draws of identities and motions, and scripted clips.
+"""Who a procedural puppet is and how it moves: seeded draws of identities and motions, and scripted
+clips.
 
-Everything is a batch of tensors; a row is one puppet. Lengths are in *head units* (about half a head's height),
-x to the right, y down, z towards the viewer, as seen in the picture.
+Everything is a batch of tensors; a row is one puppet. Lengths are in *head units* (about half a
+head's height), x to the right, y down, z towards the viewer, as seen in the picture.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from livepuppet.train.puppets.draws import Draw, generator
 from livepuppet.train.puppets.plain import plain_fields
 from livepuppet.train.puppets.rich import foreign_fields, neutral_fields, rich_fields
 
-#: Columns of a motion. Angles in radians, shifts in picture units ([-1, 1] is the picture), the rest are amounts:
-#: 0 is neutral; 1 is fully open, smiling, puckered, closed (blink), raised (brow); gaze is in [-1, 1].
+#: Columns of a motion. Angles in radians, shifts in picture units ([-1, 1] is the picture), the
+#: rest are amounts: 0 is neutral; 1 is fully open, smiling, puckered, closed (blink), raised
+#: (brow); gaze is in [-1, 1].
 FACTORS = (
     "yaw",
     "pitch",
@@ -95,17 +97,19 @@ class Identity:
         return Identity({name: value.to(device) for name, value in self.fields.items()})
 
 
-#: From which distribution puppets are drawn. "plain": the first one, never changed. "rich": what is trained on.
-#: "foreign": for evaluation only; other proportions, shading, textures and backgrounds than any training draws.
+#: From which distribution puppets are drawn. "plain": the first one, never changed. "rich": what is
+#: trained on. "foreign": for evaluation only; other proportions, shading, textures and backgrounds
+#: than any training draws.
 SETTINGS = ("plain", "rich", "foreign")
 
-#: People of meshes, drawn by another renderer (`train.people`): photo-like ones, drawn ones, and three of the first to one of
-#: the second, to train on.
+#: People of meshes, drawn by another renderer (`train.people`): photo-like ones, drawn ones, and
+#: three of the first to one of the second, to train on.
 PEOPLE = ("people", "people-drawn", "people-mix")
 
 
 def draw_identities(batch: int, rng: torch.Generator, setting: str = "plain") -> Identity:
-    """Draw puppets that differ as people's avatars do: people, cartoons, animals and robots, in several styles.
+    """Draw puppets that differ as people's avatars do: people, cartoons, animals and robots, in
+    several styles.
 
     Args:
         batch: how many.
@@ -169,7 +173,8 @@ def draw_motions(batch: int, rng: torch.Generator, expression_only: float = 0.0)
 
 
 def scripted_clip(frames: int, rate: float = 25.0, seed: int = 0) -> Motion:
-    """A driving performance: neutral first frame, then turns, nods, tilts, talking, blinks, a wink, gaze and brows.
+    """A driving performance: neutral first frame, then turns, nods, tilts, talking, blinks, a wink,
+    gaze and brows.
 
     Band-limited in time, so it looks like a person and not like noise.
     """
@@ -212,7 +217,8 @@ def scripted_clip(frames: int, rate: float = 25.0, seed: int = 0) -> Motion:
     return Motion(torch.stack([values[name] for name in FACTORS], dim=1).float())
 
 
-#: What changes alone in the groups of `draw_groups` that vary one thing: columns, and range on either side.
+#: What changes alone in the groups of `draw_groups` that vary one thing: columns, and range on
+#: either side.
 SINGLE = {
     "yaw": (("yaw",), -0.75, 0.75),
     "pitch": (("pitch",), -0.42, 0.42),
@@ -232,8 +238,8 @@ SINGLE = {
 def draw_groups(groups: int, poses: int, rng: torch.Generator, setting: str = "plain") -> Motion:
     """Motions for training: `poses` motions for each of `groups` identities, (groups * poses) rows.
 
-    "plain": in 40 % of the groups the head stays where it is and only the face moves, so that large motions do not
-    drown blinks and lips. Else: see `_lively_groups`.
+    "plain": in 40 % of the groups the head stays where it is and only the face moves, so that large
+    motions do not drown blinks and lips. Else: see `_lively_groups`.
 
     Raises:
         ValueError: for a setting that is none of `SETTINGS`.
@@ -251,10 +257,12 @@ def draw_groups(groups: int, poses: int, rng: torch.Generator, setting: str = "p
 
 
 def _lively_groups(motion: Tensor, rng: torch.Generator) -> Tensor:
-    """Motions (groups, poses, factors) like people's: 35 % free, 30 % with a still head, 35 % that vary one thing.
+    """Motions (groups, poses, factors) like people's: 35 % free, 30 % with a still head, 35 % that
+    vary one thing.
 
-    Free heads move as necks do: a turn shifts the head sideways and tilts it, leaning in comes with a shift, talking
-    with small nods. In half of the groups the first pose is nearly neutral, since live use starts there.
+    Free heads move as necks do: a turn shifts the head sideways and tilts it, leaning in comes with
+    a shift, talking with small nods. In half of the groups the first pose is nearly neutral, since
+    live use starts there.
     """
     groups, poses, _ = motion.shape
     column = {name: k for k, name in enumerate(FACTORS)}

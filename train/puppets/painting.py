@@ -27,13 +27,15 @@ def paint_skin(
         face: their expression.
         has: names of the fields that are not neutral in some row.
         rest: heights of the knots at u; see `Face.rest_with_knots`.
-        place: u, v (rest coordinates), depths inside eye and mouth openings, posed y: each (B, H, W).
+        place: u, v (rest coordinates), depths inside eye and mouth openings, posed y: each (B, H,
+            W).
         pixel: of one pixel, in head units.
         light: direction of the key light in the head's frame, for the shadows that it casts.
         hair_line: (B, H, W) height of the hairline, where hair casts a shadow.
 
     Returns:
-        Colours (B, 3, H, W), coverage of the eye and of the mouth openings (B, H, W), and coordinates on the eyeball.
+        Colours (B, 3, H, W), coverage of the eye and of the mouth openings (B, H, W), and
+        coordinates on the eyeball.
     """
     u, v, eye, mouth, y = place
 
@@ -48,7 +50,8 @@ def paint_skin(
     lens, mouth_lens = face.eye_lens(u), face.mouth_lens(u)
 
     skin = colour("skin").expand(-1, -1, *u.shape[1:])
-    # Make-up or shade on the lids, blush, muzzle, beard: soft blobs in rest coordinates, so they move with the skin.
+    # Make-up or shade on the lids, blush, muzzle, beard: soft blobs in rest coordinates, so they
+    # move with the skin.
     lid_shade = (
         face.eye_shadow
         * torch.exp(-(side_u / (1.1 * face.eye_width)).square())
@@ -162,7 +165,8 @@ def paint_skin(
     mouth_cover = (0.5 + mouth / pixel).clamp(0, 1) * (mouth > -0.5) * (mouth > 0)
     skin = mix(skin, inside, mouth_cover)
 
-    # The eyeball: sclera, iris, pupil, a highlight that stays with the light, the upper lid's shadow.
+    # The eyeball: sclera, iris, pupil, a highlight that stays with the light, the upper lid's
+    # shadow.
     gaze_x, gaze_y = face.gaze(u)
     ball_x = u - torch.where(u < 0, -face.eye_x, face.eye_x) - gaze_x
     ball_y = y - face.eye_y - gaze_y
@@ -215,7 +219,9 @@ def posed_low(face: Face, u: Tensor) -> Tensor:
 
 
 def _wrinkles(face: Face, u, v, rest, nose_v) -> Tensor:
-    """Brightness of the folds that a smile draws beside the nose and raised brows draw on the forehead."""
+    """Brightness of the folds that a smile draws beside the nose and raised brows draw on the
+    forehead.
+    """
     smile = 0.25 + 0.75 * face.smile.clamp(0, 1)
     edge = 0.14 + 0.55 * (nose_v - 0.04)
     along = torch.sigmoid((nose_v + 0.02) / 0.02) * torch.sigmoid((0.30 - nose_v) / 0.03)

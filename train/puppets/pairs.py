@@ -1,7 +1,7 @@
 """Training pairs of puppets: what a pool on disk and a stream on a GPU have in common.
 
-Both hold *groups*: one identity in a few poses. Any two pictures of a group are a training pair, whose exact keypoints,
-flow and visibility are known.
+Both hold *groups*: one identity in a few poses. Any two pictures of a group are a training pair,
+whose exact keypoints, flow and visibility are known.
 """
 
 from __future__ import annotations
@@ -22,21 +22,24 @@ from livepuppet.train.puppets.renderer import (
 )
 from livepuppet.train.puppets.rig import landmarks
 
-#: Numbers per puppet up to which a field of an identity belongs to its geometry. Textures, which only painting needs,
-#: have thousands.
+#: Numbers per puppet up to which a field of an identity belongs to its geometry. Textures, which
+#: only painting needs, have thousands.
 FEW = 64
 
 
 #: Layers under which a keypoint cannot be seen.
 COVERING = (BACKGROUND, RIGID, OCCLUDER)
 
-#: Pixels to render in one call: as many as a CPU's caches hold planes of, and enough to keep a GPU busy.
+#: Pixels to render in one call: as many as a CPU's caches hold planes of, and enough to keep a GPU
+#: busy.
 TOGETHER = {"cpu": 1 << 17}
 TOGETHER_ELSEWHERE = 1 << 23
 
 
 def chunks(count: int, size: int, device: torch.device | str = "cpu") -> list[Tensor]:
-    """Rows 0 ... count - 1 in portions that are best rendered together at `size`, as indices on the device."""
+    """Rows 0 ... count - 1 in portions that are best rendered together at `size`, as indices on the
+    device.
+    """
     each = max(1, TOGETHER.get(torch.device(device).type, TOGETHER_ELSEWHERE) // size**2)
     return list(torch.arange(count, device=device).split(each))
 
@@ -55,12 +58,14 @@ class Pairs:
         identity: B rows, geometry alone; None where the pool holds none, as those of people do.
         source, driving: (B, 3, S, S) RGB in [0, 1].
         source_motion, driving_motion: B rows.
-        flow: (B, C, C, 2) true sampling grid from the driving picture into the source; C is mostly 64.
+        flow: (B, C, C, 2) true sampling grid from the driving picture into the source; C is mostly
+            64.
         visible: (B, C, C) whether the source shows the point.
         source_points, ...: exact keypoints (B, K, 2) and Jacobians (B, K, 2, 2).
-        source_seen, driving_seen: (B, K) 1 where the keypoint can be seen: in the picture, an iris of an open eye, and under neither
-            hair, hat, rims of glasses, a hand nor anything else.
-        others: exact points and Jacobians of another identity in `source_motion`, then those in `driving_motion`; None without flow.
+        source_seen, driving_seen: (B, K) 1 where the keypoint can be seen: in the picture, an iris
+            of an open eye, and under neither hair, hat, rims of glasses, a hand nor anything else.
+        others: exact points and Jacobians of another identity in `source_motion`, then those in
+            `driving_motion`; None without flow.
     """
 
     identity: Identity | None
@@ -101,7 +106,9 @@ class Puppets:
         raise NotImplementedError
 
     def _rows(self, name: str, rows: Tensor) -> Tensor:
-        """Rows of "pictures" (uint8, B, S, S, 3), "surfaces", "layers", "motions", "points" or "jacobians"."""
+        """Rows of "pictures" (uint8, B, S, S, 3), "surfaces", "layers", "motions", "points" or
+        "jacobians".
+        """
         raise NotImplementedError
 
     def _identities(self, groups: Tensor) -> Identity | None:
@@ -128,7 +135,9 @@ class Puppets:
     def _others(
         self, identity: Identity | None, source: Tensor, driving: Tensor, motions: tuple[Motion, Motion]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Points and Jacobians of other identities in the source pictures' (rows) motions, then in the driving ones'."""
+        """Points and Jacobians of other identities in the source pictures' (rows) motions, then in
+        the driving ones'.
+        """
         assert identity is not None
         count = len(source)
         other = identity[torch.arange(count, device=source.device).roll(1)]
@@ -145,7 +154,9 @@ class Puppets:
         """Continue where the puppets that `state` was taken of had got to."""
 
     def speed(self) -> dict[str, float]:
-        """Images drawn by this process ("drawn"), per second ("drawn/s"), seconds ("drawing s"); empty on disk."""
+        """Images drawn by this process ("drawn"), per second ("drawn/s"), seconds ("drawing s");
+        empty on disk.
+        """
         return {}
 
     def _pictures(self, rows: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from livepuppet.train.puppets.draws import Draw, hsv_to_rgb
 
 
 def plain_fields(d: Draw, textures: bool = True) -> dict[str, Tensor]:
-    """Draw puppets: people, cartoons, animals and robots, in several styles. See `Identity` for what comes out.
+    """Draw puppets: people, cartoons, animals and robots, in several styles. See `Identity` for
+    what comes out.
 
     Without `textures`, which cost most, those fields are left out.
     """

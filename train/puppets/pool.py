@@ -1,9 +1,9 @@
 """A pool of rendered puppets on disk: drawn once, used many times.
 
-Drawing at 256 x 256 takes longer than a training step on a CPU. So puppets are drawn in *shards*, a few identities in
-a few poses each, by as many processes as one likes, before or during training; every ordered pair of poses of one
-identity is a training pair. A shard follows from its seed, its setting and its sizes alone, says which they were, and is
-written atomically.
+Drawing at 256 x 256 takes longer than a training step on a CPU. So puppets are drawn in *shards*, a
+few identities in a few poses each, by as many processes as one likes, before or during training;
+every ordered pair of poses of one identity is a training pair. A shard follows from its seed, its
+setting and its sizes alone, says which they were, and is written atomically.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ FIRST_SEED = 1000
 #: Identities per shard and poses of each.
 GROUPS, POSES = 16, 4
 
-#: Which puppets are drawn where nothing is said. Those of "plain" stay what they were in every version of the renderer.
+#: Which puppets are drawn where nothing is said. Those of "plain" stay what they were in every
+#: version of the renderer.
 SETTING, UNCHANGING = "rich", "plain"
 
 
@@ -79,8 +80,8 @@ class PoolError(LivePuppetError, ValueError):
 def keep_freed_memory() -> None:
     """Ask glibc to keep large freed blocks.
 
-    The renderer makes thousands of short-lived planes; handing each back to the kernel and faulting it in again takes
-    half of its time. Other C libraries are left alone.
+    The renderer makes thousands of short-lived planes; handing each back to the kernel and faulting
+    it in again takes half of its time. Other C libraries are left alone.
     """
     if platform.system() == "Linux" and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -89,7 +90,8 @@ def keep_freed_memory() -> None:
         libc.mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
-# -------------------------------------------------------------------------------------------------------------- shards
+# --------------------------------------------------------------------------------------------------------------
+# shards
 
 
 def version(setting: str) -> int:
@@ -139,7 +141,8 @@ def draw_shard(
         folder: of the pool.
         seed: of the shard.
         size: side of the pictures. Detector and dense motion need no more than 128.
-        coarse: side at which the true flow is kept, where the dense motion network works; a quarter of `size` if None.
+        coarse: side at which the true flow is kept, where the dense motion network works; a quarter
+            of `size` if None.
         setting: which puppets; see `identities.SETTINGS` and `PEOPLE`.
 
     Raises:
@@ -196,7 +199,9 @@ def _people(seed: int, size: int, coarse: int, setting: str) -> dict[str, np.nda
 
 
 def _write(file, arrays: dict[str, np.ndarray]) -> None:
-    """An .npz file. Mattes and labels, which are mostly even, are packed; pictures, which are read often, are not."""
+    """An .npz file. Mattes and labels, which are mostly even, are packed; pictures, which are read
+    often, are not.
+    """
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             info = zipfile.ZipInfo(f"{name}.npy")
@@ -208,13 +213,17 @@ def _write(file, arrays: dict[str, np.ndarray]) -> None:
 def draw_shards(
     folder: Path, seeds: Iterable[int], size: int = 256, coarse: int | None = None, setting: str = SETTING
 ) -> None:
-    """Draw several shards in this process, on one thread: where many are wanted, processes share them out."""
+    """Draw several shards in this process, on one thread: where many are wanted, processes share
+    them out.
+    """
     torch.set_num_threads(1)
     draw_jobs((folder, number, size, coarse, setting) for number in seeds)
 
 
 def draw_jobs(jobs: Iterable[tuple], aside: bool = False) -> None:
-    """Draw shards; each job is the arguments of `draw_shard`. `aside`: in a process of its own, which yields to others."""
+    """Draw shards; each job is the arguments of `draw_shard`. `aside`: in a process of its own,
+    which yields to others.
+    """
     keep_freed_memory()
     if aside:
         torch.set_num_threads(1)
@@ -291,7 +300,8 @@ def _read(path: Path, extras: tuple[str, ...] = ()) -> _Shard:
     return _Shard(stamp, arrays, identities, len(identities))
 
 
-# ---------------------------------------------------------------------------------------------------------------- pool
+# ----------------------------------------------------------------------------------------------------------------
+# pool
 
 
 class PuppetPool(Puppets):
@@ -302,7 +312,8 @@ class PuppetPool(Puppets):
         limit: most shards to hold; further ones are ignored.
         device: where batches go; the shards stay in the computer's memory.
         setting: which the shards must be of; None for that of the first.
-        extras: further arrays of shards of people to hold, by the names of `people.truth.draw_group`; `rows` gives them.
+        extras: further arrays of shards of people to hold, by the names of
+            `people.truth.draw_group`; `rows` gives them.
 
     Raises:
         PoolError: a shard is damaged, of another renderer or setting, or unlike the others.
@@ -361,7 +372,9 @@ class PuppetPool(Puppets):
         self.names.append(path.name)
 
     def refresh(self) -> int:
-        """Load shards that appeared since; unusable ones are named and left out. Returns how many pictures there are."""
+        """Load shards that appeared since; unusable ones are named and left out. Returns how many
+        pictures there are.
+        """
         self._load(strict=False)
         return len(self)
 

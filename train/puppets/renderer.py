@@ -1,11 +1,13 @@
 """The procedural puppet renderer: pure torch, seeded, in batches, on any device.
 
-Every pixel casts an orthographic ray into the head's own frame and meets a few ellipsoids (cranium, jaw, nose, ears,
-hair). Features are painted where the ray hits, in the rest coordinates of `rig.Face`, so foreshortening, shading and
-expression need no projection code. Edges are anti-aliased by their signed distance in pixels.
+Every pixel casts an orthographic ray into the head's own frame and meets a few ellipsoids (cranium,
+jaw, nose, ears, hair). Features are painted where the ray hits, in the rest coordinates of
+`rig.Face`, so foreshortening, shading and expression need no projection code. Edges are
+anti-aliased by their signed distance in pixels.
 
-Besides the picture it reports, per pixel, *which point of the puppet* is seen, from which `true_flow` tells exactly
-where that point lies in another picture of the same puppet and whether it is visible there.
+Besides the picture it reports, per pixel, *which point of the puppet* is seen, from which
+`true_flow` tells exactly where that point lies in another picture of the same puppet and whether it
+is visible there.
 """
 
 from __future__ import annotations
@@ -37,8 +39,9 @@ from livepuppet.train.puppets.rig import (
 #: Raised with each change that alters pictures: a pool drawn by another number shows other puppets.
 RENDERER = 6
 
-#: What a pixel shows. RIGID is hair, ears, hat, glasses: whatever turns with the head but has no expression. OCCLUDER
-#: is a hand or a microphone before the face, which moves on its own or not at all.
+#: What a pixel shows. RIGID is hair, ears, hat, glasses: whatever turns with the head but has no
+#: expression. OCCLUDER is a hand or a microphone before the face, which moves on its own or not at
+#: all.
 BACKGROUND, BODY, RIGID, SKIN, EYEBALL, MOUTH, OCCLUDER = range(7)
 
 #: Pixels that `render` draws at once on a CPU.
@@ -56,7 +59,8 @@ class Rendering:
         picture: (B, 3, S, S) RGB in [0, 1].
         surface: (B, 3, S, S) the puppet's point under each pixel, in the coordinates of its layer.
         layer: (B, S, S) int64, one of BACKGROUND ... OCCLUDER.
-        points, jacobians: exact keypoints (B, K, 2) and local affine parts (B, K, 2, 2); see `rig.landmarks`.
+        points, jacobians: exact keypoints (B, K, 2) and local affine parts (B, K, 2, 2); see
+            `rig.landmarks`.
     """
 
     picture: Tensor
@@ -72,7 +76,8 @@ def _mix(below: Tensor, above: Tensor, alpha: Tensor) -> Tensor:
 
 
 def _rows_with(identity: Identity, motion: Motion, size: int) -> tuple[set[str], list[list[float]]]:
-    """What the batch needs: names of fields that are not zero in some row, and the heads' bounds in pixels.
+    """What the batch needs: names of fields that are not zero in some row, and the heads' bounds in
+    pixels.
 
     The only thing that render waits for the device for.
     """
@@ -223,7 +228,9 @@ def _head_bounds(identity: Identity, motion: Motion, size: int) -> Tensor:
 
 
 class _Shading:
-    """Light on surfaces of the head: a key light that stays with the room, and what rich puppets add to it."""
+    """Light on surfaces of the head: a key light that stays with the room, and what rich puppets
+    add to it.
+    """
 
     def __init__(self, identity: Identity, motion: Motion, has: set[str], rays: Rays):
         self.identity, self.has, self.rays = identity, has, rays
@@ -241,7 +248,9 @@ class _Shading:
         self.ambient = per_pixel(identity.ambient, 3)
 
     def __call__(self, paint: Tensor, normal, point=None) -> Tensor:
-        """Paint (B, 3, ...) in the light that falls on surfaces with these normals (not of unit length)."""
+        """Paint (B, 3, ...) in the light that falls on surfaces with these normals (not of unit
+        length).
+        """
         has, ambient, light = self.has, self.ambient, self.key
 
         def field(name):
@@ -288,7 +297,8 @@ def render(identity: Identity, motion: Motion, size: int) -> Rendering:
         size: S, the side in pixels.
 
     Returns:
-        The pictures with their truth; see `Rendering`. They do not depend on what else is in the batch.
+        The pictures with their truth; see `Rendering`. They do not depend on what else is in the
+        batch.
     """
     if identity.eye_x.device.type == "cpu":
         # A processor does best with few pixels at once, in boxes that fit the heads.
@@ -341,7 +351,9 @@ def _render(identity: Identity, motion: Motion, size: int) -> Rendering:
 def _draw_head(
     canvas: Canvas, identity: Identity, motion: Motion, has: set[str], rays: Rays, clothes
 ) -> None:
-    """Draw all that turns with the head, and the body (`clothes`: arguments of `Canvas.put`) at its place in depth."""
+    """Draw all that turns with the head, and the body (`clothes`: arguments of `Canvas.put`) at its
+    place in depth.
+    """
     pixel = rays.pixel
     face = Face(identity, motion, 3)
     shaded = _Shading(identity, motion, has, rays)
@@ -482,7 +494,8 @@ def _draw_head(
     point = rays.at(t)
     head_t = t
     u, v, eye, mouth, knots = face.rest_with_knots(point[0], point[1])
-    # Eyes and mouth are painted on the front only; at the back of a turned head the same (x, y) is hair.
+    # Eyes and mouth are painted on the front only; at the back of a turned head the same (x, y) is
+    # hair.
     front = (point[2] > 0.0).float()
     eye, mouth = (
         torch.where(front > 0, eye, -torch.ones_like(eye)),
@@ -536,7 +549,8 @@ def _draw_head(
     ):
         canvas.put(lit, cover * (opening > 0.5), points, kind)
 
-    # Hair over the cranium, down to a hairline with strands; a hat is its upper part in another colour.
+    # Hair over the cranium, down to a hairline with strands; a hat is its upper part in another
+    # colour.
     if "hair_on" in has or "hat_on" in has:
         t, cover, near = rays.ellipsoid(*hair)
         hx, hy, hz = hair_point = rays.at(t)
@@ -621,7 +635,9 @@ def _draw_headphones(
 
 
 def _draw_glasses(canvas: Canvas, identity: Identity, has: set[str], rays: Rays) -> None:
-    """Rims on a plane before the eyes, which gives the right parallax; lenses with tint and reflections."""
+    """Rims on a plane before the eyes, which gives the right parallax; lenses with tint and
+    reflections.
+    """
 
     def field(name):
         return per_pixel(getattr(identity, name), 3)
@@ -658,7 +674,8 @@ def _draw_glasses(canvas: Canvas, identity: Identity, has: set[str], rays: Rays)
 def visible_keypoints(
     points: Tensor, layer: Tensor, hiding: tuple[int, ...] = (BACKGROUND, OCCLUDER)
 ) -> Tensor:
-    """(B, K) 1 where a keypoint lies in the picture, under none of the layers `hiding`, and, for irises, on an eye that is open.
+    """(B, K) 1 where a keypoint lies in the picture, under none of the layers `hiding`, and, for
+    irises, on an eye that is open.
 
     Args:
         points: exact keypoints (B, K, 2) in [-1, 1].

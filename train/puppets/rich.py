@@ -1,7 +1,7 @@
 """Puppets of many kinds: what "rich" and "foreign" draw on top of the plain puppets.
 
-Each function gets the plain fields and returns those that it changes. Whatever a plain puppet lacks has a neutral
-value (`neutral_fields`) with which the renderer draws exactly what it drew before.
+Each function gets the plain fields and returns those that it changes. Whatever a plain puppet lacks
+has a neutral value (`neutral_fields`) with which the renderer draws exactly what it drew before.
 """
 
 from __future__ import annotations
@@ -117,7 +117,9 @@ def _where(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
 
 
 def rich_fields(d: Draw, f: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What people use as avatars and look like before a webcam, as widely as a renderer of this kind can."""
+    """What people use as avatars and look like before a webcam, as widely as a renderer of this
+    kind can.
+    """
     one = torch.ones(d.batch)
     r: dict[str, Tensor] = {}
     animal = (f["animal_nose"] > 0).float()
@@ -210,7 +212,8 @@ def rich_fields(d: Draw, f: dict[str, Tensor]) -> dict[str, Tensor]:
         skin * d.uniform(0.3, 0.9)[:, None] * (0.6 + 0.4 * d.colour((0.0, 0.6), (0.5, 1.0)))
     )
 
-    # Skin: anything may be painted on it. 0 mottled, 1 strokes, 2 hatching, 3 patches, 4 stripes, 5 spots, 6 plates.
+    # Skin: anything may be painted on it. 0 mottled, 1 strokes, 2 hatching, 3 patches, 4 stripes, 5
+    # spots, 6 plates.
     kind = _choose(d, 0.42, 0.16, 0.08, 0.10, 0.06, 0.12, 0.06)
     # Most people's skin is nearly even.
     kind = torch.where(photo * human * d.chance(0.6) > 0, 0, kind)
@@ -297,7 +300,8 @@ def rich_fields(d: Draw, f: dict[str, Tensor]) -> dict[str, Tensor]:
     r["beard_grain"] = d.uniform(0.0, 0.8)
     r["moustache"] = human * torch.where(r["beard"] > 0, d.chance(0.7), d.chance(0.10)) * d.uniform(0.2, 1.0)
 
-    # Light: a key light, a fill from elsewhere, a rim; shadows that the nose, the hair and the chin cast.
+    # Light: a key light, a fill from elsewhere, a rim; shadows that the nose, the hair and the chin
+    # cast.
     r["flat"], r["cel"] = flat, cel
     r["outline"] = torch.where(drawn > 0, d.chance(0.65), d.chance(0.05)) * d.uniform(0.008, 0.035)
     r["ambient"] = torch.where(flat > 0, 0.97 * one, d.uniform(0.38, 0.88))
@@ -406,7 +410,9 @@ def _rooms(d: Draw) -> tuple[Tensor, Tensor]:
 
 
 def foreign_fields(d: Draw, f: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Faces that no training draws: other proportions, shading, textures and backgrounds. For evaluation only."""
+    """Faces that no training draws: other proportions, shading, textures and backgrounds. For
+    evaluation only.
+    """
     r = rich_fields(d, f)
     # Longer and rounder heads, longer noses, wider mouths.
     long = d.chance(0.5)

@@ -1,9 +1,10 @@
 """How a puppet's face moves: the head's pose and the expression, both exactly invertible.
 
-The skin is painted once, in *rest* coordinates (u, v): the face with open eyes and closed mouth. An expression moves
-it by a warp that acts down each column of the face as a piecewise-linear function between *knots* (forehead, brow,
-upper lid, lower lid, cheek, upper lip, lower lip, chin) after a widening or narrowing of the mouth. So lids really
-cover the eye with lid skin, lips part, and where any point of one picture lies in another is known in closed form.
+The skin is painted once, in *rest* coordinates (u, v): the face with open eyes and closed mouth. An
+expression moves it by a warp that acts down each column of the face as a piecewise-linear function
+between *knots* (forehead, brow, upper lid, lower lid, cheek, upper lip, lower lip, chin) after a
+widening or narrowing of the mouth. So lids really cover the eye with lid skin, lips part, and where
+any point of one picture lies in another is known in closed form.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ def per_pixel(value: Tensor, dimensions: int) -> Tensor:
 
 
 def rotation(motion: Motion) -> Tensor:
-    """Head-to-camera rotations (B, 3, 3): yaw about y, then pitch about x, then roll in the picture."""
+    """Head-to-camera rotations (B, 3, 3): yaw about y, then pitch about x, then roll in the
+    picture.
+    """
     cy, sy = motion.yaw.cos(), motion.yaw.sin()
     cp, sp = motion.pitch.cos(), motion.pitch.sin()
     cr, sr = motion.roll.cos(), motion.roll.sin()
@@ -79,7 +82,9 @@ class Face:
         return fields[name]
 
     def eye_lens(self, u: Tensor) -> Tensor:
-        """Half-ellipse profile of the eye opening at rest column u: 1 at the eye's middle, 0 beyond its corners."""
+        """Half-ellipse profile of the eye opening at rest column u: 1 at the eye's middle, 0 beyond
+        its corners.
+        """
         offset = (u.abs() - self.eye_x) / self.eye_width
         return (1 - offset.square()).clamp(min=0).sqrt()
 
@@ -172,7 +177,9 @@ class Face:
 
 
 def _through(value: Tensor, origin: list[Tensor], target: list[Tensor]) -> Tensor:
-    """The piecewise-linear function with values `target` at `origin`; beyond its ends it shifts by the end's offset."""
+    """The piecewise-linear function with values `target` at `origin`; beyond its ends it shifts by
+    the end's offset.
+    """
     result = value + (target[0] - origin[0])
     for k in range(len(origin) - 1):
         length = (origin[k + 1] - origin[k]).clamp(min=1e-4)
@@ -188,7 +195,8 @@ JAW_DROP = 0.5 * 0.68 * 0.34
 def surface_depth(
     identity: Identity, x: Tensor, y: Tensor, drop: Tensor | float = 0.0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Depth z of the face's front and its slopes dz/dx, dz/dy at face points (B, N) (cranium, jaw and muzzle).
+    """Depth z of the face's front and its slopes dz/dx, dz/dy at face points (B, N) (cranium, jaw
+    and muzzle).
 
     `drop` (B, 1) is how far the jaw's ellipsoid has dropped and grown with the open mouth.
     """
@@ -229,15 +237,17 @@ def landmarks(identity: Identity, motion: Motion) -> tuple[Tensor, Tensor]:
 
     Returns:
         points: (B, K, 2) in [-1, 1] as (x, y), in the order of `LANDMARKS`.
-        jacobians: (B, K, 2, 2): derivative of the picture position by face coordinates at rest, over
-            `REFERENCE_SCALE` (FOMM, Eq. 4: the reference frame is the puppet's rest face seen from the front).
+        jacobians: (B, K, 2, 2): derivative of the picture position by face coordinates at rest,
+            over `REFERENCE_SCALE` (FOMM, Eq. 4: the reference frame is the puppet's rest face seen
+            from the front).
     """
     batch = len(identity)
     face = Face(identity, motion, 2)
     one = torch.ones(batch, 1, dtype=identity.eye_x.dtype, device=identity.eye_x.device)
     ex, ey, eh = face.eye_x, face.eye_y, face.eye_height
     brow_y = ey - face.brow_gap - face.brow_arch
-    # Rest positions of the skin landmarks; the infinitesimal steps put each on its own side of an opening.
+    # Rest positions of the skin landmarks; the infinitesimal steps put each on its own side of an
+    # opening.
     step = 2e-4
     u = torch.cat(
         [-ex, ex, -ex, ex, -ex, ex, -ex, ex, 0 * ex, -face.mouth_width, face.mouth_width, *[0 * ex] * 4], 1
@@ -271,8 +281,9 @@ def landmarks(identity: Identity, motion: Motion) -> tuple[Tensor, Tensor]:
         ],
         -2,
     )
-    # The irises ride on the eyeball, not on the skin; lids, lips and corners move up and down with the openings, and
-    # only their own vertical stretch is kept, so that a corner's kink does not become a shear.
+    # The irises ride on the eyeball, not on the skin; lids, lips and corners move up and down with
+    # the openings, and only their own vertical stretch is kept, so that a corner's kink does not
+    # become a shear.
     gaze_x, gaze_y = face.gaze(x)
     iris = torch.zeros_like(x)
     iris[:, 4:6] = 1
@@ -286,7 +297,8 @@ def landmarks(identity: Identity, motion: Motion) -> tuple[Tensor, Tensor]:
     nose = torch.zeros_like(z)
     nose[:, 8] = 1
     bare = z + nose * 0.20 * face.nose_size
-    # Noses of other lengths and on muzzles: the ellipsoid's own depth, melted with the face as the renderer does it.
+    # Noses of other lengths and on muzzles: the ellipsoid's own depth, melted with the face as the
+    # renderer does it.
     off = (0.07 + face.nose_long - 0.24) / face.nose_long
     tip = 0.74 + (1 - off.square()).clamp(min=0).sqrt() * (0.22 * face.nose_size + 0.02)
     tip = z + torch.sigmoid((tip - z) / face.nose_soft) * (tip - z)

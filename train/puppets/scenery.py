@@ -1,4 +1,6 @@
-"""What is behind, below and before a head: walls, rooms and other people, clothes, hands and microphones."""
+"""What is behind, below and before a head: walls, rooms and other people, clothes, hands and
+microphones.
+"""
 
 from __future__ import annotations
 
@@ -191,7 +193,8 @@ _SWAY = (2.3, -1.7, 2.9, 4.1, -3.7, 3.1, 1.9, 0.7, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0,
 def occluder_centre(identity: Identity, motion: Motion) -> Tensor:
     """Where a hand or microphone is (B, 2), in picture units.
 
-    It moves with the motion's numbers but not like the head, so that nothing of the head tells where it went.
+    It moves with the motion's numbers but not like the head, so that nothing of the head tells
+    where it went.
     """
     amount = motion.values @ motion.values.new_tensor(_SWAY)
     sway = torch.stack([amount.sin(), (1.3 * amount).cos() - 1], 1)
@@ -199,7 +202,9 @@ def occluder_centre(identity: Identity, motion: Motion) -> Tensor:
 
 
 def occluder(identity: Identity, motion: Motion, grid: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A hand or a microphone before the face: colour, coverage and coordinates from its centre, as `body`'s."""
+    """A hand or a microphone before the face: colour, coverage and coordinates from its centre, as
+    `body`'s.
+    """
     centre = occluder_centre(identity, motion)
     ox, oy = grid[..., 0] - per_pixel(centre[:, 0], 3), grid[..., 1] - per_pixel(centre[:, 1], 3)
     size, angle = per_pixel(identity.occluder_place[:, 2], 3), per_pixel(identity.occluder_place[:, 3], 3)

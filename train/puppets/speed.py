@@ -15,7 +15,8 @@ from livepuppet.train.puppets.renderer import render
 def pictures_per_second(
     size: int, batch: int, device: torch.device, seconds: float = 3.0
 ) -> Iterator[tuple[str, float, float]]:
-    """Draw batches of 4 poses of batch / 4 identities, the settings by turns, so that a busy machine slows all alike.
+    """Draw batches of 4 poses of batch / 4 identities, the settings by turns, so that a busy
+    machine slows all alike.
 
     Args:
         size: side of the pictures.

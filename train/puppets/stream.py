@@ -1,9 +1,10 @@
-"""Puppets drawn while training, on the device that trains: a ring of groups in which the oldest make room for fresh ones.
+"""Puppets drawn while training, on the device that trains: a ring of groups in which the oldest
+make room for fresh ones.
 
-On a GPU drawing costs less than reading. A batch of identities is drawn in numbers on the CPU, sent in
-one copy and rendered in all its poses in one call; pairs are then picked out of the ring by indices, which are the only
-other thing that crosses over. Everything follows from the seed and from how many batches were drawn, so a resumed training
-sees the puppets that an undisturbed one would.
+On a GPU drawing costs less than reading. A batch of identities is drawn in numbers on the CPU, sent
+in one copy and rendered in all its poses in one call; pairs are then picked out of the ring by
+indices, which are the only other thing that crosses over. Everything follows from the seed and from
+how many batches were drawn, so a resumed training sees the puppets that an undisturbed one would.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class PuppetStream(Puppets):
         fresh: groups drawn at once.
         every: steps (calls of `refresh_sometimes`) from one batch of fresh groups to the next.
         poses: pictures per group.
-        compiled: let `torch.compile` fuse the renderer, which takes a minute and pays on GPUs; where that
-            fails it is said, and the renderer works as it is.
+        compiled: let `torch.compile` fuse the renderer, which takes a minute and pays on GPUs;
+            where that fails it is said, and the renderer works as it is.
         part: which of several processes that train together this is; each draws puppets of its own.
     """
 
@@ -82,7 +83,9 @@ class PuppetStream(Puppets):
 
     @property
     def batches(self) -> int:
-        """Batches of fresh groups that belong to the steps done so far, the ring's first filling included."""
+        """Batches of fresh groups that belong to the steps done so far, the ring's first filling
+        included.
+        """
         return self.hold // self.fresh + max(self.steps - 1, 0) // self.every
 
     def refresh_sometimes(self, rng: torch.Generator | None = None) -> None:
@@ -115,12 +118,15 @@ class PuppetStream(Puppets):
         return {"renderer": RENDERER} | {name: getattr(self, name) for name in names}
 
     def speed(self) -> dict[str, float]:
-        """Pictures drawn so far by this process, per second of drawing, and those seconds (as far as they are known)."""
+        """Pictures drawn so far by this process, per second of drawing, and those seconds (as far
+        as they are known).
+        """
         seconds = self.clock.seconds()
         pictures = self.clock.count
         return {"drawn": pictures, "drawn/s": pictures / max(seconds, 1e-9), "drawing s": seconds}
 
-    # ------------------------------------------------------------------------------------------------------- drawing
+    # -------------------------------------------------------------------------------------------------------
+    # drawing
 
     def _catch_up(self) -> None:
         while self._next < self.batches:
@@ -130,7 +136,9 @@ class PuppetStream(Puppets):
                 self._ahead = self._next, self._thread.submit(self._numbers, self._next)
 
     def _numbers(self, batch: int) -> tuple[Tensor, list[tuple[str, torch.Size]]]:
-        """The numbers of a batch of identities and motions, in one row each, and how they are named and shaped."""
+        """The numbers of a batch of identities and motions, in one row each, and how they are named
+        and shaped.
+        """
         number = (self.seed * PARTS + self.part) * BATCHES + batch
         rng = generator(FIRST_SEED + number % FIRST_SEED)
         identities = draw_identities(self.fresh, rng, self.setting)
@@ -188,7 +196,8 @@ class PuppetStream(Puppets):
             ring[name][first : first + len(values)] = values
         return first + len(values)
 
-    # ------------------------------------------------------------------------------------------------------- picking
+    # -------------------------------------------------------------------------------------------------------
+    # picking
 
     def _send(self, rows: Tensor) -> Tensor:
         self._catch_up()

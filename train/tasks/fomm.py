@@ -174,8 +174,9 @@ class FommTask(Task):
         return {"discriminator": self.weights.discriminator_gan * discriminator_loss(real, drawn)}
 
     def diagnostics(self) -> dict[str, float]:
-        """Of the last batch: `spread`, the mean deviation of the keypoints of one image from each other, in units of
-        [-1, 1], and `determinant`, the largest |det J|."""
+        """Of the last batch: `spread`, the mean deviation of the keypoints of one image from each
+        other, in units of [-1, 1], and `determinant`, the largest |det J|.
+        """
         if not self._last:
             return {}
         points, jacobians = self._last["points"].float(), self._last["jacobians"].float()

@@ -72,8 +72,8 @@ def keypoint_scale(points: Tensor) -> Tensor:
 
 
 def scaled_transfer(driving: Keypoints, initial: Keypoints, avatar: Keypoints) -> Keypoints:
-    """Eq. 14-15 with the movement scaled by the two sets' sizes, as live; by their spread instead of
-    their convex hulls, which cannot be computed in batches.
+    """Eq. 14-15 with the movement scaled by the two sets' sizes, as live; by their spread instead
+    of their convex hulls, which cannot be computed in batches.
     """
     scale = (keypoint_scale(avatar[0]) / keypoint_scale(initial[0]))[:, None, None]
     return transfer(driving, initial, avatar, scale)

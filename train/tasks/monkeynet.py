@@ -187,8 +187,9 @@ class MonkeyNetTask(Task):
         return {"discriminator": self.weights.discriminator_gan * discriminator_loss(real, drawn)}
 
     def diagnostics(self) -> dict[str, float]:
-        """Of the last batch: `spread`, the mean deviation of the keypoints of one image from each other, in units of
-        [-1, 1]. Nothing before the first."""
+        """Of the last batch: `spread`, the mean deviation of the keypoints of one image from each
+        other, in units of [-1, 1]. Nothing before the first.
+        """
         if not self._last:
             return {}
         return {"spread": self._last["points"].float().std(dim=1, correction=0).mean().item()}

@@ -69,7 +69,9 @@ def animate_command(
     variance: Variance | None,
     **options: Any,
 ) -> None:
-    """Animate a picture with a driving video: one frame for each of its frames, at the same rate, with its sound."""
+    """Animate a picture with a driving video: one frame for each of its frames, at the same rate,
+    with its sound.
+    """
     settings = replace(
         OFFLINE, relative=not absolute, adapt_scale=not no_adapt_scale, variance=variance or OFFLINE.variance
     )

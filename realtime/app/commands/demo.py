@@ -45,7 +45,9 @@ def place_for_video() -> Path:
 
 
 def write_demo_video(output: Path) -> None:
-    """Animate the bundled avatar with the bundled clip, side by side, and say where it lies and how fast it was."""
+    """Animate the bundled avatar with the bundled clip, side by side, and say where it lies and how
+    fast it was.
+    """
     result = with_progress(
         bundled.AVATAR, str(bundled.DRIVING), str(output), side_by_side=True, side=DEMO_SIDE
     )
@@ -57,7 +59,9 @@ def write_demo_video(output: Path) -> None:
 
 @click.command(short_help="Try it: live with a webcam, else a video from the bundled puppet.")
 def demo() -> None:
-    """Try it. With a webcam and a screen, you move a puppet in a window; without, a video of it is written here."""
+    """Try it. With a webcam and a screen, you move a puppet in a window; without, a video of it is
+    written here.
+    """
     camera = first_camera()
     problem = "there is no camera" if camera is None else display_problem()
     if camera is not None and problem is None:

@@ -20,7 +20,9 @@ def _first(texts: list[str], most: int) -> str:
 
 
 def mode_lines(camera: CameraInfo) -> list[str]:
-    """One line per list of sizes, with the pixel formats that have it; the largest size first, at its highest rate."""
+    """One line per list of sizes, with the pixel formats that have it; the largest size first, at
+    its highest rate.
+    """
     formats: dict[str, dict[tuple[int, int], float]] = {}
     for mode in camera.modes:
         sizes = formats.setdefault(mode.pixel_format, {})
@@ -76,15 +78,19 @@ def _virtual_line(camera: CameraInfo, system: str) -> str:
     if camera.problem:
         return f"  {camera.path}  {camera.name}  (cannot be opened: {camera.problem})"
     if camera.capture and not camera.output:
-        # Taken by whoever feeds it; as a camera like any other it may drive, but only if it is asked for.
+        # Taken by whoever feeds it; as a camera like any other it may drive, but only if it is
+        # asked for.
         return f"  {camera.path}  {camera.name}  (fed by a program, so taken; --driving {camera.number} reads it)"
-    # Both at once means that it was loaded without exclusive_caps; browsers then do not take it for a camera.
+    # Both at once means that it was loaded without exclusive_caps; browsers then do not take it for
+    # a camera.
     hint = "; browsers need exclusive_caps=1" if camera.capture else ""
     return f"  {camera.path}  {camera.name}  (free{hint}; --output virtual:{camera.path})"
 
 
 @click.command(short_help="List cameras and virtual cameras.")
 def devices() -> None:
-    """List cameras with their modes, screens and virtual cameras, and say what to do where there is none."""
+    """List cameras with their modes, screens and virtual cameras, and say what to do where there is
+    none.
+    """
     for line in report(list_cameras(), platform.system(), list_monitors()):
         click.echo(line)

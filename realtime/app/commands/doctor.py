@@ -35,7 +35,9 @@ def _engines(quick: bool) -> Chapter:
 
 
 def chapters(quick: bool) -> list[tuple[str, Callable[[], Chapter]]]:
-    """Title and check of everything that is looked at, in order. What is imported is imported by the check itself."""
+    """Title and check of everything that is looked at, in order. What is imported is imported by
+    the check itself.
+    """
     return [
         ("Software", checks.software),
         ("OpenCV", checks.opencv),
@@ -66,7 +68,9 @@ def chapter_lines(chapter: Chapter) -> list[str]:
 
 
 def verdict_lines(findings: Sequence[Finding]) -> list[str]:
-    """The findings, what is fine first and what is wrong last, where the eye is when the command is done."""
+    """The findings, what is fine first and what is wrong last, where the eye is when the command is
+    done.
+    """
     lines = ["Verdict"]
     for verdict in ("OK", "WARN", "FAIL"):
         for finding in findings:
@@ -103,10 +107,11 @@ def verdict_lines(findings: Sequence[Finding]) -> list[str]:
     help="Write what is printed there, too, to paste into a question.",
 )
 def doctor(quick: bool, report: Path | None) -> None:
-    """Print versions, cameras, the virtual camera's driver and the model's speed, and say what is wrong.
+    """Print versions, cameras, the virtual camera's driver and the model's speed, and say what is
+    wrong.
 
-    Names of users and computers are left out, so that it can be shown to others. Ends with status 1 where something
-    FAILs.
+    Names of users and computers are left out, so that it can be shown to others. Ends with status 1
+    where something FAILs.
     """
     written: list[str] = []
 

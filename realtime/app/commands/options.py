@@ -122,7 +122,9 @@ def engine_options(command: Callable) -> Callable:
 
 
 def option_of(rule: Rule) -> Callable:
-    """The click option of one setting. None where it was not given, so that the settings file counts."""
+    """The click option of one setting. None where it was not given, so that the settings file
+    counts.
+    """
     words = rule.name.replace("_", "-")
     metadata: dict[str, Any] = {"help": f"{rule.help} [{rule.section}]", "default": None}
     if isinstance(rule.default, bool):

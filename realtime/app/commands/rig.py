@@ -1,4 +1,6 @@
-"""`livepuppet rig`: find the eyes and the mouth of a picture, look at what they do, and keep where they are."""
+"""`livepuppet rig`: find the eyes and the mouth of a picture, look at what they do, and keep where
+they are.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ from livepuppet.realtime.rig.sidecar import read_sidecar, sidecar_path, write_si
 def rig(picture, output, sheet, contours, edit, again, model, engine, device, precision, threads):
     """Find the eyes and the mouth of PICTURE, so that they move at its own sharpness.
 
-    Says of each part whether it moves. Where the contours are wrong, --edit opens a window to drag them.
+    Says of each part whether it moves. Where the contours are wrong, --edit opens a window to drag
+    them.
     """
     # As a session has it: huge pictures are made smaller, and a rig belongs to the pixels.
     avatar = load_avatar(picture, crop="face")

@@ -46,7 +46,8 @@ def run_live(
 ) -> Session:
     """Drive an avatar until stopped. Returns the session, ended and released, with its figures.
 
-    Every device is released and every file finished before this returns or raises, Ctrl-C and SIGTERM included.
+    Every device is released and every file finished before this returns or raises, Ctrl-C and
+    SIGTERM included.
 
     Args:
         settings: everything that people choose.
@@ -57,8 +58,8 @@ def run_live(
         parts: of `Session`.
 
     Raises:
-        UserError: for bad input, a device that fails, a driving file that is damaged. The statistics are written
-            nevertheless.
+        UserError: for bad input, a device that fails, a driving file that is damaged. The
+            statistics are written nevertheless.
     """
     if stats is not None and not Path(stats).parent.is_dir():
         raise UserError(
@@ -145,8 +146,9 @@ def run(
 ) -> None:
     """Drive a picture live, into a virtual camera, a window or a file.
 
-    Look straight ahead with a neutral expression when it starts: the avatar moves by how you move away from that pose.
-    Press X to take it anew, H for all keys. What is not given here comes from the settings file (livepuppet settings).
+    Look straight ahead with a neutral expression when it starts: the avatar moves by how you move
+    away from that pose. Press X to take it anew, H for all keys. What is not given here comes from
+    the settings file (livepuppet settings).
     """
     before = remembered.load(profile, notify)
     chosen = given(options)

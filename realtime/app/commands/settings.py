@@ -27,8 +27,8 @@ def _known(profile: str | None) -> str | None:
 def settings() -> None:
     """Show and change what livepuppet remembers.
 
-    The settings are a TOML file that may also be edited by hand. What a command's options say counts more; a profile
-    (--profile NAME) counts more than the settings without one.
+    The settings are a TOML file that may also be edited by hand. What a command's options say
+    counts more; a profile (--profile NAME) counts more than the settings without one.
     """
 
 
@@ -81,7 +81,9 @@ def set_(key: str, value: str, profile: str | None) -> None:
 @click.argument("key")
 @_profile
 def unset(key: str, profile: str | None) -> None:
-    """Forget one setting, so that its default counts again, or with --profile the setting without a profile."""
+    """Forget one setting, so that its default counts again, or with --profile the setting without a
+    profile.
+    """
     if not store.unset(key, profile):
         click.echo(f"{key} was not set.", err=True)
 

@@ -89,7 +89,9 @@ def _camera_finding(camera: CameraInfo, programs: list[str]) -> Finding:
 
 
 def holders(device: str, root: Path = Path("/")) -> list[str]:
-    """Names of the programs that have the device file open, as far as this user may see. Linux only."""
+    """Names of the programs that have the device file open, as far as this user may see. Linux
+    only.
+    """
     if not device:
         return []
     names = set()
@@ -252,7 +254,8 @@ _OBS_FILTER = r"CLSID\{A3FCE0F5-3493-419F-958A-ABA1250EC20B}"
 _UNITY_FILTER = r"CLSID\{5C2CD55C-92AD-4999-8666-912BD3E70010}"
 _CONSENT = r"Software\Microsoft\Windows\CurrentVersion\CapabilityAccessManager\ConsentStore\webcam"
 
-#: Hive, path, name of the value -> its text, an empty one for a key without, or None where there is no such key.
+#: Hive, path, name of the value -> its text, an empty one for a key without, or None where there is
+#: no such key.
 Registry = Callable[[str, str, str], str | None]
 
 

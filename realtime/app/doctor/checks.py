@@ -1,8 +1,10 @@
-"""What a helper would ask for: the machine, the software, the model's speed, and the traps that people fall into.
+"""What a helper would ask for: the machine, the software, the model's speed, and the traps that
+people fall into.
 
-Every check is a function that returns a `Chapter`; `examine` runs one so that a check that breaks says so, and the
-others go on. Checks that read the system's files take the root folder, and those that ask other programs take the
-function that does, so that both can be tested on any machine. Cameras are in `cameras`, engines in `engines`.
+Every check is a function that returns a `Chapter`; `examine` runs one so that a check that breaks
+says so, and the others go on. Checks that read the system's files take the root folder, and those
+that ask other programs take the function that does, so that both can be tested on any machine.
+Cameras are in `cameras`, engines in `engines`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from livepuppet.core.processor import cpuinfo
 
 Verdict = Literal["OK", "WARN", "FAIL"]
 
-#: Asks another program: takes its words, returns what it wrote, or None where it is missing, fails or hangs.
+#: Asks another program: takes its words, returns what it wrote, or None where it is missing, fails
+#: or hangs.
 Ask = Callable[[list[str]], str | None]
 
 #: Seconds that another program may take.
@@ -332,7 +335,9 @@ def _memory(root: Path) -> str:
 
 
 def _power(root: Path, facts: list[tuple[str, str]]) -> list[Finding]:
-    """Governors that hold the clock down. What drivers of recent processors call powersave is their ordinary mode."""
+    """Governors that hold the clock down. What drivers of recent processors call powersave is their
+    ordinary mode.
+    """
     folder = root / "sys/devices/system/cpu/cpu0/cpufreq"
     driver, governor = read(folder / "scaling_driver"), read(folder / "scaling_governor")
     preference = read(folder / "energy_performance_preference")
@@ -424,7 +429,8 @@ def _plain(value: Any) -> str:
 
 
 def redacted(text: str, home: str | None = None, user: str | None = None, host: str | None = None) -> str:
-    """Without what says who it is: home folders become ~, names of the user and the computer are blanked.
+    """Without what says who it is: home folders become ~, names of the user and the computer are
+    blanked.
 
     Args:
         home, user, host: those of this machine by default.

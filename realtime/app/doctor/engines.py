@@ -1,4 +1,6 @@
-"""What runs the model here: every engine, device and precision, what computes each stage, and how fast."""
+"""What runs the model here: every engine, device and precision, what computes each stage, and how
+fast.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ SMOOTH, USABLE = 24.0, 12.0
 def engines(quick: bool = False, seconds: float = 1.5) -> Chapter:
     """What can run the default model here, and the reason for each that cannot.
 
-    Every engine that can is started, passes the quality gate, and says what computes its three stages.
+    Every engine that can is started, passes the quality gate, and says what computes its three
+    stages.
 
     Args:
         quick: do not measure, and leave PyTorch unloaded.

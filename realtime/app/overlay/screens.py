@@ -1,7 +1,8 @@
-"""What is drawn over the picture for the person at the tool, and what stands on it when something is wrong.
+"""What is drawn over the picture for the person at the tool, and what stands on it when something
+is wrong.
 
-The loop makes an `Overlay`, a snapshot of values, with every frame; the window's thread draws it with `draw`. All sizes
-follow the picture's, so that one design serves from 320x240 to 4K.
+The loop makes an `Overlay`, a snapshot of values, with every frame; the window's thread draws it
+with `draw`. All sizes follow the picture's, so that one design serves from 320x240 to 4K.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ GAP, EDGE, RADIUS = 12, 20, 12
 #: How strongly the avatar's light and shade lie over the camera.
 GHOST = 0.6
 
-#: Height of the driver in the corner, and share of the picture's height that the calibration screen's square takes.
+#: Height of the driver in the corner, and share of the picture's height that the calibration
+#: screen's square takes.
 PREVIEW_HEIGHT, CALIBRATION_HEIGHT = 194, 0.6
 
 #: Height of the whole camera picture beside the driver's, in heights of that.
@@ -88,7 +90,9 @@ class Status:
 
 @dataclass(frozen=True)
 class CameraView:
-    """The whole camera picture, uint8 RGB (H, W, 3), and the crop in its pixels (None while there is none)."""
+    """The whole camera picture, uint8 RGB (H, W, 3), and the crop in its pixels (None while there
+    is none).
+    """
 
     picture: np.ndarray
     square: Square | None = None
@@ -110,13 +114,14 @@ class Overlay:
     """A snapshot of what to show. Everything left out is not drawn.
 
     Attributes:
-        mode: `live`, `looking` (for the face) or `counting` (before the neutral pose is taken), which show the
-            calibration screen; `at rest`, `frozen`, `lost`, `no picture`, which get a banner.
+        mode: `live`, `looking` (for the face) or `counting` (before the neutral pose is taken),
+            which show the calibration screen; `at rest`, `frozen`, `lost`, `no picture`, which get
+            a banner.
         trouble: one sentence on what is wrong with the source; a banner.
         message: one line at the bottom.
         status: figures, in the upper left corner.
-        camera: the whole camera picture, to be shown with the crop in it. Large pictures are shrunk here, once per
-            drawing: a thumbnail of 480 pixels does.
+        camera: the whole camera picture, to be shown with the crop in it. Large pictures are shrunk
+            here, once per drawing: a thumbnail of 480 pixels does.
         driver: the crop itself, uint8 RGB (S, S, 3).
         ghost: the avatar's square, uint8 RGB (S, S, 3), to be laid over the driver, or None.
         flip: draw camera, driver and ghost like a mirror. Values stay in unflipped pixels.
@@ -193,7 +198,9 @@ def panel(
     colour: Colour = PANEL,
     opacity: float = PANEL_OPACITY,
 ) -> None:
-    """A dark rectangle with round corners on `picture` uint8 RGB (H, W, 3), in place; cut off at the edges."""
+    """A dark rectangle with round corners on `picture` uint8 RGB (H, W, 3), in place; cut off at
+    the edges.
+    """
     left, top = max(x, 0), max(y, 0)
     right, bottom = min(x + width, picture.shape[1]), min(y + height, picture.shape[0])
     if left >= right or top >= bottom:
@@ -374,7 +381,9 @@ def draw_help(picture: np.ndarray, rows: Sequence[tuple[str, str, str]]) -> None
 
 
 def _help_layout(groups, size: int, columns: int):
-    """Groups shared out over columns: [(groups, width of the labels, width)], and the whole width and height."""
+    """Groups shared out over columns: [(groups, width of the labels, width)], and the whole width
+    and height.
+    """
     step, gap = round(size * 1.5), size
 
     def tall(part) -> int:
@@ -505,7 +514,8 @@ def draw_sliders(picture: np.ndarray, sliders: Sequence[Slider]) -> None:
 def _haunted(driver: np.ndarray, ghost: np.ndarray, strength: float = GHOST) -> np.ndarray:
     """`driver` uint8 RGB (S, S, 3) with the light and shade of `ghost`, tinted; new.
 
-    Only how the avatar departs from its own mean is laid over, so that the driver keeps its brightness and colours.
+    Only how the avatar departs from its own mean is laid over, so that the driver keeps its
+    brightness and colours.
     """
     side = driver.shape[0]
     shrinks = side < ghost.shape[0]
@@ -525,7 +535,9 @@ def _with_ghost(driver: np.ndarray, ghost: np.ndarray | None, flip: bool) -> np.
 
 
 def draw_preview(picture: np.ndarray, overlay: Overlay) -> None:
-    """The driver in the lower left corner of `picture` uint8 RGB, in place, and the camera with the crop beside it."""
+    """The driver in the lower left corner of `picture` uint8 RGB, in place, and the camera with the
+    crop beside it.
+    """
     scale = _Scale(picture)
     edge, height = scale(EDGE), scale(PREVIEW_HEIGHT)
     x, bottom = edge, picture.shape[0] - edge
@@ -566,7 +578,9 @@ def _tile(picture: np.ndarray, image: np.ndarray, x: int, bottom: int, height: i
 
 
 def _framed(camera: CameraView, ghost: np.ndarray | None, flip: bool, height: int) -> np.ndarray:
-    """The whole camera picture, `height` high, the crop marked and the rest darkened; uint8 RGB, new."""
+    """The whole camera picture, `height` high, the crop marked and the rest darkened; uint8 RGB,
+    new.
+    """
     factor = height / camera.picture.shape[0]
     width = max(1, round(camera.picture.shape[1] * factor))
     shrinks = factor < 1

@@ -16,7 +16,8 @@ from livepuppet.realtime.app.overlay.screens import CameraView, OutputLine, Over
 if TYPE_CHECKING:
     from livepuppet.realtime.app.loop import LiveLoop
 
-#: Seconds for which figures stand: percentiles take time to count, and digits that dance cannot be read.
+#: Seconds for which figures stand: percentiles take time to count, and digits that dance cannot be
+#: read.
 _STATUS_SECONDS = 0.25
 
 _HELP = tuple((binding.group, binding.label, binding.help) for binding in keys.BINDINGS)

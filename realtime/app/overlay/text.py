@@ -12,7 +12,8 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
-#: Tried in turn for characters that the font that comes with Pillow lacks; Pillow looks in the system's font folders.
+#: Tried in turn for characters that the font that comes with Pillow lacks; Pillow looks in the
+#: system's font folders.
 _OTHER_FONTS = (
     "NotoSansCJK-Regular.ttc",
     "DejaVuSans.ttf",
@@ -49,7 +50,9 @@ def _drawn(font, character: str) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _drawable(character: str) -> tuple[str, str | None]:
-    """`character`, or the nearest to it that some font here has, and that font: None is the one that Pillow brings."""
+    """`character`, or the nearest to it that some font here has, and that font: None is the one
+    that Pillow brings.
+    """
     from PIL import ImageFont
 
     if character.isascii() or _shows(_font(16), character):
@@ -84,13 +87,17 @@ def _runs(text: str, size: int) -> list[tuple[str, FreeTypeFont]]:
 
 
 def _clean(text: str) -> str:
-    """Without characters that would end the line or show as boxes, such as line breaks in file names."""
+    """Without characters that would end the line or show as boxes, such as line breaks in file
+    names.
+    """
     return "".join(character if character.isprintable() else " " for character in text)
 
 
 @lru_cache(maxsize=512)
 def text_mask(text: str, size: int) -> np.ndarray:
-    """`text` as opacity, uint8 (height of a line, width), read-only; `line_height(size)` high whatever is in it."""
+    """`text` as opacity, uint8 (height of a line, width), read-only; `line_height(size)` high
+    whatever is in it.
+    """
     from PIL import Image, ImageDraw
 
     runs = _runs(_clean(text), size)
@@ -118,7 +125,9 @@ def text_width(text: str, size: int) -> int:
 
 
 def shortened(text: str, size: int, width: int) -> str:
-    """`text`, with dots for its middle where it is wider than `width` pixels: names differ at either end."""
+    """`text`, with dots for its middle where it is wider than `width` pixels: names differ at
+    either end.
+    """
     if text_width(text, size) <= width:
         return text
     keep = len(text) - 1
@@ -144,7 +153,8 @@ def wrapped(text: str, size: int, width: int) -> list[str]:
 def blend(
     picture: np.ndarray, mask: np.ndarray, x: int, y: int, colour: Colour, opacity: float = 1.0
 ) -> None:
-    """Lay `colour` (RGB) over `picture` uint8 RGB (H, W, 3), in place, as far as `mask` uint8 (h, w) says.
+    """Lay `colour` (RGB) over `picture` uint8 RGB (H, W, 3), in place, as far as `mask` uint8 (h,
+    w) says.
 
     Args:
         x, y: where the mask's upper left corner goes; what lies outside the picture is left out.

@@ -30,8 +30,9 @@ class Rule:
         low, high: range of a number, both included; None where there is no limit.
         step: what one key press or slider notch adds; None for settings without a slider.
         choices: all values of a text; empty where any will do.
-        form: `text`, `size` (WIDTHxHEIGHT), `path`, `source` (a path where such a file exists), `colour` (one of the
-            choices or #RRGGBB), `texts`, `square` (none, or x, y, side), `points` and `jacobians` (of the pose).
+        form: `text`, `size` (WIDTHxHEIGHT), `path`, `source` (a path where such a file exists),
+            `colour` (one of the choices or #RRGGBB), `texts`, `square` (none, or x, y, side),
+            `points` and `jacobians` (of the pose).
     """
 
     section: str
@@ -197,7 +198,9 @@ class NeutralPose:
         return cls(of_model=model, points=points, jacobians=jacobians, reading=reading)
 
     def keypoints(self, model: str, count: int) -> Keypoints | None:
-        """As `Keypoints` of `count` points, or None where there is no pose, or one of another model."""
+        """As `Keypoints` of `count` points, or None where there is no pose, or one of another
+        model.
+        """
         if self.of_model != model or len(self.points) != count or len(self.jacobians) != count:
             return None
         try:
@@ -246,7 +249,8 @@ SECTIONS: dict[str, str] = {
 
 
 def rule(name: str) -> Rule:
-    """The rule of a setting by its key (`motion.strength`), or by its name alone (`strength`, `camera-size`).
+    """The rule of a setting by its key (`motion.strength`), or by its name alone (`strength`,
+    `camera-size`).
 
     Raises:
         UserError: there is none.
@@ -270,7 +274,8 @@ def value_of(settings: Settings, key: str) -> Any:
 
 
 def check(known: Rule, value: Any) -> Any:
-    """`value` as the setting holds it: lists become tuples, whole numbers become floats where floats are wanted.
+    """`value` as the setting holds it: lists become tuples, whole numbers become floats where
+    floats are wanted.
 
     Raises:
         UserError: it is of another type, or out of range.
@@ -378,7 +383,8 @@ def with_values(settings: Settings, changes: Mapping[str, Any]) -> Settings:
 
 
 def merge(settings: Settings, given: Mapping[str, Any]) -> Settings:
-    """`settings` with what was given, by key or name (`motion.strength` or `strength`). None means not given.
+    """`settings` with what was given, by key or name (`motion.strength` or `strength`). None means
+    not given.
 
     Raises:
         UserError: there is no such setting, or the value does not fit.

@@ -5,7 +5,8 @@
     ...
     problem = remember(now, at_the_end, "stream")    # only what was changed meanwhile
 
-A file that was edited by hand keeps its comments, its order, and keys that this version does not know.
+A file that was edited by hand keeps its comments, its order, and keys that this version does not
+know.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ FILE_NAME = "settings.toml"
 #: Names another folder for the settings and the control server's token.
 FOLDER_VARIABLE = "LIVEPUPPET_CONFIG"
 
-#: A settings file is a few kilobytes. What is larger is another file, and would take minutes to read.
+#: A settings file is a few kilobytes. What is larger is another file, and would take minutes to
+#: read.
 LARGEST_FILE = 1 << 20
 
 LONGEST_PROFILE_NAME = 64
@@ -58,14 +60,17 @@ def settings_path() -> Path:
 
 
 def load(profile: str | None = None, notify: Callable[[str], None] | None = None) -> Settings:
-    """The settings of `profile`, over those of the file's own sections, over the defaults. No file, no problem.
+    """The settings of `profile`, over those of the file's own sections, over the defaults. No file,
+    no problem.
 
     Args:
         profile: a name that need not exist yet.
-        notify: called with one sentence for keys that this version does not know, and for a new profile.
+        notify: called with one sentence for keys that this version does not know, and for a new
+            profile.
 
     Raises:
-        UserError: the file cannot be read, or holds something wrong: which line or key, and what to do.
+        UserError: the file cannot be read, or holds something wrong: which line or key, and what to
+            do.
     """
     notify = notify or (lambda sentence: None)
     profile = profile_name(profile)
@@ -103,9 +108,11 @@ def profile_name(name: str | None) -> str | None:
 
 
 def save(settings: Settings, profile: str | None = None) -> str | None:
-    """Write what differs from the file, at once or not at all. Everything else in the file stays as it is.
+    """Write what differs from the file, at once or not at all. Everything else in the file stays as
+    it is.
 
-    A file that has become unreadable is kept aside first; the sentence that is then returned says where.
+    A file that has become unreadable is kept aside first; the sentence that is then returned says
+    where.
 
     Raises:
         UserError: it cannot be written (disk full, folder read-only). The file is then as before.
@@ -135,7 +142,8 @@ def save(settings: Settings, profile: str | None = None) -> str | None:
 
 
 def remember(before: Settings, after: Settings, profile: str | None = None) -> str | None:
-    """Write what changed from `before` to `after`, whatever else was written to the file meanwhile. Never raises.
+    """Write what changed from `before` to `after`, whatever else was written to the file meanwhile.
+    Never raises.
 
     Returns:
         A sentence where something went wrong, else None.
@@ -155,7 +163,8 @@ def remember(before: Settings, after: Settings, profile: str | None = None) -> s
 
 
 def unset(key: str, profile: str | None = None) -> bool:
-    """Remove a setting from the file, so that what lies below counts again; a key that is not known, too.
+    """Remove a setting from the file, so that what lies below counts again; a key that is not
+    known, too.
 
     Returns:
         Whether it was there.
@@ -317,7 +326,9 @@ def _write_keys(document: Any, profile: str | None, changes: Mapping[str, Any]) 
 
 
 def _prove(path: Path, text: str, profile: str | None, changes: Mapping[str, Any]) -> None:
-    """Refuse to write what would not be read back: a file in an odd order must not be spoilt by an edit."""
+    """Refuse to write what would not be read back: a file in an odd order must not be spoilt by an
+    edit.
+    """
     values: dict[str, Any] = {}
     with suppress(UserError):
         for prefix, table in _layers(_document(path, text), profile):
