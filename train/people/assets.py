@@ -108,7 +108,7 @@ class Mesh:
         for axis, (a, b, length) in enumerate(self.rulers):
             if length > 0:
                 scale[axis] = abs(base[int(a), axis] - base[int(b), axis]) / length
-        return (base[self.anchors] * self.weights[..., None]).sum(1) + self.offsets * scale
+        return np.einsum("nkx,nk->nx", base[self.anchors], self.weights) + self.offsets * scale
 
 
 @dataclass
@@ -321,11 +321,26 @@ def _unpack(packed: dict[str, np.ndarray], folder: Path | None, data: Path) -> A
         if key.startswith("mesh/"):
             _, name, attribute = key.split("/")
             meshes.setdefault(name, {})[attribute] = value
+    # Most of a target moves the body below, which no part hangs on.
+    used = np.zeros(len(packed["base"]), bool)
+    for part in meshes.values():
+        used[part["anchors"]] = True
+        if "rulers" in part:
+            used[part["rulers"][:, :2].astype(int)] = True
+    for key, value in packed.items():
+        if key.startswith("joint/"):
+            used[value] = True
+    for span in (LEFT_EYE, RIGHT_EYE, UPPER_TEETH, LOWER_TEETH, TONGUE):
+        used[span] = True
+    shapes = {}
+    for name, (vertices, moves) in table("shapes").items():
+        kept = used[vertices]
+        shapes[name] = vertices[kept], moves[kept]
     return Assets(
         base=packed["base"],
         skinning=packed["skinning"],
         joints={key[6:]: value for key, value in packed.items() if key.startswith("joint/")},
-        shapes=table("shapes"),
+        shapes=shapes,
         units=table("units"),
         quads=packed["quads"],
         meshes={

@@ -30,7 +30,7 @@ from livepuppet.train.people.assets import assets_folder, load_assets
 from livepuppet.train.people.draw import Renderer
 from livepuppet.train.people.motion import COLUMNS, draw_people_groups
 from livepuppet.train.people.shards import person_and_scene
-from livepuppet.train.people.truth import camera_rotation, linear_depth, seen_points, triangle_labels
+from livepuppet.train.people.truth import camera_rotation, seen_points, triangle_labels
 from livepuppet.train.tasks.close_up import MARGIN, STORED
 
 logger = logging.getLogger(__name__)
@@ -77,9 +77,8 @@ def _crops_of_pose(renderer, person, scene, motion, labels_of) -> dict[str, np.n
     posed = person.pose(motion)
     picture = renderer.draw(person, posed, scene, plate=False).colour
     at = renderer.points(person, posed, renderer.size // 2)
-    depth = np.where(at.triangle >= 0, linear_depth(person, at.depth), np.inf)
     places, fine = person.fine_points(posed)
-    seen = seen_points(person, landmarks.FINE, places, labels_of[at.triangle], depth)
+    seen = seen_points(person, landmarks.FINE, places, labels_of[at.triangle], at.depth)
     coarse, _ = person.coarse_points(posed)
     maps = crop_maps(dict(zip(LANDMARKS, coarse, strict=True)))
     by_name = dict(zip(landmarks.FINE, fine, strict=True)) | dict(zip(LANDMARKS, coarse, strict=True))

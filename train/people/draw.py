@@ -18,14 +18,22 @@ from livepuppet.train.people.person import Person, Posed
 from livepuppet.train.people.scene import Scene
 
 #: Raised with each change that alters pictures or truth.
-RENDERER = 4
+RENDERER = 5
+
+#: Versions whose pools are as good to train on: looks alone have changed since, what arrays mean has not.
+READABLE = (4, 5)
 
 #: Kinds of parts that cast no shadow, and those that are no surface of their own for flow and depth.
 NO_SHADOW = frozenset(["lash", "brow", "teeth", "tongue", "eye", "lens", "strands", "fur", "ring"])
 NO_POINT = frozenset(["lash", "brow", "lens", "strands"])
 
 #: Kinds of parts that nothing shows through.
-SOLID = frozenset(["skin", "eye", "teeth", "tongue", "cloth", "hat", "glasses", "phones", "ring"])
+SOLID = frozenset(
+    ["skin", "eye", "teeth", "tongue", "cloth", "hat", "glasses", "phones", "ring", "hand", "microphone"]
+)
+
+#: Kinds of parts that stay where they are without the head.
+OF_BODY = frozenset(["cloth", "hand", "microphone"])
 
 #: Side of the shadow map, and what it covers round the head, in decimetres.
 SHADOW, REACH = 512, 3.4
@@ -52,12 +60,10 @@ class Points:
 
     Attributes:
         triangle: (C, C) int32, -1 for the background.
-        weights: (C, C, 3) barycentric coordinates.
-        depth: (C, C) in [0, 1] as the card has it; 1 for the background.
+        depth: (C, C) distance along the camera's axis, decimetres; infinite for the background.
     """
 
     triangle: np.ndarray
-    weights: np.ndarray
     depth: np.ndarray
 
 
@@ -102,8 +108,15 @@ class Renderer:
         self.context = c = context()
         self.name = c.info["GL_RENDERER"]
         self.programs: dict[tuple[int, int], object] = {}
-        self.shadow_program = c.program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
-        self.point_program = c.program(shaders.POINT_VERTEX, shaders.POINT_FRAGMENT)
+        # Each without and with holes.
+        self.shadow_programs = [
+            c.program(shaders.SHADOW_VERTEX, fragment)
+            for fragment in (shaders.SHADOW_FRAGMENT, shaders.HOLES_FRAGMENT)
+        ]
+        self.point_programs = [
+            c.program(shaders.POINT_VERTEX, shaders.POINT_FRAGMENT),
+            c.program(shaders.POINT_VERTEX, shaders.POINT_FRAGMENT.replace("330", "330\n#define HOLES", 1)),
+        ]
         side = self.side = round(size * supersampling)
         self.target = c.framebuffer(
             [c.renderbuffer((side, side), 4), c.renderbuffer((side, side), 4)],
@@ -127,6 +140,7 @@ class Renderer:
         self._own: list = []
         self._arrays = {}
         self._values: dict[str, object] = {}
+        self._written: Posed | None = None
         self._background: tuple[Scene, np.ndarray] | None = None
 
     # ---------------------------------------------------------------------------------------------------------- textures
@@ -170,6 +184,7 @@ class Renderer:
             return
         for thing in (*self._own, *self._arrays.values()):
             thing.release()
+        self._written = None
         c, count = self.context, len(person.corners)
         more = np.zeros((count, 4), np.float32)
         more[:, 0] = 1
@@ -199,11 +214,9 @@ class Renderer:
             first += len(part.corners)
         self.places = c.buffer(reserve=count * 12, dynamic=True)
         self.normals = c.buffer(reserve=count * 12, dynamic=True)
-        flat = person.triangles.reshape(-1)
-        self.expanded = c.buffer(reserve=len(flat) * 12, dynamic=True)
-        coordinates, extra, index, at_rest, expanded_uv = (
+        coordinates, extra, index, at_rest = (
             c.buffer(np.ascontiguousarray(values).tobytes())
-            for values in (uv, more, person.triangles, rest.astype(np.float32), uv[flat])
+            for values in (uv, more, person.triangles, rest.astype(np.float32))
         )
         self._vertices = (
             [
@@ -216,19 +229,28 @@ class Renderer:
             index,
         )
         self._arrays: dict[int, object] = {}
-        self.shadow_array = c.vertex_array(
-            self.shadow_program, [(self.places, "3f", "place"), (coordinates, "2f", "uv")], index
-        )
-        self.point_array = c.vertex_array(
-            self.point_program, [(self.expanded, "3f", "place"), (expanded_uv, "2f", "uv")]
+        self.shadow_arrays, self.point_arrays = (
+            [
+                c.vertex_array(
+                    program,
+                    [
+                        (buffer, form, name)
+                        for buffer, form, name in ((self.places, "3f", "place"), (coordinates, "2f", "uv"))
+                        if program.get(name, None) is not None
+                    ],
+                    index,
+                )
+                for program in programs
+            ]
+            for programs in (self.shadow_programs, self.point_programs)
         )
         overlay, relief = paint.details(self.maps, person.look)
         self.overlay = self._texture(overlay, False)
         self.relief = self._texture(relief[..., None], False)
         self.iris = self._texture(paint.iris(person.look), False)
         self._own = [
-            *(self.shadow_array, self.point_array, self.places, self.normals, self.expanded),
-            *(coordinates, extra, index, at_rest, expanded_uv, self.overlay, self.relief, self.iris),
+            *(*self.shadow_arrays, *self.point_arrays, self.places, self.normals),
+            *(coordinates, extra, index, at_rest, self.overlay, self.relief, self.iris),
         ]
         #: Triangles of fur that stand for it where one surface is wanted: the layer in the middle, where it is thick.
         self.middle_fur = {}
@@ -263,9 +285,8 @@ class Renderer:
         depth = c.depth_texture((side, side))
         target = c.framebuffer(depth_attachment=depth)
         buffer = c.buffer(both[all_faces.reshape(-1)].tobytes())
-        array = c.vertex_array(self.shadow_program, [(buffer, "3f", "place")])
+        array = c.vertex_array(self.shadow_programs[0], [(buffer, "3f", "place")])
         seen, total = np.zeros(len(both)), np.zeros(len(both))
-        self.shadow_program["holes"] = 0
         for k in range(directions):
             y = 1 - 2 * (k + 0.5) / directions
             angle = k * 2.399963
@@ -274,7 +295,7 @@ class Renderer:
             target.use()
             target.clear(depth=1.0)
             c.enable(self.gl.DEPTH_TEST)
-            self.shadow_program["camera"].write(matrix.T.astype(np.float32).tobytes())
+            self.shadow_programs[0]["camera"].write(matrix.T.astype(np.float32).tobytes())
             array.render()
             found = np.frombuffer(depth.read(), np.float32).reshape(side, side)
             q = np.c_[both + normal * 0.02, np.ones(len(both))] @ matrix.T
@@ -293,6 +314,20 @@ class Renderer:
 
     def draw(self, person: Person, posed: Posed, scene: Scene, plate: bool = True) -> Picture:
         """One pose as a picture; without `plate`, neither the body without its head nor its alpha is drawn."""
+        whole, share, without = self._layers(person, posed, scene, plate)
+        background = self.background(scene)
+        alpha = np.dstack([whole[..., 3], share, without[..., 3]])
+        return Picture(_over(whole, background), alpha, _over(without, background))
+
+    def figure(self, person: Person, posed: Posed, scene: Scene) -> np.ndarray:
+        """The person without a background: premultiplied linear colours and opacity, float32 (S, S, 4)."""
+        whole = self._layers(person, posed, scene, False)[0].astype(np.float32) / 255
+        alpha = whole[..., 3:]
+        linear = linear_of(np.minimum(whole[..., :3] / np.maximum(alpha, 1e-3), 1))
+        return np.concatenate([linear * alpha, alpha], -1)
+
+    def _layers(self, person: Person, posed: Posed, scene: Scene, plate: bool) -> tuple[np.ndarray, ...]:
+        """Premultiplied RGBA of the figure (S, S, 4), its head's share (S, S), and RGBA of the body; uint8."""
         self.load(person)
         self._write(posed)
         matrix = self._shadows(posed, scene)
@@ -300,11 +335,16 @@ class Renderer:
         # Pixel i of S lies at -1 + 2 i / (S - 1), as everywhere here; OpenGL's lies at (2 i + 1) / S - 1.
         fit = np.diag([(self.size - 1) / self.size] * 2 + [1, 1])
         self._uniforms(fit @ camera, eye, matrix, scene)
-        whole, share = self._pass(posed, ("head", "body"))
-        without = self._pass(posed, ("body",))[0] if plate else whole
-        background = self.background(scene)
-        alpha = np.dstack([whole[..., 3], share[..., 0], without[..., 3]])
-        return Picture(_over(whole, background), alpha, _over(without, background))
+        body, head = self._halves()
+        self.target.use()
+        self.target.clear(0, 0, 0, 0, depth=1.0)
+        # The head is drawn over the body, which is seen alone before.
+        self._solids(body, culled=("eye",))
+        without = self._read() if plate else None
+        self._solids(head, ("teeth", "tongue") if posed.shut else (), culled=("skin", "eye"))
+        self._transparent()
+        whole, share = self._read(), self._read(1)
+        return whole, share, whole if without is None else without
 
     def background(self, scene: Scene) -> np.ndarray:
         """The background alone, uint8 (S, S, 3)."""
@@ -317,7 +357,9 @@ class Renderer:
     def _write(self, posed: Posed) -> None:
         from livepuppet.train.people.extras import normals_of
 
-        person = self.person
+        if self._written is posed:
+            return
+        person, self._written = self.person, posed
         normal = normals_of(posed.vertices, person.faces)
         self.places.write(posed.vertices[person.corners].tobytes())
         self.normals.write(normal[person.corners].tobytes())
@@ -330,16 +372,16 @@ class Renderer:
         self.shadow_target.clear(depth=1.0)
         c.enable(gl.DEPTH_TEST)
         c.disable(gl.BLEND)
-        self.shadow_program["camera"].write(matrix.T.astype(np.float32).tobytes())
+        for program in self.shadow_programs:
+            program["camera"].write(matrix.T.astype(np.float32).tobytes())
         for part, (first, last) in zip(person.parts, person.ranges, strict=True):
             if part.kind in NO_SHADOW:
                 continue
             holes = part.kind == "hair" and self._named(f"hair/{part.name}")[1] is not None
-            self.shadow_program["holes"] = int(holes)
             if holes:
                 self._named(f"hair/{part.name}")[0].use(0)
             (c.enable if part.kind == "skin" else c.disable)(gl.CULL_FACE)
-            self.shadow_array.render(vertices=3 * (last - first), first=3 * first)
+            self.shadow_arrays[holes].render(vertices=3 * (last - first), first=3 * first)
         return matrix
 
     def _uniforms(self, camera: np.ndarray, eye: np.ndarray, light: np.ndarray, scene: Scene) -> None:
@@ -399,66 +441,66 @@ class Renderer:
             self._arrays[kind] = self.context.vertex_array(program, there, index)
         return self._arrays[kind]
 
-    def _pass(self, posed: Posed, show: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """The figure, or its body alone: premultiplied RGBA (S, S, 4) uint8, and the head's share (S, S, 4)."""
-        c, gl, person = self.context, self.gl, self.person
-        whole = "head" in show
-        self.target.use()
-        self.target.clear(0, 0, 0, 0, depth=1.0)
+    def _halves(self) -> tuple[list, list]:
+        """Parts and their triangles: of the body, and of the head. Those of the skin are sorted so by `Person`."""
+        body, head = [], []
+        for part, (first, last) in zip(self.person.parts, self.person.ranges, strict=True):
+            if part.kind == "skin":
+                middle = first + self.person.head_triangles
+                body.append((part, (middle, last)))
+                head.append((part, (first, middle)))
+            else:
+                (body if part.kind in OF_BODY else head).append((part, (first, last)))
+        return body, head
+
+    def _solids(self, parts: list, hidden: tuple[str, ...] = (), culled: tuple[str, ...] = ()) -> None:
+        c, gl, look = self.context, self.gl, self.person.look
         c.enable(gl.DEPTH_TEST)
         c.disable(gl.BLEND)
-        c.blend_func = (gl.ONE, gl.ONE_MINUS_SRC_ALPHA)
         c.cull_face = "back"
-        parts = list(zip(person.parts, person.ranges, strict=True))
-        if not whole:
-            parts = [
-                (part, self._body_range(part, span)) for part, span in parts if part.kind in ("skin", "cloth")
-            ]
-        hidden = ("teeth", "tongue") if posed.shut else ()
         # The skin last: what lies over it is there already.
         for part, span in sorted(parts, key=lambda one: one[0].kind == "skin"):
             if part.kind in SOLID and part.kind not in hidden:
-                self._part(part, span, 0.0, cull=part.kind in ("skin", "eye") and whole)
-        look = person.look
+                self._part(part, span, 0.0, cull=part.kind in culled)
         if look.outline > 0:
             # Lines: the back sides, grown along the normals.
             c.enable(gl.CULL_FACE)
             c.cull_face = "front"
             lines = self._surface(shaders.INK, grow=look.outline, tint=tuple(look.ink.tolist()))
             for part, (first, last) in parts:
-                if part.kind in ("skin", "cloth", "hair", "hat", "phones"):
+                if part.kind in ("skin", "cloth", "hair", "hat", "phones", "hand", "microphone"):
                     lines.render(vertices=3 * (last - first), first=3 * first)
             c.cull_face = "back"
-        c.enable(gl.BLEND)
-        if whole:
-            self.target.depth_mask = False
-            for part, span in parts:
-                if part.kind in ("fur", "lash", "brow"):
-                    self._part(part, span, 0.04)
-            self.target.depth_mask = True
-            for part, span in parts:
-                if part.kind == "hair":
-                    self._part(part, span, 0.6)
-            self.target.depth_mask = False
-            for part, span in parts:
-                if part.kind in ("hair", "strands", "lens"):
-                    self._part(part, span, 0.02)
-            self.target.depth_mask = True
-        side = self.side
-        found = []
-        for attachment in (0, 1) if whole else (0,):
-            data = self.target.read(components=4, attachment=attachment)
-            picture = np.frombuffer(data, np.uint8).reshape(side, side, 4)
-            if side != self.size:
-                picture = cv2.resize(picture, (self.size, self.size), interpolation=cv2.INTER_AREA)
-            found.append(picture[::-1])
-        return found[0], found[-1]
 
-    def _body_range(self, part, span: tuple[int, int]) -> tuple[int, int]:
-        """Triangles of the skin that do not belong to the head: sorted to the end by `Person`, if it did."""
-        if part.kind != "skin":
-            return span
-        return (span[0] + self.person.head_triangles, span[1])
+    def _transparent(self) -> None:
+        c, person = self.context, self.person
+        parts = list(zip(person.parts, person.ranges, strict=True))
+        c.enable(self.gl.BLEND)
+        c.blend_func = (self.gl.ONE, self.gl.ONE_MINUS_SRC_ALPHA)
+        self.target.depth_mask = False
+        for part, span in parts:
+            if part.kind in ("fur", "lash", "brow"):
+                self._part(part, span, 0.04, cull=part.kind == "fur")
+        self.target.depth_mask = True
+        for part, span in parts:
+            if part.kind == "hair":
+                self._part(part, span, 0.6)
+        self.target.depth_mask = False
+        for part, span in parts:
+            if part.kind in ("hair", "strands", "lens"):
+                self._part(part, span, 0.02)
+        self.target.depth_mask = True
+
+    def _read(self, attachment: int = 0) -> np.ndarray:
+        """What was drawn, uint8: premultiplied RGBA (S, S, 4), or the head's share (S, S) of attachment 1."""
+        side = self.side
+        data = self.target.read(components=4, attachment=attachment)
+        picture = np.frombuffer(data, np.uint8).reshape(side, side, 4)
+        if attachment:
+            picture = np.ascontiguousarray(picture[..., 0])
+        if side != self.size:
+            picture = cv2.resize(picture, (self.size, self.size), interpolation=cv2.INTER_AREA)
+        return picture[::-1]
 
     def _part(self, part, span: tuple[int, int], cut: float, cull: bool = False) -> None:
         c, look = self.context, self.person.look
@@ -479,6 +521,10 @@ class Renderer:
             )
             if mean is None and part.kind == "tongue":
                 tint = np.array([0.35, 0.10, 0.09])
+        elif part.kind == "hand":
+            tint = look.flat_colour if look.style else look.tone
+            tint = tint * (self.skin_luminance(self.person) / max(float(np.mean(tint)), 1e-3))
+            amounts[0] = 0.0
         elif kind == shaders.CLOTH:
             texture, mean = self._named(f"{part.kind}/{part.name}")
             own = part.kind == "cloth" and look.cloth_textured and mean is not None and not look.style
@@ -527,32 +573,30 @@ class Renderer:
         c, gl = self.context, self.gl
         if side not in self.coarse:
             self.coarse[side] = c.framebuffer(
-                [c.texture((side, side), 4, dtype="f4")], c.depth_renderbuffer((side, side))
+                [c.texture((side, side), 2, dtype="f4")], c.depth_renderbuffer((side, side))
             )
         target = self.coarse[side]
-        self.expanded.write(posed.vertices[person.faces.reshape(-1)].tobytes())
+        self._write(posed)
         c.disable(gl.BLEND)
         c.disable(gl.CULL_FACE)
         c.enable(gl.DEPTH_TEST)
         target.use()
-        target.clear(0, 0, 0, 1, depth=1.0)
+        target.clear(0, 0, 0, 0, depth=1.0)
         fit = np.diag([(side - 1) / side] * 2 + [1, 1])
-        p = self.point_program
-        p["camera"].write((fit @ person.camera[0]).T.astype(np.float32).tobytes())
+        for program in self.point_programs:
+            program["camera"].write((fit @ person.camera[0]).T.astype(np.float32).tobytes())
         for part, (first, last) in zip(person.parts, person.ranges, strict=True):
             if part.kind in NO_POINT or (posed.shut and part.kind in ("teeth", "tongue")):
                 continue
             first, last = self.middle_fur.get(id(part), (first, last))
             holes = part.kind == "hair" and self._named(f"hair/{part.name}")[1] is not None
-            p["holes"] = int(holes)
             if holes:
                 self._named(f"hair/{part.name}")[0].use(0)
-            p["first"] = float(first)
-            self.point_array.render(vertices=3 * (last - first), first=3 * first)
-        found = np.frombuffer(target.read(components=4, dtype="f4"), np.float32).reshape(side, side, 4)[::-1]
+            self.point_programs[holes]["first"] = float(first)
+            self.point_arrays[holes].render(vertices=3 * (last - first), first=3 * first)
+        found = np.frombuffer(target.read(components=2, dtype="f4"), np.float32).reshape(side, side, 2)[::-1]
         triangle = np.round(found[..., 0]).astype(np.int32) - 1
-        weights = np.stack([found[..., 1], found[..., 2], 1 - found[..., 1] - found[..., 2]], -1)
-        return Points(triangle, weights, np.where(triangle >= 0, found[..., 3], 1.0).astype(np.float32))
+        return Points(triangle, np.where(triangle >= 0, found[..., 1], np.float32(np.inf)))
 
 
 def parallel(direction: np.ndarray, centre: np.ndarray, reach: float) -> np.ndarray:
@@ -574,12 +618,18 @@ def tone(linear: np.ndarray) -> np.ndarray:
     return np.sqrt(np.clip(x * (1 + x / 9) / (1 + x * 0.55), 0, 1))
 
 
+def linear_of(stored: np.ndarray) -> np.ndarray:
+    """What `tone` was given for values in [0, 1]."""
+    y = stored * stored
+    b = 1 - 0.55 * y
+    return 4.5 * (np.sqrt(b * b + 4 / 9 * y) - b)
+
+
 def _over(layer: np.ndarray, background: np.ndarray) -> np.ndarray:
     """A premultiplied layer (S, S, 4) uint8 over a picture (S, S, 3) uint8."""
-    left = 255 - layer[..., 3:].astype(np.uint16)
-    behind = background * left + 128
-    # Rounded division by 255.
-    return cv2.add(np.ascontiguousarray(layer[..., :3]), ((behind + (behind >> 8)) >> 8).astype(np.uint8))
+    left = 255 - layer[..., 3]
+    behind = cv2.multiply(background, cv2.merge([left, left, left]), scale=1 / 255)
+    return cv2.add(np.ascontiguousarray(layer[..., :3]), behind)
 
 
 __all__ = ["RENDERER", "Picture", "Points", "Renderer", "context", "tone"]

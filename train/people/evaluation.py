@@ -57,12 +57,12 @@ class _Shown:
         drawn = renderer.draw(person, self.posed, scene)
         self.picture, self.alpha = drawn.colour, drawn.alpha
         self.points, _ = person.coarse_points(self.posed)
-        self.at = self.depth = self.seen = None
+        self.triangle = self.weights = self.depth = self.seen = None
         if whole:
-            self.at = renderer.points(person, self.posed, renderer.size)
-            depth = truth.linear_depth(person, self.at.depth)
-            self.depth = np.where(self.at.triangle >= 0, depth, np.inf)
-            labels = np.append(truth.triangle_labels(renderer.assets, person), 0)[self.at.triangle]
+            at = renderer.points(person, self.posed, renderer.size)
+            self.triangle, self.depth = at.triangle, at.depth
+            self.weights = truth.weights_of(person, self.posed, self.triangle)
+            labels = np.append(truth.triangle_labels(renderer.assets, person), 0)[self.triangle]
             places = person.coarse_places(self.posed)
             self.seen = truth.seen_points(person, LANDMARKS, places, labels, self.depth)
 
@@ -108,7 +108,7 @@ def draw_people_probes(
 def _row(sides, before: bytes, after: bytes) -> dict[str, np.ndarray]:
     (person, mine), (_, theirs) = sides
     source, moved = mine[before], mine[after]
-    flow, shown = truth.flow(person, moved.at, source.posed, source.depth)
+    flow, shown = truth.flow(person, moved.triangle, moved.weights, source.posed, source.depth)
     return {
         "source": source.picture,
         "truth": moved.picture,

@@ -11,6 +11,9 @@ from livepuppet.train.people.assets import Assets, Mesh
 #: Hairs whose fringe covers an eye come less often.
 SELDOM = {"bob02": 0.15, "short03": 0.3}
 
+#: Shares of people with a hand and with a microphone before them.
+HANDS, MICROPHONES = 0.08, 0.08
+
 #: Layers of short fur and of tall, and the most strands that stray from a head of hair.
 LAYERS, TALL_LAYERS, STRAYS = 5, 13, 220
 
@@ -115,21 +118,13 @@ def beard(places: np.ndarray) -> np.ndarray:
 
 def normals_of(places: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Unit normals (n, 3) of vertices from triangles (t, 3)."""
-    a, b, c = (places[faces[:, k]] for k in range(3))
-    u, v = b - a, c - a
-    face = np.stack(
-        [
-            u[:, 1] * v[:, 2] - u[:, 2] * v[:, 1],
-            u[:, 2] * v[:, 0] - u[:, 0] * v[:, 2],
-            u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0],
-        ],
-        1,
-    )
-    flat = faces.reshape(-1)
-    total = np.stack(
-        [np.bincount(flat, np.repeat(face[:, k], 3), minlength=len(places)) for k in range(3)], 1
-    )
-    return (total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-9)).astype(np.float32)
+    corners = [np.ascontiguousarray(faces[:, k]) for k in range(3)]
+    a, b, c = ([np.take(axis, corner) for axis in np.ascontiguousarray(places.T)] for corner in corners)
+    u, v = ([q - p for p, q in zip(a, other, strict=True)] for other in (b, c))
+    face = u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]
+    total = np.stack([sum(np.bincount(corner, axis, len(places)) for corner in corners) for axis in face], 1)
+    length = np.sqrt(np.einsum("ij,ij->i", total, total))[:, None]
+    return (total / np.maximum(length, 1e-9)).astype(np.float32)
 
 
 # ------------------------------------------------------------------------------------------------------------------ hair
@@ -328,6 +323,92 @@ def earrings(lobes: list[np.ndarray], rng: np.random.Generator) -> Mesh:
     return merged("earrings", "ring", pieces)
 
 
+# -------------------------------------------------------------------------------------------------- things before the face
+
+
+def hand(target: np.ndarray, side: float, rng: np.random.Generator) -> Mesh:
+    """A hand and its forearm, which come from below and the side (-1 or 1) to a place (3,)."""
+    curl, spread = rng.uniform(0.0, 1.0), rng.uniform(0.06, 0.16)
+    up = np.array([-0.45 * side + rng.normal(0, 0.25), 1.0, rng.normal(0, 0.2)])
+    up /= np.linalg.norm(up)
+    front = np.array([0.3 * side, 0.1, 1.0])
+    across = np.cross(up, front)
+    across /= np.linalg.norm(across)
+    front = np.cross(across, up)
+    palm = target - 0.45 * up
+    pieces = []
+
+    def bone(path: np.ndarray, radius) -> None:
+        pieces.append(tube(path, radius, 8))
+        pieces.append(ellipsoid(path[-1], np.full(3, np.ravel(radius)[-1]), 5, 8))
+
+    t = np.linspace(0, 1, 6)[:, None]
+    for k in range(4):
+        root = palm + 0.40 * up + (k - 1.5) * 0.19 * across
+        length = (0.72, 0.80, 0.74, 0.58)[k]
+        bend = curl * (0.8 + 0.1 * k)
+        angle = bend * 2.2 * t
+        aside = (k - 1.5) * spread * across
+        path = root + length * t * (np.cos(angle) * up - np.sin(angle) * front + aside)
+        bone(path, np.linspace(0.095, 0.075, 6))
+    thumb = np.array([0, 0.30, 0.55, 0.75])[:, None]
+    start = palm - 0.15 * up - 0.30 * side * across
+    bone(start + thumb * (0.75 * up - 0.65 * side * across - 0.2 * front), np.linspace(0.12, 0.085, 4))
+    # The palm, from the wrist to the fingers' roots.
+    pieces.append(_oriented(ellipsoid(np.zeros(3), (0.42, 0.50, 0.17), 9, 14), across, up, front, palm))
+    elbow = palm + np.array([1.3 * side, -4.0, -0.4 + rng.normal(0, 0.4)])
+    arm = palm - 0.35 * up + t * (elbow - palm + 0.35 * up)
+    pieces.append(tube(arm, np.linspace(0.24, 0.42, 6), 12))
+    return merged("hand", "hand", pieces)
+
+
+def _oriented(piece, across, up, front, centre) -> tuple[np.ndarray, np.ndarray]:
+    places, triangles = piece
+    return places @ np.stack([across, up, front]) + centre, triangles
+
+
+def microphone(mouth: np.ndarray, rng: np.random.Generator) -> Mesh:
+    """A microphone on its arm: a capsule or a ball, from a side or from below."""
+    side = rng.choice([-1.0, 1.0])
+    centre = mouth + np.array(
+        [side * abs(rng.normal(0.3, 0.3)), rng.uniform(-0.5, 0.1), rng.uniform(0.5, 1.1)]
+    )
+    radius = rng.uniform(0.20, 0.36)
+    axis = np.array([side * rng.uniform(0.2, 1.0), -1.0, rng.uniform(-0.2, 0.5)])
+    axis /= np.linalg.norm(axis)
+    t = np.linspace(0, 1, 5)[:, None]
+    long = rng.uniform(0.3, 1.2)
+    pieces = [
+        ellipsoid(centre, np.full(3, radius), 9, 14),
+        tube(centre + t * long * axis, np.full(5, radius * rng.uniform(0.7, 1.0)), 12),
+    ]
+    end = centre + long * axis
+    foot = end + np.array([side * rng.uniform(0.2, 2.5), -5.0, rng.normal(0, 0.5)])
+    pieces.append(tube(end + t * (foot - end), 0.07, 8))
+    return merged("microphone", "microphone", pieces)
+
+
+def before_the_face(at, look, rng: np.random.Generator) -> list[Mesh]:
+    """Hands and microphones, now and then; `at` gives places of landmarks at rest."""
+    parts = []
+    if rng.random() < HANDS:
+        side = float(rng.choice([-1.0, 1.0]))
+        name, shift = (
+            ("chin", (0.25, -0.15, 0.35)),
+            ("chin", (0.45, 0.25, 0.0)),
+            ("left ear lobe" if side < 0 else "right ear lobe", (0.15, 0.0, 0.35)),
+            ("lower lip", (0.2, 0.0, 0.45)),
+            ("nose bridge", (0.75, 0.7, 0.2)),
+            ("collar", (0.7, 0.9, 1.2)),
+        )[int(rng.integers(6))]
+        place = at(name) + np.array(shift) * [side, 1, 1] + rng.normal(0, 0.12, 3)
+        parts.append(hand(place, side, rng))
+    if rng.random() < MICROPHONES:
+        parts.append(microphone(0.5 * (at("upper lip") + at("lower lip")), rng))
+        look.part_colours["microphone"] = rng.random(3) * 0.08 if rng.random() < 0.8 else rng.random(3) ** 2
+    return parts
+
+
 # ---------------------------------------------------------------------------------------------------------------- choices
 
 
@@ -429,4 +510,5 @@ def draw_parts(
         look.part_colours["ring"] = (
             np.array([0.8, 0.62, 0.25]) if rng.random() < 0.5 else np.array([0.75, 0.75, 0.78])
         )
-    return parts
+    # By a generator of their own: what else people are does not depend on them.
+    return parts + before_the_face(at, look, np.random.default_rng([look.seed, 5]))

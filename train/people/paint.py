@@ -137,10 +137,10 @@ def noise(rng: np.random.Generator, cells: int, side: int = SIDE) -> np.ndarray:
 
 
 class _Overlay:
-    """Colours laid over one another, with their opacity: premultiplied (SIDE, SIDE, 4)."""
+    """Colours laid over one another, with their opacity: premultiplied, plane by plane, (4, SIDE, SIDE)."""
 
     def __init__(self, maps: SkinMap):
-        self.maps, self.layer = maps, np.zeros((SIDE, SIDE, 4), np.float32)
+        self.maps, self.layer = maps, np.zeros((4, SIDE, SIDE), np.float32)
 
     def put(self, colour, amount: np.ndarray | float, mask: str | None = None) -> None:
         """Lay a colour over with opacity `amount` times a mask; only where the mask is."""
@@ -149,10 +149,12 @@ class _Overlay:
             amount = amount[window]
         if mask:
             amount = amount * self.maps.masks[mask][window]
-        amount = np.clip(amount, 0, 1)[..., None].astype(np.float32)
-        part = self.layer[window]
-        part *= 1 - amount
-        part += amount * np.append(np.asarray(colour, np.float32), np.float32(1))
+        amount = np.clip(amount, np.float32(0), np.float32(1)).astype(np.float32, copy=False)
+        left = 1 - amount
+        for plane, value in zip(self.layer, (*np.asarray(colour, np.float32), None), strict=True):
+            part = plane[window]
+            part *= left
+            part += amount if value is None else amount * value
 
 
 def _spots(rng: np.random.Generator, count: int, largest: int, blur: float) -> np.ndarray:
@@ -205,8 +207,10 @@ def details(maps: SkinMap, look) -> tuple[np.ndarray, np.ndarray]:
     if d["wrinkles"] > 0.02:
         relief += (12 + 110 * d["wrinkles"]) * masks["wrinkles"]
     layer = over.layer
-    layer[..., :3] = np.sqrt(layer[..., :3])
-    return (layer * 255 + 0.5).astype(np.uint8), (relief + 128).clip(0, 255).astype(np.uint8)
+    np.sqrt(layer[:3], out=layer[:3])
+    layer *= 255
+    layer += np.float32(0.5)
+    return cv2.merge(list(layer.astype(np.uint8))), (relief + 128).clip(0, 255).astype(np.uint8)
 
 
 def iris(look) -> np.ndarray:
@@ -214,7 +218,7 @@ def iris(look) -> np.ndarray:
     f = look.iris
     rng = np.random.default_rng(look.seed + 1)
     n = EYE_SIDE
-    x, y = np.meshgrid(np.linspace(-1, 1, n), np.linspace(-1, 1, n))
+    x, y = np.meshgrid(*[np.linspace(-1, 1, n, dtype=np.float32)] * 2)
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
     size = f["size"]
     white = np.array([1.0, 0.97, 0.93]) * f["white"]

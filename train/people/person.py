@@ -126,6 +126,9 @@ class Posed:
         irises: (2, 3) fronts of the person's right (picture's left) and left eyeball.
         units: ARKit's amounts.
         shut: whether the lips touch, so that teeth and tongue need not be drawn.
+        inner: places of `Person.inner`.
+        collar: (9,) the turn of the body at the collar.
+        place: (n,) row in `vertices` of each vertex of the person, -1 where it was not asked for.
     """
 
     vertices: np.ndarray
@@ -133,6 +136,31 @@ class Posed:
     irises: np.ndarray
     units: dict[str, float]
     shut: bool
+    inner: np.ndarray
+    collar: np.ndarray
+    place: np.ndarray
+
+
+@dataclass
+class Vertices:
+    """Some vertices of a person and what moves them.
+
+    Attributes:
+        place: row among these of each vertex of the person, -1 for those left out.
+        rest: (n, 3).
+        single, several: rows that hang on one base vertex and on three, those, and their weights.
+        balls: letter of an eye -> rows of the eyeball; rows of skin near it, and how near that may come.
+        of_head, bent: rows that the head's bone moves alone, and the others, whose shares are in `skinning` (bones, rows).
+    """
+
+    place: np.ndarray
+    rest: np.ndarray
+    single: tuple[np.ndarray, np.ndarray, np.ndarray]
+    several: tuple[np.ndarray, np.ndarray, np.ndarray]
+    balls: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+    of_head: np.ndarray
+    bent: np.ndarray
+    skinning: np.ndarray
 
 
 def rotation(x: float, y: float, z: float) -> np.ndarray:
@@ -197,11 +225,16 @@ class Person:
             weight = self._skinning_of(part, place)
             own = part.triangles
             if part.kind == "skin" and covered.any():
-                own = own[~covered[part.anchors[part.corners[own], 0]].all(1)]
+                bare = ~covered[part.anchors[part.corners[own], 0]].all(1)
+                own = own[bare]
             if part.kind == "skin":
                 # Those of the head first: the body can be drawn alone.
                 of_head = self._of_head(weight)[part.corners[own]].mean(1) > 0.5
-                own = np.concatenate([own[of_head], own[~of_head]])
+                #: Rows of the mesh's triangles that are drawn.
+                self.skin_rows = np.concatenate([np.flatnonzero(of_head), np.flatnonzero(~of_head)])
+                if covered.any():
+                    self.skin_rows = np.flatnonzero(bare)[self.skin_rows]
+                own = part.triangles[self.skin_rows]
                 self.head_triangles = int(of_head.sum())
             places.append(place)
             skinning.append(weight)
@@ -231,8 +264,6 @@ class Person:
         self.triangles = np.concatenate(triangles).astype(np.int32)
         #: Vertices of each triangle.
         self.faces = self.corners[self.triangles]
-        # What never moves with the expression need not be looked up.
-        self._follows = np.flatnonzero(np.abs(self.anchor_weights).sum(1) > 0)
 
     @staticmethod
     def _of_head(weight: np.ndarray) -> np.ndarray:
@@ -244,6 +275,9 @@ class Person:
         head[:, -1] = 1
         if part.kind in ("glasses", "lens", "hat", "phones", "ring", "eye", "teeth", "tongue"):
             return head
+        if part.kind in ("hand", "microphone"):
+            head[:, -1], head[:, 0] = 0, 1
+            return head
         if part.kind in ("hair", "strands"):
             # Hair on the scalp goes with the head; what hangs over the shoulders lies on them.
             skull, neck = self.joints["head"][1], self.joints["neck01"][1]
@@ -251,8 +285,15 @@ class Person:
             torso = np.zeros_like(head)
             torso[:, 0] = 1
             return share * head + (1 - share) * torso
-        weight = (self.assets.skinning[part.anchors] * np.abs(part.weights)[..., None]).sum(1)
-        return weight / np.maximum(weight.sum(1, keepdims=True), 1e-6)
+        known = self.assets.meshes.get(part.name) is part
+        cache = self.assets.__dict__.setdefault("_part_skinning", {})
+        if part.name not in cache or not known:
+            weight = np.einsum("nkb,nk->nb", self.assets.skinning[part.anchors], np.abs(part.weights))
+            weight = weight / np.maximum(weight.sum(1, keepdims=True), 1e-6)
+            if not known:
+                return weight
+            cache[part.name] = weight
+        return cache[part.name]
 
     def _find_landmarks(self) -> None:
         table = vertex_table(self.assets)
@@ -264,6 +305,9 @@ class Person:
         # Teeth and tongue are landmarks on the base mesh's own, which other meshes are fitted to.
         self.coarse = np.array([own[table[name]] if name in table else -1 for name in LANDMARKS])
         self.fine_base = np.array([table.get(name, -1) for name in landmarks.FINE])
+        self._inner_rows = np.flatnonzero((own[np.maximum(self.fine_base, 0)] < 0) & (self.fine_base >= 0))
+        #: Base vertices of landmarks that are no part of the skin.
+        self.inner = self.fine_base[self._inner_rows]
 
     def _fit_eyes(self) -> None:
         """Sizes of the eyeballs, which skin slides on them, and how far lids go until they meet."""
@@ -297,26 +341,29 @@ class Person:
     # ------------------------------------------------------------------------------------------------------------- moving
 
     def express(
-        self, units: dict[str, float], gaze: tuple[float, float]
+        self, units: dict[str, float], gaze: tuple[float, float], vertices: Vertices | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Vertices (n, 3) before bones turn them, base vertices that landmarks need (N, 3), fronts of the eyeballs (2, 3)."""
+        """Vertices (n, 3) before bones turn them, base vertices that landmarks need, fronts of the eyeballs (2, 3).
+
+        Args:
+            vertices: which ones, all of them where nothing is given.
+        """
+        some = vertices or self.vertices
         moved = np.zeros_like(self.base)
         for name, amount in units.items():
-            vertices, moves = self.assets.units[name]
-            moved[vertices] += moves * (self.scale * np.float32(amount))
+            unit, moves = self.assets.units[name]
+            moved[unit] += moves * (self.scale * np.float32(amount))
         # Eyeballs turn as balls; their units shear them.
         moved[LEFT_EYE] = moved[RIGHT_EYE] = 0
-        places = self.rest.copy()
-        rows = self._follows
-        shift = moved[self.anchors[rows, 0]] * self.anchor_weights[rows, :1]
-        several = self.anchor_weights[rows, 1:].any(1)
-        for k in (1, 2):
-            some = rows[several]
-            shift[several] += moved[self.anchors[some, k]] * self.anchor_weights[some, k : k + 1]
-        places[rows] += shift
+        places = some.rest.copy()
+        rows, anchors, weights = some.single
+        places[rows] += np.take(moved, anchors, 0) * weights
+        rows, anchors, weights = some.several
+        places[rows] += (np.take(moved, anchors, 0) * weights).sum(1)
         fronts = []
         for letter in "RL":
-            mine, centre, radius, lid, least = self.balls[letter]
+            centre, radius = self.balls[letter][1:3]
+            mine, lid, least = some.balls[letter]
             turn = rotation(GAZE[1] * gaze[1], GAZE[0] * gaze[0], 0).astype(np.float32)
             places[mine] = (places[mine] - centre) @ turn.T + centre
             fronts.append(centre + turn @ np.array([0, 0, radius], np.float32))
@@ -324,11 +371,44 @@ class Person:
             offset = places[lid] - centre
             away = np.maximum(np.linalg.norm(offset, axis=1), 1e-6)
             places[lid] = centre + offset * np.maximum(1, least / away)[:, None]
-        base = self.base + moved
+        inner = self.base[self.inner] + moved[self.inner]
         fronts = np.stack(fronts).astype(np.float32)
         for warp in self.warps:
-            places, base, fronts = warp(places), warp(base), warp(fronts)
-        return places, base, fronts
+            places, inner, fronts = warp(places), warp(inner), warp(fronts)
+        return places, inner, fronts
+
+    @functools.cached_property
+    def vertices(self) -> Vertices:
+        """All of them."""
+        return self._some(np.arange(len(self.rest)))
+
+    @functools.cached_property
+    def _of_landmarks(self) -> Vertices:
+        """Those that `LANDMARKS` and their Jacobians follow from."""
+        near, _, _ = self._neighbours
+        return self._some(np.unique(np.concatenate([near.reshape(-1), self.coarse[self.coarse >= 0]])))
+
+    def _some(self, rows: np.ndarray) -> Vertices:
+        place = np.full(len(self.rest), -1)
+        place[rows] = np.arange(len(rows))
+        anchors, weights = self.anchors[rows], self.anchor_weights[rows]
+        several = weights[:, 1:].any(1)
+        single = ~several & (weights[:, 0] != 0)
+        of_head = self.skinning[rows, -1] == 1
+        balls = {}
+        for letter, (mine, _, _, lid, least) in self.balls.items():
+            there = place[lid] >= 0
+            balls[letter] = place[mine][place[mine] >= 0], place[lid[there]], least[there]
+        return Vertices(
+            place,
+            self.rest[rows],
+            (np.flatnonzero(single), anchors[single, 0], weights[single, :1]),
+            (np.flatnonzero(several), anchors[several], weights[several][..., None]),
+            balls,
+            np.flatnonzero(of_head),
+            np.flatnonzero(~of_head),
+            np.ascontiguousarray(self.skinning[rows][~of_head].T),
+        )
 
     def bones(self, motion: dict[str, float]) -> np.ndarray:
         """(len(BONES), 4, 4): what each bone does to its vertices."""
@@ -405,26 +485,40 @@ class Person:
 
     def pose(self, motion: np.ndarray) -> Posed:
         """The person in a motion (len(COLUMNS),)."""
+        return self._pose(motion, self.vertices)
+
+    def landmarks_in(self, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`coarse_points` in a motion (len(COLUMNS),), without the rest of the person."""
+        return self.coarse_points(self._pose(motion, self._of_landmarks))
+
+    def _pose(self, motion: np.ndarray, some: Vertices) -> Posed:
         values = dict(zip(FACTORS, motion.tolist(), strict=False))
         units = amounts(motion, self.blink)
         closed = [max(values["blink_left"], 0), max(values["blink_right"], 0)]
         calm = 1 - min(closed) if min(closed) < 1 else 0.0
-        places, base, fronts = self.express(units, (values["gaze_x"] * calm, values["gaze_y"] * calm))
-        bones = self.bones(values)
-        table = (self.skinning @ bones[:, :3].reshape(len(BONES), 12).astype(np.float32)).reshape(-1, 3, 4)
-        vertices = np.einsum("nij,nj->ni", table[..., :3], places) + table[..., 3]
-        head = bones[-1, :3].astype(np.float32)
-        upper, lower = (vertices[self.coarse[LANDMARKS.index(name)]] for name in ("upper lip", "lower lip"))
-        posed = Posed(
-            vertices.astype(np.float32),
+        places, inner, fronts = self.express(units, (values["gaze_x"] * calm, values["gaze_y"] * calm), some)
+        bones = self.bones(values)[:, :3].astype(np.float32)
+        head = bones[-1]
+        # No product of matrices: BLAS would wake all its threads for it.
+        table = np.einsum("bt,bn->tn", bones.reshape(len(BONES), 12), some.skinning)
+        vertices = np.empty_like(places)
+        vertices[some.of_head] = places[some.of_head] @ head[:, :3].T + head[:, 3]
+        x, y, z = places[some.bent].T
+        vertices[some.bent] = np.stack(
+            [row[0] * x + row[1] * y + row[2] * z + row[3] for row in table.reshape(3, 4, -1)], 1
+        )
+        coarse = some.place[self.coarse]
+        upper, lower = (vertices[coarse[LANDMARKS.index(name)]] for name in ("upper lip", "lower lip"))
+        return Posed(
+            vertices,
             head,
             fronts @ head[:, :3].T + head[:, 3],
             units,
             bool(np.linalg.norm(upper - lower) < 0.03 * self.scale[1]),
+            inner @ head[:, :3].T + head[:, 3],
+            self.skinning[self.coarse[LANDMARKS.index("collar")]] @ bones[..., :3].reshape(len(BONES), 9),
+            some.place,
         )
-        posed.base = base  # type: ignore[attr-defined]
-        posed.transforms = table  # type: ignore[attr-defined]
-        return posed
 
     # -------------------------------------------------------------------------------------------------------------- truth
 
@@ -436,30 +530,29 @@ class Person:
 
     def coarse_places(self, posed: Posed) -> np.ndarray:
         """Places (K, 3) of `LANDMARKS` in the room."""
-        places = posed.vertices[np.maximum(self.coarse, 0)].copy()
+        places = posed.vertices[posed.place[np.maximum(self.coarse, 0)]].copy()
         for k, name in enumerate(LANDMARKS):
             if "iris" in name:
                 places[k] = posed.irises[0 if "left" in name else 1]
         return places
 
     def _jacobians(self, posed: Posed, places: np.ndarray) -> np.ndarray:
-        rows, inverse, rest = self._neighbours
-        unit = rest["unit"]
-        found = np.zeros((len(LANDMARKS), 2, 2))
-        near, _ = project(self.camera[0], posed.vertices[rows].reshape(-1, 3))
+        rows, inverse, unit = self._neighbours
+        near, _ = project(self.camera[0], posed.vertices[posed.place[rows.reshape(-1)]])
         near = near.reshape(*rows.shape, 2).astype(np.float64)
         near -= near.mean(1, keepdims=True)
-        found = np.einsum("kij,kjn->kni", inverse, near)
+        found = (inverse @ near).transpose(0, 2, 1)
         # Of a rigid piece of the head, or of the body under the collar.
-        rigid = np.zeros_like(found)
-        step = 0.02
-        for k, name in enumerate(LANDMARKS):
-            turn = posed.head[:, :3] if name != "collar" else posed.transforms[self.coarse[k], :, :3]
-            moved = places[k] + step * np.stack([turn[:, 0], -turn[:, 1]])
-            there, _ = project(self.camera[0], np.concatenate([places[k : k + 1], moved]))
-            rigid[k] = ((there[1:] - there[:1]) / step * unit).T
-            if "iris" in name or name == "collar":
-                found[k] = rigid[k]
+        step, count, collar = 0.02, len(LANDMARKS), LANDMARKS.index("collar")
+        turns = np.repeat(posed.head[None, :, :3], count, 0)
+        turns[collar] = posed.collar.reshape(3, 3)
+        moved = step * np.stack([turns[:, :, 0], -turns[:, :, 1]], 1)
+        trio = np.concatenate([places[:, None], places[:, None] + moved], 1)
+        there, _ = project(self.camera[0], trio.reshape(-1, 3))
+        there = there.reshape(count, 3, 2)
+        rigid = ((there[:, 1:] - there[:, :1]) / step * unit).transpose(0, 2, 1)
+        stiff = [k for k, name in enumerate(LANDMARKS) if "iris" in name or name == "collar"]
+        found[stiff] = rigid[stiff]
         # As the puppets' stretches are held.
         relative = np.linalg.solve(rigid, found)
         u, s, v = np.linalg.svd(relative)
@@ -467,33 +560,34 @@ class Person:
 
     @functools.cached_property
     def _neighbours(self):
-        """Skin vertices (K, 24) near each landmark, and what turns their places into a derivative by the face at rest."""
+        """Skin vertices (K, 24) near each landmark, what turns their places into a derivative by the face at rest, and its unit."""
         rest, _, _ = self.express({}, (0.0, 0.0))
         eyes = [rest[ball[0]].mean(0) for ball in self.balls.values()]
         unit = float(np.linalg.norm(eyes[0] - eyes[1])) / EYE_DISTANCE
         skin = np.arange(self.starts[1])
-        rows, inverses = [], []
+        # Those that the jaw or the neck moves are near enough.
+        skin = skin[self.rest[skin, 1] > self.rest[self.coarse[LANDMARKS.index("collar")], 1] - 0.8]
+        rows, offsets = [], []
         for k, name in enumerate(LANDMARKS):
             centre = rest[max(self.coarse[k], 0)]
-            away = np.linalg.norm(rest[skin] - centre, axis=1)
+            offset = rest[skin] - centre
+            away = np.sqrt(np.einsum("ij,ij->i", offset, offset))
             side = next((sign for word, sign in ONE_SIDED.items() if word in name), 0)
             if side:
                 away = away + 9 * ((rest[skin, 1] - centre[1]) * side < -1e-4)
                 away = away + 9 * (rest[skin, 2] < centre[2] - 0.08)
-            near = skin[np.argsort(away)[:24]]
+            near = skin[np.argpartition(away, 24)[:24]]
             offset = (rest[near, :2] - rest[near, :2].mean(0)) * np.array([1, -1]) / unit
             rows.append(near)
-            inverses.append(np.linalg.pinv(offset, rcond=0.05))
-        return np.stack(rows), np.stack(inverses), {"unit": unit}
+            offsets.append(offset)
+        return np.stack(rows), np.linalg.pinv(np.stack(offsets), rcond=0.05), unit
 
     def fine_points(self, posed: Posed) -> tuple[np.ndarray, np.ndarray]:
         """Places (F, 3) of `landmarks.FINE` in the room, and their points (F, 2) in the picture."""
         base_rows = np.maximum(self.fine_base, 0)
-        own = self.own[base_rows]
-        places = posed.vertices[np.maximum(own, 0)].copy()
+        places = posed.vertices[np.maximum(self.own[base_rows], 0)].copy()
         # Teeth and tongue are no part of the skin.
-        inner = (own < 0) & (self.fine_base >= 0)
-        places[inner] = posed.base[base_rows[inner]] @ posed.head[:, :3].T + posed.head[:, 3]
+        places[self._inner_rows] = posed.inner
         for k, name in enumerate(landmarks.FINE):
             if name in landmarks.IRISES:
                 places[k] = posed.irises[landmarks.IRISES.index(name)]
@@ -509,10 +603,10 @@ def vertex_table(assets: Assets) -> dict[str, int]:
 
 
 def project(camera: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places (n, 3) in the picture: points (n, 2) in [-1, 1], y down, and depths in [0, 1]."""
-    q = places @ camera[:, :3].T + camera[:, 3]
-    depth = q[:, 2] / q[:, 3] * 0.5 + 0.5
-    return np.stack([q[:, 0] / q[:, 3], -q[:, 1] / q[:, 3]], 1).astype(np.float32), depth.astype(np.float32)
+    """Places (n, 3) in the picture: points (n, 2) in [-1, 1], y down, and distances (n,) along the camera's axis."""
+    rows = camera[[0, 1, 3]]
+    q = places @ rows[:, :3].T + rows[:, 3]
+    return (q[:, :2] / (q[:, 2:] * np.array([1, -1]))).astype(np.float32), q[:, 2].astype(np.float32)
 
 
 # --------------------------------------------------------------------------------------------------------------- drawing

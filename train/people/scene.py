@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -146,26 +146,57 @@ def _background(environment: np.ndarray, rng: np.random.Generator, drawn: bool) 
     else:
         picture = _pattern(rng)
     blur = rng.choice([0.0, 1.0, 3.0, 7.0], p=[0.25, 0.3, 0.25, 0.2]) * rng.uniform(0.6, 1.4)
-    if blur > 0.4:
-        # Lamps out of focus are discs.
-        picture = cv2.GaussianBlur(picture, (0, 0), blur)
-    return picture
+    return defocused(picture, blur)
+
+
+def defocused(picture: np.ndarray, blur: float) -> np.ndarray:
+    """A picture (linear) out of focus by a deviation in pixels: lamps become discs."""
+    if blur < 0.4:
+        return picture
+    if blur < 2:
+        return cv2.GaussianBlur(picture, (0, 0), blur)
+    reach = int(np.ceil(2 * blur))
+    line = np.arange(-reach, reach + 1)
+    disc = np.clip(2 * blur + 0.5 - np.hypot(*np.meshgrid(line, line)), 0, 1).astype(np.float32)
+    return cv2.filter2D(picture, -1, disc / disc.sum(), borderType=cv2.BORDER_REFLECT)
+
+
+def with_bystander(scene: Scene, figure: np.ndarray, rng: np.random.Generator) -> Scene:
+    """A scene with somebody else behind the person, out of focus.
+
+    Args:
+        figure: (S, S, 4) premultiplied linear colours, and opacity.
+    """
+    side = int(SIDE * rng.uniform(0.55, 1.3))
+    figure = cv2.resize(figure, (side, side), interpolation=cv2.INTER_AREA)
+    if rng.random() < 0.5:
+        figure = figure[:, ::-1]
+    x = int(rng.choice([-1, 1]) * rng.uniform(0.30, 0.75) * SIDE) + (SIDE - side) // 2
+    y = SIDE - int(side * rng.uniform(0.75, 0.97))
+    canvas = np.zeros((SIDE, SIDE, 4), np.float32)
+    left, right, low = max(x, 0), min(x + side, SIDE), min(y + side, SIDE)
+    if right <= left or low <= max(y, 0):
+        return scene
+    top = max(y, 0)
+    canvas[top:low, left:right] = figure[top - y : low - y, left - x : right - x]
+    canvas = defocused(canvas, rng.uniform(0.5, 4.0))
+    light = rng.uniform(0.5, 1.2) / max(scene.exposure, 0.1)
+    background = scene.background * (1 - canvas[..., 3:]) + canvas[..., :3] * np.float32(light)
+    return replace(scene, background=background.astype(np.float32))
 
 
 def _piece(environment: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     height, width, _ = environment.shape
-    u = np.linspace(-1, 1, SIDE) * np.tan(rng.uniform(0.5, 1.2) / 2)
+    u = (np.linspace(-1, 1, SIDE) * np.tan(rng.uniform(0.5, 1.2) / 2)).astype(np.float32)
     x, y = np.meshgrid(u, -u)
-    y = y + rng.normal(0, 0.15)
-    ray = np.stack([x, y, -np.ones_like(x)], -1)
-    ray /= np.linalg.norm(ray, axis=-1, keepdims=True)
-    column = ((np.arctan2(ray[..., 0], ray[..., 2]) / np.pi + 1) / 2 * width).astype(np.float32)
-    row = (np.arccos(ray[..., 1].clip(-1, 1)) / np.pi * height).astype(np.float32)
+    y = y + np.float32(rng.normal(0, 0.15))
+    column = (np.arctan2(x, np.float32(-1)) / np.float32(np.pi) + 1) * np.float32(width / 2)
+    row = np.arccos(y / np.sqrt(x * x + y * y + 1)) * np.float32(height / np.pi)
     picture = cv2.remap(
         environment.astype(np.float32), column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
     )
     grain = cv2.resize(rng.standard_normal((SIDE, SIDE)).astype(np.float32), (SIDE, SIDE))
-    picture = picture / max(float(np.median(picture)) * 2.4, 1e-3) * rng.uniform(0.4, 1.1)
+    picture *= np.float32(rng.uniform(0.4, 1.1) / max(float(np.median(picture)) * 2.4, 1e-3))
     return np.minimum(picture, 4) * (1 + 0.05 * grain[..., None])
 
 

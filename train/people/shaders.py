@@ -19,6 +19,8 @@ SURFACE = {
     "glasses": HARD,
     "phones": HARD,
     "ring": HARD,
+    "hand": CLOTH,
+    "microphone": HARD,
     "lens": LENS,
 }
 
@@ -207,19 +209,25 @@ in vec3 place; in vec2 uv; out vec2 T; uniform mat4 camera;
 void main() { T = uv; gl_Position = camera * vec4(place, 1); }
 """
 SHADOW_FRAGMENT = """#version 330
-in vec2 T; uniform sampler2D skin; uniform int holes;
-void main() { if (holes == 1 && texture(skin, T).a < .45) discard; }
+void main() {}
+"""
+# What may discard is not tested by its depth first: a program of its own for hair.
+HOLES_FRAGMENT = """#version 330
+in vec2 T; uniform sampler2D skin;
+void main() { if (texture(skin, T).a < .45) discard; }
 """
 
-# Which triangle a pixel shows, and where in it.
+# Which triangle a pixel shows, and how far it is.
 POINT_VERTEX = """#version 330
-in vec3 place; in vec2 uv; out vec2 T; out vec3 B; uniform mat4 camera;
-void main() { T = uv; int k = gl_VertexID % 3; B = vec3(k == 0, k == 1, k == 2); gl_Position = camera * vec4(place, 1); }
+in vec3 place; in vec2 uv; out vec2 T; out float away; uniform mat4 camera;
+void main() { T = uv; gl_Position = camera * vec4(place, 1); away = gl_Position.w; }
 """
 POINT_FRAGMENT = """#version 330
-in vec2 T; in vec3 B; out vec4 found; uniform sampler2D skin; uniform int holes; uniform float first;
+in vec2 T; in float away; out vec2 found; uniform sampler2D skin; uniform float first;
 void main() {
-  if (holes == 1 && texture(skin, T).a < .5) discard;
-  found = vec4(first + float(gl_PrimitiveID) + 1.0, B.x, B.y, gl_FragCoord.z);
+#ifdef HOLES
+  if (texture(skin, T).a < .5) discard;
+#endif
+  found = vec2(first + float(gl_PrimitiveID) + 1.0, away);
 }
 """

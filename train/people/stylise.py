@@ -29,10 +29,15 @@ class Warp:
     shift: np.ndarray
 
     def __call__(self, places: np.ndarray) -> np.ndarray:
-        away = np.sqrt((((places - self.centre) / self.radii) ** 2).sum(-1))
-        share = np.clip((1 - away) / (1 - self.inner), 0, 1)
-        share = (share * share * (3 - 2 * share))[..., None]
-        return (places + share * ((places - self.centre) * (self.scale - 1) + self.shift)).astype(np.float32)
+        offset = places - self.centre
+        x, y, z = (offset / self.radii).T
+        away = x * x + y * y + z * z
+        near = np.flatnonzero(away < 1)
+        share = np.clip((1 - np.sqrt(away[near])) / (1 - self.inner), 0, 1)
+        share = (share * share * (3 - 2 * share))[:, None]
+        found = places.astype(np.float32)
+        found[near] += share * (offset[near] * (self.scale - 1) + self.shift)
+        return found
 
 
 def warp(centre, inner, radii, scale, shift=(0.0, 0.0, 0.0)) -> Warp:

@@ -5,13 +5,15 @@ Conventions are the puppets': positions in [-1, 1] with pixel i of S at -1 + 2 i
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 
 from livepuppet.model.lite import LANDMARKS
 from livepuppet.train.people import landmarks
 from livepuppet.train.people.assets import Assets
-from livepuppet.train.people.draw import Points, Renderer
+from livepuppet.train.people.draw import Renderer
 from livepuppet.train.people.motion import amounts_row
 from livepuppet.train.people.person import EYE_DISTANCE, Person, Posed, project
 from livepuppet.train.people.scene import Scene
@@ -48,6 +50,8 @@ LABEL_OF = {
     "glasses": "glasses",
     "phones": "thing",
     "ring": "thing",
+    "hand": "thing",
+    "microphone": "thing",
 }
 
 #: The puppets' layer of each label: 0 background, 1 body, 2 rigid, 3 skin, 4 eyeball, 5 mouth.
@@ -58,12 +62,6 @@ BEHIND = 0.08
 
 #: Directions in which the head's outline is kept.
 OUTLINE = 32
-
-
-def linear_depth(person: Person, depth: np.ndarray) -> np.ndarray:
-    """The card's depth in [0, 1] as distance from the camera along its axis, decimetres."""
-    near, far = person.distance * 0.35, person.distance * 1.7 + 3
-    return 2 * far * near / ((far + near) - (2 * depth - 1) * (far - near))
 
 
 def triangle_labels(assets: Assets, person: Person) -> np.ndarray:
@@ -78,63 +76,92 @@ def triangle_labels(assets: Assets, person: Person) -> np.ndarray:
             found[rows] = LABELS.index("hair" if part.name == "shorn" else "beard")
         elif part.kind in LABEL_OF:
             found[rows] = LABELS.index(LABEL_OF[part.kind])
-        if part.kind != "skin":
-            continue
-        uv = person.uv[person.triangles[rows]].mean(1)
-        own = found[rows]
-        # Vertices of the bare base head say where a triangle lies.
-        places = assets.base[part.anchors[:, 0]][person.faces[rows]].mean(1)
-        masks = skin_masks(assets)
-        at = (uv * (len(masks["lips"]) - 1)).astype(int)
-        own[np.arange(len(own)) >= person.head_triangles] = LABELS.index("neck")
-        own[masks["lips"][at[:, 1], at[:, 0]] > 0.5] = LABELS.index("lips")
-        own[masks["inside-mouth"][at[:, 1], at[:, 0]] > 0.5] = LABELS.index("mouth inside")
-        ear = masks["ears"][at[:, 1], at[:, 0]] > 0.5
-        own[ear & (places[:, 0] < 0)] = LABELS.index("left ear")
-        own[ear & (places[:, 0] > 0)] = LABELS.index("right ear")
+        if part.kind == "skin":
+            own = skin_labels(assets)[person.skin_rows]
+            plain = own == LABELS.index("skin")
+            own[plain & (np.arange(len(own)) >= person.head_triangles)] = LABELS.index("neck")
+            found[rows] = own
     return found
 
 
-def skin_masks(assets: Assets) -> dict[str, np.ndarray]:
-    found = assets.__dict__.get("_skin_masks")
+def skin_labels(assets: Assets) -> np.ndarray:
+    """Label of each triangle of the skin's mesh, uint8; the neck's is the face's."""
+    found = assets.__dict__.get("_skin_labels")
     if found is None:
-        found = {name: assets.mask(name, 512) for name in ("lips", "inside-mouth", "ears")}
-        assets.__dict__["_skin_masks"] = found
+        body = assets.meshes["body"]
+        masks = {name: assets.mask(name, 512) for name in ("lips", "inside-mouth", "ears")}
+        at = (body.uv[body.triangles].mean(1) * 511).astype(int)
+        inside = {name: mask[at[:, 1], at[:, 0]] > 0.5 for name, mask in masks.items()}
+        found = np.full(len(body.triangles), LABELS.index("skin"), np.uint8)
+        found[inside["lips"]] = LABELS.index("lips")
+        found[inside["inside-mouth"]] = LABELS.index("mouth inside")
+        # Vertices of the bare base head say where a triangle lies.
+        places = assets.base[body.anchors[:, 0]][body.corners[body.triangles]].mean(1)
+        found[inside["ears"] & (places[:, 0] < 0)] = LABELS.index("left ear")
+        found[inside["ears"] & (places[:, 0] > 0)] = LABELS.index("right ear")
+        assets.__dict__["_skin_labels"] = found
     return found
+
+
+def weights_of(person: Person, posed: Posed, triangle: np.ndarray) -> np.ndarray:
+    """Where in its triangle each pixel of a picture lies: barycentric coordinates (C, C, 3) of triangles (C, C), -1 for none."""
+    there = triangle >= 0
+    rows = person.camera[0][[0, 1, 3]]
+    corners = np.take(posed.vertices, person.faces[triangle[there]], 0) @ rows[:, :3].T + rows[:, 3]
+    x, y = still(len(triangle))[there].T
+    ray = np.stack([x, -y, np.ones_like(x)], 1)
+    # Corners times weights lie on the pixel's ray.
+    found = np.stack(
+        [
+            np.einsum("ij,ij->i", np.cross(corners[:, (k + 1) % 3], corners[:, (k + 2) % 3]), ray)
+            for k in range(3)
+        ],
+        1,
+    )
+    total = found.sum(1, keepdims=True)
+    weights = np.zeros((*triangle.shape, 3))
+    weights[there] = found / np.where(np.abs(total) < 1e-12, 1e-12, total)
+    return weights
 
 
 def flow(
-    person: Person, seen: Points, other: Posed, other_depth: np.ndarray
+    person: Person, triangle: np.ndarray, weights: np.ndarray, other: Posed, other_depth: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where what one picture shows lies in another pose's picture.
 
     Args:
-        seen: of the first picture, side C.
+        triangle, weights: of the first picture, (C, C) and (C, C, 3).
         other: the other pose.
         other_depth: (L, L) linear depth of the other pose's picture, infinite for the background.
 
     Returns:
         (C, C, 2) places in [-1, 1], and (C, C) whether the other picture shows them. Background stays where it is.
     """
-    side = len(seen.triangle)
-    there = seen.triangle >= 0
-    faces = person.faces[np.maximum(seen.triangle, 0)]
-    places = (other.vertices[faces] * seen.weights[..., None]).sum(-2).reshape(-1, 3)
-    points, depth = project(person.camera[0], places)
-    line = np.linspace(-1, 1, side, dtype=np.float32)
-    still = np.stack(np.meshgrid(line, line), -1)
-    points = np.where(there[..., None], points.reshape(side, side, 2), still)
-    depth = linear_depth(person, depth).reshape(side, side)
+    there = triangle >= 0
+    corners = np.take(other.vertices, person.faces[triangle[there]], 0)
+    places = np.einsum("ijk,ij->ik", corners, weights[there])
+    # The last of clip coordinates is the distance along the camera's axis.
+    clip = places @ person.camera[0][[0, 1, 3], :3].T + person.camera[0][[0, 1, 3], 3]
+    points = still(len(there)).copy()
+    points[there] = clip[:, :2] / (clip[:, 2:] * np.array([1, -1]))
     shown = sampled(other_depth, points)
-    visible = np.where(there, depth <= shown + BEHIND, np.isinf(shown)) & (np.abs(points) <= 1).all(-1)
-    return points, visible
+    visible = np.isinf(shown)
+    visible[there] = clip[:, 2] <= shown[there] + BEHIND
+    return points, visible & (np.abs(points).max(-1) <= 1)
+
+
+@functools.lru_cache(maxsize=8)
+def still(side: int) -> np.ndarray:
+    """Where each pixel of a picture lies, (side, side, 2) in [-1, 1]."""
+    line = np.linspace(-1, 1, side, dtype=np.float32)
+    return np.stack(np.meshgrid(line, line), -1)
 
 
 def sampled(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The nearest pixel of a picture (L, L) at points (..., 2)."""
     side = len(picture)
-    cell = np.rint((points + 1) / 2 * (side - 1)).astype(int).clip(0, side - 1)
-    return picture[cell[..., 1], cell[..., 0]]
+    cell = np.rint((points + 1) / 2 * (side - 1)).clip(0, side - 1).astype(np.intp)
+    return np.take(picture, cell[..., 1] * side + cell[..., 0])
 
 
 def seen_points(
@@ -147,7 +174,6 @@ def seen_points(
         labels, depth: (L, L) of the picture; depth is linear, infinite for the background.
     """
     points, own = project(person.camera[0], places)
-    own = linear_depth(person, own)
     # The furthest of the neighbouring pixels: landmarks lie on edges of lids and lips.
     furthest = cv2.dilate(np.minimum(depth, 1e4).astype(np.float32), np.ones((3, 3), np.uint8))
     seen = (own <= sampled(furthest, points) + BEHIND) & (np.abs(points) <= 1).all(-1)
@@ -170,8 +196,8 @@ def outline(head: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """The head's outline (OUTLINE, 2): the furthest point of its matte (S, S) uint8 in each direction from a centre, clockwise from the right."""
     side = len(head)
     angle = np.arange(OUTLINE) / OUTLINE * 2 * np.pi
-    ray = np.stack([np.cos(angle), np.sin(angle)], 1)
-    length = np.linspace(0, 2.8, 2 * side)
+    ray = np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
+    length = np.linspace(0, 2.8, 2 * side, dtype=np.float32)
     points = centre + ray[:, None] * length[None, :, None]
     inside = (sampled(head, points) > 127) & (np.abs(points) <= 1).all(-1)
     last = inside.shape[1] - 1 - np.argmax(inside[:, ::-1], 1)
@@ -207,14 +233,13 @@ def draw_group(
     found: dict[str, list] = {}
     posed = [person.pose(motion) for motion in motions]
     of_triangles = np.append(triangle_labels(renderer.assets, person), 0)
-    seen_at: list[Points] = []
+    seen_at: list[tuple[np.ndarray, np.ndarray]] = []
     depths: list[np.ndarray] = []
     unit = float(np.linalg.norm(person.joints["eye.L"] - person.joints["eye.R"])) / EYE_DISTANCE
     for motion, one in zip(motions, posed, strict=True):
         drawn = renderer.draw(person, one, scene)
         at = renderer.points(person, one, fine)
-        depth = np.where(at.triangle >= 0, linear_depth(person, at.depth), np.inf)
-        labels = of_triangles[at.triangle]
+        depth, labels = at.depth, of_triangles[at.triangle]
         points, jacobians = person.coarse_points(one)
         places, fine_points = person.fine_points(one)
         coarse_places = person.coarse_places(one)
@@ -238,14 +263,18 @@ def draw_group(
         }
         for name, value in row.items():
             found.setdefault(name, []).append(value)
-        seen_at.append(Points(at.triangle[::2, ::2], at.weights[::2, ::2], at.depth[::2, ::2]))
+        small = at.triangle[::2, ::2]
+        seen_at.append((small, weights_of(person, one, small)))
         depths.append(depth)
     arrays = {name: np.stack(values) for name, values in found.items()}
     arrays["places"] = np.zeros((poses, poses, coarse, coarse, 2), np.float16)
     arrays["shown"] = np.zeros((poses, poses, coarse, coarse), bool)
     for a in range(poses):
         for b in range(poses):
-            places, shown = flow(person, seen_at[a], posed[b], depths[b])
+            if a == b:
+                arrays["places"][a, a], arrays["shown"][a, a] = still(coarse), True
+                continue
+            places, shown = flow(person, *seen_at[a], posed[b], depths[b])
             arrays["places"][a, b] = places.clip(-30, 30)
             arrays["shown"][a, b] = shown
     arrays["background"] = renderer.background(scene)
