@@ -111,6 +111,9 @@ SHUT_AT = 0.3
 #: Changes of an opening up to this share are the detector's noise.
 CALM = 0.1
 
+#: Differences of the two eyes' blinks from which, and at which wholly, one is believed to wink.
+WINKS = (0.5, 0.85)
+
 #: How fast the driver's usual opening is learnt, as a share of it per frame, and how far from D1's it may be: D1 may have
 #: been taken with eyes wide open, and eyes stay shut for seconds.
 LEARNT, USUAL = 0.02, (0.62, 1.2)
@@ -193,6 +196,7 @@ class LandmarkReader:
             found["mouthSmile" + side] = max(lift / CORNER_UP, 0.0) + 0.5 * max(broader / BROADEST, 0.0)
             found["mouthFrown" + side] = -lift / CORNER_DOWN
             found["mouthStretch" + side] = 0.5 * broader / BROADEST
+        _together(found)
         found["browInnerUp"] = 0.5 * (found["browOuterUpLeft"] + found["browOuterUpRight"])
         found["jawOpen"] = _opened(now.gap, rest.gap)
         found["mouthPucker"] = (1 - now.width / rest.width) / NARROWEST
@@ -326,6 +330,17 @@ def _calmed(change: np.ndarray | float) -> np.ndarray:
     return np.where(
         size < 2 * CLOSE_CALM, change * size / (4 * CLOSE_CALM), change - np.sign(change) * CLOSE_CALM
     )
+
+
+def _together(found: dict) -> None:
+    """Eyes close together, or one of them closes for good: what lies between is the detector's error more often than not."""
+    names = "eyeBlinkLeft", "eyeBlinkRight"
+    if not all(name in found for name in names):
+        return
+    left, right = (min(max(found[name], 0.0), 1.0) for name in names)
+    apart = min(max((abs(left - right) - WINKS[0]) / (WINKS[1] - WINKS[0]), 0.0), 1.0)
+    middle, own = (left + right) / 2, 0.25 + 0.75 * apart
+    found[names[0]], found[names[1]] = middle + own * (left - middle), middle + own * (right - middle)
 
 
 def _opened(now: float, rest: float) -> float:

@@ -326,7 +326,7 @@ class MouthLayers:
         self.rest.bottom = chin + self.drop + 0.35 * self.width
         self._rest = self.rest.stack()
         inner = np.maximum(1 - _NODES**2, 0)
-        self._lens = inner**0.7
+        self._inner = inner
         self._bow = inner**0.9
         far = np.maximum(np.abs(_NODES) - 0.55, 0)
         self._jaw = np.exp(-(far**2) / (2 * 0.75**2))
@@ -395,7 +395,9 @@ class MouthLayers:
             light, gum, near, alpha = (sprite[..., k : k + 1] for k in range(4))
             # The palate is the throat's dark.
             alpha = alpha * smooth(0.3, 0.5, near)
-            colour = np.minimum(1.18 * light, 1.05) * (self.teeth * (1 - gum) + gums * 1.5 * gum)
+            # What parts teeth is a soft shade, no gap.
+            light = 1 - 0.6 * (1 - np.minimum(1.18 * light, 1.05))
+            colour = light * (self.teeth * (1 - gum) + gums * 1.3 * gum)
             colour = colour * (0.35 + 0.65 * near)
             sprite = np.concatenate([colour * alpha, 255 * alpha], 2)
             result.append(np.clip(np.rint(sprite), 0, 255).astype(np.uint8))
@@ -459,14 +461,13 @@ class MouthLayers:
         lift_left = (-0.11 * a.smile_left + 0.10 * a.frown_left) * w
         lift_right = (-0.11 * a.smile_right + 0.10 * a.frown_right) * w
         base = lift_left * self._up_left + lift_right * self._up_right
-        base = base + 0.26 * jaw * np.exp(-((_NODES / 1.5) ** 2)) - 0.05 * a.shrug * w * self._bow
-        part = 0.05 * a.funnel * w * self._lens
-        up = (0.27 * jaw + 0.13 * max(gap, 0.0) + 0.07 * a.upper_up * w) * self._bow + part
-        low = (
-            gap * (self._lens if a.open <= 0 else self._lens ** (1 + 0.35 * a.open))
-            + 0.08 * a.lower_down * w * self._lens
-            + part
-        )
+        # Lips that hardly part do so in the middle; an open mouth is round, with its corners half-way down.
+        lens = self._inner ** (1.5 - 0.9 * min(max(2.2 * gap / w, 0.0), 1.0))
+        sink = 0.42 * jaw
+        base = base + sink * np.exp(-((_NODES / 1.6) ** 2)) - 0.05 * a.shrug * w * self._bow
+        part = 0.05 * a.funnel * w * lens
+        up = (1.05 * sink + 0.10 * max(gap, 0.0)) * lens + 0.07 * a.upper_up * w * self._bow + part
+        low = (gap - 0.75 * sink) * lens + 0.08 * a.lower_down * w * lens + part
         rest = self._rest
         thick = 1 + 0.28 * a.pucker + 0.22 * a.funnel - 0.30 * a.press
         upper_lip = (rest[:, 2] - rest[:, 1]) * (thick * (1 - 0.75 * np.clip(a.roll_upper, 0, 1)) - 1)
@@ -578,14 +579,16 @@ class MouthLayers:
         mask *= held((gap - 0.4) / 1.2) * (np.abs(s) < 1.0)
         # Where the lips run steeply, a pixel's height says little of how much of it is inside.
         mask = cv2.blur(mask, (3, 3))
-        jaw = max(a.open, 0.0) * self.drop
-        inside = self._generic(across, v, s, depth, height, gap, jaw)
+        # The lower lip's edge in the middle.
+        column = int(np.abs(s).min(axis=0).argmin())
+        row = int(np.abs(height[:, column]).argmin())
+        inside = self._generic(across, v, s, depth, height, gap, float(v[row, column] + height[row, column]))
         if self.own:
             inside = self._with_own(inside, v, s, depth, gap)
         around = np.ascontiguousarray(rgb[part][..., :3])
         rgb[part][..., :3] = cv2.blendLinear(inside, around, mask, 1 - mask)
 
-    def _generic(self, across, v, s, depth, height, gap, jaw) -> np.ndarray:
+    def _generic(self, across, v, s, depth, height, gap, lower_edge: float) -> np.ndarray:
         """Throat, tongue and teeth that the picture does not show, uint8 (h, w, 3)."""
         w = self.width
         tall = max(float(gap.max()), 1.0)
@@ -594,15 +597,12 @@ class MouthLayers:
             return self._drawn_inside(s, depth, height, tall)
         out, shade = self._throat(across, s, depth, height, tall)
         if not self.no_teeth:
-            # Lower teeth with the jaw, upper ones with the head; lower ones lie deeper in the shadow of a mouth that hardly opens.
+            # Upper teeth with the head, lower ones with the jaw, whose lip hides most of them, and in whose shadow they lie.
+            bared = 0.10 * w * float(smooth(0.16 * w, 0.5 * w, tall))
+            lower, upper = min(0.45 + 0.6 * tall / (0.4 * w), 0.9), min(0.86 + 0.3 * tall / (0.3 * w), 1.04)
             for sprite, edge_row, edge, light in (
-                (
-                    self._lower_teeth,
-                    _LOWER_EDGE,
-                    line + 0.9 * jaw + 0.012 * w,
-                    min(0.45 + 0.6 * tall / (0.4 * w), 0.9),
-                ),
-                (self._upper_teeth, _UPPER_EDGE, line + 0.07 * w, min(0.72 + 0.5 * tall / (0.35 * w), 1.0)),
+                (self._lower_teeth, _LOWER_EDGE, lower_edge - bared, lower),
+                (self._upper_teeth, _UPPER_EDGE, line + 0.045 * w, upper),
             ):
                 k = np.float32(_PER_WIDTH / w)
                 mx, my = across * k + np.float32(_MIDDLE), v * k + np.float32(edge_row - edge * k)
@@ -657,6 +657,8 @@ class MouthLayers:
     def _with_own(self, generic, v, s, depth, gap) -> np.ndarray:
         """The avatar's own inside: its upper teeth stay where they are, what is below them is stretched."""
         upper, lower, end = self._lookup(np.stack([self._rest[:, 2], self._rest[:, 3], self.teeth_end]), s)
+        # Where the lip rises above the teeth that the picture shows, they go along.
+        v = v + np.maximum(upper - (v - depth), 0)
         bottom = v + (gap - depth)
         # Below the teeth: from their end to the lower lip, as far as that is now.
         room, beyond = np.maximum(lower - end, 0), bottom - end
