@@ -18,7 +18,7 @@ from livepuppet.realtime.rig.editing import handles, nearest, switched
 from livepuppet.realtime.rig.editing import moved as dragged
 from livepuppet.realtime.rig.eyes import Eyes
 from livepuppet.realtime.rig.looks import Landmarks
-from livepuppet.realtime.rig.mouth import Mouth
+from livepuppet.realtime.rig.mouth import Mouth, MouthAmounts
 from livepuppet.realtime.rig.patches import paste
 from livepuppet.realtime.rig.sheet import draw_sheet
 
@@ -180,6 +180,8 @@ def test_the_reader_tells_blink_gaze_and_opening_apart():
     gaze = _read({"left iris": (8, 0), "right iris": (8, 0)})
     assert gaze[INDEX["eyeLookInRight"]] > 0.4 and gaze[INDEX["eyeLookOutLeft"]] > 0.4
     assert gaze[INDEX["eyeBlinkLeft"]] < 0.05
+    half = _read({"left upper lid": (0, 11), "right upper lid": (0, 4)})
+    assert abs(half[INDEX["eyeBlinkRight"]] - half[INDEX["eyeBlinkLeft"]]) < 0.15
     opened = _read({"lower lip": (0, 40)})
     assert 0.3 < opened[INDEX["jawOpen"]] < 0.6
 
@@ -297,6 +299,21 @@ def test_an_opening_mouth_shows_its_inside_and_drops_the_chin(face):
     assert (np.abs(below - LIP).max(2) < 30).any()
 
 
+def test_what_an_iris_leaves_is_as_light_as_the_white_beside_it(face):
+    """No bright rim along lids or where the iris was, also in eyes that lie in the shade."""
+    picture, contours = face
+    picture = picture.copy()
+    for x, y in EYES.values():
+        box = picture[y - 15 : y + 16, x - 30 : x + 31]
+        box[box.min(2) > 215] = 90
+    gaze = amounts(eyeLookInLeft=1.0, eyeLookOutRight=1.0)
+    drawn = paste(picture.copy(), Eyes(picture, contours).draw(gaze))
+    for x, y in EYES.values():
+        # Both irises went to the picture's left, and the right half of the opening is white.
+        box = drawn[y - 6 : y + 7, x + 2 : x + 20].astype(float).mean(2)
+        assert 70 < box.min() and box.max() < 125
+
+
 def test_teeth_are_rigid(face):
     """The upper teeth stand where they stand, however far the mouth is open."""
     picture, contours = face
@@ -306,8 +323,46 @@ def test_teeth_are_rigid(face):
         mouth.layers.drawn = False
         drawn = paste(picture.copy(), mouth.draw(amounts(jawOpen=value)))
         column = drawn[290:330, 190:197].astype(float).min(2).mean(1)
-        rows.append(290 + int(np.flatnonzero(column > 120)[-1]) if (column > 120).any() else 0)
+        # The upper ones' lower edge: below it is dark, and further down are lower teeth and lip.
+        bright = column > 120
+        first = int(bright.argmax())
+        rows.append(290 + first + int((~bright[first:]).argmax()))
     assert abs(rows[0] - rows[1]) <= 2
+
+
+def test_an_open_mouth_is_round(face):
+    """Its corners sink about half-way, where it hardly opens it is thinner at the corners than in the middle."""
+    picture, contours = face
+    layers = Mouth(picture, contours).layers
+    for value, least, most in ((0.1, 0.0, 0.35), (1.0, 0.25, 0.6)):
+        offset, _ = layers._offsets(MouthAmounts.of(amounts(jawOpen=value)))
+        nodes = np.linspace(-2.6, 2.6, len(offset))
+        moved = layers._rest + offset
+        gap = moved[:, 3] - moved[:, 2]
+        middle, near, corner = (int(np.abs(nodes - place).argmin()) for place in (0.0, 0.85, 1.0))
+        assert gap[middle] == gap.max()
+        sunk = (moved[corner, 2] - moved[middle, 2]) / gap[middle]
+        assert least <= sunk <= most
+        if value < 0.2:
+            assert gap[near] < 0.35 * gap[middle]
+
+
+def test_lower_teeth_show_little_above_their_lip(face):
+    picture, contours = face
+    mouth = Mouth(picture, contours)
+    mouth.layers.drawn = False
+    drawn = paste(picture.copy(), mouth.draw(amounts(jawOpen=1.0)))
+    lip = layers_edge(mouth.layers, 1.0)
+    column = drawn[:, 190:197].astype(float).min(2).mean(1)
+    inside = column[int(lip - 0.5 * mouth.layers.width) : int(lip - 0.14 * mouth.layers.width)]
+    assert inside.max() < 100
+
+
+def layers_edge(layers, opening):
+    """The row of the lower lip's inner edge in the middle of a mouth that is level."""
+    offset, _ = layers._offsets(MouthAmounts.of(amounts(jawOpen=opening)))
+    middle = len(offset) // 2
+    return layers.top + layers.origin[1] + (layers._rest + offset)[middle, 3]
 
 
 def test_smile_and_pucker_move_the_corners(face):

@@ -160,12 +160,25 @@ class EyeLayers:
         picture = self.crop.astype(np.float32)
         self.lab = cv2.cvtColor(self.crop, cv2.COLOR_RGB2LAB).astype(np.float32)
         self.light = self.lab[..., 0]
+        self.soft = self._softness()
         self._find_skin(picture)
         self._find_lashes(picture)
         self._shut(picture)
         self._find_white(picture)
         self._find_iris(picture)
         self._find_ends()
+
+    def _softness(self) -> float:
+        """Over how many pixels edges go in this picture, which may have been enlarged: drawn ones are as soft."""
+        dx, dy = (cv2.Sobel(self.light, cv2.CV_32F, *axis, scale=0.125) for axis in ((1, 0), (0, 1)))
+        inside = (self.v > self.up - 0.1 * self.width) & (self.v < self.low + 0.1 * self.width)
+        inside &= (self.u > 0) & (self.u < 1)
+        least, most = max(0.012 * self.width, 0.7), max(0.05 * self.width, 0.7)
+        if not inside.any():
+            return least
+        dark, bright = np.percentile(self.light[inside], [3, 97])
+        steepest = float(np.percentile(np.hypot(dx, dy)[inside], 98))
+        return float(np.clip((bright - dark) / max(steepest, 1.0) / 2, least, most))
 
     def _trim(self) -> None:
         """Keep of everything the rectangle in which a frame may differ from the picture."""
@@ -252,16 +265,16 @@ class EyeLayers:
         """The picture with closed lids but for their lashes: opening and lashes filled smoothly from the skin around."""
         room, w = self.up - self.crease, self.width
         reach = np.maximum(self.lash_up, 0.02 * w) + 0.03 * w
-        zone = smooth(-reach - 0.02 * w, -reach, self.v - self.up) * smooth(
-            0.10 * w, 0.06 * w, self.v - self.low
+        zone = smooth(-reach - 0.07 * w, -reach, self.v - self.up) * smooth(
+            0.15 * w, 0.06 * w, self.v - self.low
         )
-        zone = zone * smooth(-0.12, -0.04, self.u) * smooth(1.12, 1.04, self.u)
+        zone = zone * smooth(-0.16, -0.03, self.u) * smooth(1.16, 1.03, self.u)
         front = (
             self.strange
             * smooth(-0.35 * room, -0.75 * room, self.v - self.up)
             * smooth(-reach, -1.3 * reach, self.v - self.up)
         )
-        self.front = cv2.GaussianBlur(front.astype(np.float32), (0, 0), 0.7)
+        self.front = cv2.GaussianBlur(front.astype(np.float32), (0, 0), max(0.7, 0.7 * self.soft))
         self.front[self.front < 0.03] = 0
         self.has_front = bool(self.front.max() > 0.2)
         beside = np.clip((self.lid_colour.mean(2) - picture.mean(2) - 30) / 30, 0, 1)
@@ -273,7 +286,7 @@ class EyeLayers:
         middle = (zone > 0.9) & (self.v > self.up) & (self.v < self.low)
         if middle.any():
             light = float(filled[middle].mean())
-            lift = float(np.clip(0.84 * np.median(self.cheek_colour) / max(light, 1.0), 1.0, 1.3)) - 1
+            lift = float(np.clip(0.78 * np.median(self.cheek_colour) / max(light, 1.0), 1.0, 1.2)) - 1
             round_ = np.clip(
                 1.15
                 - np.hypot(
@@ -407,13 +420,13 @@ class EyeLayers:
             a, b = basis[white], picture[white]
             # Veins, lashes and corners are darker than the white, and lights brighter.
             bright = self.light[white]
-            low, high = np.percentile(bright, [68, 98])
+            low, high = np.percentile(bright, [75, 99])
             weight = ((bright >= low) & (bright <= high)).astype(np.float32)
             aw = a * weight[:, None]
             fit = np.linalg.solve(aw.T @ a + np.diag([1e-6, 0.1, 0.03]) * weight.sum(), aw.T @ b)
             top = (b * weight[:, None]).sum(0) / weight.sum()
             # In the shade of lids it is never much darker than the skin.
-            least = 0.74 * skin_light
+            least = 0.86 * skin_light
             lift = max(least / max(float(top.mean()), 1.0), 1.0)
             fill = lift * np.clip(basis @ fit, 0.7 * top, 1.1 * top)
             # Little of a white's colour is its own.
@@ -426,11 +439,12 @@ class EyeLayers:
             rim = self.shows & (away > 0.75 * self.radius) & (away < 1.1 * self.radius)
             colour = np.percentile(picture[rim], 35, axis=0) if rim.sum() > 8 else np.array([60.0, 50, 45])
             fill = np.broadcast_to(colour, picture.shape) * (1 - 0.35 * distance)[..., None]
-        keep = cv2.GaussianBlur(white.astype(np.float32), (0, 0), max(0.012 * self.width, 0.7))
-        keep = (
-            np.clip(2 * keep - 1, 0, 1) * self.has_white * smooth(1.08 * self.radius, 1.2 * self.radius, away)
-        )
-        self.white = (picture * keep[..., None] + fill * (1 - keep[..., None])).astype(np.float32)
+        known = white & (away > 1.2 * self.radius)
+        if self.has_white and known.any():
+            # What the iris hides goes on smoothly from what is seen beside it; lashes' shadows are no white.
+            off = np.clip(picture - fill, -0.38 * fill, 0.6 * fill)
+            fill = fill + _filled(off, known.astype(np.float32))
+        self.white = fill.astype(np.float32)
 
     def _find_iris(self, picture: np.ndarray) -> None:
         """The iris as a whole disc, and the catch-lights that stay while it turns."""
@@ -482,7 +496,7 @@ class EyeLayers:
         keep = cv2.GaussianBlur((own | mirror).astype(np.float32), (0, 0), max(0.05 * r, 0.8))[..., None]
         keep = np.clip(2.2 * keep - 1.1, 0, 1)
         self.iris = (texture * keep + guess * (1 - keep)).astype(np.float32)
-        soft = max(0.10 * r, 1.0)
+        soft = max(0.10 * r, 1.0, self.soft)
         grow = 1.0 if self.has_white else 1.2
         self.iris_alpha = np.clip((grow * 1.03 * r - far) / soft + 0.5, 0, 1).astype(np.float32)
         # Catch-lights in the crop's own place.
@@ -522,7 +536,7 @@ class EyeLayers:
         if blink < 0.995:
             self._draw_iris(out, wanted)
         # From bottom to top: eyeball, lower lid, upper lid, lashes.
-        soft = np.float32(1 / max(0.012 * self.width, 0.7))
+        soft = np.float32(1 / self.soft)
         in_low = held((v - lower) * soft + np.float32(0.5))
         mix_in(out, self._lower_lid(lower), in_low)
         if blink > 0:
@@ -533,11 +547,18 @@ class EyeLayers:
             # The lower lid's lashes and dark rim go under the closed lid.
             hidden = held(1 - np.abs(v - self.closed) * (10 / w)) * np.float32(smooth(0.6, 1.0, blink))
             mix_in(out, self.skin, hidden * in_low)
-        mix_in(out, self.skin, held((upper - v) * soft + np.float32(0.5)))
+        mix_in(out, self._upper_lid(wanted), held((upper - v) * soft + np.float32(0.5)))
         self._draw_lashes(out, upper, blink)
         if self.has_front:
             mix_in(out, self.crop, self.front)
         self._frame(wanted, upper)
+
+    def _upper_lid(self, wanted: EyeAmounts) -> np.ndarray:
+        """What is seen above the upper lid's edge, uint8 (h, w, 3): the picture itself, as long as that edge hides all of its own."""
+        covered = float(smooth(0.02, 0.14, self._lowered(wanted)))
+        if covered in (0.0, 1.0):
+            return self.skin if covered else self.crop
+        return cv2.addWeighted(self.skin, covered, self.crop, 1 - covered, 0)
 
     def _lower_lid(self, lower: np.ndarray) -> np.ndarray:
         """The lower lid's skin and lashes with its edge at `lower`, and all around it, uint8 (h, w, 3)."""
@@ -548,12 +569,16 @@ class EyeLayers:
         lid = self._sampler.at(self.x + shift * self.down[0], self.y + shift * self.down[1])
         return cv2.cvtColor(lid, cv2.COLOR_RGBA2RGB)
 
+    def _lowered(self, wanted: EyeAmounts) -> float:
+        """The share of its way to closed that the upper lid has gone: lids follow the eyes down, and a little up."""
+        down, wide, squint = wanted.down, wanted.wide, wanted.squint
+        follow = 0.34 * max(down, 0.0) - 0.10 * max(-down, 0.0) - 0.20 * wide + 0.12 * squint
+        return follow * (1 - wanted.blink) + wanted.blink
+
     def _edges(self, wanted: EyeAmounts) -> tuple[np.ndarray, np.ndarray]:
         """Heights of both lids' edges at every pixel."""
         blink, down = wanted.blink, wanted.down
-        # Upper lids follow the eyes down and a little up.
-        follow = 0.34 * max(down, 0.0) - 0.10 * max(-down, 0.0) - 0.20 * wanted.wide + 0.12 * wanted.squint
-        upper = self.up + (self.closed - self.up) * np.float32(follow * (1 - blink) + blink)
+        upper = self.up + (self.closed - self.up) * np.float32(self._lowered(wanted))
         rise = (0.22 * wanted.squint - 0.05 * max(down, 0.0) * (1 - blink)) * (1 - blink)
         lower = self.low
         if blink > 0 or rise:
