@@ -311,7 +311,7 @@ def test_what_an_iris_leaves_is_as_light_as_the_white_beside_it(face):
     for x, y in EYES.values():
         # Both irises went to the picture's left, and the right half of the opening is white.
         box = drawn[y - 6 : y + 7, x + 2 : x + 20].astype(float).mean(2)
-        assert 70 < box.min() and box.max() < 125
+        assert box.min() > 70 and box.max() < 125
 
 
 def test_teeth_are_rigid(face):

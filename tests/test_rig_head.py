@@ -9,6 +9,7 @@ import pytest
 
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.square import Square
+from livepuppet.realtime.compositing.matte import _with_what_hangs_on
 from livepuppet.realtime.rig.head import Head, HeadState
 from livepuppet.realtime.rig.layers import behind, fill, split_layers
 from livepuppet.realtime.rig.patches import Patch
@@ -315,3 +316,20 @@ def test_the_neck_turns_about_its_own_axis():
         assert np.abs(moved[shoulders]).max() < 0.12
         nose = (np.abs(down - 0.5) < 0.15) & (np.abs(across) < 0.15)
         assert np.abs(moved[nose][:, 0]).min() > 0.3
+
+
+def test_what_hangs_on_a_figure_before_a_plain_background_belongs_to_it():
+    picture = np.full((120, 100, 3), (20, 20, 30), np.uint8)
+    figure = np.zeros((120, 100), np.uint8)
+    cv2.ellipse(figure, (50, 50), (20, 28), 0, 0, 360, 1, -1)
+    picture[figure > 0] = (220, 180, 150)
+    # A scarf beside the head, and something else far away.
+    picture[50:110, 68:76] = (230, 210, 90)
+    picture[100:108, 10:18] = (230, 210, 90)
+    found = _with_what_hangs_on(figure, picture, Square(0, 0, 100))
+    assert found[60:100, 70:74].all() and not found[:, :25].any()
+    assert (found >= figure).all()
+    # Where the background is full of things, nothing is added.
+    busy = picture.copy()
+    busy[20:100, 8:26] = busy[20:60, 80:92] = (90, 200, 90)
+    np.testing.assert_array_equal(_with_what_hangs_on(figure, busy, Square(0, 0, 100)), figure)

@@ -20,7 +20,7 @@ CUT_SIDE = 256
 CUT_ROUNDS = 4
 
 #: Of the way figures are cut. Another one forgets what was remembered.
-CUTTER = 1
+CUTTER = 2
 
 #: Pictures with a shorter side, in pixels, or less contrast, as standard deviation in levels, hold
 #: no figure.
@@ -32,6 +32,10 @@ COLOURS_SIDE = 400
 #: How unlike every colour of the surely-background a colour must be to start as figure, in CIE Lab
 #: units, and how many colours the background may have.
 UNLIKE, BACKGROUND_COLOURS = 16.0, 6
+
+#: How unlike them pieces that hang on the figure are, and the largest share of such pixels around it
+#: in a plain background.
+ODD, PLAIN_BACKGROUND = 22.0, 0.16
 
 #: Radius of the fit, in shares of the longer side, and how much contrast counts as an edge, in
 #: levels.
@@ -106,7 +110,9 @@ def _cut_anew(picture: np.ndarray, square: Square, head: np.ndarray | None) -> n
         # Too little of one kind of seeds.
         return None
     figure = _one_piece(np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8))
-    return figure if 0.02 < figure.mean() < 0.98 else None
+    if not 0.02 < figure.mean() < 0.98:
+        return None
+    return _one_piece(_with_what_hangs_on(figure, picture, square))
 
 
 def _seeds(
@@ -137,13 +143,7 @@ def _seeds(
     cv2.fillPoly(labels, [shoulders], cv2.GC_PR_FGD)
     ellipse(labels, cv2.GC_PR_FGD, 0.33, 0.43, -0.04)
 
-    edges = np.zeros((height, width), bool)
-    margin = max(2, round(0.03 * width))
-    beside = max(1, min(round(y), height))
-    edges[:beside, :margin] = edges[:beside, width - margin :] = True
-    edges[: max(2, round(0.02 * height))] = True
-    edges[:, np.abs(np.arange(width) - x) <= 0.36 * side] = False
-
+    edges = _surely_background(picture.shape[:2], square)
     if edges.any():
         near = np.zeros((height, width), np.uint8)
         cv2.fillPoly(near, [shoulders], 1)
@@ -156,6 +156,35 @@ def _seeds(
         cv2.fillConvexPoly(face, cv2.convexHull(head.astype(np.int32)), 1)
         labels[face > 0] = cv2.GC_FGD
     return labels
+
+
+def _surely_background(shape: tuple[int, int], square: Square) -> np.ndarray:
+    """The picture's edges beside and above the head, bool (H, W)."""
+    height, width = shape
+    x, y = square.x + square.side / 2, square.y + FACE_HEIGHT * square.side
+    edges = np.zeros((height, width), bool)
+    margin = max(2, round(0.03 * width))
+    beside = max(1, min(round(y), height))
+    edges[:beside, :margin] = edges[:beside, width - margin :] = True
+    edges[: max(2, round(0.02 * height))] = True
+    edges[:, np.abs(np.arange(width) - x) <= 0.36 * square.side] = False
+    return edges
+
+
+def _with_what_hangs_on(figure: np.ndarray, picture: np.ndarray, square: Square) -> np.ndarray:
+    """`figure` uint8 (H, W) with pieces next to it that are unlike a plain background: ears,
+    scarves, hats of other colours.
+    """
+    edges = _surely_background(picture.shape[:2], square)
+    if not edges.any():
+        return figure
+    odd = ((_unlikeness(picture, edges) > ODD) & (figure == 0)).astype(np.uint8)
+    if odd[figure == 0].mean() > PLAIN_BACKGROUND:
+        return figure
+    odd = cv2.morphologyEx(odd, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    _, parts = cv2.connectedComponents(odd)
+    touching = np.unique(parts[(cv2.dilate(figure, np.ones((5, 5), np.uint8)) > 0) & (odd > 0)])
+    return figure | np.isin(parts, touching).astype(np.uint8) & odd
 
 
 def _unlikeness(picture: np.ndarray, edges: np.ndarray) -> np.ndarray:
