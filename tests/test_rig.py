@@ -331,7 +331,7 @@ def test_teeth_are_rigid(face):
 
 
 def test_an_open_mouth_is_round(face):
-    """Its corners sink about half-way, where it hardly opens it is thinner at the corners than in the middle."""
+    """Its corners sink about half-way; one that hardly opens does so in the middle."""
     picture, contours = face
     layers = Mouth(picture, contours).layers
     for value, least, most in ((0.1, 0.0, 0.35), (1.0, 0.25, 0.6)):

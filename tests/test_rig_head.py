@@ -291,7 +291,7 @@ def test_recorded_states_are_drawn_as_they_were():
 
 
 def test_a_turned_head_folds_nowhere():
-    """What lies side by side stays so, as far as heads turn; also nodding, with the neck's lower end in its place."""
+    """What lies side by side stays so, as far as heads turn and nod about the neck's lower end."""
     _, matte, landmarks = figure()
     surface = build_surface(matte.shape, landmarks, NAMES, matte)
     for rotation in (turned(0.45), turned(-0.45), turned(pitch=0.35), turned(pitch=-0.35), turned(roll=0.3)):
@@ -302,7 +302,7 @@ def test_a_turned_head_folds_nowhere():
 
 
 def test_the_neck_turns_about_its_own_axis():
-    """A head that turns about its neck leaves neck and shoulders where they are, and its outline about where it was."""
+    """A head that turns about its neck leaves neck and shoulders where they are."""
     _, matte, landmarks = figure()
     surface = build_surface(matte.shape, landmarks, NAMES, matte)
     for rotation in (turned(0.3), turned(-0.3), turned(roll=0.25)):

@@ -333,7 +333,9 @@ def _calmed(change: np.ndarray | float) -> np.ndarray:
 
 
 def _together(found: dict) -> None:
-    """Eyes close together, or one of them closes for good: what lies between is the detector's error more often than not."""
+    """Eyes close together, or one of them closes for good: what lies between is the detector's error
+    more often than not.
+    """
     names = "eyeBlinkLeft", "eyeBlinkRight"
     if not all(name in found for name in names):
         return

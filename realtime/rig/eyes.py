@@ -169,7 +169,9 @@ class EyeLayers:
         self._find_ends()
 
     def _softness(self) -> float:
-        """Over how many pixels edges go in this picture, which may have been enlarged: drawn ones are as soft."""
+        """Over how many pixels edges go in this picture, which may have been enlarged: drawn ones
+        are as soft.
+        """
         dx, dy = (cv2.Sobel(self.light, cv2.CV_32F, *axis, scale=0.125) for axis in ((1, 0), (0, 1)))
         inside = (self.v > self.up - 0.1 * self.width) & (self.v < self.low + 0.1 * self.width)
         inside &= (self.u > 0) & (self.u < 1)
@@ -554,7 +556,9 @@ class EyeLayers:
         self._frame(wanted, upper)
 
     def _upper_lid(self, wanted: EyeAmounts) -> np.ndarray:
-        """What is seen above the upper lid's edge, uint8 (h, w, 3): the picture itself, as long as that edge hides all of its own."""
+        """What is seen above the upper lid's edge, uint8 (h, w, 3): the picture itself, as long as
+        that edge has not come down.
+        """
         covered = float(smooth(0.02, 0.14, self._lowered(wanted)))
         if covered in (0.0, 1.0):
             return self.skin if covered else self.crop
@@ -570,7 +574,9 @@ class EyeLayers:
         return cv2.cvtColor(lid, cv2.COLOR_RGBA2RGB)
 
     def _lowered(self, wanted: EyeAmounts) -> float:
-        """The share of its way to closed that the upper lid has gone: lids follow the eyes down, and a little up."""
+        """The share of its way to closed that the upper lid has gone: lids follow the eyes down, and
+        a little up.
+        """
         down, wide, squint = wanted.down, wanted.wide, wanted.squint
         follow = 0.34 * max(down, 0.0) - 0.10 * max(-down, 0.0) - 0.20 * wide + 0.12 * squint
         return follow * (1 - wanted.blink) + wanted.blink

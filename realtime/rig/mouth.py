@@ -461,7 +461,7 @@ class MouthLayers:
         lift_left = (-0.11 * a.smile_left + 0.10 * a.frown_left) * w
         lift_right = (-0.11 * a.smile_right + 0.10 * a.frown_right) * w
         base = lift_left * self._up_left + lift_right * self._up_right
-        # Lips that hardly part do so in the middle; an open mouth is round, with its corners half-way down.
+        # Lips that hardly part do so in the middle; an open mouth is round, its corners half-way down.
         lens = self._inner ** (1.5 - 0.9 * min(max(2.2 * gap / w, 0.0), 1.0))
         sink = 0.42 * jaw
         base = base + sink * np.exp(-((_NODES / 1.6) ** 2)) - 0.05 * a.shrug * w * self._bow
@@ -597,7 +597,8 @@ class MouthLayers:
             return self._drawn_inside(s, depth, height, tall)
         out, shade = self._throat(across, s, depth, height, tall)
         if not self.no_teeth:
-            # Upper teeth with the head, lower ones with the jaw, whose lip hides most of them, and in whose shadow they lie.
+            # Upper teeth with the head; lower ones with the jaw, whose lip hides most of them, and in
+            # whose shadow they lie.
             bared = 0.10 * w * float(smooth(0.16 * w, 0.5 * w, tall))
             lower, upper = min(0.45 + 0.6 * tall / (0.4 * w), 0.9), min(0.86 + 0.3 * tall / (0.3 * w), 1.04)
             for sprite, edge_row, edge, light in (

@@ -34,20 +34,22 @@ SMOOTH, BRIDGE, SOFT = 0.10, 0.30, 0.10
 #: Steepest slope of the depth: what is steeper would fold when it turns as far as `LARGEST_TILT`.
 STEEPEST = 1.3
 
-#: Depth of the skull's outline behind the irises. Within `ROUND` of it, hair, ears and hats come nearer by `BULGE`.
+#: Depth of the skull's outline behind the irises. Within `ROUND` of it, hair, ears and hats come
+#: nearer by `BULGE`.
 SKULL, BULGE, ROUND = -1.4, 0.5, 1.0
 
 #: Beyond this share of the way back to the skull's middle the outline is held.
 OUTLINE = 0.7
 
-#: Where the head's motion fades into the body's: below the chin, over how much (the logistic's width), and how much higher
-#: beside the jaw, where shoulders are.
+#: Where the head's motion fades into the body's: below the chin, over how much (the logistic's
+#: width), and how much higher beside the jaw, where shoulders are.
 NECK, FADE, RISE = 0.42, 0.28, 0.9
 
 #: Half the width of the jaw at the chin's height, and over how much that rise is reached.
 HALF_JAW, FLANK = 0.5, 0.7
 
-#: What people turn and nod about, the neck's lower end in the template's frame; and the share of its motion that the body makes.
+#: What people turn and nod about, the neck's lower end in the template's frame; and the share of
+#: its motion that the body makes.
 PIVOT, BODY = np.array([0.0, 2.0, -1.7]), 0.35
 
 #: How far below the chin the body's motion has fallen to a third.
