@@ -175,12 +175,12 @@ def unset(key: str, profile: str | None = None) -> bool:
     profile = profile_name(profile)
     path = settings_path()
     text = _read(path)
-    if text is None:
-        return False
-    document = _document(path, text)
     parts = tuple(key.split("."))
     if len(parts) == 1:
         parts = tuple(rule(key).key.split("."))
+    if text is None:
+        return False
+    document = _document(path, text)
     prefix = ("profile", profile) if profile is not None else ()
     table: Any = document
     for part in (*prefix, *parts[:-1]):
