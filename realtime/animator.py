@@ -506,8 +506,10 @@ class Animator:
         self.retargeter.frame_changed()
         if self.saved_pose is not None:
             (pose, square), self.saved_pose = self.saved_pose, None
+            present = self.framing.square
+            assert present is not None
             try:
-                self.retargeter.initial = self._in_new_square(pose, square, self.framing.square.whole())
+                self.retargeter.initial = self._in_new_square(pose, square, present.whole())
             except ValueError:
                 self._events.append("The saved neutral pose cannot be used, so a new one is taken.")
         if self.framing.crop == "auto" and not self.framing.faces:

@@ -36,7 +36,8 @@ class PooledDetector(nn.Module):
         self.kp = detector.kp
         assert detector.jacobian.bias is not None
         self.side = detector.jacobian.kernel_size[0]
-        self.padding = self.side // 2
+        assert isinstance(detector.kp.padding, tuple)
+        self.padding = detector.kp.padding * 2
         keypoints = detector.kp.out_channels
         self.weight = nn.Parameter(detector.jacobian.weight.reshape(keypoints, 4, -1).detach().clone())
         self.bias = nn.Parameter(detector.jacobian.bias.reshape(keypoints, 4).detach().clone())
@@ -50,7 +51,7 @@ class PooledDetector(nn.Module):
         heatmaps = torch.softmax(logits.flatten(2) / self.temperature, dim=2).reshape(logits.shape)
         # A sum over pixels as a matrix product.
         points = heatmaps.flatten(2) @ self.grid.flatten(0, 1)
-        means = pooled(F.pad(features, [self.padding] * 4), heatmaps, self.side)
+        means = pooled(F.pad(features, self.padding), heatmaps, self.side)
         jacobians = (self.weight @ means[..., None])[..., 0] + self.bias
         return points, jacobians.unflatten(-1, (2, 2)), heatmaps, logits
 

@@ -234,6 +234,7 @@ class Compositor:
             background = "alpha"
         else:
             canvas = self._new_background(layers.original, found, whole)
+            assert canvas is not None
             behind = np.zeros_like(layers.original)
             shown = whole.common(self._canvas)
             shown.of(behind, whole)[...] = shown.of(canvas, self._canvas)

@@ -72,18 +72,22 @@ def _cut(picture: np.ndarray, square: Square, head: np.ndarray | None) -> np.nda
     """The figure in a small picture, uint8 (H, W) of 0 and 1; None where none stands out.
     Remembered: it is the longest part of a start.
     """
-    facts = {
+    inputs = {
         "cutter": [CUTTER, cv2.__version__],
         "picture": [hashlib.sha256(picture.tobytes()).hexdigest(), *picture.shape],
         "square": [square.x, square.y, square.side],
         "head": None if head is None else head.tolist(),
     }
     try:
-        kept = remembered("figures", facts)
+        kept = remembered("figures", inputs)
         return None if kept is None else _unpacked(kept, picture.shape[:2])
     except (KeyError, TypeError, ValueError):
         figure = _cut_anew(picture, square, head)
-    remember("figures", facts, None if figure is None else base64.b64encode(np.packbits(figure)).decode())
+    remember(
+        "figures",
+        inputs,
+        None if figure is None else base64.b64encode(np.packbits(figure).tobytes()).decode(),
+    )
     return figure
 
 

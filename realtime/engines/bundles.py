@@ -64,7 +64,8 @@ class BundleEngine:
         """See `Engine.detect`. Without confidence if the bundle is of an older livepuppet."""
         values = self._run("detect", self._detected, {"frame": checked_image(frame, self.size)})
         named = zip(self._detected, values, strict=True)
-        return Keypoints(**{name: _without_batch(value, DETECTED[name]) for name, value in named})
+        found = {name: _without_batch(value, DETECTED[name]) for name, value in named}
+        return Keypoints(found["points"], found["jacobians"], found.get("confidence"))
 
     def encode(self, avatar: np.ndarray) -> Features:
         """See `Engine.encode`."""
