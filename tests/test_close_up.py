@@ -39,6 +39,7 @@ from livepuppet.model.close_up import (
 from livepuppet.realtime.animator import in_frame
 from livepuppet.realtime.app.settings import NeutralPose
 from livepuppet.realtime.motion.retargeter import blend
+from livepuppet.realtime.rig import eye_fit
 from livepuppet.realtime.rig.amounts import INDEX, CloseUpReader
 from livepuppet.realtime.rig.close_ups import EYE_AT, PLACING, crop_maps, cut_crop
 from livepuppet.realtime.rig.close_ups import CloseUps as LookCloser
@@ -295,3 +296,32 @@ def test_readings_go_with_the_keypoints(tmp_path):
     saved = NeutralPose.of(other, "lite-256")
     assert saved.keypoints("lite-256", 16).reading.mouth[jaw] == 1.0
     assert replace(saved, reading=(1.0, 2.0)).keypoints("lite-256", 16).reading is None
+
+
+def test_what_close_ups_saw_of_an_eye_is_an_eye_of_the_fit():
+    """Points on a known eye's curves give that eye back; looks that disagree are trusted less."""
+    theta = np.array([[0.02, -0.03, 0.22, 0.09, 0.06, 0.1, 0.1, 0.85, 0.03, -0.02, 0.1]], np.float32)
+    upper, lower = eye_fit.heights(theta)
+    u = np.array([-1, -0.5, 0, 0.5, 1, 0.5, 0, -0.5], np.float32)
+    rows = [np.interp(u[k], eye_fit.U, (upper if k < 5 else lower)[0]) for k in range(8)]
+    x, y = eye_fit.place(theta, u[None], np.array([rows], np.float32))
+    points = (np.stack([x[0], y[0]], 1) - (eye_fit.WIDTH / 2, eye_fit.HEIGHT / 2)) / eye_fit.PER_D
+    points = np.concatenate([points, theta[:, 8:10]])
+    seen = eye_fit.Seen.of([points, points, points])
+    assert np.allclose(seen.theta[:6], theta[0, :6], atol=0.02)
+    assert np.allclose(seen.theta[8:], theta[0, 8:10], atol=1e-6)
+    assert seen.off(theta)[0] < 1 < seen.off(theta + 0.05)[0]
+    unsure = eye_fit.Seen.of([points, points + 0.06, points - 0.06])
+    assert (unsure.sigma[[0, 1]] > 2 * seen.sigma[[0, 1]]).all()
+
+
+def test_several_looks_lie_about_the_face(tmp_path):
+    torch.manual_seed(0)
+    export_close_ups(CloseUps(CloseUp(EYE), CloseUp(MOUTH), CloseUp(HEAD)).eval(), tmp_path / "c.onnx")
+    look = LookCloser(PLACING, tmp_path / "c.onnx")
+    picture = np.random.default_rng(0).integers(0, 255, (240, 260, 3), dtype=np.uint8)
+    at = _face(np.eye(2), (120, 90))
+    looks = look.several(picture, np.array([at[name] for name in PLACING]))
+    assert len(looks) == 6
+    assert all(np.isfinite(part).all() for one in looks for part in one.parts)
+    assert look.several(picture, np.full((len(PLACING), 2), 20.0)) == []

@@ -249,10 +249,10 @@ class LandmarkReader:
 
 
 #: Lids of close-ups meet: below this share of the open eye's opening it counts as shut.
-CLOSE_SHUT_AT = 0.15
+CLOSE_SHUT_AT = 0.1
 
 #: The iris's travel, in widths of the eye, from straight ahead to the end of what eyes can do: sideways, up and down.
-CLOSE_SIDEWAYS, CLOSE_VERTICAL = 0.26, 0.2
+CLOSE_SIDEWAYS, CLOSE_VERTICAL = 0.3, 0.2
 
 #: Changes of an amount up to this much are the network's noise, for those that are read as amounts alone.
 CLOSE_CALM = 0.04
@@ -304,11 +304,7 @@ class CloseUpReader:
             + float(change[EYE_AT["eyeLookIn"]])
             - float(change[EYE_AT["eyeLookOut"]])
         )
-        down = 0.5 * (
-            float(change[2]) / CLOSE_VERTICAL
-            + float(change[EYE_AT["eyeLookDown"]])
-            - float(change[EYE_AT["eyeLookUp"]])
-        )
+        down = float(change[2]) / CLOSE_VERTICAL
         found[INDEX["eyeLookIn" + side]], found[INDEX["eyeLookOut" + side]] = sideways, -sideways
         found[INDEX["eyeLookDown" + side]], found[INDEX["eyeLookUp" + side]] = down, -down
 

@@ -134,6 +134,24 @@ class Look:
     mouth: np.ndarray
     head: np.ndarray
 
+    @property
+    def parts(self) -> tuple[np.ndarray, ...]:
+        """Points of the left eye, the right eye, the mouth and the head."""
+        return (*self.eyes, self.mouth, self.head)
+
+
+#: How crops of a still picture are enlarged, and shifted in shares of their half side, for looks beside the first.
+WAYS = ((0.85, 0.0, 0.0), (1.2, 0.0, 0.0), (1.0, 0.08, 0.05), (1.0, -0.08, -0.05), (1.1, 0.05, -0.06))
+
+#: The points of each crop whose middle its own lies in: corners of eyes and mouth.
+CORNERS = ([0, 4], [0, 4], [0, 6], [0, 1])
+
+
+def _jittered(maps: list[np.ndarray], zoom: float, right: float, down: float) -> list[np.ndarray]:
+    return [
+        np.column_stack([zoom * one[:, :2], one[:, 2] + right * one[:, 0] + down * one[:, 1]]) for one in maps
+    ]
+
 
 class CloseUps:
     """Looks at faces closely, with onnxruntime on the processor: 45 MMAC for four crops.
@@ -178,7 +196,31 @@ class CloseUps:
         unit = float(np.hypot(*across))
         if not 4 < unit < 4 * max(picture.shape):
             return None
-        maps = crop_maps(at)
+        return self._look(picture, crop_maps(at), mirrored)
+
+    def several(self, picture: np.ndarray, points: np.ndarray) -> list[Look]:
+        """Look at a still picture's face several times, each crop a little larger, smaller or aside, and then about what was seen.
+
+        Args:
+            picture, points: as above.
+
+        Returns:
+            None of them where the landmarks lie in a heap.
+        """
+        first = self(picture, points)
+        if first is None:
+            return []
+        maps = crop_maps(dict(zip(PLACING, np.asarray(points, np.float64)[self._rows], strict=True)))
+        looks = [first, *(self._look(picture, _jittered(maps, *way), False) for way in WAYS)]
+        for index, parts in enumerate(zip(*(look.parts for look in looks), strict=True)):
+            # The middle of what a crop shows belongs into its middle; the opening of an eye lies a little below it.
+            corners = np.median(np.stack(parts), axis=0)[CORNERS[index]].mean(0)
+            rise = EYE_RISE / EYE_SIDE * 2 if index < 2 else 0.0
+            if index < 3:
+                maps[index][:, 2] = corners - rise * maps[index][:, 1]
+        return [self._look(picture, _jittered(maps, *way), False) for way in ((1.0, 0.0, 0.0), *WAYS)]
+
+    def _look(self, picture: np.ndarray, maps: list[np.ndarray], mirrored: bool) -> Look:
         for crop, affine in zip(self._crops, maps, strict=True):
             if mirrored:
                 affine = affine * [[-1], [1]] + [[0, 0, picture.shape[1] - 1], [0, 0, 0]]
@@ -191,7 +233,7 @@ class CloseUps:
             for points, affine in zip((*eyes, mouth[0], head[0]), maps, strict=True)
         ]
         head_amounts = head_amounts[0].copy()
-        head_amounts[HEAD_AMOUNTS.index("roll")] += np.arctan2(across[1], across[0])
+        head_amounts[HEAD_AMOUNTS.index("roll")] += np.arctan2(maps[3][1, 0], maps[3][0, 0])
         reading = FaceReading(
             np.stack(
                 [

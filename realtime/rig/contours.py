@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
 
 from livepuppet.realtime.rig import eye_fit, lip_fit
+from livepuppet.realtime.rig.close_ups import Look
 from livepuppet.realtime.rig.looks import Landmarks
 
 #: Points per curve.
@@ -125,15 +127,19 @@ SMALLEST_DISTANCE = 14.0
 #: The least fit of an eye that is moved. Of right contours it is 1 or more (18 pictures).
 LEAST_FIT = 0.9
 
+#: Close-ups do not count where both eyes' edges alone fit better by this much; 0.9 to 1.4 of animals, 0.6 of most people.
+EDGES_DECIDE = 0.9
+
 #: The least height of an opening, in distances between the eyes.
 LEAST_OPENING = 0.085
 
 
-def find_contours(picture: np.ndarray, landmarks: Landmarks | None) -> Contours:
+def find_contours(picture: np.ndarray, landmarks: Landmarks | None, looks: Sequence[Look] = ()) -> Contours:
     """The contours of the face in `picture` uint8 RGB (H, W, 3), fitted to its own edges near `landmarks`.
 
     Args:
         landmarks: of `looks.look`; None where there is no face.
+        looks: of `CloseUps.several`, where the fit begins and what holds it.
     """
     height, width = picture.shape[:2]
     if landmarks is None:
@@ -141,7 +147,7 @@ def find_contours(picture: np.ndarray, landmarks: Landmarks | None) -> Contours:
     axes = _Axes.of(landmarks)
     if axes is None:
         return Contours(width, height)
-    left, right = _find_eyes(picture, landmarks, axes)
+    left, right = _find_eyes(picture, landmarks, axes, looks)
     return Contours(width, height, left, right, _find_mouth(picture, landmarks, axes))
 
 
@@ -207,7 +213,9 @@ def _resampled(points: np.ndarray) -> np.ndarray:
     return np.column_stack([np.interp(at, length, points[:, k]) for k in (0, 1)]).astype(np.float32)
 
 
-def _find_eyes(picture: np.ndarray, landmarks: Landmarks, axes: _Axes) -> list[EyeContours]:
+def _find_eyes(
+    picture: np.ndarray, landmarks: Landmarks, axes: _Axes, looks: Sequence[Look]
+) -> list[EyeContours]:
     unit, size = axes.distance, (eye_fit.WIDTH, eye_fit.HEIGHT)
     middle = np.array(size) / 2
     maps, matrices, guesses, spreads, opened = [], [], [], [], []
@@ -219,7 +227,23 @@ def _find_eyes(picture: np.ndarray, landmarks: Landmarks, axes: _Axes) -> list[E
         guesses.append((at - middle) / eye_fit.PER_D)
         spreads.append(float(landmarks.spread[landmarks.names.index(f"{side} iris")]) / unit)
         opened.append(np.hypot(*(landmarks[f"{side} upper lid"] - landmarks[f"{side} lower lid"])) / unit)
-    found = eye_fit.search(tuple(maps), guesses, spreads, float(np.mean(opened)))
+    seen = [
+        eye_fit.Seen.of(
+            [
+                (look.eyes[k] @ matrices[k][:, :2].T + matrices[k][:, 2] - middle) / eye_fit.PER_D
+                for look in looks
+            ]
+        )
+        for k in range(2)
+        if looks
+    ]
+    opening = float(np.mean(opened))
+    found = eye_fit.search(tuple(maps), guesses, spreads, opening)
+    if seen:
+        held = eye_fit.search(tuple(maps), guesses, spreads, opening, seen)
+        # Close-ups know people's eyes; those of animals and big drawn ones have edges that say otherwise.
+        if sum(fit.total for fit in found) - sum(fit.total for fit in held) < EDGES_DECIDE:
+            found = held
     irises = eye_fit.refine_irises(tuple(maps), found)
     return [_eye(found[k], irises[k], maps[k], matrices[k], unit, k == 1) for k in range(2)]
 

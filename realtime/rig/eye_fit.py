@@ -7,6 +7,7 @@ then each by itself. Everything happens in upright crops whose unit is the eyes'
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -289,6 +290,56 @@ def _cross_entropy(objective, mean: np.ndarray, sigma: np.ndarray, bounds, round
     return kept, most
 
 
+#: How far close-ups may be off, in D (radians and ratios for tilt, skew and roundness), where their looks agree.
+_SEEN_SIGMA = np.array([0.012, 0.012, 0.016, 0.014, 0.012, 0.06, 0.15, 0.25, 0.02, 0.02], np.float32)
+
+#: Weight of what close-ups saw.
+SEEN_WEIGHT = 0.12
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What close-ups saw of one eye.
+
+    Attributes:
+        theta: (10,), an eye without the iris's radius.
+        sigma: (10,), how far that may be off.
+    """
+
+    theta: np.ndarray
+    sigma: np.ndarray
+
+    @classmethod
+    def of(cls, looks: list[np.ndarray]) -> Seen:
+        """From `EYE_POINTS` (9, 2) of several looks, in D from the crop's middle."""
+        every = np.stack([cls._theta(points) for points in looks])
+        middle = np.median(every, axis=0)
+        spread = np.median(np.abs(every - middle), axis=0) * 1.5
+        return cls(middle.astype(np.float32), np.hypot(_SEEN_SIGMA, 1.5 * spread).astype(np.float32))
+
+    @staticmethod
+    def _theta(points: np.ndarray) -> np.ndarray:
+        outer, inner, iris = points[0], points[4], points[8]
+        line = inner - outer
+        half = max(float(np.hypot(*line)) / 2, 1e-3)
+        middle, along = (outer + inner) / 2, line / (2 * half)
+        down = np.array([-along[1], along[0]])
+        upper, lower = ((points[rows] - middle) @ down for rows in ([1, 2, 3], [7, 6, 5]))
+        at = (points[[1, 2, 3]] - middle) @ along / half
+        # The highest point of a parabola through the three.
+        curve = np.polyfit(at, -upper, 2)
+        top = float(np.clip(-curve[1] / (2 * min(curve[0], -1e-3)), -0.35, 0.35))
+        height = max(float(-upper.min()), float(np.polyval(curve, top)))
+        return np.array(
+            [*middle, half, height, lower.max(), np.arctan2(along[1], along[0]), top, 0.85, *iris]
+        )
+
+    def off(self, theta: np.ndarray) -> np.ndarray:
+        """How far (N, 11) eyes are from it, squared and bent so that one wrong number does not decide."""
+        off = np.square((theta[:, :10] - self.theta) / self.sigma)
+        return (off / (1 + off / 16)).sum(1)
+
+
 #: Where the search begins: half width, heights of the lids over the iris's radius, roundness.
 _STARTS = ((0.23, 0.8, 0.8, 0.9), (0.235, 1.1, 1.0, 0.65))
 
@@ -304,7 +355,9 @@ class EyeFit:
     stands: float
 
 
-def search(maps: tuple[EyeMaps, EyeMaps], guesses, spreads, opening: float) -> list[EyeFit]:
+def search(
+    maps: tuple[EyeMaps, EyeMaps], guesses, spreads, opening: float, seen: Sequence[Seen] = ()
+) -> list[EyeFit]:
     """Both eyes, the second crop mirrored so that both are left ones: first of one shape, then each by itself.
 
     Args:
@@ -312,11 +365,15 @@ def search(maps: tuple[EyeMaps, EyeMaps], guesses, spreads, opening: float) -> l
         guesses: (x, y) of both irises in D from the crops' middles.
         spreads: how far the looks disagree on each, in D.
         opening: the landmarks' height of the openings, in D.
+        seen: of both, by close-ups, if there are any.
     """
+    if seen:
+        guesses = [0.5 * (guess + one.theta[8:10]) for guess, one in zip(guesses, seen, strict=True)]
     irises = tuple(Irises(*one) for one in zip(maps, guesses, spreads, strict=True))
 
     def each(theta: np.ndarray, k: int) -> np.ndarray:
-        return score(maps[k], theta)[0] + 0.8 * irises[k].at(theta) - prior(theta, opening)
+        total = score(maps[k], theta)[0] + 0.8 * irises[k].at(theta) - prior(theta, opening)
+        return total - SEEN_WEIGHT * seen[k].off(theta) if seen else total
 
     def second(theta: np.ndarray) -> np.ndarray:
         other = theta[:, :EYE].copy()
@@ -335,6 +392,14 @@ def search(maps: tuple[EyeMaps, EyeMaps], guesses, spreads, opening: float) -> l
             shape = [max(half, 1.1 * one[2]), up * one[2], low * one[2], 0.0, 0.0, power]
             mean = np.array([*one[:2], *shape, *one, *other[:2], *other[:2]])
             tries.append(_cross_entropy(both, mean, sigma, bounds, 3, 160))
+        if seen:
+            left, right = (
+                _with_radius(view.theta, radius)
+                for view, radius in zip(seen, (one[2], other[2]), strict=True)
+            )
+            mean = np.concatenate([(left + right) / 2, right[own]])
+            mean[own] = left[own]
+            tries.append(_cross_entropy(both, mean, sigma, bounds, 3, 160))
     tries.sort(key=lambda found: -found[1])
     best = max(
         (_cross_entropy(both, start, 0.6 * sigma, bounds, 5, 160) for start, _ in tries[:2]),
@@ -350,8 +415,15 @@ def search(maps: tuple[EyeMaps, EyeMaps], guesses, spreads, opening: float) -> l
 
         theta, total = _cross_entropy(alone, start, 0.4 * _SIGMA, (_LOWEST, _HIGHEST), 5, 120)
         _, edges, contrast = score(maps[k], theta[None])
+        if seen:
+            # How clear the edges are has nothing to do with what close-ups saw.
+            total += SEEN_WEIGHT * float(seen[k].off(theta[None])[0])
         result.append(EyeFit(theta, total, float(edges[0]), float(contrast[0]), irises[k].standing(theta)))
     return result
+
+
+def _with_radius(theta: np.ndarray, radius: float) -> np.ndarray:
+    return np.append(theta, np.float32(radius))
 
 
 def prior(theta: np.ndarray, opening: float) -> np.ndarray:

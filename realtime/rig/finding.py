@@ -10,12 +10,13 @@ from livepuppet.core.cache import remember, remembered
 from livepuppet.core.errors import UserError
 from livepuppet.core.square import Square
 from livepuppet.realtime.engines import Engine
+from livepuppet.realtime.rig.close_ups import PLACING, CloseUps, default_close_ups
 from livepuppet.realtime.rig.contours import Contours, find_contours
 from livepuppet.realtime.rig.looks import look
 from livepuppet.realtime.rig.sidecar import checksum, from_json, read_sidecar, sidecar_path, to_json
 
 #: Of the way contours are found. Another one forgets what was remembered.
-FINDER = 2
+FINDER = 3
 
 #: Of landmarks of a face, the middle confidence is mostly above 0.6, and the looks agree on most of them to within this
 #: much, in distances between the eyes.
@@ -33,7 +34,12 @@ def find(engine: Engine, picture: np.ndarray, square: Square) -> Contours:
         float(np.median(landmarks.confidence)) >= LEAST_CONFIDENCE
         and float(np.median(landmarks.spread)) <= LARGEST_SPREAD * apart
     )
-    return find_contours(picture, landmarks if face else None)
+    if not face:
+        return find_contours(picture, None)
+    looks = []
+    if default_close_ups().exists() and set(PLACING) <= names:
+        looks = CloseUps(landmarks.names).several(picture, landmarks.points)
+    return find_contours(picture, landmarks, looks)
 
 
 def contours_of(
