@@ -137,7 +137,8 @@ def test_a_mixture_draws_from_its_pools_by_their_shares(tmp_path):
 
     pools = []
     for k, setting in enumerate(("plain", "rich")):
-        draw_shard(tmp_path / setting, 1000 + k, SIZE, setting=setting)
+        # Pictures of two sides are brought to the smaller one.
+        draw_shard(tmp_path / setting, 1000 + k, SIZE * (k + 1), SIZE // 4, setting=setting)
         pools.append(PuppetPool(tmp_path / setting))
     mixed = Mixture(pools, [3, 1])
     assert len(mixed) == len(pools[0]) + len(pools[1])

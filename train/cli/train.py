@@ -91,9 +91,24 @@ def train():
     show_default=True,
     help="Processes that draw a pool's shards while training goes on.",
 )
+@click.option(
+    "--people",
+    type=PATH,
+    metavar="POOL",
+    help="A pool of people to mix in; `livepuppet puppets pool` draws it.",
+)
+@click.option(
+    "--people-share",
+    default=DefaultModelConfig.people_share,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of examples that show people, with --people.",
+)
 @click.option("--compile-renderer", is_flag=True, help="With --puppets stream: compile the renderer first.")
 @click.option("--stage", "stages", multiple=True, type=click.Choice(list(STAGES)), help="Only these stages.")
-def default(puppets, setting, faces, shards, drawers, compile_renderer, stages, init, **run):
+def default(
+    puppets, setting, faces, shards, drawers, people, people_share, compile_renderer, stages, init, **run
+):
     """Train lite-256, the default model, from nothing but procedural puppets.
 
     `livepuppet train default --output RUN --minutes 120`: first the detector learns exact
@@ -110,6 +125,8 @@ def default(puppets, setting, faces, shards, drawers, compile_renderer, stages, 
         stages=stages or tuple(STAGES),
         faces=faces,
         init=init,
+        people=people,
+        people_share=people_share,
     )
     show_log()
     try:

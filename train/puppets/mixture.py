@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from livepuppet.train.losses.reconstruction import downsample
 from livepuppet.train.puppets.identities import Motion
 from livepuppet.train.puppets.pairs import Pairs, Puppets
 
@@ -16,7 +17,7 @@ class Mixture(Puppets):
     """Draws each example from one of several pools, by their shares.
 
     Args:
-        pools: of images and flow of the same sides, on the same device.
+        pools: of flow of the same side, on the same device. Images are brought to the side of the smallest.
         shares: how often each is drawn from, in any unit.
 
     Raises:
@@ -36,6 +37,20 @@ class Mixture(Puppets):
     def refresh_sometimes(self, rng: torch.Generator) -> None:
         for pool in self.pools:
             pool.refresh_sometimes(rng)
+
+    def state(self) -> dict[str, int | str]:
+        return {
+            f"{k} {name}": value for k, pool in enumerate(self.pools) for name, value in pool.state().items()
+        }
+
+    def load_state(self, state: dict[str, int | str]) -> None:
+        for k, pool in enumerate(self.pools):
+            mine = {name.split(" ", 1)[1]: value for name, value in state.items() if name.startswith(f"{k} ")}
+            if mine:
+                pool.load_state(mine)
+
+    def speed(self) -> dict[str, float]:
+        return next((speed for pool in self.pools if (speed := pool.speed())), {})
 
     def _counts(self, batch: int, rng: torch.Generator) -> list[int]:
         drawn = torch.multinomial(self.shares, batch, True, generator=rng)
@@ -63,10 +78,18 @@ class Mixture(Puppets):
         joined: dict[str, Any] = {}
         for field in fields(Pairs):
             values = [getattr(pairs, field.name) for pairs in found]
-            joined[field.name] = _joined(values)
+            joined[field.name] = (
+                _of_one_side(values) if field.name in ("source", "driving") else _joined(values)
+            )
         # Identities are of different kinds; what they are asked for is in `others`.
         joined["identity"] = None
         return Pairs(**joined)
+
+
+def _of_one_side(pictures: list[Tensor]) -> Tensor:
+    """Pictures (B, 3, S, S) of several sides, as one batch of the least."""
+    side = min(picture.shape[-1] for picture in pictures)
+    return torch.cat([downsample(picture, picture.shape[-1] // side) for picture in pictures])
 
 
 def _joined(values: list):

@@ -86,6 +86,8 @@ class DefaultModelConfig:
         stages: some of `STAGES`, in their order.
         faces: folder of clips of real faces, for validation alone.
         init: weights to start from.
+        people: folder of a pool of people (`train.people`) to mix in, and the share of examples
+            that come from it.
     """
 
     pool: Path | None = None
@@ -96,6 +98,8 @@ class DefaultModelConfig:
     stages: tuple[str, ...] = tuple(STAGES)
     faces: Path | None = None
     init: Path | None = None
+    people: Path | None = None
+    people_share: float = 0.5
 
 
 def train_default(config: DefaultModelConfig, run_config: RunConfig) -> Path:
@@ -169,7 +173,7 @@ def train_stages(model: LitePuppet, config: DefaultModelConfig, run: Run) -> Non
         for name in stages:
             stage = STAGES[name]
             batch = run.config.batch or (stage.large_batch if run.device.type == "cuda" else stage.batch)
-            puppets = _puppets(config, size, name, run)
+            puppets = _mixed(config, _puppets(config, size, name, run))
             task = _task(name, model, puppets, batch, run.precision.name == "bf16")
             minutes = run.config.minutes
             trainer = run.trainer(
@@ -261,6 +265,23 @@ def _puppets(config: DefaultModelConfig, size: int, stage: str, run: Run) -> Pup
             "or only the stages detector and motion."
         )
     return pool
+
+
+def _mixed(config: DefaultModelConfig, puppets: Puppets) -> Puppets:
+    """The puppets, and people among them where there is a pool of these."""
+    from livepuppet.train.puppets.identities import PEOPLE
+    from livepuppet.train.puppets.mixture import Mixture
+    from livepuppet.train.puppets.pool import PoolError, PuppetPool
+
+    if config.people is None:
+        return puppets
+    people = PuppetPool(config.people, device=puppets.device)
+    if not len(people) or people.setting not in PEOPLE:
+        raise PoolError(
+            f"There are no people in {config.people}: draw some with  livepuppet puppets pool {config.people} "
+            "--setting people-mix."
+        )
+    return Mixture([puppets, people], [1 - config.people_share, config.people_share])
 
 
 def _description(puppets: Puppets) -> str:
