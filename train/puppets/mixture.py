@@ -63,8 +63,8 @@ class Mixture(Puppets):
             for pool, count in zip(self.pools, counts, strict=True)
             if count
         ]
-        pictures, points, jacobians = (torch.cat(some) for some in zip(*found, strict=True))
-        return pictures, points, jacobians
+        pictures, points, jacobians = zip(*found, strict=True)
+        return _of_one_side(list(pictures)), torch.cat(points), torch.cat(jacobians)
 
     def pairs(self, batch: int, rng: torch.Generator, still: float = 0.12, with_flow: bool = True) -> Pairs:
         counts = self._counts(batch, rng)
