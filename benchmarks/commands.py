@@ -290,8 +290,8 @@ def rig_command(pictures, side, puppets, json_path, **choice):
     """What the rig of PICTURES costs, and how sharp the moving face stays; by default of the
     bundled avatar.
 
-    Times are of one core. With --puppets: how much of each head motion is shown, given the true
-    pose (1 is right).
+    Times are of one core, at best and usually. With --puppets: how much of each head motion is
+    shown, given the true pose (1 is right).
     """
     from dataclasses import asdict
 
@@ -302,14 +302,15 @@ def rig_command(pictures, side, puppets, json_path, **choice):
     machine, rows = _engine(**choice), {}
     cv2.setNumThreads(1)
     click.echo(
-        f"{'picture':34} {'make s':>7} {'find s':>7} {'head ms':>8} {'all ms':>7} {'best ms':>8} {'sharpness':>10}"
+        f"{'picture':34} {'make s':>7} {'find s':>7} {'head ms':>8} {'+ eyes':>7} {'+ mouth':>8} {'all ms':>7} {'median':>7}"
+        f" {'sharpness':>10}"
     )
     for path in pictures or (bundled.AVATAR,):
         figures = measure(machine, load_avatar(path, machine.size, "auto"), side)
         rows[path.name] = asdict(figures)
         click.echo(
-            f"{path.name:34} {figures.making:7.2f} {figures.contours:7.2f} {figures.head:8.1f} {figures.all:7.1f} "
-            f"{figures.best:8.1f} {figures.sharpness:10.2f}"
+            f"{path.name:34} {figures.making:7.2f} {figures.contours:7.2f} {figures.head:8.1f} {figures.eyes:7.1f} "
+            f"{figures.mouth:8.1f} {figures.all:7.1f} {figures.usual:7.1f} {figures.sharpness:10.2f}"
         )
     facts = {"side": side, "avatars": rows}
     if puppets:
