@@ -133,6 +133,6 @@ def test_the_first_python_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(compile(code, page, "exec"), names)
-    assert names["picture"].shape == (256, 256, 3)
+    assert names["image"].shape == (256, 256, 3)
     with livepuppet.open_video("moved.mp4") as video:
         assert len(list(video)) == 3
