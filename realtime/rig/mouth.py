@@ -439,6 +439,13 @@ class MouthLayers:
         share = float((reach[open_columns] > 0.1).mean()) if open_columns.any() else 0.0
         self.shows_teeth = share > 0.35
         if self.shows_teeth:
+            # A row of teeth ends in one line: columns that say otherwise are misread.
+            wide = 20
+            rows = [
+                reach[max(k - wide, 0) : k + wide + 1][open_columns[max(k - wide, 0) : k + wide + 1]]
+                for k in range(len(reach))
+            ]
+            reach = np.array([np.percentile(row, 70) if len(row) else 0.0 for row in rows], np.float32)
             reach = cv2.GaussianBlur(reach[None], (0, 0), 3)[0]
             self.teeth_end = (upper + (lower - upper) * np.where(reach > 0.9, 1.0, reach)).astype(np.float32)
 
