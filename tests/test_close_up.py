@@ -43,7 +43,7 @@ from livepuppet.realtime.rig import eye_fit
 from livepuppet.realtime.rig.amounts import INDEX, CloseUpReader
 from livepuppet.realtime.rig.close_ups import EYE_AT, PLACING, crop_maps, cut_crop
 from livepuppet.realtime.rig.close_ups import CloseUps as LookCloser
-from livepuppet.realtime.rig.pose import PoseTracker, joined
+from livepuppet.realtime.rig.pose import CLOSE_TURN_GAIN, PoseTracker, joined
 from livepuppet.realtime.rig.template import head_template
 from livepuppet.train.recipes import close_up as close_up_recipe
 from livepuppet.train.recipes.close_up import train_close_up
@@ -178,7 +178,9 @@ def test_close_ups_in_onnxruntime_read_what_pytorch_reads(tmp_path):
     other = [name.replace("left", "@").replace("right", "left").replace("@", "right") for name in PLACING]
     places = np.array([[259 - at[name][0], at[name][1]] for name in other])
     mirrored = look(flipped, places)
-    assert np.array_equal(mirrored.reading.numbers(), look(picture, places, mirrored=True).reading.numbers())
+    # Pixels that are averaged in pairs are other pairs in the flipped picture, which is noise here.
+    asked = look(picture, places, mirrored=True)
+    assert np.allclose(mirrored.reading.numbers(), asked.reading.numbers(), atol=1e-2)
     assert np.allclose(mirrored.reading.eyes[::-1], seen.reading.eyes, atol=2e-2)
 
 
@@ -272,7 +274,8 @@ def test_turns_are_those_that_close_ups_read(start):
     tracker = PoseTracker(names, still)
     turned = seen(0.15, _reading(**{**start, "yaw": start.get("yaw", 0.0) + 0.3}))
     yaw, pitch, _ = tracker.pose(turned).angles
-    assert abs(yaw - 0.3) < 0.05 and abs(pitch) < 0.05
+    # By what close-ups read less than heads do, more.
+    assert abs(yaw - CLOSE_TURN_GAIN * 0.3) < 0.05 and abs(pitch) < 0.05
     assert not any(tracker.pose(seen(0.0, still.reading)).angles)
 
 

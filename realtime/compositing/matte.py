@@ -188,7 +188,8 @@ def _with_what_hangs_on(figure: np.ndarray, picture: np.ndarray, square: Square)
     odd = cv2.morphologyEx(odd, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     _, parts = cv2.connectedComponents(odd)
     touching = np.unique(parts[(cv2.dilate(figure, np.ones((5, 5), np.uint8)) > 0) & (odd > 0)])
-    return figure | np.isin(parts, touching).astype(np.uint8) & odd
+    odd[~np.isin(parts, touching)] = 0
+    return figure | odd
 
 
 def _unlikeness(picture: np.ndarray, edges: np.ndarray) -> np.ndarray:

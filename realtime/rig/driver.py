@@ -13,7 +13,7 @@ from livepuppet.realtime.motion.eyes import lid_pairs
 from livepuppet.realtime.motion.retargeter import Transferred
 from livepuppet.realtime.motion.settings import MotionSettings
 from livepuppet.realtime.motion.smoothing import LONGEST_GAP, OneEuro
-from livepuppet.realtime.rig.amounts import CloseUpReader, LandmarkReader
+from livepuppet.realtime.rig.amounts import INDEX, CloseUpReader, LandmarkReader
 from livepuppet.realtime.rig.pose import HeadPose, PoseTracker, joined, split
 
 #: Turns and nods are read off a few pixels, which tremble more than heads do: their filter's cut-off at rest, in Hz, and by how
@@ -105,12 +105,11 @@ class RigDriver:
         pose = pose.tamed(told.share, settings.shift, settings.turn, settings.zoom)
         amounts = None
         if self._reader is not None:
+            read = self._reader.read(told.driving)
             if told.driving.reading is not None and told.initial.reading is not None:
-                read = self._steady(
-                    self._close_reader.read(told.driving.reading), told.time, settings.smoothing
-                )
-            else:
-                read = self._reader.read(told.driving)
+                close = self._close_reader.read(told.driving.reading)
+                close[BROWS] = read[BROWS]
+                read = self._steady(close, told.time, settings.smoothing)
             amounts = np.float32(told.share) * read
         found = RigMotion(pose, told.share * residuals, amounts)
         if told.arrived < 1 and self._shown is not None:
@@ -127,6 +126,9 @@ class RigDriver:
         self._steady = _AmountFilter()
         self._shown = self._frozen_at = None
 
+
+#: What landmarks tell of brows stands beside what close-ups tell of eyes and mouth.
+BROWS = [index for name, index in INDEX.items() if name.startswith("brow")]
 
 #: Cut-off at rest, in hertz, of amounts, hertz more for each unit a second, cut-off of the speed, and guard against flicker.
 AMOUNT_REST, AMOUNT_RISE, AMOUNT_SPEED, AMOUNT_GUARD = 1.5, 6.0, 8.0, 1.0
