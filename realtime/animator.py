@@ -23,7 +23,7 @@ from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.framing.follow import reexpressed
 from livepuppet.realtime.motion.retargeter import Retargeter
 from livepuppet.realtime.motion.settings import MotionSettings
-from livepuppet.realtime.rig.close_ups import PLACING, CloseUps, default_close_ups
+from livepuppet.realtime.rig.close_ups import PLACING, CloseUps
 from livepuppet.realtime.rig.driver import RigDriver, RigMotion
 from livepuppet.realtime.rig.finding import contours_of
 from livepuppet.realtime.rig.rig import MODES, Face, Rig
@@ -575,10 +575,8 @@ def in_frame(points: np.ndarray, square: Square, size: int, width: int, mirrored
 
 def _close_ups(engine: Engine) -> CloseUps | None:
     """What looks closely at the driver; None where the keypoints cannot place it."""
-    path = default_close_ups()
-    if not path.exists() or any(name not in engine.keypoint_names for name in PLACING):
-        return None
-    return CloseUps(engine.keypoint_names, path)
+    placed = set(PLACING) <= set(engine.keypoint_names)
+    return CloseUps(engine.keypoint_names) if placed else None
 
 
 def _rig_driver(engine: Engine, rig: str | None) -> RigDriver | None:

@@ -40,7 +40,7 @@ from livepuppet.realtime.animator import in_frame
 from livepuppet.realtime.app.settings import NeutralPose
 from livepuppet.realtime.motion.retargeter import blend
 from livepuppet.realtime.rig import eye_fit
-from livepuppet.realtime.rig.amounts import INDEX, CloseUpReader
+from livepuppet.realtime.rig.amounts import CLOSE_OPEN, INDEX, CloseUpReader
 from livepuppet.realtime.rig.close_ups import EYE_AT, PLACING, crop_maps, cut_crop
 from livepuppet.realtime.rig.close_ups import CloseUps as LookCloser
 from livepuppet.realtime.rig.pose import CLOSE_TURN_GAIN, PoseTracker, joined
@@ -241,6 +241,7 @@ def _reading(**numbers: float) -> FaceReading:
     eyes[0, 1] = numbers.get("iris", 0.0)
     eyes[0, EYE_AT["eyeBlink"]] = numbers.get("blink", 0.0)
     mouth[4 + MOUTH_AMOUNTS.index("jawOpen")] = numbers.get("jaw", 0.0)
+    mouth[0] = CLOSE_OPEN * numbers.get("jaw", 0.0)
     head[:3] = numbers.get("yaw", 0.0), numbers.get("pitch", 0.0), numbers.get("roll", 0.0)
     return FaceReading(eyes, mouth, head)
 

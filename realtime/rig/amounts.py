@@ -257,6 +257,9 @@ CLOSE_BLINK_GAIN = 1.25
 #: The iris's travel, in widths of the eye, from straight ahead to the end of what eyes can do: sideways, up and down.
 CLOSE_SIDEWAYS, CLOSE_VERTICAL = 0.3, 0.2
 
+#: By how much the lips part, in face units, where `jawOpen` goes from 0 to 1 (rendered people).
+CLOSE_OPEN = 0.48
+
 #: Changes of an amount up to this much are the network's noise, for those that are read as amounts alone.
 CLOSE_CALM = 0.04
 
@@ -284,6 +287,8 @@ class CloseUpReader:
         change = reading.mouth - rest.mouth
         amounts = change[4 : 4 + len(MOUTH_AMOUNTS)]
         found[_CLOSE_MOUTH] = _calmed(amounts) * _CLOSE_GAIN
+        jaw = INDEX["jawOpen"]
+        found[jaw] = 0.5 * (found[jaw] + float(change[0]) / CLOSE_OPEN)
         # The picture's left is the face's right.
         for place, side in enumerate(("Right", "Left")):
             now, was = reading.eyes[place], rest.eyes[place]

@@ -10,12 +10,12 @@ from livepuppet.core.cache import remember, remembered
 from livepuppet.core.errors import UserError
 from livepuppet.core.square import Square
 from livepuppet.realtime.engines import Engine
-from livepuppet.realtime.rig.close_ups import PLACING, CloseUps, default_close_ups
+from livepuppet.realtime.rig.close_ups import PLACING, CloseUps
 from livepuppet.realtime.rig.contours import Contours, find_contours
 from livepuppet.realtime.rig.looks import look
 from livepuppet.realtime.rig.sidecar import checksum, from_json, read_sidecar, sidecar_path, to_json
 
-#: Of the way contours are found. Another one forgets what was remembered.
+#: Of the way contours are found, close-ups' weights included. Another one forgets what was remembered.
 FINDER = 3
 
 #: Of landmarks of a face, the middle confidence is mostly above 0.6, and the looks agree on most of them to within this
@@ -37,7 +37,7 @@ def find(engine: Engine, picture: np.ndarray, square: Square) -> Contours:
     if not face:
         return find_contours(picture, None)
     looks = []
-    if default_close_ups().exists() and set(PLACING) <= names:
+    if set(PLACING) <= names:
         looks = CloseUps(landmarks.names).several(picture, landmarks.points)
     return find_contours(picture, landmarks, looks)
 

@@ -8,21 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from livepuppet.core.reading import EYE_POINTS
 from livepuppet.train.people.assets import LOWER_TEETH, TONGUE, UPPER_TEETH, Assets
 
 SIDES = ("left", "right")
 
-#: Around an eye, from the corner at the temple over the upper lid.
-EYE = (
-    "outer corner",
-    "upper outer",
-    "upper",
-    "upper inner",
-    "inner corner",
-    "lower inner",
-    "lower",
-    "lower outer",
-)
+#: Around an eye, from the corner at the temple over the upper lid: what close-ups read, but for the iris.
+EYE = EYE_POINTS[:-1]
 
 #: Points of the mouth, from the left corner over the upper lip, and of the jaw, from the left ear over the chin.
 MOUTH_OUTSIDE, MOUTH_INSIDE, JAW = 12, 8, 17
