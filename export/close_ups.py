@@ -14,6 +14,9 @@ from livepuppet.core.errors import UserError
 from livepuppet.export.graphs import write_graph
 from livepuppet.model.close_up import EYE, HEAD, MOUTH, CloseUp, CloseUps
 
+#: Inputs of the graph: crops of both eyes, the mouth and the head.
+INPUTS = ("eyes", "mouth", "head")
+
 #: Outputs of the graph: of each kind its points, amounts and logits.
 OUTPUTS = tuple(
     f"{kind}_{what}" for kind in ("eye", "mouth", "head") for what in ("points", "amounts", "logits")
@@ -48,9 +51,11 @@ def export_close_ups(networks: CloseUps, path: Path) -> None:
         ExportError: the exporter failed, or wrote something that other runtimes may read
             differently.
     """
-    size = networks.eye.config.size
-    crops = torch.zeros(4, size, size, 3, dtype=torch.uint8)
-    write_graph(networks, (crops,), path, ["crops"], list(OUTPUTS))
+    crops = tuple(
+        torch.zeros(count, network.config.size, network.config.size, 3, dtype=torch.uint8)
+        for count, network in ((2, networks.eye), (1, networks.mouth), (1, networks.head))
+    )
+    write_graph(networks, crops, path, list(INPUTS), list(OUTPUTS))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 an upright crop.
 
 `realtime.rig.close_ups` places and cuts the crops. Points are read by a soft-argmax over heat-maps,
-amounts have ARKit's names. About 11 MMAC a crop.
+amounts have ARKit's names. An eye's crop takes 11 MMAC, a mouth's 14, a head's 23.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class CloseUpConfig:
         amounts: A, number of amounts.
         size: side of the crop in pixels; a multiple of 32.
         channels: channels at 1/2, 1/4, 1/8 and 1/16 of the size.
+        heatmap_level: whose size the heat-maps have; 0 for 1/2, 1 for 1/4.
+        cells: side of the coarsest features that amounts are read from; it divides size / 16.
         hidden: units between pooled features and amounts.
         softargmax_temperature: of the heat-maps' softmax.
     """
@@ -58,13 +60,16 @@ class CloseUpConfig:
     amounts: int
     size: int = 64
     channels: tuple[int, ...] = (24, 32, 48, 64)
-    hidden: int = 64
+    heatmap_level: int = 0
+    cells: int = 4
+    hidden: int = 128
     softargmax_temperature: float = 1.0
 
 
 EYE = CloseUpConfig(len(EYE_POINTS), len(EYE_AMOUNTS))
-MOUTH = CloseUpConfig(len(MOUTH_POINTS), len(MOUTH_AMOUNTS))
-HEAD = CloseUpConfig(len(HEAD_POINTS), len(HEAD_AMOUNTS))
+MOUTH = CloseUpConfig(len(MOUTH_POINTS), len(MOUTH_AMOUNTS), channels=(24, 32, 48, 80))
+#: Brows and cheeks are small in a head's crop, so it has more pixels.
+HEAD = CloseUpConfig(len(HEAD_POINTS), len(HEAD_AMOUNTS), 96, (24, 32, 64, 96), heatmap_level=1, cells=3)
 
 
 class CloseUp(nn.Module):
@@ -78,12 +83,13 @@ class CloseUp(nn.Module):
         super().__init__()
         self.config = config
         channels = config.channels
-        self.network = UNet(3, channels, kernel=5, stride=2)
-        self.heatmaps = nn.Conv2d(channels[0], config.points, 3, 1, 1)
-        side = config.size // 2
+        level = config.heatmap_level
+        self.network = UNet(3, channels, kernel=5, stride=2, left_out=level)
+        self.heatmaps = nn.Conv2d(channels[level], config.points, 3, 1, 1)
+        side = config.size // 2 >> level
         self.register_buffer("grid", make_grid(side, side).flatten(0, 1), persistent=False)
         self.read = nn.Sequential(
-            nn.Linear(channels[-1] * 4 + 2 * config.points, config.hidden),
+            nn.Linear(channels[-1] * config.cells**2 + 2 * config.points, config.hidden),
             nn.ReLU(),
             nn.Linear(config.hidden, config.hidden),
             nn.ReLU(),
@@ -107,7 +113,7 @@ class CloseUp(nn.Module):
         features = self.network(crops - 0.5)
         logits = self.heatmaps(features[-1]).flatten(2) / self.config.softargmax_temperature
         points = logits.softmax(-1) @ self.grid
-        pooled = F.adaptive_avg_pool2d(features[0], 2).flatten(1)
+        pooled = F.avg_pool2d(features[0], self.config.size // 16 // self.config.cells).flatten(1)
         read = self.read(torch.cat([pooled, points.flatten(1)], 1))
         points = points + 0.1 * self.offsets(read).view_as(points)
         return points, self.amounts(read), self.sure(read)
@@ -120,13 +126,13 @@ class CloseUps(nn.Module):
         super().__init__()
         self.eye, self.mouth, self.head = eye, mouth, head
 
-    def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
-        """Read uint8 crops (4, S, S, 3) of the left eye, the right one (mirrored), the mouth and
-        the head.
+    def forward(self, eyes: Tensor, mouth: Tensor, head: Tensor) -> tuple[Tensor, ...]:
+        """Read uint8 crops, (2, S, S, 3) of the left eye and the right one (mirrored), and (1, S, S, 3)
+        of the mouth and of the head; S is each kind's own.
 
         Returns:
             Of the eyes (2 rows), the mouth (1) and the head (1): points, amounts, logits, as
                 `CloseUp`.
         """
-        images = crops.permute(0, 3, 1, 2).float() / 255
-        return (*self.eye(images[:2]), *self.mouth(images[2:3]), *self.head(images[3:]))
+        eyes, mouth, head = (crops.permute(0, 3, 1, 2).float() / 255 for crops in (eyes, mouth, head))
+        return (*self.eye(eyes), *self.mouth(mouth), *self.head(head))

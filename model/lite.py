@@ -128,18 +128,23 @@ class UNet(nn.Module):
         channels: channels per level, fine to coarse.
         kernel: of the first convolution.
         stride: of the first convolution.
+        left_out: how many levels the decoder leaves out, from the fine end.
     """
 
-    def __init__(self, inputs: int, channels: tuple[int, ...], kernel: int = 3, stride: int = 1):
+    def __init__(
+        self, inputs: int, channels: tuple[int, ...], kernel: int = 3, stride: int = 1, left_out: int = 0
+    ):
         super().__init__()
         self.first = ConvNorm(inputs, channels[0], kernel, stride)
         pairs = list(itertools.pairwise(channels))
         self.down = nn.ModuleList(ConvNorm(a, b, 3, 2) for a, b in pairs)
         self.middle = ConvNorm(channels[-1], channels[-1])
-        self.up = nn.ModuleList(ConvNorm(b, a) for a, b in reversed(pairs))
+        self.up = nn.ModuleList(ConvNorm(b, a) for a, b in reversed(pairs[left_out:]))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Features of the decoder, coarse to fine; the last has the first level's side."""
+        """Features of the decoder, coarse to fine; the last has the side of the finest level that is
+        not left out.
+        """
         skips = [self.first(x)]
         for down in self.down:
             skips.append(down(skips[-1]))

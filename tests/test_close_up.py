@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.reading import (
     EYE_AMOUNTS,
@@ -47,7 +48,9 @@ from livepuppet.realtime.rig.pose import CLOSE_TURN_GAIN, PoseTracker, joined
 from livepuppet.realtime.rig.template import head_template
 from livepuppet.train.recipes import close_up as close_up_recipe
 from livepuppet.train.recipes.close_up import train_close_up
-from livepuppet.train.tasks.close_up import STORED, CropPool, Crops, close_up_scores, framed
+from livepuppet.train.tasks.close_up import KINDS, CloseUpTask, CropPool, Crops, close_up_scores, framed
+
+STORED = KINDS["eye"].stored
 
 
 def _eye(opening: float, gaze: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -76,7 +79,7 @@ def _eye(opening: float, gaze: float, rng: np.random.Generator) -> tuple[np.ndar
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A pool whose eyes are drawn, and whose mouths show nothing."""
+    """A pool whose eyes are drawn, and whose mouths and heads show nothing."""
     rng = np.random.default_rng(0)
     root = tmp_path_factory.mktemp("crops")
     for name, groups in (("training", 24), ("validation", 8)):
@@ -95,11 +98,15 @@ def folder(tmp_path_factory):
             mouth_points=np.zeros((count, 20, 2), np.float16),
             mouth_amounts=np.zeros((count, len(MOUTH_AMOUNTS)), np.float32),
             mouth_seen=np.zeros(count, np.float32),
+            heads=rng.integers(0, 255, (count, 24, 24, 3), dtype=np.uint8),
+            head_points=np.zeros((count, len(HEAD_POINTS), 2), np.float16),
+            head_amounts=np.zeros((count, len(HEAD_AMOUNTS)), np.float32),
+            head_seen=np.ones(count, np.float32),
         )
     return root
 
 
-@pytest.mark.parametrize("config", [EYE, MOUTH])
+@pytest.mark.parametrize("config", [EYE, MOUTH, HEAD])
 def test_what_a_network_returns(config):
     points, amounts, seen = CloseUp(config).eval()(torch.rand(2, 3, config.size, config.size))
     assert points.shape == (2, config.points, 2) and amounts.shape == (2, config.amounts)
@@ -165,9 +172,11 @@ def test_close_ups_in_onnxruntime_read_what_pytorch_reads(tmp_path):
     at = _face(np.eye(2), (120, 90))
     seen = look(picture, np.array([at[name] for name in PLACING]))
     maps = crop_maps(at)
-    crops = np.stack([cut_crop(picture, affine, 64) for affine in maps])
+    sizes = (EYE.size, EYE.size, MOUTH.size, HEAD.size)
+    crops = [cut_crop(picture, affine, size) for affine, size in zip(maps, sizes, strict=True)]
+    inputs = (np.stack(some) for some in (crops[:2], crops[2:3], crops[3:]))
     with torch.no_grad():
-        eye, amounts, _, mouth, *_, head, _, _ = networks(torch.from_numpy(crops))
+        eye, amounts, _, mouth, *_, head, _, _ = networks(*map(torch.from_numpy, inputs))
     # Softmax over a thousand cells, in float32.
     assert np.allclose(seen.reading.eyes[:, 3:12], amounts.numpy(), atol=1e-4)
     for found, points, affine in ((seen.eyes[1], eye[1], maps[1]), (seen.mouth, mouth[0], maps[2])):
@@ -205,7 +214,7 @@ def test_a_reading_goes_there_and_back_as_numbers():
 def test_framing_moves_points_with_the_image(folder):
     """The darkest place of a framed crop is where the iris's point went."""
     rng = torch.Generator().manual_seed(1)
-    pairs = CropPool(folder / "training").pairs(8, rng, "eye")
+    pairs = CropPool(folder / "training", "eye").pairs(8, rng)
     open_eyes = pairs.amounts[:, 0] < 0.4
     crops = Crops(*(value[open_eyes] for value in (pairs.picture, pairs.points, pairs.amounts, pairs.seen)))
     plain = framed(crops, 64, rng, wild=False)
@@ -223,6 +232,36 @@ def test_a_training_leaves_a_checkpoint_and_goes_on_from_it(folder, tmp_path, mo
     assert first.keys() == again.keys() and first != again
     assert all(np.isfinite(value) for value in again.values())
     assert list((tmp_path / "eye").glob("*.checkpoint.pt"))
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_losses_follow_from_the_seed(folder, kind):
+    task = CloseUpTask(CropPool(folder / "training", kind), batch=6)
+    first, again = (task.losses(torch.Generator().manual_seed(4)) for _ in range(2))
+    for name, part in first.items():
+        assert torch.isfinite(part) and part == again[name]
+
+
+def test_shards_of_two_versions_are_refused(folder, tmp_path):
+    with np.load(folder / "validation" / "crops-000001.npz") as shard:
+        arrays = dict(shard)
+    np.savez(tmp_path / "crops-000001.npz", **arrays)
+    np.savez(tmp_path / "crops-000002.npz", **arrays, poses=np.array(2))
+    with pytest.raises(UserError, match="several versions"):
+        CropPool(tmp_path, "mouth")
+    assert CropPool(tmp_path, "mouth", skip=1).poses == 2
+    (tmp_path / "crops-000001.npz").write_bytes(b"PK")
+    with pytest.raises(UserError, match="000001"):
+        CropPool(tmp_path, "mouth")
+    with pytest.raises(UserError, match="draw some"):
+        CropPool(tmp_path / "none", "mouth")
+
+
+def test_the_graph_that_ships_is_read():
+    """Whatever the sizes of its crops are."""
+    at = _face(np.eye(2), (120, 90))
+    look = LookCloser(PLACING)(np.full((240, 260, 3), 90, np.uint8), np.array([at[name] for name in PLACING]))
+    assert np.isfinite(look.reading.numbers()).all() and look.head.shape == (len(HEAD_POINTS), 2)
 
 
 @pytest.mark.slow

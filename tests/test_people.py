@@ -13,7 +13,14 @@ from livepuppet.train.people.assets import (
     assets_folder,
     load_assets,
 )
-from livepuppet.train.people.motion import COLUMNS, amounts, amounts_row, draw_people_groups, neutral
+from livepuppet.train.people.motion import (
+    COLUMNS,
+    amounts,
+    amounts_row,
+    draw_people_groups,
+    draw_vivid_groups,
+    neutral,
+)
 from livepuppet.train.puppets.identities import FACTORS
 
 try:
@@ -62,6 +69,59 @@ def test_groups_move_by_the_puppets_factors_and_units_beside_them():
     extra = first[:, len(FACTORS) :]
     assert extra.min() >= 0 and extra.max() <= 1
     assert 0.01 < (extra > 0).float().mean() < 0.3
+
+
+def test_vivid_people_use_units_that_others_seldom_do():
+    first, again = (draw_vivid_groups(300, 4, torch.Generator().manual_seed(3), 1.0).values for _ in range(2))
+    assert torch.equal(first, again) and first.shape == (1200, len(COLUMNS))
+    rows = [amounts(motion) for motion in first.numpy()]
+
+    def often(name: str, most: float = 0.4) -> float:
+        return float(np.mean([row.get(name, 0.0) > most for row in rows]))
+
+    rare = (
+        "cheekPuff",
+        "tongueOut",
+        "eyeWideLeft",
+        "eyeSquintRight",
+        "mouthPucker",
+        "mouthFunnel",
+        "browInnerUp",
+    )
+    for name in (
+        *rare,
+        "noseSneerLeft",
+        "browDownLeft",
+        "browOuterUpRight",
+        "mouthRollLower",
+        "eyeLookUpLeft",
+    ):
+        assert often(name) > 0.03
+    column = {name: first[:, k] for k, name in enumerate(COLUMNS)}
+    assert ((column["yaw"].abs() > 0.5).float().mean() > 0.1) and column["yaw"].abs().max() < 1.1
+    # Blown-up cheeks are behind shut lips, and a tongue is out of an open mouth.
+    strong = column["cheekPuff"] > 0
+    assert strong.any() and not column["open"][strong].any()
+    assert max(row.get("browInnerUp", 0.0) for row in rows) <= 1.4
+
+
+@needs_data
+def test_crops_go_on_without_whom_they_cannot_draw(renderer, monkeypatch):
+    from livepuppet.train.people import crops
+
+    real = crops.person_and_scene
+
+    def failing(renderer, number, setting):
+        if number % 2 == 0:
+            raise ValueError("no such person")
+        return real(renderer, number, setting)
+
+    monkeypatch.setattr(crops, "person_and_scene", failing)
+    arrays = crops.draw_crops(renderer, 3, "people", groups=2, poses=2)
+    assert arrays["eyes"].shape == (2, 2, 112, 112, 3) and arrays["heads"].shape == (2, 168, 168, 3)
+    assert int(arrays["poses"]) == 2 and np.abs(arrays["eye_points"]).max() < 2
+    with pytest.raises(RuntimeError, match="shard 2"):
+        crops.draw_crops(renderer, 2, "people", groups=1, poses=2)
 
 
 def test_amounts_have_arkits_names_and_sides():

@@ -319,15 +319,22 @@ class Renderer:
         alpha = np.dstack([whole[..., 3], share, without[..., 3]])
         return Picture(_over(whole, background), alpha, _over(without, background))
 
+    def colour(self, person: Person, posed: Posed, scene: Scene) -> np.ndarray:
+        """The colours of `draw` alone, uint8 RGB (S, S, 3), for less work."""
+        whole, *_ = self._layers(person, posed, scene, False, False)
+        return _over(whole, self.background(scene))
+
     def figure(self, person: Person, posed: Posed, scene: Scene) -> np.ndarray:
         """The person without a background: premultiplied linear colours and opacity, float32 (S, S, 4)."""
-        whole = self._layers(person, posed, scene, False)[0].astype(np.float32) / 255
+        whole = self._layers(person, posed, scene, False, False)[0].astype(np.float32) / 255
         alpha = whole[..., 3:]
         linear = linear_of(np.minimum(whole[..., :3] / np.maximum(alpha, 1e-3), 1))
         return np.concatenate([linear * alpha, alpha], -1)
 
-    def _layers(self, person: Person, posed: Posed, scene: Scene, plate: bool) -> tuple[np.ndarray, ...]:
-        """Premultiplied RGBA of the figure (S, S, 4), its head's share (S, S), and RGBA of the body; uint8."""
+    def _layers(
+        self, person: Person, posed: Posed, scene: Scene, plate: bool, share: bool = True
+    ) -> tuple[np.ndarray, ...]:
+        """Premultiplied RGBA of the figure (S, S, 4); where they are asked for, its head's share (S, S), and RGBA of the body; uint8."""
         self.load(person)
         self._write(posed)
         matrix = self._shadows(posed, scene)
@@ -343,8 +350,8 @@ class Renderer:
         without = self._read() if plate else None
         self._solids(head, ("teeth", "tongue") if posed.shut else (), culled=("skin", "eye"))
         self._transparent()
-        whole, share = self._read(), self._read(1)
-        return whole, share, whole if without is None else without
+        whole = self._read()
+        return whole, self._read(1) if share else whole[..., 3], whole if without is None else without
 
     def background(self, scene: Scene) -> np.ndarray:
         """The background alone, uint8 (S, S, 3)."""

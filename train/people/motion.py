@@ -171,6 +171,113 @@ def draw_people_groups(groups: int, poses: int, rng: torch.Generator) -> Motion:
     return Motion(torch.where(alone[:, None, None], held, wide).reshape(rows, -1))
 
 
+#: What a vivid mouth does, and how often: one of these at a time, since no face does two of them fully. Pairs of sides are
+#: named by their left one.
+MOUTH_SHAPES: tuple[tuple[float, tuple[str, ...]], ...] = (
+    (0.16, ("pucker",)),
+    (0.11, ("mouthFunnel",)),
+    (0.17, ("smile",)),
+    (0.07, ("mouthFrownLeft",)),
+    (0.07, ("mouthStretchLeft",)),
+    (0.05, ("mouthPressLeft",)),
+    (0.08, ("mouthRollLower", "mouthRollUpper")),
+    (0.06, ("mouthShrugLower", "mouthShrugUpper")),
+    (0.12, ("cheekPuff",)),
+    (0.11, ("tongueOut",)),
+)
+
+
+def draw_vivid_groups(groups: int, poses: int, rng: torch.Generator, likely: float = 0.6) -> Motion:
+    """`draw_people_groups`, of which a share `likely` of the poses does something as strongly as faces can: wide turns of the
+    head, gaze to its ends, blinks of every degree, and units that people seldom use, each evenly from 0 to 1.
+    """
+    values = draw_people_groups(groups, poses, rng).values
+    vivid = _vivid(values, rng)
+    return Motion(torch.where(torch.rand(len(values), 1, generator=rng) < likely, vivid, values))
+
+
+def _vivid(motion: Tensor, rng: torch.Generator) -> Tensor:
+    """What rows of motions (B, len(COLUMNS)) become; shift and scale stay."""
+    d = Draw(len(motion), rng)
+    m = {name: motion[:, k].clone() for k, name in enumerate(COLUMNS)}
+    for name in ("open", "smile", "pucker", "blink_left", "blink_right", *EXTRA):
+        m[name] = torch.zeros(len(motion))
+
+    def even(low: float = 0.0, high: float = 1.0) -> Tensor:
+        # The ends a little more often than by chance.
+        return low + (high - low) * (1.2 * d.uniform(0, 1) - 0.1).clamp(0, 1)
+
+    def add(name: str, amount: Tensor) -> None:
+        """To a unit, or to a pair of sides: of two in five to one of them only."""
+        if name.endswith("Left") and name not in ("jawLeft", "mouthLeft"):
+            side = d.uniform(0, 1)
+            m[name] = torch.maximum(m[name], amount * (side < 0.8))
+            other = name[:-4] + "Right"
+            m[other] = torch.maximum(m[other], amount * (side > 0.2))
+        else:
+            m[name] = torch.maximum(m[name], amount)
+
+    turned = d.chance(0.6) > 0
+    yaw = even(-0.7, 0.7)
+    # Who looks over the shoulder does not look at the ceiling as well.
+    pitch = even(-0.44, 0.44) * (1 - 0.7 * yaw.abs())
+    for name, value in (("yaw", yaw), ("pitch", pitch), ("roll", d.normal(0, 0.15, -0.45, 0.45))):
+        m[name] = torch.where(turned, value, m[name])
+    gazes = d.chance(0.6) > 0
+    for name in ("gaze_x", "gaze_y"):
+        m[name] = torch.where(gazes, even(-1, 1), m[name])
+
+    # Eyes: shut to some degree (one of them only, in a quarter), else wide or squinting, else open.
+    doing, one = d.uniform(0, 1), d.uniform(0, 1)
+    shut = (doing < 0.5) * even()
+    m["blink_left"], m["blink_right"] = shut * (one > 0.12), shut * (one < 0.88)
+    add("eyeWideLeft", ((doing > 0.5) & (doing < 0.7)) * even())
+    add("eyeSquintLeft", ((doing > 0.7) & (doing < 0.92)) * even())
+
+    brow = d.chance(0.6) * even(-1, 1)
+    m["brow_left"] = brow
+    m["brow_right"] = torch.where(d.chance(0.35) > 0, d.chance(0.6) * even(-1, 1), brow)
+    # `amounts` adds to these what brows, smile and opening do to them.
+    raised = (0.5 * (m["brow_left"] + m["brow_right"])).clamp(min=0)
+    add("browInnerUp", d.chance(0.25) * even() * (1 - 0.8 * raised))
+    add("noseSneerLeft", d.chance(0.2) * even())
+
+    # The mouth: its opening, one shape, and now and then something aside.
+    m["open"] = d.chance(0.5) * even()
+    amount, place, begin = even(), d.uniform(0, 1), 0.0
+    for share, names in MOUTH_SHAPES:
+        doing = (place >= begin) & (place < begin + share)
+        begin += share
+        for name in names:
+            own = amount if name == names[0] else even()
+            if name == "smile":
+                m[name] = doing * (1.6 * own - 0.6)
+            else:
+                add(name, doing * own * (0.7 if name == "tongueOut" else 1.0))
+    # Cheeks are blown up behind shut lips; lips that roll in, press or purse do not gape; a tongue needs room.
+    tight = torch.stack(
+        [
+            m[name]
+            for name in ("mouthRollLower", "mouthRollUpper", "mouthPressLeft", "mouthPressRight", "pucker")
+        ]
+    )
+    m["open"] = m["open"] * (m["cheekPuff"] == 0) * (1 - 0.75 * tight.amax(0))
+    m["open"] = torch.where(m["tongueOut"] > 0, m["open"].clamp(min=0.25), m["open"])
+    round_ = torch.stack(
+        [m[name] for name in ("pucker", "mouthFunnel", "cheekPuff", "mouthRollLower", "mouthRollUpper")]
+    ).amax(0)
+    smiling = m["smile"].clamp(min=0)
+    for name in ("mouthUpperUpLeft", "mouthLowerDownLeft", "mouthDimpleLeft"):
+        add(name, d.chance(0.12) * even() * (1 - round_) * (1 - 0.5 * m["open"] - 0.5 * smiling))
+    add("cheekSquintLeft", d.chance(0.2) * even() * (1 - 0.35 * smiling))
+    sideways = d.uniform(0, 1)
+    for k, name in enumerate(("mouthLeft", "mouthRight", "jawLeft", "jawRight")):
+        add(name, (sideways >= 0.05 * k) * (sideways < 0.05 * k + 0.05) * even())
+    add("jawForward", d.chance(0.06) * even())
+    add("mouthClose", d.chance(0.12) * even() * 0.7 * m["open"])
+    return torch.stack([m[name] for name in COLUMNS], 1)
+
+
 def amounts(motion: np.ndarray, blink: tuple[float, float] = (1.0, 1.0)) -> dict[str, float]:
     """What each of ARKit's units does in a motion.
 

@@ -6,17 +6,21 @@ python -m livepuppet.train.recipes.close_up eye FOLDER OUTPUT --minutes 120
 python -m livepuppet.train.recipes.close_up mouth FOLDER OUTPUT --minutes 120
 python -m livepuppet.train.recipes.close_up head FOLDER OUTPUT --minutes 120
 python -m livepuppet.export.close_ups OUTPUT close-ups.onnx
+
+On a GPU `--minutes 10 --batch 1024 --learning-rate 3e-3` are enough, for all three at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import time
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from livepuppet.train.loop.precision import choose_device
 from livepuppet.train.loop.trainer import Trainer
 from livepuppet.train.tasks.close_up import KINDS, CloseUpTask, CropPool, close_up_scores
 
@@ -32,6 +36,7 @@ def train_close_up(
     minutes: float | None = None,
     batch: int = 64,
     learning_rate: float = 2e-3,
+    device: str = "auto",
     seed: int = 0,
     resume: bool = False,
 ) -> dict[str, float]:
@@ -42,17 +47,32 @@ def train_close_up(
         folder: holds the shards `training/crops-*.npz` and `validation/crops-*.npz`.
         output: folder of the checkpoint, and of the EMA's weights, KIND.safetensors.
         steps, minutes: the budget; one of them.
+        batch: crops per step.
+        learning_rate: the peak.
+        device: see `choose_device`.
         resume: go on from the checkpoint in `output`.
 
     Returns:
         `close_up_scores` of the EMA on the validation shards.
+
+    Raises:
+        UserError: the folders hold no crops that can be used.
+        TrainingError: there is no such device, or the training was stopped.
     """
-    task = CloseUpTask(kind, CropPool(folder / "training"), batch)
-    validation = CropPool(folder / "validation")
+    chosen = choose_device(device)
+    began = time.perf_counter()
+    task = CloseUpTask(CropPool(folder / "training", kind, chosen), batch)
+    validation = CropPool(folder / "validation", kind, chosen)
+    logger.info("%d crops read in %.0f s", len(task.pool.pictures), time.perf_counter() - began)
+    # A GPU reads more of them in the time that it takes to start.
+    pairs = 512 if chosen.type == "cuda" else 32
+
+    def scores_of(trainer: Trainer) -> dict[str, float]:
+        return close_up_scores(trainer.ema.module, validation, pairs=pairs)
 
     def score(trainer: Trainer) -> None:
         save_file(trainer.ema.module.state_dict(), output / f"{kind}.safetensors")
-        scores = close_up_scores(trainer.ema.module, validation, kind)
+        scores = scores_of(trainer)
         logger.info("step %d: %s", trainer.step, ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
 
     trainer = Trainer(
@@ -62,14 +82,14 @@ def train_close_up(
         minutes=minutes,
         learning_rate=learning_rate,
         seed=seed,
+        save_every=60.0 if chosen.type == "cuda" else 120.0,
         on_save=score,
         fingerprint={"network": task.name, "batch": batch, "seed": seed},
     )
     if resume:
         trainer.resume()
     trainer.run()
-    score(trainer)
-    return close_up_scores(trainer.ema.module, validation, kind)
+    return scores_of(trainer)
 
 
 def main() -> None:
@@ -80,6 +100,9 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--resume", action="store_true")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -90,6 +113,9 @@ def main() -> None:
         given.output,
         steps=given.steps,
         minutes=given.minutes,
+        batch=given.batch,
+        learning_rate=given.learning_rate,
+        device=given.device,
         resume=given.resume,
     )
 

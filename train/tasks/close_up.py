@@ -7,6 +7,8 @@ identity, and *changes* count beside places: live, amounts are relative to the d
 
 from __future__ import annotations
 
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from livepuppet.core.errors import UserError
 from livepuppet.core.reading import (
     EYE_AMOUNTS,
     EYE_POINTS,
@@ -35,17 +38,15 @@ from livepuppet.model.close_up import (
     CloseUp,
     CloseUpConfig,
 )
-from livepuppet.model.geometry import warp
+from livepuppet.model.geometry import make_grid, warp
 from livepuppet.realtime.rig.close_ups import EYE_SIDE, HEAD_SIDE, MOUTH_SIDE
 from livepuppet.train.deform import Deformation, blurred_others
+from livepuppet.train.device import send
 from livepuppet.train.loop.task import Task
 from livepuppet.train.webcam import webcam
 
 #: Stored crops show this many times the square that the network sees, so that random framing has something to show.
 MARGIN = 1.5
-
-#: Side of stored crops in pixels.
-STORED = 112
 
 #: Errors of points about this size, in units of the crop's [-1, 1], count most; 0.016 is half a pixel of 64.
 TOLERANCE = 0.016
@@ -77,7 +78,8 @@ HEAD_AMOUNT_WEIGHT = tuple(
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of crop: its network, weights of points and amounts, side in face units, and what mirroring does to both."""
+    """One kind of crop: its network, weights of points and amounts, side in face units, what mirroring does to
+    both, and the side of stored crops in pixels."""
 
     config: CloseUpConfig
     points: tuple[str, ...]
@@ -86,6 +88,7 @@ class Kind:
     amount_weight: tuple[float, ...]
     side: float
     mirror: tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]] | None = None
+    stored: int = 112
 
 
 KINDS = {
@@ -107,6 +110,7 @@ KINDS = {
         HEAD_AMOUNT_WEIGHT,
         HEAD_SIDE,
         (HEAD_POINT_MIRROR, HEAD_MIRROR, HEAD_SIGNS),
+        168,
     ),
 }
 
@@ -122,7 +126,7 @@ class Crops:
 
 
 class CropPool:
-    """Crops of a folder of shards, in memory as bytes.
+    """Crops of one kind of a folder of shards, as bytes in the memory of a device.
 
     A shard holds, of N pictures in groups of `poses` of one identity: `eyes` uint8 (N, 2, S, S, 3), the right one
     mirrored; `eye_points` (N, 2, 9, 2) in [-1, 1] of the stored crop; `eye_amounts` (N, 2, 9); `eye_seen` (N, 2), the
@@ -130,40 +134,77 @@ class CropPool:
 
     Args:
         folder: of `crops-*.npz`.
-        poses: pictures per identity.
+        kind: of `KINDS`.
+        device: where the crops are kept, and those of a batch are.
         shards: how many at most; None for all.
+        skip: how many to leave out before.
+
+    Raises:
+        UserError: the folder holds no shards, or shards that do not go together.
     """
 
-    def __init__(self, folder: Path, poses: int = 4, shards: int | None = None, skip: int = 0):
-        self.poses = poses
-        paths = sorted(folder.glob("crops-*.npz"))[skip:][:shards]
+    def __init__(
+        self,
+        folder: Path,
+        kind: str,
+        device: torch.device | str = "cpu",
+        shards: int | None = None,
+        skip: int = 0,
+    ):
+        self.kind, self.device = kind, torch.device(device)
+        paths = sorted(folder.glob("crops-*[0-9].npz"))[skip:][:shards]
         if not paths:
-            raise FileNotFoundError(f"{folder} holds no crops; draw some first.")
-        parts: dict[str, list[np.ndarray]] = {}
-        for path in paths:
-            with np.load(path) as shard:
-                for name in shard.files:
-                    if name != "stamp":
-                        parts.setdefault(name, []).append(shard[name])
-        self.data = {name: torch.from_numpy(np.concatenate(values)) for name, values in parts.items()}
-        self.groups = len(self.data["eyes"]) // poses
+            raise UserError(
+                f"{folder} holds no crops; draw some first (python -m livepuppet.train.people.crops)."
+            )
+        names = (f"{kind}s", f"{kind}_points", f"{kind}_amounts", f"{kind}_seen")
 
-    def pairs(self, batch: int, rng: torch.Generator, kind: str) -> Crops:
-        """2 x batch crops of one of `KINDS`: first those of one pose, then those of another of the same identities."""
+        def load(path: Path) -> tuple[int, list[Tensor]]:
+            try:
+                with np.load(path) as shard:
+                    # Shards of old do not say how many poses they have of each identity.
+                    poses = int(shard["poses"]) if "poses" in shard else 4
+                    return poses, [torch.from_numpy(shard[name]).to(self.device) for name in names]
+            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+                raise UserError(f"{path} is no shard of crops ({error}): delete it.") from error
+
+        # Reading and checking bytes hold no lock of Python's.
+        with ThreadPoolExecutor(8) as threads:
+            found = list(threads.map(load, paths))
+        self.poses = found[0][0]
+        shapes = {(poses, *(tuple(part.shape[1:]) for part in parts)) for poses, parts in found}
+        if len(shapes) > 1:
+            raise UserError(f"{folder} holds crops of several versions: draw all of them anew.")
+        self.pictures, self.points, self.amounts, self.seen = (
+            torch.cat(parts) for parts in zip(*(parts for _, parts in found), strict=True)
+        )
+        self.points, self.amounts, self.seen = self.points.float(), self.amounts.float(), self.seen.float()
+        self.groups = len(self.pictures) // self.poses
+
+    def pairs(self, batch: int, rng: torch.Generator) -> Crops:
+        """2 x batch crops: first those of one pose, then those of another of the same identities.
+
+        Args:
+            rng: a CPU generator.
+        """
         group = torch.randint(self.groups, (batch,), generator=rng)
         first = torch.randint(self.poses, (batch,), generator=rng)
         second = (first + torch.randint(1, self.poses, (batch,), generator=rng)) % self.poses
-        rows = torch.cat([group * self.poses + first, group * self.poses + second])
+        rows = send(torch.cat([group * self.poses + first, group * self.poses + second]), self.device)
         pick = (rows,)
-        if kind == "eye":
-            pick = (rows, torch.randint(2, (batch,), generator=rng).repeat(2))
-        data = self.data
+        if self.kind == "eye":
+            pick = (rows, send(torch.randint(2, (batch,), generator=rng).repeat(2), self.device))
         return Crops(
-            data[f"{kind}s"][pick].permute(0, 3, 1, 2).float() / 255,
-            data[f"{kind}_points"][pick].float(),
-            data[f"{kind}_amounts"][pick].float(),
-            data[f"{kind}_seen"][pick].float(),
+            self.pictures[pick].permute(0, 3, 1, 2).float() / 255,
+            self.points[pick],
+            self.amounts[pick],
+            self.seen[pick],
         )
+
+
+def _drawn(batch: int, columns: int, rng: torch.Generator, device: torch.device) -> list[Tensor]:
+    """Random numbers in [0, 1) as `columns` vectors (B, 1, 1, 1) on a device, sent in one go."""
+    return list(send(torch.rand(columns, batch, 1, 1, 1, generator=rng), device))
 
 
 def framed(
@@ -174,17 +215,19 @@ def framed(
     Both pictures of a pair get the same framing up to a small difference, as frame follows frame.
 
     Args:
+        rng: a CPU generator.
         roll: the amount that is an angle against the crop's axes, if one is.
     """
     batch = len(crops.picture)
     half = batch // 2
     like = crops.picture
+    device = like.device
     if wild:
         base = Deformation.similarity(half, rng, like, angle=0.22, log_scale=0.2, shift=0.14).affine.repeat(
             2, 1, 1
         )
         jitter = Deformation.similarity(batch, rng, like, angle=0.04, log_scale=0.04, shift=0.03).affine
-        stretch = torch.eye(2) + 0.06 * torch.randn(half, 2, 2, generator=rng)
+        stretch = send(torch.eye(2) + 0.06 * torch.randn(half, 2, 2, generator=rng), device)
         affine = torch.cat(
             [
                 base[:, :, :2] @ jitter[:, :, :2] @ stretch.repeat(2, 1, 1),
@@ -193,11 +236,11 @@ def framed(
             -1,
         )
     else:
-        affine = torch.eye(2, 3).repeat(batch, 1, 1)
+        affine = torch.eye(2, 3, device=device).repeat(batch, 1, 1)
     affine = affine / MARGIN
     change = Deformation(affine)
-    grid = change.points(_grid(size).expand(batch, -1, -1)).view(batch, size, size, 2)
-    picture = warp(crops.picture, grid, "border")
+    grid = change.points(make_grid(size, size, device).view(1, -1, 2).expand(batch, -1, -1))
+    picture = warp(crops.picture, grid.view(batch, size, size, 2), "border")
     points = change.sources(crops.points)
     if wild:
         picture = _coarse(picture, rng)
@@ -210,89 +253,82 @@ def framed(
     return Crops(picture, points, amounts, crops.seen)
 
 
-def _grid(size: int) -> Tensor:
-    line = torch.linspace(-1, 1, size)
-    return torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).view(1, -1, 2)
-
-
 def _coarse(picture: Tensor, rng: torch.Generator) -> Tensor:
     """A third of the crops come from small faces: fewer pixels, enlarged."""
     batch, _, side, _ = picture.shape
     chosen = (torch.rand(batch, generator=rng) < 0.35).nonzero()[:, 0]
-    if len(chosen):
+    # A few sizes per batch: large batches would else see one size a step.
+    for part in chosen.chunk(4 if batch >= 256 else 1):
+        if not len(part):
+            continue
         small = int(side * (0.35 + 0.5 * torch.rand(1, generator=rng).item()))
-        rows = F.interpolate(picture[chosen], size=(small, small), mode="area")
-        picture = picture.clone()
-        picture[chosen] = F.interpolate(rows, size=(side, side), mode="bilinear", align_corners=False)
+        part = send(part, picture.device)
+        rows = F.interpolate(picture[part], size=(small, small), mode="area")
+        picture = picture.index_copy(
+            0, part, F.interpolate(rows, size=(side, side), mode="bilinear", align_corners=False)
+        )
     return picture
 
 
 def _lit(picture: Tensor, rng: torch.Generator) -> Tensor:
     """Light from a side, and colours as no two cameras have them."""
-    batch = len(picture)
-    slope = 0.35 * torch.randn(batch, 2, generator=rng)
-    line = torch.linspace(-1, 1, picture.shape[-1])
-    shade = slope[:, :1, None] * line[None, None, :] + slope[:, 1:, None] * line[None, :, None]
-    gain = (0.25 * torch.randn(batch, 1, 1, 1, generator=rng)).exp() * (
-        0.08 * torch.randn(batch, 3, 1, 1, generator=rng)
-    ).exp()
-    return (picture * gain * (1 + shade[:, None]).clamp(0.3, 1.7)).clamp(0, 1)
+    drawn = send(torch.randn(len(picture), 6, 1, 1, generator=rng), picture.device)
+    line = torch.linspace(-1, 1, picture.shape[-1], device=picture.device)
+    shade = 0.35 * (drawn[:, :1] * line + drawn[:, 1:2] * line[:, None])
+    gain = (0.25 * drawn[:, 2:3] + 0.08 * drawn[:, 3:]).exp()
+    return (picture * gain * (1 + shade).clamp(0.3, 1.7)).clamp(0, 1)
 
 
 def _hidden(picture: Tensor, rng: torch.Generator) -> Tensor:
     """Now and then a plain bar lies across a part of the crop: a strand, a rim, a finger, a cable."""
     batch, _, side, _ = picture.shape
-    line = torch.linspace(-1, 1, side)
-    angle = 3.14159 * torch.rand(batch, 1, 1, generator=rng)
-    offset = 1.6 * torch.rand(batch, 1, 1, generator=rng) - 0.8
-    width = 0.02 + 0.1 * torch.rand(batch, 1, 1, generator=rng).square()
-    chosen = (torch.rand(batch, 1, 1, generator=rng) < 0.15).float()
-    away = (angle.cos() * line[None, None] + angle.sin() * line[None, :, None] - offset).abs()
-    cover = ((width - away) * side / 2).clamp(0, 1)[:, None] * chosen[:, None]
-    colour = torch.rand(batch, 3, 1, 1, generator=rng) * 0.8
-    return torch.lerp(picture, colour.expand_as(picture), cover)
+    angle, offset, width, chosen, *colour = _drawn(batch, 7, rng, picture.device)
+    line = torch.linspace(-1, 1, side, device=picture.device)
+    angle, offset, width = 3.14159 * angle, 1.6 * offset - 0.8, 0.02 + 0.1 * width.square()
+    away = (angle.cos() * line + angle.sin() * line[:, None] - offset).abs()
+    cover = ((width - away) * side / 2).clamp(0, 1) * (chosen < 0.15)
+    return torch.lerp(picture, (0.8 * torch.cat(colour, 1)).expand_as(picture), cover)
 
 
 class CloseUpTask(Task):
     """Points, amounts and their changes, of one kind of crop.
 
     Args:
-        kind: "eye" or "mouth".
-        pool: to train on.
+        pool: to train on; its kind is the network's, and its device that of the training.
         batch: crops per step, half of them the second ones of a pair.
     """
 
-    def __init__(self, kind: str, pool: CropPool, batch: int = 64):
-        self.name = f"close-up-{kind}"
-        self.kind, self.pool, self.batch = kind, pool, batch
-        self.of = KINDS[kind]
-        self.roll = roll_of(kind)
-        self.size = self.of.config.size
-        self.model = self.trained = CloseUp(self.of.config)
-        self.point_weight = torch.tensor(self.of.point_weight)[None, :, None]
-        self.amount_weight = torch.tensor(self.of.amount_weight)[None]
+    def __init__(self, pool: CropPool, batch: int = 64):
+        self.name = f"close-up-{pool.kind}"
+        self.pool, self.batch = pool, batch
+        self.of, self.roll = KINDS[pool.kind], roll_of(pool.kind)
+        self.size, device = self.of.config.size, pool.device
+        self.model = self.trained = CloseUp(self.of.config).to(device)
+        self.point_weight = torch.tensor(self.of.point_weight, device=device)[None, :, None]
+        self.amount_weight = torch.tensor(self.of.amount_weight, device=device)[None]
         angles = ("yaw", "pitch", "roll")
         self.squared = torch.tensor(
-            [ANGLE_SQUARED if name in angles else AMOUNT_SQUARED for name in self.of.amounts]
+            [ANGLE_SQUARED if name in angles else AMOUNT_SQUARED for name in self.of.amounts], device=device
         )
+        self.mirror = None if self.of.mirror is None else _Mirror.of(*self.of.mirror, device)
 
     def losses(self, rng: torch.Generator) -> dict[str, Tensor]:
         """One step's loss parts."""
-        crops = self.pool.pairs(self.batch // 2, rng, self.kind)
-        if self.of.mirror is not None:
-            crops = _mirrored(
-                crops, torch.rand(self.batch // 2, generator=rng).repeat(2) < 0.5, *self.of.mirror
-            )
-        crops = framed(crops, self.size, rng, roll=self.roll)
+        half, device = self.batch // 2, self.pool.device
+        crops = self.pool.pairs(half, rng)
+        if self.mirror is not None:
+            flipped = torch.rand(half, generator=rng).repeat(2) < 0.5
+            crops = self.mirror.flipped(crops, send(flipped, device))
+        with torch.no_grad():
+            crops = framed(crops, self.size, rng, roll=self.roll)
         picture, seen = crops.picture, crops.seen
         # A tenth shows something else, so that "this is no eye" can be said.
-        other = torch.rand(len(picture), generator=rng) < 0.08
+        other = send(torch.rand(len(picture), generator=rng) < 0.08, device)
         picture = torch.where(other[:, None, None, None], blurred_others(picture).flip(-2), picture)
         seen = torch.where(other, 0.0, seen)
         points, amounts, sure = self.model(picture)
         weight = (seen[:, None, None] * 0.9 + 0.1) * self.point_weight * (~other[:, None, None])
         inside = (crops.points.abs().amax(-1, keepdim=True) < 1.1).float()
-        half = len(picture) // 2
         error = (points - crops.points).abs()
         shown, true = points[half:] - points[:half], crops.points[half:] - crops.points[:half]
         both = (weight * inside)[half:] * (weight * inside)[:half] / self.point_weight
@@ -313,15 +349,27 @@ def roll_of(kind: str) -> int | None:
     return KINDS[kind].amounts.index("roll") if "roll" in KINDS[kind].amounts else None
 
 
-def _mirrored(crops: Crops, chosen: Tensor, points, amounts, signs) -> Crops:
-    """Crops flipped left to right where chosen, with the points and amounts that trade places, and signs that change."""
-    flip = torch.tensor([-1.0, 1.0])
-    return Crops(
-        torch.where(chosen[:, None, None, None], crops.picture.flip(-1), crops.picture),
-        torch.where(chosen[:, None, None], crops.points[:, points] * flip, crops.points),
-        torch.where(chosen[:, None], crops.amounts[:, amounts] * torch.tensor(signs), crops.amounts),
-        crops.seen,
-    )
+@dataclass
+class _Mirror:
+    """Which points (P,) and amounts (A,) trade places in a mirrored crop, and signs (A,); on a device."""
+
+    points: Tensor
+    amounts: Tensor
+    signs: Tensor
+    flip: Tensor
+
+    @classmethod
+    def of(cls, points, amounts, signs, device: torch.device) -> _Mirror:
+        return cls(*(torch.tensor(one, device=device) for one in (points, amounts, signs, (-1.0, 1.0))))
+
+    def flipped(self, crops: Crops, chosen: Tensor) -> Crops:
+        """Crops flipped left to right where chosen (B,)."""
+        return Crops(
+            torch.where(chosen[:, None, None, None], crops.picture.flip(-1), crops.picture),
+            torch.where(chosen[:, None, None], crops.points[:, self.points] * self.flip, crops.points),
+            torch.where(chosen[:, None], crops.amounts[:, self.amounts] * self.signs, crops.amounts),
+            crops.seen,
+        )
 
 
 def _mean(value: Tensor, weight: Tensor) -> Tensor:
@@ -340,26 +388,26 @@ def _robust(error: Tensor) -> Tensor:
 
 @torch.no_grad()
 def close_up_scores(
-    model: nn.Module, pool: CropPool, kind: str, seed: int = 3, batches: int = 16
+    model: nn.Module, pool: CropPool, seed: int = 3, batches: int = 16, pairs: int = 32
 ) -> dict[str, float]:
     """Of crops never trained on: point error in face units, and per amount the slope and correlation of changes."""
-    of, was = KINDS[kind], model.training
+    of, was = KINDS[pool.kind], model.training
     model.eval()
     rng = torch.Generator().manual_seed(seed)
     errors, told, really = [], [], []
     for _ in range(batches):
-        crops = framed(pool.pairs(32, rng, kind), of.config.size, rng, roll=roll_of(kind))
+        crops = framed(pool.pairs(pairs, rng), of.config.size, rng, roll=roll_of(pool.kind))
         points, amounts, _ = model(crops.picture)
         seen = crops.seen > 0.6
         errors.append((points - crops.points).norm(dim=-1)[seen])
-        pair = seen[:32] & seen[32:]
-        told.append((amounts[32:] - amounts[:32])[pair])
-        really.append((crops.amounts[32:] - crops.amounts[:32])[pair])
+        pair = seen[:pairs] & seen[pairs:]
+        told.append((amounts[pairs:] - amounts[:pairs])[pair])
+        really.append((crops.amounts[pairs:] - crops.amounts[:pairs])[pair])
     model.train(was)
-    error = torch.cat(errors) * of.side / 2
+    error = torch.cat(errors).cpu() * of.side / 2
     scores = {"point error": error.mean().item(), "median": error.median().item()}
-    scores |= {name: error[:, k].mean().item() for k, name in enumerate(of.points) if kind == "eye"}
-    told, really = torch.cat(told), torch.cat(really)
+    scores |= {name: error[:, k].mean().item() for k, name in enumerate(of.points) if pool.kind == "eye"}
+    told, really = torch.cat(told).cpu(), torch.cat(really).cpu()
     for k, name in enumerate(of.amounts):
         x, y = really[:, k], told[:, k]
         if x.std() > 1e-3:
