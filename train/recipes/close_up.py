@@ -60,6 +60,8 @@ def train_close_up(
         TrainingError: there is no such device, or the training was stopped.
     """
     chosen = choose_device(device)
+    if chosen.type == "cuda":
+        torch.backends.cudnn.benchmark = True
     began = time.perf_counter()
     task = CloseUpTask(CropPool(folder / "training", kind, chosen), batch)
     validation = CropPool(folder / "validation", kind, chosen)
@@ -71,7 +73,8 @@ def train_close_up(
         return close_up_scores(trainer.ema.module, validation, pairs=pairs)
 
     def score(trainer: Trainer) -> None:
-        save_file(trainer.ema.module.state_dict(), output / f"{kind}.safetensors")
+        weights = {name: value.cpu().contiguous() for name, value in trainer.ema_state.items()}
+        save_file(weights, output / f"{kind}.safetensors")
         scores = scores_of(trainer)
         logger.info("step %d: %s", trainer.step, ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
 
