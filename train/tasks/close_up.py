@@ -59,10 +59,7 @@ AMOUNT_SQUARED, ANGLE_SQUARED = 0.3, 0.03
 EYE_POINT_WEIGHT = tuple(
     2.5 if name == "iris" else 2.0 if name in ("upper", "lower") else 1.0 for name in EYE_POINTS
 )
-EYE_AMOUNT_WEIGHT = tuple(
-    {"eyeBlink": 3.0, "eyeSquint": 0.7, "eyeWide": 1.0}.get(name, 2.0 if "Look" in name else 0.7)
-    for name in EYE_AMOUNTS
-)
+EYE_AMOUNT_WEIGHT = tuple({"eyeBlink": 3.0}.get(name, 2.0 if "Look" in name else 1.0) for name in EYE_AMOUNTS)
 MOUTH_AMOUNT_WEIGHT = tuple(
     3.0
     if name == "jawOpen"
