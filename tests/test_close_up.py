@@ -242,6 +242,22 @@ def test_losses_follow_from_the_seed(folder, kind):
         assert torch.isfinite(part) and part == again[name]
 
 
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_step_on_a_device_neither_mixes_nor_waits(folder, kind, monkeypatch):
+    """Tensors without contents fail where a number of theirs is asked for, and beside the processor's."""
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind=None: False)
+    pool = CropPool(folder / "training", kind)
+    pool.device = torch.device("meta")
+    for name in ("pictures", "points", "amounts", "seen"):
+        setattr(pool, name, getattr(pool, name).to("meta"))
+    task = CloseUpTask(pool, batch=64)
+    parts = task.losses(torch.Generator().manual_seed(0))
+    assert all(part.is_meta for part in parts.values())
+    sum(parts.values()).backward()
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        parts["sure"].item()
+
+
 def test_shards_of_two_versions_are_refused(folder, tmp_path):
     with np.load(folder / "validation" / "crops-000001.npz") as shard:
         arrays = dict(shard)
