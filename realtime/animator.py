@@ -7,6 +7,7 @@ import os
 import time as clock
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -60,15 +61,25 @@ class PreparedAvatar:
 
     Attributes:
         avatar: the picture.
-        features: what `Engine.encode` made of it.
         keypoints: its own keypoints.
+        encode: of the engine.
         face: for its rig; None where there is no face, or no rig is wanted.
     """
 
     avatar: Avatar
-    features: Features
     keypoints: Keypoints
+    encode: Callable[[np.ndarray], Features]
     face: Face | None = None
+
+    @cached_property
+    def features(self) -> Features:
+        """What `Engine.encode` makes of it. A rig that draws everything needs none."""
+        return self.encode(self.avatar.image)
+
+    @property
+    def drawn_by_rig(self) -> bool:
+        """Whether the model draws it for want of anything better only."""
+        return self.face is not None and self.face.mode == "on"
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,7 +283,10 @@ class Animator:
             face = self._face_of(avatar, keypoints)
         # Rigs are made beside; the first picture that needs one waits for the first.
         self._rig_canvas.prepare(avatar, wait=not self._prepared and face is not None, face=face)
-        return PreparedAvatar(avatar, self.engine.encode(avatar.image), keypoints, face)
+        prepared = PreparedAvatar(avatar, keypoints, self.engine.encode, face)
+        if not prepared.drawn_by_rig:
+            _ = prepared.features
+        return prepared
 
     def _face_of(self, avatar: Avatar, keypoints: Keypoints) -> Face | None:
         """What the avatar's rig goes by; None where its keypoints are no face's."""
@@ -329,9 +343,10 @@ class Animator:
     # Frames.
 
     def warm_up(self) -> None:
-        """Run the model once, so that the first frame is not the slow one. Leaves D1 alone."""
+        """Run once what draws, so that the first frame is not the slow one. Leaves D1 alone."""
         prepared = self._prepared[self._current]
-        self.engine.render(prepared.features, prepared.keypoints, self.engine.detect(prepared.avatar.image))
+        if not prepared.drawn_by_rig:  # else `detect` has run, and is all that will
+            self.engine.render(prepared.features, prepared.keypoints, prepared.keypoints)
 
     def __call__(self, frame: np.ndarray | Frame, time: float | None = None) -> np.ndarray:
         """The avatar moved as in the driving `frame`.

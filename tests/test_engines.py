@@ -253,8 +253,16 @@ def test_damaged_bundles_are_refused(tiny_bundle, tmp_path, damage, sentence):
     shutil.copytree(tiny_bundle / "bundle", folder)
     damage(folder)
     with pytest.raises(UserError, match=sentence) as caught:
-        OnnxEngine(folder, threads=1)
+        load_engine("onnx", folder, threads=1)
     assert "\n" not in str(caught.value)
+
+
+def test_graphs_are_opened_when_they_run(tiny_bundle):
+    engine = OnnxEngine(tiny_bundle / "bundle", threads=1)
+    assert engine.providers == dict.fromkeys(("detect", "encode", "render"), "CPUExecutionProvider")
+    engine.detect(np.zeros((engine.size, engine.size, 3), np.uint8))
+    assert list(engine._sessions) == ["detect"]
+    assert engine.deforms and list(engine._sessions) == ["detect", "render"]
 
 
 def test_usable_cores_are_no_more_than_this_process_may_use(monkeypatch):

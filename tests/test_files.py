@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 
+import numpy as np
 import pytest
 
 from livepuppet.core import cache
@@ -82,3 +83,22 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     cache.remember("test", {"a": 1}, 1)
+    cache.remember_arrays("test", {"a": 1}, {"one": np.zeros(2)})
+
+
+def test_the_cache_keeps_the_arrays_that_were_used_last(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(cache, "KEPT_ARRAYS", 2)
+
+    def age(number, seconds):
+        path = cache.cache_folder("test") / f"{cache.key_of({'n': number})}.npz"
+        os.utime(path, (path.stat().st_mtime - seconds,) * 2)
+
+    for number in range(2):
+        cache.remember_arrays("test", {"n": number}, {"one": np.full(3, number)})
+        age(number, 100 - number)
+    assert cache.remembered_arrays("test", {"n": 0})["one"].tolist() == [0, 0, 0]
+    cache.remember_arrays("test", {"n": 2}, {"one": np.full(3, 2)})
+    with pytest.raises(KeyError):
+        cache.remembered_arrays("test", {"n": 1})
+    assert cache.remembered_arrays("test", {"n": 0})["one"].tolist() == [0, 0, 0]

@@ -482,6 +482,22 @@ def test_in_the_background_a_look_is_a_few_detections_and_settles_alike(no_casca
     assert 0 < most <= framing_module.STEPS_PER_FRAME
 
 
+def test_two_faces_that_agree_settle_a_live_square_and_others_do_not(monkeypatch):
+    disc = Square(100, 50, 100)
+    for second, looks in ((disc.shifted(0.05, 0), 2), (disc.shifted(0.3, 0), 3), (disc.zoomed(1.3), 3)):
+        faces = iter([disc, second, second, second])
+        monkeypatch.setattr(framing_module, "find_face", lambda picture, faces=faces: next(faces))
+        monkeypatch.setattr(framing_module, "confidence", lambda keypoints: 1.0)
+        framing = Framing(engine=Disc(), background=True)
+        _looks(framing, gradient(240, 320), lambda framing=framing: framing.settled)
+        assert len(framing.faces) == looks
+    # Without landmarks, which put a square right, more are wanted.
+    monkeypatch.setattr(framing_module, "find_face", lambda picture: disc)
+    framing = Framing(background=True)
+    _looks(framing, gradient(240, 320), lambda: framing.settled)
+    assert len(framing.faces) == framing.looks
+
+
 def test_a_failing_search_does_not_stop_the_next(monkeypatch):
     faces = iter([RuntimeError("no memory"), Square(80, 60, 60)])
 

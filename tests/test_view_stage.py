@@ -13,6 +13,7 @@ from media import gradient
 from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
 from livepuppet.core.square import Square, cut
+from livepuppet.realtime.compositing import compositor
 from livepuppet.realtime.compositing.compositor import Compositor, _Rigs, parse_background
 from livepuppet.realtime.compositing.matte import blurred_background, figure_colours, find_matte
 
@@ -479,3 +480,21 @@ def test_a_rig_that_is_awaited_is_waited_for_and_others_are_not():
     # One that cannot be made is not waited for either.
     rigs.begin(3, other, None, awaited=True)
     assert rigs.get(3, other, None) is None
+
+
+def test_rigs_in_hand_are_finished_when_python_ends_and_no_others_begun(monkeypatch):
+    monkeypatch.setattr(compositor, "_ending", threading.Event())
+    begun, go, made = threading.Event(), threading.Event(), []
+
+    def build(avatar, face):
+        begun.set()
+        assert go.wait(10)
+        made.append(face)
+
+    rigs, avatar = _Rigs(build), SimpleNamespace(name="one")
+    rigs.begin(1, avatar, "first")
+    rigs.begin(2, avatar, "second")
+    assert begun.wait(10)
+    threading.Timer(0.05, go.set).start()
+    compositor._finish()
+    assert made == ["first"] and not any(thread.is_alive() for thread in compositor._threads)

@@ -6,12 +6,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from livepuppet.core.errors import UserError
-from livepuppet.core.files import write_atomically
+from livepuppet.core.files import replacing, write_atomically
+
+#: So many sets of arrays are kept of a kind, those that were used last.
+KEPT_ARRAYS = 12
 
 
 def cache_folder(kind: str) -> Path:
@@ -53,3 +60,29 @@ def remember(kind: str, inputs: dict, value: Any) -> None:
     """
     with suppress(OSError, UserError):
         write_atomically(cache_folder(kind) / f"{key_of(inputs)}.json", json.dumps(value, indent=1))
+
+
+def remembered_arrays(kind: str, inputs: dict) -> dict[str, np.ndarray]:
+    """The arrays that were remembered for these inputs, by name. Raises KeyError where there are none
+    that can be read.
+    """
+    try:
+        path = cache_folder(kind) / f"{key_of(inputs)}.npz"
+        with np.load(path, allow_pickle=False) as stored:
+            found = {name: stored[name] for name in stored.files}
+        with suppress(OSError):
+            path.touch()
+        return found
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, UserError) as error:
+        raise KeyError(kind) from error
+
+
+def remember_arrays(kind: str, inputs: dict, arrays: Mapping[str, np.ndarray]) -> None:
+    """Keep arrays for these inputs, uncompressed, and forget those that were not used for longest."""
+    with suppress(OSError, UserError):
+        folder = cache_folder(kind)
+        with replacing(folder / f"{key_of(inputs)}.npz") as part, open(part, "wb") as file:
+            np.savez(file, **arrays)
+        kept = sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_mtime)
+        for old in kept[:-KEPT_ARRAYS]:
+            old.unlink(missing_ok=True)

@@ -45,8 +45,6 @@ class Engine(Protocol):
         num_keypoints: K.
         keypoint_names: K names where keypoints are landmarks, else empty.
         matrices: what `Keypoints.jacobians` holds: "jacobian", or "covariance" for a Monkey-Net.
-        deforms: whether `render_deformation` can be called; bundles of an older livepuppet do not
-            tell.
     """
 
     name: str
@@ -59,7 +57,11 @@ class Engine(Protocol):
     num_keypoints: int
     keypoint_names: tuple[str, ...]
     matrices: Matrices
-    deforms: bool
+
+    @property
+    def deforms(self) -> bool:
+        """Whether `render_deformation` can be called; bundles of an older livepuppet do not tell."""
+        ...
 
     def detect(self, frame: np.ndarray) -> Keypoints:
         """Keypoints of a picture, RGB uint8 (S, S, 3). ValueError for any other shape or type.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import re
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from livepuppet.realtime.compositing.matte import blurred_background, figure_col
 from livepuppet.realtime.compositing.warp import FEATHER, Bend, Box, Buffers, resize, soft_edges
 from livepuppet.realtime.rig.driver import RigMotion
 from livepuppet.realtime.rig.patches import Patch, paste
+from livepuppet.realtime.rig.remembering import layers_key, remember_layers, remembered_layers
 from livepuppet.realtime.rig.rig import Face, Rig
 
 logger = logging.getLogger(__name__)
@@ -221,10 +224,14 @@ class Compositor:
                 matte = cut(matte, avatar.square, max(1, round(avatar.square.side)))
             matte = cv2.resize(matte, (whole.width, whole.height), interpolation=cv2.INTER_AREA)
         background: np.ndarray | str | None = None
+        key = layers_key(layers.original, place, face, matte)
+        known = remembered_layers(key) if face.mode == "on" else None
         try:
-            rig = Rig(layers.original, face, place, matte)
+            rig = Rig(layers.original, face, place, matte, layers=known)
         except ValueError:
             return None
+        if known is None and rig.head is not None:
+            remember_layers(key, rig.head.layers)
         if self._background == "as-is" or rig.head is None:
             return rig
         found = rig.head.layers.matte
@@ -466,6 +473,25 @@ class Compositor:
         return rest
 
 
+#: Threads that make rigs and look for figures, and whether they are to end with what is in hand.
+_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+_ending = threading.Event()
+
+
+def _start(name: str, work: Callable[[], None]) -> None:
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    _threads.add(thread)
+    thread.start()
+
+
+@atexit.register
+def _finish() -> None:
+    """Wait for the threads: one that is still in OpenCV when Python ends aborts the process."""
+    _ending.set()
+    for thread in list(_threads):
+        thread.join()
+
+
 class _Rigs:
     """Rigs, each made once, in a thread that lives while there is something to make.
 
@@ -507,7 +533,7 @@ class _Rigs:
             if self._working:
                 return
             self._working = True
-        threading.Thread(target=self._work, name="rigs", daemon=True).start()
+        _start("rigs", self._work)
 
     def _make(self, key: tuple, avatar: Avatar, face: Face) -> None:
         try:
@@ -527,7 +553,7 @@ class _Rigs:
     def _work(self) -> None:
         while True:
             with self._lock:
-                if not self._wanted:
+                if not self._wanted or _ending.is_set():
                     self._working = False
                     return
                 key, (avatar, face) = next(iter(self._wanted.items()))
@@ -569,7 +595,7 @@ class _Mattes:
             if self._working:
                 return
             self._working = True
-        threading.Thread(target=self._work, name="mattes", daemon=True).start()
+        _start("mattes", self._work)
 
     def find(self, avatar: Avatar) -> None:
         """Look for it now."""
@@ -593,7 +619,7 @@ class _Mattes:
     def _work(self) -> None:
         while True:
             with self._lock:
-                if not self._wanted:
+                if not self._wanted or _ending.is_set():
                     self._working = False
                     return
                 avatar = next(iter(self._wanted.values()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,8 @@ DETECTED = {"points": 2, "jacobians": 3, "confidence": 1}
 
 
 class BundleEngine:
-    """What engines that run a bundle's graphs have in common; a runtime gives `_run` and sets the
-    attributes of `Engine`.
+    """What engines that run a bundle's graphs have in common; a runtime gives `_run` and `_names_of`,
+    and sets the attributes of `Engine`.
 
     Bundles of older livepuppets lack the last output of `detect` and `render`, leave the batch of
     one out of all outputs, and may have inputs in `render` that it does not use, which some
@@ -28,31 +28,36 @@ class BundleEngine:
     Args:
         folder: the bundle.
         metadata: of `read_bundle`.
-        detected: outputs of the graph `detect`.
-        taken: inputs of the graph `render`, as the runtime has them.
-        drawn: outputs of the graph `render`.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        metadata: dict,
-        detected: list[str],
-        taken: Collection[str],
-        drawn: Collection[str],
-    ):
+    def __init__(self, folder: Path, metadata: dict):
         self.model_name: str = metadata["preset"]["name"]
         self.size: int = metadata["size"]
         self.num_keypoints: int = metadata["num_keypoints"]
         self.keypoint_names: tuple[str, ...] = tuple(metadata["keypoint_names"])
         self.matrices: Matrices = metadata.get("matrices", "jacobian")
-        self.deforms = "deformation" in drawn
-        self._detected = [name for name in DETECTED if name in detected]
-        self._taken = frozenset(taken)
         self._feature_names: list[str] = [feature["name"] for feature in metadata["features"]]
         self._folder = folder
         #: Of everything that is run, so that the gate knows a changed model.
         self.fingerprint = json.dumps([metadata["graphs"], metadata.get("variants", {})], sort_keys=True)
+
+    @cached_property
+    def deforms(self) -> bool:
+        """See `Engine`."""
+        return "deformation" in self._names_of("render")[1]
+
+    @cached_property
+    def _detected(self) -> list[str]:
+        outputs = self._names_of("detect")[1]
+        return [name for name in DETECTED if name in outputs]
+
+    @cached_property
+    def _taken(self) -> frozenset[str]:
+        return frozenset(self._names_of("render")[0])
+
+    def _names_of(self, stage: str) -> tuple[list[str], list[str]]:
+        """Inputs and outputs of one of `STAGES`, as the runtime has them."""
+        raise NotImplementedError
 
     def _run(self, stage: str, outputs: list[str], inputs: dict) -> list:
         """Outputs of one of `STAGES`, as arrays of their own; of `encode`, in whatever form

@@ -73,31 +73,39 @@ class OnnxEngine(BundleEngine):
         self.precision: Precision = precision or "float32"
         if missing := unavailable_reason(self.device):
             raise UserError(missing)
-        graphs = graphs_of(folder, metadata, self.precision)
-        threads = usable_cores() if threads is None else threads
-        self._sessions = {stage: _session(graphs[stage], threads, self.device) for stage in STAGES}
-        self.providers = {stage: _active_provider(session) for stage, session in self._sessions.items()}
+        self._graphs = graphs_of(folder, metadata, self.precision)
+        self._threads = usable_cores() if threads is None else threads
+        self._sessions = {}
+        if self.device == "cpu":
+            # Who runs what is plain, and where a rig draws, two of the three never run: they are
+            # opened when they first do (0.1 s).
+            self.providers = dict.fromkeys(STAGES, PROVIDERS["cpu"][0])
+        else:
+            self.providers = {stage: _active_provider(self._session(stage)) for stage in STAGES}
         self.provider: str = self.providers["render"]
         self._memory = _MEMORY.get(self.device)
-        detect, render = self._sessions["detect"], self._sessions["render"]
-        super().__init__(
-            folder,
-            metadata,
-            detected=[output.name for output in detect.get_outputs()],
-            taken=[entry.name for entry in render.get_inputs()],
-            drawn=[output.name for output in render.get_outputs()],
-        )
+        super().__init__(folder, metadata)
+
+    def _session(self, stage: str):
+        if stage not in self._sessions:
+            self._sessions[stage] = _session(self._graphs[stage], self._threads, self.device)
+        return self._sessions[stage]
+
+    def _names_of(self, stage: str) -> tuple[list[str], list[str]]:
+        session = self._session(stage)
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        return [entry.name for entry in inputs], [output.name for output in outputs]
 
     def _run(self, stage: str, outputs: list[str], inputs: dict) -> list:
         if self._memory is None:
-            return list(self._sessions[stage].run(outputs, inputs))
+            return list(self._session(stage).run(outputs, inputs))
         return self._run_on_device(stage, outputs, inputs, self._memory)
 
     def _run_on_device(self, stage: str, outputs: list[str], inputs: dict, memory: str) -> list:
         """As `_run`; features stay in the device's memory, where `render` wants them. Not run on a
         real device yet.
         """
-        session = self._sessions[stage]
+        session = self._session(stage)
         binding = session.io_binding()
         for name, value in inputs.items():
             if isinstance(value, np.ndarray):

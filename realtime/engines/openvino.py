@@ -79,14 +79,11 @@ class OpenVinoEngine(BundleEngine):
             self._requests[stage] = compiled.create_infer_request()
             self.providers[stage] = _active_provider(compiled, self.precision)
         self.provider: str = self.providers["render"]
-        render = self._requests["render"]
-        super().__init__(
-            folder,
-            metadata,
-            detected=_names(self._requests["detect"].model_outputs),
-            taken=_names(render.model_inputs),
-            drawn=_names(render.model_outputs),
-        )
+        super().__init__(folder, metadata)
+
+    def _names_of(self, stage: str) -> tuple[list[str], list[str]]:
+        request = self._requests[stage]
+        return _names(request.model_inputs), _names(request.model_outputs)
 
     def _run(self, stage: str, outputs: list[str], inputs: dict) -> list:
         request = self._requests[stage]

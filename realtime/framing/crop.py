@@ -46,6 +46,10 @@ CONFIRMED = 0.4
 #: By how much the landmarks' confidence may fall when they have put the square right.
 WORSE = 0.05
 
+#: Where landmarks put the square right, two faces in a row are enough for a live picture that are
+#: this close, in sides of the larger, and this much alike in size.
+CLOSE, ALIKE = 0.1, 1.15
+
 #: Seconds for which the face has to be lost before it is looked for elsewhere.
 LOST_SECONDS = 3.0
 
@@ -64,7 +68,7 @@ class Framing:
 
     Args:
         crop: `auto` (find the face), `full` (the largest centred square) or `X,Y,SIDE` in pixels.
-        looks: how many faces settle the square.
+        looks: how many faces settle the square, at most.
         patience: after so many looks it is settled with the faces found until then, if any. 15, or
             6 in the background, where a look that finds nothing takes half a second.
         engine: whose detector confirms faces, seeks them where no cascade sees one, and puts the
@@ -144,9 +148,15 @@ class Framing:
             if done:
                 self._frames += 1
                 self.faces += [face] if face is not None else []
-                if len(self.faces) >= self.looks or self._frames >= self.patience:
+                if len(self.faces) >= self.looks or self._frames >= self.patience or self._agreed():
                     self.settle(picture)
         return self.settled
+
+    def _agreed(self) -> bool:
+        """Whether more looks would tell nothing that landmarks will not."""
+        if not self.background or self._engine is None or len(self.faces) < 2:
+            return False
+        return _apart(*self.faces[-2:]) < CLOSE and _size_ratio(*self.faces[-2:]) < ALIKE
 
     def settle(self, picture: np.ndarray | None = None) -> None:
         """Decide with what was seen so far (a clip shorter than the patience). Needs at least one
@@ -204,13 +214,8 @@ class Framing:
             return
         done, face = self._search(picture)
         if done and face is not None:
-            there, here = square_for([face], *self._shape), self.square
-            apart = np.hypot(
-                there.x + there.side / 2 - here.x - here.side / 2,
-                there.y + there.side / 2 - here.y - here.side / 2,
-            )
-            larger, smaller = max(there.side, here.side), min(there.side, here.side)
-            if apart > ELSEWHERE * larger or larger > OTHER_SIZE * smaller:
+            there = square_for([face], *self._shape)
+            if _apart(there, self.square) > ELSEWHERE or _size_ratio(there, self.square) > OTHER_SIZE:
                 self.search_again(as_found=False)
 
     def zoom(self, factor: float) -> tuple[Square, Square] | None:
@@ -348,6 +353,16 @@ class Framing:
         x = np.clip(square.x, min(-slack, self.square.x), max(width - side + slack, self.square.x))
         y = np.clip(square.y, min(-slack, self.square.y), max(height - side + slack, self.square.y))
         return Square(float(x), float(y), side)
+
+
+def _apart(one: Square, other: Square) -> float:
+    """Distance of the middles, in sides of the larger."""
+    across, down = (a + one.side / 2 - b - other.side / 2 for a, b in ((one.x, other.x), (one.y, other.y)))
+    return float(np.hypot(across, down)) / max(one.side, other.side)
+
+
+def _size_ratio(one: Square, other: Square) -> float:
+    return max(one.side, other.side) / min(one.side, other.side)
 
 
 def _drain(steps: Generator[None, None, Square | None]) -> Square | None:
