@@ -17,7 +17,7 @@ from livepuppet.export.graphs import write_graph
 from livepuppet.model.matting import INPUTS, Matting
 
 #: Inputs and outputs of the graph, as `model.matting.Matting.forward` has them.
-INPUT, OUTPUT_NAMES = "square", ("alpha", "depth", "background", "torso")
+INPUT, OUTPUT_NAMES = "square", ("alpha", "depth", "torso")
 
 
 def load_matting(path: Path) -> Matting:

@@ -1,4 +1,4 @@
-"""Portrait matting: figure, head and body of a still picture, the head's depth, and what the figure hides.
+"""Portrait matting: figure, head and body of a still picture, the figure's depth, and the body behind the head.
 
 Runs once per avatar (`realtime.rig.matting`), so it may take a tenth of a second. About 3 GMAC.
 """
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 #: Channels of the output, in order.
-OUTPUTS = ("figure", "head", "body", "depth", *("background",) * 3, *("torso",) * 3)
+OUTPUTS = ("figure", "head", "body", "depth", *("torso",) * 3)
 
 #: Channels of the input: RGB, where the face is, what lies inside the picture.
 INPUTS = 5
@@ -87,7 +87,7 @@ class Matting(nn.Module):
             x = mix(join(torch.cat([F.interpolate(x, scale_factor=2, mode="nearest"), skip], 1)))
         return self.out(x)
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Look at a square of a picture.
 
         Args:
@@ -97,11 +97,11 @@ class Matting(nn.Module):
         Returns:
             alpha (B, 3, S, S) of the figure, of its head with hair and hat, and of the body as it
             goes on behind the head; depth (B, 1, S, S) of the figure towards the viewer from the
-            plane of the eyes, in eye distances; background (B, 3, S, S) without the figure and
-            torso (B, 3, S, S), the body's colours behind the head, RGB in [0, 1].
+            plane of the eyes, in eye distances; torso (B, 3, S, S), the body's colours, also behind
+            the head, RGB in [0, 1].
         """
         found = self.logits(inputs).float()
-        return found[:, :3].sigmoid(), found[:, 3:4], found[:, 4:7].sigmoid(), found[:, 7:].sigmoid()
+        return found[:, :3].sigmoid(), found[:, 3:4], found[:, 4:].sigmoid()
 
 
 def face_bell(centre: Tensor, unit: Tensor, size: int) -> Tensor:

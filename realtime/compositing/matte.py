@@ -221,13 +221,23 @@ def _one_piece(figure: np.ndarray) -> np.ndarray:
 
 
 def _fit_to_edges(figure: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """`figure` of a small picture, on the full one and along its edges (guided filter, He et al.,
-    ECCV 2010).
+    """`figure` of a small picture, on the full one and along its edges."""
+    rough = cv2.resize(figure.astype(np.float32), picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    # A little inwards: a rim of background is uglier than a thinner figure.
+    fitted = fit_to_edges(rough, picture)
+    return np.rint(np.clip((fitted - 0.25) / 0.6, 0, 1) * 255).astype(np.uint8)
+
+
+def fit_to_edges(rough: np.ndarray, picture: np.ndarray, radius: float = FIT_RADIUS) -> np.ndarray:
+    """A rough matte, float32 (H, W), along the edges of its picture (guided filter, He et al., ECCV
+    2010).
+
+    Args:
+        picture: uint8 RGB (H, W, 3).
+        radius: how far edges are looked for, in shares of the longer side.
     """
-    height, width = picture.shape[:2]
     guide = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    rough = cv2.resize(figure.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    size = 2 * max(2, round(FIT_RADIUS * max(height, width))) + 1
+    size = 2 * max(2, round(radius * max(rough.shape))) + 1
 
     def mean(values: np.ndarray) -> np.ndarray:
         return cv2.blur(values, (size, size))
@@ -236,9 +246,7 @@ def _fit_to_edges(figure: np.ndarray, picture: np.ndarray) -> np.ndarray:
     slope = (mean(guide * rough) - guide_mean * rough_mean) / (
         mean(guide * guide) - guide_mean**2 + FIT_CONTRAST**2
     )
-    fitted = mean(slope) * guide + mean(rough_mean - slope * guide_mean)
-    # A little inwards: a rim of background is uglier than a thinner figure.
-    return np.rint(np.clip((fitted - 0.25) / 0.6, 0, 1) * 255).astype(np.uint8)
+    return mean(slope) * guide + mean(rough_mean - slope * guide_mean)
 
 
 def figure_colours(picture: np.ndarray, matte: np.ndarray) -> np.ndarray:

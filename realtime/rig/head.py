@@ -19,12 +19,12 @@ import numpy as np
 from livepuppet.core.square import Square
 from livepuppet.realtime.compositing.matte import figure_colours
 from livepuppet.realtime.rig.lattice import Lattice, box_of
-from livepuppet.realtime.rig.layers import FigureLayers, behind, split_layers
+from livepuppet.realtime.rig.layers import FigureLayers, split_layers
 from livepuppet.realtime.rig.mouth import MouthBend, MouthMotion
 from livepuppet.realtime.rig.patches import Patch
 from livepuppet.realtime.rig.pose import HeadPose, place, skull_of
 from livepuppet.realtime.rig.sampling import OFFSET, SCALE, Sampler
-from livepuppet.realtime.rig.surface import build_surface
+from livepuppet.realtime.rig.surface import Surface, build_surface
 
 #: Landmarks that move a part of the face on top of the head's own motion: words of their names, and the width of what goes along,
 #: in eye distances.
@@ -77,12 +77,84 @@ class HeadState:
 
 @dataclass(frozen=True)
 class _Strip:
-    """Rows of a picture, and columns of those, each in the one before: that changed; in which the figure is; that it fills."""
+    """Rows of a picture, and columns of those: that changed; and of each sheet those in which it is, and that it fills."""
 
     rows: slice
     moved: slice
-    figure: slice
-    solid: slice
+    spans: tuple[tuple[slice, slice], ...]
+
+
+class _Sheet:
+    """One layer that moves as a whole: the figure, or its body or head.
+
+    Args:
+        flat: uint8 RGBA (H, W, 4); premultiplied over a background, straight without one.
+        surface: which moves it.
+        whole: it fills the picture, and beyond its edge goes on.
+
+    Attributes:
+        still: `flat` without what is laid over it.
+        sampler: of `flat`.
+        coarse: the layer on the grid, float32 (rows, columns, 2): above 0 wherever a cell or its neighbours have some of it, and
+            1 where they have nothing else; None for a whole one.
+    """
+
+    def __init__(self, flat: np.ndarray, surface: Surface, whole: bool = False):
+        self.still, self.surface = flat, surface
+        self.sampler = Sampler(flat)
+        self.coarse = None if whole else _cells(flat[..., 3], surface)
+        # Beyond the picture there is no figure: where it reaches the edge, it is stretched.
+        self._border = cv2.BORDER_REPLICATE if whole else cv2.BORDER_CONSTANT
+        # Memory that is used again for every picture: fresh pages cost more than what is written to them.
+        self._enlarged = np.empty((*(np.array(surface.depth.shape) * surface.cell), 2), np.float32)
+        self._sampled = np.empty_like(flat)
+        self.places = self._enlarged
+
+    def source(self, pose: HeadPose) -> np.ndarray:
+        """Where what is seen at each cell's middle came from, float32 (rows, columns, 2)."""
+        return self.surface.inverse(self.surface.displacement(pose))
+
+    def place(self, source: np.ndarray) -> None:
+        """Set `places`: where each pixel comes from in the sampler's picture, float32 (H, W, 2), of the grid's `source`."""
+        source, enlarged = np.float32(SCALE) * source + np.float32(OFFSET), self._enlarged
+        cv2.resize(source, enlarged.shape[1::-1], dst=enlarged, interpolation=cv2.INTER_LINEAR)
+        cell, (height, width) = self.surface.cell, self.still.shape[:2]
+        self.places = enlarged[cell : cell + height, cell : cell + width]
+
+    def seen(self, source: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Cells that show some of it, and cells that show more than it, bool (rows, columns) each."""
+        if self.coarse is None:
+            return moved, np.zeros_like(moved)
+        cell = self.surface.cell
+        within = source * np.float32(1 / cell) + np.float32(0.5 / cell + 0.5)
+        found = cv2.remap(self.coarse, within, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        return found[..., 0] > 0, found[..., 1] < 0.999
+
+    def sample(self, rows: slice, columns: slice) -> np.ndarray:
+        """What is seen there, uint8 RGBA (h, w, 4)."""
+        out = self._sampled[rows, columns]
+        return self.sampler.sample(self.places[rows, columns], self._border, out)
+
+
+def _cells(matte: np.ndarray, surface: Surface) -> np.ndarray:
+    """See `_Sheet.coarse`."""
+    cell, (rows, columns), (height, width) = surface.cell, surface.depth.shape, matte.shape
+    wide = cv2.copyMakeBorder(
+        matte, cell, (rows - 1) * cell - height, cell, (columns - 1) * cell - width, cv2.BORDER_REPLICATE
+    )
+    cells = wide.reshape(rows, cell, columns, cell)
+    largest, least = cells.max(axis=(1, 3)), cells.min(axis=(1, 3))
+    # Beyond the picture there is nothing.
+    least[[0, -1]] = least[:, [0, -1]] = 0
+    return np.dstack([cv2.dilate(largest, NEAR), cv2.erode(least, NEAR)]).astype(np.float32) / 255
+
+
+def _minus(span: slice, hole: slice) -> list[slice]:
+    """The parts of a span that lie outside of another."""
+    if hole.start >= hole.stop:
+        return [span] if span.start < span.stop else []
+    parts = (slice(span.start, min(span.stop, hole.start)), slice(max(span.start, hole.stop), span.stop))
+    return [part for part in parts if part.start < part.stop]
 
 
 class Head:
@@ -125,7 +197,15 @@ class Head:
         if placed is None:
             raise ValueError("the landmarks are no face's")
         if layers is None:
-            layers = split_layers(picture, square, landmarks, placed[1].scale, skull_of(placed[1]), matte)
+            layers = split_layers(
+                picture,
+                square,
+                landmarks,
+                placed[1].scale,
+                skull_of(placed[1]),
+                matte,
+                placed[1].shift,
+            )
         self.layers = layers
         self.why = layers.why
         self.surface = build_surface(picture.shape[:2], landmarks, names, layers.matte)
@@ -138,31 +218,45 @@ class Head:
         self._pasted: list[tuple[slice, slice]] = []
         self._laid: list[Patch] = []
         if layers.matte is None:
-            self._plate = None
-            flat = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
-        elif self._open:
-            self._plate = None
-            flat = np.dstack([figure_colours(picture, layers.matte), layers.matte])
-        elif background is None:
-            self._plate = layers.plate
-            flat = np.dstack([layers.colours, layers.alpha])
+            plate = None
         else:
-            self._plate = background
-            own = figure_colours(picture, layers.matte)
-            share = cv2.cvtColor(layers.matte, cv2.COLOR_GRAY2RGB)
-            flat = np.dstack([cv2.multiply(own, share, scale=1 / 255), layers.matte])
-        # What patches are laid over, and without them.
-        self._still = flat
-        self._sampler = Sampler(flat)
-        self._flat, self._shown = self._sampler.pixels, picture.copy()
-        self._thin: dict[tuple[int, ...], tuple[np.ndarray, ...]] = {}
+            plate = layers.plate if background is None else None if self._open else background
+        self._plate = plate
         # Memory that is used again for every picture: fresh pages cost more than what is written to them.
         self._mixing = tuple(np.empty((*self._shape, *channels), np.uint8) for channels in ((), (3,), (3,)))
-        self._sampled = np.empty((*self._shape, 4), np.uint8)
-        cells = np.array(self.surface.depth.shape)
-        self._enlarged = np.empty((*(cells * self.surface.cell), 2), np.float32)
-        self._coarse = self._cells()
-        self.rest = self._at_rest()
+        self._sheets = self._cut(background)
+        # What patches are laid over, and without them.
+        face = self._sheets[-1]
+        self._still, self._sampler = face.still, face.sampler
+        self._flat, self._shown = face.sampler.pixels, picture.copy()
+        self._thin: dict[tuple[int, ...], tuple[np.ndarray, ...]] = {}
+        # What is behind the face at rest, and all of it.
+        self._below, self.rest = self._at_rest()
+
+    def _cut(self, background: np.ndarray | str | None) -> list[_Sheet]:
+        """What moves, from behind to the front; the last one has the face."""
+        layers, picture, surface = self.layers, self._picture, self.surface
+        if layers.matte is None or layers.alpha is None:
+            return [_Sheet(cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA), surface, whole=True)]
+        split = layers.head
+        if background is None:
+            if split is None:
+                return [_Sheet(np.dstack([layers.colours, layers.alpha]), surface)]
+            return [_Sheet(split.body, surface.of_body()), _Sheet(split.head, surface.of_head())]
+        own = figure_colours(picture, layers.matte)
+        if split is None:
+            return [_Sheet(self._over_others(own, layers.matte), surface)]
+        return [
+            _Sheet(self._over_others(split.torso_on(own), split.body_alpha), surface.of_body()),
+            _Sheet(self._over_others(own, split.head_alpha), surface.of_head()),
+        ]
+
+    def _over_others(self, colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+        """A layer for another background, or for none."""
+        if self._open:
+            return np.dstack([colours, alpha])
+        share = cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB)
+        return np.dstack([cv2.multiply(colours, share, scale=1 / 255), alpha])
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -175,48 +269,65 @@ class Head:
             np.copyto(out, self.rest)
             return
         self._paste(state.patches)
-        surface = self.surface
-        source = surface.inverse(surface.displacement(state.pose))
+        face = self._sheets[-1]
+        sources = [sheet.source(state.pose) for sheet in self._sheets]
+        source = sources[-1]
         if state.residuals is not None and np.any(state.residuals):
             # What the face does comes before what the head does.
-            source -= surface.sampled(self._residual(state.residuals), source)
+            source -= face.surface.sampled(self._residual(state.residuals), source)
         bend = None if state.mouth is None else self._bend(state.mouth, source)
-        moved = self._moved(source, bend)
+        moved = self._moved(sources, bend)
         if not moved.any():
             np.copyto(out, self.rest)
             for spot in self._pasted:
-                self._lay_over(self._flat[spot], spot, out[spot])
+                self._lay_over(self._flat[spot], self._below_at(*spot), out[spot])
             return
-        places = self._places(source)
+        for sheet, own in zip(self._sheets, sources, strict=True):
+            sheet.place(own)
         if bend is not None:
-            region = places[bend.lattice.place]
+            region = face.places[bend.lattice.place]
             region += bend.shift(SCALE)[: region.shape[0], : region.shape[1]]
-        # Beyond the picture there is no figure: where it reaches the edge, it is stretched.
-        border = cv2.BORDER_REPLICATE if self._coarse is None else cv2.BORDER_CONSTANT
         width, done = self._shape[1], 0
-        for strip in self._strips(source, moved):
-            rows, columns, solid = strip.rows, strip.figure, strip.solid
+        for strip in self._strips(sources, moved):
+            rows = strip.rows
             self._show_rest(out, slice(done, rows.start), slice(0, width))
-            self._show_rest(out, rows, slice(0, strip.moved.start))
-            self._show_rest(out, rows, slice(strip.moved.stop, width))
+            for side in _minus(slice(0, width), strip.moved):
+                self._show_rest(out, rows, side)
             done = rows.stop
-            if self._coarse is not None:
-                for side in (slice(strip.moved.start, columns.start), slice(columns.stop, strip.moved.stop)):
-                    out[rows, side] = 0 if self._plate is None else self._plate[rows, side]
-            if columns.start == columns.stop:
-                continue
-            if self._open:
-                self._sampler.sample(places[rows, columns], border, out[rows, columns])
-                continue
-            self._sampler.sample(places[rows, columns], border, self._sampled[rows, columns])
-            if solid.start < solid.stop:
-                cv2.cvtColor(self._sampled[rows, solid], cv2.COLOR_RGBA2RGB, dst=out[rows, solid])
-            for side in (slice(columns.start, solid.start), slice(solid.stop, columns.stop)):
-                if side.start < side.stop:
-                    self._lay_over(self._sampled[rows, side], (rows, side), out[rows, side])
+            self._draw_strip(strip, out)
         self._show_rest(out, slice(done, self._shape[0]), slice(0, width))
         if bend is not None:
             bend.paint(out[bend.lattice.place])
+
+    def _draw_strip(self, strip: _Strip, out: np.ndarray) -> None:
+        """Plate and sheets, from behind to the front; what a sheet in front of it fills is not drawn."""
+        rows, spans = strip.rows, strip.spans
+        # What nothing in front fills, for the plate and each sheet.
+        free = [strip.moved]
+        clear = [free]
+        for _, solid in reversed(spans):
+            free = [part for span in free for part in _minus(span, solid)]
+            clear.append(free)
+        clear.reverse()
+        if self._sheets[0].coarse is not None:
+            for part in clear[0]:
+                out[rows, part] = 0 if self._plate is None else self._plate[rows, part]
+        for sheet, (figure, solid), seen in zip(self._sheets, spans, clear[1:], strict=True):
+            for span in seen:
+                part = slice(max(span.start, figure.start), min(span.stop, figure.stop))
+                if part.start >= part.stop:
+                    continue
+                sampled = sheet.sample(rows, part)
+                for side in _minus(part, solid):
+                    shown = sampled[:, side.start - part.start : side.stop - part.start]
+                    self._lay_over(shown, out[rows, side], out[rows, side])
+                inner = slice(max(part.start, solid.start), min(part.stop, solid.stop))
+                if inner.start < inner.stop:
+                    shown = sampled[:, inner.start - part.start : inner.stop - part.start]
+                    if self._open:
+                        np.copyto(out[rows, inner], shown)
+                    else:
+                        cv2.cvtColor(shown, cv2.COLOR_RGBA2RGB, dst=out[rows, inner])
 
     def _bend(self, mouth: MouthMotion, source: np.ndarray) -> MouthBend | None:
         """The mouth where it is seen."""
@@ -235,37 +346,36 @@ class Head:
         shown = self.surface.sampled(source, np.dstack(np.meshgrid(*lattice.nodes)))
         return mouth.on(lattice, shown[..., 0], shown[..., 1])
 
-    def _lay_over(self, figure: np.ndarray, spot: tuple[slice, slice], region: np.ndarray) -> None:
-        """Write `figure` uint8 RGBA (h, w, 4) over what is behind it at these rows and columns."""
+    def _lay_over(self, figure: np.ndarray, below: np.ndarray | None, region: np.ndarray) -> None:
+        """Write `figure` uint8 RGBA (h, w, 4) over what is `below` it, (h, w, 3 or 4), which may be the region itself."""
         if self._open:
-            np.copyto(region, figure)
+            _over_straight(figure, below, region)
             return
-        if self._plate is None:
+        if below is None or self._sheets[0].coarse is None:
             cv2.cvtColor(figure, cv2.COLOR_RGBA2RGB, dst=region)
             return
-        clear, share, colour = (whole[spot] for whole in self._mixing)
+        height, width = figure.shape[:2]
+        clear, share, colour = (whole[:height, :width] for whole in self._mixing)
         cv2.extractChannel(figure, 3, dst=clear)
         cv2.bitwise_not(clear, dst=clear)
         cv2.cvtColor(clear, cv2.COLOR_GRAY2RGB, dst=share)
-        cv2.multiply(self._plate[spot], share, dst=share, scale=1 / 255)
+        cv2.multiply(below, share, dst=share, scale=1 / 255)
         cv2.cvtColor(figure, cv2.COLOR_RGBA2RGB, dst=colour)
         cv2.add(colour, share, dst=region)
+
+    def _below_at(self, rows: slice, columns: slice) -> np.ndarray | None:
+        return None if self._below is None else self._below[rows, columns]
 
     def _show_rest(self, out: np.ndarray, rows: slice, columns: slice) -> None:
         if rows.start < rows.stop and columns.start < columns.stop:
             np.copyto(out[rows, columns], self.rest[rows, columns])
 
-    def _places(self, source: np.ndarray) -> np.ndarray:
-        """Where each pixel comes from in the sampler's picture, float32 (H, W, 2), of the grid's `source`."""
-        source, places = np.float32(SCALE) * source + np.float32(OFFSET), self._enlarged
-        cv2.resize(source, places.shape[1::-1], dst=places, interpolation=cv2.INTER_LINEAR)
-        cell, (height, width) = self.surface.cell, self._shape
-        return places[cell : cell + height, cell : cell + width]
-
-    def _moved(self, source: np.ndarray, bend: MouthBend | None) -> np.ndarray:
+    def _moved(self, sources: list[np.ndarray], bend: MouthBend | None) -> np.ndarray:
         """Cells whose middles show anything other than at rest, bool (rows, columns)."""
-        off = np.abs(source - self.surface.still)
-        moved = np.maximum(off[..., 0], off[..., 1]) >= STILL
+        moved = np.zeros(self.surface.depth.shape, bool)
+        for source in sources:
+            off = np.abs(source - self.surface.still)
+            moved |= np.maximum(off[..., 0], off[..., 1]) >= STILL
         if bend is not None or moved.any():
             cell = self.surface.cell
             for rows, columns in (*self._pasted, *([] if bend is None else [bend.lattice.place])):
@@ -275,36 +385,36 @@ class Head:
                 ] = True
         return moved
 
-    def _strips(self, source: np.ndarray, moved: np.ndarray) -> Iterator[_Strip]:
+    def _strips(self, sources: list[np.ndarray], moved: np.ndarray) -> Iterator[_Strip]:
         """Strips that together hold all that moved, none twice."""
         cell, (height, width) = self.surface.cell, self._shape
         half = -(-cell // 2)
-        some, mixed = moved, np.zeros_like(moved)
-        if self._coarse is not None:
-            within = source * np.float32(1 / cell) + np.float32(0.5 / cell + 0.5)
-            seen = cv2.remap(self._coarse, within, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-            some, mixed = seen[..., 0] > 0, seen[..., 1] < 0.999
+        seen = [sheet.seen(source, moved) for sheet, source in zip(self._sheets, sources, strict=True)]
         down = moved.any(axis=1).tobytes()
         highest, lowest = (down.find(1) - 1) * cell - half, down.rfind(1) * cell + half
         # What lies between two cells is of both.
         windows = [slice(first - 1, first + STRIP + 1) for first in range(1, len(moved) - 1, STRIP)]
         for window in windows:
-            across, figure, other = (mask[window].any(axis=0).tobytes() for mask in (moved, some, mixed))
+            across = moved[window].any(axis=0).tobytes()
             top = max((window.start) * cell, highest)
             bottom = min((window.start + STRIP) * cell, lowest, height)
             left = max((across.find(1) - 1) * cell - half, 0)
             right = min(across.rfind(1) * cell + half, width)
             if 1 not in across or top >= bottom or left >= right:
                 continue
-            start, stop = right, right
-            if 1 in figure:
-                start = min(max((figure.find(1) - 1) * cell, left), right)
-                stop = max(min(figure.rfind(1) * cell, right), start)
-            # The longest run of cells that are all figure.
-            run = max(other.split(b"\1"), key=len)
-            inner = min(max((other.find(run) - 1) * cell, start), stop)
-            outer = max(min((other.find(run) + len(run) - 1) * cell, stop), inner)
-            yield _Strip(slice(top, bottom), slice(left, right), slice(start, stop), slice(inner, outer))
+            spans = []
+            for some, mixed in seen:
+                figure, other = (mask[window].any(axis=0).tobytes() for mask in (some, mixed))
+                start, stop = right, right
+                if 1 in figure:
+                    start = min(max((figure.find(1) - 1) * cell, left), right)
+                    stop = max(min(figure.rfind(1) * cell, right), start)
+                # The longest run of cells that are all figure.
+                run = max(other.split(b"\1"), key=len)
+                inner = min(max((other.find(run) - 1) * cell, start), stop)
+                outer = max(min((other.find(run) + len(run) - 1) * cell, stop), inner)
+                spans.append((slice(start, stop), slice(inner, outer)))
+            yield _Strip(slice(top, bottom), slice(left, right), tuple(spans))
 
     def _residual(self, residuals: np.ndarray) -> np.ndarray:
         """The parts' own motions on the grid, float32 (rows, columns, 2)."""
@@ -335,25 +445,6 @@ class Head:
         fields = np.exp(-away / (2 * width[:, None, None] ** 2)).reshape(len(where), surface.depth.size)
         fields /= np.maximum(1.0, fields.sum(0))
         return np.array([index for index, _ in chosen], int), width, np.ascontiguousarray(fields, np.float32)
-
-    def _cells(self) -> np.ndarray | None:
-        """The figure on the grid, float32 (rows, columns, 2): above 0 wherever a cell or its neighbours have some, and 1 where they
-        have nothing else; None for one layer.
-        """
-        matte = self.layers.matte if self._open or self._plate is not self.layers.plate else self.layers.alpha
-        if matte is None:
-            return None
-        cell = self.surface.cell
-        rows, columns = self.surface.depth.shape
-        height, width = self._shape
-        wide = cv2.copyMakeBorder(
-            matte, cell, (rows - 1) * cell - height, cell, (columns - 1) * cell - width, cv2.BORDER_REPLICATE
-        )
-        cells = wide.reshape(rows, cell, columns, cell)
-        largest, least = cells.max(axis=(1, 3)), cells.min(axis=(1, 3))
-        # Beyond the picture there is nothing.
-        least[[0, -1]] = least[:, [0, -1]] = 0
-        return np.dstack([cv2.dilate(largest, NEAR), cv2.erode(least, NEAR)]).astype(np.float32) / 255
 
     def _paste(self, patches: Sequence[Patch]) -> None:
         """Lay patches over the flat picture, and take the last frame's away."""
@@ -398,10 +489,33 @@ class Head:
             still[:, :3] = np.clip(still[:, :3] + change * still[:, 3:] // 255, 0, 255)
             flat[rows, columns] = still
 
-    def _at_rest(self) -> np.ndarray:
-        if self._open:
-            return self._still.copy()
-        if self._plate is None or self._plate is self.layers.plate:
-            return self._picture
-        colours = np.ascontiguousarray(self._still[..., :3])
-        return cv2.add(colours, behind(self._plate, self.layers.matte))
+    def _at_rest(self) -> tuple[np.ndarray | None, np.ndarray]:
+        """What is behind the face, and all that is shown."""
+        below = self._plate
+        for sheet in self._sheets[:-1]:
+            shown = np.empty(self.shape, np.uint8)
+            self._lay_over(sheet.still, below, shown)
+            below = shown
+        if self.layers.matte is None:
+            return below, self._still if self._open else self._picture
+        if self._plate is self.layers.plate:
+            return below, self._picture
+        # Of head and body at rest there is nothing to tell: the figure as it was cut out.
+        flat = self._over_others(figure_colours(self._picture, self.layers.matte), self.layers.matte)
+        rest = np.empty(self.shape, np.uint8)
+        self._lay_over(flat, self._plate, rest)
+        return below, rest
+
+
+def _over_straight(figure: np.ndarray, below: np.ndarray | None, region: np.ndarray) -> None:
+    """Write `figure` over what is `below`, all uint8 RGBA with straight alpha, into `region`."""
+    if below is None:
+        np.copyto(region, figure)
+        return
+    own = figure[..., 3:].astype(np.float32)
+    other = below[..., 3:].astype(np.float32) * (1 - own / 255)
+    alpha = own + other
+    colours = (own * figure[..., :3] + other * below[..., :3]) / np.maximum(alpha, 1e-3)
+    # Where nothing is, the figure's colours stay: what is scaled later mixes them in.
+    colours = np.where(alpha > 0, colours, figure[..., :3])
+    region[...] = np.rint(np.concatenate([colours, alpha], -1)).astype(np.uint8)

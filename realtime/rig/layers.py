@@ -1,4 +1,4 @@
-"""A still picture in two layers: the figure with a soft outline, and the plate behind it.
+"""A still picture in layers: the head and the body with soft outlines, and the plate behind them; or head and body as one.
 
 Colours are premultiplied, C = I - (1 - alpha) P in whole levels, with I the picture and P the plate. So the figure at rest over
 its plate is the picture itself, to the bit, whatever matte and plate are worth; and away from the figure the plate is the picture.
@@ -6,17 +6,25 @@ its plate is the picture itself, to the bit, whatever matte and plate are worth;
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from livepuppet.core.square import Square
-from livepuppet.realtime.compositing.matte import find_matte
+from livepuppet.realtime.compositing.matte import find_matte, fit_to_edges
+from livepuppet.realtime.rig.matting import REACH, SIDE, Portrait, find_portrait
 
 #: Half the width of the band along the cut in which the matte is estimated from colours, in shares of the head's size (2.6 eye
 #: distances), and the least in pixels.
 BAND, SMALLEST_BAND = 0.075, 3
+
+#: Shares of head below and above which a pixel is all body, all head.
+SOFT_SHARE = 0.06
+
+#: How far, in pixels of the network's picture, what a soft outline belongs to is looked for within.
+OUTLINE_WIDTH = 2.5
 
 #: Colours of figure and background that differ by this much, in levels, tell how much of each a pixel has.
 TELLING = 26.0
@@ -46,6 +54,31 @@ class FigureLayers:
     colours: np.ndarray
     alpha: np.ndarray | None = None
     why: str | None = None
+    head: HeadLayers | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class HeadLayers:
+    """The figure as two: its body, whole also behind the head, and its head.
+
+    Attributes:
+        share: uint8 (H, W), how much of the figure's pixel is head.
+        body_alpha, head_alpha: uint8 (H, W).
+        torso: uint8 RGB (H, W, 3), the body's own colours.
+        body: uint8 RGBA (H, W, 4), premultiplied: over the plate it shows the figure without its head.
+        head: uint8 RGBA (H, W, 4), premultiplied: over that it shows the picture, to the bit.
+    """
+
+    share: np.ndarray
+    body_alpha: np.ndarray
+    head_alpha: np.ndarray
+    torso: np.ndarray
+    body: np.ndarray
+    head: np.ndarray
+
+    def torso_on(self, colours: np.ndarray) -> np.ndarray:
+        """The body's colours where the head hides it, `colours` uint8 RGB (H, W, 3) of the figure elsewhere."""
+        return np.where((self.share > 5)[..., None], self.torso, colours)
 
 
 def split_layers(
@@ -55,8 +88,9 @@ def split_layers(
     unit: float | None = None,
     skull: np.ndarray | None = None,
     matte: np.ndarray | None = None,
+    centre: np.ndarray | None = None,
 ) -> FigureLayers:
-    """Cut `picture` uint8 RGB (H, W, 3) into figure and plate.
+    """Cut `picture` uint8 RGB (H, W, 3) into head, body and plate.
 
     Args:
         square: the face crop, in its pixels.
@@ -64,21 +98,103 @@ def split_layers(
         unit: eye distance of the face in pixels.
         skull: float (N, 2), points whose hull is surely figure too.
         matte: uint8 (H, W), where the figure is known (the file's own transparency, say).
+        centre: float (2,), the middle between the irises; without it head and body stay one.
     """
     unit = square.side / 4 if unit is None else unit
-    given = matte is not None
-    if matte is None:
-        matte = find_matte(picture, square, skull)
-    if matte.min() > 0 or matte.max() == 0:
-        return _one_layer(picture, "No figure stands out in this picture, so it moves as one layer.")
     band = max(SMALLEST_BAND, round(BAND * 2.6 * unit))
-    if not given:
+    portrait = None
+    if landmarks is not None and centre is not None:
+        portrait = find_portrait(picture, centre, unit)
+        portrait = portrait if portrait.sure and portrait.holds(landmarks) else None
+    if matte is None and portrait is not None:
+        matte = refine(picture, _matte_of(picture, portrait, centre, unit), band)
+    elif matte is None:
+        matte = find_matte(picture, square, skull)
+        if matte.min() > 0 or matte.max() == 0:
+            return _one_layer(picture, "No figure stands out in this picture, so it moves as one layer.")
         if not _believable(picture, matte, landmarks, band):
             return _one_layer(
                 picture, "The figure cannot be told from its background, so the picture moves as one layer."
             )
         matte = refine(picture, matte, band)
-    return compose_layers(picture, matte, band)
+    if matte.min() > 0 or matte.max() == 0:
+        return _one_layer(picture, "No figure stands out in this picture, so it moves as one layer.")
+    layers = compose_layers(picture, matte, band)
+    if portrait is None:
+        return layers
+    return replace(layers, head=_split_head(picture, layers, portrait, band))
+
+
+def _matte_of(picture: np.ndarray, portrait: Portrait, centre: np.ndarray, unit: float) -> np.ndarray:
+    """The figure in the whole picture, uint8 (H, W), along its edges."""
+    shape = picture.shape[:2]
+    rough = portrait.on(portrait.alpha[..., 0], shape).astype(np.float32) / 255
+    share = portrait.shows(shape)
+    if max(shape) > REACH * unit:
+        # Beyond what was seen closely, a look at everything.
+        wide = find_portrait(picture, centre, unit, math.inf)
+        rough = share * rough + (1 - share) * wide.on(wide.alpha[..., 0], shape).astype(np.float32) / 255
+    fitted = fit_to_edges(rough, picture, max(shape) / SIDE * 1.5 / max(shape))
+    return np.rint(255 * np.clip((fitted - 0.12) / 0.8, 0, 1)).astype(np.uint8)
+
+
+def _split_head(picture: np.ndarray, layers: FigureLayers, portrait: Portrait, band: int) -> HeadLayers:
+    """Head and body of the figure."""
+    assert layers.matte is not None and layers.alpha is not None
+    shape = picture.shape[:2]
+    figure, head, body = (portrait.alpha[..., k].astype(np.float32) / 255 for k in range(3))
+    # A soft outline is of that whose outline it is: the share is carried on from within.
+    firm = np.where((figure > 0.9) & portrait.inside, figure, 0)
+    near = [cv2.GaussianBlur(values, (0, 0), OUTLINE_WIDTH) for values in (head * firm, figure * firm)]
+    carried = near[0] / np.maximum(near[1], 1e-6)
+    known = cv2.GaussianBlur(firm, (0, 0), 0.7)
+    own = known * head / np.maximum(figure, 0.1) + (1 - known) * np.where(near[1] > 1e-5, carried, head > body)
+    share = np.clip(fit_to_edges(portrait.on(own.astype(np.float32), shape), picture, 1.5 / SIDE), 0, 1)
+    share = np.clip((share - SOFT_SHARE) / (1 - 2 * SOFT_SHARE), 0, 1)
+    hidden = share > 0.02
+    behind_head = portrait.on(portrait.alpha[..., 2], shape)
+    body_alpha = np.where(hidden, np.maximum(behind_head, (1 - share) * layers.matte), layers.alpha)
+    body_alpha = np.rint(body_alpha).astype(np.uint8)
+    torso = _torso(picture, portrait, (~hidden) & (layers.matte > 230), hidden)
+    colours = cv2.multiply(torso, cv2.cvtColor(body_alpha, cv2.COLOR_GRAY2RGB), scale=1 / 255)
+    colours = np.where(hidden[..., None], colours, layers.colours)
+    below = cv2.add(colours, behind(layers.plate, body_alpha))
+    head_alpha = np.rint(share * layers.alpha).astype(np.uint8)
+    head_colours, over = _over_exactly(picture, below, head_alpha)
+    return HeadLayers(
+        np.rint(255 * share).astype(np.uint8),
+        body_alpha,
+        np.rint(share * layers.matte).astype(np.uint8),
+        torso,
+        np.dstack([colours, body_alpha]),
+        np.dstack([head_colours, over]),
+    )
+
+
+def _torso(picture: np.ndarray, portrait: Portrait, known: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """The body's colours, uint8 RGB (H, W, 3): the picture's where they are `known`, the network's elsewhere, brought to them."""
+    told = portrait.on(portrait.torso, picture.shape[:2])
+    # What the network is off by at the edge is carried on behind the head, ever more smoothly.
+    off = np.clip((picture.astype(np.int16) - told) // 2 + 128, 0, 255).astype(np.uint8)
+    near = known & (cv2.dilate(hidden.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0)
+    if not near.any():
+        near = known
+    off = fill(off, ~near) if near.any() else np.full_like(off, 128)
+    mended = np.clip(told.astype(np.int16) + (off.astype(np.int16) - 128) * 2, 0, 255).astype(np.uint8)
+    return np.where(hidden[..., None], mended, picture)
+
+
+def _over_exactly(picture: np.ndarray, below: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Premultiplied colours uint8 (H, W, 3), and an alpha (H, W) of `alpha` at least, that give `picture` over `below` to the bit."""
+    seen, ground = picture.astype(np.float32), below.astype(np.float32)
+    darker = 1 - (seen + 0.5) / np.maximum(ground, 1)
+    brighter = (seen - ground - 0.5) / np.maximum(255 - ground, 1)
+    least = np.ceil(255 * np.clip(np.maximum(darker, brighter).max(axis=2), 0, 1)).astype(np.uint8)
+    alpha = np.maximum(alpha, np.where((picture != below).any(axis=2), least, 0)).astype(np.uint8)
+    colours = cv2.subtract(picture, behind(below, alpha))
+    left = cv2.add(colours, behind(below, alpha)) != picture
+    alpha[left.any(axis=2)] = 255
+    return cv2.subtract(picture, behind(below, alpha)), alpha
 
 
 def _one_layer(picture: np.ndarray, why: str) -> FigureLayers:

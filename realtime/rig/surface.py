@@ -11,7 +11,7 @@ Fields live on a coarse grid of cells, one of which lies beyond each edge: cell 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
@@ -44,6 +44,11 @@ OUTLINE = 0.7
 #: Where the head's motion fades into the body's: below the chin, over how much (the logistic's
 #: width), and how much higher beside the jaw, where shoulders are.
 NECK, FADE, RISE = 0.42, 0.28, 0.9
+
+#: The same where the head is a layer of its own: for its long hair, and for the neck behind it, whose upper end makes this
+#: share of the head's motion in the picture's plane.
+HAIR, HAIR_FADE = 1.7, 0.4
+NECK_BEND, NECK_FADE, NECK_SHARE = 0.45, 0.35, 0.8
 
 #: Half the width of the jaw at the chin's height, and over how much that rise is reached.
 HALF_JAW, FLANK = 0.5, 0.7
@@ -79,6 +84,7 @@ class Surface:
         centre: float64 (2,), the middle between the irises.
         unit: eye distance.
         pivot: float64 (3,), the neck's lower end from `centre`.
+        under: float32 (rows, columns), how far below the chin, in eye distances; beside the jaw, where shoulders are, more.
     """
 
     shape: tuple[int, int]
@@ -93,6 +99,7 @@ class Surface:
     centre: np.ndarray
     unit: float
     pivot: np.ndarray
+    under: np.ndarray
 
     @cached_property
     def still(self) -> np.ndarray:
@@ -111,6 +118,15 @@ class Surface:
             *(body, body * x, body * y),
         )
         return np.stack(planes).reshape(9, -1)
+
+    def of_head(self) -> Surface:
+        """The same for a head that is a layer of its own: all of it turns, but long hair on the shoulders."""
+        return replace(self, head=_fading(self.under, HAIR, HAIR_FADE))
+
+    def of_body(self) -> Surface:
+        """The same for the body behind it: the neck's upper end goes along, and does not turn."""
+        neck = np.float32(NECK_SHARE) * _fading(self.under, NECK_BEND, NECK_FADE)
+        return replace(self, head=neck, outline=np.ones_like(self.outline))
 
     def displacement(self, pose: HeadPose) -> np.ndarray:
         """Where each cell's middle goes, less where it is: float32 (rows, columns, 2).
@@ -213,7 +229,7 @@ def build_surface(
         skull += BULGE * unit * inside * (2 - inside)
     depth = _depth(landmarks, places, pose, across, down, cell, skull)
     under = v - chin + RISE * (1 - np.exp(-np.square(np.maximum(np.abs(u) - HALF_JAW, 0) / FLANK)))
-    head = 1 / (1 + np.exp(np.clip((under - NECK) / FADE, -30, 30)))
+    head = _fading(under, NECK, FADE)
     # The neck turns about its own axis: its outline stays.
     depth = np.where(under > 0, np.minimum(depth, PIVOT[2] * unit), depth)
     depth = cv2.GaussianBlur(_gentle(depth, STEEPEST * cell), (0, 0), max(0.6, SOFT * unit / cell))
@@ -243,7 +259,13 @@ def build_surface(
         centre,
         unit,
         pivot,
+        as32(under),
     )
+
+
+def _fading(under: np.ndarray, middle: float, width: float) -> np.ndarray:
+    """From 1 above to 0 below, float32."""
+    return (1 / (1 + np.exp(np.clip((under - middle) / width, -30, 30)))).astype(np.float32)
 
 
 def _depth(landmarks, places, pose: HeadPose, across, down, cell: int, skull: np.ndarray) -> np.ndarray:

@@ -346,11 +346,7 @@ class MattingTask(Task):
         deep = rows.deep * whole
         losses["depth"] = 0.3 * _mean(_huber(found[:, 3:4] - rows.depth, 0.1), deep)
         losses["depth edges"] = 0.6 * _mean(_edges(found[:, 3:4], rows.depth).clamp(max=1), deep)
-        hidden, body = rows.alphas[:, :1], rows.alphas[:, 2:]
-        background, torso = found[:, 4:7].sigmoid(), found[:, 7:].sigmoid()
-        weight = (0.05 + hidden) * whole * inside
-        losses["background"] = 2 * _mean((background - rows.backgrounds).abs(), weight)
-        losses["background edges"] = _mean(_edges(background, rows.backgrounds), weight)
+        body, torso = rows.alphas[:, 2:], found[:, 4:].sigmoid()
         # The plate is the body over the background: where the body covers all, its own colour.
         weight = body.square() * (0.1 + rows.alphas[:, 1:2]) * whole * inside
         losses["torso"] = 1.5 * _mean((torso - rows.plates).abs(), weight)
@@ -397,14 +393,12 @@ def matting_scores(model: Matting, pool: MattePool, seed: int = 5, count: int = 
     for part in chosen.split(32):
         rows = pool.rows(part)
         bell = face_bell(rows.faces[:, :2], rows.faces[:, 2], SIDE)
-        alpha, depth, background, torso = model(torch.cat([rows.pictures, bell, rows.inside], 1))
-        hidden = rows.alphas[:, :1]
+        alpha, depth, torso = model(torch.cat([rows.pictures, bell, rows.inside], 1))
         scores = {
             "figure": (alpha[:, :1] - rows.alphas[:, :1]).abs().mean(),
             "head": (alpha[:, 1:2] - rows.alphas[:, 1:2]).abs().mean(),
             "body": (alpha[:, 2:] - rows.alphas[:, 2:]).abs().mean(),
             "depth": _mean((depth - rows.depth).abs(), rows.deep),
-            "background": _mean((background - rows.backgrounds).abs(), hidden),
             "torso": _mean((torso - rows.plates).abs(), rows.alphas[:, 2:].square() * rows.alphas[:, 1:2]),
         }
         for name, value in scores.items():
