@@ -148,7 +148,9 @@ def _split_head(picture: np.ndarray, layers: FigureLayers, portrait: Portrait, b
     near = [cv2.GaussianBlur(values, (0, 0), OUTLINE_WIDTH) for values in (head * firm, figure * firm)]
     carried = near[0] / np.maximum(near[1], 1e-6)
     known = cv2.GaussianBlur(firm, (0, 0), 0.7)
-    own = known * head / np.maximum(figure, 0.1) + (1 - known) * np.where(near[1] > 1e-5, carried, head > body)
+    own = known * head / np.maximum(figure, 0.1) + (1 - known) * np.where(
+        near[1] > 1e-5, carried, head > body
+    )
     share = np.clip(fit_to_edges(portrait.on(own.astype(np.float32), shape), picture, 1.5 / SIDE), 0, 1)
     share = np.clip((share - SOFT_SHARE) / (1 - 2 * SOFT_SHARE), 0, 1)
     hidden = share > 0.02

@@ -5,6 +5,8 @@ python -m livepuppet.train.people.mattes FOLDER/training 1000 1300
 python -m livepuppet.train.people.mattes FOLDER/drawn 1300 1400 people-drawn
 python -m livepuppet.train.recipes.matting FOLDER OUTPUT --minutes 120
 python -m livepuppet.export.matting OUTPUT/matting.safetensors matting.onnx
+
+On a GPU `--minutes 6 --batch 192 --puppets 4096` are enough.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import logging
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from livepuppet.train.loop.precision import Precision, choose_device
 from livepuppet.train.loop.trainer import Trainer
@@ -35,6 +37,7 @@ def train_matting(
     device: str = "auto",
     seed: int = 0,
     save_every: float = 120.0,
+    init: Path | None = None,
     resume: bool = False,
 ) -> dict[str, float]:
     """Train the network and score its EMA after each checkpoint.
@@ -45,6 +48,7 @@ def train_matting(
         output: folder of the checkpoint, and of the EMA's weights, matting.safetensors.
         steps, minutes: the budget; one of them.
         puppets: how many puppets are drawn to train on beside people.
+        init: weights to start from.
         resume: go on from the checkpoint in `output`.
 
     Returns:
@@ -56,6 +60,8 @@ def train_matting(
     pool = MattePool([folder / "training", folder / "drawn"], place)
     validation = MattePool([folder / "validation"], place)
     task = MattingTask(pool, PuppetMattes(place, puppets, seed) if puppets else None, batch)
+    if init is not None:
+        task.model.load_state_dict(load_file(init))
     logger.info("%d pictures of people, %d puppets", pool.count, puppets)
 
     def score(trainer: Trainer) -> None:
@@ -95,6 +101,7 @@ def main() -> None:
     parser.add_argument("--puppets", type=int, default=512)
     parser.add_argument("--save-every", type=float, default=120.0)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--init", type=Path)
     parser.add_argument("--resume", action="store_true")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
