@@ -19,7 +19,7 @@ from livepuppet.core.cache import remember, remembered
 from livepuppet.realtime.rig.close_ups import cut_crop
 
 #: Of the network's weights. Another one forgets what was remembered.
-WEIGHTS = 1
+WEIGHTS = 2
 
 #: Side of what the network sees, in pixels; the most that it covers, in eye distances, and where the middle between the irises
 #: then lies in it.
