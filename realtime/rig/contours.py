@@ -148,7 +148,7 @@ def find_contours(picture: np.ndarray, landmarks: Landmarks | None, looks: Seque
     if axes is None:
         return Contours(width, height)
     left, right = _find_eyes(picture, landmarks, axes, looks)
-    return Contours(width, height, left, right, _find_mouth(picture, landmarks, axes))
+    return Contours(width, height, left, right, _find_mouth(picture, landmarks, axes, looks))
 
 
 @dataclass(frozen=True)
@@ -286,6 +286,9 @@ def _eye(
     )
 
 
+#: Close-ups do not count where a mouth's edges alone fit better by this much.
+LIPS_DECIDE = 0.9
+
 #: The least fit of a mouth that is moved.
 LEAST_MOUTH = 0.9
 
@@ -293,7 +296,9 @@ LEAST_MOUTH = 0.9
 LEAST_EDGES = 0.6
 
 
-def _find_mouth(picture: np.ndarray, landmarks: Landmarks, axes: _Axes) -> MouthContours:
+def _find_mouth(
+    picture: np.ndarray, landmarks: Landmarks, axes: _Axes, looks: Sequence[Look]
+) -> MouthContours:
     size = (lip_fit.WIDTH, lip_fit.HEIGHT)
     names = ("left mouth corner", "right mouth corner", "upper lip", "lower lip")
     marks = np.stack([landmarks[name] for name in names])
@@ -309,6 +314,17 @@ def _find_mouth(picture: np.ndarray, landmarks: Landmarks, axes: _Axes) -> Mouth
     maps = lip_fit.LipMaps(cut_crop(picture, matrix, *size), float(right[0] - left[0]))
     upper, lower = float(local[2, 1] - level), float(local[3, 1] - level)
     fit = lip_fit.search(maps, np.array([*left, *right]), upper, max(lower, upper))
+    if looks:
+        seen = lip_fit.Seen.of(
+            [
+                (look.mouth @ matrix[:, :2].T + matrix[:, 2] - np.array(size) / 2) / lip_fit.PER_D
+                for look in looks
+            ]
+        )
+        held = lip_fit.search(maps, np.array([*left, *right]), upper, max(lower, upper), seen)
+        # Close-ups know people's mouths; those of animals have edges that say otherwise.
+        if fit.total - held.total < LIPS_DECIDE:
+            fit = held
     theta = fit.theta
     outer_up, line, inner_low, outer_low = (rows[0] for rows in lip_fit.curves(theta[None]))
     shut = theta[5] < 0.035

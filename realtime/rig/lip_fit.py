@@ -179,6 +179,52 @@ def score(maps: LipMaps, theta: np.ndarray) -> tuple[np.ndarray, dict[str, np.nd
     return total, {"outer": outer, "inner": inner, "contrast": contrast, "between": between, "area": area}
 
 
+#: How far, in D, what close-ups see of a mouth may be off, and what they weigh against the picture's edges.
+_SEEN_SIGMA = np.array([0.03, 0.025, 0.03, 0.025, 0.02, 0.02, 0.015, 0.02, 1.0])
+SEEN_WEIGHT = 0.08
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What close-ups saw of a mouth.
+
+    Attributes:
+        theta: (9,), a mouth.
+        sigma: (9,), how far that may be off.
+    """
+
+    theta: np.ndarray
+    sigma: np.ndarray
+
+    @classmethod
+    def of(cls, looks: list[np.ndarray]) -> Seen:
+        """From `MOUTH_POINTS` (20, 2) of several looks, in D from the crop's middle."""
+        every = np.stack([cls._theta(points) for points in looks])
+        middle = np.median(every, axis=0)
+        spread = np.median(np.abs(every - middle), axis=0) * 1.5
+        return cls(
+            np.clip(middle, _LOWEST, _HIGHEST).astype(np.float32),
+            np.hypot(_SEEN_SIGMA, 1.5 * spread).astype(np.float32),
+        )
+
+    @staticmethod
+    def _theta(points: np.ndarray) -> np.ndarray:
+        left, right = points[0], points[6]
+        line = right - left
+        along = line / max(float(np.hypot(*line)), 1e-3)
+        down = np.array([-along[1], along[0]])
+        top, upper, lower, bottom = ((points[k] - (left + right) / 2) @ down for k in (3, 14, 18, 9))
+        # The bow of the upper lip's edge takes a part of its thickness in the middle.
+        return np.array(
+            [*left, *right, upper, max(lower - upper, 0.0), (upper - top) / 0.84, bottom - lower, 0.0]
+        )
+
+    def off(self, theta: np.ndarray) -> np.ndarray:
+        """How far (N, 9) mouths are from it, squared and bent so that one wrong number does not decide."""
+        off = np.square((theta - self.theta) / self.sigma)
+        return (off / (1 + off / 16)).sum(1)
+
+
 @dataclass(frozen=True)
 class LipFit:
     """A mouth of the crop: its parameters, and how well it fits."""
@@ -188,13 +234,18 @@ class LipFit:
     parts: dict[str, float]
 
 
-def search(maps: LipMaps, corners: np.ndarray, upper: float, lower: float) -> LipFit:
+def search(
+    maps: LipMaps, corners: np.ndarray, upper: float, lower: float, seen: Seen | None = None
+) -> LipFit:
     """The mouth near the landmarks.
 
     Args:
         corners: (4,), x and y of both in D from the crop's middle.
         upper, lower: heights of the lips' edges below the corners' line in the middle, in D, by the landmarks.
+        seen: by close-ups, if there are any; it takes the landmarks' place.
     """
+    if seen is not None:
+        corners, upper, lower = seen.theta[:4], float(seen.theta[4]), float(seen.theta[4] + seen.theta[5])
     guess_gap = max(lower - upper, 0.0)
     width = float(np.hypot(corners[2] - corners[0], corners[3] - corners[1]))
 
@@ -218,6 +269,8 @@ def search(maps: LipMaps, corners: np.ndarray, upper: float, lower: float) -> Li
             + 0.4 * theta[:, 8] ** 2
         )
         cost += 0.5 * np.square(off[:, 1] - off[:, 3])
+        if seen is not None:
+            cost += SEEN_WEIGHT * seen.off(theta)
         return score(maps, theta)[0] - cost
 
     tries = []
@@ -229,6 +282,8 @@ def search(maps: LipMaps, corners: np.ndarray, upper: float, lower: float) -> Li
     ):
         mean = np.array([*corners, upper, gap, up, low, 0.0])
         tries.append(_cross_entropy(objective, mean, _SIGMA, (_LOWEST, _HIGHEST), 3, 200))
+    if seen is not None:
+        tries.append(_cross_entropy(objective, seen.theta, 0.6 * _SIGMA, (_LOWEST, _HIGHEST), 3, 200))
     tries.sort(key=lambda found: -found[1])
     best = max(
         (
