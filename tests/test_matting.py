@@ -26,11 +26,11 @@ def person(size=256):
         axes = (round(16 * across), round(16 * down))
         return cv2.ellipse(mask, centre, axes, 0, 0, 360, 1.0, -1, cv2.LINE_AA, 4)
 
-    hair = ellipse(middle - (0, 0.3 * unit), 1.35 * unit, 1.75 * unit)
-    face = ellipse(middle + (0, 0.45 * unit), 1.1 * unit, 1.6 * unit)
+    hair = ellipse(middle - np.array((0, 0.3 * unit)), 1.35 * unit, 1.75 * unit)
+    face = ellipse(middle + np.array((0, 0.45 * unit)), 1.1 * unit, 1.6 * unit)
     neck = np.zeros_like(face)
     neck[round(middle[1] + unit) :, round(middle[0] - 0.6 * unit) : round(middle[0] + 0.6 * unit)] = 1
-    body = ellipse(middle + (0, 5.6 * unit), 2.9 * unit, 2.9 * unit)
+    body = ellipse(middle + np.array((0, 5.6 * unit)), 2.9 * unit, 2.9 * unit)
     picture = wall
     for mask, colour in (
         (neck, (190, 140, 115)),
@@ -40,11 +40,11 @@ def person(size=256):
     ):
         picture = picture + mask[..., None] * (np.array(colour) - picture)
     for side in (-1, 1):
-        eye = ellipse(middle + (side * unit / 2, 0), 0.2 * unit, 0.1 * unit)
-        iris = ellipse(middle + (side * unit / 2, 0), 0.08 * unit, 0.09 * unit)
+        eye = ellipse(middle + np.array((side * unit / 2, 0)), 0.2 * unit, 0.1 * unit)
+        iris = ellipse(middle + np.array((side * unit / 2, 0)), 0.08 * unit, 0.09 * unit)
         picture = picture + eye[..., None] * (np.array((235, 235, 235)) - picture)
         picture = picture + iris[..., None] * (np.array((60, 40, 20)) - picture)
-    mouth = ellipse(middle + (0, 1.15 * unit), 0.4 * unit, 0.1 * unit)
+    mouth = ellipse(middle + np.array((0, 1.15 * unit)), 0.4 * unit, 0.1 * unit)
     picture = picture + mouth[..., None] * (np.array((170, 70, 70)) - picture)
     head = np.maximum(hair, face)
     return picture.clip(0, 255).astype(np.uint8), middle, unit, np.maximum(head, np.maximum(neck, body)), head
@@ -67,7 +67,7 @@ def test_a_face_in_a_large_picture_is_looked_at_closely():
     picture, middle, unit, *_ = person()
     large = np.full((900, 1200, 3), 200, np.uint8)
     large[600:856, 30:286] = picture
-    found = find_portrait(large, middle + (30, 600), unit)
+    found = find_portrait(large, middle + np.array((30, 600)), unit)
     assert found.inside.mean() > 0.5
     seen = found.on(found.alpha, large.shape[:2])
     assert seen[round(600 + middle[1]), round(30 + middle[0]), 1] > 250
