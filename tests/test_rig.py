@@ -1,6 +1,7 @@
 """The rig of eyes and mouth: amounts, contours, layers, sidecars. The faces are drawn here, or are puppets."""
 
 import json
+from dataclasses import replace
 from functools import cache
 
 import cv2
@@ -18,9 +19,10 @@ from livepuppet.realtime.rig.editing import handles, nearest, switched
 from livepuppet.realtime.rig.editing import moved as dragged
 from livepuppet.realtime.rig.eyes import Eyes
 from livepuppet.realtime.rig.looks import Landmarks
-from livepuppet.realtime.rig.mouth import Mouth, MouthAmounts
+from livepuppet.realtime.rig.mouth import _NODES, Mouth, MouthAmounts
 from livepuppet.realtime.rig.patches import paste
 from livepuppet.realtime.rig.sheet import draw_sheet
+from livepuppet.realtime.rig.teeth import draw_row
 
 SIDE = 400
 SKIN, WHITE, IRIS, LIP = (224, 178, 150), (246, 244, 240), (60, 84, 120), (186, 84, 84)
@@ -336,7 +338,7 @@ def test_an_open_mouth_is_round(face):
     layers = Mouth(picture, contours).layers
     for value, least, most in ((0.1, 0.0, 0.35), (1.0, 0.25, 0.6)):
         offset, _ = layers._offsets(MouthAmounts.of(amounts(jawOpen=value)))
-        nodes = np.linspace(-2.6, 2.6, len(offset))
+        nodes = _NODES
         moved = layers._rest + offset
         gap = moved[:, 3] - moved[:, 2]
         middle, near, corner = (int(np.abs(nodes - place).argmin()) for place in (0.0, 0.85, 1.0))
@@ -345,6 +347,102 @@ def test_an_open_mouth_is_round(face):
         assert least <= sunk <= most
         if value < 0.2:
             assert gap[near] < 0.35 * gap[middle]
+
+
+def _mouth_with(value: float, **named) -> tuple[Mouth, np.ndarray]:
+    """The drawn face's mouth as of a photograph, and its picture with this opening."""
+    picture, contours = drawn_face()
+    mouth = Mouth(picture, contours)
+    mouth.layers.drawn = False
+    return mouth, paste(picture.copy(), mouth.draw(amounts(jawOpen=value, **named)))
+
+
+def test_corners_come_inward_and_end_in_a_smooth_lens(face):
+    """No chopped corners: the opening is highest in the middle and falls to nothing, column by column."""
+    mouth, drawn = _mouth_with(1.0)
+    still = np.abs(drawn.astype(int) - LIP).max(2) < 40
+    inside = (drawn[290:380].astype(int).sum(2) < 400) & ~still[290:380]
+    heights = inside.sum(0)[130:270]
+    columns = np.flatnonzero(heights > 1)
+    assert np.ptp(columns) < 0.95 * mouth.layers.width
+    left = heights[columns[0] : 70]
+    assert (np.diff(cv2.blur(left[None].astype(np.float32), (5, 1))[0]) > -2.5).all()
+    assert left[0] < 0.4 * heights.max()
+
+
+def test_a_mouth_opens_relative_to_the_face_not_to_its_width(face):
+    """Fixed ends: a small mouth in the same face opens about as far, as its chin allows."""
+    _, contours = face
+    mouth = contours.mouth
+    middle = mouth.inner_upper[8]
+    small = {
+        name: (middle + (getattr(mouth, name) - middle) * (0.7, 1.0)).astype(np.float32)
+        for name in ("outer_upper", "inner_upper", "inner_lower", "outer_lower")
+    }
+    contours = replace(contours, mouth=replace(mouth, **small))
+    assert Mouth(face[0], contours).layers.drop > 0.9 * Mouth(*face).layers.drop
+
+
+def test_a_drawn_mouths_inside_is_flat():
+    """Red, white, dark, an outline, and nothing that divides the white."""
+    picture, contours = drawn_face()
+    mouth = Mouth(picture, contours)
+    assert mouth.layers.drawn
+    drawn = paste(picture.copy(), mouth.draw(amounts(jawOpen=0.8)))
+    top = int(mouth.layers.top + mouth.layers.origin[1])
+    band = drawn[top - 4 : top + 6, 185:216].astype(int)
+    white = np.abs(band - mouth.layers.teeth).max(2) < 6
+    assert white.any(0).all()
+    assert np.abs(np.diff(white.sum(0))).max() <= 1 and white.sum() > 60
+    assert (np.abs(np.diff(white.astype(int), axis=0)).sum(0) <= 2).all()
+
+
+@pytest.mark.parametrize("kind", ["even", "broad", "pointed"])
+@pytest.mark.parametrize("upper", [True, False])
+def test_rows_of_teeth_have_no_seams(kind, upper):
+    row = draw_row(kind, upper, 3.0)
+    inward = -1 if upper else 1
+    front = row.light[round(row.edge + inward * 12), int(row.middle) - 27 : int(row.middle) + 28]
+    assert front.min() > 0.7 and np.abs(np.diff(front)).max() < 0.1
+    assert row.alpha[round(row.edge + inward * 12), int(row.middle)] == 1
+    assert np.allclose(row.light[:, 20:-20], row.light[:, ::-1][:, 20:-20], atol=0.05)
+
+
+def test_teeth_are_not_gray_beside_the_skin(face):
+    mouth, drawn = _mouth_with(0.6)
+    row = int(mouth.layers.top + mouth.layers.origin[1])
+    teeth = drawn[row - 2 : row + 3, 190:211].astype(int)
+    assert np.median(teeth.mean(2)) > 185
+    assert np.median(teeth[..., 0] - teeth[..., 2]) > 4
+
+
+def test_a_tongue_lies_over_the_lower_lip(face):
+    mouth, without = _mouth_with(0.3)
+    _, drawn = _mouth_with(0.3, tongueOut=1.0)
+    edge = int(layers_edge(mouth.layers, 0.3))
+    change = np.abs(drawn.astype(int) - without).max(2)
+    tip = edge + int(mouth.layers.tongue_length)
+    assert change[edge + 3 : tip - 4, 197:204].min() > 8
+    assert change[tip + 12 :].max() == 0
+
+
+@pytest.mark.parametrize("name", ["mouthSmile", "mouthFrown"])
+def test_one_sided_smiles_and_frowns_move_one_corner(face, name):
+    layers = eyes_and_mouth()[1].layers
+    offset, _ = layers._offsets(MouthAmounts.of(amounts({name + "Left": 1.0})))
+    left, middle, right = (int(np.abs(_NODES - place).argmin()) for place in (-0.95, 0.0, 0.95))
+    moved = np.abs(offset[:, 2])
+    # The face's left is the picture's right.
+    assert moved[right] > 0.1 * layers.width and moved[left] < 0.1 * moved[right]
+    assert moved[middle] < 0.5 * moved[right]
+
+
+@pytest.mark.parametrize(
+    "name", ["mouthLeft", "mouthRight", "mouthPucker", "mouthFunnel", "mouthRollLower", "cheekPuff"]
+)
+def test_shapes_show(face, name):
+    change = np.abs(moved(face, **{name: 1.0}).astype(int) - face[0]).max(2)
+    assert (change > 25).sum() > 150
 
 
 def test_lower_teeth_show_little_above_their_lip(face):

@@ -8,18 +8,18 @@ the lips part stand the teeth: the upper ones go with the head, the lower ones w
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import cache
-from importlib import resources
+from functools import cached_property
 
 import cv2
 import numpy as np
 
 from livepuppet.realtime.rig.amounts import INDEX
-from livepuppet.realtime.rig.contours import Contours, MouthContours
+from livepuppet.realtime.rig.contours import Contours, EyeContours, MouthContours
 from livepuppet.realtime.rig.lattice import Lattice, box_of
 from livepuppet.realtime.rig.patches import Patch, lay_over
 from livepuppet.realtime.rig.ramps import held, smooth
 from livepuppet.realtime.rig.sampling import Sampler
+from livepuppet.realtime.rig.teeth import draw_row
 
 #: Amounts below this change nothing that can be seen.
 NOTHING = 1e-4
@@ -28,21 +28,19 @@ NOTHING = 1e-4
 _NODES_PER_WIDTH = 20
 
 #: Places along the mouth at which curves are tabled: s is -1 and 1 at the corners.
-_NODES = np.linspace(-2.6, 2.6, 313).astype(np.float32)
+_NODES = np.linspace(-5.2, 5.2, 625).astype(np.float32)
 
-# The drawn teeth (see data/rig/README.md): pixels per mouth width of 40 mm, and where the middle and the edges are.
-_PER_WIDTH, _MIDDLE, _UPPER_EDGE, _LOWER_EDGE = 250.0, 143.5, 126.0, 115.0
+#: The nodes between which the mouth's middle lies.
+_MIDDLE = slice(296, 329)
 
+#: Millimetres between the irises, and of a mouth's width, of the face that teeth are made for.
+_EYES_MM, _MOUTH_MM = 62.0, 46.0
 
-@cache
-def _teeth(kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Upper and lower teeth of a kind: float32 (252, 288, 4), light, gum, nearness, alpha in [0, 1]."""
-    rows = []
-    for name in ("upper", "lower"):
-        data = resources.files("livepuppet.realtime").joinpath(f"data/rig/{kind}-{name}.png").read_bytes()
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        rows.append(np.ascontiguousarray(picture[..., [2, 1, 0, 3]]).astype(np.float32) / 255)
-    return rows[0], rows[1]
+#: A mouth that is open as far as it goes, in distances between the eyes; and the least and the most of that in mouth widths.
+WIDE_OPEN, LEAST_OPEN, MOST_OPEN = 0.62, 0.5, 1.15
+
+#: Half the tongue's width, in mouth widths.
+TONGUE = 0.23
 
 
 @dataclass(frozen=True)
@@ -62,11 +60,16 @@ class MouthAmounts:
     roll_lower: float
     roll_upper: float
     press: float
-    upper_up: float
-    lower_down: float
+    upper_left: float
+    upper_right: float
+    lower_left: float
+    lower_right: float
     aside: float
     jaw_aside: float
-    shrug: float
+    shrug_lower: float
+    shrug_upper: float
+    puff: float
+    tongue: float
 
     @classmethod
     def of(cls, vector: np.ndarray, strength: float = 1.0) -> MouthAmounts:
@@ -90,12 +93,16 @@ class MouthAmounts:
             value("mouthRollLower"),
             value("mouthRollUpper"),
             0.5 * (value("mouthPressLeft") + value("mouthPressRight")),
-            0.5 * (value("mouthUpperUpLeft") + value("mouthUpperUpRight")),
-            0.5 * (value("mouthLowerDownLeft") + value("mouthLowerDownRight")),
+            # A sneer draws the lip up at its side.
+            *(side("mouthUpperUp", which) + 0.7 * side("noseSneer", which) for which in ("left", "right")),
+            *(side("mouthLowerDown", which) for which in ("left", "right")),
             # To the face's own left is to the picture's right.
             value("mouthLeft") - value("mouthRight"),
             value("jawLeft") - value("jawRight"),
-            0.5 * (value("mouthShrugLower") + value("mouthShrugUpper")),
+            value("mouthShrugLower"),
+            value("mouthShrugUpper"),
+            value("cheekPuff"),
+            value("tongueOut"),
         )
 
     @property
@@ -114,7 +121,12 @@ class Mouth:
     def __init__(self, picture: np.ndarray, contours: Contours):
         mouth = contours.mouth
         self._strength = contours.strength.get("mouth", 1.0)
-        self.layers = MouthLayers(picture, mouth) if mouth is not None and mouth.sure else None
+        self.layers: MouthLayers | None = None
+        if mouth is not None and mouth.sure:
+            eyes = [eye for eye in (contours.left, contours.right) if eye is not None]
+            unit = float(np.hypot(*(eyes[0].iris - eyes[1].iris))) if len(eyes) == 2 else None
+            whites = [white for white in (_white_of(picture, eye) for eye in eyes) if white is not None]
+            self.layers = MouthLayers(picture, mouth, unit, np.max(whites, axis=0) if whites else None)
 
     def motion(self, amounts: np.ndarray) -> MouthMotion | None:
         """What `amounts` float32 (52,) ask for; None for a mouth at rest."""
@@ -178,7 +190,9 @@ class MouthBend:
     Attributes:
         upper, lower: float32 (rows, columns, 2), how far the pixels that are seen come from, by the upper and by the lower lip.
         s, across, down: place along the mouth, -1 and 1 at its corners, before it moved; and now, in pixels from its middle.
+        inside: 1 where the mouth moves as it likes.
         to_upper, to_lower: pixels below the upper lip, and above the lower one.
+        edges: float32 (1, N, 4), both lips' inner edges at `_NODES`: at rest, and by how much they have moved.
     """
 
     layers: MouthLayers
@@ -189,8 +203,10 @@ class MouthBend:
     s: np.ndarray
     across: np.ndarray
     down: np.ndarray
+    inside: np.ndarray
     to_upper: np.ndarray
     to_lower: np.ndarray
+    edges: np.ndarray
 
     def shift(self, scale: float = 1.0) -> np.ndarray:
         """How far what each pixel of the lattice shows comes from, times `scale`, float32 (h, w, 2)."""
@@ -198,31 +214,71 @@ class MouthBend:
         upper, lower = (np.float32(scale) * plane for plane in (self.upper, self.lower))
         # Above the middle of the opening the upper lip, below it the lower one.
         shift = lattice.enlarged(np.where((to_upper < to_lower)[..., None], upper, lower))
-        lips = self._lips()
-        if lips is not None:
-            planes = (to_upper - to_lower, upper, lower)
-            between, upper, lower = (lattice.enlarged(plane, lips) for plane in planes)
+        lips, fine = self._lips, self._fine
+        if lips is not None and fine is not None:
+            upper, lower = (lattice.enlarged(plane, lips) for plane in (upper, lower))
             region = shift[lattice.pixels(lips)]
             np.copyto(region, lower)
-            cv2.copyTo(upper, cv2.compare(between, 0, cv2.CMP_LT), region)
+            cv2.copyTo(upper, cv2.compare(fine.to_upper, fine.to_lower, cv2.CMP_LT), region)
         return shift
 
     def paint(self, out: np.ndarray) -> None:
         """Draw what shows between the lips into the lattice's pixels `out`, uint8 RGB (h, w, 3) or RGBA; may be cut off."""
-        lips = self._lips()
-        if lips is None:
+        lips, fine = self._lips, self._fine
+        if lips is None or fine is None:
             return
         region = out[self.lattice.pixels(lips)]
-        planes = (self.s, self.to_upper, self.to_lower, self.across, self.down)
         height, width = region.shape[:2]
         if height and width:
-            large = (self.lattice.enlarged(plane, lips)[:height, :width] for plane in planes)
-            self.layers.paint(self.amounts, region, *large)
+            self.layers.paint(self.amounts, region, fine.part(slice(0, height), slice(0, width)))
 
+    @cached_property
+    def _fine(self) -> _Opening | None:
+        """The opening at every pixel near the lips. A lattice's nodes are too far apart for its corners."""
+        lips = self._lips
+        if lips is None:
+            return None
+        planes = (self.s, self.across, self.down, self.inside)
+        s, across, down, inside = (self.lattice.enlarged(plane, lips) for plane in planes)
+        at = _node_at(s)
+        edges = cv2.remap(
+            self.edges, at, np.zeros_like(at), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        upper, lower, upper_moved, lower_moved = cv2.split(edges)
+        return _Opening(
+            s, across, down, down - upper - upper_moved * inside, lower + lower_moved * inside - down
+        )
+
+    @cached_property
     def _lips(self) -> tuple[slice, slice] | None:
         """The nodes in which both lips, or what is between them, may be seen."""
         near = (np.minimum(self.to_upper, self.to_lower) > -1.5 * self.lattice.block) & (np.abs(self.s) < 1.1)
+        if self.amounts.tongue > 0:
+            near |= self.layers.reached(self.across, self.to_upper, self.to_lower)
         return self.lattice.around(near)
+
+
+@dataclass(frozen=True, eq=False)
+class _TintedRow:
+    """Teeth and gums as a layer: uint8 RGBA (h, w, 4), premultiplied, with the row's middle column and its edge's row."""
+
+    layer: np.ndarray
+    middle: float
+    edge: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Opening:
+    """What lies between the lips, at some pixels; see `MouthBend` for the planes, float32 (h, w) each."""
+
+    s: np.ndarray
+    across: np.ndarray
+    down: np.ndarray
+    to_upper: np.ndarray
+    to_lower: np.ndarray
+
+    def part(self, rows: slice, columns: slice) -> _Opening:
+        return _Opening(*(np.ascontiguousarray(plane[rows, columns]) for plane in vars(self).values()))
 
 
 class MouthLayers:
@@ -231,9 +287,17 @@ class MouthLayers:
     Args:
         picture: uint8 RGB (H, W, 3).
         mouth: its contours in the picture's pixels.
+        unit: distance of the irises in pixels, if known.
+        white: colour of the eyes' white (3,), which tells the light that teeth are in, if known.
     """
 
-    def __init__(self, picture: np.ndarray, mouth: MouthContours):
+    def __init__(
+        self,
+        picture: np.ndarray,
+        mouth: MouthContours,
+        unit: float | None = None,
+        white: np.ndarray | None = None,
+    ):
         start, end = mouth.inner_upper[0].astype(np.float64), mouth.inner_upper[-1].astype(np.float64)
         self.width = width = max(float(np.hypot(*(end - start))), 6.0)
         self.half = width / 2
@@ -246,9 +310,13 @@ class MouthLayers:
         chin = float((mouth.chin - middle) @ down)
         lowest, highest = float(local[3][:, 1].max()), float(local[0][:, 1].min())
         self.chin = max(chin, lowest + 0.15 * width)
-        # A mouth opens as far as the chin can go: not by more than its own width, nor than the chin is long.
+        self.unit = unit = width / 0.85 if unit is None else unit
+        # A mouth opens as far as people's do, whatever its width; small ones less, and not further than the chin is long.
         line = float(local[2][len(local[2]) // 2, 1])
-        self.drop = min(0.68 * width, 0.95 * (self.chin - line))
+        self.drop = float(np.clip(WIDE_OPEN * unit, LEAST_OPEN * width, MOST_OPEN * width))
+        self.drop = min(self.drop, 1.05 * (self.chin - line))
+        self.tongue_length = min(0.32 * width, 0.8 * (self.chin - line))
+        self._white = white
         self.gap = float((local[2][:, 1] - local[1][:, 1]).max())
         self._cut(picture, middle, highest, line)
         self._table(local, highest)
@@ -263,8 +331,9 @@ class MouthLayers:
     def _cut(self, picture: np.ndarray, middle: np.ndarray, highest: float, line: float) -> None:
         w = self.width
         above, below = highest - 0.62 * w, self.chin + self.drop + 0.55 * w
+        beside = max(1.2 * w, 0.95 * self.unit)
         corners = np.array(
-            [middle + a * self.along + b * self.down for a in (-1.2 * w, 1.2 * w) for b in (above, below)]
+            [middle + a * self.along + b * self.down for a in (-beside, beside) for b in (above, below)]
         )
         low, high = corners.min(0), corners.max(0)
         height, wide = picture.shape[:2]
@@ -318,7 +387,8 @@ class MouthLayers:
         outer_low = np.maximum(outer_low, lower + 0.02 * self.width + beside)
         n = len(_NODES)
         # The chin's edge rises to the sides, along the jaw.
-        chin = self.chin - 0.25 * self.width * np.minimum(_NODES / 2, 1) ** 2
+        away = np.abs(_NODES) * self.half / self.unit
+        chin = self.chin - 0.25 * self.unit * np.minimum(away, 1) ** 2
         chin = np.maximum(chin, outer_low + 0.1 * self.width)
         self.rest = _Knots(
             np.full(n, highest - 0.42 * self.width), outer_up, upper, lower, outer_low, chin, chin + 0.0
@@ -328,15 +398,23 @@ class MouthLayers:
         inner = np.maximum(1 - _NODES**2, 0)
         self._inner = inner
         self._bow = inner**0.9
-        far = np.maximum(np.abs(_NODES) - 0.55, 0)
-        self._jaw = np.exp(-(far**2) / (2 * 0.75**2))
+        # How far the line hangs below the corners in the middle.
+        self._sag = float(np.interp(0.0, _NODES, upper))
+        self._sinks = np.exp(-((np.maximum(np.abs(_NODES) - 0.9, 0) / 0.75) ** 2))
+        # Jaws are as wide as faces are, whatever the mouth's width.
+        self._jaw = np.exp(-(np.maximum(away - 0.26, 0) ** 2) / (2 * 0.36**2))
         outside = np.exp(-((np.maximum(np.abs(_NODES) - 1, 0) / 0.7) ** 2))
         clipped = np.clip(_NODES, -1, 1)
         self._to_left, self._to_right = ((1 - clipped) / 2) * outside, ((1 + clipped) / 2) * outside
+        # Smiles and frowns move the corners, and little of the middle.
         self._up_left, self._up_right = (
-            ((1 - clipped) / 2) ** 1.7 * outside,
-            ((1 + clipped) / 2) ** 1.7 * outside,
+            ((0.12 + 0.88 * np.maximum(-clipped, 0) ** 1.4) * outside * (clipped < 0.99)),
+            ((0.12 + 0.88 * np.maximum(clipped, 0) ** 1.4) * outside * (clipped > -0.99)),
         )
+        self._up_left *= 1 - smooth(0, 0.99, clipped)
+        self._up_right *= 1 - smooth(0, 0.99, -clipped)
+        # Cheeks bulge beside the mouth.
+        self._cheeks = np.sign(_NODES) * np.exp(-np.square((away - 0.62) / 0.24))
 
     def _colours(self, picture: np.ndarray, mouth: MouthContours) -> None:
         """Colours of lips, skin, teeth; and whether the picture is drawn: flat, with outlines."""
@@ -361,47 +439,68 @@ class MouthLayers:
         )
         self.lip = np.median(crop[lips], axis=0) if lips.sum() > 8 else np.array([150.0, 80, 80])
         bright = np.percentile(crop[skin], 85, axis=0) if skin.sum() > 8 else np.array([220.0, 190, 170])
-        # Teeth are a little yellower than white, in the light of the face.
-        self.teeth = np.clip(
-            0.42 * bright + 0.58 * bright.max() * np.array([1.0, 0.97, 0.91]), 0, 245
-        ).astype(np.float32)
+        colourful = float(np.ptp(self.lip)) > 14
         rough = np.abs(crop - cv2.GaussianBlur(crop, (0, 0), 1.0)).mean(2)
         flat = float(np.median(rough[skin])) if skin.sum() > 8 else 1.0
         calm = float((rough[skin] < 0.35).mean()) if skin.sum() > 8 else 0.0
         self.drawn = mouth.teeth == "drawn" or (mouth.teeth == "auto" and flat < 0.35 and calm > 0.55)
+        # Teeth are a little yellower than white, in the light of the face.
+        tint = np.array([1.0, 0.97, 0.91]) if colourful else np.ones(3)
+        white = 0.42 * bright + 0.58 * bright.max() * tint
+        if self._white is not None:
+            white = np.maximum(
+                white, 0.93 * self._white.max() * (0.5 * tint + 0.5 * self._white / self._white.max())
+            )
+        white = white + (0.5 if self.drawn else 0.3) * (248 * tint - white)
+        self.teeth = np.clip(white, 0, 245).astype(np.float32)
         band = (np.abs(v - lower) < 0.02 * self.width + 1) & (np.abs(s) < 0.95)
         dark = crop[band]
         line = np.percentile(dark, 8, axis=0) if len(dark) else self.lip * 0.4
         self.line = np.minimum(line, 0.75 * self.lip).astype(np.float32)
+        self.soft = self._softness(v, upper, lower, s)
         hue = self.lip / max(float(self.lip.mean()), 1.0)
-        self.dark = (np.clip(hue, 0.6, 1.6) * 24 + np.array([6.0, 1, 2])).astype(np.float32)
-        if self.drawn:
-            self.dark = (0.35 * self.lip + 0.65 * self.line).astype(np.float32)
-        colourful = float(np.ptp(self.lip)) > 14
-        self.tongue = (0.72 * self.lip + np.array([26.0, 4, 8]) if colourful else 0.7 * self.lip + 10).astype(
+        self.dark = (np.clip(hue, 0.6, 1.6) * 24 + np.array([6.0, 1, 2]) * colourful).astype(np.float32)
+        self.shadow = (0.5 * self.dark + 0.18 * self.lip).astype(np.float32)
+        self.tongue = (0.72 * self.lip + np.array([26.0, 4, 8]) if colourful else 0.6 * self.lip).astype(
             np.float32
         )
+        self.tongue_out = 1.02 * self.lip + np.array([24.0, 4, 8]) * colourful
+        if self.drawn:
+            # Painted with few colours: a deep red, a lighter one for the tongue.
+            hue = self.lip / max(float(self.lip.max()), 1.0)
+            self.dark = (max(0.5 * float(self.lip.max()), 44.0) * hue**2.2).astype(np.float32)
+            self.tongue = (max(0.85 * float(self.lip.max()), 90.0) * hue**1.5).astype(np.float32)
+        self.outlined = bool(self.line.mean() < 0.45 * bright.mean())
         self.kind = mouth.teeth if mouth.teeth in ("even", "broad", "pointed") else "even"
         self.no_teeth = mouth.teeth == "none"
-        self._upper_teeth, self._lower_teeth = self._tinted(self.kind)
+        self._teeth_line = float(np.median(self._rest[_MIDDLE, 2])) + 0.045 * self.width
+        self._upper_teeth, self._lower_teeth = (self._tinted(upper) for upper in (True, False))
 
-    def _tinted(self, kind: str) -> list[np.ndarray]:
-        """Teeth and gums in the face's light, premultiplied: uint8 (252, 288, 4)."""
-        result = []
-        gums = np.clip(0.75 * self.lip + np.array([40.0, 10, 14]), 0, 255)
-        if np.ptp(self.lip) <= 14:
-            gums = self.lip * 0.9
-        for sprite in _teeth(kind):
-            light, gum, near, alpha = (sprite[..., k : k + 1] for k in range(4))
-            # The palate is the throat's dark.
-            alpha = alpha * smooth(0.3, 0.5, near)
-            # What parts teeth is a soft shade, no gap.
-            light = 1 - 0.6 * (1 - np.minimum(1.18 * light, 1.05))
-            colour = light * (self.teeth * (1 - gum) + gums * 1.3 * gum)
-            colour = colour * (0.35 + 0.65 * near)
-            sprite = np.concatenate([colour * alpha, 255 * alpha], 2)
-            result.append(np.clip(np.rint(sprite), 0, 255).astype(np.uint8))
-        return result
+    def _softness(self, v: np.ndarray, upper: np.ndarray, lower: np.ndarray, s: np.ndarray) -> float:
+        """Over how many pixels edges go in this picture, which may have been enlarged: the opening's are as soft."""
+        light = cv2.cvtColor(self.crop, cv2.COLOR_RGB2GRAY)
+        dx, dy = (cv2.Sobel(light, cv2.CV_32F, *axis, scale=0.125) for axis in ((1, 0), (0, 1)))
+        near = (np.abs(v - 0.5 * (upper + lower)) < 0.5 * (lower - upper) + 0.2 * self.width) & (
+            np.abs(s) < 1
+        )
+        least, most = 1.0, max(0.03 * self.width, 1.0)
+        if near.sum() < 8:
+            return least
+        dark, bright = np.percentile(light[near], [3, 97])
+        steepest = float(np.percentile(np.hypot(dx, dy)[near], 98))
+        return float(np.clip((bright - dark) / max(steepest, 1.0) / 2, least, most))
+
+    def _tinted(self, upper: bool) -> _TintedRow:
+        """A row of teeth in the face's light."""
+        per_mm = float(np.sqrt(self.width / _MOUTH_MM * self.unit / _EYES_MM))
+        row = draw_row(self.kind, upper, per_mm, self.soft)
+        gums = np.clip(0.75 * self.lip + np.array([40.0, 10, 14]) * (np.ptp(self.lip) > 14), 0, 255)
+        light, gum, alpha = (plane[..., None] for plane in (row.light, row.gum, row.alpha))
+        # In the shade teeth are as warm as the mouth is.
+        colour = self.shadow + (self.teeth - self.shadow) * light
+        colour += (0.8 * light * gums - colour) * gum
+        layer = np.concatenate([colour * alpha, 255 * alpha], 2)
+        return _TintedRow(np.clip(np.rint(layer), 0, 255).astype(np.uint8), row.middle, row.edge)
 
     def _find_own(self) -> None:
         """Whether the avatar's mouth is open, and how far down its own upper teeth reach in each column."""
@@ -434,20 +533,28 @@ class MouthLayers:
         for k in np.flatnonzero(open_columns):
             row = np.flatnonzero(tooth[k])
             if len(row) and row[0] < 9:
-                gaps = np.flatnonzero(np.diff(row) > 4)
+                gaps = np.flatnonzero(np.diff(row) > 2)
                 reach[k] = levels[row[gaps[0]] if len(gaps) else row[-1]]
         share = float((reach[open_columns] > 0.1).mean()) if open_columns.any() else 0.0
         self.shows_teeth = share > 0.35
         if self.shows_teeth:
-            # A row of teeth ends in one line: columns that say otherwise are misread.
-            wide = 20
-            rows = [
-                reach[max(k - wide, 0) : k + wide + 1][open_columns[max(k - wide, 0) : k + wide + 1]]
-                for k in range(len(reach))
-            ]
-            reach = np.array([np.percentile(row, 70) if len(row) else 0.0 for row in rows], np.float32)
-            reach = cv2.GaussianBlur(reach[None], (0, 0), 3)[0]
-            self.teeth_end = (upper + (lower - upper) * np.where(reach > 0.9, 1.0, reach)).astype(np.float32)
+            # A row of teeth ends in one smooth curve: columns that say otherwise are misread.
+            self.teeth_end = self._teeth_curve(upper + (lower - upper) * reach, reach > 0.1)
+
+    def _teeth_curve(self, end: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """The parabola over the columns that most of `end` (N,) lies on, as far as it is `known`; within the opening."""
+        upper, lower = self._rest[:, 2], self._rest[:, 3]
+        basis = np.stack([np.ones_like(_NODES), _NODES, _NODES**2], 1)
+        weight = known.astype(np.float64)
+        fit = np.zeros(3)
+        for _ in range(8):
+            weighted = basis * weight[:, None]
+            fit = np.linalg.solve(
+                weighted.T @ basis + np.diag([1e-6, 0.3, 1e-2]) * weight.sum(), weighted.T @ end
+            )
+            off = (end - basis @ fit) / (0.02 * self.width + 0.5)
+            weight = known / (1 + off * off)
+        return np.clip(basis @ fit, upper, lower).astype(np.float32)
 
     # What is done per frame.
 
@@ -458,25 +565,37 @@ class MouthLayers:
             gap = a.open * max(self.drop - 0.5 * self.gap, 0.3 * self.drop)
         else:
             gap = a.open * self.gap
+        # A tongue needs room.
+        gap = max(gap, min(a.tongue, 1.0) * (0.15 * w - self.gap)) if a.tongue > 0 else gap
         gap -= np.clip(a.close, 0, 1) * (self.gap + max(gap, 0.0) * 0.9)
-        jaw = max(a.open, 0.0) * self.drop
-        narrow = 0.20 * a.pucker + 0.15 * a.funnel + 0.11 * max(a.open, 0.0)
-        lefts = (0.09 * a.smile_left + 0.12 * a.stretch_left - narrow) * w
-        rights = (0.09 * a.smile_right + 0.12 * a.stretch_right - narrow) * w
-        shift = 0.13 * a.aside * w
+        opened, parted = max(a.open, 0.0), max(gap, 0.0)
+        jaw = opened * self.drop
+        # An opening mouth becomes a lens of one shape, however its line runs at rest; one that stands open keeps its own.
+        round_ = float(smooth(0, 0.32 * w, parted)) * parted / (parted + 2 * self.gap + 1e-3)
+        inward = (
+            (0.14 + 0.5 * max(self._sag / w, 0.0)) * round_ * min(0.75 * w / max(parted + self.gap, 1.0), 1.0)
+        )
+        narrow = 0.20 * a.pucker + 0.15 * a.funnel + inward
+        lefts = (0.10 * a.smile_left + 0.14 * a.stretch_left - narrow) * w
+        rights = (0.10 * a.smile_right + 0.14 * a.stretch_right - narrow) * w
+        shift = 0.24 * a.aside * w
         aside = -lefts * self._to_left + rights * self._to_right + shift * (self._to_left + self._to_right)
-        lift_left = (-0.11 * a.smile_left + 0.10 * a.frown_left) * w
-        lift_right = (-0.11 * a.smile_right + 0.10 * a.frown_right) * w
+        aside = aside + 0.075 * a.puff * self.unit * self._cheeks
+        lift_left = (-0.16 * a.smile_left + 0.16 * a.frown_left) * w
+        lift_right = (-0.16 * a.smile_right + 0.16 * a.frown_right) * w
         base = lift_left * self._up_left + lift_right * self._up_right
         # Lips that hardly part do so in the middle; an open mouth is round, its corners half-way down.
-        lens = self._inner ** (1.5 - 0.9 * min(max(2.2 * gap / w, 0.0), 1.0))
-        sink = 0.42 * jaw
-        base = base + sink * np.exp(-((_NODES / 1.6) ** 2)) - 0.05 * a.shrug * w * self._bow
+        lens = self._inner ** (1.3 - 0.62 * min(1.8 * parted / w, 1.0))
+        rise = 0.08 * parted
+        sink = (1 - round_) * 0.25 * jaw + round_ * (self._sag - rise + 0.42 * (parted + self.gap))
+        base = base + sink * self._sinks - (0.08 * a.shrug_lower + 0.03 * a.shrug_upper) * w * self._bow
         part = 0.05 * a.funnel * w * lens
-        up = (1.05 * sink + 0.10 * max(gap, 0.0)) * lens + 0.07 * a.upper_up * w * self._bow + part
-        low = (gap - 0.75 * sink) * lens + 0.08 * a.lower_down * w * lens + part
+        raised = (a.upper_left * self._to_left + a.upper_right * self._to_right) * w
+        lowered = (a.lower_left * self._to_left + a.lower_right * self._to_right) * w
+        up = (sink + rise) * lens + 0.085 * raised * self._bow + part
+        low = (gap - rise - sink) * lens + 0.10 * lowered * self._bow + part
         rest = self._rest
-        thick = 1 + 0.28 * a.pucker + 0.22 * a.funnel - 0.30 * a.press
+        thick = 1 + 0.28 * a.pucker + 0.22 * a.funnel - 0.35 * a.press - 0.15 * a.puff
         upper_lip = (rest[:, 2] - rest[:, 1]) * (thick * (1 - 0.75 * np.clip(a.roll_upper, 0, 1)) - 1)
         lower_lip = (rest[:, 4] - rest[:, 3]) * (thick * (1 - 0.75 * np.clip(a.roll_lower, 0, 1)) - 1)
         smile = 0.5 * (a.smile_left + a.smile_right)
@@ -494,7 +613,7 @@ class MouthLayers:
                 inner_low + lower_lip * self._bow,
                 0.9 * jaw * self._jaw
                 + 0.25 * np.minimum(gap, 0) * self._jaw
-                - 0.04 * a.shrug * w * self._jaw,
+                - 0.07 * a.shrug_lower * w * self._jaw,
                 np.zeros_like(base),
             ],
             1,
@@ -503,7 +622,7 @@ class MouthLayers:
 
     def _lookup(self, table: np.ndarray, s: np.ndarray) -> np.ndarray:
         """Values (C, ...) of a table (C, N) at s, linear between nodes."""
-        at = (s + np.float32(2.6)) * np.float32((len(_NODES) - 1) / 5.2)
+        at = _node_at(s)
         at = np.minimum(np.maximum(at, 0), np.float32(len(_NODES) - 1.001))
         low = at.astype(np.intp)
         first, part = table.take(low, axis=1, mode="clip"), at - low
@@ -523,6 +642,11 @@ class MouthLayers:
         rgb = cv2.cvtColor(self._sampler.at(x, y), cv2.COLOR_RGBA2RGB)
         bend.paint(rgb)
         return Patch(rgb, None, bend.lattice.left, bend.lattice.top)
+
+    def reached(self, across: np.ndarray, to_upper: np.ndarray, to_lower: np.ndarray) -> np.ndarray:
+        """Where the tongue and its shadow may be, bool of the planes' shape; see `MouthBend` for those."""
+        below = to_lower > -1.2 * self.tongue_length - self.block
+        return (np.abs(across) < 1.3 * TONGUE * self.width) & (to_upper > 0) & below
 
     def bend(self, a: MouthAmounts, lattice: Lattice, x: np.ndarray, y: np.ndarray) -> MouthBend | None:
         """See `MouthMotion.on`."""
@@ -555,11 +679,15 @@ class MouthLayers:
             np.copyto(result, rest[last] - now[last], where=v >= now[last])
             return result
 
+        edges = np.concatenate([self._rest[:, 2:4], offset[:, 2:4]], 1)[None]
         up, low = np.minimum(through(0, 2), rest[2] - v), np.maximum(through(3, 6), rest[3] - v)
         to_upper, to_lower = v - now[2], now[3] - v
         aside = (source_s - s) * np.float32(self.half)
         moves = np.abs(aside) + np.abs(np.where(to_upper < to_lower, up, low))
-        part = lattice.around((moves > 0.03) | (np.minimum(to_upper, to_lower) > -1) & (inside > 0))
+        shown = (np.minimum(to_upper, to_lower) > -1) & (inside > 0)
+        if a.tongue > 0:
+            shown |= self.reached(s * np.float32(self.half), to_upper, to_lower)
+        part = lattice.around((moves > 0.03) | shown)
         if part is None:
             return None
 
@@ -567,69 +695,138 @@ class MouthLayers:
             across, down = aside[part], down[part]
             return np.dstack([across * self.along[k] + down * self.down[k] for k in (0, 1)])
 
-        planes = (source_s, s * np.float32(self.half), v, to_upper, to_lower)
+        planes = (source_s, s * np.float32(self.half), v, inside, to_upper, to_lower)
         return MouthBend(
-            self, a, lattice.part(part), turned(up), turned(low), *(plane[part] for plane in planes)
+            self, a, lattice.part(part), turned(up), turned(low), *(plane[part] for plane in planes), edges
         )
 
-    def paint(self, a: MouthAmounts, rgb: np.ndarray, s, to_upper, to_lower, across, down) -> None:
-        """What shows between the lips, laid over `rgb` uint8 (h, w, 3 or 4) where they are apart; see `MouthBend` for the planes."""
-        gap = to_upper + to_lower
-        apart = (np.minimum(to_upper, to_lower) > -1) & (gap > 0.4) & (np.abs(s) < 1)
-        part = box_of(apart)
+    def paint(self, a: MouthAmounts, rgb: np.ndarray, opening: _Opening) -> None:
+        """What shows between the lips, laid over `rgb` uint8 (h, w, 3 or 4) where they are apart."""
+        depth, height = opening.to_upper, opening.to_lower
+        gap = depth + height
+        part = box_of((np.minimum(depth, height) > -self.soft) & (gap > 0.2) & (np.abs(opening.s) < 1))
         if part is None:
             return
-        s, gap, depth, height, across, v = (
-            np.ascontiguousarray(plane[part]) for plane in (s, gap, to_upper, to_lower, across, down)
-        )
-        mask = held(depth + 0.5) * held(height + 0.5)
-        mask *= held((gap - 0.4) / 1.2) * (np.abs(s) < 1.0)
-        # Where the lips run steeply, a pixel's height says little of how much of it is inside.
-        mask = cv2.blur(mask, (3, 3))
+        whole, every = opening, rgb
+        opening = opening.part(*part)
+        s, depth, height = opening.s, opening.to_upper, opening.to_lower
+        gap = depth + height
+        # Where lips run steeply a pixel is nearer to them than it lies below or above.
+        soft = np.float32(1 / self.soft)
+        near_upper, near_lower = (plane * _steepness(plane) for plane in (depth, height))
+        mask = held(near_upper * soft + np.float32(0.5)) * held(near_lower * soft + np.float32(0.5))
+        mask *= held((gap - np.float32(0.2)) * np.float32(0.6)) * (np.abs(s) < 1)
         # The lower lip's edge in the middle.
         column = int(np.abs(s).min(axis=0).argmin())
         row = int(np.abs(height[:, column]).argmin())
-        inside = self._generic(across, v, s, depth, height, gap, float(v[row, column] + height[row, column]))
+        lower_edge = float(opening.down[row, column] + height[row, column])
+        inside = self._generic(a, opening, near_upper, near_lower, float(gap.max()), lower_edge)
         if self.own:
-            inside = self._with_own(inside, v, s, depth, gap)
+            inside = self._with_own(inside, opening, gap)
         around = np.ascontiguousarray(rgb[part][..., :3])
         rgb[part][..., :3] = cv2.blendLinear(inside, around, mask, 1 - mask)
+        if a.tongue > NOTHING:
+            self._put_out(
+                min(a.tongue, 1.0), every, whole, lower_edge - float(gap[:, column].max()), lower_edge
+            )
 
-    def _generic(self, across, v, s, depth, height, gap, lower_edge: float) -> np.ndarray:
-        """Throat, tongue and teeth that the picture does not show, uint8 (h, w, 3)."""
-        w = self.width
-        tall = max(float(gap.max()), 1.0)
-        line = float(np.median(self._rest[140:173, 2]))
+    def _put_out(self, much: float, rgb: np.ndarray, opening: _Opening, top: float, edge: float) -> None:
+        """The tongue over the lower lip, on `rgb` uint8 (h, w, 3 or 4); `top` and `edge` are the opening's in the middle."""
+        half = np.float32(TONGUE * self.width)
+        tip = edge + much * self.tongue_length
+        part = box_of(
+            (np.abs(opening.across) < 1.3 * half) & (opening.down > top) & (opening.down < tip + 0.2 * half)
+        )
+        if part is None:
+            return
+        opening = opening.part(*part)
+        x, y = opening.across / half, opening.down
+        # A round tip; the root lies in the mouth's dark.
+        off = 1 - np.hypot(x * (1 + 0.08 * np.square(x)), np.maximum((y - (tip - half)) / half, 0))
+        within = held(off * (half / self.soft) + 0.5) * held(opening.to_upper / np.float32(self.soft) + 0.5)
+        root = smooth(top - 0.02 * half, edge + 0.15 * half, y)
+        region = rgb[part]
+        around = np.ascontiguousarray(region[..., :3])
+        layer = np.empty_like(around)
         if self.drawn:
-            return self._drawn_inside(s, depth, height, tall)
-        out, shade = self._throat(across, s, depth, height, tall)
-        if not self.no_teeth:
-            # Upper teeth with the head; lower ones with the jaw, whose lip hides most of them, and in
-            # whose shadow they lie.
-            bared = 0.10 * w * float(smooth(0.16 * w, 0.5 * w, tall))
-            lower, upper = min(0.45 + 0.6 * tall / (0.4 * w), 0.9), min(0.86 + 0.3 * tall / (0.3 * w), 1.04)
-            for sprite, edge_row, edge, light in (
-                (self._lower_teeth, _LOWER_EDGE, lower_edge - bared, lower),
-                (self._upper_teeth, _UPPER_EDGE, line + 0.045 * w, upper),
-            ):
-                k = np.float32(_PER_WIDTH / w)
-                mx, my = across * k + np.float32(_MIDDLE), v * k + np.float32(edge_row - edge * k)
-                teeth = cv2.remap(sprite, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-                lay_over(out, teeth, light)
-        return cv2.multiply(out, cv2.cvtColor(shade, cv2.COLOR_GRAY2RGB), scale=1 / 255)
+            layer[...] = np.rint(self.tongue)
+            if self.outlined:
+                _over(layer, self.line, held((max(0.012 * self.width, 1.0) - off * half) / self.soft + 0.5))
+            share = within
+        else:
+            # Lit on its bulge; it casts a shadow on the lip.
+            light = (0.86 + 0.2 * held(off) - 0.07 * np.exp(-np.square(x / 0.16)) * held(2 * off)).astype(
+                np.float32
+            )
+            layer[...] = np.clip(self.tongue_out * light[..., None], 0, 255).astype(np.uint8)
+            shadow = 0.35 * held(1 + off / 0.25) * (off < 0) * held(opening.to_lower * np.float32(-0.3))
+            _over(
+                around,
+                0.35 * self.lip,
+                cv2.GaussianBlur(shadow.astype(np.float32), (0, 0), max(0.06 * float(half), 0.5)),
+            )
+            share = within * (0.25 + 0.75 * root) * smooth(-0.02, 0.25, root)
+        region[..., :3] = cv2.blendLinear(
+            layer, around, share.astype(np.float32), (1 - share).astype(np.float32)
+        )
 
-    def _drawn_inside(self, s, depth, height, tall: float) -> np.ndarray:
-        """The inside of a drawn mouth, uint8 (h, w, 3): flat, one white band, an outline."""
+    def _generic(
+        self, a: MouthAmounts, opening: _Opening, near_upper, near_lower, tall: float, lower_edge: float
+    ) -> np.ndarray:
+        """Throat, tongue and teeth that the picture does not show, uint8 (h, w, 3)."""
+        if self.drawn:
+            return self._drawn_inside(opening, near_upper, near_lower, tall)
         w = self.width
+        out, shade = self._throat(opening, near_upper, near_lower, tall)
+        if not self.no_teeth:
+            # Upper teeth with the head; lower ones with the jaw, whose lip hides most of them, and in whose shadow they lie.
+            bared = 0.05 * w * float(smooth(0.2 * w, 0.55 * w, tall))
+            # Lips pushed forward cover and shade them.
+            open_ = min(tall / (0.35 * w), 1.0)
+            forward = min(max(a.funnel, a.pucker, 0.0), 1.0)
+            for row, edge, light in (
+                (self._lower_teeth, lower_edge - bared, 0.62 + 0.18 * open_),
+                (self._upper_teeth, self._teeth_line - 0.06 * w * forward, 0.86 + 0.14 * open_),
+            ):
+                left, top = np.float32(row.middle), np.float32(row.edge - edge)
+                teeth = cv2.remap(
+                    row.layer,
+                    opening.across + left,
+                    opening.down + top,
+                    cv2.INTER_LINEAR,
+                    borderMode=cv2.BORDER_CONSTANT,
+                )
+                lay_over(out, teeth, light * (1 - 0.15 * forward))
+        # Shade goes over into the mouth's own dark, not into gray.
+        dark = np.empty_like(out)
+        dark[...] = np.rint(self.shadow)
+        cv2.blendLinear(out, dark, shade, 1 - shade, dst=out)
+        # At the corners the inside of the lips is seen.
+        rim = np.exp(np.maximum(np.minimum(near_upper, near_lower), 0) * (-28 / w)) * smooth(
+            0.35, 0.95, np.abs(opening.s)
+        )
+        _over(out, 0.56 * self.lip, 0.85 * rim)
+        return out
+
+    def _drawn_inside(self, opening: _Opening, near_upper, near_lower, tall: float) -> np.ndarray:
+        """The inside of a drawn mouth, uint8 (h, w, 3): flat, one white band, an outline."""
+        w, s, depth, height = self.width, opening.s, opening.to_upper, opening.to_lower
         out = np.empty((*s.shape, 3), np.uint8)
         out[...] = np.rint(self.dark)
+        soft = np.float32(1 / self.soft)
         if tall > 0.12 * w:
-            _over(out, self.tongue, held(0.5 - self._ridge(s, height, tall)))
+            _over(out, self.tongue, held(0.5 - self._ridge(s, height, tall) * soft))
         if not self.no_teeth and not self.shows_teeth:
-            band = min(0.16 * w, 0.34 * tall)
-            white = held(band - depth + 0.5) * held((0.93 - np.abs(s)) * (w * 0.25) + 0.5)
-            _over(out, np.minimum(self.teeth * 1.06, 250), white)
-        _over(out, self.line, held(max(0.012 * w, 1.0) + 0.5 - np.minimum(depth, height)))
+            band = min(0.17 * w, 0.34 * tall)
+            # Its edge is flatter than an arched lip.
+            upper = opening.down - depth
+            middle = float(upper[:, int(np.abs(s).min(axis=0).argmin())].mean())
+            edge = band + 0.65 * np.minimum(upper, np.float32(middle)) + 0.35 * upper
+            white = held((edge - opening.down) * soft + 0.5)
+            _over(out, self.teeth, white)
+        if self.outlined:
+            line = max(0.012 * w, 1.0)
+            _over(out, self.line, held((line - np.minimum(near_upper, near_lower)) * soft + 0.5))
         return out
 
     def _ridge(self, s, height, tall: float) -> np.ndarray:
@@ -637,33 +834,42 @@ class MouthLayers:
         bulge = 1 - 0.9 * np.square(np.minimum(np.abs(s), 1))
         return height - (0.20 * self.width * min(tall / (0.45 * self.width), 1.0)) * bulge
 
-    def _throat(self, across, s, depth, height, tall: float) -> tuple[np.ndarray, np.ndarray]:
-        """The dark and the tongue, uint8 (h, w, 3), and the lips' shadows over all of the inside, uint8 (h, w).
+    def _throat(
+        self, opening: _Opening, near_upper, near_lower, tall: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The dark and the tongue, uint8 (h, w, 3), and how much of the light all of the inside gets, float32 (h, w).
 
         All of it is smooth, and worked out for every other pixel.
         """
-        w, full = self.width, s.shape[::-1]
-        across, s, depth, height = (plane[::2, ::2] for plane in (across, np.abs(s), depth, height))
-        # The tongue lies behind the lower teeth.
+        w, full = self.width, opening.s.shape[::-1]
+        s, height, upper, lower = (
+            plane[::2, ::2] for plane in (np.abs(opening.s), opening.to_lower, near_upper, near_lower)
+        )
+        # The tongue lies behind the lower teeth: lightest where it bulges, in the dark further back.
         ridge = self._ridge(s, height, tall)
-        tongue = held(0.5 - ridge / (0.03 * w + 1)) * held((0.85 - s) / 0.2)
-        groove = 1 - 0.22 * np.exp(-np.square(across / (0.035 * w))) - 0.35 * held(ridge / (-0.25 * w))
+        tongue = smooth(0.05 * w, -0.06 * w, ridge) * held((0.95 - s) / 0.35)
         lit = min(max(0.35 + 0.8 * tall / (0.5 * w), 0.35), 0.85)
-        light = np.maximum(groove, 0.3) * lit
+        light = lit * (1 - 0.35 * held(ridge / (-0.25 * w)) - 0.25 * s)
         share = 0.9 * tongue
+        # Into the corners goes the cheek, as the lips' inside is lit.
+        cheek = 0.8 * smooth(0.6, 1.0, s)
         out = cv2.merge(
             [
-                (dark + (colour * light - dark) * share).astype(np.uint8)
-                for dark, colour in zip(self.dark.tolist(), self.tongue.tolist(), strict=True)
+                (dark + (colour * light - dark) * share + (0.42 * lip - dark) * cheek * (1 - share)).astype(
+                    np.uint8
+                )
+                for dark, colour, lip in zip(
+                    self.dark.tolist(), self.tongue.tolist(), self.lip.tolist(), strict=True
+                )
             ]
         )
-        near, below = np.exp(np.maximum(depth, 0) * (-50 / w)), np.exp(np.maximum(height, 0) * (-50 / w))
-        side = held((s - 0.45) / 0.55)
-        shade = (1 - 0.5 * near - 0.15 * below) * (1 - 0.45 * side * np.sqrt(side))
-        return cv2.resize(out, full), cv2.resize((255 * shade).astype(np.uint8), full)
+        above, below = np.exp(np.maximum(upper, 0) * (-20 / w)), np.exp(np.maximum(lower, 0) * (-24 / w))
+        shade = (1 - 0.30 * above - 0.12 * below) * (1 - 0.35 * smooth(0.5, 1.0, s))
+        return cv2.resize(out, full), cv2.resize(shade.astype(np.float32), full)
 
-    def _with_own(self, generic, v, s, depth, gap) -> np.ndarray:
+    def _with_own(self, generic: np.ndarray, opening: _Opening, gap: np.ndarray) -> np.ndarray:
         """The avatar's own inside: its upper teeth stay where they are, what is below them is stretched."""
+        s, v, depth = opening.s, opening.down, opening.to_upper
         upper, lower, end = self._lookup(np.stack([self._rest[:, 2], self._rest[:, 3], self.teeth_end]), s)
         # Where the lip rises above the teeth that the picture shows, they go along.
         v = v + np.maximum(upper - (v - depth), 0)
@@ -675,12 +881,20 @@ class MouthLayers:
         along = s * np.float32(self.half)
         x, y = (self.origin[k] + along * self.along[k] + source * self.down[k] for k in (0, 1))
         inside = cv2.cvtColor(self._sampler.at(x, y), cv2.COLOR_RGBA2RGB)
-        # Where its own shows nothing but teeth, what is below them is drawn; so is what would be stretched to streaks.
-        thin = (room < 0.035 * self.width) & (np.abs(s) < 0.85)
-        edge = np.where(thin, held((v - np.minimum(end, lower) + 0.5) / 1.5), np.float32(0))
-        if self.gap < 0.25 * self.width and (self.shows_teeth or not self.drawn):
-            edge = np.maximum(edge, smooth(1.5, 2.6, beyond / np.maximum(room, 1)) * smooth(-1, 1, v - end))
+        # What would be stretched to streaks is drawn instead, and so is what is below teeth that fill the mouth.
+        past = smooth(-0.5 * self.soft, 1.5 * self.soft, v - end)
+        if self.shows_teeth:
+            edge = past * smooth(1.02, 1.3, (bottom - upper) / np.maximum(lower - upper, 1))
+        elif self.gap < 0.25 * self.width and not self.drawn:
+            edge = past * smooth(1.15, 1.8, beyond / np.maximum(room, 1))
+        else:
+            return inside
         return cv2.blendLinear(generic, inside, edge, 1 - edge)
+
+
+def _node_at(s: np.ndarray) -> np.ndarray:
+    """Where in `_NODES` places along the mouth are."""
+    return (s - _NODES[0]) * np.float32((len(_NODES) - 1) / (_NODES[-1] - _NODES[0]))
 
 
 def _over(out: np.ndarray, colour: np.ndarray, share: np.ndarray) -> None:
@@ -688,3 +902,26 @@ def _over(out: np.ndarray, colour: np.ndarray, share: np.ndarray) -> None:
     layer = np.empty_like(out)
     layer[...] = np.rint(colour)
     cv2.blendLinear(layer, out, share, 1 - share, dst=out)
+
+
+def _steepness(plane: np.ndarray) -> np.ndarray:
+    """By what a height above or below an edge, float32 (h, w), is to be multiplied to be the distance from it."""
+    across = cv2.Sobel(plane, cv2.CV_32F, 1, 0, ksize=1, scale=0.5)
+    return 1 / np.sqrt(1 + np.square(across))
+
+
+def _white_of(picture: np.ndarray, eye: EyeContours) -> np.ndarray | None:
+    """The colour of what is lightest in an eye's opening beside its iris, (3,): white in the light that falls on the face."""
+    outline = np.rint(np.concatenate([eye.upper, eye.lower[::-1]])).astype(np.int32)
+    low, high = np.maximum(outline.min(0), 0), np.minimum(outline.max(0) + 1, picture.shape[1::-1])
+    if (high - low).min() < 3:
+        return None
+    mask = np.zeros((high - low)[::-1], np.uint8)
+    cv2.fillPoly(mask, [outline - low], 1)
+    centre = np.rint(eye.iris - low).astype(int)
+    cv2.circle(mask, (int(centre[0]), int(centre[1])), round(1.05 * eye.radius), 0, -1)
+    chosen = picture[low[1] : high[1], low[0] : high[0]][mask > 0].astype(np.float32)
+    if len(chosen) < 6:
+        return None
+    bright = chosen[chosen.mean(1) >= np.percentile(chosen.mean(1), 75)]
+    return np.median(bright, axis=0)
