@@ -35,6 +35,7 @@ for command in (
     speed_commands.live,
     speed_commands.startup,
     speed_commands.streams,
+    speed_commands.everything_command,
 ):
     bench.add_command(command)
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import cv2
 import numpy as np
 
 from livepuppet.benchmarks import peaks, timing
@@ -22,11 +23,10 @@ from livepuppet.core.images import read_image
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.square import centred_square, cut
 from livepuppet.core.transfer import movement_scale, transfer
-from livepuppet.core.video import open_video
 from livepuppet.realtime import bundled
 from livepuppet.realtime.engines import STAGES, Engine, load_engine, usable_cores
 
-#: Frames of the bundled clip, which moves, over and over.
+#: Frames of the moving avatar, over and over.
 CLIP_FRAMES = 64
 
 #: Bytes of one value that a network reads or writes.
@@ -121,13 +121,17 @@ class BatchEngine(Engine, Protocol):
 
 
 def moving_pictures(size: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The bundled avatar and frames of the bundled clip, uint8 (size, size, 3) each."""
+    """The bundled avatar, and frames in which it tilts and goes around, uint8 (size, size, 3) each.
+
+    No clip: engines are timed where no decoder of video is installed, too.
+    """
     avatar = read_image(bundled.AVATAR)
     avatar = cut(avatar, centred_square(*avatar.shape[:2]), size)
-    frames = [
-        cut(frame.image, centred_square(*frame.image.shape[:2]), size)
-        for frame in itertools.islice(open_video(bundled.DRIVING), CLIP_FRAMES)
-    ]
+    frames = []
+    for turn in 2 * np.pi * np.arange(CLIP_FRAMES) / CLIP_FRAMES:
+        affine = cv2.getRotationMatrix2D((size / 2, size / 2), 8 * np.sin(turn), 1.0)
+        affine[:, 2] += 0.06 * size * np.array([np.cos(turn), np.sin(2 * turn)])
+        frames.append(cv2.warpAffine(avatar, affine, (size, size), borderMode=cv2.BORDER_REPLICATE))
     return avatar, frames
 
 

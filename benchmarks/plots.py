@@ -10,11 +10,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from livepuppet.core.errors import UserError
+
+if TYPE_CHECKING:
+    from livepuppet.benchmarks.everything import Row
 
 BLUE, ORANGE, GREEN, RED, SKY, PURPLE, YELLOW, BLACK = (
     *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#000000"),
@@ -202,6 +205,109 @@ def streams_figure(rows: Sequence[dict], machine: str, name: str = ""):
         machine,
         draw,
     )
+
+
+def everything_figure(rows: Sequence[Row], machine: str):
+    """Milliseconds per frame of every way to run each preset, fastest first; below, frames per
+    second by people at a time.
+
+    Args:
+        rows: of `everything.Measuring`; those without figures are left out.
+    """
+    from livepuppet.benchmarks.everything import PRESETS
+
+    rows = sorted((row for row in rows if row.ms), key=lambda row: row.ms["frame"]["median"])
+    groups = sorted({row.way.preset for row in rows}, key=PRESETS.index)
+    batching = [
+        max((row for row in rows if row.way.preset == group and row.batches), key=_most, default=None)
+        for group in groups
+    ]
+    lines = [row for row in batching if row is not None]
+    heights = [0.55 + 0.3 * sum(row.way.preset == group for row in rows) for group in groups]
+    heights += [3.4] if lines else []
+
+    def draw(figure) -> None:
+        axes = figure.subplots(len(heights), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
+        for group, axis in zip(groups, axes, strict=False):
+            _ways(axis, group, [row for row in rows if row.way.preset == group])
+        if lines:
+            _people(axes[-1], lines)
+
+    return _figure(sum(heights) + 1.0, "Milliseconds per frame, from memory to memory", machine, draw)
+
+
+def _most(row: Row) -> float:
+    return max(one["fps"] for one in row.batches.values())
+
+
+def _ways(axis, group: str, rows: Sequence[Row]) -> None:
+    places = np.arange(len(rows))
+    frame, slow = (np.array([row.ms["frame"][key] for row in rows]) for key in ("median", "p95"))
+    colours = ["#bbbbbb" if row.gate.startswith("refused") else SKY for row in rows]
+    axis.barh(places, frame, 0.7, color=colours)
+    axis.errorbar(
+        frame,
+        places,
+        xerr=np.stack([0 * frame, np.maximum(slow - frame, 0)]),
+        fmt="none",
+        ecolor=BLACK,
+        capsize=3,
+    )
+    for place, row in zip(places, rows, strict=True):
+        alone = row.device_ms.get("median")
+        if alone is not None:
+            axis.plot(alone, place, "D", color=RED, markersize=5)
+        told = f"{frame[place]:.3g} ms" + (f", card alone {alone:.3g} ms" if alone is not None else "")
+        told += ", refused by the gate" if row.gate.startswith("refused") else ""
+        axis.annotate(
+            told,
+            (max(slow[place], frame[place]), place),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
+    names = [
+        ", ".join(part for part in (row.way.engine, row.way.device, row.way.precision, row.way.mode) if part)
+        for row in rows
+    ]
+    axis.set_yticks(places, names, fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.5 * float(slow.max()))
+    axis.set_title(group + (" (random weights)" if rows[0].random else ""), loc="left", fontsize=10)
+
+
+def _people(axis, rows: Sequence[Row]) -> None:
+    from matplotlib.ticker import LogLocator
+
+    for row, colour in zip(rows, LINES, strict=False):
+        name = f"{row.way.preset}, {row.way.engine} {row.way.device} {row.way.precision}"
+        counts = sorted(row.batches)
+        # One person's frames go through the same calls.
+        rates = [row.fps, *(row.batches[count]["fps"] for count in counts)]
+        axis.plot([1, *counts], rates, "o-", color=colour, label=name)
+        alone = [
+            (count, row.batches[count]["device_fps"])
+            for count in counts
+            if "device_fps" in row.batches[count]
+        ]
+        if row.device_ms:
+            alone.insert(0, (1, 1000 / row.device_ms["median"]))
+        if alone:
+            axis.plot(
+                *zip(*alone, strict=True), "D--", color=colour, markersize=4, label=f"{name}, card alone"
+            )
+    counts = sorted({1, *(count for row in rows for count in row.batches)})
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    axis.set_xticks(counts, [str(count) for count in counts])
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axis.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axis.minorticks_off()
+    axis.set_xlabel("people per batch")
+    axis.set_title("Frames per second of all people", loc="left", fontsize=10)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.45, -0.22), ncols=2, frameon=False, fontsize=8)
 
 
 def startup_figure(facts: dict[str, dict], machine: str):

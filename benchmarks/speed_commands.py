@@ -1,5 +1,5 @@
-"""`livepuppet bench model`, `live`, `startup` and `streams`: how fast everything is, as tables,
-JSON and pictures.
+"""`livepuppet bench model`, `live`, `startup`, `streams` and `everything`: how fast everything is,
+as tables, JSON and pictures.
 """
 
 from __future__ import annotations
@@ -444,3 +444,90 @@ def streams(preset, weights, device, precision, batches, seconds, threads, json_
         raise UserError(rows[0]["error"])
     click.echo(f"\n{top['streams']} streams of 30 frames per second, in batches of {top['batch']}.")
     _draw(plot_path, lambda plots: plots.streams_figure(rows, sentence(machine), subject.name))
+
+
+@click.command("everything")
+@click.option(
+    "--output", required=True, type=click.Path(path_type=Path), help="Folder for table, picture and JSON."
+)
+@click.option(
+    "--minutes", default=10.0, show_default=True, type=click.FloatRange(min=0.05), help="For all of it."
+)
+@click.option("--preset", "presets", multiple=True, help="Only these. [default: all]")
+@click.option("--device", "devices", multiple=True, help="Only these: cpu, cuda, ... [default: all]")
+@_THREADS
+@click.option(
+    "--redraw", is_flag=True, help="Measure nothing: table and picture anew from the folder's JSON."
+)
+def everything_command(output, minutes, presets, devices, threads, redraw):
+    """Every engine, precision and preset that this machine can run: gate, times, people at a time.
+
+    Writes everything.md, a table to paste, everything.png and everything.json; what is measured is
+    kept when you interrupt it. An engine that is missing, refused or fails is a row with the reason.
+    """
+    from livepuppet.benchmarks import everything
+
+    path = output / "everything.json"
+    if redraw:
+        machine, rows, minutes = _kept(path)
+        _write_everything(output, machine, rows, minutes)
+        return
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{output} cannot be made ({error.strerror}): choose another --output.") from error
+    if unknown := set(presets) - set(everything.PRESETS):
+        raise UserError(
+            f"There is no preset {', '.join(sorted(unknown))}: choose among {', '.join(everything.PRESETS)}."
+        )
+    found = everything.ways(presets, devices)
+    if not found:
+        raise UserError(f"No engine knows the device {', '.join(devices)}: leave --device out.")
+    machine, rows = describe(), []
+    click.echo(f"{sentence(machine)}\n")
+    for text in everything.heading():
+        click.echo(text)
+    try:
+        with everything.Measuring(minutes, threads) as measuring:
+            for row in measuring.rows(found):
+                rows.append(row)
+                if not row.way.missing:
+                    click.echo(everything.line(row))
+                facts = {"command": "everything", "minutes": minutes, "machine": machine}
+                report(path, {**facts, "rows": [one.as_dict() for one in rows]})
+    except KeyboardInterrupt:
+        click.echo("Stopped; what was measured is kept.", err=True)
+    finally:  # also of what was measured until somebody had enough
+        _write_everything(output, machine, rows, minutes)
+
+
+def _kept(path: Path) -> tuple[dict, list, float]:
+    """Machine, rows and minutes of an earlier run."""
+    from livepuppet.benchmarks.everything import Row
+
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return facts["machine"], [Row.from_dict(one) for one in facts["rows"]], facts["minutes"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} cannot be read: run 'livepuppet bench everything' without --redraw first."
+        ) from error
+
+
+def _write_everything(output: Path, machine: dict, rows: list, minutes: float) -> None:
+    """Table and picture; without matplotlib the table alone."""
+    from livepuppet.benchmarks import everything, plots
+
+    if not rows:
+        return
+    text = everything.document(sentence(machine), rows, minutes)
+    (output / "everything.md").write_text(text, encoding="utf-8")
+    click.echo("\n" + "\n".join(everything.best_lines(rows)))
+    try:
+        plots.save(plots.everything_figure(rows, sentence(machine)), output / "everything.png")
+    except UserError as error:
+        click.echo(
+            f"No picture: {error} Then 'livepuppet bench everything --output {output} --redraw' draws it, "
+            "on any machine.",
+            err=True,
+        )

@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,16 +66,29 @@ class Worker:
         """
         return self._ask({"method": method, "arguments": arguments})
 
-    def _ask(self, question: dict) -> Any:
+    def within(self, limit: float, method: str, **arguments: Any) -> Any:
+        """The same, but the process is ended, and WorkerError raised, if it takes longer than
+        `limit` seconds.
+        """
+        return self._ask({"method": method, "arguments": arguments}, limit)
+
+    def _ask(self, question: dict, limit: float | None = None) -> Any:
         assert self._process.stdin is not None and self._process.stdout is not None
+        late = threading.Event()
+        timer = threading.Timer(limit or 0, lambda: (late.set(), self._process.kill()))
+        timer.daemon = True
+        if limit is not None:
+            timer.start()
         try:
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
             line = self._process.stdout.readline()
         except OSError:
             line = ""
+        finally:
+            timer.cancel()
         if not line:
-            raise WorkerError(self._last_words())
+            raise WorkerError(f"not done in {limit:.0f} s" if late.is_set() else self._last_words())
         answer = json.loads(line)
         if "error" in answer:
             raise (UserError if answer["expected"] else WorkerError)(answer["error"])

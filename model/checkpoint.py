@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from livepuppet.core.files import replacing
 from livepuppet.model.aliases import rename_tensors
@@ -17,6 +15,7 @@ from livepuppet.model.file_types import (
     describe_names,
     load_strictly,
     read_safetensors_header,
+    read_tensors,
 )
 from livepuppet.model.fomm_import import read_official
 from livepuppet.model.presets import Preset, build
@@ -52,6 +51,8 @@ def save(model: Model, path: str | os.PathLike, *, half: bool = False, **metadat
 
 def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], header: dict[str, str]) -> None:
     """Write contiguous tensors on the CPU with metadata, atomically."""
+    from safetensors.torch import save_file  # only here: running weights takes PyTorch alone
+
     with replacing(path) as part:
         save_file(tensors, part, metadata=header)
 
@@ -82,11 +83,7 @@ def load(path: str | os.PathLike) -> Model:
         model = build(Preset.from_json(metadata.get("preset", "")))
     except ValueError as error:
         raise CheckpointError(f"{path} carries a preset that cannot be built: {error}.") from error
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is a damaged safetensors file; download or write it again.") from error
-    load_strictly(model, rename_tensors(model.preset.kind, tensors), str(path))
+    load_strictly(model, rename_tensors(model.preset.kind, read_tensors(path, header)), str(path))
     return model.eval()
 
 

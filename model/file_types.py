@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from livepuppet.core.errors import LivePuppetError
@@ -172,6 +174,49 @@ def read_safetensors_header(path: str | os.PathLike) -> dict:
             raise CheckpointError(
                 f"{path} is a damaged safetensors file; download or write it again."
             ) from error
+
+
+#: Types of values in a safetensors file, by the format's names.
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+def read_tensors(path: str | os.PathLike, header: dict) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU.
+
+    Args:
+        header: of `read_safetensors_header`.
+
+    Raises:
+        CheckpointError: the header does not fit the file.
+    """
+    tensors = {}
+    try:
+        with open(path, "rb") as file:
+            file.seek(8 + int.from_bytes(file.read(8), "little"))
+            content = bytearray(file.read())
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            dtype, shape, (begin, end) = _DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
+            count = math.prod(shape)
+            if begin < 0 or end > len(content) or end - begin != count * dtype.itemsize:
+                raise ValueError("its header does not fit it")
+            flat = torch.frombuffer(content, dtype=dtype, count=count, offset=begin) if count else None
+            tensors[name] = torch.empty(shape, dtype=dtype) if flat is None else flat.reshape(shape)
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is a damaged safetensors file; download or write it again.") from error
+    return tensors
 
 
 def load_strictly(module: nn.Module, tensors: dict[str, Tensor], origin: str) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 
 from livepuppet.core.errors import UserError
 
@@ -18,6 +19,9 @@ class Thing:
     def double(self, value: float) -> float:
         os.write(1, b"more of it, from native code\n")
         return 2 * value
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
 
     def refuse(self) -> None:
         raise UserError("Give another one.")

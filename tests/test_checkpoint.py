@@ -62,7 +62,7 @@ def test_a_failed_save_leaves_the_old_file(tiny_model, tmp_path, monkeypatch):
         Path(args[1]).write_bytes(b"half of it")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(OSError):
         checkpoint.save(tiny_model, path)
     assert path.read_bytes() == before

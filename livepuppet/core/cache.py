@@ -27,8 +27,12 @@ def cache_folder(kind: str) -> Path:
     Raises:
         UserError: it cannot be made.
     """
-    import platformdirs
-
+    try:
+        import platformdirs
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "Keeping a cache needs the package 'platformdirs': pip install platformdirs."
+        ) from error
     folder = platformdirs.user_cache_path("livepuppet", appauthor=False) / kind
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import av
 import cv2
 import numpy as np
-from av.error import FFmpegError
 
 from livepuppet.core.errors import UserError
+
+if TYPE_CHECKING:
+    import av
 
 #: File names taken for pictures when a folder is listed. A single file is read whatever its name
 #: is.
@@ -148,6 +150,9 @@ def _frame_pixels(frame: av.VideoFrame) -> np.ndarray:
 
 def _decode_with_pyav(path: Path) -> np.ndarray | None:
     """The first frame of anything FFmpeg reads, as uint8 RGB or RGBA, or None."""
+    import av
+    from av.error import FFmpegError
+
     try:
         with av.open(os.path.abspath(path)) as container:
             return next((_frame_pixels(frame) for frame in container.decode(video=0)), None)

@@ -70,6 +70,7 @@ class GraphedCallable:
         held: what stays on the device between calls, features say: examples there. `hold` changes
             it.
         stream: where it runs.
+        record: on a card, record a CUDA graph; else start every kernel anew, as on a processor.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class GraphedCallable:
         given: Sequence[Tensor],
         held: Sequence[Tensor],
         stream: Stream,
+        record: bool = True,
     ):
         self._function = function
         self._stream = stream
@@ -89,7 +91,7 @@ class GraphedCallable:
             for buffer, value in zip(buffers, values, strict=True):
                 buffer.copy_(value)
         self._graph: torch.cuda.CUDAGraph | None = None
-        if stream.cuda:
+        if stream.cuda and record:
             self._outputs = self._record()
         else:
             self._outputs = [torch.empty_like(value) for value in self._call()]
@@ -104,17 +106,21 @@ class GraphedCallable:
         for array, staged, given in zip(arrays, self._staged, self._given, strict=True):
             np.copyto(staged.numpy(), array)
             given.copy_(staged, non_blocking=self._stream.cuda)
-        if self._graph is not None:
-            self._graph.replay()
-        else:
-            for buffer, value in zip(self._outputs, self._call(), strict=True):
-                buffer.copy_(value)
+        self.compute()
         for buffer, value in zip(self._returned[:wanted], self._outputs[:wanted], strict=True):
             buffer.copy_(value, non_blocking=self._stream.cuda)
         self._stream.wait()
         # Copied, because the next call overwrites the buffer while the picture may still be looked
         # at.
         return [buffer.numpy().copy() for buffer in self._returned[:wanted]]
+
+    def compute(self) -> None:
+        """Run over what the buffers hold, without a copy in or out; not waited for."""
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            for buffer, value in zip(self._outputs, self._call(), strict=True):
+                buffer.copy_(value)
 
     def _call(self) -> Sequence[Tensor]:
         return self._function(*self._given, *self.held)

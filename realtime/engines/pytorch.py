@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from livepuppet.core.processor import processor_flags
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from livepuppet.model.base import Model
     from livepuppet.realtime.engines.graphed_callables import GraphedCallable
 
 #: Devices and precisions that PyTorch is offered for.
@@ -83,7 +84,8 @@ class TorchEngine:
     against PyTorch 2.13's documentation.)
 
     Args:
-        weights: file that `livepuppet train` or `livepuppet import` wrote.
+        weights: file that `livepuppet train` or `livepuppet import` wrote; or a `Model`, which is the
+            engine's from then on.
         device: `cpu`, `cuda`, `cuda:1`, ...; by default `cuda` where PyTorch can use it.
         threads: of the CPU, for the whole process; PyTorch's own choice by default.
         precision: by default float16 on `cuda`, else float32.
@@ -91,6 +93,9 @@ class TorchEngine:
             TF32 in convolutions), every kernel started by Python. What benchmarks compare with.
         compile: have `torch.compile` write kernels for `detect` and `render`. The first call takes
             a minute, so it is never done unasked.
+        graph: on a card, record CUDA graphs of `detect` and `render`.
+        tf32: on a card, let float32 convolutions round their inputs to TF32. It never is done
+            unasked: keypoints lose the bits that keep them still.
 
     Raises:
         UserError: PyTorch is missing, the device or the precision is, or the file is not such
@@ -102,13 +107,15 @@ class TorchEngine:
 
     def __init__(
         self,
-        weights: str | os.PathLike,
+        weights: str | os.PathLike | Model,
         device: str | None = None,
         threads: int | None = None,
         precision: Precision | None = None,
         *,
         plain: bool = False,
         compile: bool = False,
+        graph: bool = True,
+        tf32: bool = False,
     ):
         try:
             import torch
@@ -134,7 +141,8 @@ class TorchEngine:
         try:
             self._device = torch.device(device)
             # A `Model`, or what speaks like one (`plans.PlannedModel`).
-            self._model: Any = load(weights).to(self._device)
+            model = weights if isinstance(weights, torch.nn.Module) else load(weights)
+            self._model: Any = model.to(self._device)
         except CheckpointError as error:
             raise UserError(str(error)) from error
         except (
@@ -152,6 +160,7 @@ class TorchEngine:
         self.keypoint_names: tuple[str, ...] = tuple(preset.keypoint_names)
         self.matrices: Matrices = preset.matrices
         self.device = str(self._device)
+        self._graph, self._tf32 = graph, tf32
         self.provider: str = self._active_provider(plain, compile)
         self.providers: dict[str, str] = dict.fromkeys(STAGES, self.provider)
         self._plain = plain
@@ -164,7 +173,7 @@ class TorchEngine:
         self._loaded: dict[int, list[Features | None]] = {}
         if plain:
             return
-        self._prepare(Path(weights))
+        self._prepare(weights)
         if compile:
             self._detect = torch.compile(self._detect, fullgraph=True, dynamic=False)
             self._render = torch.compile(self._render, fullgraph=True, dynamic=False)
@@ -172,8 +181,8 @@ class TorchEngine:
     def _unavailable_reason(self, device: str) -> str | None:
         return unavailable_reason(device, self.precision)
 
-    def _prepare(self, weights: Path) -> None:
-        """Bring `self._model`, just loaded from this file, into the form that runs fast."""
+    def _prepare(self, weights: str | os.PathLike | Model) -> None:
+        """Bring `self._model`, just loaded from these weights, into the form that runs fast."""
         from livepuppet.model.norms import without_norms
 
         # torch's stub knows `to` of one tensor's memory format, not of a module's.
@@ -266,6 +275,26 @@ class TorchEngine:
     def _numbers(self, keypoints: Keypoints) -> tuple[np.ndarray, np.ndarray]:
         return checked_numbers(keypoints, self.num_keypoints)
 
+    def device_milliseconds(self, batch: int, frames: int) -> list[float]:
+        """How long a card alone takes for `detect` and `render` of B people, a number per frame: no
+        copies, and nothing waited for between frames.
+
+        Raises:
+            ValueError: the device is no card, or B people's frames have not been run before.
+        """
+        if not self._stream.cuda or self._plain or batch not in self._render_calls:
+            raise ValueError(f"nothing of {batch} people is recorded on {self.device}")
+        detect, render = self._detect_calls[batch], self._render_calls[batch]
+        with self._running():
+            marks = [self._torch.cuda.Event(enable_timing=True) for _ in range(frames + 1)]
+            marks[0].record()
+            for mark in marks[1:]:
+                detect.compute()
+                render.compute()
+                mark.record()
+            marks[-1].synchronize()
+        return [begin.elapsed_time(end) for begin, end in itertools.pairwise(marks)]
+
     # What the device computes, for a batch of any size. Numbers travel as one row per picture: one
     # copy instead of four.
 
@@ -291,7 +320,9 @@ class TorchEngine:
             from livepuppet.realtime.engines.graphed_callables import GraphedCallable
 
             example = self._torch.zeros(count, self.size, self.size, 3, dtype=self._torch.uint8)
-            self._detect_calls[count] = GraphedCallable(self._detect, [example], [], self._stream)
+            self._detect_calls[count] = GraphedCallable(
+                self._detect, [example], [], self._stream, self._graph
+            )
         return self._detect_calls[count]
 
     def _render_call(self, features: Sequence[Features]) -> GraphedCallable:
@@ -302,7 +333,9 @@ class TorchEngine:
         if count not in self._render_calls:
             held = [batch_buffers(features[0][name], count) for name in self._names]
             numbers = self._torch.zeros(count, 12 * self.num_keypoints)
-            self._render_calls[count] = GraphedCallable(self._render, [numbers], held, self._stream)
+            self._render_calls[count] = GraphedCallable(
+                self._render, [numbers], held, self._stream, self._graph
+            )
             self._loaded[count] = [None] * count
         call, loaded = self._render_calls[count], self._loaded[count]
         for place, one in enumerate(features):
@@ -331,7 +364,9 @@ class TorchEngine:
             # TF32 has no more bits of mantissa than float16: what computes in float32 (the whole
             # network that finds keypoints, also where the others have 16 bits) does so because that
             # is not enough.
-            stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False))
+            stack.enter_context(
+                torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=self._tf32)
+            )
         if self.precision != "float32":
             # Weights are in 16 bits already; and a cache would have to outlive the recording of a
             # CUDA graph.
@@ -347,8 +382,10 @@ class TorchEngine:
             parts.append(self.precision)
         if plain:
             parts.append("plain")
-        elif self._device.type == "cuda":
+        elif self._device.type == "cuda" and self._graph:
             parts.append("CUDA graphs")
+        if self._tf32:
+            parts.append("TF32")
         if compile:
             parts.append("compiled")
         return " ".join(parts)

@@ -16,12 +16,16 @@ import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from livepuppet.core.cache import cache_folder, key_of
 from livepuppet.core.engine import STAGES, Precision
 from livepuppet.core.files import sha256, write_atomically
 from livepuppet.realtime.engines.pytorch import TorchEngine
 from livepuppet.realtime.engines.pytorch import unavailable_reason as torch_unavailable_reason
+
+if TYPE_CHECKING:
+    from livepuppet.model.base import Model
 
 logger = logging.getLogger(__name__)
 
@@ -83,13 +87,18 @@ class TensorRtEngine(TorchEngine):
     def _unavailable_reason(self, device: str) -> str | None:
         return unavailable_reason(self.precision, device)
 
-    def _prepare(self, weights: Path) -> None:
+    def _prepare(self, weights: str | os.PathLike | Model) -> None:
+        assert isinstance(weights, (str, os.PathLike))
         from livepuppet.model.norms import without_norms
         from livepuppet.realtime.engines.plans import Plan, PlannedModel, build_plan
         from livepuppet.realtime.engines.programs import examples, feature_names
 
         dtype = None if self.precision == "float32" else getattr(self._torch, self.precision)
-        model, checksum, machine = without_norms(self._model), sha256(weights), card_description(self._device)
+        model, checksum, machine = (
+            without_norms(self._model),
+            sha256(Path(weights)),
+            card_description(self._device),
+        )
         plans = {}
         for stage in STAGES:
             path = plan_path({**machine, "weights": checksum, "precision": self.precision, "stage": stage})
