@@ -86,7 +86,7 @@ def remember_arrays(kind: str, inputs: dict, arrays: Mapping[str, np.ndarray]) -
     with suppress(OSError, UserError):
         folder = cache_folder(kind)
         with replacing(folder / f"{key_of(inputs)}.npz") as part, open(part, "wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType] - no array has that name
         kept = sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_mtime)
         for old in kept[:-KEPT_ARRAYS]:
             old.unlink(missing_ok=True)

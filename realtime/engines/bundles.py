@@ -41,10 +41,14 @@ class BundleEngine:
         #: Of everything that is run, so that the gate knows a changed model.
         self.fingerprint = json.dumps([metadata["graphs"], metadata.get("variants", {})], sort_keys=True)
 
-    @cached_property
+    @property
     def deforms(self) -> bool:
         """See `Engine`."""
-        return "deformation" in self._names_of("render")[1]
+        return "deformation" in self._drawn
+
+    @cached_property
+    def _drawn(self) -> frozenset[str]:
+        return frozenset(self._names_of("render")[1])
 
     @cached_property
     def _detected(self) -> list[str]:

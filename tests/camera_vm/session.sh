@@ -14,13 +14,13 @@ cd /out
 if [ -n "$clip" ]; then
   $PYTHON "$here/feed.py" /dev/video8 "$clip" 320 240 >feed.log 2>&1 &
   feeder=$!
-  for _ in $(seq 120); do $PYTHON -m livepuppet.realtime.cli devices 2>/dev/null | grep -q '/dev/video8.*fed' && break; sleep 1; done
+  for _ in $(seq 120); do $PYTHON -m livepuppet devices 2>/dev/null | grep -q '/dev/video8.*fed' && break; sleep 1; done
 fi
 [ -z "$clip" ] && $PYTHON "$here/move_pattern.py" /dev/video0 >pattern.log 2>&1
-$PYTHON -m livepuppet.realtime.cli devices >devices.txt 2>&1
+$PYTHON -m livepuppet devices >devices.txt 2>&1
 $PYTHON "$here/read_back.py" /dev/video9 "$read" /out/frames >read.log 2>&1 &
 reader=$!
-$PYTHON -m livepuppet.realtime.cli run --avatar "$avatar" --model "$model" --driving "$driving" --camera-size $size \
+$PYTHON -m livepuppet run --avatar "$avatar" --model "$model" --driving "$driving" --camera-size $size \
   --output virtual:/dev/video9 --size $size --frames "$frames" --stats /out/stats.json >run.log 2>&1
 status=$?
 echo "run ended with $status" >>run.log

@@ -1,34 +1,20 @@
-"""Real V4L2 devices, in a virtual machine: minutes, so only where LIVEPUPPET_CAMERA_VM names the runner.
-
-    LIVEPUPPET_CAMERA_VM=.../camera-vm/run python -m pytest tests/camera_vm
-
-The runner's usage: run --out DIR --timeout SECONDS -- COMMAND, with a simulated webcam at /dev/video0 and v4l2loopback
-devices at /dev/video8 ("webcam") and /dev/video9 ("puppet"), both with exclusive_caps=1.
-"""
+"""A webcam moves a picture into a virtual camera, on real V4L2 devices, in the virtual machine of `camera_vm`."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
+import camera_vm
 import cv2
 import numpy as np
-import pytest
 import tiny_bundle
 from media import gradient, write_picture
 
-RUNNER = os.environ.get("LIVEPUPPET_CAMERA_VM")
 SESSION = Path(__file__).parent / "session.sh"
 
-pytestmark = [
-    pytest.mark.camera_vm,
-    pytest.mark.skipif(
-        not RUNNER, reason="takes minutes: set LIVEPUPPET_CAMERA_VM to the camera VM's runner"
-    ),
-]
+pytestmark = camera_vm.MARKS
 
 
 def session(tmp_path: Path, driving: str, frames: int, read: int, clip: Path | None = None) -> Path:
@@ -36,27 +22,11 @@ def session(tmp_path: Path, driving: str, frames: int, read: int, clip: Path | N
     bundle = tiny_bundle.write_bundle(tmp_path / "tiny-64")
     avatar = write_picture(tmp_path / "avatar.png", gradient(64, 64) // 2 + 40)
     out = tmp_path / "out"
-    command = [
-        RUNNER,
-        "--out",
+    result = camera_vm.run(
         out,
-        "--timeout",
-        540,
-        "--",
-        "bash",
-        SESSION,
-        driving,
-        frames,
-        read,
-        avatar,
-        bundle,
-    ]
-    command += [clip] if clip else []
-    result = subprocess.run(
-        list(map(str, command)),
-        env={**os.environ, "PYTHON": sys.executable},
-        capture_output=True,
-        text=True,
+        *("bash", SESSION, driving, frames, read, avatar, bundle),
+        *([clip] if clip else []),
+        PYTHON=sys.executable,
     )
     logs = "\n".join(f"{log.name}: {log.read_text()[-2000:]}" for log in sorted(out.glob("*.log")))
     assert result.returncode == 0, f"{result.stdout[-2000:]}{result.stderr[-2000:]}\n{logs}"

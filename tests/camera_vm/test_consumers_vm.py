@@ -1,25 +1,18 @@
-"""Programs that read the virtual camera come, go, crash and come back, in the camera VM; see test_camera_vm.py."""
+"""Programs that read the virtual camera come, go, crash and come back, in the virtual machine of `camera_vm`."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
+import camera_vm
 import numpy as np
 import pytest
 
-RUNNER = os.environ.get("LIVEPUPPET_CAMERA_VM")
 SCRIPT = Path(__file__).parent / "consumers.py"
 
-pytestmark = [
-    pytest.mark.camera_vm,
-    pytest.mark.skipif(
-        not RUNNER, reason="takes minutes: set LIVEPUPPET_CAMERA_VM to the camera VM's runner"
-    ),
-]
+pytestmark = camera_vm.MARKS
 
 COLOURS = [
     *((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)),
@@ -30,8 +23,7 @@ COLOURS = [
 @pytest.fixture(scope="module")
 def facts(tmp_path_factory):
     out = tmp_path_factory.mktemp("consumers")
-    command = [RUNNER, "--out", out, "--timeout", 540, "--", sys.executable, SCRIPT]
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    result = camera_vm.run(out, sys.executable, SCRIPT)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-2000:]
     return json.loads((out / "consumers.json").read_text())
 

@@ -1,27 +1,19 @@
-"""A whole session on real V4L2 devices, in the virtual machine of `test_camera_vm`: opt-in in the same way."""
+"""A whole session on real V4L2 devices, in the virtual machine of `camera_vm`."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
+import camera_vm
 import numpy as np
-import pytest
 import tiny_bundle
 from media import write_picture
 
-RUNNER = os.environ.get("LIVEPUPPET_CAMERA_VM")
 SCRIPT = Path(__file__).parent / "whole_session.py"
 
-pytestmark = [
-    pytest.mark.camera_vm,
-    pytest.mark.skipif(
-        not RUNNER, reason="takes minutes: set LIVEPUPPET_CAMERA_VM to the camera VM's runner"
-    ),
-]
+pytestmark = camera_vm.MARKS
 
 
 def test_switch_reset_unplug_and_a_consumer_that_comes_and_goes(tmp_path):
@@ -33,13 +25,7 @@ def test_switch_reset_unplug_and_a_consumer_that_comes_and_goes(tmp_path):
         picture[::8] = 120
         write_picture(avatars / name, picture)
     out = tmp_path / "out"
-    command = [RUNNER, "--out", out, "--timeout", 570, "--", sys.executable, SCRIPT, avatars, bundle]
-    result = subprocess.run(
-        list(map(str, command)),
-        env={**os.environ, "OPENCV_LOG_LEVEL": "ERROR"},
-        capture_output=True,
-        text=True,
-    )
+    result = camera_vm.run(out, sys.executable, SCRIPT, avatars, bundle, timeout=570)
     log = (out / "run.log").read_text() if (out / "run.log").exists() else ""
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-2000:] + log
     facts = json.loads((out / "facts.json").read_text())

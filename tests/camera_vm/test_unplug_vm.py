@@ -1,35 +1,22 @@
-"""Real V4L2 devices that come and go, in the virtual machine of `test_camera_vm`: opt-in in the same way."""
+"""Real V4L2 devices that come and go, in the virtual machine of `camera_vm`."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
+import camera_vm
 import pytest
 
-RUNNER = os.environ.get("LIVEPUPPET_CAMERA_VM")
 SCRIPT = Path(__file__).parent / "unplug.py"
 
-pytestmark = [
-    pytest.mark.camera_vm,
-    pytest.mark.skipif(
-        not RUNNER, reason="takes minutes: set LIVEPUPPET_CAMERA_VM to the camera VM's runner"
-    ),
-]
+pytestmark = camera_vm.MARKS
 
 
 def facts(out: Path, what: str) -> dict:
     """Run one scene of unplug.py in the machine; returns what it wrote down."""
-    command = [RUNNER, "--out", out, "--timeout", 300, "--", sys.executable, SCRIPT, "/out", what]
-    result = subprocess.run(
-        list(map(str, command)),
-        env={**os.environ, "OPENCV_LOG_LEVEL": "ERROR"},
-        capture_output=True,
-        text=True,
-    )
+    result = camera_vm.run(out, sys.executable, SCRIPT, "/out", what, timeout=300)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-2000:]
     return json.loads((out / "facts.json").read_text())
 
