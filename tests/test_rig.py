@@ -264,6 +264,51 @@ def test_a_whole_blink_covers_eye_and_iris_with_skin(face):
         assert (np.abs(whole - WHITE).max(2) < 12).mean() < 0.01
 
 
+def test_old_lashes_go_where_the_lid_goes(face):
+    """Also those that stand out beyond the corner: a closed lid is skin above its line."""
+    picture, contours = face
+    picture = picture.copy()
+    for (x, y), sign in zip(EYES.values(), (-1, 1), strict=True):
+        for k in range(4):
+            start = (x + sign * (22 + 3 * k), y - 8 + 2 * k)
+            cv2.line(picture, start, (start[0] + sign * 8, start[1] - 8), (40, 30, 28), 2, cv2.LINE_AA)
+    shut = paste(picture.copy(), Eyes(picture, contours).draw(amounts(both("eyeBlink"))))
+    for x, y in EYES.values():
+        above = shut[y - 24 : y - 4, x - 40 : x + 41].astype(int)
+        assert np.abs(above - SKIN).max(2).max() < 45
+        assert np.abs(np.diff(above.mean(2), axis=0)).max() < 16
+
+
+@pytest.mark.parametrize("skin", [SKIN, (70, 40, 30)])
+def test_a_closed_lid_has_one_line_from_corner_to_corner(face, skin):
+    picture, contours = face
+    picture = picture.copy()
+    picture[(np.abs(picture.astype(int) - SKIN).max(2) < 8)] = skin
+    shut = paste(picture.copy(), Eyes(picture, contours).draw(amounts(both("eyeBlink"))))
+    for x, y in EYES.values():
+        lid = shut[y - 4 : y + 16, x - 20 : x + 21].astype(float).mean(2)
+        assert (lid.min(0) < 0.75 * np.mean(skin)).all()
+
+
+def test_wide_eyes_show_more_white_under_the_same_lid(face):
+    wide = moved(face, **both("eyeWide"))
+    for x, y in EYES.values():
+        box = slice(y - 26, y + 16), slice(x - 30, x + 31)
+        was, now = ((np.abs(p[box].astype(int) - WHITE).max(2) < 30).sum() for p in (face[0], wide))
+        assert now > 1.2 * was
+        # The line along the lid goes up with it.
+        column = wide[y - 26 : y, x - 3 : x + 4].astype(float).mean((1, 2))
+        still = face[0][y - 26 : y, x - 3 : x + 4].astype(float).mean((1, 2))
+        assert int((column < 110).argmax()) < int((still < 110).argmax()) - 1
+
+
+def test_a_drawn_white_stays_white(face):
+    turned = moved(face, eyeLookInLeft=1.0, eyeLookOutRight=1.0)
+    for x, y in EYES.values():
+        beside = turned[y - 4 : y + 5, x + 4 : x + 16].astype(int)
+        assert np.abs(beside - WHITE).max() < 26
+
+
 def test_a_wink_moves_one_eye(face):
     wink = moved(face, eyeBlinkRight=1.0)
     assert np.array_equal(wink[:, 205:], face[0][:, 205:])

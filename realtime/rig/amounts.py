@@ -112,7 +112,7 @@ SHUT_AT = 0.3
 CALM = 0.1
 
 #: Differences of the two eyes' blinks from which, and at which wholly, one is believed to wink.
-WINKS = (0.5, 0.85)
+WINKS = (0.5, 0.7)
 
 #: How fast the driver's usual opening is learnt, as a share of it per frame, and how far from D1's it may be: D1 may have
 #: been taken with eyes wide open, and eyes stay shut for seconds.

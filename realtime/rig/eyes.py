@@ -111,7 +111,7 @@ class EyeLayers:
         down = np.array([-along[1], along[0]])
         everything = np.concatenate([eye.crease, eye.upper, eye.lower])
         tall = float(((eye.lower - corner) @ down).max() - ((eye.upper - corner) @ down).min())
-        margin = np.array([0.22 * width, 0.2 * width + 0.1 * tall])
+        margin = np.array([0.36 * width, 0.26 * width + 0.1 * tall])
         low, high = everything.min(0) - margin, everything.max(0) + margin
         h, w = picture.shape[:2]
         self.left, self.top = (int(np.clip(np.floor(v), 0, n - 1)) for v, n in zip(low, (w, h), strict=True))
@@ -184,10 +184,9 @@ class EyeLayers:
 
     def _trim(self) -> None:
         """Keep of everything the rectangle in which a frame may differ from the picture."""
-        moves = self.v > self.up - np.maximum(
-            self.lash_up + 0.08 * self.width, 0.22 * self.span + 0.1 * self.width
-        )
+        moves = self.v > self.up - np.maximum(self.lash_up + 0.08 * self.width, self.rise + self.gives_way)
         moves &= (self.v < self.low + 0.30 * self.width) & (self.inside_u > 0)
+        moves |= self.cover > 0.01
         rows, columns = np.flatnonzero(moves.any(1)), np.flatnonzero(moves.any(0))
         if not len(rows):
             return
@@ -256,8 +255,11 @@ class EyeLayers:
         self.cheek_colour = self._spread(cheek)
         self.lid_colour = self._spread(self._band_colour(picture, above, cheek.mean(0)))
         self.closed = self.low - 0.10 * self.span * smooth(0.25 * self.width, 0.6 * self.width, self.span)
+        # Where lids meet is one smooth curve.
+        self.closed = cv2.GaussianBlur(self.closed, (0, 0), max(0.05 * self.width, 0.5))
         rough = picture - cv2.GaussianBlur(picture, (0, 0), 1.0)
         self.grain = float(np.median(np.abs(rough[below]))) if below.any() else 0.0
+        self.flat = self.grain < 0.35
         # Rims of glasses, hair and brows are no skin.
         off = np.linalg.norm(picture - self.lid_colour, axis=2)
         usual = float(np.median(off[above])) if above.any() else 10.0
@@ -265,49 +267,95 @@ class EyeLayers:
 
     def _shut(self, picture: np.ndarray) -> None:
         """The picture with closed lids but for their lashes: opening and lashes filled smoothly from the skin around."""
-        room, w = self.up - self.crease, self.width
+        w = self.width
+        edge = self._edge_band(max(0.01, 0.8 / w))
+        self.from_edge = cv2.distanceTransform((~edge).astype(np.uint8), cv2.DIST_L2, 5)
+        lashes = self._old_lashes()
         reach = np.maximum(self.lash_up, 0.02 * w) + 0.03 * w
-        zone = smooth(-reach - 0.07 * w, -reach, self.v - self.up) * smooth(
-            0.15 * w, 0.06 * w, self.v - self.low
+        zone = (
+            (self.v > self.up - reach) & (self.v < self.low + 0.07 * w) & (self.u > -0.04) & (self.u < 1.04)
         )
-        zone = zone * smooth(-0.16, -0.03, self.u) * smooth(1.16, 1.03, self.u)
+        grow = _disc(0.03 * w)
+        hole = (zone | (cv2.dilate(lashes, grow) > 0)).astype(np.uint8)
+        soft = max(0.025 * w, 0.8)
+        zone = cv2.GaussianBlur(hole.astype(np.float32), (0, 0), soft)
+        # What is in front of the eye: rims, strands of hair, brows; they reach further than lashes do.
+        room = self.up - self.crease
         front = (
             self.strange
             * smooth(-0.35 * room, -0.75 * room, self.v - self.up)
             * smooth(-reach, -1.3 * reach, self.v - self.up)
         )
+        # Close to the edge only what is too thick for lashes.
+        thin = cv2.morphologyEx(self.light, cv2.MORPH_BLACKHAT, _disc(0.09 * w))
+        front = front * np.maximum(smooth(0.16 * w, 0.26 * w, self.from_edge), smooth(14.0, 6.0, thin))
+        front = front * (1 - cv2.GaussianBlur(cv2.dilate(lashes, grow).astype(np.float32), (0, 0), soft))
         self.front = cv2.GaussianBlur(front.astype(np.float32), (0, 0), max(0.7, 0.7 * self.soft))
         self.front[self.front < 0.03] = 0
         self.has_front = bool(self.front.max() > 0.2)
-        beside = np.clip((self.lid_colour.mean(2) - picture.mean(2) - 30) / 30, 0, 1)
-        known = (1 - zone) * (1 - np.maximum(self.strange, beside))
-        known[known < 0.5] = 0
-        # A wide rim of skin speaks for the inside, not only the pixels next to it.
-        filled = _filled(cv2.GaussianBlur(picture, (0, 0), max(0.02 * w, 0.7)), known + 1e-6)
-        # What is left of lashes and folds around makes it too dark: a lid is about as light as the skin below.
-        middle = (zone > 0.9) & (self.v > self.up) & (self.v < self.low)
-        if middle.any():
-            light = float(filled[middle].mean())
-            lift = float(np.clip(0.78 * np.median(self.cheek_colour) / max(light, 1.0), 1.0, 1.2)) - 1
-            round_ = np.clip(
-                1.15
-                - np.hypot(
-                    (self.u - 0.5) / 0.55,
-                    (self.v - 0.5 * (self.up + self.low)) / (0.75 * self.span + 0.05 * w),
-                ),
-                0,
-                1,
-            )
-            filled = filled * (1 + lift * smooth(0, 0.8, round_))[..., None]
+        filled = self._membrane(hole > 0)
         t = np.clip((self.v - self.crease) / np.maximum(self.closed - self.crease, 1), 0, 1)
-        # A lid is round: light on its middle, less at its edge. Flat pictures have no light.
-        self.flat = self.grain < 0.35
+        # A lid is round: light on its middle, less at its edge and in its fold. Flat pictures have little light.
+        bulge = (
+            0.07 * np.sin(np.pi * t)
+            - 0.12 * t**3
+            - 0.07 * np.exp(-np.square((self.v - self.crease) / (0.025 * w)))
+        )
+        bulge = bulge * smooth(0.62, 0.3, np.abs(self.u - 0.5)) * (self.v > self.crease - 0.1 * w)
+        filled = filled * (1 + (0.6 if self.flat else 1.0) * bulge)[..., None]
         if not self.flat:
-            bulge = 0.05 * np.sin(np.pi * t) - 0.08 * t**3
-            filled = filled * (1 + bulge * np.clip(1.2 - 2 * np.abs(self.u - 0.5), 0, 1))[..., None]
             noise = np.random.default_rng(3).normal(0, 1.2 * self.grain, self.u.shape).astype(np.float32)
             filled = filled + (1.6 * cv2.GaussianBlur(noise, (0, 0), 0.6))[..., None]
-        self.skin = np.clip(picture + (filled - picture) * zone[..., None], 0, 255).astype(np.float32)
+        self.skin = np.clip(picture + (filled - picture) * np.clip(2 * zone, 0, 1)[..., None], 0, 255).astype(
+            np.float32
+        )
+        # Old lashes go wherever the lid moves, also beside the eye.
+        self.cover = np.clip(2 * zone - 0.02, 0, 1).astype(np.float32)
+        self.beside = self.cover * np.maximum(smooth(0.04, -0.04, self.u), smooth(0.96, 1.04, self.u))
+
+    def _old_lashes(self) -> np.ndarray:
+        """What is dark and hangs together with the upper lid's edge, uint8 (h, w): lashes and lines, also beyond the corners.
+
+        What goes on beyond their reach is hair, a brow or a rim; of that only what is close to the edge counts.
+        """
+        w, edge = self.width, self._edge_band(0.045)
+        if not edge.any():
+            return np.zeros(self.u.shape, np.uint8)
+        # Thin dark things stand out from what lies around them, shadows do not.
+        off = cv2.morphologyEx(self.light, cv2.MORPH_BLACKHAT, _disc(0.15 * w))
+        depth = max(float(np.percentile(off[edge], 85)), 12.0)
+        near = (
+            (self.u > -0.32) & (self.u < 1.32) & (self.v > self.up - 0.26 * w) & (self.v < self.up + 0.2 * w)
+        )
+        opening = (self.v > self.up + 0.03 * w) & (self.v < self.low) & (self.u > 0) & (self.u < 1)
+        dark = ((off > 0.3 * depth) & near & ~opening).astype(np.uint8)
+        _, labels = cv2.connectedComponents(dark, connectivity=8)
+        tips = near & ((self.v < self.up - 0.24 * w) | (self.u < -0.3) | (self.u > 1.3))
+        tips[[0, -1]] |= near[[0, -1]]
+        tips[:, [0, -1]] |= near[:, [0, -1]]
+        out = np.zeros(self.u.shape, np.uint8)
+        for label in set(np.unique(labels[edge & (dark > 0)]).tolist()) - {0}:
+            part = labels == label
+            out |= (part & (self.from_edge < 0.24 * w) if (part & tips).any() else part).astype(np.uint8)
+        return out
+
+    def _edge_band(self, half: float) -> np.ndarray:
+        """Pixels within so many widths above and below the upper lid's edge, bool (h, w)."""
+        return (np.abs(self.v - self.up) < half * self.width) & (self.u > -0.02) & (self.u < 1.02)
+
+    def _membrane(self, hole: np.ndarray) -> np.ndarray:
+        """The picture with its hole, bool (h, w), filled like a soap film from the skin around it, float32 (h, w, 3)."""
+        w = self.width
+        # Hairs, lines and rims around it are no skin.
+        calm = cv2.morphologyEx(self.crop, cv2.MORPH_CLOSE, _disc(0.05 * w))
+        calm = cv2.GaussianBlur(calm, (0, 0), max(0.03 * w, 0.7)).astype(np.float32)
+        still = (~hole)[..., None]
+        filled = np.where(still, calm, _filled(calm, (~hole).astype(np.float32) + 1e-6))
+        # From coarse to fine: each round lets the film sag to the mean of what is around.
+        for size in (0.30, 0.2, 0.12, 0.07, 0.04, 0.025):
+            for _ in range(3):
+                filled = np.where(still, calm, cv2.blur(filled, (2 * max(round(0.5 * size * w), 1) + 1,) * 2))
+        return cv2.GaussianBlur(filled.astype(np.float32), (0, 0), max(0.02 * w, 0.7))
 
     def _find_lashes(self, picture: np.ndarray) -> None:
         """What is dark along the upper lid's edge, as a band that moves with it: alpha and colour around the edge."""
@@ -362,6 +410,12 @@ class EyeLayers:
             if known[row].any() and not known[row].all():
                 a[row] = np.interp(self.lash_u, self.lash_u[known[row]], a[row][known[row]])
         below = np.maximum(self.lash_rows, 0)[:, None]
+        # A line that the iris or a light interrupts goes on.
+        wide = max(round(0.22 * a.shape[1]), 1)
+        columns = np.clip(
+            np.arange(-wide, wide + 1)[:, None] + np.arange(a.shape[1])[None], 0, a.shape[1] - 1
+        )
+        a = np.maximum(a, np.median(a[:, columns], axis=1)).astype(np.float32)
         a *= np.exp(-((below / max(0.034 * self.width, 0.8)) ** 4))
         a *= np.clip((reach - np.abs(self.lash_rows)) / (0.25 * reach), 0, 1)[:, None]
         a *= (smooth(-0.1, 0.0, self.lash_u) * smooth(1.1, 1.0, self.lash_u))[None]
@@ -375,8 +429,8 @@ class EyeLayers:
         self.lash_rgb = (self.lash_rgb * own + tone[None] * (1 - own)).astype(np.float32)
         strong = float(np.percentile(a.max(0), 60))
         # Lashes or a drawn line of at least this darkness show where lids meet.
-        self.line_tone = np.minimum(tone.mean(0), self.lid_colour.mean((0, 1)) * 0.55).astype(np.float32)
-        self.line_alpha = 0.85 * (1 - 0.5 * strong)
+        self.line_tone = np.minimum(tone.mean(0), self.lid_colour.mean((0, 1)) * 0.4).astype(np.float32)
+        self.line_alpha = (0.95 if self.flat else 0.8) - 0.25 * strong
         tops = cv2.dilate(self._lash_tops[None], np.ones((1, 2 * wide + 1)))[0]
         tops = cv2.GaussianBlur(tops[None], (0, 0), max(0.5 * wide, 0.5))[0]
         self.lash_up = np.interp(self.u.ravel(), self.lash_u, tops).reshape(self.u.shape).astype(np.float32)
@@ -432,16 +486,21 @@ class EyeLayers:
             lift = max(least / max(float(top.mean()), 1.0), 1.0)
             fill = lift * np.clip(basis @ fit, 0.7 * top, 1.1 * top)
             # Little of a white's colour is its own.
-            fill += 0.2 * (fill.mean(2, keepdims=True) - fill)
-            fill = (
-                fill * (1 - 0.28 * np.exp(-np.maximum(self.v - self.up, 0) / (0.06 * self.width)))[..., None]
-            )
-            fill = fill * (1 - 0.22 * smooth(0.36, 0.52, np.abs(self.u - 0.5)))[..., None]
+            fill += 0.35 * (fill.mean(2, keepdims=True) - fill)
+            # Drawn eyes are nearly flat.
+            shade = 0.25 if self.flat else 1.0
+            fill *= (1 - 0.2 * shade * np.exp(-np.maximum(self.v - self.up, 0) / (0.06 * self.width)))[
+                ..., None
+            ]
+            fill *= (1 - 0.14 * shade * smooth(0.36, 0.52, np.abs(self.u - 0.5)))[..., None]
         else:
             rim = self.shows & (away > 0.75 * self.radius) & (away < 1.1 * self.radius)
             colour = np.percentile(picture[rim], 35, axis=0) if rim.sum() > 8 else np.array([60.0, 50, 45])
             fill = np.broadcast_to(colour, picture.shape) * (1 - 0.35 * distance)[..., None]
         known = white & (away > 1.2 * self.radius)
+        if self.has_white:
+            # Outlines and lashes' shadows do not go on where the iris was.
+            known &= self.light > 0.75 * np.percentile(self.light[white], 80)
         if self.has_white and known.any():
             # What the iris hides goes on smoothly from what is seen beside it; lashes' shadows are no white.
             off = np.clip(picture - fill, -0.38 * fill, 0.6 * fill)
@@ -519,6 +578,9 @@ class EyeLayers:
         if not self.has_white:
             # Eyes that are all iris: it turns a little under the light.
             self.to_right = self.to_left = min(0.3 * r, 0.12 * w)
+        # How high the upper lid goes, and how far above it the skin gives way.
+        self.rise = float(min(0.3 * self.tall, 0.12 * w))
+        self.gives_way = max(0.24 * w, 1.8 * self.rise)
         self.to_up = min(0.42 * r, 0.35 * self.tall)
         self.to_down = min(0.45 * r, 0.4 * self.tall)
 
@@ -547,8 +609,8 @@ class EyeLayers:
             cv2.multiply(out, cv2.cvtColor(light, cv2.COLOR_GRAY2RGB), dst=out, scale=1 / 255)
         if blink > 0.6:
             # The lower lid's lashes and dark rim go under the closed lid.
-            hidden = held(1 - np.abs(v - self.closed) * (10 / w)) * np.float32(smooth(0.6, 1.0, blink))
-            mix_in(out, self.skin, hidden * in_low)
+            hidden = np.maximum(held(1 - np.abs(v - self.closed) * (10 / w)), self.beside)
+            mix_in(out, self.skin, hidden * in_low * np.float32(smooth(0.6, 1.0, blink)))
         mix_in(out, self._upper_lid(wanted), held((upper - v) * soft + np.float32(0.5)))
         self._draw_lashes(out, upper, blink)
         if self.has_front:
@@ -559,7 +621,15 @@ class EyeLayers:
         """What is seen above the upper lid's edge, uint8 (h, w, 3): the picture itself, as long as
         that edge has not come down.
         """
-        covered = float(smooth(0.02, 0.14, self._lowered(wanted)))
+        lowered = self._lowered(wanted)
+        if lowered < 0:
+            # It is drawn up with its lashes; the skin above gives way.
+            raised = (self.closed - self.up) * np.float32(-lowered)
+            edge = self.up - raised
+            shift = raised * held(1 + (self.v - edge) * np.float32(1 / self.gives_way))
+            lid = self._sampler.at(self.x + shift * self.down[0], self.y + shift * self.down[1])
+            return cv2.cvtColor(lid, cv2.COLOR_RGBA2RGB)
+        covered = float(smooth(0.02, 0.14, lowered))
         if covered in (0.0, 1.0):
             return self.skin if covered else self.crop
         return cv2.addWeighted(self.skin, covered, self.crop, 1 - covered, 0)
@@ -578,14 +648,19 @@ class EyeLayers:
         a little up.
         """
         down, wide, squint = wanted.down, wanted.wide, wanted.squint
-        follow = 0.34 * max(down, 0.0) - 0.10 * max(-down, 0.0) - 0.20 * wide + 0.12 * squint
+        follow = (
+            0.34 * max(down, 0.0)
+            - 0.10 * max(-down, 0.0)
+            - self.rise / max(self.tall, 1.0) * wide
+            + 0.12 * squint
+        )
         return follow * (1 - wanted.blink) + wanted.blink
 
     def _edges(self, wanted: EyeAmounts) -> tuple[np.ndarray, np.ndarray]:
         """Heights of both lids' edges at every pixel."""
         blink, down = wanted.blink, wanted.down
         upper = self.up + (self.closed - self.up) * np.float32(self._lowered(wanted))
-        rise = (0.22 * wanted.squint - 0.05 * max(down, 0.0) * (1 - blink)) * (1 - blink)
+        rise = (0.22 * wanted.squint - 0.06 * wanted.wide - 0.05 * max(down, 0.0) * (1 - blink)) * (1 - blink)
         lower = self.low
         if blink > 0 or rise:
             lower = lower + (np.minimum(self.closed, lower) - lower) * np.float32(blink)
@@ -621,17 +696,25 @@ class EyeLayers:
         my = offset * np.float32(per_row / turn) + np.float32(self.reach * per_row)
         mx = (self.u + np.float32(0.1)) * np.float32((columns - 1) / 1.2)
         lay_over(out, cv2.remap(self.lashes, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
-        if blink > 0.5:
-            thick = max(0.018 * self.width, 0.9)
+        if blink > 0.15:
+            # One line from corner to corner, whatever the lashes are.
+            thick = max(0.02 * self.width, 0.9)
             line = np.exp(-np.square(offset * np.float32(1 / thick)))
-            mix_in(out, self.line_tone, line * self.line_alpha * np.float32(smooth(0.5, 1.0, blink)))
+            mix_in(out, self.line_tone, line * self.line_alpha * np.float32(smooth(0.15, 0.8, blink)))
 
     def _frame(self, wanted: EyeAmounts, upper: np.ndarray) -> None:
         """Around the eye the picture stays as it is."""
         most = max(wanted.blink, wanted.wide, wanted.squint, abs(wanted.across), abs(wanted.down))
-        top = np.minimum(self.start, upper - np.float32(self.reach))
+        above = self.reach if self._lowered(wanted) >= 0 else self.gives_way
+        top = np.minimum(self.start, upper - np.float32(above))
         mask = self.within * smooth(0, np.float32(0.04 * self.width), self.v - top)
+        if self._lowered(wanted) > 0:
+            mask = np.maximum(mask, self.cover * np.float32(smooth(0, 0.14, self._lowered(wanted))))
         cv2.convertScaleAbs(mask * np.float32(255 * smooth(0, _ONSET, most)), self._alpha)
+
+
+def _disc(radius: float) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * max(round(radius), 1) + 1,) * 2)
 
 
 #: Columns at which the skin's colours are measured, in u.
