@@ -415,12 +415,12 @@ class Animator:
             return driving
         square = self.framing.square
         assert square is not None  # whoever asks has framed the driver
-        look = self._close_ups(
-            image,
-            in_frame(driving.points, square.whole(), self.engine.size, image.shape[1], self.mirror),
-            self.mirror,
-        )
-        return driving if look is None else replace(driving, reading=look.reading)
+        place = square.whole(), self.engine.size, image.shape[1], self.mirror
+        look = self._close_ups(image, in_frame(driving.points, *place), self.mirror)
+        if look is None:
+            return driving
+        anchors = in_square(look.anchors, *place).astype(np.float32)
+        return replace(driving, reading=replace(look.reading, anchors=anchors))
 
     def track(self, result: Result, frame: np.ndarray | Frame, time: float | None = None) -> None:
         """Let the driver's square follow the head, and look for a face that was lost. Takes effect with the next frame.
@@ -586,6 +586,13 @@ def in_frame(points: np.ndarray, square: Square, size: int, width: int, mirrored
     pixels = ((points.astype(np.float64) + 1) / 2 * (size - 1) + 0.5) * (square.side / size) - 0.5
     left = width - square.x - square.side if mirrored else square.x
     return pixels + np.array([left, square.y])
+
+
+def in_square(pixels: np.ndarray, square: Square, size: int, width: int, mirrored: bool) -> np.ndarray:
+    """The reverse of `in_frame`."""
+    left = width - square.x - square.side if mirrored else square.x
+    inside = (pixels - np.array([left, square.y]) + 0.5) * (size / square.side) - 0.5
+    return inside * 2 / (size - 1) - 1
 
 
 def _close_ups(engine: Engine) -> CloseUps | None:

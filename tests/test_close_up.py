@@ -37,9 +37,11 @@ from livepuppet.model.close_up import (
     CloseUp,
     CloseUps,
 )
-from livepuppet.realtime.animator import in_frame
+from livepuppet.realtime.animator import in_frame, in_square
 from livepuppet.realtime.app.settings import NeutralPose
+from livepuppet.realtime.framing.follow import reexpressed
 from livepuppet.realtime.motion.retargeter import blend
+from livepuppet.realtime.motion.smoothing import Smoother
 from livepuppet.realtime.rig import eye_fit
 from livepuppet.realtime.rig.amounts import CLOSE_OPEN, INDEX, CloseUpReader
 from livepuppet.realtime.rig.close_ups import EYE_AT, PLACING, crop_maps, cut_crop
@@ -205,7 +207,13 @@ def test_a_reading_goes_there_and_back_as_numbers():
     numbers = np.arange(2 * 13 + 34 + 14, dtype=np.float32)
     reading = FaceReading.of_numbers(numbers)
     assert np.array_equal(reading.numbers(), numbers)
-    assert np.allclose(reading.towards(reading.rolled(1.0), 0.5).head[2], reading.head[2] + 0.5)
+    rolled = reading.mapped(lambda points: points, 1.0)
+    assert np.allclose(reading.towards(rolled, 0.5).head[2], reading.head[2] + 0.5)
+    # With anchors; those of a version without them stay readable.
+    longer = FaceReading.of_numbers(np.concatenate([numbers, np.arange(16, dtype=np.float32)]))
+    assert longer.anchors.shape == (8, 2) and len(longer.numbers()) == len(numbers) + 16
+    assert np.array_equal(longer.mapped(lambda points: points + 1).anchors, longer.anchors + 1)
+    assert longer.towards(reading, 0.5).anchors is None
     for bad in (numbers[:-1], np.where(numbers == 3, np.nan, numbers)):
         with pytest.raises(ValueError):
             FaceReading.of_numbers(bad)
@@ -333,6 +341,58 @@ def test_turns_are_those_that_close_ups_read(start):
     # By what close-ups read less than heads do, more.
     assert abs(yaw - CLOSE_TURN_GAIN * 0.3) < 0.05 and abs(pitch) < 0.05
     assert not any(tracker.pose(seen(0.0, still.reading)).angles)
+
+
+def test_anchors_hold_the_head_still_while_lids_close():
+    """A blink moves what landmarks there are; corners of eyes and the nose do not move, so neither does the head."""
+    names = tuple(head_template().landmarks)
+    points = np.array([head_template().landmarks[name][:2] for name in names]) * 0.2
+    matrices = np.tile(np.eye(2, dtype=np.float32), (len(names), 1, 1))
+    eyes = [[-0.75, 0.0], [-0.25, 0.02], [0.75, 0.0], [0.25, 0.02]]
+    anchors = 0.2 * np.array([*eyes, [0, 0.1], [0, 0.6], [-0.15, 0.65], [0.15, 0.65]], np.float32)
+
+    def seen(lids: float, growth: float, with_anchors: bool) -> Keypoints:
+        shown = growth * points
+        for k, name in enumerate(names):
+            if "lid" in name or "iris" in name:
+                shown[k, 1] += lids
+        reading = replace(_reading(), anchors=np.float32(growth) * anchors if with_anchors else None)
+        return Keypoints(shown.astype(np.float32), np.float32(growth) * matrices, reading=reading)
+
+    scales = {}
+    for with_anchors in (False, True):
+        tracker = PoseTracker(names, seen(0.0, 1.0, with_anchors))
+        scales[with_anchors] = abs(np.log(tracker.pose(seen(0.02, 1.0, with_anchors)).scale))
+        assert tracker.pose(seen(0.0, 1.1, with_anchors)).scale == pytest.approx(1.1, abs=0.01)
+    assert scales[True] < 0.7 * scales[False]
+
+
+def test_anchors_go_with_the_square_and_through_the_filter():
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-0.5, 0.5, (6, 2)).astype(np.float32)
+    matrices = np.tile(np.eye(2, dtype=np.float32), (6, 1, 1))
+    anchors = rng.uniform(-0.3, 0.3, (8, 2)).astype(np.float32)
+    keypoints = Keypoints(points, matrices, reading=replace(_reading(), anchors=anchors))
+    # An anchor at a keypoint's place stays there.
+    anchors[0] = points[0]
+    moved = reexpressed(keypoints, Square(0, 0, 100), Square(20, -10, 130))
+    assert np.allclose(moved.reading.anchors[0], moved.points[0], atol=1e-6)
+    smoother, noise, seen = Smoother(), [], []
+    for k in range(60):
+        one = anchors + rng.normal(0, 0.004, anchors.shape).astype(np.float32)
+        found = smoother(replace(keypoints, reading=replace(keypoints.reading, anchors=one)), k / 30)
+        noise.append(one - anchors)
+        seen.append(found.reading.anchors - anchors)
+    assert np.std(seen[20:]) < 0.6 * np.std(noise[20:])
+    # Off is off.
+    assert smoother(keypoints, 3.0, 0.0) is keypoints
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_pixels_and_keypoints_of_a_square_are_each_other_s_reverse(mirrored):
+    points = np.random.default_rng(1).uniform(-1, 1, (5, 2))
+    place = Square(20, 10, 64), 32, 100, mirrored
+    assert np.allclose(in_square(in_frame(points, *place), *place), points)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,6 +113,13 @@ HEAD_AMOUNTS = (
     "noseSneerRight",
 )
 
+#: Points that sit on the skull whatever the face does, by which its pose is measured: corners of the
+#: picture's left and right eye (at the temple, at the nose), then of the head.
+ANCHORS = (
+    *("left outer corner", "left inner corner", "right outer corner", "right inner corner"),
+    *("nose bridge", "nose tip", "left nostril", "right nostril"),
+)
+
 #: How many numbers a `FaceReading` has of each eye: the opening between its lids and the iris's
 #: place along and across the eye, all in widths of the eye; then `EYE_AMOUNTS`, and how sure it is.
 EYE_NUMBERS = 3 + len(EYE_AMOUNTS) + 1
@@ -133,30 +141,43 @@ class FaceReading:
         eyes: float32 (2, EYE_NUMBERS), the picture's left eye first.
         mouth: float32 (MOUTH_NUMBERS,).
         head: float32 (HEAD_NUMBERS,).
+        anchors: float32 (len(ANCHORS), 2), where they are, in the units of the keypoints beside;
+            None of a reading that was kept by a version without them.
     """
 
     eyes: np.ndarray
     mouth: np.ndarray
     head: np.ndarray
+    anchors: np.ndarray | None = None
 
     def towards(self, other: FaceReading, share: float) -> FaceReading:
         """This one, and `share` of the way to `other`."""
-        share = float(share)
+        share, anchors = np.float32(share), None
+        if self.anchors is not None and other.anchors is not None:
+            anchors = self.anchors + share * (other.anchors - self.anchors)
         return FaceReading(
-            self.eyes + np.float32(share) * (other.eyes - self.eyes),
-            self.mouth + np.float32(share) * (other.mouth - self.mouth),
-            self.head + np.float32(share) * (other.head - self.head),
+            self.eyes + share * (other.eyes - self.eyes),
+            self.mouth + share * (other.mouth - self.mouth),
+            self.head + share * (other.head - self.head),
+            anchors,
         )
 
-    def rolled(self, angle: float) -> FaceReading:
-        """The face rolled by `angle` radians, clockwise, in the frame."""
+    def mapped(self, change: Callable[[np.ndarray], np.ndarray], angle: float = 0.0) -> FaceReading:
+        """The face elsewhere in the frame.
+
+        Args:
+            change: a similarity, of points (N, 2).
+            angle: by which it rolls the face, in radians, clockwise.
+        """
         head = self.head.copy()
         head[HEAD_AMOUNTS.index("roll")] += angle
-        return FaceReading(self.eyes, self.mouth, head)
+        anchors = None if self.anchors is None else change(self.anchors).astype(np.float32)
+        return FaceReading(self.eyes, self.mouth, head, anchors)
 
     def numbers(self) -> np.ndarray:
         """All of it as one vector, float32."""
-        return np.concatenate([self.eyes.ravel(), self.mouth, self.head])
+        anchors = () if self.anchors is None else (self.anchors.ravel(),)
+        return np.concatenate([self.eyes.ravel(), self.mouth, self.head, *anchors])
 
     @classmethod
     def of_numbers(cls, numbers: np.ndarray) -> FaceReading:
@@ -166,10 +187,12 @@ class FaceReading:
             ValueError: of a vector of another length, or with numbers that are not finite.
         """
         numbers = np.asarray(numbers, np.float32)
-        if (
-            numbers.shape != (2 * EYE_NUMBERS + MOUTH_NUMBERS + HEAD_NUMBERS,)
-            or not np.isfinite(numbers).all()
-        ):
+        short = 2 * EYE_NUMBERS + MOUTH_NUMBERS + HEAD_NUMBERS
+        long = short + 2 * len(ANCHORS)
+        if numbers.shape not in ((short,), (long,)) or not np.isfinite(numbers).all():
             raise ValueError("this is no reading of a face")
-        eyes, mouth, head = np.split(numbers, [2 * EYE_NUMBERS, 2 * EYE_NUMBERS + MOUTH_NUMBERS])
-        return cls(eyes.reshape(2, EYE_NUMBERS), mouth, head)
+        ends = [2 * EYE_NUMBERS, 2 * EYE_NUMBERS + MOUTH_NUMBERS, short]
+        eyes, mouth, head, anchors = np.split(numbers, ends)
+        return cls(
+            eyes.reshape(2, EYE_NUMBERS), mouth, head, anchors.reshape(-1, 2) if len(anchors) else None
+        )

@@ -71,11 +71,12 @@ def reexpressed(
         [old.x + old.side / 2 - new.x - new.side / 2, old.y + old.side / 2 - new.y - new.side / 2]
     )
     shift = shift * (2 / new.side * size / (size - 1))
+    reading = keypoints.reading
     return Keypoints(
         (keypoints.points * zoom + shift).astype(np.float32),
         carried(zoom * np.eye(2), keypoints.jacobians, matrices).astype(np.float32),
         keypoints.confidence,
-        keypoints.reading,
+        None if reading is None else reading.mapped(lambda points: points * zoom + shift),
     )
 
 

@@ -72,5 +72,5 @@ class Drift:
 def carried(initial: Keypoints, head: Similarity, kind: Matrices = "jacobian") -> Keypoints:
     """D1 with the head's motion in it."""
     points, moved = head.apply(initial.points), matrices.carried(head.matrix, initial.jacobians, kind)
-    reading = None if initial.reading is None else initial.reading.rolled(head.angle)
+    reading = None if initial.reading is None else initial.reading.mapped(head.apply, head.angle)
     return Keypoints(points.astype(np.float32), moved.astype(np.float32), initial.confidence, reading)

@@ -177,7 +177,11 @@ def damp(
     points = wanted.apply(motion.undo(driving.points))
     change = wanted.matrix @ inverse_2x2(motion.matrix)
     moved = carried(change, driving.jacobians, matrices)
-    return Keypoints(points.astype(np.float32), moved.astype(np.float32), driving.confidence, driving.reading)
+    reading = driving.reading
+    if reading is not None:
+        # Its pose in the frame stays what was read: the rig damps that itself.
+        reading = reading.mapped(lambda points: wanted.apply(motion.undo(points)))
+    return Keypoints(points.astype(np.float32), moved.astype(np.float32), driving.confidence, reading)
 
 
 def median(values: np.ndarray) -> float:

@@ -170,32 +170,33 @@ class Smoother:
         self._last = change(self._last)
 
     def _start(self, keypoints: Keypoints) -> None:
-        points = keypoints.points.astype(np.float64)
+        points, anchors = _points_of(keypoints)
         self._reference = points
         self._scale = float(np.sqrt(points.var(axis=0).sum())) or 1.0
         self._origin = Origin.of(points, self._rigid)
-        # One filter for all: the head's row, then a row of the face for each keypoint (half empty),
-        # then their matrices'.
-        count = len(points)
-        self._face, self._jacobians = slice(1, 1 + count), slice(1 + count, 1 + 2 * count)
+        # One filter for all: the head's row, then a row of the face for each keypoint and each anchor
+        # of its reading (half empty), then their matrices'.
+        count, more = len(points), len(anchors)
+        self._points, self._face = slice(1, 1 + count), slice(1, 1 + count + more)
+        self._jacobians = slice(1 + count + more, 1 + 2 * count + more)
 
-        def rows(head: float, face: np.ndarray | float, jacobian: float) -> np.ndarray:
-            values = np.full(1 + 2 * count, head)
-            values[self._face], values[self._jacobians] = face, jacobian
+        def rows(head: float, face: np.ndarray | float, anchor: float, jacobian: float) -> np.ndarray:
+            values = np.full(1 + 2 * count + more, head)
+            values[self._face], values[self._points], values[self._jacobians] = anchor, face, jacobian
             return values
 
         self._rows = OneEuro(
-            rows(HEAD_REST, FACE_REST, JACOBIAN_REST),
-            rows(HEAD_RISE, self._rise, JACOBIAN_RISE),
-            rows(HEAD_SPEED, self._speed, FACE_SPEED),
-            rows(FLICKER_GUARD, self._guard, FLICKER_GUARD),
+            rows(HEAD_REST, FACE_REST, FACE_REST, JACOBIAN_REST),
+            rows(HEAD_RISE, self._rise, FACE_RISE, JACOBIAN_RISE),
+            rows(HEAD_SPEED, self._speed, FACE_SPEED, FACE_SPEED),
+            rows(FLICKER_GUARD, self._guard, FLICKER_GUARD, FLICKER_GUARD),
         )
         self._last = keypoints
         self._unit = 1.0
         if self._matrices == "covariance":
             self._unit = max(float(keypoints.jacobians.trace(axis1=1, axis2=2).mean() / 2), 1e-6)
         # The filters begin with what they are given first.
-        self._filter(points, keypoints.jacobians, 1 / 30, 1.0)
+        self._filter(points, anchors, keypoints.jacobians, 1 / 30, 1.0)
 
     def __call__(self, keypoints: Keypoints, time: float, strength: float = 1.0) -> Keypoints:
         """The filtered keypoints at `time` seconds; themselves where `strength` (0 to 2) is 0."""
@@ -204,20 +205,35 @@ class Smoother:
             return keypoints
         seconds = None if self._time is None else time - self._time
         self._time = time
-        if seconds is None or not 0 <= seconds <= LONGEST_GAP:
+        points, anchors = _points_of(keypoints)
+        last = self._last
+        if (
+            seconds is None
+            or last is None
+            or not 0 <= seconds <= LONGEST_GAP
+            or len(anchors) != len(_points_of(last)[1])
+        ):
             self._start(keypoints)
             return keypoints
-        points, jacobians = self._filter(
-            keypoints.points.astype(np.float64), keypoints.jacobians, max(seconds, 1e-3), strength
+        points, anchors, jacobians = self._filter(
+            points, anchors, keypoints.jacobians, max(seconds, 1e-3), strength
         )
-        # Readings are filtered where they are used (`realtime.rig.driver`), each number by its own
-        # kind.
+        # The amounts of readings are filtered where they are used (`realtime.rig.driver`), each by
+        # its own kind.
+        reading = keypoints.reading
+        if reading is not None and len(anchors):
+            reading = replace(reading, anchors=anchors.astype(np.float32))
         self._last = replace(
-            keypoints, points=points.astype(np.float32), jacobians=jacobians.astype(np.float32)
+            keypoints,
+            points=points.astype(np.float32),
+            jacobians=jacobians.astype(np.float32),
+            reading=reading,
         )
         return self._last
 
-    def _filter(self, points, jacobians, seconds: float, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    def _filter(
+        self, points, anchors, jacobians, seconds: float, strength: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         motion = self._origin.fit(points, rounds=0)
         # Tilt and size in the length by which they move a keypoint, so that one speed speaks for
         # all.
@@ -226,13 +242,21 @@ class Smoother:
             # An angle may pass through half a turn; the filter must not.
             turn = 2 * math.pi * self._scale
             tilt += turn * round((self._rows.value[0, 2] - tilt) / turn)
-        rows = np.zeros((1 + 2 * len(points), 4))
+        rows = np.zeros((1 + 2 * len(points) + len(anchors), 4))
         rows[0, :2], rows[0, 2], rows[0, 3] = motion.shift, tilt, size
-        rows[self._face, :2] = motion.undo(points)
+        rows[self._face, :2] = motion.undo(np.concatenate([points, anchors]))
         rows[self._jacobians] = jacobians.reshape(-1, 4)
         rows[self._jacobians] /= self._unit
         rows = self._rows(rows, seconds, strength)
         _, _, tilt, size = rows[0].tolist()
         steady = Similarity(motion.centre, rows[0, :2], tilt / self._scale, math.exp(size / self._scale))
         jacobians = self._unit * rows[self._jacobians]
-        return steady.apply(rows[self._face, :2]), jacobians.reshape(-1, 2, 2)
+        moved = steady.apply(rows[self._face, :2])
+        return moved[: len(points)], moved[len(points) :], jacobians.reshape(-1, 2, 2)
+
+
+def _points_of(keypoints: Keypoints) -> tuple[np.ndarray, np.ndarray]:
+    """Keypoints, and anchors of their reading (none of them where there is none): float64 (K, 2), (A, 2)."""
+    reading = keypoints.reading
+    anchors = np.zeros((0, 2)) if reading is None or reading.anchors is None else reading.anchors
+    return keypoints.points.astype(np.float64), anchors.astype(np.float64)

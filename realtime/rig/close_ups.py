@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from livepuppet.core.reading import EYE_AMOUNTS, HEAD_AMOUNTS, FaceReading
+from livepuppet.core.reading import ANCHORS, EYE_AMOUNTS, HEAD_AMOUNTS, HEAD_POINTS, FaceReading
 
 #: Side of an eye's crop, of the mouth's and of the head's, in face units; see `face_frame`.
 EYE_SIDE, MOUTH_SIDE, HEAD_SIDE = 0.8, 1.25, 2.8
@@ -137,10 +137,18 @@ class Look:
     head: np.ndarray
 
     @property
+    def anchors(self) -> np.ndarray:
+        """`ANCHORS` in the picture's pixels, float64 (8, 2)."""
+        return np.concatenate([*self.eyes[:, [0, 4]], self.head[_ANCHOR_ROWS]])
+
+    @property
     def parts(self) -> tuple[np.ndarray, ...]:
         """Points of the left eye, the right eye, the mouth and the head."""
         return (*self.eyes, self.mouth, self.head)
 
+
+#: Where the head's anchors are among its points.
+_ANCHOR_ROWS = [HEAD_POINTS.index(name) for name in ANCHORS[4:]]
 
 #: How crops of a still picture are enlarged, and shifted in shares of their half side, for looks beside the first.
 WAYS = ((0.85, 0.0, 0.0), (1.2, 0.0, 0.0), (1.0, 0.08, 0.05), (1.0, -0.08, -0.05), (1.1, 0.05, -0.06))

@@ -54,9 +54,17 @@ TURN_GAIN, NOD_GAIN = 1.15, 1.4
 #: Width of what the fit may differ from a turn or nod that close-ups have read, in radians.
 CLOSE_TILT = 0.01
 
-#: Close-ups, too, read less than heads do: of rendered people they have never seen, .81 of a turn and .44 of a nod. (Of real
-#: clips, by a third-party mesh, .5 and .6.)
-CLOSE_TURN_GAIN, CLOSE_NOD_GAIN = 1.25, 1.5
+#: Close-ups read rendered people's turns and nods as far as they go (.99 and .84), and real ones, by a third-party mesh, to
+#: about half and two thirds: something between.
+CLOSE_TURN_GAIN, CLOSE_NOD_GAIN = 1.2, 1.35
+
+#: Weight in the fit of each of `ANCHORS`, and the share of the landmarks' own beside them: of the two, anchors hold still three
+#: times as well while a face blinks and speaks.
+ANCHOR_WEIGHTS = np.array([1.5, 1.5, 1.5, 1.5, 1.5, 1.0, 0.7, 0.7])
+BESIDE_ANCHORS = 0.3
+
+#: The neighbourhood, in eye distances, over which the generic head's depth at an anchor is averaged.
+ANCHOR_REACH = 0.06
 
 #: The same for the pose of a still picture, whose proportions say little about its pose.
 STILL_TURNS, STILL_NODS = 0.5, 0.12
@@ -212,6 +220,16 @@ class PoseTracker:
             template / self.unit, _weights(chosen), np.zeros(2), 1.0, _slopes(chosen, pose.rotation)
         )
         self._inverse = inverse_2x2(np.asarray(initial.jacobians, np.float64))[self._chosen]
+        self._close_fit: _Fit | None = None
+        if initial.reading is not None and initial.reading.anchors is not None:
+            anchors = np.asarray(initial.reading.anchors, np.float64)
+            deep = np.c_[anchors - self.centre, _depth_at(anchors, pose)] / self.unit
+            self._close_fit = _Fit(
+                np.concatenate([self._fit.points, deep]),
+                np.concatenate([BESIDE_ANCHORS * self._fit.weights, ANCHOR_WEIGHTS]),
+                np.zeros(2),
+                1.0,
+            )
 
     def pose(self, driving: Keypoints) -> HeadPose:
         """Of `driving` since D1. Its shift is in units of D1's keypoints.
@@ -226,7 +244,11 @@ class PoseTracker:
             turned = _orientation(driving.reading) @ _orientation(self.initial.reading).T
             tilt, _ = split(turned)
             tilt = tilt * (CLOSE_NOD_GAIN, CLOSE_TURN_GAIN)
-            found = self._fit.solve(points, local, (CLOSE_TILT, CLOSE_TILT), ROUNDS, tilt)
+            fit, anchors = self._fit, driving.reading.anchors
+            if self._close_fit is not None and anchors is not None:
+                fit, local = self._close_fit, None
+                points = np.concatenate([points, (np.asarray(anchors, np.float64) - self.centre) / self.unit])
+            found = fit.solve(points, local, (CLOSE_TILT, CLOSE_TILT), ROUNDS, tilt)
             return HeadPose(found.scale, found.rotation, found.shift * self.unit)
         found = self._fit.solve(points, local, (TURNS, NODS), ROUNDS)
         tilt, roll = split(found.rotation)
@@ -239,6 +261,19 @@ class PoseTracker:
         turned = pose.scale * (self._fit.points @ pose.rotation.T)[:, :2] * self.unit
         moved[self._chosen] = turned + self.centre + pose.shift
         return moved
+
+
+def _depth_at(points: np.ndarray, pose: HeadPose) -> np.ndarray:
+    """The generic head's depth in `pose` at points (N, 2) of its face: float64 (N,)."""
+    template = head_template()
+    facing = (template.normals @ pose.rotation.T)[:, 2] > 0.05
+    turned = (template.points @ pose.rotation.T)[facing] * pose.scale
+    turned[:, :2] += pose.shift
+    away = ((turned[None, :, :2] - points[:, None]) ** 2).sum(2)
+    # Of a point beside the head, the nearest there is.
+    away -= away.min(1, keepdims=True)
+    near = np.exp(-away / (2 * (ANCHOR_REACH * pose.scale) ** 2))
+    return near @ turned[:, 2] / near.sum(1)
 
 
 def _orientation(reading: FaceReading) -> np.ndarray:

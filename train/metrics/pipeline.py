@@ -82,8 +82,7 @@ def _figures(
         "cross": response(one, mine, one, true),
         "l1": (mine - true).abs().mean().item(),
         "copy": (one - true).abs().mean().item(),
-        "explained": 1
-        - ((mine - true).square().sum() / (one - true).square().sum().clamp_min(1e-6)).item(),
+        "explained": 1 - ((mine - true).square().sum() / (one - true).square().sum().clamp_min(1e-6)).item(),
     }
     head, empty = getattr(probe, "head", None), getattr(probe, "empty", None)
     if head is None or empty is None:
