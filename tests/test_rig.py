@@ -15,12 +15,15 @@ from livepuppet.realtime.app.rig_window import RigEditor
 from livepuppet.realtime.rig import sidecar
 from livepuppet.realtime.rig.amounts import INDEX, NAMES, LandmarkReader, amounts, bounded, mirrored, zeros
 from livepuppet.realtime.rig.contours import Contours, EyeContours, MouthContours, find_contours
+from livepuppet.realtime.rig.driver import RigMotion
 from livepuppet.realtime.rig.editing import handles, nearest, switched
 from livepuppet.realtime.rig.editing import moved as dragged
 from livepuppet.realtime.rig.eyes import Eyes
 from livepuppet.realtime.rig.looks import Landmarks
 from livepuppet.realtime.rig.mouth import _NODES, Mouth, MouthAmounts
 from livepuppet.realtime.rig.patches import paste
+from livepuppet.realtime.rig.pose import HeadPose
+from livepuppet.realtime.rig.rig import Face, Rig
 from livepuppet.realtime.rig.sheet import draw_sheet
 from livepuppet.realtime.rig.teeth import draw_row
 
@@ -544,6 +547,51 @@ def test_mapped_contours_draw_the_same_at_twice_the_size(face):
     drawn = paste(twice.copy(), Eyes(twice, large).draw(wanted) + Mouth(twice, large).draw(wanted))
     small = cv2.resize(drawn, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(int)
     assert np.abs(small - moved(face, **both("eyeBlink", 0.7), jawOpen=0.3)).mean() < 1.0
+
+
+# All of it.
+
+
+def _brow_row(picture: np.ndarray, x: int) -> float:
+    """Where the drawn brow above the eye at column `x` is."""
+    dark = np.maximum(120 - picture[85:140, x - 6 : x + 7].astype(float).mean(2), 0)
+    return float((dark.sum(1) * np.arange(85, 140)).sum() / dark.sum())
+
+
+def test_brows_follow_their_amounts_and_eyes_stay():
+    picture, contours = drawn_face()
+    picture = picture.copy()
+    for x, _ in EYES.values():
+        cv2.ellipse(picture, (x, 116), (30, 4), 0, 0, 360, (60, 40, 30), -1, cv2.LINE_AA)
+    marks = landmarks_of(contours)
+    marks.points[[LANDMARKS.index("left brow"), LANDMARKS.index("right brow")], 1] = 116
+    keypoints = Keypoints(
+        ((marks.points / (SIDE - 1)) * 2 - 1).astype(np.float32),
+        np.zeros((len(marks.points), 2, 2), np.float32),
+    )
+    square = Square(0, 0, SIDE)
+    rig = Rig(picture, Face(keypoints, LANDMARKS, SIDE, square, contours), square)
+
+    def drawn(**values) -> np.ndarray:
+        out = np.empty(rig.shape, np.uint8)
+        rig.draw(RigMotion(HeadPose.rest(), np.zeros((len(LANDMARKS), 2)), amounts(values)), out)
+        return out
+
+    assert np.array_equal(drawn(), picture)
+    # The face's left is the picture's right.
+    one = drawn(browOuterUpLeft=1.0)
+    still = [_brow_row(picture, x) for x, _ in EYES.values()]
+    assert still[1] - _brow_row(one, 265) > 10 and abs(still[0] - _brow_row(one, 135)) < 1.5
+    assert still[0] - _brow_row(drawn(browInnerUp=1.0), 135) > 6
+    down = drawn(**both("browDown"))
+    assert all(_brow_row(down, x) - row > 5 for (x, _), row in zip(EYES.values(), still, strict=True))
+    for moved_ in (one, down):
+        for side in EYES:
+            assert abs(dark_middle(moved_, side) - dark_middle(picture, side)) < 1.5
+    x, y = EYES["right"]
+    iris = [np.abs(p[y - 16 : y + 17, x].astype(int) - IRIS).max(1) < 30 for p in (picture, one)]
+    (top, bottom), (top_now, bottom_now) = ((k.argmax(), len(k) - k[::-1].argmax()) for k in iris)
+    assert abs(bottom_now - bottom) <= 4 and abs(top_now - top) <= 7
 
 
 # Sidecars.

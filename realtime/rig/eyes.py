@@ -54,7 +54,9 @@ class EyeAmounts:
         def bounded(value: float, least: float = 0.0) -> float:
             return _STEP * round(min(max(strength * value, least), 1.0) / _STEP)
 
-        lids = (bounded(value(name)) for name in ("eyeBlink", "eyeWide", "eyeSquint"))
+        # A cheek that rises takes the lower lid along.
+        squint = max(value("eyeSquint"), 0.6 * value("cheekSquint"))
+        lids = (bounded(amount) for amount in (value("eyeBlink"), value("eyeWide"), squint))
         return cls(*lids, bounded(across, -1.0), bounded(down, -1.0))
 
     @property

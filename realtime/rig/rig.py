@@ -8,6 +8,7 @@ import numpy as np
 
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.square import Square
+from livepuppet.realtime.rig.amounts import BROW_UP, brow_raised
 from livepuppet.realtime.rig.contours import Contours
 from livepuppet.realtime.rig.driver import RigMotion
 from livepuppet.realtime.rig.eyes import Eyes
@@ -15,7 +16,7 @@ from livepuppet.realtime.rig.head import Head, HeadState
 from livepuppet.realtime.rig.layers import FigureLayers
 from livepuppet.realtime.rig.mouth import Mouth
 from livepuppet.realtime.rig.patches import Patch
-from livepuppet.realtime.rig.pose import HeadPose, place
+from livepuppet.realtime.rig.pose import HeadPose, place, split
 
 #: What rigs draw: nothing; eyes, mouth or both over the model's picture; or everything, without the model.
 MODES = ("off", "eyes", "mouth", "face", "on")
@@ -85,6 +86,15 @@ class Rig:
         layers: FigureLayers | None = None,
     ):
         landmarks = face.on(square.x, square.y, square.side)
+        names = list(face.names)
+        self._brows = {
+            side: names.index(f"{side} brow") for side in ("left", "right") if f"{side} brow" in names
+        }
+        placed = place(landmarks, face.names)
+        self._eyes_apart = placed[1].scale if placed is not None else 0.0
+        _, roll = split(placed[1].rotation) if placed is not None else (None, 0.0)
+        # A row vector in the face's own axes, in the picture's.
+        self._upright = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
         self._unit = face.unit(square.side)
         self.eyes: Eyes | None = None
         self.mouth: Mouth | None = None
@@ -105,7 +115,11 @@ class Rig:
         self.head: Head | None = None
         self.notes: list[str] = []
         if face.mode == "on":
-            parts = [face.names[index] for index in rest]
+            # Eyes that are drawn stay where they are, and hold the skin around them while brows rise.
+            self._eyes = np.array(
+                [k for k in self._drawn if _part_of(face.names[k]) in ("left", "right")], int
+            )
+            parts = [face.names[index] for index in (*rest, *self._eyes)]
             self.head = Head(picture, square, landmarks, face.names, matte, background, parts, layers)
             self.notes += [self.head.why] if self.head.why else []
         if face.contours is not None:
@@ -127,7 +141,17 @@ class Rig:
         if motion.amounts is not None:
             eyes = [] if self.eyes is None else self.eyes.draw(motion.amounts)
             mouth = None if self.mouth is None else self.mouth.motion(motion.amounts)
-        self.head.draw(HeadState(moved, motion.residuals * self._unit, eyes, mouth), out)
+        residuals = motion.residuals * self._unit
+        residuals[self._eyes] = 0
+        if motion.amounts is not None:
+            self._move_brows(motion.amounts, residuals)
+        self.head.draw(HeadState(moved, residuals, eyes, mouth), out)
+
+    def _move_brows(self, amounts: np.ndarray, residuals: np.ndarray) -> None:
+        """Brows go where their amounts say, whoever read those: `residuals` (K, 2) in pixels, in place."""
+        for side, index in self._brows.items():
+            up = BROW_UP * brow_raised(amounts, side) * self._eyes_apart
+            residuals[index] = (0.0, -up) @ self._upright
 
     def patches(self, motion: RigMotion) -> list[Patch]:
         """What eyes and mouth draw over the picture, in its pixels. They are buffers of the rig."""

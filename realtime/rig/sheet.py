@@ -28,6 +28,10 @@ EYES = (
     ("half a blink", _both("eyeBlink", 0.5)),
     ("a blink", _both("eyeBlink")),
     ("a wink", {"eyeBlinkRight": 1.0}),
+    ("half a wink", {"eyeBlinkLeft": 0.5}),
+    ("wide", _both("eyeWide")),
+    ("a squint", _both("eyeSquint")),
+    ("up, half shut", _both("eyeLookUp") | _both("eyeBlink", 0.4)),
 )
 MOUTHS = (
     ("still", {}),
@@ -38,6 +42,10 @@ MOUTHS = (
     ("smile", _both("mouthSmile")),
     ("pucker", {"mouthPucker": 1.0}),
     ("funnel", {"mouthFunnel": 1.0, "jawOpen": 0.3}),
+    ("smile of one side", {"mouthSmileLeft": 1.0}),
+    ("frown", _both("mouthFrown")),
+    ("to the left", {"mouthRight": 1.0}),
+    ("tongue", {"tongueOut": 1.0, "jawOpen": 0.3}),
 )
 
 _COLUMNS, _EYE, _MOUTH, _LABEL = 4, (360, 150), (360, 330), 18
