@@ -69,11 +69,11 @@ def replaced(camera: CameraInfo, **values) -> CameraInfo:
 def test_a_loaded_module_with_a_free_device(tmp_path):
     chapter = cameras.v4l2loopback(loaded(tmp_path), [WEBCAM, PUPPET], answers())
     assert only(chapter) == Finding("OK", "/dev/video9 (puppet) is free: --output virtual:/dev/video9")
-    facts = dict(chapter.facts)
-    assert facts["v4l2loopback"] == "loaded, version 0.13.2"
-    assert facts["exclusive_caps"] == "Y,Y,N,N,N,N,N,N" and facts["max_buffers"] == "2"
-    assert facts["card_label"] == "puppet" and facts["video_nr"] == "9" and "devices" not in facts
-    assert facts["/dev/video9"] == "puppet, 2 buffers, format YU12:640x360@30"
+    info = dict(chapter.info)
+    assert info["v4l2loopback"] == "loaded, version 0.13.2"
+    assert info["exclusive_caps"] == "Y,Y,N,N,N,N,N,N" and info["max_buffers"] == "2"
+    assert info["card_label"] == "puppet" and info["video_nr"] == "9" and "devices" not in info
+    assert info["/dev/video9"] == "puppet, 2 buffers, format YU12:640x360@30"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_module_that_does_not_tell_its_version(tmp_path):
     (loaded(tmp_path) / "sys/module/v4l2loopback/version").unlink()
     for known, version in (({"modinfo": UNSIGNED}, "0.12.7"), ({}, "unknown")):
         chapter = cameras.v4l2loopback(tmp_path, [PUPPET], answers(**known))
-        assert dict(chapter.facts)["v4l2loopback"] == f"loaded, version {version}"
+        assert dict(chapter.info)["v4l2loopback"] == f"loaded, version {version}"
 
 
 def test_a_loaded_module_without_devices(tmp_path):
@@ -137,7 +137,7 @@ def test_a_driver_that_is_not_loaded(tmp_path, about, state, verdict, said):
     chapter = cameras.v4l2loopback(tmp_path, [], answers(modinfo=about, mokutil=state))
     assert only(chapter).verdict == verdict
     assert said in only(chapter).text + only(chapter).remedy
-    assert "version 0.12.7" in dict(chapter.facts)["module"]
+    assert "version 0.12.7" in dict(chapter.info)["module"]
 
 
 @pytest.mark.parametrize(("last", "expected"), [(1, True), (0, False)])
@@ -154,8 +154,8 @@ def test_secure_boot_is_read_from_the_firmware(tmp_path, last, expected):
 def test_cameras_with_their_modes(tmp_path):
     chapter = cameras.cameras(tmp_path, [WEBCAM, PUPPET])
     assert only(chapter) == Finding("OK", "Camera 0 (Desk camera) can be opened")
-    assert ("", "MJPG: 1280x720 at 30") in chapter.facts and not any(
-        "puppet" in value for _, value in chapter.facts
+    assert ("", "MJPG: 1280x720 at 30") in chapter.info and not any(
+        "puppet" in value for _, value in chapter.info
     )
 
 
@@ -232,7 +232,7 @@ def test_obs_on_macos(tmp_path, version, listed, verdict, said):
     known = {} if listed is None else {"systemextensionsctl": listed}
     chapter = cameras.mac_drivers(tmp_path, answers(**known))
     assert only(chapter).verdict == verdict and said in only(chapter).text + only(chapter).remedy
-    assert dict(chapter.facts)["OBS"] == version
+    assert dict(chapter.info)["OBS"] == version
 
 
 def test_no_obs_on_macos(tmp_path):
@@ -257,7 +257,7 @@ def test_packages_that_do_not_go_together(monkeypatch, installed, said):
     monkeypatch.setattr("platform.system", lambda: "Linux")
     chapter = checks.software(lambda package: "1.0" if package in installed else None)
     assert only(chapter).verdict == "WARN" and said in only(chapter).text
-    assert ("av", "missing") in chapter.facts
+    assert ("av", "missing") in chapter.info
 
 
 def test_opencv_that_lacks_something(monkeypatch):
@@ -272,7 +272,7 @@ def test_opencv_that_lacks_something(monkeypatch):
 def test_no_encoder(monkeypatch):
     monkeypatch.setattr("av.codecs_available", {"h264", "png"})
     chapter = checks.recording()
-    assert only(chapter).verdict == "WARN" and ("used", "none") in chapter.facts
+    assert only(chapter).verdict == "WARN" and ("used", "none") in chapter.info
 
 
 @pytest.mark.parametrize(
@@ -302,8 +302,8 @@ def test_power_saving(tmp_path, monkeypatch, driver, governor, preference, profi
     put(tmp_path, "proc/meminfo", "MemTotal:       16777216 kB\nMemAvailable:    8388608 kB\n")
     chapter = checks.machine(tmp_path)
     assert bool(chapter.findings) == slow
-    facts = dict(chapter.facts)
-    assert facts["processor"] == "Fast Chip 9000" and facts["memory"] == "16.0 GiB, 8.0 free"
+    info = dict(chapter.info)
+    assert info["processor"] == "Fast Chip 9000" and info["memory"] == "16.0 GiB, 8.0 free"
 
 
 def test_a_busy_machine_with_one_core(tmp_path, monkeypatch):
@@ -341,24 +341,23 @@ def test_onnxruntime_gpu_that_silently_computes_on_the_processor(monkeypatch):
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
     for given, count in (("CPUExecutionProvider", 1), ("CUDAExecutionProvider", 0)):
         monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, given=given, **__: FakeSession(given))
-        facts = []
-        assert len(engines._graphics_card(False, facts)) == count
-        assert ("cannot" in facts[0][1]) == bool(count)
+        info = []
+        assert len(engines._graphics_card(False, info)) == count
+        assert ("cannot" in info[0][1]) == bool(count)
 
 
 def test_every_engine_is_listed_and_measured_or_says_what_it_lacks():
     chapter = engines.engines(seconds=0.0)
-    facts = dict(chapter.facts)
+    info = dict(chapter.info)
     assert (
-        "all stages CPUExecutionProvider" in facts["onnx cpu float32"]
-        and "render" in facts["onnx cpu float32"]
+        "all stages CPUExecutionProvider" in info["onnx cpu float32"] and "render" in info["onnx cpu float32"]
     )
     if importlib.util.find_spec("openvino"):
-        assert "OpenVINO CPU f32" in facts["openvino cpu float32"] and "ms" in facts["openvino cpu float32"]
-    lacking = " ".join(value for name, value in chapter.facts if name == "not here")
+        assert "OpenVINO CPU f32" in info["openvino cpu float32"] and "ms" in info["openvino cpu float32"]
+    lacking = " ".join(value for name, value in chapter.info if name == "not here")
     assert "onnx directml" in lacking and "pip install" in lacking
     assert any("frames per second" in finding.text for finding in chapter.findings)
-    quick = dict(engines.engines(quick=True).facts)
+    quick = dict(engines.engines(quick=True).info)
     assert "render" not in quick["onnx cpu float32"] and not any(name.startswith("torch") for name in quick)
 
 
@@ -371,7 +370,7 @@ def test_an_engine_that_draws_wrong_is_said_to_be_refused(monkeypatch):
 
     monkeypatch.setattr(loading, "_pass", refuses)
     chapter = engines.engines(quick=True)
-    assert dict(chapter.facts)["onnx cpu float32"] == "refused: It draws nonsense."
+    assert dict(chapter.info)["onnx cpu float32"] == "refused: It draws nonsense."
     assert any(finding.verdict == "WARN" and "onnx cpu" in finding.text for finding in chapter.findings)
 
 
@@ -381,11 +380,11 @@ def test_an_engine_that_draws_wrong_is_said_to_be_refused(monkeypatch):
 def test_settings_that_cannot_be_read(tmp_path, monkeypatch):
     monkeypatch.setenv(settings.FOLDER_VARIABLE, str(tmp_path))
     chapter = checks.settings_file()
-    assert only(chapter).verdict == "OK" and "not there yet" in dict(chapter.facts)["file"]
+    assert only(chapter).verdict == "OK" and "not there yet" in dict(chapter.info)["file"]
     assert list(tmp_path.iterdir()) == []
     settings.settings_path().write_text("[motion]\nwobble = 1\nstrength = 0.5\n[profile.secret.motion]\n")
     chapter = checks.settings_file()
-    assert "wobble" in only(chapter).text and dict(chapter.facts)["not at their default"] == "motion.strength"
+    assert "wobble" in only(chapter).text and dict(chapter.info)["not at their default"] == "motion.strength"
     assert "secret" not in str(chapter)
     settings.settings_path().write_text("[motion]\nstrength = 'loud'\n")
     assert only(checks.settings_file()).verdict == "FAIL"
@@ -398,7 +397,7 @@ def test_a_running_session_is_asked(tmp_path, monkeypatch):
     state = {"mode": "live", "fps": 29.9, "avatar": "my boss", "delay_ms": {"p50": 40.5}}
     server = control.ControlServer(lambda *_: None, lambda: state, control.control_token(), 0)
     try:
-        running = dict(checks.settings_file().facts)["running session"]
+        running = dict(checks.settings_file().info)["running session"]
     finally:
         server.close()
     assert (

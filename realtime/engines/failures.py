@@ -11,7 +11,7 @@ from livepuppet.core.cache import cache_folder, remembered
 from livepuppet.core.cache import remember as remember_value
 from livepuppet.core.errors import UserError
 from livepuppet.core.files import sha256
-from livepuppet.realtime.engines.quality_gate import machine_facts
+from livepuppet.realtime.engines.quality_gate import machine_info
 
 KIND = "broken-engines"
 
@@ -25,20 +25,20 @@ def reason_of(asked: Asked, model: Path) -> str | None:
     """
     if _any():
         with suppress(KeyError, OSError):
-            return remembered(KIND, _facts(asked, model))
+            return remembered(KIND, _inputs(asked, model))
     return None
 
 
 def remember(asked: Asked, model: Path, reason: str) -> None:
     """Have `reason_of` tell this from now on."""
     with suppress(OSError):
-        remember_value(KIND, _facts(asked, model), reason)
+        remember_value(KIND, _inputs(asked, model), reason)
 
 
 def forget(asked: Asked, model: Path) -> None:
     """The engine works after all."""
     if reason_of(asked, model) is not None:
-        remember_value(KIND, _facts(asked, model), None)
+        remember_value(KIND, _inputs(asked, model), None)
 
 
 def _any() -> bool:
@@ -50,6 +50,6 @@ def _any() -> bool:
     return False
 
 
-def _facts(asked: Asked, model: Path) -> dict:
+def _inputs(asked: Asked, model: Path) -> dict:
     content = model / "bundle.json" if model.is_dir() else model
-    return {"engine": asked, "model": sha256(content), **machine_facts()}
+    return {"engine": asked, "model": sha256(content), **machine_info()}

@@ -206,7 +206,7 @@ def _pass(engine: Engine, path: Path) -> None:
 
 
 def _bundle_of(weights: Path) -> dict:
-    """Facts of the bundle that was exported from these weights and lies around them; none
+    """Metadata of the bundle that was exported from these weights and lies around them; none
     otherwise.
     """
     if not (weights.parent / "bundle.json").exists():

@@ -79,7 +79,7 @@ class OnnxEngine(BundleEngine):
         if self.device == "cpu":
             # Who runs what is plain, and where a rig draws, two of the three never run: they are
             # opened when they first do (0.1 s).
-            self.providers = dict.fromkeys(STAGES, PROVIDERS["cpu"][0])
+            self.providers: dict[str, str] = dict.fromkeys(STAGES, PROVIDERS["cpu"][0])
         else:
             self.providers = {stage: _active_provider(self._session(stage)) for stage in STAGES}
         self.provider: str = self.providers["render"]

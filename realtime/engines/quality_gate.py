@@ -80,7 +80,7 @@ def remembered(engine: Engine, checksum: str) -> Quality | None:
     else None.
     """
     try:
-        return Quality(**cache.remembered("gate", _facts(engine, checksum)))
+        return Quality(**cache.remembered("gate", _inputs(engine, checksum)))
     except (KeyError, TypeError):
         return None
 
@@ -89,20 +89,20 @@ def remember(engine: Engine, checksum: str, quality: Quality) -> None:
     """Have `check_engine` go by this quality from now on. A cache that cannot be written is no
     error.
     """
-    cache.remember("gate", _facts(engine, checksum), asdict(quality))
+    cache.remember("gate", _inputs(engine, checksum), asdict(quality))
 
 
-def _facts(engine: Engine, checksum: str) -> dict:
+def _inputs(engine: Engine, checksum: str) -> dict:
     """All that may change what an engine draws."""
     return {
         "engine": [engine.name, engine.device, engine.precision, engine.providers],
         "graphs": getattr(engine, "fingerprint", ""),
         "reference": checksum,
-        **machine_facts(),
+        **machine_info(),
     }
 
 
-def machine_facts() -> dict:
+def machine_info() -> dict:
     """Versions of all that computes, the processor and the graphics cards."""
     versions = {}
     for package in (

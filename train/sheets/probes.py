@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from livepuppet.model.lite import LANDMARKS
+from livepuppet.model.transfer import transfer
 from livepuppet.train.metrics.inference import device_of, evaluating
 from livepuppet.train.metrics.responses import GROUPS, JITTER, Probe
 from livepuppet.train.sheets.tiles import labelled, small, tiled, to_image
-from livepuppet.train.tasks.lite_animator import transfer
 
 #: Factors that change the face alone.
 FACIAL_FACTORS = (*GROUPS["mouth"], *GROUPS["eyes"])

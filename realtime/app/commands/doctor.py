@@ -52,10 +52,10 @@ def chapters(quick: bool) -> list[tuple[str, Callable[[], Chapter]]]:
 
 
 def chapter_lines(chapter: Chapter) -> list[str]:
-    """The facts, aligned."""
-    width = max((len(name) for name, _ in chapter.facts), default=0)
+    """The info, aligned."""
+    width = max((len(name) for name, _ in chapter.info), default=0)
     lines = [chapter.title]
-    for name, value in chapter.facts:
+    for name, value in chapter.info:
         lines += textwrap.wrap(
             f"{name:<{width}}  {value}",
             _WIDTH,
@@ -126,7 +126,7 @@ def doctor(quick: bool, report: Path | None) -> None:
     for title, check in chapters(quick):
         chapter = checks.examine(title, check)
         findings += chapter.findings
-        if chapter.facts:
+        if chapter.info:
             notify([*chapter_lines(chapter), ""])
     notify(verdict_lines(findings))
     if report is not None:

@@ -33,16 +33,16 @@ def cameras(root: Path = Path("/"), found: Sequence[CameraInfo] | None = None) -
         found: by `list_cameras` where None.
     """
     found = list_cameras() if found is None else found
-    facts: list[tuple[str, str]] = []
+    info: list[tuple[str, str]] = []
     findings: list[Finding] = []
     for camera in found:
         if _is_virtual(camera, root):
             continue
-        facts.append((str(camera.number), f"{camera.name}{f' at {camera.bus}' if camera.bus else ''}"))
-        facts += [("", line) for line in mode_lines(camera)]
+        info.append((str(camera.number), f"{camera.name}{f' at {camera.bus}' if camera.bus else ''}"))
+        info += [("", line) for line in mode_lines(camera)]
         findings.append(_camera_finding(camera, holders(camera.path, root)))
     if not findings:
-        facts.append(("none", "no real camera was found"))
+        info.append(("none", "no real camera was found"))
         findings.append(
             Finding(
                 "WARN",
@@ -51,7 +51,7 @@ def cameras(root: Path = Path("/"), found: Sequence[CameraInfo] | None = None) -
                 "video drives as well (--driving FILE).",
             )
         )
-    return Chapter("Cameras", tuple(facts), tuple(findings))
+    return Chapter("Cameras", tuple(info), tuple(findings))
 
 
 def _is_virtual(camera: CameraInfo, root: Path) -> bool:
@@ -127,18 +127,18 @@ def v4l2loopback(root: Path, found: Sequence[CameraInfo], ask: Ask = ask_program
     """The kernel module: there, loaded, with which options; and its devices."""
     module = root / "sys/module/v4l2loopback"
     secure = secure_boot(root, ask)
-    facts = [("Secure Boot", {True: "on", False: "off", None: "unknown or not there"}[secure])]
+    info = [("Secure Boot", {True: "on", False: "off", None: "unknown or not there"}[secure])]
     if not module.is_dir():
-        facts.insert(0, ("v4l2loopback", "not loaded"))
-        # Adds what it learns of the module to the facts.
-        findings = _not_loaded(root, ask, secure, facts)
-        return Chapter("Virtual camera", tuple(facts), tuple(findings))
+        info.insert(0, ("v4l2loopback", "not loaded"))
+        # Adds what it learns of the module to the info.
+        findings = _not_loaded(root, ask, secure, info)
+        return Chapter("Virtual camera", tuple(info), tuple(findings))
     # Not every build tells its version while it is loaded.
     version = read(module / "version") or _module_fields(ask(["modinfo", "v4l2loopback"])).get(
         "version", "unknown"
     )
-    facts.insert(0, ("v4l2loopback", f"loaded, version {version}"))
-    facts += [
+    info.insert(0, ("v4l2loopback", f"loaded, version {version}"))
+    info += [
         (name, value)
         for name in ("exclusive_caps", "max_buffers", "max_openers", "devices", "card_label", "video_nr")
         if (value := _parameter(module, name))
@@ -146,7 +146,7 @@ def v4l2loopback(root: Path, found: Sequence[CameraInfo], ask: Ask = ask_program
     findings = []
     for camera in found:
         if _is_virtual(camera, root):
-            facts.append((camera.path, _device_facts(root, camera)))
+            info.append((camera.path, _device_info(root, camera)))
             findings.append(_device_finding(camera, holders(camera.path, root)))
     if not findings:
         findings.append(
@@ -156,7 +156,7 @@ def v4l2loopback(root: Path, found: Sequence[CameraInfo], ask: Ask = ask_program
                 "sudo modprobe -r v4l2loopback, then sudo modprobe v4l2loopback exclusive_caps=1 card_label=livepuppet.",
             )
         )
-    return Chapter("Virtual camera", tuple(facts), tuple(findings))
+    return Chapter("Virtual camera", tuple(info), tuple(findings))
 
 
 def _module_fields(about: str | None) -> dict[str, str]:
@@ -170,7 +170,7 @@ def _parameter(module: Path, name: str) -> str:
     return re.sub(r"(,(\(null\)|-1))+$", "", text) if text not in ("(null)", "-1") else ""
 
 
-def _device_facts(root: Path, camera: CameraInfo) -> str:
+def _device_info(root: Path, camera: CameraInfo) -> str:
     folder = root / "sys/devices/virtual/video4linux" / Path(camera.path).name
     parts = [camera.name]
     buffers, form, state = read(folder / "buffers"), read(folder / "format"), read(folder / "state")
@@ -200,7 +200,7 @@ def _device_finding(camera: CameraInfo, programs: list[str]) -> Finding:
     return Finding("OK", f"{name} is free: --output virtual:{camera.path}")
 
 
-def _not_loaded(root: Path, ask: Ask, secure: bool | None, facts: list[tuple[str, str]]) -> list[Finding]:
+def _not_loaded(root: Path, ask: Ask, secure: bool | None, info: list[tuple[str, str]]) -> list[Finding]:
     about = ask(["modinfo", "v4l2loopback"])
     if about is None:
         sources = [*(root / "usr/src").glob("v4l2loopback-*"), *(root / "var/lib/dkms").glob("v4l2loopback")]
@@ -216,7 +216,7 @@ def _not_loaded(root: Path, ask: Ask, secure: bool | None, facts: list[tuple[str
         help = VIRTUAL_CAMERA_HELP["Linux"]
         return [Finding("WARN", "There is no virtual camera driver", f"{help[0].upper()}{help[1:]}.")]
     fields = _module_fields(about)
-    facts.append(
+    info.append(
         ("module", f"version {fields.get('version', 'unknown')}, signed by {fields.get('signer', 'nobody')}")
     )
     if secure and "signer" not in fields:
@@ -278,7 +278,7 @@ def windows_drivers(value: Registry) -> Chapter:
     """OBS's or Unity Capture's filter, and whether Windows lets programs use the camera."""
     obs = value("HKEY_CLASSES_ROOT", _OBS_FILTER, "") is not None
     unity = value("HKEY_CLASSES_ROOT", _UNITY_FILTER, "") is not None
-    facts = [
+    info = [
         ("OBS virtual camera", "registered" if obs else "missing"),
         ("Unity Capture", "registered" if unity else "missing"),
     ]
@@ -294,7 +294,7 @@ def windows_drivers(value: Registry) -> Chapter:
         findings.append(Finding("WARN", "There is no virtual camera driver", f"{help[0].upper()}{help[1:]}."))
     for path, whom in ((_CONSENT, "programs"), (rf"{_CONSENT}\NonPackaged", "desktop programs")):
         consent = value("HKEY_CURRENT_USER", path, "Value")
-        facts.append((f"camera for {whom}", consent or "not said"))
+        info.append((f"camera for {whom}", consent or "not said"))
         if consent == "Deny":
             findings.append(
                 Finding(
@@ -304,7 +304,7 @@ def windows_drivers(value: Registry) -> Chapter:
                 )
             )
             break
-    return Chapter("Virtual camera", tuple(facts), tuple(findings))
+    return Chapter("Virtual camera", tuple(info), tuple(findings))
 
 
 # macOS
@@ -329,7 +329,7 @@ def mac_drivers(root: Path = Path("/"), ask: Ask = ask_program) -> Chapter:
     )
     if listed is None:
         state = "unknown"
-    facts = (("OBS", version), ("camera extension", state))
+    info = (("OBS", version), ("camera extension", state))
     major = version.split(".")[0]
     if major.isdecimal() and int(major) < 30:
         finding = Finding("WARN", f"OBS {version} is too old for this", "Install OBS Studio 30 or newer.")
@@ -343,4 +343,4 @@ def mac_drivers(root: Path = Path("/"), ask: Ask = ask_program) -> Chapter:
             f"The virtual camera of OBS was not started and allowed yet ({state})",
             "Start OBS, press 'Start Virtual Camera', allow its extension in System Settings, then stop it there.",
         )
-    return Chapter("Virtual camera", facts, (finding,))
+    return Chapter("Virtual camera", info, (finding,))

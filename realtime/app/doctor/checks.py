@@ -54,12 +54,12 @@ class Chapter:
 
     Attributes:
         title: its heading.
-        facts: pairs of name and value, for the report.
+        info: pairs of name and value, for the report.
         findings: for the verdict.
     """
 
     title: str
-    facts: tuple[tuple[str, str], ...] = ()
+    info: tuple[tuple[str, str], ...] = ()
     findings: tuple[Finding, ...] = ()
 
 
@@ -117,13 +117,13 @@ def version_of(package: str) -> str | None:
 
 def software(versions: Callable[[str], str | None] = version_of) -> Chapter:
     """Versions of everything that takes part, and combinations that do not work."""
-    facts = [
+    info = [
         ("livepuppet", versions("livepuppet") or "not installed as a package"),
         ("Python", f"{platform.python_version()}, {platform.python_implementation()}, {platform.machine()}"),
         ("system", _system()),
     ]
     for package in ("numpy", "opencv-python", "onnxruntime", "av", "pillow", "pyvirtualcam", "tomlkit"):
-        facts.append((package, versions(package) or "missing"))
+        info.append((package, versions(package) or "missing"))
     optional = (
         "torch",
         "mss",
@@ -133,7 +133,7 @@ def software(versions: Callable[[str], str | None] = version_of) -> Chapter:
         "opencv-python-headless",
     )
     optional += ("opencv-contrib-python", "opencv-contrib-python-headless")
-    facts += [(package, version) for package in optional if (version := versions(package))]
+    info += [(package, version) for package in optional if (version := versions(package))]
     findings = [*_opencv_packages(versions), *_runtime_packages(versions)]
     if platform.system() != "Linux" and not versions("pyvirtualcam"):
         findings.append(
@@ -144,8 +144,8 @@ def software(versions: Callable[[str], str | None] = version_of) -> Chapter:
     if sys.maxsize < 2**32:
         findings.append(Finding("FAIL", "This Python is a 32-bit one", "Install a 64-bit Python."))
     if not any(finding.verdict != "OK" for finding in findings):
-        findings.append(Finding("OK", f"livepuppet {facts[0][1]} on Python {platform.python_version()}"))
-    return Chapter("Software", tuple(facts), tuple(findings))
+        findings.append(Finding("OK", f"livepuppet {info[0][1]} on Python {platform.python_version()}"))
+    return Chapter("Software", tuple(info), tuple(findings))
 
 
 def _system() -> str:
@@ -210,7 +210,7 @@ def opencv() -> Chapter:
     cameras = [registry.getBackendName(number) for number in registry.getCameraBackends()]
     gui = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
     window = gui[1] if gui else "unknown"
-    facts = [("version", cv2.__version__), ("cameras by", ", ".join(cameras)), ("windows by", window)]
+    info = [("version", cv2.__version__), ("cameras by", ", ".join(cameras)), ("windows by", window)]
     findings = []
     if window == "NONE":
         findings.append(
@@ -223,7 +223,7 @@ def opencv() -> Chapter:
     folder = getattr(getattr(cv2, "data", None), "haarcascades", "")
     cascade = Path(folder) / "haarcascade_frontalface_default.xml"
     has_cascade = hasattr(cv2, "CascadeClassifier") and bool(folder) and cascade.is_file()
-    facts.append(("face cascades", "there" if has_cascade else "missing"))
+    info.append(("face cascades", "there" if has_cascade else "missing"))
     if not has_cascade:
         findings.append(
             Finding(
@@ -243,7 +243,7 @@ def opencv() -> Chapter:
         )
     if not findings:
         findings.append(Finding("OK", f"OpenCV {cv2.__version__} with windows, cameras and face cascades"))
-    return Chapter("OpenCV", tuple(facts), tuple(findings))
+    return Chapter("OpenCV", tuple(info), tuple(findings))
 
 
 def recording() -> Chapter:
@@ -254,16 +254,16 @@ def recording() -> Chapter:
 
     codecs = sorted(name for name in av.codecs_available if "264" in name)
     usable = [name for name in ENCODERS if name in av.codecs_available]
-    facts = (
+    info = (
         ("PyAV", av.__version__),
         ("H.264", ", ".join(codecs) or "none"),
         ("used", usable[0] if usable else "none"),
     )
     if usable:
-        return Chapter("Recording", facts, (Finding("OK", f"Recordings are made by {usable[0]}"),))
+        return Chapter("Recording", info, (Finding("OK", f"Recordings are made by {usable[0]}"),))
     return Chapter(
         "Recording",
-        facts,
+        info,
         (
             Finding(
                 "WARN",
@@ -282,15 +282,15 @@ def machine(root: Path = Path("/")) -> Chapter:
     from livepuppet.realtime.engines import usable_cores
 
     cores = usable_cores() or os.cpu_count() or 1
-    facts = [
+    info = [
         ("processor", _processor(root)),
         ("cores", f"{cores} used by the model, {os.cpu_count()} threads in all"),
         ("memory", _memory(root)),
     ]
-    findings = _power(root, facts)
+    findings = _power(root, info)
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if hasattr(os, "getloadavg"):
-        facts.append(("load", f"{busy:.1f} in the last minute"))
+        info.append(("load", f"{busy:.1f} in the last minute"))
     if busy > 0.75 * (os.cpu_count() or 1):
         findings.append(
             Finding(
@@ -307,7 +307,7 @@ def machine(root: Path = Path("/")) -> Chapter:
                 "The model, the camera and the call share it: expect few frames.",
             )
         )
-    return Chapter("Machine", tuple(facts), tuple(findings))
+    return Chapter("Machine", tuple(info), tuple(findings))
 
 
 def _processor(root: Path) -> str:
@@ -334,7 +334,7 @@ def _memory(root: Path) -> str:
     return "unknown"
 
 
-def _power(root: Path, facts: list[tuple[str, str]]) -> list[Finding]:
+def _power(root: Path, info: list[tuple[str, str]]) -> list[Finding]:
     """Governors that hold the clock down. What drivers of recent processors call powersave is their
     ordinary mode.
     """
@@ -343,9 +343,9 @@ def _power(root: Path, facts: list[tuple[str, str]]) -> list[Finding]:
     preference = read(folder / "energy_performance_preference")
     profile = read(root / "sys/firmware/acpi/platform_profile")
     if governor:
-        facts.append(("clock", ", ".join(text for text in (driver, governor, preference) if text)))
+        info.append(("clock", ", ".join(text for text in (driver, governor, preference) if text)))
     if profile:
-        facts.append(("power profile", profile))
+        info.append(("power profile", profile))
     own = driver in ("intel_pstate", "amd-pstate-epp")
     slow = preference == "power" if own else governor in ("powersave", "conservative")
     if slow or profile in ("low-power", "quiet"):
@@ -365,7 +365,7 @@ def screen() -> Chapter:
 
     session = os.environ.get("XDG_SESSION_TYPE") or ("" if platform.system() == "Linux" else "desktop")
     problem = display_problem()
-    facts = (("session", session or "none named"), ("window", problem or "can be opened"))
+    info = (("session", session or "none named"), ("window", problem or "can be opened"))
     if problem:
         finding = Finding(
             "WARN",
@@ -374,7 +374,7 @@ def screen() -> Chapter:
         )
     else:
         finding = Finding("OK", "A window can be opened")
-    return Chapter("Screen", facts, (finding,))
+    return Chapter("Screen", info, (finding,))
 
 
 # Settings
@@ -386,7 +386,7 @@ def settings_file() -> Chapter:
     from livepuppet.realtime.app import control, settings
 
     path = settings.settings_path()
-    facts = [("file", f"{path}{'' if path.exists() else ' (not there yet)'}")]
+    info = [("file", f"{path}{'' if path.exists() else ' (not there yet)'}")]
     notes: list[str] = []
     try:
         loaded = settings.load(notify=notes.append)
@@ -394,13 +394,13 @@ def settings_file() -> Chapter:
         for name in names:
             settings.load(name)
     except UserError as error:
-        return Chapter("Settings", tuple(facts), (Finding("FAIL", str(error).rstrip(".")),))
+        return Chapter("Settings", tuple(info), (Finding("FAIL", str(error).rstrip(".")),))
     different = settings.changed(settings.Settings(), loaded)
-    facts.append(("not at their default", ", ".join(different) or "none"))
-    facts.append(("profiles", str(len(names))))
-    facts.append(("running session", _running_session(control)))
+    info.append(("not at their default", ", ".join(different) or "none"))
+    info.append(("profiles", str(len(names))))
+    info.append(("running session", _running_session(control)))
     findings = [Finding("WARN", note.rstrip(".")) for note in notes]
-    return Chapter("Settings", tuple(facts), tuple(findings or [Finding("OK", "The settings can be read")]))
+    return Chapter("Settings", tuple(info), tuple(findings or [Finding("OK", "The settings can be read")]))
 
 
 def _running_session(control: Any) -> str:

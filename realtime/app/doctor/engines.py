@@ -32,7 +32,7 @@ def engines(quick: bool = False, seconds: float = 1.5) -> Chapter:
     from livepuppet.realtime.engines.loading import choices
 
     telemetry = "off" if os.environ.get("ORT_DISABLE_TELEMETRY") == "1" else "on"
-    facts = [
+    info = [
         (
             "onnxruntime",
             f"{onnxruntime.__version__}, with {', '.join(onnxruntime.get_available_providers())}",
@@ -40,8 +40,8 @@ def engines(quick: bool = False, seconds: float = 1.5) -> Chapter:
         ("its telemetry", telemetry),
     ]
     if version_of("openvino"):
-        facts.append(("openvino", str(version_of("openvino"))))
-    findings = _graphics_card(quick, facts)
+        info.append(("openvino", str(version_of("openvino"))))
+    findings = _graphics_card(quick, info)
     works, lacking, rates = {}, [], {}
     for offer in offers(weights=not quick):
         way = f"{offer.name} {offer.device} {offer.precision}"
@@ -52,7 +52,7 @@ def engines(quick: bool = False, seconds: float = 1.5) -> Chapter:
             engine = load_engine(offer.name, device=offer.device, precision=offer.precision)
         except UserError as error:
             # Also of engines that nobody asks for: the next one runs in their place.
-            facts.append((way, f"refused: {error}"))
+            info.append((way, f"refused: {error}"))
             findings.append(Finding("WARN", f"{way} cannot be used", str(error)))
             continue
         ran = ", ".join(f"{stage} {provider}" for stage, provider in engine.providers.items())
@@ -62,8 +62,8 @@ def engines(quick: bool = False, seconds: float = 1.5) -> Chapter:
         if not quick:
             rates[way], text = _measure(engine, seconds)
             ran += f"; {text}"
-        facts.append((way, ran))
-    facts += [("not here", f"{way}: {reason}") for way, reason in _grouped(lacking)]
+        info.append((way, ran))
+    info += [("not here", f"{way}: {reason}") for way, reason in _grouped(lacking)]
     chosen = next((works[name] for name in choices() if name in works), None)
     if chosen is None:
         findings.append(
@@ -74,7 +74,7 @@ def engines(quick: bool = False, seconds: float = 1.5) -> Chapter:
     else:
         findings.append(_speed_finding(1000 / rates[chosen], chosen))
         findings += _faster(rates, chosen)
-    return Chapter("Engines", tuple(facts), tuple(findings))
+    return Chapter("Engines", tuple(info), tuple(findings))
 
 
 def _grouped(lacking: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -153,12 +153,12 @@ def _speed_finding(fps: float, engine: str) -> Finding:
     )
 
 
-def _graphics_card(quick: bool, facts: list[tuple[str, str]]) -> list[Finding]:
+def _graphics_card(quick: bool, info: list[tuple[str, str]]) -> list[Finding]:
     findings = []
     gpu_package = version_of("onnxruntime-gpu")
     if gpu_package:
         usable = _cuda_session_works()
-        facts.append(("onnxruntime-gpu", f"{gpu_package}, CUDA {'can' if usable else 'cannot'} be used"))
+        info.append(("onnxruntime-gpu", f"{gpu_package}, CUDA {'can' if usable else 'cannot'} be used"))
         if not usable:
             findings.append(
                 Finding(
@@ -173,11 +173,11 @@ def _graphics_card(quick: bool, facts: list[tuple[str, str]]) -> list[Finding]:
     import torch
 
     if torch.cuda.is_available():
-        facts.append(
+        info.append(
             ("PyTorch", f"{torch.__version__}, CUDA {torch.version.cuda}, {torch.cuda.get_device_name(0)}")
         )
     else:
-        facts.append(("PyTorch", f"{torch.__version__}, no CUDA"))
+        info.append(("PyTorch", f"{torch.__version__}, no CUDA"))
         if torch.version.cuda and ask_program(["nvidia-smi", "-L"]):
             findings.append(
                 Finding(
