@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from media import gradient, red_picture, write_clip, write_picture
 
+from livepuppet.core import threads
 from livepuppet.core.errors import UserError
 from livepuppet.core.video import Clip, Frame, ImageSequence, open_video, shown
 from livepuppet.realtime.inputs.capture import Capture
@@ -218,6 +219,24 @@ def test_a_stopped_capture_releases_its_source():
     capture = Capture(source)
     capture.close()
     assert source.closed
+
+
+def test_a_capture_that_nobody_closed_ends_before_python_does(monkeypatch):
+    class Endless:
+        name, rate = "endless", 30.0
+
+        def frames(self, stop):
+            while not stop.wait(0.005):
+                yield Frame(np.zeros((2, 2, 3), np.uint8), Fraction(0), 0.0)
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(threads, "_running", {})
+    capture = Capture(Endless())
+    assert capture.take(10) is not None
+    threads.end_threads()
+    assert not capture._thread.is_alive()
 
 
 def test_the_true_rate_is_measured_whatever_the_source_says():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from media import gradient
 
+from livepuppet.core import threads
 from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
 from livepuppet.core.square import Square, cut
@@ -484,6 +485,7 @@ def test_a_rig_that_is_awaited_is_waited_for_and_others_are_not():
 
 def test_rigs_in_hand_are_finished_when_python_ends_and_no_others_begun(monkeypatch):
     monkeypatch.setattr(compositor, "_ending", threading.Event())
+    monkeypatch.setattr(threads, "_running", {})
     begun, go, made = threading.Event(), threading.Event(), []
 
     def build(avatar, face):
@@ -496,5 +498,5 @@ def test_rigs_in_hand_are_finished_when_python_ends_and_no_others_begun(monkeypa
     rigs.begin(2, avatar, "second")
     assert begun.wait(10)
     threading.Timer(0.05, go.set).start()
-    compositor._finish()
-    assert made == ["first"] and not any(thread.is_alive() for thread in compositor._threads)
+    threads.end_threads()
+    assert made == ["first"]

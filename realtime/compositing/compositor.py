@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import re
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ import numpy as np
 from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
 from livepuppet.core.square import Square, cut
+from livepuppet.core.threads import start_thread
 from livepuppet.realtime.compositing.matte import blurred_background, figure_colours, find_matte
 from livepuppet.realtime.compositing.warp import FEATHER, Bend, Box, Buffers, resize, soft_edges
 from livepuppet.realtime.rig.driver import RigMotion
@@ -473,23 +472,8 @@ class Compositor:
         return rest
 
 
-#: Threads that make rigs and look for figures, and whether they are to end with what is in hand.
-_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+#: Set when Python ends: what is in hand is finished, and nothing else begun.
 _ending = threading.Event()
-
-
-def _start(name: str, work: Callable[[], None]) -> None:
-    thread = threading.Thread(target=work, name=name, daemon=True)
-    _threads.add(thread)
-    thread.start()
-
-
-@atexit.register
-def _finish() -> None:
-    """Wait for the threads: one that is still in OpenCV when Python ends aborts the process."""
-    _ending.set()
-    for thread in list(_threads):
-        thread.join()
 
 
 class _Rigs:
@@ -533,7 +517,7 @@ class _Rigs:
             if self._working:
                 return
             self._working = True
-        _start("rigs", self._work)
+        start_thread(self._work, "rigs", _ending)
 
     def _make(self, key: tuple, avatar: Avatar, face: Face) -> None:
         try:
@@ -595,7 +579,7 @@ class _Mattes:
             if self._working:
                 return
             self._working = True
-        _start("mattes", self._work)
+        start_thread(self._work, "mattes", _ending)
 
     def find(self, avatar: Avatar) -> None:
         """Look for it now."""

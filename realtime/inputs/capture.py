@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
+from livepuppet.core.threads import start_thread
 from livepuppet.core.video import Frame
 
 logger = logging.getLogger(__name__)
@@ -83,8 +84,7 @@ class Capture:
         self._times: deque[float] = deque(maxlen=_RATE_FRAMES)
         self._changed = threading.Condition()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._read, name="capture", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._read, "capture", self._stop)
 
     def _read(self) -> None:
         try:
