@@ -1,4 +1,9 @@
-"""Animate one picture with one driving video, into a finished video."""
+"""Animate pictures with driving videos, into finished videos.
+
+A file is looked through before the first picture is drawn: where it cuts, whose face it shows, when
+that face is at rest. What cannot be read twice (a stream), and models of things that are no faces,
+are drawn as they come.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -16,10 +21,16 @@ import numpy as np
 from av.error import FFmpegError
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.images import read_image
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.square import cut
 from livepuppet.core.video import Frame, Video, is_url, open_video
-from livepuppet.realtime.animator import Animator, AvatarLike
+from livepuppet.realtime.animator import Animator, AvatarLike, load_any
+from livepuppet.realtime.clip.plan import Plan, plan
+from livepuppet.realtime.clip.survey import Finder, Survey, Watcher, check_face, look_through
 from livepuppet.realtime.engines import Engine, Precision, load_engine
 from livepuppet.realtime.framing.crop import Framing
+from livepuppet.realtime.motion.calibration import pose_indices
 from livepuppet.realtime.motion.retargeter import NO_VARIANCE
 from livepuppet.realtime.motion.settings import MotionSettings
 from livepuppet.realtime.outputs.base import Output
@@ -30,9 +41,16 @@ from livepuppet.realtime.outputs.video import VideoFile
 
 logger = logging.getLogger(__name__)
 
-#: Offline, every movement is wanted as it is: no filter, no countdown, no rest when the face is
-#: lost.
-OFFLINE = MotionSettings(smoothing=0, countdown=0, lost_to_neutral=False)
+#: Offline there is no countdown. A file of faces is smoothed without any lag; models of other things
+#: get every movement as it is.
+OFFLINE = MotionSettings(smoothing=1, countdown=0)
+
+#: Where nobody asks for a size, a finished square is as large as the avatar's own, up to this.
+LARGEST_SIDE = 1080
+
+#: Called with the frames done until now, looking and drawing counting half each, and their number as
+#: far as it is known.
+Progress = Callable[[float, "int | None"], None]
 
 
 @dataclass(frozen=True)
@@ -43,12 +61,14 @@ class Summary:
         frames: pictures written.
         seconds: that reading, animating and writing took, the model's loading not counted.
         engine, provider: what ran the model.
+        sentences: what a person should know: which neutral pose was taken, where there is no face.
     """
 
     frames: int
     seconds: float
     engine: str
     provider: str
+    sentences: tuple[str, ...] = ()
 
 
 def animate(
@@ -62,75 +82,270 @@ def animate(
     precision: Precision | None = None,
     threads: int | None = None,
     settings: MotionSettings = OFFLINE,
+    neutral: str | float | os.PathLike = "auto",
+    face: str | int = "largest",
     crop: str = "auto",
     avatar_crop: str = "auto",
     side: int | None = None,
     side_by_side: bool = False,
     rate: float | Fraction | None = None,
     rig: str | None = None,
-    progress: Callable[[int, int | None], None] = lambda done, total: None,
+    as_published: bool = False,
+    progress: Progress = lambda done, total: None,
 ) -> Summary:
     """Animate a picture with a driving video: one frame for each of its frames, at the same times,
     with its sound.
 
-    D1 is the first frame. Memory does not grow with the video's length.
+    A file is looked through first. Each shot gets a square of its own, and each person a neutral
+    pose (D1); where no face is seen the avatar rests. Of each frame about a kilobyte is kept.
 
     Args:
-        avatar, model, engine, device, precision, threads, crop, avatar_crop, rig: see `Animator`.
+        avatar, model, engine, device, precision, threads, avatar_crop, rig: see `Animator`.
         driving: a video, a GIF, a folder of pictures or an address.
         output: `FILE.mp4` (H.264), or a folder for PNGs.
-        settings: how the driver's motion is shown.
-        side: of the finished square, in pixels; the model's by default. Above that the avatar's own
-            pixels are moved.
+        settings: how the driver's motion is shown. Smoothing looks both ways.
+        neutral: where D1 is taken: `auto` (the frame in which the face is most at rest), `first`
+            (the papers': the first with a face), seconds since the beginning, or a picture of the
+            driver at rest. Models whose keypoints are no landmarks take `auto` for `first`.
+        face: which of several: `largest`, `left`, `right`, or its number from the left.
+        crop: the square of the driving frames: `auto` (around the face), `full` (the largest in the
+            middle) or `X,Y,SIDE` in pixels.
+        side: of the finished square, in pixels; by default the avatar's own, from the model's up to
+            1080. Above the model's the avatar's own pixels are moved.
         side_by_side: show driving frame, avatar and result next to each other.
         rate: frames per second of a folder of pictures; 25 by default.
-        progress: called with the frames written so far and their number, as far as that is known.
+        as_published: the papers' settings: D1 is the first frame, both squares are centred, nothing
+            is smoothed, and the model draws all, at its own size.
+        progress: see `Progress`.
 
     Raises:
-        LivePuppetError: for bad input. What had been animated until then is kept, and plays.
+        LivePuppetError: for bad input, as a video without a face (unless `crop` says that it is
+            meant). What had been animated until then is kept, and plays.
     """
     driving, output = os.fspath(driving), os.fspath(output)
     check_file_output(output)
     if not is_url(driving) and Path(output).exists() and Path(output).resolve() == Path(driving).resolve():
         raise UserError(f"The output {output} is the driving video itself: choose another --output.")
-    with ExitStack() as stack:
-        clip = stack.enter_context(open_video(driving, rate))
+    if as_published:
+        settings = replace(settings, smoothing=0, lost_to_neutral=False)
+        neutral, crop, avatar_crop, side, rig = "first", "full", "center", None, "off"
+    film = _Film(driving, rate, settings, neutral, face, crop, as_published)
+    with film.open() as clip:
         if engine is None or isinstance(engine, str):
             engine = load_engine(engine, model, threads, device, precision)
+        animator = film.animator(avatar, engine, avatar_crop, side, rig)
+        return film.draw(clip, animator, output, side_by_side, progress)
+
+
+class _Film:
+    """A driving video, for one avatar after the other.
+
+    Args:
+        driving, rate, settings, neutral, face, crop, as_published: see `animate`.
+    """
+
+    def __init__(
+        self,
+        driving: str,
+        rate: float | Fraction | None,
+        settings: MotionSettings,
+        neutral: str | float | os.PathLike,
+        face: str | int,
+        crop: str,
+        as_published: bool,
+    ):
+        self._driving, self._rate, self._settings = driving, rate, settings
+        self._neutral, self._face = _moment_or_picture(neutral), check_face(face)
+        self._crop, self._as_published = crop, as_published
+        self._plan: Plan | None = None
+        self._start: Fraction | None = None
+        self._broken: str | None = None
+
+    def open(self) -> Video:
+        return open_video(self._driving, self._rate)
+
+    def _of_faces(self, engine: Engine) -> bool:
+        """Whether the clip is taken for one of faces, by a model that knows their parts."""
+        return pose_indices(engine.keypoint_names) is not None and not self._as_published
+
+    def animator(
+        self, avatar: AvatarLike, engine: Engine, avatar_crop: str, side: int | None, rig: str | None
+    ) -> Animator:
+        """What moves `avatar`."""
+        settings = self._settings
         if settings.variance != MotionSettings.variance and engine.matrices != "covariance":
             logger.warning(NO_VARIANCE.format(engine.model_name))
-        animator = Animator(
-            avatar,
+        if not self._of_faces(engine):
+            settings = replace(settings, smoothing=0, lost_to_neutral=False)
+        loaded = load_any(avatar, engine.size, avatar_crop)
+        if side is None:
+            own = min(round(loaded.square.side), LARGEST_SIDE) // 2 * 2
+            side = max(own, engine.size) if self._of_faces(engine) else engine.size
+        return Animator(
+            loaded,
             engine=engine,
             settings=settings,
-            crop=Framing(crop, engine=engine),
-            avatar_crop=avatar_crop,
-            size=None if side in (None, engine.size) else side,
+            crop=Framing(self._crop, engine=engine),
+            size=None if side == engine.size else side,
             rig=rig,
         )
+
+    def draw(
+        self, clip: Video, animator: Animator, output: str, side_by_side: bool, progress: Progress
+    ) -> Summary:
+        """Write the video of one avatar.
+
+        Args:
+            clip: opened for it, not read yet.
+        """
         began, count, sink = time.perf_counter(), 0, None
+        if not self._of_faces(animator.engine) or getattr(clip, "endless", False):
+            pictures = self._as_they_come(clip, animator, side_by_side, progress)
+        else:
+            pictures = self._as_planned(clip, animator, side_by_side, progress)
+        with ExitStack() as stack:
+            for picture, at, duration in pictures:
+                if sink is None:
+                    start = clip.start if clip.start is not None else self._start
+                    sink = _open_output(output, picture.shape, clip, start)
+                    # What was written is finished whatever comes; an error on the way has the first
+                    # word.
+                    stack.push(_finish(sink))
+                sink.write(picture, at, duration)
+                count += 1
+            if sink is not None:
+                sink.close()
+        seconds = time.perf_counter() - began
+        broken = clip.broken or self._broken
+        if broken:
+            kept = f"what was animated until there is in {output}" if count else "nothing could be animated"
+            raise UserError(f"{broken}; {kept}; repair or replace the driving video for the rest.")
+        if not count:
+            raise UserError(f"{self._driving} has no frames: give a video, a GIF or a folder of pictures.")
+        engine = animator.engine
+        sentences = self._plan.sentences if self._plan is not None else ()
+        return Summary(count, seconds, engine.name, engine.provider, sentences)
+
+    def _as_they_come(
+        self, clip: Video, animator: Animator, side_by_side: bool, progress: Progress
+    ) -> Iterator[tuple[np.ndarray, Fraction, Fraction | None]]:
+        """Pictures, times and durations of a clip that is read once. D1 is its first frame."""
         at_rest = animator.draw_at_rest()
-        for frame in _after_framing(clip, animator.framing):
-            picture = animator.step(frame).image
+        self._take_neutral(animator)
+        for number, frame in enumerate(_after_framing(clip, animator.framing), 1):
+            result = animator.step(frame)
+            picture = result.image
             if side_by_side:
                 picture = np.hstack([animator.cut(frame.image, len(picture)), at_rest, picture])
-            if sink is None:
-                sink = _open_output(output, picture.shape, clip)
-                # What was written is finished whatever comes; an error on the way has the first
-                # word.
-                stack.push(_finish(sink))
-            sink.write(picture, frame.time, frame.duration)
-            count += 1
-            progress(count, clip.length)
-        if sink is not None:
-            sink.close()
-        seconds = time.perf_counter() - began
-    if clip.broken:
-        kept = f"what was animated until there is in {output}" if count else "nothing could be animated"
-        raise UserError(f"{clip.broken}; {kept}; repair or replace the driving video for the rest.")
-    if not count:
-        raise UserError(f"{driving} has no frames: give a video, a GIF or a folder of pictures.")
-    return Summary(count, seconds, engine.name, engine.provider)
+            yield picture, frame.time, frame.duration
+            if self._of_faces(animator.engine):
+                animator.track(result, frame)
+            progress(number, clip.length)
+
+    def _take_neutral(self, animator: Animator) -> None:
+        """D1 of a clip that is read once, where it is not the first frame."""
+        if self._neutral in ("auto", "first"):
+            return
+        raise UserError(
+            "The neutral pose can be chosen for files of faces, and models that know a face's parts: "
+            "leave --neutral out, or say first."
+        )
+
+    def _as_planned(
+        self, clip: Video, animator: Animator, side_by_side: bool, progress: Progress
+    ) -> Iterator[tuple[np.ndarray, Fraction, Fraction | None]]:
+        """Pictures, times and durations of a file of faces, which is looked through first, but once
+        only for several avatars.
+        """
+        looked = 0
+        if self._plan is None:
+            watcher = Watcher(animator.engine, animator.look_closer, self._crop, self._face)
+
+            def advanced(count: int) -> None:
+                progress(count / 2, clip.length)
+
+            seen = look_through(clip, watcher, advanced)
+            looked, self._start, self._broken = len(seen.seen), seen.start, seen.broken
+            if not seen.seen:
+                return
+            self._plan = self._planned(seen, animator)
+            for sentence in self._plan.sentences:
+                logger.info(sentence)
+        total = len(self._plan.shown)
+        frames = self._again() if side_by_side else iter(())
+        at_rest, resting = animator.draw_at_rest(), False
+        driving: Keypoints | None = None
+        for number, shown in enumerate(self._plan.shown, 1):
+            if shown.begins is not None:
+                animator.begin_shot(shown.begins, resting)
+            if shown.driving is not None:
+                driving = shown.driving
+            elif driving is not None:
+                # It rests where it is at first, then goes home.
+                driving = replace(driving, confidence=np.zeros(len(driving.points), np.float32))
+            if driving is None:
+                picture, resting = at_rest.copy(), True
+            else:
+                picture = animator.move(driving, float(shown.time))
+                resting = animator.retargeter.state == "lost"
+            frame = next(frames, None)
+            if frame is not None:
+                own = cut(frame.image, shown.square, len(picture), quick=True)
+                picture = np.hstack([own, at_rest, picture])
+            yield picture, shown.time, shown.duration
+            progress((looked + number) / 2 if looked else number, total)
+
+    def _planned(self, seen: Survey, animator: Animator) -> Plan:
+        engine, neutral, fixed = animator.engine, self._neutral, self._crop != "auto"
+        if not seen.has_face and not fixed:
+            which = "" if self._face == "largest" else f" '{self._face}'"
+            raise UserError(
+                f"No face{which} is found anywhere in {self._driving}: choose another video, or say where to look with "
+                "--crop full or --crop X,Y,SIDE."
+            )
+        if isinstance(neutral, Path):
+            neutral = _keypoints_of(neutral, animator)
+        return plan(
+            seen,
+            engine.keypoint_names,
+            engine.size,
+            neutral,
+            self._settings.smoothing,
+            fixed,
+            engine.matrices,
+        )
+
+    def _again(self) -> Iterator[Frame]:
+        """The frames once more, for showing them."""
+        with self.open() as clip:
+            yield from clip
+
+
+def _moment_or_picture(neutral: str | float | os.PathLike) -> str | float | Path:
+    """`neutral` as `auto`, `first`, seconds, or the path of a picture. Raises UserError."""
+    if isinstance(neutral, (int, float)):
+        return float(neutral)
+    if neutral in ("auto", "first"):
+        return str(neutral)
+    text = os.fspath(neutral)
+    if not Path(text).is_file():
+        minutes, _, seconds = text.rpartition(":")
+        with suppress(ValueError):
+            return 60 * float(minutes or 0) + float(seconds)
+        raise UserError(
+            f"The neutral pose '{text}' is neither auto, first, seconds (3.2 or 0:03.2) nor a picture that is there."
+        )
+    return Path(text)
+
+
+def _keypoints_of(path: Path, animator: Animator) -> Keypoints:
+    """D1 from a picture of the driver. Raises UserError."""
+    image = read_image(path)
+    square = Finder(animator.engine)(image)
+    if square is None:
+        raise UserError(f"No face is found in {path}: choose a picture of the driver for --neutral.")
+    found = animator.engine.detect(cut(image, square, animator.engine.size))
+    return animator.look_closer(image, square, found)
 
 
 def _after_framing(clip: Video, framing: Framing) -> Iterator[Frame]:
@@ -144,14 +359,14 @@ def _after_framing(clip: Video, framing: Framing) -> Iterator[Frame]:
     return chain(first, frames)
 
 
-def _open_output(output: str, shape: tuple[int, ...], clip: Video) -> Output:
+def _open_output(output: str, shape: tuple[int, ...], clip: Video, start: Fraction | None) -> Output:
     if not is_video_name(output):
         return ImageFolder(Path(output))
     sound = None
     if clip.has_sound:
         # A soundtrack that cannot be read must not cost the picture.
         with suppress(FFmpegError, OSError, IndexError):
-            sound = Soundtrack(clip.name, clip.start or Fraction(0))
+            sound = Soundtrack(clip.name, start or Fraction(0))
     return VideoFile(Path(output), shape[1], shape[0], clip.rate, clip.time_base, sound=sound)
 
 

@@ -212,7 +212,7 @@ class Animator:
         if not several:
             raise UserError("There is no avatar: give at least one picture.")
         for one in several:
-            loaded = _loaded(one, engine.size, avatar_crop)
+            loaded = load_any(one, engine.size, avatar_crop)
             self._prepared.append(self._prepare(loaded))
             progress(loaded)
         self._current = 0
@@ -390,16 +390,11 @@ class Animator:
             picture = self.draw_at_rest(out)
             timings = Timings(cropped - began, compose=clock.perf_counter() - cropped)
             return Result(picture, square, False, None, None, None, timings)
-        driving = self._looked_closer(image, self.engine.detect(square))
+        present = self.framing.square
+        assert present is not None
+        driving = self.look_closer(image, present, self.engine.detect(square))
         detected = clock.perf_counter()
-        keypoints = self.retargeter.move(driving, time)
-        retargeted = clock.perf_counter()
-        drawing = self._draw(self._prepared[self._current], keypoints) if keypoints is not None else None
-        rendered = clock.perf_counter()
-        if drawing is None or self.resting:
-            picture = self.draw_at_rest(out)
-        else:
-            picture = self._compose(drawing, out)
+        keypoints, drawing, picture, retargeted, rendered = self._moved(driving, time, out)
         timings = Timings(
             cropped - began,
             detected - cropped,
@@ -409,12 +404,50 @@ class Animator:
         )
         return Result(picture, square, True, driving, keypoints, drawing, timings)
 
-    def _looked_closer(self, image: np.ndarray, driving: Keypoints) -> Keypoints:
-        """`driving` with what close-ups of the frame tell, where a rig wants it."""
+    def move(self, driving: Keypoints, time: float, out: np.ndarray | None = None) -> np.ndarray:
+        """The present avatar moved by a driver whose keypoints were found elsewhere.
+
+        Args:
+            driving: in a square of their frame.
+            time: of that frame, in seconds.
+            out: as `step`.
+
+        Returns:
+            As `__call__`.
+        """
+        return self._moved(driving, time, out)[2]
+
+    def begin_shot(self, neutral: Keypoints, at_rest: bool) -> None:
+        """The next `move` shows another shot of the driver, or another driver.
+
+        Args:
+            neutral: D1 from now on.
+            at_rest: the avatar was at rest until now.
+        """
+        self.retargeter.begin_shot(neutral, at_rest)
+
+    def _moved(
+        self, driving: Keypoints, time: float, out: np.ndarray | None
+    ) -> tuple[Keypoints | None, Drawing | None, np.ndarray, float, float]:
+        """The avatar's keypoints, what is drawn, the picture, and when the first and the second of
+        these were known.
+        """
+        keypoints = self.retargeter.move(driving, time)
+        retargeted = clock.perf_counter()
+        drawing = self._draw(self._prepared[self._current], keypoints) if keypoints is not None else None
+        rendered = clock.perf_counter()
+        if drawing is None or self.resting:
+            picture = self.draw_at_rest(out)
+        else:
+            picture = self._compose(drawing, out)
+        return keypoints, drawing, picture, retargeted, rendered
+
+    def look_closer(self, image: np.ndarray, square: Square, driving: Keypoints) -> Keypoints:
+        """`driving`, found in `square` of `image` uint8 RGB (H, W, 3), with what close-ups of the frame tell, where a rig
+        wants it.
+        """
         if self._close_ups is None:
             return driving
-        square = self.framing.square
-        assert square is not None  # whoever asks has framed the driver
         place = square.whole(), self.engine.size, image.shape[1], self.mirror
         look = self._close_ups(image, in_frame(driving.points, *place), self.mirror)
         if look is None:
@@ -564,7 +597,8 @@ def _compositor(size: int | tuple[int, int] | Compositor | None, background: str
     return Compositor(*size, background=background)
 
 
-def _loaded(avatar: AvatarLike, size: int, crop: str) -> Avatar:
+def load_any(avatar: AvatarLike, size: int, crop: str) -> Avatar:
+    """As `load_avatar`, of anything that `Animator` takes."""
     if isinstance(avatar, Avatar):
         return avatar
     if isinstance(avatar, np.ndarray):

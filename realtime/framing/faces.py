@@ -76,13 +76,20 @@ def _agree(one: Square, other: Square) -> bool:
 
 def find_face(picture: np.ndarray) -> Square | None:
     """The driver's face in `picture` uint8 RGB (H, W, 3): the detector's box in its pixels, or
-    None.
+    None. The first of `find_faces`.
+    """
+    return next(iter(find_faces(picture)), None)
+
+
+def find_faces(picture: np.ndarray) -> list[Square]:
+    """The faces in `picture` uint8 RGB (H, W, 3), the likeliest driver's first: boxes of the
+    detector in its pixels.
 
     No single cascade can be trusted: each misses faces and sees some in folds of cloth. Five looks
     vote (frontal, frontal with the contrast evened out for dark rooms and light from behind,
-    another frontal, both profiles), and the largest face near the middle that two of them agree on,
-    or that the most careful one saw, is the driver's. About 40 ms for a webcam frame in the plain
-    case, 150 ms in others.
+    another frontal, both profiles), and a face is what two of them agree on, or what the most
+    careful one saw; large ones near the middle come first. About 40 ms for a webcam frame in the
+    plain case, 150 ms in others.
     """
     height, width = picture.shape[:2]
     scale = float(np.clip(DETECTOR_SIDE / max(height, width), None, 1.0 if max(height, width) > 200 else 4.0))
@@ -96,7 +103,7 @@ def find_face(picture: np.ndarray) -> Square | None:
     careful, evened = _detect(gray, "frontalface_alt2", 3), _detect(even, "frontalface_alt2", 3)
     if len(careful) == len(evened) == 1 and _agree(careful[0], evened[0]):
         # The plain case, four times as fast: one face, whatever the light.
-        return careful[0].scaled(1 / scale)
+        return [careful[0].scaled(1 / scale)]
     other_profile = [
         replace(box, x=width - box.x - box.side) for box in _detect(even[:, ::-1].copy(), "profileface", 4)
     ]
@@ -115,14 +122,23 @@ def find_face(picture: np.ndarray) -> Square | None:
         votes = sum(any(_agree(box, other) for other in boxes) for boxes in looks)
         return votes * box.side * np.exp(-2.0 * away) if votes > 1 or box in careful else 0.0
 
+    found: list[Square] = []
     # Frontal boxes first: where votes are equal, their place in the face is the one `SIDE_PER_FACE`
     # was measured on.
-    best = max((box for boxes in looks[:3] for box in boxes), key=weight, default=None)
-    if best is None or weight(best) == 0:
-        best = max((box for boxes in looks[3:] for box in boxes), key=weight, default=None)
-    if best is None or weight(best) == 0:
-        return None
-    return best.scaled(1 / scale)
+    for kind in (looks[:3], looks[3:]):
+        for box in sorted((box for boxes in kind for box in boxes), key=weight, reverse=True):
+            if weight(box) > 0 and not any(_same_head(box, other) for other in found):
+                found.append(box)
+    return [box.scaled(1 / scale) for box in found]
+
+
+def _same_head(one: Square, other: Square) -> bool:
+    """Whether two boxes lie on one head, so that they cannot be two people."""
+    larger, smaller = max(one.side, other.side), min(one.side, other.side)
+    apart = np.hypot(
+        one.x + one.side / 2 - other.x - other.side / 2, one.y + one.side / 2 - other.y - other.side / 2
+    )
+    return bool(apart < 0.5 * (larger + 0.2 * smaller))
 
 
 def square_around(face: Square, height: int, width: int) -> Square:

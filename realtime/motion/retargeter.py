@@ -233,6 +233,17 @@ class Retargeter:
         else:
             self._begin(0.0)
 
+    def begin_shot(self, initial: Keypoints, at_rest: bool) -> None:
+        """Another shot of the driver begins, or another driver, with D1 `initial`: the picture goes
+        over to it without a jump, from where it stands or from rest.
+        """
+        shown = self._shown
+        self.initial = initial
+        if at_rest:
+            self._presence.life = 0.0
+        else:
+            self._ease_from, self._ease_start = shown, None
+
     def remap(self, change: Callable[[Keypoints], Keypoints]) -> None:
         """The crop went elsewhere: `change` turns keypoints of the old crop into those of the new.
         D1 stays the pose.

@@ -14,12 +14,15 @@ from livepuppet.realtime.animate import OFFLINE, Summary, animate
 from livepuppet.realtime.app.commands.options import model_options
 from livepuppet.realtime.rig.rig import MODES
 
+#: Looking at a frame is half of what has to be done for it.
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
+
 
 def with_progress(avatar: Path, driving: str, output: str, **options: Any) -> Summary:
     """`animate` with a progress bar. Raises UserError."""
-    with tqdm(desc=f"Animating {Path(avatar).name}", unit="frame", disable=None) as bar:
+    with tqdm(desc=f"Animating {Path(avatar).name}", unit="frame", disable=None, bar_format=BAR) as bar:
 
-        def progress(done: int, total: int | None) -> None:
+        def progress(done: float, total: int | None) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
@@ -41,6 +44,25 @@ def with_progress(avatar: Path, driving: str, output: str, **options: Any) -> Su
 )
 @model_options
 @click.option(
+    "--neutral",
+    default="auto",
+    metavar="auto|first|SECONDS|PICTURE",
+    help="The driver's neutral pose, from which movement is measured. auto: the moment in which the face is most at rest; "
+    "first: the first frame with a face. Or a moment (3.2, 0:03.2), or a picture of the driver. [default: auto]",
+)
+@click.option(
+    "--face",
+    default="largest",
+    metavar="largest|left|right|N",
+    help="Which of several faces drives; N counts from the left. [default: largest]",
+)
+@click.option(
+    "--as-published",
+    is_flag=True,
+    help="As the papers have it: the first frame is the neutral pose, both squares are centred, nothing is smoothed, and "
+    "the model draws all, at its own size.",
+)
+@click.option(
     "--side-by-side", is_flag=True, help="Show driving frame, avatar and result next to each other."
 )
 @click.option(
@@ -50,7 +72,7 @@ def with_progress(avatar: Path, driving: str, output: str, **options: Any) -> Su
     "--side",
     type=click.IntRange(64, 2048),
     help="Side of the finished square in pixels: above the model's it is the avatar's own pixels that are bent, so that it "
-    "stays as sharp as its file. [default: the model's]",
+    "stays as sharp as its file. [default: the avatar's own square, up to 1080]",
 )
 @click.option(
     "--rig",
@@ -76,6 +98,8 @@ def animate_command(
         OFFLINE, relative=not absolute, adapt_scale=not no_adapt_scale, variance=variance or OFFLINE.variance
     )
     result = with_progress(avatar, driving, output, settings=settings, **options)
+    for sentence in result.sentences:
+        click.echo(sentence)
     click.echo(
         f"Wrote {result.frames} frames to {output} in {result.seconds:.1f} s "
         f"({result.frames / max(result.seconds, 1e-9):.1f} frames per second, {result.provider})."

@@ -1,0 +1,199 @@
+"""Which frame of a clip becomes D1: the one in which the driver's face is most at rest.
+
+Relative motion shows how the driver moves away from D1. Live, D1 is the best of a countdown; of a
+file, every frame can be asked. The papers take the first, whatever it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.reading import HEAD_AMOUNTS
+from livepuppet.realtime.clip.survey import Seen
+from livepuppet.realtime.motion.calibration import SURE, pose, pose_indices
+from livepuppet.realtime.motion.parts import Origin, rigid_indices
+
+#: What is wrong with a frame, beyond *free*, in units of which one costs 1 and two cost 4. Openings
+#: of the mouth and its width are in mouth widths (or face units, of close-ups), openings of the
+#: eyes in shares of the driver's usual one, angles in radians, places in sides of the square, speed
+#: in sides per second, sharpness as a share of the clip's.
+FREE = {
+    "mouth": 0.02,
+    "width": 0.05,
+    "eyes": 0.10,
+    "turn": 0.06,
+    "tilt": 0.03,
+    "nod": 0.05,
+    "place": 0.03,
+    "speed": 0.06,
+    "sure": 0.0,
+    "blur": 0.3,
+    "order": 0.0,
+}
+UNIT = {
+    "mouth": 0.08,
+    "width": 0.10,
+    "eyes": 0.20,
+    "turn": 0.14,
+    "tilt": 0.10,
+    "nod": 0.12,
+    "place": 0.10,
+    "speed": 0.30,
+    "sure": 0.10,
+    "blur": 0.15,
+    "order": 0.34,
+}
+
+#: What people call it.
+SAID = {
+    "mouth": "an open mouth",
+    "width": "a mouth that smiles or speaks",
+    "eyes": "eyes that are not open as usual",
+    "turn": "a turned head",
+    "tilt": "a tilted head",
+    "nod": "a nodding head",
+    "place": "the head elsewhere",
+    "speed": "a head in motion",
+    "sure": "a face that is hard to read",
+    "blur": "a blurred face",
+    "order": "a face that is hard to read",
+}
+
+#: Lips rest where they do in this share of the frames; eyes are as far open as in this one.
+RESTING_LIPS, OPEN_EYES = 0.15, 0.7
+
+#: Neighbours on either side that share in a frame's cost.
+NEIGHBOURS = 2
+
+#: The first frame is taken, as in the papers, unless another costs this much less.
+WORTH = 0.5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A frame for D1.
+
+    Attributes:
+        index: among the frames asked.
+        instead_of: what is wrong with the first frame, where that is not taken.
+    """
+
+    index: int
+    instead_of: str | None = None
+
+
+def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """What is wrong with each of N frames with a face, in units of `UNIT` beyond `FREE`: (N,) each.
+
+    Args:
+        seen: in order, all of one person.
+        names: of the keypoints, which are landmarks.
+    """
+    where = pose_indices(names)
+    assert where is not None
+    faces = [one.keypoints for one in seen]
+    poses = [pose(face.points, where) for face in faces]
+    values = {name: np.array([one[name] for one in poses]) for name in poses[0]}
+    points = np.stack([face.points for face in faces]).astype(np.float64)
+    left, right = (points[:, index] for index in where.corners)
+    width = np.hypot(*(right - left).T) / np.maximum(_size(points), 1e-6)
+    mouth, eyes = values["mouth"], values["eyes"]
+    readings = [face.reading for face in faces]
+    known = [one for one in readings if one is not None]
+    if len(known) == len(readings):
+        # Close-ups see lips and lids better than landmarks do.
+        mouth, width = (np.array([one.mouth[place] for one in known]) for place in (0, 1))
+        eyes = np.array([one.eyes[:, 0].min() for one in known])
+        yaw = np.array([one.head[HEAD_AMOUNTS.index("yaw")] for one in known])
+        values["turn"] = (values["turn"] + yaw) / 2
+    usual = max(float(np.quantile(eyes, OPEN_EYES)), 1e-3)
+    found = {
+        "mouth": np.maximum(mouth - np.quantile(mouth, RESTING_LIPS), 0.0),
+        "width": np.abs(width / max(float(np.median(width)), 1e-3) - 1),
+        "eyes": np.abs(eyes / usual - 1),
+        "turn": np.abs(values["turn"]),
+        "tilt": np.abs(values["tilt"]),
+        "nod": np.abs(values["nod"] - np.median(values["nod"])),
+        "place": _wandered(seen, points),
+        "speed": _speeds(seen, points, names),
+        "sure": np.maximum(SURE - np.array([_sure(face) for face in faces]), 0.0),
+        "blur": _blur(seen),
+        "order": _disorder(points, values, names),
+    }
+    return {name: np.maximum(np.abs(value) - FREE[name], 0.0) / UNIT[name] for name, value in found.items()}
+
+
+def most_at_rest(seen: Sequence[Seen], names: Sequence[str]) -> Choice:
+    """The frame of `seen`, all of one person and with a face, that is to be D1."""
+    wrong = faults(seen, names)
+    cost = np.sum([value**2 for value in wrong.values()], axis=0)
+    padded = np.pad(cost, NEIGHBOURS, mode="edge")
+    around = np.mean([padded[k : k + len(cost)] for k in range(2 * NEIGHBOURS + 1)], axis=0)
+    total = cost + 0.5 * around
+    best = int(np.argmin(total))
+    if best == 0 or total[0] < total[best] + WORTH:
+        return Choice(0)
+    worst = max(wrong, key=lambda name: wrong[name][0] - wrong[name][best])
+    return Choice(best, SAID[worst])
+
+
+def _size(points: np.ndarray) -> np.ndarray:
+    return np.sqrt(points.var(axis=1).sum(-1))
+
+
+def _sure(face: Keypoints) -> float:
+    return 1.0 if face.confidence is None else float(np.mean(face.confidence))
+
+
+def _wandered(seen: Sequence[Seen], points: np.ndarray) -> np.ndarray:
+    """How far the head is from where it mostly is in its shot, in sides of the square."""
+    places = points.mean(axis=1) / 2
+    away = np.zeros(len(seen))
+    shots = np.array([one.shot for one in seen])
+    for shot in np.unique(shots):
+        chosen = shots == shot
+        away[chosen] = np.hypot(*(places[chosen] - np.median(places[chosen], axis=0)).T)
+    return away
+
+
+def _speeds(seen: Sequence[Seen], points: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Of the head from frame to frame, the mean of before and after, in sides per second."""
+    rigid = rigid_indices(names)
+    chosen = points if rigid is None else points[:, rigid]
+    speeds = np.full(len(seen) - 1, np.nan)
+    for index, (one, after) in enumerate(pairwise(seen)):
+        passed = float(after.time - one.time)
+        if one.shot == after.shot and one.square == after.square and 0 < passed < 0.5:
+            moved = np.hypot(*(chosen[index + 1] - chosen[index]).T) / 2
+            speeds[index] = float(np.median(moved)) / passed
+    known = speeds[np.isfinite(speeds)]
+    speeds = np.where(np.isfinite(speeds), speeds, np.median(known) if len(known) else 0.0)
+    padded = np.pad(speeds, 1, mode="edge") if len(speeds) else np.zeros(2)
+    return (padded[:-1] + padded[1:]) / 2
+
+
+def _blur(seen: Sequence[Seen]) -> np.ndarray:
+    """How much less sharp than the sharper frames each one is, as a share."""
+    sharpness = np.array([one.sharpness for one in seen])
+    return np.maximum(1 - np.sqrt(sharpness / max(float(np.quantile(sharpness, 0.75)), 1e-6)), 0.0)
+
+
+def _disorder(points: np.ndarray, values: dict[str, np.ndarray], names: Sequence[str]) -> np.ndarray:
+    """1 where lips, lids or mouth and nose are in no possible order, or the face is at the edge of
+    its square, else 0.
+    """
+    bad = (values["mouth"] < -0.15) | (values["eyes"] < -0.03) | (np.abs(points).max(axis=(1, 2)) > 1.15)
+    if "nose tip" in names:
+        # The corners at the nostrils: the detector took another pair of dark spots for the mouth.
+        nose = list(names).index("nose tip")
+        origin = Origin.of(np.median(points, axis=0))
+        upright = np.stack([origin.fit(one).undo(one) for one in points])
+        mouth = [list(names).index(f"{side} mouth corner") for side in ("left", "right")]
+        fall = upright[:, mouth, 1].mean(axis=1) - upright[:, nose, 1]
+        bad |= fall < 0.35 * max(float(np.median(fall)), 1e-6)
+    return bad.astype(float)

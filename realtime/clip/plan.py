@@ -1,0 +1,348 @@
+"""What is drawn of a driving file that was looked through: for each frame the driver's keypoints, in
+a square that follows the head, and the neutral pose that they are compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from livepuppet.core.errors import UserError
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.matrices import Matrices, carried
+from livepuppet.core.square import Square, centred_square
+from livepuppet.realtime.clip.neutral import most_at_rest
+from livepuppet.realtime.clip.smoothing import smooth_keypoints
+from livepuppet.realtime.clip.survey import Seen, Survey
+from livepuppet.realtime.framing.follow import reexpressed
+from livepuppet.realtime.motion.parts import Origin, rigid_indices
+
+#: A head that goes no further than so many sides, and grows by no more than this factor (natural
+#: logarithm), has a square that stands still.
+STANDS, SAME_SIZE = 0.35, 0.35
+
+#: Where it goes further, the square follows its path averaged over so many seconds (standard
+#: deviation).
+PATH_SECONDS = 0.8
+
+#: Two shots show the same person where skin and hair are of the same colours, and the landmarks at
+#: rest of the same shape; distances in units of these add up to less than 1.
+SAME_COLOURS, SAME_SHAPE = 12.0, 0.16
+
+#: Gaps shorter than this many seconds are not spoken of: a hand that passes the face.
+SHORT = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What one frame shows.
+
+    Attributes:
+        time, duration: as `Frame`.
+        driving: the driver's keypoints; None where no face is seen.
+        square: of the frame, for showing the driver.
+        begins: D1, where a shot with a face begins.
+    """
+
+    time: Fraction
+    duration: Fraction | None
+    driving: Keypoints | None
+    square: Square
+    begins: Keypoints | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All frames of a clip, and what is to be said of them.
+
+    Attributes:
+        shown: the frames, in order.
+        sentences: which neutral pose was taken, and where there is no face.
+    """
+
+    shown: Sequence[Shown]
+    sentences: tuple[str, ...]
+
+
+@dataclass
+class _Part:
+    """The frames of one shot in which a face is seen."""
+
+    frames: list[int]
+    seen: list[Seen]
+    squares: list[Square]
+    person: int = 0
+
+
+def clock(seconds: float | Fraction) -> str:
+    """`0:03.2`, as people write a moment of a video."""
+    tenths = round(float(seconds) * 10)
+    return f"{tenths // 600}:{tenths // 10 % 60:02d}.{tenths % 10}"
+
+
+def plan(
+    survey: Survey,
+    names: Sequence[str],
+    size: int,
+    neutral: str | float | Keypoints = "auto",
+    smoothing: float = 1.0,
+    fixed: bool = False,
+    matrices: Matrices = "jacobian",
+) -> Plan:
+    """Decide what is drawn.
+
+    Args:
+        survey: of a clip with at least one face.
+        names: of the keypoints, which are landmarks.
+        size: of the squares that the model sees, in pixels.
+        neutral: `auto`, `first`, seconds, or the keypoints of a face at rest in a square like those
+            of `survey`.
+        smoothing: 0 to 2; 0 is none.
+        fixed: the square was given, and stays.
+
+    Raises:
+        UserError: the time given for D1 lies beyond the end, or shows no face.
+    """
+    parts = _parts(survey)
+    for part in parts:
+        _place(part, survey, size, matrices, fixed)
+        step = _step(part.seen)
+        points = [_keypoints(one) for one in part.seen]
+        smooth = smooth_keypoints(points, step, tuple(names), smoothing, matrices)
+        part.seen = [replace(one, keypoints=face) for one, face in zip(part.seen, smooth, strict=True)]
+    people = _people(parts, names)
+    sentences: list[str] = []
+    given = _pose_at(survey, parts, neutral) if isinstance(neutral, (int, float)) else None
+    poses: list[Keypoints | Seen] = []
+    for number, own in enumerate(people):
+        if given is not None and number == given[0]:
+            poses.append(given[1])
+        elif isinstance(neutral, Keypoints) and number == 0:
+            poses.append(neutral)
+        elif neutral == "first":
+            poses.append(own[0].seen[0])
+        else:
+            poses.append(_at_rest(survey, own, names, number, sentences))
+    begins: dict[int, Keypoints] = {}
+    shown: list[Shown | None] = [None] * len(survey.seen)
+    for part in parts:
+        pose = poses[part.person]
+        begins[part.frames[0]] = _brought_to(pose, part, names, matrices)
+        for index, one, square in zip(part.frames, part.seen, part.squares, strict=True):
+            shown[index] = Shown(one.time, one.duration, one.keypoints, square, begins.get(index))
+    sentences += _absences(survey)
+    return Plan(_filled(shown, survey), tuple(sentences))
+
+
+def _keypoints(one: Seen) -> Keypoints:
+    assert one.keypoints is not None
+    return one.keypoints
+
+
+def _parts(survey: Survey) -> list[_Part]:
+    parts: dict[int, _Part] = {}
+    for index, one in enumerate(survey.seen):
+        if one.keypoints is not None and one.square is not None:
+            part = parts.setdefault(one.shot, _Part([], [], []))
+            part.frames.append(index)
+            part.seen.append(one)
+            part.squares.append(one.square)
+    return list(parts.values())
+
+
+def _step(seen: Sequence[Seen]) -> float:
+    """Seconds between frames."""
+    times = np.array([float(one.time) for one in seen])
+    return float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+
+
+def _place(part: _Part, survey: Survey, size: int, matrices: Matrices, fixed: bool) -> None:
+    """Have the part's squares stand still, or follow a head that goes far smoothly, and its keypoints
+    be those of these squares.
+    """
+    if fixed or len(set(part.squares)) == 1:
+        return
+    heads = np.array([_head(one, size) for one in part.seen])
+    side = float(np.median([square.side for square in part.squares]))
+    low, high = np.quantile(heads, (0.02, 0.98), axis=0)
+    if np.hypot(*(high - low)[:2]) < STANDS * side and high[2] - low[2] < SAME_SIZE:
+        own = max(set(part.squares), key=part.squares.count)
+        wanted = [own] * len(part.squares)
+    else:
+        # Where the head is in the square most of the time it is all the way.
+        squares = np.array(
+            [[s.x + s.side / 2, s.y + s.side / 2, np.log(s.side)] for s in part.squares], np.float64
+        )
+        aside = np.median((squares[:, :2] - heads[:, :2]) / np.exp(squares[:, 2:]), axis=0)
+        larger = float(np.median(squares[:, 2] - heads[:, 2]))
+        path = _averaged(heads, _step(part.seen))
+        sides = np.exp(path[:, 2] + larger)
+        centres = path[:, :2] + aside * sides[:, None]
+        wanted = [
+            Square(float(x - one / 2), float(y - one / 2), float(one))
+            for (x, y), one in zip(centres, sides, strict=True)
+        ]
+    part.seen = [
+        one
+        if square == one.square
+        else replace(one, square=square, keypoints=_carried(one, square, size, matrices))
+        for one, square in zip(part.seen, wanted, strict=True)
+    ]
+    part.squares = wanted
+
+
+def _carried(one: Seen, square: Square, size: int, matrices: Matrices) -> Keypoints:
+    assert one.square is not None
+    return reexpressed(_keypoints(one), one.square, square, size, matrices)
+
+
+def _head(one: Seen, size: int) -> tuple[float, float, float]:
+    """Place of the head in the frame, and the logarithm of its size, in pixels."""
+    points, square = _keypoints(one).points, one.square
+    assert square is not None
+    mean = points.mean(axis=0)
+    spread = max(float(np.sqrt(np.square(points - mean).sum(axis=1).mean())), 1e-3)
+    x, y = np.array([square.x, square.y]) + (mean + 1) / 2 * square.side
+    return float(x), float(y), float(np.log(spread * square.side))
+
+
+def _averaged(values: np.ndarray, step: float) -> np.ndarray:
+    """(N, D) averaged over time, to both sides; towards the ends along the line that they make."""
+    if step <= 0 or len(values) < 3:
+        return values
+    sigma = PATH_SECONDS / step
+    reach = int(min(np.ceil(2.5 * sigma), len(values) - 1))
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    weights /= weights.sum()
+    before = 2 * values[0] - values[reach:0:-1]
+    after = 2 * values[-1] - values[-2 : -reach - 2 : -1]
+    padded = np.concatenate([before, values, after])
+    return np.stack([np.convolve(column, weights, "valid") for column in padded.T], axis=1)
+
+
+def _people(parts: Sequence[_Part], names: Sequence[str]) -> list[list[_Part]]:
+    """The parts by whom they show."""
+    people: list[tuple[np.ndarray, np.ndarray, list[_Part]]] = []
+    for part in parts:
+        colours = np.median([one.colours for one in part.seen if one.colours is not None], axis=0)
+        shape = np.median([_shape(_keypoints(one), names) for one in part.seen], axis=0)
+        for number, (their_colours, their_shape, own) in enumerate(people):
+            apart = np.hypot(
+                np.sqrt(np.mean(np.square((colours - their_colours) * LIGHTNESS))) / SAME_COLOURS,
+                np.median(np.hypot(*(shape - their_shape).T)) / SAME_SHAPE,
+            )
+            if apart < 1:
+                own.append(part)
+                part.person = number
+                break
+        else:
+            part.person = len(people)
+            people.append((colours, shape, [part]))
+    return [own for _, _, own in people]
+
+
+#: Light changes from shot to shot more than colours do.
+LIGHTNESS = np.array([0.4, 1.0, 1.0, 0.4, 1.0, 1.0])
+
+
+def _shape(keypoints: Keypoints, names: Sequence[str]) -> np.ndarray:
+    """Points (K, 2) with place and size of the landmarks on the skull taken away."""
+    rigid = rigid_indices(names)
+    chosen = keypoints.points if rigid is None else keypoints.points[rigid]
+    centre = chosen.mean(axis=0)
+    return (keypoints.points - centre) / max(float(np.sqrt(np.square(chosen - centre).sum(1).mean())), 1e-6)
+
+
+def _pose_at(survey: Survey, parts: Sequence[_Part], seconds: float) -> tuple[int, Seen]:
+    """Who is seen `seconds` after the beginning, and in which frame. Raises UserError."""
+    last = survey.seen[-1]
+    end = float(last.time + (last.duration or 0)) + 0.05
+    if not 0 <= seconds <= end:
+        raise UserError(
+            f"The neutral pose at {clock(seconds)} lies beyond the driving video, which ends at {clock(end - 0.05)}: "
+            "choose an earlier moment."
+        )
+    index = max(number for number, one in enumerate(survey.seen) if float(one.time) <= seconds + 1e-6)
+    for part in parts:
+        if index in part.frames:
+            return part.person, part.seen[part.frames.index(index)]
+    raise UserError(f"No face is seen at {clock(seconds)}: choose another moment for the neutral pose.")
+
+
+def _at_rest(
+    survey: Survey, own: Sequence[_Part], names: Sequence[str], number: int, sentences: list[str]
+) -> Seen:
+    """The best frame for D1 of one person, and a sentence where it is not their first frame."""
+    seen = [one for part in own for one in part.seen]
+    choice = most_at_rest(seen, names)
+    chosen, whose = seen[choice.index], "" if number == 0 else " of another face"
+    if choice.instead_of is not None:
+        first = clock(seen[0].time)
+        sentences.append(f"Neutral pose{whose} from {clock(chosen.time)} ({first} has {choice.instead_of}).")
+    elif number > 0 or seen[0].time > survey.seen[0].time:
+        sentences.append(f"Neutral pose{whose} from {clock(chosen.time)}, where that face is first seen.")
+    return chosen
+
+
+def _brought_to(chosen: Keypoints | Seen, part: _Part, names: Sequence[str], matrices: Matrices) -> Keypoints:
+    """D1 for the squares of `part`: where they are others than the one it was found in, the head is
+    where it mostly is there, and as large.
+    """
+    if isinstance(chosen, Seen):
+        pose = _keypoints(chosen)
+        if chosen.square in part.squares:
+            return pose
+    else:
+        pose = chosen
+    origin = Origin.of(pose.points, rigid_indices(names))
+    heads = [origin.fit(_keypoints(one).points) for one in part.seen]
+    shift = np.median([head.shift for head in heads], axis=0)
+    scale = float(np.median([head.scale for head in heads]))
+    centre, target = heads[0].centre, heads[0].centre + shift
+
+    def moved(points: np.ndarray) -> np.ndarray:
+        return ((points - centre) * scale + target).astype(np.float32)
+
+    return replace(
+        pose,
+        points=moved(pose.points),
+        jacobians=carried(scale * np.eye(2), pose.jacobians, matrices).astype(np.float32),
+        reading=None if pose.reading is None else pose.reading.mapped(moved),
+    )
+
+
+def _absences(survey: Survey) -> list[str]:
+    """A sentence with the times at which no face is seen; none where there always is one."""
+    gaps: list[tuple[Fraction, Fraction]] = []
+    begin: Fraction | None = None
+    for one, after in zip(survey.seen, [*survey.seen[1:], None], strict=True):
+        if one.keypoints is None and begin is None:
+            begin = one.time
+        end = after.time if after is not None else one.time + (one.duration or Fraction(1, 25))
+        if begin is not None and (after is None or after.keypoints is not None):
+            gaps.append((begin, end))
+            begin = None
+    long = [gap for gap in gaps if gap[1] - gap[0] >= SHORT]
+    if not long:
+        return []
+    times = [f"{clock(begin)} to {clock(end)}" for begin, end in long[:MOST_NAMED]]
+    more = f" and {len(long) - MOST_NAMED} more times" if len(long) > MOST_NAMED else ""
+    return [f"No face from {', '.join(times)}{more}: the picture rests there."]
+
+
+#: So many gaps are named.
+MOST_NAMED = 5
+
+
+def _filled(shown: list[Shown | None], survey: Survey) -> list[Shown]:
+    """All frames; those without a face have the square of the one before."""
+    filled: list[Shown] = []
+    for one, seen in zip(shown, survey.seen, strict=True):
+        if one is None:
+            square = filled[-1].square if filled else centred_square(*survey.sizes[seen.shot])
+            one = Shown(seen.time, seen.duration, None, square)
+        filled.append(one)
+    return filled

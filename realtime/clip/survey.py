@@ -1,0 +1,357 @@
+"""The first pass over a driving file: which faces it shows when and where, and what they do.
+
+It keeps numbers, about a kilobyte of each frame, and no pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import cv2
+import numpy as np
+
+from livepuppet.core.errors import UserError
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.square import Square, centred_square, cut, parse_square
+from livepuppet.core.video import Frame, Video
+from livepuppet.realtime.clip.shots import Cuts
+from livepuppet.realtime.engines import Engine
+from livepuppet.realtime.framing.crop import CONFIRMED, WORSE
+from livepuppet.realtime.framing.faces import face_of, find_faces, square_for
+from livepuppet.realtime.framing.refine import face_middle, refined_square
+from livepuppet.realtime.framing.seek import confidence, seek
+from livepuppet.realtime.motion.presence import Thresholds
+
+#: Which face of several: the likeliest (large, near the middle), the outermost in the picture, or a
+#: number from the left.
+FACES = ("largest", "left", "right")
+
+#: A face that was lost is looked for anew after so many seconds, and every time that no face is
+#: found the next look waits longer, up to the second number.
+FIRST_LOOK, RARE_LOOK = 0.2, 1.0
+
+#: A picture that changed by fewer levels since no face was found in it is not looked at again.
+UNCHANGED = 2.0
+
+#: The square is put anew around a head that was so many sides from its place, or larger or smaller
+#: by this factor, for so many frames; at once where it was as far as `JUMPED`.
+AWAY, GROWN, PATIENCE, JUMPED = 0.15, 1.3, 3, 0.35
+
+#: A face in a new shot is where it was, and its square stays, if it is as near and as large as this.
+SAME_PLACE, SAME_SIZE = 0.1, 1.2
+
+#: Side at which a face's colours are kept, and where in the square skin and hair are seen: top,
+#: bottom, left, right.
+COLOUR_SIDE = 16
+SKIN, HAIR = (8, 12, 6, 10), (1, 4, 5, 11)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What one frame showed.
+
+    Attributes:
+        time, duration: as `Frame`.
+        shot: number of the shot. Another begins with each cut, and where a face is found elsewhere
+            than it was lost.
+        square: in which `keypoints` were found; None with no face.
+        keypoints: of the face, with what close-ups tell; None with no face.
+        sharpness: variance of the face's second derivative, in squared levels.
+        colours: float32 (6,), mean skin and hair in CIE L*a*b*.
+    """
+
+    time: Fraction
+    duration: Fraction | None
+    shot: int
+    square: Square | None = None
+    keypoints: Keypoints | None = None
+    sharpness: float = 0.0
+    colours: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What a driving file shows.
+
+    Attributes:
+        seen: one for each frame.
+        start, broken: of the video, see `Clip`; known once it has been read.
+        sizes: (height, width) of the frames of each shot.
+    """
+
+    seen: Sequence[Seen]
+    start: Fraction | None
+    broken: str | None
+    sizes: Sequence[tuple[int, int]]
+
+    @property
+    def has_face(self) -> bool:
+        return any(one.keypoints is not None for one in self.seen)
+
+
+#: What close-ups add to the keypoints that were found in a square of a frame.
+LookCloser = Callable[[np.ndarray, Square, Keypoints], Keypoints]
+
+
+def check_face(face: str | int) -> str | int:
+    """`face` as `Finder` takes it. Raises UserError where it is none of these."""
+    if face in FACES:
+        return face
+    try:
+        number = int(face)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise UserError(f"The face '{face}' is unknown: use {', '.join(FACES)}, or its number from the left.")
+    return number
+
+
+class Finder:
+    """Finds the face that is to drive in a whole picture.
+
+    Args:
+        engine: whose keypoints are landmarks.
+        face: see `FACES`.
+    """
+
+    def __init__(self, engine: Engine, face: str | int = "largest"):
+        self._engine, self._face = engine, check_face(face)
+
+    def __call__(self, image: np.ndarray) -> Square | None:
+        """The square around the face in `image` uint8 RGB (H, W, 3), or None."""
+        boxes = find_faces(image)
+        if self._face == "largest":
+            squares = (self._confirmed(image, box) for box in boxes)
+            found = next((square for square in squares if square is not None), None)
+        else:
+            squares = [self._confirmed(image, box) for box in sorted(boxes, key=lambda box: box.x)]
+            found = self._chosen([square for square in squares if square is not None])
+        if found is None and not boxes:
+            engine = self._engine
+            steps = seek(image, engine.detect, engine.size, engine.keypoint_names)
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    sought: Square | None = end.value
+                    break
+            found = None if sought is None else self._confirmed(image, face_of(sought))
+        return found
+
+    def _chosen(self, squares: list[Square]) -> Square | None:
+        if not squares:
+            return None
+        if isinstance(self._face, int):
+            return squares[self._face - 1] if self._face <= len(squares) else None
+        return squares[0 if self._face == "left" else -1]
+
+    def _confirmed(self, image: np.ndarray, box: Square) -> Square | None:
+        """The square for a cascade's box, put right by the landmarks; None where they see no face."""
+        engine, (height, width) = self._engine, image.shape[:2]
+        square = square_for([box], height, width)
+        found = engine.detect(cut(image, square, engine.size))
+        if confidence(found) < CONFIRMED or face_middle(found, engine.keypoint_names) is None:
+            return None
+        if square == centred_square(height, width):
+            return square
+        for _ in range(2):
+            moved = refined_square(square, found, engine.keypoint_names)
+            if moved == square:
+                break
+            again = engine.detect(cut(image, moved, engine.size))
+            if confidence(again) <= confidence(found) - WORSE:
+                break
+            square, found = moved, again
+        return square
+
+
+class _Place:
+    """The square of one shot, which rests until the head has left it."""
+
+    def __init__(self, square: Square, keypoints: Keypoints, names: Sequence[str]):
+        self.square, self._names = square.whole(), names
+        #: Where the head belongs, against where landmarks would have the square.
+        first = self._wanted(keypoints) or square
+        self._zoom = square.side / first.side
+        self._aside = _difference(first, square) / first.side
+        self._away = 0
+
+    def _wanted(self, keypoints: Keypoints) -> Square | None:
+        if face_middle(keypoints, self._names) is None:
+            return None
+        return refined_square(self.square, keypoints, self._names, limited=False)
+
+    def belongs(self, keypoints: Keypoints) -> Square | None:
+        """The square that would have the head of `keypoints`, found in the present one, in its place."""
+        wanted = self._wanted(keypoints)
+        if wanted is None:
+            return None
+        return wanted.shifted(*self._aside.tolist()).zoomed(self._zoom)
+
+    def follow(self, keypoints: Keypoints, height: int, width: int) -> None:
+        """Go with a head that has left its place."""
+        belongs = self.belongs(keypoints)
+        if belongs is None:
+            return
+        apart, ratio = _apart(belongs, self.square)
+        self._away = self._away + 1 if apart > AWAY or ratio > GROWN else 0
+        if self._away < PATIENCE and apart <= JUMPED:
+            return
+        self._away = 0
+        half = belongs.side / 2
+        x = float(np.clip(belongs.x + half, 0, width) - half)
+        y = float(np.clip(belongs.y + half, 0, height) - half)
+        self.square = Square(x, y, min(belongs.side, 2.0 * max(height, width))).whole()
+
+
+class Watcher:
+    """Looks through a video of faces, frame by frame.
+
+    Args:
+        engine: whose keypoints are landmarks.
+        look_closer: see `LookCloser`.
+        crop: `auto`, `full` or `X,Y,SIDE`; see `Framing`.
+        face: which of several, see `FACES`.
+
+    Attributes:
+        sizes: (height, width) of the frames of each shot until now.
+    """
+
+    def __init__(
+        self, engine: Engine, look_closer: LookCloser, crop: str = "auto", face: str | int = "largest"
+    ):
+        self._engine, self._look_closer, self._crop = engine, look_closer, crop
+        self._fixed = None if crop in ("auto", "full") else parse_square(crop)
+        self._finder, self._cuts, self._limits = Finder(engine, face), Cuts(), Thresholds()
+        self.sizes: list[tuple[int, int]] = []
+        self._place: _Place | None = None
+        self._here = self._seen_in_shot = False
+        #: The last picture that was searched in vain.
+        self._vain: np.ndarray | None = None
+
+    def see(self, frame: Frame) -> Seen:
+        """The next frame."""
+        image, time = frame.image, float(frame.time)
+        if self._cuts.see(image) or not self.sizes:
+            self._begin_shot(image, time)
+            begins = True
+        else:
+            begins = False
+        square, found, pixels = self._look(image, begins, time)
+        self._here = found is not None
+        shot = len(self.sizes) - 1
+        if square is None or found is None or pixels is None:
+            return Seen(frame.time, frame.duration, shot)
+        self._seen_in_shot = True
+        found = self._look_closer(image, square, found)
+        if self._place is not None:
+            self._place.follow(found, *image.shape[:2])
+        sharpness, colours = _sharpness(pixels), _colours(pixels)
+        return Seen(frame.time, frame.duration, shot, square, found, sharpness, colours)
+
+    def _begin_shot(self, image: np.ndarray, time: float) -> None:
+        self.sizes.append(image.shape[:2])
+        self._here = self._seen_in_shot = False
+        self._next_look, self._wait, self._vain = time, FIRST_LOOK, None
+
+    def _look(
+        self, image: np.ndarray, begins: bool, time: float
+    ) -> tuple[Square | None, Keypoints | None, np.ndarray | None]:
+        """The square with the face, its keypoints and its pixels."""
+        height, width = image.shape[:2]
+        if self._crop != "auto":
+            square = (self._fixed or centred_square(height, width)).whole()
+            return square, *self._detected(image, square)
+        square, found, pixels = None, None, None
+        if self._place is not None and _overlaps(self._place.square, height, width):
+            square = self._place.square
+            found, pixels = self._detected(image, square)
+        if found is None and self._here:
+            # A hand, a blur: the face is mostly back before it is worth a search.
+            self._next_look = time + FIRST_LOOK
+        if not begins and (found is not None or time < self._next_look):
+            return square, found, pixels
+        there = self._search(image, time)
+        if there is None:
+            return square, found, pixels
+        if found is not None and self._place is not None:
+            apart, ratio = _apart(there, self._place.square)
+            if apart < SAME_PLACE and ratio < SAME_SIZE:
+                return square, found, pixels
+        if self._seen_in_shot:
+            self._begin_shot(image, time)
+        square = there.whole()
+        pixels = cut(image, square, self._engine.size, quick=True)
+        found = self._engine.detect(pixels)
+        self._place = _Place(there, found, self._engine.keypoint_names)
+        return square, found, pixels
+
+    def _detected(self, image: np.ndarray, square: Square) -> tuple[Keypoints | None, np.ndarray]:
+        """The keypoints in a square, where they are a face's; more is asked of one that was not there."""
+        pixels = cut(image, square, self._engine.size, quick=True)
+        found = self._engine.detect(pixels)
+        bar = self._limits.lost_below if self._here else self._limits.found_above
+        sure = found.confidence is None or confidence(found) >= bar
+        return (found if sure and np.isfinite(found.points).all() else None), pixels
+
+    def _search(self, image: np.ndarray, time: float) -> Square | None:
+        picture = self._cuts.picture
+        same = self._vain is not None and float(np.abs(picture - self._vain).mean()) < UNCHANGED
+        there = None if same else self._finder(image)
+        if there is not None:
+            self._wait, self._vain = FIRST_LOOK, None
+            return there
+        self._vain = self._vain if same else picture
+        self._next_look, self._wait = time + self._wait, min(2 * self._wait, RARE_LOOK)
+        return None
+
+
+def look_through(
+    video: Video, watcher: Watcher, advanced: Callable[[int], None] = lambda count: None
+) -> Survey:
+    """Look through a video from its beginning to its end.
+
+    Args:
+        advanced: called with the number of frames seen so far.
+    """
+    seen: list[Seen] = []
+    for frame in video:
+        seen.append(watcher.see(frame))
+        advanced(len(seen))
+    return Survey(seen, video.start, video.broken, watcher.sizes)
+
+
+def _difference(one: Square, other: Square) -> np.ndarray:
+    """From the middle of one square to that of another, (2,) in pixels."""
+    return np.array([other.x - one.x, other.y - one.y]) + (other.side - one.side) / 2
+
+
+def _apart(one: Square, other: Square) -> tuple[float, float]:
+    """Distance of the middles in sides of the larger, and how many times as large the larger is."""
+    larger, smaller = max(one.side, other.side), min(one.side, other.side)
+    return float(np.hypot(*_difference(one, other))) / larger, larger / smaller
+
+
+def _overlaps(square: Square, height: int, width: int) -> bool:
+    return (
+        -square.side < square.x < width
+        and -square.side < square.y < height
+        and square.side < 3 * max(height, width)
+    )
+
+
+def _sharpness(pixels: np.ndarray) -> float:
+    gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    quarter = len(gray) // 4
+    return float(cv2.Laplacian(gray[quarter:-quarter, quarter:-quarter], cv2.CV_32F).var())
+
+
+def _colours(pixels: np.ndarray) -> np.ndarray:
+    """Mean skin and hair in L*a*b*, (6,)."""
+    small = cv2.resize(pixels, (COLOUR_SIDE, COLOUR_SIDE), interpolation=cv2.INTER_AREA)
+    lab = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    return np.concatenate(
+        [lab[top:bottom, left:right].mean((0, 1)) for top, bottom, left, right in (SKIN, HAIR)]
+    )

@@ -1,0 +1,335 @@
+"""Files that are looked through before they are drawn: faces, shots, the neutral pose, smoothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+from media import read_clip, write_clip, write_picture
+
+from livepuppet.core.errors import UserError
+from livepuppet.core.video import Frame, open_video
+from livepuppet.realtime import bundled
+from livepuppet.realtime.animate import OFFLINE, animate
+from livepuppet.realtime.animator import Animator
+from livepuppet.realtime.clip.plan import clock, plan
+from livepuppet.realtime.clip.shots import Cuts
+from livepuppet.realtime.clip.smoothing import smooth
+from livepuppet.realtime.clip.survey import Survey, Watcher, check_face, look_through
+from livepuppet.realtime.engines import load_engine
+
+#: Moments of the bundled clip: at rest, mouth wide open, head turned aside.
+REST, OPEN, TURNED = range(12), range(278, 284), range(110, 116)
+
+GRAY = np.full((180, 320, 3), 90, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return load_engine("onnx", threads=1)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """The bundled clip's frames at those moments, by number."""
+    wanted = {*REST, *OPEN, *TURNED}
+    with open_video(bundled.DRIVING) as video:
+        return {
+            number: frame.image for number, frame in zip(sorted(wanted), video.frames(wanted), strict=True)
+        }
+
+
+@pytest.fixture(scope="module")
+def look(engine):
+    """Look through pictures as `animate` does, without close-ups."""
+
+    def through(pictures, rate=25, **options) -> Survey:
+        frames = [
+            Frame(picture, Fraction(index, rate), 0.0, Fraction(1, rate))
+            for index, picture in enumerate(pictures)
+        ]
+
+        class Video(list):
+            start, broken = Fraction(0), None
+
+        return look_through(Video(frames), Watcher(engine, lambda image, square, found: found, **options))
+
+    return through
+
+
+def planned(engine, survey, neutral="auto", **options):
+    return plan(survey, engine.keypoint_names, engine.size, neutral, **options)
+
+
+def beside(face: np.ndarray, x: int, side: int = 150, height: int = 180, width: int = 320) -> np.ndarray:
+    """A wide gray picture with a face at `x`."""
+    picture = np.full((height, width, 3), 90, np.uint8)
+    small = cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA)
+    left, right = max(x, 0), min(x + side, width)
+    picture[20 : 20 + side, left:right] = small[:, left - x : right - x]
+    return picture
+
+
+def card() -> np.ndarray:
+    picture = np.full((180, 320, 3), 230, np.uint8)
+    cv2.putText(picture, "MY VIDEO", (60, 100), cv2.FONT_HERSHEY_SIMPLEX, 1.2, (20, 20, 20), 2)
+    return picture
+
+
+# Cuts.
+
+
+def test_cuts_are_seen_and_motion_is_none(clip):
+    moving = [beside(clip[0], 40 + 3 * step) for step in range(12)]
+    elsewhere = [beside(clip[0], 150 + 3 * step)[:, ::-1] for step in range(4)]
+    cuts = Cuts()
+    assert [cuts.see(picture) for picture in (*moving, *elsewhere)] == [False] * 12 + [True] + [False] * 3
+
+
+def test_a_cut_in_every_frame_is_no_cut_any_more():
+    random = np.random.default_rng(0)
+    cuts = Cuts()
+    seen = [cuts.see(np.full((90, 160, 3), random.integers(0, 255, 3), np.uint8)) for _ in range(40)]
+    assert sum(seen[3:]) <= 2
+
+
+# What is seen.
+
+
+def test_a_title_card_then_a_face_at_the_side(engine, look, clip):
+    seen = look([card()] * 15 + [beside(clip[number], 165) for number in REST])
+    assert [one.keypoints is not None for one in seen.seen] == [False] * 15 + [True] * 12
+    made = planned(engine, seen)
+    assert made.sentences == (
+        "Neutral pose from 0:00.6, where that face is first seen.",
+        "No face from 0:00.0 to 0:00.6: the picture rests there.",
+    )
+    assert made.shown[15].begins is not None and sum(one.begins is not None for one in made.shown) == 1
+    # The square is around the face, 75 pixels from the picture's middle.
+    square = made.shown[15].square
+    assert abs(square.x + square.side / 2 - 240) < 20 and 100 < square.side < 190
+
+
+def test_a_jump_cut_keeps_the_person_and_starts_the_square_anew(engine, look, clip):
+    here = [beside(clip[number], 10) for number in REST[:8]]
+    there = [beside(clip[number], 160) for number in REST[4:]]
+    seen = look(here + there)
+    assert {one.shot for one in seen.seen} == {0, 1}
+    made = planned(engine, seen)
+    assert made.sentences == ()
+    begins = [one.begins for one in made.shown if one.begins is not None]
+    assert len(begins) == 2
+    # The same pose, where the head is in either square.
+    assert np.abs(begins[0].points - begins[1].points).max() < 0.12
+    assert made.shown[8].square.x - made.shown[7].square.x == pytest.approx(150, abs=25)
+    assert np.abs(made.shown[8].driving.points - begins[1].points).max() < 0.1
+
+
+def test_another_person_gets_a_neutral_pose_of_their_own(engine, look, clip):
+    other = cv2.cvtColor(cv2.flip(clip[0], 1), cv2.COLOR_RGB2BGR)
+    wider = cv2.resize(other, (256, 330))[40:296]
+    seen = look([beside(clip[number], 10) for number in REST[:8]] + [beside(wider, 160)] * 8)
+    made = planned(engine, seen)
+    _, second = [one.begins for one in made.shown if one.begins is not None]
+    assert np.array_equal(second.points, made.shown[8].driving.points)
+    assert any("of another face" in sentence for sentence in made.sentences)
+
+
+def test_a_clip_that_cuts_every_frame_or_has_one_frame(engine, look, clip):
+    random = np.random.default_rng(1)
+    shots = [random.integers(0, 255, (60, 80, 3), np.uint8) for _ in range(6)]
+    assert not look(shots).has_face
+    made = planned(engine, look([clip[0]]))
+    assert len(made.shown) == 1 and made.shown[0].begins is not None
+
+
+def test_someone_who_walks_across_is_followed(engine, look, clip):
+    pictures = [beside(clip[REST[step % 12]], 10 + 5 * step) for step in range(31)]
+    made = planned(engine, look(pictures))
+    assert all(one.driving is not None for one in made.shown)
+    places = np.array([one.square.x + one.square.side / 2 for one in made.shown])
+    assert places[-1] - places[0] > 100
+    # Without a swing: the square's steps are even, and the head stays near its place in it.
+    steps = np.diff(places)
+    assert steps.min() > 0 and steps.max() < 3 * np.median(steps)
+    heads = np.array([one.driving.points.mean(axis=0) for one in made.shown])
+    assert np.ptp(heads[:, 0]) < 0.35
+
+
+def test_one_of_two_faces_drives(look, clip):
+    two = [beside(clip[number], 0, 140) for number in REST[:3]]
+    for picture in two:
+        picture[20:160, 170:310] = picture[20:160, 0:140][:, ::-1]
+    for face, middle in (("left", 70), ("right", 240), (1, 70), ("2", 240)):
+        square = look(two, face=face).seen[-1].square
+        assert abs(square.x + square.side / 2 - middle) < 25, face
+    assert not look(two, face=3).has_face
+    with pytest.raises(UserError, match="largest, left, right"):
+        check_face("0")
+
+
+# The neutral pose.
+
+
+@pytest.mark.parametrize(
+    "begin, said", [(OPEN, "an open mouth"), (TURNED, "a turned head")], ids=["open", "turned"]
+)
+def test_a_bad_start_is_no_neutral_pose(engine, look, clip, begin, said):
+    survey = look([clip[number] for number in (*begin, *REST)])
+    made = planned(engine, survey)
+    assert len(made.sentences) == 1 and f"(0:00.0 has {said})" in made.sentences[0]
+    neutral = made.shown[0].begins
+    # Nearly the pose that the clip's own neutral start has.
+    usual = planned(engine, look([clip[number] for number in REST])).shown[0].begins
+    assert np.abs(neutral.points - usual.points).max() < 0.06
+    first = planned(engine, survey, "first")
+    assert first.sentences == () and np.array_equal(
+        first.shown[0].begins.points, first.shown[0].driving.points
+    )
+
+
+def test_a_good_start_stays_the_neutral_pose(engine, look, clip):
+    made = planned(engine, look([clip[number] for number in (*REST, *OPEN)]))
+    assert made.sentences == ()
+    assert np.array_equal(made.shown[0].begins.points, made.shown[0].driving.points)
+
+
+def test_a_moment_as_neutral_pose(engine, look, clip):
+    survey = look([card()] * 5 + [beside(clip[number], 60) for number in REST])
+    made = planned(engine, survey, 0.4)
+    assert np.array_equal(made.shown[5].begins.points, made.shown[10].driving.points)
+    with pytest.raises(UserError, match=r"No face is seen at 0:00\.1"):
+        planned(engine, survey, 0.1)
+    with pytest.raises(UserError, match=r"ends at 0:00\.7"):
+        planned(engine, survey, 9.0)
+
+
+def test_how_moments_are_written():
+    assert [clock(seconds) for seconds in (0, 3.24, 59.97, Fraction(601, 10))] == [
+        "0:00.0",
+        "0:03.2",
+        "1:00.0",
+        "1:00.1",
+    ]
+
+
+# Smoothing.
+
+
+def signal(count: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    """A quiet value with a blink of four frames and a movement of a second, and the same with noise."""
+    clean = np.zeros(count)
+    clean[60:64] = (0.5, 1, 1, 0.5)
+    clean[120:145] = np.sin(np.linspace(0, np.pi, 25))
+    return clean, clean + np.random.default_rng(3).normal(0, 0.02, count)
+
+
+def test_smoothing_takes_trembling_and_leaves_blinks():
+    clean, noisy = signal()
+    smoothed = smooth(noisy[:, None, None], 1 / 25)[:, 0, 0]
+    quiet = np.r_[8:52, 72:112, 155:192]
+    assert np.abs(smoothed - clean)[quiet].std() < 0.5 * np.abs(noisy - clean)[quiet].std()
+    assert smoothed[60:64].max() > 0.97
+    # Where it was, and as high: no lag.
+    assert smoothed[115:150].max() > 0.97
+    assert np.correlate(smoothed[110:155], clean[105:160], "valid").argmax() == 5
+
+
+def test_smoothing_may_be_off_and_knows_no_direction():
+    _, noisy = signal()
+    values = noisy[:, None, None]
+    assert smooth(values, 1 / 25, 0.0) is values
+    assert np.allclose(smooth(values[::-1], 1 / 25)[::-1], smooth(values, 1 / 25))
+
+
+# Whole videos.
+
+
+@pytest.fixture(scope="module")
+def small_avatar(tmp_path_factory):
+    picture = cv2.imread(str(bundled.AVATAR))[..., ::-1]
+    small = cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA)
+    return write_picture(tmp_path_factory.mktemp("avatar") / "avatar.png", small)
+
+
+def test_a_video_says_what_it_did_and_rests_without_a_face(tmp_path, engine, small_avatar, clip):
+    driving = write_clip(
+        tmp_path / "in.mp4", [card()] * 13 + [beside(clip[number], 165) for number in (*REST[:2], *OPEN)]
+    )
+    done = []
+    result = animate(
+        small_avatar,
+        driving,
+        tmp_path / "out.mp4",
+        engine=engine,
+        progress=lambda count, total: done.append((count, total)),
+    )
+    assert result.frames == 21 and "No face from 0:00.0 to 0:00.5" in result.sentences[-1]
+    assert done[-1] == (21, 21) and [count for count, _ in done] == [step / 2 for step in range(1, 43)]
+    pictures, _ = read_clip(tmp_path / "out.mp4")
+    still = np.abs(pictures[12].astype(int) - pictures[1]).mean()
+    moved = np.abs(pictures[20].astype(int) - pictures[1]).mean()
+    assert still < 0.5 < moved
+
+
+def test_a_video_without_a_face_is_refused_unless_the_crop_says_so(
+    livepuppet, tmp_path, small_avatar, engine
+):
+    driving = write_clip(tmp_path / "in.mp4", [GRAY] * 4)
+    arguments = ("animate", "--avatar", small_avatar, "--driving", driving, "--output", tmp_path / "out.mp4")
+    result = livepuppet(*arguments, "--engine", "onnx", "--threads", 1)
+    assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1
+    assert "No face is found anywhere in" in result.stderr and "--crop" in result.stderr
+    assert not (tmp_path / "out.mp4").exists()
+    meant = animate(small_avatar, driving, tmp_path / "out.mp4", engine=engine, crop="full")
+    assert meant.frames == 4
+
+
+def test_a_picture_as_neutral_pose(tmp_path, engine, small_avatar, clip):
+    picture = write_picture(tmp_path / "me.png", clip[0])
+    driving = write_clip(tmp_path / "in.mp4", [clip[number] for number in OPEN])
+    drawn = {}
+    for neutral in ("first", picture):
+        animate(small_avatar, driving, tmp_path / "out.mp4", engine=engine, neutral=neutral)
+        drawn[neutral] = read_clip(tmp_path / "out.mp4")[0][0]
+    # The mouth is open from the first frame on.
+    change = np.abs(drawn["first"].astype(int) - drawn[picture])
+    assert change[128:].mean() > 0.5
+    for bad in ("nowhere.png", "9:99:99x"):
+        with pytest.raises(UserError, match="neither auto, first"):
+            animate(small_avatar, driving, tmp_path / "out.mp4", engine=engine, neutral=bad)
+    with pytest.raises(UserError, match="No face is found in"):
+        blank = write_picture(tmp_path / "blank.png", GRAY)
+        animate(small_avatar, driving, tmp_path / "out.mp4", engine=engine, neutral=blank)
+
+
+def test_as_published_is_the_first_frame_and_the_model_alone(tmp_path, engine, small_avatar, clip):
+    driving = write_clip(tmp_path / "in.mp4", [clip[number] for number in (*OPEN[:2], *REST[:1])])
+    animate(small_avatar, driving, tmp_path / "out", engine=engine, as_published=True)
+    machine = Animator(
+        small_avatar,
+        engine=engine,
+        settings=replace(OFFLINE, smoothing=0, lost_to_neutral=False),
+        crop="full",
+        avatar_crop="center",
+        rig="off",
+    )
+    with open_video(driving) as video:
+        expected = [machine(frame) for frame in video]
+    for file, picture in zip(sorted((tmp_path / "out").iterdir()), expected, strict=True):
+        assert np.array_equal(cv2.imread(str(file))[..., ::-1], picture)
+
+
+def test_a_face_that_is_lost_for_a_moment_is_the_same_shot(engine, look, clip):
+    """And what is drawn holds still there."""
+    hidden = [beside(clip[number], 80) for number in REST]
+    for picture in hidden[4:7]:
+        picture[:] = 90
+    survey = look(hidden)
+    assert survey.seen[-1].keypoints is not None
+    made = planned(engine, survey)
+    assert [one.driving is None for one in made.shown[4:7]] == [True] * 3
+    assert made.sentences == ()
