@@ -15,7 +15,7 @@ from livepuppet.core.files import sha256
 from livepuppet.model import checkpoint
 from livepuppet.train.cli.errors import click_error
 from livepuppet.train.cli.evaluate_faces import on_avatars, on_faces, score
-from livepuppet.train.cli.evaluate_puppets import on_puppets
+from livepuppet.train.cli.evaluate_puppets import on_pipeline, on_puppets
 from livepuppet.train.cli.options import device_option, threads_option
 from livepuppet.train.loop.errors import TrainingError
 from livepuppet.train.loop.precision import choose_device
@@ -80,6 +80,11 @@ from livepuppet.train.loop.precision import choose_device
 @click.option(
     "--seed", default=77, show_default=True, help="Of puppets and random pairs; never one of training."
 )
+@click.option(
+    "--pipeline",
+    is_flag=True,
+    help="What a person sees: everything between frame and picture (close-ups, rig, layers), not the networks alone.",
+)
 @click.option("--sheet", type=click.Path(path_type=Path), help="Write an image sheet (PNG).")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures as JSON.")
 @click.option(
@@ -95,6 +100,7 @@ def evaluate(
     avatars,
     videos,
     scored,
+    pipeline,
     sheet,
     json_path,
     table,
@@ -111,6 +117,10 @@ def evaluate(
     far the detected keypoints go (1 is as far as the true ones); how far the model's motion is off
     at the landmarks. Then what comes back when nothing moves, and the detector's error at each
     landmark.
+
+    With --pipeline, the same of the pictures that `animate` would hand over, driven by another: the
+    responses and errors, and of people the errors round the head's true outline and where the
+    background does not move.
 
     With --faces: each frame from its clip's first beside the bare warp and a copy, keypoints'
     motion and the dense motion against optical flow, opened mouths, tracking_metrics, and
@@ -154,6 +164,8 @@ def evaluate(
     try:
         if data is not None:
             report = _on_clips(model, data, seed, sheet, **options)
+        elif pipeline:
+            report = on_pipeline(weights, identities, seed, settings, sheet)
         elif scored:
             report = {"score": score(model, faces, settings[0] if settings else None)}
         elif faces is not None:

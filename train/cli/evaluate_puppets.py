@@ -47,6 +47,48 @@ def on_puppets(model, identities: int, seed: int, settings: tuple[str, ...], she
     return {"identities": identities, "settings": found}
 
 
+#: Columns of the pipeline's table.
+PIPELINE_COLUMNS = (
+    ("response", "cross", "9.2f"),
+    ("L1", "l1", "8.4f"),
+    ("copy", "copy", "8.4f"),
+    ("outline", "outline", "9.4f"),
+    ("left alone", "outline copy", "11.4f"),
+    ("background", "background", "11.4f"),
+)
+
+
+def on_pipeline(
+    weights: Path, identities: int, seed: int, settings: tuple[str, ...], sheet: Path | None
+) -> dict:
+    """Measure, print and return what `train.metrics.pipeline` says of each setting."""
+    from livepuppet.realtime.engines import load_engine
+    from livepuppet.train.metrics.pipeline import pipeline_responses, pipeline_sheet
+    from livepuppet.train.metrics.responses import CHANGES, FREE, draw_probes, grouped
+    from livepuppet.train.puppets.identities import PEOPLE
+    from livepuppet.train.sheets.tiles import write
+
+    engine, found = load_engine("torch", weights), {}
+    for setting in settings or QUOTED:
+        draw = draw_probes
+        if setting in PEOPLE:
+            from livepuppet.train.people.evaluation import draw_people_probes as draw
+        probes = draw(identities, seed, engine.size, (*CHANGES, FREE), setting)
+        click.echo(f"the pipeline's pictures, {setting}, seed {seed}, {identities} per factor")
+        rows: list = []
+        table = pipeline_responses(
+            probes, engine=engine, shown=lambda *row, rows=rows: rows.append(row) if sheet else None
+        )
+        _print(table, PIPELINE_COLUMNS)
+        groups = grouped(table)
+        click.echo("response to another: " + ", ".join(f"{k} {v:.2f}" for k, v in groups.items()))
+        found[setting] = {"responses": table, "groups": groups}
+        if sheet:
+            several = len(settings or QUOTED) > 1
+            write(sheet.with_stem(f"{sheet.stem}-{setting}") if several else sheet, pipeline_sheet(rows))
+    return {"pipeline": found, "identities": identities}
+
+
 def _in_setting(model, identities: int, seed: int, setting: str, sheet: Path | None) -> dict:
     from livepuppet.model.lite import LANDMARKS
     from livepuppet.train.metrics.responses import (
@@ -129,14 +171,14 @@ def _bands(model, probes) -> dict[str, dict[str, float]]:
     return found
 
 
-def _print(table: dict[str, dict[str, float]]) -> None:
+def _print(table: dict[str, dict[str, float]], columns=COLUMNS) -> None:
     def width(form: str) -> int:
         return int(form.split(".")[0])
 
-    click.echo(f"{'factor':8}" + "".join(f"{heading:>{width(form)}}" for heading, _, form in COLUMNS))
+    click.echo(f"{'factor':8}" + "".join(f"{heading:>{width(form)}}" for heading, _, form in columns))
     for factor, row in table.items():
         cells = [
-            f"{row[name]:{form}}" if name in row else "-".rjust(width(form)) for _, name, form in COLUMNS
+            f"{row[name]:{form}}" if name in row else "-".rjust(width(form)) for _, name, form in columns
         ]
         click.echo(f"{factor:8}" + "".join(cells))
 

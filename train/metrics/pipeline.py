@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import torch
 
@@ -70,6 +71,20 @@ def pipeline_responses(
                 rows.setdefault(name, []).append(value)
         table[probe.factor] = {name: float(np.nanmean(values)) for name, values in rows.items()}
     return table
+
+
+def pipeline_sheet(
+    rows: list[tuple[str, int, list[np.ndarray]]], side: int = 192, people: int = 4
+) -> np.ndarray:
+    """The pictures that `shown` was called with as one, uint8 RGB: a column per factor, and for each of the first few people
+    driver at rest, driver, avatar, truth, what was drawn."""
+    columns: dict[str, list[np.ndarray]] = {}
+    for factor, row, pictures in rows:
+        if row < people:
+            columns.setdefault(factor, []).extend(
+                cv2.resize(one, (side, side), interpolation=cv2.INTER_AREA) for one in pictures
+            )
+    return np.hstack([np.vstack(column) for column in columns.values()])
 
 
 def _figures(
