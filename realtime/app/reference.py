@@ -7,6 +7,7 @@ python -m livepuppet.realtime.app.reference --check docs/settings.md  # exit sta
 
 from __future__ import annotations
 
+import html
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -20,7 +21,16 @@ from livepuppet.realtime.app import actions, cli, keys, settings
 
 def _row(*cells: str) -> str:
     # A bar would end the cell.
-    return "| " + " | ".join(cell.replace("|", r"\|").replace("\n", " ") for cell in cells) + " |"
+    whole = [_CHOICE.sub(_choice, cell).replace("|", r"\|").replace("\n", " ") for cell in cells]
+    return f"| {' | '.join(whole)} |"
+
+
+#: Code with choices. GitHub wants their bars escaped, MkDocs shows the backslash: HTML suits both.
+_CHOICE = re.compile(r"`([^`]*\|[^`]*)`")
+
+
+def _choice(found: re.Match) -> str:
+    return f"<code>{html.escape(found[1]).replace('|', ' &#124; ')}</code>"
 
 
 def _table(heads: Sequence[str], rows: Sequence[str]) -> str:
