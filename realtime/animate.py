@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from av.error import FFmpegError
 
-from livepuppet.core.errors import UserError
-from livepuppet.core.images import read_image
+from livepuppet.core.errors import LivePuppetError, UserError
+from livepuppet.core.images import list_images, natural_key, read_image
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.square import cut
 from livepuppet.core.video import Frame, Video, is_url, open_video
@@ -126,38 +127,162 @@ def animate(
     check_file_output(output)
     if not is_url(driving) and Path(output).exists() and Path(output).resolve() == Path(driving).resolve():
         raise UserError(f"The output {output} is the driving video itself: choose another --output.")
-    if as_published:
-        settings = replace(settings, smoothing=0, lost_to_neutral=False)
-        neutral, crop, avatar_crop, side, rig = "first", "full", "center", None, "off"
-    film = _Film(driving, rate, settings, neutral, face, crop, as_published)
+    film = _Film(
+        driving,
+        rate=rate,
+        settings=settings,
+        neutral=neutral,
+        face=face,
+        crop=crop,
+        avatar_crop=avatar_crop,
+        side=side,
+        side_by_side=side_by_side,
+        rig=rig,
+        as_published=as_published,
+    )
     with film.open() as clip:
         if engine is None or isinstance(engine, str):
             engine = load_engine(engine, model, threads, device, precision)
-        animator = film.animator(avatar, engine, avatar_crop, side, rig)
-        return film.draw(clip, animator, output, side_by_side, progress)
+        return film.draw(clip, avatar, engine, output, progress)
+
+
+#: Files of a folder that is given for driving which make it one of videos, rather than a video in
+#: pictures.
+DRIVING_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".wmv", ".flv"}
+
+
+@dataclass(frozen=True)
+class Made:
+    """One of several videos.
+
+    Attributes:
+        output: its file.
+        summary: what was made; None where there was a problem.
+        problem: a sentence, where it could not be made.
+    """
+
+    output: Path
+    summary: Summary | None
+    problem: str | None = None
+
+
+def are_many(avatar: str | os.PathLike, driving: str | os.PathLike) -> bool:
+    """Whether one of them is a folder that gives several videos: of pictures to animate, or of videos
+    to drive with.
+    """
+    return Path(avatar).is_dir() or bool(_videos(os.fspath(driving)))
+
+
+def animate_many(
+    avatar: str | os.PathLike,
+    driving: str | os.PathLike,
+    output: str | os.PathLike,
+    model: str | os.PathLike | None = None,
+    *,
+    engine: str | Engine | None = None,
+    device: str | None = None,
+    precision: Precision | None = None,
+    threads: int | None = None,
+    begins: Callable[[Path], Progress] = lambda output: lambda done, total: None,
+    **options: Any,
+) -> list[Made]:
+    """Animate all pictures of a folder, or with all videos of a folder. Each driving video is looked
+    through once.
+
+    Args:
+        avatar: a picture, or a folder of pictures.
+        driving: as of `animate`, or a folder of videos.
+        output: a folder, which is made if need be. Files are called like the avatar, like the
+            driving video where that is what differs, or `AVATAR-DRIVING.mp4`.
+        model, engine, device, precision, threads: see `animate`.
+        begins: called with the file that is begun; returns its `progress`.
+        options: others of `animate`.
+
+    Returns:
+        One for each pair. What cannot be made does not end the rest.
+
+    Raises:
+        LivePuppetError: the model, an option, or all of the input is bad.
+    """
+    avatar, driving, folder = Path(avatar), os.fspath(driving), Path(output)
+    if is_video_name(str(folder)) or folder.is_file():
+        raise UserError(f"Several videos need a folder, and {folder} is none: give --output a folder's name.")
+    avatars = list_images(avatar) if avatar.is_dir() else [avatar]
+    drivings = _videos(driving) or [driving]
+    films = [_Film(one, **options) for one in drivings]
+    if engine is None or isinstance(engine, str):
+        engine = load_engine(engine, model, threads, device, precision)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The folder {folder} cannot be made ({error.strerror}): choose another --output."
+        ) from error
+    made, taken = [], set()
+    for film, clip_name in zip(films, drivings, strict=True):
+        for picture in avatars:
+            parts = [picture.stem] if avatar.is_dir() or not _videos(driving) else []
+            parts += [Path(clip_name).stem] if _videos(driving) else []
+            name = "-".join(parts)
+            if name in taken:
+                # a.png and a.jpg
+                name += "-" + (picture if avatar.is_dir() else Path(clip_name)).suffix[1:].lower()
+            taken.add(name)
+            target = folder / f"{name}.mp4"
+            try:
+                check_file_output(str(target))
+                with film.open() as clip:
+                    summary = film.draw(clip, picture, engine, str(target), begins(target))
+                made.append(Made(target, summary))
+            except LivePuppetError as error:
+                made.append(Made(target, None, str(error)))
+    return made
+
+
+def _videos(driving: str) -> list[str]:
+    """The videos directly inside a folder, in natural order; none where it is no such folder."""
+    if is_url(driving) or not Path(driving).is_dir():
+        return []
+    inside = sorted(Path(driving).iterdir(), key=natural_key)
+    return [
+        str(one)
+        for one in inside
+        if one.suffix.lower() in DRIVING_SUFFIXES and not one.name.startswith(".") and one.is_file()
+    ]
 
 
 class _Film:
     """A driving video, for one avatar after the other.
 
     Args:
-        driving, rate, settings, neutral, face, crop, as_published: see `animate`.
+        driving, options: see `animate`.
     """
 
     def __init__(
         self,
         driving: str,
-        rate: float | Fraction | None,
-        settings: MotionSettings,
-        neutral: str | float | os.PathLike,
-        face: str | int,
-        crop: str,
-        as_published: bool,
+        *,
+        rate: float | Fraction | None = None,
+        settings: MotionSettings = OFFLINE,
+        neutral: str | float | os.PathLike = "auto",
+        face: str | int = "largest",
+        crop: str = "auto",
+        avatar_crop: str = "auto",
+        side: int | None = None,
+        side_by_side: bool = False,
+        rig: str | None = None,
+        as_published: bool = False,
     ):
+        if as_published:
+            settings = replace(settings, smoothing=0, lost_to_neutral=False)
+            neutral, crop, avatar_crop, side, rig = "first", "full", "center", None, "off"
         self._driving, self._rate, self._settings = driving, rate, settings
         self._neutral, self._face = _moment_or_picture(neutral), check_face(face)
-        self._crop, self._as_published = crop, as_published
+        self._crop, self._avatar_crop = crop, avatar_crop
+        self._side, self._side_by_side, self._rig = side, side_by_side, rig
+        self._as_published = as_published
         self._plan: Plan | None = None
+        self._refused: UserError | None = None
         self._start: Fraction | None = None
         self._broken: str | None = None
 
@@ -168,16 +293,15 @@ class _Film:
         """Whether the clip is taken for one of faces, by a model that knows their parts."""
         return pose_indices(engine.keypoint_names) is not None and not self._as_published
 
-    def animator(
-        self, avatar: AvatarLike, engine: Engine, avatar_crop: str, side: int | None, rig: str | None
-    ) -> Animator:
+    def _animator(self, avatar: AvatarLike, engine: Engine) -> Animator:
         """What moves `avatar`."""
+        side = self._side
         settings = self._settings
         if settings.variance != MotionSettings.variance and engine.matrices != "covariance":
             logger.warning(NO_VARIANCE.format(engine.model_name))
         if not self._of_faces(engine):
             settings = replace(settings, smoothing=0, lost_to_neutral=False)
-        loaded = load_any(avatar, engine.size, avatar_crop)
+        loaded = load_any(avatar, engine.size, self._avatar_crop)
         if side is None:
             own = min(round(loaded.square.side), LARGEST_SIDE) // 2 * 2
             side = max(own, engine.size) if self._of_faces(engine) else engine.size
@@ -187,22 +311,23 @@ class _Film:
             settings=settings,
             crop=Framing(self._crop, engine=engine),
             size=None if side == engine.size else side,
-            rig=rig,
+            rig=self._rig,
         )
 
     def draw(
-        self, clip: Video, animator: Animator, output: str, side_by_side: bool, progress: Progress
+        self, clip: Video, avatar: AvatarLike, engine: Engine, output: str, progress: Progress
     ) -> Summary:
         """Write the video of one avatar.
 
         Args:
             clip: opened for it, not read yet.
         """
+        animator = self._animator(avatar, engine)
         began, count, sink = time.perf_counter(), 0, None
-        if not self._of_faces(animator.engine) or getattr(clip, "endless", False):
-            pictures = self._as_they_come(clip, animator, side_by_side, progress)
+        if not self._of_faces(engine) or getattr(clip, "endless", False):
+            pictures = self._as_they_come(clip, animator, progress)
         else:
-            pictures = self._as_planned(clip, animator, side_by_side, progress)
+            pictures = self._as_planned(clip, animator, progress)
         with ExitStack() as stack:
             for picture, at, duration in pictures:
                 if sink is None:
@@ -222,12 +347,11 @@ class _Film:
             raise UserError(f"{broken}; {kept}; repair or replace the driving video for the rest.")
         if not count:
             raise UserError(f"{self._driving} has no frames: give a video, a GIF or a folder of pictures.")
-        engine = animator.engine
         sentences = self._plan.sentences if self._plan is not None else ()
         return Summary(count, seconds, engine.name, engine.provider, sentences)
 
     def _as_they_come(
-        self, clip: Video, animator: Animator, side_by_side: bool, progress: Progress
+        self, clip: Video, animator: Animator, progress: Progress
     ) -> Iterator[tuple[np.ndarray, Fraction, Fraction | None]]:
         """Pictures, times and durations of a clip that is read once. D1 is its first frame."""
         at_rest = animator.draw_at_rest()
@@ -235,7 +359,7 @@ class _Film:
         for number, frame in enumerate(_after_framing(clip, animator.framing), 1):
             result = animator.step(frame)
             picture = result.image
-            if side_by_side:
+            if self._side_by_side:
                 picture = np.hstack([animator.cut(frame.image, len(picture)), at_rest, picture])
             yield picture, frame.time, frame.duration
             if self._of_faces(animator.engine):
@@ -252,11 +376,15 @@ class _Film:
         )
 
     def _as_planned(
-        self, clip: Video, animator: Animator, side_by_side: bool, progress: Progress
+        self, clip: Video, animator: Animator, progress: Progress
     ) -> Iterator[tuple[np.ndarray, Fraction, Fraction | None]]:
         """Pictures, times and durations of a file of faces, which is looked through first, but once
         only for several avatars.
         """
+        if self._refused is not None:
+            raise self._refused
+        # What is known of all frames is steady already.
+        animator.settings = replace(animator.settings, smoothing=0)
         looked = 0
         if self._plan is None:
             watcher = Watcher(animator.engine, animator.look_closer, self._crop, self._face)
@@ -268,11 +396,15 @@ class _Film:
             looked, self._start, self._broken = len(seen.seen), seen.start, seen.broken
             if not seen.seen:
                 return
-            self._plan = self._planned(seen, animator)
+            try:
+                self._plan = self._planned(seen, animator)
+            except UserError as error:
+                self._refused = error
+                raise
             for sentence in self._plan.sentences:
                 logger.info(sentence)
         total = len(self._plan.shown)
-        frames = self._again() if side_by_side else iter(())
+        frames = self._again() if self._side_by_side else iter(())
         at_rest, resting = animator.draw_at_rest(), False
         driving: Keypoints | None = None
         for number, shown in enumerate(self._plan.shown, 1):

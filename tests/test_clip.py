@@ -333,3 +333,32 @@ def test_a_face_that_is_lost_for_a_moment_is_the_same_shot(engine, look, clip):
     made = planned(engine, survey)
     assert [one.driving is None for one in made.shown[4:7]] == [True] * 3
     assert made.sentences == ()
+
+
+# Many at once.
+
+
+def test_folders_of_pictures_and_of_videos(livepuppet, tmp_path, small_avatar, clip):
+    avatars, drivings = tmp_path / "avatars", tmp_path / "drivings"
+    avatars.mkdir()
+    drivings.mkdir()
+    picture = cv2.imread(str(small_avatar))[..., ::-1]
+    write_picture(avatars / "one.png", picture)
+    write_picture(avatars / "two.png", np.ascontiguousarray(picture[:, ::-1]))
+    (avatars / "broken.png").write_bytes(b"no picture")
+    write_clip(drivings / "talk.mp4", [clip[number] for number in REST[:3]])
+    write_clip(drivings / "walls.mp4", [GRAY] * 3)
+    command = ("animate", "--engine", "onnx", "--threads", 1, "--side", 256)
+    out = tmp_path / "out"
+    result = livepuppet(*command, "--avatar", avatars, "--driving", drivings / "talk.mp4", "--output", out)
+    assert result.returncode == 1 and "Wrote 2 of 3 videos" in result.stdout, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("broken.mp4  not made: ") and lines[1].startswith("one.mp4          3 frames")
+    assert sorted(file.name for file in out.iterdir()) == ["one.mp4", "two.mp4"]
+    assert [len(read_clip(file)[0]) for file in out.iterdir()] == [3, 3]
+    both = tmp_path / "both"
+    result = livepuppet(*command, "--avatar", avatars / "one.png", "--driving", drivings, "--output", both)
+    assert result.returncode == 1 and "walls.mp4  not made: No face is found" in result.stdout
+    assert [file.name for file in both.iterdir()] == ["talk.mp4"]
+    result = livepuppet(*command, "--avatar", avatars, "--driving", drivings, "--output", out / "x.mp4")
+    assert result.returncode == 2 and "need a folder" in result.stderr

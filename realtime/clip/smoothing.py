@@ -29,7 +29,7 @@ NOISE, MOTION = 1.5, 4.0
 
 #: Deviations of noise are at most this share of a signal's own, so that one that never rests is not
 #: taken for noise.
-MOST_NOISE = 0.5
+MOST_NOISE = 0.25
 
 
 def smooth(values: np.ndarray, step: float, strength: float = 1.0) -> np.ndarray:

@@ -100,7 +100,7 @@ class RigDriver:
             for (upper, lower), share in zip(self._lids.tolist(), open_by.tolist(), strict=True):
                 across = np.asarray(avatar.points[lower] - avatar.points[upper], np.float64)
                 residuals[upper] = residuals[lower] + (1 - max(share, 0.0)) * across
-        pose = self._filter(pose, told.time)
+        pose = self._filter(pose, told.time) if settings.smoothing > 0 else pose
         pose = HeadPose(pose.scale, pose.rotation, pose.shift * told.scale)
         pose = pose.tamed(told.share, settings.shift, settings.turn, settings.zoom)
         amounts = None

@@ -10,7 +10,7 @@ import click
 from tqdm import tqdm
 
 from livepuppet.core.transfer import Variance
-from livepuppet.realtime.animate import OFFLINE, Summary, animate
+from livepuppet.realtime.animate import OFFLINE, Progress, Summary, animate, animate_many, are_many
 from livepuppet.realtime.app.commands.options import model_options
 from livepuppet.realtime.rig.rig import MODES
 
@@ -20,21 +20,66 @@ BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} [{elapsed}<{remaini
 
 def with_progress(avatar: Path, driving: str, output: str, **options: Any) -> Summary:
     """`animate` with a progress bar. Raises UserError."""
-    with tqdm(desc=f"Animating {Path(avatar).name}", unit="frame", disable=None, bar_format=BAR) as bar:
+    with _bar(Path(avatar).name) as bar:
+        return animate(avatar, driving, output, progress=_shown_by(bar), **options)
 
-        def progress(done: float, total: int | None) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
 
-        return animate(avatar, driving, output, progress=progress, **options)
+def _bar(name: str) -> tqdm:
+    return tqdm(desc=f"Animating {name}", unit="frame", disable=None, bar_format=BAR)
+
+
+def _shown_by(bar: tqdm) -> Progress:
+    def progress(done: float, total: int | None) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return progress
+
+
+def _several(avatar: Path, driving: str, output: str, **options: Any) -> None:
+    """`animate_many` with a progress bar for each, and a table at the end. Exit status 1 where some
+    failed.
+    """
+    bars: list[tqdm] = []
+
+    def begins(target: Path) -> Progress:
+        if bars:
+            bars[-1].close()
+        bars.append(_bar(target.name))
+        return _shown_by(bars[-1])
+
+    try:
+        made = animate_many(avatar, driving, output, begins=begins, **options)
+    finally:
+        if bars:
+            bars[-1].close()
+    width = max(len(one.output.name) for one in made)
+    for one in made:
+        said = (
+            f"{one.summary.frames:6d} frames  {one.summary.seconds:6.1f} s  {' '.join(one.summary.sentences)}"
+            if one.summary
+            else f"not made: {one.problem}"
+        )
+        click.echo(f"{one.output.name:{width}}  {said.rstrip()}")
+    failed = sum(one.summary is None for one in made)
+    click.echo(f"Wrote {len(made) - failed} of {len(made)} videos to {output}.")
+    if failed:
+        raise SystemExit(1)
 
 
 @click.command("animate", short_help="Animate a picture with a driving video, offline.")
 @click.option(
-    "--avatar", required=True, type=click.Path(path_type=Path), help="The picture to move, of any format."
+    "--avatar",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="PICTURE|FOLDER",
+    help="The picture to move, of any format; or a folder of pictures, for a video of each.",
 )
 @click.option(
-    "--driving", required=True, metavar="VIDEO|FOLDER|GIF", help="The video of the face that moves it."
+    "--driving",
+    required=True,
+    metavar="VIDEO|FOLDER|GIF",
+    help="The video of the face that moves it, also as a folder of pictures; or a folder of videos, for a video of each.",
 )
 @click.option(
     "--output",
@@ -97,6 +142,9 @@ def animate_command(
     settings = replace(
         OFFLINE, relative=not absolute, adapt_scale=not no_adapt_scale, variance=variance or OFFLINE.variance
     )
+    if are_many(avatar, driving):
+        _several(avatar, driving, output, settings=settings, **options)
+        return
     result = with_progress(avatar, driving, output, settings=settings, **options)
     for sentence in result.sentences:
         click.echo(sentence)
