@@ -338,7 +338,11 @@ class EyeLayers:
         out = np.zeros(self.u.shape, np.uint8)
         for label in set(np.unique(labels[edge & (dark > 0)]).tolist()) - {0}:
             part = labels == label
-            out |= (part & (self.from_edge < 0.24 * w) if (part & tips).any() else part).astype(np.uint8)
+            if (part & tips).any():
+                # Most of it is lash, and hangs together with something else by chance; or hardly any is.
+                close = part & (self.from_edge < 0.24 * w)
+                part = close if close.sum() > 0.6 * part.sum() else part & (self.from_edge < 0.1 * w)
+            out |= part.astype(np.uint8)
         return out
 
     def _edge_band(self, half: float) -> np.ndarray:

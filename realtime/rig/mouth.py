@@ -324,6 +324,7 @@ class MouthLayers:
         self._find_own()
         middle = float(np.median(0.5 * (self._rest[:, 2] + self._rest[:, 3])))
         self._line = middle
+        self._above = max(0.42 * self.width, 0.8 * (middle - highest))
         self._sampler = Sampler(self.crop)
 
     # What is done once.
@@ -403,13 +404,15 @@ class MouthLayers:
         self._sinks = np.exp(-((np.maximum(np.abs(_NODES) - 0.9, 0) / 0.75) ** 2))
         # Jaws are as wide as faces are, whatever the mouth's width.
         self._jaw = np.exp(-(np.maximum(away - 0.26, 0) ** 2) / (2 * 0.36**2))
-        outside = np.exp(-((np.maximum(np.abs(_NODES) - 1, 0) / 0.7) ** 2))
+        beyond = np.maximum(np.abs(_NODES) - 1, 0)
+        outside = np.exp(-((beyond / 0.6) ** 2))
+        self._shifts = np.exp(-((beyond / 0.8) ** 2))
         clipped = np.clip(_NODES, -1, 1)
         self._to_left, self._to_right = ((1 - clipped) / 2) * outside, ((1 + clipped) / 2) * outside
         # Smiles and frowns move the corners, and little of the middle.
         self._up_left, self._up_right = (
-            ((0.12 + 0.88 * np.maximum(-clipped, 0) ** 1.4) * outside * (clipped < 0.99)),
-            ((0.12 + 0.88 * np.maximum(clipped, 0) ** 1.4) * outside * (clipped > -0.99)),
+            ((0.12 + 0.88 * np.maximum(-clipped, 0) ** 2) * outside * (clipped < 0.99)),
+            ((0.12 + 0.88 * np.maximum(clipped, 0) ** 2) * outside * (clipped > -0.99)),
         )
         self._up_left *= 1 - smooth(0, 0.99, clipped)
         self._up_right *= 1 - smooth(0, 0.99, -clipped)
@@ -442,8 +445,17 @@ class MouthLayers:
         colourful = float(np.ptp(self.lip)) > 14
         rough = np.abs(crop - cv2.GaussianBlur(crop, (0, 0), 1.0)).mean(2)
         flat = float(np.median(rough[skin])) if skin.sum() > 8 else 1.0
-        calm = float((rough[skin] < 0.35).mean()) if skin.sum() > 8 else 0.0
-        self.drawn = mouth.teeth == "drawn" or (mouth.teeth == "auto" and flat < 0.35 and calm > 0.55)
+        calm, still = (
+            (float((rough[skin] < most).mean()) if skin.sum() > 8 else 0.0) for most in (0.35, 0.12)
+        )
+        band = (np.abs(v - lower) < 0.02 * self.width + 1) & (np.abs(s) < 0.95)
+        dark = crop[band]
+        line = np.percentile(dark, 8, axis=0) if len(dark) else self.lip * 0.4
+        self.line = np.minimum(line, 0.75 * self.lip).astype(np.float32)
+        # Drawings are flat, and have outlines or nothing but flat colours; smooth skin alone is no drawing.
+        outlined = self.line.mean() < 0.5 * self.lip.mean()
+        drawn = flat < 0.35 and calm > 0.5 and still > (0.15 if outlined else 0.38)
+        self.drawn = mouth.teeth == "drawn" or (mouth.teeth == "auto" and drawn)
         # Teeth are a little yellower than white, in the light of the face.
         tint = np.array([1.0, 0.97, 0.91]) if colourful else np.ones(3)
         white = 0.42 * bright + 0.58 * bright.max() * tint
@@ -453,10 +465,6 @@ class MouthLayers:
             )
         white = white + (0.5 if self.drawn else 0.3) * (248 * tint - white)
         self.teeth = np.clip(white, 0, 245).astype(np.float32)
-        band = (np.abs(v - lower) < 0.02 * self.width + 1) & (np.abs(s) < 0.95)
-        dark = crop[band]
-        line = np.percentile(dark, 8, axis=0) if len(dark) else self.lip * 0.4
-        self.line = np.minimum(line, 0.75 * self.lip).astype(np.float32)
         self.soft = self._softness(v, upper, lower, s)
         hue = self.lip / max(float(self.lip.mean()), 1.0)
         self.dark = (np.clip(hue, 0.6, 1.6) * 24 + np.array([6.0, 1, 2]) * colourful).astype(np.float32)
@@ -578,8 +586,8 @@ class MouthLayers:
         narrow = 0.20 * a.pucker + 0.15 * a.funnel + inward
         lefts = (0.10 * a.smile_left + 0.14 * a.stretch_left - narrow) * w
         rights = (0.10 * a.smile_right + 0.14 * a.stretch_right - narrow) * w
-        shift = 0.24 * a.aside * w
-        aside = -lefts * self._to_left + rights * self._to_right + shift * (self._to_left + self._to_right)
+        shift = 0.2 * a.aside * w
+        aside = -lefts * self._to_left + rights * self._to_right + shift * self._shifts
         aside = aside + 0.075 * a.puff * self.unit * self._cheeks
         lift_left = (-0.16 * a.smile_left + 0.16 * a.frown_left) * w
         lift_right = (-0.16 * a.smile_right + 0.16 * a.frown_right) * w
@@ -656,7 +664,10 @@ class MouthLayers:
         inside = self._lattice.sampled(self.inside, x, y)
         source_s = s
         if aside.any() or a.jaw_aside:
-            window = np.exp(-np.square((v - np.float32(self._line)) / np.float32(0.75 * self.width))) * inside
+            # The nose stays, and the chin goes along a little.
+            off = v - np.float32(self._line)
+            reach = np.where(off < 0, np.float32(self._above), np.float32(0.6 * self.width))
+            window = np.exp(-np.square(off / reach)) * inside
             jaw = inside * (
                 np.float32(0.10 * a.jaw_aside * self.width)
                 * smooth(0, self.chin, v)
