@@ -152,13 +152,13 @@ class FaceReading:
 
     def towards(self, other: FaceReading, share: float) -> FaceReading:
         """This one, and `share` of the way to `other`."""
-        share, anchors = np.float32(share), None
+        weight, anchors = np.float32(share), None
         if self.anchors is not None and other.anchors is not None:
-            anchors = self.anchors + share * (other.anchors - self.anchors)
+            anchors = self.anchors + weight * (other.anchors - self.anchors)
         return FaceReading(
-            self.eyes + share * (other.eyes - self.eyes),
-            self.mouth + share * (other.mouth - self.mouth),
-            self.head + share * (other.head - self.head),
+            self.eyes + weight * (other.eyes - self.eyes),
+            self.mouth + weight * (other.mouth - self.mouth),
+            self.head + weight * (other.head - self.head),
             anchors,
         )
 

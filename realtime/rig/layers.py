@@ -23,6 +23,9 @@ BAND, SMALLEST_BAND = 0.075, 3
 #: Shares of head below and above which a pixel is all body, all head.
 SOFT_SHARE = 0.06
 
+#: Parts of a head over its body that are thinner than twice this, in widths of the band, are none.
+SLIVER = 0.35
+
 #: How far, in pixels of the network's picture, what a soft outline belongs to is looked for within.
 OUTLINE_WIDTH = 2.5
 
@@ -153,8 +156,12 @@ def _split_head(picture: np.ndarray, layers: FigureLayers, portrait: Portrait, b
     )
     share = np.clip(fit_to_edges(portrait.on(own.astype(np.float32), shape), picture, 1.5 / SIDE), 0, 1)
     share = np.clip((share - SOFT_SHARE) / (1 - 2 * SOFT_SHARE), 0, 1)
-    hidden = share > 0.02
     behind_head = portrait.on(portrait.alpha[..., 2], shape)
+    # Slivers of head along the outline of neck and shoulders are those of the body.
+    whole = cv2.morphologyEx(share.astype(np.float32), cv2.MORPH_OPEN, _disc(max(1, round(SLIVER * band))))
+    near = cv2.dilate(behind_head, _disc(max(1, round(SLIVER * band)))) > 100
+    share = np.where(near, whole, share)
+    hidden = share > 0.02
     body_alpha = np.where(hidden, np.maximum(behind_head, (1 - share) * layers.matte), layers.alpha)
     body_alpha = np.rint(body_alpha).astype(np.uint8)
     torso = _torso(picture, portrait, (~hidden) & (layers.matte > 230), hidden)
