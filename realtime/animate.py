@@ -8,6 +8,7 @@ are drawn as they come.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -98,7 +99,7 @@ def animate(
     with its sound.
 
     A file is looked through first. Each shot gets a square of its own, and each person a neutral
-    pose (D1); where no face is seen the avatar rests. Of each frame about a kilobyte is kept.
+    pose (D1); where no face is seen the avatar rests. Of each frame three kilobytes are kept.
 
     Args:
         avatar, model, engine, device, precision, threads, avatar_crop, rig: see `Animator`.
@@ -455,19 +456,19 @@ class _Film:
 
 def _moment_or_picture(neutral: str | float | os.PathLike) -> str | float | Path:
     """`neutral` as `auto`, `first`, seconds, or the path of a picture. Raises UserError."""
-    if isinstance(neutral, (int, float)):
-        return float(neutral)
     if neutral in ("auto", "first"):
         return str(neutral)
-    text = os.fspath(neutral)
-    if not Path(text).is_file():
-        minutes, _, seconds = text.rpartition(":")
-        with suppress(ValueError):
-            return 60 * float(minutes or 0) + float(seconds)
-        raise UserError(
-            f"The neutral pose '{text}' is neither auto, first, seconds (3.2 or 0:03.2) nor a picture that is there."
-        )
-    return Path(text)
+    text = str(neutral) if isinstance(neutral, (int, float)) else os.fspath(neutral)
+    if not isinstance(neutral, (int, float)) and Path(text).expanduser().is_file():
+        return Path(text).expanduser()
+    minutes, _, seconds = text.rpartition(":")
+    with suppress(ValueError):
+        moment = 60 * float(minutes or 0) + float(seconds)
+        if math.isfinite(moment):
+            return moment
+    raise UserError(
+        f"The neutral pose '{text}' is neither auto, first, seconds (3.2 or 0:03.2) nor a picture that is there."
+    )
 
 
 def _keypoints_of(path: Path, animator: Animator) -> Keypoints:

@@ -298,7 +298,7 @@ def test_a_picture_as_neutral_pose(tmp_path, engine, small_avatar, clip):
     # The mouth is open from the first frame on.
     change = np.abs(drawn["first"].astype(int) - drawn[picture])
     assert change[128:].mean() > 0.5
-    for bad in ("nowhere.png", "9:99:99x"):
+    for bad in ("nowhere.png", "9:99:99x", "nan", float("inf")):
         with pytest.raises(UserError, match="neither auto, first"):
             animate(small_avatar, driving, tmp_path / "out.mp4", engine=engine, neutral=bad)
     with pytest.raises(UserError, match="No face is found in"):

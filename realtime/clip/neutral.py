@@ -25,7 +25,8 @@ from livepuppet.realtime.motion.parts import Origin, rigid_indices
 FREE = {
     "mouth": 0.02,
     "width": 0.05,
-    "eyes": 0.10,
+    "shut": 0.10,
+    "wide": 0.10,
     "turn": 0.06,
     "tilt": 0.03,
     "nod": 0.05,
@@ -38,7 +39,8 @@ FREE = {
 UNIT = {
     "mouth": 0.08,
     "width": 0.10,
-    "eyes": 0.20,
+    "shut": 0.20,
+    "wide": 0.20,
     "turn": 0.14,
     "tilt": 0.10,
     "nod": 0.12,
@@ -53,7 +55,8 @@ UNIT = {
 SAID = {
     "mouth": "an open mouth",
     "width": "a mouth that smiles or speaks",
-    "eyes": "eyes that are not open as usual",
+    "shut": "eyes that are not fully open",
+    "wide": "wide eyes",
     "turn": "a turned head",
     "tilt": "a tilted head",
     "nod": "a nodding head",
@@ -115,7 +118,8 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
     found = {
         "mouth": np.maximum(mouth - np.quantile(mouth, RESTING_LIPS), 0.0),
         "width": np.abs(width / max(float(np.median(width)), 1e-3) - 1),
-        "eyes": np.abs(eyes / usual - 1),
+        "shut": np.maximum(1 - eyes / usual, 0.0),
+        "wide": np.maximum(eyes / usual - 1, 0.0),
         "turn": np.abs(values["turn"]),
         "tilt": np.abs(values["tilt"]),
         "nod": np.abs(values["nod"] - np.median(values["nod"])),

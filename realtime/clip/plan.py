@@ -33,7 +33,7 @@ PATH_SECONDS = 0.8
 SAME_COLOURS, SAME_SHAPE = 12.0, 0.16
 
 #: Gaps shorter than this many seconds are not spoken of: a hand that passes the face.
-SHORT = 0.5
+SHORT = 0.3
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,6 +55,17 @@ def smooth(values: np.ndarray, step: float, strength: float = 1.0) -> np.ndarray
     lively[reach - 2 : reach + 3] = LIVELY
     unit = np.zeros(len(quiet))
     unit[reach] = 1.0
+    smoothed = np.empty(values.shape)
+    # One vector after the other: temporary arrays of all of a long video would be large.
+    for group in range(values.shape[1]):
+        smoothed[:, group] = _smoothed(values[:, group : group + 1], quiet, lively, unit)[:, 0]
+    return smoothed
+
+
+def _smoothed(values: np.ndarray, quiet: np.ndarray, lively: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """`values` (N, G, D), each where it is quiet averaged with the weights `quiet`, where it moves
+    with `lively`, and where it jumps with `unit`.
+    """
     noise = _noise(values)
     mean, near = _filtered(values, quiet), _filtered(values, lively)
     moving = _beyond(near - mean, noise * float(np.linalg.norm(lively - quiet)))

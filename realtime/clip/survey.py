@@ -1,6 +1,6 @@
 """The first pass over a driving file: which faces it shows when and where, and what they do.
 
-It keeps numbers, about a kilobyte of each frame, and no pictures.
+It keeps numbers, three kilobytes of each frame, and no pictures.
 """
 
 from __future__ import annotations
