@@ -99,7 +99,8 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
     """
     where = pose_indices(names)
     assert where is not None
-    faces = [one.keypoints for one in seen]
+    faces = [one.keypoints for one in seen if one.keypoints is not None]
+    assert len(faces) == len(seen)
     poses = [pose(face.points, where) for face in faces]
     values = {name: np.array([one[name] for one in poses]) for name in poses[0]}
     points = np.stack([face.points for face in faces]).astype(np.float64)

@@ -90,7 +90,10 @@ def _filtered(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     reach = len(weights) // 2
     padded = np.concatenate([values[:1].repeat(reach, 0), values, values[-1:].repeat(reach, 0)])
     count = len(values)
-    return sum(weight * padded[index : index + count] for index, weight in enumerate(weights))
+    found = np.zeros_like(values, np.float64)
+    for index, weight in enumerate(weights):
+        found += weight * padded[index : index + count]
+    return found
 
 
 def _beyond(difference: np.ndarray, noise: np.ndarray) -> np.ndarray:

@@ -64,10 +64,14 @@ def train_matting(
         task.model.load_state_dict(load_file(init))
     logger.info("%d pictures of people, %d puppets", pool.count, puppets)
 
+    def scores_of(trainer: Trainer) -> dict[str, float]:
+        with trainer.ema_weights():
+            return matting_scores(task.model, validation)
+
     def score(trainer: Trainer) -> None:
         weights = {name: value.contiguous() for name, value in trainer.ema.module.state_dict().items()}
         save_file(weights, output / "matting.safetensors")
-        scores = matting_scores(trainer.ema.module, validation)
+        scores = scores_of(trainer)
         logger.info("step %d: %s", trainer.step, ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
 
     trainer = Trainer(
@@ -86,7 +90,7 @@ def train_matting(
         trainer.resume()
     trainer.run()
     score(trainer)
-    return matting_scores(trainer.ema.module, validation)
+    return scores_of(trainer)
 
 
 def main() -> None:

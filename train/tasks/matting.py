@@ -314,7 +314,9 @@ class MattingTask(Task):
         config: MattingConfig | None = None,
     ):
         self.pool, self.puppets, self.batch = pool, puppets, batch
-        self.model = self.trained = Matting(config).to(pool.device, memory_format=torch.channels_last)
+        self.model: Matting = Matting(config)
+        self.model.to(pool.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.trained = self.model
         self.betas = (0.9, 0.99)
 
     @torch.no_grad()
