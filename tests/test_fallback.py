@@ -145,7 +145,7 @@ def test_animate_runs_with_the_engine_that_is_left(bundle, broken, tmp_path):
 def test_doctor_tells_and_goes_on(monkeypatch):
     monkeypatch.setattr(OnnxEngine, "detect", raises)
     chapter = doctor_engines.engines(quick=True)
-    assert dict(chapter.facts)["onnx cpu float32"].startswith("refused: ")
+    assert dict(chapter.info)["onnx cpu float32"].startswith("refused: ")
     texts = {finding.text: finding.verdict for finding in chapter.findings}
     assert texts["onnx cpu float32 cannot be used"] == "WARN"
     assert texts["The default model can be run, with openvino cpu float32"] == "OK"
