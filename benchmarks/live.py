@@ -95,7 +95,9 @@ class LiveRun:
         sharp: bool = True,
         skip: float = SKIP,
     ):
-        machine = load_engine(engine, Path(model) if model else None, threads, device, precision)
+        path = Path(model) if model else None
+        # The session's rig draws, as is the default.
+        machine = load_engine(engine, path, threads, device, precision, use="detect")
         width, height = parse_size(size)
         if rate is None:
             camera = EagerCamera(width, height, seconds)

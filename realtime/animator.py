@@ -188,7 +188,8 @@ class Animator:
         progress: Callable[[Avatar], object] = lambda avatar: None,
     ):
         if engine is None or isinstance(engine, str):
-            engine = load_engine(engine, model, threads, device, precision)
+            use = "detect" if (rig or DEFAULT_RIG) == "on" else "frame"
+            engine = load_engine(engine, model, threads, device, precision, use=use)
         self.engine: Engine = engine
         if settings is None:
             settings = MotionSettings(countdown=0.0)

@@ -45,6 +45,8 @@ class Engine(Protocol):
         num_keypoints: K.
         keypoint_names: K names where keypoints are landmarks, else empty.
         matrices: what `Keypoints.jacobians` holds: "jacobian", or "covariance" for a Monkey-Net.
+        reason: why this engine runs and no other, in a few words for people; empty where
+            `load_engine` did not choose.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Engine(Protocol):
     num_keypoints: int
     keypoint_names: tuple[str, ...]
     matrices: Matrices
+    reason: str
 
     @property
     def deforms(self) -> bool:

@@ -141,6 +141,11 @@ class LiveLoop:
             "sliders": {name: getattr(animator.settings, name) for name in actions.SLIDERS},
             "search": animator.settings.search,
             "follow": animator.follow,
+            "engine": {
+                "name": animator.engine.name,
+                "precision": animator.engine.precision,
+                "reason": animator.engine.reason,
+            },
             "fps": round(self.rate.fps, 1),
             "camera_fps": round(self.capture.measured_rate or 0.0, 1),
             "delay_ms": latency.summary(),

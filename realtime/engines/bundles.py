@@ -31,6 +31,7 @@ class BundleEngine:
     """
 
     def __init__(self, folder: Path, metadata: dict):
+        self.reason = ""
         self.model_name: str = metadata["preset"]["name"]
         self.size: int = metadata["size"]
         self.num_keypoints: int = metadata["num_keypoints"]

@@ -21,7 +21,7 @@ from livepuppet.core.engine import (
 from livepuppet.core.errors import UserError
 from livepuppet.core.files import sha256
 from livepuppet.realtime.bundled import MODEL
-from livepuppet.realtime.engines import failures, onnx, openvino
+from livepuppet.realtime.engines import failures, onnx, openvino, selection
 from livepuppet.realtime.engines.quality_gate import check_engine, draw_once
 
 logger = logging.getLogger(__name__)
@@ -34,22 +34,26 @@ def load_engine(
     device: str | None = None,
     precision: Precision | None = None,
     gate: bool = True,
+    use: selection.Use = "frame",
 ) -> Engine:
     """The engine that people asked for, with the model that they asked for.
 
     Nothing that was asked for is exchanged for something else. Only what nobody asked for is
-    chosen: the first of `choices` that draws right (one that does not is a line in the log, and
-    left out at the next start), a graphics card where PyTorch runs and has one, 16 bits where the
-    device computes in them and the picture comes out right.
+    chosen. Of a bundle, the fastest of the engines, devices and precisions that draw right: timed
+    once per machine, model and version, see `selection`. Of weights, a graphics card where PyTorch
+    has one, and 16 bits where the device computes in them and the picture comes out right. An
+    engine that draws wrong is a line in the log, and left out at the next start.
 
     Args:
-        name: a key of `ENGINES`; None for the first of `choices` that works.
+        name: a key of `ENGINES`; None for the fastest that works.
         model: a bundle (folder), or weights (.safetensors) for `torch` and `tensorrt`; None is the
             default model.
         threads: of the CPU; all that are worth it by default.
         device: `cpu`, `cuda`, ...; the engine's own first choice by default.
         precision: of `PRECISIONS`; the engine's own first choice by default.
         gate: compare with what float32 PyTorch draws, the first time on this machine; see `gate`.
+            Without it nothing is timed, and the first of `choices` runs.
+        use: what will run per frame: all of the model, or `detect` alone where a rig draws.
 
     Raises:
         BrokenEngine: it raises, or draws something else than it should.
@@ -61,6 +65,10 @@ def load_engine(
         raise UserError(f"There is no precision called '{precision}'; use {', '.join(PRECISIONS)}.")
     path = _path(name, model)
     weights = path.suffix == ".safetensors"
+    if name is None and gate and not weights and selection.enabled():
+        fastest = _fastest(path, threads, device, precision, use)
+        if fastest is not None:
+            return fastest
     if name is None:
         return _first_that_works(choices(weights, device), path, threads, device, precision, gate)
     if ENGINES[name] == "bundle" and weights:
@@ -74,6 +82,7 @@ def load_engine(
             "exported from, or use --engine onnx."
         )
     engine = _load(name, path, threads, device, precision, gate)
+    engine.reason = "as asked for"
     if gate:
         failures.forget(_asked(name, device, precision), path)
     return engine
@@ -125,8 +134,121 @@ def _first_that_works(
         else:
             for other in (other for other in names if other not in failed and before[other]):
                 logger.info("The engine %s is left out, as it failed before: %s", other, before[other])
+            engine.reason = "the first that works"
             return engine
     raise failed[names[0]]
+
+
+def _fastest(
+    path: Path, threads: int | None, device: str | None, precision: Precision | None, use: selection.Use
+) -> Engine | None:
+    """The fastest engine that draws right, timed now or by an earlier start; None where nothing was
+    to be had, or timed, so.
+    """
+    try:
+        metadata = read_bundle(path)
+        inputs = selection.inputs_of(path, device, precision, threads)
+    except OSError:
+        return None
+    if "nose tip" not in metadata["keypoint_names"]:
+        use = "frame"  # no rig takes such keypoints
+    timings = _still_true(inputs, path)
+    if timings is None:
+        with selection.alone(inputs) as undisturbed:
+            timings = _still_true(inputs, path)  # of the start that was waited for
+            if timings is None:
+                # Where nothing can be kept, every start would take these seconds.
+                return _timed_now(inputs, path, threads, device, precision, use) if undisturbed else None
+    return _first_of(timings, inputs, path, threads, use)
+
+
+def _still_true(inputs: dict, path: Path) -> Sequence[selection.Timing] | None:
+    """What an earlier start found, unless an engine that it left out has been mended since."""
+    found = selection.kept(inputs)
+    if found is None or any(failures.reason_of(_key(way), path) is None for way in found.left_out):
+        return None
+    return found.timings
+
+
+def _first_of(
+    timings: Sequence[selection.Timing], inputs: dict, path: Path, threads: int | None, use: selection.Use
+) -> Engine | None:
+    """The best of what was timed that still works. One that fails is left out, and the rest timed
+    anew at the next start.
+    """
+    order = selection.ranking(timings, use)
+    for timing in order:
+        engine = _left_out_unless_it_works(timing.way, path, threads)
+        if engine is not None:
+            engine.reason = selection.reason(order, use)
+            return engine
+        selection.forget(inputs)
+    return None
+
+
+def _timed_now(
+    inputs: dict,
+    path: Path,
+    threads: int | None,
+    device: str | None,
+    precision: Precision | None,
+    use: selection.Use,
+) -> Engine | None:
+    """Time everything that is here and did not fail before; keep what was found, run the best."""
+    crashed = selection.Journal(inputs).crashed()
+    if crashed is not None:
+        failures.remember(_key(crashed), path, f"The engine {crashed} ended the process.")
+    ways = candidates(path, device, precision)
+    sound = [way for way in ways if failures.reason_of(_key(way), path) is None]
+    if len(sound) > 1:
+        logger.warning("Timing %d engines, once on this machine; this takes some seconds.", len(sound))
+    pairs = selection.load_and_time(sound, inputs, lambda way: _left_out_unless_it_works(way, path, threads))
+    if not pairs:
+        return None
+    timings = [timing for _, timing in pairs]
+    worked = [timing.way for timing in timings]
+    failed = [way for way in ways if way not in worked and failures.reason_of(_key(way), path) is not None]
+    selection.keep(inputs, timings, failed)
+    order = selection.ranking(timings, use)
+    best = next(engine for engine, timing in pairs if timing == order[0])
+    best.reason = selection.reason(order, use)
+    if len(order) > 1:
+        logger.warning("%s runs: %s.", order[0].way, best.reason)
+    return best
+
+
+def _left_out_unless_it_works(way: selection.Way, path: Path, threads: int | None) -> Engine | None:
+    """The engine; None, and a line in the log, where it fails or lacks something."""
+    try:
+        return _load(way.name, path, threads, way.device, way.precision, gate=True)
+    except BrokenEngine as error:
+        failures.remember(_key(way), path, str(error))
+        logger.warning("The engine %s is left out: %s", way, error)
+    return None
+
+
+def _key(way: selection.Way) -> failures.Asked:
+    return way.name, way.device, way.precision
+
+
+def candidates(
+    model: str | os.PathLike | None = None, device: str | None = None, precision: str | None = None
+) -> list[selection.Way]:
+    """Ways to run a bundle that are timed when no engine is asked for, the usual one first.
+
+    onnxruntime's TensorRT compiles for minutes, so it has to be asked for.
+
+    Args:
+        model: a bundle; None is the default model.
+        device, precision: only these.
+    """
+    return [
+        selection.Way(offer.name, offer.device, offer.precision)
+        for offer in offers(MODEL if model is None else model, weights=False)
+        if offer.missing is None
+        and (offer.device == device or (device is None and offer.device != "tensorrt"))
+        and precision in (None, offer.precision)
+    ]
 
 
 def _asked(name: str, device: str | None, precision: Precision | None) -> failures.Asked:

@@ -154,6 +154,7 @@ class TorchEngine:
                 f"PyTorch cannot use the device '{device}': {reason}; use --device cpu."
             ) from error
         preset = self._model.preset
+        self.reason = ""
         self.model_name: str = preset.name
         self.size: int = preset.size
         self.num_keypoints: int = preset.num_keypoints

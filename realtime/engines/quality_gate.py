@@ -9,6 +9,7 @@ used on a machine.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import platform
 from collections.abc import Iterator
@@ -104,6 +105,15 @@ def _inputs(engine: Engine, checksum: str) -> dict:
 
 def machine_info() -> dict:
     """Versions of all that computes, the processor and the graphics cards."""
+    return {
+        "versions": _versions(),
+        "machine": [platform.machine(), platform.processor(), _processor(), _cards()],
+    }
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    """Of packages that compute. Looking for them takes milliseconds, and a start asks three times."""
     versions = {}
     for package in (
         "livepuppet",
@@ -113,14 +123,9 @@ def machine_info() -> dict:
         "openvino",
         "torch",
     ):
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "versions": versions,
-        "machine": [platform.machine(), platform.processor(), _processor(), _cards()],
-    }
+    return versions
 
 
 def _processor() -> str:

@@ -21,18 +21,18 @@ _ENGINE = (
     click.option(
         "--engine",
         type=click.Choice(tuple(ENGINES)),
-        help="What runs the model; livepuppet doctor lists what is here. [default: onnx, or openvino where onnx fails; "
-        "torch for weights]",
+        help="What runs the model; livepuppet doctor lists what is here. [default: the fastest here, timed at the "
+        "first start; torch for weights]",
     ),
     click.option(
         "--device",
         metavar="cpu|cuda|gpu|directml|...",
-        help="Where it runs. [default: the processor; with torch, a graphics card if there is one]",
+        help="Where it runs. [default: the fastest here; with torch, a graphics card if there is one]",
     ),
     click.option(
         "--precision",
         type=click.Choice(PRECISIONS),
-        help="What the networks compute in. [default: float32, or 16 bits where the device has them and draws as well]",
+        help="What the networks compute in. [default: the fastest here that draws as well]",
     ),
     click.option(
         "--threads",

@@ -15,7 +15,7 @@ from livepuppet.realtime.app import settings as remembered
 from livepuppet.realtime.app.commands.options import settings_options
 from livepuppet.realtime.app.session import Session
 from livepuppet.realtime.app.settings import Settings
-from livepuppet.realtime.engines import Precision, load_engine
+from livepuppet.realtime.engines import Engine, Precision, load_engine
 
 #: What the next session takes over from the command line of this one: what a person chooses once.
 KEPT = (
@@ -65,7 +65,8 @@ def run_live(
         raise UserError(
             f"The folder {Path(stats).parent} does not exist: make it, or choose another --stats."
         )
-    machine = load_engine(engine, model, threads, device, precision)
+    use = "detect" if settings.picture.rig == "on" else "frame"
+    machine = load_engine(engine, model, threads, device, precision, use=use)
     with Session(
         settings, machine, frames=frames, pixel_format=pixel_format, **{"notify": notify, **parts}
     ) as session:
@@ -90,6 +91,7 @@ def write_stats(path: Path, session: Session) -> None:
         "engine": machine.name,
         "provider": machine.provider,
         "precision": machine.precision,
+        "engine_reason": machine.reason,
         "model": machine.model_name,
         "model_size": machine.size,
         "driving": session.source.name,
@@ -102,6 +104,12 @@ def write_stats(path: Path, session: Session) -> None:
         Path(path).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): choose another --stats.") from error
+
+
+def _told(engine: Engine) -> str:
+    """What ran, and why."""
+    why = f", {engine.reason}" if engine.reason else ""
+    return f"{engine.name} {engine.precision}, {engine.provider}{why}"
 
 
 def given(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,7 +173,7 @@ def run(
         precision=precision,
     )
     live = session.live
-    notify(live.stats.sentence() + f" Engine {live.animator.engine.name}, {live.animator.engine.provider}.")
+    notify(live.stats.sentence() + f" Engine {_told(live.animator.engine)}.")
     if remember or (remember is None and session.interactive):
         kept = remembered.merge(before, {name: chosen[name] for name in KEPT if name in chosen})
         problem = remembered.remember(before, _with_changes(kept, settings, session.settings_now()), profile)

@@ -5,11 +5,12 @@ fast.
 from __future__ import annotations
 
 import os
-import statistics
-import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from livepuppet.realtime.app.doctor.checks import Chapter, Finding, ask_program, version_of
+
+if TYPE_CHECKING:
+    from livepuppet.realtime.engines.selection import Timing
 
 #: Frames per second below which the movement looks choppy, and below which it is no use in a call.
 SMOOTH, USABLE = 24.0, 12.0
@@ -42,9 +43,11 @@ def engines(quick: bool = False, seconds: float = 1.5) -> Chapter:
     if version_of("openvino"):
         info.append(("openvino", str(version_of("openvino"))))
     findings = _graphics_card(quick, info)
-    works, lacking, rates = {}, [], {}
+    works: dict[str, str] = {}
+    lacking: list[tuple[str, str]] = []
+    timings: dict[str, Timing] = {}
     for offer in offers(weights=not quick):
-        way = f"{offer.name} {offer.device} {offer.precision}"
+        way = _name(offer)
         if offer.missing:
             lacking.append((way, offer.missing))
             continue
@@ -60,11 +63,11 @@ def engines(quick: bool = False, seconds: float = 1.5) -> Chapter:
             ran = f"all stages {engine.provider}"
         works.setdefault(offer.name, way)
         if not quick:
-            rates[way], text = _measure(engine, seconds)
+            timings[way], text = _measure(engine, seconds)
             ran += f"; {text}"
         info.append((way, ran))
     info += [("not here", f"{way}: {reason}") for way, reason in _grouped(lacking)]
-    chosen = next((works[name] for name in choices() if name in works), None)
+    chosen, why = _chosen(works, timings)
     if chosen is None:
         findings.append(
             Finding("FAIL", f"No engine can be used ({', '.join(choices())})", "Install livepuppet again.")
@@ -72,8 +75,10 @@ def engines(quick: bool = False, seconds: float = 1.5) -> Chapter:
     elif quick:
         findings.append(Finding("OK", f"The default model can be run, with {chosen}"))
     else:
+        rates = {way: timing.frame[0] for way, timing in timings.items()}
         findings.append(_speed_finding(1000 / rates[chosen], chosen))
         findings += _faster(rates, chosen)
+    info.append(("without options", f"{chosen}, {why}" if chosen else "nothing runs"))
     return Chapter("Engines", tuple(info), tuple(findings))
 
 
@@ -109,34 +114,50 @@ def _faster(rates: dict[str, float], chosen: str) -> list[Finding]:
     ]
 
 
-def _measure(engine: Any, seconds: float) -> tuple[float, str]:
-    """Milliseconds per frame (median), and a text, with the bundled avatar moving itself."""
-    import cv2
-    import numpy as np
+def _measure(engine: Any, seconds: float) -> tuple[Timing, str]:
+    """How long frames take with the bundled avatar moving, and a text."""
+    from livepuppet.realtime.engines.selection import Stopwatch
 
-    from livepuppet.core.images import read_image
-    from livepuppet.realtime import bundled
+    watch = Stopwatch(engine)
+    watch.round(seconds)
+    timing = watch.timing()
+    median, p95 = timing.frame
+    render = median - timing.detect[0]
+    return timing, (
+        f"detect {timing.detect[0]:.1f} ms, render {render:.1f} ms, a frame {median:.1f} ms "
+        f"(95th percentile {p95:.1f} ms)"
+    )
 
-    picture = read_image(bundled.AVATAR)
-    picture = cv2.resize(picture, (engine.size, engine.size), interpolation=cv2.INTER_AREA)
-    features, at_rest = engine.encode(picture), engine.detect(picture)
-    # Not exactly the pose at rest: that might be shown without computing.
-    frame = np.roll(picture, 4, axis=1)
-    times: list[tuple[float, float]] = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times) < 3:
-        began = time.perf_counter()
-        keypoints = engine.detect(frame)
-        detected = time.perf_counter()
-        engine.render(features, at_rest, keypoints)
-        times.append((detected - began, time.perf_counter() - detected))
-    # The first ones warm up.
-    times = times[2:]
-    detect, render = (statistics.median(part) * 1000 for part in zip(*times, strict=True))
-    whole = sorted(sum(pair) * 1000 for pair in times)
-    median, p95 = statistics.median(whole), whole[min(len(whole) - 1, int(0.95 * len(whole)))]
-    text = f"detect {detect:.1f} ms, render {render:.1f} ms, a frame {median:.1f} ms (95th percentile {p95:.1f} ms)"
-    return median, f"{text}, {len(times)} frames"
+
+def _chosen(works: dict[str, str], timings: dict[str, Timing]) -> tuple[str | None, str]:
+    """The way that runs without options, and why. What was timed here is kept: the next start goes
+    by it.
+
+    Args:
+        works: name of an engine -> its first way that draws right.
+        timings: by way; empty where nothing was timed.
+    """
+    from livepuppet.realtime.bundled import MODEL
+    from livepuppet.realtime.engines import selection
+    from livepuppet.realtime.engines.loading import candidates, choices
+
+    usual = next((works[name] for name in choices() if name in works), None)
+    if not selection.enabled() or usual is None:
+        return usual, "the first that works"
+    inputs = selection.inputs_of(MODEL, None, None, None)
+    if timings:
+        found = [timings[_name(way)] for way in candidates() if _name(way) in timings]
+        if found:
+            selection.keep(inputs, found)
+    kept = selection.kept(inputs)
+    order = selection.ranking(kept.timings, "detect") if kept else []
+    if not order or (timings and _name(order[0].way) not in timings):
+        return usual, "the usual one, as none has been timed yet"
+    return _name(order[0].way), selection.reason(order, "detect")
+
+
+def _name(way: Any) -> str:
+    return f"{way.name} {way.device} {way.precision}"
 
 
 def _speed_finding(fps: float, engine: str) -> Finding:

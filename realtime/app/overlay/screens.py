@@ -76,6 +76,7 @@ class Status:
         stages: name and milliseconds of each, in order.
         dropped, repeated, errors: frames left out, pictures sent twice, frames that failed.
         outputs: one line each.
+        engine: what runs the model, and why.
     """
 
     fps: float = 0.0
@@ -86,6 +87,7 @@ class Status:
     repeated: int = 0
     errors: int = 0
     outputs: tuple[OutputLine, ...] = ()
+    engine: str = ""
 
 
 @dataclass(frozen=True)
@@ -284,6 +286,7 @@ def draw_status(picture: np.ndarray, status: Status) -> None:
     rows_of_outputs = sum(1 + len(failed.get(line.name, ())) for line in status.outputs)
     height = 2 * gap + line_height(large) + line_height(normal) + 2 * step + gap // 2
     height += stage_rows * step + (gap if stage_rows else 0)
+    height += step + gap if status.engine else 0
     height += rows_of_outputs * step + (gap if status.outputs else 0)
     panel(picture, edge, edge, width, height, scale(RADIUS))
     x, y, right = edge + gap, edge + gap, edge + width - gap
@@ -319,6 +322,10 @@ def draw_status(picture: np.ndarray, status: Status) -> None:
             draw_text(picture, name, start, row, small, DIM)
             draw_text(picture, f"{value:.1f}", start + half, row, small, TEXT, "right")
         y += stage_rows * step
+    if status.engine:
+        y = _rule(picture, x, y, right, gap)
+        draw_text(picture, shortened(status.engine, small, right - x), x, y, small, DIM)
+        y += step
     if status.outputs:
         y = _rule(picture, x, y, right, gap)
         dot = max(4, small // 2)

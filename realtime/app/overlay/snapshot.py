@@ -15,6 +15,7 @@ from livepuppet.realtime.app.overlay.screens import CameraView, OutputLine, Over
 
 if TYPE_CHECKING:
     from livepuppet.realtime.app.loop import LiveLoop
+    from livepuppet.realtime.engines import Engine
 
 #: Seconds for which figures stand: percentiles take time to count, and digits that dance cannot be
 #: read.
@@ -95,9 +96,16 @@ class Snapshots:
             dropped=live.counts()[1],
             repeated=sum(state.repeated for state in states),
             errors=live.failed,
+            engine=_engine_line(live.animator.engine),
             outputs=tuple(
                 OutputLine(state.name, state.failed or f"{state.delay_ms['p50']:.0f} ms", bool(state.failed))
                 for state in states
             ),
         )
         return self._status
+
+
+def _engine_line(engine: Engine) -> str:
+    """What runs, and why, without the figures."""
+    why = engine.reason.partition(" (")[0]
+    return f"{engine.name} {engine.precision}" + (f", {why}" if why else "")

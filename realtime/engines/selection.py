@@ -1,0 +1,331 @@
+"""Which engine runs when none is asked for: the fastest steady one of those that draw right, timed
+once per machine, model and version.
+
+Engines are timed in turn, a few frames each, so that what else goes on in the machine slows all of
+them alike. What was found is kept in the user's cache; later starts read it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from livepuppet.core.cache import cache_folder, key_of, remember, remembered
+from livepuppet.core.engine import Engine, Precision
+from livepuppet.core.errors import UserError
+from livepuppet.core.files import sha256
+from livepuppet.core.images import read_image
+from livepuppet.core.square import centred_square, cut
+from livepuppet.realtime.bundled import AVATAR
+from livepuppet.realtime.engines.cores import usable_cores
+from livepuppet.realtime.engines.quality_gate import machine_info
+
+KIND = "fastest-engine"
+
+#: Set to "off", the first engine that works runs, untimed: for installations that want the same one
+#: everywhere.
+VARIABLE = "LIVEPUPPET_TIMING"
+
+#: Engines are timed in so many rounds, each for so many seconds and at least so many frames. One
+#: that the first round finds so many times as slow as the fastest is left alone.
+ROUNDS, SECONDS, FEWEST, HOPELESS = 4, 0.15, 3, 2.0
+
+#: Once loading has taken so many seconds, what is loaded has to do: a first start is not to last.
+LOADING = 8.0
+
+#: What people gain nothing by: the usual engine stays unless another is faster by this factor.
+MARGIN = 1.1
+
+#: A start waits so long for another one that is timing.
+PATIENCE = 30.0
+
+#: What runs per frame: all of the model, or `detect` alone where a rig draws.
+Use = Literal["frame", "detect"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """An engine with device and precision, see `load_engine`."""
+
+    name: str
+    device: str
+    precision: Precision
+
+    def __str__(self) -> str:
+        device = "" if self.device == "cpu" else f" {self.device}"
+        return f"{self.name}{device} {self.precision}"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long an engine takes.
+
+    Attributes:
+        name, device, precision: which.
+        detect, frame: milliseconds of `detect`, and of `detect` and `render`: median and 95th
+            percentile.
+    """
+
+    name: str
+    device: str
+    precision: Precision
+    detect: tuple[float, float]
+    frame: tuple[float, float]
+
+    @property
+    def way(self) -> Way:
+        return Way(self.name, self.device, self.precision)
+
+    def cost(self, use: Use) -> float:
+        """Milliseconds halfway between the usual frame and the slow one: of two engines that are as
+        fast, the steadier.
+        """
+        median, slow = self.detect if use == "detect" else self.frame
+        return (median + slow) / 2
+
+
+def ranking(timings: Sequence[Timing], use: Use) -> list[Timing]:
+    """The engine to run, then what to fall back to, best first.
+
+    Args:
+        timings: the usual engine first.
+        use: where a rig draws, engines that detect as fast as the fastest are told apart by whole
+            frames, which avatars without a face take.
+    """
+    order = sorted(timings, key=lambda timing: (timing.cost(use), timing.cost("frame")))
+    if use == "detect" and order:
+        least = order[0].cost(use)
+        near = [timing for timing in timings if timing.cost(use) <= MARGIN * least]
+        order = [*sorted(near, key=lambda timing: timing.cost("frame")), *(t for t in order if t not in near)]
+    if order:
+        usual, best = timings[0], order[0]
+        same = all(usual.cost(one) <= MARGIN * best.cost(one) for one in (use, "frame"))
+        if same:
+            order.remove(usual)
+            order.insert(0, usual)
+    return order
+
+
+def reason(order: Sequence[Timing], use: Use) -> str:
+    """Why the first of a `ranking` runs, for people; the figures are those that decided."""
+    if len(order) < 2:
+        return "the only engine here"
+    what = "to read a face" if use == "detect" else "a frame"
+    figures = ", ".join(
+        f"{timing.way} {(timing.detect if use == 'detect' else timing.frame)[0]:.1f} ms" for timing in order
+    )
+    return f"best of {len(order)} here (timed, {what}: {figures})"
+
+
+class Stopwatch:
+    """Times one engine on the bundled avatar, moving.
+
+    Args:
+        engine: loaded; it has passed the gate.
+    """
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+        image = read_image(AVATAR)
+        image = cut(image, centred_square(*image.shape[:2]), engine.size)
+        # Not the pose at rest: that might be drawn without computing.
+        self._frames = [np.ascontiguousarray(np.roll(image, shift, 1)) for shift in (2, 5, 8)]
+        self._keypoints, self._features = engine.detect(image), engine.encode(image)
+        self._detect: list[float] = []
+        self._whole: list[float] = []
+        self._run(self._frames[0])  # buffers, threads, clocks
+        self._detect.clear()
+        self._whole.clear()
+
+    def round(self, seconds: float = SECONDS, fewest: int = FEWEST) -> None:
+        """Time frames for so many seconds, and at least so many."""
+        end = time.perf_counter() + seconds
+        count = 0
+        while count < fewest or time.perf_counter() < end:
+            self._run(self._frames[count % len(self._frames)])
+            count += 1
+
+    def _run(self, frame: np.ndarray) -> None:
+        began = time.perf_counter()
+        keypoints = self._engine.detect(frame)
+        detected = time.perf_counter()
+        self._engine.render(self._features, self._keypoints, keypoints)
+        self._detect.append(1000 * (detected - began))
+        self._whole.append(1000 * (time.perf_counter() - began))
+
+    def timing(self) -> Timing:
+        """What the rounds so far say."""
+        detect, frame = (
+            (round(float(np.median(times)), 3), round(float(np.percentile(times, 95)), 3))
+            for times in (self._detect, self._whole)
+        )
+        engine = self._engine
+        return Timing(engine.name, engine.device, engine.precision, detect, frame)
+
+
+def timed(engines: Sequence[Engine], rounds: int = ROUNDS) -> list[Timing]:
+    """Times engines in turn; those that the first round finds hopeless only then."""
+    watches = [Stopwatch(engine) for engine in engines]
+    for number in range(rounds):
+        found = [watch.timing() for watch in watches] if number else []
+        for index, watch in enumerate(watches):
+            if found and all(
+                found[index].cost(use) > HOPELESS * min(other.cost(use) for other in found)
+                for use in ("detect", "frame")
+            ):
+                continue
+            watch.round()
+    return [watch.timing() for watch in watches]
+
+
+def enabled() -> bool:
+    """Whether engines are timed at all."""
+    return os.environ.get(VARIABLE, "").lower() not in ("off", "0", "no")
+
+
+def inputs_of(model: Path, device: str | None, precision: str | None, threads: int | None) -> dict[str, Any]:
+    """All that the choice depends on. Raises OSError where the model cannot be read."""
+    return {
+        "model": sha256(model / "bundle.json"),
+        "asked": [device, precision],
+        "threads": usable_cores() if threads is None else threads,
+        **machine_info(),
+    }
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a start found.
+
+    Attributes:
+        timings: of engines that work, the usual one first.
+        left_out: those that did not.
+    """
+
+    timings: tuple[Timing, ...]
+    left_out: tuple[Way, ...] = ()
+
+
+def kept(inputs: dict[str, Any]) -> Kept | None:
+    """What an earlier start found; None where none has."""
+    try:
+        found = remembered(KIND, inputs)
+        timings = tuple(
+            Timing(one["name"], one["device"], one["precision"], tuple(one["detect"]), tuple(one["frame"]))
+            for one in found["timings"]
+        )
+        return Kept(timings, tuple(Way(*one) for one in found["left_out"])) if timings else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def keep(inputs: dict[str, Any], timings: Sequence[Timing], left_out: Sequence[Way] = ()) -> None:
+    """Have `kept` tell this from now on."""
+    ways = [[way.name, way.device, way.precision] for way in left_out]
+    remember(KIND, inputs, {"timings": [asdict(timing) for timing in timings], "left_out": ways})
+
+
+def forget(inputs: dict[str, Any]) -> None:
+    """Have the next start time anew."""
+    keep(inputs, ())
+
+
+@contextmanager
+def alone(inputs: dict[str, Any]) -> Iterator[bool]:
+    """Be the only start that times these engines: several at once would slow each other down.
+
+    Yields:
+        False where another start was still at it after `PATIENCE` seconds, or where nothing can be
+        kept, so that every start would have to time them.
+    """
+    try:
+        path = cache_folder(KIND) / f"{key_of(inputs)}.lock"
+        file = path.open("a")
+    except (OSError, UserError):
+        yield False
+        return
+    with file:
+        end, got = time.monotonic() + PATIENCE, _lock(file)
+        while not got and time.monotonic() < end:
+            time.sleep(0.1)
+            got = _lock(file)
+        yield got
+
+
+def _lock(file: Any) -> bool:
+    """Take the lock on an open file, which ends with it or with the process; False where another
+    has it.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        import msvcrt
+
+        with suppress(OSError):
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
+            return True
+        return False
+    with suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+class Journal:
+    """Remembers which engine is being tried, so that one that ends the process is known the next
+    time.
+
+    Args:
+        inputs: of `inputs_of`.
+    """
+
+    def __init__(self, inputs: dict[str, Any]):
+        self._inputs = {"tried": inputs}
+
+    def crashed(self) -> Way | None:
+        """What was being tried when an earlier start ended."""
+        with suppress(KeyError, TypeError):
+            found = remembered(KIND, self._inputs)
+            return Way(*found) if found else None
+        return None
+
+    def trying(self, way: Way | None) -> None:
+        """From now on this; None when it has gone well."""
+        remember(KIND, self._inputs, None if way is None else [way.name, way.device, way.precision])
+
+
+def load_and_time(
+    ways: Sequence[Way], inputs: dict[str, Any], load: Callable[[Way], Engine | None]
+) -> list[tuple[Engine, Timing]]:
+    """Load what can be, while there is time, and time it.
+
+    Args:
+        ways: the usual one first.
+        load: an engine that passed the gate, or None for one that did not.
+    """
+    journal, engines, begin = Journal(inputs), [], time.monotonic()
+    try:
+        for way in ways:
+            if engines and time.monotonic() - begin > LOADING:
+                break
+            journal.trying(way)
+            engine = load(way)
+            if engine is not None:
+                engines.append(engine)
+    finally:  # an exception, or somebody's Ctrl-C, is no crash
+        journal.trying(None)
+    # Where there is one, nothing is to be chosen.
+    timings = timed(engines) if len(engines) > 1 else [_untimed(engine) for engine in engines]
+    return list(zip(engines, timings, strict=True))
+
+
+def _untimed(engine: Engine) -> Timing:
+    return Timing(engine.name, engine.device, engine.precision, (0.0, 0.0), (0.0, 0.0))
