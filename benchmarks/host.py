@@ -81,6 +81,7 @@ class Replay:
         self.size, self.num_keypoints, self.model_name = engine.size, engine.num_keypoints, engine.model_name
         self.keypoint_names, self.deforms = engine.keypoint_names, engine.deforms
         self.matrices: Matrices = engine.matrices
+        self.reason = ""
         self._recording, self._index = recording, -1
 
     def detect(self, frame: np.ndarray) -> Keypoints:

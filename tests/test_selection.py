@@ -111,6 +111,20 @@ def test_one_that_draws_wrong_is_no_candidate(bundle, monkeypatch, caplog):
         load_engine(None, bundle, threads=1)
 
 
+def test_damaged_graphs_that_nobody_asked_for_stop_no_start(bundle, monkeypatch, times):
+    def damaged(*arguments, **options):
+        raise UserError("The file is damaged.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(loading.openvino.OpenVinoEngine, "__init__", damaged)
+        assert load_engine(None, bundle, threads=1).name == "onnx" and times == []
+        with pytest.raises(UserError, match="damaged"):
+            load_engine("openvino", bundle, threads=1)
+        broken.setattr(OnnxEngine, "__init__", damaged)
+        with pytest.raises(UserError, match="damaged"):
+            load_engine(None, bundle, threads=1)
+
+
 def test_one_that_ended_the_process_is_not_tried_again(bundle, times):
     inputs = selection.inputs_of(bundle, None, None, 1)
     selection.Journal(inputs).trying(Way("openvino", "cpu", "float32"))

@@ -218,10 +218,12 @@ def _timed_now(
 
 
 def _left_out_unless_it_works(way: selection.Way, path: Path, threads: int | None) -> Engine | None:
-    """The engine; None, and a line in the log, where it fails or lacks something."""
+    """The engine; None, and a line in the log, where it fails or its graphs are damaged: the others
+    may still work.
+    """
     try:
         return _load(way.name, path, threads, way.device, way.precision, gate=True)
-    except BrokenEngine as error:
+    except UserError as error:
         failures.remember(_key(way), path, str(error))
         logger.warning("The engine %s is left out: %s", way, error)
     return None
