@@ -282,6 +282,32 @@ def test_old_lashes_go_where_the_lid_goes(face):
         assert np.abs(np.diff(above.mean(2), axis=0)).max() < 16
 
 
+def test_a_thick_rim_over_the_eye_stays_in_front_of_the_lid(face):
+    picture, contours = face
+    picture = picture.copy()
+    for x, y in EYES.values():
+        picture[y - 33 : y - 25, x - 60 : x + 61] = (12, 12, 14)
+    shut = paste(picture.copy(), Eyes(picture, contours).draw(amounts(both("eyeBlink"))))
+    for x, y in EYES.values():
+        rim = slice(y - 32, y - 26), slice(x - 60, x + 61)
+        assert np.abs(shut[rim].astype(int) - picture[rim]).max() < 12
+        assert np.abs(np.median(shut[y - 10 : y + 2, x - 18 : x + 19], axis=(0, 1)) - SKIN).max() < 30
+
+
+def test_eyes_without_a_white_get_none(face):
+    """As a dog's: they turn as they are."""
+    picture, contours = face
+    picture = picture.copy()
+    for eye in (contours.left, contours.right):
+        opening = np.rint(np.concatenate([eye.upper, eye.lower[::-1]])).astype(np.int32)
+        cv2.fillPoly(picture, [opening], (24, 18, 16), cv2.LINE_AA)
+    away = paste(
+        picture.copy(), Eyes(picture, contours).draw(amounts({"eyeLookInLeft": 1.0, "eyeLookOutRight": 1.0}))
+    )
+    for x, y in EYES.values():
+        assert away[y - 8 : y + 6, x - 18 : x + 19].max() < 60
+
+
 @pytest.mark.parametrize("skin", [SKIN, (70, 40, 30)])
 def test_a_closed_lid_has_one_line_from_corner_to_corner(face, skin):
     picture, contours = face

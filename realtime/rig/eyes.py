@@ -211,6 +211,7 @@ class EyeLayers:
         )
         self.line_tone = cv2.convertScaleAbs(np.broadcast_to(self.line_tone, self.crop.shape).copy())
         self.line_alpha = self.line_alpha * smooth(-0.02, 0.10, self.u) * smooth(1.02, 0.90, self.u)
+        self.aside = np.maximum(smooth(0.005, -0.01, self.u), smooth(0.995, 1.01, self.u))
         self.within = self.inside_u * smooth(0.30 * self.width, 0.22 * self.width, self.v - self.low)
         for name, value in vars(self).items():
             if isinstance(value, np.ndarray) and value.dtype == np.float64:
@@ -278,9 +279,9 @@ class EyeLayers:
             (self.v > self.up - reach) & (self.v < self.low + 0.07 * w) & (self.u > -0.04) & (self.u < 1.04)
         )
         grow = _disc(0.03 * w)
-        hole = (zone | (cv2.dilate(lashes, grow) > 0)).astype(np.uint8)
-        soft = max(0.025 * w, 0.8)
-        zone = cv2.GaussianBlur(hole.astype(np.float32), (0, 0), soft)
+        hole = zone | (cv2.dilate(lashes, grow) > 0)
+        thin = cv2.morphologyEx(self.light, cv2.MORPH_BLACKHAT, _disc(0.15 * w))
+        soft = max(0.03 * w, 0.8)
         # What is in front of the eye: rims, strands of hair, brows; they reach further than lashes do.
         room = self.up - self.crease
         front = (
@@ -288,32 +289,50 @@ class EyeLayers:
             * smooth(-0.35 * room, -0.75 * room, self.v - self.up)
             * smooth(-reach, -1.3 * reach, self.v - self.up)
         )
+        rim = self._thick_rims()
         # Close to the edge only what is too thick for lashes.
-        thin = cv2.morphologyEx(self.light, cv2.MORPH_BLACKHAT, _disc(0.09 * w))
-        front = front * np.maximum(smooth(0.16 * w, 0.26 * w, self.from_edge), smooth(14.0, 6.0, thin))
-        front = front * (1 - cv2.GaussianBlur(cv2.dilate(lashes, grow).astype(np.float32), (0, 0), soft))
+        narrow = cv2.morphologyEx(self.light, cv2.MORPH_BLACKHAT, _disc(0.09 * w))
+        front = front * np.maximum(smooth(0.16 * w, 0.26 * w, self.from_edge), smooth(14.0, 6.0, narrow))
+        front = front * (
+            1 - cv2.GaussianBlur(cv2.dilate(lashes, _disc(0.08 * w)).astype(np.float32), (0, 0), soft)
+        )
+        front = np.maximum(front, cv2.dilate(rim, _disc(0.015 * w)))
         self.front = cv2.GaussianBlur(front.astype(np.float32), (0, 0), max(0.7, 0.7 * self.soft))
         self.front[self.front < 0.03] = 0
         self.has_front = bool(self.front.max() > 0.2)
-        filled = self._membrane(hole > 0)
+        base = self._skin_under(hole, thin)
+        self.texture = self._texture_beside(picture, hole)
         t = np.clip((self.v - self.crease) / np.maximum(self.closed - self.crease, 1), 0, 1)
         # A lid is round: light on its middle, less at its edge and in its fold. Flat pictures have little light.
-        bulge = (
-            0.07 * np.sin(np.pi * t)
-            - 0.12 * t**3
-            - 0.07 * np.exp(-np.square((self.v - self.crease) / (0.025 * w)))
-        )
+        bulge = 0.05 * np.sin(np.pi * t) - 0.10 * t**3
         bulge = bulge * smooth(0.62, 0.3, np.abs(self.u - 0.5)) * (self.v > self.crease - 0.1 * w)
-        filled = filled * (1 + (0.6 if self.flat else 1.0) * bulge)[..., None]
-        if not self.flat:
-            noise = np.random.default_rng(3).normal(0, 1.2 * self.grain, self.u.shape).astype(np.float32)
-            filled = filled + (1.6 * cv2.GaussianBlur(noise, (0, 0), 0.6))[..., None]
-        self.skin = np.clip(picture + (filled - picture) * np.clip(2 * zone, 0, 1)[..., None], 0, 255).astype(
-            np.float32
-        )
+        filled = base * (1 + (0.6 if self.flat else 1.0) * bulge)[..., None] + self.texture
+        # It goes over into the skin around without an edge.
+        beyond = cv2.distanceTransform((~hole).astype(np.uint8), cv2.DIST_L2, 5)
+        share = smooth(0.12 * w, 0.03 * w, beyond).astype(np.float32) * (1 - self.front)
+        self.skin = np.clip(picture + (filled - picture) * share[..., None], 0, 255).astype(np.float32)
         # Old lashes go wherever the lid moves, also beside the eye.
-        self.cover = np.clip(2 * zone - 0.02, 0, 1).astype(np.float32)
+        self.cover = share
         self.beside = self.cover * np.maximum(smooth(0.04, -0.04, self.u), smooth(0.96, 1.04, self.u))
+
+    def _thick_rims(self) -> np.ndarray:
+        """Rims that are dark, thicker than lashes and pass over the eye, float32 (h, w); 1 also close to its edge."""
+        w = self.width
+        light = cv2.cvtColor(self.lid_colour.clip(0, 255).astype(np.uint8), cv2.COLOR_RGB2LAB)[..., 0]
+        dark = (self.light < 0.45 * light).astype(np.uint8)
+        # With the light that lies on them.
+        dark = cv2.morphologyEx(dark, cv2.MORPH_CLOSE, _disc(0.02 * w))
+        thick = cv2.morphologyEx(dark, cv2.MORPH_OPEN, _disc(0.045 * w))
+        thick = cv2.dilate(thick, _disc(0.02 * w)) & dark
+        thick[(self.from_edge < 0.17 * w) | ((self.v > self.up) & (self.u > -0.1) & (self.u < 1.1))] = 0
+        _, labels = cv2.connectedComponents(thick, connectivity=4)
+        # They pass over the whole eye; hair and lashes beside it do not.
+        found = np.zeros(thick.shape, np.float32)
+        for label in range(1, int(labels.max()) + 1):
+            part = labels == label
+            if np.ptp(self.u[part]) > 1:
+                found[part] = 1
+        return found if found.mean() < 0.5 else np.zeros_like(found)
 
     def _old_lashes(self) -> np.ndarray:
         """What is dark and hangs together with the upper lid's edge, uint8 (h, w): lashes and lines, also beyond the corners.
@@ -327,12 +346,12 @@ class EyeLayers:
         off = cv2.morphologyEx(self.light, cv2.MORPH_BLACKHAT, _disc(0.15 * w))
         depth = max(float(np.percentile(off[edge], 85)), 12.0)
         near = (
-            (self.u > -0.32) & (self.u < 1.32) & (self.v > self.up - 0.26 * w) & (self.v < self.up + 0.2 * w)
+            (self.u > -0.26) & (self.u < 1.26) & (self.v > self.up - 0.26 * w) & (self.v < self.up + 0.2 * w)
         )
         opening = (self.v > self.up + 0.03 * w) & (self.v < self.low) & (self.u > 0) & (self.u < 1)
         dark = ((off > 0.3 * depth) & near & ~opening).astype(np.uint8)
         _, labels = cv2.connectedComponents(dark, connectivity=8)
-        tips = near & ((self.v < self.up - 0.24 * w) | (self.u < -0.3) | (self.u > 1.3))
+        tips = near & ((self.v < self.up - 0.24 * w) | (self.u < -0.24) | (self.u > 1.24))
         tips[[0, -1]] |= near[[0, -1]]
         tips[:, [0, -1]] |= near[:, [0, -1]]
         out = np.zeros(self.u.shape, np.uint8)
@@ -349,19 +368,53 @@ class EyeLayers:
         """Pixels within so many widths above and below the upper lid's edge, bool (h, w)."""
         return (np.abs(self.v - self.up) < half * self.width) & (self.u > -0.02) & (self.u < 1.02)
 
-    def _membrane(self, hole: np.ndarray) -> np.ndarray:
-        """The picture with its hole, bool (h, w), filled like a soap film from the skin around it, float32 (h, w, 3)."""
+    def _skin_under(self, hole: np.ndarray, thin: np.ndarray) -> np.ndarray:
+        """The skin's colours without anything thin or dark on it, float32 (h, w, 3): the picture's own, and within the
+        `hole`, bool (h, w), what lies smoothly between those around it.
+
+        Args:
+            thin: float32 (h, w), by how much a pixel is darker than what is around anything as thin as a lash or fold.
+        """
         w = self.width
-        # Hairs, lines and rims around it are no skin.
-        calm = cv2.morphologyEx(self.crop, cv2.MORPH_CLOSE, _disc(0.05 * w))
-        calm = cv2.GaussianBlur(calm, (0, 0), max(0.03 * w, 0.7)).astype(np.float32)
-        still = (~hole)[..., None]
-        filled = np.where(still, calm, _filled(calm, (~hole).astype(np.float32) + 1e-6))
-        # From coarse to fine: each round lets the film sag to the mean of what is around.
-        for size in (0.30, 0.2, 0.12, 0.07, 0.04, 0.025):
-            for _ in range(3):
-                filled = np.where(still, calm, cv2.blur(filled, (2 * max(round(0.5 * size * w), 1) + 1,) * 2))
+        # Lashes, folds, rims and hair around the hole are no skin.
+        calm = cv2.morphologyEx(self.crop, cv2.MORPH_CLOSE, _disc(0.06 * w))
+        calm = cv2.GaussianBlur(calm, (0, 0), max(0.04 * w, 0.7)).astype(np.float32)
+        usual = float(np.median(thin[~hole])) if not hole.all() else 0.0
+        known = np.exp(-np.square(thin / (12.0 + 3 * usual))) * (1 - self.front)
+        known *= 1 - cv2.dilate(hole.astype(np.uint8), _disc(0.025 * w))
+        known = known.astype(np.float32)
+        if known.sum() < 20:
+            known = np.float32(1) - hole
+        filled = _filled(calm, known + 1e-4 * ~hole)
+        free = known[..., None]
+        # From coarse to fine: each round lets a soap film sag to the mean of what is around.
+        for size in (0.3, 0.2, 0.12, 0.07, 0.04):
+            for _ in range(4):
+                film = cv2.blur(filled, (2 * max(round(0.5 * size * w), 1) + 1,) * 2)
+                filled = film + (calm - film) * free
         return cv2.GaussianBlur(filled.astype(np.float32), (0, 0), max(0.02 * w, 0.7))
+
+    def _texture_beside(self, picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
+        """What the skin has on its colours, pores, cracks, strokes or fur, float32 (h, w, 3): that below the eye, or that above
+        where the picture ends, at the eye's place.
+        """
+        w = self.width
+        fine = picture - cv2.GaussianBlur(picture, (0, 0), max(0.035 * w, 1.0))
+        free = (~hole) & (self.strange < 0.3) & (cv2.dilate(hole.astype(np.uint8), _disc(0.03 * w)) == 0)
+        usual = float(np.median(np.abs(fine[free]))) if free.sum() > 20 else 0.0
+        # Wrinkles and folds are more than grain.
+        most = 2.0 * usual + 0.3
+        best, known = np.zeros_like(fine), np.zeros(hole.shape, np.float32)
+        tall = self.tall + 0.16 * w
+        for sign, far in ((1, 1.0), (-1, 1.2), (1, 0.7), (-1, 0.8)):
+            dx, dy = (sign * far * tall * k for k in self.down)
+            x, y = (self.x + np.float32(dx)), (self.y + np.float32(dy))
+            seen = cv2.remap(fine, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+            there = cv2.remap(free.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+            share = there * (1 - known)
+            best += seen * share[..., None]
+            known += share
+        return np.clip(best, -most, most)
 
     def _find_lashes(self, picture: np.ndarray) -> None:
         """What is dark along the upper lid's edge, as a band that moves with it: alpha and colour around the edge."""
@@ -469,48 +522,49 @@ class EyeLayers:
         disc_light = float(np.median(self.light[disc])) if disc.any() else 60.0
         enough = white.sum() > max(0.16 * self.shows.sum(), 6)
         skin_light = float(np.median(self.cheek_colour))
-        # Round eyes that the iris fills have none. In the shade of lids a white is dark, but not as dark as such an eye.
+        # Round eyes that the iris fills have none, nor have those of statues, whose irises are as light. In the shade of lids
+        # a white is dark, but not as dark as the eye of a dog beside its fur.
         self.has_white = False
         if enough and self.radius < 0.35 * self.width:
-            middle, high = np.percentile(self.light[white], [62, 80])
-            self.has_white = bool(middle > disc_light + 12 or high > max(0.4 * skin_light, disc_light - 4))
+            middle, high, most = np.percentile(self.light[white], [62, 80, 75])
+            lighter = middle > disc_light + 12 or high > max(0.4 * skin_light, disc_light - 4)
+            self.has_white = bool(lighter and most > max(0.5 * skin_light, disc_light + 2))
         if self._white_known is not None:
             self.has_white = self._white_known and bool(white.any())
+        if not self.has_white:
+            self.white = self.crop
+            return
         distance = np.exp(-np.maximum(self.v - self.up, 0) / (0.09 * self.width))
         basis = np.stack([np.ones_like(self.u), self.u - 0.5, distance], -1).astype(np.float32)
-        if self.has_white:
-            a, b = basis[white], picture[white]
-            # Veins, lashes and corners are darker than the white, and lights brighter.
-            bright = self.light[white]
-            low, high = np.percentile(bright, [75, 99])
-            weight = ((bright >= low) & (bright <= high)).astype(np.float32)
-            aw = a * weight[:, None]
-            fit = np.linalg.solve(aw.T @ a + np.diag([1e-6, 0.1, 0.03]) * weight.sum(), aw.T @ b)
-            top = (b * weight[:, None]).sum(0) / weight.sum()
-            # In the shade of lids it is never much darker than the skin.
-            least = 0.86 * skin_light
-            lift = max(least / max(float(top.mean()), 1.0), 1.0)
-            fill = lift * np.clip(basis @ fit, 0.7 * top, 1.1 * top)
-            # Little of a white's colour is its own.
-            fill += 0.35 * (fill.mean(2, keepdims=True) - fill)
-            # Drawn eyes are nearly flat.
-            shade = 0.25 if self.flat else 1.0
-            fill *= (1 - 0.2 * shade * np.exp(-np.maximum(self.v - self.up, 0) / (0.06 * self.width)))[
-                ..., None
-            ]
-            fill *= (1 - 0.14 * shade * smooth(0.36, 0.52, np.abs(self.u - 0.5)))[..., None]
-        else:
-            rim = self.shows & (away > 0.75 * self.radius) & (away < 1.1 * self.radius)
-            colour = np.percentile(picture[rim], 35, axis=0) if rim.sum() > 8 else np.array([60.0, 50, 45])
-            fill = np.broadcast_to(colour, picture.shape) * (1 - 0.35 * distance)[..., None]
+        a, b = basis[white], picture[white]
+        # Veins, lashes and corners are darker than the white, and lights brighter.
+        bright = self.light[white]
+        low, high = np.percentile(bright, [75, 99])
+        weight = ((bright >= low) & (bright <= high)).astype(np.float32)
+        aw = a * weight[:, None]
+        fit = np.linalg.solve(aw.T @ a + np.diag([1e-6, 0.1, 0.03]) * weight.sum(), aw.T @ b)
+        top = (b * weight[:, None]).sum(0) / weight.sum()
+        # In the shade of lids it is never much darker than the skin.
+        least = 0.86 * skin_light
+        lift = max(least / max(float(top.mean()), 1.0), 1.0)
+        fill = lift * np.clip(basis @ fit, 0.7 * top, 1.1 * top)
+        # Little of a white's colour is its own.
+        fill += 0.35 * (fill.mean(2, keepdims=True) - fill)
+        # Drawn eyes are nearly flat.
+        shade = 0.25 if self.flat else 1.0
+        fill *= (1 - 0.2 * shade * np.exp(-np.maximum(self.v - self.up, 0) / (0.06 * self.width)))[..., None]
+        fill *= (1 - 0.14 * shade * smooth(0.36, 0.52, np.abs(self.u - 0.5)))[..., None]
+        # Outlines and lashes' shadows do not go on where the iris was.
         known = white & (away > 1.2 * self.radius)
-        if self.has_white:
-            # Outlines and lashes' shadows do not go on where the iris was.
-            known &= self.light > 0.75 * np.percentile(self.light[white], 80)
-        if self.has_white and known.any():
+        known &= self.light > 0.75 * np.percentile(self.light[white], 80)
+        inner = cv2.erode(known.astype(np.uint8), _disc(0.02 * self.width)) > 0
+        known = inner if inner.any() else known
+        if known.any():
             # What the iris hides goes on smoothly from what is seen beside it; lashes' shadows are no white.
-            off = np.clip(picture - fill, -0.38 * fill, 0.6 * fill)
-            fill = fill + _filled(off, known.astype(np.float32))
+            off = np.clip(picture - fill, -0.25 * fill, 0.6 * fill)
+            fill = np.minimum(fill + _filled(off, known.astype(np.float32)), 1.03 * np.maximum(top, least))
+        if not self.flat:
+            fill = fill + 0.7 * self.texture
         self.white = fill.astype(np.float32)
 
     def _find_iris(self, picture: np.ndarray) -> None:
@@ -564,8 +618,7 @@ class EyeLayers:
         keep = np.clip(2.2 * keep - 1.1, 0, 1)
         self.iris = (texture * keep + guess * (1 - keep)).astype(np.float32)
         soft = max(0.10 * r, 1.0, self.soft)
-        grow = 1.0 if self.has_white else 1.2
-        self.iris_alpha = np.clip((grow * 1.03 * r - far) / soft + 0.5, 0, 1).astype(np.float32)
+        self.iris_alpha = np.clip((1.03 * r - far) / soft + 0.5, 0, 1).astype(np.float32)
         # Catch-lights in the crop's own place.
         whole = np.zeros(self.u.shape, np.float32)
         back_x, back_y = self.x - self.iris_x + size, self.y - self.iris_y + size
@@ -582,8 +635,8 @@ class EyeLayers:
         self.to_right = float(np.clip(w - room - self.iris_u, 0.2 * r, 1.25 * r))
         self.to_left = float(np.clip(self.iris_u - room, 0.2 * r, 1.25 * r))
         if not self.has_white:
-            # Eyes that are all iris: it turns a little under the light.
-            self.to_right = self.to_left = min(0.3 * r, 0.12 * w)
+            # Eyes that are all iris turn a little behind their lids.
+            self.to_right = self.to_left = 0.12 * w
         # How high the upper lid goes, and how far above it the skin gives way.
         self.rise = float(min(0.3 * self.tall, 0.12 * w))
         self.gives_way = max(0.24 * w, 1.8 * self.rise)
@@ -602,21 +655,29 @@ class EyeLayers:
     def _draw(self, wanted: EyeAmounts) -> None:
         blink, w, v, out = wanted.blink, np.float32(self.width), self.v, self._rgb
         upper, lower = self._edges(wanted)
-        np.copyto(out, self.white)
-        if blink < 0.995:
+        if self.has_white:
+            np.copyto(out, self.white)
+        else:
+            np.copyto(out, self._turned(wanted))
+        if self.has_white and blink < 0.995:
             self._draw_iris(out, wanted)
-        # From bottom to top: eyeball, lower lid, upper lid, lashes.
+        # From bottom to top: eyeball, lower lid, upper lid, lashes. Beside the corners there is skin alone.
         soft = np.float32(1 / self.soft)
-        in_low = held((v - lower) * soft + np.float32(0.5))
+        in_low = np.maximum(held((v - lower) * soft + np.float32(0.5)), self.aside)
         mix_in(out, self._lower_lid(lower), in_low)
         if blink > 0:
             shade = np.exp(np.maximum(v - upper, 0) * (-20 / w)) * np.float32(0.30 * min(blink * 3, 1.0))
             light = cv2.convertScaleAbs(255 - 255 * shade * (1 - in_low))
             cv2.multiply(out, cv2.cvtColor(light, cv2.COLOR_GRAY2RGB), dst=out, scale=1 / 255)
-        if blink > 0.6:
-            # The lower lid's lashes and dark rim go under the closed lid.
-            hidden = np.maximum(held(1 - np.abs(v - self.closed) * (10 / w)), self.beside)
-            mix_in(out, self.skin, hidden * in_low * np.float32(smooth(0.6, 1.0, blink)))
+        lowered = self._lowered(wanted)
+        if lowered > 0:
+            # Beside the eye the lid is one with the skin below it.
+            hidden = self.beside * np.float32(smooth(0.02, 0.14, lowered))
+            if blink > 0.6:
+                # The lower lid's lashes and dark rim go under the closed lid.
+                under = held(1 - np.abs(v - self.closed) * (10 / w))
+                hidden = np.maximum(hidden, under * np.float32(smooth(0.6, 1.0, blink)))
+            mix_in(out, self.skin, hidden * in_low)
         mix_in(out, self._upper_lid(wanted), held((upper - v) * soft + np.float32(0.5)))
         self._draw_lashes(out, upper, blink)
         if self.has_front:
@@ -673,15 +734,35 @@ class EyeLayers:
             lower -= self.span * np.float32(rise)
         return np.minimum(upper, lower + np.float32(0.3)), lower
 
-    def _draw_iris(self, out: np.ndarray, wanted: EyeAmounts) -> None:
-        """The iris with this gaze, under the catch-lights."""
+    def _gaze(self, wanted: EyeAmounts) -> tuple[float, float]:
+        """How far the iris goes, in pixels of the crop."""
         across = wanted.across * (self.to_right if wanted.across > 0 else self.to_left)
         down = wanted.down * (self.to_down if wanted.down > 0 else self.to_up)
-        dx = across * self.along[0] + down * self.down[0]
-        dy = across * self.along[1] + down * self.down[1]
+        return (
+            across * float(self.along[0]) + down * float(self.down[0]),
+            across * float(self.along[1]) + down * float(self.down[1]),
+        )
+
+    def _turned(self, wanted: EyeAmounts) -> np.ndarray:
+        """An eye without a white in this gaze, uint8 (h, w, 3): its own pixels, which go along least at its edges; beyond those
+        as close to them.
+        """
+        dx, dy = self._gaze(wanted)
+        margin = np.float32(0.06 * self.width)
+        top, bottom = self.up + 1.5 * margin, np.maximum(self.low - margin, self.up + margin)
+        off = np.minimum(np.maximum(self.v, top), bottom) - self.v
+        near = np.minimum(self.v - top, bottom - self.v) * np.float32(1 / (0.2 * self.width))
+        sides = np.minimum(self.u, 1 - self.u) * np.float32(1 / 0.25)
+        share = held(np.minimum(near, sides))
+        x, y = self.x + off * self.down[0] - share * dx, self.y + off * self.down[1] - share * dy
+        return cv2.cvtColor(self._sampler.at(x, y), cv2.COLOR_RGBA2RGB)
+
+    def _draw_iris(self, out: np.ndarray, wanted: EyeAmounts) -> None:
+        """The iris with this gaze, under the catch-lights."""
+        dx, dy = self._gaze(wanted)
         px, py = self.x - np.float32(self.iris_x + dx), self.y - np.float32(self.iris_y + dy)
         # A ball turns: the disc narrows towards the side.
-        squeeze = 1.0 / max(1 - 0.10 * wanted.across**2, 0.5) if self.has_white else 1.0
+        squeeze = 1.0 / max(1 - 0.10 * wanted.across**2, 0.5)
         if squeeze != 1.0:
             extra = (px * self.along[0] + py * self.along[1]) * np.float32(squeeze - 1)
             px, py = px + extra * self.along[0], py + extra * self.along[1]
