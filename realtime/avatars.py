@@ -13,7 +13,7 @@ import numpy as np
 from livepuppet.core.avatar import LONGEST_SIDE, Avatar
 from livepuppet.core.cache import remember, remembered
 from livepuppet.core.errors import UserError
-from livepuppet.core.images import list_images, read_image_and_alpha, split_alpha
+from livepuppet.core.images import list_images, read_still_image, split_alpha
 from livepuppet.core.square import Square, centred_square, cut, parse_square
 from livepuppet.realtime.framing.faces import find_face, square_around, square_for
 
@@ -64,8 +64,8 @@ def load_avatar(path: str | os.PathLike, size: int = 256, crop: str = "auto") ->
         UserError: if the picture cannot be read or the crop lies outside it.
     """
     path = Path(path)
-    picture, matte = read_image_and_alpha(path)
-    return _cut_avatar(path.name, picture, matte, size, crop, path)
+    still = read_still_image(path)
+    return _cut_avatar(path.name, still.image, still.alpha, size, crop, path, still.reduced)
 
 
 def avatar_of(picture: np.ndarray, size: int, crop: str = "auto", name: str = "picture") -> Avatar:
@@ -87,9 +87,18 @@ def avatar_of(picture: np.ndarray, size: int, crop: str = "auto", name: str = "p
 
 
 def _cut_avatar(
-    name: str, picture: np.ndarray, matte: np.ndarray | None, size: int, crop: str, path: Path | None = None
+    name: str,
+    picture: np.ndarray,
+    matte: np.ndarray | None,
+    size: int,
+    crop: str,
+    path: Path | None = None,
+    reduced: int = 1,
 ) -> Avatar:
     square = choose_square(picture, crop)
+    if reduced > 1 and crop not in ("auto", "face", "center"):
+        # In pixels of the file, which are not those of a huge JPEG that was read smaller.
+        square = square.scaled(1 / reduced)
     # `cut` takes whole pixels: what it took is what has to be put back.
     square = Square(round(square.x), round(square.y), max(1, round(square.side)))
     small = cut(picture, square, size)

@@ -24,7 +24,8 @@ import numpy as np
 from av.error import FFmpegError
 
 from livepuppet.core.errors import UserError
-from livepuppet.core.images import BEHIND_ALPHA, frame_to_rgb, list_images, over_gray, read_image
+from livepuppet.core.frames import FrameConverter
+from livepuppet.core.images import BEHIND_ALPHA, list_images, over_gray, read_image
 
 #: Frames per second of a folder of pictures, and of files that do not say.
 DEFAULT_RATE = Fraction(25)
@@ -108,7 +109,7 @@ class Clip:
 
     def __init__(self, path: str | Path, options: dict[str, str] | None = None, behind: int = BEHIND_ALPHA):
         self.path = path
-        self._behind = behind
+        self._convert = FrameConverter(behind)
         self.name = shown(path)
         remote = is_url(str(path))
         if not remote and not Path(path).is_file():
@@ -223,7 +224,7 @@ class Clip:
             return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
 
     def _image(self, frame: av.VideoFrame) -> np.ndarray:
-        return self._square_pixels(frame_to_rgb(frame, self._behind))
+        return self._square_pixels(self._convert(frame))
 
     def _square_pixels(self, picture: np.ndarray) -> np.ndarray:
         """Widen pictures whose pixels are not square (DV, DVD).
