@@ -8,7 +8,6 @@ are drawn as they come.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -23,13 +22,14 @@ import numpy as np
 from av.error import FFmpegError
 
 from livepuppet.core.errors import LivePuppetError, UserError
-from livepuppet.core.images import list_images, natural_key, read_image
+from livepuppet.core.images import list_images, natural_key
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.square import cut
 from livepuppet.core.video import Frame, Video, is_url, open_video
-from livepuppet.realtime.animator import Animator, AvatarLike, load_any
+from livepuppet.realtime.animator import NO_LANDMARKS, Animator, AvatarLike, load_any
+from livepuppet.realtime.clip.neutral import moment_or_picture
 from livepuppet.realtime.clip.plan import Plan, plan
-from livepuppet.realtime.clip.survey import Finder, Survey, Watcher, check_face, look_through
+from livepuppet.realtime.clip.survey import Survey, Watcher, check_face, look_through
 from livepuppet.realtime.engines import Engine, Precision, load_engine
 from livepuppet.realtime.framing.crop import Framing
 from livepuppet.realtime.motion.calibration import pose_indices
@@ -278,7 +278,7 @@ class _Film:
             settings = replace(settings, smoothing=0, lost_to_neutral=False)
             neutral, crop, avatar_crop, side, rig = "first", "full", "center", None, "off"
         self._driving, self._rate, self._settings = driving, rate, settings
-        self._neutral, self._face = _moment_or_picture(neutral), check_face(face)
+        self._neutral, self._face = moment_or_picture(neutral), check_face(face)
         self._crop, self._avatar_crop = crop, avatar_crop
         self._side, self._side_by_side, self._rig = side, side_by_side, rig
         self._as_published = as_published
@@ -371,10 +371,7 @@ class _Film:
         """D1 of a clip that is read once, where it is not the first frame."""
         if self._neutral in ("auto", "first"):
             return
-        raise UserError(
-            "The neutral pose can be chosen for files of faces, and models that know a face's parts: "
-            "leave --neutral out, or say first."
-        )
+        raise UserError(NO_LANDMARKS)
 
     def _as_planned(
         self, clip: Video, animator: Animator, progress: Progress
@@ -410,7 +407,11 @@ class _Film:
         driving: Keypoints | None = None
         for number, shown in enumerate(self._plan.shown, 1):
             if shown.begins is not None:
-                animator.begin_shot(shown.begins, resting)
+                begins: Keypoints | None = shown.begins
+                if self._plan.absolute:
+                    begins = animator.neutral_behind(shown.begins)
+                    animator.settings = replace(animator.settings, relative=begins is not None)
+                animator.begin_shot(begins or shown.begins, resting)
             if shown.driving is not None:
                 driving = shown.driving
             elif driving is not None:
@@ -437,7 +438,7 @@ class _Film:
                 "--crop full or --crop X,Y,SIDE."
             )
         if isinstance(neutral, Path):
-            neutral = _keypoints_of(neutral, animator)
+            neutral = animator.pose_in(neutral)
         return plan(
             seen,
             engine.keypoint_names,
@@ -452,33 +453,6 @@ class _Film:
         """The frames once more, for showing them."""
         with self.open() as clip:
             yield from clip
-
-
-def _moment_or_picture(neutral: str | float | os.PathLike) -> str | float | Path:
-    """`neutral` as `auto`, `first`, seconds, or the path of a picture. Raises UserError."""
-    if neutral in ("auto", "first"):
-        return str(neutral)
-    text = str(neutral) if isinstance(neutral, (int, float)) else os.fspath(neutral)
-    if not isinstance(neutral, (int, float)) and Path(text).expanduser().is_file():
-        return Path(text).expanduser()
-    minutes, _, seconds = text.rpartition(":")
-    with suppress(ValueError):
-        moment = 60 * float(minutes or 0) + float(seconds)
-        if math.isfinite(moment):
-            return moment
-    raise UserError(
-        f"The neutral pose '{text}' is neither auto, first, seconds (3.2 or 0:03.2) nor a picture that is there."
-    )
-
-
-def _keypoints_of(path: Path, animator: Animator) -> Keypoints:
-    """D1 from a picture of the driver. Raises UserError."""
-    image = read_image(path)
-    square = Finder(animator.engine)(image)
-    if square is None:
-        raise UserError(f"No face is found in {path}: choose a picture of the driver for --neutral.")
-    found = animator.engine.detect(cut(image, square, animator.engine.size))
-    return animator.look_closer(image, square, found)
 
 
 def _after_framing(clip: Video, framing: Framing) -> Iterator[Frame]:

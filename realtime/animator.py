@@ -15,15 +15,19 @@ import numpy as np
 
 from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
+from livepuppet.core.images import read_image
 from livepuppet.core.keypoints import Keypoints
-from livepuppet.core.video import Frame
+from livepuppet.core.square import cut
+from livepuppet.core.video import Frame, open_video
 from livepuppet.realtime.avatars import avatar_of, load_avatar
 from livepuppet.realtime.compositing.compositor import Compositor
 from livepuppet.realtime.engines import Engine, Features, Precision, load_engine
 from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.framing.follow import reexpressed
+from livepuppet.realtime.motion.calibration import pose_indices
 from livepuppet.realtime.motion.retargeter import Retargeter
 from livepuppet.realtime.motion.settings import MotionSettings
+from livepuppet.realtime.rig.absolute import neutral_behind
 from livepuppet.realtime.rig.close_ups import PLACING, CloseUps
 from livepuppet.realtime.rig.driver import RigDriver, RigMotion
 from livepuppet.realtime.rig.finding import contours_of
@@ -36,6 +40,12 @@ FRAME_SECONDS = 1 / 30
 
 #: The event where the driver's face was looked for in vain.
 NO_FACE = "No face found, so the middle of the picture is used."
+
+#: What models of other things are told that are to choose D1.
+NO_LANDMARKS = (
+    "The neutral pose can be chosen for files of faces, and models that know a face's parts: "
+    "leave --neutral out, or say first."
+)
 
 #: How avatars are drawn where nobody says, see `Animator`.
 DEFAULT_RIG = "on"
@@ -206,6 +216,8 @@ class Animator:
         #: D1 and the square it belongs to, to begin with instead of the first frame.
         self.saved_pose: tuple[Keypoints, Square] | None = None
         self._framed = False
+        #: Seconds of a driving file before which it is known to show no face.
+        self._face_from = 0.0
         self._events: list[str] = []
         self._time = 0.0
         self._prepared: list[PreparedAvatar] = []
@@ -291,7 +303,8 @@ class Animator:
 
     def _face_of(self, avatar: Avatar, keypoints: Keypoints) -> Face | None:
         """What the avatar's rig goes by; None where its keypoints are no face's."""
-        face = Face(keypoints, tuple(self.engine.keypoint_names), self.engine.size, avatar.square)
+        names = tuple(self.engine.keypoint_names)
+        face = Face(keypoints, names, self.engine.size, avatar.square, others=avatar.others)
         if not face.usable:
             return None
         contours, messages = contours_of(self.engine, avatar.original, avatar.square, avatar.path)
@@ -321,6 +334,73 @@ class Animator:
     def reset(self, countdown: float = 0.0) -> None:
         """Take D1 anew: the next frame, or the best of the next `countdown` seconds."""
         self.retargeter.reset(countdown)
+
+    def take_neutral(
+        self,
+        driving: str | os.PathLike,
+        neutral: str | float | os.PathLike = "auto",
+        face: str | int = "largest",
+        advanced: Callable[[float], None] = lambda seconds: None,
+    ) -> str | None:
+        """Choose D1 for a driving file before its frames come, from what its first minute shows.
+
+            animator = Animator("me.png")
+            animator.take_neutral("talk.mp4")
+            for frame in open_video("talk.mp4"): ...
+
+        Args:
+            driving, neutral, face: as of `animate`.
+            advanced: called with the seconds of the file that were looked at.
+
+        Returns:
+            A sentence that says which moment was taken; None where it is the first frame with a face, as without this
+            call, or where no face is seen.
+
+        Raises:
+            LivePuppetError: the model's keypoints are no landmarks, the file cannot be read, or shows no face where D1
+                is to be taken.
+        """
+        from livepuppet.realtime.clip.ahead import look_ahead
+        from livepuppet.realtime.clip.neutral import moment_or_picture
+        from livepuppet.realtime.clip.survey import Watcher
+
+        wanted = moment_or_picture(neutral)
+        if pose_indices(self.engine.keypoint_names) is None:
+            raise UserError(NO_LANDMARKS)
+        if wanted == "first":
+            return None
+        if isinstance(wanted, Path):
+            wanted = self.pose_in(wanted)
+
+        def look_closer(image: np.ndarray, square: Square, found: Keypoints) -> Keypoints:
+            return self.look_closer(image, square, found, mirrored=False)
+
+        crop = self.framing.crop
+        watcher = Watcher(self.engine, look_closer, crop, face)
+        names, size = tuple(self.engine.keypoint_names), self.engine.size
+        with open_video(driving) as video:
+            ahead = look_ahead(video, watcher, names, size, wanted, self.mirror, crop != "auto", advanced)
+        if ahead is None:
+            return None
+        square = ahead.square
+        if self.mirror:
+            square = replace(square, x=ahead.shape[1] - square.x - square.side)
+        self.framing.begin_at(square, ahead.shape)
+        self.saved_pose, self._face_from = (ahead.neutral, square), ahead.begins
+        return ahead.sentence
+
+    def pose_in(self, picture: str | os.PathLike) -> Keypoints:
+        """The keypoints of the face in a picture file, in a square around it. Raises LivePuppetError."""
+        from livepuppet.realtime.clip.survey import Finder
+
+        image = read_image(Path(picture))
+        square = Finder(self.engine)(image)
+        if square is None:
+            raise UserError(f"No face is found in {picture}: choose a picture of the driver for --neutral.")
+        if self.mirror:
+            image, square = cv2.flip(image, 1), replace(square, x=image.shape[1] - square.x - square.side)
+        found = self.engine.detect(cut(image, square, self.engine.size))
+        return self.look_closer(image, square, found, mirrored=False)
 
     def set_mirror(self, wanted: bool) -> None:
         """Flip the driver, or stop doing so. D1 is then taken anew."""
@@ -381,7 +461,7 @@ class Animator:
         """
         began = clock.perf_counter()
         image, time = self._checked(frame, time)
-        framed = self.framing.look(image)
+        framed = self.framing.look(image) and not self._before_face(frame)
         if framed and not self._framed:
             self._begin()
         self._framed = framed
@@ -427,6 +507,14 @@ class Animator:
         """
         self.retargeter.begin_shot(neutral, at_rest)
 
+    def neutral_behind(self, driving: Keypoints) -> Keypoints | None:
+        """D1 for which `driving` gives the present avatar its pose absolutely; None where only absolute
+        keypoints do.
+        """
+        avatar = self.avatar
+        own = self.look_closer(avatar.original, avatar.square, self.keypoints, mirrored=False)
+        return neutral_behind(driving, own, self.engine.keypoint_names)
+
     def _moved(
         self, driving: Keypoints, time: float, out: np.ndarray | None
     ) -> tuple[Keypoints | None, Drawing | None, np.ndarray, float, float]:
@@ -443,14 +531,20 @@ class Animator:
             picture = self._compose(drawing, out)
         return keypoints, drawing, picture, retargeted, rendered
 
-    def look_closer(self, image: np.ndarray, square: Square, driving: Keypoints) -> Keypoints:
+    def look_closer(
+        self, image: np.ndarray, square: Square, driving: Keypoints, mirrored: bool | None = None
+    ) -> Keypoints:
         """`driving`, found in `square` of `image` uint8 RGB (H, W, 3), with what close-ups of the frame tell, where a rig
         wants it.
+
+        Args:
+            mirrored: whether the square was flipped; by default as `mirror` says.
         """
         if self._close_ups is None:
             return driving
-        place = square.whole(), self.engine.size, image.shape[1], self.mirror
-        look = self._close_ups(image, in_frame(driving.points, *place), self.mirror)
+        mirrored = self.mirror if mirrored is None else mirrored
+        place = square.whole(), self.engine.size, image.shape[1], mirrored
+        look = self._close_ups(image, in_frame(driving.points, *place), mirrored)
         if look is None:
             return driving
         anchors = in_square(look.anchors, *place).astype(np.float32)
@@ -549,6 +643,10 @@ class Animator:
             time = float(frame.time) if isinstance(frame, Frame) else self._time + FRAME_SECONDS
         self._time = time
         return image, time
+
+    def _before_face(self, frame: np.ndarray | Frame) -> bool:
+        """Whether a driving file that was looked at shows no face yet."""
+        return isinstance(frame, Frame) and float(frame.time) < self._face_from
 
     def _begin(self) -> None:
         """The driver has just been framed, anew or for the first time."""

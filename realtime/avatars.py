@@ -15,39 +15,55 @@ from livepuppet.core.cache import remember, remembered
 from livepuppet.core.errors import UserError
 from livepuppet.core.images import list_images, read_still_image, split_alpha
 from livepuppet.core.square import Square, centred_square, cut, parse_square
-from livepuppet.realtime.framing.faces import find_face, square_around, square_for
+from livepuppet.realtime.framing.faces import find_faces, square_around, square_for
+
+#: A face that is smaller than this share of the likeliest one is taken for a mistake.
+SMALLEST_BESIDE = 0.35
 
 
-def choose_square(picture: np.ndarray, crop: str) -> Square:
-    """The square of `picture` uint8 RGB (H, W, 3) that `crop` asks for; see `load_avatar`. Raises
-    UserError.
+def choose_square(picture: np.ndarray, crop: str) -> tuple[Square, tuple[Square, ...]]:
+    """The square of `picture` uint8 RGB (H, W, 3) that `crop` asks for, see `load_avatar`; and boxes
+    of faces beside the one that it is put around. Raises UserError.
     """
     height, width = picture.shape[:2]
     if crop == "center":
-        return centred_square(height, width)
-    if crop not in ("auto", "face"):
-        return parse_square(crop)
-    face = _face_of(picture)
-    if crop == "auto":
-        return square_for([face] if face else [], height, width)
-    return square_around(face, height, width) if face else centred_square(height, width)
+        return centred_square(height, width), ()
+    if crop not in ("auto", "face", "left", "right") and not crop.isdecimal():
+        return parse_square(crop), ()
+    faces = _faces_of(picture)
+    if crop.isdecimal() and not 1 <= int(crop) <= len(faces):
+        shown = {0: "no face", 1: "one face"}.get(len(faces), f"{len(faces)} faces")
+        raise UserError(
+            f"The picture shows {shown} that can be told, and not a number {int(crop)} from the left: "
+            "choose another, or give X,Y,SIDE."
+        )
+    if not faces:
+        return centred_square(height, width), ()
+    in_order = sorted(faces, key=lambda face: face.x + face.side / 2)
+    named = {"auto": faces[0], "face": faces[0], "left": in_order[0], "right": in_order[-1]}
+    face = named.get(crop) or in_order[int(crop) - 1]
+    others = tuple(other for other in faces if other is not face)
+    if crop == "auto" and not others:
+        return square_for([face], height, width), ()
+    return square_around(face, height, width), others
 
 
-def _face_of(picture: np.ndarray) -> Square | None:
-    """`find_face`, which takes up to half a second, of this very picture only once: the next start
-    remembers it.
+def _faces_of(picture: np.ndarray) -> list[Square]:
+    """`find_faces`, which takes up to half a second, of this very picture only once: the next start
+    remembers them. Without those that are too small beside the first to be meant.
     """
     inputs = {
         "picture": [picture.shape, hashlib.blake2b(np.ascontiguousarray(picture).data).hexdigest()],
+        "all": True,
         "versions": [cv2.__version__, importlib.metadata.version("livepuppet")],
     }
     try:
-        stored = remembered("faces", inputs)
-        return Square(*(float(value) for value in stored)) if stored else None
+        return [Square(*(float(value) for value in face)) for face in remembered("faces", inputs)]
     except (KeyError, ValueError, TypeError):
-        face = find_face(picture)
-    remember("faces", inputs, [face.x, face.y, face.side] if face else [])
-    return face
+        found = find_faces(picture)
+    faces = [face for face in found if face.side >= SMALLEST_BESIDE * found[0].side]
+    remember("faces", inputs, [[face.x, face.y, face.side] for face in faces])
+    return faces
 
 
 def load_avatar(path: str | os.PathLike, size: int = 256, crop: str = "auto") -> Avatar:
@@ -57,11 +73,13 @@ def load_avatar(path: str | os.PathLike, size: int = 256, crop: str = "auto") ->
         path: of the picture.
         size: S, the model's side in pixels. A picture of exactly that size is taken pixel by pixel.
         crop: `auto` (as `face`, but a square picture that a face fills stays whole), `face` (the
-            head with margin, where a face is found; else the centre), `center` (the largest centred
-            square) or `X,Y,SIDE` in pixels of the upright picture.
+            head with margin, where a face is found; else the centre), `left`, `right` or a number
+            from the left (the head of that face of several), `center` (the largest centred square)
+            or `X,Y,SIDE` in pixels of the upright picture.
 
     Raises:
-        UserError: if the picture cannot be read or the crop lies outside it.
+        UserError: if the picture cannot be read, the crop lies outside it, or there are not as many
+            faces.
     """
     path = Path(path)
     still = read_still_image(path)
@@ -95,8 +113,8 @@ def _cut_avatar(
     path: Path | None = None,
     reduced: int = 1,
 ) -> Avatar:
-    square = choose_square(picture, crop)
-    if reduced > 1 and crop not in ("auto", "face", "center"):
+    square, others = choose_square(picture, crop)
+    if reduced > 1 and "," in crop:
         # In pixels of the file, which are not those of a huge JPEG that was read smaller.
         square = square.scaled(1 / reduced)
     # `cut` takes whole pixels: what it took is what has to be put back.
@@ -107,8 +125,8 @@ def _cut_avatar(
         extent = (max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor)))
         picture = cv2.resize(picture, extent, interpolation=cv2.INTER_AREA)
         matte = None if matte is None else cv2.resize(matte, extent, interpolation=cv2.INTER_AREA)
-        square = square.scaled(factor)
-    return Avatar(name, small, path, picture, square, matte)
+        square, others = square.scaled(factor), tuple(other.scaled(factor) for other in others)
+    return Avatar(name, small, path, picture, square, matte, others)
 
 
 def load_avatars(path: Path, size: int, crop: str = "auto") -> tuple[list[Avatar], list[str]]:

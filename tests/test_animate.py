@@ -318,7 +318,7 @@ def test_the_published_model_gives_the_golden_picture(shared, published, tmp_pat
         str(tmp_path / "out"),
         engine=engine,
         settings=replace(OFFLINE, relative=mode[1] == "1", adapt_scale=mode[3] == "1"),
-        avatar_crop="center",
+        as_published=True,
     )
     golden = np.load(shared / "parity" / "golden_vox-256.npz")
     # The scale plays no part in absolute mode.

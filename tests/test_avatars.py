@@ -18,6 +18,8 @@ from livepuppet.core.avatar import LONGEST_SIDE
 from livepuppet.core.errors import UserError
 from livepuppet.core.images import BEHIND_ALPHA, read_image, read_image_and_alpha
 from livepuppet.core.square import Square, cut
+from livepuppet.core.video import open_video
+from livepuppet.realtime import bundled
 from livepuppet.realtime.app.avatar_folder import AvatarFolder
 from livepuppet.realtime.avatars import load_avatar, load_avatars
 
@@ -251,15 +253,15 @@ def test_large_pictures_are_kept_smaller_with_the_square_in_its_place(tmp_path):
 
 def test_auto_takes_the_face_or_the_middle(tmp_path, monkeypatch):
     path = write_picture(tmp_path / "picture.png", gradient(200, 400))
-    monkeypatch.setattr("livepuppet.realtime.avatars.find_face", lambda picture: None)
+    monkeypatch.setattr("livepuppet.realtime.avatars.find_faces", lambda picture: [])
     assert load_avatar(path, 32, "auto").square == Square(100, 0, 200)
     path = write_picture(tmp_path / "picture.png", gradient(200, 400)[:, ::-1])
-    monkeypatch.setattr("livepuppet.realtime.avatars.find_face", lambda picture: Square(250, 60, 60))
+    monkeypatch.setattr("livepuppet.realtime.avatars.find_faces", lambda picture: [Square(250, 60, 60)])
     square = load_avatar(path, 32, "auto").square
     assert square.side == 108 and square.x < 250 and square.x + square.side > 310
     # A square picture that the face fills is a crop already.
     path = write_picture(tmp_path / "square.png", gradient(100, 100))
-    monkeypatch.setattr("livepuppet.realtime.avatars.find_face", lambda picture: Square(25, 25, 50))
+    monkeypatch.setattr("livepuppet.realtime.avatars.find_faces", lambda picture: [Square(25, 25, 50)])
     assert load_avatar(path, 32, "auto").square == Square(0, 0, 100)
 
 
@@ -268,9 +270,9 @@ def test_a_face_is_looked_for_once_in_a_picture(tmp_path, monkeypatch):
 
     def find(picture):
         looks.append(picture.shape)
-        return Square(250, 60, 60) if picture[0, 0, 0] < 128 else None
+        return [Square(250, 60, 60)] if picture[0, 0, 0] < 128 else []
 
-    monkeypatch.setattr("livepuppet.realtime.avatars.find_face", find)
+    monkeypatch.setattr("livepuppet.realtime.avatars.find_faces", find)
     dark, light = np.full((200, 400, 3), 10, np.uint8), np.full((200, 400, 3), 200, np.uint8)
     path = write_picture(tmp_path / "picture.png", dark)
     first = load_avatar(path, 32, "auto").square
@@ -288,6 +290,22 @@ def test_a_face_is_looked_for_once_in_a_picture(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert load_avatar(again, 32, "auto").square == first and len(looks) == 4
+
+
+def test_one_of_several_faces_is_chosen_and_the_others_are_known(tmp_path):
+    with open_video(bundled.DRIVING) as video:
+        face = next(iter(video)).image
+    picture = np.full((300, 620, 3), 120, np.uint8)
+    picture[20:276, 20:276], picture[20:276, 344:600] = face, face[:, ::-1]
+    file = write_picture(tmp_path / "two.png", picture)
+    for crop, middle in (("left", 148), ("right", 472), ("1", 148), ("2", 472)):
+        avatar = load_avatar(file, crop=crop)
+        assert abs(avatar.square.x + avatar.square.side / 2 - middle) < 40
+        (other,) = avatar.others
+        assert abs(other.x + other.side / 2 - (620 - middle)) < 40
+    assert len(load_avatar(file).others) == 1
+    with pytest.raises(UserError, match="shows 2 faces"):
+        load_avatar(file, crop="3")
 
 
 def test_alpha_is_given_beside_the_picture(tmp_path):

@@ -15,6 +15,8 @@ from livepuppet.core.video import Frame, open_video
 from livepuppet.realtime import bundled
 from livepuppet.realtime.animate import OFFLINE, animate
 from livepuppet.realtime.animator import Animator
+from livepuppet.realtime.app.session import Session
+from livepuppet.realtime.app.settings import Settings, merge
 from livepuppet.realtime.clip.plan import clock, plan
 from livepuppet.realtime.clip.shots import Cuts
 from livepuppet.realtime.clip.smoothing import smooth
@@ -58,6 +60,13 @@ def look(engine):
         return look_through(Video(frames), Watcher(engine, lambda image, square, found: found, **options))
 
     return through
+
+
+@pytest.fixture(scope="module")
+def small_avatar(tmp_path_factory):
+    picture = cv2.imread(str(bundled.AVATAR))[..., ::-1]
+    small = cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA)
+    return write_picture(tmp_path_factory.mktemp("avatar") / "avatar.png", small)
 
 
 def planned(engine, survey, neutral="auto", **options):
@@ -126,6 +135,16 @@ def test_a_jump_cut_keeps_the_person_and_starts_the_square_anew(engine, look, cl
     assert np.abs(begins[0].points - begins[1].points).max() < 0.12
     assert made.shown[8].square.x - made.shown[7].square.x == pytest.approx(150, abs=25)
     assert np.abs(made.shown[8].driving.points - begins[1].points).max() < 0.1
+
+
+def test_a_shot_has_the_head_in_the_middle_however_small_the_jump(engine, look, clip):
+    here = [beside(clip[number], 60) for number in REST[:8]]
+    there = [cv2.convertScaleAbs(beside(clip[number], 72), alpha=0.8) for number in REST[:6]]
+    seen = look(here + there)
+    assert {one.shot for one in seen.seen} == {0, 1}
+    shown = planned(engine, seen).shown
+    assert 6 < shown[8].square.x - shown[0].square.x < 18
+    assert np.abs(shown[8].driving.points - shown[8].begins.points).max() < 0.06
 
 
 def test_another_person_gets_a_neutral_pose_of_their_own(engine, look, clip):
@@ -216,6 +235,81 @@ def test_how_moments_are_written():
     ]
 
 
+# What is played, not worked through.
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_an_animator_looks_ahead_in_a_file(tmp_path, engine, small_avatar, clip, mirror):
+    turned = [
+        np.ascontiguousarray(clip[number][:, ::-1] if mirror else clip[number]) for number in (*OPEN, *REST)
+    ]
+    driving = write_clip(
+        tmp_path / "in.mp4", [card()] * 5 + [beside(face, 165) for face in turned for _ in range(4)]
+    )
+    animator = Animator(small_avatar, engine=engine, mirror=mirror)
+    at_rest = animator.draw_at_rest()
+    sentence = animator.take_neutral(driving)
+    assert sentence is not None and "has an open mouth" in sentence
+    changes, drawn = [], []
+    with open_video(driving) as video:
+        for frame in video:
+            drawn.append(animator(frame))
+            changes.append(np.abs(drawn[-1].astype(int) - at_rest).mean())
+    # At rest before there is a face, open where the driver is, and near rest in the end.
+    assert not any(changes[:4]) and max(changes[10:20]) > 2 * changes[-1]
+    assert animator.take_neutral(driving, "first") is None
+    with pytest.raises(UserError, match="ends at"):
+        animator.take_neutral(driving, 99)
+    with pytest.raises(UserError, match="No face is seen at"):
+        animator.take_neutral(driving, 0.0)
+
+
+def test_a_session_with_a_file_has_no_countdown(tmp_path, engine, small_avatar, clip):
+    driving = write_clip(tmp_path / "in.mp4", [clip[number] for number in (*OPEN, *REST, *REST)])
+    said = []
+    chosen = {"avatar": str(small_avatar), "driving": str(driving), "outputs": ("none",), "size": "64x64"}
+    chosen = merge(Settings(), {**chosen, "enabled": False})
+
+    def session(**options):
+        return Session(chosen, engine, frames=1, keyboard=False, notify=said.append, **options)
+
+    with session() as running:
+        running.run()
+    assert any(sentence.startswith("Neutral pose from") for sentence in said)
+    assert running.live.stats.frames == 1 and "taken (fit" not in " ".join(said)
+    with pytest.raises(UserError, match="driving file"):
+        session(neutral="auto", source=Pretended())
+
+
+class Pretended:
+    """A source that is no file."""
+
+    name, rate, note, trouble, silence = "pretended", 25.0, None, None, None
+
+    def frames(self, stop):
+        return iter(())
+
+    def close(self):
+        pass
+
+
+# A single picture.
+
+
+def test_a_single_picture_gives_its_pose_as_it_is(tmp_path, engine, small_avatar, clip):
+    own = cv2.imread(str(small_avatar))[..., ::-1]
+    drawn = []
+    for name, picture in (("own", own), ("open", clip[OPEN[2]]), ("turned", clip[TURNED[3]])):
+        driving = write_picture(tmp_path / f"{name}.png", np.ascontiguousarray(picture))
+        result = animate(small_avatar, driving, tmp_path / name, engine=engine)
+        assert result.frames == 1 and "its pose is given as it is" in result.sentences[0]
+        drawn.append(cv2.imread(str(tmp_path / name / "000000.png"))[..., ::-1].astype(int))
+    change = [np.abs(picture - own).mean() for picture in drawn]
+    # Its own picture leaves the avatar as it is.
+    assert change[0] < 0.5 < 2 < min(change[1:])
+    assert animate(small_avatar, driving, tmp_path / "first", engine=engine, neutral="first").sentences == ()
+
+
 # Smoothing.
 
 
@@ -246,13 +340,6 @@ def test_smoothing_may_be_off_and_knows_no_direction():
 
 
 # Whole videos.
-
-
-@pytest.fixture(scope="module")
-def small_avatar(tmp_path_factory):
-    picture = cv2.imread(str(bundled.AVATAR))[..., ::-1]
-    small = cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA)
-    return write_picture(tmp_path_factory.mktemp("avatar") / "avatar.png", small)
 
 
 def test_a_video_says_what_it_did_and_rests_without_a_face(tmp_path, engine, small_avatar, clip):

@@ -140,6 +140,19 @@ def test_layers_give_the_picture_back_to_the_bit():
     assert np.abs(layers.plate[:200] - ramp[:200]).max() < 14
 
 
+def test_another_person_beside_is_not_moved():
+    picture, _, landmarks = figure()
+    right = Square(200, 90, 100)
+    layers = split_layers(picture, SQUARE, landmarks, 51.0, others=(right,))
+    assert layers.matte[140, 128] == 255 and not layers.matte[90:190, 205:].any()
+    # A print on one's own chest is no other person.
+    below = Square(110, 225, 30)
+    whole = split_layers(picture, SQUARE, landmarks, 51.0).alpha
+    np.testing.assert_array_equal(
+        split_layers(picture, SQUARE, landmarks, 51.0, others=(below,)).alpha, whole
+    )
+
+
 def test_a_picture_without_a_figure_is_one_layer():
     noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3)).astype(np.uint8)
     picture = 100 + noise // 4

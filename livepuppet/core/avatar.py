@@ -29,6 +29,7 @@ class Avatar:
             default all of it.
         matte: the file's transparency, uint8 (H, W) like `original`, 255 where the figure is; None
             for an opaque file.
+        others: boxes of other people's faces in `original`, which stay as they are.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Avatar:
     original: np.ndarray = None  # type: ignore[assignment]
     square: Square = None  # type: ignore[assignment]
     matte: np.ndarray | None = None
+    others: tuple[Square, ...] = ()
 
     def __post_init__(self):
         if self.original is None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
+from livepuppet.core.video import is_url
 from livepuppet.realtime.animator import Animator
 from livepuppet.realtime.app.avatar_folder import AvatarFolder
 from livepuppet.realtime.app.keys import TerminalKeys
@@ -27,11 +28,14 @@ from livepuppet.realtime.app.overlay.screens import draw
 from livepuppet.realtime.app.settings import NeutralPose, Settings
 from livepuppet.realtime.app.window import Window
 from livepuppet.realtime.bundled import AVATAR
+from livepuppet.realtime.clip.neutral import moment_or_picture
 from livepuppet.realtime.compositing.compositor import Compositor
 from livepuppet.realtime.engines import Engine
 from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.inputs.capture import Capture, LiveSource
 from livepuppet.realtime.inputs.opening import open_source
+from livepuppet.realtime.inputs.playback import Playback
+from livepuppet.realtime.motion.calibration import pose_indices
 from livepuppet.realtime.motion.retargeter import NO_VARIANCE
 from livepuppet.realtime.motion.settings import MotionSettings
 from livepuppet.realtime.outputs.base import Output
@@ -77,6 +81,8 @@ class Session:
         frames: end after so many animated frames.
         carry: see `LiveLoop`.
         pixel_format: of a virtual camera, `i420` or `nv12`.
+        neutral: where D1 is taken in a driving file: `auto`, `first`, seconds, or a picture; see `animate`. By default
+            `auto` for files of faces. A camera has its countdown.
         keyboard: take keys from the terminal.
         notify: called with one sentence at a time, from any thread.
 
@@ -93,10 +99,12 @@ class Session:
         frames: int | None = None,
         carry: Callable[[np.ndarray, np.ndarray], None] | None = None,
         pixel_format: str = "i420",
+        neutral: str | float | None = None,
         keyboard: bool = True,
         notify: Callable[[str], None] = logger.info,
     ):
         self.settings, self._notify = settings, notify
+        self._neutral = None if neutral is None else moment_or_picture(neutral)
         self._file_sounds: list[FileSound] = []
         width, height = parse_size(settings.picture.size)
         _keep_own_output_out(settings)
@@ -112,6 +120,7 @@ class Session:
             self.animator = self._encode(engine, avatars, compositor)
             self._select(settings.avatar.selected)
             self.animator.warm_up()
+            self._take_saved_pose(settings)
             opened: list[Output] = []
             # Until the fan-out owns them.
             stack.callback(lambda: close_all(opened))
@@ -141,13 +150,14 @@ class Session:
             )
             #: Whether somebody can press keys.
             self.interactive = self.window is not None or bool(self.terminal and self.terminal.active)
-            self._take_saved_pose(settings)
             self._control(settings, stack)
             self._stack = stack.pop_all()
 
     def _motion_settings(self) -> MotionSettings:
         """The part of the settings that moves keypoints."""
         settings, seconds = self.settings.motion, getattr(self.source, "seconds", None)
+        if self._neutral == "first":
+            return replace(settings, countdown=0.0)
         if not seconds:
             return settings
         return replace(settings, countdown=min(settings.countdown, COUNTDOWN_OF_CLIP * seconds))
@@ -239,14 +249,35 @@ class Session:
         """Begin with the last session's neutral pose, where that is wanted and there is one of this
         model.
         """
-        if not settings.neutral.reuse:
-            return
         engine = self.animator.engine
+        if not settings.neutral.reuse:
+            self._choose_neutral(settings.source.driving, engine)
+            return
         pose = settings.neutral.keypoints(engine.model_name, engine.num_keypoints)
         if pose is not None and settings.framing.square:
             self.animator.saved_pose = pose, Square(*settings.framing.square)
         else:
             self._notify("There is no neutral pose of a session with this model, so a new one is taken.")
+
+    def _choose_neutral(self, driving: str, engine: Engine) -> None:
+        """D1 of a driving file. A camera's, and that of models of other things, is taken as it comes."""
+        played = isinstance(self.source, Playback) and not is_url(driving)
+        if not played:
+            if self._neutral is not None:
+                raise UserError(
+                    "--neutral chooses a moment of a driving file, and this is none: leave it out; what is read once has a "
+                    "countdown."
+                )
+            return
+        if self._neutral is None and pose_indices(engine.keypoint_names) is None:
+            return
+        with progress_bar(f"Looking through {Path(driving).name}", True) as progress:
+            length = round(self.source.seconds or 0)
+            sentence = self.animator.take_neutral(
+                driving, self._neutral or "auto", advanced=lambda seconds: progress(round(seconds), length)
+            )
+        if sentence:
+            self._notify(sentence)
 
     def _control(self, settings: Settings, stack: ExitStack) -> None:
         if not settings.control.enabled:

@@ -6,12 +6,17 @@ file, every frame can be asked. The papers take the first, whatever it shows.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
+from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.reading import HEAD_AMOUNTS
 from livepuppet.realtime.clip.survey import Seen
@@ -75,6 +80,23 @@ NEIGHBOURS = 2
 
 #: The first frame is taken, as in the papers, unless another costs this much less.
 WORTH = 0.5
+
+
+def moment_or_picture(neutral: str | float | os.PathLike) -> str | float | Path:
+    """`neutral` as `auto`, `first`, seconds, or the path of a picture. Raises UserError."""
+    if neutral in ("auto", "first"):
+        return str(neutral)
+    text = str(neutral) if isinstance(neutral, (int, float)) else os.fspath(neutral)
+    if not isinstance(neutral, (int, float)) and Path(text).expanduser().is_file():
+        return Path(text).expanduser()
+    minutes, _, seconds = text.rpartition(":")
+    with suppress(ValueError):
+        moment = 60 * float(minutes or 0) + float(seconds)
+        if math.isfinite(moment):
+            return moment
+    raise UserError(
+        f"The neutral pose '{text}' is neither auto, first, seconds (3.2 or 0:03.2) nor a picture that is there."
+    )
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,9 @@ PATH_SECONDS = 0.8
 #: rest of the same shape; distances in units of these add up to less than 1.
 SAME_COLOURS, SAME_SHAPE = 12.0, 0.16
 
+#: What is said of a single picture.
+SINGLE = "A single picture drives, so its pose is given as it is, and not as movement since a neutral one."
+
 #: Gaps shorter than this many seconds are not spoken of: a hand that passes the face.
 SHORT = 0.3
 
@@ -61,10 +64,12 @@ class Plan:
     Attributes:
         shown: the frames, in order.
         sentences: which neutral pose was taken, and where there is no face.
+        absolute: it is a single picture, whose pose is given as it is: there is no movement.
     """
 
     shown: Sequence[Shown]
     sentences: tuple[str, ...]
+    absolute: bool = False
 
 
 @dataclass
@@ -115,6 +120,9 @@ def plan(
         part.seen = [replace(one, keypoints=face) for one, face in zip(part.seen, smooth, strict=True)]
     people = _people(parts, names)
     sentences: list[str] = []
+    single = len(survey.seen) == 1 and neutral == "auto"
+    if single:
+        sentences.append(SINGLE)
     given = _pose_at(survey, parts, neutral) if isinstance(neutral, (int, float)) else None
     poses: list[Keypoints | Seen] = []
     for number, own in enumerate(people):
@@ -122,7 +130,7 @@ def plan(
             poses.append(given[1])
         elif isinstance(neutral, Keypoints) and number == 0:
             poses.append(neutral)
-        elif neutral == "first":
+        elif neutral == "first" or single:
             poses.append(own[0].seen[0])
         else:
             poses.append(_at_rest(survey, own, names, number, sentences))
@@ -134,7 +142,7 @@ def plan(
         for index, one, square in zip(part.frames, part.seen, part.squares, strict=True):
             shown[index] = Shown(one.time, one.duration, one.keypoints, square, begins.get(index))
     sentences += _absences(survey)
-    return Plan(_filled(shown, survey), tuple(sentences))
+    return Plan(_filled(shown, survey), tuple(sentences), single)
 
 
 def _keypoints(one: Seen) -> Keypoints:

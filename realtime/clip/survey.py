@@ -39,9 +39,6 @@ UNCHANGED = 2.0
 #: by this factor, for so many frames; at once where it was as far as `JUMPED`.
 AWAY, GROWN, PATIENCE, JUMPED = 0.15, 1.3, 3, 0.35
 
-#: A face in a new shot is where it was, and its square stays, if it is as near and as large as this.
-SAME_PLACE, SAME_SIZE = 0.1, 1.2
-
 #: Side at which a face's colours are kept, and where in the square skin and hair are seen: top,
 #: bottom, left, right.
 COLOUR_SIDE = 16
@@ -276,10 +273,6 @@ class Watcher:
         there = self._search(image, time)
         if there is None:
             return square, found, pixels
-        if found is not None and self._place is not None:
-            apart, ratio = _apart(there, self._place.square)
-            if apart < SAME_PLACE and ratio < SAME_SIZE:
-                return square, found, pixels
         if self._seen_in_shot:
             self._begin_shot(image, time)
         square = there.whole()

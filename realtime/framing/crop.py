@@ -125,6 +125,14 @@ class Framing:
             return False
         return self.square != centred_square(*self._shape)
 
+    def begin_at(self, square: Square, shape: tuple[int, int]) -> None:
+        """Settle on a square around a face that was found before, in frames of `shape` (H, W). A crop that was
+        given stays.
+        """
+        if self.crop == "auto":
+            self._shape, self.faces = shape, [face_of(square)]
+            self._settle_on(square)
+
     def look(self, picture: np.ndarray) -> bool:
         """Take one more frame uint8 RGB (H, W, 3) into account. Returns whether the square is
         settled.

@@ -182,7 +182,8 @@ class Retargeter:
         if not (np.isfinite(keypoints.points).all() and np.isfinite(keypoints.jacobians).all()):
             raise ValueError("the neutral pose has numbers that are not finite")
         self._forget()
-        self._initial, self._given = keypoints, True
+        # Until there is a face, the picture is at rest.
+        self._initial, self._held, self._given = keypoints, keypoints, True
         self._counting = False
         self._rate_initial()
 

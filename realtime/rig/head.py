@@ -170,6 +170,7 @@ class Head:
             makes pictures RGBA with straight alpha.
         parts: names of the landmarks whose residuals are drawn; by default all that `PARTS` names.
         layers: what `split_layers` gave for this very picture, where it is known.
+        others: see `split_layers`.
 
     Attributes:
         layers: figure and plate.
@@ -191,6 +192,7 @@ class Head:
         background: np.ndarray | str | None = None,
         parts: Sequence[str] | None = None,
         layers: FigureLayers | None = None,
+        others: Sequence[Square] = (),
     ):
         landmarks = np.asarray(landmarks, np.float64)
         placed = place(landmarks, names)
@@ -205,6 +207,7 @@ class Head:
                 skull_of(placed[1]),
                 matte,
                 placed[1].shift,
+                others,
             )
         self.layers = layers
         self.why = layers.why

@@ -7,6 +7,7 @@ its plate is the picture itself, to the bit, whatever matte and plate are worth;
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -34,6 +35,9 @@ TELLING = 26.0
 
 #: Shares of a pixel below and above which it is all background, all figure.
 NOTHING, EVERYTHING = 0.07, 0.95
+
+#: Side of a face's box, in eye distances.
+FACE_BOX = 2.6
 
 #: A figure is believed if it holds at least this much of the face, and its outline stands out: the share of it along which colours
 #: inside and outside differ by `STANDS_OUT` levels.
@@ -92,6 +96,7 @@ def split_layers(
     skull: np.ndarray | None = None,
     matte: np.ndarray | None = None,
     centre: np.ndarray | None = None,
+    others: Sequence[Square] = (),
 ) -> FigureLayers:
     """Cut `picture` uint8 RGB (H, W, 3) into head, body and plate.
 
@@ -102,6 +107,7 @@ def split_layers(
         skull: float (N, 2), points whose hull is surely figure too.
         matte: uint8 (H, W), where the figure is known (the file's own transparency, say).
         centre: float (2,), the middle between the irises; without it head and body stay one.
+        others: boxes of other people's faces. What is nearer to them is none of this figure's.
     """
     unit = square.side / 4 if unit is None else unit
     band = max(SMALLEST_BAND, round(BAND * 2.6 * unit))
@@ -120,12 +126,32 @@ def split_layers(
                 picture, "The figure cannot be told from its background, so the picture moves as one layer."
             )
         matte = refine(picture, matte, band)
+    middle = np.asarray(
+        centre if centre is not None else (square.x + square.side / 2, square.y + square.side / 2)
+    )
+    theirs = _theirs(picture.shape[:2], middle, FACE_BOX * unit, others)
+    matte = np.where(theirs, 0, matte).astype(np.uint8)
     if matte.min() > 0 or matte.max() == 0:
         return _one_layer(picture, "No figure stands out in this picture, so it moves as one layer.")
     layers = compose_layers(picture, matte, band)
     if portrait is None:
         return layers
-    return replace(layers, head=_split_head(picture, layers, portrait, band))
+    return replace(layers, head=_split_head(picture, layers, portrait, band, theirs))
+
+
+def _theirs(shape: tuple[int, int], middle: np.ndarray, side: float, others: Sequence[Square]) -> np.ndarray:
+    """Which pixels of a picture of `shape` (H, W) are nearer to `others`' faces than to the one with
+    a box of `side` about `middle`, in sides of each: bool (H, W).
+    """
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    theirs = np.zeros(shape, bool)
+    own = np.hypot(columns - middle[0], rows - middle[1]) / side
+    for other in others:
+        x, y = other.x + other.side / 2, other.y + other.side / 2
+        if y > middle[1] + 0.8 * side and abs(x - middle[0]) < 1.5 * side:
+            continue  # on the figure's own chest: a print, or a mistake
+        theirs |= np.hypot(columns - x, rows - y) / other.side < own
+    return theirs
 
 
 def _matte_of(picture: np.ndarray, portrait: Portrait, centre: np.ndarray, unit: float) -> np.ndarray:
@@ -141,8 +167,10 @@ def _matte_of(picture: np.ndarray, portrait: Portrait, centre: np.ndarray, unit:
     return np.rint(255 * np.clip((fitted - 0.12) / 0.8, 0, 1)).astype(np.uint8)
 
 
-def _split_head(picture: np.ndarray, layers: FigureLayers, portrait: Portrait, band: int) -> HeadLayers:
-    """Head and body of the figure."""
+def _split_head(
+    picture: np.ndarray, layers: FigureLayers, portrait: Portrait, band: int, theirs: np.ndarray
+) -> HeadLayers:
+    """Head and body of the figure; nothing of it is `theirs`, bool (H, W)."""
     assert layers.matte is not None and layers.alpha is not None
     shape = picture.shape[:2]
     figure, head, body = (portrait.alpha[..., k].astype(np.float32) / 255 for k in range(3))
@@ -160,7 +188,7 @@ def _split_head(picture: np.ndarray, layers: FigureLayers, portrait: Portrait, b
     # Slivers of head along the outline of neck and shoulders are those of the body.
     whole = cv2.morphologyEx(share.astype(np.float32), cv2.MORPH_OPEN, _disc(max(1, round(SLIVER * band))))
     near = cv2.dilate(behind_head, _disc(max(1, round(SLIVER * band)))) > 100
-    share = np.where(near, whole, share)
+    share = np.where(theirs, 0, np.where(near, whole, share))
     hidden = share > 0.02
     body_alpha = np.where(hidden, np.maximum(behind_head, (1 - share) * layers.matte), layers.alpha)
     body_alpha = np.rint(body_alpha).astype(np.uint8)

@@ -241,7 +241,7 @@ class PoseTracker:
         points = (np.asarray(driving.points, np.float64)[self._chosen] - self.centre) / self.unit
         local = np.asarray(driving.jacobians, np.float64)[self._chosen] @ self._inverse
         if driving.reading is not None and self.initial.reading is not None:
-            turned = _orientation(driving.reading) @ _orientation(self.initial.reading).T
+            turned = orientation(driving.reading) @ orientation(self.initial.reading).T
             tilt, _ = split(turned)
             tilt = tilt * (CLOSE_NOD_GAIN, CLOSE_TURN_GAIN)
             fit, anchors = self._fit, driving.reading.anchors
@@ -262,6 +262,14 @@ class PoseTracker:
         moved[self._chosen] = turned + self.centre + pose.shift
         return moved
 
+    def rigid_anchors(self, pose: HeadPose) -> np.ndarray | None:
+        """Where `pose` carries the anchors of D1's reading, float64 (A, 2); None where it has none."""
+        if self._close_fit is None:
+            return None
+        points = self._close_fit.points[len(self._fit.points) :]
+        turned = pose.scale * (points @ pose.rotation.T)[:, :2] * self.unit
+        return turned + self.centre + pose.shift
+
 
 def _depth_at(points: np.ndarray, pose: HeadPose) -> np.ndarray:
     """The generic head's depth in `pose` at points (N, 2) of its face: float64 (N,)."""
@@ -276,7 +284,8 @@ def _depth_at(points: np.ndarray, pose: HeadPose) -> np.ndarray:
     return near @ turned[:, 2] / near.sum(1)
 
 
-def _orientation(reading: FaceReading) -> np.ndarray:
+def orientation(reading: FaceReading) -> np.ndarray:
+    """The head's rotation in space, float64 (3, 3)."""
     yaw, pitch, roll = (float(value) for value in reading.head[:3])
     return joined(np.array([-pitch, yaw]), roll)
 

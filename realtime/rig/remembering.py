@@ -32,6 +32,7 @@ def layers_key(picture: np.ndarray, square: Square, face: Face, matte: np.ndarra
         "picture": [_checksum(picture), *picture.shape],
         "square": [square.x, square.y, square.side],
         "points": [_checksum(points), face.size, *face.names],
+        "others": [[other.x, other.y, other.side] for other in face.others_on(square)],
         "matte": None if matte is None else _checksum(matte),
     }
 

@@ -33,6 +33,7 @@ class Face:
         square: where that square lies in the whole picture, in its pixels.
         contours: of eyes and mouth, in the whole picture; None where they are not looked for.
         mode: of `MODES`, what is to be drawn.
+        others: boxes of other people's faces in the whole picture.
     """
 
     keypoints: Keypoints
@@ -41,6 +42,7 @@ class Face:
     square: Square
     contours: Contours | None = None
     mode: str = "on"
+    others: tuple[Square, ...] = ()
 
     @property
     def usable(self) -> bool:
@@ -56,6 +58,14 @@ class Face:
     def unit(self, side: float) -> float:
         """Pixels of such a picture per unit of keypoints."""
         return (self.size - 1) / 2 * side / self.size
+
+    def others_on(self, square: Square) -> tuple[Square, ...]:
+        """`others` in a picture in which the face's square is `square`."""
+        scale = square.side / self.square.side
+        left, top = self.square.x * scale - square.x, self.square.y * scale - square.y
+        return tuple(
+            Square(other.x * scale - left, other.y * scale - top, other.side * scale) for other in self.others
+        )
 
 
 class Rig:
@@ -120,7 +130,8 @@ class Rig:
                 [k for k in self._drawn if _part_of(face.names[k]) in ("left", "right")], int
             )
             parts = [face.names[index] for index in (*rest, *self._eyes)]
-            self.head = Head(picture, square, landmarks, face.names, matte, background, parts, layers)
+            others = face.others_on(square)
+            self.head = Head(picture, square, landmarks, face.names, matte, background, parts, layers, others)
             self.notes += [self.head.why] if self.head.why else []
         if face.contours is not None:
             self.notes += face.contours.notes

@@ -73,9 +73,9 @@ _ANIMATE_OPTIONS = (
     click.option(
         "--avatar-crop",
         default="auto",
-        metavar="auto|center|face|X,Y,SIDE",
-        help="The square of the avatar that moves: auto (the head where there is one), center, face, or X,Y,SIDE in "
-        "pixels. [default: auto]",
+        metavar="auto|face|left|right|N|center|X,Y,SIDE",
+        help="The square of the avatar that moves: auto (the head where there is one), face, center, or X,Y,SIDE in "
+        "pixels; of several faces left, right, or its number from the left. [default: auto]",
     ),
 )
 
@@ -98,7 +98,7 @@ _METAVARS = {
     "source.driving": "CAMERA|FILE|URL|screen",
     "framing.crop": "auto|full|X,Y,SIDE",
     "avatar.avatar": "PICTURE|FOLDER",
-    "avatar.avatar_crop": "auto|center|face|X,Y,SIDE",
+    "avatar.avatar_crop": "auto|face|left|right|N|center|X,Y,SIDE",
     "picture.background": "as-is|blur|#RRGGBB|alpha",
     "output.outputs": "virtual[:DEVICE]|window|FILE.mp4|FOLDER|http[:PORT]|pipe[:FORMAT]|none",
     "output.sound": "auto|none|microphone[:NAME]",

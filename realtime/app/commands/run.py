@@ -132,6 +132,12 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
     show_default=True,
     help="Pixel format of the virtual camera.",
 )
+@click.option(
+    "--neutral",
+    metavar="auto|first|SECONDS|PICTURE",
+    help="The neutral pose of a driving file. auto: the moment of its first minute in which the face is most at rest; first: the "
+    "first frame; or a moment (3.2, 0:03.2), or a picture of the driver. [default: auto for files, a countdown for cameras]",
+)
 @click.option("--frames", type=click.IntRange(min=1), help="Stop after so many animated frames.")
 @click.option(
     "--stats",
@@ -148,6 +154,7 @@ def run(
     profile: str | None,
     remember: bool | None,
     virtual_format: str,
+    neutral: str | None,
     frames: int | None,
     stats: Path | None,
     **options: Any,
@@ -171,6 +178,7 @@ def run(
         threads=threads,
         device=device,
         precision=precision,
+        neutral=neutral,
     )
     live = session.live
     notify(live.stats.sentence() + f" Engine {_told(live.animator.engine)}.")

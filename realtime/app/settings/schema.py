@@ -120,7 +120,8 @@ class AvatarSettings:
     selected: str = setting("", "Name of the avatar that was last selected in the folder.")
     avatar_crop: str = setting(
         "auto",
-        "The square of the avatar that moves: auto (the head where there is one), center, face, or X,Y,SIDE in pixels.",
+        "The square of the avatar that moves: auto (the head where there is one), face, center, or X,Y,SIDE in pixels; of several "
+        "faces left, right, or its number from the left.",
     )
 
 
