@@ -90,15 +90,6 @@ def mirrored(vector: np.ndarray) -> np.ndarray:
     return vector[_MIRROR]
 
 
-def brow_raised(vector: np.ndarray, side: str) -> float:
-    """How far the brow on the picture's `left` or `right` is up (to 1) or down (to -BROW_DOWN / BROW_UP)."""
-    name = "Right" if side == "left" else "Left"
-    outer, inner = vector[INDEX["browOuterUp" + name]], vector[INDEX["browInnerUp"]]
-    # Landmarks have one point per brow, and so tell both ends' rise at once; wide eyes take brows along.
-    up = max(float(outer), 0.6 * float(inner), 0.3 * float(vector[INDEX["eyeWide" + name]]))
-    return up - float(vector[INDEX["browDown" + name]]) * BROW_DOWN / BROW_UP
-
-
 def _opposite(name: str) -> str:
     for one, other in (("Left", "Right"), ("Right", "Left")):
         if name.endswith(one):

@@ -149,6 +149,7 @@ class EyeLayers:
         self.iris_x, self.iris_y = (float(k) for k in eye.iris - (self.left, self.top))
         self.along = along.astype(np.float32)
         self._build()
+        self.skin_ends = self._skin_ends()
         self._trim()
         self._settle()
         self._sampler = Sampler(self.crop)
@@ -296,7 +297,8 @@ class EyeLayers:
         front = front * (
             1 - cv2.GaussianBlur(cv2.dilate(lashes, _disc(0.08 * w)).astype(np.float32), (0, 0), soft)
         )
-        front = np.maximum(front, cv2.dilate(rim, _disc(0.015 * w)))
+        self.rim = cv2.dilate(rim, _disc(0.015 * w))
+        front = np.maximum(front, self.rim)
         self.front = cv2.GaussianBlur(front.astype(np.float32), (0, 0), max(0.7, 0.7 * self.soft))
         self.front[self.front < 0.03] = 0
         self.has_front = bool(self.front.max() > 0.2)
@@ -314,6 +316,21 @@ class EyeLayers:
         # Old lashes go wherever the lid moves, also beside the eye.
         self.cover = share
         self.beside = self.cover * np.maximum(smooth(0.04, -0.04, self.u), smooth(0.96, 1.04, self.u))
+
+    def _skin_ends(self) -> np.ndarray:
+        """Where skin above the eye ends, at the upper lid's edge or at a rim, (N, 2) in pixels of the picture."""
+        u = np.linspace(-0.35, 1.35, 35)
+        order = np.argsort(self.u.ravel())
+        sorted_u, sorted_up = self.u.ravel()[order], self.up.ravel()[order]
+        height = sorted_up[np.searchsorted(sorted_u, u).clip(0, self.u.size - 1)]
+        if self.rim.any():
+            rows, columns = np.nonzero(self.rim)
+            at, v = self.u[rows, columns], self.v[rows, columns]
+            for k, place in enumerate(u):
+                near = np.abs(at - place) < 0.06
+                height[k] = min(height[k], float(v[near].min())) if near.any() else height[k]
+        x, y = self._at(u * self.width, height)
+        return np.column_stack([x + self.left, y + self.top])
 
     def _thick_rims(self) -> np.ndarray:
         """Rims that are dark, thicker than lashes and pass over the eye, float32 (h, w); 1 also close to its edge."""

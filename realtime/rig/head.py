@@ -47,6 +47,9 @@ STRIP = 8
 #: A cell and those around it.
 NEAR = np.ones((3, 3), np.uint8)
 
+#: Rounds of iteration by which what the face does is inverted.
+FACE_INVERSION = 3
+
 #: Motion of less than this many pixels is none.
 STILL = 1 / 64
 
@@ -61,18 +64,21 @@ class HeadState:
             nothing.
         patches: what eyes draw over the picture.
         mouth: what its mouth does; None where that is at rest.
+        brows: by how far each cell of the face goes, see `Brows.field`; None where they are at rest.
     """
 
     pose: HeadPose
     residuals: np.ndarray | None = None
     patches: Sequence[Patch] = ()
     mouth: MouthMotion | None = None
+    brows: np.ndarray | None = None
 
     @property
     def moves(self) -> bool:
         """Whether anything is other than at rest."""
         moved = self.residuals is not None and bool(np.any(self.residuals))
-        return moved or self.pose.moves or len(self.patches) > 0 or self.mouth is not None
+        still = self.mouth is None and self.brows is None
+        return moved or self.pose.moves or len(self.patches) > 0 or not still
 
 
 @dataclass(frozen=True)
@@ -275,9 +281,15 @@ class Head:
         face = self._sheets[-1]
         sources = [sheet.source(state.pose) for sheet in self._sheets]
         source = sources[-1]
+        # What the face does comes before what the head does.
+        face_field = state.brows
         if state.residuals is not None and np.any(state.residuals):
-            # What the face does comes before what the head does.
-            source -= face.surface.sampled(self._residual(state.residuals), source)
+            residual = self._residual(state.residuals)
+            face_field = residual if face_field is None else residual + face_field
+        if face_field is not None:
+            seen = source.copy()
+            for _ in range(FACE_INVERSION):
+                np.subtract(seen, face.surface.sampled(face_field, source), out=source)
         bend = None if state.mouth is None else self._bend(state.mouth, source)
         moved = self._moved(sources, bend)
         if not moved.any():

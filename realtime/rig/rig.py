@@ -8,7 +8,7 @@ import numpy as np
 
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.square import Square
-from livepuppet.realtime.rig.amounts import BROW_UP, brow_raised
+from livepuppet.realtime.rig.brows import Brows
 from livepuppet.realtime.rig.contours import Contours
 from livepuppet.realtime.rig.driver import RigMotion
 from livepuppet.realtime.rig.eyes import Eyes
@@ -96,15 +96,6 @@ class Rig:
         layers: FigureLayers | None = None,
     ):
         landmarks = face.on(square.x, square.y, square.side)
-        names = list(face.names)
-        self._brows = {
-            side: names.index(f"{side} brow") for side in ("left", "right") if f"{side} brow" in names
-        }
-        placed = place(landmarks, face.names)
-        self._eyes_apart = placed[1].scale if placed is not None else 0.0
-        _, roll = split(placed[1].rotation) if placed is not None else (None, 0.0)
-        # A row vector in the face's own axes, in the picture's.
-        self._upright = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
         self._unit = face.unit(square.side)
         self.eyes: Eyes | None = None
         self.mouth: Mouth | None = None
@@ -133,6 +124,8 @@ class Rig:
             others = face.others_on(square)
             self.head = Head(picture, square, landmarks, face.names, matte, background, parts, layers, others)
             self.notes += [self.head.why] if self.head.why else []
+            self._brow_rows = np.array([k for k, name in enumerate(face.names) if "brow" in name], int)
+            self._brows = self._find_brows(landmarks, face)
         if face.contours is not None:
             self.notes += face.contours.notes
 
@@ -154,15 +147,22 @@ class Rig:
             mouth = None if self.mouth is None else self.mouth.motion(motion.amounts)
         residuals = motion.residuals * self._unit
         residuals[self._eyes] = 0
+        brows = None
         if motion.amounts is not None:
-            self._move_brows(motion.amounts, residuals)
-        self.head.draw(HeadState(moved, residuals, eyes, mouth), out)
+            # Brows go where their amounts say, whoever read those.
+            residuals[self._brow_rows] = 0
+            brows = self._brows.field(motion.amounts)
+        self.head.draw(HeadState(moved, residuals, eyes, mouth, brows), out)
 
-    def _move_brows(self, amounts: np.ndarray, residuals: np.ndarray) -> None:
-        """Brows go where their amounts say, whoever read those: `residuals` (K, 2) in pixels, in place."""
-        for side, index in self._brows.items():
-            up = BROW_UP * brow_raised(amounts, side) * self._eyes_apart
-            residuals[index] = (0.0, -up) @ self._upright
+    def _find_brows(self, landmarks: np.ndarray, face: Face) -> Brows:
+        """Both brows, above eyes and rims."""
+        assert self.head is not None
+        placed = place(landmarks, face.names)
+        _, roll = split(placed[1].rotation) if placed is not None else (None, 0.0)
+        # A row vector in the face's own axes, in the picture's.
+        upright = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]])
+        limits = {} if self.eyes is None else {side: eye.skin_ends for side, eye in self.eyes.layers.items()}
+        return Brows(self.head.surface, landmarks, list(face.names), upright, limits)
 
     def patches(self, motion: RigMotion) -> list[Patch]:
         """What eyes and mouth draw over the picture, in its pixels. They are buffers of the rig."""
