@@ -611,6 +611,12 @@ def test_brows_follow_their_amounts_and_eyes_stay():
     assert still[0] - _brow_row(drawn(browInnerUp=1.0), 135) > 6
     down = drawn(**both("browDown"))
     assert all(_brow_row(down, x) - row > 5 for (x, _), row in zip(EYES.values(), still, strict=True))
+    # Ends go by themselves: inner ones, which are the nearer ones of both brows, and outer ones.
+    inner, outer = drawn(browInnerUp=1.0), drawn(**both("browOuterUp"))
+    for x, sign in ((135, 1), (265, -1)):
+        for picture_, up in ((inner, sign), (outer, -sign)):
+            rises = [_brow_row(picture, x + k) - _brow_row(picture_, x + k) for k in (22 * up, -22 * up)]
+            assert rises[0] > rises[1] + 4
     for moved_ in (one, down):
         for side in EYES:
             assert abs(dark_middle(moved_, side) - dark_middle(picture, side)) < 1.5
@@ -618,6 +624,28 @@ def test_brows_follow_their_amounts_and_eyes_stay():
     iris = [np.abs(p[y - 16 : y + 17, x].astype(int) - IRIS).max(1) < 30 for p in (picture, one)]
     (top, bottom), (top_now, bottom_now) = ((k.argmax(), len(k) - k[::-1].argmax()) for k in iris)
     assert abs(bottom_now - bottom) <= 4 and abs(top_now - top) <= 7
+
+
+def test_brows_above_a_rim_leave_it_where_it_is():
+    picture, contours = drawn_face()
+    picture = picture.copy()
+    for x, y in EYES.values():
+        cv2.ellipse(picture, (x, 108), (30, 4), 0, 0, 360, (120, 70, 40), -1, cv2.LINE_AA)
+        picture[y - 33 : y - 25, x - 60 : x + 61] = (12, 12, 14)
+    marks = landmarks_of(contours)
+    marks.points[[LANDMARKS.index("left brow"), LANDMARKS.index("right brow")], 1] = 108
+    keypoints = Keypoints(
+        ((marks.points / (SIDE - 1)) * 2 - 1).astype(np.float32),
+        np.zeros((len(marks.points), 2, 2), np.float32),
+    )
+    square = Square(0, 0, SIDE)
+    rig = Rig(picture, Face(keypoints, LANDMARKS, SIDE, square, contours), square)
+    out = np.empty(rig.shape, np.uint8)
+    wanted = amounts(both("browOuterUp") | {"browInnerUp": 1.0})
+    rig.draw(RigMotion(HeadPose.rest(), np.zeros((len(LANDMARKS), 2)), wanted), out)
+    for x, y in EYES.values():
+        rim = [p[y - 45 : y - 15, x - 40 : x + 41].astype(int).max(2) < 60 for p in (picture, out)]
+        assert (rim[0] != rim[1]).mean() < 0.04
 
 
 # Sidecars.

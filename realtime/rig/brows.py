@@ -28,7 +28,7 @@ HALF, FOREHEAD = 0.06, 0.62
 INNER_TO_OUTER, OUTER_TO_INNER, WIDE = 0.25, 0.50, 0.3
 
 #: Shares of a brow's fall at its outer end, and that a brow goes towards the other one.
-OUTER_DOWN, TOGETHER = 0.6, 0.45
+OUTER_DOWN, TOGETHER = 0.8, 0.45
 
 #: A brow comes down by at most this share of the skin between it and what is below, and goes up by at most that share of it:
 #: what is stretched further looks like rubber.

@@ -744,7 +744,7 @@ class EyeLayers:
         """Heights of both lids' edges at every pixel."""
         blink, down = wanted.blink, wanted.down
         upper = self.up + (self.closed - self.up) * np.float32(self._lowered(wanted))
-        rise = (0.22 * wanted.squint - 0.06 * wanted.wide - 0.05 * max(down, 0.0) * (1 - blink)) * (1 - blink)
+        rise = (0.28 * wanted.squint - 0.06 * wanted.wide - 0.05 * max(down, 0.0) * (1 - blink)) * (1 - blink)
         lower = self.low
         if blink > 0 or rise:
             lower = lower + (np.minimum(self.closed, lower) - lower) * np.float32(blink)

@@ -37,7 +37,14 @@ _MIDDLE = slice(296, 329)
 _EYES_MM, _MOUTH_MM = 62.0, 46.0
 
 #: A mouth that is open as far as it goes, in distances between the eyes; and the least and the most of that in mouth widths.
-WIDE_OPEN, LEAST_OPEN, MOST_OPEN = 0.62, 0.5, 1.15
+LARGEST_GAP, LEAST_GAP, MOST_GAP = 0.62, 0.5, 1.15
+
+#: How far expressions go, in mouth widths, about as far as those of rendered people: a smile takes corners aside and up, a stretch
+#: aside and down, a frown down; a pucker takes them in, a funnel in, and parts both lips.
+SMILE, STRETCH, FROWN, PUCKER, FUNNEL = (0.14, 0.26), (0.11, 0.05), 0.14, 0.14, (0.08, 0.07, 0.15)
+
+#: The chin's share of the lower lip's way down.
+CHIN = 0.65
 
 #: Half the tongue's width, in mouth widths.
 TONGUE = 0.23
@@ -313,7 +320,7 @@ class MouthLayers:
         self.unit = unit = width / 0.85 if unit is None else unit
         # A mouth opens as far as people's do, whatever its width; small ones less, and not further than the chin is long.
         line = float(local[2][len(local[2]) // 2, 1])
-        self.drop = float(np.clip(WIDE_OPEN * unit, LEAST_OPEN * width, MOST_OPEN * width))
+        self.drop = float(np.clip(LARGEST_GAP * unit, LEAST_GAP * width, MOST_GAP * width))
         self.drop = min(self.drop, 1.05 * (self.chin - line))
         self.tongue_length = min(0.32 * width, 0.8 * (self.chin - line))
         self._white = white
@@ -409,13 +416,17 @@ class MouthLayers:
         self._shifts = np.exp(-((beyond / 0.8) ** 2))
         clipped = np.clip(_NODES, -1, 1)
         self._to_left, self._to_right = ((1 - clipped) / 2) * outside, ((1 + clipped) / 2) * outside
-        # Smiles and frowns move the corners, and little of the middle.
+        # Smiles and frowns move the corners most: of each side's rise half-way to its corner makes a little more than half, the
+        # middle an eighth.
         self._up_left, self._up_right = (
-            ((0.12 + 0.88 * np.maximum(-clipped, 0) ** 2) * outside * (clipped < 0.99)),
-            ((0.12 + 0.88 * np.maximum(clipped, 0) ** 2) * outside * (clipped > -0.99)),
+            (0.12 + 0.88 * np.maximum(sign * clipped, 0) ** 1.3)
+            * outside
+            * (1 - smooth(0, 0.99, -sign * clipped))
+            for sign in (-1, 1)
         )
-        self._up_left *= 1 - smooth(0, 0.99, clipped)
-        self._up_right *= 1 - smooth(0, 0.99, -clipped)
+        # Fixed ends: lips that smile at rest have less of the way before them, and those that hang more.
+        hangs = self._sag + 0.5 * float(np.interp(0.0, _NODES, lower - upper))
+        self._smile = SMILE[1] - float(np.clip(0.8 * hangs / self.width, -0.08, 0.16))
         # Cheeks bulge beside the mouth.
         self._cheeks = np.sign(_NODES) * np.exp(-np.square((away - 0.62) / 0.24))
 
@@ -581,32 +592,32 @@ class MouthLayers:
         # An opening mouth becomes a lens of one shape, however its line runs at rest; one that stands open keeps its own.
         round_ = float(smooth(0, 0.32 * w, parted)) * parted / (parted + 2 * self.gap + 1e-3)
         inward = (
-            (0.14 + 0.5 * max(self._sag / w, 0.0)) * round_ * min(0.75 * w / max(parted + self.gap, 1.0), 1.0)
+            (0.09 + 0.5 * max(self._sag / w, 0.0)) * round_ * min(0.75 * w / max(parted + self.gap, 1.0), 1.0)
         )
-        narrow = 0.20 * a.pucker + 0.15 * a.funnel + inward
-        lefts = (0.10 * a.smile_left + 0.14 * a.stretch_left - narrow) * w
-        rights = (0.10 * a.smile_right + 0.14 * a.stretch_right - narrow) * w
+        narrow = PUCKER * a.pucker + FUNNEL[0] * a.funnel + inward
+        lefts = (SMILE[0] * a.smile_left + STRETCH[0] * a.stretch_left + 0.05 * a.press - narrow) * w
+        rights = (SMILE[0] * a.smile_right + STRETCH[0] * a.stretch_right + 0.05 * a.press - narrow) * w
         shift = 0.2 * a.aside * w
         aside = -lefts * self._to_left + rights * self._to_right + shift * self._shifts
         aside = aside + 0.075 * a.puff * self.unit * self._cheeks
-        lift_left = (-0.16 * a.smile_left + 0.16 * a.frown_left) * w
-        lift_right = (-0.16 * a.smile_right + 0.16 * a.frown_right) * w
-        base = lift_left * self._up_left + lift_right * self._up_right
+        base = self._corners(a)
         # Lips that hardly part do so in the middle; an open mouth is round, its corners half-way down.
         lens = self._inner ** (1.3 - 0.62 * min(1.8 * parted / w, 1.0))
         rise = 0.08 * parted
         sink = (1 - round_) * 0.25 * jaw + round_ * (self._sag - rise + 0.42 * (parted + self.gap))
         base = base + sink * self._sinks - (0.08 * a.shrug_lower + 0.03 * a.shrug_upper) * w * self._bow
-        part = 0.05 * a.funnel * w * lens
+        part = a.funnel * w * self._inner**2
+        # A smile draws the upper lip up, and presses the lower one against it.
+        smile = 0.5 * (a.smile_left + a.smile_right)
+        draws = smile * w * self._bow
         raised = (a.upper_left * self._to_left + a.upper_right * self._to_right) * w
         lowered = (a.lower_left * self._to_left + a.lower_right * self._to_right) * w
-        up = (sink + rise) * lens + 0.085 * raised * self._bow + part
-        low = (gap - rise - sink) * lens + 0.10 * lowered * self._bow + part
+        up = (sink + rise) * lens + 0.11 * raised * self._bow + FUNNEL[1] * part + 0.035 * draws
+        low = (gap - rise - sink) * lens + 0.10 * lowered * self._bow + FUNNEL[2] * part - 0.07 * draws
         rest = self._rest
-        thick = 1 + 0.28 * a.pucker + 0.22 * a.funnel - 0.35 * a.press - 0.15 * a.puff
+        thick = 1 + 0.32 * a.pucker + 0.12 * a.funnel - 0.35 * a.press - 0.15 * a.puff
         upper_lip = (rest[:, 2] - rest[:, 1]) * (thick * (1 - 0.75 * np.clip(a.roll_upper, 0, 1)) - 1)
         lower_lip = (rest[:, 4] - rest[:, 3]) * (thick * (1 - 0.75 * np.clip(a.roll_lower, 0, 1)) - 1)
-        smile = 0.5 * (a.smile_left + a.smile_right)
         upper_lip = upper_lip - (rest[:, 2] - rest[:, 1]) * 0.12 * smile
         inner_up, inner_low = base - up, base + low
         # Lips meet, and do not pass through one another.
@@ -619,7 +630,7 @@ class MouthLayers:
                 inner_up,
                 inner_low,
                 inner_low + lower_lip * self._bow,
-                0.9 * jaw * self._jaw
+                CHIN * jaw * self._jaw
                 + 0.25 * np.minimum(gap, 0) * self._jaw
                 - 0.07 * a.shrug_lower * w * self._jaw,
                 np.zeros_like(base),
@@ -627,6 +638,17 @@ class MouthLayers:
             1,
         )
         return offset.astype(np.float32), aside.astype(np.float32)
+
+    def _corners(self, a: MouthAmounts) -> np.ndarray:
+        """How far smiles and frowns take each column down, (N,) in pixels."""
+        left, right = (
+            -self._smile * smile + FROWN * frown + STRETCH[1] * stretch
+            for smile, frown, stretch in (
+                (a.smile_left, a.frown_left, a.stretch_left),
+                (a.smile_right, a.frown_right, a.stretch_right),
+            )
+        )
+        return self.width * (left * self._up_left + right * self._up_right)
 
     def _lookup(self, table: np.ndarray, s: np.ndarray) -> np.ndarray:
         """Values (C, ...) of a table (C, N) at s, linear between nodes."""
@@ -733,7 +755,7 @@ class MouthLayers:
         lower_edge = float(opening.down[row, column] + height[row, column])
         inside = self._generic(a, opening, near_upper, near_lower, float(gap.max()), lower_edge)
         if self.own:
-            inside = self._with_own(inside, opening, gap)
+            inside = self._with_own(inside, opening, gap, self._corners(a))
         around = np.ascontiguousarray(rgb[part][..., :3])
         rgb[part][..., :3] = cv2.blendLinear(inside, around, mask, 1 - mask)
         if a.tongue > NOTHING:
@@ -754,8 +776,11 @@ class MouthLayers:
         x, y = opening.across / half, opening.down
         # A round tip; the root lies in the mouth's dark.
         off = 1 - np.hypot(x * (1 + 0.08 * np.square(x)), np.maximum((y - (tip - half)) / half, 0))
-        within = held(off * (half / self.soft) + 0.5) * held(opening.to_upper / np.float32(self.soft) + 0.5)
-        root = smooth(top - 0.02 * half, edge + 0.15 * half, y)
+        within = held(off * (half / self.soft) + 0.5)
+        # It comes from under the upper teeth.
+        teeth = np.float32(0.0 if self.no_teeth else 0.4 * (edge - top))
+        within *= held((opening.to_upper - teeth) * np.float32(1 / self.soft) + 0.5)
+        root = smooth(top + float(teeth) - 0.02 * half, edge + 0.15 * half, y)
         region = rgb[part]
         around = np.ascontiguousarray(region[..., :3])
         layer = np.empty_like(around)
@@ -795,10 +820,10 @@ class MouthLayers:
             # Lips pushed forward cover and shade them.
             open_ = min(tall / (0.35 * w), 1.0)
             forward = min(max(a.funnel, a.pucker, 0.0), 1.0)
-            for row, edge, light in (
-                (self._lower_teeth, lower_edge - bared, 0.62 + 0.18 * open_),
-                (self._upper_teeth, self._teeth_line - 0.06 * w * forward, 0.86 + 0.14 * open_),
-            ):
+            rows = [(self._lower_teeth, lower_edge - bared, 0.62 + 0.18 * open_)]
+            if not self.shows_teeth:
+                rows.append((self._upper_teeth, self._teeth_line - 0.06 * w * forward, 0.86 + 0.14 * open_))
+            for row, edge, light in rows:
                 left, top = np.float32(row.middle), np.float32(row.edge - edge)
                 teeth = cv2.remap(
                     row.layer,
@@ -878,10 +903,18 @@ class MouthLayers:
         shade = (1 - 0.30 * above - 0.12 * below) * (1 - 0.35 * smooth(0.5, 1.0, s))
         return cv2.resize(out, full), cv2.resize(shade.astype(np.float32), full)
 
-    def _with_own(self, generic: np.ndarray, opening: _Opening, gap: np.ndarray) -> np.ndarray:
-        """The avatar's own inside: its upper teeth stay where they are, what is below them is stretched."""
-        s, v, depth = opening.s, opening.down, opening.to_upper
-        upper, lower, end = self._lookup(np.stack([self._rest[:, 2], self._rest[:, 3], self.teeth_end]), s)
+    def _with_own(
+        self, generic: np.ndarray, opening: _Opening, gap: np.ndarray, corners: np.ndarray
+    ) -> np.ndarray:
+        """The avatar's own inside: its upper teeth stay where they are, what is below them is stretched.
+
+        Args:
+            corners: `_corners`; a smile or frown bends what is between the lips along with them.
+        """
+        s, depth = opening.s, opening.to_upper
+        table = np.stack([self._rest[:, 2], self._rest[:, 3], self.teeth_end, corners])
+        upper, lower, end, bent = self._lookup(table.astype(np.float32), s)
+        v = opening.down - bent
         # Where the lip rises above the teeth that the picture shows, they go along.
         v = v + np.maximum(upper - (v - depth), 0)
         bottom = v + (gap - depth)
