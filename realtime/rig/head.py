@@ -90,6 +90,22 @@ class _Strip:
     spans: tuple[tuple[slice, slice], ...]
 
 
+class Memory:
+    """Memory that is used again for every picture, and small enough to stay in a core's cache: fresh pages cost more than what
+    is written to them.
+    """
+
+    def __init__(self, kind: type):
+        self._flat = np.empty(0, kind)
+
+    def take(self, height: int, width: int, channels: int) -> np.ndarray:
+        """An array (height, width, channels), whose content is lost when the next is taken."""
+        size = height * width * channels
+        if self._flat.size < size:
+            self._flat = np.empty(size, self._flat.dtype)
+        return self._flat[:size].reshape(height, width, channels)
+
+
 class _Sheet:
     """One layer that moves as a whole: the figure, or its body or head.
 
@@ -111,21 +127,37 @@ class _Sheet:
         self.coarse = None if whole else _cells(flat[..., 3], surface)
         # Beyond the picture there is no figure: where it reaches the edge, it is stretched.
         self._border = cv2.BORDER_REPLICATE if whole else cv2.BORDER_CONSTANT
-        # Memory that is used again for every picture: fresh pages cost more than what is written to them.
-        self._enlarged = np.empty((*(np.array(surface.depth.shape) * surface.cell), 2), np.float32)
-        self._sampled = np.empty_like(flat)
-        self.places = self._enlarged
+        self._enlarged = Memory(np.float32)
+        self._source = surface.still
+        self._bend: tuple[tuple[slice, slice], np.ndarray] | None = None
 
-    def source(self, pose: HeadPose) -> np.ndarray:
-        """Where what is seen at each cell's middle came from, float32 (rows, columns, 2)."""
-        return self.surface.inverse(self.surface.displacement(pose))
+    def move(self, source: np.ndarray, bend: MouthBend | None = None) -> None:
+        """Sample from now on where the grid's `source` says, and within the mouth where that says."""
+        self._source = np.float32(SCALE) * source + np.float32(OFFSET)
+        self._bend = None if bend is None else (bend.lattice.place, bend.shift(SCALE))
 
-    def place(self, source: np.ndarray) -> None:
-        """Set `places`: where each pixel comes from in the sampler's picture, float32 (H, W, 2), of the grid's `source`."""
-        source, enlarged = np.float32(SCALE) * source + np.float32(OFFSET), self._enlarged
-        cv2.resize(source, enlarged.shape[1::-1], dst=enlarged, interpolation=cv2.INTER_LINEAR)
-        cell, (height, width) = self.surface.cell, self.still.shape[:2]
-        self.places = enlarged[cell : cell + height, cell : cell + width]
+    def _places(self, rows: slice, columns: slice) -> np.ndarray:
+        """Where these pixels come from in the sampler's picture, float32 (h, w, 2)."""
+        cell = self.surface.cell
+        # With the cells around: what lies between two middles is of both.
+        down, across = (slice(part.start // cell, (part.stop - 1) // cell + 3) for part in (rows, columns))
+        part = self._source[down, across]
+        enlarged = self._enlarged.take(cell * part.shape[0], cell * part.shape[1], 2)
+        cv2.resize(part, enlarged.shape[1::-1], dst=enlarged, interpolation=cv2.INTER_LINEAR)
+        top, left = rows.start - (down.start - 1) * cell, columns.start - (across.start - 1) * cell
+        places = enlarged[top : top + rows.stop - rows.start, left : left + columns.stop - columns.start]
+        if self._bend is not None:
+            bent, shift = self._bend
+            both = [_common(*pair) for pair in zip((rows, columns), bent, strict=True)]
+            here, there = (
+                tuple(
+                    slice(part.start - whole.start, part.stop - whole.start)
+                    for part, whole in zip(both, wholes, strict=True)
+                )
+                for wholes in ((rows, columns), bent)
+            )
+            places[here] += shift[there]
+        return places
 
     def seen(self, source: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Cells that show some of it, and cells that show more than it, bool (rows, columns) each."""
@@ -136,10 +168,9 @@ class _Sheet:
         found = cv2.remap(self.coarse, within, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
         return found[..., 0] > 0, found[..., 1] < 0.999
 
-    def sample(self, rows: slice, columns: slice) -> np.ndarray:
-        """What is seen there, uint8 RGBA (h, w, 4)."""
-        out = self._sampled[rows, columns]
-        return self.sampler.sample(self.places[rows, columns], self._border, out)
+    def sample(self, rows: slice, columns: slice, out: np.ndarray) -> np.ndarray:
+        """What is seen there, uint8 RGBA (h, w, 4), in `out`."""
+        return self.sampler.sample(self._places(rows, columns), self._border, out)
 
 
 def _cells(matte: np.ndarray, surface: Surface) -> np.ndarray:
@@ -153,6 +184,12 @@ def _cells(matte: np.ndarray, surface: Surface) -> np.ndarray:
     # Beyond the picture there is nothing.
     least[[0, -1]] = least[:, [0, -1]] = 0
     return np.dstack([cv2.dilate(largest, NEAR), cv2.erode(least, NEAR)]).astype(np.float32) / 255
+
+
+def _common(one: slice, other: slice) -> slice:
+    """Where both are; none where it does not begin before it ends."""
+    start = max(one.start, other.start)
+    return slice(start, max(min(one.stop, other.stop), start))
 
 
 def _minus(span: slice, hole: slice) -> list[slice]:
@@ -231,8 +268,7 @@ class Head:
         else:
             plate = layers.plate if background is None else None if self._open else background
         self._plate = plate
-        # Memory that is used again for every picture: fresh pages cost more than what is written to them.
-        self._mixing = tuple(np.empty((*self._shape, *channels), np.uint8) for channels in ((), (3,), (3,)))
+        self._mixing, self._sampled = (Memory(np.uint8), Memory(np.uint8), Memory(np.uint8)), Memory(np.uint8)
         self._sheets = self._cut(background)
         # What patches are laid over, and without them.
         face = self._sheets[-1]
@@ -279,7 +315,7 @@ class Head:
             return
         self._paste(state.patches)
         face = self._sheets[-1]
-        sources = [sheet.source(state.pose) for sheet in self._sheets]
+        sources = [sheet.surface.source(state.pose) for sheet in self._sheets]
         source = sources[-1]
         # What the face does comes before what the head does.
         face_field = state.brows
@@ -298,10 +334,7 @@ class Head:
                 self._lay_over(self._flat[spot], self._below_at(*spot), out[spot])
             return
         for sheet, own in zip(self._sheets, sources, strict=True):
-            sheet.place(own)
-        if bend is not None:
-            region = face.places[bend.lattice.place]
-            region += bend.shift(SCALE)[: region.shape[0], : region.shape[1]]
+            sheet.move(own, bend if sheet is face else None)
         width, done = self._shape[1], 0
         for strip in self._strips(sources, moved):
             rows = strip.rows
@@ -329,14 +362,15 @@ class Head:
                 out[rows, part] = 0 if self._plate is None else self._plate[rows, part]
         for sheet, (figure, solid), seen in zip(self._sheets, spans, clear[1:], strict=True):
             for span in seen:
-                part = slice(max(span.start, figure.start), min(span.stop, figure.stop))
+                part = _common(span, figure)
                 if part.start >= part.stop:
                     continue
-                sampled = sheet.sample(rows, part)
+                sampled = self._sampled.take(rows.stop - rows.start, part.stop - part.start, 4)
+                sheet.sample(rows, part, sampled)
                 for side in _minus(part, solid):
                     shown = sampled[:, side.start - part.start : side.stop - part.start]
                     self._lay_over(shown, out[rows, side], out[rows, side])
-                inner = slice(max(part.start, solid.start), min(part.stop, solid.stop))
+                inner = _common(part, solid)
                 if inner.start < inner.stop:
                     shown = sampled[:, inner.start - part.start : inner.stop - part.start]
                     if self._open:
@@ -370,7 +404,10 @@ class Head:
             cv2.cvtColor(figure, cv2.COLOR_RGBA2RGB, dst=region)
             return
         height, width = figure.shape[:2]
-        clear, share, colour = (whole[:height, :width] for whole in self._mixing)
+        clear, share, colour = (
+            memory.take(height, width, channels)
+            for memory, channels in zip(self._mixing, (1, 3, 3), strict=True)
+        )
         cv2.extractChannel(figure, 3, dst=clear)
         cv2.bitwise_not(clear, dst=clear)
         cv2.cvtColor(clear, cv2.COLOR_GRAY2RGB, dst=share)
@@ -408,18 +445,23 @@ class Head:
         down = moved.any(axis=1).tobytes()
         highest, lowest = (down.find(1) - 1) * cell - half, down.rfind(1) * cell + half
         # What lies between two cells is of both.
-        windows = [slice(first - 1, first + STRIP + 1) for first in range(1, len(moved) - 1, STRIP)]
-        for window in windows:
-            across = moved[window].any(axis=0).tobytes()
-            top = max((window.start) * cell, highest)
-            bottom = min((window.start + STRIP) * cell, lowest, height)
+        firsts = range(1, len(moved) - 1, STRIP)
+        bounds = [bound for first in firsts for bound in (first - 1, first + STRIP + 1) if bound < len(moved)]
+
+        def in_windows(cells: np.ndarray) -> list[bytes]:
+            """Which columns of each window hold such cells."""
+            return [row.tobytes() for row in np.logical_or.reduceat(cells, bounds, axis=0)[::2]]
+
+        shown = zip(*(in_windows(mask) for pair in seen for mask in pair), strict=True)
+        for first, across, masks in zip(firsts, in_windows(moved), shown, strict=True):
+            top = max((first - 1) * cell, highest)
+            bottom = min((first - 1 + STRIP) * cell, lowest, height)
             left = max((across.find(1) - 1) * cell - half, 0)
             right = min(across.rfind(1) * cell + half, width)
             if 1 not in across or top >= bottom or left >= right:
                 continue
             spans = []
-            for some, mixed in seen:
-                figure, other = (mask[window].any(axis=0).tobytes() for mask in (some, mixed))
+            for figure, other in zip(masks[::2], masks[1::2], strict=True):
                 start, stop = right, right
                 if 1 in figure:
                     start = min(max((figure.find(1) - 1) * cell, left), right)

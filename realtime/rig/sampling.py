@@ -59,9 +59,10 @@ class Sampler:
             for (start, stop), (first, _) in zip(inner, outer, strict=True)
         ]
         self._fine[1:-1, 1:-1][tuple(fine)] = larger[tuple(part)]
-        for edge, beside in ((0, 1), (-1, -2)):
-            self._fine[edge] = self._fine[beside]
-            self._fine[:, edge] = self._fine[:, beside]
+        for axis, edge, beside in ((0, 0, 1), (0, -1, -2), (1, 0, 1), (1, -1, -2)):
+            if inner[axis][edge] in (0, self._whole.shape[axis]):
+                pixels = self._fine if axis == 0 else self._fine.swapaxes(0, 1)
+                pixels[edge] = pixels[beside]
 
     def sample(self, places: np.ndarray, border: int, out: np.ndarray | None = None) -> np.ndarray:
         """The colours at `places` of the enlarged picture, float32 (h, w, 2): uint8 RGBA (h, w, 4), in `out` if that is given.

@@ -134,6 +134,20 @@ class Surface:
         Args:
             pose: since rest; its shift in pixels.
         """
+        return cv2.merge(self._moved(pose))
+
+    def inverse(self, displacement: np.ndarray) -> np.ndarray:
+        """Where what is seen at each cell's middle came from, float32 (rows, columns, 2) in pixels."""
+        return self._inverted(*cv2.split(displacement))
+
+    def source(self, pose: HeadPose) -> np.ndarray:
+        """The inverse of the `displacement` in this pose."""
+        return self._inverted(*self._moved(pose))
+
+    # Planes for x and y apart: NumPy is slow where the last axis is short.
+
+    def _moved(self, pose: HeadPose) -> np.ndarray:
+        """The `displacement`, float32 (2, rows, columns)."""
         pose = pose.held(LARGEST_TILT)
         rotation = pose.scale * pose.rotation
         _, roll = split(pose.rotation)
@@ -145,28 +159,38 @@ class Surface:
         weights[:, :2], weights[:, 2:4] = flat - np.eye(2), rotation[:2, :2] - flat
         weights[:, 4], weights[:, 5] = rotation[:2, 2], pose.shift
         weights[:, 6], weights[:, 7:] = BODY * (neck + pose.shift) - grow * self.pivot[:2], grow * np.eye(2)
-        moved = weights.astype(np.float32) @ self._basis
-        out = np.ascontiguousarray(moved.T).reshape(*self.depth.shape, 2)
+        moved = (weights.astype(np.float32) @ self._basis).reshape(2, *self.depth.shape)
         for pin, axis, inward in zip(self.pins, (0, 1, 0, 1), (1, 1, -1, -1), strict=True):
             if pin is not None:
-                part = out[..., axis]
+                part = moved[axis]
                 np.multiply(part, pin, out=part, where=part * inward > 0)
-        return out
+        return moved
 
-    def inverse(self, displacement: np.ndarray) -> np.ndarray:
-        """Where what is seen at each cell's middle came from, float32 (rows, columns, 2) in pixels."""
+    def _inverted(self, across: np.ndarray, down: np.ndarray) -> np.ndarray:
+        """See `inverse`."""
         # Newton's method with the diagonal of the derivative: a plain fixed point is slow where the field stretches.
-        shape = displacement.shape[:2]
-        field, still = np.empty((*shape, 4), np.float32), self._cells(self.still)
-        np.multiply(displacement, np.float32(1 / self.cell), out=field[..., :2])
-        for axis in (0, 1):
-            slope = cv2.Sobel(field[..., axis], cv2.CV_32F, 1 - axis, axis, ksize=1, scale=0.5)
-            field[..., 2 + axis] = np.minimum(np.maximum(slope, SLOPES[0]), SLOPES[1]) + 1
-        source = still - field[..., :2]
+        moved = [plane * np.float32(1 / self.cell) for plane in (across, down)]
+        slopes = [
+            cv2.Sobel(plane, cv2.CV_32F, 1 - axis, axis, ksize=1, scale=0.5)
+            for axis, plane in enumerate(moved)
+        ]
+        field = cv2.merge(
+            [*moved, *(np.minimum(np.maximum(slope, SLOPES[0]), SLOPES[1]) + 1 for slope in slopes)]
+        )
+        still = self._still_cells
+        source = [place - plane for place, plane in zip(still, moved, strict=True)]
         for _ in range(INVERSION):
-            found = cv2.remap(field, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            source += (still - source - found[..., :2]) / found[..., 2:]
-        return (source - np.float32(0.5 / self.cell + 0.5)) * np.float32(self.cell)
+            found = cv2.split(cv2.remap(field, *source, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+            for axis in (0, 1):
+                source[axis] += (still[axis] - source[axis] - found[axis]) / found[2 + axis]
+        offset, cell = np.float32(0.5 / self.cell + 0.5), np.float32(self.cell)
+        return cv2.merge([(plane - offset) * cell for plane in source])
+
+    @cached_property
+    def _still_cells(self) -> tuple[np.ndarray, np.ndarray]:
+        """The cells' middles, counted in cells: float32 (rows, columns) each."""
+        across, down = cv2.split(self._cells(self.still))
+        return across, down
 
     def _cells(self, places: np.ndarray) -> np.ndarray:
         """`places` in pixels, counted in cells."""
