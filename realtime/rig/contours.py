@@ -124,8 +124,8 @@ class Contours:
 #: Eyes closer together than this, in pixels, are too small to be cut out.
 SMALLEST_DISTANCE = 14.0
 
-#: The least fit of an eye that is moved. Of right contours it is 1 or more (18 pictures).
-LEAST_FIT = 0.9
+#: The least fit of an eye that is moved. Of right contours it is 0.8 or more (18 pictures).
+LEAST_FIT = 0.75
 
 #: Close-ups do not count where both eyes' edges alone fit better by this much; 0.9 to 1.4 of animals, 0.6 of most people.
 EDGES_DECIDE = 0.9
@@ -289,11 +289,11 @@ def _eye(
 #: Close-ups do not count where a mouth's edges alone fit better by this much.
 LIPS_DECIDE = 0.9
 
-#: The least fit of a mouth that is moved.
-LEAST_MOUTH = 0.9
+#: The least fit of a mouth that is moved: a moustache leaves little of a right one's, 0.64.
+LEAST_MOUTH = 0.6
 
-#: The least that its lips' edges stand out, outer and inner ones together; 0.7 to 1.8 of right ones.
-LEAST_EDGES = 0.6
+#: The least that its lips' edges stand out, outer and inner ones together; 0.6 to 1.8 of right ones.
+LEAST_EDGES = 0.55
 
 
 def _find_mouth(
