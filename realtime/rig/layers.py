@@ -16,6 +16,7 @@ import numpy as np
 from livepuppet.core.square import Square
 from livepuppet.realtime.compositing.matte import find_matte, fit_to_edges
 from livepuppet.realtime.rig.matting import REACH, SIDE, Portrait, find_portrait
+from livepuppet.realtime.rig.ramps import held
 
 #: Half the width of the band along the cut in which the matte is estimated from colours, in shares of the head's size (2.6 eye
 #: distances), and the least in pixels.
@@ -38,6 +39,10 @@ NOTHING, EVERYTHING = 0.07, 0.95
 
 #: Side of a face's box, in eye distances.
 FACE_BOX = 2.6
+
+#: Around a sure matte this share of the band is the figure's edge, and what differs from its surroundings by so many levels is a
+#: strand.
+CLOSE, STRAND = 0.3, 12.0
 
 #: A figure is believed if it holds at least this much of the face, and its outline stands out: the share of it along which colours
 #: inside and outside differ by `STANDS_OUT` levels.
@@ -133,7 +138,7 @@ def split_layers(
     matte = np.where(theirs, 0, matte).astype(np.uint8)
     if matte.min() > 0 or matte.max() == 0:
         return _one_layer(picture, "No figure stands out in this picture, so it moves as one layer.")
-    layers = compose_layers(picture, matte, band)
+    layers = compose_layers(picture, matte, band, sure=portrait is not None)
     if portrait is None:
         return layers
     return replace(layers, head=_split_head(picture, layers, portrait, band, theirs))
@@ -176,12 +181,13 @@ def _split_head(
     figure, head, body = (portrait.alpha[..., k].astype(np.float32) / 255 for k in range(3))
     # A soft outline is of that whose outline it is: the share is carried on from within.
     firm = np.where((figure > 0.9) & portrait.inside, figure, 0)
-    near = [cv2.GaussianBlur(values, (0, 0), OUTLINE_WIDTH) for values in (head * firm, figure * firm)]
-    carried = near[0] / np.maximum(near[1], 1e-6)
+    carried = (head > body).astype(np.float32)
+    for width in (4 * OUTLINE_WIDTH, OUTLINE_WIDTH):
+        near = [cv2.GaussianBlur(values, (0, 0), width) for values in (head * firm, figure * firm)]
+        weight = held(near[1] / 1e-3)
+        carried = weight * near[0] / np.maximum(near[1], 1e-6) + (1 - weight) * carried
     known = cv2.GaussianBlur(firm, (0, 0), 0.7)
-    own = known * head / np.maximum(figure, 0.1) + (1 - known) * np.where(
-        near[1] > 1e-5, carried, head > body
-    )
+    own = known * head / np.maximum(figure, 0.1) + (1 - known) * carried
     share = np.clip(fit_to_edges(portrait.on(own.astype(np.float32), shape), picture, 1.5 / SIDE), 0, 1)
     share = np.clip((share - SOFT_SHARE) / (1 - 2 * SOFT_SHARE), 0, 1)
     behind_head = portrait.on(portrait.alpha[..., 2], shape)
@@ -238,11 +244,17 @@ def _one_layer(picture: np.ndarray, why: str) -> FigureLayers:
     return FigureLayers(None, picture, picture, why=why)
 
 
-def compose_layers(picture: np.ndarray, matte: np.ndarray, band: int) -> FigureLayers:
-    """Plate and colours for a matte, uint8 (H, W), that is as good as it will be."""
+def compose_layers(picture: np.ndarray, matte: np.ndarray, band: int, sure: bool = False) -> FigureLayers:
+    """Plate and colours for a matte, uint8 (H, W), that is as good as it will be.
+
+    Args:
+        sure: whether the matte's outline is the figure's. What lies beyond it and is smooth then is background.
+    """
     # What the cut missed (a strand of hair, a rim) would stay behind as a ghost: the plate is made from clear of it, and what
     # differs from it there goes along with the figure, as thinly as explains it.
     hole = cv2.dilate((matte > 8).astype(np.uint8), _disc(band)) > 0
+    if sure:
+        hole = _with_strands(picture, matte, hole, band)
     plate = fill(picture, hole)
     seen, ground = picture[hole].astype(np.float32), plate[hole].astype(np.float32)
     darker = 1 - (seen + 0.5) / np.maximum(ground, 1)
@@ -257,6 +269,31 @@ def compose_layers(picture: np.ndarray, matte: np.ndarray, band: int) -> FigureL
     alpha[left.any(axis=2)] = 255
     colours = cv2.subtract(picture, behind(plate, alpha))
     return FigureLayers(matte, plate, colours, alpha)
+
+
+def _with_strands(picture: np.ndarray, matte: np.ndarray, hole: np.ndarray, band: int) -> np.ndarray:
+    """Of the `hole`, bool (H, W), around a sure matte what is close to it or has strands, and the strands that go on from there.
+
+    A glow or a wall's shading around a head belongs to the wall: as a part of the figure it would show where the hole ends.
+    """
+    close = cv2.dilate((matte > 8).astype(np.uint8), _disc(max(2, round(CLOSE * band))))
+    empty = (matte <= 8).astype(np.float32)
+    size = max(1.0, band / 5)
+    near = cv2.GaussianBlur(empty, (0, 0), size)[..., None]
+    calm = cv2.GaussianBlur(picture * empty[..., None], (0, 0), size) / np.maximum(near, 1e-3)
+    rough = np.abs(picture - calm).max(axis=2)
+    outside = (~hole) & (cv2.dilate(hole.astype(np.uint8), _disc(2 * band)) > 0)
+    usual = float(np.percentile(rough[outside], 80)) if outside.any() else TELLING
+    strands = ((rough > max(2.0 * usual, STRAND)) & (matte <= 8)).astype(np.uint8)
+    strands = cv2.morphologyEx(strands, cv2.MORPH_CLOSE, _disc(max(1, band // 6)))
+    if usual < STRAND / 2:
+        # Before a calm background they are followed further.
+        reach = cv2.dilate(hole.astype(np.uint8), _disc(2 * band))
+        _, labels = cv2.connectedComponents(strands & reach, connectivity=8)
+        strands = np.isin(labels, np.setdiff1d(np.unique(labels[hole]), [0])).astype(np.uint8)
+    else:
+        strands &= hole
+    return (close | cv2.dilate(strands, _disc(max(1, band // 5)))) > 0
 
 
 def behind(plate: np.ndarray, matte: np.ndarray) -> np.ndarray:
