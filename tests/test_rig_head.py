@@ -11,7 +11,7 @@ from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.square import Square
 from livepuppet.realtime.compositing.matte import _with_what_hangs_on
 from livepuppet.realtime.rig.head import Head, HeadState
-from livepuppet.realtime.rig.layers import behind, fill, split_layers
+from livepuppet.realtime.rig.layers import behind, compose_layers, fill, split_layers
 from livepuppet.realtime.rig.patches import Patch
 from livepuppet.realtime.rig.pose import HeadPose, PoseTracker, _slopes, joined, place, split
 from livepuppet.realtime.rig.surface import build_surface
@@ -346,3 +346,22 @@ def test_what_hangs_on_a_figure_before_a_plain_background_belongs_to_it():
     busy = picture.copy()
     busy[20:100, 8:26] = busy[20:60, 80:92] = (90, 200, 90)
     np.testing.assert_array_equal(_with_what_hangs_on(figure, busy, Square(0, 0, 100)), figure)
+
+
+def test_a_glow_around_a_sure_outline_is_background_and_strands_of_hair_are_not():
+    side, band = 200, 16
+    y, x = np.mgrid[0:side, 0:side]
+    away = np.hypot(x - 100, y - 110) - 50
+    picture = (30 + 120 * np.exp(-np.maximum(away, 0) / 30))[..., None].repeat(3, 2).astype(np.uint8)
+    matte = np.where(away < 0, 255, 0).astype(np.uint8)
+    picture[matte > 0] = (200, 150, 130)
+    layers = compose_layers(picture, matte, band, sure=True)
+    beyond = away > 0.6 * band
+    assert np.array_equal(layers.plate[beyond], picture[beyond])
+    assert layers.alpha[beyond].max() == 0
+    picture[...] = np.where(matte[..., None] > 0, picture, 20)
+    strand = slice(26, 60), slice(99, 101)
+    picture[strand] = 190
+    layers = compose_layers(picture, matte, band, sure=True)
+    assert layers.plate[strand].max() < 60 and layers.alpha[strand].min() > 100
+    assert np.array_equal(cv2.add(layers.colours, behind(layers.plate, layers.alpha)), picture)
