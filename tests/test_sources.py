@@ -56,33 +56,6 @@ def test_gif_with_transparency(tmp_path, shared):
     assert frames[0].image[0, 1].tolist() == [200, 200, 200]
 
 
-@pytest.mark.parametrize(
-    ("matrix", "turned"),
-    [
-        ((0, 1, 0, -1, 0, 0, 0, 0), lambda picture: np.rot90(picture, -1)),
-        ((-1, 0, 0, 0, -1, 0, 0, 0), lambda picture: np.rot90(picture, 2)),
-        ((0, -1, 0, 1, 0, 0, 0, 0), lambda picture: np.rot90(picture, 1)),
-    ],
-    ids=["right", "upside down", "left"],
-)
-def test_a_clip_filmed_sideways_is_turned_upright(tmp_path, matrix, turned):
-    picture = np.kron(
-        np.array([[[250, 0, 0], [0, 250, 0]], [[0, 0, 250], [200, 200, 200]], [[0] * 3, [90] * 3]], np.uint8),
-        np.ones((32, 32, 1), np.uint8),
-    )
-    path = write_clip(tmp_path / "clip.mp4", [picture] * 3)
-    data = path.read_bytes()
-    # The matrix of the track header: a, b, u, c, d, v, x, y, w, of which u, v, w stay as they are.
-    place = data.index(b"tkhd") + 4 + 40
-    a, b, u, c, d, v, x, y = matrix
-    numbers = struct.pack(">8i", a << 16, b << 16, u, c << 16, d << 16, v, x, y)
-    path.write_bytes(data[:place] + numbers + data[place + 32 :])
-    (first, *_) = open_video(path)
-    expected = turned(picture)
-    assert first.image.shape == expected.shape
-    assert np.abs(first.image.astype(int) - expected).mean() < 6
-
-
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_clip_that_breaks_off_gives_what_it_has_and_says_so(tmp_path, suffix):
     random = np.random.default_rng(0)

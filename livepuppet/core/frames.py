@@ -52,6 +52,7 @@ class FrameConverter:
     def __init__(self, behind: int = BEHIND_ALPHA):
         self._behind = behind
         self._graph: tuple[tuple, Graph] | None = None
+        self._stored: tuple[tuple, int] | None = None
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         """uint8 RGB (H, W, 3), by the frame's own tags."""
@@ -67,7 +68,18 @@ class FrameConverter:
             picture = self._toned_down(frame, transfer, primaries)
         else:
             picture = frame.to_ndarray(format="rgba" if alpha else "rgb24")
-        return upright(picture, _orientation(frame))
+        return upright(picture, self._orientation(frame))
+
+    def _orientation(self, frame: av.VideoFrame) -> int:
+        """EXIF's number of how the frame is stored."""
+        # Looked up once per size and turn: side data keeps its frame in memory until Python's next
+        # collection of garbage.
+        key = (frame.width, frame.height, frame.rotation)
+        if self._stored is None or self._stored[0] != key:
+            side_data = [frame.side_data[index] for index in range(len(frame.side_data))]
+            matrices = [bytes(data) for data in side_data if data.type == SideDataType.DISPLAYMATRIX]
+            self._stored = (key, of_display_matrix(matrices[0]) if matrices else 1)
+        return self._stored[1]
 
     def _toned_down(self, frame: av.VideoFrame, transfer: int, primaries: int) -> np.ndarray:
         rgb = frame.reformat(format="gbrp10le")
@@ -82,15 +94,6 @@ class FrameConverter:
         toned = graph.pull()
         assert isinstance(toned, av.VideoFrame)
         return toned.to_ndarray(format="rgb24")
-
-
-def _orientation(frame: av.VideoFrame) -> int:
-    """EXIF's number of how the frame is stored."""
-    for index in range(len(frame.side_data)):
-        data = frame.side_data[index]
-        if data.type == SideDataType.DISPLAYMATRIX:
-            return of_display_matrix(bytes(data))
-    return 1
 
 
 def _cube_graph(transfer: int, primaries: int, width: int, height: int) -> Graph:
@@ -181,7 +184,7 @@ def _to_xyz(primaries: tuple[tuple[float, float], ...]) -> np.ndarray:
 def first_frame(path: Path, options: dict[str, str]) -> np.ndarray | None:
     """The first frame of anything FFmpeg reads, as uint8 RGB or RGBA, or None."""
     try:
-        with av.open(os.path.abspath(path), options=options) as container:
+        with av.open(os.path.abspath(path), options=options, metadata_errors="replace") as container:
             stream = container.streams.video[0]
             stream.codec_context.options = dict(options)
             return next((FrameConverter().pixels(frame) for frame in container.decode(stream)), None)

@@ -26,12 +26,16 @@ from av.error import FFmpegError
 from livepuppet.core.errors import UserError
 from livepuppet.core.frames import FrameConverter
 from livepuppet.core.images import BEHIND_ALPHA, list_images, over_gray, read_image
+from livepuppet.core.timeline import Timeline, default_sound, moving_pictures
 
 #: Frames per second of a folder of pictures, and of files that do not say.
 DEFAULT_RATE = Fraction(25)
 
 #: Seconds after which a silent network source counts as gone.
 NETWORK_TIMEOUT = 10.0
+
+#: Pixels of a frame up to which it is decoded: 8K. Decoders keep a dozen frames.
+LARGEST_FRAME = 8192 * 4608
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,13 @@ class Clip:
             raise UserError(f"There is no file {path}: check the name of the driving video.")
         try:
             timeout = NETWORK_TIMEOUT if remote else None
-            self._container = av.open(ffmpeg_name(path), options=options or {}, timeout=timeout)
+            self._container = av.open(
+                ffmpeg_name(path),
+                options={**_bound(), **(options or {})},
+                timeout=timeout,
+                # Titles in Latin-1 and the like.
+                metadata_errors="replace",
+            )
         except (FFmpegError, OSError, ValueError) as error:
             remedy = (
                 "check the address, and that the stream is running"
@@ -124,10 +134,22 @@ class Clip:
                 else "it is damaged, incomplete or something else"
             )
             raise UserError(f"{self.name} cannot be read as a video ({_reason(error)}): {remedy}.") from error
-        if not self._container.streams.video:
+        stream = moving_pictures(self._container)
+        if stream is None:
             self._container.close()
-            raise UserError(f"{self.name} has no picture in it: give a video, a GIF or a folder of pictures.")
-        stream = self._container.streams.video[0]
+            raise UserError(
+                f"{self.name} has no moving picture in it: give a video, a GIF or a folder of pictures."
+            )
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > LARGEST_FRAME:
+            self._container.close()
+            raise UserError(
+                f"{self.name} has frames of {width} x {height} pixels, and {LARGEST_FRAME // 1_000_000} million are the "
+                "most that can be read: save it smaller."
+            )
+        self._sound = default_sound(self._container)
+        # Also of frames that grow on the way.
+        stream.codec_context.options = _bound()
         self.endless = remote and self._goes_on_for_ever()
         # Decoding several frames at a time is faster, and hands each on only when later ones have
         # come: for a stream that comes in real time this would be one frame of delay per processor.
@@ -136,11 +158,11 @@ class Clip:
         self.rate = Fraction(stream.average_rate or stream.guessed_rate or DEFAULT_RATE)
         self.time_base = Fraction(stream.time_base or 1 / self.rate)
         self.seconds = float(self._container.duration / av.time_base) if self._container.duration else None
-        self.length = stream.frames or (round(self.seconds * self.rate) if self.seconds else None)
+        self.length = self._promised() or (round(self.seconds * self.rate) if self.seconds else None)
         self.start: Fraction | None = None
         self.broken: str | None = None
-        self.has_sound = bool(self._container.streams.audio)
-        self.width, self.height = stream.codec_context.width, stream.codec_context.height
+        self.has_sound = self._sound is not None
+        self.width, self.height = width, height
 
     def _goes_on_for_ever(self) -> bool:
         container = self._container
@@ -160,7 +182,8 @@ class Clip:
                 converted to RGB.
         """
         count, damaged, trouble, last = 0, 0, None, None
-        packets = self._container.demux(self._stream)
+        streams = [self._stream] if self._sound is None else [self._stream, self._sound]
+        packets, timeline = self._container.demux(streams), Timeline(self._container, self._stream)
         while True:
             try:
                 packet = next(packets)
@@ -169,6 +192,9 @@ class Clip:
             except (FFmpegError, OSError) as error:
                 trouble = _reason(error)
                 break
+            timeline.place(packet)
+            if packet.stream_index != self._stream.index:
+                continue
             try:
                 frames = packet.decode()
             except (FFmpegError, OSError):
@@ -218,10 +244,24 @@ class Clip:
         Raises:
             FFmpegError, OSError: the clip is damaged.
         """
-        if self._stream.frames:
-            return self._stream.frames
-        with av.open(ffmpeg_name(self.path)) as container:
-            return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
+        promised = self._promised()
+        if promised:
+            return promised
+        with av.open(ffmpeg_name(self.path), metadata_errors="replace") as container:
+            stream = container.streams[self._stream.index]
+            return sum(packet.size > 0 for packet in container.demux(stream))
+
+    def _promised(self) -> int:
+        """How many frames the header says there are to see, or 0. An edit list, as a telephone's
+        "trim" writes it, leaves out some of those that are stored.
+        """
+        stream = self._stream
+        frames, base = stream.frames, stream.time_base
+        if not frames or not stream.duration or not base:
+            return frames
+        if frames - stream.duration * base * self.rate < Fraction(3, 2):
+            return frames
+        return sum(not entry.is_discard for entry in stream.index_entries) or frames
 
     def _image(self, frame: av.VideoFrame) -> np.ndarray:
         return self._square_pixels(self._convert(frame))
@@ -241,7 +281,7 @@ class Clip:
         )
 
     def _what_is_missing(self, count: int, shown: float, damaged: int, trouble: str | None) -> str | None:
-        promised = self._stream.frames
+        promised = self._promised()
         complete = count >= promised - 2 if promised else self._reaches_its_end(shown)
         if trouble is None and not damaged and complete:
             return None
@@ -260,7 +300,10 @@ class Clip:
         end, enough = shown, (self.seconds or 0.0) - 0.5
         if end >= enough or is_url(str(self.path)) or self._container.format.name == "gif":
             return True
-        with suppress(FFmpegError, OSError), av.open(ffmpeg_name(self.path)) as container:
+        with (
+            suppress(FFmpegError, OSError),
+            av.open(ffmpeg_name(self.path), metadata_errors="replace") as container,
+        ):
             begin = (container.start_time or 0) / av.time_base
             for packet in container.demux():
                 if packet.pts is not None:
@@ -421,6 +464,11 @@ def open_video(path: str | Path, rate: float | Fraction | None = None, behind: i
     if not is_url(str(path)) and _is_animated_webp(path):
         return AnimatedWebP(Path(path), behind)
     return Clip(path, behind=behind)
+
+
+def _bound() -> dict[str, str]:
+    """FFmpeg's option for `LARGEST_FRAME`."""
+    return {"max_pixels": str(LARGEST_FRAME)}
 
 
 def _seconds(ticks: int | None, time_base: Fraction | None) -> Fraction | None:

@@ -5,7 +5,7 @@ picture is.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -14,9 +14,10 @@ from typing import Protocol
 import av
 import numpy as np
 from av.container import InputContainer, OutputContainer
-from av.error import FFmpegError
+from av.error import FFmpegError, InvalidDataError
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.timeline import Timeline, default_sound, moving_pictures
 from livepuppet.core.video import ffmpeg_name
 from livepuppet.realtime.outputs.sound import AAC_RATES, add_aac
 
@@ -148,8 +149,10 @@ class FileSound:
     def __init__(self, name: str, loop: bool = False):
         self._name, self._loop = name, loop
         try:
-            with av.open(ffmpeg_name(name)) as container:
-                stream = container.streams.audio[0]
+            with av.open(ffmpeg_name(name), metadata_errors="replace") as container:
+                stream = default_sound(container)
+                if stream is None:
+                    raise IndexError
                 self.rate = stream.rate if stream.rate in AAC_RATES else AAC_RATES[-1]
                 self.channels = min(2, stream.codec_context.channels)
                 self._start, self._length = _picture_times(container, loop)
@@ -195,8 +198,11 @@ class FileSound:
         round_begins = 0.0
         while True:
             resampler = av.AudioResampler(format="fltp", layout=layout, rate=self.rate)
-            with suppress(FFmpegError, OSError), av.open(ffmpeg_name(self._name)) as container:
-                for frame in container.decode(audio=0):
+            with (
+                suppress(FFmpegError, OSError),
+                av.open(ffmpeg_name(self._name), metadata_errors="replace") as container,
+            ):
+                for frame in _decoded(container):
                     for piece in resampler.resample(frame):
                         assert piece.time_base is not None
                         at = float((piece.pts or 0) * piece.time_base - self._start)
@@ -216,25 +222,54 @@ class FileSound:
             self._pieces = None
 
 
+def _decoded(container: InputContainer) -> Iterator[av.AudioFrame]:
+    """The sound that plays, on the same clock as the pictures."""
+    sound, picture = default_sound(container), moving_pictures(container)
+    assert sound is not None
+    timeline, end = Timeline(container, picture), None
+    for packet in container.demux([sound] if picture is None else [picture, sound]):
+        timeline.place(packet)
+        if packet.stream_index != sound.index:
+            continue
+        with suppress(InvalidDataError):
+            for frame in packet.decode():
+                assert isinstance(frame, av.AudioFrame)
+                if frame.pts is not None and frame.time_base:
+                    begins, lasts = frame.pts * frame.time_base, Fraction(frame.samples, frame.sample_rate)
+                    # At a join, sound may overlap with what came before.
+                    if end is not None and begins + lasts / 2 < end:
+                        continue
+                    end = begins + lasts
+                yield frame
+
+
 def _picture_times(container: InputContainer, whole: bool) -> tuple[Fraction, float]:
     """When the first picture is shown on the file's clock, and for how many seconds pictures
     follow.
 
     Args:
-        whole: read through files that do not tell how long they are (Matroska) instead of answering
-            infinity.
+        whole: read through files that do not tell how long they are (Matroska), or whose time may
+            start anew (MPEG-TS), instead of answering infinity.
     """
-    stream = container.streams.video[0]
+    stream = moving_pictures(container)
+    if stream is None:
+        raise IndexError
+    frame = 1 / Fraction(stream.average_rate or 25)
     known = stream.duration * stream.time_base if stream.duration and stream.time_base else None
+    # A trim leaves out some of the stored frames, and may end within one.
+    if known is not None and (not stream.frames or abs(known - stream.frames * frame) >= frame / 2):
+        known = None
     start = end = None
+    timeline = Timeline(container, stream)
     for index, packet in enumerate(container.demux(stream)):
-        if packet.pts is not None and packet.time_base is not None:
+        timeline.place(packet)
+        if packet.pts is not None and packet.time_base is not None and not packet.is_discard:
             at = packet.pts * packet.time_base
-            lasts = packet.duration * packet.time_base if packet.duration else 1 / (stream.average_rate or 25)
+            lasts = packet.duration * packet.time_base if packet.duration else frame
             start = at if start is None else min(start, at)
             end = at + lasts if end is None else max(end, at + lasts)
         # The first packet need not be the first picture: some are stored out of order.
-        if index >= 16 and (known is not None or not whole):
+        if index >= 16 and (known is not None or not whole) and start is not None:
             break
     start = start or Fraction(0)
     if known is None and whole and end is not None:

@@ -9,6 +9,7 @@ import av
 from av.container import OutputContainer
 from av.error import FFmpegError
 
+from livepuppet.core.timeline import Timeline, default_sound, moving_pictures
 from livepuppet.core.video import ffmpeg_name
 
 #: Codecs that every browser plays inside an MP4; their packets are copied as they are.
@@ -26,7 +27,8 @@ def add_aac(output: OutputContainer, rate: int, channels: int) -> av.AudioStream
 
 
 class Soundtrack:
-    """The first sound stream of a video, read alongside the pictures and in constant memory.
+    """The sound stream of a video that players play, read alongside the pictures and in constant
+    memory. Where the file's time starts anew, it goes on with the pictures.
 
     Args:
         name: path or URL of the video.
@@ -35,10 +37,17 @@ class Soundtrack:
     """
 
     def __init__(self, name: str, start: Fraction):
-        self._source = av.open(ffmpeg_name(name))
-        self._stream = self._source.streams.audio[0]
-        self._start = start
-        self._packets: Iterator[av.Packet] | None = self._source.demux(self._stream)
+        self._source = av.open(ffmpeg_name(name), metadata_errors="replace")
+        stream, picture = default_sound(self._source), moving_pictures(self._source)
+        if stream is None:
+            self._source.close()
+            raise IndexError(f"{name} has no sound")
+        self._stream, self._start = stream, start
+        # Pictures are read along, since the clock is one for both.
+        self._timeline = Timeline(self._source, picture)
+        streams = [stream] if picture is None else [picture, stream]
+        self._packets: Iterator[av.Packet] | None = self._source.demux(streams)
+        self._end = Fraction(0)
         self._waiting: av.Packet | None = None
         self._target: av.AudioStream | None = None
         codec = self._stream.codec_context
@@ -68,12 +77,18 @@ class Soundtrack:
                     # Damaged sound ends early; the pictures say whether the file is broken.
                     self._packets = None
                     return
+                self._timeline.place(self._waiting)
             packet = self._waiting
-            if packet.pts is not None:
+            if packet.stream_index == self._stream.index and packet.size:
+                if packet.pts is None:
+                    packet.pts = round((self._end + self._start) / packet.time_base)
                 begins = packet.pts * packet.time_base - self._start
+                lasts = (packet.duration or 0) * packet.time_base
                 if begins >= time:
                     return
-                if begins >= 0:
+                # At a join, sound may overlap by a few packets with what came before.
+                if begins >= 0 and begins + lasts / 2 >= self._end:
+                    self._end = begins + lasts
                     self._write(packet)
             self._waiting = None
 
