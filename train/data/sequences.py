@@ -224,7 +224,7 @@ def _read_cache(path: Path, model_sha256: str) -> dict[str, tuple[np.ndarray, np
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            header = json.loads(str(file["facts"]))
+            header = json.loads(str(file["metadata"]))
             if header.get("format") != FORMAT or header.get("model_sha256") != model_sha256:
                 return {}
             points, matrices, lengths = file["points"], file["matrices"], file["lengths"]
@@ -242,7 +242,7 @@ def _write_cache(path: Path, model_sha256: str, found: dict[str, tuple[np.ndarra
     with replacing(path) as part, part.open("wb") as file:
         np.savez(
             file,
-            facts=np.array(json.dumps(header)),
+            metadata=np.array(json.dumps(header)),
             points=np.concatenate([points for points, _ in found.values()]),
             matrices=np.concatenate([matrices for _, matrices in found.values()]),
             lengths=np.array([len(points) for points, _ in found.values()]),
