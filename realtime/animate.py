@@ -28,7 +28,7 @@ from livepuppet.core.square import cut
 from livepuppet.core.video import Frame, Video, is_url, open_video
 from livepuppet.realtime.animator import NO_LANDMARKS, Animator, AvatarLike, load_any
 from livepuppet.realtime.clip.neutral import moment_or_picture
-from livepuppet.realtime.clip.plan import Plan, plan
+from livepuppet.realtime.clip.plan import Plan, plan, ranges
 from livepuppet.realtime.clip.survey import Survey, Watcher, check_face, look_through
 from livepuppet.realtime.engines import Engine, Precision, load_engine
 from livepuppet.realtime.framing.crop import Framing
@@ -40,6 +40,7 @@ from livepuppet.realtime.outputs.folder import ImageFolder
 from livepuppet.realtime.outputs.opening import check_file_output, is_video_name
 from livepuppet.realtime.outputs.sound import Soundtrack
 from livepuppet.realtime.outputs.video import VideoFile
+from livepuppet.realtime.rig.range import DriverRange
 
 logger = logging.getLogger(__name__)
 
@@ -283,6 +284,7 @@ class _Film:
         self._side, self._side_by_side, self._rig = side, side_by_side, rig
         self._as_published = as_published
         self._plan: Plan | None = None
+        self._ranges: dict[int, DriverRange] = {}
         self._refused: UserError | None = None
         self._start: Fraction | None = None
         self._broken: str | None = None
@@ -396,6 +398,7 @@ class _Film:
                 return
             try:
                 self._plan = self._planned(seen, animator)
+                self._ranges = ranges(self._plan, animator.engine.keypoint_names)
             except UserError as error:
                 self._refused = error
                 raise
@@ -411,7 +414,8 @@ class _Film:
                 if self._plan.absolute:
                     begins = animator.neutral_behind(shown.begins)
                     animator.settings = replace(animator.settings, relative=begins is not None)
-                animator.begin_shot(begins or shown.begins, resting)
+                own = self._ranges.get(shown.person)
+                animator.begin_shot(begins or shown.begins, resting, own, shown.cut)
             if shown.driving is not None:
                 driving = shown.driving
             elif driving is not None:

@@ -31,6 +31,7 @@ from livepuppet.realtime.rig.absolute import neutral_behind
 from livepuppet.realtime.rig.close_ups import PLACING, CloseUps
 from livepuppet.realtime.rig.driver import RigDriver, RigMotion
 from livepuppet.realtime.rig.finding import contours_of
+from livepuppet.realtime.rig.range import DriverRange
 from livepuppet.realtime.rig.rig import MODES, Face, Rig
 
 logger = logging.getLogger(__name__)
@@ -498,14 +499,20 @@ class Animator:
         """
         return self._moved(driving, time, out)[2]
 
-    def begin_shot(self, neutral: Keypoints, at_rest: bool) -> None:
+    def begin_shot(
+        self, neutral: Keypoints, at_rest: bool, own: DriverRange | None = None, cut: bool = False
+    ) -> None:
         """The next `move` shows another shot of the driver, or another driver.
 
         Args:
             neutral: D1 from now on.
             at_rest: the avatar was at rest until now.
+            own: how far the driver's face goes, where that is known.
+            cut: it begins with a cut, so that the picture need not go over to it.
         """
-        self.retargeter.begin_shot(neutral, at_rest)
+        self.retargeter.begin_shot(neutral, at_rest, cut)
+        if self._rig_driver is not None and own is not None:
+            self._rig_driver.range = own
 
     def neutral_behind(self, driving: Keypoints) -> Keypoints | None:
         """D1 for which `driving` gives the present avatar its pose absolutely; None where only absolute

@@ -11,17 +11,20 @@ import pytest
 from media import read_clip, write_clip, write_picture
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.reading import EYE_NUMBERS, HEAD_NUMBERS, MOUTH_NUMBERS, FaceReading
 from livepuppet.core.video import Frame, open_video
 from livepuppet.realtime import bundled
 from livepuppet.realtime.animate import OFFLINE, animate
 from livepuppet.realtime.animator import Animator
 from livepuppet.realtime.app.session import Session
 from livepuppet.realtime.app.settings import Settings, merge
+from livepuppet.realtime.clip.neutral import faults
 from livepuppet.realtime.clip.plan import clock, plan
 from livepuppet.realtime.clip.shots import Cuts
 from livepuppet.realtime.clip.smoothing import smooth
 from livepuppet.realtime.clip.survey import Survey, Watcher, check_face, look_through
 from livepuppet.realtime.engines import load_engine
+from livepuppet.realtime.rig.close_ups import EYE_AT
 
 #: Moments of the bundled clip: at rest, mouth wide open, head turned aside.
 REST, OPEN, TURNED = range(12), range(278, 284), range(110, 116)
@@ -235,6 +238,23 @@ def test_how_moments_are_written():
     ]
 
 
+def test_eyes_that_are_narrow_most_of_the_time_are_still_known_open(look, engine, clip):
+    """What they do most is not what they do at rest, where close-ups tell."""
+    survey = look([clip[REST[0]]] * 12)
+    eyes = np.zeros((2, EYE_NUMBERS), np.float32)
+    rest = FaceReading(
+        eyes, np.zeros(MOUTH_NUMBERS, np.float32), np.zeros(HEAD_NUMBERS, np.float32), np.zeros((8, 2))
+    )
+    seen = []
+    for number, one in enumerate(survey.seen):
+        opening, blink = (0.28, 0.0) if number < 4 else (0.12, 0.5)
+        reading = replace(rest, eyes=eyes + 0)
+        reading.eyes[:, 0], reading.eyes[:, EYE_AT["eyeBlink"]] = opening, blink
+        seen.append(replace(one, keypoints=replace(one.keypoints, reading=reading)))
+    wrong = faults(seen, engine.keypoint_names)
+    assert not wrong["shut"][:4].any() and (wrong["shut"][4:] > 2).all() and not wrong["wide"].any()
+
+
 # What is played, not worked through.
 
 
@@ -408,6 +428,20 @@ def test_as_published_is_the_first_frame_and_the_model_alone(tmp_path, engine, s
         expected = [machine(frame) for frame in video]
     for file, picture in zip(sorted((tmp_path / "out").iterdir()), expected, strict=True):
         assert np.array_equal(cv2.imread(str(file))[..., ::-1], picture)
+
+
+def test_the_same_face_that_was_lost_is_the_same_person(engine, look, clip):
+    """However it is turned, and its square, once it is found again."""
+    survey = look([beside(clip[number], 80) for number in REST] + [GRAY] * 8)
+    seen = list(survey.seen)
+    other = look([beside(cv2.resize(clip[number], (256, 330))[40:296, ::-1], 95) for number in TURNED]).seen
+    for number, one in enumerate(other):
+        at = seen[12].time + Fraction(number, 25)
+        seen[12 + number] = replace(one, shot=1, time=at, colours=one.colours + 60)
+    for cuts, people in ((frozenset({0}), {0}), (frozenset({0, 1}), {0, 1})):
+        made = planned(engine, Survey(seen[:18], survey.start, None, [(180, 320)] * 2, cuts))
+        assert {one.person for one in made.shown if one.driving is not None} == people
+        assert made.shown[12].begins is not None and made.shown[12].cut is (1 in cuts)
 
 
 def test_a_face_that_is_lost_for_a_moment_is_the_same_shot(engine, look, clip):

@@ -73,7 +73,7 @@ def look_ahead(
             continue
         seen.append(watcher.see(replace(frame, image=cv2.flip(frame.image, 1)) if mirrored else frame))
         advanced(time)
-    survey = Survey(seen, video.start, None, watcher.sizes)
+    survey = Survey(seen, video.start, None, watcher.sizes, frozenset(watcher.cuts))
     if not survey.has_face:
         if isinstance(neutral, (int, float)):
             raise UserError("No face is seen in the driving video: leave --neutral out.")

@@ -22,6 +22,7 @@ from livepuppet.core.reading import HEAD_AMOUNTS
 from livepuppet.realtime.clip.survey import Seen
 from livepuppet.realtime.motion.calibration import SURE, pose, pose_indices
 from livepuppet.realtime.motion.parts import Origin, rigid_indices
+from livepuppet.realtime.rig.close_ups import EYE_AT
 
 #: What is wrong with a frame, beyond *free*, in units of which one costs 1 and two cost 4. Openings
 #: of the mouth and its width are in mouth widths (or face units, of close-ups), openings of the
@@ -72,8 +73,13 @@ SAID = {
     "order": "a face that is hard to read",
 }
 
-#: Lips rest where they do in this share of the frames; eyes are as far open as in this one.
+#: Lips rest where they do in this share of the frames; eyes are as far open as in this one, for
+#: models that read nothing closely.
 RESTING_LIPS, OPEN_EYES = 0.15, 0.7
+
+#: Eyes are open as usual where close-ups see no more of a blink than this beyond the least (people
+#: with narrow eyes seem to blink a little all the time), and no wide eyes; in so many frames.
+BLINKS, WIDE, FEW = 0.1, 0.15, 3
 
 #: Neighbours on either side that share in a frame's cost.
 NEIGHBOURS = 2
@@ -129,20 +135,26 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
     left, right = (points[:, index] for index in where.corners)
     width = np.hypot(*(right - left).T) / np.maximum(_size(points), 1e-6)
     mouth, eyes = values["mouth"], values["eyes"]
+    usual = float(np.quantile(eyes, OPEN_EYES))
+    wide = np.full(len(seen), np.inf)
     readings = [face.reading for face in faces]
     known = [one for one in readings if one is not None]
     if len(known) == len(readings):
         # Close-ups see lips and lids better than landmarks do.
         mouth, width = (np.array([one.mouth[place] for one in known]) for place in (0, 1))
         eyes = np.array([one.eyes[:, 0].min() for one in known])
+        usual = _usual_opening(np.array([one.eyes for one in known]), usual)
+        # Large eyes seem to be wide all the time.
+        wide = np.array([one.eyes[:, EYE_AT["eyeWide"]].mean() for one in known])
+        wide = 2 * (wide - np.median(wide))
         yaw = np.array([one.head[HEAD_AMOUNTS.index("yaw")] for one in known])
         values["turn"] = (values["turn"] + yaw) / 2
-    usual = max(float(np.quantile(eyes, OPEN_EYES)), 1e-3)
+    usual = max(usual, 1e-3)
     found = {
         "mouth": np.maximum(mouth - np.quantile(mouth, RESTING_LIPS), 0.0),
         "width": np.abs(width / max(float(np.median(width)), 1e-3) - 1),
         "shut": np.maximum(1 - eyes / usual, 0.0),
-        "wide": np.maximum(eyes / usual - 1, 0.0),
+        "wide": np.maximum(np.minimum(eyes / usual - 1, wide), 0.0),
         "turn": np.abs(values["turn"]),
         "tilt": np.abs(values["tilt"]),
         "nod": np.abs(values["nod"] - np.median(values["nod"])),
@@ -153,6 +165,15 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
         "order": _disorder(points, values, names),
     }
     return {name: np.maximum(np.abs(value) - FREE[name], 0.0) / UNIT[name] for name, value in found.items()}
+
+
+def _usual_opening(eyes: np.ndarray, otherwise: float) -> float:
+    """How far eyes (N, 2, EYE_NUMBERS) are open while they are open as usual, the less open one. Who looks down, or
+    narrows them, for most of a clip opens them now and then.
+    """
+    blink, wide = (eyes[:, :, EYE_AT[name]].mean(axis=1) for name in ("eyeBlink", "eyeWide"))
+    awake = (blink <= np.quantile(blink, 0.1) + BLINKS) & (wide <= WIDE)
+    return float(np.median(eyes[awake, :, 0].min(axis=1))) if awake.sum() >= FEW else otherwise
 
 
 def most_at_rest(seen: Sequence[Seen], names: Sequence[str]) -> Choice:

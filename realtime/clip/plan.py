@@ -19,6 +19,8 @@ from livepuppet.realtime.clip.smoothing import smooth_keypoints
 from livepuppet.realtime.clip.survey import Seen, Survey
 from livepuppet.realtime.framing.follow import reexpressed
 from livepuppet.realtime.motion.parts import Origin, rigid_indices
+from livepuppet.realtime.rig.driver import RigDriver
+from livepuppet.realtime.rig.range import DriverRange
 
 #: A head that goes no further than so many sides, and grows by no more than this factor (natural
 #: logarithm), has a square that stands still.
@@ -35,6 +37,10 @@ SAME_COLOURS, SAME_SHAPE = 12.0, 0.16
 #: What is said of a single picture.
 SINGLE = "A single picture drives, so its pose is given as it is, and not as movement since a neutral one."
 
+#: A face is found again where it was within so many seconds, in a square that overlaps by this much
+#: (intersection over union).
+SOON, STILL_THERE = 2.0, 0.3
+
 #: Gaps shorter than this many seconds are not spoken of: a hand that passes the face.
 SHORT = 0.3
 
@@ -48,6 +54,8 @@ class Shown:
         driving: the driver's keypoints; None where no face is seen.
         square: of the frame, for showing the driver.
         begins: D1, where a shot with a face begins.
+        person: whom it shows, by number.
+        cut: that shot begins with a cut.
     """
 
     time: Fraction
@@ -55,6 +63,8 @@ class Shown:
     driving: Keypoints | None
     square: Square
     begins: Keypoints | None = None
+    person: int = 0
+    cut: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +128,7 @@ def plan(
         points = [_keypoints(one) for one in part.seen]
         smooth = smooth_keypoints(points, step, tuple(names), smoothing, matrices)
         part.seen = [replace(one, keypoints=face) for one, face in zip(part.seen, smooth, strict=True)]
-    people = _people(parts, names)
+    people = _people(parts, names, survey.cuts)
     sentences: list[str] = []
     single = len(survey.seen) == 1 and neutral == "auto"
     if single:
@@ -137,12 +147,42 @@ def plan(
     begins: dict[int, Keypoints] = {}
     shown: list[Shown | None] = [None] * len(survey.seen)
     for part in parts:
+        # A face that turns up later in a shot has none.
+        cut = part.seen[0].shot in survey.cuts and _opens(part, survey)
         pose = poses[part.person]
         begins[part.frames[0]] = _brought_to(pose, part, names, matrices)
         for index, one, square in zip(part.frames, part.seen, part.squares, strict=True):
-            shown[index] = Shown(one.time, one.duration, one.keypoints, square, begins.get(index))
+            shown[index] = Shown(
+                one.time, one.duration, one.keypoints, square, begins.get(index), part.person, cut
+            )
     sentences += _absences(survey)
     return Plan(_filled(shown, survey), tuple(sentences), single)
+
+
+def ranges(made: Plan, names: Sequence[str]) -> dict[int, DriverRange]:
+    """How far each person's face goes, by number; nothing of a single picture."""
+    known: dict[int, DriverRange] = {}
+    if made.absolute:
+        return known
+    shots: list[list[Shown]] = []
+    for one in made.shown:
+        if one.begins is not None:
+            shots.append([])
+        if one.driving is not None:
+            shots[-1].append(one)
+    for shot in shots:
+        reader, initial = RigDriver(names), shot[0].begins
+        assert initial is not None
+        reader.range = known.setdefault(shot[0].person, reader.range)
+        reader.learn(initial, ((_driving(one), float(one.time)) for one in shot))
+    for one in known.values():
+        one.learning = False
+    return known
+
+
+def _driving(one: Shown) -> Keypoints:
+    assert one.driving is not None
+    return one.driving
 
 
 def _keypoints(one: Seen) -> Keypoints:
@@ -159,6 +199,12 @@ def _parts(survey: Survey) -> list[_Part]:
             part.seen.append(one)
             part.squares.append(one.square)
     return list(parts.values())
+
+
+def _opens(part: _Part, survey: Survey) -> bool:
+    """Whether the part's face is there from the shot's first frame on."""
+    first = part.frames[0]
+    return first == 0 or survey.seen[first - 1].shot != part.seen[0].shot
 
 
 def _step(seen: Sequence[Seen]) -> float:
@@ -231,10 +277,16 @@ def _averaged(values: np.ndarray, step: float) -> np.ndarray:
     return np.stack([np.convolve(column, weights, "valid") for column in padded.T], axis=1)
 
 
-def _people(parts: Sequence[_Part], names: Sequence[str]) -> list[list[_Part]]:
+def _people(parts: Sequence[_Part], names: Sequence[str], cuts: frozenset[int]) -> list[list[_Part]]:
     """The parts by whom they show."""
     people: list[tuple[np.ndarray, np.ndarray, list[_Part]]] = []
+    before: _Part | None = None
     for part in parts:
+        last, before = before, part
+        if last is not None and part.seen[0].shot not in cuts and _goes_on(last, part):
+            part.person = last.person
+            people[part.person][2].append(part)
+            continue
         colours = np.median([one.colours for one in part.seen if one.colours is not None], axis=0)
         shape = np.median([_shape(_keypoints(one), names) for one in part.seen], axis=0)
         for number, (their_colours, their_shape, own) in enumerate(people):
@@ -250,6 +302,13 @@ def _people(parts: Sequence[_Part], names: Sequence[str]) -> list[list[_Part]]:
             part.person = len(people)
             people.append((colours, shape, [part]))
     return [own for _, _, own in people]
+
+
+def _goes_on(one: _Part, after: _Part) -> bool:
+    """Whether a face that was lost within a shot is found where it was, and soon."""
+    old, new = one.seen[-1], after.seen[0]
+    assert old.square is not None and new.square is not None
+    return float(new.time - old.time) < SOON and old.square.overlap(new.square) > STILL_THERE
 
 
 #: Light changes from shot to shot more than colours do.

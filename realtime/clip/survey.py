@@ -76,12 +76,14 @@ class Survey:
         seen: one for each frame.
         start, broken: of the video, see `Clip`; known once it has been read.
         sizes: (height, width) of the frames of each shot.
+        cuts: numbers of the shots that begin with a cut; the first one does.
     """
 
     seen: Sequence[Seen]
     start: Fraction | None
     broken: str | None
     sizes: Sequence[tuple[int, int]]
+    cuts: frozenset[int] = frozenset({0})
 
     @property
     def has_face(self) -> bool:
@@ -214,6 +216,7 @@ class Watcher:
 
     Attributes:
         sizes: (height, width) of the frames of each shot until now.
+        cuts: numbers of the shots that begin with a cut, the first one's included.
     """
 
     def __init__(
@@ -223,6 +226,7 @@ class Watcher:
         self._fixed = None if crop in ("auto", "full") else parse_square(crop)
         self._finder, self._cuts, self._limits = Finder(engine, face), Cuts(), Thresholds()
         self.sizes: list[tuple[int, int]] = []
+        self.cuts: set[int] = set()
         self._place: _Place | None = None
         self._here = self._seen_in_shot = False
         #: The last picture that was searched in vain.
@@ -233,6 +237,7 @@ class Watcher:
         image, time = frame.image, float(frame.time)
         if self._cuts.see(image) or not self.sizes:
             self._begin_shot(image, time)
+            self.cuts.add(len(self.sizes) - 1)
             begins = True
         else:
             begins = False
@@ -313,7 +318,7 @@ def look_through(
     for frame in video:
         seen.append(watcher.see(frame))
         advanced(len(seen))
-    return Survey(seen, video.start, video.broken, watcher.sizes)
+    return Survey(seen, video.start, video.broken, watcher.sizes, frozenset(watcher.cuts))
 
 
 def _difference(one: Square, other: Square) -> np.ndarray:

@@ -234,12 +234,14 @@ class Retargeter:
         else:
             self._begin(0.0)
 
-    def begin_shot(self, initial: Keypoints, at_rest: bool) -> None:
+    def begin_shot(self, initial: Keypoints, at_rest: bool, cut: bool = False) -> None:
         """Another shot of the driver begins, or another driver, with D1 `initial`: the picture goes
-        over to it without a jump, from where it stands or from rest.
+        over to it without a jump, from where it stands or from rest; after a `cut` it is cut, too.
         """
         shown = self._shown
         self.initial = initial
+        if cut:
+            return
         if at_rest:
             self._presence.life = 0.0
         else:

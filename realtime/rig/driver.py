@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from livepuppet.realtime.motion.settings import MotionSettings
 from livepuppet.realtime.motion.smoothing import LONGEST_GAP, OneEuro
 from livepuppet.realtime.rig.amounts import INDEX, CloseUpReader, LandmarkReader
 from livepuppet.realtime.rig.pose import HeadPose, PoseTracker, joined, split
+from livepuppet.realtime.rig.range import DriverRange
 
 #: Turns and nods are read off a few pixels, which tremble more than heads do: their filter's cut-off at rest, in Hz, and by how
 #: many Hz each radian a second raises it (Casiez et al., "1 Euro filter", CHI 2012).
@@ -59,6 +60,9 @@ class RigDriver:
 
     Args:
         names: of the keypoints.
+
+    Attributes:
+        range: how far the driver's own face goes; may be replaced.
     """
 
     def __init__(self, names: Sequence[str]):
@@ -66,7 +70,7 @@ class RigDriver:
         self._lids = lid_pairs(self._names)
         self._reader = LandmarkReader(names) if self._lids is not None else None
         self._close_reader = CloseUpReader()
-        self._steady = _AmountFilter()
+        self._steady, self.range = _AmountFilter(), DriverRange()
         self._tracker: PoseTracker | None = None
         self._filter = _TiltFilter()
         self._shown: RigMotion | None = None
@@ -81,10 +85,7 @@ class RigDriver:
         """What the frame of `told` shows of the avatar with keypoints `avatar`."""
         if self._tracker is None or self._tracker.initial is not told.initial:
             self._tracker = PoseTracker(self._names, told.initial)
-            if self._reader is not None:
-                self._reader.set_neutral(told.initial)
-            if told.initial.reading is not None:
-                self._close_reader.set_neutral(told.initial.reading)
+            self._set_neutral(told.initial)
         tracker = self._tracker
         pose = tracker.pose(told.driving)
         residuals = np.zeros((len(self._names), 2))
@@ -105,12 +106,8 @@ class RigDriver:
         pose = pose.tamed(told.share, settings.shift, settings.turn, settings.zoom)
         amounts = None
         if self._reader is not None:
-            read = self._reader.read(told.driving)
-            if told.driving.reading is not None and told.initial.reading is not None:
-                close = self._close_reader.read(told.driving.reading)
-                close[BROWS] = read[BROWS]
-                read = self._steady(close, told.time, settings.smoothing)
-            amounts = np.float32(told.share) * read
+            read = self._read(told.driving, told.initial, told.time, settings.smoothing)
+            amounts = np.float32(told.share) * self.range(read, told.time)
         found = RigMotion(pose, told.share * residuals, amounts)
         if told.arrived < 1 and self._shown is not None:
             # A picture that was frozen goes from where it stood.
@@ -119,6 +116,30 @@ class RigDriver:
         self._frozen_at = None
         self._shown = found
         return found
+
+    def _set_neutral(self, initial: Keypoints) -> None:
+        if self._reader is not None:
+            self._reader.set_neutral(initial)
+        if initial.reading is not None:
+            self._close_reader.set_neutral(initial.reading)
+
+    def _read(self, driving: Keypoints, initial: Keypoints, time: float, smoothing: float) -> np.ndarray:
+        """Amounts of `driving` since D1, as they are read: float32 (52,)."""
+        assert self._reader is not None
+        read = self._reader.read(driving)
+        if driving.reading is None or initial.reading is None:
+            return read
+        close = self._close_reader.read(driving.reading)
+        close[BROWS] = read[BROWS]
+        return self._steady(close, time, smoothing)
+
+    def learn(self, initial: Keypoints, seen: Iterable[tuple[Keypoints, float]]) -> None:
+        """Learn the driver's `range` from keypoints and times of a shot, with D1 `initial`, whose values are steady."""
+        if self._reader is None:
+            return
+        self._set_neutral(initial)
+        for driving, time in seen:
+            self.range.learn(self._read(driving, initial, time, 0.0), time)
 
     def restart(self) -> None:
         """Another avatar is shown, or the driver was away: nothing of the last frame goes on."""

@@ -1,0 +1,99 @@
+"""How far one driver's own face goes: learned as it is seen, or known beforehand of a file.
+
+Behind glasses, far from the camera or between narrow lids a shut eye is read as one that is half
+shut. But blinks are whole, and short: the depth of those that were seen tells how a whole one
+reads. And what a face at rest trembles by is not shown at all.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from livepuppet.realtime.rig.amounts import INDEX, NAMES
+
+#: A blink begins where the eyes are shut by this much, ends at this share of its depth, and lasts no
+#: longer than so many seconds; shallower ones are glances.
+BEGINS, ENDS, LONGEST, SHALLOWEST = 0.2, 0.5, 0.5, 0.35
+
+#: Blinks that are remembered, and the one of them, from the shallowest, that counts as whole; readings
+#: are never stretched by more than the inverse of the last.
+REMEMBERED, WHOLE, LEAST = 12, 0.7, 0.5
+
+#: Frames over which noise is measured, after how many it is known first, and how often anew.
+FRAMES, FIRST, EVERY = 200, 30, 15
+
+#: Amounts within this many deviations of noise are rest, and beyond that as they are; noise is no more
+#: than this.
+QUIET, MOST_NOISE = 3.0, 0.012
+
+_BLINKS = [INDEX["eyeBlinkLeft"], INDEX["eyeBlinkRight"]]
+
+
+class DriverRange:
+    """Learns from amounts, and stretches and steadies them. One thread at a time.
+
+    Attributes:
+        learning: whether `__call__` learns; off once all is known.
+    """
+
+    def __init__(self) -> None:
+        self.learning = True
+        self._depths: deque[np.ndarray] = deque(maxlen=REMEMBERED)
+        self._whole = np.ones(2)
+        self._deepest: np.ndarray | None = None
+        self._since = 0.0
+        self._last: deque[np.ndarray] = deque(maxlen=2)
+        self._bends: deque[np.ndarray] = deque(maxlen=FRAMES)
+        self._count = 0
+        self._noise = np.zeros(len(NAMES), np.float32)
+
+    @property
+    def whole(self) -> np.ndarray:
+        """What is read of the left and right eye in a whole blink, float64 (2,); 1 before one was seen."""
+        return self._whole
+
+    def __call__(self, amounts: np.ndarray, time: float) -> np.ndarray:
+        """Amounts (52,) at `time` seconds as the avatar is to show them, float32."""
+        if self.learning:
+            self.learn(amounts, time)
+        shown = amounts * _eased(np.abs(amounts) / np.maximum(QUIET * self._noise, 1e-9))
+        blinks = amounts[_BLINKS].astype(np.float64)
+        # The deeper, the more: what is nearly open is not stretched.
+        stretched = blinks * (1 + (1 / self._whole - 1) * _eased(blinks / self._whole))
+        shown[_BLINKS] = np.where(self._whole < 1, np.minimum(stretched, 1.0), shown[_BLINKS])
+        return shown.astype(np.float32)
+
+    def learn(self, amounts: np.ndarray, time: float) -> None:
+        """Take one frame into account."""
+        self._learn_blinks(amounts[_BLINKS].astype(np.float64), time)
+        self._last.append(amounts)
+        if len(self._last) == 2:
+            before, now = self._last
+            self._bends.append(np.abs(now - before))
+        self._count += 1
+        if self._count >= FIRST and self._count % EVERY == 0:
+            # Differences of two noises: the quieter third of the time, so that motion does not count.
+            quiet = np.quantile(np.stack(self._bends), 0.33, axis=0)
+            self._noise = np.minimum(quiet / (0.43 * np.sqrt(2)), MOST_NOISE).astype(np.float32)
+
+    def _learn_blinks(self, blinks: np.ndarray, time: float) -> None:
+        depth = float(blinks.mean())
+        if self._deepest is None:
+            if depth > BEGINS:
+                self._deepest, self._since = blinks, time
+            return
+        self._deepest = np.maximum(self._deepest, blinks)
+        deepest = float(self._deepest.mean())
+        if depth > max(ENDS * deepest, BEGINS):
+            return
+        if 0 < time - self._since <= LONGEST and deepest > SHALLOWEST:
+            self._depths.append(self._deepest)
+            self._whole = np.clip(np.quantile(np.stack(self._depths), WHOLE, axis=0), LEAST, 1.0)
+        self._deepest = None
+
+
+def _eased(share: np.ndarray) -> np.ndarray:
+    share = np.clip(share, 0.0, 1.0)
+    return share * share * (3 - 2 * share)

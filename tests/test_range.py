@@ -1,0 +1,66 @@
+"""How far one driver's face goes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from livepuppet.realtime.rig.amounts import INDEX, zeros
+from livepuppet.realtime.rig.range import LEAST, DriverRange
+
+LEFT, RIGHT, JAW = INDEX["eyeBlinkLeft"], INDEX["eyeBlinkRight"], INDEX["jawOpen"]
+
+#: A blink of five frames.
+BLINK = (0.4, 1.0, 1.0, 0.7, 0.2)
+
+
+def series(depth: float, count: int = 3, every: int = 40, noise: float = 0.0) -> np.ndarray:
+    """Amounts (N, 52) of a driver whose whole blinks are read as `depth`, with a syllable between them."""
+    rows = np.tile(zeros(), (every * (count + 1), 1))
+    for number in range(1, count + 1):
+        for step, share in enumerate(BLINK):
+            rows[number * every + step, [LEFT, RIGHT]] = depth * share
+        rows[number * every + 20 : number * every + 26, JAW] = (0.1, 0.3, 0.4, 0.4, 0.3, 0.1)
+    return rows + np.random.default_rng(0).normal(0, noise, rows.shape).astype(np.float32)
+
+
+def shown(rows: np.ndarray, own: DriverRange) -> np.ndarray:
+    return np.stack([own(row, number / 25) for number, row in enumerate(rows)])
+
+
+def test_a_blink_that_is_read_as_a_half_is_whole_once_it_is_known():
+    rows, own = series(0.6), DriverRange()
+    live = shown(rows, own)
+    assert np.allclose(own.whole, 0.6, atol=0.01)
+    # The first one teaches, the next ones are whole.
+    assert live[40:45, LEFT].max() < 0.61 and live[80:85, LEFT].max() > 0.99
+    own.learning = False
+    known = shown(rows, own)
+    assert all(known[start : start + 5, RIGHT].max() > 0.99 for start in (40, 80, 120))
+    # Eyes that are open stay so, and other amounts are nobody's blink.
+    assert not known[:40].any() and np.allclose(known[:, JAW], rows[:, JAW])
+
+
+def test_whole_blinks_stay_and_glances_are_no_blinks():
+    rows, own = series(1.0), DriverRange()
+    assert np.allclose(shown(rows, own), rows, atol=1e-6) and np.allclose(own.whole, 1)
+    # Narrowed for a second, or hardly at all.
+    for depth, frames in ((0.5, 25), (0.3, 4)):
+        rows, own = np.tile(zeros(), (80, 1)), DriverRange()
+        rows[20 : 20 + frames, [LEFT, RIGHT]] = depth
+        assert np.allclose(shown(rows, own), rows) and np.allclose(own.whole, 1)
+
+
+def test_readings_are_stretched_to_a_limit():
+    own = DriverRange()
+    shown(series(0.36), own)
+    assert np.allclose(own.whole, LEAST)
+
+
+def test_what_only_trembles_is_at_rest():
+    rows, own = series(1.0, 6, noise=0.004), DriverRange()
+    still = shown(rows, own)
+    quiet = np.r_[126:138, 146:158, 170:178, 188:198, 210:218]
+    assert still[quiet, JAW].std() < 0.6 * rows[quiet, JAW].std()
+    # Syllables keep their height, and blinks theirs.
+    assert still[180:186, JAW].max() > 0.97 * rows[180:186, JAW].max()
+    assert still[160:165, LEFT].max() > 0.97
