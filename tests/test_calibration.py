@@ -301,6 +301,20 @@ def test_models_that_are_never_sure_are_measured_against_themselves():
     assert made.state == "lost"
 
 
+@pytest.mark.parametrize("countdown", [0.0, 1.0])
+def test_a_neutral_pose_of_black_frames_lasts_until_there_is_a_face(countdown):
+    made = mover()
+    made.reset(countdown)
+    black = sure(replace(face(), points=np.zeros_like(POINTS)), 0.0)
+    for index in range(200):
+        made.move(black, 0.04 * index)
+    made.events()
+    for index in range(200, 230):
+        made.move(sure(face(), 0.8), 0.04 * index)
+    np.testing.assert_allclose(made.initial.points, face().points, atol=1e-6)
+    assert made.state == "live" and made.events()[0] == "Neutral pose taken anew, as there is a face now."
+
+
 def test_freezing_holds_the_picture_and_goes_on_softly():
     made = mover()
     made.move(face(), 0.0)

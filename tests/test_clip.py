@@ -483,3 +483,14 @@ def test_folders_of_pictures_and_of_videos(livepuppet, tmp_path, small_avatar, c
     assert [file.name for file in both.iterdir()] == ["talk.mp4"]
     result = livepuppet(*command, "--avatar", avatars, "--driving", drivings, "--output", out / "x.mp4")
     assert result.returncode == 2 and "need a folder" in result.stderr
+
+
+def test_a_given_crop_goes_along_when_the_pictures_change_their_size(look, clip):
+    wide = GRAY.copy()
+    wide[20:148, 150:278] = cv2.resize(clip[0], (128, 128), interpolation=cv2.INTER_AREA)
+    half = cv2.resize(wide, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    survey = look([wide] * 2 + [half] * 2 + [wide] * 2, crop="150,20,128")
+    sides = [one.square.side for one in survey.seen]
+    assert sides == [128, 128, 64, 64, 128, 128]
+    assert survey.seen[2].square == survey.seen[0].square.scaled(0.5).whole()
+    assert survey.sizes == [(180, 320), (90, 160), (180, 320)]

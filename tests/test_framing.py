@@ -582,3 +582,14 @@ def test_shrinking_fast_is_shrinking_by_area(side):
         stripes[:, ::2] = 255
         plain = cv2.resize(stripes, (256, 256), interpolation=cv2.INTER_LINEAR)
         assert cut(stripes, Square(0, 0, side), 256).std() <= 0.75 * plain.std()
+
+
+def test_a_given_crop_goes_along_when_the_source_changes_its_size():
+    framing = Framing("100,50,400")
+    assert framing.look(np.zeros((720, 1280, 3), np.uint8)) and framing.square == Square(100, 50, 400)
+    # Another shape: the middle stays at its share of height and width.
+    assert framing.look(np.zeros((360, 360, 3), np.uint8))
+    assert framing.square == Square(300 / 1280 * 360 - 100, 250 / 720 * 360 - 100, 200)
+    assert framing.cut(np.zeros((360, 360, 3), np.uint8), 64).shape == (64, 64, 3)
+    assert framing.look(np.zeros((720, 1280, 3), np.uint8))
+    assert framing.square.whole() == Square(100, 50, 400)

@@ -40,6 +40,15 @@ class Square:
         """Moved by shares of its own side."""
         return replace(self, x=self.x + right * self.side, y=self.y + down * self.side)
 
+    def carried(self, before: tuple[int, int], after: tuple[int, int]) -> Square:
+        """The same place of a picture of another size, (height, width) `before` and `after`: the middle
+        by shares of height and width, the side by the shorter edge.
+        """
+        side = max(1.0, self.side * min(after) / min(before))
+        x = (self.x + self.side / 2) * after[1] / before[1]
+        y = (self.y + self.side / 2) * after[0] / before[0]
+        return Square(x - side / 2, y - side / 2, side)
+
     def overlap(self, other: Square) -> float:
         """Intersection over union."""
         width = min(self.x + self.side, other.x + other.side) - max(self.x, other.x)

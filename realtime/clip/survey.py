@@ -235,6 +235,8 @@ class Watcher:
     def see(self, frame: Frame) -> Seen:
         """The next frame."""
         image, time = frame.image, float(frame.time)
+        if self.sizes and self.sizes[-1] != image.shape[:2] and self._fixed is not None:
+            self._fixed = self._fixed.carried(self.sizes[-1], image.shape[:2])
         if self._cuts.see(image) or not self.sizes:
             self._begin_shot(image, time)
             self.cuts.add(len(self.sizes) - 1)

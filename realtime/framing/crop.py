@@ -143,6 +143,8 @@ class Framing:
         """
         height, width = picture.shape[:2]
         if self._shape not in (None, (height, width)):
+            if self.fixed is not None:
+                self.fixed = self.fixed.carried(self._shape, (height, width))
             self.search_again(as_found=False)
         self._shape = (height, width)
         if self.settled:

@@ -32,7 +32,8 @@ BLEND = 0.3
 #: frames.
 BETTER, BETTER_FRAMES = 0.1, 4
 
-#: A countdown without any face goes on for so many seconds, and then takes what there is.
+#: A countdown without any face goes on for so many seconds, and then takes what there is (a black
+#: picture, a covered lens), until there is a face.
 WAIT_FOR_FACE = 5.0
 
 #: Said of a setting that would do nothing; the model's name is put in.
@@ -291,6 +292,11 @@ class Retargeter:
         if not (np.isfinite(driving.points).all() and np.isfinite(driving.jacobians).all()):
             return self._shown
         self._given = False
+        if self._of_no_face and self._presence.there(driving, None, None):
+            shown = self._shown
+            self._begin(0.0)
+            self._ease_from = shown
+            self._events.append("Neutral pose taken anew, as there is a face now.")
         driving = self._smoother(driving, time, self.settings.smoothing)
         sure = mean_confidence(driving)
         self.confidence = 1.0 if sure is None else sure
@@ -395,6 +401,7 @@ class Retargeter:
         self._ease_start: float | None = None
         self._scale: float | None = None
         self._better_ones = Candidates()
+        self._of_no_face = False
         self.countdown_left = 0.0
 
     def _begin(self, countdown: float) -> None:
@@ -421,6 +428,7 @@ class Retargeter:
             if not len(self._faces) and elapsed < self._countdown + WAIT_FOR_FACE:
                 return False
         self._counting = False
+        self._of_no_face = bool(self._names) and not len(self._faces)
         self._initial = (self._faces if len(self._faces) else self._others).best()
         self._faces, self._others = Candidates(), Candidates()
         self._rate_initial()
