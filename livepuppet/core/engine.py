@@ -69,8 +69,8 @@ class Engine(Protocol):
     def detect(self, frame: np.ndarray) -> Keypoints:
         """Keypoints of a picture, RGB uint8 (S, S, 3). ValueError for any other shape or type.
 
-        Their mean confidence tells a face (lite-256: 0.7 to 0.85, in the dark 0.55) from none
-        (below 0.5, mostly 0.3).
+        Their mean confidence tells a face (lite-256: 0.6 to 0.85, in the dark 0.4) from none
+        (below 0.4, mostly 0.2).
         """
         ...
 

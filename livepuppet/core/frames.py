@@ -8,7 +8,7 @@ import os
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -19,6 +19,7 @@ from livepuppet.core.images import BEHIND_ALPHA, over_gray
 from livepuppet.core.orientation import of_display_matrix, upright
 
 if TYPE_CHECKING:
+    from av.container import InputContainer
     from av.filter import Graph
 
 #: Of ITU-T H.273: transfer characteristics of HDR (SMPTE ST 2084, "PQ", and ARIB STD-B67, "HLG"),
@@ -94,6 +95,15 @@ class FrameConverter:
         toned = graph.pull()
         assert isinstance(toned, av.VideoFrame)
         return toned.to_ndarray(format="rgb24")
+
+
+#: Titles in Latin-1 and the like. PyAV 19 leaves them undecoded until they are asked for.
+_ANY_TITLES = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+
+def open_input(name: str, **options: Any) -> InputContainer:
+    """`av.open` for reading: no title makes a file unreadable."""
+    return av.open(name, **_ANY_TITLES, **options)
 
 
 def _cube_graph(transfer: int, primaries: int, width: int, height: int) -> Graph:
@@ -184,7 +194,7 @@ def _to_xyz(primaries: tuple[tuple[float, float], ...]) -> np.ndarray:
 def first_frame(path: Path, options: dict[str, str]) -> np.ndarray | None:
     """The first frame of anything FFmpeg reads, as uint8 RGB or RGBA, or None."""
     try:
-        with av.open(os.path.abspath(path), options=options, metadata_errors="replace") as container:
+        with open_input(os.path.abspath(path), options=options) as container:
             stream = container.streams.video[0]
             stream.codec_context.options = dict(options)
             return next((FrameConverter().pixels(frame) for frame in container.decode(stream)), None)

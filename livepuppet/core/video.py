@@ -24,7 +24,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from livepuppet.core.errors import UserError
-from livepuppet.core.frames import FrameConverter
+from livepuppet.core.frames import FrameConverter, open_input
 from livepuppet.core.images import BEHIND_ALPHA, list_images, over_gray, read_image
 from livepuppet.core.timeline import Timeline, default_sound, moving_pictures
 
@@ -120,12 +120,8 @@ class Clip:
             raise UserError(f"There is no file {path}: check the name of the driving video.")
         try:
             timeout = NETWORK_TIMEOUT if remote else None
-            self._container = av.open(
-                ffmpeg_name(path),
-                options={**_bound(), **(options or {})},
-                timeout=timeout,
-                # Titles in Latin-1 and the like.
-                metadata_errors="replace",
+            self._container = open_input(
+                ffmpeg_name(path), options={**_bound(), **(options or {})}, timeout=timeout
             )
         except (FFmpegError, OSError, ValueError) as error:
             remedy = (
@@ -247,7 +243,7 @@ class Clip:
         promised = self._promised()
         if promised:
             return promised
-        with av.open(ffmpeg_name(self.path), metadata_errors="replace") as container:
+        with open_input(ffmpeg_name(self.path)) as container:
             stream = container.streams[self._stream.index]
             return sum(packet.size > 0 for packet in container.demux(stream))
 
@@ -302,7 +298,7 @@ class Clip:
             return True
         with (
             suppress(FFmpegError, OSError),
-            av.open(ffmpeg_name(self.path), metadata_errors="replace") as container,
+            open_input(ffmpeg_name(self.path)) as container,
         ):
             begin = (container.start_time or 0) / av.time_base
             for packet in container.demux():

@@ -24,8 +24,7 @@ STRIDE = 0.5
 #: Sides of the squares searched, as shares of the picture's shorter side: at most, at least.
 LARGEST, SMALLEST = 1.0, 0.3
 
-#: Mean confidence below which there is no face in a square: about 0.8 with one anywhere in it, in
-#: the dark 0.5 to 0.7.
+#: Mean confidence below which there is no face in a square: 0.6 to 0.85 with one in it.
 LEAST = 0.45
 
 #: And at least this in one of the squares around it.

@@ -17,6 +17,7 @@ from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError, InvalidDataError
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.frames import open_input
 from livepuppet.core.timeline import Timeline, default_sound, moving_pictures
 from livepuppet.core.video import ffmpeg_name
 from livepuppet.realtime.outputs.sound import AAC_RATES, add_aac
@@ -149,7 +150,7 @@ class FileSound:
     def __init__(self, name: str, loop: bool = False):
         self._name, self._loop = name, loop
         try:
-            with av.open(ffmpeg_name(name), metadata_errors="replace") as container:
+            with open_input(ffmpeg_name(name)) as container:
                 stream = default_sound(container)
                 if stream is None:
                     raise IndexError
@@ -200,7 +201,7 @@ class FileSound:
             resampler = av.AudioResampler(format="fltp", layout=layout, rate=self.rate)
             with (
                 suppress(FFmpegError, OSError),
-                av.open(ffmpeg_name(self._name), metadata_errors="replace") as container,
+                open_input(ffmpeg_name(self._name)) as container,
             ):
                 for frame in _decoded(container):
                     for piece in resampler.resample(frame):

@@ -9,6 +9,7 @@ import av
 from av.container import OutputContainer
 from av.error import FFmpegError
 
+from livepuppet.core.frames import open_input
 from livepuppet.core.timeline import Timeline, default_sound, moving_pictures
 from livepuppet.core.video import ffmpeg_name
 
@@ -37,7 +38,7 @@ class Soundtrack:
     """
 
     def __init__(self, name: str, start: Fraction):
-        self._source = av.open(ffmpeg_name(name), metadata_errors="replace")
+        self._source = open_input(ffmpeg_name(name))
         stream, picture = default_sound(self._source), moving_pictures(self._source)
         if stream is None:
             self._source.close()
