@@ -83,6 +83,7 @@ def test_a_matrix_is_taken_for_the_nearest_of_the_eight(tmp_path, matrix, orient
 def trimmed(path: Path, first: int, seconds: float) -> Path:
     """Write an edit list into an MP4 of 25 pictures a second: only from picture `first`, for `seconds`."""
     data = bytearray(path.read_bytes())
+    (movie_ticks,) = struct.unpack_from(">I", data, data.index(b"mvhd") + 16)
     for place in (k for k in range(len(data)) if data.startswith(b"elst", k)):
         version, count, *_ = struct.unpack_from(">II", data, place + 4)
         assert (version, count) == (0, 1)
@@ -90,7 +91,7 @@ def trimmed(path: Path, first: int, seconds: float) -> Path:
         (ticks,) = struct.unpack_from(">I", data, base)
         (begins,) = struct.unpack_from(">i", data, place + 16)
         struct.pack_into(
-            ">Ii", data, place + 12, round(seconds * 1000), begins + round(Fraction(first, 25) * ticks)
+            ">Ii", data, place + 12, round(seconds * movie_ticks), begins + round(Fraction(first, 25) * ticks)
         )
     path.write_bytes(data)
     return path
