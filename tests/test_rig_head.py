@@ -10,6 +10,7 @@ import pytest
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.square import Square
 from livepuppet.realtime.compositing.matte import _with_what_hangs_on
+from livepuppet.realtime.rig.driver import _BlinkHold
 from livepuppet.realtime.rig.head import Head, HeadState
 from livepuppet.realtime.rig.layers import behind, compose_layers, fill, split_layers
 from livepuppet.realtime.rig.patches import Patch
@@ -365,3 +366,23 @@ def test_a_glow_around_a_sure_outline_is_background_and_strands_of_hair_are_not(
     layers = compose_layers(picture, matte, band, sure=True)
     assert layers.plate[strand].max() < 60 and layers.alpha[strand].min() > 100
     assert np.array_equal(cv2.add(layers.colours, behind(layers.plate, layers.alpha)), picture)
+
+
+def test_a_blink_does_not_nod_the_head_and_a_turn_goes_on():
+    hold = _BlinkHold()
+
+    def shown(k: int, tilt, blink: float) -> HeadPose:
+        pose = HeadPose(1 + 0.02 * blink, joined(np.array(tilt), 0.0), np.array([0.0, 0.01 * blink]))
+        return hold(pose, blink, 0.5, k / 30)
+
+    blinks = [0, 0, 0.3, 0.8, 1, 0.9, 0.5, 0.1, 0, 0]
+    poses = [shown(k, (0.04 * b, 0.0), b) for k, b in enumerate(blinks)]
+    assert max(abs(pose.angles[1]) for pose in poses) < 0.012
+    assert max(abs(pose.scale - 1) for pose in poses) < 0.006
+    assert max(abs(pose.shift[1]) for pose in poses) < 0.003
+    # A head that turns far while it blinks turns, and is where it is soon after.
+    turned = [shown(10 + k, (0.0, min(0.05 * k, 0.4)), blinks[k] if k < 10 else 0) for k in range(40)]
+    assert turned[6].angles[0] > 0.2 and abs(turned[-1].angles[0] - 0.4) < 0.005
+    # Open eyes hold nothing, to the bit.
+    pose = HeadPose(1.02, joined(np.array([0.03, 0.02]), 0.01), np.array([0.1, 0.0]))
+    assert _BlinkHold()(pose, 0.05, 0.5, 0.0) is pose

@@ -15,6 +15,7 @@ from livepuppet.realtime.motion.settings import MotionSettings
 from livepuppet.realtime.motion.smoothing import LONGEST_GAP, OneEuro
 from livepuppet.realtime.rig.amounts import INDEX, CloseUpReader, LandmarkReader
 from livepuppet.realtime.rig.pose import HeadPose, PoseTracker, joined, split
+from livepuppet.realtime.rig.ramps import smooth
 from livepuppet.realtime.rig.range import DriverRange
 
 #: Turns and nods are read off a few pixels, which tremble more than heads do: their filter's cut-off at rest, in Hz, and by how
@@ -73,6 +74,7 @@ class RigDriver:
         self._steady, self.range = _AmountFilter(), DriverRange()
         self._tracker: PoseTracker | None = None
         self._filter = _TiltFilter()
+        self._blinks = _BlinkHold()
         self._shown: RigMotion | None = None
         self._frozen_at: RigMotion | None = None
 
@@ -101,13 +103,15 @@ class RigDriver:
             for (upper, lower), share in zip(self._lids.tolist(), open_by.tolist(), strict=True):
                 across = np.asarray(avatar.points[lower] - avatar.points[upper], np.float64)
                 residuals[upper] = residuals[lower] + (1 - max(share, 0.0)) * across
-        pose = self._filter(pose, told.time) if settings.smoothing > 0 else pose
-        pose = HeadPose(pose.scale, pose.rotation, pose.shift * told.scale)
-        pose = pose.tamed(told.share, settings.shift, settings.turn, settings.zoom)
-        amounts = None
+        amounts, blink = None, 0.0
         if self._reader is not None:
             read = self._read(told.driving, told.initial, told.time, settings.smoothing)
+            blink = float(max(read[INDEX["eyeBlinkLeft"]], read[INDEX["eyeBlinkRight"]]))
             amounts = np.float32(told.share) * self.range(read, told.time)
+        if settings.smoothing > 0:
+            pose = self._blinks(self._filter(pose, told.time), blink, tracker.unit, told.time)
+        pose = HeadPose(pose.scale, pose.rotation, pose.shift * told.scale)
+        pose = pose.tamed(told.share, settings.shift, settings.turn, settings.zoom)
         found = RigMotion(pose, told.share * residuals, amounts)
         if told.arrived < 1 and self._shown is not None:
             # A picture that was frozen goes from where it stood.
@@ -144,6 +148,7 @@ class RigDriver:
     def restart(self) -> None:
         """Another avatar is shown, or the driver was away: nothing of the last frame goes on."""
         self._filter = _TiltFilter()
+        self._blinks = _BlinkHold()
         self._steady = _AmountFilter()
         self._shown = self._frozen_at = None
 
@@ -198,6 +203,41 @@ class _TiltFilter:
             self._tilt = self._tilt + _share(cutoff, passed) * (tilt - self._tilt)
         self._time, self._last = time, tilt
         return replace(pose, rotation=joined(self._tilt, roll))
+
+
+#: Lids at this much of a blink begin to hold the head, and do so wholly; for how long after it, and how fast a head that is held
+#: gives way, in seconds.
+HOLDS, RELEASE, GIVES_WAY = (0.12, 0.45), 0.2, 0.6
+
+#: What a blink takes for a motion of the head, and is held: tilts (about x and y) and roll in radians, the scale's logarithm, and
+#: shifts in eye distances. What goes further is the head's.
+HELD = np.array([0.09, 0.05, 0.03, 0.04, 0.05, 0.08])
+
+
+class _BlinkHold:
+    """Holds the head while its eyes blink: closing lids look like a small nod to whatever reads poses off a face."""
+
+    def __init__(self):
+        self._time: float | None = None
+        self._hold = 0.0
+        self._anchor = np.zeros(6)
+
+    def __call__(self, pose: HeadPose, blink: float, unit: float, time: float) -> HeadPose:
+        """`pose` with a shift in the units in which faces have the eye distance `unit`, while eyes are shut by `blink`."""
+        tilt, roll = split(pose.rotation)
+        now = np.array([*tilt, roll, math.log(pose.scale), *(pose.shift / unit)])
+        passed = None if self._time is None else time - self._time
+        self._time = time
+        if passed is None or not 0 <= passed < LONGEST_GAP:
+            self._hold, self._anchor = 0.0, now
+            return pose
+        self._hold = max(float(smooth(*HOLDS, blink)), self._hold * math.exp(-passed / RELEASE))
+        if self._hold < 0.02:
+            self._hold, self._anchor = 0.0, now
+            return pose
+        self._anchor = self._anchor + (1 - math.exp(-passed / GIVES_WAY)) * (now - self._anchor)
+        now = now - self._hold * np.clip(now - self._anchor, -HELD, HELD)
+        return HeadPose(math.exp(now[3]), joined(now[:2], now[2]), now[4:] * unit)
 
 
 def _share(cutoff: float, passed: float) -> float:
