@@ -213,15 +213,34 @@ def test_turns_are_held_softly():
     assert near.held(0.45) is near
 
 
-def test_the_nose_overtakes_the_ears(head):
-    field = head.surface.displacement(HeadPose(1.0, turned(0.3), np.zeros(2)))[..., 0]
-    cell, unit, (x, y) = head.surface.cell, head.surface.unit, head.surface.centre
+def test_the_nose_overtakes_the_ears():
+    _, matte, landmarks = figure()
+    surface = build_surface(matte.shape, landmarks, NAMES, matte)
+    field = surface.displacement(HeadPose(1.0, turned(0.3), np.zeros(2)))[..., 0]
+    cell, unit, (x, y) = surface.cell, surface.unit, surface.centre
 
     def at(u, v):
         return field[round((y + v * unit) / cell + 0.5), round((x + u * unit) / cell + 0.5)] / unit
 
     assert at(0, 0.62) > 0.08 > at(0.5, 0.1) > at(1.2, 0.1)
     assert at(-1.2, 0.1) < -0.15
+
+
+def test_ears_that_were_seen_far_in_front_come_along_with_the_face():
+    _, matte, landmarks = figure()
+    turn = HeadPose(1.0, turned(0.3), np.zeros(2))
+    relief = np.dstack([np.full((64, 64), -0.1), np.ones((64, 64))]).astype(np.float32)
+    plain, seen = (build_surface(matte.shape, landmarks, NAMES, matte, given) for given in (None, relief))
+    unit, (x, y), cell = plain.unit, plain.centre, plain.cell
+    column, row = round((x + 1.1 * unit) / cell + 0.5), round((y - 1.1 * unit) / cell + 0.5)
+    at = [surface.displacement(turn)[row, column, 0] / unit for surface in (plain, seen)]
+    assert at[1] > at[0] + 0.05
+    # Of the face itself the landmarks know more.
+    face = [
+        surface.depth[round((y + 0.4 * unit) / cell + 0.5), round(x / cell + 0.5)]
+        for surface in (plain, seen)
+    ]
+    assert abs(face[1] - face[0]) < 0.05 * unit
 
 
 def test_the_inverse_leads_back(head):

@@ -254,7 +254,7 @@ class Head:
             )
         self.layers = layers
         self.why = layers.why
-        self.surface = build_surface(picture.shape[:2], landmarks, names, layers.matte)
+        self.surface = build_surface(picture.shape[:2], landmarks, names, layers.matte, layers.relief)
         self._picture = picture
         self._shape = picture.shape[:2]
         self._parts, self._widths, self._fields = self._part_fields(

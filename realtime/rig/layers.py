@@ -31,6 +31,9 @@ SLIVER = 0.35
 #: How far, in pixels of the network's picture, what a soft outline belongs to is looked for within.
 OUTLINE_WIDTH = 2.5
 
+#: Pixels of the picture to one of the head's relief, and over how many pixels of the network's picture that is smoothed.
+RELIEF, RELIEF_SMOOTH = 4, 2.0
+
 #: Colours of figure and background that differ by this much, in levels, tell how much of each a pixel has.
 TELLING = 26.0
 
@@ -59,6 +62,9 @@ class FigureLayers:
         colours: uint8 RGB (H, W, 3), the figure's colours times `alpha`, see above; the picture itself for one layer.
         alpha: uint8 (H, W), the matte, and what else differs from the plate close to it; None for one layer.
         why: the sentence that says why there is one layer only; None otherwise.
+        head: head and body apart, where that is known.
+        relief: float32 (h, w, 2), as many rows and columns as `RELIEF` goes into the picture's: the head's depth towards the viewer,
+            in eye distances from the plane of the eyes, and how surely there is head, in [0, 1]; None where nothing has seen it.
     """
 
     matte: np.ndarray | None
@@ -67,6 +73,7 @@ class FigureLayers:
     alpha: np.ndarray | None = None
     why: str | None = None
     head: HeadLayers | None = None
+    relief: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +148,19 @@ def split_layers(
     layers = compose_layers(picture, matte, band, sure=portrait is not None)
     if portrait is None:
         return layers
-    return replace(layers, head=_split_head(picture, layers, portrait, band, theirs))
+    head = _split_head(picture, layers, portrait, band, theirs)
+    return replace(layers, head=head, relief=_relief(portrait, picture.shape[:2]))
+
+
+def _relief(portrait: Portrait, shape: tuple[int, int]) -> np.ndarray:
+    """See `FigureLayers.relief`."""
+    share = portrait.alpha[..., 1].astype(np.float32) / 255 * portrait.inside
+    # What lies beside the head has another depth.
+    near = cv2.GaussianBlur(share, (0, 0), RELIEF_SMOOTH)
+    depth = cv2.GaussianBlur(portrait.depth * share, (0, 0), RELIEF_SMOOTH) / np.maximum(near, 1e-3)
+    planes = portrait.on(np.dstack([depth, near]).astype(np.float32), shape)
+    extent = tuple(-(-size // RELIEF) for size in shape[::-1])
+    return cv2.resize(planes, extent, interpolation=cv2.INTER_AREA)
 
 
 def _theirs(shape: tuple[int, int], middle: np.ndarray, side: float, others: Sequence[Square]) -> np.ndarray:

@@ -1,8 +1,9 @@
 """A head in a still picture as a surface with depth, and the field that moves it.
 
-The depth is that of a generic head laid over the landmarks. Where the figure is wider than that head (hair, ears, hats) the
-surface goes on at the depth of the skull's middle, so that its outline stays about where it is while the face turns. Below
-the chin the head's motion fades into the body's, which follows a part of what the neck does.
+The depth is what the matting network has seen; where it is not sure, that of a generic head laid over the landmarks. Where the
+figure is wider than that head (hair, ears, hats) the surface then goes on at the depth of the skull's middle, so that its outline
+stays about where it is while the face turns. Below the chin the head's motion fades into the body's, which follows a part of what
+the neck does.
 
 Fields live on a coarse grid of cells, one of which lies beyond each edge: cell (i, j) has its middle at the pixel
 ((j - .5) cell - .5, (i - .5) cell - .5), so that `cv2.resize` enlarges a grid to whole pixels.
@@ -37,6 +38,13 @@ STEEPEST = 1.3
 #: Depth of the skull's outline behind the irises. Within `ROUND` of it, hair, ears and hats come
 #: nearer by `BULGE`.
 SKULL, BULGE, ROUND = -1.4, 0.5, 1.0
+
+#: Half the width of what is face in the relief, where its middle lies below the irises, and half its height; and over how much from
+#: its outline inwards the surface bends backwards.
+FACE, CLOSED = (0.95, 0.35, 1.05), 0.25
+
+#: By how much the relief may differ from a generic head.
+MOST = 0.5
 
 #: Beyond this share of the way back to the skull's middle the outline is held.
 OUTLINE = 0.7
@@ -202,7 +210,11 @@ class Surface:
 
 
 def build_surface(
-    shape: tuple[int, int], landmarks: np.ndarray, names: Sequence[str], matte: np.ndarray | None
+    shape: tuple[int, int],
+    landmarks: np.ndarray,
+    names: Sequence[str],
+    matte: np.ndarray | None,
+    relief: np.ndarray | None = None,
 ) -> Surface | None:
     """The surface of the head whose `landmarks` (K, 2), in pixels, are given; None where they are no face's.
 
@@ -210,6 +222,7 @@ def build_surface(
         shape: (H, W) of the picture.
         names: of the landmarks.
         matte: uint8 (H, W), the figure; None where all of the picture moves as one layer.
+        relief: see `FigureLayers`; None where the generic head has to do.
     """
     placed = place(landmarks, names)
     if placed is None:
@@ -246,12 +259,14 @@ def build_surface(
     u = ((across - centre[0]) * right[0] + (down - centre[1]) * right[1]) / unit
     v = ((across - centre[0]) * below[0] + (down - centre[1]) * below[1]) / unit
     chin = _chin(landmarks, names, places, centre, below) / unit
-    skull = np.full(u.shape, SKULL * unit, np.float32)
+    skull, inside = np.full(u.shape, SKULL * unit, np.float32), np.ones(u.shape, np.float32)
     if alpha is not None:
         inside = cv2.distanceTransform((alpha > 0.5).astype(np.uint8), cv2.DIST_L2, 3)
         inside = np.minimum(inside, ROUND * unit / cell) * np.float32(cell / unit / ROUND)
         skull += BULGE * unit * inside * (2 - inside)
     depth = _depth(landmarks, places, pose, across, down, cell, skull)
+    if relief is not None:
+        depth = _with_relief(depth, relief, across, down, u, v, unit, width, inside)
     under = v - chin + RISE * (1 - np.exp(-np.square(np.maximum(np.abs(u) - HALF_JAW, 0) / FLANK)))
     head = _fading(under, NECK, FADE)
     # The neck turns about its own axis: its outline stays.
@@ -321,6 +336,26 @@ def _depth(landmarks, places, pose: HeadPose, across, down, cell: int, skull: np
         depth, share = depth + sure * smooth, share + sure
     depth = depth + (1 - share) * skull
     return np.maximum(depth, skull)
+
+
+def _with_relief(depth, relief, across, down, u, v, unit: float, width: int, inside) -> np.ndarray:
+    """`depth` on the grid, with hair, ears and hats as they were seen. Of faces a generic one fitted to the landmarks knows more.
+
+    Args:
+        inside: float32 (rows, columns), how far within the outline, 1 at `ROUND`; the surface is closed behind that.
+    """
+    scale = np.float32(relief.shape[1] / width)
+    x, y = ((places + np.float32(0.5)) * scale - np.float32(0.5) for places in (across, down))
+    seen = cv2.remap(relief, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    level, sure = seen[..., 0] * np.float32(unit), np.clip((seen[..., 1] - 0.3) / 0.5, 0, 1)
+    # Both are of one head: what they are off on the face is no depth.
+    face = np.exp(-(np.square(u) + np.square(v - 0.3)) / (2 * 0.5**2)) * sure
+    off = float(((depth - level) * face).sum() / max(float(face.sum()), 1e-6))
+    share = sure * (1 - np.exp(-((u / FACE[0]) ** 4) - ((v - FACE[1]) / FACE[2]) ** 4))
+    share *= np.clip(inside * (ROUND / CLOSED), 0, 1)
+    # Never much further from what a head would have there: misread depths would fold.
+    change = np.clip(level + np.float32(off) - depth, -MOST * unit, MOST * unit)
+    return (depth + share * change).astype(np.float32)
 
 
 def _gentle(depth: np.ndarray, step: float) -> np.ndarray:
