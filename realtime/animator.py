@@ -111,6 +111,29 @@ class Drawing:
 
 
 @dataclass(frozen=True, eq=False)
+class Plan:
+    """What a driving frame asks for, before anything is painted. Attributes as `Result`'s.
+
+    Attributes:
+        rests: show the avatar as it is.
+        timings: seconds per stage until now.
+    """
+
+    driving_square: np.ndarray
+    framed: bool
+    driving: Keypoints | None
+    keypoints: Keypoints | None
+    drawing: Drawing | None
+    rests: bool
+    timings: Timings
+
+    @property
+    def moved(self) -> bool:
+        """See `Result.moved`."""
+        return self.keypoints is not None
+
+
+@dataclass(frozen=True, eq=False)
 class Result:
     """What one driving frame gave.
 
@@ -460,6 +483,12 @@ class Animator:
         Raises:
             LivePuppetError: it is no such frame.
         """
+        return self.paint(self.plan(frame, time), out)
+
+    def plan(self, frame: np.ndarray | Frame, time: float | None = None) -> Plan:
+        """The first half of `step`: everything but the picture. `paint` makes that, in another thread if need be, while the next
+        frame is planned; nothing else of this animator may be called there, and no avatar be changed meanwhile.
+        """
         began = clock.perf_counter()
         image, time = self._checked(frame, time)
         framed = self.framing.look(image) and not self._before_face(frame)
@@ -469,22 +498,30 @@ class Animator:
         square = self.cut(image)
         cropped = clock.perf_counter()
         if not framed:
-            picture = self.draw_at_rest(out)
-            timings = Timings(cropped - began, compose=clock.perf_counter() - cropped)
-            return Result(picture, square, False, None, None, None, timings)
+            return Plan(square, False, None, None, None, True, Timings(cropped - began))
         present = self.framing.square
         assert present is not None
         driving = self.look_closer(image, present, self.engine.detect(square))
         detected = clock.perf_counter()
-        keypoints, drawing, picture, retargeted, rendered = self._moved(driving, time, out)
+        keypoints, drawing, retargeted = self._moved(driving, time)
         timings = Timings(
-            cropped - began,
-            detected - cropped,
-            retargeted - detected,
-            rendered - retargeted,
-            clock.perf_counter() - rendered,
+            cropped - began, detected - cropped, retargeted - detected, clock.perf_counter() - retargeted
         )
-        return Result(picture, square, True, driving, keypoints, drawing, timings)
+        return Plan(square, True, driving, keypoints, drawing, drawing is None or self.resting, timings)
+
+    def paint(self, plan: Plan, out: np.ndarray | None = None) -> Result:
+        """The second half of `step`.
+
+        Args:
+            plan: of the present avatar.
+            out: as above.
+        """
+        began = clock.perf_counter()
+        picture = self._show(plan.drawing, plan.rests, out)
+        timings = replace(plan.timings, compose=clock.perf_counter() - began)
+        return Result(
+            picture, plan.driving_square, plan.framed, plan.driving, plan.keypoints, plan.drawing, timings
+        )
 
     def move(self, driving: Keypoints, time: float, out: np.ndarray | None = None) -> np.ndarray:
         """The present avatar moved by a driver whose keypoints were found elsewhere.
@@ -497,7 +534,8 @@ class Animator:
         Returns:
             As `__call__`.
         """
-        return self._moved(driving, time, out)[2]
+        _, drawing, _ = self._moved(driving, time)
+        return self._show(drawing, self.resting, out)
 
     def begin_shot(
         self, neutral: Keypoints, at_rest: bool, own: DriverRange | None = None, cut: bool = False
@@ -522,21 +560,15 @@ class Animator:
         own = self.look_closer(avatar.original, avatar.square, self.keypoints, mirrored=False)
         return neutral_behind(driving, own, self.engine.keypoint_names)
 
-    def _moved(
-        self, driving: Keypoints, time: float, out: np.ndarray | None
-    ) -> tuple[Keypoints | None, Drawing | None, np.ndarray, float, float]:
-        """The avatar's keypoints, what is drawn, the picture, and when the first and the second of
-        these were known.
-        """
+    def _moved(self, driving: Keypoints, time: float) -> tuple[Keypoints | None, Drawing | None, float]:
+        """The avatar's keypoints, what is drawn, and when the first was known."""
         keypoints = self.retargeter.move(driving, time)
         retargeted = clock.perf_counter()
         drawing = self._draw(self._prepared[self._current], keypoints) if keypoints is not None else None
-        rendered = clock.perf_counter()
-        if drawing is None or self.resting:
-            picture = self.draw_at_rest(out)
-        else:
-            picture = self._compose(drawing, out)
-        return keypoints, drawing, picture, retargeted, rendered
+        return keypoints, drawing, retargeted
+
+    def _show(self, drawing: Drawing | None, rests: bool, out: np.ndarray | None) -> np.ndarray:
+        return self.draw_at_rest(out) if drawing is None or rests else self._compose(drawing, out)
 
     def look_closer(
         self, image: np.ndarray, square: Square, driving: Keypoints, mirrored: bool | None = None
@@ -557,11 +589,11 @@ class Animator:
         anchors = in_square(look.anchors, *place).astype(np.float32)
         return replace(driving, reading=replace(look.reading, anchors=anchors))
 
-    def track(self, result: Result, frame: np.ndarray | Frame, time: float | None = None) -> None:
+    def track(self, result: Plan | Result, frame: np.ndarray | Frame, time: float | None = None) -> None:
         """Let the driver's square follow the head, and look for a face that was lost. Takes effect with the next frame.
 
         Args:
-            result: what `step` made of `frame`.
+            result: what `step` or `plan` made of `frame`.
             time: as given to `step`.
         """
         driving = result.driving

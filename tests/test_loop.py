@@ -231,7 +231,7 @@ def test_figures_are_counted():
     assert stats.captured == stats.frames + stats.dropped
     latency = facts["latency_ms"]
     assert latency["p50"] <= latency["p95"] <= latency["p99"] <= latency["max"]
-    assert set(facts["stages_ms"]) == {"wait", "crop", "detect", "render", "compose", "output"}
+    assert set(facts["stages_ms"]) == {"wait", "crop", "detect", "render", "slot", "compose", "output"}
     assert facts["errors"] == {}
     assert "frames" in stats.sentence()
     state = session.state()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -13,14 +15,16 @@ import numpy as np
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.video import Frame
-from livepuppet.realtime.animator import NO_FACE, Animator, Result
+from livepuppet.realtime.animator import NO_FACE, Animator, Plan, Timings
 from livepuppet.realtime.app import actions
 from livepuppet.realtime.app.avatar_folder import AvatarFolder, Change
 from livepuppet.realtime.app.overlay.screens import draw_banner
 from livepuppet.realtime.app.overlay.snapshot import Snapshots
+from livepuppet.realtime.app.stage import Stage
 from livepuppet.realtime.app.stats import LiveStats, RecentRate
 from livepuppet.realtime.app.window import Window
 from livepuppet.realtime.compositing.compositor import Compositor
+from livepuppet.realtime.engines.cores import usable_cores
 from livepuppet.realtime.inputs.capture import Capture
 from livepuppet.realtime.outputs.fanout import Fanout
 from livepuppet.realtime.outputs.live_sound import FileSound
@@ -41,8 +45,29 @@ _BANNER_SECONDS = 0.2
 #: What a person in front of a window can do where no face is found.
 _NO_FACE_HELP = ": press C to look again, W/S/I/J/K/L to adjust."
 
+#: How much the newest frame counts in what planning usually takes.
+_PLANNING_SHARE = 0.2
+
 #: A stage that fails on so many frames in a row will not recover.
 MOST_FAILURES = 100
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A frame on its way to the outputs.
+
+    Attributes:
+        plan: of `frame`.
+        taken, planned: `time.perf_counter()` at which it was taken from the camera's slot, and
+            passed on.
+        counts: of the capture, when it was taken.
+    """
+
+    frame: Frame
+    plan: Plan
+    taken: float
+    planned: float
+    counts: tuple[int, int]
 
 
 class LiveLoop:
@@ -50,6 +75,9 @@ class LiveLoop:
 
     Until the driver's face is framed and its neutral pose taken, the outputs show the avatar as it
     is.
+
+    One thread takes frames, reads the face and plans the picture; another paints it and hands it
+    over. The first begins with the newest frame just in time to be done when the second is.
 
     Args:
         animator: with its avatars encoded, and a compositor.
@@ -62,6 +90,7 @@ class LiveLoop:
         carry: called with every frame's picture and the finished one, for what has to travel around
             the network.
         sounds: of the driving file, which follow its pictures.
+        overlap: paint in a thread of its own; by default where there is more than one core.
         notify: called with what the person should know, one sentence at a time.
     """
 
@@ -76,6 +105,7 @@ class LiveLoop:
         carry: Callable[[np.ndarray, np.ndarray], None] | None = None,
         sounds: Sequence[FileSound] = (),
         notify: Callable[[str], None] = logger.info,
+        overlap: bool | None = None,
     ):
         self.animator, self.capture = animator, capture
         self.fanout, self.window, self.folder = fanout, window, folder
@@ -97,6 +127,10 @@ class LiveLoop:
         self._last: Lease | None = None
         self._failures = 0
         self._errors: Counter[str] = Counter()
+        self._counting = threading.Lock()
+        overlap = usable_cores() != 1 if overlap is None else overlap
+        self._painting: Stage[_Job] = Stage(self._paint, "painting" if overlap else None)
+        self._planning = 0.0
 
     @property
     def compositor(self) -> Compositor:
@@ -196,6 +230,8 @@ class LiveLoop:
         try:
             while not self.stopping:
                 self._between_frames()
+                if not self._painting.ready(self._planning, _TAKE_SECONDS):
+                    continue
                 frame = self.capture.take(_TAKE_SECONDS)
                 taken = time.perf_counter()
                 if frame is None:
@@ -208,9 +244,13 @@ class LiveLoop:
                     continue
                 self._banner_at = 0.0
                 self._guard(self._process_frame, frame, taken)
-                if self.frames_wanted is not None and self.stats.frames >= self.frames_wanted:
-                    break
+                if self.frames_wanted is not None:
+                    self._painting.drain()
+                    if self.stats.frames >= self.frames_wanted:
+                        break
+            self._painting.drain()
         finally:
+            self._painting.close()
             self.stats.captured, self.stats.dropped = self.counts()
             self.stats.errors = dict(self._errors)
         return self.stats
@@ -221,12 +261,13 @@ class LiveLoop:
         """
         try:
             step(*arguments)
-            self._failures = 0
         except Exception as error:
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            self._failures += 1
-            self._errors[reason] += 1
-            if self._errors[reason] == 1:
+            with self._counting:
+                self._failures += 1
+                self._errors[reason] += 1
+                first = self._errors[reason] == 1
+            if first:
                 self.notify(f"A frame failed and was left out ({reason.rstrip('.')}); going on.")
             if self._failures >= MOST_FAILURES:
                 raise UserError(
@@ -235,6 +276,9 @@ class LiveLoop:
                 ) from error
 
     def _between_frames(self) -> None:
+        if self._posted:
+            # What is being painted is of the time before.
+            self._painting.drain()
         while self._posted:
             action, value = self._posted.popleft()
             try:
@@ -245,6 +289,7 @@ class LiveLoop:
             for sentence in self.folder.messages():
                 self.notify(sentence)
             for change in self.folder.changes(self.animator.index):
+                self._painting.drain()
                 self._guard(self._change_avatar, change)
 
     def _change_avatar(self, change: Change) -> None:
@@ -258,42 +303,59 @@ class LiveLoop:
             self.notify(f"Avatar {change.avatar.name} was read again.")
 
     def _process_frame(self, frame: Frame, taken: float) -> None:
-        """One frame, from the slot to the outputs."""
+        """One frame, from the slot to the painting thread."""
+        counts = self.capture.counts()
         for sound in self._sounds:
             sound.played(frame.time, frame.captured)
         self._report_source_problem(self.capture.trouble)
+        plan = self.animator.plan(frame, frame.captured)
+        planned = time.perf_counter()
+        self._planning += _PLANNING_SHARE * (planned - taken - self._planning)
+        self._painting.put(_Job(frame, plan, taken, planned, counts))
+        for message in self.animator.events():
+            self.notify(f"{message[:-1]}{_NO_FACE_HELP}" if message == NO_FACE else message)
+        if plan.framed:
+            self.animator.track(plan, frame, frame.captured)
+
+    # What the painting thread does; the loop's own where there is none.
+
+    def _paint(self, job: _Job) -> None:
+        self._guard(self._paint_frame, job)
+
+    def _paint_frame(self, job: _Job) -> None:
+        """One frame, from its plan to the outputs."""
+        began = time.perf_counter()
         lease = self.pool.take()
         try:
-            result = self.animator.step(frame, frame.captured, lease.picture)
+            timings = self.animator.paint(job.plan, lease.picture).timings
             composed = time.perf_counter()
-            self._hand_over(lease, frame, result.driving_square)
+            self._hand_over(lease, job.frame, job.plan.driving_square)
         finally:
             lease.release()
         handed_over = time.perf_counter()
-        for message in self.animator.events():
-            self.notify(f"{message[:-1]}{_NO_FACE_HELP}" if message == NO_FACE else message)
-        if not result.framed:
-            return
-        self.animator.track(result, frame, frame.captured)
-        self.rate.tick(handed_over)
-        if result.moved:
-            self._count(result, frame, taken, composed, handed_over)
+        self._failures = 0
+        if job.plan.framed:
+            self.rate.tick(handed_over)
+        if job.plan.moved:
+            if not self.stats.frames:
+                # Figures begin here: what went by before the neutral pose was taken is nobody's loss.
+                captured, dropped = job.counts
+                self._before = (captured - 1, dropped)
+            self._count(job, timings, began, composed, handed_over)
 
-    def _count(self, result: Result, frame: Frame, taken: float, composed: float, handed_over: float) -> None:
-        if not self.stats.frames:
-            # Figures begin here: what went by before the neutral pose was taken is nobody's loss.
-            captured, dropped = self.capture.counts()
-            self._before = (captured - 1, dropped)
-        timings = result.timings
+    def _count(self, job: _Job, timings: Timings, began: float, composed: float, handed_over: float) -> None:
         marks = {
-            "wait": taken - frame.captured,
+            "wait": job.taken - job.frame.captured,
             "crop": timings.crop,
             "detect": timings.detect,
             "render": timings.render,
+            "slot": began - job.planned,
             "compose": timings.compose,
             "output": handed_over - composed,
         }
-        self.stats.add(frame.captured, marks, handed_over)
+        self.stats.add(job.frame.captured, marks, handed_over)
+
+    # What the loop's thread does beside, and both.
 
     def _report_source_problem(self, trouble: str | None) -> None:
         if trouble != self.trouble:
@@ -308,6 +370,7 @@ class LiveLoop:
         if trouble is None or now - self._banner_at < _BANNER_SECONDS:
             return
         self._banner_at = now
+        self._painting.drain()
         lease = self.pool.take()
         try:
             if self._last is None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from livepuppet.core.durations import Durations
 
 #: The stages of one frame, in order. `wait` is the time from its capture until the loop took it
-#: from the slot; what is left of the latency is keys, transfer and bookkeeping.
-STAGES = ("wait", "crop", "detect", "render", "compose", "output")
+#: from the slot, `slot` that until the painting thread took it from the next; what is left of the
+#: latency is keys, transfer and bookkeeping.
+STAGES = ("wait", "crop", "detect", "render", "slot", "compose", "output")
 
 
 @dataclass

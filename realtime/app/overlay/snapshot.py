@@ -25,7 +25,7 @@ _HELP = tuple((binding.group, binding.label, binding.help) for binding in keys.B
 
 
 class Snapshots:
-    """Makes the overlays of one session. Belongs to the loop's thread."""
+    """Makes the overlays of one session. One thread at a time."""
 
     def __init__(self, live: LiveLoop):
         self._live = live
