@@ -17,6 +17,7 @@ from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
 from livepuppet.core.images import read_image
 from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.reading import FaceReading
 from livepuppet.core.square import cut
 from livepuppet.core.video import Frame, open_video
 from livepuppet.realtime.avatars import avatar_of, load_avatar
@@ -197,6 +198,7 @@ class Animator:
         engine, framing, retargeter, compositor: the parts; `compositor` is None where the model's square is returned.
         mirror, follow: as above; may be set at any time.
         resting: show the avatar at rest while the driver is still being watched.
+        look_every: look closely at the driver's eyes and mouth in every so manieth frame; in between they stay as they were.
 
     Raises:
         LivePuppetError: the avatar, the model or an option cannot be used. The message says what to do.
@@ -232,6 +234,8 @@ class Animator:
         self.framing.following = follow if isinstance(crop, str) else self.framing.following
         self.compositor = _compositor(size, background)
         self.mirror, self.resting = mirror, False
+        self.look_every = 1
+        self._last_look: tuple[Keypoints, int] | None = None
         self._rig_driver = _rig_driver(engine, rig)
         self._close_ups = _close_ups(engine) if self._rig_driver is not None else None
         self._rig_mode = rig or DEFAULT_RIG
@@ -501,7 +505,7 @@ class Animator:
             return Plan(square, False, None, None, None, True, Timings(cropped - began))
         present = self.framing.square
         assert present is not None
-        driving = self.look_closer(image, present, self.engine.detect(square))
+        driving = self._watched(image, present, self.engine.detect(square))
         detected = clock.perf_counter()
         keypoints, drawing, retargeted = self._moved(driving, time)
         timings = Timings(
@@ -559,6 +563,16 @@ class Animator:
         avatar = self.avatar
         own = self.look_closer(avatar.original, avatar.square, self.keypoints, mirrored=False)
         return neutral_behind(driving, own, self.engine.keypoint_names)
+
+    def _watched(self, image: np.ndarray, square: Square, driving: Keypoints) -> Keypoints:
+        """`look_closer`, or what the last look told, carried along with the face; see `look_every`."""
+        if self._last_look is not None and self._last_look[1] < self.look_every:
+            before, frames = self._last_look
+            self._last_look = before, frames + 1
+            return replace(driving, reading=_carried(before, driving.points))
+        driving = self.look_closer(image, square, driving)
+        self._last_look = None if driving.reading is None else (driving, 1)
+        return driving
 
     def _moved(self, driving: Keypoints, time: float) -> tuple[Keypoints | None, Drawing | None, float]:
         """The avatar's keypoints, what is drawn, and when the first was known."""
@@ -710,6 +724,21 @@ class Animator:
         if self.mirror:
             old, new = _mirrored(old), _mirrored(new)
         return reexpressed(keypoints, old, new, self.engine.size, self.engine.matrices)
+
+
+def _carried(before: Keypoints, points: np.ndarray) -> FaceReading | None:
+    """The reading of a face whose keypoints have gone to `points` (K, 2)."""
+    if before.reading is None:
+        return None
+    old, new = (where.astype(np.float64) @ np.array([1, 1j]) for where in (before.points, points))
+    spread = old - old.mean()
+    turn = complex(np.vdot(spread, new - new.mean()) / max(float(np.vdot(spread, spread).real), 1e-12))
+
+    def change(places: np.ndarray) -> np.ndarray:
+        moved = turn * (places @ np.array([1, 1j]) - old.mean()) + new.mean()
+        return np.column_stack([moved.real, moved.imag])
+
+    return before.reading.mapped(change, float(np.angle(turn)))
 
 
 def _image_of(frame: np.ndarray | Frame) -> np.ndarray:

@@ -18,6 +18,7 @@ from livepuppet.core.video import Frame
 from livepuppet.realtime.animator import NO_FACE, Animator, Plan, Timings
 from livepuppet.realtime.app import actions
 from livepuppet.realtime.app.avatar_folder import AvatarFolder, Change
+from livepuppet.realtime.app.load import STEPS, LoadControl, Step
 from livepuppet.realtime.app.overlay.screens import draw_banner
 from livepuppet.realtime.app.overlay.snapshot import Snapshots
 from livepuppet.realtime.app.stage import Stage
@@ -91,6 +92,7 @@ class LiveLoop:
             the network.
         sounds: of the driving file, which follow its pictures.
         overlap: paint in a thread of its own; by default where there is more than one core.
+        adapt: leave details out while there is too little time, see `load`.
         notify: called with what the person should know, one sentence at a time.
     """
 
@@ -106,6 +108,7 @@ class LiveLoop:
         sounds: Sequence[FileSound] = (),
         notify: Callable[[str], None] = logger.info,
         overlap: bool | None = None,
+        adapt: bool = True,
     ):
         self.animator, self.capture = animator, capture
         self.fanout, self.window, self.folder = fanout, window, folder
@@ -131,12 +134,19 @@ class LiveLoop:
         overlap = usable_cores() != 1 if overlap is None else overlap
         self._painting: Stage[_Job] = Stage(self._paint, "painting" if overlap else None)
         self._planning = 0.0
+        self._load = LoadControl() if adapt else None
+        self._level = 0
 
     @property
     def compositor(self) -> Compositor:
         """The animator's, which a live session always has."""
         assert self.animator.compositor is not None
         return self.animator.compositor
+
+    @property
+    def reduced(self) -> tuple[Step, ...]:
+        """What is left out now for want of time."""
+        return STEPS[: self._level]
 
     # What other threads call.
 
@@ -185,6 +195,7 @@ class LiveLoop:
             "delay_ms": latency.summary(),
             "frames": self.stats.frames,
             "dropped": self.counts()[1],
+            "reduced": [step.told for step in self.reduced],
             "errors": self.failed,
             "trouble": self.trouble,
             "outputs": [output.as_dict() for output in self.fanout.states()],
@@ -292,6 +303,21 @@ class LiveLoop:
                 self._painting.drain()
                 self._guard(self._change_avatar, change)
 
+        if self._load is not None and self._load.level != self._level:
+            self._painting.drain()
+            self._set_level(self._load.level)
+
+    def _set_level(self, level: int) -> None:
+        """Have so many of `STEPS` in force, and say so."""
+        for step in STEPS[self._level : level]:
+            self.notify(f"The computer is busy: {step.told}.")
+        for step in reversed(STEPS[level : self._level]):
+            self.notify(f"There is time again: no longer {step.told}.")
+        self._level = level
+        names = {step.name for step in self.reduced}
+        self.animator.look_every = 2 if "close-ups" in names else 1
+        self.compositor.detail = 0.5 if "detail" in names else 1.0
+
     def _change_avatar(self, change: Change) -> None:
         if change.kind == "removed":
             self.animator.remove(change.index)
@@ -354,6 +380,12 @@ class LiveLoop:
             "output": handed_over - composed,
         }
         self.stats.add(job.frame.captured, marks, handed_over)
+        for step in self.reduced:
+            self.stats.reduced[step.name] = self.stats.reduced.get(step.name, 0) + 1
+        if self._load is not None:
+            rate = self.capture.measured_rate
+            captured = job.frame.captured
+            self._load.add(captured, handed_over - captured, self.counts()[1], 1 / rate if rate else None)
 
     # What the loop's thread does beside, and both.
 
@@ -371,6 +403,8 @@ class LiveLoop:
             return
         self._banner_at = now
         self._painting.drain()
+        if self._load is not None:
+            self._load.restart()
         lease = self.pool.take()
         try:
             if self._last is None:

@@ -147,6 +147,7 @@ class Session:
                 carry,
                 self._file_sounds,
                 notify,
+                adapt=picture.adapt,
             )
             #: Whether somebody can press keys.
             self.interactive = self.window is not None or bool(self.terminal and self.terminal.active)

@@ -24,6 +24,7 @@ class LiveStats:
             was taken.
         first, last: `time.perf_counter()` of the first and the last hand-over.
         errors: what went wrong on single frames, and how often.
+        reduced: names of `load.STEPS`, and how many frames were shown with each in force.
     """
 
     latency: Durations = field(default_factory=Durations)
@@ -34,6 +35,7 @@ class LiveStats:
     first: float | None = None
     last: float | None = None
     errors: dict[str, int] = field(default_factory=dict)
+    reduced: dict[str, int] = field(default_factory=dict)
 
     def add(self, captured: float, marks: dict[str, float], handed_over: float) -> None:
         """Count one frame, captured and handed over at those times, with seconds per stage."""
@@ -62,6 +64,7 @@ class LiveStats:
             "seconds": round(self.seconds, 3),
             "fps": round(self.fps, 2),
             "errors": dict(self.errors),
+            "reduced": dict(self.reduced),
             "latency_ms": self.latency.summary(),
             "stages_ms": {stage: durations.summary() for stage, durations in self.stages.items()},
         }
@@ -69,8 +72,9 @@ class LiveStats:
     def sentence(self) -> str:
         """For people."""
         latency = self.latency.summary()
+        reduced = "".join(f", {count} with fewer {name}" for name, count in self.reduced.items())
         return (
-            f"{self.frames} frames, {self.dropped} dropped, {self.fps:.1f} FPS; camera to output "
+            f"{self.frames} frames{reduced}, {self.dropped} dropped, {self.fps:.1f} FPS; camera to output "
             f"p50 {latency['p50']:.1f} ms, p95 {latency['p95']:.1f} ms, p99 {latency['p99']:.1f} ms; median "
             + ", ".join(f"{stage} {self.stages[stage].percentile(50) * 1000:.1f} ms" for stage in STAGES)
             + "."

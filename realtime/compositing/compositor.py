@@ -114,6 +114,8 @@ class Compositor:
 
     Attributes:
         shape: of the canvases, (H, W, 3) or (H, W, 4).
+        detail: draw rigs at this share of the canvas's resolution, as soon as they are made; below 1 nothing is bent for
+            sharpness' sake. May be set at any time.
 
     Raises:
         UserError: for another background or fit.
@@ -131,6 +133,7 @@ class Compositor:
         if fit not in FITS:
             raise UserError(f"The fit '{fit}' is unknown: use letterbox or fill.")
         self.width, self.height, self.fit, self.sharp = width, height, fit, sharp
+        self.detail = 1.0
         self._paste, self._background = paste, parse_background(background)
         self.shape = (height, width, 4 if self._background == "alpha" else 3)
         self._avatar: Avatar | None = None
@@ -182,14 +185,17 @@ class Compositor:
             face: of the avatar, where it is to be drawn by a rig.
         """
         if face is not None:
-            self._rigs.begin(self._rig_key(avatar), avatar, face, first=wait, awaited=wait)
+            self._rigs.begin(self._rig_key(avatar, 1.0), avatar, face, first=wait, awaited=wait)
         if self._background != "as-is":
             self._mattes.find(avatar) if wait else self._mattes.begin(avatar)
         self._layers_of(avatar, shown=False)
 
     def rig(self, avatar: Avatar, face: Face) -> Rig | None:
         """The avatar's rig on this canvas; None where it is still being made (a second at most) and not waited for, or cannot be."""
-        return self._rigs.get(self._rig_key(avatar), avatar, face)
+        found = None
+        if self.detail < 1:
+            found = self._rigs.get(self._rig_key(avatar, self.detail), avatar, face)
+        return found or self._rigs.get(self._rig_key(avatar, 1.0), avatar, face)
 
     def compose_rig(self, rig: Rig, motion: RigMotion, out: np.ndarray) -> None:
         """Write the present avatar, drawn by its rig, into `out` uint8 (H, W, 3), or RGBA with straight alpha (H, W, 4)."""
@@ -198,35 +204,48 @@ class Compositor:
         shown = whole.common(self._canvas)
         _copy_around(layers.rest, shown, out)
         region = shown.of(out, self._canvas)
-        if shown == whole and rig.shape[2] == region.shape[2]:
+        small = rig.shape[:2] != (whole.height, whole.width)
+        if shown == whole and rig.shape[2] == region.shape[2] and not small:
             rig.draw(motion, region)
             return
-        drawn = self._buffers("rig", rig.shape, np.uint8)
-        rig.draw(motion, drawn)
+        drawn = self._buffers("rig", (whole.height, whole.width, rig.shape[2]), np.uint8)
+        if small:
+            part = self._buffers("small rig", rig.shape, np.uint8)
+            rig.draw(motion, part)
+            cv2.resize(part, (whole.width, whole.height), dst=drawn, interpolation=cv2.INTER_LINEAR)
+        else:
+            rig.draw(motion, drawn)
         part = shown.of(drawn, whole)
         if rig.shape[2] == region.shape[2]:
             np.copyto(region, part)
         else:
             cv2.cvtColor(np.ascontiguousarray(part), cv2.COLOR_RGB2RGBA, dst=region)
 
-    def _rig_key(self, avatar: Avatar) -> tuple:
-        return id(avatar), self._paste, self._background
+    def _rig_key(self, avatar: Avatar, detail: float) -> tuple:
+        return id(avatar), self._paste, self._background, detail
 
-    def _build_rig(self, avatar: Avatar, face: Face) -> Rig | None:
+    def _build_rig(self, key: tuple, avatar: Avatar, face: Face) -> Rig | None:
         """Called from a thread of its own, too."""
+        detail: float = key[-1]
         layers = self._build(avatar, None)
         whole, square = layers.picture, layers.square
-        place = Square(square.left - whole.left, square.top - whole.top, square.width)
+        width, height = (max(1, round(detail * side)) for side in (whole.width, whole.height))
+        picture = layers.original
+        if detail < 1:
+            picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        place = Square(
+            detail * (square.left - whole.left), detail * (square.top - whole.top), detail * square.width
+        )
         matte = avatar.matte
         if matte is not None:
             if not self._paste:
                 matte = cut(matte, avatar.square, max(1, round(avatar.square.side)))
-            matte = cv2.resize(matte, (whole.width, whole.height), interpolation=cv2.INTER_AREA)
+            matte = cv2.resize(matte, (width, height), interpolation=cv2.INTER_AREA)
         background: np.ndarray | str | None = None
-        key = layers_key(layers.original, place, face, matte)
+        key = layers_key(picture, place, face, matte)
         known = remembered_layers(key) if face.mode == "on" else None
         try:
-            rig = Rig(layers.original, face, place, matte, layers=known)
+            rig = Rig(picture, face, place, matte, layers=known)
         except ValueError:
             return None
         if known is None and rig.head is not None:
@@ -235,17 +254,18 @@ class Compositor:
             return rig
         found = rig.head.layers.matte
         if found is None:
-            found = np.full(layers.original.shape[:2], 255, np.uint8)
+            found = np.full(picture.shape[:2], 255, np.uint8)
         if self._background == "alpha":
             background = "alpha"
         else:
+            found = cv2.resize(found, (whole.width, whole.height), interpolation=cv2.INTER_LINEAR)
             canvas = self._new_background(layers.original, found, whole)
             assert canvas is not None
             behind = np.zeros_like(layers.original)
             shown = whole.common(self._canvas)
             shown.of(behind, whole)[...] = shown.of(canvas, self._canvas)
-            background = behind
-        return Rig(layers.original, face, place, matte, background, rig.head.layers)
+            background = cv2.resize(behind, (width, height), interpolation=cv2.INTER_AREA)
+        return Rig(picture, face, place, matte, background, rig.head.layers)
 
     def set_avatar(self, avatar: Avatar) -> None:
         """Show this avatar from the next picture on."""
@@ -257,7 +277,8 @@ class Compositor:
         """Whether the present avatar looks better with the engine's deformation."""
         layers = self._layers
         return layers is not None and (
-            layers.matte is not None or (self.sharp and (layers.detailed or any(layers.edges)))
+            layers.matte is not None
+            or (self.sharp and self.detail == 1 and (layers.detailed or any(layers.edges)))
         )
 
     def at_rest(self, out: np.ndarray) -> None:
@@ -480,10 +501,10 @@ class _Rigs:
     """Rigs, each made once, in a thread that lives while there is something to make.
 
     Args:
-        build: makes one; None where it cannot be.
+        build: makes the one with a key; None where it cannot be.
     """
 
-    def __init__(self, build: Callable[[Avatar, Face], Rig | None]):
+    def __init__(self, build: Callable[[tuple, Avatar, Face], Rig | None]):
         self._build = build
         self._made: OrderedDict[tuple, tuple[Avatar, Face, Rig | None]] = OrderedDict()
         self._wanted: OrderedDict[tuple, tuple[Avatar, Face]] = OrderedDict()
@@ -521,7 +542,7 @@ class _Rigs:
 
     def _make(self, key: tuple, avatar: Avatar, face: Face) -> None:
         try:
-            rig = self._build(avatar, face)
+            rig = self._build(key, avatar, face)
         except Exception:
             # Whatever is wrong with this picture, the network can draw it.
             logger.exception("no rig could be made for %s", avatar.name)

@@ -77,6 +77,7 @@ class Status:
         dropped, repeated, errors: frames left out, pictures sent twice, frames that failed.
         outputs: one line each.
         engine: what runs the model, and why.
+        reduced: what is left out for want of time.
     """
 
     fps: float = 0.0
@@ -88,6 +89,7 @@ class Status:
     errors: int = 0
     outputs: tuple[OutputLine, ...] = ()
     engine: str = ""
+    reduced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -286,7 +288,8 @@ def draw_status(picture: np.ndarray, status: Status) -> None:
     rows_of_outputs = sum(1 + len(failed.get(line.name, ())) for line in status.outputs)
     height = 2 * gap + line_height(large) + line_height(normal) + 2 * step + gap // 2
     height += stage_rows * step + (gap if stage_rows else 0)
-    height += step + gap if status.engine else 0
+    told = [(text, DIM) for text in (status.engine,) if text] + [(text, ALERT) for text in status.reduced]
+    height += len(told) * step + gap if told else 0
     height += rows_of_outputs * step + (gap if status.outputs else 0)
     panel(picture, edge, edge, width, height, scale(RADIUS))
     x, y, right = edge + gap, edge + gap, edge + width - gap
@@ -322,10 +325,11 @@ def draw_status(picture: np.ndarray, status: Status) -> None:
             draw_text(picture, name, start, row, small, DIM)
             draw_text(picture, f"{value:.1f}", start + half, row, small, TEXT, "right")
         y += stage_rows * step
-    if status.engine:
+    if told:
         y = _rule(picture, x, y, right, gap)
-        draw_text(picture, shortened(status.engine, small, right - x), x, y, small, DIM)
-        y += step
+        for text, colour in told:
+            draw_text(picture, shortened(text, small, right - x), x, y, small, colour)
+            y += step
     if status.outputs:
         y = _rule(picture, x, y, right, gap)
         dot = max(4, small // 2)

@@ -97,6 +97,7 @@ class Snapshots:
             repeated=sum(state.repeated for state in states),
             errors=live.failed,
             engine=_engine_line(live.animator.engine),
+            reduced=tuple(step.told for step in live.reduced),
             outputs=tuple(
                 OutputLine(state.name, state.failed or f"{state.delay_ms['p50']:.0f} ms", bool(state.failed))
                 for state in states

@@ -137,6 +137,9 @@ class PictureSettings:
     sharp: bool = setting(
         True, "Keep the avatar's full resolution where the moving square is larger than the model's."
     )
+    adapt: bool = setting(
+        True, "While the computer is too busy, leave details out before the picture comes late."
+    )
     rig: str = setting(
         "on",
         "What is drawn at the picture's own sharpness instead of by the model: the whole head turned in depth (on), eyes and "
