@@ -466,7 +466,7 @@ def test_the_blurred_background_closes_behind_the_figure():
 def test_a_rig_that_is_awaited_is_waited_for_and_others_are_not():
     finish = threading.Event()
 
-    def build(avatar, face):
+    def build(key, avatar, face):
         finish.wait(10)
         if face is None:
             raise ValueError("no face")
@@ -488,7 +488,7 @@ def test_rigs_in_hand_are_finished_when_python_ends_and_no_others_begun(monkeypa
     monkeypatch.setattr(threads, "_running", {})
     begun, go, made = threading.Event(), threading.Event(), []
 
-    def build(avatar, face):
+    def build(key, avatar, face):
         begun.set()
         assert go.wait(10)
         made.append(face)

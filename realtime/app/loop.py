@@ -238,6 +238,7 @@ class LiveLoop:
                 was done until then.
         """
         self.notify("Looking for your face: look straight ahead, with a neutral expression.")
+        self._painting.start()
         try:
             while not self.stopping:
                 self._between_frames()

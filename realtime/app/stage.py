@@ -25,8 +25,6 @@ STARVED = 0.6
 class Stage(Generic[Job]):
     """Does one job after another. One thread puts jobs, and asks before it begins to prepare one.
 
-    The thread starts with the first job.
-
     Args:
         work: does a job. What it raises comes out of the next `put` or `drain`.
         name: of the thread; None to do each job at once, in the thread that puts it: on one core
@@ -43,14 +41,18 @@ class Stage(Generic[Job]):
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
 
+    def start(self) -> None:
+        """Start the thread, if there is to be one and it does not run yet."""
+        if self._thread is None and self._name is not None:
+            self._ending.clear()
+            self._thread = start_thread(self._run, self._name, self._ending)
+
     def put(self, job: Job) -> None:
         """Have a job done. Waits for the one that waits, if there is one."""
         if self._name is None:
             self._work(job)
             return
-        if self._thread is None:
-            self._ending.clear()
-            self._thread = start_thread(self._run, self._name, self._ending)
+        self.start()
         with self._changed:
             while self._slot:
                 self._changed.wait(_IDLE)

@@ -242,14 +242,14 @@ class Compositor:
                 matte = cut(matte, avatar.square, max(1, round(avatar.square.side)))
             matte = cv2.resize(matte, (width, height), interpolation=cv2.INTER_AREA)
         background: np.ndarray | str | None = None
-        key = layers_key(picture, place, face, matte)
-        known = remembered_layers(key) if face.mode == "on" else None
+        kept_as = layers_key(picture, place, face, matte)
+        known = remembered_layers(kept_as) if face.mode == "on" else None
         try:
             rig = Rig(picture, face, place, matte, layers=known)
         except ValueError:
             return None
         if known is None and rig.head is not None:
-            remember_layers(key, rig.head.layers)
+            remember_layers(kept_as, rig.head.layers)
         if self._background == "as-is" or rig.head is None:
             return rig
         found = rig.head.layers.matte
