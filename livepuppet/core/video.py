@@ -150,6 +150,8 @@ class Clip:
         # Decoding several frames at a time is faster, and hands each on only when later ones have
         # come: for a stream that comes in real time this would be one frame of delay per processor.
         stream.thread_type = "SLICE" if self.endless else "AUTO"
+        # Each has a frame in its hands.
+        stream.codec_context.thread_count = _threads(width * height)
         self._stream = stream
         self.rate = Fraction(stream.average_rate or stream.guessed_rate or DEFAULT_RATE)
         self.time_base = Fraction(stream.time_base or 1 / self.rate)
@@ -465,6 +467,13 @@ def open_video(path: str | Path, rate: float | Fraction | None = None, behind: i
 def _bound() -> dict[str, str]:
     """FFmpeg's option for `LARGEST_FRAME`."""
     return {"max_pixels": str(LARGEST_FRAME)}
+
+
+def _threads(pixels: int) -> int:
+    """How many threads decode frames of so many pixels: as many as there are processors, and in 4K no
+    more than four, in 8K no more than two.
+    """
+    return max(1, min(os.cpu_count() or 1, 16, max(2, 4 * 3840 * 2160 // max(1, pixels))))
 
 
 def _seconds(ticks: int | None, time_base: Fraction | None) -> Fraction | None:
