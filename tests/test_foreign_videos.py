@@ -370,3 +370,18 @@ def test_frames_larger_than_can_be_kept_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(video_module, "LARGEST_FRAME", 4000)
     with pytest.raises(UserError, match=r"128 x 128 pixels"):
         open_video(path)
+
+
+@pytest.mark.parametrize("side", [8000, 16383])
+def test_a_huge_animated_webp_is_refused_by_its_header(tmp_path, side):
+    path = tmp_path / "clip.webp"
+    pictures = [Image.fromarray(chart(16, 16)), Image.new("RGB", (16, 16))]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:])
+    data = bytearray(path.read_bytes())
+    place = data.index(b"VP8X") + 12
+    data[place : place + 6] = (side - 1).to_bytes(3, "little") * 2
+    path.write_bytes(data)
+    with pytest.raises(
+        UserError, match=r"frames of 8000 x 8000 pixels|cannot be read as a video .*16383|exceeds"
+    ):
+        open_video(path)

@@ -413,7 +413,7 @@ import resource, sys
 import PIL.Image
 from livepuppet.core import images, stills
 from livepuppet.core.errors import UserError
-stills._pillow()
+stills.pillow()
 for path in sys.argv[1:]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:

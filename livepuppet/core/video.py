@@ -26,6 +26,7 @@ from av.error import FFmpegError
 from livepuppet.core.errors import UserError
 from livepuppet.core.frames import FrameConverter, open_input
 from livepuppet.core.images import BEHIND_ALPHA, list_images, over_gray, read_image
+from livepuppet.core.stills import pillow
 from livepuppet.core.timeline import Timeline, default_sound, moving_pictures
 
 #: Frames per second of a folder of pictures, and of files that do not say.
@@ -139,10 +140,7 @@ class Clip:
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > LARGEST_FRAME:
             self._container.close()
-            raise UserError(
-                f"{self.name} has frames of {width} x {height} pixels, and {LARGEST_FRAME // 1_000_000} million are the "
-                "most that can be read: save it smaller."
-            )
+            raise _too_large(self.name, width, height)
         self._sound = default_sound(self._container)
         # Also of frames that grow on the way.
         stream.codec_context.options = _bound()
@@ -331,17 +329,18 @@ class AnimatedWebP:
     start = Fraction(0)
 
     def __init__(self, path: Path, behind: int = BEHIND_ALPHA):
-        # Pillow takes 30 ms to import, and few people drive with a WebP.
-        from PIL import Image
-
         self.path, self.name, self._behind = path, str(path), behind
         try:
-            self._image = Image.open(path)
-        except (OSError, ValueError, SyntaxError) as error:
+            self._image = pillow().open(path, formats=["WEBP"])
+        # Decoders of damaged files raise whatever they stumble over.
+        except Exception as error:
             raise UserError(
                 f"{path} cannot be read as a video ({_reason(error)}): it is damaged, incomplete or something else."
             ) from error
         self.width, self.height = self._image.size
+        if self.width * self.height > LARGEST_FRAME:
+            self._image.close()
+            raise _too_large(self.name, self.width, self.height)
         self.length = getattr(self._image, "n_frames", 1)
         self.time_base = Fraction(1, 1000)
         self.rate = DEFAULT_RATE
@@ -362,7 +361,7 @@ class AnimatedWebP:
             try:
                 self._image.seek(number)
                 rgba = np.asarray(self._image.convert("RGBA"))
-            except (OSError, EOFError, ValueError, SyntaxError) as error:
+            except Exception as error:
                 self.broken = (
                     f"{self.name} is damaged or incomplete: {number} of {self.length} frames could be read "
                     f"({_reason(error)})"
@@ -462,6 +461,13 @@ def open_video(path: str | Path, rate: float | Fraction | None = None, behind: i
     if not is_url(str(path)) and _is_animated_webp(path):
         return AnimatedWebP(Path(path), behind)
     return Clip(path, behind=behind)
+
+
+def _too_large(name: str, width: int, height: int) -> UserError:
+    return UserError(
+        f"{name} has frames of {width} x {height} pixels, and {LARGEST_FRAME // 1_000_000} million are the most that can "
+        "be read: save it smaller."
+    )
 
 
 def _bound() -> dict[str, str]:
