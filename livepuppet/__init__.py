@@ -77,7 +77,15 @@ def __getattr__(name: str) -> Any:
     elif name in _MODULES:
         from importlib import import_module
 
-        value = getattr(import_module(_MODULES[name]), name)
+        try:
+            value = getattr(import_module(_MODULES[name]), name)
+        except ImportError as error:
+            from livepuppet.core.packages import import_sentence
+
+            sentence = import_sentence(error)
+            if sentence is None:
+                raise
+            raise ImportError(sentence, name=error.name, path=error.path) from error
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

@@ -64,12 +64,9 @@ def load(path: str | os.PathLike) -> Model:
         CheckpointError: the file is something else, is damaged, or does not fit its own preset.
     """
     header = read_safetensors_header(path)
-    metadata = header.get("__metadata__") or {}
+    metadata = header.metadata
     if metadata.get("format") != FORMAT:
-        looks = describe_names(
-            [name for name in header if name != "__metadata__"],
-            [tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"],
-        )
+        looks = describe_names(list(header.entries), [entry.shape for entry in header.entries.values()])
         raise CheckpointError(
             f"{path} is a safetensors file with {looks}; expected one that 'livepuppet train' or "
             "'livepuppet import' wrote."
@@ -81,7 +78,7 @@ def load(path: str | os.PathLike) -> Model:
         )
     try:
         model = build(Preset.from_json(metadata.get("preset", "")))
-    except ValueError as error:
+    except (ValueError, RuntimeError, ZeroDivisionError) as error:
         raise CheckpointError(f"{path} carries a preset that cannot be built: {error}.") from error
     load_strictly(model, rename_tensors(model.preset.kind, read_tensors(path, header)), str(path))
     return model.eval()
@@ -93,4 +90,4 @@ def read_metadata(path: str | os.PathLike) -> dict[str, str]:
     Raises:
         CheckpointError: the file is not a safetensors file.
     """
-    return dict(read_safetensors_header(path).get("__metadata__") or {})
+    return dict(read_safetensors_header(path).metadata)

@@ -7,6 +7,7 @@ import math
 import os
 import zipfile
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -157,23 +158,97 @@ def describe_names(names: Collection[str], shapes: Collection[tuple[int, ...]] =
     return f"the weights of some other network ({len(names)} entries: {first} ...)"
 
 
-def read_safetensors_header(path: str | os.PathLike) -> dict:
-    """The JSON header of a safetensors file: tensor names to types and shapes, and `__metadata__`.
+def read_safetensors_header(path: str | os.PathLike) -> SafetensorsHeader:
+    """The header of a safetensors file, every entry of which has been found to fit the file.
 
     Raises:
-        CheckpointError: the file is not one; says what it looks like instead.
+        CheckpointError: the file is not one; says what it looks like instead, or what is wrong.
     """
     looks = describe_file(path)
     if looks != "a safetensors file":
         raise CheckpointError(f"{path} is {looks}; expected weights in a .safetensors file.")
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        try:
-            return json.loads(file.read(length))
-        except ValueError as error:
-            raise CheckpointError(
-                f"{path} is a damaged safetensors file; download or write it again."
-            ) from error
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            length = int.from_bytes(file.read(8), "little")
+            if length > LARGEST_HEADER:
+                raise _WrongError(f"its header has {length} bytes")
+            header = _header_of(file.read(length), size - 8 - length)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+    except _WrongError as error:
+        raise CheckpointError(
+            f"{path} is damaged, or is not weights of livepuppet: {error}; download or write it again."
+        ) from error
+    return header
+
+
+@dataclass(frozen=True)
+class SafetensorsHeader:
+    """What a safetensors file says of itself.
+
+    Attributes:
+        metadata: texts by name.
+        entries: of the tensors, by name.
+    """
+
+    metadata: dict[str, str]
+    entries: dict[str, Entry]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor in a safetensors file: its values lie from byte `begin` to `end` behind the header."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+class _WrongError(ValueError):
+    """What is wrong with a header, as a part of a sentence."""
+
+
+def _header_of(text: bytes, room: int) -> SafetensorsHeader:
+    """Everything in a header checked. `room` is how many bytes of values there are."""
+    try:
+        header = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _WrongError("its header is no JSON") from error
+    if not isinstance(header, dict) or len(header) > MOST_TENSORS:
+        raise _WrongError("its header is no list of tensors")
+    metadata = header.pop("__metadata__", None)
+    metadata = {} if metadata is None else metadata
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _WrongError("its metadata are no texts by name")
+    return SafetensorsHeader(metadata, {name: _entry_of(name, found, room) for name, found in header.items()})
+
+
+def _entry_of(name: str, found: object, room: int) -> Entry:
+    what = f"its entry '{name[:60]}'"
+    if not isinstance(found, dict):
+        raise _WrongError(f"{what} describes no tensor")
+    dtype, shape, offsets = (found.get(part) for part in ("dtype", "shape", "data_offsets"))
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        raise _WrongError(f"{what} has values of an unknown type")
+    if not _are_whole(shape) or len(shape) > MOST_AXES:
+        raise _WrongError(f"{what} has no shape")
+    if not _are_whole(offsets) or len(offsets) != 2:
+        raise _WrongError(f"{what} does not say where its values lie")
+    begin, end = offsets
+    if end > room or end - begin != math.prod(shape) * _DTYPES[dtype].itemsize:
+        raise _WrongError(f"{what} does not fit the file")
+    return Entry(_DTYPES[dtype], tuple(shape), begin, end)
+
+
+def _are_whole(values: object) -> bool:
+    """Whether it is a list of whole numbers from 0 that a file can have."""
+    return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**48 for value in values)
+
+
+#: Bytes of the longest header that is read; those of our models have 60000. Tensors and axes are bounded, too.
+LARGEST_HEADER, MOST_TENSORS, MOST_AXES = 4_000_000, 20_000, 8
 
 
 #: Types of values in a safetensors file, by the format's names.
@@ -191,7 +266,7 @@ _DTYPES = {
 }
 
 
-def read_tensors(path: str | os.PathLike, header: dict) -> dict[str, Tensor]:
+def read_tensors(path: str | os.PathLike, header: SafetensorsHeader) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU.
 
     Args:
@@ -200,23 +275,20 @@ def read_tensors(path: str | os.PathLike, header: dict) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the header does not fit the file.
     """
-    tensors = {}
     try:
         with open(path, "rb") as file:
             file.seek(8 + int.from_bytes(file.read(8), "little"))
             content = bytearray(file.read())
-        for name, entry in header.items():
-            if name == "__metadata__":
-                continue
-            dtype, shape, (begin, end) = _DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
-            count = math.prod(shape)
-            if begin < 0 or end > len(content) or end - begin != count * dtype.itemsize:
-                raise ValueError("its header does not fit it")
-            flat = torch.frombuffer(content, dtype=dtype, count=count, offset=begin) if count else None
-            tensors[name] = torch.empty(shape, dtype=dtype) if flat is None else flat.reshape(shape)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        return {name: _tensor_of(content, entry) for name, entry in header.entries.items()}
+    except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} is a damaged safetensors file; download or write it again.") from error
-    return tensors
+
+
+def _tensor_of(content: bytearray, entry: Entry) -> Tensor:
+    count = math.prod(entry.shape)
+    if not count:
+        return torch.empty(entry.shape, dtype=entry.dtype)
+    return torch.frombuffer(content, dtype=entry.dtype, count=count, offset=entry.begin).reshape(entry.shape)
 
 
 def load_strictly(module: nn.Module, tensors: dict[str, Tensor], origin: str) -> None:

@@ -14,13 +14,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from livepuppet.model.aliases import rename_tensors
 from livepuppet.model.checkpoint import write_safetensors
-from livepuppet.model.file_types import CheckpointError, load_strictly, read_safetensors_header
+from livepuppet.model.file_types import CheckpointError, load_strictly, read_safetensors_header, read_tensors
+from livepuppet.model.presets import check_sizes
 
 FORMAT = "livepuppet-predictor"
 VERSION = 1
@@ -62,8 +61,10 @@ class PredictorConfig:
     def from_json(cls, text: str) -> PredictorConfig:
         """Raises ValueError for what is no config of this version of livepuppet."""
         try:
-            return cls(**json.loads(text))
-        except (TypeError, ValueError) as error:
+            values = json.loads(text)
+            check_sizes(cls, values)
+            return cls(**values)
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"not a predictor's config that this version of livepuppet knows: {error}"
             ) from error
@@ -193,7 +194,8 @@ def load_predictor(path: str | os.PathLike) -> MotionPredictor:
     Raises:
         CheckpointError: the file is something else, is damaged, or is of another version.
     """
-    metadata = read_safetensors_header(path).get("__metadata__") or {}
+    header = read_safetensors_header(path)
+    metadata = header.metadata
     if metadata.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} holds no motion predictor; make one with 'livepuppet imagine --learn'."
@@ -207,10 +209,6 @@ def load_predictor(path: str | os.PathLike) -> MotionPredictor:
         predictor = MotionPredictor(PredictorConfig.from_json(metadata.get("config", "")))
     except ValueError as error:
         raise CheckpointError(f"{path} cannot be built: {error}.") from error
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is a damaged safetensors file; copy or make it again.") from error
-    load_strictly(predictor, rename_tensors("predictor", tensors), str(path))
+    load_strictly(predictor, rename_tensors("predictor", read_tensors(path, header)), str(path))
     predictor.metadata = dict(metadata)
     return predictor.eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -81,10 +82,15 @@ class Preset:
             config = {name: _tuples(value) for name, value in settings.items()}
             if unknown := set(config) - known:
                 raise ValueError(f"unknown settings {', '.join(sorted(unknown))}")
+            check_sizes(config_type, config)
+            check_sizes(cls, values)
             return cls(
                 config=config_type(**config), **{name: _tuples(value) for name, value in values.items()}
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (
+            *(KeyError, TypeError, AttributeError, ValueError),
+            *(ZeroDivisionError, OverflowError, RecursionError),
+        ) as error:
             raise ValueError(f"not a model preset that this version of livepuppet knows: {error}") from error
 
 
@@ -167,6 +173,35 @@ PRESETS: dict[str, Preset] = {
         _named("monkeynet-128", MonkeyNetConfig()),
     )
 }
+
+
+#: Largest whole number in a preset's config, and of layers: what is larger is damage, and would be built for
+#: hours.
+LARGEST, MOST_BLOCKS = 1024, 16
+
+
+def check_sizes(kind: type, values: dict[str, Any]) -> None:
+    """Raises ValueError where a value from a file is not of the type that a config's field has, or
+    too large for any model.
+    """
+    kinds = {field.name: str(field.type) for field in fields(kind)}
+    for name, value in values.items():
+        declared = kinds.get(name, "")
+        most = MOST_BLOCKS if name.endswith("_blocks") else LARGEST
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        if declared.startswith("tuple") != isinstance(value, (list, tuple)) or len(parts) > LARGEST:
+            raise ValueError(f"{name} has to be {declared}")
+        for part in parts:
+            if "int" in declared and (type(part) is not int or not 0 <= part <= most):
+                raise ValueError(f"{name} has to be whole numbers from 0 to {most}")
+            if declared == "float" and (
+                isinstance(part, bool) or not isinstance(part, (int, float)) or not math.isfinite(part)
+            ):
+                raise ValueError(f"{name} has to be a number")
+            if declared == "bool" and not isinstance(part, bool):
+                raise ValueError(f"{name} has to be true or false")
+            if "str" in declared and not isinstance(part, str):
+                raise ValueError(f"{name} has to be text")
 
 
 def _tuples(value: Any) -> Any:

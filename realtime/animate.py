@@ -24,8 +24,10 @@ from av.error import FFmpegError
 from livepuppet.core.errors import LivePuppetError, UserError
 from livepuppet.core.images import list_images, natural_key
 from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.names import as_file, is_url, keep_apart, local_path, path_of
+from livepuppet.core.numbers import checked_number
 from livepuppet.core.square import cut
-from livepuppet.core.video import Frame, Video, is_url, open_video
+from livepuppet.core.video import Frame, Video, open_video
 from livepuppet.realtime.animator import NO_LANDMARKS, Animator, AvatarLike, load_any
 from livepuppet.realtime.clip.neutral import moment_or_picture
 from livepuppet.realtime.clip.plan import Plan, plan, ranges
@@ -50,6 +52,9 @@ OFFLINE = MotionSettings(smoothing=1, countdown=0)
 
 #: Where nobody asks for a size, a finished square is as large as the avatar's own, up to this.
 LARGEST_SIDE = 1080
+
+#: Of a finished square, in pixels.
+SMALLEST_SIDE = 16
 
 #: Called with the frames done until now, looking and drawing counting half each, and their number as
 #: far as it is known.
@@ -104,7 +109,8 @@ def animate(
 
     Args:
         avatar, model, engine, device, precision, threads, avatar_crop, rig: see `Animator`.
-        driving: a video, a GIF, a folder of pictures or an address.
+        driving: a video, a GIF, a folder of pictures or an address; a pipe (`-` is standard input)
+            is kept until the end.
         output: `FILE.mp4` (H.264), or a folder for PNGs.
         settings: how the driver's motion is shown. Smoothing looks both ways.
         neutral: where D1 is taken: `auto` (the frame in which the face is most at rest), `first`
@@ -125,27 +131,33 @@ def animate(
         LivePuppetError: for bad input, as a video without a face (unless `crop` says that it is
             meant). What had been animated until then is kept, and plays.
     """
-    driving, output = os.fspath(driving), os.fspath(output)
+    avatar = _local(avatar)
+    driving, output = path_of(driving, "the driving video"), path_of(output, "the output")
     check_file_output(output)
-    if not is_url(driving) and Path(output).exists() and Path(output).resolve() == Path(driving).resolve():
-        raise UserError(f"The output {output} is the driving video itself: choose another --output.")
-    film = _Film(
-        driving,
-        rate=rate,
-        settings=settings,
-        neutral=neutral,
-        face=face,
-        crop=crop,
-        avatar_crop=avatar_crop,
-        side=side,
-        side_by_side=side_by_side,
-        rig=rig,
-        as_published=as_published,
-    )
-    with film.open() as clip:
-        if engine is None or isinstance(engine, str):
-            engine = load_engine(engine, model, threads, device, precision)
-        return film.draw(clip, avatar, engine, output, progress)
+    with as_file(driving) as name:
+        film = _Film(
+            name,
+            rate=rate,
+            settings=settings,
+            neutral=neutral,
+            face=face,
+            crop=crop,
+            avatar_crop=avatar_crop,
+            side=side,
+            side_by_side=side_by_side,
+            rig=rig,
+            as_published=as_published,
+        )
+        film.keep_out_of(output, avatar)
+        with film.open() as clip:
+            if engine is None or isinstance(engine, str):
+                engine = load_engine(engine, model, threads, device, precision)
+            return film.draw(clip, avatar, engine, output, progress)
+
+
+def _local(avatar: AvatarLike) -> AvatarLike:
+    """An avatar's path as the system takes it; whatever else it is stays. Raises UserError."""
+    return local_path(avatar, "the avatar") if isinstance(avatar, (str, os.PathLike)) else avatar
 
 
 #: Files of a folder that is given for driving which make it one of videos, rather than a video in
@@ -172,7 +184,7 @@ def are_many(avatar: str | os.PathLike, driving: str | os.PathLike) -> bool:
     """Whether one of them is a folder that gives several videos: of pictures to animate, or of videos
     to drive with.
     """
-    return Path(avatar).is_dir() or bool(_videos(os.fspath(driving)))
+    return local_path(avatar, "the avatar").is_dir() or bool(_videos(path_of(driving, "the driving video")))
 
 
 def animate_many(
@@ -206,7 +218,9 @@ def animate_many(
     Raises:
         LivePuppetError: the model, an option, or all of the input is bad.
     """
-    avatar, driving, folder = Path(avatar), os.fspath(driving), Path(output)
+    avatar = local_path(avatar, "the avatar")
+    driving, folder = path_of(driving, "the driving video"), local_path(output, "the output")
+    check_file_output(str(folder))
     if is_video_name(str(folder)) or folder.is_file():
         raise UserError(f"Several videos need a folder, and {folder} is none: give --output a folder's name.")
     avatars = list_images(avatar) if avatar.is_dir() else [avatar]
@@ -233,6 +247,7 @@ def animate_many(
             target = folder / f"{name}.mp4"
             try:
                 check_file_output(str(target))
+                film.keep_out_of(str(target), picture)
                 with film.open() as clip:
                     summary = film.draw(clip, picture, engine, str(target), begins(target))
                 made.append(Made(target, summary))
@@ -278,6 +293,10 @@ class _Film:
         if as_published:
             settings = replace(settings, smoothing=0, lost_to_neutral=False)
             neutral, crop, avatar_crop, side, rig = "first", "full", "center", None, "off"
+        if rate is not None:
+            checked_number("rate", rate, 0.1, 1000)
+        if side is not None:
+            side = checked_number("side", side, SMALLEST_SIDE, 4096, whole=True)
         self._driving, self._rate, self._settings = driving, rate, settings
         self._neutral, self._face = moment_or_picture(neutral), check_face(face)
         self._crop, self._avatar_crop = crop, avatar_crop
@@ -291,6 +310,17 @@ class _Film:
 
     def open(self) -> Video:
         return open_video(self._driving, self._rate)
+
+    def keep_out_of(self, output: str, avatar: AvatarLike) -> None:
+        """Raises UserError where the output is one of the files that are read."""
+        keep_apart(
+            output,
+            {
+                "the driving video": self._driving,
+                "the avatar": avatar if isinstance(avatar, (str, os.PathLike)) else None,
+                "the picture of the neutral pose": self._neutral if isinstance(self._neutral, Path) else None,
+            },
+        )
 
     def _of_faces(self, engine: Engine) -> bool:
         """Whether the clip is taken for one of faces, by a model that knows their parts."""

@@ -17,6 +17,7 @@ from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
 from livepuppet.core.images import read_image
 from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.names import local_path
 from livepuppet.core.reading import FaceReading
 from livepuppet.core.square import cut
 from livepuppet.core.video import Frame, open_video
@@ -421,7 +422,7 @@ class Animator:
         """The keypoints of the face in a picture file, in a square around it. Raises LivePuppetError."""
         from livepuppet.realtime.clip.survey import Finder
 
-        image = read_image(Path(picture))
+        image = read_image(local_path(picture, "the picture of the neutral pose"))
         square = Finder(self.engine)(image)
         if square is None:
             raise UserError(f"No face is found in {picture}: choose a picture of the driver for --neutral.")
@@ -770,7 +771,7 @@ def load_any(avatar: AvatarLike, size: int, crop: str) -> Avatar:
         return avatar
     if isinstance(avatar, np.ndarray):
         return avatar_of(avatar, size, crop)
-    return load_avatar(Path(avatar), size, crop)
+    return load_avatar(avatar, size, crop)
 
 
 def _mirrored(square: Square) -> Square:

@@ -14,6 +14,7 @@ from livepuppet.core.avatar import LONGEST_SIDE, Avatar
 from livepuppet.core.cache import remember, remembered
 from livepuppet.core.errors import UserError
 from livepuppet.core.images import list_images, read_still_image, split_alpha
+from livepuppet.core.names import local_path
 from livepuppet.core.square import Square, centred_square, cut, parse_square
 from livepuppet.realtime.framing.faces import find_faces, square_around, square_for
 
@@ -81,7 +82,7 @@ def load_avatar(path: str | os.PathLike, size: int = 256, crop: str = "auto") ->
         UserError: if the picture cannot be read, the crop lies outside it, or there are not as many
             faces.
     """
-    path = Path(path)
+    path = local_path(path, "the avatar")
     still = read_still_image(path)
     return _cut_avatar(path.name, still.image, still.alpha, size, crop, path, still.reduced)
 
@@ -138,7 +139,7 @@ def load_avatars(path: Path, size: int, crop: str = "auto") -> tuple[list[Avatar
     Raises:
         UserError: if there is not a single readable picture.
     """
-    path = Path(path)
+    path = local_path(path, "the avatar")
     if not path.is_dir():
         return [load_avatar(path, size, crop)], []
     avatars, skipped = [], []

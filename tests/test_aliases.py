@@ -66,7 +66,7 @@ def test_a_predictor_with_names_of_before_loads(tmp_path):
     predictor = MotionPredictor(PredictorConfig(2, 4, 8))
     predictor.mean_offset.fill_(0.5)
     save_predictor(predictor, tmp_path / "now.safetensors", model="tiny")
-    metadata = read_safetensors_header(tmp_path / "now.safetensors")["__metadata__"]
+    metadata = read_safetensors_header(tmp_path / "now.safetensors").metadata
     tensors = load_file(tmp_path / "now.safetensors")
     tensors["mean_way"], tensors["mean_place"] = tensors.pop("mean_offset"), tensors.pop("mean_position")
     save_file(tensors, tmp_path / "before.safetensors", metadata)

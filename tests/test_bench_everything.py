@@ -269,9 +269,6 @@ def test_weights_are_read_as_safetensors_reads_them(tmp_path):
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(CheckpointError, match="damaged"):
         read_tensors(path, header)
-    for change in ({"dtype": "F999"}, {"data_offsets": [-4, 0]}, {"shape": [99]}, {"data_offsets": None}):
-        with pytest.raises(CheckpointError, match="damaged"):
-            read_tensors(path, {"a": {**header["a"], **change}})
 
 
 def test_batches_are_those_that_the_table_has():

@@ -13,7 +13,8 @@ import pytest
 from media import gradient, read_clip, red_picture, write_clip, write_picture
 from tiny_bundle import write_bundle
 
-from livepuppet.core.video import Clip, is_url, open_video
+from livepuppet.core.names import is_url
+from livepuppet.core.video import Clip, open_video
 from livepuppet.realtime.animate import animate
 from livepuppet.realtime.app.cli import main
 

@@ -88,7 +88,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
 
 def test_the_cache_keeps_the_arrays_that_were_used_last(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(cache, "KEPT_ARRAYS", 2)
+    monkeypatch.setattr(cache, "KEPT", 2)
 
     def age(number, seconds):
         path = cache.cache_folder("test") / f"{cache.key_of({'n': number})}.npz"

@@ -60,10 +60,24 @@ def test_it_says_what_it_is(engine):
     assert engine.providers == dict.fromkeys(("detect", "encode", "render"), "OpenVINO CPU f32")
 
 
-def test_compiled_models_are_kept(tiny_bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr(openvino, "cache_folder", lambda kind: tmp_path)
-    OpenVinoEngine(tiny_bundle / "bundle", threads=1)
-    assert list(tmp_path.rglob("*.blob"))
+def test_compiled_models_are_kept_and_made_anew_where_damaged(tiny_bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    points = OpenVinoEngine(tiny_bundle / "bundle", threads=1).detect(picture).points
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("openvino/*.bin")}
+    assert len(kept) == 3
+
+    def detected_without_compiling():
+        with monkeypatch.context() as patch:
+            patch.setattr(type(openvino._core()), "compile_model", lambda *arguments: pytest.fail("compiled"))
+            return OpenVinoEngine(tiny_bundle / "bundle", threads=1).detect(picture).points
+
+    assert (detected_without_compiling() == points).all()
+    for damage in (lambda data: data[: len(data) // 2], lambda data: data[:-1] + bytes([data[-1] ^ 1])):
+        for path, data in kept.items():
+            path.write_bytes(damage(data))
+        assert (OpenVinoEngine(tiny_bundle / "bundle", threads=1).detect(picture).points == points).all()
+        assert (detected_without_compiling() == points).all()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from media import gradient, red_picture, write_clip, write_picture
 
 from livepuppet.core import threads
 from livepuppet.core.errors import UserError
-from livepuppet.core.video import Clip, Frame, ImageSequence, open_video, shown
+from livepuppet.core.names import shown
+from livepuppet.core.video import Clip, Frame, ImageSequence, open_video
 from livepuppet.realtime.inputs.capture import Capture
 from livepuppet.realtime.inputs.playback import Playback
 

@@ -16,9 +16,13 @@ from livepuppet.core.engine import STAGES, Precision
 from livepuppet.core.errors import UserError
 from livepuppet.core.files import sha256, write_atomically
 from livepuppet.core.matrices import Matrices
+from livepuppet.core.numbers import quoted
 
 BUNDLE_FORMAT = "livepuppet-bundle"
 BUNDLE_VERSION = 1
+
+#: Bytes of the largest `bundle.json` that is read; ours have 10000.
+LARGEST_FILE = 1 << 20
 
 #: What is in it, and what float32 PyTorch draws.
 BUNDLE_FILE, REFERENCE_FILE = "bundle.json", "reference.npz"
@@ -41,36 +45,30 @@ def read_bundle(folder: str | os.PathLike) -> dict:
             f"{folder} is a file, and a model bundle is a folder that 'livepuppet export' writes."
         )
     try:
-        metadata = json.loads((folder / BUNDLE_FILE).read_text(encoding="utf-8"))
+        with open(folder / BUNDLE_FILE, "rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
+            raise ValueError("too large")
+        metadata = json.loads(data.decode("utf-8"))
     except FileNotFoundError:
         raise UserError(
             f"{folder} has no bundle.json, so it is not a model bundle; make one with 'livepuppet export'."
         ) from None
     except OSError as error:
         raise UserError(f"{folder / 'bundle.json'} cannot be read ({error.strerror}).") from error
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{folder / 'bundle.json'} is damaged; {again}.") from None
     if not isinstance(metadata, dict) or metadata.get("format") != BUNDLE_FORMAT:
         raise UserError(f"{folder} belongs to another program; make a bundle with 'livepuppet export'.")
     version = metadata.get("version")
     if version != BUNDLE_VERSION:
         raise UserError(
-            f"{folder} is a bundle of version {version}, and this livepuppet reads version {BUNDLE_VERSION}; "
+            f"{folder} is a bundle of version {quoted(version)}, and this livepuppet reads version {BUNDLE_VERSION}; "
             "update livepuppet or export the bundle again."
         )
     try:
-        # Also proves that everything that the engine will look up is there.
-        _ = (
-            metadata["preset"]["name"],
-            metadata["size"],
-            metadata["num_keypoints"],
-            metadata["keypoint_names"],
-        )
-        _ = [feature["name"] for feature in metadata["features"]]
-        graphs = {
-            name: (metadata["graphs"][name]["file"], metadata["graphs"][name]["sha256"]) for name in STAGES
-        }
-    except (KeyError, TypeError):
+        graphs = _checked(metadata)
+    except (LookupError, TypeError, ValueError, AttributeError):
         raise UserError(f"{folder / 'bundle.json'} is incomplete; {again}.") from None
     if metadata.get("matrices", "jacobian") not in get_args(Matrices):
         raise UserError(
@@ -79,6 +77,32 @@ def read_bundle(folder: str | os.PathLike) -> dict:
     for file, checksum in graphs.values():
         check_file(folder / file, checksum)
     return metadata
+
+
+def _checked(metadata: dict) -> dict[str, tuple[str, str]]:
+    """File and SHA-256 of each stage, once everything that will be looked up has been found there and
+    of the right type. Raises LookupError, TypeError, ValueError or AttributeError.
+    """
+    size, count, names = metadata["size"], metadata["num_keypoints"], metadata["keypoint_names"]
+    if type(size) is not int or type(count) is not int or not (8 <= size <= 4096 and 1 <= count <= 4096):
+        raise ValueError("size or number of keypoints")
+    if not isinstance(names, list) or len(names) not in (0, count):
+        raise ValueError("names of keypoints")
+    texts = [metadata["preset"]["name"], *names, *(feature["name"] for feature in metadata["features"])]
+    entries = [metadata["graphs"][stage] for stage in STAGES]
+    for variant in metadata.get("variants", {}).values():
+        entries += [variant[stage] for stage in STAGES]
+    if metadata.get("reference"):
+        entries.append(metadata["reference"])
+    for entry in entries:
+        texts += [entry["file"], entry["sha256"]]
+        if os.path.basename(entry["file"]) != entry["file"] or "\0" in entry["file"]:
+            raise ValueError("a file elsewhere")
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("texts")
+    return {
+        stage: (metadata["graphs"][stage]["file"], metadata["graphs"][stage]["sha256"]) for stage in STAGES
+    }
 
 
 def write_bundle_file(folder: Path, metadata: dict) -> None:

@@ -16,6 +16,7 @@ from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideDataType
 
 from livepuppet.core.images import BEHIND_ALPHA, over_gray
+from livepuppet.core.names import ffmpeg_name
 from livepuppet.core.orientation import of_display_matrix, upright
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def _to_xyz(primaries: tuple[tuple[float, float], ...]) -> np.ndarray:
 def first_frame(path: Path, options: dict[str, str]) -> np.ndarray | None:
     """The first frame of anything FFmpeg reads, as uint8 RGB or RGBA, or None."""
     try:
-        with open_input(os.path.abspath(path), options=options) as container:
+        with open_input(ffmpeg_name(path), options=options) as container:
             stream = container.streams.video[0]
             stream.codec_context.options = dict(options)
             return next((FrameConverter().pixels(frame) for frame in container.decode(stream)), None)

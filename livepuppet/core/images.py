@@ -28,7 +28,7 @@ BEHIND_ALPHA, BEHIND_ALPHA_IN_TRAINING = 200, 255
 def natural_key(path: Path | str) -> list:
     """Sort key that puts frame2.png before frame10.png, of a path's last part or of a name."""
     name = path if isinstance(path, str) else path.name
-    return [int(part) if part.isdigit() else part.casefold() for part in re.split(r"(\d+)", name)]
+    return [int(part) if part.isdecimal() else part.casefold() for part in re.split(r"(\d+)", name)]
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -8,6 +8,10 @@ import cv2
 import numpy as np
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.numbers import number_of
+
+#: Pixels within which a square of a picture lies, wherever it was typed.
+FARTHEST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,11 @@ def centred_square(height: int, width: int) -> Square:
 def parse_square(text: str) -> Square:
     """`X,Y,SIDE` in pixels. Raises UserError if it is anything else."""
     try:
-        x, y, side = (float(part) for part in text.split(","))
+        x, y, side = (number_of(part, -FARTHEST, FARTHEST) for part in text.split(","))
+        if side < 1:
+            raise ValueError
     except ValueError:
-        side = 0.0
-    if not side >= 1:
-        raise UserError(f"The crop '{text}' is not X,Y,SIDE in pixels, as in 420,40,560.")
+        raise UserError(f"The crop '{text[:60]}' is not X,Y,SIDE in pixels, as in 420,40,560.") from None
     return Square(x, y, side)
 
 

@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import av
 import cv2
@@ -26,6 +25,8 @@ from av.error import FFmpegError
 from livepuppet.core.errors import UserError
 from livepuppet.core.frames import FrameConverter, open_input
 from livepuppet.core.images import BEHIND_ALPHA, list_images, over_gray, read_image
+from livepuppet.core.names import ffmpeg_name, is_pipe, is_url, path_of, shown
+from livepuppet.core.numbers import checked_number
 from livepuppet.core.stills import pillow
 from livepuppet.core.timeline import Timeline, default_sound, moving_pictures
 
@@ -59,31 +60,6 @@ class Frame:
         return np.array(self.image, dtype) if copy else np.asarray(self.image, dtype)
 
 
-def is_url(text: str) -> bool:
-    return "://" in str(text)
-
-
-def ffmpeg_name(path: str | Path) -> str:
-    """An address as it is; a file by its absolute path, since FFmpeg takes `a:b.mp4` for the
-    protocol `a`.
-    """
-    return str(path) if is_url(str(path)) else os.path.abspath(path)
-
-
-def shown(path: str | Path) -> str:
-    """How to speak of a path or address: as it is, but without the password that a camera's address
-    may carry.
-    """
-    text = str(path)
-    if not is_url(text):
-        return text
-    try:
-        password = urlsplit(text).password
-    except ValueError:
-        return text
-    return text.replace(f":{password}@", ":...@", 1) if password else text
-
-
 class Clip:
     """A video file, GIF or URL that FFmpeg reads. Iterate over it once: every frame, in order, in
     constant memory.
@@ -113,11 +89,14 @@ class Clip:
     """
 
     def __init__(self, path: str | Path, options: dict[str, str] | None = None, behind: int = BEHIND_ALPHA):
+        path = path_of(path, "the driving video")
         self.path = path
         self._convert = FrameConverter(behind)
         self.name = shown(path)
-        remote = is_url(str(path))
-        if not remote and not Path(path).is_file():
+        remote = is_url(path)
+        #: Whether it can be read once only, and so not looked at again.
+        self.is_pipe = not remote and is_pipe(path)
+        if not remote and not self.is_pipe and not Path(path).is_file():
             raise UserError(f"There is no file {path}: check the name of the driving video.")
         try:
             timeout = NETWORK_TIMEOUT if remote else None
@@ -128,6 +107,9 @@ class Clip:
             remedy = (
                 "check the address, and that the stream is running"
                 if remote
+                else "a pipe is read once, from front to back, which this format may not allow: send MPEG-TS or "
+                "Matroska, or give a file"
+                if self.is_pipe
                 else "it is damaged, incomplete or something else"
             )
             raise UserError(f"{self.name} cannot be read as a video ({_reason(error)}): {remedy}.") from error
@@ -157,7 +139,7 @@ class Clip:
         self.length = self._promised() or (round(self.seconds * self.rate) if self.seconds else None)
         self.start: Fraction | None = None
         self.broken: str | None = None
-        self.has_sound = self._sound is not None
+        self.has_sound = self._sound is not None and not self.is_pipe
         self.width, self.height = width, height
 
     def _goes_on_for_ever(self) -> bool:
@@ -294,7 +276,7 @@ class Clip:
                 right; only then the file is read again.
         """
         end, enough = shown, (self.seconds or 0.0) - 0.5
-        if end >= enough or is_url(str(self.path)) or self._container.format.name == "gif":
+        if end >= enough or is_url(self.path) or self.is_pipe or self._container.format.name == "gif":
             return True
         with (
             suppress(FFmpegError, OSError),
@@ -455,10 +437,13 @@ def open_video(path: str | Path, rate: float | Fraction | None = None, behind: i
     Raises:
         UserError: if it is none of these.
     """
-    if not is_url(str(path)) and Path(path).is_dir():
+    path = path_of(path, "the driving video")
+    if not is_url(path) and Path(path).is_dir():
+        if rate is not None:
+            checked_number("rate", rate, 0.1, 1000)
         known = None if rate is None else Fraction(rate).limit_denominator(1001)
         return ImageSequence(Path(path), known, behind)
-    if not is_url(str(path)) and _is_animated_webp(path):
+    if not is_url(path) and not is_pipe(path) and _is_animated_webp(path):
         return AnimatedWebP(Path(path), behind)
     return Clip(path, behind=behind)
 

@@ -20,6 +20,7 @@ from av.video.stream import VideoStream
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.files import Replacement
+from livepuppet.core.names import ffmpeg_name
 
 #: H.264 encoders in the order they are tried; which are there depends on the PyAV build.
 ENCODERS = ("libx264", "libopenh264", "h264_videotoolbox", "h264_mf")
@@ -115,7 +116,7 @@ class VideoWriter:
         self._rate, self._quality, self._preset = Fraction(rate), quality, preset
         self._replacement = Replacement(path)
         self._container = av.open(
-            str(self._replacement.part), "w", format="mp4", options={"movflags": "faststart"}
+            ffmpeg_name(self._replacement.part), "w", format="mp4", options={"movflags": "faststart"}
         )
         self._stream: VideoStream | None = None
 

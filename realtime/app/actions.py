@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.numbers import is_whole, number_of, quoted
 from livepuppet.realtime.app import keys
 from livepuppet.realtime.app.settings import RULES
 
@@ -69,15 +70,12 @@ def checked(action: str, value: Any = None) -> Any:
     if action in SLIDERS:
         low, high, _ = SLIDERS[action]
         try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = float("nan")
-        if not low <= number <= high:
-            raise UserError(f"{action} is a number from {low:g} to {high:g}, not {value!r}.")
-        return number
+            return number_of(value, low, high)
+        except ValueError:
+            raise UserError(f"{action} is a number from {low:g} to {high:g}, not {quoted(value)}.") from None
     if action in SWITCHES and value is not None:
         if not isinstance(value, bool):
-            raise UserError(f"{action} is true or false, not {value!r}.")
+            raise UserError(f"{action} is true or false, not {quoted(value)}.")
         return value
     if action == "background" and value is not None:
         from livepuppet.realtime.compositing.compositor import parse_background
@@ -85,7 +83,7 @@ def checked(action: str, value: Any = None) -> Any:
         return parse_background(str(value))
     if action == "select":
         if isinstance(value, bool) or not isinstance(value, (int, str)) or not str(value):
-            raise UserError(f"An avatar is chosen by its number or by its name, not {value!r}.")
+            raise UserError(f"An avatar is chosen by its number or by its name, not {quoted(value)}.")
         return value
     if action not in ACTIONS:
         raise UserError(f"There is no action '{action}': there is {', '.join(sorted(ACTIONS))}.")
@@ -161,7 +159,7 @@ def _named(names: list[str], text: str) -> int | None:
     wanted = text.casefold()
     exact = [index for index, name in enumerate(names) if wanted == name.casefold()]
     part = [index for index, name in enumerate(names) if wanted in name.casefold()]
-    number = [int(text) - 1] if text.isdecimal() else []
+    number = [int(text) - 1] if is_whole(text) else []
     return next(iter(exact + part + number), None)
 
 

@@ -12,6 +12,9 @@ import sys
 import click
 
 from livepuppet.core.errors import LivePuppetError, UserError
+from livepuppet.core.packages import failed_package, import_sentence
+from livepuppet.core.streams import make_streams_unfailing
+from livepuppet.realtime.app.option_types import make_strict
 
 #: Sub-command -> "module:attribute" of its click command, one-line help. Names only: a downward
 #: import of `train` or `export` from here would break the folders' order, and would load torch for
@@ -69,6 +72,10 @@ COMMANDS = {
 }
 
 
+#: Folder of a command -> what installs the packages that only it needs.
+_EXTRAS = {"model": "train", "export": "export", "train": "train", "benchmarks": "train"}
+
+
 class LazyGroup(click.Group):
     """A click group whose commands are imported on first use."""
 
@@ -80,15 +87,17 @@ class LazyGroup(click.Group):
             return None
         module, attribute = COMMANDS[name][0].split(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            missing = (error.name or "").split(".")[0]
-            if missing == "livepuppet":
+            return make_strict(getattr(importlib.import_module(module), attribute))
+        except ImportError as error:
+            package = failed_package(error)
+            if package is None:
                 raise
-            extra = {"export": "export"}.get(name, "train")
-            raise UserError(
-                f"'livepuppet {name}' needs the package '{missing}': install it with pip install 'livepuppet[{extra}]'."
-            ) from error
+            if isinstance(error, ModuleNotFoundError) and module.split(".")[1] in _EXTRAS:
+                raise UserError(
+                    f"'livepuppet {name}' needs the package '{package}': install it with pip install "
+                    f"'livepuppet[{_EXTRAS[module.split('.')[1]]}]'."
+                ) from error
+            raise UserError(import_sentence(error) or str(error)) from error
 
     def format_commands(self, ctx, formatter):
         # From the table, so that --help is instant and works without the extras.
@@ -111,11 +120,19 @@ def main(arguments: list[str] | None = None) -> None:
     # OpenCV reports every camera that does not open in its own words, beside the sentence that says
     # what to do.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    make_streams_unfailing()
     _show_log()
     try:
         cli.main(args=arguments, prog_name="livepuppet", standalone_mode=False)
     except LivePuppetError as error:
         print(f"livepuppet: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ImportError as error:
+        # Of a package that is imported when it is first used.
+        sentence = import_sentence(error)
+        if sentence is None:
+            raise
+        print(f"livepuppet: {sentence}", file=sys.stderr)
         sys.exit(2)
     except click.UsageError as error:
         error.show()

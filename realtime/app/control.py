@@ -39,6 +39,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.numbers import number_of
 from livepuppet.realtime.app import settings
 
 DEFAULT_PORT = 8643
@@ -154,7 +155,7 @@ class ControlServer:
         self._server.server_close()
         with suppress(OSError, ValueError):
             # Another session may have written its own by now.
-            if int(port_path().read_text()) == self.port:
+            if number_of(port_path().read_text(), whole=True) == self.port:
                 port_path().unlink()
 
 
@@ -285,9 +286,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> Any:
         address = urlsplit(self.path)
-        query = parse_qs(address.query)
+        query = parse_qs(address.query, errors="surrogateescape")
         self._check_sender(query)
-        parts = [unquote(part) for part in address.path.split("/") if part]
+        parts = [unquote(part, errors="surrogateescape") for part in address.path.split("/") if part]
         body = self._body()
         match (self.command, parts):
             case "GET", ["state"]:
@@ -313,7 +314,7 @@ class _Handler(BaseHTTPRequestHandler):
         kind, _, shown = self.headers.get("Authorization", "").partition(" ")
         if kind.lower() != "bearer":
             shown = query.get("token", [""])[0]
-        if not hmac.compare_digest(shown.strip().encode(), self.server.token.encode()):
+        if not hmac.compare_digest(shown.strip().encode("utf-8", "replace"), self.server.token.encode()):
             raise Refusal(401, "The token is missing or wrong: see livepuppet control token.")
 
     def _body(self) -> dict:
@@ -321,11 +322,13 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Transfer-Encoding"):
             raise Refusal(411, "Send the body with its Content-Length.")
         length = self.headers.get("Content-Length", "0")
-        if not length.isdecimal():
-            raise Refusal(400, "Content-Length has to be a number.")
-        if int(length) > LARGEST_BODY:
+        try:
+            size = number_of(length, 0, whole=True)
+        except ValueError:
+            raise Refusal(400, "Content-Length has to be a number.") from None
+        if size > LARGEST_BODY:
             raise Refusal(413, f"The body is larger than {LARGEST_BODY} bytes.")
-        data = self.rfile.read(int(length)) if int(length) else b""
+        data = self.rfile.read(size) if size else b""
         if not data.strip():
             return {}
         try:
@@ -401,7 +404,7 @@ def read_value(text: str) -> Any:
         value = json.loads(text.lower() if text.lower() in ("true", "false") else text)
     except (ValueError, RecursionError):
         return text
-    return value if isinstance(value, (bool, int, float)) else text
+    return value if isinstance(value, (bool, int, float)) and text.isascii() else text
 
 
 # The client.
@@ -410,7 +413,7 @@ def read_value(text: str) -> Any:
 def running_port() -> int:
     """Where the session that runs listens, as it wrote down; else the port of the settings."""
     with suppress(OSError, ValueError):
-        return int(port_path().read_text())
+        return number_of(port_path().read_text(), 1, 65535, whole=True)
     with suppress(UserError):
         return settings.load().control.port or DEFAULT_PORT
     return DEFAULT_PORT
@@ -424,7 +427,8 @@ def address_of(path: str, port: int | None = None) -> str:
 def do_path(action: str, value: str | None = None, token: str | None = None) -> str:
     """`do/next?token=...`, quoted."""
     query = {name: text for name, text in (("value", value), ("token", token)) if text is not None}
-    return f"do/{quote(action, safe='')}" + (f"?{urlencode(query)}" if query else "")
+    path = quote(action, safe="", errors="surrogateescape")
+    return f"do/{path}" + (f"?{urlencode(query, errors='surrogateescape')}" if query else "")
 
 
 def ask(path: str, body: Mapping | None = None, method: str | None = None, port: int | None = None) -> Any:

@@ -6,6 +6,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.names import path_of
+from livepuppet.core.numbers import is_whole
 from livepuppet.realtime.outputs.base import Output
 from livepuppet.realtime.outputs.folder import ImageFolder
 from livepuppet.realtime.outputs.live_sound import LiveSound, SoundFeed
@@ -15,6 +17,16 @@ from livepuppet.realtime.outputs.video import VideoFile
 #: How the outputs of a live run are written, in the words of its help; `window` belongs to the main
 #: thread.
 OUTPUT_KINDS = "virtual[:DEVICE]|window|FILE.mp4|FOLDER|http[:PORT]|pipe[:FORMAT][:PATH]|none"
+
+
+def is_file_output(text: str) -> bool:
+    """Whether an output is a recording: a file or a folder."""
+    kind = text.partition(":")[0]
+    return text not in ("window", "none", "virtual", "http", "pipe") and kind not in (
+        "virtual",
+        "http",
+        "pipe",
+    )
 
 
 def open_live_output(
@@ -46,7 +58,7 @@ def open_live_output(
     if kind == "http":
         from livepuppet.realtime.app.http_stream import DEFAULT_PORT, HttpStream
 
-        if rest and not (rest.isdecimal() and 0 < int(rest) < 65_536):
+        if rest and not (is_whole(rest) and 0 < int(rest) < 65_536):
             raise UserError(f"The output {text} has no port: give http, or a number as in http:8643.")
         return HttpStream(width, height, int(rest) if rest else DEFAULT_PORT)
     if kind == "pipe":
@@ -58,11 +70,12 @@ def open_live_output(
     if text == "window":
         raise ValueError("a window belongs to the main thread: use app.window.Window")
     check_file_output(text)
-    if not is_video_name(text):
-        return ImageFolder(Path(text), synthetic)
+    name = path_of(text, "the output")
+    if not is_video_name(name):
+        return ImageFolder(Path(name), synthetic)
     try:
         return VideoFile(
-            Path(text),
+            Path(name),
             width,
             height,
             Fraction(rate).limit_denominator(1001),

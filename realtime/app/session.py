@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import signal
 import sys
 import threading
@@ -18,14 +19,15 @@ import numpy as np
 
 from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
-from livepuppet.core.video import is_url
+from livepuppet.core.names import is_pipe, is_url, keep_apart, local_path, path_of, same_file
+from livepuppet.core.numbers import is_whole
 from livepuppet.realtime.animator import Animator
 from livepuppet.realtime.app.avatar_folder import AvatarFolder
 from livepuppet.realtime.app.keys import TerminalKeys
-from livepuppet.realtime.app.live_outputs import open_live_output
+from livepuppet.realtime.app.live_outputs import is_file_output, open_live_output
 from livepuppet.realtime.app.loop import LiveLoop
 from livepuppet.realtime.app.overlay.screens import draw
-from livepuppet.realtime.app.settings import NeutralPose, Settings
+from livepuppet.realtime.app.settings import NeutralPose, Settings, settings_path
 from livepuppet.realtime.app.window import Window
 from livepuppet.realtime.bundled import AVATAR
 from livepuppet.realtime.clip.neutral import moment_or_picture
@@ -56,8 +58,8 @@ _TERMINAL_SECONDS = 0.02
 def parse_size(text: str) -> tuple[int, int]:
     """Width and height from `1280x720`; even, as cameras and videos need. Raises UserError."""
     width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise UserError(f"The size '{text}' is not WIDTHxHEIGHT in pixels, as in 1280x720.")
+    if not (is_whole(width) and is_whole(height)):
+        raise UserError(f"The size '{text[:60]}' is not WIDTHxHEIGHT in pixels, as in 1280x720.")
     size = int(width), int(height)
     if any(side % 2 or not SMALLEST_SIZE <= side <= LARGEST_SIZE for side in size):
         raise UserError(
@@ -164,7 +166,8 @@ class Session:
         return replace(settings, countdown=min(settings.countdown, COUNTDOWN_OF_CLIP * seconds))
 
     def _open_avatars(self, settings: Settings, engine: Engine, stack: ExitStack) -> list[Avatar]:
-        path = Path(settings.avatar.avatar) if settings.avatar.avatar else AVATAR
+        wanted = settings.avatar.avatar
+        path = local_path(wanted, "the avatar") if wanted else AVATAR
         with progress_bar("Reading avatars", path.is_dir()) as progress:
             self.folder = AvatarFolder(path, engine.size, settings.avatar.avatar_crop, progress)
         stack.callback(self.folder.close)
@@ -223,7 +226,7 @@ class Session:
 
     def _open_output(self, text: str, width: int, height: int, pixel_format: str) -> Output:
         sound = None
-        if is_video_name(text):
+        if is_file_output(text) and is_video_name(text):
             # Each recording has a feed of its own.
             wanted = self.settings
             sound = open_sound(wanted.output.sound, wanted.source.driving, wanted.source.loop)
@@ -262,7 +265,7 @@ class Session:
 
     def _choose_neutral(self, driving: str, engine: Engine) -> None:
         """D1 of a driving file. A camera's, and that of models of other things, is taken as it comes."""
-        played = isinstance(self.source, Playback) and not is_url(driving)
+        played = isinstance(self.source, Playback) and not is_url(driving) and not is_pipe(driving)
         if not played:
             if self._neutral is not None:
                 raise UserError(
@@ -406,14 +409,29 @@ def own_cameras(outputs: Sequence[str]) -> tuple[str, ...]:
 
 
 def _keep_own_output_out(settings: Settings) -> None:
-    driving = settings.source.driving
+    driving = path_of(settings.source.driving, "what drives")
+    files: list[str] = []
     for text in settings.output.outputs:
         kind, _, device = text.partition(":")
         number = device.removeprefix("/dev/video")
         if kind == "virtual" and device and number == driving.removeprefix("/dev/video"):
             raise UserError(f"{device} is the output: drive from another camera.")
-        if kind != "virtual" and Path(text).is_file() and Path(text).resolve() == Path(driving).resolve():
-            raise UserError(f"The output {text} is the driving video itself: choose another --output.")
+        if is_file_output(text):
+            name = path_of(text, "the output")
+            keep_apart(name, inputs_of(settings))
+            if any(same_file(name, other) for other in files):
+                raise UserError(f"The output {text} is given twice: choose another name for one of them.")
+            files.append(name)
+
+
+def inputs_of(settings: Settings) -> dict[str, str | os.PathLike | None]:
+    """What a session reads, by what it is: nothing of it may be written over."""
+    avatar = settings.avatar.avatar
+    return {
+        "the driving video": path_of(settings.source.driving, "what drives"),
+        "the avatar": path_of(avatar, "the avatar") if avatar else None,
+        "the settings file": settings_path(),
+    }
 
 
 @contextmanager

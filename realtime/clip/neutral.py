@@ -6,7 +6,6 @@ file, every frame can be asked. The papers take the first, whatever it shows.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +17,8 @@ import numpy as np
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.names import path_of
+from livepuppet.core.numbers import checked_number, number_of
 from livepuppet.core.reading import HEAD_AMOUNTS
 from livepuppet.realtime.clip.survey import Seen
 from livepuppet.realtime.motion.calibration import SURE, pose, pose_indices
@@ -92,16 +93,16 @@ def moment_or_picture(neutral: str | float | os.PathLike) -> str | float | Path:
     """`neutral` as `auto`, `first`, seconds, or the path of a picture. Raises UserError."""
     if neutral in ("auto", "first"):
         return str(neutral)
-    text = str(neutral) if isinstance(neutral, (int, float)) else os.fspath(neutral)
-    if not isinstance(neutral, (int, float)) and Path(text).expanduser().is_file():
-        return Path(text).expanduser()
+    if isinstance(neutral, (int, float)):
+        return checked_number("neutral", neutral, 0)
+    text = path_of(neutral, "the picture of the neutral pose")
+    if os.path.isfile(text):
+        return Path(text)
     minutes, _, seconds = text.rpartition(":")
     with suppress(ValueError):
-        moment = 60 * float(minutes or 0) + float(seconds)
-        if math.isfinite(moment):
-            return moment
+        return 60 * number_of(minutes or "0", 0) + number_of(seconds, 0)
     raise UserError(
-        f"The neutral pose '{text}' is neither auto, first, seconds (3.2 or 0:03.2) nor a picture that is there."
+        f"The neutral pose '{text[:200]}' is neither auto, first, seconds (3.2 or 0:03.2) nor a picture that is there."
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.numbers import number_of, quoted
 from livepuppet.core.square import Square, centred_square, cut, parse_square
 from livepuppet.core.video import Frame, Video
 from livepuppet.realtime.clip.shots import Cuts
@@ -99,12 +100,11 @@ def check_face(face: str | int) -> str | int:
     if face in FACES:
         return face
     try:
-        number = int(face)
+        return number_of(face, 1, whole=True)
     except ValueError:
-        number = 0
-    if number < 1:
-        raise UserError(f"The face '{face}' is unknown: use {', '.join(FACES)}, or its number from the left.")
-    return number
+        raise UserError(
+            f"The face {quoted(face)} is unknown: use {', '.join(FACES)}, or its number from the left."
+        ) from None
 
 
 class Finder:

@@ -20,11 +20,18 @@ from livepuppet.core.engine import (
 )
 from livepuppet.core.errors import UserError
 from livepuppet.core.files import sha256
+from livepuppet.core.names import local_path
+from livepuppet.core.numbers import checked_number
+from livepuppet.core.packages import import_sentence
 from livepuppet.realtime.bundled import MODEL
 from livepuppet.realtime.engines import failures, onnx, openvino, selection
 from livepuppet.realtime.engines.quality_gate import check_engine, draw_once
 
 logger = logging.getLogger(__name__)
+
+
+#: Of the processor, that may be asked for.
+MOST_THREADS = 1024
 
 
 def load_engine(
@@ -63,6 +70,8 @@ def load_engine(
         raise UserError(f"There is no engine called '{name}'; use {', '.join(ENGINES)}.")
     if precision is not None and precision not in PRECISIONS:
         raise UserError(f"There is no precision called '{precision}'; use {', '.join(PRECISIONS)}.")
+    if threads is not None:
+        threads = checked_number("threads", threads, 1, MOST_THREADS, whole=True)
     path = _path(name, model)
     weights = path.suffix == ".safetensors"
     if name is None and gate and not weights and selection.enabled():
@@ -268,6 +277,9 @@ def _load(
         engine = _make(name, path, threads, device, precision)
     except UserError:
         raise
+    except ImportError as error:
+        reason = import_sentence(error) or f"The engine {name} cannot be loaded: {first_line(error)}."
+        raise BrokenEngine(reason) from error
     except Exception as error:  # of the engine's runtime, whose exceptions share no base class
         raise BrokenEngine(
             f"The engine {name} cannot be started: {first_line(error)}. Use another --engine, or install it again."
@@ -287,7 +299,7 @@ def _load(
 
 def _path(name: str | None, model: str | os.PathLike | None) -> Path:
     if model is not None:
-        return Path(model)
+        return local_path(model, "the model")
     path = (
         MODEL / f"{MODEL.name}.safetensors" if name is not None and ENGINES.get(name) == "weights" else MODEL
     )

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from livepuppet.core.bundle import graphs_of, read_bundle
-from livepuppet.core.cache import cache_folder
+from livepuppet.core.cache import remember_bytes, remembered_bytes
 from livepuppet.core.engine import STAGES, BrokenEngine, Precision
 from livepuppet.core.errors import UserError
+from livepuppet.core.files import sha256
 from livepuppet.realtime.engines.bundles import BundleEngine
 from livepuppet.realtime.engines.cores import usable_cores
+from livepuppet.realtime.engines.quality_gate import machine_info
+
+#: Compiled graphs that are kept in the user's cache: a model has three, for each device, precision
+#: and number of threads.
+MOST_KEPT = 36
 
 #: What OpenVINO calls the devices.
 DEVICES = {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}
@@ -64,14 +72,13 @@ class OpenVinoEngine(BundleEngine):
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
-            "CACHE_DIR": str(cache_folder("openvino")),
         }
         if self.device == "cpu":
             settings["INFERENCE_NUM_THREADS"] = threads
         core, self._requests, self.providers = _core(), {}, {}
         for stage in STAGES:
             try:
-                compiled = core.compile_model(str(graphs[stage]), DEVICES[self.device], settings)
+                compiled = _compiled(core, graphs[stage], DEVICES[self.device], settings)
             except RuntimeError as error:
                 raise BrokenEngine(
                     f"OpenVINO cannot run {graphs[stage]}: {_reason(error)}; update openvino, or use --engine onnx."
@@ -91,6 +98,23 @@ class OpenVinoEngine(BundleEngine):
         # they are copied.
         request.infer(inputs, share_inputs=True, share_outputs=True)
         return [np.array(request.get_tensor(name).data) for name in outputs]
+
+
+def _compiled(core: Any, graph: Path, device: str, settings: dict[str, Any]) -> Any:
+    """The graph compiled for a device: from the user's cache where it is there.
+
+    Not by OpenVINO's own cache (`CACHE_DIR`): it maps files into memory that another process may be
+    writing, which ends both (SIGBUS), and believes what is damaged.
+    """
+    if "EXPORT_IMPORT" not in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
+        return core.compile_model(str(graph), device, settings)
+    inputs = {"graph": sha256(graph), "device": device, "settings": settings, **machine_info()}
+    with suppress(KeyError, RuntimeError):
+        return core.import_model(io.BytesIO(remembered_bytes("openvino", inputs)), device, settings)
+    compiled = core.compile_model(str(graph), device, settings)
+    with suppress(RuntimeError):
+        remember_bytes("openvino", inputs, compiled.export_model().getvalue(), MOST_KEPT)
+    return compiled
 
 
 def unavailable_reason(device: str, precision: Precision = "float32") -> str | None:

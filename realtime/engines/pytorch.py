@@ -15,6 +15,7 @@ from livepuppet.core.engine import STAGES, Features, Precision, checked_image, c
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.matrices import Matrices
+from livepuppet.core.numbers import is_whole
 from livepuppet.core.processor import processor_flags
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def unavailable_reason(device: str, precision: Precision = "float32") -> str | N
             f"PyTorch cannot use the device '{device}', for it finds no CUDA card: install the CUDA build of PyTorch and the "
             "card's driver, or use --device cpu."
         )
-    if kind == "cuda" and number.isdecimal() and int(number) >= torch.cuda.device_count():
+    if kind == "cuda" and is_whole(number) and int(number) >= torch.cuda.device_count():
         return f"PyTorch cannot use the device '{device}', for it finds {torch.cuda.device_count()} CUDA cards; use --device cuda."
     if kind == "mps" and not torch.backends.mps.is_available():
         return "PyTorch cannot use the device 'mps', for it finds no Apple graphics; use --device cpu."

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import cv2
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.numbers import is_whole
 from livepuppet.realtime.inputs import v4l2
 
 #: How many numbers are tried where a system cannot list its cameras.
@@ -121,7 +122,7 @@ def _opens(number: int) -> bool:
 
 def is_camera(text: str) -> bool:
     """Whether `text` reads as a camera: `auto`, a number, a device file, or `camera:NAME`."""
-    return text == "auto" or text.isdecimal() or text.startswith(("/dev/video", "camera:"))
+    return text == "auto" or is_whole(text) or text.startswith(("/dev/video", "camera:"))
 
 
 def find_camera(text: str, not_these: Sequence[str] = ()) -> CameraInfo:
@@ -140,7 +141,7 @@ def find_camera(text: str, not_these: Sequence[str] = ()) -> CameraInfo:
     ours = [camera for camera in cameras if _is_one_of(camera, not_these)]
     if wanted.casefold() == "auto":
         return _first_real([camera for camera in cameras if camera not in ours])
-    if wanted.isdecimal():
+    if is_whole(wanted):
         matches = [camera for camera in cameras if camera.number == int(wanted)]
     else:
         matches = [camera for camera in cameras if wanted == camera.path] or [

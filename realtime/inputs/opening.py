@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from livepuppet.core.errors import UserError
-from livepuppet.core.video import is_url
+from livepuppet.core.names import is_pipe, is_url, path_of, readable
 from livepuppet.realtime.inputs.cameras import find_camera, is_camera
 from livepuppet.realtime.inputs.capture import Capture, LiveSource
 from livepuppet.realtime.inputs.playback import open_playback
@@ -27,8 +27,8 @@ def open_source(
     Args:
         driving: a camera (`auto`, its number, /dev/video0, `camera:NAME` or just a part of its
             name), a video file, a folder of pictures, an address (RTSP, MJPEG or a video over
-            HTTP), or the screen (`screen`, `screen:N`, `screen:X,Y,WxH`). An existing file wins
-            over a camera of that name.
+            HTTP), a pipe (`-` is standard input), or the screen (`screen`, `screen:N`,
+            `screen:X,Y,WxH`). An existing file wins over a camera of that name.
         camera_size: width and height to ask of a camera.
         camera_rate: frames per second to ask of a camera, and to read the screen with.
         pixel_format: to ask of a camera, as four letters.
@@ -38,7 +38,8 @@ def open_source(
     Raises:
         UserError: if it cannot be opened.
     """
-    if not is_camera(driving) and (is_url(driving) or Path(driving).exists()):
+    driving = readable(path_of(driving, "what drives"))
+    if not is_camera(driving) and (is_url(driving) or is_pipe(driving) or Path(driving).exists()):
         return open_playback(driving, loop)
     if is_screen(driving):
         return Screen(driving, camera_rate)

@@ -9,7 +9,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 from livepuppet.core.errors import UserError
-from livepuppet.core.video import Clip, Frame, is_url, open_video
+from livepuppet.core.names import is_pipe, is_url
+from livepuppet.core.video import Clip, Frame, open_video
 from livepuppet.realtime.inputs.watch import ImageWatch
 
 #: Seconds between attempts to open a stream that broke off.
@@ -40,6 +41,10 @@ class Playback:
     trouble = silence = note = None
 
     def __init__(self, source: str, loop: bool = False):
+        if loop and is_pipe(source):
+            raise UserError(
+                f"{source} is a pipe, which can be read once only: leave --loop out, or give a file."
+            )
         self._source = source
         self._loop = loop
         self._clip = open_video(source)

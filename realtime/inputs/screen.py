@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.numbers import is_whole
 from livepuppet.core.video import Frame
 from livepuppet.realtime.inputs.watch import ImageWatch
 
@@ -39,12 +40,12 @@ def parse_region(text: str, monitors: list[dict[str, int]]) -> dict[str, int]:
     """
     which = text.partition(":")[2].strip()
     desktop, *each = monitors
-    if not which or which.isdecimal():
+    if not which or is_whole(which):
         number = int(which or 1)
         if not 1 <= number <= len(each):
             raise UserError(f"There is no monitor {number}: give screen:1 to screen:{len(each)}.")
         return dict(each[number - 1])
-    match = re.fullmatch(r"(-?\d+),(-?\d+),(\d+)x(\d+)", which)
+    match = re.fullmatch(r"(-?[0-9]{1,9}),(-?[0-9]{1,9}),([0-9]{1,9})x([0-9]{1,9})", which)
     if not match:
         raise UserError(
             f"The screen region '{text}' is not screen, screen:N or screen:X,Y,WxH in pixels, as in "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from livepuppet.core.setting import setting
+from livepuppet.core.setting import check_numbers, setting
 from livepuppet.core.transfer import VARIANCES, Variance
 
 
@@ -61,3 +61,7 @@ class MotionSettings:
         False, "Ease the neutral pose along when you have settled elsewhere for long."
     )
     lost_to_neutral: bool = setting(True, "Return to rest when the face is lost.")
+
+    def __post_init__(self):
+        """Raises UserError for a number that is not finite or out of range."""
+        check_numbers(self)

@@ -20,6 +20,7 @@ class Output:
             more where each does.
         interval: seconds between pictures that whoever reads it expects. Where no new one comes for
             one and a half, `repeat` is called, then once per interval. None: nobody minds a pause.
+        kept: whether it is kept, as a recording is: where it fails, the session has failed.
         device: the camera it feeds, which must never be taken for an input; None for what is no
             camera.
         retry: seconds between attempts to `reopen` it once it failed; None where that makes no
@@ -30,6 +31,7 @@ class Output:
     takes_alpha: bool = False
     queue: int = 1
     interval: float | None = None
+    kept: bool = False
     device: str | None = None
     retry: float | None = None
 

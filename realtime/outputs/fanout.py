@@ -41,6 +41,7 @@ class OutputState:
         lost: pictures that came while it was out of order.
         failures: how often it failed.
         failed: one sentence while it is out of order, else None.
+        kept: whether it is a recording.
         delay_ms: from a picture's capture to the end of its write: p50, p95, p99, mean and max in
             milliseconds.
     """
@@ -53,6 +54,7 @@ class OutputState:
     failures: int
     failed: str | None
     delay_ms: dict[str, float]
+    kept: bool = False
 
     def as_dict(self) -> dict:
         """For JSON."""
@@ -235,6 +237,7 @@ class _Lane:
             self.failures,
             self.failed,
             self.delay.summary(),
+            getattr(self.output, "kept", False),
         )
 
     def end(self) -> None:

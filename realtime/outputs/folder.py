@@ -29,6 +29,7 @@ class ImageFolder(Output):
 
     takes_alpha = True
     queue = 8
+    kept = True
 
     def __init__(self, folder: Path, synthetic: bool = False):
         self.folder = Path(folder)
@@ -53,7 +54,15 @@ class ImageFolder(Output):
     def write(self, picture: np.ndarray, time: Fraction, duration: Fraction | None = None) -> None:
         path = self._path(self.count)
         try:
-            path.write_bytes(self._encode(picture))
+            data = self._encode(picture)
+            # Frames of an earlier run, and avatars, stay.
+            with path.open("xb") as file:
+                file.write(data)
+        except FileExistsError:
+            raise UserError(
+                f"{path} is there already: choose an empty folder for --output; the {self.count} frames before it stay "
+                "there."
+            ) from None
         except OSError as error:
             with suppress(OSError):
                 path.unlink(missing_ok=True)

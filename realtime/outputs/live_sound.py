@@ -5,10 +5,10 @@ picture is.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from fractions import Fraction
-from pathlib import Path
 from typing import Protocol
 
 import av
@@ -18,8 +18,8 @@ from av.error import FFmpegError, InvalidDataError
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.frames import open_input
+from livepuppet.core.names import ffmpeg_name, is_pipe, path_of
 from livepuppet.core.timeline import Timeline, default_sound, moving_pictures
-from livepuppet.core.video import ffmpeg_name
 from livepuppet.realtime.outputs.sound import AAC_RATES, add_aac
 
 #: Seconds by which sound may lag behind the pictures before silence takes its place: a device that
@@ -291,11 +291,13 @@ def open_sound(text: str, driving: str, loop: bool = False) -> SoundFeed | None:
         UserError: if the microphone cannot be opened, or for another `text`.
     """
     kind, _, device = text.partition(":")
+    driving = path_of(driving, "what drives")
     if text == "none":
         return None
     if text == "auto":
         with suppress(UserError):
-            return FileSound(driving, loop) if Path(driving).is_file() else None
+            # What cannot be read twice has its pictures read alone.
+            return FileSound(driving, loop) if os.path.isfile(driving) and not is_pipe(driving) else None
         return None
     if kind == "microphone":
         from livepuppet.realtime.outputs.microphone import Microphone

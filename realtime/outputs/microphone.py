@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.numbers import is_whole
 
 #: Samples per second: what nearly every sound card runs at.
 RATE = 48_000
@@ -46,7 +47,7 @@ class Microphone:
             self._stream = sounddevice.InputStream(
                 samplerate=rate,
                 blocksize=_BLOCK,
-                device=int(device) if device is not None and device.isdecimal() else device,
+                device=int(device) if device is not None and is_whole(device) else device,
                 channels=1,
                 dtype="float32",
                 latency="low",

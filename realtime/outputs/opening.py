@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.names import STDIN, is_url, path_of
 from livepuppet.realtime.outputs.base import Output
 
 #: Video files that can be written. Others would need other codecs than H.264 and AAC.
@@ -33,11 +34,16 @@ def is_video_name(text: str) -> bool:
 
 def check_file_output(text: str) -> None:
     """Raise UserError unless `text` can name a video file or a folder of PNGs."""
+    path_of(text, "the output")
+    if text == STDIN:
+        raise UserError("'-' is no name of an output: give a file, or ./- for a folder of that name.")
+    if is_url(text):
+        raise UserError(f"The output {text} is an address: give a file or a folder.")
     suffix = Path(text).suffix.lower()
     if (
         suffix
         and suffix not in VIDEO_SUFFIXES
-        and not Path(text).is_dir()
+        and not os.path.isdir(os.path.expanduser(text))
         and not text.endswith(("/", os.sep))
     ):
         raise UserError(

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.names import local_path
+from livepuppet.core.streams import was_closed
 from livepuppet.realtime.outputs.base import Output
 from livepuppet.realtime.outputs.yuv import Yuv420
 
@@ -109,6 +111,8 @@ def _take_standard_output() -> int:
     """A descriptor of standard output for us alone; prints go to standard error from now on."""
     sys.stdout.flush()
     try:
+        if was_closed(1):
+            raise OSError(0, "it is closed")
         if os.isatty(1):
             raise UserError(
                 "Standard output is a terminal: pipe it into a program, as in livepuppet run --output pipe | ffplay ..., "
@@ -152,5 +156,5 @@ def parse_pipe(text: str) -> tuple[str, Path | None]:
     """Pixel format and path from what follows `pipe:`; a format, a path, FORMAT:PATH, or nothing."""
     first, _, rest = text.partition(":")
     if first in FORMATS:
-        return first, Path(rest) if rest else None
-    return "rgb24", Path(text) if text else None
+        return first, local_path(rest, "the pipe") if rest else None
+    return "rgb24", local_path(text, "the pipe") if text else None

@@ -10,8 +10,8 @@ from av.container import OutputContainer
 from av.error import FFmpegError
 
 from livepuppet.core.frames import open_input
+from livepuppet.core.names import ffmpeg_name
 from livepuppet.core.timeline import Timeline, default_sound, moving_pictures
-from livepuppet.core.video import ffmpeg_name
 
 #: Codecs that every browser plays inside an MP4; their packets are copied as they are.
 COPIED = frozenset(["aac", "mp3", "mp3float"])

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from livepuppet.core.numbers import is_whole
 from livepuppet.realtime.inputs import v4l2
 
 _BUFFER_OUTPUT = 2
@@ -76,8 +77,8 @@ def find_device(wanted: str | None) -> str:
     devices = [device for device in v4l2.list_devices() if device.loopback]
     if wanted is None:
         matches = devices
-    elif wanted.isdecimal() or "/" in wanted:
-        path = f"/dev/video{wanted}" if wanted.isdecimal() else wanted
+    elif is_whole(wanted) or "/" in wanted:
+        path = f"/dev/video{wanted}" if is_whole(wanted) else wanted
         matches = [device for device in devices if device.path == path]
         if not matches:
             # Opening it tells whether it is missing, forbidden, or no virtual camera.

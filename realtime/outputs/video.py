@@ -16,6 +16,8 @@ from av.video.frame import PictureType
 from av.video.plane import VideoPlane
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.files import replacing
+from livepuppet.core.names import ffmpeg_name
 from livepuppet.core.video_writer import KEYFRAME_SECONDS, add_h264_stream, to_yuv
 from livepuppet.realtime.outputs.badge import VIDEO_TAGS, Badge, xmp_box
 from livepuppet.realtime.outputs.base import Output
@@ -48,6 +50,7 @@ class VideoFile(Output):
     """
 
     queue = 8
+    kept = True
 
     def __init__(
         self,
@@ -75,7 +78,7 @@ class VideoFile(Output):
             # FFmpeg opens the file with the first picture only; people want to know before.
             self.path.open("ab").close()
             self._container: OutputContainer | None = av.open(
-                os.path.abspath(self.path),
+                ffmpeg_name(self.path),
                 "w",
                 format="mov" if self.path.suffix.lower() == ".mov" else "mp4",
                 options={
@@ -234,13 +237,12 @@ def _index_at_front(path: Path) -> None:
 
     Where there is no room for the copy, the fragments stay: they play as well.
     """
-    copy = path.with_name(f".{path.stem}.finishing{path.suffix}")
     try:
-        with av.open(os.path.abspath(path)) as source:
+        with replacing(path) as copy, av.open(ffmpeg_name(path)) as source:
             clock = max(int(1 / stream.time_base) for stream in source.streams.video)
             options = {"movflags": "faststart", "video_track_timescale": str(clock)}
             with av.open(
-                os.path.abspath(copy),
+                ffmpeg_name(copy),
                 "w",
                 format=source.format.name.split(",")[0] if path.suffix == ".mov" else "mp4",
                 options=options,
@@ -253,6 +255,6 @@ def _index_at_front(path: Path) -> None:
                     if packet.dts is not None:
                         packet.stream = streams[packet.stream.index]
                         target.mux(packet)
-        copy.replace(path)
     except (FFmpegError, OSError):
-        copy.unlink(missing_ok=True)
+        # What was written is there, and plays.
+        return

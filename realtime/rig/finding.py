@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def contours_of(
         The contours, and a sentence for a sidecar that is not used and for each part that is not moved.
     """
     sentences = []
-    if path is not None and sidecar_path(path).exists():
+    if path is not None and os.path.exists(sidecar_path(path)):
         try:
             contours = read_sidecar(sidecar_path(path), picture)
             return contours, contours.notes

@@ -7,6 +7,7 @@ import json
 import click
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.numbers import is_whole
 from livepuppet.realtime.app import control as remote
 from livepuppet.realtime.app import keys
 
@@ -27,7 +28,7 @@ def _avatar(arguments: tuple[str, ...]) -> dict:
     text = " ".join(arguments)
     if not text:
         raise UserError("Say which avatar, by name or number, as in: livepuppet control avatar cat")
-    return {"number": int(text)} if text.isdecimal() else {"name": text}
+    return {"number": int(text)} if is_whole(text) else {"name": text}
 
 
 def _url(arguments: tuple[str, ...], port: int | None) -> str:

@@ -125,7 +125,8 @@ def doctor(quick: bool, report: Path | None) -> None:
     findings: list[Finding] = []
     for title, check in chapters(quick):
         chapter = checks.examine(title, check)
-        findings += chapter.findings
+        # One package that is broken stops several checks.
+        findings += [finding for finding in chapter.findings if finding not in findings]
         if chapter.info:
             notify([*chapter_lines(chapter), ""])
     notify(verdict_lines(findings))

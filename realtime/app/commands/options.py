@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from livepuppet.core.engine import ENGINES, PRECISIONS
+from livepuppet.core.errors import UserError
 from livepuppet.core.transfer import VARIANCES
 from livepuppet.realtime.app.settings import RULES, Rule
 
@@ -121,6 +122,14 @@ def engine_options(command: Callable) -> Callable:
     return _apply((_MODEL, *_ENGINE), command)
 
 
+def _not_empty(context: click.Context, option: click.Parameter, value: Any) -> Any:
+    """What an unset variable of a shell leaves is no name of a file."""
+    for text in value if isinstance(value, tuple) else (value,):
+        if isinstance(text, str) and not text.strip():
+            raise UserError(f"{option.opts[0]} is empty: give a name, or leave it out.")
+    return value
+
+
 def option_of(rule: Rule) -> Callable:
     """The click option of one setting. None where it was not given, so that the settings file
     counts.
@@ -143,6 +152,8 @@ def option_of(rule: Rule) -> Callable:
         del metadata["default"]
     elif rule.choices and rule.form == "text":
         metadata["type"] = click.Choice(rule.choices)
+    if rule.form in ("path", "source", "texts"):
+        metadata["callback"] = _not_empty
     if rule.key in _METAVARS:
         metadata["metavar"] = _METAVARS[rule.key]
     elif rule.form == "size":

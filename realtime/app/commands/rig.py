@@ -4,12 +4,14 @@ they are.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.images import write_png
+from livepuppet.core.names import keep_apart
 from livepuppet.realtime.app.commands.options import engine_options
 from livepuppet.realtime.avatars import load_avatar
 from livepuppet.realtime.engines import load_engine
@@ -45,10 +47,13 @@ def rig(picture, output, sheet, contours, edit, again, model, engine, device, pr
     them.
     """
     # As a session has it: huge pictures are made smaller, and a rig belongs to the pixels.
+    for written in (output, sheet, contours):
+        if written is not None:
+            keep_apart(written, {"the picture": picture})
     avatar = load_avatar(picture, crop="face")
     image = avatar.original
     beside = sidecar_path(picture)
-    if beside.exists() and not again:
+    if os.path.exists(beside) and not again:
         found = read_sidecar(beside, image)
         click.echo(f"Contours from {beside}.")
     else:

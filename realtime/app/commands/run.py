@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.names import keep_apart
 from livepuppet.realtime.app import settings as remembered
 from livepuppet.realtime.app.commands.options import settings_options
-from livepuppet.realtime.app.session import Session
+from livepuppet.realtime.app.session import Session, inputs_of
 from livepuppet.realtime.app.settings import Settings
 from livepuppet.realtime.engines import Engine, Precision, load_engine
 
@@ -61,10 +62,13 @@ def run_live(
         UserError: for bad input, a device that fails, a driving file that is damaged. The
             statistics are written nevertheless.
     """
-    if stats is not None and not Path(stats).parent.is_dir():
-        raise UserError(
-            f"The folder {Path(stats).parent} does not exist: make it, or choose another --stats."
-        )
+    if stats is not None:
+        if not Path(stats).parent.is_dir():
+            raise UserError(
+                f"The folder {Path(stats).parent} does not exist: make it, or choose another --stats."
+            )
+        outputs = {f"the output {text}": text for text in settings.output.outputs}
+        keep_apart(stats, {**inputs_of(settings), **outputs})
     use = "detect" if settings.picture.rig == "on" else "frame"
     machine = load_engine(engine, model, threads, device, precision, use=use)
     with Session(
@@ -191,6 +195,10 @@ def run(
         raise UserError(
             f"{settings.source.driving} ended before a single frame could be animated: give a longer one, or one with a face."
         )
+    for state in live.fanout.states():
+        if state.kept and state.failed is not None:
+            # It was said when it happened; whoever looks at the end, or at the status, hears it, too.
+            raise UserError(state.failed)
     sys.stdout.flush()
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from livepuppet.core.packages import failed_package, reason_of, remedy_for
 from livepuppet.core.processor import cpuinfo
 
 Verdict = Literal["OK", "WARN", "FAIL"]
@@ -68,13 +69,18 @@ def examine(title: str, check: Callable[[], Chapter]) -> Chapter:
     try:
         return check()
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return Chapter(
-            title,
-            findings=(
-                Finding("WARN", f"{title}: this could not be looked at ({reason})", "Report it, please."),
-            ),
-        )
+        package = failed_package(error) if isinstance(error, ImportError) else None
+        if package is not None:
+            reason = "" if isinstance(error, ModuleNotFoundError) else reason_of(error)
+            what = f"is installed but cannot be loaded ({reason})" if reason else "is missing"
+            remedy = remedy_for(package, reason)
+            finding = Finding("FAIL", f"The package '{package}' {what}", f"{remedy[0].upper()}{remedy[1:]}.")
+        else:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            finding = Finding(
+                "WARN", f"{title}: this could not be looked at ({reason})", "Report it, please."
+            )
+        return Chapter(title, findings=(finding,))
 
 
 def ask_program(words: list[str]) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -14,9 +13,17 @@ import numpy as np
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.names import is_url, local_path, name_from
+from livepuppet.core.numbers import number_of, quoted, range_of
 from livepuppet.core.reading import FaceReading
 from livepuppet.core.setting import setting
 from livepuppet.realtime.motion.settings import MotionSettings
+
+#: What helps where a Windows path was written as ordinary text.
+BACKSLASHES = (
+    "write backslashes between single quotes, as in 'C:\\Users\\me.png', or as slashes: double quotes give them "
+    "another meaning"
+)
 
 
 @dataclass(frozen=True)
@@ -56,10 +63,7 @@ class Rule:
         if isinstance(self.default, bool):
             return "true or false"
         if isinstance(self.default, (int, float)):
-            kind = "a whole number" if isinstance(self.default, int) else "a number"
-            if self.high is None:
-                return kind if self.low is None else f"{kind}, at least {self.low:g}"
-            return f"{kind} from {self.low:g} to {self.high:g}"
+            return range_of(self.low, self.high, isinstance(self.default, int))
         if self.form == "colour":
             return f"{', '.join(self.choices)} or a colour such as #00ff00"
         if self.choices:
@@ -291,35 +295,38 @@ def check(known: Rule, value: Any) -> Any:
             raise wrong
         return bool(value)
     if isinstance(default, (int, float)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, str):
             raise wrong
-        if isinstance(default, int) and value != int(value):
-            raise wrong
-        if (known.low is not None and value < known.low) or (known.high is not None and value > known.high):
-            raise wrong
-        return type(default)(value)
+        try:
+            return number_of(value, known.low, known.high, isinstance(default, int))
+        except ValueError:
+            raise wrong from None
     if isinstance(default, str):
         if not isinstance(value, (str, os.PathLike)):
             raise wrong
-        text = os.fspath(value)
+        text = name_from(os.fsdecode(value))
         colour = known.form == "colour" and re.fullmatch(r"#[0-9a-fA-F]{6}", text)
         if known.choices and text not in known.choices and not colour:
             raise wrong
-        if known.form == "size" and not re.fullmatch(r"\d{2,4}x\d{2,4}", text):
+        if known.form == "size" and not re.fullmatch(r"[0-9]{2,4}x[0-9]{2,4}", text):
             raise wrong
         if any(ord(letter) < 32 for letter in text):
+            if known.form in ("path", "source"):
+                raise UserError(f"{str(wrong)[:-1]} ({BACKSLASHES}).")
             raise wrong
+        if known.form == "path" and is_url(text):
+            local_path(text, known.key)
         return str(text)
     if not isinstance(value, (list, tuple)):
         raise wrong
     if known.form == "texts":
         if not all(isinstance(item, str) for item in value):
             raise wrong
-        return tuple(str(item) for item in value)
+        return tuple(name_from(str(item)) for item in value)
     shape = {"square": (3,), "numbers": (-1,), "points": (-1, 2), "jacobians": (-1, 2, 2)}[known.form]
     try:
         numbers = np.array(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise wrong from None
     if not numbers.size:
         return ()
@@ -338,8 +345,7 @@ def _tuples(value: Any) -> Any:
 
 def shown_text(value: Any) -> str:
     """A value as messages quote it, at most 60 letters."""
-    text = repr(value.unwrap() if hasattr(value, "unwrap") else value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return quoted(value.unwrap() if hasattr(value, "unwrap") else value)
 
 
 def parse(known: Rule, text: str) -> Any:
@@ -360,7 +366,7 @@ def parse(known: Rule, text: str) -> Any:
         return words[text.lower()]
     if isinstance(known.default, (int, float)):
         try:
-            return check(known, float(text))
+            return check(known, number_of(text))
         except ValueError:
             raise wrong from None
     if isinstance(known.default, str):
@@ -369,7 +375,7 @@ def parse(known: Rule, text: str) -> Any:
     if known.form == "texts":
         return check(known, [item.strip("\"'") for item in items])
     try:
-        return check(known, [float(item) for item in items])
+        return check(known, [number_of(item) for item in items])
     except ValueError:
         raise wrong from None
 

@@ -21,7 +21,9 @@ from typing import Any
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.files import write_atomically
+from livepuppet.core.names import text_of
 from livepuppet.realtime.app.settings.schema import (
+    BACKSLASHES,
     RULES,
     SECTIONS,
     Rule,
@@ -49,7 +51,7 @@ def config_folder() -> Path:
     """Where the settings lie. The folder need not exist."""
     named = os.environ.get(FOLDER_VARIABLE)
     if named:
-        return Path(named).expanduser()
+        return Path(os.path.expanduser(named))
     import platformdirs
 
     return platformdirs.user_config_path("livepuppet", appauthor=False)
@@ -195,9 +197,10 @@ def unset(key: str, profile: str | None = None) -> bool:
 def _whole(known: Rule, value: Any) -> Any:
     """Paths are written whole: the next session may start in another folder."""
     if known.form == "path" and value:
-        return str(Path(value).expanduser().absolute())
-    if known.form == "source" and ("/" in value or "\\" in value or "." in value) and Path(value).exists():
-        return str(Path(value).absolute())
+        return str(Path(os.path.expanduser(value)).absolute())
+    if known.form == "source" and ("/" in value or "\\" in value or "." in value):
+        there = Path(os.path.expanduser(value))
+        return str(there.absolute()) if there.exists() else value
     return value
 
 
@@ -224,13 +227,16 @@ def _document(path: Path, text: str):
 
     try:
         return tomlkit.parse(text)
-    except TOMLKitError as error:
+    except (TOMLKitError, ValueError, RecursionError) as error:
+        # The last two: numbers of thousands of digits, and lists in lists in lists.
         line = getattr(error, "line", None)
         where = f"{path}, line {line}" if line else str(path)
         # tomlkit ends with "at line 3 col 5", which is said already.
-        reason = re.sub(r" at line \d+ col \d+$", "", str(error)).rstrip(".")
+        reason = re.sub(r" at line \d+ col \d+$", "", str(error)).rstrip(".")[:200]
+        written = (text.splitlines() or [""])[line - 1 : line] if line else []
+        hint = BACKSLASHES if any(re.search(r'"[^"]*\\', one) for one in written) else "put it right"
         raise UserError(
-            f"{where} is no TOML ({reason}); put it right, or move the file away to begin with the defaults."
+            f"{where} is no TOML ({reason}); {hint}, or move the file away to begin with the defaults."
         ) from error
 
 
@@ -341,6 +347,9 @@ def _prove(path: Path, text: str, profile: str | None, changes: Mapping[str, Any
 
 
 def _lists(value: Any) -> Any:
+    """A value as TOML can hold it."""
+    if isinstance(value, str):
+        return text_of(value)
     return [_lists(item) for item in value] if isinstance(value, tuple) else value
 
 

@@ -1,0 +1,86 @@
+"""What to install where a package is missing, or is there and cannot be loaded."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+#: Package that is imported -> what brings it, and what it needs of the system on Linux and Windows.
+_BRINGS = {
+    "av": "av",
+    "click": "click",
+    "cv2": "opencv-python",
+    "numpy": "numpy",
+    "onnx": "onnx",
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "PIL": "pillow",
+    "platformdirs": "platformdirs",
+    "pyvirtualcam": "pyvirtualcam",
+    "safetensors": "safetensors",
+    "tomlkit": "tomlkit",
+    "torch": "torch",
+    "tqdm": "tqdm",
+    "yaml": "pyyaml",
+}
+
+_RUNTIME = "install the Microsoft Visual C++ Redistributable (aka.ms/vs/17/release/vc_redist.x64.exe)"
+
+
+def failed_package(error: ImportError) -> str | None:
+    """Which package an import failed in, by the name that is imported; None where it is none that
+    livepuppet needs.
+    """
+    missing = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if missing and missing != "livepuppet":
+        return missing
+    found = None
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None:
+        package = str(trace.tb_frame.f_globals.get("__name__", "")).split(".")[0]
+        if package in _BRINGS:
+            # The innermost: OpenCV fails where NumPy does.
+            found = package
+        trace = trace.tb_next
+    return found or next((name for name in _BRINGS if name == (error.name or "").split(".")[0]), None)
+
+
+def remedy_for(package: str, reason: str = "") -> str:
+    """What to install, as a part of a sentence.
+
+    Args:
+        package: of `failed_package`.
+        reason: the import's own message; empty where it is missing.
+    """
+    brings = _BRINGS.get(package, package)
+    brings = "'opencv-python<5'" if package == "cv2" else brings
+    again = f"pip install --force-reinstall {brings}" if reason else f"pip install {brings}"
+    if package == "cv2" and any(
+        library in reason for library in ("libGL", "libgthread", "libglib", "libxcb")
+    ):
+        return (
+            "install the system's libraries (Debian and Ubuntu: sudo apt install libgl1 libglib2.0-0), or pip uninstall "
+            "opencv-python, then pip install 'opencv-python-headless<5' for a machine without a screen"
+        )
+    if sys.platform == "win32" or "DLL" in reason:
+        return f"{_RUNTIME}, then {again}"
+    return again
+
+
+def import_sentence(error: ImportError) -> str | None:
+    """The sentence that says which package cannot be loaded, why, and what to install; None where
+    the error is of livepuppet itself.
+    """
+    package = failed_package(error)
+    if package is None:
+        return None
+    if isinstance(error, ModuleNotFoundError) and error.name == package:
+        return f"The package '{package}' is missing: {remedy_for(package)}."
+    reason = reason_of(error)
+    return f"The package '{package}' is installed but cannot be loaded ({reason}): {remedy_for(package, reason)}."
+
+
+def reason_of(error: BaseException) -> str:
+    """What the system's loader said, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else "it does not say why").rstrip(".")[:200]
