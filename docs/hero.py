@@ -1,8 +1,8 @@
-"""Make the moving picture of the front page: the bundled clip moves three puppets.
+"""Make the moving picture of the front page: a rendered person moves another one, a drawing and a puppet.
 
-python docs/hero.py            # writes docs/images/hero.webp; needs the extra `train`, which has the puppets' renderer
+python docs/hero.py            # writes docs/images/hero.webp; needs what docs/training/people.md lists
 
-Everything in it comes from this repository: the clip, the avatars and the weights.
+Everything in it comes from this repository: the clip, the avatars and the weights. Nobody in it exists.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ import numpy as np
 from PIL import Image
 
 import livepuppet
-from livepuppet.realtime import bundled
 
 OUTPUT = Path(__file__).resolve().parent / "images/hero.webp"
 
-#: The avatars: seed and row of `livepuppet puppets draw --setting rich`.
-PUPPETS = ((7, 2), (7, 14), (3, 22))
+#: Options of `livepuppet puppets draw`: of the clip, and of the avatars.
+DRIVING = ("--setting", "people", "--seed", "93", "--size", "480")
+AVATARS = (
+    ("--setting", "people", "--seed", "14", "--size", "512"),
+    ("--setting", "people-drawn", "--seed", "78", "--size", "512"),
+    ("--setting", "rich", "--seed", "7", "--row", "2", "--size", "512"),
+)
 
 #: Side of each tile in pixels.
 SIDE = 240
@@ -32,10 +36,10 @@ SIDE = 240
 SHOWN = slice(140, 300, 2)
 
 
-def draw_puppet(path: Path, seed: int, row: int) -> None:
+def draw(path: Path, options: tuple[str, ...]) -> Path:
     command = Path(sys.executable).with_name("livepuppet")
-    options = ["--setting", "rich", "--size", "512", "--seed", str(seed), "--row", str(row)]
     subprocess.run([command, "puppets", "draw", path, *options], check=True)
+    return path
 
 
 def tiles(video: str | Path) -> list[np.ndarray]:
@@ -56,12 +60,12 @@ def write(videos: list[str | Path]) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        videos = [bundled.DRIVING]
-        for seed, row in PUPPETS:
-            avatar, video = Path(folder) / f"{seed}-{row}.png", Path(folder) / f"{seed}-{row}.mp4"
-            draw_puppet(avatar, seed, row)
+        driving = draw(Path(folder, "driving.mp4"), (*DRIVING, "--seconds", "12"))
+        videos: list[str | Path] = [driving]
+        for number, options in enumerate(AVATARS):
+            avatar, video = draw(Path(folder, f"{number}.png"), options), Path(folder, f"{number}.mp4")
             # At the avatar's own resolution, then shown smaller.
-            livepuppet.animate(avatar, bundled.DRIVING, video, side=512)
+            livepuppet.animate(avatar, driving, video, side=512)
             videos.append(video)
         write(videos)
 
