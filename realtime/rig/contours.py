@@ -241,8 +241,11 @@ def _find_eyes(
     found = eye_fit.search(tuple(maps), guesses, spreads, opening)
     if seen:
         held = eye_fit.search(tuple(maps), guesses, spreads, opening, seen)
-        # Close-ups know people's eyes; those of animals and big drawn ones have edges that say otherwise.
-        if sum(fit.total for fit in found) - sum(fit.total for fit in held) < EDGES_DECIDE:
+        # Close-ups know people's eyes; those of animals and big drawn ones have edges that say otherwise, unless they say
+        # that eyes are shut which close-ups see open.
+        shut = [min(fit.theta[3] + fit.theta[4] for fit in fits) < LEAST_OPENING for fits in (found, held)]
+        better = sum(fit.total for fit in found) - sum(fit.total for fit in held)
+        if better < EDGES_DECIDE or (shut[0] and not shut[1]):
             found = held
     irises = eye_fit.refine_irises(tuple(maps), found)
     return [_eye(found[k], irises[k], maps[k], matrices[k], unit, k == 1) for k in range(2)]
@@ -289,42 +292,32 @@ def _eye(
 #: Close-ups do not count where a mouth's edges alone fit better by this much.
 LIPS_DECIDE = 0.9
 
-#: The least fit of a mouth that is moved: a moustache leaves little of a right one's, 0.64.
-LEAST_MOUTH = 0.6
+#: Disagreement of the looks on a mouth, in distances between the eyes, from which it is looked for higher up, too (by so many of
+#: them), and from which it is not moved where it is not found there.
+DISAGREE, HIGHER = (0.12, 0.16), (0.0, 0.18, 0.34)
 
-#: The least that its lips' edges stand out, outer and inner ones together; 0.6 to 1.8 of right ones.
-LEAST_EDGES = 0.55
+#: The least fit of a mouth that is moved.
+LEAST_MOUTH = 0.9
+
+#: The least that its lips' edges stand out, outer and inner ones together; 0.7 to 1.8 of right ones.
+LEAST_EDGES = 0.6
 
 
 def _find_mouth(
     picture: np.ndarray, landmarks: Landmarks, axes: _Axes, looks: Sequence[Look]
 ) -> MouthContours:
-    size = (lip_fit.WIDTH, lip_fit.HEIGHT)
     names = ("left mouth corner", "right mouth corner", "upper lip", "lower lip")
     marks = np.stack([landmarks[name] for name in names])
-    matrix = axes.to_crop(marks.mean(0), lip_fit.PER_D, *size)
-    local = (marks @ matrix[:, :2].T + matrix[:, 2] - np.array(size) / 2) / lip_fit.PER_D
-    left, right = local[0].copy(), local[1].copy()
-    # A one-sided corner is the detector's error more often than a smile of one side.
-    level = (left[1] + right[1]) / 2
-    left[1], right[1] = 0.5 * (left[1] + level), 0.5 * (right[1] + level)
-    if right[0] - left[0] < 0.2:
-        middle = (left[0] + right[0]) / 2
-        left[0], right[0] = middle - 0.25, middle + 0.25
-    maps = lip_fit.LipMaps(cut_crop(picture, matrix, *size), float(right[0] - left[0]))
-    upper, lower = float(local[2, 1] - level), float(local[3, 1] - level)
-    fit = lip_fit.search(maps, np.array([*left, *right]), upper, max(lower, upper))
-    if looks:
-        seen = lip_fit.Seen.of(
-            [
-                (look.mouth @ matrix[:, :2].T + matrix[:, 2] - np.array(size) / 2) / lip_fit.PER_D
-                for look in looks
-            ]
-        )
-        held = lip_fit.search(maps, np.array([*left, *right]), upper, max(lower, upper), seen)
-        # Close-ups know people's mouths; those of animals have edges that say otherwise.
-        if fit.total - held.total < LIPS_DECIDE:
-            fit = held
+    spread = float(np.mean(landmarks.spread[[landmarks.names.index(name) for name in names]])) / axes.distance
+    down = axes.distance * np.array([-axes.along[1], axes.along[0]])
+    # Where the looks do not agree they may all be off: a mouth higher up may have the clearer edges.
+    tried = [
+        _fit_mouth(picture, marks - step * down, axes, looks if step == 0 else ())
+        for step in (HIGHER if spread > DISAGREE[0] else HIGHER[:1])
+    ]
+    maps, matrix, fit = max(
+        tried, key=lambda found: found[2].total - (found is not tried[0]) * LIPS_DECIDE / 3
+    )
     theta = fit.theta
     outer_up, line, inner_low, outer_low = (rows[0] for rows in lip_fit.curves(theta[None]))
     shut = theta[5] < 0.035
@@ -348,16 +341,44 @@ def _find_mouth(
     reason = ""
     if axes.distance < SMALLEST_DISTANCE:
         reason = "the face is too small in this picture"
-    elif (
-        float(np.mean(landmarks.spread[[landmarks.names.index(name) for name in names]]))
-        > 0.25 * axes.distance
-    ):
+    elif spread > DISAGREE[1] and len(tried) > 1 and fit is tried[0][2]:
         reason = "the looks at this picture do not agree on where it is"
     elif fit.total < LEAST_MOUTH or fit.parts["outer"] + fit.parts["inner"] < LEAST_EDGES:
         reason = "its lips are not clear in this picture"
     return MouthContours(
         *curves, _chin(landmarks, axes, curves[3], curves[1]), sure=not reason, reason=reason
     )
+
+
+def _fit_mouth(
+    picture: np.ndarray, marks: np.ndarray, axes: _Axes, looks: Sequence[Look]
+) -> tuple[lip_fit.LipMaps, np.ndarray, lip_fit.LipFit]:
+    """The mouth near `marks` (4, 2): corners, upper and lower lip; with the maps and the crop that it was found in."""
+    size = (lip_fit.WIDTH, lip_fit.HEIGHT)
+    matrix = axes.to_crop(marks.mean(0), lip_fit.PER_D, *size)
+    local = (marks @ matrix[:, :2].T + matrix[:, 2] - np.array(size) / 2) / lip_fit.PER_D
+    left, right = local[0].copy(), local[1].copy()
+    # A one-sided corner is the detector's error more often than a smile of one side.
+    level = (left[1] + right[1]) / 2
+    left[1], right[1] = 0.5 * (left[1] + level), 0.5 * (right[1] + level)
+    if right[0] - left[0] < 0.2:
+        middle = (left[0] + right[0]) / 2
+        left[0], right[0] = middle - 0.25, middle + 0.25
+    maps = lip_fit.LipMaps(cut_crop(picture, matrix, *size), float(right[0] - left[0]))
+    upper, lower = float(local[2, 1] - level), float(local[3, 1] - level)
+    fit = lip_fit.search(maps, np.array([*left, *right]), upper, max(lower, upper))
+    if looks:
+        seen = lip_fit.Seen.of(
+            [
+                (look.mouth @ matrix[:, :2].T + matrix[:, 2] - np.array(size) / 2) / lip_fit.PER_D
+                for look in looks
+            ]
+        )
+        held = lip_fit.search(maps, np.array([*left, *right]), upper, max(lower, upper), seen)
+        # Close-ups know people's mouths; those of animals have edges that say otherwise.
+        if fit.total - held.total < LIPS_DECIDE:
+            fit = held
+    return maps, matrix, fit
 
 
 def _chin(landmarks: Landmarks, axes: _Axes, lowest: np.ndarray, line: np.ndarray) -> np.ndarray:

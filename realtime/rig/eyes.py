@@ -80,11 +80,13 @@ class Eyes:
             if eye is not None and eye.sure
         }
         self.layers = {side: EyeLayers(picture, eye) for side, eye in sure.items()}
-        whites = {layers.has_white for layers in self.layers.values()}
-        if len(whites) == 2:
-            # Both eyes are of one kind: where one is in the dark, the irises' size in the openings decides.
-            share = np.mean([2 * layers.radius / layers.width for layers in self.layers.values()])
-            self.layers = {side: EyeLayers(picture, eye, bool(share < 0.66)) for side, eye in sure.items()}
+        both = list(self.layers.values())
+        if len({layers.has_white for layers in both}) == 2:
+            # Both eyes are of one kind: where one is in the dark, the irises' size in the openings decides; irises of which one
+            # is much darker than the other are none.
+            share = np.mean([2 * layers.radius / layers.width for layers in both])
+            white = bool(share < 0.6 and abs(both[0].darkness - both[1].darkness) < 0.3)
+            self.layers = {side: EyeLayers(picture, eye, white) for side, eye in sure.items()}
 
     def draw(self, amounts: np.ndarray) -> list[Patch]:
         """The patches that `amounts` float32 (52,) ask for: none for eyes at rest."""
@@ -539,6 +541,8 @@ class EyeLayers:
         disc_light = float(np.median(self.light[disc])) if disc.any() else 60.0
         enough = white.sum() > max(0.16 * self.shows.sum(), 6)
         skin_light = float(np.median(self.cheek_colour))
+        #: Of the iris, beside the skin's.
+        self.darkness = disc_light / max(skin_light, 1.0)
         # Round eyes that the iris fills have none, nor have those of statues, whose irises are as light. In the shade of lids
         # a white is dark, but not as dark as the eye of a dog beside its fur.
         self.has_white = False
@@ -653,7 +657,7 @@ class EyeLayers:
         self.to_left = float(np.clip(self.iris_u - room, 0.2 * r, 1.25 * r))
         if not self.has_white:
             # Eyes that are all iris turn a little behind their lids.
-            self.to_right = self.to_left = 0.12 * w
+            self.to_right = self.to_left = 0.10 * w
         # How high the upper lid goes, and how far above it the skin gives way.
         self.rise = float(min(0.3 * self.tall, 0.12 * w))
         self.gives_way = max(0.24 * w, 1.8 * self.rise)
@@ -770,7 +774,8 @@ class EyeLayers:
         off = np.minimum(np.maximum(self.v, top), bottom) - self.v
         near = np.minimum(self.v - top, bottom - self.v) * np.float32(1 / (0.2 * self.width))
         sides = np.minimum(self.u, 1 - self.u) * np.float32(1 / 0.25)
-        share = held(np.minimum(near, sides))
+        share = held(near) * held(sides)
+        share *= 2 - share
         x, y = self.x + off * self.down[0] - share * dx, self.y + off * self.down[1] - share * dy
         return cv2.cvtColor(self._sampler.at(x, y), cv2.COLOR_RGBA2RGB)
 

@@ -21,6 +21,9 @@ CLOSE = ((0.85, 0.0, 0.0), (0.65, 0.0, -0.02))
 #: A close look counts for a landmark within this of the wide ones', in distances between the eyes.
 NEAR = 0.12
 
+#: Of a face, mostly, the looks' middle confidence is at least this; of what is none it was 0.47 at most.
+SURE_OF_FACE = 0.6
+
 
 @dataclass(frozen=True)
 class Landmarks:
@@ -93,7 +96,9 @@ def look(engine: Engine, picture: np.ndarray, square: Square) -> Landmarks:
         np.concatenate([sure * trust, 1.5 * trust.max() * close_sure * near]),
     )
     fused = _weighted_middle(points, sure, anchor)
-    spread = np.median(np.linalg.norm(points - fused, axis=2), axis=0)
+    # Beside looks that are sure of a face, those that see none do not count.
+    weight = sure if np.median(confidence) >= SURE_OF_FACE else np.ones_like(sure)
+    spread = _weighted_median(np.linalg.norm(points - fused, axis=2), weight)
     return Landmarks(names, fused.astype(np.float32), spread.astype(np.float32), confidence)
 
 
@@ -105,6 +110,14 @@ def _home(engine: Engine, picture: np.ndarray, square: Square) -> Square:
             next(search)
         except StopIteration as done:
             return done.value
+
+
+def _weighted_median(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Of (N, K) over N with weights (N, K): half of the weight is below."""
+    order = np.argsort(values, axis=0)
+    values, weight = (np.take_along_axis(one, order, axis=0) for one in (values, weight + 1e-6))
+    half = (np.cumsum(weight, axis=0) >= 0.5 * weight.sum(0)).argmax(axis=0)
+    return np.take_along_axis(values, half[None], axis=0)[0]
 
 
 def _weighted_middle(points: np.ndarray, weight: np.ndarray, start: np.ndarray) -> np.ndarray:
