@@ -655,14 +655,15 @@ class EyeLayers:
         room = 0.75 * min(r, 0.3 * w) + 0.02 * w
         self.to_right = float(np.clip(w - room - self.iris_u, 0.2 * r, 1.25 * r))
         self.to_left = float(np.clip(self.iris_u - room, 0.2 * r, 1.25 * r))
-        if not self.has_white:
-            # Eyes that are all iris turn a little behind their lids.
-            self.to_right = self.to_left = 0.10 * w
         # How high the upper lid goes, and how far above it the skin gives way.
         self.rise = float(min(0.3 * self.tall, 0.12 * w))
         self.gives_way = max(0.24 * w, 1.8 * self.rise)
         self.to_up = min(0.42 * r, 0.35 * self.tall)
         self.to_down = min(0.45 * r, 0.4 * self.tall)
+        if not self.has_white:
+            # Eyes that are all iris turn a little behind their lids.
+            self.to_right = self.to_left = 0.10 * w
+            self.to_up = self.to_down = 0.06 * w
 
     # What is done per frame.
 
@@ -772,10 +773,9 @@ class EyeLayers:
         margin = np.float32(0.06 * self.width)
         top, bottom = self.up + 1.5 * margin, np.maximum(self.low - margin, self.up + margin)
         off = np.minimum(np.maximum(self.v, top), bottom) - self.v
-        near = np.minimum(self.v - top, bottom - self.v) * np.float32(1 / (0.2 * self.width))
-        sides = np.minimum(self.u, 1 - self.u) * np.float32(1 / 0.25)
+        near = np.minimum(self.v - top, bottom - self.v) * np.float32(1 / (0.3 * self.width))
+        sides = np.minimum(self.u, 1 - self.u) * np.float32(1 / 0.45)
         share = held(near) * held(sides)
-        share *= 2 - share
         x, y = self.x + off * self.down[0] - share * dx, self.y + off * self.down[1] - share * dy
         return cv2.cvtColor(self._sampler.at(x, y), cv2.COLOR_RGBA2RGB)
 
