@@ -18,7 +18,7 @@ import numpy as np
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.names import path_of
-from livepuppet.core.numbers import checked_number, number_of
+from livepuppet.core.numbers import number_of, quoted
 from livepuppet.core.reading import HEAD_AMOUNTS
 from livepuppet.realtime.clip.survey import Seen
 from livepuppet.realtime.motion.calibration import SURE, pose, pose_indices
@@ -93,16 +93,16 @@ def moment_or_picture(neutral: str | float | os.PathLike) -> str | float | Path:
     """`neutral` as `auto`, `first`, seconds, or the path of a picture. Raises UserError."""
     if neutral in ("auto", "first"):
         return str(neutral)
-    if isinstance(neutral, (int, float)):
-        return checked_number("neutral", neutral, 0)
-    text = path_of(neutral, "the picture of the neutral pose")
-    if os.path.isfile(text):
-        return Path(text)
-    minutes, _, seconds = text.rpartition(":")
     with suppress(ValueError):
+        if isinstance(neutral, (int, float)):
+            return number_of(neutral, 0)
+        text = path_of(neutral, "the picture of the neutral pose")
+        if os.path.isfile(text):
+            return Path(text)
+        minutes, _, seconds = text.rpartition(":")
         return 60 * number_of(minutes or "0", 0) + number_of(seconds, 0)
     raise UserError(
-        f"The neutral pose '{text[:200]}' is neither auto, first, seconds (3.2 or 0:03.2) nor a picture that is there."
+        f"The neutral pose {quoted(neutral)} is neither auto, first, seconds (3.2 or 0:03.2) nor a picture that is there."
     )
 
 
