@@ -21,7 +21,7 @@ from livepuppet.core.bundle import (
     write_bundle_file,
 )
 from livepuppet.core.engine import STAGES
-from livepuppet.core.files import sha256
+from livepuppet.core.files import beginning_of, sha256
 from livepuppet.export.graphs import OPSET, ExportError, write_graphs
 from livepuppet.export.optimise import NOT_IN_FEW_BITS, optimise
 from livepuppet.export.parity import Parity, Tolerances, measure, sample_pictures
@@ -72,7 +72,7 @@ def export_bundle(
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         # Beside the output, so that the last step is a rename on one file system.
-        building = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".part", dir=output.parent))
+        building = Path(tempfile.mkdtemp(prefix=beginning_of(output.name), suffix=".part", dir=output.parent))
     except OSError as error:
         raise ExportError(
             f"{output} cannot be written ({error.strerror}); choose another --output."
@@ -163,7 +163,7 @@ def _swap(building: Path, output: Path) -> None:
         if entry.name not in older and not (building / entry.name).exists():
             copy = shutil.copytree if entry.is_dir() else shutil.copy2
             copy(entry, building / entry.name)
-    old = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".old", dir=output.parent))
+    old = Path(tempfile.mkdtemp(prefix=beginning_of(output.name), suffix=".old", dir=output.parent))
     output.rename(old / output.name)
     try:
         building.rename(output)

@@ -207,3 +207,17 @@ def test_temporary_names_fit(tmp_path, letters):
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
     with open_video(path) as video:
         assert video.length == 1  # an ordinary MP4, as its number of frames is in front
+
+
+@posix
+def test_a_model_in_a_folder_whose_name_is_no_utf8(tmp_path):
+    from tiny_bundle import write_bundle
+
+    from livepuppet.realtime.engines import load_engine
+
+    folder = write_bundle(tmp_path / os.fsdecode(b"m\xe9"))
+    for engine in ("onnx", "openvino"):
+        if engine == "openvino":
+            pytest.importorskip("openvino")
+        machine = load_engine(engine, folder, threads=1)
+        assert machine.detect(red_picture(90, machine.size)).points.shape == (4, 2)

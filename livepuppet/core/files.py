@@ -15,7 +15,7 @@ from pathlib import Path
 _LONGEST_REPEATED = 100
 
 
-def _beginning(name: str) -> str:
+def beginning_of(name: str) -> str:
     """How the names of temporary files beside `name` begin: one that people understand, where there
     is room.
     """
@@ -48,7 +48,7 @@ class Replacement:
         if mode is None and path.exists():
             mode = stat.S_IMODE(path.stat().st_mode)
         # Not tempfile, whose files nobody else may read.
-        self.path, self.part = path, path.with_name(f"{_beginning(path.name)}{os.urandom(6).hex()}.part")
+        self.path, self.part = path, path.with_name(f"{beginning_of(path.name)}{os.urandom(6).hex()}.part")
         handle = os.open(self.part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else mode)
         os.close(handle)
         if mode is not None:
@@ -119,7 +119,7 @@ def sha256(path: str | os.PathLike) -> str:
 def discard_leftovers(path: str | os.PathLike) -> None:
     """Remove what processes that were killed while they replaced `path` left beside it."""
     path = Path(path)
-    for part in path.parent.glob(f"{glob.escape(_beginning(path.name))}*.part"):
+    for part in path.parent.glob(f"{glob.escape(beginning_of(path.name))}*.part"):
         with contextlib.suppress(OSError):
             part.unlink()
 

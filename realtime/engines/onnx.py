@@ -14,6 +14,7 @@ from livepuppet.core.bundle import graphs_of, read_bundle
 from livepuppet.core.engine import STAGES, BrokenEngine, Precision
 from livepuppet.core.errors import UserError
 from livepuppet.core.files import sha256
+from livepuppet.core.names import text_of
 from livepuppet.realtime.engines.bundles import BundleEngine
 from livepuppet.realtime.engines.cores import usable_cores
 
@@ -133,6 +134,12 @@ def unavailable_reason(device: str) -> str | None:
     return f"This onnxruntime cannot use {device} (it has no {provider}); {remedy}, or use --device cpu."
 
 
+def graph_name(path: Path) -> str | bytes:
+    """A graph for a runtime that takes names as UTF-8: its content where its name is none."""
+    name = str(path)
+    return name if text_of(name) == name else path.read_bytes()
+
+
 def _session(path: Path, threads: int, device: str):
     import onnxruntime
 
@@ -157,7 +164,7 @@ def _session(path: Path, threads: int, device: str):
     if device != "cpu":
         providers.append("CPUExecutionProvider")
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        session = onnxruntime.InferenceSession(graph_name(path), options, providers=providers)
     except Exception as error:  # onnxruntime's exceptions share no base class
         reason = str(error).splitlines()[0]
         raise BrokenEngine(

@@ -17,6 +17,7 @@ from livepuppet.core.cache import remember_bytes, remembered_bytes
 from livepuppet.core.engine import STAGES, BrokenEngine, Precision
 from livepuppet.core.errors import UserError
 from livepuppet.core.files import sha256
+from livepuppet.core.names import text_of
 from livepuppet.realtime.engines.bundles import BundleEngine
 from livepuppet.realtime.engines.cores import usable_cores
 from livepuppet.realtime.engines.quality_gate import machine_info
@@ -107,14 +108,20 @@ def _compiled(core: Any, graph: Path, device: str, settings: dict[str, Any]) -> 
     writing, which ends both (SIGBUS), and believes what is damaged.
     """
     if "EXPORT_IMPORT" not in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
-        return core.compile_model(str(graph), device, settings)
+        return core.compile_model(_model_of(core, graph), device, settings)
     inputs = {"graph": sha256(graph), "device": device, "settings": settings, **machine_info()}
     with suppress(KeyError, RuntimeError):
         return core.import_model(io.BytesIO(remembered_bytes("openvino", inputs)), device, settings)
-    compiled = core.compile_model(str(graph), device, settings)
+    compiled = core.compile_model(_model_of(core, graph), device, settings)
     with suppress(RuntimeError):
         remember_bytes("openvino", inputs, compiled.export_model().getvalue(), MOST_KEPT)
     return compiled
+
+
+def _model_of(core: Any, graph: Path) -> Any:
+    """What `compile_model` takes: a name, or what it read where the name is no UTF-8."""
+    name = str(graph)
+    return name if text_of(name) == name else core.read_model(io.BytesIO(graph.read_bytes()))
 
 
 def unavailable_reason(device: str, precision: Precision = "float32") -> str | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
+from livepuppet.core.names import local_path
 from livepuppet.train.cli.errors import click_error
 from livepuppet.train.cli.options import PATH, run_config, run_options, show_log
 from livepuppet.train.loop.trainer import TrainingError
@@ -117,7 +116,7 @@ def default(
     RUN/best.safetensors is the best of all checkpoints.
     """
     config = DefaultModelConfig(
-        pool=None if puppets == STREAM else Path(puppets),
+        pool=None if puppets == STREAM else local_path(puppets, "--puppets"),
         setting=setting,
         shards=shards,
         drawers=drawers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import click
 
@@ -38,6 +39,16 @@ def _url(arguments: tuple[str, ...], port: int | None) -> str:
     return remote.address_of(remote.do_path(action, value, remote.control_token()), port)
 
 
+def _json(value: object) -> str:
+    """Letters as they are where standard output has all of them."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=2)
+    return text
+
+
 def _actions_help() -> str:
     width = max(len(binding.action) for binding in keys.BINDINGS)
     lines = [f"  {binding.action:<{width}}  {binding.help}" for binding in keys.BINDINGS]
@@ -68,7 +79,7 @@ def control(what: str, arguments: tuple[str, ...], port: int | None) -> None:
     elif what == "url":
         click.echo(_url(arguments, port))
     elif what == "state":
-        click.echo(json.dumps(remote.ask("state", port=port), indent=2, ensure_ascii=False))
+        click.echo(_json(remote.ask("state", port=port)))
     elif what == "avatar":
         remote.ask("avatar", _avatar(arguments), port=port)
     elif what == "set":
