@@ -145,25 +145,33 @@ def host(size, repeats, json_path, **choice):
 @click.option("--rate", default=30.0, show_default=True, help="Frames per second of the simulated camera.")
 @click.option("--interval", default=60.0, show_default=True, help="Seconds per line.")
 @click.option("--output", multiple=True, help="Further outputs, as of livepuppet run.")
+@click.option(
+    "--guest",
+    type=click.FloatRange(min=0.1),
+    help="Beside it a process that keeps one core busy, away and there for so many seconds in turn.",
+)
 @_SIZE
 @engine_options
 @_JSON
-def soak(minutes, rate, interval, output, size, json_path, **choice):
+def soak(minutes, rate, interval, output, guest, size, json_path, **choice):
     """Run for long, and see whether memory, delay or losses grow. Prints a line per interval and a
     verdict.
     """
     from livepuppet.benchmarks.soak import soak as run_soak
 
-    click.echo("| minute | memory MB | frames | dropped | delay p50 / p95 ms | threads | files |")
-    click.echo("|---|---|---|---|---|---|---|")
+    click.echo(
+        "| minute | memory MB | frames | dropped | delay p50 / p95 ms | threads | files | guest | steps down |"
+    )
+    click.echo("|---|---|---|---|---|---|---|---|---|")
 
     def show(sample) -> None:
         click.echo(
             f"| {sample.minute:g} | {sample.memory / 1e6:.1f} | {sample.frames} | {sample.dropped} | "
-            f"{sample.p50:.1f} / {sample.p95:.1f} | {sample.threads} | {sample.files} |"
+            f"{sample.p50:.1f} / {sample.p95:.1f} | {sample.threads} | {sample.files} | "
+            f"{'there' if sample.beside else '-'} | {sample.reduced} |"
         )
 
-    facts = run_soak(_engine(**choice), minutes, rate, size, output, interval, show)
+    facts = run_soak(_engine(**choice), minutes, rate, size, output, interval, show, guest)
     machine = describe()
     _report({"machine": machine, **facts}, json_path)
     click.echo(f"\n{machine['processor']}, {machine['cores']} cores")

@@ -20,6 +20,7 @@ import numpy as np
 from livepuppet.benchmarks import clock
 from livepuppet.benchmarks.latency import ClockCamera, Loopback, Recorder, clocked
 from livepuppet.benchmarks.memory import peak_bytes
+from livepuppet.benchmarks.soak import BUSY
 from livepuppet.benchmarks.workers import Worker, WorkerError
 from livepuppet.core.engine import Precision
 from livepuppet.core.errors import UserError
@@ -32,9 +33,6 @@ SKIP = 1.5
 
 #: Percentiles of the delay that are kept, for the plot.
 PERCENTILES = (*range(0, 100, 2), 99, 100)
-
-#: A process that does nothing but keep one core busy.
-BUSY = "while True: pass"
 
 
 class EagerCamera(ClockCamera):
@@ -123,6 +121,7 @@ class LiveRun:
             **figures(far.readings, recorder, skip),
             "stages_ms": {name: durations.summary() for name, durations in recorder.stages.items()},
             "dropped": recorder.dropped,
+            "reduced": dict(recorder.reduced),
             "memory_mb": round(peak_bytes() / 1e6, 1),
         }
 

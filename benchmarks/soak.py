@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -34,6 +37,8 @@ class Sample:
         frames, dropped: animated and overtaken in the interval.
         p50, p95: of the delay in the interval, in milliseconds.
         threads, files: open at its end.
+        beside: whether the busy process was there then.
+        reduced: steps by which quality was reduced then, see `livepuppet.realtime.app.load`.
     """
 
     minute: float
@@ -44,6 +49,47 @@ class Sample:
     p95: float
     threads: int
     files: int
+    beside: bool = False
+    reduced: int = 0
+
+
+#: A process that does nothing but keep one core busy.
+BUSY = "while True: pass"
+
+
+class Guest:
+    """A process that keeps one core busy, and comes and goes.
+
+    Args:
+        seconds: for so long it is away, and then there.
+    """
+
+    def __init__(self, seconds: float):
+        self._seconds, self._process = seconds, None
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="guest", daemon=True)
+
+    @property
+    def there(self) -> bool:
+        return self._process is not None
+
+    def __enter__(self) -> Guest:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._end.wait(self._seconds):
+            self._process = subprocess.Popen([sys.executable, "-c", BUSY])
+            try:
+                self._end.wait(self._seconds)
+            finally:
+                self._process.kill()
+                self._process.wait()
+                self._process = None
 
 
 class Sampler(threading.Thread):
@@ -54,11 +100,15 @@ class Sampler(threading.Thread):
         readings: a list to which the far end of an output adds (ticks, seconds of delay, time).
         interval: seconds.
         show: called with each sample.
+        guest: beside the session.
     """
 
-    def __init__(self, live, readings: list, interval: float, show=lambda sample: None):
+    def __init__(
+        self, live, readings: list, interval: float, show=lambda sample: None, guest: Guest | None = None
+    ):
         super().__init__(name="sampler", daemon=True)
         self.live, self.readings, self.interval, self.show = live, readings, interval, show
+        self.guest = guest
         self.samples: list[Sample] = []
         self._end = threading.Event()
 
@@ -79,6 +129,8 @@ class Sampler(threading.Thread):
                 round(float(np.percentile(delays, 95)), 2) if taken else 0.0,
                 threading.active_count(),
                 open_files(),
+                self.guest is not None and self.guest.there,
+                len(state["reduced"]),
             )
             frames, dropped = state["frames"], state["dropped"]
             self.samples.append(sample)
@@ -129,6 +181,7 @@ def soak(
     outputs: Sequence[str] = (),
     interval: float = 60.0,
     show: Callable[[Sample], None] = lambda sample: None,
+    guest: float | None = None,
 ) -> dict:
     """Run a live session for long, with a simulated camera and a loopback output, and say what
     changed.
@@ -138,14 +191,17 @@ def soak(
         outputs: further ones, as `livepuppet run --output` takes them.
         interval: seconds per sample.
         show: called with each sample.
+        guest: of a `Guest`, which is beside it; None for none.
 
     Returns:
-        `verdict` and the samples.
+        `verdict` and the samples; frames by what was reduced in them.
     """
     camera, far = ClockCamera(*parse_size(size), rate, 60 * minutes, timed=False), Loopback()
     wanted = {"size": size, "outputs": tuple(outputs)}
-    with clocked(wanted, engine, source=camera, outputs=[far]) as session:
-        sampler = Sampler(session.live, far.readings, interval, show)
+    with ExitStack() as stack:
+        session = stack.enter_context(clocked(wanted, engine, source=camera, outputs=[far]))
+        beside = None if guest is None else stack.enter_context(Guest(guest))
+        sampler = Sampler(session.live, far.readings, interval, show, beside)
         sampler.start()
         session.run()
         sampler.stop()
@@ -154,6 +210,7 @@ def soak(
         "rate": rate,
         **verdict(sampler.samples),
         "errors": errors,
+        "reduced": dict(session.live.stats.reduced),
         "lost_in_camera": camera.lost,
         "samples": [asdict(sample) for sample in sampler.samples],
     }

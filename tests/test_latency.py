@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import pytest
 import tiny_bundle
@@ -72,10 +73,22 @@ def test_a_live_session_end_to_end(bundle):
 
 
 def test_memory_and_delay_over_time(bundle):
-    facts = soak.soak(load_engine("onnx", bundle, threads=1), 4 / 60, 20, SIZE, ("none",), interval=1.0)
+    # It ends between two samples, not with one.
+    facts = soak.soak(load_engine("onnx", bundle, threads=1), 4.5 / 60, 20, SIZE, ("none",), interval=1.0)
     assert len(facts["samples"]) >= 3
     assert facts["frames"] > 3 and facts["errors"] == 0
     assert facts["memory_mb"][0] > 10 and facts["threads"][0] == facts["threads"][1]
+
+
+def test_a_guest_comes_and_goes():
+    seen = []
+    with soak.Guest(0.05) as guest:
+        end = time.monotonic() + 30
+        while (not seen or seen != [False, True, False]) and time.monotonic() < end:
+            if not seen or guest.there != seen[-1]:
+                seen.append(guest.there)
+            time.sleep(0.002)
+    assert seen == [False, True, False] and not guest.there
 
 
 def test_a_leak_would_be_seen():
