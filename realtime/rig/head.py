@@ -42,7 +42,7 @@ PARTS = {
 FURTHEST = 1.0
 
 #: Rows of cells that are drawn at once: each is as wide as the figure is there.
-STRIP = 8
+STRIP = 12
 
 #: A cell and those around it.
 NEAR = np.ones((3, 3), np.uint8)
