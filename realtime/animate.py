@@ -432,6 +432,7 @@ class _Film:
             except UserError as error:
                 self._refused = error
                 raise
+            del seen  # of a long video some dozen megabytes
             for sentence in self._plan.sentences:
                 logger.info(sentence)
         total = len(self._plan.shown)

@@ -150,6 +150,14 @@ def test_a_shot_has_the_head_in_the_middle_however_small_the_jump(engine, look, 
     assert np.abs(shown[8].driving.points - shown[8].begins.points).max() < 0.06
 
 
+def test_a_square_that_was_put_around_a_turned_face_is_put_right(engine, look, clip):
+    turned = [beside(clip[TURNED[step % 6]], 140) for step in range(13)]
+    straight = [beside(clip[REST[step % 12]], 140) for step in range(40)]
+    found, wanted = look(turned + straight).seen[-1], look(straight).seen[-1]
+    assert abs(found.square.x - wanted.square.x) < 10 and abs(found.square.side - wanted.square.side) < 20
+    assert found.keypoints.confidence.mean() > wanted.keypoints.confidence.mean() - 0.05
+
+
 def test_another_person_gets_a_neutral_pose_of_their_own(engine, look, clip):
     other = cv2.cvtColor(cv2.flip(clip[0], 1), cv2.COLOR_RGB2BGR)
     wider = cv2.resize(other, (256, 330))[40:296]

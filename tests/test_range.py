@@ -43,7 +43,10 @@ def test_a_blink_that_is_read_as_a_half_is_whole_once_it_is_known():
 def test_whole_blinks_stay_and_glances_are_no_blinks():
     rows, own = series(1.0), DriverRange()
     assert np.allclose(shown(rows, own), rows, atol=1e-6) and np.allclose(own.whole, 1)
-    # Narrowed for a second, or hardly at all.
+    # A wink, narrowed for a second, or hardly at all.
+    rows, own = series(1.0), DriverRange()
+    rows[:, RIGHT] = 0
+    assert np.allclose(shown(rows, own), rows) and np.allclose(own.whole, 1)
     for depth, frames in ((0.5, 25), (0.3, 4)):
         rows, own = np.tile(zeros(), (80, 1)), DriverRange()
         rows[20 : 20 + frames, [LEFT, RIGHT]] = depth
@@ -52,8 +55,10 @@ def test_whole_blinks_stay_and_glances_are_no_blinks():
 
 def test_readings_are_stretched_to_a_limit():
     own = DriverRange()
-    shown(series(0.36), own)
-    assert np.allclose(own.whole, LEAST)
+    rows = series(0.9)
+    rows[:, RIGHT] *= 0.25
+    shown(rows, own)
+    assert np.allclose(own.whole, (0.9, LEAST), atol=0.01)
 
 
 def test_what_only_trembles_is_at_rest():

@@ -161,7 +161,7 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
         "nod": np.abs(values["nod"] - np.median(values["nod"])),
         "place": _wandered(seen, points),
         "speed": _speeds(seen, points, names),
-        "sure": np.maximum(SURE - np.array([_sure(face) for face in faces]), 0.0),
+        "sure": _unsure(faces),
         "blur": _blur(seen),
         "order": _disorder(points, values, names),
     }
@@ -193,6 +193,14 @@ def most_at_rest(seen: Sequence[Seen], names: Sequence[str]) -> Choice:
 
 def _size(points: np.ndarray) -> np.ndarray:
     return np.sqrt(points.var(axis=1).sum(-1))
+
+
+def _unsure(faces: Sequence[Keypoints]) -> np.ndarray:
+    """By how much the detector is less sure of each face than it mostly is: what is the same for all frames says
+    nothing of which is best.
+    """
+    sure = np.array([_sure(face) for face in faces])
+    return np.maximum(min(SURE, float(np.median(sure))) - sure, 0.0)
 
 
 def _sure(face: Keypoints) -> float:

@@ -18,8 +18,9 @@ from livepuppet.realtime.clip.neutral import most_at_rest
 from livepuppet.realtime.clip.smoothing import smooth_keypoints
 from livepuppet.realtime.clip.survey import Seen, Survey
 from livepuppet.realtime.framing.follow import reexpressed
-from livepuppet.realtime.motion.parts import Origin, rigid_indices
+from livepuppet.realtime.motion.parts import rigid_indices
 from livepuppet.realtime.rig.driver import RigDriver
+from livepuppet.realtime.rig.pose import PoseTracker
 from livepuppet.realtime.rig.range import DriverRange
 
 #: A head that goes no further than so many sides, and grows by no more than this factor (natural
@@ -364,11 +365,12 @@ def _brought_to(chosen: Keypoints | Seen, part: _Part, names: Sequence[str], mat
             return pose
     else:
         pose = chosen
-    origin = Origin.of(pose.points, rigid_indices(names))
-    heads = [origin.fit(_keypoints(one).points) for one in part.seen]
-    shift = np.median([head.shift for head in heads], axis=0)
+    # In space: a head that is turned all the time looks smaller, and is not.
+    tracker = PoseTracker(names, pose)
+    heads = [tracker.pose(_keypoints(one)) for one in part.seen[:: 1 + len(part.seen) // MOST_ASKED]]
     scale = float(np.median([head.scale for head in heads]))
-    centre, target = heads[0].centre, heads[0].centre + shift
+    centre = tracker.centre
+    target = centre + np.median([head.shift for head in heads], axis=0)
 
     def moved(points: np.ndarray) -> np.ndarray:
         return ((points - centre) * scale + target).astype(np.float32)
@@ -399,6 +401,9 @@ def _absences(survey: Survey) -> list[str]:
     more = f" and {len(long) - MOST_NAMED} more times" if len(long) > MOST_NAMED else ""
     return [f"No face from {', '.join(times)}{more}: the picture rests there."]
 
+
+#: So many frames of a shot, evenly spread, tell where its head mostly is.
+MOST_ASKED = 100
 
 #: So many gaps are named.
 MOST_NAMED = 5

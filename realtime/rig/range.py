@@ -13,13 +13,14 @@ import numpy as np
 
 from livepuppet.realtime.rig.amounts import INDEX, NAMES
 
-#: A blink begins where the eyes are shut by this much, ends at this share of its depth, and lasts no
-#: longer than so many seconds; shallower ones are glances.
-BEGINS, ENDS, LONGEST, SHALLOWEST = 0.2, 0.5, 0.5, 0.35
+#: A blink begins where an eye is shut by this much, ends at this share of its depth, and lasts no
+#: longer than so many seconds. Shallower ones are glances, and where the other eye stays more open than
+#: the last, it is a wink.
+BEGINS, ENDS, LONGEST, SHALLOWEST, BOTH = 0.2, 0.5, 0.5, 0.35, 0.15
 
 #: Blinks that are remembered, and the one of them, from the shallowest, that counts as whole; readings
 #: are never stretched by more than the inverse of the last.
-REMEMBERED, WHOLE, LEAST = 12, 0.7, 0.5
+REMEMBERED, WHOLE, LEAST = 12, 0.7, 0.3
 
 #: Frames over which noise is measured, after how many it is known first, and how often anew.
 FRAMES, FIRST, EVERY = 200, 30, 15
@@ -79,16 +80,17 @@ class DriverRange:
             self._noise = np.minimum(quiet / (0.43 * np.sqrt(2)), MOST_NOISE).astype(np.float32)
 
     def _learn_blinks(self, blinks: np.ndarray, time: float) -> None:
-        depth = float(blinks.mean())
+        depth = float(blinks.max())
         if self._deepest is None:
             if depth > BEGINS:
-                self._deepest, self._since = blinks, time
+                # Nobody saw when eyes went shut that are so from the first.
+                self._deepest, self._since = blinks, time if self._count else -np.inf
             return
         self._deepest = np.maximum(self._deepest, blinks)
-        deepest = float(self._deepest.mean())
+        deepest = float(self._deepest.max())
         if depth > max(ENDS * deepest, BEGINS):
             return
-        if 0 < time - self._since <= LONGEST and deepest > SHALLOWEST:
+        if 0 < time - self._since <= LONGEST and deepest > SHALLOWEST and self._deepest.min() > BOTH:
             self._depths.append(self._deepest)
             self._whole = np.clip(np.quantile(np.stack(self._depths), WHOLE, axis=0), LEAST, 1.0)
         self._deepest = None
