@@ -338,6 +338,16 @@ def test_a_drawn_white_stays_white(face):
         assert np.abs(beside - WHITE).max() < 26
 
 
+def test_what_looks_alike_is_not_drawn_again_and_nothing_creeps(face):
+    eyes, found = Eyes(*face), []
+    for blink in np.arange(0.3, 0.4, 0.004):
+        patch = next(iter(eyes.draw(amounts(eyeBlinkLeft=float(blink)))))
+        shown = found[-1][0] if found and found[-1][1] is patch else float(blink)
+        assert abs(shown - blink) <= 0.015
+        found.append((shown, patch))
+    assert 5 <= len({id(patch) for _, patch in found}) <= 13 < len(found)
+
+
 def test_a_wink_moves_one_eye(face):
     wink = moved(face, eyeBlinkRight=1.0)
     assert np.array_equal(wink[:, 205:], face[0][:, 205:])
