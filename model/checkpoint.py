@@ -53,6 +53,8 @@ def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], header: dict
     """Write contiguous tensors on the CPU with metadata, atomically."""
     from safetensors.torch import save_file  # only here: running weights takes PyTorch alone
 
+    # Names of files need not be UTF-8, as texts in there have to.
+    header = {name: text.encode("utf-8", "backslashreplace").decode() for name, text in header.items()}
     with replacing(path) as part:
         save_file(tensors, part, metadata=header)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from livepuppet.core.files import sha256
+from livepuppet.core.names import keep_apart
 from livepuppet.model.checkpoint import CheckpointError, read_official, save
 
 
@@ -31,6 +32,7 @@ def import_checkpoint(checkpoint, config, output):
         raise click.ClickException(
             f"{output} has to end in .safetensors, which is the format of weights here."
         )
+    keep_apart(output, {"the checkpoint": checkpoint, "the configuration": config})
     try:
         model = read_official(checkpoint, config)
         save(model, output, imported_from=Path(checkpoint).name, imported_sha256=sha256(checkpoint))

@@ -380,3 +380,44 @@ def test_demo_falls_back_where_the_camera_fails(tmp_path, monkeypatch, avatar, d
 def test_demo_writes_elsewhere_when_it_must(monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert demo.place_for_video().parent != Path.cwd()
+
+
+def test_a_recording_that_failed_is_the_status_and_the_last_sentence(
+    livepuppet, tmp_path, avatar, driving, bundle
+):
+    (tmp_path / "000002.png").write_bytes(b"somebody's")
+    arguments = (
+        "run",
+        "--avatar",
+        avatar,
+        "--driving",
+        driving,
+        "--model",
+        bundle,
+        "--countdown",
+        "0",
+        "--loop",
+    )
+    result = livepuppet(
+        *arguments, "--output", tmp_path, "--output", "none", "--frames", "12", "--no-remember"
+    )
+    assert result.returncode == 2
+    assert "000002.png is there already" in result.stderr.splitlines()[-1]
+    assert (tmp_path / "000002.png").read_bytes() == b"somebody's"
+
+
+@pytest.mark.parametrize("option", ["--avatar", "--driving", "--output"])
+def test_an_empty_name_is_one_sentence(livepuppet, tmp_path, monkeypatch, avatar, driving, option):
+    monkeypatch.chdir(tmp_path)
+    given = {"--avatar": avatar, "--driving": driving, "--output": "o.mp4", option: ""}
+    for command in ("run", "animate"):
+        result = livepuppet(command, *(word for pair in given.items() for word in pair))
+        assert result.returncode == 2 and "is empty" in result.stderr and result.stderr.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"avatar.png", "driving.mp4"}
+
+
+def test_figures_are_never_written_over_what_is_read(livepuppet, tmp_path, avatar, driving, bundle):
+    arguments = ("run", "--avatar", avatar, "--driving", driving, "--model", bundle, "--output", "none")
+    (tmp_path / "link.json").symlink_to(driving)
+    result = livepuppet(*arguments, "--stats", tmp_path / "link.json")
+    assert result.returncode == 2 and "is the driving video itself" in result.stderr

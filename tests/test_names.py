@@ -221,3 +221,15 @@ def test_a_model_in_a_folder_whose_name_is_no_utf8(tmp_path):
             pytest.importorskip("openvino")
         machine = load_engine(engine, folder, threads=1)
         assert machine.detect(red_picture(90, machine.size)).points.shape == (4, 2)
+
+
+@posix
+def test_weights_with_names_that_are_no_utf8(tmp_path):
+    from small_model import small_model
+
+    from livepuppet.model.checkpoint import load, read_metadata, save
+
+    path = tmp_path / os.fsdecode(b"m\xe9.safetensors")
+    save(small_model(), path, imported_from=path.name)
+    assert load(path).preset.name == "small"
+    assert read_metadata(path)["imported_from"] == "m\\udce9.safetensors"

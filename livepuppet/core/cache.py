@@ -131,8 +131,8 @@ def remembered_bytes(kind: str, inputs: dict) -> bytes:
     """
     try:
         path = _entry(kind, inputs, ".bin")
-        data = path.read_bytes()
-        checksum, content = data[:_DIGEST], data[_DIGEST:]
+        with path.open("rb") as file:
+            checksum, content = file.read(_DIGEST), file.read()
         if checksum != _digest(inputs, content):
             raise ValueError("damaged")
     except (OSError, ValueError, UserError) as error:
@@ -145,7 +145,9 @@ def remembered_bytes(kind: str, inputs: dict) -> bytes:
 def remember_bytes(kind: str, inputs: dict, data: bytes, most: int = KEPT) -> None:
     """Keep bytes for these inputs, and forget those that were not used for longest, beyond `most`."""
     with suppress(OSError, UserError):
-        write_atomically(_entry(kind, inputs, ".bin"), _digest(inputs, data) + data)
+        with replacing(_entry(kind, inputs, ".bin")) as part, open(part, "wb") as file:
+            file.write(_digest(inputs, data))
+            file.write(data)
         _forget_oldest(cache_folder(kind), ".bin", most)
 
 

@@ -275,11 +275,16 @@ def imagine(
         ValueError, UserError: something given cannot be used.
     """
     from livepuppet.core.keypoints import Keypoints
+    from livepuppet.core.names import keep_apart
     from livepuppet.realtime.animator import Animator
     from livepuppet.realtime.engines import load_engine
     from livepuppet.realtime.outputs.opening import check_file_output
 
     check_file_output(str(output))
+    keep_apart(
+        output,
+        {"the avatar": avatar, "the predictor": predictor, "the clip that it begins with": driving_first},
+    )
     loaded = load_engine(engine, model)
     # Before the avatar is encoded: most of what can be wrong is the predictor.
     continuing = matching_predictor(predictor, loaded.model_name, _digest(model))

@@ -132,7 +132,7 @@ def doctor(quick: bool, report: Path | None) -> None:
     notify(verdict_lines(findings))
     if report is not None:
         try:
-            report.write_text("\n".join(written) + "\n", encoding="utf-8")
+            report.write_text("\n".join(written) + "\n", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise UserError(
                 f"The report cannot be written to {report} ({error.strerror}): choose another --report."
