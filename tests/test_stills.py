@@ -312,6 +312,20 @@ def test_half_a_download_is_no_picture(tmp_path, kind, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_may_lack_its_end_marker_but_no_pixel(tmp_path, progressive):
+    noisy = chart() - np.random.default_rng(0).integers(0, 15, (144, 96, 3), np.uint8)
+    data = encoded(noisy, "JPEG", quality=95, progressive=progressive)
+    assert data.endswith(b"\xff\xd9")
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(data[:-2])
+    assert_is_the_chart(read_image(path))
+    for missing in (30, 100, 400, len(data) // 2):
+        path.write_bytes(data[:-missing])
+        with pytest.raises(UserError, match="is damaged or incomplete"):
+            read_image(path)
+
+
 @pytest.mark.parametrize(
     "data", [b"GIF89a", b"II*\0\x08\0\0\0", b"BM", b"\xff\xd8\xff\xe0", b"P6\n", b"\0\0\x01\0"]
 )

@@ -210,7 +210,31 @@ def _read_with_pillow(file: BinaryIO, kind: str) -> tuple[np.ndarray, int]:
     except MemoryError as error:
         raise Refused(f"needs more memory than there is: {_REMEDY}") from error
     except Exception as error:
+        if kind == "JPEG" and isinstance(error, OSError):
+            whole = _jpeg_without_end(file)
+            if whole is not None:
+                return whole
         raise Refused(f"is damaged or incomplete ({_reason(error)}): {_REMEDY}") from error
+
+
+def _jpeg_without_end(file: BinaryIO) -> tuple[np.ndarray, int] | None:
+    """A JPEG that lacks nothing but its end marker, as some cameras write it; None where pixels are
+    missing.
+
+    Decoders fill what is missing with what they guess. Here bytes of noise stand in the way, once:
+    a whole picture does not care what comes after it.
+    """
+    file.seek(0)
+    data = file.read()
+    found = []
+    for noise in (b"", b"\x5a\x93\x2e\x71" * 64):
+        ended = io.BytesIO(data + noise + b"\xff\xd9")
+        try:
+            with _opened(ended, "JPEG") as image:
+                found.append(_decoded(image, ended, "JPEG"))
+        except Exception:
+            return None
+    return found[0] if np.array_equal(found[0][0], found[1][0]) else None
 
 
 _REMEDY = "open it in a picture program and save it as PNG or JPEG"

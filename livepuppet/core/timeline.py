@@ -15,7 +15,7 @@ from av.stream import Disposition
 LONGEST_STEP, LONGEST_STILL = 10, 600
 
 #: FFmpeg's names of the former.
-_JOINED = ("mpegts", "mpeg", "mpegvideo", "flv", "rtsp", "rtp", "hls", "avi", "h264", "hevc")
+_JOINED = ("mpegts", "mpeg", "mpegvideo", "flv", "rtsp", "rtp", "hls")
 
 #: Seconds by which pictures that are stored out of order may step back.
 _REORDERED = Fraction(1)

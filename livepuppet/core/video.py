@@ -28,7 +28,7 @@ from livepuppet.core.images import BEHIND_ALPHA, list_images, over_gray, read_im
 from livepuppet.core.names import ffmpeg_name, is_pipe, is_url, path_of, shown
 from livepuppet.core.numbers import checked_number
 from livepuppet.core.stills import pillow
-from livepuppet.core.timeline import Timeline, default_sound, moving_pictures
+from livepuppet.core.timeline import LONGEST_STILL, Timeline, default_sound, moving_pictures
 
 #: Frames per second of a folder of pictures, and of files that do not say.
 DEFAULT_RATE = Fraction(25)
@@ -349,7 +349,8 @@ class AnimatedWebP:
                     f"({_reason(error)})"
                 )
                 return
-            duration = Fraction(max(1, round(self._image.info.get("duration") or 0)), 1000)
+            milliseconds = round(self._image.info.get("duration") or 0)
+            duration = Fraction(min(max(1, milliseconds), 1000 * LONGEST_STILL), 1000)
             if wanted is None or number in wanted:
                 yield Frame(over_gray(rgba, self._behind), now, time.perf_counter(), duration)
             now += duration
