@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,8 +79,9 @@ class FrameConverter:
         # collection of garbage.
         key = (frame.width, frame.height, frame.rotation)
         if self._stored is None or self._stored[0] != key:
-            side_data = [frame.side_data[index] for index in range(len(frame.side_data))]
-            matrices = [bytes(data) for data in side_data if data.type == SideDataType.DISPLAYMATRIX]
+            side_data: Any = frame.side_data
+            parts = [side_data[index] for index in range(len(side_data))]
+            matrices = [bytes(part) for part in parts if part.type == SideDataType.DISPLAYMATRIX]
             self._stored = (key, of_display_matrix(matrices[0]) if matrices else 1)
         return self._stored[1]
 
@@ -117,7 +119,8 @@ def _cube_graph(transfer: int, primaries: int, width: int, height: int) -> Graph
     try:
         with os.fdopen(handle, "w", encoding="ascii") as file:
             file.write(_cube(transfer, primaries))
-        source = graph.add_buffer(width=width, height=height, format="gbrp10le", time_base=1)
+        form = av.VideoFormat("gbrp10le", width, height)
+        source = graph.add_buffer(width=width, height=height, format=form, time_base=Fraction(1, 1))
         lut, sink = graph.add("lut3d", file=name), graph.add("buffersink")
         graph.link_nodes(source, lut, sink)
         graph.configure()

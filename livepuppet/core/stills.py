@@ -26,8 +26,7 @@ from livepuppet.core.orientation import upright
 if TYPE_CHECKING:
     from PIL import Image
 
-#: Pixels up to which a picture is decoded: 8000 x 8000 take 450 MB on the way, a phone's 48
-#: megapixels 350.
+#: Pixels up to which a picture is decoded: 8000 x 8000 take 500 to 700 MB on the way.
 LARGEST_PIXELS = 64_000_000
 
 #: JPEG is decoded smaller where it has more, up to this (telephones write 200 million). Progressive
@@ -298,7 +297,9 @@ def _decoded(image: Image.Image, file: BinaryIO, kind: str) -> tuple[np.ndarray,
     if reduced > 1:
         image.draft(None, (-(-image.width // reduced), -(-image.height // reduced)))
     # 16 bits per channel, of which Pillow keeps the upper 8. Gray ones it has whole.
-    deep = image.mode in ("RGB", "RGBA", "LA", "RGBX") and any(";16" in str(tile[3]) for tile in image.tile)
+    deep = image.mode in ("RGB", "RGBA", "LA", "RGBX") and any(
+        ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
+    )
     # Pillow turns TIFF in loading, and forgets that it was turned.
     turned = kind == "TIFF" and image.tag_v2.get(0x0112, 1) != 1  # type: ignore[attr-defined]
     image.load()
@@ -307,7 +308,8 @@ def _decoded(image: Image.Image, file: BinaryIO, kind: str) -> tuple[np.ndarray,
     if picture is None:
         picture = _as_rgb(image, kind)
     elif image.info.get("icc_profile"):
-        picture[..., :3] = _pixels(_in_srgb(pillow().fromarray(picture[..., :3]), image.info["icc_profile"]))
+        change = _to_srgb(image.info["icc_profile"], "RGB")
+        picture[..., :3] = _pixels(pillow().fromarray(picture[..., :3]), "RGB", change)
     return upright(picture, orientation), reduced
 
 
@@ -355,27 +357,18 @@ def _tiff_with_opencv(file: BinaryIO) -> np.ndarray | None:
 
 def _as_rgb(image: Image.Image, kind: str) -> np.ndarray:
     """A loaded picture of any mode as uint8 RGB or RGBA, in sRGB, not turned yet."""
-    profile, mode = image.info.get("icc_profile"), image.mode
-    transparent = image.info.get("transparency")
+    mode = image.mode
     # Of TIFF: 1 is unsigned, 2 signed.
     signed = image.tag_v2.get(339, (1,))[0] == 2 if kind == "TIFF" else False  # type: ignore[attr-defined]
     if mode in ("I", "F") or mode.startswith("I;") or (mode == "L" and signed):
         return _deep_gray(image, kind, signed)
-    if mode == "LAB":
-        return _pixels(_from_lab(image))
-    if mode == "CMYK":
-        return _pixels(_in_srgb(image, profile))
-    if mode in ("LA", "PA", "RGBA", "La", "RGBa") or transparent is not None:
-        image = image.convert("RGBA")
-        picture = _pixels(image)
-        if profile:
-            picture[..., :3] = _pixels(_in_srgb(image.convert("RGB"), profile))
-        return picture
-    if mode in ("1", "L"):
-        image = image.convert("L")
+    if mode in ("LA", "PA", "RGBA", "La", "RGBa") or image.info.get("transparency") is not None:
+        shown = "RGBA"
+    elif mode in ("L", "LAB", "CMYK"):
+        shown = mode
     else:
-        image = image.convert("RGB")
-    return _pixels(_in_srgb(image, profile))
+        shown = "L" if mode == "1" else "RGB"
+    return _pixels(image, shown, _to_srgb(image.info.get("icc_profile"), shown))
 
 
 def _deep_gray(image: Image.Image, kind: str, signed: bool) -> np.ndarray:
@@ -405,65 +398,76 @@ def to_8_bit(picture: np.ndarray) -> np.ndarray:
     """uint8 of the same shape from uint8, uint16 (0..65535) or floating point (0..1, clipped)."""
     if picture.dtype == np.uint8:
         return picture
-    if np.issubdtype(picture.dtype, np.floating):
-        return np.rint(np.clip(np.nan_to_num(picture), 0, 1) * 255).astype(np.uint8)
-    if picture.dtype == np.uint16:
-        result = np.empty(picture.shape, np.uint8)
-        for top in range(0, len(picture), _STRIP):
-            result[top : top + _STRIP] = np.rint(picture[top : top + _STRIP] / np.float32(257))
-        return result
-    # Signed or 32-bit integers (scientific TIFF): nothing says what white is, so the brightest
-    # pixel is.
-    shifted = picture.astype(np.float64) - float(picture.min())
-    return np.rint(shifted * (255 / max(shifted.max(), 1))).astype(np.uint8)
-
-
-def _pixels(image: Image.Image) -> np.ndarray:
-    """Of a picture in L, RGB or RGBA: uint8 (H, W, 3 or 4), copied strip by strip, as a large one is
-    twice in memory then, not thrice.
-    """
-    bands = 4 if image.mode == "RGBA" else 3
-    result = np.empty((image.height, image.width, bands), np.uint8)
-    for top in range(0, image.height, _STRIP):
-        strip = np.asarray(image.crop((0, top, image.width, min(top + _STRIP, image.height))))
-        result[top : top + _STRIP] = strip[..., None] if strip.ndim == 2 else strip
+    floating = np.issubdtype(picture.dtype, np.floating)
+    least, most = 0.0, 1.0 if floating else 65535.0
+    if not floating and picture.dtype != np.uint16:
+        # Signed or 32-bit integers (scientific TIFF): nothing says what white is, so the brightest
+        # pixel is.
+        least, most = float(picture.min()), float(picture.max())
+    result = np.empty(picture.shape, np.uint8)
+    for top in range(0, len(picture), _STRIP):
+        strip = picture[top : top + _STRIP].astype(np.float64)
+        strip = np.nan_to_num(strip) if floating else strip
+        strip = (strip - least) * (255 / max(most - least, 1e-9))
+        result[top : top + _STRIP] = np.rint(np.clip(strip, 0, 255))
     return result
 
 
-def _from_lab(image: Image.Image) -> Image.Image:
-    from PIL import ImageCms
+def _pixels(image: Image.Image, mode: str, change: Any) -> np.ndarray:
+    """Of a loaded picture: uint8 RGB or RGBA (H, W, 3 or 4).
 
-    changed = ImageCms.profileToProfile(
-        image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
-    )
-    assert changed is not None
-    return changed
+    Strip by strip: large pictures are in memory twice then, not five times.
 
-
-def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """A picture in L, RGB or CMYK as L or RGB with the colours that its profile means. A profile that
-    is damaged, or one of other colours (a gray one of an RGB picture), is no profile.
+    Args:
+        mode: L, RGB, RGBA, CMYK or LAB, in which `change` expects it.
+        change: to sRGB, see `_to_srgb`, or None.
     """
-    spaces = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
-    if profile:
-        # ImportError: a Pillow without LittleCMS.
-        with suppress(ImportError):
-            from PIL import ImageCms
+    result = np.empty((image.height, image.width, 4 if mode == "RGBA" else 3), np.uint8)
+    for top in range(0, image.height, _STRIP):
+        strip = image.crop((0, top, image.width, min(top + _STRIP, image.height)))
+        strip = strip if strip.mode == mode else strip.convert(mode)
+        rows = result[top : top + _STRIP]
+        if mode == "RGBA":
+            rows[...] = np.asarray(strip)
+            if change is not None:
+                rows[..., :3] = np.asarray(change.apply(strip.convert("RGB")))
+        else:
+            strip = change.apply(strip) if change is not None else strip
+            strip = strip.convert("RGB") if strip.mode != "RGB" else strip
+            rows[...] = np.asarray(strip)
+    return result
 
-            with suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
-                own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-                if own.profile.xcolor_space.strip() == spaces[image.mode]:
-                    change = ImageCms.buildTransform(
-                        own,
-                        ImageCms.createProfile("sRGB"),
-                        image.mode,
-                        "RGB",
-                        ImageCms.Intent.RELATIVE_COLORIMETRIC,
-                        ImageCms.Flags.BLACKPOINTCOMPENSATION,
-                    )
-                    if image.mode != "RGB" or not _changes_nothing(change):
-                        return change.apply(image)
-    return image.convert("RGB") if image.mode == "CMYK" else image
+
+def _to_srgb(profile: bytes | None, mode: str) -> Any:
+    """LittleCMS's transform from what a profile means in L, RGB, RGBA, CMYK or LAB, to RGB; None where
+    there is nothing to do. A profile that is damaged, or one of other colours (a gray one of an RGB
+    picture), is no profile.
+    """
+    spaces = {"L": "GRAY", "RGB": "RGB", "RGBA": "RGB", "CMYK": "CMYK"}
+    if not profile and mode != "LAB":
+        return None
+    # ImportError: a Pillow without LittleCMS.
+    with suppress(ImportError):
+        from PIL import ImageCms
+
+        srgb = ImageCms.createProfile("sRGB")
+        if mode == "LAB":
+            return ImageCms.buildTransform(ImageCms.createProfile("LAB"), srgb, "LAB", "RGB")
+        assert profile is not None
+        with suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if getattr(own.profile, "xcolor_space", "").strip() != spaces[mode]:
+                return None
+            change = ImageCms.buildTransform(
+                own,
+                srgb,
+                "RGB" if mode == "RGBA" else mode,
+                "RGB",
+                ImageCms.Intent.RELATIVE_COLORIMETRIC,
+                ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            )
+            return None if spaces[mode] == "RGB" and _changes_nothing(change) else change
+    return None
 
 
 def _changes_nothing(change: Any) -> bool:

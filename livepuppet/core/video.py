@@ -180,6 +180,7 @@ class Clip:
                 damaged += 1
                 continue
             for frame in frames:
+                assert isinstance(frame, av.VideoFrame)
                 now = _seconds(frame.pts, frame.time_base)
                 if now is None:
                     now = last + 1 / self.rate if last is not None else Fraction(0)

@@ -71,15 +71,15 @@ class Soundtrack:
     def advance(self, time: Fraction) -> None:
         """Write all sound that begins before `time`, in seconds since the first picture."""
         while self._packets is not None:
-            if self._waiting is None:
+            packet = self._waiting
+            if packet is None:
                 try:
-                    self._waiting = next(self._packets)
+                    packet = self._waiting = next(self._packets)
                 except (StopIteration, FFmpegError, OSError):
                     # Damaged sound ends early; the pictures say whether the file is broken.
                     self._packets = None
                     return
-                self._timeline.place(self._waiting)
-            packet = self._waiting
+                self._timeline.place(packet)
             if packet.stream_index == self._stream.index and packet.size:
                 if packet.pts is None:
                     packet.pts = round((self._end + self._start) / packet.time_base)
