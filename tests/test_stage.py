@@ -45,6 +45,7 @@ def test_a_job_is_prepared_just_in_time(monkeypatch):
     monkeypatch.setattr(stage_module, "time", clock)
     work = Held()
     stage = Stage(work, "test")
+    stage._core = 1.0
     assert stage.ready(lead=0.01, timeout=0)
     stage.put(1)
     assert work.began.acquire(timeout=PATIENCE)
@@ -153,6 +154,7 @@ def test_a_face_is_read_while_the_frame_before_is_painted():
 
     engine = Counts()
     session, kept = live([red_picture(100, SIZE)] * 5, engine=engine, overlap=True)
+    session._painting._core = 1.0
     paint, painted = session.animator.paint, []
 
     def waits(plan, out=None):

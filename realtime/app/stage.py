@@ -35,7 +35,8 @@ class Stage(Generic[Job]):
         self._work, self._name = work, name
         self._slot: list[Job] = []
         self._began: float | None = None
-        self._usual, self._core = 0.0, 1.0
+        # Until cores are seen to be idle, they are not.
+        self._usual, self._core = 0.0, 0.0
         self._error: BaseException | None = None
         self._changed = threading.Condition()
         self._ending = threading.Event()
