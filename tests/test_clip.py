@@ -261,6 +261,12 @@ def test_eyes_that_are_narrow_most_of_the_time_are_still_known_open(look, engine
         seen.append(replace(one, keypoints=replace(one.keypoints, reading=reading)))
     wrong = faults(seen, engine.keypoint_names)
     assert not wrong["shut"][:4].any() and (wrong["shut"][4:] > 2).all() and not wrong["wide"].any()
+    # One glance aside is a fault; who always seems to look there is as they are.
+    seen[3].keypoints.reading.eyes[:, EYE_AT["eyeLookIn"]] = 0.9, 0.0
+    assert np.flatnonzero(faults(seen, engine.keypoint_names)["gaze"]).tolist() == [3]
+    for one in seen:
+        one.keypoints.reading.eyes[:, EYE_AT["eyeLookIn"]] = 0.9, 0.0
+    assert not faults(seen, engine.keypoint_names)["gaze"].any()
 
 
 # What is played, not worked through.

@@ -27,13 +27,14 @@ from livepuppet.realtime.rig.close_ups import EYE_AT
 
 #: What is wrong with a frame, beyond *free*, in units of which one costs 1 and two cost 4. Openings
 #: of the mouth and its width are in mouth widths (or face units, of close-ups), openings of the
-#: eyes in shares of the driver's usual one, angles in radians, places in sides of the square, speed
+#: eyes in shares of the driver's usual one, gaze in shares of what eyes can do, angles in radians, places in sides of the square, speed
 #: in sides per second, sharpness as a share of the clip's.
 FREE = {
     "mouth": 0.02,
     "width": 0.05,
     "shut": 0.10,
     "wide": 0.10,
+    "gaze": 0.25,
     "turn": 0.06,
     "tilt": 0.03,
     "nod": 0.05,
@@ -48,6 +49,7 @@ UNIT = {
     "width": 0.10,
     "shut": 0.20,
     "wide": 0.20,
+    "gaze": 0.25,
     "turn": 0.14,
     "tilt": 0.10,
     "nod": 0.12,
@@ -64,6 +66,7 @@ SAID = {
     "width": "a mouth that smiles or speaks",
     "shut": "eyes that are not fully open",
     "wide": "wide eyes",
+    "gaze": "eyes that look aside",
     "turn": "a turned head",
     "tilt": "a tilted head",
     "nod": "a nodding head",
@@ -137,7 +140,7 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
     width = np.hypot(*(right - left).T) / np.maximum(_size(points), 1e-6)
     mouth, eyes = values["mouth"], values["eyes"]
     usual = float(np.quantile(eyes, OPEN_EYES))
-    wide = np.full(len(seen), np.inf)
+    wide, gaze = np.full(len(seen), np.inf), np.zeros(len(seen))
     readings = [face.reading for face in faces]
     known = [one for one in readings if one is not None]
     if len(known) == len(readings):
@@ -148,6 +151,7 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
         # Large eyes seem to be wide all the time.
         wide = np.array([one.eyes[:, EYE_AT["eyeWide"]].mean() for one in known])
         wide = 2 * (wide - np.median(wide))
+        gaze = _aside(np.array([one.eyes for one in known]))
         yaw = np.array([one.head[HEAD_AMOUNTS.index("yaw")] for one in known])
         values["turn"] = (values["turn"] + yaw) / 2
     usual = max(usual, 1e-3)
@@ -156,6 +160,7 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
         "width": np.abs(width / max(float(np.median(width)), 1e-3) - 1),
         "shut": np.maximum(1 - eyes / usual, 0.0),
         "wide": np.maximum(np.minimum(eyes / usual - 1, wide), 0.0),
+        "gaze": gaze,
         "turn": np.abs(values["turn"]),
         "tilt": np.abs(values["tilt"]),
         "nod": np.abs(values["nod"] - np.median(values["nod"])),
@@ -175,6 +180,16 @@ def _usual_opening(eyes: np.ndarray, otherwise: float) -> float:
     blink, wide = (eyes[:, :, EYE_AT[name]].mean(axis=1) for name in ("eyeBlink", "eyeWide"))
     awake = (blink <= np.quantile(blink, 0.1) + BLINKS) & (wide <= WIDE)
     return float(np.median(eyes[awake, :, 0].min(axis=1))) if awake.sum() >= FEW else otherwise
+
+
+def _aside(eyes: np.ndarray) -> np.ndarray:
+    """How far eyes (N, 2, EYE_NUMBERS) look aside, up or down, both alike: (N,), 1 is as far as they can. Of who seems to look
+    there all the time, from there.
+    """
+    look = {name: eyes[:, :, EYE_AT[f"eyeLook{name}"]] for name in ("In", "Out", "Up", "Down")}
+    inwards = look["In"] - look["Out"]
+    ways = (inwards[:, 0] - inwards[:, 1]) / 2, (look["Down"] - look["Up"]).mean(axis=1)
+    return np.hypot(*(np.minimum(np.abs(way), np.abs(way - np.median(way))) for way in ways))
 
 
 def most_at_rest(seen: Sequence[Seen], names: Sequence[str]) -> Choice:
