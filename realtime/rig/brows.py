@@ -57,8 +57,9 @@ class Brows:
         self._shape = surface.depth.shape
         self._upright = upright.astype(np.float32)
         self._unit = unit = surface.unit
-        #: Of the inner and the outer end: how much of its motion each cell makes, and how far it rises, in eye distances.
-        self._planes: dict[str, tuple[tuple[np.ndarray, np.ndarray], ...]] = {}
+        #: Of a side's inner end how much of a motion each cell makes, in pixels of an eye distance, and the same times how far it
+        #: rises; then of its outer end: float32 (4, rows x columns).
+        self._planes: dict[str, np.ndarray] = {}
         self._down: dict[str, float] = {}
         turn = upright.T / unit
         places = np.dstack([surface.across, surface.down]) - surface.centre
@@ -88,9 +89,9 @@ class Brows:
             rise = np.minimum(STRETCH * cv2.blur(least, (width, width)), BROW_UP)
             window = above * below * smooth(*MIDDLE, out) * smooth(*reversed(TEMPLE), out)
             outer = smooth(*ENDS, out)
-            self._planes[side] = tuple(
-                ((window * share * unit).astype(np.float32), rise) for share in (1 - outer, outer)
-            )
+            ends = [window * share * unit for share in (1 - outer, outer)]
+            planes = [plane for end in ends for plane in (end, end * rise)]
+            self._planes[side] = np.stack(planes).reshape(4, -1).astype(np.float32)
             near = (np.abs(out - sign * float(brow[0])) < 0.2).ravel()
             room = float(np.median((limit - ridge).ravel()[near])) if near.any() else 0.2
             self._down[side] = min(BROW_DOWN, ROOM * max(room, 0.05))
@@ -118,12 +119,15 @@ class Brows:
             )
             if max(*rises, down) < 1e-4:
                 continue
-            field = np.zeros((*self._shape, 2), np.float32) if field is None else field
             towards = TOGETHER * self._down[side] * down * (1 if side == "left" else -1)
-            for (plane, most), rise, falls, across in zip(
-                planes, rises, (1.0, OUTER_DOWN), (towards, 0.4 * towards), strict=True
-            ):
-                fall = self._down[side] * falls * down - most * rise
-                for k in (0, 1):
-                    field[..., k] += plane * (across * self._upright[0, k] + fall * self._upright[1, k])
-        return field
+            fall = self._down[side] * down
+            # In the face's own axes: aside, and down.
+            steps = np.array(
+                [[towards, fall], [0, -rises[0]], [0.4 * towards, OUTER_DOWN * fall], [0, -rises[1]]],
+                np.float32,
+            )
+            moved = (steps @ self._upright).T @ planes
+            field = moved if field is None else field + moved
+        if field is None:
+            return None
+        return np.ascontiguousarray(field.T).reshape(*self._shape, 2)
