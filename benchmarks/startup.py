@@ -44,7 +44,7 @@ def command(arguments: Sequence[str] = (), driving: Path = bundled.DRIVING) -> l
     The neutral pose is the first frame's, without the seconds of the countdown: they are the
     person's.
     """
-    fixed = f"run --driving {driving} --avatar {bundled.AVATAR} --output none --frames 1 --countdown 0 --no-remember"
+    fixed = f"run --driving {driving} --avatar {bundled.AVATAR} --output none --frames 1 --countdown 0 --neutral first --no-remember"
     return [*fixed.split(), "--no-control", *arguments]
 
 
