@@ -143,6 +143,11 @@ def readable(name: str) -> str:
     """
     if name != STDIN:
         return name
+    with suppress(OSError):
+        if os.isatty(0):
+            raise UserError(
+                "Standard input is a terminal: pipe a video into it, as in ffmpeg ... | livepuppet ..."
+            )
     if not os.path.exists("/dev/stdin"):
         raise UserError("Standard input cannot be read here: give a file, or ./- for one that is called -.")
     return "/dev/stdin"
