@@ -394,10 +394,10 @@ class Animator:
         from livepuppet.realtime.clip.survey import Watcher
 
         wanted = moment_or_picture(neutral)
-        if pose_indices(self.engine.keypoint_names) is None:
-            raise UserError(NO_LANDMARKS)
         if wanted == "first":
             return None
+        if pose_indices(self.engine.keypoint_names) is None:
+            raise UserError(NO_LANDMARKS)
         if isinstance(wanted, Path):
             wanted = self.pose_in(wanted)
 
