@@ -64,7 +64,7 @@ class PredictorConfig:
             values = json.loads(text)
             check_sizes(cls, values)
             return cls(**values)
-        except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(
                 f"not a predictor's config that this version of livepuppet knows: {error}"
             ) from error

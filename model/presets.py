@@ -191,6 +191,8 @@ def check_sizes(kind: type, values: dict[str, Any]) -> None:
         parts = value if isinstance(value, (list, tuple)) else [value]
         if declared.startswith("tuple") != isinstance(value, (list, tuple)) or len(parts) > LARGEST:
             raise ValueError(f"{name} has to be {declared}")
+        if "int" in declared and not parts:
+            raise ValueError(f"{name} is empty")
         for part in parts:
             if "int" in declared and (type(part) is not int or not 0 <= part <= most):
                 raise ValueError(f"{name} has to be whole numbers from 0 to {most}")

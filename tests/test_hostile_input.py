@@ -207,6 +207,15 @@ def test_weights_of_any_header(header, body):
     _load(_with_header(header, body))
 
 
+def test_weights_whose_preset_has_no_layers():
+    length = int.from_bytes(weights()[:8], "little")
+    header = json.loads(weights()[8 : 8 + length])
+    preset = json.loads(header["__metadata__"]["preset"])
+    preset["config"]["detector_channels"] = []
+    header["__metadata__"]["preset"] = json.dumps(preset)
+    _load(_with_header(header, weights()[8 + length :]))
+
+
 # Bundles.
 
 
@@ -569,8 +578,8 @@ def test_any_control_request(request):
     answer = _ask(
         running.port, f"{head}Content-Length: {len(body)}\r\n\r\n".encode("latin-1", "replace") + body
     )
-    status = int(answer.split()[1])
-    assert status < 500, answer
+    # A body that is too large is not read, so that the answer may be lost with the connection.
+    assert not answer or int(answer.split()[1]) < 500, answer
 
 
 @hunted(
@@ -588,6 +597,7 @@ def _ask(port: int, data: bytes) -> bytes:
         with contextlib.suppress(OSError):  # it hangs up when it has answered
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):
             while piece := connection.recv(65536):
                 answer += piece
         return answer
