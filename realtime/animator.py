@@ -407,7 +407,7 @@ class Animator:
         crop = self.framing.crop
         watcher = Watcher(self.engine, look_closer, crop, face)
         names, size = tuple(self.engine.keypoint_names), self.engine.size
-        with open_video(driving) as video:
+        with open_video(os.fspath(driving)) as video:
             ahead = look_ahead(video, watcher, names, size, wanted, self.mirror, crop != "auto", advanced)
         if ahead is None:
             return None
