@@ -265,8 +265,7 @@ class Session:
 
     def _choose_neutral(self, driving: str, engine: Engine) -> None:
         """D1 of a driving file. A camera's, and that of models of other things, is taken as it comes."""
-        played = isinstance(self.source, Playback) and not is_url(driving) and not is_pipe(driving)
-        if not played:
+        if not isinstance(self.source, Playback) or is_url(driving) or is_pipe(driving):
             if self._neutral is not None:
                 raise UserError(
                     "--neutral chooses a moment of a driving file, and this is none: leave it out; what is read once has a "
