@@ -232,9 +232,9 @@ def _entry_of(name: str, found: object, room: int) -> Entry:
     dtype, shape, offsets = (found.get(part) for part in ("dtype", "shape", "data_offsets"))
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise _WrongError(f"{what} has values of an unknown type")
-    if not _are_whole(shape) or len(shape) > MOST_AXES:
+    if not isinstance(shape, list) or not _are_whole(shape) or len(shape) > MOST_AXES:
         raise _WrongError(f"{what} has no shape")
-    if not _are_whole(offsets) or len(offsets) != 2:
+    if not isinstance(offsets, list) or not _are_whole(offsets) or len(offsets) != 2:
         raise _WrongError(f"{what} does not say where its values lie")
     begin, end = offsets
     if end > room or end - begin != math.prod(shape) * _DTYPES[dtype].itemsize:
@@ -242,9 +242,9 @@ def _entry_of(name: str, found: object, room: int) -> Entry:
     return Entry(_DTYPES[dtype], tuple(shape), begin, end)
 
 
-def _are_whole(values: object) -> bool:
-    """Whether it is a list of whole numbers from 0 that a file can have."""
-    return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**48 for value in values)
+def _are_whole(values: list) -> bool:
+    """Whether these are whole numbers from 0 that a file can have."""
+    return all(type(value) is int and 0 <= value < 2**48 for value in values)
 
 
 #: Bytes of the longest header that is read; those of our models have 60000. Tensors and axes are bounded, too.

@@ -88,7 +88,9 @@ class Clip:
         UserError: if it cannot be opened or has no picture.
     """
 
-    def __init__(self, path: str | Path, options: dict[str, str] | None = None, behind: int = BEHIND_ALPHA):
+    def __init__(
+        self, path: str | os.PathLike, options: dict[str, str] | None = None, behind: int = BEHIND_ALPHA
+    ):
         path = path_of(path, "the driving video")
         self.path = path
         self._convert = FrameConverter(behind)
@@ -424,7 +426,9 @@ class ImageSequence:
 Video = Clip | AnimatedWebP | ImageSequence
 
 
-def open_video(path: str | Path, rate: float | Fraction | None = None, behind: int = BEHIND_ALPHA) -> Video:
+def open_video(
+    path: str | os.PathLike, rate: float | Fraction | None = None, behind: int = BEHIND_ALPHA
+) -> Video:
     """Open a video file, animated image, URL or folder of pictures, to be iterated over once.
 
         with open_video("talk.mp4") as video:

@@ -4,6 +4,7 @@ digits; `~` expanded, and no address where a file is wanted.
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import Any
 
@@ -36,8 +37,8 @@ def _strict(kind: click.ParamType) -> click.ParamType:
     if isinstance(kind, FloatParamType):
         return _Float()
     if type(kind) is click.Path:
-        strict = _Path()
-        strict.__dict__.update(vars(kind))
+        strict = copy.copy(kind)
+        strict.__class__ = _Path
         return strict
     return kind
 
