@@ -77,7 +77,8 @@ def test_memory_and_delay_over_time(bundle):
     facts = soak.soak(load_engine("onnx", bundle, threads=1), 4.5 / 60, 20, SIZE, ("none",), interval=1.0)
     assert len(facts["samples"]) >= 3
     assert facts["frames"] > 3 and facts["errors"] == 0
-    assert facts["memory_mb"][0] > 10 and facts["threads"][0] == facts["threads"][1]
+    # The first sample may still see the thread that looks for a face; more than that would be a leak.
+    assert facts["memory_mb"][0] > 10 and facts["threads"][1] <= facts["threads"][0]
 
 
 def test_a_guest_comes_and_goes():
