@@ -268,6 +268,33 @@ def test_truth_of_a_group(renderer, setting):
 
 
 @needs_data
+def test_what_a_hand_or_a_microphone_hides_is_not_seen(renderer):
+    from livepuppet.train.people.shards import person_and_scene
+    from livepuppet.train.people.truth import LABELS, draw_group
+
+    side, hidden, kinds = 96, 0, set()
+    for number in range(60):
+        person, scene = person_and_scene(renderer, number, "people")
+        before = {part.kind for part in person.parts} & {"hand", "microphone"}
+        if not before or before <= kinds:
+            continue
+        found = draw_group(renderer, person, scene, moved()[None], side // 4)
+        labels = found["labels"][0]
+        assert (labels == LABELS.index("thing")).any()
+        scale = (len(labels) - 1) / 2
+        for (x, y), seen in zip((found["points"][0] + 1) * scale, found["seen"][0], strict=True):
+            i, j = round(float(y)), round(float(x))
+            around = labels[max(i - 2, 0) : i + 3, max(j - 2, 0) : j + 3]
+            if around.size and (around == LABELS.index("thing")).all():
+                assert not seen
+                hidden += 1
+                kinds |= before
+        if kinds == {"hand", "microphone"}:
+            break
+    assert hidden and kinds == {"hand", "microphone"}
+
+
+@needs_data
 def test_warping_by_the_flow_gives_the_other_picture(renderer):
     import cv2
 

@@ -15,6 +15,7 @@ from livepuppet.train.cli.train import train as command
 from livepuppet.train.loop.precision import Precision
 from livepuppet.train.loop.trainer import Trainer, TrainingError
 from livepuppet.train.metrics.score import Score
+from livepuppet.train.people.assets import AssetsError
 from livepuppet.train.puppets import pool
 from livepuppet.train.puppets.pool import PoolError, draw_shard
 from livepuppet.train.puppets.stream import PuppetStream
@@ -192,6 +193,34 @@ def test_a_pool_gets_images_of_both_sizes(tmp_path, quick, monkeypatch):
     (large,) = (tmp_path / "pool").glob("*.npz")
     assert pool.read_stamp(small).size == SIZE // 2 and pool.read_stamp(large).size == SIZE
     assert pool.read_stamp(small).coarse == pool.read_stamp(large).coarse == SIZE // 4
+
+
+def test_people_are_mixed_in_by_their_share(tmp_path, quick, monkeypatch):
+    monkeypatch.setattr(pool, "GROUPS", 2)
+    quick[:] = [0.1]
+    with pytest.raises(PoolError, match=r"There are no people in .*puppets pool"):
+        draw_shard(tmp_path / "puppets", 1000, SIZE, SIZE // 4, "plain")
+        train_stages(
+            small_model(),
+            plain(
+                pool=tmp_path / "puppets",
+                shards=1,
+                drawers=1,
+                people=tmp_path / "puppets",
+                stages=("detector",),
+            ),
+            small_run(tmp_path / "run", batch=2),
+        )
+    try:
+        draw_shard(tmp_path / "people", 3, SIZE, SIZE // 4, "people")
+    except AssetsError as error:
+        pytest.skip(str(error))
+    mixed = plain(
+        pool=tmp_path / "puppets", shards=1, drawers=1, people=tmp_path / "people", people_share=0.75
+    )
+    run = small_run(tmp_path / "mixed", batch=4)
+    train_stages(small_model(), replace(mixed, stages=("detector",)), run)
+    assert list(run.done) == ["detector"]
 
 
 def test_a_pool_of_small_images_is_for_the_first_stages(tmp_path, quick, monkeypatch):
