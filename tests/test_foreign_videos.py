@@ -327,9 +327,16 @@ def hdr_frame(srgb: np.ndarray, transfer: int) -> av.VideoFrame:
     """An HDR frame of 10 bits that shows uint8 sRGB (H, W, 3) with white at 203 cd/m2."""
     value = srgb / 255
     light = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4) @ TO_2020.T * 203
-    coded = np.rint((pq(light) if transfer == 16 else hlg(light)) * 65535).astype(np.uint16)
-    frame = av.VideoFrame.from_ndarray(coded, format="rgb48le")
-    frame = frame.reformat(format="yuv420p10le", dst_colorspace=9, dst_color_range=1)
+    red, green, blue = np.moveaxis(pq(light) if transfer == 16 else hlg(light), -1, 0)
+    # By hand: PyAV 17 takes another matrix for RGB. BT.2020, limited range of 10 bits.
+    luma = 0.2627 * red + 0.6780 * green + 0.0593 * blue
+    chroma = ((blue - luma) / 1.8814, (red - luma) / 1.4746)
+    frame = av.VideoFrame(srgb.shape[1], srgb.shape[0], "yuv420p10le")
+    levels = (64 + 876 * luma, *(512 + 896 * part[::2, ::2] for part in chroma))
+    for plane, values in zip(frame.planes, levels, strict=True):
+        rows = np.zeros((plane.height, plane.line_size // 2), np.uint16)
+        rows[:, : plane.width] = np.rint(values)
+        plane.update(rows.tobytes())
     frame.color_trc, frame.color_primaries, frame.colorspace, frame.color_range = transfer, 9, 9, 1
     return frame
 
