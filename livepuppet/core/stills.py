@@ -162,9 +162,10 @@ def _plain_png(file: BinaryIO) -> np.ndarray | None:
 @contextmanager
 def _quiet_opencv() -> Iterator[None]:
     """Without the lines that OpenCV writes to standard error."""
-    logging = cv2.utils.logging
+    # OpenCV 4.11 has the two calls at its top.
+    logging: Any = getattr(cv2.utils, "logging", cv2)
     before = logging.getLogLevel()
-    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    logging.setLogLevel(0)
     try:
         yield
     finally:
