@@ -77,6 +77,10 @@ def __getattr__(name: str) -> Any:
     elif name in _MODULES:
         from importlib import import_module
 
+        # In the folder of a checkout this package hides the installed one; its siblings lie beside it.
+        beside = os.path.dirname(__path__[0])
+        if os.path.isfile(os.path.join(beside, "realtime", "animator.py")) and beside not in __path__:
+            __path__.append(beside)
         try:
             value = getattr(import_module(_MODULES[name]), name)
         except ImportError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,3 +141,21 @@ def test_a_frame_that_is_none(engine):
             animator(frame)
     with pytest.raises(livepuppet.LivePuppetError, match="There is no file"):
         livepuppet.open_video("nowhere.mp4")
+
+
+def test_the_library_is_found_from_the_folder_of_a_checkout(tmp_path):
+    """Where `import livepuppet` finds the checkout's folder instead of the installed package."""
+    (tmp_path / "elsewhere.py").write_text(
+        "import sys\n"
+        "sys.meta_path = [one for one in sys.meta_path if 'editable' not in repr(one).lower()]\n"
+        "import livepuppet\n"
+        "print(livepuppet.Animator.__name__, livepuppet.transfer.__module__)\n"
+    )
+    root = Path(__file__).parents[1]
+    result = subprocess.run(
+        [sys.executable, tmp_path / "elsewhere.py"],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout.split() == ["Animator", "livepuppet.core.transfer"], result.stderr
