@@ -75,6 +75,26 @@ def test_a_face_in_a_large_picture_is_looked_at_closely():
     assert found.affine[0, 0] == pytest.approx((SIDE - 1) / (10 * unit), rel=1e-6)
 
 
+def test_a_neck_goes_up_behind_the_head_as_wide_as_it_is_and_its_outline_stays_with_it():
+    picture, middle, unit, figure, head = person(512)
+    # Drawn with dark outlines.
+    for mask in (figure - head, head):
+        contours, _ = cv2.findContours(
+            (mask > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        )
+        cv2.drawContours(picture, contours, -1, (25, 15, 10), 4, cv2.LINE_AA)
+    landmarks = middle + unit * np.array([(-0.5, 0), (0.5, 0), (0, 0.6), (0, 1.15), (0, 1.9)])
+    layers = split_layers(picture, _square(), landmarks, unit, centre=middle).head
+    assert layers is not None
+    left, right = (round(middle[0] + side * 0.6 * unit) for side in (-1, 1))
+    jaw = int(np.flatnonzero(head[:, left] > 0.5)[-1])
+    # The jaw's own outline ends a few pixels further down.
+    stubs = layers.head[jaw + 15 : jaw + 40, :, 3]
+    assert stubs[:, left - 5 : left + 2].max() < 40 and stubs[:, right - 1 : right + 6].max() < 40
+    behind_head = layers.body_alpha[: jaw - 4]
+    assert behind_head[:, : left - 6].max() < 40 and behind_head[:, right + 6 :].max() < 40
+
+
 def test_layers_give_the_picture_back_to_the_bit():
     picture, middle, unit, _, head = person()
     landmarks = middle + unit * np.array(

@@ -22,11 +22,17 @@ from livepuppet.realtime.rig.ramps import held
 #: distances), and the least in pixels.
 BAND, SMALLEST_BAND = 0.075, 3
 
-#: Shares of head below and above which a pixel is all body, all head.
-SOFT_SHARE = 0.06
+#: Shares of head below and above which a pixel is all body, all head: what lies between both (an outline, a shadow) is the head's.
+SHARES = 0.3, 0.55
 
 #: Parts of a head over its body that are thinner than twice this, in widths of the band, are none.
 SLIVER = 0.35
+
+#: What lies this close to the head, in widths of the band, goes with it where the body behind does not explain it.
+MARGIN = 0.15
+
+#: Levels of a matte above which a pixel is all figure.
+FIRM = 240
 
 #: How far, in pixels of the network's picture, what a soft outline belongs to is looked for within.
 OUTLINE_WIDTH = 2.5
@@ -208,13 +214,17 @@ def _split_head(
     known = cv2.GaussianBlur(firm, (0, 0), 0.7)
     own = known * head / np.maximum(figure, 0.1) + (1 - known) * carried
     share = np.clip(fit_to_edges(portrait.on(own.astype(np.float32), shape), picture, 1.5 / SIDE), 0, 1)
-    share = np.clip((share - SOFT_SHARE) / (1 - 2 * SOFT_SHARE), 0, 1)
+    share = np.clip((share - SHARES[0]) / (SHARES[1] - SHARES[0]), 0, 1)
     behind_head = portrait.on(portrait.alpha[..., 2], shape)
     # Slivers of head along the outline of neck and shoulders are those of the body.
     whole = cv2.morphologyEx(share.astype(np.float32), cv2.MORPH_OPEN, _disc(max(1, round(SLIVER * band))))
     near = cv2.dilate(behind_head, _disc(max(1, round(SLIVER * band)))) > 100
     share = np.where(theirs, 0, np.where(near, whole, share))
-    hidden = share > 0.02
+    share = _outlined(share, layers.matte)
+    # What is left of the head's outline beside it would stay behind.
+    margin = _disc(max(1, round(MARGIN * band)))
+    hidden = cv2.dilate((share > 0.02).astype(np.uint8), margin) > 0
+    behind_head = np.minimum(behind_head, _above_the_body(layers.matte, hidden))
     body_alpha = np.where(hidden, np.maximum(behind_head, (1 - share) * layers.matte), layers.alpha)
     body_alpha = np.rint(body_alpha).astype(np.uint8)
     torso = _torso(picture, portrait, (~hidden) & (layers.matte > 230), hidden)
@@ -231,6 +241,34 @@ def _split_head(
         np.dstack([colours, body_alpha]),
         np.dstack([head_colours, over]),
     )
+
+
+def _outlined(share: np.ndarray, matte: np.ndarray) -> np.ndarray:
+    """`share` (H, W) in which a pixel of the figure's soft outline, or beyond it, is of what the nearest firm one is of.
+
+    Args:
+        matte: uint8 (H, W), the figure.
+    """
+    firm = matte > FIRM
+    if not firm.any():
+        return share
+    _, label = cv2.distanceTransformWithLabels(
+        (~firm).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    of = np.zeros(int(label.max()) + 1, share.dtype)
+    of[label[firm]] = share[firm]
+    return of[label]
+
+
+def _above_the_body(matte: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """The most that the body can have of each `hidden` pixel, bool (H, W): what it has where it is seen below it, uint8 (H, W).
+
+    A neck goes up behind the head as wide as it comes out below; where nothing is seen below, nothing is known.
+    """
+    rows = np.where(hidden, len(matte), np.arange(len(matte))[:, None])
+    below = np.minimum.accumulate(rows[::-1], axis=0)[::-1]
+    seen = np.take_along_axis(matte, np.minimum(below, len(matte) - 1), axis=0)
+    return np.where(below < len(matte), seen, 255).astype(np.uint8)
 
 
 def _torso(picture: np.ndarray, portrait: Portrait, known: np.ndarray, hidden: np.ndarray) -> np.ndarray:
