@@ -19,5 +19,7 @@ def main(avatar: str, camera: str = "auto") -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
     with contextlib.suppress(KeyboardInterrupt):
         main(*sys.argv[1:])

@@ -85,6 +85,11 @@ def test_every_command_explains_itself(livepuppet, command):
     assert result.returncode == 0 and "Usage: livepuppet" in result.stdout
 
 
+def test_a_slip_in_a_command_is_met_with_the_nearest(livepuppet):
+    assert "did you mean animate?" in livepuppet("anmate").stderr
+    assert "There is no command 'xyz'." in livepuppet("xyz").stderr
+
+
 def test_starting_is_lean():
     script = (
         "import sys; import livepuppet.realtime.app.commands.run, livepuppet.realtime.app.commands.demo;"

@@ -315,18 +315,22 @@ def test_a_busy_machine_with_one_core(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("fps", "verdict", "said"),
+    ("read", "drawn", "cores", "verdict", "said"),
     [
-        (60, "OK", "30 frames"),
-        (24.4, "OK", "24 frames"),
-        (20, "WARN", "20 frames"),
-        (0.07, "FAIL", "0.1 frames"),
+        (9.0, 1000 / 60, 2, "OK", "30 frames"),
+        (9.0, 15.0, 1, "OK", "30 frames"),
+        (20.0, 1000 / 24.4, 2, "OK", "24 frames"),
+        (20.0, 30.0, 1, "WARN", "20 frames"),
+        (50.0, 10.0, 0, "WARN", "20 frames"),
+        (9.0, 1000 / 0.07, 2, "FAIL", "0.1 frames"),
     ],
 )
-def test_what_the_speed_means(fps, verdict, said):
-    found = engines._speed_finding(fps, "onnx")
+def test_what_the_speed_means(read, drawn, cores, verdict, said):
+    found = engines._speed_finding(read, drawn, cores, "onnx")
     assert found.verdict == verdict and f"up to {said}" in found.text
-    assert ("alone could do 60" in found.text) == (fps == 60)
+    assert ("up to 60 from a faster one" in found.text) == (drawn == 1000 / 60)
+    # What takes no time is no remedy.
+    assert ("--size" in found.remedy) == (verdict != "OK" and drawn > read)
 
 
 class FakeSession:

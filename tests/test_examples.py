@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import runpy
+import sys
 from pathlib import Path
 
 import cv2
@@ -35,6 +37,13 @@ def example(name: str):
 def test_every_example_is_tested():
     tests = Path(__file__).read_text()
     assert all(f'example("{path.stem}")' in tests for path in EXAMPLES.glob("*.py"))
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_without_arguments_it_says_what_it_takes(path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [str(path)])
+    with pytest.raises(SystemExit, match=f"python {path.name}"):
+        runpy.run_path(str(path), run_name="__main__")
 
 
 def test_animate_file(tmp_path, driving, capsys):

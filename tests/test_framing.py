@@ -209,6 +209,13 @@ def test_landmarks_give_the_middle_of_the_face():
     assert distance == pytest.approx(0.25, abs=1e-5)
 
 
+def test_a_crop_far_larger_than_the_picture_is_a_slip():
+    picture = np.zeros((48, 64, 3), np.uint8)
+    assert cut(picture, Square(0, 0, 4 * 64), 32).shape == (32, 32, 3)
+    with pytest.raises(UserError, match="far larger than the picture of 64x48"):
+        cut(picture, Square(0, 0, 99999), 32)
+
+
 def test_refinement_puts_the_face_where_crops_have_it():
     square = Square(100, 50, 200)
     refined = refined_square(square, face_at(0.45, 0.55, 0.25), NAMES)

@@ -219,6 +219,6 @@ def test_steps_are_counted_and_can_be_turned_off():
     session._load.level = 1
     stats = finish(session)
     assert stats.as_dict()["reduced"] == {"close-ups": stats.frames}
-    assert "with fewer close-ups" in stats.sentence()
+    assert "with reduced close-ups" in stats.sentence()
     session, _ = live([red_picture(100, SIZE)] * 4, adapt=False)
     assert finish(session).reduced == {} and session.reduced == ()

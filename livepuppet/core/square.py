@@ -14,6 +14,10 @@ from livepuppet.core.numbers import number_of
 FARTHEST = 1_000_000
 
 
+#: Sides of a square that may be cut, in longer sides of its picture. A slip of the keyboard leaves no face to be seen.
+LARGEST_CUT = 4
+
+
 @dataclass(frozen=True)
 class Square:
     """A square of a picture, in its pixels; it may reach beyond the edges.
@@ -91,6 +95,10 @@ def cut(picture: np.ndarray, square: Square, size: int, quick: bool = False) -> 
     whole = square.whole()
     left, top, side = int(whole.x), int(whole.y), int(whole.side)
     inner = picture[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
+    if side > max(LARGEST_CUT * max(height, width), 64):
+        raise UserError(
+            f"The crop {left},{top},{side} is far larger than the picture of {width}x{height} pixels: give X,Y,SIDE within it."
+        )
     if inner.size == 0:
         raise UserError(f"The crop {left},{top},{side} lies outside the picture of {width}x{height} pixels.")
     border = (max(-top, 0), max(top + side - height, 0), max(-left, 0), max(left + side - width, 0))

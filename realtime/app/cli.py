@@ -4,6 +4,7 @@ waits for torch.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import logging
 import os
@@ -84,7 +85,8 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx, name):
         if name not in COMMANDS:
-            return None
+            near = difflib.get_close_matches(name, COMMANDS, 1)
+            ctx.fail(f"There is no command '{name}'{f': did you mean {near[0]}?' if near else '.'}")
         module, attribute = COMMANDS[name][0].split(":")
         try:
             return make_strict(getattr(importlib.import_module(module), attribute))

@@ -27,6 +27,7 @@ from livepuppet.realtime.app.window import Window
 from livepuppet.realtime.compositing.compositor import Compositor
 from livepuppet.realtime.engines.cores import usable_cores
 from livepuppet.realtime.inputs.capture import Capture
+from livepuppet.realtime.inputs.playback import Playback
 from livepuppet.realtime.outputs.fanout import Fanout
 from livepuppet.realtime.outputs.live_sound import FileSound
 from livepuppet.realtime.outputs.pool import FramePool, Lease
@@ -237,7 +238,10 @@ class LiveLoop:
             UserError: if the source fails for good, or every frame does. `stats` then holds what
                 was done until then.
         """
-        self.notify("Looking for your face: look straight ahead, with a neutral expression.")
+        if isinstance(self.capture.source, Playback):
+            self.notify("Looking for the driver's face.")
+        else:
+            self.notify("Looking for your face: look straight ahead, with a neutral expression.")
         self._painting.start()
         try:
             while not self.stopping:

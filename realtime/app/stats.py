@@ -72,7 +72,7 @@ class LiveStats:
     def sentence(self) -> str:
         """For people."""
         latency = self.latency.summary()
-        reduced = "".join(f", {count} with fewer {name}" for name, count in self.reduced.items())
+        reduced = "".join(f", {count} with reduced {name}" for name, count in self.reduced.items())
         return (
             f"{self.frames} frames{reduced}, {self.dropped} dropped, {self.fps:.1f} FPS; camera to output "
             f"p50 {latency['p50']:.1f} ms, p95 {latency['p95']:.1f} ms, p99 {latency['p99']:.1f} ms; median "

@@ -149,6 +149,6 @@ def animate_command(
     for sentence in result.sentences:
         click.echo(sentence)
     click.echo(
-        f"Wrote {result.frames} frames to {output} in {result.seconds:.1f} s "
+        f"Wrote {result.frames} frame{'s' * (result.frames != 1)} to {output} in {result.seconds:.1f} s "
         f"({result.frames / max(result.seconds, 1e-9):.1f} frames per second, {result.provider})."
     )

@@ -185,7 +185,8 @@ def run(
         neutral=neutral,
     )
     live = session.live
-    notify(live.stats.sentence() + f" Engine {_told(live.animator.engine)}.")
+    if live.stats.frames:
+        notify(live.stats.sentence() + f" Engine {_told(live.animator.engine)}.")
     if remember or (remember is None and session.interactive):
         kept = remembered.merge(before, {name: chosen[name] for name in KEPT if name in chosen})
         problem = remembered.remember(before, _with_changes(kept, settings, session.settings_now()), profile)

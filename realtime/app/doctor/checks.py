@@ -128,7 +128,10 @@ def software(versions: Callable[[str], str | None] = version_of) -> Chapter:
         ("Python", f"{platform.python_version()}, {platform.python_implementation()}, {platform.machine()}"),
         ("system", _system()),
     ]
-    for package in ("numpy", "opencv-python", "onnxruntime", "av", "pillow", "pyvirtualcam", "tomlkit"):
+    needed = ["numpy", "opencv-python", "onnxruntime", "av", "pillow", "tomlkit"]
+    # Linux has v4l2loopback, which we write to ourselves.
+    needed += ["pyvirtualcam"] if platform.system() != "Linux" else []
+    for package in needed:
         info.append((package, versions(package) or "missing"))
     optional = (
         "torch",
