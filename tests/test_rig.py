@@ -24,6 +24,7 @@ from livepuppet.realtime.rig.mouth import _NODES, Mouth, MouthAmounts
 from livepuppet.realtime.rig.patches import paste
 from livepuppet.realtime.rig.pose import HeadPose
 from livepuppet.realtime.rig.rig import Face, Rig
+from livepuppet.realtime.rig.rims import find_rims
 from livepuppet.realtime.rig.sheet import draw_sheet
 from livepuppet.realtime.rig.teeth import draw_row
 
@@ -292,6 +293,37 @@ def test_a_thick_rim_over_the_eye_stays_in_front_of_the_lid(face):
         rim = slice(y - 32, y - 26), slice(x - 60, x + 61)
         assert np.abs(shut[rim].astype(int) - picture[rim]).max() < 12
         assert np.abs(np.median(shut[y - 10 : y + 2, x - 18 : x + 19], axis=(0, 1)) - SKIN).max() < 30
+
+
+def with_glasses(picture: np.ndarray, colour: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The drawn face with thin round glasses close under its eyes, and where their rims are."""
+    mask = np.zeros(picture.shape[:2], np.uint8)
+    for x, y in EYES.values():
+        cv2.ellipse(mask, (x, y - 6), (46, 24), 0, 0, 360, 255, 3, cv2.LINE_AA)
+    cv2.line(mask, (EYES["left"][0] + 44, EYES["left"][1] - 6), (EYES["right"][0] - 44, 169), 255, 5)
+    share = mask[..., None] / 255
+    return np.rint(picture * (1 - share) + np.array(colour) * share).astype(np.uint8), mask > 250
+
+
+@pytest.mark.parametrize("amount", [both("eyeBlink"), both("eyeSquint"), both("eyeLookDown")])
+def test_thin_rims_of_their_own_colour_stay_in_front_of_lids(face, amount):
+    picture, rims = with_glasses(face[0], (190, 40, 60))
+    drawn = paste(picture.copy(), Eyes(picture, face[1]).draw(amounts(amount)))
+    below = rims.copy()
+    for x, y in EYES.values():
+        below[: y + 13, x - 40 : x + 41] = False
+    assert below.sum() > 100
+    assert np.percentile(np.abs(drawn[below].astype(int) - picture[below]).max(1), 95) < 24
+
+
+def test_a_dark_side_of_a_face_is_no_rim(face):
+    """Nothing crosses the nose's bridge there."""
+    picture = face[0].copy()
+    assert find_rims(picture, *(np.array(place) for place in EYES.values())) is None
+    picture[90:150, 40:190] = (20, 14, 12)
+    assert find_rims(picture, *(np.array(place) for place in EYES.values())) is None
+    glasses, _ = with_glasses(face[0], (30, 30, 34))
+    assert find_rims(glasses, *(np.array(place) for place in EYES.values())).dark
 
 
 def test_eyes_without_a_white_get_none(face):

@@ -16,6 +16,7 @@ from livepuppet.realtime.rig.amounts import INDEX
 from livepuppet.realtime.rig.contours import Contours, EyeContours
 from livepuppet.realtime.rig.patches import Patch, lay_over, mix_in
 from livepuppet.realtime.rig.ramps import held, smooth
+from livepuppet.realtime.rig.rims import Rims, find_rims
 from livepuppet.realtime.rig.sampling import Sampler
 
 #: Amounts below this change nothing that can be seen.
@@ -30,6 +31,9 @@ _STEP = 1 / 256
 
 #: Over this much of a blink (or gaze) the picture's own pixels go over into the layers, which differ by a level or two.
 _ONSET = 0.08
+
+#: How fast a lid's shade on the eyeball fades, in e-folds per width of the eye.
+SHADE = 16.0
 
 
 @dataclass(frozen=True)
@@ -88,14 +92,29 @@ class Eyes:
             for side, eye in (("left", contours.left), ("right", contours.right))
             if eye is not None and eye.sure
         }
-        self.layers = {side: EyeLayers(picture, eye) for side, eye in sure.items()}
+        rims = None
+        if contours.left is not None and contours.right is not None:
+            middles = [(eye.upper[0] + eye.upper[-1]) / 2 for eye in (contours.left, contours.right)]
+            rims = find_rims(picture, *middles)
+
+        def cut_out(side: str, white: bool | None = None, least_white: float | None = None) -> EyeLayers:
+            return EyeLayers(picture, sure[side], side, rims, white, least_white)
+
+        self.layers = {side: cut_out(side) for side in sure}
         both = list(self.layers.values())
         if len({layers.has_white for layers in both}) == 2:
             # Both eyes are of one kind: where one is in the dark, the irises' size in the openings decides; irises of which one
             # is much darker than the other are none.
             share = np.mean([2 * layers.radius / layers.width for layers in both])
             white = bool(share < 0.6 and abs(both[0].darkness - both[1].darkness) < 0.3)
-            self.layers = {side: EyeLayers(picture, eye, white) for side, eye in sure.items()}
+            self.layers = {side: cut_out(side, white) for side in sure}
+            both = list(self.layers.values())
+        if len(both) == 2 and both[0].has_white and both[1].has_white:
+            # What little is seen of one white may lie in the lids' shade; beside their skin both are about as light.
+            lightest = max(layers.whiteness for layers in both)
+            for side, layers in list(self.layers.items()):
+                if layers.whiteness < 0.85 * lightest:
+                    self.layers[side] = cut_out(side, True, 0.85 * min(lightest, 1.1))
 
     def draw(self, amounts: np.ndarray) -> list[Patch]:
         """The patches that `amounts` float32 (52,) ask for: none for eyes at rest."""
@@ -113,11 +132,23 @@ class EyeLayers:
     Args:
         picture: uint8 RGB (H, W, 3).
         eye: its contours in the picture's pixels.
+        side: `left` or `right`, of the picture.
+        rims: of glasses, in the whole picture.
         white: whether it has any white, where that is known.
+        least_white: how light it is at least, beside the skin below.
     """
 
-    def __init__(self, picture: np.ndarray, eye: EyeContours, white: bool | None = None):
-        self._white_known = white
+    def __init__(
+        self,
+        picture: np.ndarray,
+        eye: EyeContours,
+        side: str,
+        rims: Rims | None = None,
+        white: bool | None = None,
+        least_white: float | None = None,
+    ):
+        self.side = side
+        self._white_known, self._least_white = white, least_white
         corner, end = eye.upper[0].astype(np.float64), eye.upper[-1].astype(np.float64)
         self.width = width = max(float(np.hypot(*(end - corner))), 4.0)
         along = (end - corner) / width
@@ -131,6 +162,8 @@ class EyeLayers:
         right, bottom = (int(np.clip(np.ceil(v) + 1, 1, n)) for v, n in zip(high, (w, h), strict=True))
         crop = picture[self.top : max(bottom, self.top + 1), self.left : max(right, self.left + 1)]
         self.crop = np.ascontiguousarray(crop)
+        self.rims = rims.mask[self.top :, self.left :][: crop.shape[0], : crop.shape[1]] if rims else None
+        self.dark_rims = rims is not None and rims.dark
         y, x = np.mgrid[0 : crop.shape[0], 0 : crop.shape[1]].astype(np.float32)
         x0, y0 = corner - (self.left, self.top)
         self.x, self.y = x, y
@@ -163,7 +196,8 @@ class EyeLayers:
         self.skin_ends = self._skin_ends()
         self._trim()
         self._settle()
-        self._sampler = Sampler(self.crop)
+        self._lids = tuple(Sampler(layer) for layer in (self.upper_lid, self.lower_lid))
+        self._ball = None if self.has_white else Sampler(self.ball)
         self._rgb = self.crop.copy()
         self._alpha = np.zeros(self.crop.shape[:2], np.uint8)
         self._last: tuple[EyeAmounts, Patch] | None = None
@@ -178,6 +212,7 @@ class EyeLayers:
         self._find_skin(picture)
         self._find_lashes(picture)
         self._shut(picture)
+        self._lift(picture)
         self._find_white(picture)
         self._find_iris(picture)
         self._find_ends()
@@ -189,16 +224,16 @@ class EyeLayers:
         dx, dy = (cv2.Sobel(self.light, cv2.CV_32F, *axis, scale=0.125) for axis in ((1, 0), (0, 1)))
         inside = (self.v > self.up - 0.1 * self.width) & (self.v < self.low + 0.1 * self.width)
         inside &= (self.u > 0) & (self.u < 1)
-        least, most = max(0.012 * self.width, 0.7), max(0.05 * self.width, 0.7)
+        least, most = max(0.012 * self.width, 0.7), max(0.09 * self.width, 0.7)
         if not inside.any():
             return least
         dark, bright = np.percentile(self.light[inside], [3, 97])
         steepest = float(np.percentile(np.hypot(dx, dy)[inside], 98))
-        return float(np.clip((bright - dark) / max(steepest, 1.0) / 2, least, most))
+        return float(np.clip(0.7 * (bright - dark) / max(steepest, 1.0), least, most))
 
     def _trim(self) -> None:
         """Keep of everything the rectangle in which a frame may differ from the picture."""
-        moves = self.v > self.up - np.maximum(self.lash_up + 0.08 * self.width, self.rise + self.gives_way)
+        moves = self.v > self.up - (self.rigid + self.gives_way)
         moves &= (self.v < self.low + 0.30 * self.width) & (self.inside_u > 0)
         moves |= self.cover > 0.01
         rows, columns = np.flatnonzero(moves.any(1)), np.flatnonzero(moves.any(0))
@@ -222,7 +257,15 @@ class EyeLayers:
             for colours, alpha in ((self.iris, self.iris_alpha), (self.lash_rgb, self.lash_alpha))
         )
         self.line_tone = cv2.convertScaleAbs(np.broadcast_to(self.line_tone, self.crop.shape).copy())
+        # They get finer towards the corners.
+        self.taper = 1 / np.maximum(smooth(-0.10, 0.18, self.u) * smooth(1.10, 0.82, self.u), 0.1)
+        thick = max(0.02 * self.width, 0.9)
+        self.line_thick = float(np.hypot(thick, 0.5 * self.soft))
+        self.line_alpha = self.line_alpha * (thick / self.line_thick) ** 0.5
         self.line_alpha = self.line_alpha * smooth(-0.02, 0.10, self.u) * smooth(1.02, 0.90, self.u)
+        self._covers = tuple(
+            lid[..., 3].astype(np.float32) * np.float32(1 / 255) for lid in (self.upper_lid, self.lower_lid)
+        )
         self.aside = np.maximum(smooth(0.005, -0.01, self.u), smooth(0.995, 1.01, self.u))
         self.within = self.inside_u * smooth(0.30 * self.width, 0.22 * self.width, self.v - self.low)
         for name, value in vars(self).items():
@@ -269,16 +312,16 @@ class EyeLayers:
         cheek = self._band_colour(picture, below)
         self.cheek_colour = self._spread(cheek)
         self.lid_colour = self._spread(self._band_colour(picture, above, cheek.mean(0)))
-        self.closed = self.low - 0.10 * self.span * smooth(0.25 * self.width, 0.6 * self.width, self.span)
+        self.closed = (
+            self.low
+            + 0.02 * self.width
+            - 0.12 * self.span * smooth(0.25 * self.width, 0.6 * self.width, self.span)
+        )
         # Where lids meet is one smooth curve.
         self.closed = cv2.GaussianBlur(self.closed, (0, 0), max(0.05 * self.width, 0.5))
         rough = picture - cv2.GaussianBlur(picture, (0, 0), 1.0)
         self.grain = float(np.median(np.abs(rough[below]))) if below.any() else 0.0
         self.flat = self.grain < 0.35
-        # Rims of glasses, hair and brows are no skin.
-        off = np.linalg.norm(picture - self.lid_colour, axis=2)
-        usual = float(np.median(off[above])) if above.any() else 10.0
-        self.strange = smooth(34 + usual, 60 + usual, off)
 
     def _shut(self, picture: np.ndarray) -> None:
         """The picture with closed lids but for their lashes: opening and lashes filled smoothly from the skin around."""
@@ -290,43 +333,74 @@ class EyeLayers:
         zone = (
             (self.v > self.up - reach) & (self.v < self.low + 0.07 * w) & (self.u > -0.04) & (self.u < 1.04)
         )
+        # Between the corners lashes hang together with the edge all the way; folds lie beyond skin.
+        folds = (self.v < self.up - self.lash_up - 0.10 * w) & (self.u > 0.02) & (self.u < 0.98)
+        lashes[folds] = 0
+        # There are hardly any beside the inner corner, and beside the outer one they do not go down.
+        inward = self.u - 1 if self.side == "left" else -self.u
+        lashes[(inward > 0.05) | ((inward < -1) & (self.v > self.up + 0.05 * w))] = 0
         grow = _disc(0.03 * w)
         hole = zone | (cv2.dilate(lashes, grow) > 0)
         thin = cv2.morphologyEx(self.light, cv2.MORPH_BLACKHAT, _disc(0.15 * w))
-        soft = max(0.03 * w, 0.8)
-        # What is in front of the eye: rims, strands of hair, brows; they reach further than lashes do.
-        room = self.up - self.crease
-        front = (
-            self.strange
-            * smooth(-0.35 * room, -0.75 * room, self.v - self.up)
-            * smooth(-reach, -1.3 * reach, self.v - self.up)
-        )
-        rim = self._thick_rims()
-        # Close to the edge only what is too thick for lashes.
-        narrow = cv2.morphologyEx(self.light, cv2.MORPH_BLACKHAT, _disc(0.09 * w))
-        front = front * np.maximum(smooth(0.16 * w, 0.26 * w, self.from_edge), smooth(14.0, 6.0, narrow))
-        front = front * (
-            1 - cv2.GaussianBlur(cv2.dilate(lashes, _disc(0.08 * w)).astype(np.float32), (0, 0), soft)
-        )
-        self.rim = cv2.dilate(rim, _disc(0.015 * w))
-        front = np.maximum(front, self.rim)
-        self.front = cv2.GaussianBlur(front.astype(np.float32), (0, 0), max(0.7, 0.7 * self.soft))
+        # What is in front of the eye.
+        if self.rims is None:
+            self.rim = np.zeros(self.u.shape, np.float32)
+        else:
+            rim = self._thick_rims() if self.dark_rims else self._coloured_rims()
+            self.rim = cv2.dilate(rim, _disc(0.015 * w))
+        self.front = cv2.GaussianBlur(self.rim.astype(np.float32), (0, 0), max(0.7, 0.5 * self.soft))
         self.front[self.front < 0.03] = 0
         self.has_front = bool(self.front.max() > 0.2)
-        base = self._skin_under(hole, thin)
+        base, broad = self._skin_under(hole, thin, reach)
         self.texture = self._texture_beside(picture, hole)
         t = np.clip((self.v - self.crease) / np.maximum(self.closed - self.crease, 1), 0, 1)
         # A lid is round: light on its middle, less at its edge and in its fold. Flat pictures have little light.
         bulge = 0.05 * np.sin(np.pi * t) - 0.10 * t**3
         bulge = bulge * smooth(0.62, 0.3, np.abs(self.u - 0.5)) * (self.v > self.crease - 0.1 * w)
-        filled = base * (1 + (0.6 if self.flat else 1.0) * bulge)[..., None] + self.texture
-        # It goes over into the skin around without an edge.
+        filled = base * (1 + (0.6 if self.flat else 1.0) * bulge)[..., None]
+        # It goes over into the skin around without an edge: what is fine there stays, its shading comes closer.
         beyond = cv2.distanceTransform((~hole).astype(np.uint8), cv2.DIST_L2, 5)
-        share = smooth(0.12 * w, 0.03 * w, beyond).astype(np.float32) * (1 - self.front)
-        self.skin = np.clip(picture + (filled - picture) * share[..., None], 0, 255).astype(np.float32)
+        share = smooth(0.16 * w, 0.0, beyond).astype(np.float32) * (1 - self.front)
+        own = picture + (np.minimum(filled - broad, 0.5 * broad)) * share[..., None]
+        # What is left of lashes goes, too, most of all beside the corners; folds end softly.
+        tips = smooth(0.14 * w, 0.06 * w, beyond) * smooth(0.44, 0.50, np.abs(self.u - 0.5))
+        tips = np.maximum(tips, 0.8 * smooth(0.10 * w, 0.03 * w, beyond))
+        own += np.maximum(filled - own, 0) * tips.astype(np.float32)[..., None]
+        inside = smooth(0.05 * w, 0.0, beyond).astype(np.float32)[..., None]
+        filled = own + (filled + self.texture - own) * inside
+        self.skin = np.clip(picture + (filled - picture) * (1 - self.front)[..., None], 0, 255).astype(
+            np.float32
+        )
         # Old lashes go wherever the lid moves, also beside the eye.
         self.cover = share
         self.beside = self.cover * np.maximum(smooth(0.04, -0.04, self.u), smooth(0.96, 1.04, self.u))
+
+    def _lift(self, picture: np.ndarray) -> None:
+        """Both lids as layers that slide with their edges, uint8 RGBA (h, w, 4): the picture without what is in front of it;
+        alpha ends at the edge, and goes on in lashes.
+        """
+        w, soft = self.width, np.float32(1 / self.soft)
+        bare = picture
+        if self.has_front:
+            clear = (self.front < 0.02).astype(np.float32)
+            bare = picture + (_filled(picture, clear) - picture) * self.front[..., None]
+        # Lashes in the crop's own place, by their band.
+        rows, columns = self.lash_alpha.shape
+        per_row = (rows - 1) / (2 * self.reach)
+        my = (self.v - self.up + np.float32(self.reach)) * np.float32(per_row)
+        mx = (self.u + np.float32(0.1)) * np.float32((columns - 1) / 1.2)
+        tone = cv2.remap(self.lash_rgb, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        # From the edge down it gets less.
+        alpha = np.maximum.accumulate(self.lash_alpha[::-1])[::-1]
+        alpha = cv2.remap(alpha, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        alpha[self.v < self.up] = 1
+        skin = held((self.up - self.v) * soft + np.float32(0.5))
+        hangs = smooth(-0.3 * self.soft, 0.7 * self.soft, self.v - self.up)[..., None]
+        upper = np.dstack([bare + (tone - bare) * hangs, 255 * np.maximum(skin, alpha)])
+        lower = np.dstack([bare, 255 * held((self.v - self.low) * soft + np.float32(0.5))])
+        self.upper_lid, self.lower_lid = (np.clip(lid, 0, 255).astype(np.uint8) for lid in (upper, lower))
+        #: Up to so far above its edge a lid goes along as it is: with its lashes.
+        self.rigid = np.float32(np.clip(np.percentile(self.lash_up, 75), 0.02 * w, 0.09 * w))
 
     def _skin_ends(self) -> np.ndarray:
         """Where skin above the eye ends, at the upper lid's edge or at a rim, (N, 2) in pixels of the picture."""
@@ -342,6 +416,14 @@ class EyeLayers:
                 height[k] = min(height[k], float(v[near].min())) if near.any() else height[k]
         x, y = self._at(u * self.width, height)
         return np.column_stack([x + self.left, y + self.top])
+
+    def _coloured_rims(self) -> np.ndarray:
+        """Rims of another colour than lashes, float32 (h, w) of 0 and 1: not what is alike of the eye itself."""
+        w = self.width
+        outward = self.u - 1 if self.side == "right" else -self.u
+        eye = (self.v > self.up - 0.14 * w) & (self.v < self.low + 0.02 * w) & (np.abs(self.u - 0.5) < 0.38)
+        lashes = (self.from_edge < 0.17 * w) & (outward > -0.15)
+        return (self.rims & ~(eye | lashes)).astype(np.float32)
 
     def _thick_rims(self) -> np.ndarray:
         """Rims that are dark, thicker than lashes and pass over the eye, float32 (h, w); 1 also close to its edge."""
@@ -378,6 +460,9 @@ class EyeLayers:
         )
         opening = (self.v > self.up + 0.03 * w) & (self.v < self.low) & (self.u > 0) & (self.u < 1)
         dark = ((off > 0.3 * depth) & near & ~opening).astype(np.uint8)
+        # What comes together beside a corner, a fold and a line of lashes, is not one.
+        corner = np.minimum(np.abs(self.u), np.abs(self.u - 1)) < 0.015
+        dark[corner & ~edge] = 0
         _, labels = cv2.connectedComponents(dark, connectivity=8)
         tips = near & ((self.v < self.up - 0.24 * w) | (self.u < -0.24) | (self.u > 1.24))
         tips[[0, -1]] |= near[[0, -1]]
@@ -388,7 +473,7 @@ class EyeLayers:
             if (part & tips).any():
                 # Most of it is lash, and hangs together with something else by chance; or hardly any is.
                 close = part & (self.from_edge < 0.24 * w)
-                part = close if close.sum() > 0.6 * part.sum() else part & (self.from_edge < 0.1 * w)
+                part = close if close.sum() > 0.85 * part.sum() else part & (self.from_edge < 0.1 * w)
             out |= part.astype(np.uint8)
         return out
 
@@ -396,39 +481,66 @@ class EyeLayers:
         """Pixels within so many widths above and below the upper lid's edge, bool (h, w)."""
         return (np.abs(self.v - self.up) < half * self.width) & (self.u > -0.02) & (self.u < 1.02)
 
-    def _skin_under(self, hole: np.ndarray, thin: np.ndarray) -> np.ndarray:
-        """The skin's colours without anything thin or dark on it, float32 (h, w, 3): the picture's own, and within the
-        `hole`, bool (h, w), what lies smoothly between those around it.
+    def _skin_under(
+        self, hole: np.ndarray, thin: np.ndarray, reach: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The closed lid's colours, float32 (h, w, 3), and the skin's without anything thin or dark on it: the picture's own, and
+        within the `hole`, bool (h, w), what lies smoothly between those around it.
 
         Args:
             thin: float32 (h, w), by how much a pixel is darker than what is around anything as thin as a lash or fold.
+            reach: float32 (h, w), how far above the edge there may be lashes.
         """
         w = self.width
         # Lashes, folds, rims and hair around the hole are no skin.
-        calm = cv2.morphologyEx(self.crop, cv2.MORPH_CLOSE, _disc(0.06 * w))
-        calm = cv2.GaussianBlur(calm, (0, 0), max(0.04 * w, 0.7)).astype(np.float32)
         usual = float(np.median(thin[~hole])) if not hole.all() else 0.0
-        known = np.exp(-np.square(thin / (12.0 + 3 * usual))) * (1 - self.front)
-        known *= 1 - cv2.dilate(hole.astype(np.uint8), _disc(0.025 * w))
+        known = np.exp(-np.square(thin / (10.0 + usual))) * (1 - self.front)
+        known *= 1 - cv2.dilate(hole.astype(np.uint8), _disc(0.015 * w))
         known = known.astype(np.float32)
         if known.sum() < 20:
             known = np.float32(1) - hole
-        filled = _filled(calm, known + 1e-4 * ~hole)
-        free = known[..., None]
+        # Nothing of those goes into the colours beside them.
+        soft = max(0.04 * w, 0.7)
+        near = cv2.GaussianBlur(known, (0, 0), soft)
+        picture = self.crop.astype(np.float32)
+        calm = cv2.GaussianBlur(picture * known[..., None], (0, 0), soft) / np.maximum(near, 1e-3)[..., None]
+        free = np.minimum(known, held(4 * near))[..., None]
+        filled = _filled(calm, free[..., 0])
         # From coarse to fine: each round lets a soap film sag to the mean of what is around.
         for size in (0.3, 0.2, 0.12, 0.07, 0.04):
             for _ in range(4):
                 film = cv2.blur(filled, (2 * max(round(0.5 * size * w), 1) + 1,) * 2)
                 filled = film + (calm - film) * free
-        return cv2.GaussianBlur(filled.astype(np.float32), (0, 0), max(0.02 * w, 0.7))
+        broad = filled.copy()
+        # The lid itself is what is seen of it above the lashes.
+        strip = known * smooth(0.14 * w, 0.04 * w, np.abs(self.up - reach - 0.06 * w - self.v))
+        kernel = (
+            np.exp(-0.5 * np.square((NODES[:, None] - self.u.ravel()[None]) / 0.11)) * strip.ravel()[None]
+        )
+        there = kernel.sum(1)
+        colour = kernel @ picture.reshape(-1, 3) / np.maximum(there, 1e-3)[:, None]
+        enough = held(there / max(0.5 * float(there.max()), 1e-3))
+        t = (self.v - self.up + reach) / np.maximum(self.closed - self.up + reach, 1)
+        share = (
+            0.8
+            * smooth(0.0, 0.15, self.u)
+            * smooth(1.0, 0.85, self.u)
+            * smooth(-0.1, 0.2, t)
+            * smooth(1.2, 0.8, t)
+        )
+        share *= np.interp(self.u.ravel(), NODES, enough).reshape(self.u.shape)
+        filled = filled + (self._spread(colour) - filled) * share.astype(np.float32)[..., None]
+        return tuple(
+            cv2.GaussianBlur(k.astype(np.float32), (0, 0), max(0.02 * w, 0.7)) for k in (filled, broad)
+        )
 
     def _texture_beside(self, picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
         """What the skin has on its colours, pores, cracks, strokes or fur, float32 (h, w, 3): that below the eye, or that above
         where the picture ends, at the eye's place.
         """
         w = self.width
-        fine = picture - cv2.GaussianBlur(picture, (0, 0), max(0.035 * w, 1.0))
-        free = (~hole) & (self.strange < 0.3) & (cv2.dilate(hole.astype(np.uint8), _disc(0.03 * w)) == 0)
+        fine = picture - cv2.GaussianBlur(picture, (0, 0), max(0.012 * w, 0.8))
+        free = (~hole) & (self.front < 0.1) & (cv2.dilate(hole.astype(np.uint8), _disc(0.03 * w)) == 0)
         usual = float(np.median(np.abs(fine[free]))) if free.sum() > 20 else 0.0
         # Wrinkles and folds are more than grain.
         most = 2.0 * usual + 0.3
@@ -480,14 +592,15 @@ class EyeLayers:
             clear = np.flatnonzero(a[:first, k] < 0.2)
             # What is dark all the way up is a rim or a brow.
             top = int(clear[-1]) if len(clear) else max(first - round(0.035 * self.width / step), 0)
-            a[:top, k] = 0
             tops[k] = -self.lash_rows[top] if a[first, k] > 0.3 else 0.0
         # Few columns reach further than those beside them.
         wide = max(round(0.06 * len(tops)), 1)
         usual = np.array(
             [np.median(tops[max(k - wide, 0) : k + wide + 1]) for k in range(len(tops))], np.float32
         )
-        a[self.lash_rows[:, None] < -(usual + 0.03 * self.width)[None]] = 0
+        usual = cv2.GaussianBlur(usual[None], (0, 0), max(0.5 * wide, 0.5))[0]
+        above = -self.lash_rows[:, None] - usual[None]
+        a *= smooth(0.05 * self.width, 0.02 * self.width, above)
         self._lash_tops = np.maximum(usual, 0.0)
         # Below the edge an iris is as dark as lashes: there the band is that of the columns beside it.
         far = np.hypot(mx - self.iris_x, my - self.iris_y)
@@ -554,7 +667,7 @@ class EyeLayers:
         self.darkness = disc_light / max(skin_light, 1.0)
         # Round eyes that the iris fills have none, nor have those of statues, whose irises are as light. In the shade of lids
         # a white is dark, but not as dark as the eye of a dog beside its fur.
-        self.has_white = False
+        self.shade, self.whiteness, self.has_white = 0.0, 0.0, False
         if enough and self.radius < 0.35 * self.width:
             middle, high, most = np.percentile(self.light[white], [62, 80, 75])
             lighter = middle > disc_light + 12 or high > max(0.4 * skin_light, disc_light - 4)
@@ -562,40 +675,53 @@ class EyeLayers:
         if self._white_known is not None:
             self.has_white = self._white_known and bool(white.any())
         if not self.has_white:
-            self.white = self.crop
+            self._find_ball(picture)
             return
-        distance = np.exp(-np.maximum(self.v - self.up, 0) / (0.09 * self.width))
-        basis = np.stack([np.ones_like(self.u), self.u - 0.5, distance], -1).astype(np.float32)
-        a, b = basis[white], picture[white]
-        # Veins, lashes and corners are darker than the white, and lights brighter.
         bright = self.light[white]
-        low, high = np.percentile(bright, [75, 99])
-        weight = ((bright >= low) & (bright <= high)).astype(np.float32)
-        aw = a * weight[:, None]
-        fit = np.linalg.solve(aw.T @ a + np.diag([1e-6, 0.1, 0.03]) * weight.sum(), aw.T @ b)
+        # Veins, lashes and corners are darker than the white, and lights brighter.
+        weight = ((bright >= np.percentile(bright, 65)) & (bright <= np.percentile(bright, 98))).astype(
+            np.float32
+        )
+        basis = np.stack([np.ones_like(self.u), self.u - 0.5], -1).astype(np.float32)
+        a, b = basis[white] * weight[:, None], picture[white]
         top = (b * weight[:, None]).sum(0) / weight.sum()
+        fit = np.linalg.solve(a.T @ basis[white] + np.diag([1e-6, 0.15]) * weight.sum(), a.T @ b)
         # In the shade of lids it is never much darker than the skin.
-        least = 0.86 * skin_light
-        lift = max(least / max(float(top.mean()), 1.0), 1.0)
-        fill = lift * np.clip(basis @ fit, 0.7 * top, 1.1 * top)
-        # Little of a white's colour is its own.
-        fill += 0.35 * (fill.mean(2, keepdims=True) - fill)
-        # Drawn eyes are nearly flat.
-        shade = 0.25 if self.flat else 1.0
-        fill *= (1 - 0.2 * shade * np.exp(-np.maximum(self.v - self.up, 0) / (0.06 * self.width)))[..., None]
-        fill *= (1 - 0.14 * shade * smooth(0.36, 0.52, np.abs(self.u - 0.5)))[..., None]
-        # Outlines and lashes' shadows do not go on where the iris was.
-        known = white & (away > 1.2 * self.radius)
-        known &= self.light > 0.75 * np.percentile(self.light[white], 80)
+        self.whiteness = float(top.mean()) / max(skin_light, 1.0)
+        lift = max((self._least_white or 0.55) * skin_light / max(float(top.mean()), 1.0), 1.0)
+        fill = np.clip(basis @ fit, 0.75 * top, 1.1 * top)
+        # What the iris hides goes on smoothly from what is seen beside it; outlines and lashes' shadows are no white.
+        known = white & (self.away > 1.2 * self.radius)
+        known &= self.light > 0.75 * np.percentile(bright, 80)
         inner = cv2.erode(known.astype(np.uint8), _disc(0.02 * self.width)) > 0
         known = inner if inner.any() else known
         if known.any():
-            # What the iris hides goes on smoothly from what is seen beside it; lashes' shadows are no white.
-            off = np.clip(picture - fill, -0.25 * fill, 0.6 * fill)
-            fill = np.minimum(fill + _filled(off, known.astype(np.float32)), 1.03 * np.maximum(top, least))
-        if not self.flat:
-            fill = fill + 0.7 * self.texture
-        self.white = fill.astype(np.float32)
+            off = np.clip(picture - fill, -0.3 * fill, 0.15 * fill)
+            soft = max(0.05 * self.width, 1.0)
+            fill = fill + cv2.GaussianBlur(_filled(off, known.astype(np.float32)), (0, 0), soft)
+        # Little of a white's colour is its own.
+        fill = lift * (fill + 0.4 * (fill.mean(2, keepdims=True) - fill))
+        # A ball is darker to its sides; drawn eyes are nearly flat.
+        fill *= (1 - (0.05 if self.flat else 0.2) * smooth(0.30, 0.52, np.abs(self.u - 0.5)))[..., None]
+        self.white = np.clip(fill, 0, 255).astype(np.float32)
+        # By how much the upper lid shades what is close below it.
+        below = (self.v - self.up) / self.width
+        near, far = white & (below < 0.07), white & (below > 0.09)
+        shade = 0.3
+        if near.sum() > 8 and far.sum() > 8:
+            shade = 1 - float(np.median(self.light[near])) / max(
+                float(np.percentile(self.light[far], 70)), 1.0
+            )
+        self.shade = float(np.clip(shade, 0.06 if self.flat else 0.2, 0.45))
+
+    def _find_ball(self, picture: np.ndarray) -> None:
+        """An eye without a white as it goes on behind its lids, uint8 RGB (h, w, 3)."""
+        edge = self.shows & (self.v > self.up + 0.05 * self.width) & (self.v < self.low - 0.04 * self.width)
+        filled = _filled(picture, edge.astype(np.float32)) if edge.any() else picture
+        share = cv2.GaussianBlur(edge.astype(np.float32), (0, 0), max(0.02 * self.width, 0.7))[..., None]
+        share = np.clip(2 * share - 1, 0, 1)
+        self.ball = np.clip(filled + (picture - filled) * share, 0, 255).astype(np.uint8)
+        self.white = self.ball.astype(np.float32)
 
     def _find_iris(self, picture: np.ndarray) -> None:
         """The iris as a whole disc, and the catch-lights that stay while it turns."""
@@ -606,7 +732,19 @@ class EyeLayers:
         far = np.hypot(dx, dy)
         mx, my = self.iris_x + dx, self.iris_y + dy
         tex = cv2.remap(picture, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        seen = cv2.remap(self.shows.astype(np.float32), mx, my, cv2.INTER_LINEAR) > 0.95
+        # Lashes hang over its top.
+        clear = self.shows & (self.v > self.up + 0.06 * self.width)
+        clear = clear if (clear & (self.away < r)).sum() > 20 else self.shows
+        seen = cv2.remap(clear.astype(np.float32), mx, my, cv2.INTER_LINEAR) > 0.95
+        if self.has_white:
+            # Without the lid's shade, which stays with the lid.
+            below = cv2.remap(self.v - self.up, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            tex = (
+                tex
+                / np.maximum(1 - self.shade * np.exp(np.maximum(below, 0) * (-SHADE / self.width)), 0.6)[
+                    ..., None
+                ]
+            )
         light = tex.mean(2)
         # The median over each ring, from what is seen; lower than the middle, so that catch-lights do not count.
         rings = np.arange(0, size + 2, 0.5, dtype=np.float32)
@@ -655,7 +793,7 @@ class EyeLayers:
         whole = cv2.remap(
             spot.astype(np.float32), back_x, back_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
         )
-        self.glint = whole
+        self.glint = cv2.convertScaleAbs(np.dstack([picture * whole[..., None], 255 * whole]))
         self.has_glint = bool(whole.max() > 0.1)
 
     def _find_ends(self) -> None:
@@ -665,10 +803,10 @@ class EyeLayers:
         self.to_right = float(np.clip(w - room - self.iris_u, 0.2 * r, 1.25 * r))
         self.to_left = float(np.clip(self.iris_u - room, 0.2 * r, 1.25 * r))
         # How high the upper lid goes, and how far above it the skin gives way.
-        self.rise = float(min(0.3 * self.tall, 0.12 * w))
-        self.gives_way = max(0.24 * w, 1.8 * self.rise)
+        self.rise = float(min(0.26 * self.tall, 0.10 * w))
+        self.gives_way = np.float32(max(0.34 * w, 1.6 * 0.5 * float(self.span.max())))
         self.to_up = min(0.42 * r, 0.35 * self.tall)
-        self.to_down = min(0.45 * r, 0.4 * self.tall)
+        self.to_down = min(0.55 * r, 0.42 * self.tall)
         if not self.has_white:
             # Eyes that are all iris turn a little behind their lids.
             self.to_right = self.to_left = 0.10 * w
@@ -688,60 +826,74 @@ class EyeLayers:
     def _draw(self, wanted: EyeAmounts) -> None:
         blink, w, v, out = wanted.blink, np.float32(self.width), self.v, self._rgb
         upper, lower = self._edges(wanted)
-        if self.has_white:
-            np.copyto(out, self.white)
-        else:
-            np.copyto(out, self._turned(wanted))
+        np.copyto(out, self.white if self.has_white else self._turned(wanted))
         if self.has_white and blink < 0.995:
             self._draw_iris(out, wanted)
+        self._shade(out, upper, lower, blink)
         # From bottom to top: eyeball, lower lid, upper lid, lashes. Beside the corners there is skin alone.
         soft = np.float32(1 / self.soft)
-        in_low = np.maximum(held((v - lower) * soft + np.float32(0.5)), self.aside)
-        mix_in(out, self._lower_lid(lower), in_low)
-        if blink > 0:
-            shade = np.exp(np.maximum(v - upper, 0) * (-20 / w)) * np.float32(0.30 * min(blink * 3, 1.0))
-            light = cv2.convertScaleAbs(255 - 255 * shade * (1 - in_low))
-            cv2.multiply(out, cv2.cvtColor(light, cv2.COLOR_GRAY2RGB), dst=out, scale=1 / 255)
         lowered = self._lowered(wanted)
-        if lowered > 0:
-            # Beside the eye the lid is one with the skin below it.
-            hidden = self.beside * np.float32(smooth(0.02, 0.14, lowered))
-            if blink > 0.6:
-                # The lower lid's lashes and dark rim go under the closed lid.
-                under = held(1 - np.abs(v - self.closed) * (10 / w))
-                hidden = np.maximum(hidden, under * np.float32(smooth(0.6, 1.0, blink)))
-            mix_in(out, self.skin, hidden * in_low)
-        mix_in(out, self._upper_lid(wanted), held((upper - v) * soft + np.float32(0.5)))
-        self._draw_lashes(out, upper, blink)
+        # A lid that follows the eye stays as it is.
+        gazes = 1.1 * self.to_down / max(self.tall, 1.0) * max(wanted.down, 0.0) * (1 - blink)
+        shut = float(smooth(0.25, 0.62, lowered - 0.7 * gazes))
+        colours, cover = self._lower_lid(lower)
+        cover = np.maximum(cover, self.aside)
+        mix_in(out, colours, cover)
+        if shut > 0:
+            # Beside the eye the closed lid is one with the skin below it, and so are the lower lid's lashes and dark rim.
+            under = held(1 - np.abs(v - self.closed) * (10 / w))
+            mix_in(out, self.skin, np.maximum(self.beside, under) * np.float32(shut) * cover)
+        mask = held((upper - v) * soft + np.float32(0.5))
+        if shut < 1:
+            colours, cover = self._upper_lid(upper, lowered)
+            if shut > 0:
+                cv2.addWeighted(self.skin, shut, colours, 1 - shut, 0, dst=colours)
+                mask = cover + (mask - cover) * np.float32(shut)
+            else:
+                mask = cover
+            mix_in(out, colours, mask)
+        else:
+            mix_in(out, self.skin, mask)
+        if shut > 0:
+            self._draw_lashes(out, upper, shut)
         if self.has_front:
             mix_in(out, self.crop, self.front)
-        self._frame(wanted, upper)
+        self._frame(wanted, upper, shut)
 
-    def _upper_lid(self, wanted: EyeAmounts) -> np.ndarray:
-        """What is seen above the upper lid's edge, uint8 (h, w, 3): the picture itself, as long as
-        that edge has not come down.
+    def _shade(self, out: np.ndarray, upper: np.ndarray, lower: np.ndarray, blink: float) -> None:
+        """The lids' shade on the eyeball, in place; a blink's is deeper."""
+        most = self.shade + (0.45 - self.shade) * min(blink * 2, 1.0)
+        if most <= 0:
+            return
+        dark = cv2.exp(np.maximum(self.v - upper, 0) * np.float32(-SHADE / self.width)) * np.float32(most)
+        dark += cv2.exp(np.maximum(lower - self.v, 0) * np.float32(-2 * SHADE / self.width)) * np.float32(
+            0.5 * most
+        )
+        light = cv2.convertScaleAbs(255 - 255 * dark)
+        cv2.multiply(out, cv2.cvtColor(light, cv2.COLOR_GRAY2RGB), dst=out, scale=1 / 255)
+
+    def _upper_lid(self, upper: np.ndarray, lowered: float) -> tuple[np.ndarray, np.ndarray]:
+        """The upper lid with its edge at `upper`, uint8 RGB (h, w, 3), and where it covers the eye, float32 (h, w). Its lashes go
+        with it; above them skin is stretched, or gives way.
         """
-        lowered = self._lowered(wanted)
-        if lowered < 0:
-            # It is drawn up with its lashes; the skin above gives way.
-            raised = (self.closed - self.up) * np.float32(-lowered)
-            edge = self.up - raised
-            shift = raised * held(1 + (self.v - edge) * np.float32(1 / self.gives_way))
-            lid = self._sampler.at(self.x + shift * self.down[0], self.y + shift * self.down[1])
-            return cv2.cvtColor(lid, cv2.COLOR_RGBA2RGB)
-        covered = float(smooth(0.02, 0.14, lowered))
-        if covered in (0.0, 1.0):
-            return self.skin if covered else self.crop
-        return cv2.addWeighted(self.skin, covered, self.crop, 1 - covered, 0)
+        if lowered == 0:
+            return self.crop.copy(), self._covers[0]
+        away = upper - self.v - self.rigid
+        shift = (upper - self.up) * held(1 - away * np.float32(1 / self.gives_way))
+        return self._slid(0, shift)
 
-    def _lower_lid(self, lower: np.ndarray) -> np.ndarray:
-        """The lower lid's skin and lashes with its edge at `lower`, and all around it, uint8 (h, w, 3)."""
-        raised = self.low - lower
-        if not raised.any():
-            return self.crop
-        shift = raised * held(1 - (self.v - lower) * np.float32(1 / (0.26 * self.width)))
-        lid = self._sampler.at(self.x + shift * self.down[0], self.y + shift * self.down[1])
-        return cv2.cvtColor(lid, cv2.COLOR_RGBA2RGB)
+    def _lower_lid(self, lower: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same of the lower one."""
+        if lower is self.low:
+            return self.crop, self._covers[1]
+        away = self.v - lower - np.float32(0.02 * self.width)
+        return self._slid(1, (lower - self.low) * held(1 - away * np.float32(1 / (0.28 * self.width))))
+
+    def _slid(self, lid: int, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A lid's layer drawn `shift` pixels further down."""
+        found = self._lids[lid].at(self.x - shift * self.down[0], self.y - shift * self.down[1])
+        cover = cv2.extractChannel(found, 3) * np.float32(1 / 255)
+        return cv2.cvtColor(found, cv2.COLOR_RGBA2RGB), cover
 
     def _lowered(self, wanted: EyeAmounts) -> float:
         """The share of its way to closed that the upper lid has gone: lids follow the eyes down, and
@@ -749,10 +901,10 @@ class EyeLayers:
         """
         down, wide, squint = wanted.down, wanted.wide, wanted.squint
         follow = (
-            0.34 * max(down, 0.0)
-            - 0.10 * max(-down, 0.0)
+            1.1 * self.to_down / max(self.tall, 1.0) * max(down, 0.0)
+            - 0.3 * self.to_up / max(self.tall, 1.0) * max(-down, 0.0)
             - self.rise / max(self.tall, 1.0) * wide
-            + 0.12 * squint
+            + 0.10 * squint
         )
         return follow * (1 - wanted.blink) + wanted.blink
 
@@ -760,7 +912,9 @@ class EyeLayers:
         """Heights of both lids' edges at every pixel."""
         blink, down = wanted.blink, wanted.down
         upper = self.up + (self.closed - self.up) * np.float32(self._lowered(wanted))
-        rise = (0.28 * wanted.squint - 0.06 * wanted.wide - 0.05 * max(down, 0.0) * (1 - blink)) * (1 - blink)
+        rise = (0.24 * wanted.squint - 0.05 * wanted.wide) * (1 - blink)
+        # The lower lid gives way to an eye that looks down.
+        rise -= 0.35 * self.to_down / max(self.tall, 1.0) * max(down, 0.0) * (1 - blink)
         lower = self.low
         if blink > 0 or rise:
             lower = lower + (np.minimum(self.closed, lower) - lower) * np.float32(blink)
@@ -788,7 +942,7 @@ class EyeLayers:
         sides = np.minimum(self.u, 1 - self.u) * np.float32(1 / 0.45)
         share = held(near) * held(sides)
         x, y = self.x + off * self.down[0] - share * dx, self.y + off * self.down[1] - share * dy
-        return cv2.cvtColor(self._sampler.at(x, y), cv2.COLOR_RGBA2RGB)
+        return cv2.cvtColor(self._ball.at(x, y), cv2.COLOR_RGBA2RGB)
 
     def _draw_iris(self, out: np.ndarray, wanted: EyeAmounts) -> None:
         """The iris with this gaze, under the catch-lights."""
@@ -803,33 +957,38 @@ class EyeLayers:
         iris = cv2.remap(self.iris, px + size, py + size, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
         lay_over(out, iris)
         if self.has_glint:
-            mix_in(out, self.crop, self.glint * np.minimum(iris[..., 3] * np.float32(1.5 / 255), 1))
+            # The cornea is a ball in front of the iris: its lights go half as far.
+            lights = self._moved(self.glint, 0.55 * dx, 0.55 * dy)
+            cover = cv2.cvtColor(cv2.extractChannel(iris, 3), cv2.COLOR_GRAY2RGBA)
+            cover[..., 3] = cover[..., 0]
+            lay_over(out, cv2.multiply(lights, cover, scale=1 / 255))
 
-    def _draw_lashes(self, out: np.ndarray, upper: np.ndarray, blink: float) -> None:
-        """The band of lashes along the moved edge; shut ones hang down."""
-        turn = 1 - 1.75 * float(smooth(0.15, 0.95, blink))
-        if abs(turn) < 0.4:
-            turn = 0.4 if turn >= 0 else -0.4
+    @staticmethod
+    def _moved(layer: np.ndarray, dx: float, dy: float) -> np.ndarray:
+        """`layer` uint8 (h, w, c), so many pixels aside and down; beyond it nothing."""
+        return cv2.warpAffine(layer, np.float32([[1, 0, dx], [0, 1, dy]]), layer.shape[1::-1])
+
+    def _draw_lashes(self, out: np.ndarray, upper: np.ndarray, shut: float) -> None:
+        """The band of lashes along the moved edge, hanging down, and the line where lids meet."""
+        turn = -0.5 - 0.5 * shut
         rows, columns = self.lashes.shape[:2]
         per_row = (rows - 1) / (2 * self.reach)
         offset = self.v - upper
-        my = offset * np.float32(per_row / turn) + np.float32(self.reach * per_row)
+        my = offset * (self.taper * np.float32(per_row / turn)) + np.float32(self.reach * per_row)
         mx = (self.u + np.float32(0.1)) * np.float32((columns - 1) / 1.2)
-        lay_over(out, cv2.remap(self.lashes, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
-        if blink > 0.15:
-            # One line from corner to corner, whatever the lashes are.
-            thick = max(0.02 * self.width, 0.9)
-            line = np.exp(-np.square(offset * np.float32(1 / thick)))
-            mix_in(out, self.line_tone, line * self.line_alpha * np.float32(smooth(0.15, 0.8, blink)))
+        lashes = cv2.remap(self.lashes, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        lay_over(out, lashes if shut == 1 else cv2.convertScaleAbs(lashes, alpha=shut))
+        # One line from corner to corner, whatever the lashes are.
+        line = cv2.exp(np.square(offset) * np.float32(-1 / self.line_thick**2))
+        mix_in(out, self.line_tone, line * self.line_alpha * np.float32(shut))
 
-    def _frame(self, wanted: EyeAmounts, upper: np.ndarray) -> None:
+    def _frame(self, wanted: EyeAmounts, upper: np.ndarray, shut: float) -> None:
         """Around the eye the picture stays as it is."""
         most = max(wanted.blink, wanted.wide, wanted.squint, abs(wanted.across), abs(wanted.down))
-        above = self.reach if self._lowered(wanted) >= 0 else self.gives_way
-        top = np.minimum(self.start, upper - np.float32(above))
-        mask = self.within * smooth(0, np.float32(0.04 * self.width), self.v - top)
-        if self._lowered(wanted) > 0:
-            mask = np.maximum(mask, self.cover * np.float32(smooth(0, 0.14, self._lowered(wanted))))
+        ends = np.minimum(upper, self.up) - np.float32(self.rigid + self.gives_way)
+        mask = self.within * smooth(0, np.float32(0.04 * self.width), self.v - ends)
+        if shut > 0:
+            mask = np.maximum(mask, self.cover * np.float32(shut))
         cv2.convertScaleAbs(mask * np.float32(255 * smooth(0, _ONSET, most)), self._alpha)
 
 
