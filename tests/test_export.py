@@ -383,6 +383,7 @@ def test_a_monkeynet_exports_and_draws_the_same(monkey_bundle):
     assert signature(render.graph.output)[1] == ("deformation", "float32", (1, 32, 32, 2))
 
 
+@pytest.mark.slow
 def test_a_monkeynet_without_flow_exports(monkey_bundle, tmp_path):
     """The row of its ablations with a graph of another shape: nothing is warped."""
     preset = load(monkey_bundle / "weights.safetensors").preset

@@ -410,6 +410,8 @@ def bundle_without_graphs(model, output, weights):
 @pytest.fixture
 def in_small(frames, tmp_path, monkeypatch):
     """A recording as a file, weights of a small model, and measures to match: (recording, weights, folder)."""
+    # Of work this small a second thread only takes time.
+    torch.set_num_threads(1)
     path = tmp_path / "me.mp4"
     write_clip(path, frames, 4)
     weights = tmp_path / "small.safetensors"

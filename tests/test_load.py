@@ -24,6 +24,7 @@ from livepuppet.realtime import bundled
 from livepuppet.realtime.animator import Animator, _carried
 from livepuppet.realtime.app import load
 from livepuppet.realtime.app.load import STEPS, LoadControl
+from livepuppet.realtime.app.power import BATTERY, PowerWatch
 
 INTERVAL = 1 / 30
 
@@ -198,11 +199,12 @@ def test_rigs_are_drawn_at_half_resolution_and_back():
     assert np.array_equal(drawn(), whole)
 
 
-def test_the_loop_takes_steps_says_so_and_takes_them_back():
+def test_the_loop_takes_steps_says_so_and_takes_them_back(monkeypatch):
     said = []
     session, _ = live([red_picture(100, SIZE)] * 3, said=said)
     finish(session)
     animator, compositor = session.animator, session.compositor
+    monkeypatch.setattr(PowerWatch, "reason", lambda watch: BATTERY)
     for level, every, detail in ((1, 2, 1.0), (2, 2, 0.5), (1, 2, 1.0), (0, 1, 1.0)):
         session._load.level = level
         pressed(session)
@@ -211,6 +213,7 @@ def test_the_loop_takes_steps_says_so_and_takes_them_back():
     busy, room = (
         [text for text in said if text.startswith(start)] for start in ("The computer is busy", "There is")
     )
+    assert all(text.endswith(BATTERY) for text in busy)
     assert len(busy) == len(room) == 2 and STEPS[1].told in busy[1] and STEPS[1].told in room[0]
 
 

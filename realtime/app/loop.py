@@ -21,6 +21,7 @@ from livepuppet.realtime.app.avatar_folder import AvatarFolder, Change
 from livepuppet.realtime.app.load import STEPS, LoadControl, Step
 from livepuppet.realtime.app.overlay.screens import draw_banner
 from livepuppet.realtime.app.overlay.snapshot import Snapshots
+from livepuppet.realtime.app.power import PowerWatch
 from livepuppet.realtime.app.stage import Stage
 from livepuppet.realtime.app.stats import LiveStats, RecentRate
 from livepuppet.realtime.app.window import Window
@@ -137,6 +138,7 @@ class LiveLoop:
         self._planning = 0.0
         self._load = LoadControl() if adapt else None
         self._level = 0
+        self._power = PowerWatch()
 
     @property
     def compositor(self) -> Compositor:
@@ -315,7 +317,8 @@ class LiveLoop:
     def _set_level(self, level: int) -> None:
         """Have so many of `STEPS` in force, and say so."""
         for step in STEPS[self._level : level]:
-            self.notify(f"The computer is busy: {step.told}.")
+            why = self._power.reason()
+            self.notify(f"The computer is busy: {step.told}.{f' {why}' if why else ''}")
         for step in reversed(STEPS[level : self._level]):
             self.notify(f"There is time again: no longer {step.told}.")
         self._level = level

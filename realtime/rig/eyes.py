@@ -7,7 +7,7 @@ frame then is a few remaps of those layers between the moved edges.
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -73,7 +73,7 @@ class EyeAmounts:
 
     def looks_like(self, other: EyeAmounts) -> bool:
         """Whether nobody sees the difference."""
-        pairs = zip(astuple(self), astuple(other), strict=True)
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return all(abs(one - two) <= ALIKE for one, two in pairs)
 
 

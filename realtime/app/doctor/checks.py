@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from livepuppet.core.packages import failed_package, reason_of, remedy_for
 from livepuppet.core.processor import cpuinfo
+from livepuppet.realtime.app.power import on_battery
 
 Verdict = Literal["OK", "WARN", "FAIL"]
 
@@ -344,7 +345,7 @@ def _memory(root: Path) -> str:
 
 
 def _power(root: Path, info: list[tuple[str, str]]) -> list[Finding]:
-    """Governors that hold the clock down. What drivers of recent processors call powersave is their
+    """Governors that hold the clock down, and the battery. What drivers of recent processors call powersave is their
     ordinary mode.
     """
     folder = root / "sys/devices/system/cpu/cpu0/cpufreq"
@@ -356,6 +357,8 @@ def _power(root: Path, info: list[tuple[str, str]]) -> list[Finding]:
     if profile:
         info.append(("power profile", profile))
     own = driver in ("intel_pstate", "amd-pstate-epp")
+    if on_battery(root):
+        info.append(("power", "battery"))
     slow = preference == "power" if own else governor in ("powersave", "conservative")
     if slow or profile in ("low-power", "quiet"):
         return [
