@@ -12,15 +12,22 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.square import Square
 from livepuppet.realtime.app.rig_window import RigEditor
-from livepuppet.realtime.rig import sidecar
+from livepuppet.realtime.rig import lip_fit, sidecar
 from livepuppet.realtime.rig.amounts import INDEX, NAMES, LandmarkReader, amounts, bounded, mirrored, zeros
-from livepuppet.realtime.rig.contours import Contours, EyeContours, MouthContours, find_contours
+from livepuppet.realtime.rig.contours import (
+    Contours,
+    EyeContours,
+    MouthContours,
+    _Axes,
+    _fit_mouth,
+    find_contours,
+)
 from livepuppet.realtime.rig.driver import RigMotion
 from livepuppet.realtime.rig.editing import handles, nearest, switched
 from livepuppet.realtime.rig.editing import moved as dragged
 from livepuppet.realtime.rig.eyes import Eyes
 from livepuppet.realtime.rig.looks import Landmarks
-from livepuppet.realtime.rig.mouth import _NODES, Mouth, MouthAmounts
+from livepuppet.realtime.rig.mouth import _NODES, TONGUE, Mouth, MouthAmounts
 from livepuppet.realtime.rig.patches import paste
 from livepuppet.realtime.rig.pose import HeadPose
 from livepuppet.realtime.rig.rig import Face, Rig
@@ -527,7 +534,7 @@ def test_rows_of_teeth_have_no_seams(kind, upper):
 def test_teeth_are_not_gray_beside_the_skin(face):
     mouth, drawn = _mouth_with(0.6)
     row = int(mouth.layers.top + mouth.layers.origin[1])
-    teeth = drawn[row - 2 : row + 3, 190:211].astype(int)
+    teeth = drawn[row - 1 : row + 4, 190:211].astype(int)
     assert np.median(teeth.mean(2)) > 185
     assert np.median(teeth[..., 0] - teeth[..., 2]) > 4
 
@@ -538,8 +545,54 @@ def test_a_tongue_lies_over_the_lower_lip(face):
     edge = int(layers_edge(mouth.layers, 0.3))
     change = np.abs(drawn.astype(int) - without).max(2)
     tip = edge + int(mouth.layers.tongue_length)
-    assert change[edge + 3 : tip - 4, 197:204].min() > 8
+    assert change[edge + 3 : tip - 4, 190:211].max(1).min() > 8
     assert change[tip + 12 :].max() == 0
+
+
+def test_a_tongue_is_round_has_a_groove_and_comes_out_of_the_dark(face):
+    mouth, drawn = _mouth_with(0.3, tongueOut=1.0)
+    layers, light = mouth.layers, drawn.astype(int).mean(2)
+    edge, half = int(layers_edge(layers, 0.3)), TONGUE * layers.width
+    row = light[edge + 10]
+    middle, beside, side = (
+        max(row[round(200 + place * half)], row[round(200 - place * half)]) for place in (0, 0.4, 0.85)
+    )
+    # Lightest between its groove and its sides, which turn away.
+    assert beside > middle + 10 and beside > side + 20
+    # From the dark of the mouth to the lip without a step.
+    column = light[edge - 14 : edge + 6, round(200 + 0.4 * half)]
+    assert column[-1] > column[0] + 40 and np.diff(column).max() < 22
+    # No stub below its tip.
+    tip = edge + int(layers.tongue_length)
+    below = np.abs(drawn[tip + 3 : tip + 12].astype(int) - _mouth_with(0.3)[1][tip + 3 : tip + 12]).max(2)
+    assert below.max() < 60
+
+
+def test_a_mouth_that_shows_dark_teeth_stands_open():
+    """Between lips that hardly part the search finds the teeth's lower edge first; a shut line stays one."""
+    for teeth in (False, True):
+        picture, contours = drawn_face()
+        if teeth:
+            inside = np.concatenate([_lens(200, 300, 40, 9, 0)[0], _lens(200, 300, 40, 9, 0)[1][::-1]])
+            cv2.fillPoly(picture, [np.rint(inside * 16).astype(np.int32)], (22, 12, 12), cv2.LINE_AA, 4)
+            for k in range(-3, 3):
+                corner = (200 + 9 * k + 1, 293 + abs(k) // 2)
+                cv2.rectangle(picture, corner, (corner[0] + 6, 299), (120, 80, 76), -1)
+        marks = landmarks_of(contours)
+        names = ("left mouth corner", "right mouth corner", "upper lip", "lower lip")
+        maps, _, fit = _fit_mouth(picture, np.stack([marks[name] for name in names]), _Axes.of(marks), ())
+        shut = fit.theta.copy()
+        shut[[4, 6]] += shut[5]
+        shut[5] = 0
+        assert (lip_fit.parted(maps, shut)[5] > 0.04) == teeth
+        found = find_contours(picture, marks).mouth
+        gap = float((found.inner_lower - found.inner_upper)[:, 1].max())
+        assert found.sure and (gap > 5 if teeth else gap < 2)
+        if teeth:
+            layers = Mouth(picture, replace(contours, mouth=found)).layers
+            assert layers.own and layers.shows_teeth
+            # The other row is of their colour.
+            assert layers.teeth.max() < 160
 
 
 @pytest.mark.parametrize("name", ["mouthSmile", "mouthFrown"])

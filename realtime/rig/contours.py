@@ -296,6 +296,9 @@ LIPS_DECIDE = 0.9
 #: them), and from which it is not moved where it is not found there.
 DISAGREE, HIGHER = (0.12, 0.16), (0.0, 0.18, 0.34)
 
+#: Mouths whose gap is smaller than this, in distances between the eyes, are looked at again: they may be shut, or not.
+LITTLE_OPEN = 0.045
+
 #: The least fit of a mouth that is moved.
 LEAST_MOUTH = 0.9
 
@@ -318,7 +321,7 @@ def _find_mouth(
     maps, matrix, fit = max(
         tried, key=lambda found: found[2].total - (found is not tried[0]) * LIPS_DECIDE / 3
     )
-    theta = fit.theta
+    theta = lip_fit.parted(maps, fit.theta) if fit.theta[5] < LITTLE_OPEN else fit.theta
     outer_up, line, inner_low, outer_low = (rows[0] for rows in lip_fit.curves(theta[None]))
     shut = theta[5] < 0.035
     if shut:

@@ -41,10 +41,13 @@ LARGEST_GAP, LEAST_GAP, MOST_GAP = 0.62, 0.5, 1.15
 
 #: How far expressions go, in mouth widths, about as far as those of rendered people: a smile takes corners aside and up, a stretch
 #: aside and down, a frown down; a pucker takes them in, a funnel in, and parts both lips.
-SMILE, STRETCH, FROWN, PUCKER, FUNNEL = (0.14, 0.26), (0.11, 0.05), 0.14, 0.14, (0.08, 0.07, 0.15)
+SMILE, STRETCH, FROWN, PUCKER, FUNNEL = (0.145, 0.33), (0.11, 0.05), 0.14, 0.11, (0.06, 0.085, 0.21)
 
 #: The chin's share of the lower lip's way down.
-CHIN = 0.65
+CHIN = 0.55
+
+#: Dark lines between what is seen in a mouth that tell that it is teeth.
+LEAST_PARTINGS = 3
 
 #: Half the tongue's width, in mouth widths.
 TONGUE = 0.23
@@ -410,16 +413,15 @@ class MouthLayers:
         self._sag = float(np.interp(0.0, _NODES, upper))
         self._sinks = np.exp(-((np.maximum(np.abs(_NODES) - 0.9, 0) / 0.75) ** 2))
         # Jaws are as wide as faces are, whatever the mouth's width.
-        self._jaw = np.exp(-(np.maximum(away - 0.26, 0) ** 2) / (2 * 0.36**2))
+        self._jaw = np.exp(-(np.maximum(away - 0.26, 0) ** 2) / (2 * 0.33**2))
         beyond = np.maximum(np.abs(_NODES) - 1, 0)
         outside = np.exp(-((beyond / 0.6) ** 2))
         self._shifts = np.exp(-((beyond / 0.8) ** 2))
         clipped = np.clip(_NODES, -1, 1)
         self._to_left, self._to_right = ((1 - clipped) / 2) * outside, ((1 + clipped) / 2) * outside
-        # Smiles and frowns move the corners most: of each side's rise half-way to its corner makes a little more than half, the
-        # middle an eighth.
+        # Smiles and frowns move the corners most, and the middle a third as far as both of them.
         self._up_left, self._up_right = (
-            (0.12 + 0.88 * np.maximum(sign * clipped, 0) ** 1.3)
+            (0.15 + 0.85 * np.maximum(sign * clipped, 0) ** 1.7)
             * outside
             * (1 - smooth(0, 0.99, -sign * clipped))
             for sign in (-1, 1)
@@ -478,12 +480,20 @@ class MouthLayers:
         self.teeth = np.clip(white, 0, 245).astype(np.float32)
         self.soft = self._softness(v, upper, lower, s)
         hue = self.lip / max(float(self.lip.mean()), 1.0)
-        self.dark = (np.clip(hue, 0.6, 1.6) * 24 + np.array([6.0, 1, 2]) * colourful).astype(np.float32)
-        self.shadow = (0.5 * self.dark + 0.18 * self.lip).astype(np.float32)
-        self.tongue = (0.72 * self.lip + np.array([26.0, 4, 8]) if colourful else 0.6 * self.lip).astype(
-            np.float32
-        )
-        self.tongue_out = 1.02 * self.lip + np.array([24.0, 4, 8]) * colourful
+        # How light it is, and by how much lighter to the right than to the left, in shares, at the mouth's corners.
+        self._level = float(np.clip(bright.mean() / 200, 0.25, 1.2))
+        sides = [
+            crop[skin & (np.abs(s - side) < 0.6)].mean() if (skin & (np.abs(s - side) < 0.6)).any() else 1.0
+            for side in (-0.8, 0.8)
+        ]
+        self._slant = float(np.clip((sides[1] - sides[0]) / max(sum(sides), 1.0), -0.25, 0.25))
+        self.dark = (np.clip(hue, 0.6, 1.6) * 22 + np.array([12.0, 0, 1]) * colourful).astype(np.float32)
+        # The inside is redder than lips are, which may be painted.
+        flesh = np.array([214.0, 108, 110]) * self._level
+        self.flesh = 0.5 * self.lip + 0.5 * flesh if colourful else 0.95 * self.lip
+        self.shadow = (0.5 * self.dark + 0.2 * self.flesh).astype(np.float32)
+        self.tongue = (0.85 * self.flesh).astype(np.float32)
+        self.tongue_out = self.flesh
         if self.drawn:
             # Painted with few colours: a deep red, a lighter one for the tongue.
             hue = self.lip / max(float(self.lip.max()), 1.0)
@@ -492,7 +502,7 @@ class MouthLayers:
         self.outlined = bool(self.line.mean() < 0.45 * bright.mean())
         self.kind = mouth.teeth if mouth.teeth in ("even", "broad", "pointed") else "even"
         self.no_teeth = mouth.teeth == "none"
-        self._teeth_line = float(np.median(self._rest[_MIDDLE, 2])) + 0.045 * self.width
+        self._teeth_line = float(np.median(self._rest[_MIDDLE, 2])) + 0.055 * self.width
         self._upper_teeth, self._lower_teeth = (self._tinted(upper) for upper in (True, False))
 
     def _softness(self, v: np.ndarray, upper: np.ndarray, lower: np.ndarray, s: np.ndarray) -> float:
@@ -528,6 +538,7 @@ class MouthLayers:
         self.shows_teeth = False
         if not self.own:
             return
+        self._find_flesh()
         lab = cv2.cvtColor(self.crop, cv2.COLOR_RGB2LAB).astype(np.float32)
         lip = cv2.cvtColor(self.lip.clip(0, 255).astype(np.uint8).reshape(1, 1, 3), cv2.COLOR_RGB2LAB)[
             0, 0
@@ -556,9 +567,38 @@ class MouthLayers:
                 reach[k] = levels[row[gaps[0]] if len(gaps) else row[-1]]
         share = float((reach[open_columns] > 0.1).mean()) if open_columns.any() else 0.0
         self.shows_teeth = share > 0.35
+        if not self.shows_teeth and self.gap < 0.25 * self.width and _rows_of_teeth(light[:, 3:20].mean(1)):
+            # Dark or coloured, but apart: what shows between lips that hardly part is teeth.
+            self.shows_teeth, reach = True, np.where(open_columns, np.float32(0.98), 0)
         if self.shows_teeth:
             # A row of teeth ends in one smooth curve: columns that say otherwise are misread.
             self.teeth_end = self._teeth_curve(upper + (lower - upper) * reach, reach > 0.1)
+            # The other row is like it.
+            shown = levels[None] < reach[:, None]
+            seen = cv2.cvtColor(colours.clip(0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)[shown]
+            self.teeth = np.percentile(seen, 80, axis=0).astype(np.float32)
+            self._lower_teeth = self._tinted(upper=False)
+
+    def _find_flesh(self) -> None:
+        """What is red in the lower half of an open mouth is its tongue."""
+        columns = _NODES[np.abs(_NODES) < 0.5]
+        upper, lower = (np.interp(columns, _NODES, self._rest[:, k]) for k in (2, 3))
+        at = upper[:, None] + (lower - upper)[:, None] * np.linspace(0.55, 0.92, 8)
+        x = self.origin[0] + columns[:, None] * self.half * self.along[0] + at * self.down[0]
+        y = self.origin[1] + columns[:, None] * self.half * self.along[1] + at * self.down[1]
+        seen = cv2.remap(
+            self.crop,
+            x.astype(np.float32),
+            y.astype(np.float32),
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        ).reshape(-1, 3)
+        colour = np.median(seen, axis=0)
+        if colour[0] > 60 and colour[0] > 1.2 * max(colour[1], colour[2]):
+            if self.drawn:
+                self.tongue = colour.astype(np.float32)
+            else:
+                self.tongue_out = 0.5 * (self.tongue_out + colour)
 
     def _teeth_curve(self, end: np.ndarray, known: np.ndarray) -> np.ndarray:
         """The parabola over the columns that most of `end` (N,) lies on, as far as it is `known`; within the opening."""
@@ -592,7 +632,7 @@ class MouthLayers:
         # An opening mouth becomes a lens of one shape, however its line runs at rest; one that stands open keeps its own.
         round_ = float(smooth(0, 0.32 * w, parted)) * parted / (parted + 2 * self.gap + 1e-3)
         inward = (
-            (0.09 + 0.5 * max(self._sag / w, 0.0)) * round_ * min(0.75 * w / max(parted + self.gap, 1.0), 1.0)
+            (0.06 + 0.5 * max(self._sag / w, 0.0)) * round_ * min(0.75 * w / max(parted + self.gap, 1.0), 1.0)
         )
         narrow = PUCKER * a.pucker + FUNNEL[0] * a.funnel + inward
         lefts = (SMILE[0] * a.smile_left + STRETCH[0] * a.stretch_left + 0.05 * a.press - narrow) * w
@@ -603,22 +643,26 @@ class MouthLayers:
         base = self._corners(a)
         # Lips that hardly part do so in the middle; an open mouth is round, its corners half-way down.
         lens = self._inner ** (1.3 - 0.62 * min(1.8 * parted / w, 1.0))
-        rise = 0.08 * parted
-        sink = (1 - round_) * 0.25 * jaw + round_ * (self._sag - rise + 0.42 * (parted + self.gap))
+        rise = 0.05 * parted
+        sink = (1 - round_) * 0.25 * jaw + round_ * (self._sag - rise + 0.38 * (parted + self.gap))
+        # Lips that are pushed forward meet a little further down.
+        base = base + 0.03 * a.pucker * w * self._sinks
         base = base + sink * self._sinks - (0.08 * a.shrug_lower + 0.03 * a.shrug_upper) * w * self._bow
-        part = a.funnel * w * self._inner**2
-        # A smile draws the upper lip up, and presses the lower one against it.
+        part = a.funnel * w * self._inner**3
         smile = 0.5 * (a.smile_left + a.smile_right)
-        draws = smile * w * self._bow
         raised = (a.upper_left * self._to_left + a.upper_right * self._to_right) * w
         lowered = (a.lower_left * self._to_left + a.lower_right * self._to_right) * w
-        up = (sink + rise) * lens + 0.11 * raised * self._bow + FUNNEL[1] * part + 0.035 * draws
-        low = (gap - rise - sink) * lens + 0.10 * lowered * self._bow + FUNNEL[2] * part - 0.07 * draws
+        up = (sink + rise) * lens + 0.09 * raised * self._bow + FUNNEL[1] * part
+        low = (gap - rise - sink) * lens + 0.07 * lowered * self._bow + FUNNEL[2] * part
         rest = self._rest
-        thick = 1 + 0.32 * a.pucker + 0.12 * a.funnel - 0.35 * a.press - 0.15 * a.puff
-        upper_lip = (rest[:, 2] - rest[:, 1]) * (thick * (1 - 0.75 * np.clip(a.roll_upper, 0, 1)) - 1)
-        lower_lip = (rest[:, 4] - rest[:, 3]) * (thick * (1 - 0.75 * np.clip(a.roll_lower, 0, 1)) - 1)
-        upper_lip = upper_lip - (rest[:, 2] - rest[:, 1]) * 0.12 * smile
+        # Of lips that are pushed forward the upper one turns outwards; a smile and an open mouth stretch both.
+        thick = 1 - 0.35 * a.press - 0.15 * a.puff - 0.12 * smile - 0.3 * min(parted / (0.6 * w), 1.0)
+        upper_lip = (rest[:, 2] - rest[:, 1]) * (
+            (thick + 0.4 * a.pucker) * (1 - 0.75 * np.clip(a.roll_upper, 0, 1)) - 1
+        )
+        lower_lip = (rest[:, 4] - rest[:, 3]) * (
+            (thick + 0.05 * a.pucker - 0.25 * a.funnel) * (1 - 0.75 * np.clip(a.roll_lower, 0, 1)) - 1
+        )
         inner_up, inner_low = base - up, base + low
         # Lips meet, and do not pass through one another.
         meet = rest[:, 3] + inner_low - rest[:, 2] - inner_up
@@ -766,45 +810,68 @@ class MouthLayers:
     def _put_out(self, much: float, rgb: np.ndarray, opening: _Opening, top: float, edge: float) -> None:
         """The tongue over the lower lip, on `rgb` uint8 (h, w, 3 or 4); `top` and `edge` are the opening's in the middle."""
         half = np.float32(TONGUE * self.width)
-        tip = edge + much * self.tongue_length
+        length = np.float32(much * self.tongue_length)
+        tip, room = edge + length, np.float32(max(edge - top, 1.0))
         part = box_of(
-            (np.abs(opening.across) < 1.3 * half) & (opening.down > top) & (opening.down < tip + 0.2 * half)
+            (np.abs(opening.across) < 1.4 * half) & (opening.down > top) & (opening.down < tip + 0.3 * half)
         )
         if part is None:
             return
         opening = opening.part(*part)
-        x, y = opening.across / half, opening.down
-        # A round tip; the root lies in the mouth's dark.
-        off = 1 - np.hypot(x * (1 + 0.08 * np.square(x)), np.maximum((y - (tip - half)) / half, 0))
-        within = held(off * (half / self.soft) + 0.5)
-        # It comes from under the upper teeth.
-        teeth = np.float32(0.0 if self.no_teeth else 0.4 * (edge - top))
-        within *= held((opening.to_upper - teeth) * np.float32(1 / self.soft) + 0.5)
-        root = smooth(top + float(teeth) - 0.02 * half, edge + 0.15 * half, y)
+        y = opening.down
+        # It comes out of the dark from under the upper teeth, broad, and narrows over the lip to a round tip.
+        along = (y - edge) / length
+        wide = half * (1.04 - 0.12 * held(along) - 0.1 * held(-(y - edge) / room))
+        x = opening.across / wide
+        end = np.maximum((y - (tip - 0.92 * half)) / np.float32(0.92 * half), 0)
+        off = 1 - np.sqrt(np.square(x) * (0.9 + 0.1 * np.square(x)) + np.square(end))
+        within = held(off * (half / (1.2 * self.soft)) + 0.5)
+        within *= held(opening.to_upper * np.float32(1 / self.soft) + 0.5)
         region = rgb[part]
         around = np.ascontiguousarray(region[..., :3])
-        layer = np.empty_like(around)
         if self.drawn:
+            layer = np.empty_like(around)
             layer[...] = np.rint(self.tongue)
+            line = max(0.012 * self.width, 1.0)
+            groove = held((0.6 * line - np.abs(x) * wide) / self.soft + 0.5)
+            _over(layer, 0.75 * self.tongue, groove * (along < 0.55) * smooth(-0.4, 0.0, along))
             if self.outlined:
-                _over(layer, self.line, held((max(0.012 * self.width, 1.0) - off * half) / self.soft + 0.5))
-            share = within
+                _over(layer, self.line, held((line - off * half) / self.soft + 0.5))
+            share = within * held((opening.to_upper - 0.3 * room) / self.soft + 0.5)
         else:
-            # Lit on its bulge; it casts a shadow on the lip.
-            light = (0.86 + 0.2 * held(off) - 0.07 * np.exp(-np.square(x / 0.16)) * held(2 * off)).astype(
-                np.float32
-            )
-            layer[...] = np.clip(self.tongue_out * light[..., None], 0, 255).astype(np.uint8)
-            shadow = 0.35 * held(1 + off / 0.25) * (off < 0) * held(opening.to_lower * np.float32(-0.3))
-            _over(
-                around,
-                0.35 * self.lip,
-                cv2.GaussianBlur(shadow.astype(np.float32), (0, 0), max(0.06 * float(half), 0.5)),
-            )
-            share = within * (0.25 + 0.75 * root) * smooth(-0.02, 0.25, root)
+            share = within * smooth(0.3 if self.no_teeth else 0.45, 1.0, opening.to_upper / room)
+            layer = self._lit_tongue(x, along, held(off), smooth(-0.8 * room, 0.1 * half, y - edge))
+            # It casts a shadow on the lip.
+            shadow = held(1 + off / 0.28) * (off < 0) * held(opening.to_lower * np.float32(-4 / self.width))
+            shadow = cv2.GaussianBlur(shadow.astype(np.float32), (0, 0), max(0.07 * float(half), 0.5))
+            _over(around, 0.4 * self.lip, 0.45 * shadow)
         region[..., :3] = cv2.blendLinear(
             layer, around, share.astype(np.float32), (1 - share).astype(np.float32)
         )
+
+    def _lit_tongue(self, x, along, within, out) -> np.ndarray:
+        """The tongue in the face's light, uint8 (h, w, 3).
+
+        Args:
+            x: across it, -1 and 1 at its sides.
+            along: 0 at the lip, 1 at the tip.
+            within: 0 at its edge, 1 in the middle.
+            out: 0 in the mouth, 1 outside.
+        """
+        across = np.abs(x)
+        # Round, it turns away to the sides, and below the lip downwards; a groove goes down its middle.
+        light = 0.66 + 0.4 * np.sqrt(np.maximum(within * (2 - within), 0)) - 0.14 * smooth(0.25, 1.0, along)
+        groove = np.exp(-np.square(x / 0.1)) * smooth(1.0, 0.35, along)
+        light -= 0.12 * groove - 0.05 * np.exp(-np.square((across - 0.28) / 0.14)) * smooth(1.0, 0.4, along)
+        light *= (1 + np.float32(self._slant) * x) * (0.42 + 0.58 * out)
+        # It is wet.
+        shine = 26 * np.exp(-np.square((across - 0.42) / 0.15) - np.square((along - 0.3) / 0.25))
+        shine = shine * np.float32(self._level) * (1 + np.float32(3 * self._slant) * x)
+        planes = [
+            np.minimum(np.maximum(colour * light + shine, 0), 255).astype(np.uint8)
+            for colour in self.tongue_out.tolist()
+        ]
+        return cv2.merge(planes)
 
     def _generic(
         self, a: MouthAmounts, opening: _Opening, near_upper, near_lower, tall: float, lower_edge: float
@@ -817,12 +884,12 @@ class MouthLayers:
         if not self.no_teeth:
             # Upper teeth with the head; lower ones with the jaw, whose lip hides most of them, and in whose shadow they lie.
             bared = 0.05 * w * float(smooth(0.2 * w, 0.55 * w, tall))
-            # Lips pushed forward cover and shade them.
-            open_ = min(tall / (0.35 * w), 1.0)
+            # Lips that hardly part shade them; lips pushed forward cover them, too.
+            open_ = float(smooth(0, 0.3 * w, tall))
             forward = min(max(a.funnel, a.pucker, 0.0), 1.0)
-            rows = [(self._lower_teeth, lower_edge - bared, 0.62 + 0.18 * open_)]
+            rows = [(self._lower_teeth, lower_edge - bared, 0.5 + 0.3 * open_)]
             if not self.shows_teeth:
-                rows.append((self._upper_teeth, self._teeth_line - 0.06 * w * forward, 0.86 + 0.14 * open_))
+                rows.append((self._upper_teeth, self._teeth_line - 0.06 * w * forward, 0.6 + 0.4 * open_))
             for row, edge, light in rows:
                 left, top = np.float32(row.middle), np.float32(row.edge - edge)
                 teeth = cv2.remap(
@@ -837,11 +904,12 @@ class MouthLayers:
         dark = np.empty_like(out)
         dark[...] = np.rint(self.shadow)
         cv2.blendLinear(out, dark, shade, 1 - shade, dst=out)
-        # At the corners the inside of the lips is seen.
-        rim = np.exp(np.maximum(np.minimum(near_upper, near_lower), 0) * (-28 / w)) * smooth(
-            0.35, 0.95, np.abs(opening.s)
-        )
-        _over(out, 0.56 * self.lip, 0.85 * rim)
+        # At the corners, where the lips that were shut end, they go on.
+        across = np.abs(opening.s)
+        edge = np.maximum(np.minimum(near_upper, near_lower), 0)
+        corner = smooth(0.3, 0.95, across)
+        _over(out, 0.5 * self.lip, 0.85 * corner * np.exp(edge * (-22 / w)))
+        _over(out, 0.85 * self.lip, 0.9 * corner * np.exp(-np.square(edge * (22 / w))))
         return out
 
     def _drawn_inside(self, opening: _Opening, near_upper, near_lower, tall: float) -> np.ndarray:
@@ -868,7 +936,7 @@ class MouthLayers:
     def _ridge(self, s, height, tall: float) -> np.ndarray:
         """Pixels above the tongue's edge."""
         bulge = 1 - 0.9 * np.square(np.minimum(np.abs(s), 1))
-        return height - (0.20 * self.width * min(tall / (0.45 * self.width), 1.0)) * bulge
+        return height - (0.3 * self.width * min(tall / (0.6 * self.width), 1.0)) * bulge
 
     def _throat(
         self, opening: _Opening, near_upper, near_lower, tall: float
@@ -883,9 +951,10 @@ class MouthLayers:
         )
         # The tongue lies behind the lower teeth: lightest where it bulges, in the dark further back.
         ridge = self._ridge(s, height, tall)
-        tongue = smooth(0.05 * w, -0.06 * w, ridge) * held((0.95 - s) / 0.35)
+        tongue = smooth(0.06 * w, -0.08 * w, ridge) * held((0.95 - s) / 0.35)
         lit = min(max(0.35 + 0.8 * tall / (0.5 * w), 0.35), 0.85)
-        light = lit * (1 - 0.35 * held(ridge / (-0.25 * w)) - 0.25 * s)
+        light = lit * (1 - 0.3 * held(ridge / (-0.3 * w)) - 0.25 * s)
+        light *= 1 - 0.16 * np.exp(-np.square(s / 0.07)) * held(ridge * (-8 / w))
         share = 0.9 * tongue
         # Into the corners goes the cheek, as the lips' inside is lit.
         cheek = 0.8 * smooth(0.6, 1.0, s)
@@ -895,7 +964,7 @@ class MouthLayers:
                     np.uint8
                 )
                 for dark, colour, lip in zip(
-                    self.dark.tolist(), self.tongue.tolist(), self.lip.tolist(), strict=True
+                    self.dark.tolist(), self.tongue.tolist(), self.flesh.tolist(), strict=True
                 )
             ]
         )
@@ -946,6 +1015,20 @@ def _over(out: np.ndarray, colour: np.ndarray, share: np.ndarray) -> None:
     layer = np.empty_like(out)
     layer[...] = np.rint(colour)
     cv2.blendLinear(layer, out, share, 1 - share, dst=out)
+
+
+def _rows_of_teeth(light: np.ndarray) -> bool:
+    """Whether lightness `light` (N,) at `_NODES` goes down and up again as often as it does along a row of teeth."""
+    line = light[np.abs(_NODES) < 0.75]
+    line = cv2.GaussianBlur(line[None].astype(np.float32), (0, 0), 1.0)[0]
+    depth, dips, high, low = max(12.0, 0.25 * float(np.ptp(line))), 0, float(line[0]), float(line[0])
+    for value in line.tolist():
+        low = min(low, value)
+        if high - low > depth and value - low > depth:
+            dips, high, low = dips + 1, value, value
+        elif low == value or value > high:
+            high = max(high, value) if high - low <= depth else high
+    return dips >= LEAST_PARTINGS
 
 
 def _steepness(plane: np.ndarray) -> np.ndarray:
