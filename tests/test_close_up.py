@@ -323,6 +323,24 @@ def test_amounts_are_relative_to_the_drivers_neutral_face():
     assert np.abs(reader.read(_reading(eye=0.2, iris=0.1, blink=0.2, jaw=0.32))).max() < 0.02
 
 
+def test_brows_are_those_of_their_own_side_and_noise_moves_none():
+    rest, reader = _reading(), CloseUpReader()
+    reader.set_neutral(rest)
+
+    def read(eye: float, head: float) -> np.ndarray:
+        """With the picture's left brow raised by as much, as its eye's close-up and the head's see it."""
+        eyes, numbers = rest.eyes.copy(), rest.head.copy()
+        eyes[0, EYE_AT["browOuterUp"]] += eye
+        numbers[[HEAD_AMOUNTS.index("browOuterUpRight"), HEAD_AMOUNTS.index("browInnerUp")]] += head
+        return reader.read(FaceReading(eyes, rest.mouth, numbers))
+
+    raised = read(0.35, 0.15)
+    assert raised[INDEX["browOuterUpRight"]] > 0.5 > raised[INDEX["browInnerUp"]] > 0.1
+    assert not raised[INDEX["browOuterUpLeft"]] and not raised[INDEX["browDownRight"]]
+    assert read(0.04, 0.02).max() < 0.04
+    assert read(1.0, 1.0).max() == 1.0
+
+
 @pytest.mark.parametrize("start", [{}, {"yaw": 0.2, "pitch": -0.1}])
 def test_turns_are_those_that_close_ups_read(start):
     """Landmarks of a head that turns by half of what close-ups see: the pose follows the close-ups."""

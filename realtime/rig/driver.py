@@ -130,12 +130,9 @@ class RigDriver:
     def _read(self, driving: Keypoints, initial: Keypoints, time: float, smoothing: float) -> np.ndarray:
         """Amounts of `driving` since D1, as they are read: float32 (52,)."""
         assert self._reader is not None
-        read = self._reader.read(driving)
         if driving.reading is None or initial.reading is None:
-            return read
-        close = self._close_reader.read(driving.reading)
-        close[BROWS] = read[BROWS]
-        return self._steady(close, time, smoothing)
+            return self._reader.read(driving)
+        return self._steady(self._close_reader.read(driving.reading), time, smoothing)
 
     def learn(self, initial: Keypoints, seen: Iterable[tuple[Keypoints, float]]) -> None:
         """Learn the driver's `range` from keypoints and times of a shot, with D1 `initial`, whose values are steady."""
@@ -152,9 +149,6 @@ class RigDriver:
         self._steady = _AmountFilter()
         self._shown = self._frozen_at = None
 
-
-#: What landmarks tell of brows stands beside what close-ups tell of eyes and mouth.
-BROWS = [index for name, index in INDEX.items() if name.startswith("brow")]
 
 #: Cut-off at rest, in hertz, of amounts, hertz more for each unit a second, cut-off of the speed, and guard against flicker.
 AMOUNT_REST, AMOUNT_RISE, AMOUNT_SPEED, AMOUNT_GUARD = 1.5, 6.0, 8.0, 1.0
