@@ -14,34 +14,40 @@ from livepuppet.core.errors import UserError
 from livepuppet.export.graphs import write_graph
 from livepuppet.model.close_up import EYE, HEAD, MOUTH, CloseUp, CloseUps
 
+#: Kinds of crops, in the order of the graph's outputs.
+CONFIGS = {"eye": EYE, "mouth": MOUTH, "head": HEAD}
+
 #: Inputs of the graph: crops of both eyes, the mouth and the head.
 INPUTS = ("eyes", "mouth", "head")
 
 #: Outputs of the graph: of each kind its points, amounts and logits.
-OUTPUTS = tuple(
-    f"{kind}_{what}" for kind in ("eye", "mouth", "head") for what in ("points", "amounts", "logits")
-)
+OUTPUTS = tuple(f"{kind}_{what}" for kind in CONFIGS for what in ("points", "amounts", "logits"))
 
 
-def load_close_ups(folder: Path) -> CloseUps:
-    """The networks whose weights `train.recipes.close_up` wrote to `eye.safetensors`,
-    `mouth.safetensors` and `head.safetensors`.
+def load_close_up(folder: Path, kind: str) -> CloseUp:
+    """The network of "eye", "mouth" or "head" whose weights `train.recipes.close_up` wrote to `folder`.
 
     Raises:
-        UserError: one of them is missing or of another network.
+        UserError: there are none, or another network's.
     """
     from safetensors.torch import load_file
 
-    networks = []
-    for kind, config in (("eye", EYE), ("mouth", MOUTH), ("head", HEAD)):
-        network, path = CloseUp(config), folder / f"{kind}.safetensors"
-        try:
-            network.load_state_dict(load_file(path))
-        except (OSError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{path} cannot be used: {reason}; train the {kind}'s network first.") from error
-        networks.append(network.eval())
-    return CloseUps(*networks).eval()
+    network, path = CloseUp(CONFIGS[kind]), folder / f"{kind}.safetensors"
+    try:
+        network.load_state_dict(load_file(path))
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be used: {reason}; train the {kind}'s network first.") from error
+    return network.eval()
+
+
+def load_close_ups(folder: Path) -> CloseUps:
+    """All three of them.
+
+    Raises:
+        UserError: as above.
+    """
+    return CloseUps(*(load_close_up(folder, kind) for kind in CONFIGS)).eval()
 
 
 def export_close_ups(networks: CloseUps, path: Path) -> None:

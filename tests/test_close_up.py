@@ -270,15 +270,27 @@ def test_shards_of_two_versions_are_refused(folder, tmp_path):
     with np.load(folder / "validation" / "crops-000001.npz") as shard:
         arrays = dict(shard)
     np.savez(tmp_path / "crops-000001.npz", **arrays)
-    np.savez(tmp_path / "crops-000002.npz", **arrays, poses=np.array(2))
+    np.savez(tmp_path / "crops-000002.npz", **arrays | {"mouths": arrays["mouths"][:, ::2, ::2]})
     with pytest.raises(UserError, match="several versions"):
         CropPool(tmp_path, "mouth")
-    assert CropPool(tmp_path, "mouth", skip=1).poses == 2
     (tmp_path / "crops-000001.npz").write_bytes(b"PK")
     with pytest.raises(UserError, match="000001"):
         CropPool(tmp_path, "mouth")
     with pytest.raises(UserError, match="draw some"):
         CropPool(tmp_path / "none", "mouth")
+
+
+def test_pairs_are_of_one_identity_however_many_poses_a_shard_has(folder, tmp_path):
+    with np.load(folder / "validation" / "crops-000001.npz") as shard:
+        arrays = {name: value[:12] for name, value in shard.items() if value.ndim}
+    for seed, poses in ((1, 4), (2, 2)):
+        identity = np.arange(12) // poses + 10 * seed
+        arrays["mouth_seen"] = (identity + np.arange(12) / 100).astype(np.float32)
+        np.savez(tmp_path / f"crops-{seed:06d}.npz", **arrays, poses=np.array(poses))
+    crops = CropPool(tmp_path, "mouth").pairs(200, torch.Generator().manual_seed(0))
+    one, other = crops.seen[:200], crops.seen[200:]
+    assert (one.int() == other.int()).all() and (one != other).all()
+    assert len(crops.seen.unique()) == 24
 
 
 def test_the_graph_that_ships_is_read():

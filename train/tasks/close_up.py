@@ -59,7 +59,10 @@ AMOUNT_SQUARED, ANGLE_SQUARED = 0.3, 0.03
 EYE_POINT_WEIGHT = tuple(
     2.5 if name == "iris" else 2.0 if name in ("upper", "lower") else 1.0 for name in EYE_POINTS
 )
-EYE_AMOUNT_WEIGHT = tuple({"eyeBlink": 3.0}.get(name, 2.0 if "Look" in name else 1.0) for name in EYE_AMOUNTS)
+EYE_AMOUNT_WEIGHT = tuple(
+    {"eyeBlink": 3.0}.get(name, 3.0 if "Look" in name else 2.5 if "brow" in name else 1.0)
+    for name in EYE_AMOUNTS
+)
 MOUTH_AMOUNT_WEIGHT = tuple(
     3.0
     if name == "jawOpen"
@@ -168,15 +171,17 @@ class CropPool:
         # Reading and checking bytes hold no lock of Python's.
         with ThreadPoolExecutor(8) as threads:
             found = list(threads.map(load, paths))
-        self.poses = found[0][0]
-        shapes = {(poses, *(tuple(part.shape[1:]) for part in parts)) for poses, parts in found}
+        shapes = {tuple(tuple(part.shape[1:]) for part in parts) for _, parts in found}
         if len(shapes) > 1:
             raise UserError(f"{folder} holds crops of several versions: draw all of them anew.")
         self.pictures, self.points, self.amounts, self.seen = (
             torch.cat(parts) for parts in zip(*(parts for _, parts in found), strict=True)
         )
         self.points, self.amounts, self.seen = self.points.float(), self.amounts.float(), self.seen.float()
-        self.groups = len(self.pictures) // self.poses
+        # Shards may have other numbers of poses: of each identity its first picture, and how many there are.
+        sizes = [poses for poses, parts in found for _ in range(len(parts[0]) // poses)]
+        self.sizes = torch.tensor(sizes)
+        self.starts = self.sizes.cumsum(0) - self.sizes
 
     def pairs(self, batch: int, rng: torch.Generator) -> Crops:
         """2 x batch crops: first those of one pose, then those of another of the same identities.
@@ -184,10 +189,13 @@ class CropPool:
         Args:
             rng: a CPU generator.
         """
-        group = torch.randint(self.groups, (batch,), generator=rng)
-        first = torch.randint(self.poses, (batch,), generator=rng)
-        second = (first + torch.randint(1, self.poses, (batch,), generator=rng)) % self.poses
-        rows = send(torch.cat([group * self.poses + first, group * self.poses + second]), self.device)
+        group = torch.randint(len(self.sizes), (batch,), generator=rng)
+        start, size = self.starts[group], self.sizes[group]
+        # Any pose, and any other one.
+        one, further = torch.rand(2, batch, generator=rng)
+        first = (one * size).long()
+        second = (first + 1 + (further * (size - 1)).long()) % size
+        rows = send(torch.cat([start + first, start + second]), self.device)
         pick = (rows,)
         if self.kind == "eye":
             pick = (rows, send(torch.randint(2, (batch,), generator=rng).repeat(2), self.device))
