@@ -270,9 +270,12 @@ class MouthBend:
 
 @dataclass(frozen=True, eq=False)
 class _TintedRow:
-    """Teeth and gums as a layer: uint8 RGBA (h, w, 4), premultiplied, with the row's middle column and its edge's row."""
+    """Teeth and gums as a layer: uint8 RGBA (h, w, 4), premultiplied, with the row's middle column and its edge's row; and the
+    same in the mouth's shadow.
+    """
 
     layer: np.ndarray
+    shaded: np.ndarray
     middle: float
     edge: float
 
@@ -341,7 +344,9 @@ class MouthLayers:
 
     def _cut(self, picture: np.ndarray, middle: np.ndarray, highest: float, line: float) -> None:
         w = self.width
-        above, below = highest - 0.62 * w, self.chin + self.drop + 0.55 * w
+        # Cheeks go along with the corners further up than the nose with the middle.
+        self._cheek = float(np.clip(0.62 * self.unit / w, 0.42, 0.8))
+        above, below = highest - (self._cheek + 0.2) * w, self.chin + self.drop + 0.55 * w
         beside = max(1.2 * w, 0.95 * self.unit)
         corners = np.array(
             [middle + a * self.along + b * self.down for a in (-beside, beside) for b in (above, below)]
@@ -396,14 +401,12 @@ class MouthLayers:
         beside = 0.10 * self.width * (1 - np.exp(-np.maximum(np.abs(_NODES) - 0.9, 0) / 0.25))
         outer_up = np.minimum(outer_up, upper - 0.02 * self.width - beside)
         outer_low = np.maximum(outer_low, lower + 0.02 * self.width + beside)
-        n = len(_NODES)
         # The chin's edge rises to the sides, along the jaw.
         away = np.abs(_NODES) * self.half / self.unit
         chin = self.chin - 0.25 * self.unit * np.minimum(away, 1) ** 2
         chin = np.maximum(chin, outer_low + 0.1 * self.width)
-        self.rest = _Knots(
-            np.full(n, highest - 0.42 * self.width), outer_up, upper, lower, outer_low, chin, chin + 0.0
-        )
+        top = 0.42 + (self._cheek - 0.42) * smooth(0.45, 1.15, np.abs(_NODES))
+        self.rest = _Knots(highest - top * self.width, outer_up, upper, lower, outer_low, chin, chin + 0.0)
         self.rest.bottom = chin + self.drop + 0.35 * self.width
         self._rest = self.rest.stack()
         inner = np.maximum(1 - _NODES**2, 0)
@@ -528,8 +531,11 @@ class MouthLayers:
         # In the shade teeth are as warm as the mouth is.
         colour = self.shadow + (self.teeth - self.shadow) * light
         colour += (0.8 * light * gums - colour) * gum
-        layer = np.concatenate([colour * alpha, 255 * alpha], 2)
-        return _TintedRow(np.clip(np.rint(layer), 0, 255).astype(np.uint8), row.middle, row.edge)
+        layers = (
+            np.clip(np.rint(np.concatenate([planes * alpha, 255 * alpha], 2)), 0, 255).astype(np.uint8)
+            for planes in (colour, np.broadcast_to(self.shadow, colour.shape))
+        )
+        return _TintedRow(*layers, row.middle, row.edge)
 
     def _find_own(self) -> None:
         """Whether the avatar's mouth is open, and how far down its own upper teeth reach in each column."""
@@ -885,21 +891,22 @@ class MouthLayers:
             # Upper teeth with the head; lower ones with the jaw, whose lip hides most of them, and in whose shadow they lie.
             bared = 0.05 * w * float(smooth(0.2 * w, 0.55 * w, tall))
             # Lips that hardly part shade them; lips pushed forward cover them, too.
-            open_ = float(smooth(0, 0.3 * w, tall))
+            open_ = float(smooth(0, 0.18 * w, tall))
             forward = min(max(a.funnel, a.pucker, 0.0), 1.0)
             rows = [(self._lower_teeth, lower_edge - bared, 0.5 + 0.3 * open_)]
             if not self.shows_teeth:
                 rows.append((self._upper_teeth, self._teeth_line - 0.06 * w * forward, 0.6 + 0.4 * open_))
             for row, edge, light in rows:
                 left, top = np.float32(row.middle), np.float32(row.edge - edge)
+                light *= 1 - 0.15 * forward
                 teeth = cv2.remap(
-                    row.layer,
+                    cv2.addWeighted(row.layer, light, row.shaded, 1 - light, 0),
                     opening.across + left,
                     opening.down + top,
                     cv2.INTER_LINEAR,
                     borderMode=cv2.BORDER_CONSTANT,
                 )
-                lay_over(out, teeth, light * (1 - 0.15 * forward))
+                lay_over(out, teeth)
         # Shade goes over into the mouth's own dark, not into gray.
         dark = np.empty_like(out)
         dark[...] = np.rint(self.shadow)

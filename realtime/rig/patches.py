@@ -53,11 +53,11 @@ def paste(canvas: np.ndarray, patches: Sequence[Patch]) -> np.ndarray:
     return canvas
 
 
-def lay_over(out: np.ndarray, layer: np.ndarray, light: float = 1.0) -> None:
-    """Lay `layer` uint8 RGBA (h, w, 4), premultiplied, over `out` uint8 RGB (h, w, 3), in place; `light` scales its colours."""
+def lay_over(out: np.ndarray, layer: np.ndarray) -> None:
+    """Lay `layer` uint8 RGBA (h, w, 4), premultiplied, over `out` uint8 RGB (h, w, 3), in place."""
     clear = cv2.cvtColor(cv2.bitwise_not(cv2.extractChannel(layer, 3)), cv2.COLOR_GRAY2RGB)
     cv2.multiply(out, clear, dst=out, scale=1 / 255)
-    cv2.addWeighted(out, 1, cv2.cvtColor(layer, cv2.COLOR_RGBA2RGB), light, 0, dst=out)
+    cv2.add(out, cv2.cvtColor(layer, cv2.COLOR_RGBA2RGB), dst=out)
 
 
 def mix_in(out: np.ndarray, other: np.ndarray, share: np.ndarray) -> None:
