@@ -923,7 +923,7 @@ def test_the_editor_drags_previews_undoes_and_refuses_the_impossible(face):
 
 
 def test_the_command_keeps_and_uses_a_rig(face, tmp_path):
-    """With a sidecar no model is needed; sheet and contours are written."""
+    """Sheet and contours are written; in the sheet the head is a layer over its body, as it is in the end."""
     from click.testing import CliRunner
 
     from livepuppet.core.images import write_png
@@ -942,5 +942,7 @@ def test_the_command_keeps_and_uses_a_rig(face, tmp_path):
         catch_exceptions=False,
     )
     assert result.exit_code == 0 and "left eye, right eye, mouth" in result.output
-    assert cv2.imread(str(tmp_path / "s.png")).shape[1] > 1000
+    sheet = cv2.imread(str(tmp_path / "s.png"))[..., ::-1]
+    flat = draw_sheet(picture, contours)
+    assert sheet.shape == flat.shape and np.abs(sheet.astype(int) - flat).mean() < 8
     assert cv2.imread(str(tmp_path / "c.png")).shape == picture.shape

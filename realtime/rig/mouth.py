@@ -431,7 +431,7 @@ class MouthLayers:
         )
         # Fixed ends: lips that smile at rest have less of the way before them, and those that hang more.
         hangs = self._sag + 0.5 * float(np.interp(0.0, _NODES, lower - upper))
-        self._smile = SMILE[1] - float(np.clip(0.8 * hangs / self.width, -0.08, 0.16))
+        self._smile = SMILE[1] - float(np.clip(1.3 * hangs / self.width, -0.08, 0.2))
         # Cheeks bulge beside the mouth.
         self._cheeks = np.sign(_NODES) * np.exp(-np.square((away - 0.62) / 0.24))
 

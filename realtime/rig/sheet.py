@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
+from livepuppet.core.square import Square
 from livepuppet.realtime.rig.amounts import amounts
 from livepuppet.realtime.rig.contours import Contours
+from livepuppet.realtime.rig.driver import RigMotion
 from livepuppet.realtime.rig.eyes import Eyes
 from livepuppet.realtime.rig.mouth import Mouth
 from livepuppet.realtime.rig.patches import paste
+from livepuppet.realtime.rig.pose import HeadPose
+from livepuppet.realtime.rig.rig import Face, Rig
 
 _BOTH = ("Left", "Right")
 
@@ -98,12 +104,40 @@ def _labelled(tile: np.ndarray, text: str) -> np.ndarray:
     return cv2.copyMakeBorder(np.vstack([head, tile]), 0, 2, 0, 2, cv2.BORDER_CONSTANT, value=(245, 245, 245))
 
 
-def draw_sheet(picture: np.ndarray, contours: Contours) -> np.ndarray:
+def _drawing(
+    picture: np.ndarray, contours: Contours, face: Face | None, matte: np.ndarray | None, scale: int
+) -> Callable[[dict[str, float]], np.ndarray]:
+    """What draws the `picture`, enlarged by `scale`, with named amounts."""
+    if face is None or not face.usable:
+        parts = Eyes(picture, contours), Mouth(picture, contours)
+        return lambda values: paste(
+            picture.copy(), [patch for part in parts for patch in part.draw(amounts(values))]
+        )
+    square = face.square
+    if matte is not None:
+        matte = cv2.resize(matte, picture.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    rig = Rig(picture, face, Square(square.x * scale, square.y * scale, square.side * scale), matte)
+    nothing = np.zeros((len(face.names), 2))
+
+    def draw(values: dict[str, float]) -> np.ndarray:
+        out = np.empty(rig.shape, np.uint8)
+        rig.draw(RigMotion(HeadPose.rest(), nothing, amounts(values)), out)
+        return out
+
+    return draw
+
+
+def draw_sheet(
+    picture: np.ndarray, contours: Contours, face: Face | None = None, matte: np.ndarray | None = None
+) -> np.ndarray:
     """The sheet of a rig, uint8 RGB, four tiles wide.
 
     Args:
         picture: uint8 RGB (H, W, 3).
         contours: of it; parts that are not sure are drawn at rest.
+        face: with those contours; with it the head is a layer over the body, as it is drawn in the end. Without it eyes and
+            mouth are laid over the picture.
+        matte: uint8 (H, W), where the figure is known already.
     """
     eyes = [eye for eye in (contours.left, contours.right) if eye is not None]
     unit = 0.0
@@ -118,19 +152,16 @@ def draw_sheet(picture: np.ndarray, contours: Contours) -> np.ndarray:
         return _labelled(
             _window(picture, np.array(picture.shape[1::-1]) / 2, picture.shape[1], _MOUTH, 0.5), "no face"
         )
-    layers = Eyes(picture, contours)
-    mouth = Mouth(picture, contours)
+    draw = _drawing(picture, contours, face, matte, scale)
     middle = (contours.left.iris + contours.right.iris) / 2
     tiles = []
     for text, values in EYES:
-        drawn = paste(picture.copy(), layers.draw(amounts(values)))
-        tiles.append(_labelled(_window(drawn, middle, 1.95 * unit, _EYE, 0.5), text))
+        tiles.append(_labelled(_window(draw(values), middle, 1.95 * unit, _EYE, 0.5), text))
     rows = [np.hstack(tiles[k : k + _COLUMNS]) for k in range(0, len(tiles), _COLUMNS)]
     if contours.mouth is not None:
         middle = contours.mouth.inner_upper.mean(0)
         tiles = []
         for text, values in MOUTHS:
-            drawn = paste(picture.copy(), mouth.draw(amounts(values)))
-            tiles.append(_labelled(_window(drawn, middle, 1.75 * unit, _MOUTH, 0.4), text))
+            tiles.append(_labelled(_window(draw(values), middle, 1.75 * unit, _MOUTH, 0.4), text))
         rows += [np.hstack(tiles[k : k + _COLUMNS]) for k in range(0, len(tiles), _COLUMNS)]
     return np.vstack(rows)

@@ -13,9 +13,11 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.images import write_png
 from livepuppet.core.names import keep_apart
 from livepuppet.realtime.app.commands.options import engine_options
-from livepuppet.realtime.avatars import load_avatar
-from livepuppet.realtime.engines import load_engine
+from livepuppet.realtime.avatars import Avatar, load_avatar
+from livepuppet.realtime.engines import Engine, load_engine
+from livepuppet.realtime.rig.contours import Contours
 from livepuppet.realtime.rig.finding import find
+from livepuppet.realtime.rig.rig import Face
 from livepuppet.realtime.rig.sheet import draw_contours, draw_sheet
 from livepuppet.realtime.rig.sidecar import read_sidecar, sidecar_path, write_sidecar
 
@@ -56,6 +58,7 @@ def rig(picture, output, sheet, contours, edit, again, model, engine, device, pr
     if os.path.exists(beside) and not again:
         found = read_sidecar(beside, image)
         click.echo(f"Contours from {beside}.")
+        machine = load_engine(engine, model, threads, device, precision) if sheet else None
     else:
         machine = load_engine(engine, model, threads, device, precision)
         found = find(machine, image, avatar.square)
@@ -77,7 +80,7 @@ def rig(picture, output, sheet, contours, edit, again, model, engine, device, pr
             return
         found, output = changed, output or beside
     for path, drawn in (
-        (sheet, lambda: draw_sheet(image, found)),
+        (sheet, lambda: draw_sheet(image, found, _face(machine, avatar, found), avatar.matte)),
         (contours, lambda: draw_contours(image, found)),
     ):
         if path is not None:
@@ -90,3 +93,11 @@ def rig(picture, output, sheet, contours, edit, again, model, engine, device, pr
     if output is not None:
         write_sidecar(output, found, image)
         click.echo(f"Written to {output}.")
+
+
+def _face(machine: Engine, avatar: Avatar, contours: Contours) -> Face:
+    """The face of `avatar`, all of which is drawn by the rig."""
+    names = tuple(machine.keypoint_names)
+    return Face(
+        machine.detect(avatar.image), names, machine.size, avatar.square, contours, others=avatar.others
+    )
