@@ -333,6 +333,37 @@ def test_a_dark_side_of_a_face_is_no_rim(face):
     assert find_rims(glasses, *(np.array(place) for place in EYES.values())).dark
 
 
+@pytest.fixture(scope="module")
+def animal(face) -> tuple[np.ndarray, Contours]:
+    """Round dark eyes with lights in light fur, and the contours that are found there."""
+    picture = face[0].copy()
+    picture[110:220, 85:315] = SKIN
+    for x, y in EYES.values():
+        cv2.ellipse(picture, (x, y), (22, 25), 0, 0, 360, (38, 28, 24), -1, cv2.LINE_AA)
+        cv2.circle(picture, (x + 7, y - 9), 4, (240, 240, 236), -1, cv2.LINE_AA)
+    return picture, find_contours(picture, landmarks_of(face[1], 6.0))
+
+
+def test_round_dark_eyes_are_found_whole(animal):
+    for eye, (x, y) in zip((animal[1].left, animal[1].right), EYES.values(), strict=True):
+        assert eye.sure
+        assert np.hypot(*(eye.iris - (x, y))) < 3
+        assert abs(eye.upper[:, 1].min() - (y - 25)) < 4 and abs(eye.lower[:, 1].max() - (y + 25)) < 4
+        assert abs(eye.upper[0, 0] - (x - 22)) < 5 and abs(eye.upper[-1, 0] - (x + 22)) < 5
+
+
+def test_a_lid_closes_over_the_whole_of_a_round_eye(animal):
+    picture, contours = animal
+    shut = paste(picture.copy(), Eyes(picture, contours).draw(amounts(both("eyeBlink"))))
+    for x, y in EYES.values():
+        around = shut[y - 30 : y + 31, x - 28 : x + 29].astype(int).mean(2)
+        # One line is left of it.
+        assert (around < np.mean(SKIN) - 50).mean() < 0.09
+    narrow = paste(picture.copy(), Eyes(picture, contours).draw(amounts(both("eyeSquint"))))
+    for x, y in EYES.values():
+        assert np.abs(narrow[y + 27 : y + 40, x - 20 : x + 21].astype(int) - SKIN).max() < 30
+
+
 def test_eyes_without_a_white_get_none(face):
     """As a dog's: they turn as they are."""
     picture, contours = face

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from livepuppet.realtime.rig import eye_fit, lip_fit
+from livepuppet.realtime.rig import dark_eyes, eye_fit, lip_fit
 from livepuppet.realtime.rig.close_ups import Look
 from livepuppet.realtime.rig.looks import Landmarks
 
@@ -239,14 +239,23 @@ def _find_eyes(
     ]
     opening = float(np.mean(opened))
     found = eye_fit.search(tuple(maps), guesses, spreads, opening)
+    known = found
     if seen:
         held = eye_fit.search(tuple(maps), guesses, spreads, opening, seen)
+        known = held
         # Close-ups know people's eyes; those of animals and big drawn ones have edges that say otherwise, unless they say
         # that eyes are shut which close-ups see open.
         shut = [min(fit.theta[3] + fit.theta[4] for fit in fits) < LEAST_OPENING for fits in (found, held)]
         better = sum(fit.total for fit in found) - sum(fit.total for fit in held)
         if better < EDGES_DECIDE or (shut[0] and not shut[1]):
             found = held
+    if np.mean([fit.theta[10] / fit.theta[2] for fit in known]) > dark_eyes.ALL_IRIS:
+        spots = [
+            dark_eyes.dark_eye(one, middle + eye_fit.PER_D * guess)
+            for one, guess in zip(maps, guesses, strict=True)
+        ]
+        if None not in spots:
+            return [_dark_eye(spots[k], matrices[k], unit, k == 1) for k in range(2)]
     irises = eye_fit.refine_irises(tuple(maps), found)
     return [_eye(found[k], irises[k], maps[k], matrices[k], unit, k == 1) for k in range(2)]
 
@@ -286,6 +295,30 @@ def _eye(
         reason = "it is shut in this picture, or has no iris"
     return EyeContours(
         points(up), points(low), points(crease), centre, float(iris[2]) * unit, not reason, reason
+    )
+
+
+def _dark_eye(spot: dark_eyes.DarkEye, matrix: np.ndarray, unit: float, mirrored: bool) -> EyeContours:
+    """An eye that is all iris as contours in the picture."""
+    inverse = cv2.invertAffineTransform(matrix)
+
+    def points(curve: np.ndarray) -> np.ndarray:
+        curve = curve @ inverse[:, :2].T + inverse[:, 2]
+        return _resampled(curve[::-1] if mirrored else curve)
+
+    u = np.linspace(-1, 1, len(spot.upper))
+    tall = float(spot.lower[:, 1].max() - spot.upper[:, 1].min())
+    up = (0.035 * eye_fit.PER_D + 0.25 * tall) * np.sqrt(np.maximum(1 - (0.85 * u) ** 2, 0))
+    crease = spot.upper - np.column_stack([np.zeros_like(up), up])
+    reason = "the face is too small in this picture" if unit < SMALLEST_DISTANCE else ""
+    return EyeContours(
+        points(spot.upper),
+        points(spot.lower),
+        points(crease),
+        (spot.middle @ inverse[:, :2].T + inverse[:, 2]).astype(np.float32),
+        0.45 * spot.width * unit / eye_fit.PER_D,
+        not reason,
+        reason,
     )
 
 

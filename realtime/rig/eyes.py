@@ -259,6 +259,11 @@ class EyeLayers:
         self.line_tone = cv2.convertScaleAbs(np.broadcast_to(self.line_tone, self.crop.shape).copy())
         # They get finer towards the corners.
         self.taper = 1 / np.maximum(smooth(-0.10, 0.18, self.u) * smooth(1.10, 0.82, self.u), 0.1)
+        # Where they meet steeply, their distance is less than that straight down.
+        slope = cv2.Sobel(self.closed, cv2.CV_32F, 1, 0, scale=0.125) * self.along[0]
+        slope += cv2.Sobel(self.closed, cv2.CV_32F, 0, 1, scale=0.125) * self.along[1]
+        self.steep = 1 / np.sqrt(1 + slope * slope)
+        self.taper = self.taper * self.steep
         thick = max(0.02 * self.width, 0.9)
         self.line_thick = float(np.hypot(thick, 0.5 * self.soft))
         self.line_alpha = self.line_alpha * (thick / self.line_thick) ** 0.5
@@ -312,13 +317,11 @@ class EyeLayers:
         cheek = self._band_colour(picture, below)
         self.cheek_colour = self._spread(cheek)
         self.lid_colour = self._spread(self._band_colour(picture, above, cheek.mean(0)))
-        self.closed = (
-            self.low
-            + 0.02 * self.width
-            - 0.12 * self.span * smooth(0.25 * self.width, 0.6 * self.width, self.span)
-        )
-        # Where lids meet is one smooth curve.
-        self.closed = cv2.GaussianBlur(self.closed, (0, 0), max(0.05 * self.width, 0.5))
+        # Where lids meet is one smooth curve, close to the lower lid; in round eyes it hangs less.
+        deep = max(float(self.low.max()), 1e-3)
+        hangs = min(deep, 0.16 * self.width + 0.25 * max(deep - 0.16 * self.width, 0))
+        self.closed = np.where(self.low > 0, self.low * (hangs / deep), self.low) + 0.02 * self.width
+        self.closed = cv2.GaussianBlur(self.closed.astype(np.float32), (0, 0), max(0.05 * self.width, 0.5))
         rough = picture - cv2.GaussianBlur(picture, (0, 0), 1.0)
         self.grain = float(np.median(np.abs(rough[below]))) if below.any() else 0.0
         self.flat = self.grain < 0.35
@@ -341,14 +344,15 @@ class EyeLayers:
         lashes[(inward > 0.05) | ((inward < -1) & (self.v > self.up + 0.05 * w))] = 0
         grow = _disc(0.03 * w)
         hole = zone | (cv2.dilate(lashes, grow) > 0)
-        thin = cv2.morphologyEx(self.light, cv2.MORPH_BLACKHAT, _disc(0.15 * w))
+        thin = self._thin()
         # What is in front of the eye.
         if self.rims is None:
             self.rim = np.zeros(self.u.shape, np.float32)
         else:
             rim = self._thick_rims() if self.dark_rims else self._coloured_rims()
             self.rim = cv2.dilate(rim, _disc(0.015 * w))
-        self.front = cv2.GaussianBlur(self.rim.astype(np.float32), (0, 0), max(0.7, 0.5 * self.soft))
+        still = np.maximum(self.rim, self._dark_around(lashes, thin))
+        self.front = cv2.GaussianBlur(still.astype(np.float32), (0, 0), max(0.7, 0.5 * self.soft))
         self.front[self.front < 0.03] = 0
         self.has_front = bool(self.front.max() > 0.2)
         base, broad = self._skin_under(hole, thin, reach)
@@ -417,6 +421,20 @@ class EyeLayers:
         x, y = self._at(u * self.width, height)
         return np.column_stack([x + self.left, y + self.top])
 
+    def _dark_around(self, lashes: np.ndarray, thin: np.ndarray) -> np.ndarray:
+        """What is much darker than the lid and does not move with it, float32 (h, w) of 0 and 1: a brow, hair, the dark beside a face
+        that is half turned away.
+        """
+        w = self.width
+        lid = cv2.cvtColor(self.lid_colour.clip(0, 255).astype(np.uint8), cv2.COLOR_RGB2LAB)[..., 0]
+        beside = cv2.dilate(lashes, _disc(0.06 * w)) > 0
+        brow = (self.light < 0.62 * lid) & (self.v < self.up - 0.15 * w) & ~beside
+        brow = cv2.morphologyEx(brow.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.02 * w))
+        outside = (self.v < self.up) | (self.u < 0) | (self.u > 1)
+        dark = (self.light < 0.4 * lid) & (thin < 10) & outside & (self.from_edge > 0.1 * w) & ~beside
+        dark = cv2.morphologyEx(dark.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.03 * w))
+        return (brow | dark).astype(np.float32)
+
     def _coloured_rims(self) -> np.ndarray:
         """Rims of another colour than lashes, float32 (h, w) of 0 and 1: not what is alike of the eye itself."""
         w = self.width
@@ -453,7 +471,7 @@ class EyeLayers:
         if not edge.any():
             return np.zeros(self.u.shape, np.uint8)
         # Thin dark things stand out from what lies around them, shadows do not.
-        off = cv2.morphologyEx(self.light, cv2.MORPH_BLACKHAT, _disc(0.15 * w))
+        off = self._thin()
         depth = max(float(np.percentile(off[edge], 85)), 12.0)
         near = (
             (self.u > -0.26) & (self.u < 1.26) & (self.v > self.up - 0.26 * w) & (self.v < self.up + 0.2 * w)
@@ -476,6 +494,13 @@ class EyeLayers:
                 part = close if close.sum() > 0.85 * part.sum() else part & (self.from_edge < 0.1 * w)
             out |= part.astype(np.uint8)
         return out
+
+    def _thin(self) -> np.ndarray:
+        """By how much each pixel is darker than what is around anything as thin as a lash or fold, float32 (h, w)."""
+        # What is dark at the rectangle's edge goes on beyond it.
+        pad = round(0.2 * self.width) + 1
+        padded = cv2.copyMakeBorder(self.light, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+        return cv2.morphologyEx(padded, cv2.MORPH_BLACKHAT, _disc(0.15 * self.width))[pad:-pad, pad:-pad]
 
     def _edge_band(self, half: float) -> np.ndarray:
         """Pixels within so many widths above and below the upper lid's edge, bool (h, w)."""
@@ -515,14 +540,14 @@ class EyeLayers:
         # The lid itself is what is seen of it above the lashes.
         strip = known * smooth(0.14 * w, 0.04 * w, np.abs(self.up - reach - 0.06 * w - self.v))
         kernel = (
-            np.exp(-0.5 * np.square((NODES[:, None] - self.u.ravel()[None]) / 0.11)) * strip.ravel()[None]
+            np.exp(-0.5 * np.square((NODES[:, None] - self.u.ravel()[None]) / 0.16)) * strip.ravel()[None]
         )
         there = kernel.sum(1)
         colour = kernel @ picture.reshape(-1, 3) / np.maximum(there, 1e-3)[:, None]
         enough = held(there / max(0.5 * float(there.max()), 1e-3))
         t = (self.v - self.up + reach) / np.maximum(self.closed - self.up + reach, 1)
         share = (
-            0.8
+            0.7
             * smooth(0.0, 0.15, self.u)
             * smooth(1.0, 0.85, self.u)
             * smooth(-0.1, 0.2, t)
@@ -539,11 +564,13 @@ class EyeLayers:
         where the picture ends, at the eye's place.
         """
         w = self.width
-        fine = picture - cv2.GaussianBlur(picture, (0, 0), max(0.012 * w, 0.8))
+        # Fur is coarser than skin.
+        fur = self.radius > 0.35 * w
+        fine = picture - cv2.GaussianBlur(picture, (0, 0), max((0.05 if fur else 0.012) * w, 0.8))
         free = (~hole) & (self.front < 0.1) & (cv2.dilate(hole.astype(np.uint8), _disc(0.03 * w)) == 0)
         usual = float(np.median(np.abs(fine[free]))) if free.sum() > 20 else 0.0
         # Wrinkles and folds are more than grain.
-        most = 2.0 * usual + 0.3
+        most = (3.5 if fur else 2.0) * usual + 0.3
         best, known = np.zeros_like(fine), np.zeros(hole.shape, np.float32)
         tall = self.tall + 0.16 * w
         for sign, far in ((1, 1.0), (-1, 1.2), (1, 0.7), (-1, 0.8)):
@@ -688,7 +715,7 @@ class EyeLayers:
         fit = np.linalg.solve(a.T @ basis[white] + np.diag([1e-6, 0.15]) * weight.sum(), a.T @ b)
         # In the shade of lids it is never much darker than the skin.
         self.whiteness = float(top.mean()) / max(skin_light, 1.0)
-        lift = max((self._least_white or 0.55) * skin_light / max(float(top.mean()), 1.0), 1.0)
+        lift = max((self._least_white or 0.75) * skin_light / max(float(top.mean()), 1.0), 1.0)
         fill = np.clip(basis @ fit, 0.75 * top, 1.1 * top)
         # What the iris hides goes on smoothly from what is seen beside it; outlines and lashes' shadows are no white.
         known = white & (self.away > 1.2 * self.radius)
@@ -716,7 +743,7 @@ class EyeLayers:
 
     def _find_ball(self, picture: np.ndarray) -> None:
         """An eye without a white as it goes on behind its lids, uint8 RGB (h, w, 3)."""
-        edge = self.shows & (self.v > self.up + 0.05 * self.width) & (self.v < self.low - 0.04 * self.width)
+        edge = self.shows & (self.v < self.low - 0.035 * self.width)
         filled = _filled(picture, edge.astype(np.float32)) if edge.any() else picture
         share = cv2.GaussianBlur(edge.astype(np.float32), (0, 0), max(0.02 * self.width, 0.7))[..., None]
         share = np.clip(2 * share - 1, 0, 1)
@@ -804,11 +831,16 @@ class EyeLayers:
         self.to_left = float(np.clip(self.iris_u - room, 0.2 * r, 1.25 * r))
         # How high the upper lid goes, and how far above it the skin gives way.
         self.rise = float(min(0.26 * self.tall, 0.10 * w))
-        self.gives_way = np.float32(max(0.34 * w, 1.6 * 0.5 * float(self.span.max())))
+        # How far the lower one comes up.
+        self.squint = min(0.24, 0.10 * w / max(self.tall, 1.0))
+        self.gives_way = np.float32(max(0.34 * w, 0.95 * float(self.span.max())))
+        comes_up = float(np.maximum(self.low - self.closed, 0).max())
+        self.gives_way_below = max(0.28 * w, 1.5 * comes_up)
         self.to_up = min(0.42 * r, 0.35 * self.tall)
         self.to_down = min(0.55 * r, 0.42 * self.tall)
         if not self.has_white:
             # Eyes that are all iris turn a little behind their lids.
+            self.rise = min(self.rise, 0.05 * w)
             self.to_right = self.to_left = 0.10 * w
             self.to_up = self.to_down = 0.06 * w
 
@@ -835,13 +867,15 @@ class EyeLayers:
         lowered = self._lowered(wanted)
         # A lid that follows the eye stays as it is.
         gazes = 1.1 * self.to_down / max(self.tall, 1.0) * max(wanted.down, 0.0) * (1 - blink)
-        shut = float(smooth(0.25, 0.62, lowered - 0.7 * gazes))
+        shut = float(smooth(0.30, 0.68, lowered - 0.7 * gazes))
         colours, cover = self._lower_lid(lower)
+        if shut > 0:
+            cover = np.maximum(cover, held((v - lower) * soft + np.float32(0.5)) * np.float32(shut))
         cover = np.maximum(cover, self.aside)
         mix_in(out, colours, cover)
         if shut > 0:
             # Beside the eye the closed lid is one with the skin below it, and so are the lower lid's lashes and dark rim.
-            under = held(1 - np.abs(v - self.closed) * (10 / w))
+            under = held(1 - np.maximum(self.closed - v, v - self.low) * (10 / w))
             mix_in(out, self.skin, np.maximum(self.beside, under) * np.float32(shut) * cover)
         mask = held((upper - v) * soft + np.float32(0.5))
         if shut < 1:
@@ -887,7 +921,7 @@ class EyeLayers:
         if lower is self.low:
             return self.crop, self._covers[1]
         away = self.v - lower - np.float32(0.02 * self.width)
-        return self._slid(1, (lower - self.low) * held(1 - away * np.float32(1 / (0.28 * self.width))))
+        return self._slid(1, (lower - self.low) * held(1 - away * np.float32(1 / self.gives_way_below)))
 
     def _slid(self, lid: int, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A lid's layer drawn `shift` pixels further down."""
@@ -912,7 +946,7 @@ class EyeLayers:
         """Heights of both lids' edges at every pixel."""
         blink, down = wanted.blink, wanted.down
         upper = self.up + (self.closed - self.up) * np.float32(self._lowered(wanted))
-        rise = (0.24 * wanted.squint - 0.05 * wanted.wide) * (1 - blink)
+        rise = (self.squint * wanted.squint - 0.05 * wanted.wide) * (1 - blink)
         # The lower lid gives way to an eye that looks down.
         rise -= 0.35 * self.to_down / max(self.tall, 1.0) * max(down, 0.0) * (1 - blink)
         lower = self.low
@@ -931,18 +965,10 @@ class EyeLayers:
         )
 
     def _turned(self, wanted: EyeAmounts) -> np.ndarray:
-        """An eye without a white in this gaze, uint8 (h, w, 3): its own pixels, which go along least at its edges; beyond those
-        as close to them.
-        """
+        """An eye without a white in this gaze, uint8 (h, w, 3): its own pixels, which go along least at its corners."""
         dx, dy = self._gaze(wanted)
-        margin = np.float32(0.06 * self.width)
-        top, bottom = self.up + 1.5 * margin, np.maximum(self.low - margin, self.up + margin)
-        off = np.minimum(np.maximum(self.v, top), bottom) - self.v
-        near = np.minimum(self.v - top, bottom - self.v) * np.float32(1 / (0.3 * self.width))
-        sides = np.minimum(self.u, 1 - self.u) * np.float32(1 / 0.45)
-        share = held(near) * held(sides)
-        x, y = self.x + off * self.down[0] - share * dx, self.y + off * self.down[1] - share * dy
-        return cv2.cvtColor(self._ball.at(x, y), cv2.COLOR_RGBA2RGB)
+        share = held(np.minimum(self.u, 1 - self.u) * np.float32(1 / 0.4))
+        return cv2.cvtColor(self._ball.at(self.x - share * dx, self.y - share * dy), cv2.COLOR_RGBA2RGB)
 
     def _draw_iris(self, out: np.ndarray, wanted: EyeAmounts) -> None:
         """The iris with this gaze, under the catch-lights."""
@@ -979,7 +1005,7 @@ class EyeLayers:
         lashes = cv2.remap(self.lashes, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
         lay_over(out, lashes if shut == 1 else cv2.convertScaleAbs(lashes, alpha=shut))
         # One line from corner to corner, whatever the lashes are.
-        line = cv2.exp(np.square(offset) * np.float32(-1 / self.line_thick**2))
+        line = cv2.exp(np.square(offset * self.steep) * np.float32(-1 / self.line_thick**2))
         mix_in(out, self.line_tone, line * self.line_alpha * np.float32(shut))
 
     def _frame(self, wanted: EyeAmounts, upper: np.ndarray, shut: float) -> None:
