@@ -22,6 +22,7 @@ from livepuppet.core.reading import FaceReading
 from livepuppet.core.square import cut
 from livepuppet.core.video import Frame, open_video
 from livepuppet.realtime.avatars import avatar_of, load_avatar
+from livepuppet.realtime.bundled import AVATAR
 from livepuppet.realtime.compositing.compositor import Compositor
 from livepuppet.realtime.engines import Engine, Features, Precision, load_engine
 from livepuppet.realtime.framing.crop import Framing, Square
@@ -35,6 +36,7 @@ from livepuppet.realtime.rig.driver import RigDriver, RigMotion
 from livepuppet.realtime.rig.finding import contours_of
 from livepuppet.realtime.rig.range import DriverRange
 from livepuppet.realtime.rig.rig import MODES, Face, Rig
+from livepuppet.realtime.rig.told import FacePose, NeutralFace
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,11 @@ NO_LANDMARKS = (
 
 #: How avatars are drawn where nobody says, see `Animator`.
 DEFAULT_RIG = "on"
+
+#: Said where a face in numbers meets a setting that has no meaning for it.
+ALWAYS_RELATIVE = (
+    "A face in numbers moves the avatar relative to rest: absolute poses are for pictures of a driver."
+)
 
 #: What `Animator` takes for an avatar.
 AvatarLike = str | os.PathLike | np.ndarray | Avatar
@@ -245,6 +252,10 @@ class Animator:
         #: D1 and the square it belongs to, to begin with instead of the first frame.
         self.saved_pose: tuple[Keypoints, Square] | None = None
         self._framed = False
+        #: Whether the last frame was a face in numbers.
+        self._is_told = False
+        self._neutral_face: NeutralFace | None = None
+        self._actor: Animator | None = None
         #: Seconds of a driving file before which it is known to show no face.
         self._face_from = 0.0
         self._events: list[str] = []
@@ -344,6 +355,11 @@ class Animator:
     # The driver.
 
     @property
+    def is_told(self) -> bool:
+        """Whether a face in numbers drives now, instead of a picture."""
+        return self._is_told
+
+    @property
     def settings(self) -> MotionSettings:
         """How the driver's motion is shown; may be replaced at any time."""
         return self.retargeter.settings
@@ -439,10 +455,14 @@ class Animator:
 
     def zoom(self, factor: float) -> None:
         """Make the driver's square `factor` times as large. D1 stays the pose it was."""
+        if self._is_told:
+            return
         self._reframed(self.framing.zoom(factor))
 
     def shift(self, right: float, down: float) -> None:
         """Move the driver's square by shares of its side, `right` as the person sees it. D1 stays the pose it was."""
+        if self._is_told:
+            return
         self._reframed(self.framing.shift(-right if self.mirror else right, down))
 
     def events(self) -> list[str]:
@@ -452,17 +472,27 @@ class Animator:
 
     # Frames.
 
-    def warm_up(self) -> None:
-        """Run once what draws, so that the first frame is not the slow one. Leaves D1 alone."""
+    def warm_up(self, told: bool = False) -> None:
+        """Run once what draws, so that the first frame is not the slow one. Leaves D1 alone.
+
+        Args:
+            told: faces in numbers will drive, without a countdown in which rigs could be made.
+        """
+        if told:
+            self.step(FacePose.rest(), 0.0)
+            self._is_told = self._framed = False
+            self.retargeter.reset(self.settings.countdown)
+            return
         prepared = self._prepared[self._current]
         if not prepared.drawn_by_rig:  # else `detect` has run, and is all that will
             self.engine.render(prepared.features, prepared.keypoints, prepared.keypoints)
 
-    def __call__(self, frame: np.ndarray | Frame, time: float | None = None) -> np.ndarray:
+    def __call__(self, frame: np.ndarray | Frame | FacePose, time: float | None = None) -> np.ndarray:
         """The avatar moved as in the driving `frame`.
 
         Args:
-            frame: uint8 RGB (H, W, 3) of any size, or a `Frame` of `open_video` or `open_camera`.
+            frame: uint8 RGB (H, W, 3) of any size, or a `Frame` of `open_video`, `open_camera` or `open_driving`; or a face in
+                numbers, which needs no picture.
             time: when it was captured, in seconds of any clock, growing from call to call. By default the frame's own, or
                 a thirtieth of a second after the last one's.
 
@@ -477,7 +507,7 @@ class Animator:
         return result.image
 
     def step(
-        self, frame: np.ndarray | Frame, time: float | None = None, out: np.ndarray | None = None
+        self, frame: np.ndarray | Frame | FacePose, time: float | None = None, out: np.ndarray | None = None
     ) -> Result:
         """As `__call__`, with everything that was found on the way. Call `track` once the picture has been handed over.
 
@@ -490,12 +520,19 @@ class Animator:
         """
         return self.paint(self.plan(frame, time), out)
 
-    def plan(self, frame: np.ndarray | Frame, time: float | None = None) -> Plan:
+    def plan(self, frame: np.ndarray | Frame | FacePose, time: float | None = None) -> Plan:
         """The first half of `step`: everything but the picture. `paint` makes that, in another thread if need be, while the next
         frame is planned; nothing else of this animator may be called there, and no avatar be changed meanwhile.
         """
         began = clock.perf_counter()
+        face = told_by(frame)
+        if face is not None:
+            return self._plan_told(face, frame, self._timed(frame, time), began)
         image, time = self._checked(frame, time)
+        if self._is_told:
+            # D1 was a face in numbers, in no frame.
+            self._is_told = self._framed = False
+            self.framing.search_again(as_found=False)
         framed = self.framing.look(image) and not self._before_face(frame)
         if framed and not self._framed:
             self._begin()
@@ -513,6 +550,46 @@ class Animator:
             cropped - began, detected - cropped, retargeted - detected, clock.perf_counter() - retargeted
         )
         return Plan(square, True, driving, keypoints, drawing, drawing is None or self.resting, timings)
+
+    def _plan_told(self, face: FacePose, frame: Frame | FacePose, time: float, began: float) -> Plan:
+        """`plan` of a face in numbers: as keypoints of a neutral face in its pose, which carry the numbers for rigs."""
+        if self.mirror and not face.own_rest:
+            face = face.mirrored()
+        if not self.settings.relative:
+            self.settings = replace(self.settings, relative=True)
+            self._events.append(ALWAYS_RELATIVE)
+        driving = self._as_keypoints(face)
+        if not self._is_told:
+            self._is_told = self._framed = True
+            whole = Square(0, 0, self.engine.size)
+            self.framing.begin_at(whole, (self.engine.size, self.engine.size))
+            self.retargeter.frame_changed()
+        if face.own_rest and (self.retargeter.state == "counting" or self.retargeter.initial is None):
+            self.retargeter.initial = self._as_keypoints(FacePose.rest())
+        sketch = frame.image if isinstance(frame, Frame) else None
+        square = np.zeros((self.engine.size,) * 2 + (3,), np.uint8) if sketch is None else sketch
+        detected = clock.perf_counter()
+        keypoints, drawing, retargeted = self._moved(driving, time)
+        timings = Timings(0.0, detected - began, retargeted - detected, clock.perf_counter() - retargeted)
+        return Plan(square, True, driving, keypoints, drawing, drawing is None or self.resting, timings)
+
+    def _as_keypoints(self, face: FacePose) -> Keypoints:
+        """What the model would find in a neutral face in the pose of `face`.
+
+        Landmarks are known where they are. Keypoints that a model has learnt by itself are only known to its detector, which is
+        shown the face that comes with livepuppet, drawn by its rig.
+        """
+        names = self.engine.keypoint_names
+        if pose_indices(names) is not None and self.engine.matrices == "jacobian":
+            self._neutral_face = self._neutral_face or NeutralFace(names)
+            return self._neutral_face.keypoints(face)
+        if self._actor is None:
+            self._actor = Animator(AVATAR, size=self.engine.size)
+            self._actor.settings = replace(self._actor.settings, smoothing=0.0)
+        found = self.engine.detect(self._actor(replace(face, own_rest=True, seen=True)))
+        if face.seen:
+            return found
+        return replace(found, confidence=np.zeros(len(found.points), np.float32))
 
     def paint(self, plan: Plan, out: np.ndarray | None = None) -> Result:
         """The second half of `step`.
@@ -604,7 +681,9 @@ class Animator:
         anchors = in_square(look.anchors, *place).astype(np.float32)
         return replace(driving, reading=replace(look.reading, anchors=anchors))
 
-    def track(self, result: Plan | Result, frame: np.ndarray | Frame, time: float | None = None) -> None:
+    def track(
+        self, result: Plan | Result, frame: np.ndarray | Frame | FacePose, time: float | None = None
+    ) -> None:
         """Let the driver's square follow the head, and look for a face that was lost. Takes effect with the next frame.
 
         Args:
@@ -612,7 +691,7 @@ class Animator:
             time: as given to `step`.
         """
         driving = result.driving
-        if driving is None:
+        if driving is None or told_by(frame) is not None:
             return
         time = self._time if time is None else time
         if self.mirror:
@@ -693,10 +772,14 @@ class Animator:
             raise UserError(
                 f"A driving frame has to be RGB uint8 (H, W, 3), not {image.dtype} {image.shape}: convert it first."
             )
+        return image, self._timed(frame, time)
+
+    def _timed(self, frame: np.ndarray | Frame | FacePose, time: float | None) -> float:
+        """When `frame` was captured, as given or as it says."""
         if time is None:
             time = float(frame.time) if isinstance(frame, Frame) else self._time + FRAME_SECONDS
         self._time = time
-        return image, time
+        return time
 
     def _before_face(self, frame: np.ndarray | Frame) -> bool:
         """Whether a driving file that was looked at shows no face yet."""
@@ -740,6 +823,11 @@ def _carried(before: Keypoints, points: np.ndarray) -> FaceReading | None:
         return np.column_stack([moved.real, moved.imag])
 
     return before.reading.mapped(change, float(np.angle(turn)))
+
+
+def told_by(frame: np.ndarray | Frame | FacePose) -> FacePose | None:
+    """The face in numbers that a frame is, or brings; None of a picture."""
+    return frame if isinstance(frame, FacePose) else getattr(frame, "face", None)
 
 
 def _image_of(frame: np.ndarray | Frame) -> np.ndarray:

@@ -14,7 +14,7 @@ from livepuppet.realtime.rig.driver import _BlinkHold
 from livepuppet.realtime.rig.head import Head, HeadState
 from livepuppet.realtime.rig.layers import behind, compose_layers, fill, split_layers
 from livepuppet.realtime.rig.patches import Patch
-from livepuppet.realtime.rig.pose import HeadPose, PoseTracker, _slopes, joined, place, split
+from livepuppet.realtime.rig.pose import HeadPose, PoseTracker, depth_slopes, joined, place, split
 from livepuppet.realtime.rig.surface import build_surface
 from livepuppet.realtime.rig.template import head_template
 
@@ -87,7 +87,7 @@ def test_the_pose_since_d1_is_found_whatever_d1_is(first):
         motion = turned(yaw, pitch, roll)
         now = seen(motion @ first, 0.27, (0.06, -0.05))
         # Local maps of the template's own surface, turned alike.
-        slopes = _slopes(NAMES, first)
+        slopes = depth_slopes(NAMES, first)
         local = 1.08 * (motion[:2, :2] + motion[:2, 2][None, :, None] * slopes[:, None, :])
         pose = tracker.pose(Keypoints(now.points, local.astype(np.float32)))
         found = pose.angles

@@ -17,6 +17,7 @@ from livepuppet.realtime.rig.amounts import INDEX, CloseUpReader, LandmarkReader
 from livepuppet.realtime.rig.pose import HeadPose, PoseTracker, joined, split
 from livepuppet.realtime.rig.ramps import smooth
 from livepuppet.realtime.rig.range import DriverRange
+from livepuppet.realtime.rig.told import FacePose, NeutralFace
 
 #: Turns and nods are read off a few pixels, which tremble more than heads do: their filter's cut-off at rest, in Hz, and by how
 #: many Hz each radian a second raises it (Casiez et al., "1 Euro filter", CHI 2012).
@@ -85,6 +86,9 @@ class RigDriver:
 
     def motion(self, told: Transferred, avatar: Keypoints, settings: MotionSettings) -> RigMotion:
         """What the frame of `told` shows of the avatar with keypoints `avatar`."""
+        if isinstance(told.driving.reading, FacePose) and isinstance(told.initial.reading, FacePose):
+            self._tracker = None
+            return self._arriving(self._told(told, settings), told.arrived)
         if self._tracker is None or self._tracker.initial is not told.initial:
             self._tracker = PoseTracker(self._names, told.initial)
             self._set_neutral(told.initial)
@@ -112,11 +116,28 @@ class RigDriver:
             pose = self._blinks(self._filter(pose, told.time), blink, tracker.unit, told.time)
         pose = HeadPose(pose.scale, pose.rotation, pose.shift * told.scale)
         pose = pose.tamed(told.share, settings.shift, settings.turn, settings.zoom)
-        found = RigMotion(pose, told.share * residuals, amounts)
-        if told.arrived < 1 and self._shown is not None:
+        return self._arriving(RigMotion(pose, told.share * residuals, amounts), told.arrived)
+
+    def _told(self, told: Transferred, settings: MotionSettings) -> RigMotion:
+        """The same of a face in numbers, of which nothing has to be read."""
+        initial = told.initial.reading
+        face = told.driving.reading.since(initial)
+        amounts, pose = self._steady(face.amounts, told.time, settings.smoothing), face.head
+        if settings.smoothing > 0:
+            pose = self._filter(pose, told.time)
+        pose = HeadPose(
+            pose.scale, pose.rotation, pose.shift * (NeutralFace.unit * initial.head.scale * told.scale)
+        )
+        pose = pose.tamed(told.share, settings.shift, settings.turn, settings.zoom)
+        residuals = np.zeros((len(self._names), 2))
+        return RigMotion(pose, residuals, np.float32(told.share) * amounts)
+
+    def _arriving(self, found: RigMotion, arrived: float) -> RigMotion:
+        """`found`, or on the way there from where a frozen picture stood."""
+        if arrived < 1 and self._shown is not None:
             # A picture that was frozen goes from where it stood.
             self._frozen_at = self._frozen_at or self._shown
-            return self._frozen_at.towards(found, told.arrived)
+            return self._frozen_at.towards(found, arrived)
         self._frozen_at = None
         self._shown = found
         return found

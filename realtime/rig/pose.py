@@ -217,7 +217,7 @@ class PoseTracker:
         chosen = [names[index] for index in self._chosen]
         # In eye distances, so that noise and damping are the same for faces of any size.
         self._fit = _Fit(
-            template / self.unit, _weights(chosen), np.zeros(2), 1.0, _slopes(chosen, pose.rotation)
+            template / self.unit, _weights(chosen), np.zeros(2), 1.0, depth_slopes(chosen, pose.rotation)
         )
         self._inverse = inverse_2x2(np.asarray(initial.jacobians, np.float64))[self._chosen]
         self._close_fit: _Fit | None = None
@@ -294,7 +294,7 @@ def _weights(names: Sequence[str]) -> np.ndarray:
     return np.array([next((value for word, value in WEIGHTS.items() if word in name), 0.0) for name in names])
 
 
-def _slopes(names: Sequence[str], rotation: np.ndarray) -> np.ndarray:
+def depth_slopes(names: Sequence[str], rotation: np.ndarray) -> np.ndarray:
     """How depth changes about each landmark of the generic head turned by `rotation`: dz/d(x, y), float64 (K, 2)."""
     template = head_template()
     slopes = np.zeros((len(names), 2))
@@ -314,7 +314,7 @@ class _Fit:
         weights: (K,).
         centre: (2,).
         unit: of `points`.
-        slopes: `_slopes`, where Jacobians are evidence too.
+        slopes: `depth_slopes`, where Jacobians are evidence too.
     """
 
     def __init__(self, points, weights, centre, unit, slopes=None):
