@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from livepuppet.realtime.animate import animate
     from livepuppet.realtime.animator import Animator
     from livepuppet.realtime.avatars import load_avatar
+    from livepuppet.realtime.driving.opening import open_driving
     from livepuppet.realtime.engines import Engine, load_engine
     from livepuppet.realtime.inputs.opening import open_camera
     from livepuppet.realtime.motion.settings import MotionSettings
     from livepuppet.realtime.outputs.virtual_camera import VirtualCamera
+    from livepuppet.realtime.rig.told import FacePose
 
     __version__: str
 
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "Animator": "livepuppet.realtime.animator",
     "Engine": "livepuppet.realtime.engines",
+    "FacePose": "livepuppet.realtime.rig.told",
     "Keypoints": "livepuppet.core.keypoints",
     "LivePuppetError": "livepuppet.core.errors",
     "MotionSettings": "livepuppet.realtime.motion.settings",
@@ -48,6 +51,7 @@ _MODULES = {
     "load_avatar": "livepuppet.realtime.avatars",
     "load_engine": "livepuppet.realtime.engines",
     "open_camera": "livepuppet.realtime.inputs.opening",
+    "open_driving": "livepuppet.realtime.driving.opening",
     "open_video": "livepuppet.core.video",
     "transfer": "livepuppet.core.transfer",
 }
@@ -55,6 +59,7 @@ _MODULES = {
 __all__ = [
     "Animator",
     "Engine",
+    "FacePose",
     "Keypoints",
     "LivePuppetError",
     "MotionSettings",
@@ -64,6 +69,7 @@ __all__ = [
     "load_avatar",
     "load_engine",
     "open_camera",
+    "open_driving",
     "open_video",
     "transfer",
 ]

@@ -18,6 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from av.error import FFmpegError
 
@@ -32,6 +33,7 @@ from livepuppet.realtime.animator import NO_LANDMARKS, Animator, AvatarLike, loa
 from livepuppet.realtime.clip.neutral import moment_or_picture
 from livepuppet.realtime.clip.plan import Plan, plan, ranges
 from livepuppet.realtime.clip.survey import Survey, Watcher, check_face, look_through
+from livepuppet.realtime.driving.opening import is_sound_file
 from livepuppet.realtime.engines import Engine, Precision, load_engine
 from livepuppet.realtime.framing.crop import Framing
 from livepuppet.realtime.motion.calibration import pose_indices
@@ -110,7 +112,7 @@ def animate(
     Args:
         avatar, model, engine, device, precision, threads, avatar_crop, rig: see `Animator`.
         driving: a video, a GIF, a folder of pictures or an address; a pipe (`-` is standard input)
-            is kept until the end.
+            is kept until the end. A file of sound alone moves the mouth to its voice.
         output: `FILE.mp4` (H.264), or a folder for PNGs.
         settings: how the driver's motion is shown. Smoothing looks both ways.
         neutral: where D1 is taken: `auto` (the frame in which the face is most at rest), `first`
@@ -122,7 +124,7 @@ def animate(
         side: of the finished square, in pixels; by default the avatar's own, from the model's up to
             1080. Above the model's the avatar's own pixels are moved.
         side_by_side: show driving frame, avatar and result next to each other.
-        rate: frames per second of a folder of pictures; 25 by default.
+        rate: frames per second of a folder of pictures, 25 by default, and of a file of sound, 30.
         as_published: the papers' settings: D1 is the first frame, both squares are centred, nothing
             is smoothed, and the model draws all, at its own size.
         progress: see `Progress`.
@@ -309,6 +311,10 @@ class _Film:
         self._broken: str | None = None
 
     def open(self) -> Video:
+        if is_sound_file(self._driving):
+            from livepuppet.realtime.driving.talk import Talk
+
+            return Talk(self._driving, self._rate)
         return open_video(self._driving, self._rate)
 
     def keep_out_of(self, output: str, avatar: AvatarLike) -> None:
@@ -332,7 +338,7 @@ class _Film:
         settings = self._settings
         if settings.variance != MotionSettings.variance and engine.matrices != "covariance":
             logger.warning(NO_VARIANCE.format(engine.model_name))
-        if not self._of_faces(engine):
+        if not self._of_faces(engine) or is_sound_file(self._driving):
             settings = replace(settings, smoothing=0, lost_to_neutral=False)
         loaded = load_any(avatar, engine.size, self._avatar_crop)
         if side is None:
@@ -357,7 +363,7 @@ class _Film:
         """
         animator = self._animator(avatar, engine)
         began, count, sink = time.perf_counter(), 0, None
-        if not self._of_faces(engine) or getattr(clip, "endless", False):
+        if not self._of_faces(engine) or getattr(clip, "endless", False) or is_sound_file(self._driving):
             pictures = self._as_they_come(clip, animator, progress)
         else:
             pictures = self._as_planned(clip, animator, progress)
@@ -389,11 +395,14 @@ class _Film:
         """Pictures, times and durations of a clip that is read once. D1 is its first frame."""
         at_rest = animator.draw_at_rest()
         self._take_neutral(animator)
-        for number, frame in enumerate(_after_framing(clip, animator.framing), 1):
+        told = is_sound_file(self._driving)
+        for number, frame in enumerate(clip if told else _after_framing(clip, animator.framing), 1):
             result = animator.step(frame)
             picture = result.image
             if self._side_by_side:
-                picture = np.hstack([animator.cut(frame.image, len(picture)), at_rest, picture])
+                side = (len(picture),) * 2
+                own = cv2.resize(frame.image, side) if told else animator.cut(frame.image, len(picture))
+                picture = np.hstack([own, at_rest, picture])
             yield picture, frame.time, frame.duration
             if self._of_faces(animator.engine):
                 animator.track(result, frame)

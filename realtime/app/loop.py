@@ -28,7 +28,6 @@ from livepuppet.realtime.app.window import Window
 from livepuppet.realtime.compositing.compositor import Compositor
 from livepuppet.realtime.engines.cores import usable_cores
 from livepuppet.realtime.inputs.capture import Capture
-from livepuppet.realtime.inputs.playback import Playback
 from livepuppet.realtime.outputs.fanout import Fanout
 from livepuppet.realtime.outputs.live_sound import FileSound
 from livepuppet.realtime.outputs.pool import FramePool, Lease
@@ -47,6 +46,9 @@ _BANNER_SECONDS = 0.2
 
 #: What a person in front of a window can do where no face is found.
 _NO_FACE_HELP = ": press C to look again, W/S/I/J/K/L to adjust."
+
+#: What is said first, where the source has nothing better to say.
+LOOKING = "Looking for your face: look straight ahead, with a neutral expression."
 
 #: How much the newest frame counts in what planning usually takes.
 _PLANNING_SHARE = 0.2
@@ -240,10 +242,7 @@ class LiveLoop:
             UserError: if the source fails for good, or every frame does. `stats` then holds what
                 was done until then.
         """
-        if isinstance(self.capture.source, Playback):
-            self.notify("Looking for the driver's face.")
-        else:
-            self.notify("Looking for your face: look straight ahead, with a neutral expression.")
+        self.notify(getattr(self.capture.source, "greeting", None) or LOOKING)
         self._painting.start()
         try:
             while not self.stopping:
@@ -317,9 +316,13 @@ class LiveLoop:
     def _set_level(self, level: int) -> None:
         """Have so many of `STEPS` in force, and say so."""
         for step in STEPS[self._level : level]:
+            if self.animator.is_told and step.name == "close-ups":
+                continue
             why = self._power.reason()
             self.notify(f"The computer is busy: {step.told}.{f' {why}' if why else ''}")
         for step in reversed(STEPS[level : self._level]):
+            if self.animator.is_told and step.name == "close-ups":
+                continue
             self.notify(f"There is time again: no longer {step.told}.")
         self._level = level
         names = {step.name for step in self.reduced}

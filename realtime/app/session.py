@@ -32,10 +32,10 @@ from livepuppet.realtime.app.window import Window
 from livepuppet.realtime.bundled import AVATAR
 from livepuppet.realtime.clip.neutral import moment_or_picture
 from livepuppet.realtime.compositing.compositor import Compositor
+from livepuppet.realtime.driving.opening import is_face, open_any
 from livepuppet.realtime.engines import Engine
 from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.inputs.capture import Capture, LiveSource
-from livepuppet.realtime.inputs.opening import open_source
 from livepuppet.realtime.inputs.playback import Playback
 from livepuppet.realtime.motion.calibration import pose_indices
 from livepuppet.realtime.motion.retargeter import NO_VARIANCE
@@ -121,7 +121,7 @@ class Session:
                 self._notify(NO_VARIANCE.format(engine.model_name))
             self.animator = self._encode(engine, avatars, compositor)
             self._select(settings.avatar.selected)
-            self.animator.warm_up()
+            self.animator.warm_up(is_face(path_of(settings.source.driving, "what drives")))
             self._take_saved_pose(settings)
             opened: list[Output] = []
             # Until the fan-out owns them.
@@ -203,13 +203,14 @@ class Session:
         """The source, and a function that starts to read it once everything else is open."""
         if source is None:
             wanted = settings.source
-            source = open_source(
+            source = open_any(
                 wanted.driving,
                 parse_size(wanted.camera_size),
                 wanted.camera_rate,
                 wanted.pixel_format,
                 wanted.loop,
                 own_cameras(settings.output.outputs),
+                wanted.face_listen,
             )
         started: list[Capture] = []
         # Once it is read, the source belongs to the thread that reads it.
@@ -229,7 +230,7 @@ class Session:
         if is_file_output(text) and is_video_name(text):
             # Each recording has a feed of its own.
             wanted = self.settings
-            sound = open_sound(wanted.output.sound, wanted.source.driving, wanted.source.loop)
+            sound = open_sound(*self._sound_of(wanted), wanted.source.loop)
             if isinstance(sound, FileSound):
                 self._file_sounds.append(sound)
         return open_live_output(
@@ -241,6 +242,15 @@ class Session:
             sound=sound,
             pixel_format=pixel_format,
         )
+
+    def _sound_of(self, wanted: Settings) -> tuple[str, str]:
+        """What a recording's sound comes from, and what drives: a voice that moves the mouth is heard, too."""
+        text, driving = wanted.output.sound, wanted.source.driving
+        if text == "auto" and is_face(path_of(driving, "what drives")):
+            if (file := getattr(self.source, "sound", None)) is not None:
+                return text, str(file)
+            return getattr(self.source, "microphone", None) or text, driving
+        return text, driving
 
     def _framing(self, engine: Engine) -> Framing:
         wanted = self.settings.framing
@@ -254,7 +264,7 @@ class Session:
         model.
         """
         engine = self.animator.engine
-        if not settings.neutral.reuse:
+        if not settings.neutral.reuse or is_face(path_of(settings.source.driving, "what drives")):
             self._choose_neutral(settings.source.driving, engine)
             return
         pose = settings.neutral.keypoints(engine.model_name, engine.num_keypoints)
@@ -362,7 +372,7 @@ class Session:
                 crop_right=round(right, 3),
                 crop_down=round(down, 3),
                 square=()
-                if square is None
+                if square is None or animator.is_told
                 else tuple(round(value, 1) for value in (square.x, square.y, square.side)),
             ),
             avatar=replace(before.avatar, selected=animator.avatar.name),
@@ -370,7 +380,10 @@ class Session:
                 before.picture, paste=self.live.compositor.paste, background=self.live.compositor.background
             ),
             motion=replace(animator.settings, countdown=before.motion.countdown),
-            neutral=replace(
+            # A face in numbers has no pose in a camera's picture that could be begun with.
+            neutral=before.neutral
+            if animator.is_told
+            else replace(
                 NeutralPose.of(animator.retargeter.initial, animator.engine.model_name),
                 reuse=before.neutral.reuse,
             ),

@@ -35,7 +35,7 @@ class LiveSource(Protocol):
         name: how to speak of it.
         rate: frames per second it says it delivers; a hint, see `Capture.measured_rate`.
 
-    Three more may be there:
+    Four more may be there:
 
     Attributes:
         trouble: one sentence about what is wrong now (unplugged, black, frozen) and what to do, or
@@ -43,6 +43,7 @@ class LiveSource(Protocol):
         silence: the sentence to say when nothing comes for `SILENCE_SECONDS`; None where that is
             right.
         note: one sentence about what differs from what was asked for, or None.
+        greeting: one sentence that is said first, instead of that a face is looked for, or None.
     """
 
     @property

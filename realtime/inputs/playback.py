@@ -39,6 +39,7 @@ class Playback:
     """
 
     trouble = silence = note = None
+    greeting = "Looking for the driver's face."
 
     def __init__(self, source: str, loop: bool = False):
         if loop and is_pipe(source):

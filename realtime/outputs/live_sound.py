@@ -137,7 +137,7 @@ class LiveSound:
 
 
 class FileSound:
-    """The sound of a driving file that is played at its own pace, looped or not.
+    """The sound of a driving file that is played at its own pace, looped or not. A file without pictures begins with its sound.
 
     Args:
         name: path of the file.
@@ -175,6 +175,16 @@ class FileSound:
         # No picture is played early. One that comes later than others by much tells of a pause.
         if self._begin is None or begin < self._begin or begin > self._begin + 2 * _GAP:
             self._begin = begin
+
+    @property
+    def span(self) -> tuple[Fraction, float | None]:
+        """When it begins on the file's clock, and for how many seconds it goes on; None where the file does not tell."""
+        return self._start, self._length if math.isfinite(self._length) else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of it was read."""
+        return self._pieces is None
 
     def read(self, until: float) -> list[tuple[float, np.ndarray]]:
         pieces = []
@@ -246,22 +256,27 @@ def _decoded(container: InputContainer) -> Iterator[av.AudioFrame]:
 
 def _picture_times(container: InputContainer, whole: bool) -> tuple[Fraction, float]:
     """When the first picture is shown on the file's clock, and for how many seconds pictures
-    follow.
+    follow; of a file without any, the same of its sound.
 
     Args:
         whole: read through files that do not tell how long they are (Matroska), or whose time may
             start anew (MPEG-TS), instead of answering infinity.
     """
-    stream = moving_pictures(container)
+    stream = moving_pictures(container) or default_sound(container)
     if stream is None:
         raise IndexError
-    frame = 1 / Fraction(stream.average_rate or 25)
+    pictures = isinstance(stream, av.VideoStream)
+    frame = 1 / Fraction(stream.average_rate or 25) if pictures else Fraction(0)
     known = stream.duration * stream.time_base if stream.duration and stream.time_base else None
     # A trim leaves out some of the stored frames, and may end within one.
-    if known is not None and (not stream.frames or abs(known - stream.frames * frame) >= frame / 2):
+    if (
+        pictures
+        and known is not None
+        and (not stream.frames or abs(known - stream.frames * frame) >= frame / 2)
+    ):
         known = None
     start = end = None
-    timeline = Timeline(container, stream)
+    timeline = Timeline(container, stream if isinstance(stream, av.VideoStream) else None)
     for index, packet in enumerate(container.demux(stream)):
         timeline.place(packet)
         if packet.pts is not None and packet.time_base is not None and not packet.is_discard:

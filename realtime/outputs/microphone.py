@@ -27,6 +27,7 @@ class Microphone:
     Args:
         device: a part of its name, its number, or None for the system's default.
         rate: samples per second to ask for.
+        block: samples per piece.
 
     Attributes:
         name: how to speak of it.
@@ -38,15 +39,15 @@ class Microphone:
 
     channels = 1
 
-    def __init__(self, device: str | None = None, rate: int = RATE):
+    def __init__(self, device: str | None = None, rate: int = RATE, block: int = _BLOCK):
         sounddevice = _sounddevice()
         self.rate = rate
-        self._pieces: deque[tuple[float, np.ndarray]] = deque(maxlen=round(_KEPT * rate / _BLOCK))
+        self._pieces: deque[tuple[float, np.ndarray]] = deque(maxlen=round(_KEPT * rate / block))
         self.name = f"microphone {device}" if device else "the default microphone"
         try:
             self._stream = sounddevice.InputStream(
                 samplerate=rate,
-                blocksize=_BLOCK,
+                blocksize=block,
                 device=int(device) if device is not None and is_whole(device) else device,
                 channels=1,
                 dtype="float32",
@@ -59,7 +60,7 @@ class Microphone:
             reason = " ".join(str(error).split()).rstrip(".")
             raise UserError(
                 f"{self.name[0].upper()}{self.name[1:]} cannot be opened ({reason}): plug it in, allow access in the "
-                "system's privacy settings, or record with --sound none."
+                "system's privacy settings, or do without (--sound none, another --driving)."
             ) from error
 
     def _heard(self, samples: np.ndarray, count: int, times: Any, status: Any) -> None:

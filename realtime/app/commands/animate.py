@@ -78,8 +78,9 @@ def _several(avatar: Path, driving: str, output: str, **options: Any) -> None:
 @click.option(
     "--driving",
     required=True,
-    metavar="VIDEO|FOLDER|GIF",
-    help="The video of the face that moves it, also as a folder of pictures; or a folder of videos, for a video of each.",
+    metavar="VIDEO|FOLDER|GIF|SOUND",
+    help="The video of the face that moves it, also as a folder of pictures; or a folder of videos, for a video of each. A file of "
+    "sound alone (WAV, MP3...) moves the mouth to its voice.",
 )
 @click.option(
     "--output",
@@ -111,7 +112,9 @@ def _several(avatar: Path, driving: str, output: str, **options: Any) -> None:
     "--side-by-side", is_flag=True, help="Show driving frame, avatar and result next to each other."
 )
 @click.option(
-    "--rate", type=click.FloatRange(min=0.1, max=1000), help="Frames per second of a folder. [default: 25]"
+    "--rate",
+    type=click.FloatRange(min=0.1, max=1000),
+    help="Frames per second of a folder, or of a talk from sound alone. [default: 25, 30]",
 )
 @click.option(
     "--side",

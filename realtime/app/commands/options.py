@@ -96,7 +96,8 @@ FLAGS = {
 }
 
 _METAVARS = {
-    "source.driving": "CAMERA|FILE|URL|screen",
+    "source.driving": "CAMERA|FILE|URL|screen|microphone|mouse|phone:ADDRESS|openseeface",
+    "source.face_listen": "ADDRESS",
     "framing.crop": "auto|full|X,Y,SIDE",
     "avatar.avatar": "PICTURE|FOLDER",
     "avatar.avatar_crop": "auto|face|left|right|N|center|X,Y,SIDE",

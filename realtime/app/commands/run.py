@@ -104,6 +104,9 @@ def write_stats(path: Path, session: Session) -> None:
         "outputs": [state.as_dict() for state in live.fanout.states()],
         "size": [live.compositor.width, live.compositor.height],
     }
+    counts = getattr(session.source, "counts", None)
+    if counts is not None:
+        metadata["driving_packets"] = counts()
     try:
         Path(path).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
     except OSError as error:

@@ -85,7 +85,8 @@ class SourceSettings:
 
     driving: str = setting(
         "auto",
-        "The camera (its number, or a part of its name; auto is the first real one), or a video, folder or stream.",
+        "The camera (its number, or a part of its name; auto is the first real one), or a video, folder or stream. Without a camera: "
+        "microphone, mouse, phone:ADDRESS, openseeface, or several joined by +.",
         form="source",
     )
     camera_size: str = setting("1280x720", "Size to ask of the camera.", form="size")
@@ -93,6 +94,11 @@ class SourceSettings:
     pixel_format: str = setting("MJPG", "Pixel format to ask of the camera, such as MJPG or YUYV.")
     mirror: bool = setting(False, "Move like a mirror image of the driver.")
     loop: bool = setting(False, "Play a driving file again and again.")
+    face_listen: str = setting(
+        "127.0.0.1",
+        "Address of this computer at which faces of phones and OpenSeeFace are waited for. 127.0.0.1: only from this computer, or "
+        "from the one that phone:ADDRESS names; 0.0.0.0: from any machine of the network.",
+    )
 
 
 @dataclass(frozen=True)
