@@ -715,7 +715,9 @@ class EyeLayers:
         fit = np.linalg.solve(a.T @ basis[white] + np.diag([1e-6, 0.15]) * weight.sum(), a.T @ b)
         # In the shade of lids it is never much darker than the skin.
         self.whiteness = float(top.mean()) / max(skin_light, 1.0)
-        lift = max((self._least_white or 0.75) * skin_light / max(float(top.mean()), 1.0), 1.0)
+        # The less of it is seen, the deeper in the shade that lies.
+        least = 0.6 + 0.15 * float(smooth(0.5, 0.2, white.sum() / max(self.shows.sum(), 1)))
+        lift = max(max(self._least_white or 0, least) * skin_light / max(float(top.mean()), 1.0), 1.0)
         fill = np.clip(basis @ fit, 0.75 * top, 1.1 * top)
         # What the iris hides goes on smoothly from what is seen beside it; outlines and lashes' shadows are no white.
         known = white & (self.away > 1.2 * self.radius)
