@@ -418,8 +418,8 @@ class MouthLayers:
         # Jaws are as wide as faces are, whatever the mouth's width.
         self._jaw = np.exp(-(np.maximum(away - 0.26, 0) ** 2) / (2 * 0.33**2))
         beyond = np.maximum(np.abs(_NODES) - 1, 0)
-        outside = np.exp(-((beyond / 0.6) ** 2))
-        self._shifts = np.exp(-((beyond / 0.8) ** 2))
+        outside = np.exp(-((beyond / 0.5) ** 2))
+        self._shifts = np.exp(-((beyond / 0.6) ** 2))
         clipped = np.clip(_NODES, -1, 1)
         self._to_left, self._to_right = ((1 - clipped) / 2) * outside, ((1 + clipped) / 2) * outside
         # Smiles and frowns move the corners most, and the middle a third as far as both of them.
@@ -431,7 +431,7 @@ class MouthLayers:
         )
         # Fixed ends: lips that smile at rest have less of the way before them, and those that hang more.
         hangs = self._sag + 0.5 * float(np.interp(0.0, _NODES, lower - upper))
-        self._smile = SMILE[1] - float(np.clip(1.3 * hangs / self.width, -0.08, 0.2))
+        self._smile = SMILE[1] * (1 - float(np.clip((hangs / self.width - 0.02) / 0.22, -0.1, 0.6)))
         # Cheeks bulge beside the mouth.
         self._cheeks = np.sign(_NODES) * np.exp(-np.square((away - 0.62) / 0.24))
 
@@ -654,7 +654,7 @@ class MouthLayers:
         # Lips that are pushed forward meet a little further down.
         base = base + 0.03 * a.pucker * w * self._sinks
         base = base + sink * self._sinks - (0.08 * a.shrug_lower + 0.03 * a.shrug_upper) * w * self._bow
-        part = a.funnel * w * self._inner**3
+        part = a.funnel * w * self._inner**2
         smile = 0.5 * (a.smile_left + a.smile_right)
         raised = (a.upper_left * self._to_left + a.upper_right * self._to_right) * w
         lowered = (a.lower_left * self._to_left + a.lower_right * self._to_right) * w
@@ -738,7 +738,7 @@ class MouthLayers:
         if aside.any() or a.jaw_aside:
             # The nose stays, and the chin goes along a little.
             off = v - np.float32(self._line)
-            reach = np.where(off < 0, np.float32(self._above), np.float32(0.6 * self.width))
+            reach = np.where(off < 0, np.float32(self._above), np.float32(0.5 * self.width))
             window = np.exp(-np.square(off / reach)) * inside
             jaw = inside * (
                 np.float32(0.10 * a.jaw_aside * self.width)

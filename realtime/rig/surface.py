@@ -63,7 +63,7 @@ HALF_JAW, FLANK = 0.5, 0.7
 
 #: What people turn and nod about, the neck's lower end in the template's frame; and the share of
 #: its motion that the body makes.
-PIVOT, BODY = np.array([0.0, 2.0, -1.7]), 0.5
+PIVOT, BODY = np.array([0.0, 1.8, -1.9]), 0.7
 
 #: How far below the chin the body's motion has fallen to a third.
 BODY_REACH = 7.0
