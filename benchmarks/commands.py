@@ -326,3 +326,48 @@ def rig_command(pictures, side, puppets, json_path, **choice):
         facts["responses"] = responses(puppets)
         click.echo("response, true pose: " + ", ".join(f"{k} {v:.2f}" for k, v in facts["responses"].items()))
     _report(facts, json_path)
+
+
+@bench.command()
+@click.option(
+    "--sound",
+    type=click.Path(path_type=Path),
+    help="A file with a voice in it. [default: a text that espeak-ng says in three voices]",
+)
+@click.option(
+    "--avatar", type=click.Path(path_type=Path), help="The picture that talks. [default: the bundled one]"
+)
+@click.option(
+    "--rate", default=30.0, show_default=True, type=click.FloatRange(5, 240), help="Frames per second."
+)
+@click.option(
+    "--live/--no-live", default=True, show_default=True, help="Also in a live session, in real time."
+)
+@engine_options
+@_JSON
+def speech(sound, avatar, rate, live, json_path, **choice):
+    """How well a mouth that a voice alone moves follows it, measured on the drawn pictures. Prints a
+    Markdown table.
+    """
+    from livepuppet.benchmarks.speech import measure
+    from livepuppet.realtime.bundled import AVATAR
+
+    speed_commands.check_json(json_path)
+    machine = describe()
+    rows = measure(_engine(**choice), sound, rate, live, avatar or AVATAR)
+    click.echo(
+        f"{machine['processor']}, {machine['cores']} cores; correlation with the sound's amplitude, at the best lag\n"
+    )
+    click.echo(
+        "| voice | frames | amount drawn | mouth gap in the picture | with loudness in dB | live, at the output |"
+    )
+    click.echo("|---|--:|--:|--:|--:|--:|")
+    for row in rows:
+        cells = [
+            f"{row[part]['correlation']:.2f} at {row[part]['lag_ms']:.0f} ms" if part in row else "-"
+            for part in ("amount", "picture", "live")
+        ]
+        click.echo(
+            f"| {row['voice']} | {row['picture']['frames']} | {cells[0]} | {cells[1]} | {row['picture']['loudness']:.2f} | {cells[2]} |"
+        )
+    _report({"machine": machine, "rows": rows}, json_path)

@@ -635,3 +635,36 @@ def test_the_engine_that_is_measured_is_the_one_that_runs(bundle):
     assert len(timed.block("detect", 0.0)) == timing.FEWEST and timed.memory() >= 0
     with pytest.raises(UserError, match="one picture at a time"):
         model_times.Timed("onnx", str(bundle), threads=1, batch=2)
+
+
+# Speech
+
+
+def test_what_follows_a_voice_is_found_behind_it():
+    from voices import RATE, talk
+
+    from livepuppet.benchmarks.speech import followed, level_at
+
+    sound = talk(6, seed=2)
+    times = np.arange(0.5, 5.5, 1 / 30)
+    found = followed(sound, RATE, times, level_at(sound, RATE, times - 0.12))
+    assert found.correlation == pytest.approx(1.0) and found.lag_ms == pytest.approx(120, abs=5)
+    assert followed(sound, RATE, times, np.zeros(len(times))).correlation == 0
+
+
+def test_a_mouth_in_the_picture_follows_a_voice(tmp_path):
+    from voices import talk, write_wave
+
+    from livepuppet.benchmarks.speech import frame_by_frame
+
+    path = write_wave(tmp_path / "talk.wav", talk(4, seed=3))
+    found = frame_by_frame(load_engine("onnx", threads=1), path, 15)
+    assert found["amount"].correlation > 0.7 and found["amount"].lag_ms < 80
+    assert found["picture"].correlation > 0.7 and found["picture"].lag_ms < 80
+    assert found["picture"].frames == 59
+
+
+def test_without_espeak_speech_says_what_to_do(monkeypatch, bundle):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(UserError, match="--sound FILE"):
+        CliRunner().invoke(bench, ["speech", "--model", str(bundle)], catch_exceptions=False)

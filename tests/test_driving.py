@@ -19,6 +19,7 @@ from voices import RATE, talk, write_wave
 
 from livepuppet import Animator, open_driving
 from livepuppet.core.errors import UserError
+from livepuppet.realtime.app import actions
 from livepuppet.realtime.app.session import Session
 from livepuppet.realtime.app.settings import NeutralPose, Settings, merge
 from livepuppet.realtime.bundled import AVATAR
@@ -419,6 +420,30 @@ def test_a_session_from_sound_records_it(tmp_path, engine, spoken):
     assert after.neutral == NeutralPose() and after.framing.square == ()
     with av.open(str(output)) as container:
         assert container.streams.audio and float(container.duration / av.time_base) > 2
+
+
+def test_a_page_says_where_the_pointer_is(tmp_path, engine):
+    avatar, said = write_picture(tmp_path / "me.png", gradient(64, 64)), []
+    with Session(chosen(avatar, "mouse"), engine, frames=3, keyboard=False, notify=said.append) as session:
+        session.live.post("point", [0.9, -0.2])
+        session.live.post("point", "0.9,-0.2")
+        session.run()
+        session.live.post("find")
+        session.live._between_frames()
+        assert session.live.mode == "live" and "There is no camera whose picture could be searched." in said
+        assert session.source.face(time.perf_counter() + 0.2)[0].amounts[INDEX["eyeLookOutLeft"]] > 0.1
+        for bad in (None, 1, [0.5], [2, 0], "a,b", [float("nan"), 0]):
+            with pytest.raises(UserError, match="two numbers"):
+                session.live.post("point", bad)
+
+
+def test_a_camera_follows_no_pointer():
+    class Live:
+        capture, said = type("Capture", (), {"source": object()}), []
+        notify = said.append
+
+    actions.do(Live, "point", (0.1, 0.1))
+    assert "--driving mouse" in Live.said[0]
 
 
 def test_statistics_tell_of_packets(tmp_path, livepuppet, monkeypatch):

@@ -58,6 +58,10 @@ def test_consonants_shut_the_mouth():
     assert mouths(np.concatenate([before, vowel("a", 0.3), silence(0.12)]))[-1].open < 0.12
     hissed = mouths(np.concatenate([before, vowel("a", 0.3), hiss(0.2)]))[-6]
     assert hissed.open < 0.15 and hissed.teeth > 0.3
+    # Lips that are parted at rest meet between syllables, and not in a pause.
+    jaw = INDEX["jawOpen"]
+    assert mouths(np.concatenate([before, vowel("a", 0.3), hum(0.2)]))[-6].amounts()[jaw] < -0.4
+    assert mouths(np.concatenate([before, silence(4)]))[-1].amounts()[jaw] > -0.05
 
 
 @pytest.mark.parametrize("level", [0.0, 0.0005, 0.003, 0.03])
@@ -107,7 +111,7 @@ def test_what_is_no_sound_breaks_nothing():
         follower.feed(np.full(RATE // 4, bad, np.float32))
     follower.feed(np.zeros(0, np.float32))
     amounts = follower.mouth.amounts()
-    assert np.isfinite(amounts).all() and amounts.min() >= 0 and amounts.max() <= 1
+    assert np.isfinite(amounts).all() and amounts.min() >= -1 and amounts.max() <= 1
 
 
 def test_amounts_are_those_of_the_mouth_alone():

@@ -85,6 +85,15 @@ def checked(action: str, value: Any = None) -> Any:
         if isinstance(value, bool) or not isinstance(value, (int, str)) or not str(value):
             raise UserError(f"An avatar is chosen by its number or by its name, not {quoted(value)}.")
         return value
+    if action == "point":
+        try:
+            numbers = value.split(",") if isinstance(value, str) else value
+            x, y = (number_of(number, -1, 1) for number in numbers)
+        except (TypeError, ValueError):
+            raise UserError(
+                f"A place to look at is two numbers from -1 to 1, to the right and down, not {quoted(value)}."
+            ) from None
+        return x, y
     if action not in ACTIONS:
         raise UserError(f"There is no action '{action}': there is {', '.join(sorted(ACTIONS))}.")
     if value is not None:
@@ -197,6 +206,9 @@ def _shift(right: float, down: float) -> Callable[[LiveLoop, None], None]:
 
 
 def _find(live: LiveLoop, value: None) -> None:
+    if live.animator.is_told:
+        live.notify("There is no camera whose picture could be searched.")
+        return
     live.animator.framing.search_again()
     live.notify("Looking for your face.")
 
@@ -213,6 +225,14 @@ def _mirror(live: LiveLoop, value: bool | None) -> None:
 
 
 # Motion
+
+
+def _point(live: LiveLoop, value: tuple[float, float]) -> None:
+    point = getattr(live.capture.source, "point", None)
+    if point is None:
+        live.notify("Nothing follows the pointer: start with --driving mouse.")
+    else:
+        point(*value)
 
 
 def _slider(live: LiveLoop, value: None) -> None:
@@ -280,6 +300,7 @@ ACTIONS: dict[str, Callable[[LiveLoop, Any], None]] = {
     "find": _find,
     "follow": _follow,
     "mirror": _mirror,
+    "point": _point,
     "slider": _slider,
     "raise": _step(1),
     "lower": _step(-1),

@@ -224,7 +224,7 @@ class LiveLoop:
         """`no picture`, `looking`, `counting`, `at rest`, `frozen`, `lost` or `live`."""
         if self._banner_at:
             return "no picture"
-        if not self.animator.framing.settled:
+        if not (self.animator.framing.settled or self.animator.is_told):
             return "looking"
         return "at rest" if self.animator.resting else self.animator.retargeter.state
 

@@ -132,6 +132,8 @@ class Session:
             self.window = None
             if "window" in settings.output.outputs:
                 self.window = Window(width, height, draw)
+                if getattr(self.source, "needs_pointer", False):
+                    self.window.pointed = self.source.point
                 stack.callback(self.window.close)
             self.fanout = Fanout([*opened, *outputs], notify)
             opened.clear()

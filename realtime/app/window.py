@@ -91,6 +91,9 @@ class Window:
                 "This OpenCV cannot open windows: pip uninstall opencv-python-headless, then pip install "
                 "--force-reinstall 'opencv-python<5'."
             ) from error
+        #: Called with the pointer's place, in [-1, 1] across the picture, as it moves there.
+        self.pointed: Callable[[float, float], object] | None = None
+        cv2.setMouseCallback(WINDOW_TITLE, self._on_pointer)
         self._draw = draw
         self._rgb = np.empty((height, width, 3), np.uint8)
         rows, columns = np.indices((height, width)) // CHECK_SIDE
@@ -99,6 +102,11 @@ class Window:
         self._offered: tuple[Lease, Overlay, float] | None = None
         self._changed = threading.Condition()
         self.delay = Durations()
+
+    def _on_pointer(self, event: int, x: int, y: int, flags: int, context: object) -> None:
+        height, width = self._rgb.shape[:2]
+        if event == cv2.EVENT_MOUSEMOVE and self.pointed is not None:
+            self.pointed(min(max(2 * x / width - 1, -1.0), 1.0), min(max(2 * y / height - 1, -1.0), 1.0))
 
     def offer(self, lease: Lease, overlay: Overlay, captured: float) -> None:
         """Show this picture next, uint8 (H, W, 3) RGB or (H, W, 4) RGBA, with `overlay` drawn over

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -16,7 +17,7 @@ from livepuppet.realtime.driving.pointer import Looking, system_pointer
 from livepuppet.realtime.driving.receiver import Receiver
 from livepuppet.realtime.driving.speech import SpeechFollower
 from livepuppet.realtime.outputs.live_sound import FileSound, SoundFeed
-from livepuppet.realtime.rig.amounts import NAMES, zeros
+from livepuppet.realtime.rig.amounts import NAMES, bounded, zeros
 from livepuppet.realtime.rig.pose import HeadPose, joined, split
 from livepuppet.realtime.rig.told import FacePose
 
@@ -56,7 +57,7 @@ class Draft:
         """All of it as one face."""
         yaw, pitch, roll = self.angles
         own = joined(np.array([-pitch, yaw]), float(roll))
-        amounts = np.clip(self.amounts, 0.0, 1.0).astype(np.float32)
+        amounts = bounded(self.amounts)
         if self.tracked is None:
             return FacePose(amounts, HeadPose(self.scale, own, self.shift))
         head = self.tracked.head
@@ -102,6 +103,9 @@ class Voice:
         name: how to speak of it.
         source: of the file.
         device: as `open_sound` names the microphone.
+
+    Attributes:
+        begun: `time.perf_counter()` at which it was first asked for; None before.
     """
 
     trouble: str | None = None
@@ -109,27 +113,36 @@ class Voice:
     def __init__(self, feed: SoundFeed, name: str, source: Path | None = None, device: str | None = None):
         self.name, self.feed, self.source, self.device = name, feed, source, device
         self._follower = SpeechFollower(feed.rate)
+        self._waiting: list[tuple[float, np.ndarray]] = []
         self._last: float | None = None
-        self._begun: float | None = None
+        self.begun: float | None = None
 
     @property
     def ended(self) -> bool:
-        return isinstance(self.feed, FileSound) and self.feed.ended
+        return isinstance(self.feed, FileSound) and self.feed.ended and not self._waiting
 
     def heard_from(self, begin: float) -> None:
         """The file's sound has begun at `begin`; by default it begins when it is first asked for."""
         if isinstance(self.feed, FileSound):
-            self._begun = begin
+            self.begun = begin
             self.feed.played(Fraction(0), begin)
 
     def add(self, draft: Draft, now: float) -> None:
-        if self._begun is None:
+        if self.begun is None:
             self.heard_from(now)
         heard = False
-        for at, samples in self.feed.read(now):
+        self._waiting += self.feed.read(now)
+        while self._waiting:
+            at, samples = self._waiting.pop(0)
+            # A file comes in pieces that go on after now.
+            count = max(math.ceil((now - at) * self.feed.rate), 0)
+            if count < samples.shape[1]:
+                self._waiting.insert(0, (at + count / self.feed.rate, samples[:, count:]))
+                samples = samples[:, :count]
+            if not samples.shape[1]:
+                break
             self._follower.feed(samples.mean(axis=0))
-            self._last = at + samples.shape[1] / self.feed.rate
-            heard = True
+            self._last, heard = at + samples.shape[1] / self.feed.rate, True
         if not heard and self._last is not None and now - self._last > 0.3:
             # A device that stalls must not leave the mouth open.
             self._follower.feed(np.zeros(round(0.03 * self.feed.rate), np.float32))

@@ -51,6 +51,11 @@ class FaceSource:
         self._closed = False
 
     @property
+    def begun(self) -> float | None:
+        """`time.perf_counter()` at which the voice began; None before it did, and without one."""
+        return next((part.begun for part in self._parts if isinstance(part, Voice)), None)
+
+    @property
     def trouble(self) -> str | None:
         """What is wrong with a part of it, and what to do; None where nothing is."""
         return next((part.trouble for part in self._parts if part.trouble), None)
@@ -58,6 +63,11 @@ class FaceSource:
     def counts(self) -> dict[str, int]:
         """Packets, by what became of them; nothing where none are sent."""
         return {name: count for part in self._parts for name, count in part.counts().items()}
+
+    @property
+    def needs_pointer(self) -> bool:
+        """Whether it follows a pointer that the desktop does not tell it about, so that a window has to."""
+        return any(isinstance(part, Pointer) and part.note is not None for part in self._parts)
 
     def point(self, x: float, y: float) -> None:
         """The pointer is here, in [-1, 1] across a window or page (x to the right, y down)."""

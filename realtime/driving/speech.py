@@ -51,10 +51,13 @@ LOUD_FIRST, LOUD_LEAST, LOUD_UP, LOUD_FALL, LOUD_ABOVE = -26.0, -52.0, 0.15, (36
 DYNAMICS = 26.0
 
 #: Seconds in which the mouth opens and shuts. Muscles open later than they shut, sound comes after both.
-OPENS, SHUTS, SHAPES = 0.022, 0.038, 0.05
+OPENS, SHUTS, SHAPES = 0.015, 0.03, 0.045
 
 #: `jawOpen` of the loudest open vowel: in talk, mouths are far from as open as they can be.
-WIDEST = 0.62
+WIDEST = 0.6
+
+#: How far lips are pressed together between a speaker's syllables, of a picture whose lips are parted at rest (`jawOpen` below 0).
+SHUT = 0.8
 
 #: Seconds of speech in which a speaker's usual formants are learnt, and how far they may be from a usual speaker's, in decibels.
 LEARNT, UNUSUAL = 6.0, 6.0
@@ -80,10 +83,15 @@ class Mouth:
     speaking: float = 0.0
     level: float = -120.0
 
+    @property
+    def shut(self) -> float:
+        """Whether lips meet in the middle of speech, 0 to 1; in a pause they rest as the picture has them."""
+        return min(1.5 * self.speaking, 1.0) * (1 - float(smooth(0.0, 0.14, self.open))) * (1 - self.teeth)
+
     def amounts(self) -> np.ndarray:
         """As amounts of a face: float32 (52,), those of the mouth alone."""
         found = {
-            "jawOpen": WIDEST * self.open + 0.05 * self.teeth,
+            "jawOpen": WIDEST * self.open + 0.05 * self.teeth - SHUT * self.shut,
             "mouthFunnel": 0.55 * self.round * min(2 * self.open, 1.0),
             "mouthPucker": 0.5 * self.round,
         }

@@ -122,8 +122,10 @@ class RigDriver:
         """The same of a face in numbers, of which nothing has to be read."""
         initial = told.initial.reading
         face = told.driving.reading.since(initial)
-        amounts, pose = self._steady(face.amounts, told.time, settings.smoothing), face.head
-        if settings.smoothing > 0:
+        amounts, pose = face.amounts, face.head
+        if settings.smoothing > 0 and not told.driving.reading.own_rest:
+            # Phones and trackers tremble; what is made here does not, and would only come later.
+            amounts = self._steady(amounts, told.time, settings.smoothing)
             pose = self._filter(pose, told.time)
         pose = HeadPose(
             pose.scale, pose.rotation, pose.shift * (NeutralFace.unit * initial.head.scale * told.scale)
