@@ -273,6 +273,7 @@ def _eye(
     up, low = (rows[0] for rows in eye_fit.heights(theta[None]))
     up = eye_fit.follow_edge(maps, theta, up, True)
     low = np.maximum(eye_fit.follow_edge(maps, theta, low, False), up + 0.004)
+    up, low = eye_fit.include_white(maps, theta, iris, up, low)
     low[[0, -1]] = up[[0, -1]]
     tall = float((low - up).max())
     # Where the fold lies is a matter of taste as long as the skin between it and the edge is lid.

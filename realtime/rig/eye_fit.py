@@ -535,3 +535,62 @@ def follow_edge(maps: EyeMaps, theta: np.ndarray, base: np.ndarray, upper: bool)
         path.append(int(step[path[-1]]))
     offset = _REACH[path[::-1]] * tapered
     return base + cv2.GaussianBlur(offset[None], (0, 0), 1.0, borderType=cv2.BORDER_REFLECT_101)[0]
+
+
+#: A white that is lighter than the skin and differs from it by this much (CIELAB of 8 bits) tells where the opening ends; it is followed so far, in D.
+WHITE_STANDS_OUT, WHITE_REACH = 40.0, 0.07
+
+
+def include_white(
+    maps: EyeMaps, theta: np.ndarray, iris: np.ndarray, up: np.ndarray, low: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The heights of both lids at `U`, moved outwards to where the white ends that they cut.
+
+    Args:
+        theta: the eye's parameters (11,).
+        iris: (x, y, r) in D.
+    """
+    one = theta[None]
+    rows = up[:, None] + (low - up)[:, None] * np.linspace(0.15, 0.85, 8, dtype=np.float32)[None]
+    x, y = place(one, U[None, 2:-2].repeat(8, 0).reshape(1, -1), rows[2:-2].T.reshape(1, -1))
+    inside, skin = sample(maps.lab, x, y)[0], sample(maps.skin, x, y)[0]
+    away = np.hypot(x - WIDTH / 2 - PER_D * iris[0], y - HEIGHT / 2 - PER_D * iris[1])[0] / PER_D
+    beside = away > 1.15 * iris[2]
+    if beside.sum() < 12:
+        return up, low
+    light = inside[beside][:, 0]
+    white = np.median(inside[beside][light >= np.percentile(light, 60)], axis=0)
+    if np.linalg.norm(white - np.median(skin, axis=0)) < WHITE_STANDS_OUT:
+        return up, low
+    steps = np.linspace(-0.02, WHITE_REACH, 19).astype(np.float32)
+    result = []
+    for edge, sign in ((up, -1), (low, 1)):
+        tried = edge[:, None] + sign * steps[None]
+        x, y = place(
+            np.repeat(one, len(U), 0), np.repeat(U[:, None], len(steps), 1), tried.astype(np.float32)
+        )
+        there = sample(maps.lab, x, y)
+        # On the way from the skin beside this column to the white, in shares of it.
+        beside = (edge + sign * np.float32(1.7 * WHITE_REACH))[None].astype(np.float32)
+        skin = sample(maps.lab, *place(one, U[None], beside))[0]
+        way = white - skin
+        far = np.linalg.norm(way, axis=1)
+        share = np.einsum("usc,uc->us", there - skin[:, None], way) / np.maximum(far * far, 1)[:, None]
+        alike = (share > 0.4) & ((far > WHITE_STANDS_OUT) & (way[:, 0] > 0.4 * far))[:, None]
+        # From within the edge outwards as long as it is white. What does not end is none.
+        ends = np.where(alike[:, 0], np.argmin(np.c_[alike, np.zeros(len(U), bool)], axis=1), 0)
+        ends[ends == len(steps)] = 0
+        further = np.maximum(steps[np.maximum(ends - 1, 0)], 0)
+        # Before the iris there is none: as far as beside it.
+        x, y = place(one, U[None], edge[None].astype(np.float32))
+        before = np.hypot(x - WIDTH / 2 - PER_D * iris[0], y - HEIGHT / 2 - PER_D * iris[1])[0] / PER_D
+        known = before > 1.25 * iris[2]
+        if known.sum() > 3:
+            further = np.interp(U, U[known], further[known])
+        further = np.array([np.median(further[max(k - 2, 0) : k + 3]) for k in range(len(U))])
+        further[[0, -1]] = 0
+        further = cv2.GaussianBlur(further[None].astype(np.float32), (0, 0), 1.0)[0] * np.minimum(
+            1, 4 * (1 - np.abs(U))
+        )
+        result.append((edge + sign * further).astype(np.float32))
+    return result[0], result[1]

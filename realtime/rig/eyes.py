@@ -268,6 +268,9 @@ class EyeLayers:
         self.line_thick = float(np.hypot(thick, 0.5 * self.soft))
         self.line_alpha = self.line_alpha * (thick / self.line_thick) ** 0.5
         self.line_alpha = self.line_alpha * smooth(-0.02, 0.10, self.u) * smooth(1.02, 0.90, self.u)
+        self._still_lids = tuple(
+            np.ascontiguousarray(lid[..., :3]) for lid in (self.upper_lid, self.lower_lid)
+        )
         self._covers = tuple(
             lid[..., 3].astype(np.float32) * np.float32(1 / 255) for lid in (self.upper_lid, self.lower_lid)
         )
@@ -361,6 +364,7 @@ class EyeLayers:
         # A lid is round: light on its middle, less at its edge and in its fold. Flat pictures have little light.
         bulge = 0.05 * np.sin(np.pi * t) - 0.10 * t**3
         bulge = bulge * smooth(0.62, 0.3, np.abs(self.u - 0.5)) * (self.v > self.crease - 0.1 * w)
+        bulge = bulge * smooth(0.06 * w, 0.0, self.v - self.closed)
         filled = base * (1 + (0.6 if self.flat else 1.0) * bulge)[..., None]
         # It goes over into the skin around without an edge: what is fine there stays, its shading comes closer.
         beyond = cv2.distanceTransform((~hole).astype(np.uint8), cv2.DIST_L2, 5)
@@ -399,9 +403,24 @@ class EyeLayers:
         alpha = cv2.remap(alpha, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
         alpha[self.v < self.up] = 1
         skin = held((self.up - self.v) * soft + np.float32(0.5))
+        # Close to an edge the picture is half white, half lid: there the lid's colours are those a little further away.
+        fringes = [
+            edge * np.float32(0.9 * self.soft) * smooth(1.1 * self.soft, 0.2 * self.soft, np.abs(off))
+            for edge, off in ((-1, self.v - self.up), (1, self.v - self.low))
+        ]
+        above, below = (
+            cv2.remap(
+                bare,
+                self.x + shift * self.down[0],
+                self.y + shift * self.down[1],
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+            for shift in fringes
+        )
         hangs = smooth(-0.3 * self.soft, 0.7 * self.soft, self.v - self.up)[..., None]
-        upper = np.dstack([bare + (tone - bare) * hangs, 255 * np.maximum(skin, alpha)])
-        lower = np.dstack([bare, 255 * held((self.v - self.low) * soft + np.float32(0.5))])
+        upper = np.dstack([above + (tone - above) * hangs, 255 * np.maximum(skin, alpha)])
+        lower = np.dstack([below, 255 * held((self.v - self.low) * soft + np.float32(0.5))])
         self.upper_lid, self.lower_lid = (np.clip(lid, 0, 255).astype(np.uint8) for lid in (upper, lower))
         #: Up to so far above its edge a lid goes along as it is: with its lashes.
         self.rigid = np.float32(np.clip(np.percentile(self.lash_up, 75), 0.02 * w, 0.09 * w))
@@ -430,6 +449,11 @@ class EyeLayers:
         beside = cv2.dilate(lashes, _disc(0.06 * w)) > 0
         brow = (self.light < 0.62 * lid) & (self.v < self.up - 0.15 * w) & ~beside
         brow = cv2.morphologyEx(brow.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.02 * w))
+        # Brows go higher than folds.
+        _, labels = cv2.connectedComponents(brow, connectivity=8)
+        high = (self.v < self.up - 0.26 * w) & (brow > 0)
+        high[0] |= brow[0] > 0
+        brow = np.isin(labels, np.unique(labels[high])) & (brow > 0)
         outside = (self.v < self.up) | (self.u < 0) | (self.u > 1)
         dark = (self.light < 0.4 * lid) & (thin < 10) & outside & (self.from_edge > 0.1 * w) & ~beside
         dark = cv2.morphologyEx(dark.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.03 * w))
@@ -474,7 +498,7 @@ class EyeLayers:
         off = self._thin()
         depth = max(float(np.percentile(off[edge], 85)), 12.0)
         near = (
-            (self.u > -0.26) & (self.u < 1.26) & (self.v > self.up - 0.26 * w) & (self.v < self.up + 0.2 * w)
+            (self.u > -0.34) & (self.u < 1.34) & (self.v > self.up - 0.26 * w) & (self.v < self.up + 0.2 * w)
         )
         opening = (self.v > self.up + 0.03 * w) & (self.v < self.low) & (self.u > 0) & (self.u < 1)
         dark = ((off > 0.3 * depth) & near & ~opening).astype(np.uint8)
@@ -482,7 +506,7 @@ class EyeLayers:
         corner = np.minimum(np.abs(self.u), np.abs(self.u - 1)) < 0.015
         dark[corner & ~edge] = 0
         _, labels = cv2.connectedComponents(dark, connectivity=8)
-        tips = near & ((self.v < self.up - 0.24 * w) | (self.u < -0.24) | (self.u > 1.24))
+        tips = near & ((self.v < self.up - 0.24 * w) | (self.u < -0.33) | (self.u > 1.33))
         tips[[0, -1]] |= near[[0, -1]]
         tips[:, [0, -1]] |= near[:, [0, -1]]
         out = np.zeros(self.u.shape, np.uint8)
@@ -490,7 +514,7 @@ class EyeLayers:
             part = labels == label
             if (part & tips).any():
                 # Most of it is lash, and hangs together with something else by chance; or hardly any is.
-                close = part & (self.from_edge < 0.24 * w)
+                close = part & (self.from_edge < 0.30 * w)
                 part = close if close.sum() > 0.85 * part.sum() else part & (self.from_edge < 0.1 * w)
             out |= part.astype(np.uint8)
         return out
@@ -706,7 +730,7 @@ class EyeLayers:
             return
         bright = self.light[white]
         # Veins, lashes and corners are darker than the white, and lights brighter.
-        weight = ((bright >= np.percentile(bright, 65)) & (bright <= np.percentile(bright, 98))).astype(
+        weight = ((bright >= np.percentile(bright, 72)) & (bright <= np.percentile(bright, 98))).astype(
             np.float32
         )
         basis = np.stack([np.ones_like(self.u), self.u - 0.5], -1).astype(np.float32)
@@ -731,7 +755,7 @@ class EyeLayers:
         # Little of a white's colour is its own.
         fill = lift * (fill + 0.4 * (fill.mean(2, keepdims=True) - fill))
         # A ball is darker to its sides; drawn eyes are nearly flat.
-        fill *= (1 - (0.05 if self.flat else 0.2) * smooth(0.30, 0.52, np.abs(self.u - 0.5)))[..., None]
+        fill *= (1 - (0.05 if self.flat else 0.14) * smooth(0.34, 0.52, np.abs(self.u - 0.5)))[..., None]
         self.white = np.clip(fill, 0, 255).astype(np.float32)
         # By how much the upper lid shades what is close below it.
         below = (self.v - self.up) / self.width
@@ -741,7 +765,7 @@ class EyeLayers:
             shade = 1 - float(np.median(self.light[near])) / max(
                 float(np.percentile(self.light[far], 70)), 1.0
             )
-        self.shade = float(np.clip(shade, 0.06 if self.flat else 0.2, 0.45))
+        self.shade = float(np.clip(shade, 0.06 if self.flat else 0.18, 0.35))
 
     def _find_ball(self, picture: np.ndarray) -> None:
         """An eye without a white as it goes on behind its lids, uint8 RGB (h, w, 3)."""
@@ -898,7 +922,7 @@ class EyeLayers:
 
     def _shade(self, out: np.ndarray, upper: np.ndarray, lower: np.ndarray, blink: float) -> None:
         """The lids' shade on the eyeball, in place; a blink's is deeper."""
-        most = self.shade + (0.45 - self.shade) * min(blink * 2, 1.0)
+        most = self.shade + (0.42 - self.shade) * min(blink * 2, 1.0)
         if most <= 0:
             return
         dark = cv2.exp(np.maximum(self.v - upper, 0) * np.float32(-SHADE / self.width)) * np.float32(most)
@@ -913,7 +937,7 @@ class EyeLayers:
         with it; above them skin is stretched, or gives way.
         """
         if lowered == 0:
-            return self.crop.copy(), self._covers[0]
+            return self._still_lids[0].copy(), self._covers[0]
         away = upper - self.v - self.rigid
         shift = (upper - self.up) * held(1 - away * np.float32(1 / self.gives_way))
         return self._slid(0, shift)
@@ -921,7 +945,7 @@ class EyeLayers:
     def _lower_lid(self, lower: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same of the lower one."""
         if lower is self.low:
-            return self.crop, self._covers[1]
+            return self._still_lids[1], self._covers[1]
         away = self.v - lower - np.float32(0.02 * self.width)
         return self._slid(1, (lower - self.low) * held(1 - away * np.float32(1 / self.gives_way_below)))
 
@@ -961,6 +985,9 @@ class EyeLayers:
         """How far the iris goes, in pixels of the crop."""
         across = wanted.across * (self.to_right if wanted.across > 0 else self.to_left)
         down = wanted.down * (self.to_down if wanted.down > 0 else self.to_up)
+        # A lid that closes turns the eye a little down.
+        if self.has_white:
+            down += 0.16 * self.tall * wanted.blink
         return (
             across * float(self.along[0]) + down * float(self.down[0]),
             across * float(self.along[1]) + down * float(self.down[1]),
@@ -1005,7 +1032,9 @@ class EyeLayers:
         my = offset * (self.taper * np.float32(per_row / turn)) + np.float32(self.reach * per_row)
         mx = (self.u + np.float32(0.1)) * np.float32((columns - 1) / 1.2)
         lashes = cv2.remap(self.lashes, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        lay_over(out, lashes if shut == 1 else cv2.convertScaleAbs(lashes, alpha=shut))
+        hang = float(smooth(0.6, 1.0, shut))
+        if hang > 0:
+            lay_over(out, lashes if hang == 1 else cv2.convertScaleAbs(lashes, alpha=hang))
         # One line from corner to corner, whatever the lashes are.
         line = cv2.exp(np.square(offset * self.steep) * np.float32(-1 / self.line_thick**2))
         mix_in(out, self.line_tone, line * self.line_alpha * np.float32(shut))
