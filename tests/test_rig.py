@@ -537,6 +537,19 @@ def test_a_mouth_opens_relative_to_the_face_not_to_its_width(face):
     assert Mouth(face[0], contours).layers.drop > 0.9 * Mouth(*face).layers.drop
 
 
+def test_a_short_chin_goes_down_with_the_lip_and_stays_a_chin(face):
+    """A mouth close to the chin opens nearly as far as others, and never down to the chin's edge."""
+    picture, contours = face
+    lowest = float(contours.mouth.outer_lower[:, 1].max())
+    near = replace(contours.mouth, chin=np.array([200, lowest + 24], np.float32))
+    layers = Mouth(picture, replace(contours, mouth=near)).layers
+    assert layers.drop > 1.2 * layers.chin
+    offset, _ = layers._offsets(MouthAmounts.of(amounts(jawOpen=1.0)))
+    middle = len(offset) // 2
+    lip, chin = (layers._rest + offset)[middle, 4:6]
+    assert chin - lip > 0.4 * (layers._rest[middle, 5] - layers._rest[middle, 4])
+
+
 def test_a_drawn_mouths_inside_is_flat():
     """Red, white, dark, an outline, and nothing that divides the white."""
     picture, contours = drawn_face()

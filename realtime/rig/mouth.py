@@ -43,7 +43,7 @@ LARGEST_GAP, LEAST_GAP, MOST_GAP = 0.62, 0.5, 1.15
 #: aside and down, a frown down; a pucker takes them in, a funnel in, and parts both lips.
 SMILE, STRETCH, FROWN, PUCKER, FUNNEL = (0.145, 0.33), (0.11, 0.05), 0.14, 0.11, (0.06, 0.085, 0.21)
 
-#: The chin's share of the lower lip's way down.
+#: The chin's least share of the lower lip's way down.
 CHIN = 0.55
 
 #: Dark lines between what is seen in a mouth that tell that it is teeth.
@@ -327,7 +327,9 @@ class MouthLayers:
         # A mouth opens as far as people's do, whatever its width; small ones less, and not further than the chin is long.
         line = float(local[2][len(local[2]) // 2, 1])
         self.drop = float(np.clip(LARGEST_GAP * unit, LEAST_GAP * width, MOST_GAP * width))
-        self.drop = min(self.drop, 1.05 * (self.chin - line))
+        self.drop = min(self.drop, 1.4 * (self.chin - line))
+        # Where it is short it goes further down with the lip, which leaves it at least half of its height.
+        self._chin_share = max(CHIN, 1 - 0.5 * (self.chin - lowest) / max(self.drop, 1e-3))
         self.tongue_length = min(0.32 * width, 0.8 * (self.chin - line))
         self._white = white
         self.gap = float((local[2][:, 1] - local[1][:, 1]).max())
@@ -638,7 +640,9 @@ class MouthLayers:
         # An opening mouth becomes a lens of one shape, however its line runs at rest; one that stands open keeps its own.
         round_ = float(smooth(0, 0.32 * w, parted)) * parted / (parted + 2 * self.gap + 1e-3)
         inward = (
-            (0.06 + 0.5 * max(self._sag / w, 0.0)) * round_ * min(0.75 * w / max(parted + self.gap, 1.0), 1.0)
+            (0.06 + 0.25 * max(self._sag / w, 0.0))
+            * round_
+            * min(0.75 * w / max(parted + self.gap, 1.0), 1.0)
         )
         narrow = PUCKER * a.pucker + FUNNEL[0] * a.funnel + inward
         lefts = (SMILE[0] * a.smile_left + STRETCH[0] * a.stretch_left + 0.05 * a.press - narrow) * w
@@ -680,7 +684,7 @@ class MouthLayers:
                 inner_up,
                 inner_low,
                 inner_low + lower_lip * self._bow,
-                CHIN * jaw * self._jaw
+                self._chin_share * jaw * self._jaw
                 + 0.25 * np.minimum(gap, 0) * self._jaw
                 - 0.07 * a.shrug_lower * w * self._jaw,
                 np.zeros_like(base),
@@ -943,7 +947,9 @@ class MouthLayers:
     def _ridge(self, s, height, tall: float) -> np.ndarray:
         """Pixels above the tongue's edge."""
         bulge = 1 - 0.9 * np.square(np.minimum(np.abs(s), 1))
-        return height - (0.3 * self.width * min(tall / (0.6 * self.width), 1.0)) * bulge
+        return (
+            height - ((0.2 if self.drawn else 0.3) * self.width * min(tall / (0.6 * self.width), 1.0)) * bulge
+        )
 
     def _throat(
         self, opening: _Opening, near_upper, near_lower, tall: float
