@@ -343,17 +343,28 @@ def rig_command(pictures, side, puppets, json_path, **choice):
 @click.option(
     "--live/--no-live", default=True, show_default=True, help="Also in a live session, in real time."
 )
+@click.option(
+    "--strip",
+    "strip_path",
+    type=click.Path(path_type=Path),
+    help="Draw pictures of the talk of --sound into this file instead.",
+)
 @engine_options
 @_JSON
-def speech(sound, avatar, rate, live, json_path, **choice):
+def speech(sound, avatar, rate, live, strip_path, json_path, **choice):
     """How well a mouth that a voice alone moves follows it, measured on the drawn pictures. Prints a
     Markdown table.
     """
-    from livepuppet.benchmarks.speech import measure
+    from livepuppet.benchmarks.speech import measure, strip
     from livepuppet.realtime.bundled import AVATAR
 
     speed_commands.check_json(json_path)
     machine = describe()
+    if strip_path is not None:
+        if sound is None:
+            raise UserError("--strip draws one talk: give its --sound FILE.")
+        strip(_engine(**choice), sound, strip_path, avatar=avatar or AVATAR)
+        return
     rows = measure(_engine(**choice), sound, rate, live, avatar or AVATAR)
     click.echo(
         f"{machine['processor']}, {machine['cores']} cores; correlation with the sound's amplitude, at the best lag\n"

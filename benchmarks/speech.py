@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
+from PIL import Image
 
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.animator import Animator
@@ -214,3 +216,39 @@ def measure(
                 found["live"] = live(engine, path, fps, avatar)
             rows.append({"voice": name, **{key: vars(value) for key, value in found.items()}})
     return rows
+
+
+#: Pictures of a strip, and the height of the sound over them, in pixels.
+STRIP, CURVE = 10, 90
+
+
+def strip(
+    engine: Engine, path: Path, out: Path, begin: float = 0.3, seconds: float = 2.0, avatar: Path = AVATAR
+) -> None:
+    """Draw pictures of a talk under the sound's level and the mouth's opening, into an image file.
+
+    Args:
+        begin, seconds: of the sound that is shown.
+    """
+    sound, rate = sound_of(path)
+    voice = Voice(FileSound(str(path)), path.name)
+    voice.heard_from(0.0)
+    source, animator = FaceSource([voice], 60.0), Animator(avatar, engine=engine, size=SIDE)
+    times = np.arange(1, round((begin + seconds) * 60)) / 60
+    jaws, shown, wanted = [], [], [begin + seconds * (k + 0.5) / STRIP for k in range(STRIP)]
+    for at in times:
+        face, _ = source.face(float(at))
+        jaws.append(float(face.amounts[INDEX["jawOpen"]]))
+        if len(shown) < STRIP and at >= wanted[len(shown)] - 1e-9:
+            picture = animator(face, float(at))
+            margin = SIDE // 5
+            shown.append(picture[:, margin : SIDE - margin])
+    source.close()
+    pictures = np.hstack(shown)
+    curve = np.full((CURVE, pictures.shape[1], 3), 250, np.uint8)
+    level = level_at(sound, rate, times)
+    for values, colour in ((level / level.max(), (150, 160, 175)), (np.array(jaws), (200, 60, 50))):
+        x = (times - begin) / seconds * pictures.shape[1]
+        y = (CURVE - 8) * (1 - np.clip(values, 0, 1)) + 4
+        cv2.polylines(curve, [np.column_stack([x, y]).astype(np.int32)], False, colour, 2, cv2.LINE_AA)
+    Image.fromarray(np.vstack([curve, pictures])).save(out, quality=88)

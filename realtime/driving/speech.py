@@ -23,6 +23,9 @@ from livepuppet.realtime.rig.ramps import smooth
 #: Seconds of one step, of the sound whose spectrum it looks at, and of the sound in which it looks for a pitch.
 HOP, WINDOW, PITCH_WINDOW = 0.01, 0.025, 0.04
 
+#: Samples per second that are enough; of more, every second, third... is taken, after a low-pass filter of so many taps for each.
+ENOUGH, TAPS = 16_000, 12
+
 #: Bands in Hz: of speech's loudness; what a hummed consonant has below and a vowel above; of the lower formant of narrow and of
 #: open vowels; of the upper formant of round and of spread ones; of a hiss.
 SPEECH = (100, 5000)
@@ -114,7 +117,13 @@ class SpeechFollower:
     """
 
     def __init__(self, rate: int):
-        self.rate = rate
+        self._every = max(rate // ENOUGH, 1)
+        taps = TAPS * self._every + 1
+        at = np.arange(taps) - taps // 2
+        low_pass = np.sinc(0.9 * at / self._every) * np.hamming(taps)
+        self._low_pass = low_pass / low_pass.sum()
+        self._before, self._phase = np.zeros(taps - 1, np.float32), 0
+        rate = rate / self._every
         self._hop, self._count, self._whole = (
             round(seconds * rate) for seconds in (HOP, WINDOW, PITCH_WINDOW)
         )
@@ -152,13 +161,23 @@ class SpeechFollower:
             Steps of `HOP` seconds that were done.
         """
         samples = np.nan_to_num(np.asarray(samples, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-        sound = np.concatenate([self._tail, np.clip(samples, -4.0, 4.0)])
+        sound = np.concatenate([self._tail, self._thinned(np.clip(samples, -4.0, 4.0))])
         steps = max((len(sound) - self._whole) // self._hop + 1, 0)
         for step in range(steps):
             begin = step * self._hop
             self._step(sound[begin : begin + self._whole])
         self._tail = sound[steps * self._hop :]
         return steps
+
+    def _thinned(self, samples: np.ndarray) -> np.ndarray:
+        """`samples` at about `ENOUGH` a second."""
+        if self._every == 1 or not len(samples):
+            return samples
+        joined = np.concatenate([self._before, samples])
+        self._before = joined[len(samples) :]
+        kept = np.convolve(joined, self._low_pass, "valid")[self._phase :: self._every]
+        self._phase = (self._phase - len(samples)) % self._every
+        return kept.astype(np.float32)
 
     def _step(self, sound: np.ndarray) -> None:
         power = np.abs(np.fft.rfft(sound[-self._count :] * self._window, self._size)) ** 2 * self._scale
