@@ -17,7 +17,7 @@ from livepuppet.realtime.rig.contours import Contours, EyeContours
 from livepuppet.realtime.rig.patches import Patch, lay_over, mix_in
 from livepuppet.realtime.rig.ramps import held, smooth
 from livepuppet.realtime.rig.rims import Rims, find_rims
-from livepuppet.realtime.rig.sampling import Sampler
+from livepuppet.realtime.rig.sampling import OFFSET, SCALE, Sampler
 
 #: Amounts below this change nothing that can be seen.
 NOTHING = 1e-4
@@ -275,10 +275,40 @@ class EyeLayers:
             lid[..., 3].astype(np.float32) * np.float32(1 / 255) for lid in (self.upper_lid, self.lower_lid)
         )
         self.aside = np.maximum(smooth(0.005, -0.01, self.u), smooth(0.995, 1.01, self.u))
+        lower_cover = np.maximum(self._covers[1], self.aside)
+        self._covers = self._covers[0], lower_cover.astype(np.float32)
+        self.lower_lid[..., 3] = np.rint(255 * lower_cover)
+        # Lower lashes and rim that go under a closed lid.
+        under = held(1 - np.maximum(self.closed - self.v, self.v - self.low) * (10 / self.width))
+        self.under = np.maximum(self.beside, under)
+        self.lash_x = (self.u + np.float32(0.1)) * np.float32((self.lashes.shape[1] - 1) / 1.2)
+        self._turns = held(np.minimum(self.u, 1 - self.u) * np.float32(1 / 0.4))
+        self._places = tuple(
+            np.float32(SCALE) * place.astype(np.float32) + np.float32(OFFSET) for place in (self.x, self.y)
+        )
         self.within = self.inside_u * smooth(0.30 * self.width, 0.22 * self.width, self.v - self.low)
+        ends = self.up - np.float32(self.rigid + self.gives_way)
+        self._mask = self.within * smooth(0, np.float32(0.04 * self.width), self.v - ends)
+        self._find_places()
+        self._glint = np.ascontiguousarray(self.glint[self._ball_at])
         for name, value in vars(self).items():
             if isinstance(value, np.ndarray) and value.dtype == np.float64:
                 setattr(self, name, value.astype(np.float32))
+
+    def _find_places(self) -> None:
+        """The rows in which a frame can change each layer, and the rectangle in which the eyeball is seen."""
+        v, w, soft = self.v, self.width, 2 * self.soft
+        deepest = np.maximum(self.closed, self.low)
+        highest = np.minimum(self.closed, self.low - self.squint * self.span)
+        opening = v > self.up - self.rise - soft
+        opening &= (v < self.low + 0.4 * self.to_down + 0.05 * self.tall + soft) & (
+            np.abs(self.u - 0.5) < 0.54
+        )
+        self._ball_at = _bounds(opening)
+        self._low_rows = _bounds(v > highest - soft)[0]
+        self._up_rows = _bounds(v < deepest + 0.06 * w + soft)[0]
+        self._lash_rows_at = _bounds((v > self.up - soft) & (v < self.closed + self.reach + soft))[0]
+        self._front_rows = _bounds(self.front > 0)[0]
 
     def _band_colour(
         self, picture: np.ndarray, chosen: np.ndarray, like: np.ndarray | None = None
@@ -882,76 +912,83 @@ class EyeLayers:
         return self._last[1]
 
     def _draw(self, wanted: EyeAmounts) -> None:
-        blink, w, v, out = wanted.blink, np.float32(self.width), self.v, self._rgb
+        blink, out, soft = wanted.blink, self._rgb, np.float32(1 / self.soft)
         upper, lower = self._edges(wanted)
-        np.copyto(out, self.white if self.has_white else self._turned(wanted))
-        if self.has_white and blink < 0.995:
-            self._draw_iris(out, wanted)
-        self._shade(out, upper, lower, blink)
-        # From bottom to top: eyeball, lower lid, upper lid, lashes. Beside the corners there is skin alone.
-        soft = np.float32(1 / self.soft)
         lowered = self._lowered(wanted)
         # A lid that follows the eye stays as it is.
         gazes = 1.1 * self.to_down / max(self.tall, 1.0) * max(wanted.down, 0.0) * (1 - blink)
         shut = float(smooth(0.30, 0.68, lowered - 0.7 * gazes))
-        colours, cover = self._lower_lid(lower)
+        # From bottom to top: eyeball, lower lid, upper lid, lashes. Beside the corners there is skin alone.
+        if blink < 0.995:
+            out[self._ball_at] = self._draw_ball(wanted, upper, lower)
+        rows = self._low_rows
+        part, below = out[rows], lower[rows]
+        colours, cover = self._lower_lid(rows, below, lower is self.low)
         if shut > 0:
-            cover = np.maximum(cover, held((v - lower) * soft + np.float32(0.5)) * np.float32(shut))
-        cover = np.maximum(cover, self.aside)
-        mix_in(out, colours, cover)
+            closed = held((self.v[rows] - below) * soft + np.float32(0.5))
+            cover = np.maximum(np.maximum(cover, closed * np.float32(shut)), self.aside[rows])
+        mix_in(part, colours, cover)
         if shut > 0:
             # Beside the eye the closed lid is one with the skin below it, and so are the lower lid's lashes and dark rim.
-            under = held(1 - np.maximum(self.closed - v, v - self.low) * (10 / w))
-            mix_in(out, self.skin, np.maximum(self.beside, under) * np.float32(shut) * cover)
-        mask = held((upper - v) * soft + np.float32(0.5))
+            mix_in(part, self.skin[rows], self.under[rows] * np.float32(shut) * cover)
+        rows = self._up_rows
+        part, above = out[rows], upper[rows]
         if shut < 1:
-            colours, cover = self._upper_lid(upper, lowered)
+            colours, mask = self._upper_lid(rows, above, lowered == 0)
             if shut > 0:
-                cv2.addWeighted(self.skin, shut, colours, 1 - shut, 0, dst=colours)
-                mask = cover + (mask - cover) * np.float32(shut)
-            else:
-                mask = cover
-            mix_in(out, colours, mask)
+                cv2.addWeighted(self.skin[rows], shut, colours, 1 - shut, 0, dst=colours)
+                mask += (held((above - self.v[rows]) * soft + np.float32(0.5)) - mask) * np.float32(shut)
+            mix_in(part, colours, mask)
         else:
-            mix_in(out, self.skin, mask)
+            mix_in(part, self.skin[rows], held((above - self.v[rows]) * soft + np.float32(0.5)))
         if shut > 0:
             self._draw_lashes(out, upper, shut)
         if self.has_front:
-            mix_in(out, self.crop, self.front)
+            part = out[self._front_rows]
+            mix_in(part, self.crop[self._front_rows], self.front[self._front_rows])
         self._frame(wanted, upper, shut)
 
-    def _shade(self, out: np.ndarray, upper: np.ndarray, lower: np.ndarray, blink: float) -> None:
-        """The lids' shade on the eyeball, in place; a blink's is deeper."""
-        most = self.shade + (0.42 - self.shade) * min(blink * 2, 1.0)
-        if most <= 0:
-            return
-        dark = cv2.exp(np.maximum(self.v - upper, 0) * np.float32(-SHADE / self.width)) * np.float32(most)
-        dark += cv2.exp(np.maximum(lower - self.v, 0) * np.float32(-2 * SHADE / self.width)) * np.float32(
-            0.5 * most
-        )
-        light = cv2.convertScaleAbs(255 - 255 * dark)
-        cv2.multiply(out, cv2.cvtColor(light, cv2.COLOR_GRAY2RGB), dst=out, scale=1 / 255)
+    def _draw_ball(self, wanted: EyeAmounts, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
+        """The eyeball in this gaze and the lids' shade, uint8 RGB of `_ball_at`; a blink's shade is deeper."""
+        at = self._ball_at
+        if self.has_white:
+            out = self.white[at].copy()
+            self._draw_iris(out, wanted)
+        else:
+            out = self._turned(wanted)
+        most = self.shade + (0.42 - self.shade) * min(wanted.blink * 2, 1.0)
+        if most > 0:
+            v, fade = self.v[at], np.float32(-SHADE / self.width)
+            dark = cv2.exp(np.maximum(v - upper[at], 0) * fade)
+            dark += cv2.exp(np.maximum(lower[at] - v, 0) * (2 * fade)) * np.float32(0.5)
+            light = cv2.convertScaleAbs(dark, alpha=255 * most)
+            cv2.multiply(
+                out, cv2.cvtColor(cv2.bitwise_not(light), cv2.COLOR_GRAY2RGB), dst=out, scale=1 / 255
+            )
+        return out
 
-    def _upper_lid(self, upper: np.ndarray, lowered: float) -> tuple[np.ndarray, np.ndarray]:
-        """The upper lid with its edge at `upper`, uint8 RGB (h, w, 3), and where it covers the eye, float32 (h, w). Its lashes go
+    def _upper_lid(self, rows: slice, upper: np.ndarray, still: bool) -> tuple[np.ndarray, np.ndarray]:
+        """These rows of the upper lid with its edge at `upper`, uint8 RGB, and where it covers the eye, float32. Its lashes go
         with it; above them skin is stretched, or gives way.
         """
-        if lowered == 0:
-            return self._still_lids[0].copy(), self._covers[0]
-        away = upper - self.v - self.rigid
-        shift = (upper - self.up) * held(1 - away * np.float32(1 / self.gives_way))
-        return self._slid(0, shift)
+        if still:
+            return self._still_lids[0][rows].copy(), self._covers[0][rows].copy()
+        away = upper - self.v[rows] - self.rigid
+        shift = (upper - self.up[rows]) * held(1 - away * np.float32(1 / self.gives_way))
+        return self._slid(0, rows, shift)
 
-    def _lower_lid(self, lower: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _lower_lid(self, rows: slice, lower: np.ndarray, still: bool) -> tuple[np.ndarray, np.ndarray]:
         """The same of the lower one."""
-        if lower is self.low:
-            return self._still_lids[1], self._covers[1]
-        away = self.v - lower - np.float32(0.02 * self.width)
-        return self._slid(1, (lower - self.low) * held(1 - away * np.float32(1 / self.gives_way_below)))
+        if still:
+            return self._still_lids[1][rows], self._covers[1][rows]
+        away = self.v[rows] - lower - np.float32(0.02 * self.width)
+        shift = (lower - self.low[rows]) * held(1 - away * np.float32(1 / self.gives_way_below))
+        return self._slid(1, rows, shift)
 
-    def _slid(self, lid: int, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A lid's layer drawn `shift` pixels further down."""
-        found = self._lids[lid].at(self.x - shift * self.down[0], self.y - shift * self.down[1])
+    def _slid(self, lid: int, rows: slice, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of a lid's layer drawn `shift` pixels further down."""
+        x, y = (self._places[k][rows] - shift * np.float32(SCALE * self.down[k]) for k in (0, 1))
+        found = self._lids[lid].at_enlarged(x, y)
         cover = cv2.extractChannel(found, 3) * np.float32(1 / 255)
         return cv2.cvtColor(found, cv2.COLOR_RGBA2RGB), cover
 
@@ -995,58 +1032,70 @@ class EyeLayers:
 
     def _turned(self, wanted: EyeAmounts) -> np.ndarray:
         """An eye without a white in this gaze, uint8 (h, w, 3): its own pixels, which go along least at its corners."""
-        dx, dy = self._gaze(wanted)
-        share = held(np.minimum(self.u, 1 - self.u) * np.float32(1 / 0.4))
-        return cv2.cvtColor(self._ball.at(self.x - share * dx, self.y - share * dy), cv2.COLOR_RGBA2RGB)
+        at = self._ball_at
+        x, y = (
+            place[at] - self._turns[at] * np.float32(SCALE * step)
+            for place, step in zip(self._places, self._gaze(wanted), strict=True)
+        )
+        return cv2.cvtColor(self._ball.at_enlarged(x, y), cv2.COLOR_RGBA2RGB)
 
     def _draw_iris(self, out: np.ndarray, wanted: EyeAmounts) -> None:
-        """The iris with this gaze, under the catch-lights."""
+        """The iris with this gaze, under the catch-lights, on the pixels of `_ball_at`."""
         dx, dy = self._gaze(wanted)
-        px, py = self.x - np.float32(self.iris_x + dx), self.y - np.float32(self.iris_y + dy)
+        rows, columns = self._ball_at
+        extent = out.shape[1::-1]
         # A ball turns: the disc narrows towards the side.
         squeeze = 1.0 / max(1 - 0.10 * wanted.across**2, 0.5)
-        if squeeze != 1.0:
-            extra = (px * self.along[0] + py * self.along[1]) * np.float32(squeeze - 1)
-            px, py = px + extra * self.along[0], py + extra * self.along[1]
-        size = np.float32(self.iris_size)
-        iris = cv2.remap(self.iris, px + size, py + size, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        along = self.along.astype(np.float64)
+        turn = np.eye(2) + (squeeze - 1) * np.outer(along, along)
+        centre = np.array([self.iris_x + dx - columns.start, self.iris_y + dy - rows.start])
+        matrix = np.column_stack([turn, self.iris_size - turn @ centre])
+        iris = cv2.warpAffine(self.iris, matrix, extent, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
         lay_over(out, iris)
         if self.has_glint:
             # The cornea is a ball in front of the iris: its lights go half as far.
-            lights = self._moved(self.glint, 0.55 * dx, 0.55 * dy)
-            cover = cv2.cvtColor(cv2.extractChannel(iris, 3), cv2.COLOR_GRAY2RGBA)
-            cover[..., 3] = cover[..., 0]
-            lay_over(out, cv2.multiply(lights, cover, scale=1 / 255))
-
-    @staticmethod
-    def _moved(layer: np.ndarray, dx: float, dy: float) -> np.ndarray:
-        """`layer` uint8 (h, w, c), so many pixels aside and down; beyond it nothing."""
-        return cv2.warpAffine(layer, np.float32([[1, 0, dx], [0, 1, dy]]), layer.shape[1::-1])
+            step = np.float32([[1, 0, 0.55 * dx], [0, 1, 0.55 * dy]])
+            lights = cv2.warpAffine(self._glint, step, extent)
+            cover = cv2.extractChannel(iris, 3)
+            lay_over(out, cv2.multiply(lights, cv2.merge([cover] * 4), scale=1 / 255))
 
     def _draw_lashes(self, out: np.ndarray, upper: np.ndarray, shut: float) -> None:
         """The band of lashes along the moved edge, hanging down, and the line where lids meet."""
-        turn = -0.5 - 0.5 * shut
-        rows, columns = self.lashes.shape[:2]
-        per_row = (rows - 1) / (2 * self.reach)
-        offset = self.v - upper
-        my = offset * (self.taper * np.float32(per_row / turn)) + np.float32(self.reach * per_row)
-        mx = (self.u + np.float32(0.1)) * np.float32((columns - 1) / 1.2)
-        lashes = cv2.remap(self.lashes, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        at = self._lash_rows_at
+        part, offset = out[at], self.v[at] - upper[at]
         hang = float(smooth(0.6, 1.0, shut))
         if hang > 0:
-            lay_over(out, lashes if hang == 1 else cv2.convertScaleAbs(lashes, alpha=hang))
+            rows = self.lashes.shape[0]
+            per_row = (rows - 1) / (2 * self.reach)
+            my = offset * (self.taper[at] * np.float32(per_row / (-0.5 - 0.5 * shut)))
+            my += np.float32(self.reach * per_row)
+            lashes = cv2.remap(
+                self.lashes, self.lash_x[at], my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+            )
+            lay_over(part, lashes if hang == 1 else cv2.convertScaleAbs(lashes, alpha=hang))
         # One line from corner to corner, whatever the lashes are.
-        line = cv2.exp(np.square(offset * self.steep) * np.float32(-1 / self.line_thick**2))
-        mix_in(out, self.line_tone, line * self.line_alpha * np.float32(shut))
+        line = cv2.exp(np.square(offset * self.steep[at]) * np.float32(-1 / self.line_thick**2))
+        mix_in(part, self.line_tone[at], line * (self.line_alpha[at] * np.float32(shut)))
 
     def _frame(self, wanted: EyeAmounts, upper: np.ndarray, shut: float) -> None:
         """Around the eye the picture stays as it is."""
         most = max(wanted.blink, wanted.wide, wanted.squint, abs(wanted.across), abs(wanted.down))
-        ends = np.minimum(upper, self.up) - np.float32(self.rigid + self.gives_way)
-        mask = self.within * smooth(0, np.float32(0.04 * self.width), self.v - ends)
+        mask = self._mask
+        if self._lowered(wanted) < 0:
+            ends = upper - np.float32(self.rigid + self.gives_way)
+            mask = self.within * smooth(0, np.float32(0.04 * self.width), self.v - ends)
         if shut > 0:
             mask = np.maximum(mask, self.cover * np.float32(shut))
-        cv2.convertScaleAbs(mask * np.float32(255 * smooth(0, _ONSET, most)), self._alpha)
+        cv2.convertScaleAbs(mask, self._alpha, alpha=255 * float(smooth(0, _ONSET, most)))
+
+
+def _bounds(wanted: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns between which bool (h, w) is anywhere true; of nothing the first pixel."""
+    found = []
+    for axis in (1, 0):
+        at = np.flatnonzero(wanted.any(axis))
+        found.append(slice(int(at[0]), int(at[-1]) + 1) if len(at) else slice(0, 1))
+    return found[0], found[1]
 
 
 def _disc(radius: float) -> np.ndarray:

@@ -74,5 +74,10 @@ class Sampler:
 
     def at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """The colours at pixels (x, y), float32 (h, w) each, of the edge beyond it: uint8 RGBA (h, w, 4)."""
-        x, y = np.float32(SCALE) * x + np.float32(OFFSET), np.float32(SCALE) * y + np.float32(OFFSET)
+        return self.at_enlarged(
+            np.float32(SCALE) * x + np.float32(OFFSET), np.float32(SCALE) * y + np.float32(OFFSET)
+        )
+
+    def at_enlarged(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """The same at places of the enlarged picture."""
         return cv2.remap(self._fine, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
