@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from livepuppet.core.errors import UserError
@@ -21,11 +20,7 @@ from livepuppet.realtime.engines import Engine, load_engine
 from livepuppet.realtime.framing.crop import centred_square, cut
 from livepuppet.realtime.motion.eyes import lid_pairs, openings
 from livepuppet.realtime.motion.smoothing import Smoother
-
-#: A webcam indoors: noise of reading (levels of 255), of light (its square per level), the lamp's
-#: flicker (share).
-READ_NOISE, LIGHT_NOISE, FLICKER = 2.0, 0.12, 0.006
-JPEG_QUALITY = 80
+from livepuppet.train.metrics.camera_noise import camera_noise
 
 #: Frames of one still, of which the first are left out until the filter has settled.
 STILL_FRAMES, SETTLING = 80, 20
@@ -33,18 +28,6 @@ STILL_FRAMES, SETTLING = 80, 20
 #: Shortest and longest blink in seconds, and how far the lids have to come together, to count as
 #: one.
 BLINK_SECONDS, BLINK_DEPTH = (0.06, 0.45), 0.72
-
-
-def webcam(picture: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """`picture` uint8 RGB (H, W, 3) as a webcam would have it once more: noise, flicker, JPEG."""
-    light = picture.astype(np.float32) * (1 + random.normal(0, FLICKER))
-    deviation = np.sqrt(READ_NOISE**2 + LIGHT_NOISE * np.maximum(light, 0))
-    noisy = light + deviation * random.standard_normal(picture.shape, np.float32)
-    noisy = np.clip(np.round(noisy), 0, 255).astype(np.uint8)
-    _, data = cv2.imencode(".jpg", noisy[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    assert decoded is not None
-    return np.ascontiguousarray(decoded[..., ::-1])
 
 
 def smoothed(
@@ -187,7 +170,7 @@ def _clip_figures(engine: Engine, path: Path, strength: float, stills: int) -> d
     random = np.random.default_rng(0)
     before, after = [], []
     for picture in pictures[:: max(1, len(pictures) // stills)][:stills]:
-        still = [engine.detect(webcam(picture, random)) for _ in range(STILL_FRAMES)]
+        still = [engine.detect(camera_noise(picture, random)) for _ in range(STILL_FRAMES)]
         before.append(jitter(points_of(still)[SETTLING:], engine.size))
         after.append(jitter(points_of(smoothed(still, 30.0, names, strength))[SETTLING:], engine.size))
     middle = raw.mean(axis=1, keepdims=True), filtered.mean(axis=1, keepdims=True)

@@ -11,6 +11,7 @@ from livepuppet.benchmarks import jitter
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.model.lite import LANDMARKS as NAMES
 from livepuppet.realtime.motion.smoothing import Smoother
+from livepuppet.train.metrics.camera_noise import camera_noise
 
 POINTS = np.array(
     [
@@ -144,7 +145,7 @@ def test_jitter_is_measured_in_pixels():
 
 def test_webcam_noise_is_seeded_and_about_right():
     gray = np.full((64, 64, 3), 128, np.uint8)
-    one, two = (jitter.webcam(gray, np.random.default_rng(3)) for _ in range(2))
+    one, two = (camera_noise(gray, np.random.default_rng(3)) for _ in range(2))
     np.testing.assert_array_equal(one, two)
     assert 1.5 < one.astype(float).std() < 6
 

@@ -15,7 +15,7 @@ from livepuppet.core.files import sha256
 from livepuppet.model import checkpoint
 from livepuppet.train.cli.errors import click_error
 from livepuppet.train.cli.evaluate_faces import on_avatars, on_faces, score
-from livepuppet.train.cli.evaluate_puppets import on_pipeline, on_puppets
+from livepuppet.train.cli.evaluate_puppets import on_pipeline, on_puppets, on_reading
 from livepuppet.train.cli.options import device_option, threads_option
 from livepuppet.train.loop.errors import TrainingError
 from livepuppet.train.loop.precision import choose_device
@@ -85,6 +85,11 @@ from livepuppet.train.loop.precision import choose_device
     is_flag=True,
     help="What a person sees: everything between frame and picture (close-ups, rig, layers), not the networks alone.",
 )
+@click.option(
+    "--reading",
+    is_flag=True,
+    help="What is read of people who perform before a webcam: turns and amounts against exact truth, and trembling.",
+)
 @click.option("--sheet", type=click.Path(path_type=Path), help="Write an image sheet (PNG).")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures as JSON.")
 @click.option(
@@ -101,6 +106,7 @@ def evaluate(
     videos,
     scored,
     pipeline,
+    reading,
     sheet,
     json_path,
     table,
@@ -121,6 +127,9 @@ def evaluate(
     With --pipeline, the same of the pictures that `animate` would hand over, driven by another: the
     responses and errors, and of people the errors round the head's true outline and where the
     background does not move.
+
+    With --reading, of people: what the live path reads of a driver who performs before a webcam, with its
+    smoothing on, against exact truth: response, correlation, what is read where nothing moves, and trembling.
 
     With --faces: each frame from its clip's first beside the bare warp and a copy, keypoints'
     motion and the dense motion against optical flow, opened mouths, tracking_metrics, and
@@ -166,6 +175,8 @@ def evaluate(
             report = _on_clips(model, data, seed, sheet, **options)
         elif pipeline:
             report = on_pipeline(weights, identities, seed, settings, sheet)
+        elif reading:
+            report = on_reading(weights, identities, seed, settings)
         elif scored:
             report = {"score": score(model, faces, settings[0] if settings else None)}
         elif faces is not None:

@@ -70,6 +70,7 @@ def on_pipeline(
 
     engine, found = load_engine("torch", weights), {}
     for setting in settings or QUOTED:
+        _say_if_shorn(setting)
         draw = draw_probes
         if setting in PEOPLE:
             from livepuppet.train.people.evaluation import draw_people_probes as draw
@@ -87,6 +88,49 @@ def on_pipeline(
             several = len(settings or QUOTED) > 1
             write(sheet.with_stem(f"{sheet.stem}-{setting}") if several else sheet, pipeline_sheet(rows))
     return {"pipeline": found, "identities": identities}
+
+
+#: Columns of what is read: heading, name in the JSON, format. Angles are in radians.
+READING_COLUMNS = (
+    ("response", "response", "9.2f"),
+    ("r", "r", "6.2f"),
+    ("stray", "stray", "8.3f"),
+    ("trembling", "trembling", "10.4f"),
+)
+
+
+def on_reading(weights: Path, identities: int, seed: int, settings: tuple[str, ...]) -> dict:
+    """Measure, print and return what `train.metrics.reading` says of each setting of people."""
+    from livepuppet.realtime.engines import load_engine
+    from livepuppet.train.metrics.reading import reading_figures
+    from livepuppet.train.people.evaluation import draw_performances
+    from livepuppet.train.puppets.identities import PEOPLE
+
+    settings = settings or ("people",)
+    if unknown := [name for name in settings if name not in PEOPLE]:
+        raise click.UsageError(
+            f"--reading is of people: give --setting {' or '.join(PEOPLE)}, not {unknown[0]}."
+        )
+    engine, found = load_engine("torch", weights), {}
+    for setting in settings:
+        _say_if_shorn(setting)
+        performances = draw_performances(identities, seed, engine.size, setting)
+        click.echo(f"what is read of a driver, {setting}, seed {seed}, {identities} performances")
+        found[setting] = reading_figures(performances, engine)
+        _print(found[setting], READING_COLUMNS)
+    return {"reading": found, "identities": identities}
+
+
+def _say_if_shorn(setting: str) -> None:
+    from livepuppet.train.puppets.identities import PEOPLE
+
+    if setting in PEOPLE:
+        from livepuppet.train.people.assets import VARIABLE, assets_folder
+
+        if assets_folder() is None:
+            click.echo(
+                f"${VARIABLE} is not set: people have neither hair nor brows, and figures are of those."
+            )
 
 
 def _in_setting(model, identities: int, seed: int, setting: str, sheet: Path | None) -> dict:
@@ -109,6 +153,7 @@ def _in_setting(model, identities: int, seed: int, setting: str, sheet: Path | N
         from livepuppet.train.people.evaluation import draw_people_probes as draw_probes
     else:
         from livepuppet.train.metrics.responses import draw_probes
+    _say_if_shorn(setting)
     click.echo(f"{'people' if people else 'puppets'} of seed {seed}, {setting}, {identities} per factor")
     probes = draw_probes(identities, seed, model.preset.size, (*CHANGES, FREE), setting)
     table = responses(model, probes)
@@ -175,12 +220,13 @@ def _print(table: dict[str, dict[str, float]], columns=COLUMNS) -> None:
     def width(form: str) -> int:
         return int(form.split(".")[0])
 
-    click.echo(f"{'factor':8}" + "".join(f"{heading:>{width(form)}}" for heading, _, form in columns))
+    longest = max(8, *(len(name) + 1 for name in table))
+    click.echo(f"{'factor':{longest}}" + "".join(f"{heading:>{width(form)}}" for heading, _, form in columns))
     for factor, row in table.items():
         cells = [
             f"{row[name]:{form}}" if name in row else "-".rjust(width(form)) for _, name, form in columns
         ]
-        click.echo(f"{factor:8}" + "".join(cells))
+        click.echo(f"{factor:{longest}}" + "".join(cells))
 
 
 def rest_sentence(rest: dict[str, float]) -> str:

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from livepuppet.model.geometry import warp
 from livepuppet.model.lite import LANDMARKS
+from livepuppet.realtime.rig.pose import HeadPose
 from livepuppet.train.metrics.inference import device_of, evaluating
+from livepuppet.train.metrics.reading import LENGTH, RATE, Performance
 from livepuppet.train.metrics.responses import CHANGES, FREE, Probe
 from livepuppet.train.people import landmarks, motion, truth
 from livepuppet.train.people.shards import person_and_scene, renderer_of
@@ -220,3 +222,29 @@ def edges(model, probes: list[PeopleProbe]) -> dict[str, dict[str, float]]:
             outline, copy, background = np.nanmean(np.array(rows), 0).tolist()
             table[probe.factor] = {"outline": outline, "outline copy": copy, "background": background}
     return table
+
+
+def draw_performances(
+    count: int, seed: int, size: int, setting: str = "people", frames: int = LENGTH
+) -> list[Performance]:
+    """Held-out people who perform what `motion.scripted_people_clip` says, each in its own way.
+
+    Raises:
+        AssetsError: people cannot be drawn here.
+    """
+    renderer, up = renderer_of(size), np.diag([1.0, -1.0, 1.0])
+    performances = []
+    for k in range(count):
+        person, scene = person_and_scene(renderer, HELD_OUT + (seed + 1) * EACH - 1 - k, setting)
+        motions = motion.scripted_people_clip(frames, RATE, seed + k).values.numpy()
+        pictures, angles, first = [], [], None
+        for values in motions:
+            posed = person.pose(values)
+            pictures.append(renderer.colour(person, posed, scene))
+            # Room and mesh have y up, pictures have it down.
+            turn = up @ truth.camera_rotation(person) @ posed.head[:3, :3] @ up
+            first = turn if first is None else first
+            angles.append(HeadPose(1.0, turn @ first.T, np.zeros(2)).angles)
+        amounts = np.stack([motion.amounts_row(values) for values in motions])
+        performances.append(Performance(np.stack(pictures), np.array(angles), amounts - amounts[0]))
+    return performances
