@@ -43,7 +43,7 @@ from livepuppet.realtime.framing.follow import reexpressed
 from livepuppet.realtime.motion.retargeter import blend
 from livepuppet.realtime.motion.smoothing import Smoother
 from livepuppet.realtime.rig import eye_fit
-from livepuppet.realtime.rig.amounts import CLOSE_OPEN, INDEX, CloseUpReader
+from livepuppet.realtime.rig.amounts import CLOSE_OPEN, CLOSE_SIDEWAYS, INDEX, STRONGEST, CloseUpReader
 from livepuppet.realtime.rig.close_ups import EYE_AT, PLACING, crop_maps, cut_crop
 from livepuppet.realtime.rig.close_ups import CloseUps as LookCloser
 from livepuppet.realtime.rig.pose import CLOSE_TURN_GAIN, PoseTracker, joined
@@ -350,7 +350,35 @@ def test_brows_are_those_of_their_own_side_and_noise_moves_none():
     assert raised[INDEX["browOuterUpRight"]] > 0.5 > raised[INDEX["browInnerUp"]] > 0.1
     assert not raised[INDEX["browOuterUpLeft"]] and not raised[INDEX["browDownRight"]]
     assert read(0.04, 0.02).max() < 0.04
-    assert read(1.0, 1.0).max() == 1.0
+    assert read(1.0, 1.0).max() == pytest.approx(STRONGEST)
+
+
+def test_both_eyes_look_the_same_way_unless_they_cross_or_one_is_shut():
+    rest, reader = _reading(), CloseUpReader()
+    reader.set_neutral(rest)
+
+    def right(aside: tuple[float, float], shut: float = 0.0) -> tuple[float, float]:
+        """To the picture's right, as both eyes are read where each looks there by so much; the right one is shut."""
+        eyes = rest.eyes.copy()
+        for place, inward in enumerate((1, -1)):
+            eyes[place, 1] += inward * aside[place] * CLOSE_SIDEWAYS
+            name = "eyeLookIn" if inward * aside[place] > 0 else "eyeLookOut"
+            eyes[place, EYE_AT[name]] += abs(aside[place])
+        eyes[1, 0] -= 0.29 * shut
+        eyes[1, EYE_AT["eyeBlink"]] += shut
+        found = reader.read(FaceReading(eyes, rest.mouth, rest.head))
+        pick = {name: float(found[INDEX[name]]) for name in INDEX if "eyeLook" in name}
+        one = pick["eyeLookInRight"] - pick["eyeLookOutRight"]
+        return one, pick["eyeLookOutLeft"] - pick["eyeLookInLeft"]
+
+    assert right((0.5, 0.5)) == pytest.approx((0.5, 0.5), abs=1e-5)
+    one, other = right((0.4, 0.6))
+    assert 0.46 < one < 0.5 < other < 0.54
+    # Crossed.
+    assert right((0.6, -0.6)) == pytest.approx((0.6, -0.6), abs=1e-5)
+    # What is read of a shut eye does not turn the other.
+    one, other = right((0.5, -0.3), shut=1.0)
+    assert one > 0.45 and other > 0.4
 
 
 @pytest.mark.parametrize("start", [{}, {"yaw": 0.2, "pitch": -0.1}])

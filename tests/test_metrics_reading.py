@@ -38,6 +38,6 @@ def test_scores_tell_strength_from_likeness_and_rest():
     from livepuppet.train.metrics.reading import _scores
 
     true = np.array([0.0, 0.0, 0.5, 1.0])
-    scores = _scores([(0.5 * true, true), (true + [0.1, -0.1, 0, 0], true)])
+    scores = _scores([(0.5 * true, true), (true + np.array([0.1, -0.1, 0, 0]), true)])
     assert scores["response"] == pytest.approx(0.75) and 0.98 < scores["r"] < 1
     assert scores["stray"] == pytest.approx(0.1 / np.sqrt(2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from livepuppet.realtime.rig.amounts import INDEX, zeros
 from livepuppet.realtime.rig.range import LEAST, DriverRange
@@ -69,3 +70,35 @@ def test_what_only_trembles_is_at_rest():
     # Syllables keep their height, and blinks theirs.
     assert still[180:186, JAW].max() > 0.97 * rows[180:186, JAW].max()
     assert still[160:165, LEFT].max() > 0.97
+
+
+def smiles(height: float, count: int = 6, every: int = 50) -> np.ndarray:
+    """Amounts (N, 52) of a driver who smiles for a second every other second, read as `height`, and more with one side."""
+    rows, wave = np.tile(zeros(), (every * (count + 1), 1)), np.sin(np.pi * np.arange(25) / 24)
+    for number in range(1, count + 1):
+        rows[number * every : number * every + 25, SMILE] = height * wave[:, None]
+    rows[:, INDEX["mouthSmileLeft"]] *= 0.8
+    return rows
+
+
+SMILE = [INDEX["mouthSmileLeft"], INDEX["mouthSmileRight"]]
+
+
+def test_smiles_that_are_read_unlike_people_s_come_half_way():
+    for height, low, high in ((0.45, 1.15, 1.3), (0.75, 0.999, 1.001), (1.4, 0.76, 0.85)):
+        own = DriverRange()
+        live = shown(smiles(height), own)
+        assert low < own.strength < high
+        # Nothing changes at once.
+        assert live[50:75].max() == np.float32(min(height, 1.0))
+        assert np.abs(np.diff(live[:, SMILE[1]])).max() < 1.3 * height * np.pi / 24
+        own.learning = False
+        known = shown(smiles(height), own)
+        assert known[50:75, SMILE[1]].max() == pytest.approx(min(height * own.strength, 1.0), rel=1e-5)
+        assert known[50:75, SMILE[0]].max() == pytest.approx(0.8 * height * own.strength, rel=1e-5)
+
+
+def test_faint_smiles_tell_nothing():
+    own = DriverRange()
+    shown(smiles(0.3), own)
+    assert own.strength == 1

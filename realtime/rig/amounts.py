@@ -18,6 +18,7 @@ from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.reading import HEAD_AMOUNTS, MOUTH_AMOUNTS, FaceReading
 from livepuppet.realtime.motion.eyes import lid_pairs, openings
 from livepuppet.realtime.rig.close_ups import EYE_AT
+from livepuppet.realtime.rig.ramps import smooth
 
 
 def _sides(*names: str) -> tuple[str, ...]:
@@ -254,14 +255,30 @@ CLOSE_SHUT_AT = 0.1
 #: A blink lasts four frames, and cameras smear it: what is read of the deepest one is this much short of shut.
 CLOSE_BLINK_GAIN = 1.25
 
-#: The iris's travel, in widths of the eye, from straight ahead to the end of what eyes can do: sideways, up and down.
-CLOSE_SIDEWAYS, CLOSE_VERTICAL = 0.3, 0.2
+#: The iris's travel sideways, in widths of the eye, from straight ahead to the end of what eyes can do.
+CLOSE_SIDEWAYS = 0.3
+
+#: Up and down the iris travels less than its place is uncertain by, and lids go with it: the network's own amounts say more, and
+#: so many of its travel's widths are added to them.
+CLOSE_VERTICAL = 2.0
+
+#: Eyes look the same way: of what one differs from both by, this share is believed, and all of it from where on they cross.
+CLOSE_OWN_GAZE, CLOSE_CROSSED = 0.25, (0.5, 0.9)
+
+#: How much a shut eye counts of what both look at.
+CLOSE_BEHIND_LID = 0.05
 
 #: By how much the lips part, in face units, where `jawOpen` goes from 0 to 1 (rendered people).
 CLOSE_OPEN = 0.48
 
 #: Changes of an amount up to this much are the network's noise, for those that are read as amounts alone.
 CLOSE_CALM = 0.04
+
+
+#: Some faces are read to go further than faces do.
+STRONGEST = 1.6
+
+_HIGHEST = np.array([1.0 if name.startswith("eyeBlink") else STRONGEST for name in NAMES], np.float32)
 
 
 class CloseUpReader:
@@ -280,7 +297,8 @@ class CloseUpReader:
         self._usual = np.maximum(reading.eyes[:, 0].astype(np.float64), CLOSE_SMALLEST)
 
     def read(self, reading: FaceReading) -> np.ndarray:
-        """How far this face is from the neutral one: float32 (52,). The first face read is neutral, unless one was set."""
+        """How far this face is from the neutral one: float32 (52,), up to `STRONGEST` (blinks up to 1), which `range.DriverRange`
+        makes use of. The first face read is neutral, unless one was set."""
         if self._neutral is None:
             self.set_neutral(reading)
         rest, found = self._neutral, zeros()
@@ -296,8 +314,9 @@ class CloseUpReader:
             for name, at in _CLOSE_EYE.items():
                 found[INDEX[name + side]] = _calmed(change[at])
             self._read_eye(found, side, now, was, place)
+        self._read_gaze(found, reading.eyes, rest.eyes)
         self._read_brows(found, reading, rest)
-        return bounded(found)
+        return np.clip(np.nan_to_num(found), _LOWEST, _HIGHEST)
 
     def _read_brows(self, found: np.ndarray, now: FaceReading, was: FaceReading) -> None:
         """An eye's close-up sees its brow largest, the head's sees it whole."""
@@ -323,14 +342,32 @@ class CloseUpReader:
         step = LEARNT * self._neutral.eyes[place, 0] * (0.8 if share > 1 else -0.2)
         low, high = (limit * max(float(was[0]), CLOSE_SMALLEST) for limit in USUAL)
         self._usual[place] = min(max(self._usual[place] + step, low), high)
-        sideways = 0.5 * (
-            float(change[1]) / CLOSE_SIDEWAYS
-            + float(change[EYE_AT["eyeLookIn"]])
-            - float(change[EYE_AT["eyeLookOut"]])
+
+    @staticmethod
+    def _read_gaze(found: np.ndarray, now: np.ndarray, was: np.ndarray) -> None:
+        """Of the numbers of both eyes, once their blinks are known."""
+        change = (now - was).astype(np.float64)
+        inwards = 0.5 * (
+            change[:, 1] / CLOSE_SIDEWAYS + change[:, EYE_AT["eyeLookIn"]] - change[:, EYE_AT["eyeLookOut"]]
         )
-        down = float(change[2]) / CLOSE_VERTICAL
-        found[INDEX["eyeLookIn" + side]], found[INDEX["eyeLookOut" + side]] = sideways, -sideways
-        found[INDEX["eyeLookDown" + side]], found[INDEX["eyeLookUp" + side]] = down, -down
+        # To the picture's right.
+        aside = inwards * (1, -1)
+        down = (
+            change[:, EYE_AT["eyeLookDown"]] - change[:, EYE_AT["eyeLookUp"]] + CLOSE_VERTICAL * change[:, 2]
+        )
+        shut = np.clip(found[[INDEX["eyeBlinkRight"], INDEX["eyeBlinkLeft"]]], 0.0, 1.0)
+        weights = 1 - (1 - CLOSE_BEHIND_LID) * shut
+        own = CLOSE_OWN_GAZE + (1 - CLOSE_OWN_GAZE) * float(smooth(*CLOSE_CROSSED, abs(aside[0] - aside[1])))
+        # What a shut eye looks at is not seen.
+        own = own * (1 - shut)
+        both = np.average(aside, weights=weights)
+        aside = both + own * (aside - both)
+        both = np.average(down, weights=weights)
+        down = both + CLOSE_OWN_GAZE * (1 - shut) * (down - both)
+        for place, (side, inward) in enumerate((("Right", 1), ("Left", -1))):
+            sideways = inward * aside[place]
+            found[INDEX["eyeLookIn" + side]], found[INDEX["eyeLookOut" + side]] = sideways, -sideways
+            found[INDEX["eyeLookDown" + side]], found[INDEX["eyeLookUp" + side]] = down[place], -down[place]
 
 
 #: An eye that was open by less, in its widths, was shut in D1.
