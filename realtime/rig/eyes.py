@@ -369,6 +369,9 @@ class EyeLayers:
         zone = (
             (self.v > self.up - reach) & (self.v < self.low + 0.07 * w) & (self.u > -0.04) & (self.u < 1.04)
         )
+        # Round eyes are steep beside their corners.
+        opening = (self.v > self.up) & (self.v < self.low) & (self.u > 0) & (self.u < 1)
+        zone |= cv2.dilate(opening.astype(np.uint8), _disc(0.07 * w)) > 0
         # Between the corners lashes hang together with the edge all the way; folds lie beyond skin.
         folds = (self.v < self.up - self.lash_up - 0.10 * w) & (self.u > 0.02) & (self.u < 0.98)
         lashes[folds] = 0
@@ -540,7 +543,9 @@ class EyeLayers:
         tips[[0, -1]] |= near[[0, -1]]
         tips[:, [0, -1]] |= near[:, [0, -1]]
         out = np.zeros(self.u.shape, np.uint8)
-        for label in set(np.unique(labels[edge & (dark > 0)]).tolist()) - {0}:
+        # Those beside the corners begin there.
+        start = (np.abs(self.v - self.up) < 0.045 * w) & (self.u > -0.08) & (self.u < 1.08)
+        for label in set(np.unique(labels[start & (dark > 0)]).tolist()) - {0}:
             part = labels == label
             if (part & tips).any():
                 # Most of it is lash, and hangs together with something else by chance; or hardly any is.
@@ -700,7 +705,8 @@ class EyeLayers:
         a *= np.exp(-((below / max(0.034 * self.width, 0.8)) ** 4))
         a *= np.clip((reach - np.abs(self.lash_rows)) / (0.25 * reach), 0, 1)[:, None]
         a *= (smooth(-0.1, 0.0, self.lash_u) * smooth(1.1, 1.0, self.lash_u))[None]
-        self.lash_alpha = cv2.GaussianBlur(a, (0, 0), 0.5)
+        # No sharper than the picture.
+        self.lash_alpha = cv2.GaussianBlur(a, (0, 0), max(0.3 * self.soft, 0.5))
         weight = a + 1e-4
         # One colour per column, the darkest's: what shows through thin lashes is not theirs.
         weight = weight**3 * np.where(iris, 0.02, 1.0)
