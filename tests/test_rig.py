@@ -543,7 +543,7 @@ def test_a_short_chin_goes_down_with_the_lip_and_stays_a_chin(face):
     lowest = float(contours.mouth.outer_lower[:, 1].max())
     near = replace(contours.mouth, chin=np.array([200, lowest + 24], np.float32))
     layers = Mouth(picture, replace(contours, mouth=near)).layers
-    assert layers.drop > 1.2 * layers.chin
+    assert layers.drop > 1.1 * layers.chin
     offset, _ = layers._offsets(MouthAmounts.of(amounts(jawOpen=1.0)))
     middle = len(offset) // 2
     lip, chin = (layers._rest + offset)[middle, 4:6]
@@ -610,6 +610,16 @@ def test_a_tongue_is_round_has_a_groove_and_comes_out_of_the_dark(face):
     tip = edge + int(layers.tongue_length)
     below = np.abs(drawn[tip + 3 : tip + 12].astype(int) - _mouth_with(0.3)[1][tip + 3 : tip + 12]).max(2)
     assert below.max() < 60
+
+
+def test_the_inside_of_a_mouth_with_gray_lips_is_red_unless_the_picture_is_gray():
+    picture, contours = drawn_face()
+    lips = np.abs(picture.astype(int) - LIP).max(2) < 30
+    picture[lips] = picture[lips].mean(1, keepdims=True).astype(np.uint8)
+    gray = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
+    for shown, red in ((picture, True), (gray, False)):
+        tongue = Mouth(shown, contours).layers.tongue_out
+        assert tongue[0] > 1.3 * tongue[1] if red else np.ptp(tongue) < 1
 
 
 def test_a_mouth_that_shows_dark_teeth_stands_open():

@@ -327,7 +327,7 @@ class MouthLayers:
         # A mouth opens as far as people's do, whatever its width; small ones less, and not further than the chin is long.
         line = float(local[2][len(local[2]) // 2, 1])
         self.drop = float(np.clip(LARGEST_GAP * unit, LEAST_GAP * width, MOST_GAP * width))
-        self.drop = min(self.drop, 1.4 * (self.chin - line))
+        self.drop = min(self.drop, 1.2 * (self.chin - line))
         # Where it is short it goes further down with the lip, which leaves it at least half of its height.
         self._chin_share = max(CHIN, 1 - 0.5 * (self.chin - lowest) / max(self.drop, 1e-3))
         self.tongue_length = min(0.32 * width, 0.8 * (self.chin - line))
@@ -492,10 +492,12 @@ class MouthLayers:
             for side in (-0.8, 0.8)
         ]
         self._slant = float(np.clip((sides[1] - sides[0]) / max(sum(sides), 1.0), -0.25, 0.25))
-        self.dark = (np.clip(hue, 0.6, 1.6) * 22 + np.array([12.0, 0, 1]) * colourful).astype(np.float32)
-        # The inside is redder than lips are, which may be painted.
+        # The inside is red, under gray lips, too, where the picture has colours.
+        painted = colourful or float(np.percentile(np.ptp(crop, axis=2), 90)) > 12
+        self.dark = (np.clip(hue, 0.6, 1.6) * 22 + np.array([12.0, 0, 1]) * painted).astype(np.float32)
+        # It is redder than lips are, which may be painted.
         flesh = np.array([214.0, 108, 110]) * self._level
-        self.flesh = 0.5 * self.lip + 0.5 * flesh if colourful else 0.95 * self.lip
+        self.flesh = 0.5 * self.lip + 0.5 * flesh if painted else 0.95 * self.lip
         self.shadow = (0.5 * self.dark + 0.2 * self.flesh).astype(np.float32)
         self.tongue = (0.85 * self.flesh).astype(np.float32)
         self.tongue_out = self.flesh
