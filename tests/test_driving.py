@@ -341,6 +341,8 @@ def test_a_voice_has_the_last_word_on_a_phones_mouth(spoken):
 
 def test_a_packet_is_handed_on_at_once(tracked):
     source, send = tracked
+    # So slowly that only a packet's coming can be why.
+    source.rate = 1e-3
     stop, seen = threading.Event(), []
 
     def read():
@@ -349,8 +351,11 @@ def test_a_packet_is_handed_on_at_once(tracked):
             if frame.face.seen:
                 return
 
-    thread = threading.Thread(target=read)
+    thread = threading.Thread(target=read, daemon=True)
     thread.start()
+    wait = time.monotonic() + 10
+    while not seen and time.monotonic() < wait:
+        time.sleep(0.005)
     send(face_packets.ifacialmocap({"jawOpen": 0.4}))
     thread.join(10)
     stop.set()

@@ -151,7 +151,9 @@ class LiveLoop:
     @property
     def reduced(self) -> tuple[Step, ...]:
         """What is left out now for want of time."""
-        return STEPS[: self._level]
+        steps = STEPS[: self._level]
+        # Nobody looks closely at a face in numbers.
+        return tuple(step for step in steps if not (self.animator.is_told and step.name == "close-ups"))
 
     # What other threads call.
 

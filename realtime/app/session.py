@@ -133,7 +133,7 @@ class Session:
             if "window" in settings.output.outputs:
                 self.window = Window(width, height, draw)
                 if getattr(self.source, "needs_pointer", False):
-                    self.window.pointed = self.source.point
+                    self.window.pointed = getattr(self.source, "point", None)
                 stack.callback(self.window.close)
             self.fanout = Fanout([*opened, *outputs], notify)
             opened.clear()

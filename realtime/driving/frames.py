@@ -43,7 +43,9 @@ def sketch(face: FacePose) -> np.ndarray:
     def of(name: str) -> float:
         return float(amounts[INDEX[name]])
 
-    def line(x, y, z=0.0, closed: bool = False, fill: tuple[int, int, int] | None = None) -> None:
+    def line(
+        x, y, z: float | np.ndarray = 0.0, closed: bool = False, fill: tuple[int, int, int] | None = None
+    ) -> None:
         points = np.stack(np.broadcast_arrays(x, y, z), 1) @ rotation.T
         places = np.clip(points[:, :2] * UNIT + middle, -SIDE, 2 * SIDE).astype(np.int32)
         if fill is not None:

@@ -28,10 +28,10 @@ BREATH, RISE, NEARER = 4.2, 0.012, 0.004
 SWAY, SWAYS, TALK = np.array([0.022, 0.012, 0.012]), (0.07, 0.13, 0.29), 1.3
 
 #: While it speaks, it takes a new pose every so many seconds, this far away at most, as fast as a spring of this frequency.
-POSES, REACH, SPRING = (1.2, 3.0), np.array([0.11, 0.045, 0.05]), 4.5
+POSES, REACH, SPRING = (1.2, 3.0), np.array([0.11, 0.06, 0.06]), 4.5
 
 #: A stressed syllable nods by this much, in radians, and lifts the brows by this amount.
-NOD, BROWS = 0.05, 0.3
+NOD, BROWS = 0.07, 0.3
 
 #: Seconds over which the voice is averaged for its stress, and against which.
 STRESS, CONTEXT = 0.12, 0.9

@@ -127,14 +127,13 @@ def _tracked(kind: str, rest: str, listen: str):
             "No face comes from the phone: open iFacialMocap or Live Link Face on it, have it send to this computer's "
             f"address (it listens at {at}, UDP port {' or '.join(map(str, ports))}), and let the firewall pass it."
         )
-        part = Tracked(receiver, "the phone", told)
-    else:
-        port = packets.OPENSEEFACE_PORT if port is None else port
-        receiver = Receiver(packets.openseeface_face, at, [port], sender)
-        told = f"No face comes from OpenSeeFace: start its facetracker, and have it send to {at}, UDP port {port}."
-        part = Tracked(receiver, "OpenSeeFace", told)
-    part.note = _note(kind, at, sender)
-    return part
+        return Tracked(receiver, "the phone", told, _note(kind, at, sender))
+    port = packets.OPENSEEFACE_PORT if port is None else port
+    receiver = Receiver(packets.openseeface_face, at, [port], sender)
+    told = (
+        f"No face comes from OpenSeeFace: start its facetracker, and have it send to {at}, UDP port {port}."
+    )
+    return Tracked(receiver, "OpenSeeFace", told, _note(kind, at, sender))
 
 
 def _note(kind: str, at: str, sender: str | None) -> str | None:

@@ -164,23 +164,26 @@ class Pointer:
 
     Args:
         desktop: ask the desktop where it is; otherwise only `told` says.
+
+    Attributes:
+        problem: why the desktop does not tell, in a sentence; None where it does.
     """
 
     name, ended = "the pointer", False
 
     def __init__(self, desktop: bool = True):
-        self._place, self.note = None, None
+        self._place, self.problem = None, None
         if desktop:
             try:
                 self._place = system_pointer()
             except UserError as error:
-                self.note = str(error)
+                self.problem = str(error)
         self._looking = Looking()
         self._told: tuple[float, float] | None = None
 
     @property
     def trouble(self) -> str | None:
-        return self.note if self._told is None else None
+        return self.problem if self._told is None else None
 
     def told(self, x: float, y: float) -> None:
         """The pointer is here, in [-1, 1] across a window or page. From then on the desktop is not asked."""
@@ -209,12 +212,13 @@ class Tracked:
         receiver: listening.
         name: how to speak of it.
         silence: the sentence to say while nothing comes.
+        note: a sentence on who may send, or None.
     """
 
     ended = False
 
-    def __init__(self, receiver: Receiver, name: str, silence: str):
-        self.receiver, self.name, self._silence = receiver, name, silence
+    def __init__(self, receiver: Receiver, name: str, silence: str, note: str | None = None):
+        self.receiver, self.name, self._silence, self.note = receiver, name, silence, note
         self._since = time.perf_counter()
         self.trouble: str | None = None
 

@@ -58,7 +58,9 @@ class Receiver:
         start: bytes | None = None,
         arrived: Callable[[], object] = lambda: None,
     ):
-        self._read, self._sender, self._start, self._arrived = read, sender, start, arrived
+        self._read, self._sender, self._start = read, sender, start
+        #: Called after each good packet, in the thread; may be replaced.
+        self.arrived = arrived
         self.counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._newest: tuple[FacePose, float] | None = None
@@ -127,7 +129,7 @@ class Receiver:
         self.counts["good"] += 1
         with self._lock:
             self._newest = face, now
-        self._arrived()
+        self.arrived()
 
     def close(self) -> None:
         """Stop listening."""

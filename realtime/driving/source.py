@@ -67,7 +67,7 @@ class FaceSource:
     @property
     def needs_pointer(self) -> bool:
         """Whether it follows a pointer that the desktop does not tell it about, so that a window has to."""
-        return any(isinstance(part, Pointer) and part.note is not None for part in self._parts)
+        return any(isinstance(part, Pointer) and part.problem is not None for part in self._parts)
 
     def point(self, x: float, y: float) -> None:
         """The pointer is here, in [-1, 1] across a window or page (x to the right, y down)."""

@@ -123,20 +123,20 @@ class SpeechFollower:
         low_pass = np.sinc(0.9 * at / self._every) * np.hamming(taps)
         self._low_pass = low_pass / low_pass.sum()
         self._before, self._phase = np.zeros(taps - 1, np.float32), 0
-        rate = rate / self._every
+        thinned = rate / self._every
         self._hop, self._count, self._whole = (
-            round(seconds * rate) for seconds in (HOP, WINDOW, PITCH_WINDOW)
+            round(seconds * thinned) for seconds in (HOP, WINDOW, PITCH_WINDOW)
         )
         self._window, self._pitch_window = np.hanning(self._count), np.hanning(self._whole)
         self._tail = np.zeros(self._whole - self._hop, np.float32)
         size = 2 ** math.ceil(math.log2(2 * self._whole))
         self._size = size
-        hertz = np.fft.rfftfreq(size, 1 / rate)
+        hertz = np.fft.rfftfreq(size, 1 / thinned)
         self._bands = {band: self._weights(hertz, band) for band in _BANDS}
         self._voice = hertz < VOICE[1]
         # The window's own autocorrelation: a sound that repeats wholly has as much.
         own = np.fft.irfft(np.abs(np.fft.rfft(self._pitch_window, size)) ** 2)
-        low, high = round(rate / PITCHES[1]), round(rate / PITCHES[0])
+        low, high = round(thinned / PITCHES[1]), round(thinned / PITCHES[0])
         self._lags = slice(low, high)
         self._own = own[self._lags] / own[0]
         self._scale = 1 / float((self._window**2).sum()) / size * 2
