@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import face_packets
@@ -498,6 +499,50 @@ def test_open_driving_hands_out_faces(spoken):
     with open_driving(f"microphone:{spoken}+mouse", rate=60) as source:
         frame = next(iter(source))
     assert frame.face.own_rest and source.source.name == "the pointer and talk.wav"
+
+
+class PretendSounddevice:
+    """What `Microphone` uses of sounddevice: a stream that speaks, in blocks of 10 ms, in real time."""
+
+    class PortAudioError(Exception):
+        pass
+
+    def __init__(self, sound: np.ndarray, rate: int):
+        self.sound, self.rate, self.opened = sound, rate, 0
+
+    def InputStream(self, callback, samplerate, blocksize, **options):
+        assert samplerate == self.rate and blocksize <= 0.02 * self.rate
+        self.opened += 1
+        stop = threading.Event()
+
+        def speak():
+            begin, at = time.perf_counter(), 0
+            times = SimpleNamespace(currentTime=1.0, inputBufferAdcTime=1.0 - blocksize / samplerate)
+            while not stop.is_set():
+                at += blocksize
+                time.sleep(max(begin + at / samplerate - time.perf_counter(), 0))
+                block = np.take(self.sound, range(at - blocksize, at), mode="wrap")
+                callback(block[:, None], blocksize, times, None)
+
+        return SimpleNamespace(
+            latency=0.01, start=threading.Thread(target=speak, daemon=True).start, close=stop.set
+        )
+
+
+def test_a_microphone_drives_and_is_recorded_though_it_is_opened_once(tmp_path, engine, monkeypatch):
+    from livepuppet.realtime.outputs import microphone
+
+    device = PretendSounddevice(talk(6, seed=8, rate=microphone.RATE), microphone.RATE)
+    monkeypatch.setattr(microphone, "_sounddevice", lambda: device)
+    avatar, output = write_picture(tmp_path / "me.png", gradient(64, 64)), tmp_path / "out.mp4"
+    settings = chosen(avatar, "microphone", outputs=(str(output),))
+    with Session(settings, engine, frames=45, keyboard=False, notify=lambda text: None) as session:
+        session.run()
+        assert session.live.stats.frames >= 45
+    assert device.opened == 1
+    with av.open(str(output)) as container:
+        heard = np.concatenate([frame.to_ndarray().ravel() for frame in container.decode(audio=0)])
+    assert np.abs(heard).max() > 0.05
 
 
 def test_no_microphone_is_a_sentence(monkeypatch):

@@ -42,7 +42,7 @@ from livepuppet.realtime.motion.retargeter import NO_VARIANCE
 from livepuppet.realtime.motion.settings import MotionSettings
 from livepuppet.realtime.outputs.base import Output
 from livepuppet.realtime.outputs.fanout import Fanout, close_all
-from livepuppet.realtime.outputs.live_sound import FileSound, open_sound
+from livepuppet.realtime.outputs.live_sound import FileSound, SoundFeed, open_sound
 from livepuppet.realtime.outputs.opening import is_video_name
 from livepuppet.realtime.outputs.v4l2_writer import find_device
 
@@ -231,8 +231,7 @@ class Session:
         sound = None
         if is_file_output(text) and is_video_name(text):
             # Each recording has a feed of its own.
-            wanted = self.settings
-            sound = open_sound(*self._sound_of(wanted), wanted.source.loop)
+            sound = self._sound()
             if isinstance(sound, FileSound):
                 self._file_sounds.append(sound)
         return open_live_output(
@@ -245,14 +244,16 @@ class Session:
             pixel_format=pixel_format,
         )
 
-    def _sound_of(self, wanted: Settings) -> tuple[str, str]:
-        """What a recording's sound comes from, and what drives: a voice that moves the mouth is heard, too."""
-        text, driving = wanted.output.sound, wanted.source.driving
+    def _sound(self) -> SoundFeed | None:
+        """What a recording's sound comes from: a voice that moves the mouth is heard, too."""
+        wanted = self.settings
+        text, driving, loop = wanted.output.sound, wanted.source.driving, wanted.source.loop
         if text == "auto" and is_face(path_of(driving, "what drives")):
-            if (file := getattr(self.source, "sound", None)) is not None:
-                return text, str(file)
-            return getattr(self.source, "microphone", None) or text, driving
-        return text, driving
+            microphone = getattr(self.source, "microphone", None)
+            if microphone is not None:
+                return microphone.branch()
+            driving = str(getattr(self.source, "sound", None) or driving)
+        return open_sound(text, driving, loop)
 
     def _framing(self, engine: Engine) -> Framing:
         wanted = self.settings.framing

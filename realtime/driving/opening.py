@@ -106,9 +106,8 @@ def _voice(name: str, loop: bool):
         return Voice(FileSound(name, loop), Path(name).name, source=Path(name))
     from livepuppet.realtime.outputs.microphone import Microphone
 
-    device = f"microphone:{name}" if name else "microphone"
     microphone = Microphone(name or None, block=_BLOCK)
-    return Voice(microphone, microphone.name, device=device)
+    return Voice(microphone, microphone.name)
 
 
 def _tracked(kind: str, rest: str, listen: str):

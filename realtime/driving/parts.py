@@ -102,7 +102,6 @@ class Voice:
         feed: where the sound comes from.
         name: how to speak of it.
         source: of the file.
-        device: as `open_sound` names the microphone.
 
     Attributes:
         begun: `time.perf_counter()` at which it was first asked for; None before.
@@ -110,8 +109,8 @@ class Voice:
 
     trouble: str | None = None
 
-    def __init__(self, feed: SoundFeed, name: str, source: Path | None = None, device: str | None = None):
-        self.name, self.feed, self.source, self.device = name, feed, source, device
+    def __init__(self, feed: SoundFeed, name: str, source: Path | None = None):
+        self.name, self.feed, self.source = name, feed, source
         self._follower = SpeechFollower(feed.rate)
         self._waiting: list[tuple[float, np.ndarray]] = []
         self._last: float | None = None

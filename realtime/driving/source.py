@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from livepuppet.realtime.driving.frames import FaceFrame, sketch
 from livepuppet.realtime.driving.parts import Alive, Draft, Part, Pointer, Tracked, Voice
+from livepuppet.realtime.outputs.microphone import Microphone
 from livepuppet.realtime.rig.told import FacePose
 
 #: Seconds for which a face goes on after the sound file has ended.
@@ -26,7 +27,7 @@ class FaceSource:
     Attributes:
         name: how to speak of it.
         sound: the file that stands in the microphone's place, or None.
-        microphone: as `open_sound` names the one that is heard, or None.
+        microphone: the one that is heard, or None.
         greeting: what a person should know first.
         note: what differs from what was asked for, in a sentence, or None.
     """
@@ -38,7 +39,7 @@ class FaceSource:
         self.name = " and ".join(part.name for part in parts)
         voice = next((part for part in parts if isinstance(part, Voice)), None)
         self.sound = None if voice is None else voice.source
-        self.microphone = None if voice is None or voice.source is not None else voice.device
+        self.microphone = voice.feed if voice is not None and isinstance(voice.feed, Microphone) else None
         self.greeting = f"Driven by {self.name}."
         if any(isinstance(part, Tracked) for part in parts):
             self.greeting += " Look straight ahead, with a neutral expression."

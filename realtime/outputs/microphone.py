@@ -42,7 +42,9 @@ class Microphone:
     def __init__(self, device: str | None = None, rate: int = RATE, block: int = _BLOCK):
         sounddevice = _sounddevice()
         self.rate = rate
-        self._pieces: deque[tuple[float, np.ndarray]] = deque(maxlen=round(_KEPT * rate / block))
+        self._kept = round(_KEPT * rate / block)
+        self._pieces: deque[tuple[float, np.ndarray]] = deque(maxlen=self._kept)
+        self._branches: list[Branch] = []
         self.name = f"microphone {device}" if device else "the default microphone"
         try:
             self._stream = sounddevice.InputStream(
@@ -70,16 +72,46 @@ class Microphone:
         if not 0 < age < 1:
             # Some systems do not tell when it was heard.
             age = self._latency or count / self.rate
-        self._pieces.append((now - age, samples.T.copy()))
+        piece = now - age, samples.T.copy()
+        self._pieces.append(piece)
+        for branch in self._branches:
+            branch.pieces.append(piece)
+
+    def branch(self) -> Branch:
+        """Another reader of the same sound: many devices can be opened only once."""
+        branch = Branch(self.rate, self._kept)
+        self._branches.append(branch)
+        return branch
 
     def read(self, until: float) -> list[tuple[float, np.ndarray]]:
-        pieces = []
-        while self._pieces and self._pieces[0][0] < until:
-            pieces.append(self._pieces.popleft())
-        return pieces
+        return _taken(self._pieces, until)
 
     def close(self) -> None:
         self._stream.close()
+
+
+class Branch:
+    """What a microphone hears from now on, for somebody else; see `Microphone.branch`."""
+
+    channels = 1
+
+    def __init__(self, rate: int, kept: int):
+        self.rate = rate
+        self.pieces: deque[tuple[float, np.ndarray]] = deque(maxlen=kept)
+
+    def read(self, until: float) -> list[tuple[float, np.ndarray]]:
+        return _taken(self.pieces, until)
+
+    def close(self) -> None:
+        """The microphone belongs to whoever opened it."""
+
+
+def _taken(pieces: deque[tuple[float, np.ndarray]], until: float) -> list[tuple[float, np.ndarray]]:
+    """Those that begin before `until`, taken out."""
+    taken = []
+    while pieces and pieces[0][0] < until:
+        taken.append(pieces.popleft())
+    return taken
 
 
 def _sounddevice():
