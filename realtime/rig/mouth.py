@@ -923,8 +923,14 @@ class MouthLayers:
         across = np.abs(opening.s)
         edge = np.maximum(np.minimum(near_upper, near_lower), 0)
         corner = smooth(0.3, 0.95, across)
-        _over(out, 0.5 * self.lip, 0.85 * corner * np.exp(edge * (-22 / w)))
-        _over(out, 0.85 * self.lip, 0.9 * corner * np.exp(-np.square(edge * (22 / w))))
+        inner = 0.85 * corner * np.exp(edge * (-22 / w))
+        rim = 0.9 * corner * np.exp(-np.square(edge * (22 / w)))
+        share = inner + rim - inner * rim
+        light = (0.5 * inner * (1 - rim) + 0.85 * rim) / np.maximum(share, np.float32(1e-3))
+        # In the light that falls on that side.
+        light *= 1 + np.float32(1.25 * self._slant) * opening.s
+        lips = cv2.merge([np.minimum(colour * light, 255).astype(np.uint8) for colour in self.lip.tolist()])
+        cv2.blendLinear(lips, out, share.astype(np.float32), (1 - share).astype(np.float32), dst=out)
         return out
 
     def _drawn_inside(self, opening: _Opening, near_upper, near_lower, tall: float) -> np.ndarray:
