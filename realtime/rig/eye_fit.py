@@ -85,7 +85,7 @@ def sample(plane: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 # lid's highest point; roundness of both; iris x, y and radius.
 EYE = 11
 _LOWEST = np.array([-0.3, -0.3, 0.10, 0.015, 0.012, -0.45, -0.35, 0.45, -0.3, -0.3, 0.055], np.float32)
-_HIGHEST = np.array([0.3, 0.3, 0.36, 0.30, 0.30, 0.45, 0.35, 1.3, 0.3, 0.3, 0.25], np.float32)
+_HIGHEST = np.array([0.3, 0.3, 0.46, 0.36, 0.36, 0.45, 0.35, 1.3, 0.3, 0.3, 0.31], np.float32)
 _SIGMA = np.array([0.03, 0.03, 0.035, 0.04, 0.03, 0.12, 0.12, 0.15, 0.02, 0.02, 0.012])
 
 
@@ -169,7 +169,7 @@ def score(maps: EyeMaps, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
     return 1.3 * edges + 1.2 * contrast - penalty, edges, contrast
 
 
-_RADII = np.geomspace(0.06, 0.23, 15).astype(np.float32)
+_RADII = np.geomspace(0.06, 0.30, 18).astype(np.float32)
 _STEP = 0.016
 _STEPS = (np.arange(-9, 10) * _STEP).astype(np.float32)
 _ANGLES = np.radians(np.concatenate([np.arange(-40, 56, 19), 180 + np.arange(-55, 41, 19)])).astype(
@@ -429,9 +429,10 @@ def _with_radius(theta: np.ndarray, radius: float) -> np.ndarray:
 def prior(theta: np.ndarray, opening: float) -> np.ndarray:
     """What is unusual costs: odd widths and proportions, tilt, skew."""
     tall = theta[:, 3] + theta[:, 4]
+    wide = ((theta[:, 2] - 0.23) / 0.04) ** 2
     ratio = np.log(theta[:, 3] / theta[:, 4] / 1.6)
     return (
-        0.05 * ((theta[:, 2] - 0.23) / 0.04) ** 2
+        0.05 * wide / (1 + wide / 16)
         + 0.8 * (theta[:, 5] - 0.07) ** 2
         + 0.6 * theta[:, 6] ** 2
         + 0.5 * np.maximum(tall / (2 * theta[:, 2]) - 0.9, 0)
