@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -290,6 +291,23 @@ def test_our_own_virtual_camera_is_no_source(avatar, bundle):
     for output in ("virtual:/dev/video9", "virtual:9"):
         with pytest.raises(UserError, match="is the output"):
             run_live(chosen(avatar, "/dev/video9", outputs=(output,)), bundle)
+
+
+def test_microphones_are_listed_by_name(monkeypatch):
+    from livepuppet.realtime.outputs import microphone
+
+    inputs = [
+        {"index": 0, "name": "Speakers", "max_input_channels": 0},
+        {"index": 1, "name": "Webcam", "max_input_channels": 2},
+        {"index": 2, "name": "Headset", "max_input_channels": 1},
+        {"index": 3, "name": "Webcam", "max_input_channels": 2},
+    ]
+    device = SimpleNamespace(query_devices=lambda: inputs, default=SimpleNamespace(device=(2, 0)))
+    monkeypatch.setattr(microphone, "_sounddevice", lambda: device)
+    assert microphone.list_microphones() == ["Headset", "Webcam"]
+    assert "  Headset" in report([], "Linux", microphones=["Headset"])
+    monkeypatch.setattr(microphone, "_sounddevice", lambda: None)
+    assert microphone.list_microphones() == []
 
 
 def test_devices_says_what_to_do(livepuppet):

@@ -206,7 +206,7 @@ def _first_real(cameras: Sequence[CameraInfo]) -> CameraInfo:
     )
     raise UserError(
         f"There is no camera here, {there}: plug one in, allow camera access in the system's privacy settings, name one "
-        "of livepuppet devices with --driving, or drive with a video file instead."
+        "of livepuppet devices with --driving, or drive with a video file or a microphone instead."
     )
 
 

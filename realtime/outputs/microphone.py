@@ -90,6 +90,20 @@ class Microphone:
         self._stream.close()
 
 
+def list_microphones() -> list[str]:
+    """Names of the system's sound inputs, the default one first; none where they cannot be listed."""
+    try:
+        devices = _sounddevice().query_devices()
+        default = _sounddevice().default.device[0]
+    except Exception:
+        # Whatever keeps a system from listing them, everything else goes on.
+        return []
+    inputs = [
+        (device["index"] != default, device["name"]) for device in devices if device["max_input_channels"]
+    ]
+    return list(dict.fromkeys(name for _, name in sorted(inputs, key=lambda one: one[0])))
+
+
 class Branch:
     """What a microphone hears from now on, for somebody else; see `Microphone.branch`."""
 

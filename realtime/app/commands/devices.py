@@ -36,13 +36,19 @@ def mode_lines(camera: CameraInfo) -> list[str]:
     return [f"{_first(names, _FORMATS_PER_LINE)}: {sizes}" for sizes, names in names_of.items()]
 
 
-def report(cameras: list[CameraInfo], system: str, monitors: Sequence[tuple[int, int]] = ()) -> list[str]:
+def report(
+    cameras: list[CameraInfo],
+    system: str,
+    monitors: Sequence[tuple[int, int]] = (),
+    microphones: Sequence[str] = (),
+) -> list[str]:
     """The whole answer, line by line.
 
     Args:
         cameras: of `list_cameras`.
         system: `platform.system()`.
         monitors: of `list_monitors`.
+        microphones: of `list_microphones`.
     """
     real = [camera for camera in cameras if not camera.virtual]
     virtual = [camera for camera in cameras if camera.virtual]
@@ -58,13 +64,19 @@ def report(cameras: list[CameraInfo], system: str, monitors: Sequence[tuple[int,
         lines.append(
             "  none: plug one in, close other programs that use it, and allow camera access in the system's"
         )
-        lines.append("  privacy settings; a video file drives as well (--driving FILE)")
+        lines.append(
+            "  privacy settings; a video file drives as well (--driving FILE), and so does your voice"
+        )
+        lines.append("  (--driving microphone)")
     if monitors:
         lines += ["", "Screens (or a part of one: --driving screen:X,Y,WxH)"]
         lines += [
             f"  {width}x{height}  (--driving screen:{number})"
             for number, (width, height) in enumerate(monitors, 1)
         ]
+    if microphones:
+        lines += ["", "Microphones (--driving microphone, or microphone:NAME; --sound microphone:NAME)"]
+        lines += [f"  {name}" for name in microphones]
     lines += ["", "Virtual cameras"]
     lines += [_virtual_line(camera, system) for camera in virtual]
     if not virtual:
@@ -89,8 +101,10 @@ def _virtual_line(camera: CameraInfo, system: str) -> str:
 
 @click.command(short_help="List cameras and virtual cameras.")
 def devices() -> None:
-    """List cameras with their modes, screens and virtual cameras, and say what to do where there is
+    """List cameras with their modes, screens, microphones and virtual cameras, and say what to do where there is
     none.
     """
-    for line in report(list_cameras(), platform.system(), list_monitors()):
+    from livepuppet.realtime.outputs.microphone import list_microphones
+
+    for line in report(list_cameras(), platform.system(), list_monitors(), list_microphones()):
         click.echo(line)
