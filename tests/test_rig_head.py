@@ -10,9 +10,13 @@ import pytest
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.square import Square
 from livepuppet.realtime.compositing.matte import _with_what_hangs_on
+from livepuppet.realtime.rig.amounts import amounts
+from livepuppet.realtime.rig.contours import Contours, MouthContours
 from livepuppet.realtime.rig.driver import _BlinkHold
-from livepuppet.realtime.rig.head import Head, HeadState
+from livepuppet.realtime.rig.head import Head, HeadState, _Sheet
+from livepuppet.realtime.rig.lattice import Lattice
 from livepuppet.realtime.rig.layers import behind, compose_layers, fill, split_layers
+from livepuppet.realtime.rig.mouth import Mouth, MouthAmounts
 from livepuppet.realtime.rig.patches import Patch
 from livepuppet.realtime.rig.pose import HeadPose, PoseTracker, depth_slopes, joined, place, split
 from livepuppet.realtime.rig.surface import build_surface
@@ -349,6 +353,36 @@ def test_the_neck_turns_about_its_own_axis():
         assert np.abs(moved[shoulders]).max() < 0.12
         nose = (np.abs(down - 0.5) < 0.15) & (np.abs(across) < 0.15)
         assert np.abs(moved[nose][:, 0]).min() > 0.3
+
+
+def test_a_chin_that_goes_down_is_looked_for_where_there_was_none():
+    chin, side = 330, 480
+    middle, unit = np.array([200.0, 165.0]), 110.0
+    alpha = np.zeros((side, 400), np.uint8)
+    alpha[:chin] = 255
+    picture = np.full((side, 400, 3), (215, 165, 140), np.uint8)
+
+    def curve(sag):
+        x = np.linspace(-45, 45, 17)
+        return np.column_stack([200 + x, 285 + sag * (1 - np.square(x / 45))]).astype(np.float32)
+
+    contours = MouthContours(curve(-12), curve(0), curve(0), curve(12), np.array([200, chin], np.float32))
+    layers = Mouth(picture, Contours(400, side, mouth=contours)).layers
+    opened = MouthAmounts.of(amounts(jawOpen=1.0))
+    lattice = Lattice.over(0, 100, 400, side, layers.block)
+    bend = layers.bend(opened, lattice, *np.meshgrid(*lattice.nodes))
+    surface = build_surface(picture.shape[:2], middle + unit * LANDMARKS[:, :2], NAMES, alpha)
+    sheet = _Sheet(np.dstack([picture, alpha]), surface)
+    down = float(layers._offsets(opened)[0][312, 5])
+    assert down > 3 * surface.cell
+    moved = np.ones(surface.depth.shape, bool)
+    column = 200 // surface.cell + 1
+    lowest = []
+    for used in (None, bend):
+        sheet.move(surface.still, used)
+        lowest.append(np.flatnonzero(sheet.seen(surface.still, moved)[0][:, column])[-1] * surface.cell)
+    assert lowest[0] < chin + 3 * surface.cell
+    assert abs(lowest[1] - lowest[0] - down) < 2 * surface.cell
 
 
 def test_what_hangs_on_a_figure_before_a_plain_background_belongs_to_it():

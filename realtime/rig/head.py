@@ -164,6 +164,17 @@ class _Sheet:
         if self.coarse is None:
             return moved, np.zeros_like(moved)
         cell = self.surface.cell
+        if self._bend is not None:
+            # A chin that goes down is seen where there was none.
+            place, shift = self._bend
+            lines = [np.rint(line).astype(int) for line in (self.surface.down[:, 0], self.surface.across[0])]
+            cells = [
+                np.flatnonzero((line >= part.start) & (line < part.stop))
+                for line, part in zip(lines, place, strict=True)
+            ]
+            at = [line[own] - part.start for line, own, part in zip(lines, cells, place, strict=True)]
+            source = source.copy()
+            source[np.ix_(*cells)] += shift[np.ix_(*at)] * np.float32(1 / SCALE)
         within = source * np.float32(1 / cell) + np.float32(0.5 / cell + 0.5)
         found = cv2.remap(self.coarse, within, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
         return found[..., 0] > 0, found[..., 1] < 0.999

@@ -505,7 +505,8 @@ class MouthLayers:
             # Painted with few colours: a deep red, a lighter one for the tongue.
             hue = self.lip / max(float(self.lip.max()), 1.0)
             self.dark = (max(0.5 * float(self.lip.max()), 44.0) * hue**2.2).astype(np.float32)
-            self.tongue = (max(0.85 * float(self.lip.max()), 90.0) * hue**1.5).astype(np.float32)
+            tongue = max(0.85 * float(self.lip.max()), 90.0) * hue**1.5
+            self.tongue = (0.6 * tongue + 0.4 * flesh if painted else tongue).astype(np.float32)
         self.outlined = bool(self.line.mean() < 0.45 * bright.mean())
         self.kind = mouth.teeth if mouth.teeth in ("even", "broad", "pointed") else "even"
         self.no_teeth = mouth.teeth == "none"
