@@ -82,9 +82,12 @@ def sheet(file, seed, setting, rows, columns, strips):
 @click.option("--size", default=256, show_default=True)
 @click.option("--seconds", default=10.0, show_default=True, help="Length, for a clip.")
 @click.option("--performance-seed", default=0, show_default=True, help="Of the motion, for a clip.")
+@click.option(
+    "--scene", type=int, help="Seed of the light and background, for people.  [default: the person's own]"
+)
 @_setting("plain")
 @_assets
-def draw(file, seed, row, size, seconds, performance_seed, setting):
+def draw(file, seed, row, size, seconds, performance_seed, scene, setting):
     """One puppet: a portrait (FILE.png) or a driving clip (FILE.mp4)."""
     from livepuppet.train.puppets.clips import neutral, performance, supersampled, write_clip
     from livepuppet.train.puppets.identities import draw_identities, generator
@@ -95,10 +98,12 @@ def draw(file, seed, row, size, seconds, performance_seed, setting):
 
         try:
             if file.suffix.lower() == ".mp4":
-                frames = people_performance(seed, setting, round(25 * seconds), 25, size, performance_seed)
+                frames = people_performance(
+                    seed, setting, round(25 * seconds), 25, size, performance_seed, scene
+                )
                 write_clip(file, frames, 25)
             else:
-                write(file, portrait(seed, setting, size))
+                write(file, portrait(seed, setting, size, scene))
         except (OSError, ValueError) as error:
             raise click_error(error) from error
         return

@@ -9,6 +9,9 @@ import numpy as np
 import torch
 
 from livepuppet.train.people.motion import COLUMNS, draw_people_groups, neutral, scripted_people_clip
+from livepuppet.train.people.draw import Renderer
+from livepuppet.train.people.person import Person
+from livepuppet.train.people.scene import Scene
 from livepuppet.train.people.shards import draw, person_and_scene, renderer_of
 
 #: What a strip sheet shows: each changes alone from neutral.
@@ -80,21 +83,31 @@ def strip_sheet(seed: int, setting: str, columns: int = 8, rows: int = 4, size: 
     return np.concatenate(columns_of, 1)
 
 
-def portrait(number: int, setting: str, size: int) -> np.ndarray:
-    """A person looking straight ahead: uint8 RGB (size, size, 3)."""
+def _in_scene(renderer: Renderer, number: int, setting: str, scene: int | None) -> tuple[Person, Scene]:
+    """A person, in the light and before the background of another one's number if that is given."""
+    person, own = person_and_scene(renderer, number, setting)
+    return person, own if scene is None else person_and_scene(renderer, scene, setting)[1]
+
+
+def portrait(number: int, setting: str, size: int, scene: int | None = None) -> np.ndarray:
+    """A person looking straight ahead: uint8 RGB (size, size, 3).
+
+    Args:
+        scene: the person whose light and background are taken; None for their own.
+    """
     renderer = renderer_of(size)
-    person, scene = person_and_scene(renderer, number, setting)
-    return renderer.draw(person, person.pose(neutral().values[0].numpy()), scene).colour
+    person, around = _in_scene(renderer, number, setting, scene)
+    return renderer.draw(person, person.pose(neutral().values[0].numpy()), around).colour
 
 
 def people_performance(
-    number: int, setting: str, frames: int, rate: int, size: int, seed: int
+    number: int, setting: str, frames: int, rate: int, size: int, seed: int, scene: int | None = None
 ) -> Iterator[np.ndarray]:
-    """The frames of a scripted performance, uint8 RGB (size, size, 3)."""
+    """The frames of a scripted performance, uint8 RGB (size, size, 3). `scene` as of `portrait`."""
     renderer = renderer_of(size)
-    person, scene = person_and_scene(renderer, number, setting)
+    person, around = _in_scene(renderer, number, setting, scene)
     for motion in scripted_people_clip(frames, rate, seed).values.numpy():
-        yield renderer.draw(person, person.pose(motion), scene).colour
+        yield renderer.draw(person, person.pose(motion), around).colour
 
 
 def people_per_second(setting: str, size: int, seconds: float) -> tuple[str, float, float]:
