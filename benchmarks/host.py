@@ -156,7 +156,7 @@ def pasted(avatar: Avatar, width: int, height: int) -> Avatar:
 class _Frames:
     """A source that always has the next frame ready, and notes when the loop comes for it."""
 
-    trouble, ended, measured_rate = None, False, None
+    source, trouble, ended, measured_rate = None, None, False, None
 
     def __init__(self, recording: Recording):
         self._recording, self._count = recording, 0

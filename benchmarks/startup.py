@@ -38,7 +38,7 @@ PATIENCE = 600.0
 
 
 def command(arguments: Sequence[str] = (), driving: Path = bundled.DRIVING) -> list[str]:
-    """Of `livepuppet run`: the bundled clip moves the bundled puppet into no output, and nobody is
+    """Of `livepuppet run`: the bundled clip moves the bundled avatar into no output, and nobody is
     waited for.
 
     The neutral pose is the first frame's, without the seconds of the countdown: they are the

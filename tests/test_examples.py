@@ -1,4 +1,4 @@
-"""Every program in examples/, run on the bundled puppet. Devices that are not here are stood in for."""
+"""Every program in examples/, run on the bundled avatar. Devices that are not here are stood in for."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def engine():
 
 @pytest.fixture(scope="module")
 def animator(engine):
-    """The bundled puppet, drawn by its rig, as still as possible."""
+    """The bundled avatar, drawn by its rig, as still as possible."""
     return Animator(AVATAR, engine=engine, size=192, settings=MotionSettings(countdown=0, smoothing=0))
 
 
@@ -85,7 +85,7 @@ def test_a_neutral_face_rests_to_the_bit_and_what_is_told_moves_it(animator):
     assert np.array_equal(shown(animator, FacePose.rest(), 90.0), rest)
 
 
-#: What the rig of the bundled puppet does not draw.
+#: What the rig of the bundled avatar does not draw.
 NOT_DRAWN = {"jawForward"}
 
 

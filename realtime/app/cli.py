@@ -23,7 +23,7 @@ from livepuppet.realtime.app.option_types import make_strict
 COMMANDS = {
     "demo": (
         "livepuppet.realtime.app.commands.demo:demo",
-        "Try it: live with a webcam, else a video from the bundled puppet.",
+        "Try it: live with a webcam, else a video of the bundled avatar.",
     ),
     "run": (
         "livepuppet.realtime.app.commands.run:run",

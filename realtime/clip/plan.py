@@ -31,9 +31,10 @@ STANDS, SAME_SIZE = 0.35, 0.35
 #: deviation).
 PATH_SECONDS = 0.8
 
-#: Two shots show the same person where skin and hair are of the same colours, and the landmarks at
-#: rest of the same shape; distances in units of these add up to less than 1.
-SAME_COLOURS, SAME_SHAPE = 12.0, 0.16
+#: Two shots show the same person where skin and hair are of the same colours, and the landmarks of
+#: about the same shape; distances in units of these add up to less than 1. A turned head's landmarks
+#: differ more from its own (.25) than those of two people who look ahead, so shape tells little.
+SAME_COLOURS, SAME_SHAPE = 12.0, 0.35
 
 #: What is said of a single picture.
 SINGLE = "A single picture drives, so its pose is given as it is, and not as movement since a neutral one."

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from livepuppet.train.people.motion import COLUMNS, draw_people_groups, neutral, scripted_people_clip
 from livepuppet.train.people.draw import Renderer
+from livepuppet.train.people.motion import COLUMNS, draw_people_groups, neutral, scripted_people_clip
 from livepuppet.train.people.person import Person
 from livepuppet.train.people.scene import Scene
 from livepuppet.train.people.shards import draw, person_and_scene, renderer_of

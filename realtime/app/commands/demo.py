@@ -57,7 +57,7 @@ def write_demo_video(output: Path) -> None:
     )
 
 
-@click.command(short_help="Try it: live with a webcam, else a video from the bundled puppet.")
+@click.command(short_help="Try it: live with a webcam, else a video of the bundled avatar.")
 def demo() -> None:
     """Try it. With a webcam and a screen, you move a puppet in a window; without, a video of it is
     written here.
