@@ -242,8 +242,15 @@ def test_a_sound_file_stands_in_for_a_microphone(spoken):
 def test_a_file_without_sound_is_a_sentence(tmp_path):
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF" + bytes(60))
-    with pytest.raises(UserError, match="no sound"):
-        open_face(f"microphone:{broken}")
+    empty = write_wave(tmp_path / "empty.wav", np.zeros(0, np.float32))
+    for attempt in (
+        lambda: open_face(f"microphone:{broken}"),
+        lambda: Talk(str(broken)),
+        lambda: Talk(str(empty)),
+    ):
+        with pytest.raises(UserError, match="give a file with a voice"):
+            attempt()
+    assert len(list(Talk(str(write_wave(tmp_path / "short.wav", np.zeros(10, np.float32)))))) == 1
 
 
 class Stalled:

@@ -96,14 +96,12 @@ def _part(text: str, loop: bool, listen: str):
 
 
 def _voice(name: str, loop: bool):
-    from livepuppet.realtime.driving.parts import Voice
+    from livepuppet.realtime.driving.parts import Voice, file_sound
 
     if name and (Path(name).is_file() or Path(name).suffix.lower() in SOUND_SUFFIXES):
-        from livepuppet.realtime.outputs.live_sound import FileSound
-
         if not Path(name).is_file():
             raise UserError(f"There is no file {name}: check its name, or write microphone alone.")
-        return Voice(FileSound(name, loop), Path(name).name, source=Path(name))
+        return Voice(file_sound(name, loop), Path(name).name, source=Path(name))
     from livepuppet.realtime.outputs.microphone import Microphone
 
     microphone = Microphone(name or None, block=_BLOCK)

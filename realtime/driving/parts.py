@@ -158,6 +158,14 @@ class Voice:
         self.feed.close()
 
 
+def file_sound(name: str, loop: bool = False) -> FileSound:
+    """The sound of a file that stands in a microphone's place. Raises UserError."""
+    try:
+        return FileSound(name, loop)
+    except UserError as error:
+        raise UserError(f"{name} has no sound that can be read: give a file with a voice in it.") from error
+
+
 class Pointer:
     """The pointer, which head and eyes follow.
 

@@ -11,8 +11,7 @@ from livepuppet.core.frames import open_input
 from livepuppet.core.names import ffmpeg_name
 from livepuppet.core.timeline import default_sound
 from livepuppet.realtime.driving.frames import FaceFrame, sketch
-from livepuppet.realtime.driving.parts import Alive, Draft, Voice
-from livepuppet.realtime.outputs.live_sound import FileSound
+from livepuppet.realtime.driving.parts import Alive, Draft, Voice, file_sound
 
 #: Faces per second where nobody says.
 RATE = 30
@@ -40,29 +39,25 @@ class Talk:
 
     def __init__(self, name: str, rate: float | Fraction | None = None, seed: int = 0):
         self.name, self.rate = name, Fraction(rate or RATE).limit_denominator(1000)
-        self._feed = FileSound(name)
+        self._feed = file_sound(name)
         self._seed = seed
         self.time_base = 1 / self.rate
         self.start, self.seconds = self._feed.span
         if self.seconds is None:
             self.seconds = _measured(name)
-        self.length = round(self.seconds * self.rate) if self.seconds else None
+        self.length = max(round(self.seconds * self.rate), 1)
 
     def __iter__(self) -> Iterator[FaceFrame]:
         voice = Voice(self._feed, self.name)
         voice.heard_from(-AHEAD)
         parts = (voice, Alive(self._seed))
-        number = 0
-        while self.length is None or number < self.length:
+        for number in range(self.length):
             at = number * self.time_base
             draft = Draft()
             for part in parts:
                 part.add(draft, float(at))
             face = draft.face()
             yield FaceFrame(sketch(face), at, time.perf_counter(), self.time_base, face=face)
-            number += 1
-            if self.length is None and self._feed.ended:
-                return
 
     def __enter__(self) -> Talk:
         return self
@@ -74,11 +69,11 @@ class Talk:
         self._feed.close()
 
 
-def _measured(name: str) -> float | None:
-    """How long the sound is that is in a file, in seconds, decoded to its end; None where nothing can be read."""
+def _measured(name: str) -> float:
+    """How long the sound is that is in a file, in seconds, decoded to its end. Raises UserError where there is none."""
     with open_input(ffmpeg_name(name)) as container:
         stream = default_sound(container)
-        if stream is None:
-            raise UserError(f"{name} has no sound: give a file with a voice in it.")
-        samples = sum(frame.samples for frame in container.decode(stream))
-        return samples / stream.rate if samples else None
+        samples = 0 if stream is None else sum(frame.samples for frame in container.decode(stream))
+        if stream is None or not samples:
+            raise UserError(f"{name} has no sound that can be read: give a file with a voice in it.")
+        return samples / stream.rate
