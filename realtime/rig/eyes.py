@@ -373,7 +373,7 @@ class EyeLayers:
         opening = (self.v > self.up) & (self.v < self.low) & (self.u > 0) & (self.u < 1)
         zone |= cv2.dilate(opening.astype(np.uint8), _disc(0.07 * w)) > 0
         # Between the corners lashes hang together with the edge all the way; folds lie beyond skin.
-        folds = (self.v < self.up - self.lash_up - 0.10 * w) & (self.u > 0.02) & (self.u < 0.98)
+        folds = (self.v < self.up - self.lash_up - 0.16 * w) & (self.u > 0.02) & (self.u < 0.98)
         lashes[folds] = 0
         # There are hardly any beside the inner corner, and beside the outer one they do not go down.
         inward = self.u - 1 if self.side == "left" else -self.u
@@ -482,6 +482,9 @@ class EyeLayers:
         beside = cv2.dilate(lashes, _disc(0.06 * w)) > 0
         brow = (self.light < 0.62 * lid) & (self.v < self.up - 0.15 * w) & ~beside
         brow = cv2.morphologyEx(brow.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.02 * w))
+        if self.dark_rims:
+            # What is dark up there hangs together with the rims, which are known.
+            brow[:] = 0
         # Brows go higher than folds.
         _, labels = cv2.connectedComponents(brow, connectivity=8)
         high = (self.v < self.up - 0.26 * w) & (brow > 0)
@@ -755,10 +758,14 @@ class EyeLayers:
         # Round eyes that the iris fills have none, nor have those of statues, whose irises are as light. In the shade of lids
         # a white is dark, but not as dark as the eye of a dog beside its fur.
         self.shade, self.whiteness, self.has_white = 0.0, 0.0, False
-        if enough and self.radius < 0.35 * self.width:
+        if enough and disc.any() and self.radius < 0.35 * self.width:
             middle, high, most = np.percentile(self.light[white], [62, 80, 75])
             lighter = middle > disc_light + 12 or high > max(0.4 * skin_light, disc_light - 4)
-            self.has_white = bool(lighter and most > max(0.5 * skin_light, disc_light + 2))
+            bright = self.light[white] >= middle
+            off = np.median(self.lab[white][bright], axis=0) - np.median(self.lab[disc], axis=0)
+            # What looks like the iris is none.
+            differs = float(np.linalg.norm(off)) > 0.14 * skin_light
+            self.has_white = bool(differs and lighter and most > max(0.5 * skin_light, disc_light + 2))
         if self._white_known is not None:
             self.has_white = self._white_known and bool(white.any())
         if not self.has_white:
