@@ -18,10 +18,10 @@ from livepuppet.train.people.person import Person, Posed
 from livepuppet.train.people.scene import Scene
 
 #: Raised with each change that alters pictures or truth.
-RENDERER = 5
+RENDERER = 6
 
 #: Versions whose pools are as good to train on: looks alone have changed since, what arrays mean has not.
-READABLE = (4, 5)
+READABLE = (4, 5, 6)
 
 #: Kinds of parts that cast no shadow, and those that are no surface of their own for flow and depth.
 NO_SHADOW = frozenset(["lash", "brow", "teeth", "tongue", "eye", "lens", "strands", "fur", "ring"])
@@ -34,6 +34,9 @@ SOLID = frozenset(
 
 #: Kinds of parts that stay where they are without the head.
 OF_BODY = frozenset(["cloth", "hand", "microphone"])
+
+#: Brows are no lighter than this share of the skin's luminance.
+BROW_BELOW_SKIN = 0.45
 
 #: Side of the shadow map, and what it covers round the head, in decimetres.
 SHADOW, REACH = 512, 3.4
@@ -545,8 +548,12 @@ class Renderer:
                 amounts = [1 / max(1.5 * mean, 0.03) if mean else 1.0, 1.0 if not look.style else 0.0, 0, 0]
         elif kind == shaders.FINE:
             texture, mean = self._named(f"{part.kind}/{part.name}")
-            tint = look.brow if part.kind == "brow" else np.array([0.012, 0.010, 0.010])
-            amounts[0] = 1.7 if part.kind == "brow" else 1.5
+            tint, amounts[0] = np.array([0.012, 0.010, 0.010]), look.lash_density
+            if part.kind == "brow":
+                tint, amounts[0] = look.brow, look.brow_density
+                # Brows are darker than the skin, on dark skins too.
+                most = BROW_BELOW_SKIN * self.skin_luminance(self.person)
+                tint = tint * min(1.0, most / max(float(np.mean(tint)), 1e-3))
         elif kind == shaders.FUR:
             tint, amounts = look.hair * (1.0 if part.name == "shorn" else 0.8), [4.3, 0, 0, 0]
         elif kind == shaders.HARD:

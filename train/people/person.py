@@ -67,6 +67,7 @@ class Look:
         details: amounts for `paint`: freckles, stubble, wrinkles, make-up ...
         iris: numbers for `paint.iris`.
         hair, brow, cloth, ...: colours.
+        brow_density, lash_density: factors on the opacity of their hairs.
         style: "" photo-like, "cel", "ink", "paint", "metal"; see `stylise`.
     """
 
@@ -79,6 +80,8 @@ class Look:
     hair: np.ndarray = field(default_factory=lambda: np.array([0.1, 0.07, 0.05]))
     hair_tips: np.ndarray = field(default_factory=lambda: np.array([0.1, 0.07, 0.05]))
     brow: np.ndarray = field(default_factory=lambda: np.array([0.05, 0.035, 0.03]))
+    brow_density: float = 1.7
+    lash_density: float = 1.5
     teeth: np.ndarray = field(default_factory=lambda: np.array([0.9, 0.87, 0.78]))
     cloth: np.ndarray = field(default_factory=lambda: np.array([0.4, 0.4, 0.4]))
     cloth_second: np.ndarray = field(default_factory=lambda: np.array([0.8, 0.8, 0.8]))
@@ -865,6 +868,12 @@ def _draw_look(assets: Assets, origin: Origin, rng: np.random.Generator) -> Look
         look.hair = _colour(rng)
     look.hair_tips = look.hair * (rng.uniform(1.1, 2.2) if rng.random() < 0.3 else 1.0)
     look.brow = np.minimum(look.hair * 0.6, 0.14) if rng.random() < 0.8 else np.array([0.03, 0.022, 0.018])
+    # Of their own seed, so that all else about a person stays as it was in earlier versions.
+    fine = np.random.default_rng([look.seed, 6])
+    # Real brows are from sparse to solid; the meshes' lashes are made up, most people's are not.
+    look.brow *= fine.uniform(0.5, 1.1)
+    look.brow_density = fine.uniform(1.2, 2.4)
+    look.lash_density = fine.uniform(0.25, 0.9) if male or fine.random() < 0.5 else fine.uniform(0.8, 1.5)
     look.teeth = (
         np.array([0.92, 0.88, 0.78]) * rng.uniform(0.78, 1.0) * np.array([1, 1, rng.uniform(0.85, 1.06)])
     )
