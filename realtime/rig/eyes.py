@@ -764,7 +764,7 @@ class EyeLayers:
             bright = self.light[white] >= middle
             off = np.median(self.lab[white][bright], axis=0) - np.median(self.lab[disc], axis=0)
             # What looks like the iris is none.
-            differs = float(np.linalg.norm(off)) > 0.14 * skin_light
+            differs = float(np.linalg.norm(off)) > 0.12 * skin_light
             self.has_white = bool(differs and lighter and most > max(0.5 * skin_light, disc_light + 2))
         if self._white_known is not None:
             self.has_white = self._white_known and bool(white.any())
