@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -314,7 +314,8 @@ class _Film:
         if is_sound_file(self._driving):
             from livepuppet.realtime.driving.talk import Talk
 
-            return Talk(self._driving, self._rate)
+            # It has all that is asked of a clip here.
+            return cast("Video", Talk(self._driving, self._rate))
         return open_video(self._driving, self._rate)
 
     def keep_out_of(self, output: str, avatar: AvatarLike) -> None:

@@ -527,7 +527,9 @@ class Animator:
         began = clock.perf_counter()
         face = told_by(frame)
         if face is not None:
-            return self._plan_told(face, frame, self._timed(frame, time), began)
+            sketch = frame.image if isinstance(frame, Frame) else None
+            return self._plan_told(face, sketch, self._timed(frame, time), began)
+        assert not isinstance(frame, FacePose)
         image, time = self._checked(frame, time)
         if self._is_told:
             # D1 was a face in numbers, in no frame.
@@ -551,7 +553,7 @@ class Animator:
         )
         return Plan(square, True, driving, keypoints, drawing, drawing is None or self.resting, timings)
 
-    def _plan_told(self, face: FacePose, frame: Frame | FacePose, time: float, began: float) -> Plan:
+    def _plan_told(self, face: FacePose, sketch: np.ndarray | None, time: float, began: float) -> Plan:
         """`plan` of a face in numbers: as keypoints of a neutral face in its pose, which carry the numbers for rigs."""
         if self.mirror and not face.own_rest:
             face = face.mirrored()
@@ -566,7 +568,6 @@ class Animator:
             self.retargeter.frame_changed()
         if face.own_rest and (self.retargeter.state == "counting" or self.retargeter.initial is None):
             self.retargeter.initial = self._as_keypoints(FacePose.rest())
-        sketch = frame.image if isinstance(frame, Frame) else None
         square = np.zeros((self.engine.size,) * 2 + (3,), np.uint8) if sketch is None else sketch
         detected = clock.perf_counter()
         keypoints, drawing, retargeted = self._moved(driving, time)
@@ -691,7 +692,7 @@ class Animator:
             time: as given to `step`.
         """
         driving = result.driving
-        if driving is None or told_by(frame) is not None:
+        if driving is None or isinstance(frame, FacePose) or told_by(frame) is not None:
             return
         time = self._time if time is None else time
         if self.mirror:

@@ -87,7 +87,7 @@ def checked(action: str, value: Any = None) -> Any:
         return value
     if action == "point":
         try:
-            numbers = value.split(",") if isinstance(value, str) else value
+            numbers = value.split(",") if isinstance(value, str) else tuple(value or ())
             x, y = (number_of(number, -1, 1) for number in numbers)
         except (TypeError, ValueError):
             raise UserError(

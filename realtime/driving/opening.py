@@ -6,12 +6,16 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.names import is_pipe, is_url, path_of
 from livepuppet.core.numbers import is_whole
 from livepuppet.realtime.inputs.capture import Capture, LiveSource
 from livepuppet.realtime.inputs.opening import open_source
+
+if TYPE_CHECKING:
+    from livepuppet.realtime.driving.source import FaceSource
 
 #: What drives without a camera.
 KINDS = ("microphone", "mouse", "phone", "openseeface")
@@ -44,7 +48,7 @@ def is_face(driving: str) -> bool:
 
 def open_face(
     driving: str, rate: float = 30.0, loop: bool = False, listen: str = LOOPBACK, seed: int = 0
-) -> LiveSource:
+) -> FaceSource:
     """A face in numbers as a live source.
 
     Args:

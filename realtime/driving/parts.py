@@ -80,9 +80,14 @@ class Part(Protocol):
         ended: nothing more comes.
     """
 
-    name: str
-    trouble: str | None
-    ended: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def trouble(self) -> str | None: ...
+
+    @property
+    def ended(self) -> bool: ...
 
     def add(self, draft: Draft, now: float) -> None:
         """Write into `draft` what is known at `now`, a `time.perf_counter()`."""
