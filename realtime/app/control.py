@@ -1,24 +1,17 @@
 """Remote control of a running session over HTTP, for a Stream Deck or a script. On this computer
-only.
-
-    GET  /state                        what goes on, as JSON
-    POST /do/next                      any action of `actions.ACTIONS`; {"value": ...} or ?value=... where it takes one
-    GET  /do/next?token=TOKEN          the same, for programs that can only open an address
-    POST /avatar {"name": "cat"}       or {"number": 2}
-    POST /set {"strength": 0.8, "mirror": true}
+only; `requests` has what can be asked.
 
 Every request carries the token, as `Authorization: Bearer TOKEN` or `?token=TOKEN`. A page in a
-browser cannot get at
-it: it does not know the token, its Host header gives away a name that was bent to 127.0.0.1, and it
-may not read.
+browser cannot get at it: it does not know the token, its Host header gives away a name that was bent
+to 127.0.0.1, and it may not read.
 
-The server is the standard library's until the studio brings an ASGI server: five routes, no
-dependency, and nothing to import for who does not use it.
+The server is the standard library's, because every installation has `livepuppet control`: four
+routes, no dependency. Where the studio runs, its server answers the same requests at the same port
+instead.
 """
 
 from __future__ import annotations
 
-import hmac
 import http.client
 import json
 import os
@@ -41,11 +34,18 @@ from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 from livepuppet.core.errors import UserError
 from livepuppet.core.numbers import number_of
 from livepuppet.realtime.app import settings
+from livepuppet.realtime.app.requests import (
+    LARGEST_BODY,
+    Refusal,
+    Requests,
+    as_json,
+    bearer,
+    parse_body,
+    refused,
+    same_token,
+)
 
 DEFAULT_PORT = 8643
-
-#: Of a request's body, in bytes.
-LARGEST_BODY = 4096
 
 #: Requests answered at the same time, and connections that may wait for their turn.
 WORKERS, MOST_CONNECTIONS = 4, 16
@@ -89,12 +89,19 @@ def control_token() -> str:
     return token
 
 
-class Refusal(Exception):
-    """An answer other than "done": a status and one sentence."""
+def remember_port(port: int) -> None:
+    """Write down where the session listens. Only a help for `livepuppet control`: a read-only folder
+    must not stop the session.
+    """
+    with suppress(UserError):
+        settings.write_file(port_path(), f"{port}\n".encode(), mode=0o600)
 
-    def __init__(self, status: int, sentence: str):
-        super().__init__(sentence)
-        self.status = status
+
+def forget_port(port: int) -> None:
+    """Remove what `remember_port` wrote, unless another session has written its own by now."""
+    with suppress(OSError, ValueError):
+        if number_of(port_path().read_text(), whole=True) == port:
+            port_path().unlink()
 
 
 class ControlServer:
@@ -124,15 +131,12 @@ class ControlServer:
         actions: Collection[str] | None = None,
         check: Callable[[str, Any], Any] | None = None,
     ):
-        if actions is None or check is None:
-            from livepuppet.realtime.app import actions as known
-
-            actions = known.ACTIONS if actions is None else actions
-            check = known.checked if check is None else check
         if len(token) < 16:
             raise ValueError("the token is too short to protect anything")
         try:
-            self._server = _Server(("127.0.0.1", port), _Handler, post, state, token, tuple(actions), check)
+            self._server = _Server(
+                ("127.0.0.1", port), _Handler, Requests(post, state, actions, check), token
+            )
         except OSError as error:
             raise UserError(
                 f"The control server cannot listen at port {port} ({error.strerror}), perhaps because another livepuppet "
@@ -143,9 +147,7 @@ class ControlServer:
             target=self._server.serve_forever, args=(0.25,), name="control", daemon=True
         )
         self._thread.start()
-        # Only a help for `livepuppet control`: a read-only folder must not stop the session.
-        with suppress(UserError):
-            settings.write_file(port_path(), f"{self.port}\n".encode(), mode=0o600)
+        remember_port(self.port)
 
     def close(self) -> None:
         """Stop listening and cut what is open. Safe to call twice."""
@@ -153,10 +155,7 @@ class ControlServer:
             self._server.shutdown()
             self._thread.join(3)
         self._server.server_close()
-        with suppress(OSError, ValueError):
-            # Another session may have written its own by now.
-            if number_of(port_path().read_text(), whole=True) == self.port:
-                port_path().unlink()
+        forget_port(self.port)
 
 
 class _Server(HTTPServer):
@@ -172,14 +171,10 @@ class _Server(HTTPServer):
         self,
         address: tuple[str, int],
         handler: type[BaseHTTPRequestHandler],
-        post: Callable[[str, Any], None],
-        state: Callable[[], Mapping],
+        requests: Requests,
         token: str,
-        actions: tuple[str, ...],
-        check: Callable[[str, Any], Any],
     ):
-        self.post, self.state, self.token = post, state, token
-        self.actions, self.check = actions, check
+        self.requests, self.token = requests, token
         self._open: dict[socket.socket, float] = {}
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="control")
@@ -255,19 +250,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _respond(self) -> None:
         try:
             status, answer = 200, self._answer()
-        except Refusal as refusal:
-            status, answer = refusal.status, {"error": str(refusal)}
-        except UserError as error:
-            status, answer = 400, {"error": str(error)}
         except OSError:
             raise
         except Exception as error:
-            status, answer = 500, {"error": f"It failed ({type(error).__name__}: {error})."}
+            status, answer = refused(error)
         self._send(status, answer)
 
     def _send(self, status: int, answer: Any) -> None:
         try:
-            data = json.dumps(answer, default=str).encode() + b"\n"
+            data = as_json(answer)
         except ValueError:
             status, data = 500, b'{"error": "What goes on cannot be said as JSON."}\n'
         self.send_response(status)
@@ -290,18 +281,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._check_sender(query)
         parts = [unquote(part, errors="surrogateescape") for part in address.path.split("/") if part]
         body = self._body()
-        match (self.command, parts):
-            case "GET", ["state"]:
-                return dict(self.server.state())
-            case (("GET" | "POST"), ["do", action]):
-                return self._do(action, _value(query, body))
-            case "POST", ["avatar"]:
-                return self._avatar(body)
-            case "POST", ["set"]:
-                return self._set(body)
-            case "GET", ["avatar" | "set"]:
-                raise Refusal(405, f"/{parts[0]} wants POST with a JSON body.")
-        raise Refusal(404, "There is GET /state, POST /do/ACTION, POST /avatar and POST /set.")
+        return self.server.requests.answer(self.command, parts, query, body)
 
     def _check_sender(self, query: Mapping[str, list[str]]) -> None:
         host = self.headers.get("Host", "")
@@ -311,10 +291,8 @@ class _Handler(BaseHTTPRequestHandler):
         origin = self.headers.get("Origin")
         if origin is not None and origin not in (f"http://{host}", "null"):
             raise Refusal(403, "Web pages of other places may not use this server.")
-        kind, _, shown = self.headers.get("Authorization", "").partition(" ")
-        if kind.lower() != "bearer":
-            shown = query.get("token", [""])[0]
-        if not hmac.compare_digest(shown.strip().encode("utf-8", "replace"), self.server.token.encode()):
+        shown = bearer(self.headers.get("Authorization", ""), query)
+        if not same_token(shown, self.server.token):
             raise Refusal(401, "The token is missing or wrong: see livepuppet control token.")
 
     def _body(self) -> dict:
@@ -328,83 +306,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal(400, "Content-Length has to be a number.") from None
         if size > LARGEST_BODY:
             raise Refusal(413, f"The body is larger than {LARGEST_BODY} bytes.")
-        data = self.rfile.read(size) if size else b""
-        if not data.strip():
-            return {}
-        try:
-            body = json.loads(data)
-        except (ValueError, RecursionError):
-            raise Refusal(400, "The body has to be JSON.") from None
-        if not isinstance(body, dict):
-            raise Refusal(400, 'The body has to be a JSON object, as in {"name": "cat"}.')
-        return body
-
-    def _do(self, action: str, value: Any) -> dict:
-        if action not in self.server.actions:
-            known = ", ".join(sorted(self.server.actions))
-            raise Refusal(404, f"There is no action '{action[:40]}': there is {known}.")
-        self.server.post(action, value)
-        return {"done": action}
-
-    def _avatar(self, body: dict) -> dict:
-        given = {name: value for name, value in body.items() if name in ("name", "number")}
-        if len(given) != 1 or len(body) != 1:
-            raise Refusal(400, 'Give {"name": "cat"} or {"number": 2}.')
-        [(kind, value)] = given.items()
-        names = list(self.server.state().get("avatars", ()))
-        if kind == "number":
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise Refusal(400, "The number of an avatar is a whole number from 1.")
-            if names and value > len(names):
-                raise Refusal(400, f"There is no avatar {value}: the last one is {len(names)}.")
-        else:
-            if not isinstance(value, str) or not value:
-                raise Refusal(400, "The name of an avatar is a text.")
-            if names and not any(value.casefold() in name.casefold() for name in names):
-                raise Refusal(400, f"There is no avatar '{value[:80]}': there is {', '.join(names)}.")
-        self.server.post("select", value)
-        return {"done": "select"}
-
-    def _set(self, body: dict) -> dict:
-        if not body:
-            raise Refusal(400, 'Give what to set, as in {"strength": 0.8}.')
-        for name, value in body.items():
-            if name not in self.server.actions:
-                raise Refusal(404, f"There is nothing called '{name[:40]}' to set.")
-            if value is None:
-                raise Refusal(400, f"{name} needs a value.")
-            # All of them before the first is done.
-            self.server.check(name, value)
-        for name, value in body.items():
-            self.server.post(name, value)
-        return {"done": list(body)}
-
-
-def _value(query: Mapping[str, list[str]], body: dict) -> Any:
-    """The value of an action: JSON in the body, or in the address, where plain words stand for
-    themselves.
-    """
-    if set(body) - {"value"}:
-        raise Refusal(400, 'An action takes nothing but {"value": ...}.')
-    if "value" in body:
-        return body["value"]
-    if "value" not in query:
-        return None
-    return read_value(query["value"][0])
-
-
-def read_value(text: str) -> Any:
-    """What somebody typed: true, false, a number, or the text itself. `on` and `off` are true and
-    false.
-    """
-    words = {"on": True, "yes": True, "off": False, "no": False}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        value = json.loads(text.lower() if text.lower() in ("true", "false") else text)
-    except (ValueError, RecursionError):
-        return text
-    return value if isinstance(value, (bool, int, float)) and text.isascii() else text
+        return parse_body(self.rfile.read(size) if size else b"")
 
 
 # The client.

@@ -11,6 +11,7 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.numbers import is_whole
 from livepuppet.realtime.app import control as remote
 from livepuppet.realtime.app import keys
+from livepuppet.realtime.app.requests import read_value
 
 
 def _pairs(arguments: tuple[str, ...]) -> dict:
@@ -19,7 +20,7 @@ def _pairs(arguments: tuple[str, ...]) -> dict:
         name, equals, value = argument.partition("=")
         if not equals or not name:
             raise UserError(f"'{argument}' is not KEY=VALUE, as in: livepuppet control set strength=0.8")
-        pairs[name.strip()] = remote.read_value(value.strip())
+        pairs[name.strip()] = read_value(value.strip())
     if not pairs:
         raise UserError("Say what to set, as in: livepuppet control set strength=0.8")
     return pairs
@@ -85,5 +86,5 @@ def control(what: str, arguments: tuple[str, ...], port: int | None) -> None:
     elif what == "set":
         remote.ask("set", _pairs(arguments), port=port)
     else:
-        body = {"value": remote.read_value(" ".join(arguments))} if arguments else {}
+        body = {"value": read_value(" ".join(arguments))} if arguments else {}
         remote.ask(remote.do_path(what), body, port=port)
