@@ -380,6 +380,17 @@ class Animator:
         """Take D1 anew: the next frame, or the best of the next `countdown` seconds."""
         self.retargeter.reset(countdown)
 
+    def begin_anew(self, countdown: float = 0.0) -> None:
+        """Frames are another camera's, or another driver's, from now on: the face is looked for anew, and D1 is the best
+        of `countdown` seconds after it was found.
+        """
+        self.framing.search_again()
+        self.saved_pose, self._face_from, self._framed = None, 0.0, False
+        self._last_look = None
+        if self._rig_driver is not None:
+            self._rig_driver.restart()
+        self.retargeter.reset(countdown)
+
     def take_neutral(
         self,
         driving: str | os.PathLike,

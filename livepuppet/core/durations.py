@@ -32,6 +32,21 @@ class Durations:
         self.total += seconds
         self.longest = max(self.longest, seconds)
 
+    def copy(self) -> Durations:
+        """As they are now."""
+        copied = Durations()
+        copied._counts[:] = self._counts
+        copied.count, copied.total, copied.longest = self.count, self.total, self.longest
+        return copied
+
+    def since(self, before: Durations) -> Durations:
+        """Those that were added after `before` was copied from these. The longest is of all."""
+        later = self.copy()
+        later._counts -= before._counts
+        later.count -= before.count
+        later.total -= before.total
+        return later
+
     def percentile(self, percent: float) -> float:
         """In seconds; 0 where nothing was added."""
         if not self.count:

@@ -29,7 +29,19 @@ SLIDERS: dict[str, tuple[float, float, float]] = {
 }
 
 #: Switches that can be set to true or false.
-SWITCHES = ("mirror", "follow", "search", "paste", "preview", "ghost", "status", "help", "freeze", "rest")
+SWITCHES = (
+    "mirror",
+    "follow",
+    "search",
+    "paste",
+    "sharp",
+    "preview",
+    "ghost",
+    "status",
+    "help",
+    "freeze",
+    "rest",
+)
 
 #: In the order in which a key goes through them.
 BACKGROUNDS = ("as-is", "blur", "#00ff00")
@@ -194,6 +206,13 @@ def _paste(live: LiveLoop, value: bool | None) -> None:
     live.notify("The whole picture." if live.compositor.paste else "The moving square only.")
 
 
+def _sharp(live: LiveLoop, value: bool | None) -> None:
+    live.compositor.sharp = _switch(live.compositor.sharp, value)
+    live.notify(
+        "The avatar's own pixels are moved." if live.compositor.sharp else "The model's own picture is shown."
+    )
+
+
 # Framing
 
 
@@ -291,6 +310,7 @@ ACTIONS: dict[str, Callable[[LiveLoop, Any], None]] = {
     "select": _select,
     "background": _background,
     "paste": _paste,
+    "sharp": _sharp,
     "closer": _zoom(1 / ZOOM_STEP),
     "wider": _zoom(ZOOM_STEP),
     "shift_left": _shift(-1, 0),

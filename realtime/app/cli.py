@@ -29,6 +29,10 @@ COMMANDS = {
         "livepuppet.realtime.app.commands.run:run",
         "Drive a picture live, into a virtual camera, window or file.",
     ),
+    "studio": (
+        "livepuppet.realtime.app.commands.studio:studio",
+        "As run, from one page in the browser: avatars, cameras, outputs, sliders.",
+    ),
     "animate": (
         "livepuppet.realtime.app.commands.animate:animate_command",
         "Animate a picture with a driving video, offline.",

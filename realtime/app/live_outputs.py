@@ -15,18 +15,19 @@ from livepuppet.realtime.outputs.opening import Nowhere, check_file_output, is_v
 from livepuppet.realtime.outputs.video import VideoFile
 
 #: How the outputs of a live run are written, in the words of its help; `window` belongs to the main
-#: thread.
-OUTPUT_KINDS = "virtual[:DEVICE]|window|FILE.mp4|FOLDER|http[:PORT]|pipe[:FORMAT][:PATH]|none"
+#: thread, `studio` to the session.
+OUTPUT_KINDS = "virtual[:DEVICE]|window|studio[:PORT]|FILE.mp4|FOLDER|http[:PORT]|pipe[:FORMAT][:PATH]|none"
 
 
 def is_file_output(text: str) -> bool:
     """Whether an output is a recording: a file or a folder."""
     kind = text.partition(":")[0]
-    return text not in ("window", "none", "virtual", "http", "pipe") and kind not in (
-        "virtual",
-        "http",
-        "pipe",
-    )
+    return text not in ("window", "none") and kind not in ("virtual", "http", "pipe", "studio")
+
+
+def is_studio(text: str) -> bool:
+    """Whether an output is the studio, see `app.studio`."""
+    return text.partition(":")[0] == "studio"
 
 
 def open_live_output(
@@ -39,7 +40,7 @@ def open_live_output(
     sound: SoundFeed | None = None,
     pixel_format: str = "i420",
 ) -> Output:
-    """One of `OUTPUT_KINDS` but the window, for pictures of `width` x `height` pixels.
+    """One of `OUTPUT_KINDS` but the window and the studio, for pictures of `width` x `height` pixels.
 
     Args:
         rate: pictures per second to announce, where that is done.

@@ -127,6 +127,9 @@ class LiveLoop:
         self.stopping = False
         self.message, self.message_until = "", 0.0
         self._posted: deque[tuple[str, Any]] = deque()
+        self._calls: deque[Callable[[], None]] = deque()
+        #: Called with every camera frame once its picture was handed over. It has to return at once.
+        self.watch: Callable[[Frame], None] | None = None
         self._start: float | None = None
         self._before = (0, 0)
         self.trouble: str | None = None
@@ -171,6 +174,10 @@ class LiveLoop:
         """
         self._posted.append((action, actions.checked(action, value)))
 
+    def call(self, step: Callable[[], None]) -> None:
+        """Have the loop do `step` before its next frame. A UserError of it is told to the person."""
+        self._calls.append(step)
+
     def press(self, key: str) -> None:
         """Post what `key`, a name of `keys.BINDINGS`, stands for. Other keys do nothing."""
         bound = actions.bound(key)
@@ -188,6 +195,7 @@ class LiveLoop:
             "mirror": animator.mirror,
             "background": self.compositor.background,
             "paste": self.compositor.paste,
+            "sharp": self.compositor.sharp,
             "fit": round(float(animator.retargeter.fit), 3),
             "sliders": {name: getattr(animator.settings, name) for name in actions.SLIDERS},
             "search": animator.settings.search,
@@ -295,9 +303,14 @@ class LiveLoop:
                 ) from error
 
     def _between_frames(self) -> None:
-        if self._posted:
+        if self._posted or self._calls:
             # What is being painted is of the time before.
             self._painting.drain()
+        while self._calls:
+            try:
+                self._calls.popleft()()
+            except UserError as error:
+                self.notify(str(error))
         while self._posted:
             action, value = self._posted.popleft()
             try:
@@ -314,6 +327,24 @@ class LiveLoop:
         if self._load is not None and self._load.level != self._level:
             self._painting.drain()
             self._set_level(self._load.level)
+
+    def switch(self, capture: Capture, countdown: float) -> Capture:
+        """Take frames from another source, in the loop's thread: the face is looked for anew, and its
+        neutral pose taken after `countdown` seconds.
+
+        Returns:
+            The one before, which the caller closes.
+        """
+        so_far, before = self.counts(), self.capture
+        self.capture = capture
+        captured, dropped = capture.counts()
+        self._before = captured - so_far[0], dropped - so_far[1]
+        self._planning, self._banner_at = 0.0, 0.0
+        if self._load is not None:
+            self._load.restart()
+        self.countdown = countdown
+        self.animator.begin_anew(countdown)
+        return before
 
     def _set_level(self, level: int) -> None:
         """Have so many of `STEPS` in force, and say so."""
@@ -442,6 +473,8 @@ class LiveLoop:
         self.fanout.submit(lease, self._elapsed(frame.captured), frame.captured)
         if self.window is not None:
             self.window.offer(lease, self._snapshots.overlay(frame, square), frame.captured)
+        if self.watch is not None:
+            self.watch(frame)
 
     def _elapsed(self, at: float) -> Fraction:
         """Seconds since the first picture."""

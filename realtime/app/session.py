@@ -10,10 +10,12 @@ import os
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from livepuppet.core.numbers import is_whole
 from livepuppet.realtime.animator import Animator
 from livepuppet.realtime.app.avatar_folder import AvatarFolder
 from livepuppet.realtime.app.keys import TerminalKeys
-from livepuppet.realtime.app.live_outputs import is_file_output, open_live_output
+from livepuppet.realtime.app.live_outputs import is_file_output, is_studio, open_live_output
 from livepuppet.realtime.app.loop import LiveLoop
 from livepuppet.realtime.app.overlay.screens import draw
 from livepuppet.realtime.app.settings import NeutralPose, Settings, settings_path
@@ -45,6 +47,9 @@ from livepuppet.realtime.outputs.fanout import Fanout, close_all
 from livepuppet.realtime.outputs.live_sound import FileSound, SoundFeed, open_sound
 from livepuppet.realtime.outputs.opening import is_video_name
 from livepuppet.realtime.outputs.v4l2_writer import find_device
+
+if TYPE_CHECKING:
+    from livepuppet.realtime.app.studio.studio import Studio
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +73,9 @@ def parse_size(text: str) -> tuple[int, int]:
     return size
 
 
+#: Sentences kept for a page that opens later.
+MOST_TOLD = 30
+
 #: A clip's neutral pose is looked for in no more than this share of it.
 COUNTDOWN_OF_CLIP = 0.25
 
@@ -86,6 +94,7 @@ class Session:
         neutral: where D1 is taken in a driving file: `auto`, `first`, seconds, or a picture; see `animate`. By default
             `auto` for files of faces. A camera has its countdown.
         keyboard: take keys from the terminal.
+        listen: address at which the studio listens for other machines, too; None for this one alone.
         notify: called with one sentence at a time, from any thread.
 
     Raises:
@@ -103,11 +112,18 @@ class Session:
         pixel_format: str = "i420",
         neutral: str | float | None = None,
         keyboard: bool = True,
+        listen: str | None = None,
         notify: Callable[[str], None] = logger.info,
     ):
-        self.settings, self._notify = settings, notify
+        self.settings = settings
+        #: The last sentences told, with their numbers: for pages that open later.
+        self.told: deque[tuple[int, str]] = deque(maxlen=MOST_TOLD)
+        self._notify = notify = _remembering(self.told, notify)
+        self._studio_port = studio_port(settings.output.outputs)
+        self._pixel_format = pixel_format
         self._neutral = None if neutral is None else moment_or_picture(neutral)
         self._file_sounds: list[FileSound] = []
+        self._feed_of: dict[Output, FileSound] = {}
         width, height = parse_size(settings.picture.size)
         _keep_own_output_out(settings)
         with ExitStack() as stack:
@@ -120,23 +136,25 @@ class Session:
             if settings.motion.variance != MotionSettings.variance and engine.matrices != "covariance":
                 self._notify(NO_VARIANCE.format(engine.model_name))
             self.animator = self._encode(engine, avatars, compositor)
-            self._select(settings.avatar.selected)
+            self._select(self._chosen)
             self.animator.warm_up(is_face(path_of(settings.source.driving, "what drives")))
             self._take_saved_pose(settings)
-            opened: list[Output] = []
+            #: What was opened of the settings' outputs, with how they are written.
+            self.opened: list[tuple[str, Output]] = []
             # Until the fan-out owns them.
-            stack.callback(lambda: close_all(opened))
+            waiting = self.opened
+            stack.callback(lambda: close_all([output for _, output in waiting]))
             for text in settings.output.outputs:
-                if text != "window":
-                    opened.append(self._open_output(text, width, height, pixel_format))
+                if text != "window" and not is_studio(text):
+                    waiting.append((text, self.open_output(text)))
             self.window = None
             if "window" in settings.output.outputs:
                 self.window = Window(width, height, draw)
                 if getattr(self.source, "needs_pointer", False):
                     self.window.pointed = getattr(self.source, "point", None)
                 stack.callback(self.window.close)
-            self.fanout = Fanout([*opened, *outputs], notify)
-            opened.clear()
+            self.fanout = Fanout([*(output for _, output in waiting), *outputs], notify)
+            self.opened, waiting = list(waiting), []
             stack.callback(self.fanout.close)
             self.terminal = TerminalKeys() if keyboard else None
             if self.terminal is not None:
@@ -153,9 +171,18 @@ class Session:
                 notify,
                 adapt=picture.adapt,
             )
+            self.studio: Studio | None = None
+            if self._studio_port is not None:
+                self.studio = self._open_studio(self._studio_port, listen)
+                stack.callback(self.studio.close)
+            else:
+                self._control(settings, stack)
             #: Whether somebody can press keys.
-            self.interactive = self.window is not None or bool(self.terminal and self.terminal.active)
-            self._control(settings, stack)
+            self.interactive = (
+                self.window is not None
+                or self.studio is not None
+                or bool(self.terminal and self.terminal.active)
+            )
             self._stack = stack.pop_all()
 
     def _motion_settings(self) -> MotionSettings:
@@ -170,6 +197,13 @@ class Session:
     def _open_avatars(self, settings: Settings, engine: Engine, stack: ExitStack) -> list[Avatar]:
         wanted = settings.avatar.avatar
         path = local_path(wanted, "the avatar") if wanted else AVATAR
+        self._chosen = settings.avatar.selected
+        if self._studio_port is not None and not path.is_dir():
+            # Pictures can be added, which takes a folder.
+            from livepuppet.realtime.app.studio.uploads import own_folder
+
+            path, name = own_folder(path, bool(wanted))
+            self._chosen = name if wanted else self._chosen
         with progress_bar("Reading avatars", path.is_dir()) as progress:
             self.folder = AvatarFolder(path, engine.size, settings.avatar.avatar_crop, progress)
         stack.callback(self.folder.close)
@@ -204,50 +238,91 @@ class Session:
     def _open_source(self, settings: Settings, source: LiveSource | None, stack: ExitStack):
         """The source, and a function that starts to read it once everything else is open."""
         if source is None:
-            wanted = settings.source
-            source = open_any(
-                wanted.driving,
-                parse_size(wanted.camera_size),
-                wanted.camera_rate,
-                wanted.pixel_format,
-                wanted.loop,
-                own_cameras(settings.output.outputs),
-                wanted.face_listen,
-            )
-        started: list[Capture] = []
+            try:
+                source = self.open_source(settings.source.driving)
+            except UserError as error:
+                if self._studio_port is None:
+                    raise
+                from livepuppet.realtime.app.studio.waiting import Waiting
+
+                source = Waiting(str(error))
+        opened = source
+        self._captures: list[Capture] = []
         # Once it is read, the source belongs to the thread that reads it.
-        stack.callback(lambda: started[0].close() if started else source.close())
+        stack.callback(lambda: self._captures[0].close() if self._captures else opened.close())
 
         def start() -> Capture:
-            started.append(Capture(source))
-            note = getattr(source, "note", None)
+            self._captures.append(Capture(opened))
+            note = getattr(opened, "note", None)
             if note:
                 self._notify(note)
-            return started[0]
+            return self._captures[0]
 
         return source, start
 
-    def _open_output(self, text: str, width: int, height: int, pixel_format: str) -> Output:
-        sound = None
+    def open_source(self, driving: str) -> LiveSource:
+        """What drives, as the settings want it. Raises UserError."""
+        wanted = self.settings.source
+        return open_any(
+            driving,
+            parse_size(wanted.camera_size),
+            wanted.camera_rate,
+            wanted.pixel_format,
+            wanted.loop,
+            own_cameras(self.settings.output.outputs),
+            wanted.face_listen,
+        )
+
+    def source_changed(self, driving: str, capture: Capture) -> None:
+        """The loop takes its frames from `capture` now, which belongs to this session."""
+        self.source, self._captures[0] = capture.source, capture
+        self.settings = replace(self.settings, source=replace(self.settings.source, driving=driving))
+        note = getattr(capture.source, "note", None)
+        if note:
+            self._notify(note)
+
+    def open_output(self, text: str, sound: str | None = None) -> Output:
+        """An output for this session's pictures.
+
+        Args:
+            text: as of `--output`.
+            sound: of a recording; by default as the settings want it.
+
+        Raises:
+            UserError: it cannot be opened.
+        """
+        width, height = parse_size(self.settings.picture.size)
+        feed = None
         if is_file_output(text) and is_video_name(text):
             # Each recording has a feed of its own.
-            sound = self._sound()
-            if isinstance(sound, FileSound):
-                self._file_sounds.append(sound)
-        return open_live_output(
+            feed = self._sound(sound)
+        output = open_live_output(
             text,
             width,
             height,
             self.source.rate,
             synthetic=self.settings.output.badge,
-            sound=sound,
-            pixel_format=pixel_format,
+            sound=feed,
+            pixel_format=self._pixel_format,
         )
+        if isinstance(feed, FileSound):
+            self._file_sounds.append(feed)
+            self._feed_of[output] = feed
+        return output
 
-    def _sound(self) -> SoundFeed | None:
+    def close_output(self, output: Output) -> None:
+        """Finish an output and close it, while the others go on. Raises UserError."""
+        try:
+            self.fanout.remove(output)
+        finally:
+            sound = self._feed_of.pop(output, None)
+            if sound is not None:
+                self._file_sounds.remove(sound)
+
+    def _sound(self, sound: str | None) -> SoundFeed | None:
         """What a recording's sound comes from: a voice that moves the mouth is heard, too."""
         wanted = self.settings
-        text, driving, loop = wanted.output.sound, wanted.source.driving, wanted.source.loop
+        text, driving, loop = sound or wanted.output.sound, wanted.source.driving, wanted.source.loop
         if text == "auto" and is_face(path_of(driving, "what drives")):
             microphone = getattr(self.source, "microphone", None)
             if microphone is not None:
@@ -294,6 +369,15 @@ class Session:
             )
         if sentence:
             self._notify(sentence)
+
+    def _open_studio(self, port: int, listen: str | None) -> Studio:
+        try:
+            from livepuppet.realtime.app.studio.studio import Studio
+        except ImportError as error:
+            raise UserError(
+                "The studio needs the packages of its extra: pip install 'livepuppet[studio]'."
+            ) from error
+        return Studio(self, port or self.settings.control.port, listen)
 
     def _control(self, settings: Settings, stack: ExitStack) -> None:
         if not settings.control.enabled:
@@ -380,7 +464,10 @@ class Session:
             ),
             avatar=replace(before.avatar, selected=animator.avatar.name),
             picture=replace(
-                before.picture, paste=self.live.compositor.paste, background=self.live.compositor.background
+                before.picture,
+                paste=self.live.compositor.paste,
+                sharp=self.live.compositor.sharp,
+                background=self.live.compositor.background,
             ),
             motion=replace(animator.settings, countdown=before.motion.countdown),
             # A face in numbers has no pose in a camera's picture that could be begun with.
@@ -391,6 +478,30 @@ class Session:
                 reuse=before.neutral.reuse,
             ),
         )
+
+
+def _remembering(told: deque[tuple[int, str]], notify: Callable[[str], None]) -> Callable[[str], None]:
+    """`notify`, which also keeps what it tells, numbered."""
+    numbers = itertools.count(1)
+
+    def tell(sentence: str) -> None:
+        told.append((next(numbers), sentence))
+        notify(sentence)
+
+    return tell
+
+
+def studio_port(outputs: Sequence[str]) -> int | None:
+    """The port of the studio among the outputs, 0 for the settings' own; None without a studio.
+    Raises UserError.
+    """
+    for text in outputs:
+        if is_studio(text):
+            port = text.partition(":")[2]
+            if port and not (is_whole(port) and 0 < int(port) < 65_536):
+                raise UserError(f"The output {text} has no port: give studio, or a number as in studio:8650.")
+            return int(port) if port else 0
+    return None
 
 
 @contextmanager

@@ -72,11 +72,35 @@ class Fanout:
     """
 
     def __init__(self, outputs: Iterable[Output], notify: Callable[[str], None] = logger.warning):
-        self._over_black = _OverBlack()
-        self._lanes = [_Lane(output, notify) for output in outputs]
+        self._over_black, self._notify = _OverBlack(), notify
+        #: Replaced as a whole, so that who goes through it needs no lock.
+        self._lanes = tuple(_Lane(output, notify) for output in outputs)
+        self._changing = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._lanes)
+
+    def add(self, output: Output) -> None:
+        """One more output, which gets the next picture. It belongs to this from now on."""
+        with self._changing:
+            self._lanes = (*self._lanes, _Lane(output, self._notify))
+
+    def remove(self, output: Output) -> None:
+        """Finish what waits for it and close it; the others go on. Nothing where it is not here.
+
+        Raises:
+            UserError: it could not be finished.
+        """
+        with self._changing:
+            gone = [lane for lane in self._lanes if lane.output is output]
+            self._lanes = tuple(lane for lane in self._lanes if lane.output is not output)
+        for lane in gone:
+            lane.end()
+            lane.close(CLOSING_PATIENCE)
+
+    def state_of(self, output: Output) -> OutputState | None:
+        """How one output fares; None where it is not here."""
+        return next((lane.state() for lane in self._lanes if lane.output is output), None)
 
     def submit(self, lease: Lease, time: Fraction, captured: float | None) -> None:
         """Give one picture to every output. Never waits; the lease is held for as long as an output

@@ -102,7 +102,7 @@ _METAVARS = {
     "avatar.avatar": "PICTURE|FOLDER",
     "avatar.avatar_crop": "auto|face|left|right|N|center|X,Y,SIDE",
     "picture.background": "as-is|blur|#RRGGBB|alpha",
-    "output.outputs": "virtual[:DEVICE]|window|FILE.mp4|FOLDER|http[:PORT]|pipe[:FORMAT]|none",
+    "output.outputs": "virtual[:DEVICE]|window|studio[:PORT]|FILE.mp4|FOLDER|http[:PORT]|pipe[:FORMAT]|none",
     "output.sound": "auto|none|microphone[:NAME]",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ def run_live(
     threads: int | None = None,
     device: str | None = None,
     precision: Precision | None = None,
+    opened: Callable[[Session], None] = lambda session: None,
     **parts: Any,
 ) -> Session:
     """Drive an avatar until stopped. Returns the session, ended and released, with its figures.
@@ -56,6 +57,7 @@ def run_live(
         frames: end after so many animated frames.
         stats: file for the figures.
         pixel_format: of a virtual camera.
+        opened: called once everything is open, before the first frame.
         parts: of `Session`.
 
     Raises:
@@ -75,6 +77,7 @@ def run_live(
         settings, machine, frames=frames, pixel_format=pixel_format, **{"notify": notify, **parts}
     ) as session:
         try:
+            opened(session)
             session.run()
         finally:
             if stats is not None:
@@ -187,6 +190,30 @@ def run(
         precision=precision,
         neutral=neutral,
     )
+    finish(session, before, settings, chosen, profile, remember)
+
+
+def finish(
+    session: Session,
+    before: Settings,
+    settings: Settings,
+    chosen: Mapping[str, Any],
+    profile: str | None,
+    remember: bool | None,
+) -> None:
+    """Tell how it went, and keep what the next session takes over.
+
+    Args:
+        session: ended.
+        before: the settings file's, when it began.
+        settings: with what the command line said.
+        chosen: by the command line.
+        profile: to remember under.
+        remember: None where keys could be pressed.
+
+    Raises:
+        UserError: nothing could be animated, or a recording failed.
+    """
     live = session.live
     if live.stats.frames:
         notify(live.stats.sentence() + f" Engine {_told(live.animator.engine)}.")
@@ -197,7 +224,7 @@ def run(
             notify(problem)
     if not live.stats.frames and not live.stopping:
         raise UserError(
-            f"{settings.source.driving} ended before a single frame could be animated: give a longer one, or one with a face."
+            f"{session.settings.source.driving} ended before a single frame could be animated: give a longer one, or one with a face."
         )
     for state in live.fanout.states():
         if state.kept and state.failed is not None:

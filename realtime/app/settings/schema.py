@@ -167,7 +167,7 @@ class OutputSettings:
 
     outputs: tuple[str, ...] = setting(
         ("window",),
-        "Where the picture goes: virtual, window, a file, http, pipe, none; several at once.",
+        "Where the picture goes: virtual, window, studio, a file, http, pipe, none; several at once.",
         form="texts",
     )
     badge: bool = setting(True, "Recordings say that they are synthetic, on the picture and in their data.")

@@ -1,0 +1,254 @@
+"""Pictures for whoever watches: compressed once, only while somebody does, in threads that the live
+loop never waits for.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import threading
+import time as clock
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+
+import cv2
+import numpy as np
+
+from livepuppet.core.errors import UserError
+from livepuppet.core.square import Square
+from livepuppet.core.threads import start_thread
+from livepuppet.core.video import Frame
+from livepuppet.realtime.outputs.base import Output
+
+#: 0..100. At 85 a face shows no blocks, and a picture of 1280 x 720 takes 60 to 90 kB.
+QUALITY = 85
+
+#: Pictures per second, at most: of the moving picture, and of the camera, which is a thumbnail.
+MOST_RATE, CAMERA_RATE = 31.0, 15.0
+
+#: Widths that pictures are made smaller to, in pixels; a watcher gets the next larger one than it
+#: asks for, or the whole picture. Few, so that many watchers need few encodings.
+WIDTHS = (320, 640, 960)
+
+#: How many may watch one feed.
+MOST_WATCHERS = 32
+
+#: What precedes every JPEG: number, flags, milliseconds of capture on the session's clock, and the
+#: driver's square (x, y, side; in widths and heights of the picture, side in widths).
+HEADER = struct.Struct("<IId3f4x")
+
+#: Flag: the lower half of the picture is the upper half's alpha, in gray.
+ALPHA = 1
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One compressed picture.
+
+    Attributes:
+        number: from 1, growing.
+        captured: `time.perf_counter()` of the driving frame.
+        jpeg: its data.
+        alpha: see `ALPHA`.
+        square: of the driver, see `HEADER`; zeros where there is none.
+    """
+
+    number: int
+    captured: float
+    jpeg: bytes
+    alpha: bool = False
+    square: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def message(self) -> bytes:
+        """As it goes over the wire."""
+        flags = ALPHA if self.alpha else 0
+        return HEADER.pack(self.number, flags, self.captured * 1000, *self.square) + self.jpeg
+
+
+class Watcher:
+    """Somebody who watches a feed, until closed.
+
+    Args:
+        width: that the picture is shown at, in pixels; 0 for the whole picture.
+        alpha: wants the alpha, where there is any.
+        wake: called from another thread whenever there is a new shot. It has to return at once.
+    """
+
+    def __init__(self, feed: Feed, width: int, alpha: bool, wake: Callable[[], None]):
+        wide = next((known for known in WIDTHS if 0 < width <= known), 0)
+        self.kind, self.wake = (wide, alpha), wake
+        self._feed = feed
+
+    def newest(self, after: int = 0) -> Shot | None:
+        """The newest shot, unless its number is `after`."""
+        shot = self._feed.shots.get(self.kind)
+        return None if shot is None or shot.number <= after else shot
+
+    def close(self) -> None:
+        self._feed.forget(self)
+
+
+class Feed:
+    """Keeps the newest picture for its watchers.
+
+    Attributes:
+        shots: the newest of every kind that is watched.
+    """
+
+    def __init__(self, rate: float):
+        self._rate = rate
+        self._lock = threading.Lock()
+        self._watchers: tuple[Watcher, ...] = ()
+        self.shots: dict[tuple[int, bool], Shot] = {}
+        self._number, self._encoded = 0, -1e9
+
+    def watch(self, wake: Callable[[], None], width: int = 0, alpha: bool = False) -> Watcher:
+        """Raises UserError where too many watch already."""
+        watcher = Watcher(self, width, alpha, wake)
+        with self._lock:
+            if len(self._watchers) >= MOST_WATCHERS:
+                raise UserError(f"{MOST_WATCHERS} pages watch already: close some.")
+            self._watchers = (*self._watchers, watcher)
+            if not any(other.kind == watcher.kind for other in self._watchers[:-1]):
+                # What was made for somebody who watched before is old.
+                self.shots.pop(watcher.kind, None)
+        return watcher
+
+    def forget(self, watcher: Watcher) -> None:
+        with self._lock:
+            self._watchers = tuple(other for other in self._watchers if other is not watcher)
+
+    @property
+    def watched(self) -> int:
+        """How many watch."""
+        return len(self._watchers)
+
+    def due(self) -> bool:
+        """Whether a picture is to be compressed now."""
+        return bool(self._watchers) and clock.perf_counter() - self._encoded >= 0.9 / self._rate
+
+    def publish(
+        self, picture: np.ndarray, captured: float, square: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    ) -> None:
+        """Compress a picture, uint8 RGB or RGBA, for everybody, and wake them.
+
+        Raises:
+            OSError: it cannot be compressed.
+        """
+        self._encoded = clock.perf_counter()
+        watchers = self._watchers
+        self._number += 1
+        for kind in {watcher.kind for watcher in watchers}:
+            width, alpha = kind
+            alpha = alpha and picture.shape[2] == 4
+            self.shots[kind] = Shot(self._number, captured, to_jpeg(picture, width, alpha), alpha, square)
+        for watcher in watchers:
+            watcher.wake()
+
+
+def to_jpeg(picture: np.ndarray, width: int = 0, alpha: bool = False) -> bytes:
+    """uint8 RGB or RGBA (H, W, 3 or 4) as JPEG.
+
+    Args:
+        width: make it smaller to this width, where it is wider; 0 leaves it.
+        alpha: put the alpha below, as a second picture; else it is laid over black.
+
+    Raises:
+        OSError: it cannot be compressed.
+    """
+    if 0 < width < picture.shape[1]:
+        height = max(1, round(picture.shape[0] * width / picture.shape[1]))
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    if alpha:
+        # Straight colours, so that edges do not darken twice.
+        below = cv2.cvtColor(picture[..., 3], cv2.COLOR_GRAY2BGR)
+        bgr = np.vstack([cv2.cvtColor(picture, cv2.COLOR_RGBA2BGR), below])
+    elif picture.shape[2] == 4:
+        bgr = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGBA2mRGBA), cv2.COLOR_RGBA2BGR)
+    else:
+        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    ok, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    if not ok:
+        raise OSError("the picture could not be compressed")
+    return data.tobytes()
+
+
+class PictureFeed(Feed, Output):
+    """The finished picture: an output like others, whose thread compresses."""
+
+    name = "studio"
+    takes_alpha = True
+    #: Also how soon a page that opens while the source stands still gets its first picture.
+    interval = 0.25
+
+    def __init__(self):
+        super().__init__(MOST_RATE)
+        self._began = 0.0
+        self._last: tuple[np.ndarray, float] | None = None
+        self._kept = -1e9
+
+    def begins(self, at: float) -> None:
+        self._began = at
+
+    def write(self, picture: np.ndarray, time: Fraction, duration: Fraction | None = None) -> None:
+        captured = self._began + float(time)
+        if self.due():
+            self.publish(picture, captured)
+        now = clock.perf_counter()
+        if now - self._kept >= self.interval:
+            # Whoever comes while the source stands still sees this one.
+            self._kept, self._last = now, (picture.copy(), captured)
+
+    def repeat(self) -> bool:
+        waits = any(watcher.newest() is None for watcher in self._watchers)
+        if waits and self._last is not None:
+            self.publish(*self._last)
+        return False
+
+
+class CameraFeed(Feed):
+    """The camera's picture with the driver's square, compressed in a thread of its own."""
+
+    def __init__(self, square: Callable[[], Square | None]):
+        super().__init__(CAMERA_RATE)
+        self._square = square
+        self._offered: Frame | None = None
+        self._changed = threading.Condition()
+        self._stopped = threading.Event()
+        self._thread = start_thread(self._run, "camera feed", self._stopped)
+
+    def offer(self, frame: Frame) -> None:
+        """The newest frame. Never waits; what it costs while nobody watches is this call."""
+        if self.due():
+            with self._changed:
+                self._offered = frame
+                self._changed.notify()
+
+    def close(self) -> None:
+        self._stopped.set()
+        with self._changed:
+            self._changed.notify()
+        self._thread.join(3)
+
+    def _run(self) -> None:
+        if sys.platform.startswith("linux"):
+            # A thumbnail has time; the moving picture has not.
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
+        while not self._stopped.is_set():
+            with self._changed:
+                if self._offered is None:
+                    self._changed.wait(0.5)
+                frame, self._offered = self._offered, None
+            if frame is not None:
+                with suppress(OSError):
+                    self.publish(frame.image, frame.captured, self._shares(frame.image))
+
+    def _shares(self, image: np.ndarray) -> tuple[float, float, float]:
+        square, (height, width) = self._square(), image.shape[:2]
+        if square is None:
+            return (0.0, 0.0, 0.0)
+        return square.x / width, square.y / height, square.side / width

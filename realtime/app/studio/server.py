@@ -1,0 +1,204 @@
+"""The studio's server: uvicorn in a thread of its own, with bounds on everything a client can do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from livepuppet.core.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+#: Connections that are open at the same time, websockets included: a few pages have six each.
+MOST_CONNECTIONS = 64
+
+#: Seconds within which a connection has to have sent a request.
+FIRST_REQUEST_SECONDS = 5.0
+
+#: Seconds after which a client that reads nothing of its answer is cut.
+SLOW_READER_SECONDS = 10.0
+
+#: Seconds after which one whose request was refused half read is cut.
+LINGER_SECONDS = 1.0
+
+#: Bytes of a request's headers.
+LARGEST_HEADERS = 16 << 10
+
+#: Of a message that a page sends by websocket.
+LARGEST_MESSAGE = 4096
+
+
+class BoundedProtocol(H11Protocol):
+    """uvicorn's HTTP, which also turns away who comes too many, and cuts who says nothing."""
+
+    #: Connections of this server, websockets included, by their transports.
+    open: set[asyncio.BaseTransport]
+    report: Callable[[str], None]
+    _slow: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._open_ones = {one for one in self.open if not one.is_closing()}
+        self._refused = len(self._open_ones) >= MOST_CONNECTIONS
+        if self._refused:
+            self.report(f"there are {MOST_CONNECTIONS} connections already")
+            transport.abort()
+            return
+        self.open.clear()
+        self.open.update(self._open_ones, (transport,))
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(FIRST_REQUEST_SECONDS, self._cut_silent)
+
+    def _cut_silent(self) -> None:
+        # `scope` is set with the first request.
+        if self.scope is None and not self.transport.is_closing():
+            self.report("a connection sent no request in time")
+            self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._refused:
+            super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._refused:
+            return
+        self._deadline.cancel()
+        if self._slow is not None:
+            self._slow.cancel()
+        self.open.discard(self.transport)
+        super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        if not self._refused:
+            super().eof_received()
+
+    def on_response_complete(self) -> None:
+        if self.cycle is None or not self.cycle.more_body:
+            super().on_response_complete()
+            return
+        # It was refused before it was read, and uvicorn would read the rest to its end. A moment for
+        # the answer to arrive: cut at once, a client may never see it.
+        self.transport.pause_reading()
+        self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._slow = self.loop.call_later(SLOW_READER_SECONDS, self._cut_slow)
+
+    def resume_writing(self) -> None:
+        if self._slow is not None:
+            self._slow.cancel()
+            self._slow = None
+        super().resume_writing()
+
+    def _cut_slow(self) -> None:
+        self.report("a client read nothing of what it asked for")
+        self.transport.abort()
+
+    def send_400_response(self, msg: str) -> None:
+        self.report("a request was no HTTP, or its headers were too long")
+        super().send_400_response(msg)
+
+
+class Server:
+    """Serves an ASGI application until closed.
+
+    Args:
+        app: the application.
+        address, port: to listen at; port 0 takes a free one.
+        report: called with what was refused on the way, in words.
+        certificate: files of certificate and key, for TLS.
+
+    Attributes:
+        port: where it listens.
+
+    Raises:
+        UserError: the port is taken, or the address is none of this computer's.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        address: str,
+        port: int,
+        report: Callable[[str], None],
+        certificate: tuple[Path, Path] | None = None,
+    ):
+        self._socket = _listen(address, port)
+        self.port: int = self._socket.getsockname()[1]
+
+        # What its connections share is the server's own.
+        shared = {"open": set(), "report": staticmethod(report)}
+        config = uvicorn.Config(
+            app,
+            http=type("Protocol", (BoundedProtocol,), shared),
+            ws="websockets-sansio",
+            loop="asyncio",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            log_level=logging.CRITICAL,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            ws_max_size=LARGEST_MESSAGE,
+            ws_per_message_deflate=False,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=1,
+            h11_max_incomplete_event_size=LARGEST_HEADERS,
+            ssl_certfile=certificate[0] if certificate else None,
+            ssl_keyfile=certificate[1] if certificate else None,
+        )
+        # Also the lowest version of TLS, which uvicorn leaves to OpenSSL.
+        config.load()
+        if config.ssl is not None:
+            config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="studio", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._server.run(sockets=[self._socket])
+        except Exception:
+            logger.exception("The studio's server ended.")
+
+    def close(self) -> None:
+        """Stop listening and cut what is open. Safe to call twice."""
+        self._server.should_exit = True
+        self._thread.join(2)
+        if self._thread.is_alive():
+            self._server.force_exit = True
+            self._thread.join(3)
+        self._socket.close()
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform == "win32":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        elif os.name != "nt":
+            # Only ends the wait for a port that was just used.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((address, port))
+        listening.listen(32)
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise UserError(
+            f"The studio cannot listen at {address}, port {port} ({getattr(error, 'strerror', None) or error}): stop the "
+            "other livepuppet, or choose another port with livepuppet settings set port NUMBER."
+        ) from error
+    listening.set_inheritable(False)
+    return listening
