@@ -546,3 +546,43 @@ def test_percentiles_are_exact_to_a_percent():
         assert durations.percentile(percent) == pytest.approx(np.percentile(values, percent), rel=0.01)
     assert durations.percentile(100) == pytest.approx(values.max(), rel=0.01)
     assert LiveStats().as_dict()["fps"] == 0
+
+
+def test_what_others_have_the_loop_do_is_done_between_frames():
+    said, done = [], []
+    session, _ = live([red_picture(100, SIZE)] * 3, said=said)
+
+    def refuse():
+        raise UserError("It cannot be done: leave it.")
+
+    session.call(lambda: done.append(threading.current_thread()))
+    session.call(refuse)
+    finish(session)
+    assert done == [threading.current_thread()] and "It cannot be done: leave it." in said
+
+
+def test_another_source_is_framed_anew_and_counts_go_on():
+    session, kept = live([red_picture(100, SIZE)] * 6)
+    frames = []
+    session.watch = frames.append
+    finish(session)
+    before, counts = session.capture, session.counts()
+    assert session.switch(Capture(Script([red_picture(200, SIZE)] * 6, 0.03)), 0.0) is before
+    assert session.counts()[0] >= counts[0] and not session.animator.framing.settled
+    session.fanout = Fanout([kept])
+    finish(session)
+    # The first frame of the other source is its neutral pose.
+    assert session.animator.retargeter.initial is not None
+    assert np.array_equal(kept.pictures[-1][:, 16:48], avatar().picture)
+    assert frames and frames[-1].image[0, 0, 0] == 200
+
+
+def test_durations_of_late():
+    durations = Durations()
+    for _ in range(50):
+        durations.add(0.1)
+    before = durations.copy()
+    for _ in range(50):
+        durations.add(0.01)
+    assert durations.since(before).percentile(95) == pytest.approx(0.01, rel=0.01)
+    assert durations.percentile(95) == pytest.approx(0.1, rel=0.01) and before.count == 50

@@ -285,3 +285,20 @@ def test_all_are_closed_before_the_first_error_comes_out():
     with pytest.raises(UserError, match="b could not be finished"):
         close_all(outputs)
     assert outputs[0].closed == outputs[2].closed == 2
+
+
+def test_outputs_come_and_go_while_pictures_flow():
+    pool, first, later = FramePool(SHAPE), Kept("first"), Kept("later")
+    fanout = Fanout([first])
+    submit(fanout, pool, 1)
+    fanout.add(later)
+    wait_for(lambda: first.levels == [1])
+    submit(fanout, pool, 2)
+    wait_for(lambda: later.levels == [2] and fanout.state_of(later).written == 1)
+    fanout.remove(later)
+    fanout.remove(later)
+    assert later.closed == 1 and fanout.state_of(later) is None and len(fanout) == 1
+    submit(fanout, pool, 3)
+    wait_for(lambda: first.levels[-1] == 3)
+    fanout.close()
+    assert later.levels == [2] and not pool.held

@@ -321,7 +321,7 @@ def test_the_source_is_switched_while_running(session, tmp_path, monkeypatch):
     assert session.settings_now().source.driving == "3"
     captured, dropped = session.live.counts()
     assert captured >= dropped >= 0
-    [source] = ask(session, "GET", "/api/sources")[1]["sources"]
+    source = ask(session, "GET", "/api/sources")[1]["sources"][0]
     assert source["present"] and "other.mp4" in source["name"]
 
 

@@ -45,6 +45,9 @@ SWITCHED, SOUNDS = ("virtual", "recording"), ("auto", "none", "microphone")
 #: Seconds of the countdown after another camera was chosen.
 COUNTDOWN = 2.0
 
+#: What can be chosen to drive without a camera, as `--driving` takes it.
+WITHOUT_CAMERA = ("microphone", "mouse", "microphone+mouse", "phone", "openseeface")
+
 #: How avatars can be sorted.
 SORTS = ("name", "newest")
 
@@ -128,7 +131,14 @@ class Controller:
             "sort": self._sort,
             "row": self._row(),
             "switches": {kind: self._switch_state(kind) for kind in SWITCHED},
-            "shown": {name: getattr(live.show, name) for name in ("preview", "ghost", "status", "help")},
+            "shown": {
+                **{
+                    name: getattr(live.show, name)
+                    for name in ("preview", "ghost", "status", "help", "slider")
+                },
+                "sliders": live.sliders_shown,
+            },
+            "pointer": bool(getattr(live.capture.source, "needs_pointer", False)),
             "messages": [{"number": number, "text": text} for number, text in tuple(self._session.told)],
             "watching": self.pictures.watched,
             "page_delay_ms": self.page_delay.summary(),
@@ -293,6 +303,10 @@ class Controller:
         found = [one for one in found if one["path"] not in ours or not one["path"]]
         if not any(one["present"] for one in found):
             found.insert(0, {"id": self._source_id(), "name": present.name, "present": True, "problem": None})
+        found += [
+            {"id": kind, "name": kind, "present": False, "problem": None, "without": True}
+            for kind in WITHOUT_CAMERA
+        ]
         for one in found:
             if one["present"]:
                 one["size"], one["rate"] = self._measured()
@@ -339,8 +353,10 @@ class Controller:
         with self._changing:
             if text in ("present", self._source_id()):
                 return
-            if not (is_camera(text) or is_screen(text)):
-                raise UserError("Only cameras and screens can be chosen here: files with --driving.")
+            if not (is_camera(text) or is_screen(text) or text in WITHOUT_CAMERA):
+                raise UserError(
+                    "Only cameras, screens and what drives without one can be chosen by the page."
+                )
             self.previews.release()
             capture = Capture(self._session.open_source(text))
             before = _taken_over(self._live, capture)

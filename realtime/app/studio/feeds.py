@@ -33,6 +33,9 @@ MOST_RATE, CAMERA_RATE = 31.0, 15.0
 #: asks for, or the whole picture. Few, so that many watchers need few encodings.
 WIDTHS = (320, 640, 960)
 
+#: How soon a page that opens while the source stands still gets its first picture.
+REPEAT_SECONDS = 0.25
+
 #: How many may watch one feed.
 MOST_WATCHERS = 32
 
@@ -181,8 +184,7 @@ class PictureFeed(Feed, Output):
 
     name = "studio"
     takes_alpha = True
-    #: Also how soon a page that opens while the source stands still gets its first picture.
-    interval = 0.25
+    interval = REPEAT_SECONDS
 
     def __init__(self):
         super().__init__(MOST_RATE)
@@ -198,7 +200,7 @@ class PictureFeed(Feed, Output):
         if self.due():
             self.publish(picture, captured)
         now = clock.perf_counter()
-        if now - self._kept >= self.interval:
+        if now - self._kept >= REPEAT_SECONDS:
             # Whoever comes while the source stands still sees this one.
             self._kept, self._last = now, (picture.copy(), captured)
 

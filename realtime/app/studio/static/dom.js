@@ -1,0 +1,48 @@
+// Small helpers over the document.
+export const find = (id) => document.getElementById(id);
+
+export function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name in element) element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+// Write only what changed: screen readers repeat what is written.
+export function say(element, text) {
+  if (element && element.textContent !== text) element.textContent = text;
+}
+
+export function set(element, name, value) {
+  if (element && element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
+}
+
+// A sentence at the edge of the page for some seconds, perhaps with something to do about it.
+export function toast(text, { bad = false, action = null } = {}) {
+  const box = make("div", { className: bad ? "toast bad" : "toast" }, make("p", { textContent: text }));
+  if (action) {
+    const button = make("button", { className: "small", textContent: action.text });
+    button.onclick = () => {
+      box.remove();
+      action.run();
+    };
+    box.append(button);
+  }
+  const toasts = find("toasts");
+  toasts.append(box);
+  while (toasts.children.length > 3) toasts.firstElementChild.remove();
+  setTimeout(() => box.remove(), bad ? 9000 : 4500);
+}
+
+// Do something that may be refused, and show why.
+export const attempt = async (work) => {
+  try {
+    return await work();
+  } catch (error) {
+    toast(error.message, { bad: true });
+    return null;
+  }
+};
