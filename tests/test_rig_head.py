@@ -402,6 +402,19 @@ def test_what_hangs_on_a_figure_before_a_plain_background_belongs_to_it():
     np.testing.assert_array_equal(_with_what_hangs_on(figure, busy, Square(0, 0, 100)), figure)
 
 
+def test_noise_of_a_white_wall_beside_the_figure_is_no_veil_of_it():
+    """What is one level short of white could only be explained by something opaque."""
+    rng = np.random.default_rng(5)
+    picture = np.clip(250 + rng.integers(-5, 6, (140, 120, 1)) + np.zeros(3), 0, 255).astype(np.uint8)
+    matte = np.zeros((140, 120), np.uint8)
+    cv2.circle(matte, (60, 70), 34, 255, -1, cv2.LINE_AA)
+    picture = np.where((matte > 127)[..., None], (90, 60, 50), picture).astype(np.uint8)
+    layers = compose_layers(picture, matte, 12, sure=True)
+    beside = cv2.dilate(matte, np.ones((5, 5), np.uint8)) == 0
+    assert layers.alpha[beside].max() < 20
+    np.testing.assert_array_equal(cv2.add(layers.colours, behind(layers.plate, layers.alpha)), picture)
+
+
 def test_a_glow_around_a_sure_outline_is_background_and_strands_of_hair_are_not():
     side, band = 200, 16
     y, x = np.mgrid[0:side, 0:side]

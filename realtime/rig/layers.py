@@ -53,6 +53,9 @@ FACE_BOX = 2.6
 #: strand.
 CLOSE, STRAND = 0.3, 12.0
 
+#: Levels that may be added to what is behind.
+GLOW = 12.0
+
 #: A figure is believed if it holds at least this much of the face, and its outline stands out: the share of it along which colours
 #: inside and outside differ by `STANDS_OUT` levels.
 HOLDS_FACE, STANDS_OUT, OUTLINE_SEEN = 0.9, 14.0, 0.45
@@ -287,14 +290,23 @@ def _torso(picture: np.ndarray, portrait: Portrait, known: np.ndarray, hidden: n
 def _over_exactly(picture: np.ndarray, below: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Premultiplied colours uint8 (H, W, 3), and an alpha (H, W) of `alpha` at least, that give `picture` over `below` to the bit."""
     seen, ground = picture.astype(np.float32), below.astype(np.float32)
-    darker = 1 - (seen + 0.5) / np.maximum(ground, 1)
-    brighter = (seen - ground - 0.5) / np.maximum(255 - ground, 1)
-    least = np.ceil(255 * np.clip(np.maximum(darker, brighter).max(axis=2), 0, 1)).astype(np.uint8)
+    least = _least_alpha(seen, ground).astype(np.uint8)
     alpha = np.maximum(alpha, np.where((picture != below).any(axis=2), least, 0)).astype(np.uint8)
     colours = cv2.subtract(picture, behind(below, alpha))
     left = cv2.add(colours, behind(below, alpha)) != picture
     alpha[left.any(axis=2)] = 255
     return cv2.subtract(picture, behind(below, alpha)), alpha
+
+
+def _least_alpha(seen: np.ndarray, ground: np.ndarray) -> np.ndarray:
+    """The least alpha in levels, float32 (...), with which something makes float32 `ground` (..., 3) look as what is `seen`.
+
+    Premultiplied colours may add `GLOW` levels to what is behind them: before a white wall, noise would be opaque otherwise.
+    """
+    darker = 1 - (seen + 0.5) / np.maximum(ground, 1)
+    brighter = (seen - ground - 0.5 - GLOW) / np.maximum(255 - ground, 1)
+    least = np.ceil(255 * np.clip(np.maximum(darker, brighter).max(axis=-1), 0, 1))
+    return np.maximum(least, (np.abs(seen - ground).max(axis=-1) > 0.5).astype(np.float32))
 
 
 def _one_layer(picture: np.ndarray, why: str) -> FigureLayers:
@@ -314,11 +326,8 @@ def compose_layers(picture: np.ndarray, matte: np.ndarray, band: int, sure: bool
         hole = _with_strands(picture, matte, hole, band)
     plate = fill(picture, hole)
     seen, ground = picture[hole].astype(np.float32), plate[hole].astype(np.float32)
-    darker = 1 - (seen + 0.5) / np.maximum(ground, 1)
-    brighter = (seen - ground - 0.5) / np.maximum(255 - ground, 1)
-    least = np.ceil(255 * np.clip(np.maximum(darker, brighter).max(axis=1), 0, 1))
     alpha = matte.copy()
-    alpha[hole] = np.maximum(alpha[hole], least.astype(np.uint8))
+    alpha[hole] = np.maximum(alpha[hole], _least_alpha(seen, ground).astype(np.uint8))
     alpha[~hole] = 0
     # Rounding leaves a level over at most; the plate takes it where it is seen.
     colours = cv2.subtract(picture, behind(plate, alpha))
