@@ -68,8 +68,14 @@ _JSON = click.option(
     help="Two v4l2loopback devices: one is fed as the camera, one read as the virtual camera. [default: a camera and an "
     "output inside this process]",
 )
+@click.option(
+    "--page",
+    is_flag=True,
+    help="Until the studio's page has drawn it, in Chromium (needs playwright); beside the loop without a studio, with one that "
+    "nobody looks at, and with the panel.",
+)
 @_JSON
-def latency(seconds, rates, size, sharp, devices, json_path, **choice):
+def latency(seconds, rates, size, sharp, devices, page, json_path, **choice):
     """Delay from camera to output, end to end, by a clock in the picture that goes around the
     network.
 
@@ -78,6 +84,9 @@ def latency(seconds, rates, size, sharp, devices, json_path, **choice):
     from livepuppet.benchmarks.latency import through_a_loopback, through_devices
 
     engine, machine = _engine(**choice), describe()
+    if page:
+        _page_latency(engine, machine, seconds, rates or (30.0,), size, json_path)
+        return
     way = f"{devices[0]} to {devices[1]}" if devices else "simulated camera to loopback output"
     click.echo(
         f"{machine['processor']}, {machine['cores']} cores, {engine.model_name} ({engine.provider}), {size}, {way}\n"
@@ -103,6 +112,20 @@ def latency(seconds, rates, size, sharp, devices, json_path, **choice):
         f"\nFor the sound, in OBS: Advanced Audio Properties, microphone, Sync Offset {round(known[-1] / 10) * 10} ms, plus "
         "what your camera itself takes (a webcam: about 30 to 60 ms, which no program can see)."
     )
+    _report({"machine": machine, "rows": rows}, json_path)
+
+
+def _page_latency(engine, machine, seconds, rates, size, json_path) -> None:
+    from livepuppet.benchmarks import page as pages
+
+    rows = []
+    for rate in rates:
+        click.echo(f"{machine['processor']}, {machine['cores']} cores, camera {size} at {rate:g} FPS\n")
+        for text in pages.HEADING:
+            click.echo(text)
+        for kind in ("none", "studio", "closed", "panel", "none"):
+            rows.append(pages.through_a_page(engine, seconds, rate, size, kind))
+            click.echo(pages.line(rows[-1]))
     _report({"machine": machine, "rows": rows}, json_path)
 
 
