@@ -4,6 +4,7 @@ they are.
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -55,13 +56,16 @@ def rig(picture, output, sheet, contours, edit, again, model, engine, device, pr
     avatar = load_avatar(picture, crop="face")
     image = avatar.original
     beside = sidecar_path(picture)
+
+    @functools.cache
+    def machine() -> Engine:
+        return load_engine(engine, model, threads, device, precision)
+
     if os.path.exists(beside) and not again:
         found = read_sidecar(beside, image)
         click.echo(f"Contours from {beside}.")
-        machine = load_engine(engine, model, threads, device, precision) if sheet else None
     else:
-        machine = load_engine(engine, model, threads, device, precision)
-        found = find(machine, image, avatar.square)
+        found = find(machine(), image, avatar.square)
     sure = [
         name
         for name, part in (("left eye", found.left), ("right eye", found.right), ("mouth", found.mouth))
@@ -80,7 +84,7 @@ def rig(picture, output, sheet, contours, edit, again, model, engine, device, pr
             return
         found, output = changed, output or beside
     for path, drawn in (
-        (sheet, lambda: draw_sheet(image, found, _face(machine, avatar, found), avatar.matte)),
+        (sheet, lambda: draw_sheet(image, found, _face(machine(), avatar, found), avatar.matte)),
         (contours, lambda: draw_contours(image, found)),
     ):
         if path is not None:
