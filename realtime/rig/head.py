@@ -167,14 +167,17 @@ class _Sheet:
         if self._bend is not None:
             # A chin that goes down is seen where there was none.
             place, shift = self._bend
-            lines = [np.rint(line).astype(int) for line in (self.surface.down[:, 0], self.surface.across[0])]
-            cells = [
-                np.flatnonzero((line >= part.start) & (line < part.stop))
-                for line, part in zip(lines, place, strict=True)
-            ]
-            at = [line[own] - part.start for line, own, part in zip(lines, cells, place, strict=True)]
+            cells, at = [], []
+            for part, count in zip(place, source.shape, strict=False):
+                # The first whose middle lies in it.
+                first = max(-(-(part.start + 1 + cell // 2) // cell), 0)
+                start = first * cell - cell // 2 - 1 - part.start
+                cells.append(
+                    slice(first, min(first + len(range(start, part.stop - part.start, cell)), count))
+                )
+                at.append(slice(start, start + cell * (cells[-1].stop - first), cell))
             source = source.copy()
-            source[np.ix_(*cells)] += shift[np.ix_(*at)] * np.float32(1 / SCALE)
+            source[tuple(cells)] += shift[tuple(at)] * np.float32(1 / SCALE)
         within = source * np.float32(1 / cell) + np.float32(0.5 / cell + 0.5)
         found = cv2.remap(self.coarse, within, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
         return found[..., 0] > 0, found[..., 1] < 0.999
