@@ -27,7 +27,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 #: Seconds at the beginning that do not count.
 SKIP = 4.0
 
-WINDOW = {"width": 1366, "height": 768}
+#: Of the browser, in pixels.
+WINDOW = 1366, 768
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def open_page(address: str) -> Iterator[None]:
     with sync_playwright() as driver:
         shown = driver.chromium.launch(executable_path=browser, args=["--headless=new", "--no-sandbox"])
         try:
-            page = shown.new_page(viewport=WINDOW)
+            page = shown.new_page(viewport={"width": WINDOW[0], "height": WINDOW[1]})
             page.goto(address)
             yield
         finally:
