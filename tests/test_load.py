@@ -214,7 +214,7 @@ def test_the_loop_takes_steps_says_so_and_takes_them_back(monkeypatch):
         [text for text in said if text.startswith(start)] for start in ("The computer is busy", "There is")
     )
     assert all(text.endswith(BATTERY) for text in busy)
-    assert len(busy) == len(room) == 2 and STEPS[1].told in busy[1] and STEPS[1].told in room[0]
+    assert len(busy) == len(room) == 2 and STEPS[1].told in busy[1] and STEPS[1].ended in room[0]
 
 
 def test_steps_are_counted_and_can_be_turned_off():

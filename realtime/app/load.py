@@ -34,16 +34,24 @@ class Step:
     Attributes:
         name: in figures.
         told: in the window and the log.
+        ended: the same once it is not left out any more.
     """
 
     name: Literal["close-ups", "detail"]
     told: str
+    ended: str
 
 
 #: In the order in which they are taken.
 STEPS = (
-    Step("close-ups", "eyes and mouth are looked at in every second frame"),
-    Step("detail", "the picture is drawn at half its resolution"),
+    Step(
+        "close-ups",
+        "eyes and mouth are analysed every other frame",
+        "eyes and mouth are analysed in every frame",
+    ),
+    Step(
+        "detail", "the picture is drawn at half its resolution", "the picture is drawn at its full resolution"
+    ),
 )
 
 

@@ -356,7 +356,7 @@ class LiveLoop:
         for step in reversed(STEPS[level : self._level]):
             if self.animator.is_told and step.name == "close-ups":
                 continue
-            self.notify(f"There is time again: no longer {step.told}.")
+            self.notify(f"There is time again: {step.ended}.")
         self._level = level
         names = {step.name for step in self.reduced}
         self.animator.look_every = 2 if "close-ups" in names else 1
