@@ -18,6 +18,7 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.images import read_image
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.names import local_path
+from livepuppet.core.numbers import quoted
 from livepuppet.core.reading import FaceReading
 from livepuppet.core.square import cut
 from livepuppet.core.video import Frame, open_video
@@ -304,7 +305,7 @@ class Animator:
         """
         if isinstance(which, str):
             if which not in self.names:
-                raise UserError(f"There is no avatar '{which}': there is {', '.join(self.names)}.")
+                raise UserError(f"There is no avatar {quoted(which)}: there is {', '.join(self.names)}.")
             which = self.names.index(which)
         self._current = which % len(self._prepared)
         self.retargeter.set_avatar(self.keypoints)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from livepuppet.realtime.outputs.badge import SOURCE_TYPE, Badge
 from livepuppet.realtime.outputs.folder import ImageFolder
 from livepuppet.realtime.outputs.live_sound import FileSound, LiveSound, open_sound
 from livepuppet.realtime.outputs.microphone import Microphone
+from livepuppet.realtime.outputs.sound import Soundtrack
 from livepuppet.realtime.outputs.video import VideoFile
 
 RATE = 48_000
@@ -464,3 +466,38 @@ def test_a_disk_that_is_really_full(tmp_path):
             if not subprocess.run(["umount", str(place)], capture_output=True).returncode:
                 break
             time.sleep(0.1)
+
+
+def float_wav(path, samples):
+    """`samples` float32 (channels, N) as WAV (IEEE float), at 16 kHz."""
+    channels = len(samples)
+    body = np.ascontiguousarray(samples.T, "<f4").tobytes()
+    form = struct.pack("<HHIIHH", 3, channels, 16_000, 16_000 * 4 * channels, 4 * channels, 32)
+    head = b"RIFF" + struct.pack("<I", 36 + len(body)) + b"WAVEfmt " + struct.pack("<I", 16) + form
+    path.write_bytes(head + b"data" + struct.pack("<I", len(body)) + body)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["nan", "infinite", "huge", "48 channels"])
+def test_sound_that_encoders_refuse_is_mended_and_nothing_is_lost(tmp_path, kind):
+    wave = 0.5 * np.sin(np.arange(16_000) / 6, dtype=np.float32)[None]
+    wave = np.repeat(wave, 48, axis=0) if kind == "48 channels" else wave
+    wave[:, 4000:4100] = {"nan": np.nan, "infinite": -np.inf, "huge": 1e30}.get(kind, 0.1)
+    path = float_wav(tmp_path / "sound.wav", wave)
+    written = tmp_path / "written.mp4"
+    with av.open(str(written), "w") as target:
+        track = Soundtrack(str(path), Fraction(0))
+        track.join(target)
+        track.finish(Fraction(1))
+        track.close()
+    with av.open(str(written)) as found:
+        heard = np.concatenate([frame.to_ndarray() for frame in found.decode(audio=0)], axis=1)
+    assert heard.shape[1] >= 15_000 and np.isfinite(heard).all()
+    assert 0.3 < np.abs(heard[:, 8000:14_000]).max() < 0.7
+
+    feed = FileSound(str(path))
+    feed.played(Fraction(0), 0.0)
+    played = np.concatenate([samples for _, samples in feed.read(2.0)], axis=1)
+    feed.close()
+    assert played.shape[1] >= 15_900 and np.isfinite(played).all() and np.abs(played).max() <= 1
+    assert 0.3 < np.abs(played[:, 8000:14_000]).max() < 0.7

@@ -325,6 +325,54 @@ def test_the_source_is_switched_while_running(session, tmp_path, monkeypatch):
     assert source["present"] and "other.mp4" in source["name"]
 
 
+def test_the_clip_that_drove_at_first_can_be_chosen_again(session, monkeypatch):
+    opened, open_source = [], session.open_source
+
+    def instead(text):
+        opened.append(text)
+        return open_source(session.settings.source.driving)
+
+    monkeypatch.setattr(session, "open_source", instead)
+    assert ask(session, "POST", "/api/do", {"what": "source", "value": "mouse"})[0] == 200
+    listed = ask(session, "GET", "/api/sources")[1]["sources"]
+    assert [one["id"] for one in listed if one["present"]] == ["mouse"]
+    assert listed[0]["id"] == "first" and "clip.mp4" in listed[0]["name"]
+    assert ask(session, "POST", "/api/do", {"what": "source", "value": "first"})[0] == 200
+    assert opened[0] == "mouse" and opened[1].endswith("clip.mp4")
+    assert ask(session, "GET", "/api/sources")[1]["sources"][0]["present"]
+    goes_on(session)
+
+
+def test_a_port_that_was_asked_for_is_no_other(chosen, engine):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        asked = merge(chosen, {"outputs": (f"studio:{port}", "none")})
+        with pytest.raises(UserError, match=f"port {port}"), running(asked, engine):
+            pass
+
+
+def test_an_address_of_another_computer_is_not_listened_at():
+    with pytest.raises(UserError, match="no address of this computer"):
+        server_module.Server(None, "203.0.113.1", 0, print)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"avatar": "/nowhere/pictures"}, {"driving": "/nowhere/clip.mp4"}], ids=["avatar", "driving"]
+)
+def test_what_is_not_there_is_said_at_the_start(chosen, engine, wrong):
+    with pytest.raises(UserError, match="/nowhere/"), running(merge(chosen, wrong), engine):
+        pass
+
+
+def test_an_upload_that_stalls_holds_up_no_other(session):
+    picture = cv2.imencode(".png", gradient(32, 32))[1].tobytes()
+    with socket.create_connection(("127.0.0.1", session.studio.port)) as slow:
+        head = f"POST /api/avatars?name=slow.png HTTP/1.1\r\nHost: 127.0.0.1:{session.studio.port}\r\n"
+        head += f"Authorization: Bearer {control.control_token()}\r\nContent-Length: 1000\r\n\r\nabc"
+        slow.sendall(head.encode())
+        assert ask(session, "POST", "/api/avatars?name=good.png", picture)[0] == 200
+
+
 def test_only_cameras_and_screens_can_be_chosen_by_the_page(session):
     for text in ("/etc/passwd", "../clip.mp4", "http://127.0.0.1/x", "-", "concat:a"):
         status, answer, _ = ask(session, "POST", "/api/do", {"what": "source", "value": text})

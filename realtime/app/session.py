@@ -37,6 +37,7 @@ from livepuppet.realtime.compositing.compositor import Compositor
 from livepuppet.realtime.driving.opening import is_face, open_any
 from livepuppet.realtime.engines import Engine
 from livepuppet.realtime.framing.crop import Framing, Square
+from livepuppet.realtime.inputs.cameras import is_camera
 from livepuppet.realtime.inputs.capture import Capture, LiveSource
 from livepuppet.realtime.inputs.playback import Playback
 from livepuppet.realtime.motion.calibration import pose_indices
@@ -198,7 +199,7 @@ class Session:
         wanted = settings.avatar.avatar
         path = local_path(wanted, "the avatar") if wanted else AVATAR
         self._chosen = settings.avatar.selected
-        if self._studio_port is not None and not path.is_dir():
+        if self._studio_port is not None and not path.is_dir() and (path.exists() or not wanted):
             # Pictures can be added, which takes a folder.
             from livepuppet.realtime.app.studio.uploads import own_folder
 
@@ -241,7 +242,7 @@ class Session:
             try:
                 source = self.open_source(settings.source.driving)
             except UserError as error:
-                if self._studio_port is None:
+                if self._studio_port is None or not is_camera(settings.source.driving):
                     raise
                 from livepuppet.realtime.app.studio.waiting import Waiting
 
@@ -377,7 +378,7 @@ class Session:
             raise UserError(
                 "The studio needs the packages of its extra: pip install 'livepuppet[studio]'."
             ) from error
-        return Studio(self, port or self.settings.control.port, listen)
+        return Studio(self, port or None, listen)
 
     def _control(self, settings: Settings, stack: ExitStack) -> None:
         if not settings.control.enabled:

@@ -20,7 +20,7 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.frames import open_input
 from livepuppet.core.names import ffmpeg_name, is_pipe, path_of
 from livepuppet.core.timeline import Timeline, default_sound, moving_pictures
-from livepuppet.realtime.outputs.sound import AAC_RATES, add_aac
+from livepuppet.realtime.outputs.sound import AAC_RATES, add_aac, audible, playable
 
 #: Seconds by which sound may lag behind the pictures before silence takes its place: a device that
 #: delivers nothing must not hold back the pictures, which the muxer keeps until it has sound to go
@@ -120,7 +120,9 @@ class LiveSound:
         if not samples.shape[1]:
             return
         layout = "mono" if self._feed.channels == 1 else "stereo"
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=layout)
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(audible(samples)), format="fltp", layout=layout
+        )
         frame.rate = self._feed.rate
         frame.pts, frame.time_base = self._position, Fraction(1, self._feed.rate)
         self._position += samples.shape[1]
@@ -214,7 +216,7 @@ class FileSound:
                 open_input(ffmpeg_name(self._name)) as container,
             ):
                 for frame in _decoded(container):
-                    for piece in resampler.resample(frame):
+                    for piece in resampler.resample(playable(frame)):
                         assert piece.time_base is not None
                         at = float((piece.pts or 0) * piece.time_base - self._start)
                         samples = piece.to_ndarray()

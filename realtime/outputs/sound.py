@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 import av
+import numpy as np
 from av.container import OutputContainer
 from av.error import FFmpegError
 
@@ -20,11 +21,45 @@ COPIED = frozenset(["aac", "mp3", "mp3float"])
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
+#: Layouts of more channels (7.1) have no names that mixers know.
+MOST_CHANNELS = 8
+
+
 def add_aac(output: OutputContainer, rate: int, channels: int) -> av.AudioStream:
     """A new AAC stream; more than one channel becomes stereo."""
     stream = output.add_stream("aac", rate=rate, layout="mono" if channels == 1 else "stereo")
     stream.codec_context.bit_rate = 96_000 if channels == 1 else 160_000
     return stream
+
+
+def playable(frame: av.AudioFrame) -> av.AudioFrame:
+    """`frame` as encoders and mixers take it: samples are finite and within [-1, 1], and more channels than
+    a layout names become their mean. Most frames are such, and returned as they are.
+    """
+    channels, kind = frame.layout.nb_channels, frame.format.name.removesuffix("p")
+    floating = kind in ("flt", "dbl")
+    if not floating and channels <= MOST_CHANNELS:
+        return frame
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, channels).T
+    if floating:
+        samples = audible(samples)
+    else:
+        whole = np.iinfo(samples.dtype)
+        middle = 0 if whole.min else 128
+        samples = (samples.astype(np.float32) - middle) / (whole.max - middle)
+    layout = frame.layout.name
+    if channels > MOST_CHANNELS:
+        samples, layout = samples.mean(axis=0, keepdims=True), "mono"
+    made = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples, np.float32), "fltp", layout)
+    made.rate, made.pts, made.time_base = frame.sample_rate, frame.pts, frame.time_base
+    return made
+
+
+def audible(samples: np.ndarray) -> np.ndarray:
+    """Floating point samples without what an encoder refuses: NaN is silence, and nothing is louder than 1."""
+    return np.clip(np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0), -1.0, 1.0)
 
 
 class Soundtrack:
@@ -105,8 +140,10 @@ class Soundtrack:
             frames = packet.decode()
         except FFmpegError:
             return
-        for frame in frames:
-            if frame.pts is not None:
+        for decoded in frames:
+            assert isinstance(decoded, av.AudioFrame)
+            frame = playable(decoded)
+            if frame.pts is not None and frame.time_base:
                 frame.pts -= round(self._start / frame.time_base)
             self._output.mux(self._target.encode(frame))
 

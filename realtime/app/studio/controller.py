@@ -45,6 +45,9 @@ SWITCHED, SOUNDS = ("virtual", "recording"), ("auto", "none", "microphone")
 #: Seconds of the countdown after another camera was chosen.
 COUNTDOWN = 2.0
 
+#: Stands for what the session began with, where that is no camera: a clip, a stream, the screen.
+FIRST = "first"
+
 #: What can be chosen to drive without a camera, as `--driving` takes it.
 WITHOUT_CAMERA = ("microphone", "mouse", "microphone+mouse", "phone", "openseeface")
 
@@ -86,6 +89,9 @@ class Controller:
         self._state: tuple[float, dict] = (-1e9, {})
         self._recent = _Recent(self._live.stats.latency, self._live.stats.stages)
         self._sort, self._sound = "name", session.settings.output.sound.partition(":")[0]
+        #: What drives, as `--driving` takes it; what did at the start, and its name.
+        self._driving = self._first = session.settings.source.driving
+        self._first_name = self._live.capture.source.name
         self._switched: dict[str, Output] = {}
         self._recording_since: float | None = None
         self._recorded: str | None = None
@@ -296,25 +302,36 @@ class Controller:
     # Sources.
 
     def sources(self) -> list[dict]:
-        """Every camera, and what drives now if it is none."""
-        present = self._live.capture.source
+        """Every camera, what drove when the session began if it was none, and what needs no camera."""
+        present, current = self._live.capture.source, self._source_id()
         found = [self._camera(info) for info in list_cameras() if info.capture or info.problem]
         ours = {output.device for output in self._switched.values()}
         found = [one for one in found if one["path"] not in ours or not one["path"]]
-        if not any(one["present"] for one in found):
-            found.insert(0, {"id": self._source_id(), "name": present.name, "present": True, "problem": None})
+        if self._first_is_other:
+            first = {"id": FIRST, "name": self._first_name, "present": current == FIRST, "problem": None}
+            found.insert(0, first)
         found += [
-            {"id": kind, "name": kind, "present": False, "problem": None, "without": True}
+            {"id": kind, "name": kind, "present": current == kind, "problem": None, "without": True}
             for kind in WITHOUT_CAMERA
         ]
+        if not any(one["present"] for one in found):
+            found.insert(0, {"id": current, "name": present.name, "present": True, "problem": None})
         for one in found:
             if one["present"]:
                 one["size"], one["rate"] = self._measured()
         return found
 
+    @property
+    def _first_is_other(self) -> bool:
+        """Whether the session began with something that the list of sources does not have by itself."""
+        first = self._first
+        return not (is_camera(first) or first in WITHOUT_CAMERA)
+
     def _source_id(self) -> str:
         source = self._live.capture.source
-        return str(source.info.number) if isinstance(source, Camera) else "present"
+        if isinstance(source, Camera):
+            return str(source.info.number)
+        return FIRST if self._driving == self._first and self._first_is_other else self._driving
 
     def _camera(self, info: CameraInfo) -> dict:
         present = self._live.capture.source
@@ -345,15 +362,18 @@ class Controller:
         return self.previews.jpeg(info)
 
     def switch_source(self, text: str) -> None:
-        """Drive with another camera, or anything that --driving takes but a file of this computer.
+        """Drive with another camera, or anything that --driving takes but a file of this computer; or
+        again with what the session began with (`FIRST`).
 
         Raises:
             UserError: it cannot be opened; the one before goes on.
         """
         with self._changing:
-            if text in ("present", self._source_id()):
+            if text == self._source_id():
                 return
-            if not (is_camera(text) or is_screen(text) or text in WITHOUT_CAMERA):
+            if text == FIRST and self._first_is_other:
+                text = self._first
+            elif not (is_camera(text) or is_screen(text) or text in WITHOUT_CAMERA):
                 raise UserError(
                     "Only cameras, screens and what drives without one can be chosen by the page."
                 )
@@ -361,6 +381,7 @@ class Controller:
             capture = Capture(self._session.open_source(text))
             before = _taken_over(self._live, capture)
             before.close()
+            self._driving = text
             self._session.source_changed(text, capture)
 
     # Profiles.

@@ -34,6 +34,9 @@ STATIC_FOLDER = Path(__file__).parent / "static"
 #: Seconds within which a body has to be here, and an upload.
 BODY_SECONDS, UPLOAD_SECONDS = 5.0, 120.0
 
+#: Pictures that come in at the same time. One after the other is decoded.
+MOST_UPLOADS = 8
+
 #: Seconds that a client may take over one picture before its connection is cut, and that one waits
 #: for the first.
 PATIENCE = 10.0
@@ -132,7 +135,7 @@ class _Api:
 
     def __init__(self, controller: Controller, requests: Requests):
         self._controller, self._requests = controller, requests
-        self._uploading = asyncio.Semaphore(1)
+        self._uploads = 0
 
     # The control commands, as every session has them.
 
@@ -226,16 +229,18 @@ class _Api:
             raise Refusal(408, "The picture did not come in time.") from None
 
     async def _store(self, request: Request, declared: int | None) -> dict:
-        # One at a time: each may need hundreds of megabytes.
-        async with self._uploading:
-            folder = self._controller.avatars_folder
-            upload = Upload(folder, request.query_params.get("name", ""), declared)
-            try:
-                async for piece in request.stream():
-                    upload.write(piece)
-                return {"stored": await run_in_threadpool(upload.store)}
-            finally:
-                upload.discard()
+        if self._uploads >= MOST_UPLOADS:
+            raise Refusal(503, "Other pictures are on their way: try again when they are here.")
+        folder = self._controller.avatars_folder
+        upload = Upload(folder, request.query_params.get("name", ""), declared)
+        self._uploads += 1
+        try:
+            async for piece in request.stream():
+                upload.write(piece)
+            return {"stored": await run_in_threadpool(upload.store)}
+        finally:
+            self._uploads -= 1
+            upload.discard()
 
     # Pictures for programs that know no websockets.
 
@@ -299,7 +304,8 @@ class _Api:
         some, and sees what it sees in time.
         """
         query = socket.query_params
-        width = int(query["width"]) if query.get("width", "").isdecimal() else 0
+        wanted = query.get("width", "")
+        width = int(wanted) if wanted.isdecimal() and len(wanted) <= 5 else 0
         try:
             watching = _Watching(feed, min(width, 10_000), query.get("alpha") == "1")
         except UserError as error:
@@ -309,8 +315,9 @@ class _Api:
 
         def heard(message: dict) -> None:
             # A page that has drawn one says how old it was by then; or asks what time it is.
-            if "ping" in message and len(answers) < IN_FLIGHT:
-                answers.append({"pong": message["ping"], "now": time.perf_counter() * 1000})
+            ping = message.get("ping")
+            if isinstance(ping, (int, float)) and math.isfinite(ping) and len(answers) < IN_FLIGHT:
+                answers.append({"pong": ping, "now": time.perf_counter() * 1000})
             elif isinstance(message.get("drawn"), int):
                 acknowledged[0] = max(acknowledged[0], min(message["drawn"], sent))
                 age = message.get("age")

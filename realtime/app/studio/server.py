@@ -183,6 +183,17 @@ class Server:
         self._socket.close()
 
 
+def is_ours(address: str) -> bool:
+    """Whether this computer has that address."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
 def _listen(address: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
@@ -196,6 +207,10 @@ def _listen(address: str, port: int) -> socket.socket:
         listening.listen(32)
     except (OSError, OverflowError) as error:
         listening.close()
+        if not is_ours(address):
+            raise UserError(
+                f"{address} is no address of this computer: give one that it has, or 0.0.0.0 for all of them."
+            ) from error
         raise UserError(
             f"The studio cannot listen at {address}, port {port} ({getattr(error, 'strerror', None) or error}): stop the "
             "other livepuppet, or choose another port with livepuppet settings set port NUMBER."

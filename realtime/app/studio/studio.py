@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -12,7 +14,7 @@ from livepuppet.realtime.app.requests import Refusal, Requests
 from livepuppet.realtime.app.studio.access import Access
 from livepuppet.realtime.app.studio.controller import Controller
 from livepuppet.realtime.app.studio.routes import application
-from livepuppet.realtime.app.studio.server import Server
+from livepuppet.realtime.app.studio.server import Server, is_ours
 from livepuppet.realtime.app.studio.tls import certificate
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ class Studio:
 
     Args:
         session: opened.
-        port: to listen at; where it is taken, a free one is.
+        port: to listen at; None for the usual one, or a free one where that is taken.
         listen: address for other machines, with TLS; None for this computer alone.
 
     Attributes:
@@ -37,7 +39,7 @@ class Studio:
         UserError: it cannot listen there.
     """
 
-    def __init__(self, session: Session, port: int, listen: str | None = None):
+    def __init__(self, session: Session, port: int | None, listen: str | None = None):
         self._token = control.control_token()
         self.fingerprint: str | None = None
         files = None
@@ -51,10 +53,13 @@ class Studio:
         address = listen or "127.0.0.1"
         secure = (files[0], files[1]) if files else None
         try:
+            usual = session.settings.control.port
             try:
-                self._server = Server(self.access, address, port, self._refused, secure)
+                self._server = Server(
+                    self.access, address, usual if port is None else port, self._refused, secure
+                )
             except UserError:
-                if not port:
+                if port is not None or not usual or not is_ours(address):
                     raise
                 # A second livepuppet beside this one is no reason not to run.
                 self._server = Server(self.access, address, 0, self._refused, secure)
@@ -97,5 +102,18 @@ def _reachable(address: str) -> str:
     """How to write an address that a browser can open."""
     parsed = ipaddress.ip_address(address)
     if parsed.is_unspecified:
-        return "127.0.0.1" if parsed.version == 4 else "[::1]"
+        return _own_address(parsed.version)
     return f"[{address}]" if parsed.version == 6 else address
+
+
+def _own_address(version: int) -> str:
+    """By which others of the network reach this computer: the address that it would send from, else its
+    name. Nothing is sent.
+    """
+    family, elsewhere = (socket.AF_INET, "192.0.2.1") if version == 4 else (socket.AF_INET6, "2001:db8::1")
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((elsewhere, 9))
+        own = probe.getsockname()[0]
+        if not ipaddress.ip_address(own).is_loopback:
+            return f"[{own}]" if version == 6 else own
+    return f"{socket.gethostname().partition('.')[0].lower()}.local"

@@ -37,12 +37,16 @@ function openKeys(description) {
   if (!list.children.length) {
     const groups = Map.groupBy ? Map.groupBy(description.keys, (one) => one.group) : grouped(description.keys);
     for (const [group, bindings] of groups) {
-      const rows = bindings.flatMap(({ label, help }) => [make("dt", { textContent: label }), make("dd", { textContent: help })]);
+      const rows = bindings.map(withoutEscape).flatMap(({ label, help }) => [make("dt", { textContent: label }), make("dd", { textContent: help })]);
       list.append(make("section", {}, make("h3", { textContent: group }), make("dl", {}, ...rows)));
     }
   }
   find("keys-dialog").showModal();
 }
+
+// See above: Escape does not end a session from here.
+const withoutEscape = (binding) =>
+  binding.action === "quit" ? { ...binding, label: binding.label.split(",")[0] } : binding;
 
 function grouped(bindings) {
   const groups = new Map();
