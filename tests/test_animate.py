@@ -309,7 +309,10 @@ def published(shared, tmp_path_factory):
     return load_engine("torch", weights), driving
 
 
-@pytest.mark.parametrize("mode", ["r1a1", "r1a0", "r0a1", "r0a0"])
+@pytest.mark.parametrize(
+    "mode",
+    ["r1a1", "r0a0", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("r1a0", "r0a1"))],
+)
 def test_the_published_model_gives_the_golden_picture(shared, published, tmp_path, mode):
     engine, driving = published
     animate(

@@ -105,6 +105,7 @@ def test_vivid_people_use_units_that_others_seldom_do():
     assert max(row.get("browInnerUp", 0.0) for row in rows) <= 1.4
 
 
+@pytest.mark.slow
 @needs_data
 def test_crops_go_on_without_whom_they_cannot_draw(renderer, monkeypatch):
     from livepuppet.train.people import crops

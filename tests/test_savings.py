@@ -47,6 +47,7 @@ def test_there_is_a_row_per_rewrite_and_one_for_all_of_them(monkeypatch, tiny_mo
     assert all(row.ratio[call] == row.ms[call][1] / row.ms[call][0] for row in rows for call in row.ratio)
 
 
+@pytest.mark.slow
 def test_every_engine_runs_the_variants_and_finds_the_same(tiny_model):
     """The calls that are timed do what the network does."""
     pytest.importorskip("openvino", reason="the openvino engine is not installed")
