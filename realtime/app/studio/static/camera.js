@@ -82,7 +82,7 @@ function entry(source) {
     source.rate && texts.rate(source.rate),
     source.problem,
   ].filter(Boolean);
-  const name = source.name.split(/[\\/]/).pop();
+  const name = texts[`driving_${source.id}`] || source.name.split(/[\\/]/).pop();
   const button = make(
     "button",
     { className: source.present ? "source used" : "source" },

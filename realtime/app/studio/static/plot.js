@@ -46,6 +46,9 @@ function draw(canvas) {
     context.fillStyle = style.borderTopColor;
     context.fillRect(34, y, width - 42, 1);
   }
+  context.textAlign = "left";
+  context.fillStyle = style.color;
+  context.fillText(texts.plotLegend, 40, 16);
   const begin = KEPT - history.length;
   const line = (which, colour, wide) => {
     context.strokeStyle = style[colour];
