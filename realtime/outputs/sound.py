@@ -25,6 +25,10 @@ AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 MOST_CHANNELS = 8
 
 
+#: What integer samples reach, by FFmpeg's names of them.
+FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
+
+
 def add_aac(output: OutputContainer, rate: int, channels: int) -> av.AudioStream:
     """A new AAC stream; more than one channel becomes stereo."""
     stream = output.add_stream("aac", rate=rate, layout="mono" if channels == 1 else "stereo")
@@ -46,9 +50,8 @@ def playable(frame: av.AudioFrame) -> av.AudioFrame:
     if floating:
         samples = audible(samples)
     else:
-        whole = np.iinfo(samples.dtype)
-        middle = 0 if whole.min else 128
-        samples = (samples.astype(np.float32) - middle) / (whole.max - middle)
+        samples = samples.astype(np.float32)
+        samples = (samples - 128 if kind == "u8" else samples) / FULL_SCALE[kind]
     layout = frame.layout.name
     if channels > MOST_CHANNELS:
         samples, layout = samples.mean(axis=0, keepdims=True), "mono"

@@ -46,6 +46,7 @@ class BoundedProtocol(H11Protocol):
     open: set[asyncio.BaseTransport]
     report: Callable[[str], None]
     _slow: asyncio.TimerHandle | None = None
+    _answered = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._open_ones = {one for one in self.open if not one.is_closing()}
@@ -66,7 +67,7 @@ class BoundedProtocol(H11Protocol):
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if not self._refused:
+        if not (self._refused or self._answered):
             super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -107,7 +108,15 @@ class BoundedProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         self.report("a request was no HTTP, or its headers were too long")
-        super().send_400_response(msg)
+        # uvicorn closes at once: what of the request is still on its way would then have the answer
+        # thrown away before the client has read it.
+        body = msg.encode("ascii", "replace")
+        head = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n"
+        self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        self._answered = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
 
 class Server:
