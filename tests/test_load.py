@@ -23,109 +23,143 @@ from livepuppet.core.video import open_video
 from livepuppet.realtime import bundled
 from livepuppet.realtime.animator import Animator, _carried
 from livepuppet.realtime.app import load
-from livepuppet.realtime.app.load import STEPS, LoadControl
+from livepuppet.realtime.app.load import DETAIL, STEPS, Effort, LoadControl
 from livepuppet.realtime.app.power import BATTERY, PowerWatch
 
 INTERVAL = 1 / 30
 
+#: Milliseconds of a core, by level: of decoding; of planning; of painting.
+DECODING, PLANNING, PAINTING = 7.0, (10.5, 9.0, 9.0), (15.5, 15.5, 11.0)
 
-class Camera:
-    """Frames of a camera, and the control that judges them."""
+#: Everything takes so much longer beside a process that wants a core: too long for all of it, for one step less, for two.
+GUESTS = {"small": 1.33, "usual": 1.45, "large": 2.0}
 
-    def __init__(self):
-        self.control, self.now, self.dropped = LoadControl(), 0.0, 0
+
+class Machine:
+    """A camera, a computer, and the control that judges what comes out. Newest frames win, and nothing queues.
+
+    Args:
+        overlaps: one frame is planned while another is painted.
+    """
+
+    def __init__(self, overlaps: bool = False, interval: float = INTERVAL, unsteady: float = 0.06):
+        self.control, self.overlaps, self.interval = LoadControl(), overlaps, interval
+        self.noise = np.random.default_rng(0).lognormal(0, unsteady, 4096)
+        self.number = self.dropped = 0
+        self.free = 0.0
         self.levels: list[int] = []
+        self.delays: list[float] = []
 
-    def run(self, windows: float, delay: float, every: int = 1) -> list[int]:
-        """So many windows in which frames take `delay` intervals, and all but each `every`th is dropped.
+    def run(self, seconds: float, stretch: float = 1.0) -> list[int]:
+        """So long, while everything takes `stretch` times as long as its work.
 
         Returns:
             Levels, without repetitions.
         """
-        begin = len(self.levels)
-        frames = round(windows * load.WINDOW / INTERVAL)
-        for number in range(frames):
-            self.now += INTERVAL
-            if number % every:
-                self.dropped += 1
-                continue
-            self.levels.append(self.control.add(self.now, delay * INTERVAL, self.dropped, INTERVAL))
+        begin, end = len(self.levels), self.number + round(seconds / self.interval)
+        while self.number < end:
+            start = max(self.free, self._decoded(self.number, stretch))
+            while self._decoded(self.number + 1, stretch) <= start:
+                self.number, self.dropped = self.number + 1, self.dropped + 1
+            level, busy = self.control.level, 1e-3 * self.noise[self.number % len(self.noise)]
+            core = PLANNING[level] * busy, PAINTING[level] * busy
+            effort = Effort(stretch * core[0], stretch * core[1], sum(core), self.overlaps)
+            self.free = start + effort.period
+            captured = self.number * self.interval
+            delay = start + effort.seconds - captured
+            self.delays.append(delay)
+            self.levels.append(self.control.add(captured, delay, self.dropped, self.interval, effort))
+            self.number += 1
         found = self.levels[begin:]
         return [level for index, level in enumerate(found) if not index or found[index - 1] != level]
 
-
-def test_all_is_well():
-    camera = Camera()
-    assert camera.run(50, 0.9) == [0]
+    def _decoded(self, number: int, stretch: float) -> float:
+        return number * self.interval + 1e-3 * DECODING * stretch
 
 
-@pytest.mark.parametrize(("delay", "every"), [(2.5, 1), (1.0, 2)])
-def test_late_or_dropped_frames_step_down_one_by_one_and_no_further(delay, every):
-    assert Camera().run(20, delay, every) == [0, 1, 2] and len(STEPS) == 2
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_all_is_well(overlaps):
+    assert Machine(overlaps).run(100) == [0]
+
+
+@pytest.mark.parametrize("stretch", [2.0, 4.0])
+def test_late_and_dropped_frames_step_down_one_by_one_and_no_further(stretch):
+    assert Machine().run(20, stretch) == [0, 1, 2] and len(STEPS) == 2
 
 
 def test_single_late_frames_are_none_of_its_business():
-    camera = Camera()
-    for _ in range(40):
-        assert camera.run(0.5, 0.9) == [0]
-        camera.run(0.02, 3.0)
-    assert camera.levels[-1] == 0
+    machine = Machine()
+    for _ in range(20):
+        machine.run(2.0)
+        machine.run(0.06, 3.0)
+    assert set(machine.levels) == {0}
 
 
-def test_steps_are_taken_back_when_there_is_room():
-    camera = Camera()
-    camera.run(6, 3.0)
-    # Less than late is not yet room.
-    assert camera.run(20, 1.8) == [2]
-    assert camera.run(20, 0.8) == [2, 1, 0]
+@pytest.mark.parametrize("unsteady", [0.0, 0.06, 0.15])
+def test_steps_are_taken_back_within_seconds_after_the_guest_has_left(unsteady):
+    machine = Machine(unsteady=unsteady)
+    assert machine.run(20, GUESTS["usual"])[-1] == 2
+    assert machine.run(2 * load.WINDOW * (load.CALM + 1)) == [2, 1, 0]
+    assert machine.run(60) == [0]
 
 
-def test_going_up_too_soon_is_learnt_from():
-    camera = Camera()
-    camera.run(1.5, 3.0)
-    assert camera.control.level == 1
-    ups = []
-    for _ in range(5):
-        # One step down there is room, without it there is none.
-        windows = 0
-        while camera.control.level and windows < 200:
-            camera.run(1, 0.8)
-            windows += 1
-        ups.append(windows)
-        while not camera.control.level:
-            camera.run(1, 3.0)
-    assert ups == sorted(ups) and ups[0] <= 3 * load.CALM and ups[-1] > 8 * load.CALM
-    # And forgotten after long calm.
-    camera.run(2 * load.MOST_CALM + 80, 0.8)
-    assert camera.control.level == 0 and camera.control._needed == load.CALM
+@pytest.mark.parametrize(("guest", "levels"), [("small", {1}), ("usual", {2}), ("large", {2})])
+def test_what_would_not_fit_is_not_tried_while_the_guest_stays(guest, levels):
+    machine = Machine()
+    machine.run(10, GUESTS[guest])
+    assert set(machine.run(120, GUESTS[guest])) == levels
+
+
+def test_with_a_step_left_out_frames_are_in_time():
+    machine = Machine()
+    machine.run(10, GUESTS["usual"])
+    machine.delays.clear()
+    machine.run(60, GUESTS["usual"])
+    assert np.percentile(machine.delays, 95) < 2 * INTERVAL
 
 
 def test_a_process_that_comes_and_goes_every_20_seconds():
-    camera = Camera()
-    seen = []
+    machine, full = Machine(), []
     for _ in range(6):
-        for busy in (True, False):
-            for _ in range(10):
-                slow = (
-                    (2.4, 1.6, 0.9)[camera.control.level] if busy else (0.9, 0.7, 0.5)[camera.control.level]
-                )
-                camera.run(1, slow)
-            seen.append(camera.control.level)
-    # While it is there, frames are in time; in between all is drawn.
-    late = [level for level in seen[::2] if level == 0]
-    assert not late and 0 in seen[1::2]
+        machine.run(20, GUESTS["usual"])
+        assert machine.control.level
+        machine.run(20)
+        assert not machine.control.level
+        full.append(np.mean(np.array(machine.levels) == 0))
+    # Of the time without it, more than half is at full quality, to the end.
+    assert full[-1] > 0.3 and full[-1] > 0.8 * full[1]
+
+
+def test_going_up_too_soon_is_learnt_from():
+    """A cost that was measured wrong: another avatar was shown meanwhile."""
+    machine, control = Machine(), None
+    machine.run(10, GUESTS["usual"])
+    control = machine.control
+    ups = []
+    for _ in range(4):
+        control._costs[:2] = [0.0, 0.0]
+        before, begin = len(machine.levels), machine.number
+        while set(machine.levels[before:]) <= {2}:
+            machine.run(load.WINDOW, GUESTS["usual"])
+        ups.append(machine.number - begin)
+        while control.level < 2:
+            machine.run(load.WINDOW, GUESTS["usual"])
+    assert ups == sorted(ups) and ups[-1] > 2 * ups[0] and control._needed <= load.MOST_CALM
+    # And forgotten once all has been well for long.
+    machine.run(4 * load.MOST_CALM * load.WINDOW)
+    assert control.level == 0 and control._needed == load.CALM
 
 
 def test_without_a_known_rate_nothing_is_judged():
-    control = LoadControl()
-    assert {control.add(at / 30, 1.0, 0, None) for at in range(300)} == {0}
+    control, effort = LoadControl(), Effort(0.5, 0.5, 1.0, False)
+    assert {control.add(at / 30, 1.0, 0, None, effort) for at in range(300)} == {0}
 
 
 def test_what_was_before_a_pause_does_not_count():
-    camera = Camera()
-    camera.run(0.9, 3.0)
-    camera.control.restart()
-    assert camera.run(0.9, 3.0) == [0] and camera.run(0.5, 3.0) == [0, 1]
+    machine = Machine()
+    machine.run(1.8, 3.0)
+    machine.control.restart()
+    assert machine.run(1.8, 3.0) == [0] and machine.run(1.0, 3.0) == [0, 1]
 
 
 # What the steps do
@@ -172,7 +206,7 @@ def test_eyes_and_mouth_are_looked_at_in_every_second_frame():
     assert told(2) == [6, 7]
 
 
-def test_rigs_are_drawn_at_half_resolution_and_back():
+def test_rigs_are_drawn_at_less_resolution_and_back():
     animator = Animator(bundled.AVATAR, engine="onnx", threads=1, size=160)
     compositor = animator.compositor
     prepared = animator._prepared[0]
@@ -186,13 +220,13 @@ def test_rigs_are_drawn_at_half_resolution_and_back():
     plan = animator.plan(frames[1], 0.1)
     whole = drawn()
     assert plan.drawing.rig.shape == (160, 160, 3)
-    compositor.detail = 0.5
+    compositor.detail = DETAIL
     end = time.monotonic() + 60
     while compositor.rig(prepared.avatar, prepared.face).shape[0] == 160 and time.monotonic() < end:
         time.sleep(0.02)  # the old one is drawn until the new one is made
-    half = animator.plan(frames[1], 0.1)
-    assert half.drawing.rig.shape == (80, 80, 3)
-    soft = animator.paint(half).image.astype(int)
+    less = animator.plan(frames[1], 0.1)
+    assert less.drawing.rig.shape == (96, 96, 3)
+    soft = animator.paint(less).image.astype(int)
     assert soft.shape == whole.shape and 0.2 < np.abs(soft - whole).mean() < 6
     compositor.detail = 1.0
     assert compositor.rig(prepared.avatar, prepared.face) is plan.drawing.rig
@@ -205,7 +239,7 @@ def test_the_loop_takes_steps_says_so_and_takes_them_back(monkeypatch):
     finish(session)
     animator, compositor = session.animator, session.compositor
     monkeypatch.setattr(PowerWatch, "reason", lambda watch: BATTERY)
-    for level, every, detail in ((1, 2, 1.0), (2, 2, 0.5), (1, 2, 1.0), (0, 1, 1.0)):
+    for level, every, detail in ((1, 2, 1.0), (2, 2, DETAIL), (1, 2, 1.0), (0, 1, 1.0)):
         session._load.level = level
         pressed(session)
         assert (animator.look_every, compositor.detail) == (every, detail)

@@ -18,7 +18,7 @@ from livepuppet.core.video import Frame
 from livepuppet.realtime.animator import NO_FACE, Animator, Plan, Timings
 from livepuppet.realtime.app import actions
 from livepuppet.realtime.app.avatar_folder import AvatarFolder, Change
-from livepuppet.realtime.app.load import STEPS, LoadControl, Step
+from livepuppet.realtime.app.load import DETAIL, STEPS, Effort, LoadControl, Step
 from livepuppet.realtime.app.overlay.screens import draw_banner
 from livepuppet.realtime.app.overlay.snapshot import Snapshots
 from livepuppet.realtime.app.power import PowerWatch
@@ -65,6 +65,7 @@ class _Job:
         plan: of `frame`.
         taken, planned: `time.perf_counter()` at which it was taken from the camera's slot, and
             passed on.
+        core: seconds of a core that planning took.
         counts: of the capture, when it was taken.
     """
 
@@ -72,6 +73,7 @@ class _Job:
     plan: Plan
     taken: float
     planned: float
+    core: float
     counts: tuple[int, int]
 
 
@@ -360,7 +362,7 @@ class LiveLoop:
         self._level = level
         names = {step.name for step in self.reduced}
         self.animator.look_every = 2 if "close-ups" in names else 1
-        self.compositor.detail = 0.5 if "detail" in names else 1.0
+        self.compositor.detail = DETAIL if "detail" in names else 1.0
 
     def _change_avatar(self, change: Change) -> None:
         if change.kind == "removed":
@@ -374,14 +376,14 @@ class LiveLoop:
 
     def _process_frame(self, frame: Frame, taken: float) -> None:
         """One frame, from the slot to the painting thread."""
-        counts = self.capture.counts()
+        counts, busy = self.capture.counts(), time.thread_time()
         for sound in self._sounds:
             sound.played(frame.time, frame.captured)
         self._report_source_problem(self.capture.trouble)
         plan = self.animator.plan(frame, frame.captured)
         planned = time.perf_counter()
         self._planning += _PLANNING_SHARE * (planned - taken - self._planning)
-        self._painting.put(_Job(frame, plan, taken, planned, counts))
+        self._painting.put(_Job(frame, plan, taken, planned, time.thread_time() - busy, counts))
         for message in self.animator.events():
             self.notify(f"{message[:-1]}{_NO_FACE_HELP}" if message == NO_FACE else message)
         if plan.framed:
@@ -394,7 +396,7 @@ class LiveLoop:
 
     def _paint_frame(self, job: _Job) -> None:
         """One frame, from its plan to the outputs."""
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.thread_time()
         lease = self.pool.take()
         try:
             timings = self.animator.paint(job.plan, lease.picture).timings
@@ -411,9 +413,12 @@ class LiveLoop:
                 # Figures begin here: what went by before the neutral pose was taken is nobody's loss.
                 captured, dropped = job.counts
                 self._before = (captured - 1, dropped)
-            self._count(job, timings, began, composed, handed_over)
+            core = job.core + time.thread_time() - busy
+            self._count(job, timings, began, composed, handed_over, core)
 
-    def _count(self, job: _Job, timings: Timings, began: float, composed: float, handed_over: float) -> None:
+    def _count(
+        self, job: _Job, timings: Timings, began: float, composed: float, handed_over: float, core: float
+    ) -> None:
         marks = {
             "wait": job.taken - job.frame.captured,
             "crop": timings.crop,
@@ -429,7 +434,10 @@ class LiveLoop:
         if self._load is not None:
             rate = self.capture.measured_rate
             captured = job.frame.captured
-            self._load.add(captured, handed_over - captured, self.counts()[1], 1 / rate if rate else None)
+            effort = Effort(job.planned - job.taken, handed_over - began, core, self._painting.overlaps)
+            self._load.add(
+                captured, handed_over - captured, self.counts()[1], 1 / rate if rate else None, effort
+            )
 
     # What the loop's thread does beside, and both.
 

@@ -97,6 +97,11 @@ class Stage(Generic[Job]):
             self._thread = None
 
     @property
+    def overlaps(self) -> bool:
+        """Whether the next job is prepared while one is done."""
+        return self._name is not None and not self._starved
+
+    @property
     def _starved(self) -> bool:
         return self._core < STARVED
 
