@@ -71,8 +71,8 @@ _JSON = click.option(
 @click.option(
     "--page",
     is_flag=True,
-    help="Until the studio's page has drawn it, in Chromium (needs playwright); beside the loop without a studio, with one that "
-    "nobody looks at, and with the panel.",
+    help="Until the studio's page has drawn it, in Chromium (needs playwright); beside the loop without a studio, with the "
+    "live window, with a studio that nobody looks at, and with the panel.",
 )
 @_JSON
 def latency(seconds, rates, size, sharp, devices, page, json_path, **choice):
@@ -123,7 +123,7 @@ def _page_latency(engine, machine, seconds, rates, size, json_path) -> None:
         click.echo(f"{machine['processor']}, {machine['cores']} cores, camera {size} at {rate:g} FPS\n")
         for text in pages.HEADING:
             click.echo(text)
-        for kind in ("none", "studio", "closed", "panel", "none"):
+        for kind in pages.KINDS:
             rows.append(pages.through_a_page(engine, seconds, rate, size, kind))
             click.echo(pages.line(rows[-1]))
     _report({"machine": machine, "rows": rows}, json_path)

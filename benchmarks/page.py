@@ -1,5 +1,5 @@
 """Delay from the camera until the studio's page has drawn the picture, in a real browser on this machine, and what an
-open page costs the live loop.
+open page costs the live loop, beside what the window does.
 
 The page tells the age of every picture when it has drawn it: by the capture time that travels with the picture, and by
 the session's clock, which the page asks for every second and corrects by half of the quickest answer's way.
@@ -7,22 +7,27 @@ the session's clock, which the page asks for every second and corrects by half o
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from livepuppet.benchmarks.latency import ClockCamera, clocked
 from livepuppet.core.errors import UserError
 from livepuppet.realtime import bundled
-from livepuppet.realtime.app.session import parse_size
+from livepuppet.realtime.app.session import Session, parse_size
 from livepuppet.realtime.engines import Engine
 
 #: Names of programs that can show the page.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+#: What the loop is measured with, in this order: nothing at both ends, to see what else the machine did.
+KINDS = ("none", "window", "studio", "closed", "panel", "none")
 
 #: Seconds at the beginning that do not count.
 SKIP = 4.0
@@ -51,21 +56,59 @@ def open_page(address: str) -> Iterator[None]:
             shown.close()
 
 
+@contextmanager
+def display() -> Iterator[None]:
+    """A screen for windows: the one that is there, or Xvfb's. Raises UserError where there is neither."""
+    if os.environ.get("DISPLAY") or os.name == "nt":
+        yield
+        return
+    program = shutil.which("Xvfb")
+    if program is None:
+        raise UserError("The window needs a desktop, or Xvfb (Debian: sudo apt install xvfb).")
+    read, write = os.pipe()
+    screen = (
+        program,
+        "-displayfd",
+        str(write),
+        "-screen",
+        "0",
+        f"{WINDOW[0]}x{WINDOW[1]}x24",
+        "-nolisten",
+        "tcp",
+    )
+    process = subprocess.Popen(screen, pass_fds=(write,), stderr=subprocess.DEVNULL)
+    os.close(write)
+    try:
+        with open(read) as told:
+            number = told.readline().strip()
+        if not number:
+            raise UserError("Xvfb did not start: run it by hand to see why.")
+        os.environ["DISPLAY"] = f":{number}"
+        yield
+    finally:
+        os.environ.pop("DISPLAY", None)
+        process.terminate()
+        process.wait()
+
+
 def through_a_page(engine: Engine, seconds: float, rate: float, size: str, kind: str) -> dict:
     """One run.
 
     Args:
-        kind: `none` (no studio), `closed` (a studio that nobody looks at), `studio` or `panel`.
+        kind: of `KINDS`: `none` (no studio), `window` (the live window instead), `closed` (a studio that nobody looks
+            at), or the page that is open.
 
     Returns:
         frames and frames per second of the loop, its delay and the page's as p50/p95/p99 in milliseconds.
     """
     camera = ClockCamera(*parse_size(size), rate, 10 * seconds + 60, timed=False)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, display() if kind == "window" else nullcontext():
         shutil.copy(bundled.AVATAR, Path(folder) / "avatar.png")
-        outputs = ("none",) if kind == "none" else ("studio",)
+        outputs = ({"none": "none", "window": "window"}.get(kind, "studio"),)
         wanted = {"size": size, "avatar": folder, "outputs": outputs, "port": 0, "adapt": False}
         with clocked(wanted, engine, source=camera) as session:
+            if kind == "window":
+                return _beside_the_window(session, seconds)
             thread = threading.Thread(target=session.live.run, name="live")
             thread.start()
             try:
@@ -79,7 +122,22 @@ def through_a_page(engine: Engine, seconds: float, rate: float, size: str, kind:
                 thread.join()
 
 
-def _measured(session, seconds: float, kind: str) -> dict:
+def _beside_the_window(session: Session, seconds: float) -> dict:
+    """The window has the main thread, as window systems want."""
+    rows: list[dict] = []
+
+    def measure() -> None:
+        rows.append(_measured(session, seconds, "window"))
+        session.live.stop()
+
+    thread = threading.Thread(target=measure, name="measure")
+    thread.start()
+    session.run()
+    thread.join()
+    return rows[0]
+
+
+def _measured(session: Session, seconds: float, kind: str) -> dict:
     time.sleep(SKIP)
     stats, page = session.live.stats, session.studio and session.studio.controller.page_delay
     frames, began = stats.frames, time.perf_counter()

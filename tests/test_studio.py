@@ -33,7 +33,7 @@ from livepuppet.realtime.app.settings import Settings, merge
 from livepuppet.realtime.app.studio import server as server_module
 from livepuppet.realtime.app.studio import uploads
 from livepuppet.realtime.app.studio.access import CONTENT_POLICY
-from livepuppet.realtime.app.studio.feeds import HEADER
+from livepuppet.realtime.app.studio.feeds import CAMERA_IDLE_RATE, CAMERA_RATE, HEADER, LEAST_WIDTH, to_jpeg
 from livepuppet.realtime.engines import load_engine
 
 
@@ -184,7 +184,7 @@ def test_the_moving_picture_by_websocket_newest_first(session):
             data = socket.recv(timeout=20)
             number, flags, captured, *_ = HEADER.unpack(data[: HEADER.size])
             picture = cv2.imdecode(np.frombuffer(data[HEADER.size :], np.uint8), cv2.IMREAD_COLOR)
-            assert picture.shape == (96, 160, 3) and not flags
+            assert picture.shape == (60, 100, 3) and not flags
             assert 0 <= time.perf_counter() - captured / 1000 < 20
             socket.send(json.dumps({"drawn": number, "age": 12.5}))
             seen.append(number)
@@ -195,6 +195,46 @@ def test_the_moving_picture_by_websocket_newest_first(session):
         assert json.loads(answer)["pong"] == 7
     wait_for(lambda: session.studio.controller.page_delay.count >= 3)
     wait_for(lambda: session.studio.controller.pictures.watched == 0)
+
+
+def test_a_picture_comes_as_large_as_the_page_says_that_it_is_shown(session):
+    def width_of(data):
+        return cv2.imdecode(np.frombuffer(data[HEADER.size :], np.uint8), cv2.IMREAD_COLOR).shape[1]
+
+    with watch(session, "/ws/picture?width=70") as socket:
+        assert width_of(socket.recv(timeout=20)) == 70
+        # One that does not say it is sent whole; never larger than it is, never nothing.
+        for asked, sent in ((120, 120), (0, 160), (99999, 160), (-5, 160), (1, LEAST_WIDTH)):
+            socket.send(json.dumps({"width": asked}))
+
+            def shown(sent=sent):
+                data = socket.recv(timeout=20)
+                socket.send(json.dumps({"drawn": HEADER.unpack(data[: HEADER.size])[0]}))
+                return width_of(data) == sent
+
+            wait_for(shown)
+
+
+def test_the_camera_is_smooth_only_while_somebody_looks_at_it(session):
+    camera = session.studio.controller.camera
+    wait_for(lambda: session.live.mode == "live")
+    with watch(session, "/ws/camera") as socket:
+        wait_for(lambda: camera.rate == CAMERA_IDLE_RATE)
+        socket.send(json.dumps({"near": True}))
+        wait_for(lambda: camera.rate == CAMERA_RATE)
+        socket.send(json.dumps({"near": False}))
+        wait_for(lambda: camera.rate == CAMERA_IDLE_RATE)
+
+
+@pytest.mark.parametrize("size", [(720, 1280), (721, 1283), (540, 960)])
+@pytest.mark.parametrize("width", [748, 321, 64])
+def test_smaller_pictures_keep_their_aspect_and_their_colours(size, width):
+    rows, columns = np.indices(size, dtype=np.float32)
+    picture = np.stack([255 * columns / size[1], 255 * rows / size[0], np.full(size, 90.0)], -1)
+    small = cv2.imdecode(np.frombuffer(to_jpeg(picture.astype(np.uint8), width), np.uint8), cv2.IMREAD_COLOR)
+    assert small.shape == (round(size[0] * width / size[1]), width, 3)
+    expected = cv2.resize(picture, (width, small.shape[0]), interpolation=cv2.INTER_AREA)
+    assert np.abs(small[..., ::-1] - expected).mean() < 2
 
 
 def test_nothing_is_encoded_while_nobody_watches(session, monkeypatch):
@@ -282,7 +322,7 @@ def test_a_recording_is_switched_on_and_off(session, tmp_path):
         return ask(session, "POST", "/api/do", {"what": "output", "value": {"kind": "recording", "on": on}})
 
     assert switched(True)[0] == 200
-    wait_for(lambda: state(session)["switches"]["recording"]["seconds"])
+    wait_for(lambda: state(session)["switches"]["recording"]["seconds"] is not None)
     wait_for(lambda: any(one["kept"] and one["written"] > 5 for one in state(session)["outputs"]))
     assert switched(False)[0] == 200
     told = state(session)["switches"]["recording"]

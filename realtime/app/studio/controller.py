@@ -42,6 +42,12 @@ STATE_SECONDS, RECENT_SECONDS = 0.1, 1.0
 #: What outputs can be switched, and recordings' sound.
 SWITCHED, SOUNDS = ("virtual", "recording"), ("auto", "none", "microphone")
 
+#: Modes of the session in which a person looks at how they sit in the camera's picture.
+FRAMING_MODES = ("looking", "counting", "lost", "no picture")
+
+#: What moves by itself all the time: pages are told of it less often than of what somebody did.
+FIGURES = ("recent", "fps", "camera_fps", "delay_ms", "frames", "dropped", "fit", "outputs", "page_delay_ms")
+
 #: Seconds of the countdown after another camera was chosen.
 COUNTDOWN = 2.0
 
@@ -78,7 +84,9 @@ class Controller:
         self._session, self._live = session, session.live
         self._obs_address = obs_address
         self.pictures = PictureFeed()
-        self.camera = CameraFeed(lambda: self._live.animator.framing.square)
+        self.camera = CameraFeed(
+            lambda: self._live.animator.framing.square, lambda: self._live.mode in FRAMING_MODES
+        )
         self.previews = Previews()
         #: From the capture of a frame until a page had drawn its picture, as pages tell.
         self.page_delay = Durations()
@@ -285,11 +293,10 @@ class Controller:
             "on": output is not None,
             "name": "" if output is None else output.name,
             "problem": (fares.failed if fares is not None else None) or self._failures.get(kind),
-            "delay_ms": fares.delay_ms["p50"] if fares is not None else None,
         }
         if kind == "recording":
             since = self._recording_since
-            state["seconds"] = None if since is None else round(time.monotonic() - since, 1)
+            state["seconds"] = None if since is None else int(time.monotonic() - since)
             state["file"] = self._recorded
         return state
 

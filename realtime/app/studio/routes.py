@@ -25,7 +25,7 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.numbers import number_of
 from livepuppet.realtime.app.requests import LARGEST_BODY, Refusal, Requests, as_json, parse_body, refused
 from livepuppet.realtime.app.studio.access import PROTOCOL
-from livepuppet.realtime.app.studio.controller import Controller
+from livepuppet.realtime.app.studio.controller import FIGURES, Controller
 from livepuppet.realtime.app.studio.feeds import Feed, Shot, Watcher
 from livepuppet.realtime.app.studio.uploads import TooLarge, Upload
 
@@ -44,8 +44,9 @@ PATIENCE = 10.0
 #: Pictures on their way to one page: the one that it draws, and the next.
 IN_FLIGHT = 2
 
-#: Seconds between two states on their way to a page.
-STATE_SECONDS = 0.2
+#: Seconds between two looks at the state for a page, and between two states of which only figures
+#: differ.
+STATE_SECONDS, FIGURES_SECONDS = 0.2, 0.5
 
 _BOUNDARY = b"livepuppet-picture"
 
@@ -273,16 +274,17 @@ class _Api:
     # Websockets.
 
     async def state_socket(self, socket: WebSocket) -> None:
-        """The state, whenever it changed."""
+        """The state: at once when something was done, its figures twice a second."""
         await socket.accept(PROTOCOL)
         listening = asyncio.ensure_future(_listen(socket, lambda message: None))
-        before = b""
+        before, due = {}, 0.0
         try:
             while not listening.done():
-                state = as_json(self._controller.state())
-                if state != before:
-                    before = state
-                    await _send(socket, state.decode())
+                state, now = self._controller.state(), time.monotonic()
+                steady = {name: value for name, value in state.items() if name not in FIGURES}
+                if steady != before or now >= due:
+                    before, due = steady, now + FIGURES_SECONDS
+                    await _send(socket, as_json(state).decode())
                 await asyncio.wait([listening], timeout=STATE_SECONDS)
         except (WebSocketDisconnect, TimeoutError, RuntimeError):
             pass
@@ -290,11 +292,15 @@ class _Api:
             await _end(socket, listening)
 
     async def picture_socket(self, socket: WebSocket) -> None:
-        """The moving picture. `?width=` is how wide it is shown, `?alpha=1` wants transparency."""
+        """The moving picture. `?width=` is how wide it is shown, `?alpha=1` wants transparency; a
+        message `{"width": 640}` changes it.
+        """
         await self._shots(socket, self._controller.pictures, self._controller.page_delay.add)
 
     async def camera_socket(self, socket: WebSocket) -> None:
-        """The camera's picture, with the driver's square in its header."""
+        """The camera's picture, with the driver's square in its header. `{"near": true}` says that
+        the person looks at it, and wants it smooth.
+        """
         await self._shots(socket, self._controller.camera)
 
     async def _shots(
@@ -307,7 +313,7 @@ class _Api:
         wanted = query.get("width", "")
         width = int(wanted) if wanted.isdecimal() and len(wanted) <= 5 else 0
         try:
-            watching = _Watching(feed, min(width, 10_000), query.get("alpha") == "1")
+            watching = _Watching(feed, width, query.get("alpha") == "1")
         except UserError as error:
             await socket.close(1013, str(error)[:100])
             return
@@ -318,6 +324,10 @@ class _Api:
             ping = message.get("ping")
             if isinstance(ping, (int, float)) and math.isfinite(ping) and len(answers) < IN_FLIGHT:
                 answers.append({"pong": ping, "now": time.perf_counter() * 1000})
+            elif isinstance(message.get("width"), int):
+                watching.resize(message["width"])
+            elif isinstance(message.get("near"), bool):
+                watching.near(message["near"])
             elif isinstance(message.get("drawn"), int):
                 acknowledged[0] = max(acknowledged[0], min(message["drawn"], sent))
                 age = message.get("age")
@@ -368,6 +378,12 @@ class _Watching:
         with anyio.move_on_after(1.0):
             await self._event.wait()
         self._event.clear()
+
+    def resize(self, width: int) -> None:
+        self._watcher.resize(width)
+
+    def near(self, near: bool) -> None:
+        self._watcher.near = near
 
     def newest(self, after: int) -> Shot | None:
         return self._watcher.newest(after)

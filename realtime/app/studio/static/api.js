@@ -1,4 +1,6 @@
 // Requests and websockets to the session. The token comes behind # and stays in this tab.
+import { connect as open } from "./socket.js";
+
 const KEEP = "livepuppet token";
 
 function takeToken() {
@@ -10,7 +12,7 @@ function takeToken() {
   return sessionStorage.getItem(KEEP) || "";
 }
 
-const token = takeToken();
+export const token = takeToken();
 export const hasToken = Boolean(token);
 
 async function ask(path, options = {}) {
@@ -44,26 +46,4 @@ export const upload = async (file) =>
 export const image = async (path) => createImageBitmap(await (await ask(path)).blob());
 
 // A websocket that comes back by itself.
-export function connect(path, { message, opened = () => {}, lost = () => {} }) {
-  let socket = null;
-  let wait = 250;
-  const open = () => {
-    const scheme = location.protocol === "https:" ? "wss" : "ws";
-    socket = new WebSocket(`${scheme}://${location.host}${path}`, ["livepuppet", `token.${token}`]);
-    socket.binaryType = "arraybuffer";
-    socket.onopen = () => {
-      wait = 250;
-      opened();
-    };
-    socket.onmessage = (event) => message(event.data);
-    socket.onclose = () => {
-      lost();
-      setTimeout(open, wait);
-      wait = Math.min(2 * wait, 4000);
-    };
-  };
-  open();
-  return (value) => {
-    if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(value));
-  };
-}
+export const connect = (path, handlers) => open(path, token, handlers);

@@ -1,7 +1,7 @@
 // The camera with the face's square and the avatar's ghost, and the list of what can drive.
-import { change, get, image } from "./api.js";
+import { change, get, image, token } from "./api.js";
 import { attempt, find, make, say } from "./dom.js";
-import { showFeed } from "./picture.js";
+import { showFeed, sizeOf } from "./feed.js";
 import { texts } from "./texts.js";
 
 let ghost = null;
@@ -12,13 +12,14 @@ export function startCamera() {
   const canvas = find("camera");
   if (!canvas) return;
   const context = canvas.getContext("2d");
-  showFeed("/ws/camera?width=320", (bitmap, header) => {
+  const wish = showFeed("/ws/camera?width=320", token, (bitmap, header) => {
     const { width, height } = canvas;
+    const [across, down] = sizeOf(bitmap);
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.fillStyle = "#000";
     context.fillRect(0, 0, width, height);
-    const scale = Math.min(width / bitmap.width, height / bitmap.height);
-    const [w, h] = [bitmap.width * scale, bitmap.height * scale];
+    const scale = Math.min(width / across, height / down);
+    const [w, h] = [across * scale, down * scale];
     // As in a mirror, which is how people know themselves.
     context.setTransform(-1, 0, 0, 1, (width + w) / 2, (height - h) / 2);
     context.drawImage(bitmap, 0, 0, w, h);
@@ -37,6 +38,10 @@ export function startCamera() {
     context.roundRect(...square, 8);
     context.stroke();
   });
+  // It is smooth while the person looks at it.
+  const card = find("source");
+  card.addEventListener("pointerenter", () => wish({ near: true }));
+  card.addEventListener("pointerleave", () => wish({ near: false }));
   find("choose").onclick = openSources;
   find("sources-dialog").addEventListener("close", () => clearInterval(looking));
 }

@@ -78,9 +78,9 @@ function startPicture() {
   const canvas = find("picture");
   canvas.parentElement.dataset.alpha = description.alpha;
   showPicture(canvas, {
-    width: Math.round(canvas.clientWidth * Math.min(devicePixelRatio || 1, 2)),
+    size: description.size,
     alpha: description.alpha,
-    drawn: (header, age) => {
+    drawn: (age) => {
       if (age === null) return;
       ages.push(age);
       if (ages.length > 60) ages.shift();
