@@ -41,7 +41,7 @@ LARGEST_GAP, LEAST_GAP, MOST_GAP = 0.62, 0.5, 1.15
 
 #: How far expressions go, in mouth widths, about as far as those of rendered people: a smile takes corners aside and up, a stretch
 #: aside and down, a frown down; a pucker takes them in, a funnel in, and parts both lips.
-SMILE, STRETCH, FROWN, PUCKER, FUNNEL = (0.145, 0.33), (0.11, 0.05), 0.14, 0.11, (0.06, 0.085, 0.21)
+SMILE, STRETCH, FROWN, PUCKER, FUNNEL = (0.15, 0.33), (0.11, 0.05), 0.14, 0.11, (0.1, 0.085, 0.21)
 
 #: The chin's least share of the lower lip's way down.
 CHIN = 0.55
@@ -49,8 +49,12 @@ CHIN = 0.55
 #: Dark lines between what is seen in a mouth that tell that it is teeth.
 LEAST_PARTINGS = 3
 
+#: The skin's median roughness in shares of its 90th percentile, below which a picture is drawn: 0.10 at most of drawings with
+#: noise, 0.15 at least of what is none.
+FLAT = 0.12
+
 #: Half the tongue's width, in mouth widths.
-TONGUE = 0.23
+TONGUE = 0.19
 
 
 @dataclass(frozen=True)
@@ -337,6 +341,7 @@ class MouthLayers:
         self._table(local, highest)
         self._colours(picture, mouth)
         self._find_own()
+        self._measure_lips()
         middle = float(np.median(0.5 * (self._rest[:, 2] + self._rest[:, 3])))
         self._line = middle
         self._above = max(0.42 * self.width, 0.8 * (middle - highest))
@@ -414,6 +419,8 @@ class MouthLayers:
         inner = np.maximum(1 - _NODES**2, 0)
         self._inner = inner
         self._bow = inner**0.9
+        # Lips that form a funnel stay together at the corners.
+        self._round = np.maximum(1 - np.square(_NODES / 0.86), 0) ** 0.75
         # How far the line hangs below the corners in the middle.
         self._sag = float(np.interp(0.0, _NODES, upper))
         self._sinks = np.exp(-((np.maximum(np.abs(_NODES) - 0.9, 0) / 0.75) ** 2))
@@ -424,9 +431,9 @@ class MouthLayers:
         self._shifts = np.exp(-((beyond / 0.6) ** 2))
         clipped = np.clip(_NODES, -1, 1)
         self._to_left, self._to_right = ((1 - clipped) / 2) * outside, ((1 + clipped) / 2) * outside
-        # Smiles and frowns move the corners most, and the middle a third as far as both of them.
+        # Smiles and frowns move the corners most, and the middle less than half as far as both of them.
         self._up_left, self._up_right = (
-            (0.15 + 0.85 * np.maximum(sign * clipped, 0) ** 1.7)
+            (0.22 + 0.78 * np.maximum(sign * clipped, 0) ** 1.5)
             * outside
             * (1 - smooth(0, 0.99, -sign * clipped))
             for sign in (-1, 1)
@@ -470,9 +477,11 @@ class MouthLayers:
         dark = crop[band]
         line = np.percentile(dark, 8, axis=0) if len(dark) else self.lip * 0.4
         self.line = np.minimum(line, 0.75 * self.lip).astype(np.float32)
-        # Drawings are flat, and have outlines or nothing but flat colours; smooth skin alone is no drawing.
+        # Drawings are flat, and have outlines or nothing but flat colours; smooth skin alone is no drawing. Where a little
+        # noise lies over all of it, it still is flat beside its few edges.
         outlined = self.line.mean() < 0.5 * self.lip.mean()
         drawn = flat < 0.35 and calm > 0.5 and still > (0.15 if outlined else 0.38)
+        drawn |= bool(skin.any()) and flat < FLAT * float(np.percentile(rough[skin], 90))
         self.drawn = mouth.teeth == "drawn" or (mouth.teeth == "auto" and drawn)
         # Teeth are a little yellower than white, in the light of the face.
         tint = np.array([1.0, 0.97, 0.91]) if colourful else np.ones(3)
@@ -541,6 +550,50 @@ class MouthLayers:
             for planes in (colour, np.broadcast_to(self.shadow, colour.shape))
         )
         return _TintedRow(*layers, row.middle, row.edge)
+
+    def _across_lips(self, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Colours of the upper and the lower lip at `_NODES`, float32 (N, len(shares), 3) each, at these shares of their
+        thickness from the line between them.
+        """
+        rest, found = self._rest, []
+        for inner, outer in ((2, 1), (3, 4)):
+            v = rest[:, inner, None] + (rest[:, outer] - rest[:, inner])[:, None] * shares
+            along = (_NODES * np.float32(self.half))[:, None]
+            x, y = (self.origin[k] + along * self.along[k] + v * self.down[k] for k in (0, 1))
+            seen = cv2.remap(
+                self.crop,
+                x.astype(np.float32),
+                y.astype(np.float32),
+                cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+            found.append(seen.astype(np.float32))
+        return found[0], found[1]
+
+    def _measure_lips(self) -> None:
+        """The lips' colours along the mouth, and how thick the dark line between shut ones is on either side, in pixels."""
+        shares = np.linspace(0, 0.45, 19).astype(np.float32)
+        middle = np.abs(_NODES) < 0.85
+        lips = self._across_lips(np.linspace(0.35, 0.75, 5).astype(np.float32))
+        tables = []
+        for seen in lips:
+            colour = np.median(seen, axis=1)
+            colour = np.stack([np.interp(_NODES, _NODES[middle], plane[middle]) for plane in colour.T], 1)
+            tables.append(cv2.GaussianBlur(colour.astype(np.float32)[None], (0, 0), sigmaX=8, sigmaY=0.1))
+        self._lip_colours = np.concatenate(tables)
+        lines = np.zeros((2, len(_NODES)), np.float32)
+        if not self.own:
+            rest = self._rest
+            thick = rest[:, 2] - rest[:, 1], rest[:, 4] - rest[:, 3]
+            for k, seen in enumerate(self._across_lips(shares)):
+                light = seen.mean(2)
+                lip = np.percentile(light[:, len(shares) // 2 :], 60, axis=1)
+                dark = light[:, :3].min(axis=1)
+                above = light > (dark + 0.75 * (lip - dark))[:, None]
+                until = shares[np.where(above.any(1), above.argmax(1), len(shares) - 1)]
+                lines[k] = np.where(lip - dark > 10, until * thick[k], 0) * (np.abs(_NODES) < 1)
+            lines = cv2.GaussianBlur(np.minimum(lines, 0.05 * self.width), (0, 0), sigmaX=6, sigmaY=0.1)
+        self._lines = lines
 
     def _find_own(self) -> None:
         """Whether the avatar's mouth is open, and how far down its own upper teeth reach in each column."""
@@ -655,23 +708,33 @@ class MouthLayers:
         aside = aside + 0.075 * a.puff * self.unit * self._cheeks
         base = self._corners(a)
         # Lips that hardly part do so in the middle; an open mouth is round, its corners half-way down.
-        lens = self._inner ** (1.3 - 0.62 * min(1.8 * parted / w, 1.0))
+        forward = held(max(a.funnel, a.pucker))
+        inner = np.maximum(1 - np.square(_NODES / (1 - 0.18 * forward)), 0)
+        lens = inner ** (1.3 - 0.62 * min(1.8 * parted / w, 1.0))
         rise = 0.05 * parted
         sink = (1 - round_) * 0.25 * jaw + round_ * (self._sag - rise + 0.38 * (parted + self.gap))
         # Lips that are pushed forward meet a little further down.
         base = base + 0.03 * a.pucker * w * self._sinks
         base = base + sink * self._sinks - (0.08 * a.shrug_lower + 0.03 * a.shrug_upper) * w * self._bow
-        part = a.funnel * w * self._inner**2
+        part = max(a.funnel, 0.0) ** 1.25 * w * self._round
         smile = 0.5 * (a.smile_left + a.smile_right)
+        # Broad smiles bare teeth, unless the lips do so already.
+        bared = 0.085 * w * float(smooth(0.45, 1.0, smile)) * (1 - held(max(self.gap, gap) / (0.12 * w)))
+        bared *= (1 - held(1.5 * (a.upper_left + a.upper_right))) * (1 - held(a.press)) * (1 - held(a.close))
         raised = (a.upper_left * self._to_left + a.upper_right * self._to_right) * w
         lowered = (a.lower_left * self._to_left + a.lower_right * self._to_right) * w
-        up = (sink + rise) * lens + 0.09 * raised * self._bow + FUNNEL[1] * part
-        low = (gap - rise - sink) * lens + 0.07 * lowered * self._bow + FUNNEL[2] * part
+        up = (sink + rise) * lens + 0.07 * raised * self._bow + FUNNEL[1] * part + 0.35 * bared * self._inner
+        low = (
+            (gap - rise - sink) * lens
+            + 0.07 * lowered * self._bow
+            + FUNNEL[2] * part
+            + 0.65 * bared * self._inner
+        )
         rest = self._rest
         # Of lips that are pushed forward the upper one turns outwards; a smile and an open mouth stretch both.
-        thick = 1 - 0.35 * a.press - 0.15 * a.puff - 0.12 * smile - 0.3 * min(parted / (0.6 * w), 1.0)
+        thick = 1 - 0.35 * a.press - 0.15 * a.puff - 0.15 * smile - 0.3 * min(parted / (0.6 * w), 1.0)
         upper_lip = (rest[:, 2] - rest[:, 1]) * (
-            (thick + 0.4 * a.pucker) * (1 - 0.75 * np.clip(a.roll_upper, 0, 1)) - 1
+            (thick - 0.05 * smile + 0.4 * a.pucker) * (1 - 0.75 * np.clip(a.roll_upper, 0, 1)) - 1
         )
         lower_lip = (rest[:, 4] - rest[:, 3]) * (
             (thick + 0.05 * a.pucker - 0.25 * a.funnel) * (1 - 0.75 * np.clip(a.roll_lower, 0, 1)) - 1
@@ -699,7 +762,7 @@ class MouthLayers:
     def _corners(self, a: MouthAmounts) -> np.ndarray:
         """How far smiles and frowns take each column down, (N,) in pixels."""
         left, right = (
-            -self._smile * smile + FROWN * frown + STRETCH[1] * stretch
+            -self._smile * smile * (1 - 0.15 * held(smile)) + FROWN * frown + STRETCH[1] * stretch
             for smile, frown, stretch in (
                 (a.smile_left, a.frown_left, a.stretch_left),
                 (a.smile_right, a.frown_right, a.stretch_right),
@@ -757,9 +820,13 @@ class MouthLayers:
             for _ in range(3):
                 moved = self._lookup(aside[None], source_s)[0] * window + jaw
                 source_s = s - moved / np.float32(self.half)
-        knots = self._lookup(np.concatenate([self._rest.T, offset.T]), source_s)
+        # The dark line between shut lips belongs to neither: where they part it is left out.
+        gap = np.maximum(offset[:, 3] - offset[:, 2], 0)
+        lines = self._lines * held(gap / (3 * self._lines + np.float32(1e-3)))
+        knots = self._lookup(np.concatenate([self._rest.T, offset.T, lines]), source_s)
         rest = knots[:7]
-        now = [knot + offset * inside for knot, offset in zip(rest, knots[7:], strict=True)]
+        now = [knot + offset * inside for knot, offset in zip(rest, knots[7:14], strict=True)]
+        rest[2], rest[3] = rest[2] - knots[14] * inside, rest[3] + knots[15] * inside
 
         def through(first: int, last: int) -> np.ndarray:
             """How far down the source lies by the knots `first` to `last`; beyond them by the end's offset."""
@@ -875,12 +942,12 @@ class MouthLayers:
         """
         across = np.abs(x)
         # Round, it turns away to the sides, and below the lip downwards; a groove goes down its middle.
-        light = 0.66 + 0.4 * np.sqrt(np.maximum(within * (2 - within), 0)) - 0.14 * smooth(0.25, 1.0, along)
+        light = 0.62 + 0.34 * np.sqrt(np.maximum(within * (2 - within), 0)) - 0.14 * smooth(0.25, 1.0, along)
         groove = np.exp(-np.square(x / 0.1)) * smooth(1.0, 0.35, along)
-        light -= 0.12 * groove - 0.05 * np.exp(-np.square((across - 0.28) / 0.14)) * smooth(1.0, 0.4, along)
+        light -= 0.07 * groove - 0.03 * np.exp(-np.square((across - 0.28) / 0.14)) * smooth(1.0, 0.4, along)
         light *= (1 + np.float32(self._slant) * x) * (0.42 + 0.58 * out)
         # It is wet.
-        shine = 26 * np.exp(-np.square((across - 0.42) / 0.15) - np.square((along - 0.3) / 0.25))
+        shine = 9 * np.exp(-np.square((across - 0.42) / 0.15) - np.square((along - 0.3) / 0.25))
         shine = shine * np.float32(self._level) * (1 + np.float32(3 * self._slant) * x)
         planes = [
             np.minimum(np.maximum(colour * light + shine, 0), 255).astype(np.uint8)
@@ -900,7 +967,7 @@ class MouthLayers:
             # Upper teeth with the head; lower ones with the jaw, whose lip hides most of them, and in whose shadow they lie.
             bared = 0.05 * w * float(smooth(0.2 * w, 0.55 * w, tall))
             # Lips that hardly part shade them; lips pushed forward cover them, too.
-            open_ = float(smooth(0, 0.18 * w, tall))
+            open_ = float(max(smooth(0, 0.18 * w, tall), held(0.5 * (a.smile_left + a.smile_right))))
             forward = min(max(a.funnel, a.pucker, 0.0), 1.0)
             rows = [(self._lower_teeth, lower_edge - bared, 0.5 + 0.3 * open_)]
             if not self.shows_teeth:
@@ -920,19 +987,33 @@ class MouthLayers:
         dark = np.empty_like(out)
         dark[...] = np.rint(self.shadow)
         cv2.blendLinear(out, dark, shade, 1 - shade, dst=out)
-        # At the corners, where the lips that were shut end, they go on.
-        across = np.abs(opening.s)
-        edge = np.maximum(np.minimum(near_upper, near_lower), 0)
-        corner = smooth(0.3, 0.95, across)
-        inner = 0.85 * corner * np.exp(edge * (-22 / w))
-        rim = 0.9 * corner * np.exp(-np.square(edge * (22 / w)))
-        share = inner + rim - inner * rim
-        light = (0.5 * inner * (1 - rim) + 0.85 * rim) / np.maximum(share, np.float32(1e-3))
-        # In the light that falls on that side.
-        light *= 1 + np.float32(1.25 * self._slant) * opening.s
-        lips = cv2.merge([np.minimum(colour * light, 255).astype(np.uint8) for colour in self.lip.tolist()])
-        cv2.blendLinear(lips, out, share.astype(np.float32), (1 - share).astype(np.float32), dst=out)
+        self._line_with_lips(out, opening, near_upper, near_lower, tall)
         return out
+
+    def _line_with_lips(
+        self, out: np.ndarray, opening: _Opening, near_upper, near_lower, tall: float
+    ) -> None:
+        """Draw the lips' inner sides, which shut lips hide, along the opening's edge in `out` uint8 (h, w, 3): narrow in its
+        middle, broad at its corners, and darker the further in.
+        """
+        w = np.float32(self.width)
+        opened = w * min(tall / (0.45 * self.width), 1.0)
+        corner = smooth(0.4, 1.0, np.abs(opening.s))
+        broad_upper, broad_lower = opened * (0.010 + 0.05 * corner), opened * (0.026 + 0.034 * corner)
+        upper, lower = near_upper / (broad_upper + 1e-3), near_lower / (broad_lower + 1e-3)
+        upper, lower = np.maximum(upper, 0), np.maximum(lower, 0)
+        # Round where both meet.
+        into = upper * lower / np.maximum(np.sqrt(np.square(upper) + np.square(lower)), np.float32(1e-3))
+        share = held(
+            (1 - into) * np.where(upper < lower, broad_upper, broad_lower) * np.float32(1 / self.soft) + 0.5
+        )
+        inner = 0.8 * np.square(np.minimum(into, 1))
+        at = _node_at(opening.s)
+        row = held(0.5 + upper - lower)
+        lips = cv2.remap(self._lip_colours, at, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        lips *= (0.96 - inner)[..., None]
+        lips += inner[..., None] * (0.68 * self.flesh)
+        cv2.blendLinear(lips.astype(np.uint8), out, share, 1 - share, dst=out)
 
     def _drawn_inside(self, opening: _Opening, near_upper, near_lower, tall: float) -> np.ndarray:
         """The inside of a drawn mouth, uint8 (h, w, 3): flat, one white band, an outline."""
@@ -981,7 +1062,7 @@ class MouthLayers:
         light *= 1 - 0.16 * np.exp(-np.square(s / 0.07)) * held(ridge * (-8 / w))
         share = 0.9 * tongue
         # Into the corners goes the cheek, as the lips' inside is lit.
-        cheek = 0.8 * smooth(0.6, 1.0, s)
+        cheek = 0.6 * smooth(0.75, 1.0, s)
         out = cv2.merge(
             [
                 (dark + (colour * light - dark) * share + (0.42 * lip - dark) * cheek * (1 - share)).astype(
@@ -994,6 +1075,8 @@ class MouthLayers:
         )
         above, below = np.exp(np.maximum(upper, 0) * (-20 / w)), np.exp(np.maximum(lower, 0) * (-24 / w))
         shade = (1 - 0.30 * above - 0.12 * below) * (1 - 0.35 * smooth(0.5, 1.0, s))
+        # Little light gets in where lips hardly part.
+        shade = shade * (0.3 + 0.7 * smooth(0, 0.07 * w, opening.to_upper[::2, ::2] + height))
         return cv2.resize(out, full), cv2.resize(shade.astype(np.float32), full)
 
     def _with_own(
