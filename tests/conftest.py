@@ -8,6 +8,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+# With pytest-xdist every process has a core of its own: as many threads in each would only wait for one another.
+# Before NumPy and PyTorch are imported, which read it once.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from lively import lively
 

@@ -255,6 +255,8 @@ def test_slow_and_many_connections_do_not_hold_the_server(session, monkeypatch):
         # Each is cut in the end; then there is room again.
         for connection in lazy:
             assert connection.recv(1) == b""
+        # On a busy computer an answer may take longer than the lazy ones had.
+        monkeypatch.setattr(control, "MOST_SECONDS", 20)
         assert ask(server, "POST", "/do/next")[0] == 200
     finally:
         for connection in lazy:

@@ -216,6 +216,8 @@ class _Server(HTTPServer):
         with self._lock:
             late = [connection for connection, began in self._open.items() if began < before]
             for connection in late:
+                # Its place is free before it sees its end, whenever a worker comes to it.
+                del self._open[connection]
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
 
