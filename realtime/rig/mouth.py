@@ -515,7 +515,11 @@ class MouthLayers:
             hue = self.lip / max(float(self.lip.max()), 1.0)
             self.dark = (max(0.5 * float(self.lip.max()), 44.0) * hue**2.2).astype(np.float32)
             tongue = max(0.85 * float(self.lip.max()), 90.0) * hue**1.5
-            self.tongue = (0.6 * tongue + 0.4 * flesh if painted else tongue).astype(np.float32)
+            # Drawings' light is flat, whatever the skin's own colour.
+            flesh = np.array([222.0, 104, 104]) * max(self._level, 0.85)
+            self.tongue = (0.35 * tongue + 0.65 * np.minimum(flesh, 235) if painted else tongue).astype(
+                np.float32
+            )
         self.outlined = bool(self.line.mean() < 0.45 * bright.mean())
         self.kind = mouth.teeth if mouth.teeth in ("even", "broad", "pointed") else "even"
         self.no_teeth = mouth.teeth == "none"
@@ -1024,7 +1028,8 @@ class MouthLayers:
         if tall > 0.12 * w:
             _over(out, self.tongue, held(0.5 - self._ridge(s, height, tall) * soft))
         if not self.no_teeth and not self.shows_teeth:
-            band = min(0.17 * w, 0.34 * tall)
+            # As tall as they are, however far the mouth opens.
+            band = min(0.12 * w, tall)
             # Its edge is flatter than an arched lip.
             upper = opening.down - depth
             middle = float(upper[:, int(np.abs(s).min(axis=0).argmin())].mean())
@@ -1039,9 +1044,8 @@ class MouthLayers:
     def _ridge(self, s, height, tall: float) -> np.ndarray:
         """Pixels above the tongue's edge."""
         bulge = 1 - 0.9 * np.square(np.minimum(np.abs(s), 1))
-        return (
-            height - ((0.2 if self.drawn else 0.3) * self.width * min(tall / (0.6 * self.width), 1.0)) * bulge
-        )
+        tongue = 0.56 * tall if self.drawn else 0.3 * self.width * min(tall / (0.6 * self.width), 1.0)
+        return height - tongue * bulge
 
     def _throat(
         self, opening: _Opening, near_upper, near_lower, tall: float
