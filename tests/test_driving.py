@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import socket
@@ -26,10 +27,10 @@ from livepuppet.realtime.app.settings import NeutralPose, Settings, merge
 from livepuppet.realtime.bundled import AVATAR
 from livepuppet.realtime.driving import parts, pointer
 from livepuppet.realtime.driving.liveliness import BLINKS, Liveliness
-from livepuppet.realtime.driving.opening import _address, is_face, is_sound_file, open_face
+from livepuppet.realtime.driving.opening import _address, is_face, is_sound_file, open_any, open_face
 from livepuppet.realtime.driving.parts import GONE, Draft, Pointer, Tracked, Voice
 from livepuppet.realtime.driving.pointer import Looking, across
-from livepuppet.realtime.driving.source import FaceSource
+from livepuppet.realtime.driving.source import MOST_RATE, FaceSource
 from livepuppet.realtime.driving.talk import Talk
 from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.outputs.live_sound import FileSound
@@ -114,6 +115,28 @@ def test_addresses_of_phones(text, expected):
 def test_what_cannot_drive_is_a_sentence(driving, sentence):
     with pytest.raises(UserError, match=sentence):
         open_face(driving)
+
+
+@pytest.mark.parametrize(
+    "driving, advice",
+    [
+        ("micro", "write microphone."),
+        ("Mouse", "write mouse."),
+        ("openseface", "write openseeface."),
+        ("microphone+", "write microphone."),
+        ("mouse+micro", r"write mouse\+microphone."),
+        ("mouse+keyboard", "'keyboard' is none of them"),
+    ],
+)
+def test_what_is_nearly_a_driver_is_no_cameras_name(driving, advice):
+    with pytest.raises(UserError, match=f"no camera .*{advice}"):
+        open_any(driving)
+
+
+def test_other_names_are_cameras():
+    with pytest.raises(UserError, match="no camera") as refusal:
+        open_any("HD Webcam")
+    assert "without one" not in str(refusal.value)
 
 
 def test_a_port_in_use_is_a_sentence_and_leaves_nothing_open(spoken):
@@ -250,6 +273,12 @@ def test_a_file_without_sound_is_a_sentence(tmp_path):
     ):
         with pytest.raises(UserError, match="give a file with a voice"):
             attempt()
+    # Live, it turns out where the first face is asked for; also where it is played over and over.
+    for loop in (False, True):
+        source = open_face(f"microphone:{empty}", loop=loop)
+        with pytest.raises(UserError, match="give a file with a voice"):
+            next(source.frames(threading.Event()))
+        source.close()
     assert len(list(Talk(str(write_wave(tmp_path / "short.wav", np.zeros(10, np.float32)))))) == 1
 
 
@@ -345,6 +374,34 @@ def test_a_voice_has_the_last_word_on_a_phones_mouth(spoken):
     face, _ = source.face(time.perf_counter())
     assert face.amounts[INDEX["jawOpen"]] < 0.3 and face.amounts[INDEX["eyeBlinkLeft"]] == 1
     source.close()
+
+
+def test_a_silent_phone_rests_no_voice(spoken):
+    port = free_port()
+    source = open_face(f"phone:{port}+microphone:{spoken}")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(
+            face_packets.live_link({"eyeBlinkLeft": 1.0, "jawOpen": 1.0}, yaw=0.2), ("127.0.0.1", port)
+        )
+        arrive(source, 1)
+    begin = time.perf_counter()
+    faces = [source.face(begin + step / 30)[0] for step in range(60)]
+    source.close()
+    # Long after the phone's last packet the mouth still talks, and the eye that it left shut is open.
+    later = faces[math.ceil(30 * GONE) + 5 :]
+    assert all(face.seen for face in faces) and "No face comes from the phone" in source.trouble
+    assert np.ptp([face.amounts[INDEX["jawOpen"]] for face in later]) > 0.1
+    assert np.median([face.amounts[INDEX["eyeBlinkLeft"]] for face in later]) < 0.1
+    assert later[0].head.angles[0] == pytest.approx(0.2, abs=0.15)
+
+
+def test_a_flood_of_packets_makes_no_flood_of_faces(tracked):
+    source, _ = tracked
+    stop = threading.Event()
+    begin = time.perf_counter()
+    for _ in itertools.islice(source.frames(stop), 20):
+        source._arrived.set()
+    assert time.perf_counter() - begin >= 18 / MOST_RATE
 
 
 def test_a_packet_is_handed_on_at_once(tracked):

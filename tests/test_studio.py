@@ -608,6 +608,14 @@ def test_ten_gigabytes_are_refused_announced_or_not(session, tmp_path):
     goes_on(session)
 
 
+def test_an_upload_that_is_too_large_is_answered_though_it_was_sent_whole(session):
+    status, answer, _ = ask(session, "POST", "/api/avatars?name=big.png", bytes(40 << 20))
+    assert status == 413 and "larger than 32 MB" in answer["error"]
+    # Also for who has no token.
+    assert ask(session, "POST", "/api/avatars?name=big.png", bytes(40 << 20), Authorization=None)[0] == 401
+    goes_on(session)
+
+
 def bomb(side=60_000):
     """A PNG of 60 000 x 60 000 pixels in some kilobytes of zeros."""
 
@@ -653,6 +661,65 @@ def test_two_hundred_sockets_are_too_many_and_hold_nobody_up(session, monkeypatc
     assert state(session)["mode"] == "live"
     assert sum("connections already" in record.message for record in caplog.records) == 1
     assert sum("no request in time" in record.message for record in caplog.records) == 1
+
+
+def test_whoever_keeps_all_places_without_asking_keeps_nobody_out(session, monkeypatch):
+    monkeypatch.setattr(server_module, "FIRST_REQUEST_SECONDS", 60.0)
+    monkeypatch.setattr(server_module, "LINGER_SECONDS", 60.0)
+    refused = b"POST /set HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n{"
+    for begun in (b"", b"GET / HTTP/1.1\r\nX: ", refused):
+        with contextlib.ExitStack() as stack:
+            for _ in range(server_module.MOST_CONNECTIONS + 8):
+                address = ("127.0.0.1", session.studio.port)
+                one = stack.enter_context(socket.create_connection(address, timeout=20))
+                with contextlib.suppress(ConnectionError):
+                    one.sendall(begun)
+                    if begun is refused:
+                        assert one.recv(4096)[9:12] in (b"401", b"")
+            for _ in range(3):
+                assert ask(session, "GET", "/api/state")[0] == 200
+
+
+def test_one_other_machine_takes_not_all_places(monkeypatch):
+    class Transport:
+        aborted = False
+
+        def __init__(self, address):
+            self.address = address
+
+        def get_extra_info(self, name):
+            return (self.address, 1) if name == "peername" else None
+
+        def abort(self):
+            self.aborted = True
+
+        def is_closing(self):
+            return self.aborted
+
+        def get_protocol(self):
+            return None
+
+    told = []
+
+    class Protocol(server_module.BoundedProtocol):
+        open, report, scope = {}, staticmethod(told.append), {}
+
+        def __init__(self, address):
+            # Busy, as websockets are.
+            self.transport, self._machine = Transport(address), address
+
+    def come(address):
+        new = Protocol(address)
+        if welcome := new._has_room():
+            new.open[new.transport] = new
+        return welcome
+
+    most = server_module.MOST_OF_ONE_MACHINE
+    assert [come("203.0.113.5") for _ in range(most + 2)] == [True] * most + [False] * 2
+    assert come("203.0.113.6") and "203.0.113.5" in told[0]
+    assert all(come("127.0.0.1") for _ in range(server_module.MOST_CONNECTIONS - most - 1))
+    # Nobody of these is idle, so the next one has to wait.
+    assert not come("127.0.0.1")
 
 
 def test_a_reader_that_reads_nothing_is_cut(session, monkeypatch):

@@ -54,7 +54,7 @@ class Liveliness:
         self._phases = self._random.uniform(0, 2 * math.pi, (len(SWAYS), 3))
         self._time: float | None = None
         self._now = 0.0
-        self._blink_at = self._random.uniform(0.8, BLINKS[1])
+        self._blink_at, self._last_was_single = self._random.uniform(0.8, BLINKS[1]), True
         self._look_at, self._target, self._gaze = self._random.uniform(*LOOKS), np.zeros(2), np.zeros(2)
         self._pose_at, self._pose, self._goal, self._speed = 0.0, np.zeros(3), np.zeros(3), np.zeros(3)
         self._talk = self._short = self._long = 0.0
@@ -115,8 +115,6 @@ class Liveliness:
             self._blink_at = self._now + self._random.uniform(*(SECOND if again else BLINKS))
             return 0.0
         return 1 - _eased(opening)
-
-    _last_was_single = True
 
     def _look(self, passed: float) -> None:
         if self._now >= self._look_at:

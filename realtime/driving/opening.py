@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
 from collections.abc import Sequence
@@ -182,7 +183,34 @@ def open_any(
     name = path_of(driving, "what drives")
     if is_face(name):
         return open_face(name, camera_rate, loop, listen)
-    return open_source(driving, camera_size, camera_rate, pixel_format, loop, not_these)
+    try:
+        return open_source(driving, camera_size, camera_rate, pixel_format, loop, not_these)
+    except UserError as error:
+        meant = _meant(name)
+        if meant is None:
+            raise
+        raise UserError(f"There is no camera '{name[:60]}'. {meant}") from error
+
+
+def _meant(driving: str) -> str | None:
+    """What somebody may have meant who wrote something like some of `KINDS`, as advice; None for anything else."""
+    written = [part.partition(":")[0].strip().lower() for part in driving.split("+")]
+    meant = [_nearest_kind(one) for one in written]
+    found = [kind for kind in meant if kind is not None]
+    if not found:
+        return None
+    if len(found) == len(written) or not all(written):
+        return f"To drive without one, write {'+'.join(dict.fromkeys(found))}."
+    strange = written[meant.index(None)]
+    return f"To drive without one, join some of {', '.join(KINDS)} by +: '{strange[:40]}' is none of them."
+
+
+def _nearest_kind(written: str) -> str | None:
+    if len(written) >= 3:
+        for kind in KINDS:
+            if kind.startswith(written):
+                return kind
+    return next(iter(difflib.get_close_matches(written, KINDS, 1, 0.7)), None)
 
 
 def open_driving(driving: str, rate: float = 30.0, *, loop: bool = False, listen: str = LOOPBACK) -> Capture:

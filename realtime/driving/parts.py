@@ -38,6 +38,7 @@ class Draft:
         shift: float64 (2,), in eye distances.
         scale: of the head.
         tracked: a face that a phone or tracker sees.
+        heard: a microphone or a sound file is on, whether or not somebody speaks.
         speaking, open_by: of the voice.
         eyes_led: something says where the eyes look.
         captured: `time.perf_counter()` of the newest of what is shown; None where nothing came.
@@ -48,6 +49,7 @@ class Draft:
     shift: np.ndarray = field(default_factory=lambda: np.zeros(2))
     scale: float = 1.0
     tracked: FacePose | None = None
+    heard: bool = False
     speaking: float = 0.0
     open_by: float = 0.0
     eyes_led: bool = False
@@ -67,7 +69,7 @@ class Draft:
             amounts,
             HeadPose(head.scale * self.scale, rotation, head.shift + self.shift),
             False,
-            self.tracked.seen,
+            self.tracked.seen or self.heard,
         )
 
 
@@ -109,7 +111,7 @@ class Voice:
         source: of the file.
 
     Attributes:
-        begun: `time.perf_counter()` at which it was first asked for; None before.
+        begun: `time.perf_counter()` at which the file's sound began; None before, and of a microphone.
     """
 
     trouble: str | None = None
@@ -132,6 +134,7 @@ class Voice:
             self.feed.played(Fraction(0), begin)
 
     def add(self, draft: Draft, now: float) -> None:
+        """As of `Part`. Raises UserError where the file ends before a single sample was read."""
         if self.begun is None:
             self.heard_from(now)
         heard = False
@@ -147,6 +150,8 @@ class Voice:
                 break
             self._follower.feed(samples.mean(axis=0))
             self._last, heard = at + samples.shape[1] / self.feed.rate, True
+        if self._last is None and self.ended:
+            raise UserError(f"{self.name} has no sound that can be read: give a file with a voice in it.")
         if not heard and self._last is not None and now - self._last > 0.3:
             # A device that stalls must not leave the mouth open.
             self._follower.feed(np.zeros(round(0.03 * self.feed.rate), np.float32))
@@ -154,7 +159,7 @@ class Voice:
         draft.amounts[MOUTH] = mouth.amounts()[MOUTH]
         draft.speaking, draft.open_by = mouth.speaking, mouth.open
         if self._last is not None and now - self._last < 0.3:
-            draft.captured = min(self._last, now)
+            draft.captured, draft.heard = min(self._last, now), True
 
     def counts(self) -> dict[str, int]:
         return {}
@@ -262,7 +267,7 @@ class Tracked:
 
 
 class Alive:
-    """Blinks, looks, breath and sway, where nobody tracks a face."""
+    """Blinks, looks, breath and sway, where nobody sees a face that has its own."""
 
     name, trouble, ended = "liveliness", None, False
 
@@ -271,7 +276,11 @@ class Alive:
 
     def add(self, draft: Draft, now: float) -> None:
         if draft.tracked is not None:
-            return
+            if draft.tracked.seen or not draft.heard:
+                return
+            # Who is heard goes on, with the head where the phone left it, but not with eyes that it
+            # may have left shut.
+            draft.amounts[~MOUTH] = 0
         self._alive.update(now, draft.speaking, draft.open_by)
         # A head that is led sways less.
         share = 0.5 if draft.eyes_led else 1.0

@@ -30,6 +30,12 @@ BUFFER = 64 * 1024
 
 _IDLE = 0.2
 
+#: Linux, macOS, Windows: the address is not of this computer.
+_NOT_OURS = (99, 49, 10049)
+
+#: To ask which way leads to an address.
+_ANY_PORT = 9
+
 
 class Receiver:
     """Listens until closed, in a thread of its own. The newest face wins.
@@ -162,10 +168,6 @@ def _bound(address: str, port: int) -> socket.socket:
     return bound
 
 
-#: Linux, macOS, Windows: the address is not of this computer.
-_NOT_OURS = (99, 49, 10049)
-
-
 def checked_address(text: str) -> str:
     """An IP address in its usual form. Raises UserError."""
     try:
@@ -182,13 +184,9 @@ def own_address_towards(other: str) -> str:
     with socket.socket(kind, socket.SOCK_DGRAM) as probe:
         try:
             # Sends nothing: the system only picks the way.
-            probe.connect((other, IFACIALMOCAP_PROBE))
+            probe.connect((other, _ANY_PORT))
             return probe.getsockname()[0]
         except OSError as error:
             raise UserError(
                 f"There is no way to {other} from here ({error.strerror or error}): join the phone's network first."
             ) from error
-
-
-#: Any port will do.
-IFACIALMOCAP_PROBE = 49983

@@ -12,6 +12,9 @@ from livepuppet.realtime.driving.parts import Alive, Draft, Part, Pointer, Track
 from livepuppet.realtime.outputs.microphone import Microphone
 from livepuppet.realtime.rig.told import FacePose
 
+#: Faces per second that are made of what is sent, at most: phones send 60, and whoever floods us shall not keep a core busy.
+MOST_RATE = 90.0
+
 #: Seconds for which a face goes on after the sound file has ended.
 TAIL = 0.4
 
@@ -98,6 +101,8 @@ class FaceSource:
                     return
             if self._tracked:
                 # What is sent is shown at once.
+                if stop.wait(max(now + 1 / MOST_RATE - time.perf_counter(), 0.0)):
+                    return
                 self._arrived.wait(1 / self.rate)
                 self._arrived.clear()
                 continue

@@ -205,12 +205,13 @@ class FileSound:
 
     def _decode(self) -> Generator[tuple[float, np.ndarray], None, None]:
         """Seconds since the first picture of the first round, and the samples there. Damaged sound
-        ends early.
+        ends early, and a round without any is the last one.
         """
         layout = "mono" if self.channels == 1 else "stereo"
         round_begins = 0.0
         while True:
             resampler = av.AudioResampler(format="fltp", layout=layout, rate=self.rate)
+            empty = True
             with (
                 suppress(FFmpegError, OSError),
                 open_input(ffmpeg_name(self._name)) as container,
@@ -224,8 +225,9 @@ class FileSound:
                         if math.isfinite(self._length):
                             samples = samples[:, : max(0, round((self._length - at) * self.rate))]
                         if before < samples.shape[1]:
+                            empty = False
                             yield round_begins + at + before / self.rate, samples[:, before:]
-            if not self._loop or not 0 < self._length < math.inf:
+            if empty or not self._loop or not 0 < self._length < math.inf:
                 return
             round_begins += self._length
 

@@ -214,7 +214,6 @@ async def _refuse(scope: dict, receive: Any, send: Any, refusal: Refusal) -> Non
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
     ]
     if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))

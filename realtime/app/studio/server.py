@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
 import socket
@@ -20,17 +21,23 @@ from livepuppet.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-#: Connections that are open at the same time, websockets included: a few pages have six each.
-MOST_CONNECTIONS = 64
+#: Connections that are open at the same time, websockets included: a few pages have six each. And
+#: of those, of one other machine.
+MOST_CONNECTIONS, MOST_OF_ONE_MACHINE = 64, 24
 
-#: Seconds within which a connection has to have sent a request.
-FIRST_REQUEST_SECONDS = 5.0
+#: Seconds within which a connection has to have sent a request's headers, and shaken hands for TLS.
+FIRST_REQUEST_SECONDS = 3.0
 
 #: Seconds after which a client that reads nothing of its answer is cut.
 SLOW_READER_SECONDS = 10.0
 
-#: Seconds after which one whose request was refused half read is cut.
-LINGER_SECONDS = 1.0
+#: Seconds without a byte after which one whose request was refused half read is cut, and seconds
+#: after which it is in any case.
+LINGER_SECONDS, THROWING_SECONDS = 1.0, 20.0
+
+#: Bytes of the rest that are taken and thrown away, of a request that says how long it is, and of
+#: one that does not: who is cut while it sends may never see the answer.
+MOST_THROWN_AWAY, MOST_UNANNOUNCED = 256 << 20, 16 << 20
 
 #: Bytes of a request's headers.
 LARGEST_HEADERS = 16 << 10
@@ -42,41 +49,82 @@ LARGEST_MESSAGE = 4096
 class BoundedProtocol(H11Protocol):
     """uvicorn's HTTP, which also turns away who comes too many, and cuts who says nothing."""
 
-    #: Connections of this server, websockets included, by their transports.
-    open: set[asyncio.BaseTransport]
+    #: Connections of this server, websockets included, by their transports, oldest first.
+    open: dict[asyncio.BaseTransport, BoundedProtocol]
     report: Callable[[str], None]
     _slow: asyncio.TimerHandle | None = None
+    _lingering: asyncio.TimerHandle | None = None
     _answered = False
+    _thrown_away = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._open_ones = {one for one in self.open if not one.is_closing()}
-        self._refused = len(self._open_ones) >= MOST_CONNECTIONS
+        for gone in [one for one in self.open if one.is_closing()]:
+            del self.open[gone]
+        self._machine = str((transport.get_extra_info("peername") or ("",))[0])
+        self._refused = not self._has_room()
         if self._refused:
-            self.report(f"there are {MOST_CONNECTIONS} connections already")
             transport.abort()
             return
-        self.open.clear()
-        self.open.update(self._open_ones, (transport,))
+        self.open[transport] = self
         super().connection_made(transport)
         self._deadline = self.loop.call_later(FIRST_REQUEST_SECONDS, self._cut_silent)
 
+    def _has_room(self) -> bool:
+        """Whether this one may come in. Where all places are taken, the oldest connection that
+        asks for nothing makes room: who only keeps places keeps nobody out.
+        """
+        of_this = sum(one._machine == self._machine for one in self.open.values())
+        if of_this >= MOST_OF_ONE_MACHINE and not _is_loopback(self._machine):
+            self.report(f"there are {MOST_OF_ONE_MACHINE} connections of {self._machine} already")
+            return False
+        if len(self.open) < MOST_CONNECTIONS:
+            return True
+        self.report(f"there are {MOST_CONNECTIONS} connections already")
+        idle = next((one for one in self.open.values() if one.is_idle), None)
+        if idle is None:
+            return False
+        del self.open[idle.transport]
+        idle.transport.abort()
+        return True
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it asks for nothing now: not yet (`scope` is set with the first request), no more
+        (what comes is the rest of a refused request), or not again so far.
+        """
+        if self.transport.get_protocol() is not self:
+            return False  # a websocket
+        return (
+            self.scope is None or self._answered or (self.cycle is not None and self.cycle.response_complete)
+        )
+
     def _cut_silent(self) -> None:
-        # `scope` is set with the first request.
         if self.scope is None and not self.transport.is_closing():
             self.report("a connection sent no request in time")
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if not (self._refused or self._answered):
+        if self._refused:
+            return
+        if not self._answered:
             super().data_received(data)
+            return
+        self._thrown_away += len(data)
+        announced = self.scope is not None and any(
+            name == b"content-length" for name, _ in self.scope["headers"]
+        )
+        if self._thrown_away > (MOST_THROWN_AWAY if announced else MOST_UNANNOUNCED):
+            self.transport.abort()
+        elif self._lingering is not None:
+            self._linger()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._refused:
             return
-        self._deadline.cancel()
-        if self._slow is not None:
-            self._slow.cancel()
-        self.open.discard(self.transport)
+        for timer in (self._deadline, self._slow, self._lingering):
+            if timer is not None:
+                timer.cancel()
+        self.open.pop(self.transport, None)
         super().connection_lost(exc)
 
     def eof_received(self) -> None:
@@ -87,10 +135,22 @@ class BoundedProtocol(H11Protocol):
         if self.cycle is None or not self.cycle.more_body:
             super().on_response_complete()
             return
-        # It was refused before it was read, and uvicorn would read the rest to its end. A moment for
-        # the answer to arrive: cut at once, a client may never see it.
-        self.transport.pause_reading()
-        self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+        # It was refused before it was read, and uvicorn would read the rest to its end, however long.
+        self._answered = True
+        self.flow.resume_reading()
+        self._throw_away_the_rest()
+
+    def _throw_away_the_rest(self) -> None:
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._linger()
+        self._deadline.cancel()
+        self._deadline = self.loop.call_later(THROWING_SECONDS, self.transport.abort)
+
+    def _linger(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+        self._lingering = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -114,9 +174,28 @@ class BoundedProtocol(H11Protocol):
         head = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n"
         self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
         self._answered = True
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self._throw_away_the_rest()
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """asyncio's, whose TLS waits as short a time for hands as for requests: it gives a minute."""
+
+    async def create_server(self, *arguments: Any, **options: Any) -> asyncio.Server:
+        if options.get("ssl") is not None:
+            options.setdefault("ssl_handshake_timeout", FIRST_REQUEST_SECONDS)
+        return await super().create_server(*arguments, **options)
+
+
+class _Config(uvicorn.Config):
+    def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
+        return _Loop
 
 
 class Server:
@@ -147,8 +226,8 @@ class Server:
         self.port: int = self._socket.getsockname()[1]
 
         # What its connections share is the server's own.
-        shared = {"open": set(), "report": staticmethod(report)}
-        config = uvicorn.Config(
+        shared = {"open": {}, "report": staticmethod(report)}
+        config = _Config(
             app,
             http=type("Protocol", (BoundedProtocol,), shared),
             ws="websockets-sansio",

@@ -21,7 +21,7 @@ export function renderPlot(state, stages) {
     }
   }
   for (const [place, name] of stages.entries()) {
-    say(list.children[place].querySelector("b"), `${(state.recent.stages[name] ?? 0).toFixed(1)}`);
+    say(list.children[place].querySelector("b"), texts.milliseconds((state.recent.stages[name] ?? 0).toFixed(1)));
   }
 }
 

@@ -86,6 +86,7 @@ export const texts = {
   figures: "Speed",
   fps: "per second",
   delay: "delay (p50 / p95)",
+  milliseconds: (value) => `${value} ms`,
   plotLegend: "delay in ms: median, 95th percentile",
   plotLabel: "Delay over the last minute, median and 95th percentile, in milliseconds",
   stage_wait: "camera",
