@@ -107,7 +107,7 @@ def animate(
     with its sound.
 
     A file is looked through first. Each shot gets a square of its own, and each person a neutral
-    pose (D1); where no face is seen the avatar rests. Of each frame three kilobytes are kept.
+    pose (D1); where no face is seen the avatar rests. Of each frame a kilobyte and a half is kept.
 
     Args:
         avatar, model, engine, device, precision, threads, avatar_crop, rig: see `Animator`.
@@ -442,7 +442,7 @@ class _Film:
             except UserError as error:
                 self._refused = error
                 raise
-            del seen  # of a long video some dozen megabytes
+            del seen  # of a long video some megabytes
             for sentence in self._plan.sentences:
                 logger.info(sentence)
         total = len(self._plan.shown)

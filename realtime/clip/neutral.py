@@ -19,8 +19,8 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.names import path_of
 from livepuppet.core.numbers import number_of, quoted
-from livepuppet.core.reading import HEAD_AMOUNTS
-from livepuppet.realtime.clip.survey import Seen
+from livepuppet.core.reading import EYE_NUMBERS, HEAD_AMOUNTS
+from livepuppet.realtime.clip.track import Seen
 from livepuppet.realtime.motion.calibration import SURE, pose, pose_indices
 from livepuppet.realtime.motion.parts import Origin, rigid_indices
 from livepuppet.realtime.rig.close_ups import EYE_AT
@@ -131,28 +131,35 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
     """
     where = pose_indices(names)
     assert where is not None
-    faces = [one.keypoints for one in seen if one.keypoints is not None]
-    assert len(faces) == len(seen)
-    poses = [pose(face.points, where) for face in faces]
-    values = {name: np.array([one[name] for one in poses]) for name in poses[0]}
-    points = np.stack([face.points for face in faces]).astype(np.float64)
+    count = len(seen)
+    first = _face(seen[0])
+    points, sure = np.empty((count, *first.points.shape)), np.empty(count)
+    values = {name: np.empty(count) for name in pose(first.points, where)}
+    read, yaw = np.zeros(count, bool), np.zeros(count, np.float32)
+    eyes_read, lips = np.zeros((count, 2, EYE_NUMBERS), np.float32), np.zeros((count, 2), np.float32)
+    # One frame after the other: all of a long video's would take much memory.
+    for index, face in enumerate(map(_face, seen)):
+        points[index], sure[index] = face.points, _sure(face)
+        for name, value in pose(face.points, where).items():
+            values[name][index] = value
+        if face.reading is not None:
+            read[index] = True
+            eyes_read[index], lips[index] = face.reading.eyes, face.reading.mouth[:2]
+            yaw[index] = face.reading.head[HEAD_AMOUNTS.index("yaw")]
     left, right = (points[:, index] for index in where.corners)
     width = np.hypot(*(right - left).T) / np.maximum(_size(points), 1e-6)
     mouth, eyes = values["mouth"], values["eyes"]
     usual = float(np.quantile(eyes, OPEN_EYES))
-    wide, gaze = np.full(len(seen), np.inf), np.zeros(len(seen))
-    readings = [face.reading for face in faces]
-    known = [one for one in readings if one is not None]
-    if len(known) == len(readings):
+    wide, gaze = np.full(count, np.inf), np.zeros(count)
+    if read.all():
         # Close-ups see lips and lids better than landmarks do.
-        mouth, width = (np.array([one.mouth[place] for one in known]) for place in (0, 1))
-        eyes = np.array([one.eyes[:, 0].min() for one in known])
-        usual = _usual_opening(np.array([one.eyes for one in known]), usual)
+        mouth, width = lips.T
+        eyes = eyes_read[:, :, 0].min(axis=1)
+        usual = _usual_opening(eyes_read, usual)
         # Large eyes seem to be wide all the time.
-        wide = np.array([one.eyes[:, EYE_AT["eyeWide"]].mean() for one in known])
+        wide = eyes_read[:, :, EYE_AT["eyeWide"]].mean(axis=1)
         wide = 2 * (wide - np.median(wide))
-        gaze = _aside(np.array([one.eyes for one in known]))
-        yaw = np.array([one.head[HEAD_AMOUNTS.index("yaw")] for one in known])
+        gaze = _aside(eyes_read)
         values["turn"] = (values["turn"] + yaw) / 2
     usual = max(usual, 1e-3)
     found = {
@@ -166,7 +173,7 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
         "nod": np.abs(values["nod"] - np.median(values["nod"])),
         "place": _wandered(seen, points),
         "speed": _speeds(seen, points, names),
-        "sure": _unsure(faces),
+        "sure": _unsure(sure),
         "blur": _blur(seen),
         "order": _disorder(points, values, names),
     }
@@ -206,15 +213,19 @@ def most_at_rest(seen: Sequence[Seen], names: Sequence[str]) -> Choice:
     return Choice(best, SAID[worst])
 
 
+def _face(one: Seen) -> Keypoints:
+    assert one.keypoints is not None
+    return one.keypoints
+
+
 def _size(points: np.ndarray) -> np.ndarray:
     return np.sqrt(points.var(axis=1).sum(-1))
 
 
-def _unsure(faces: Sequence[Keypoints]) -> np.ndarray:
+def _unsure(sure: np.ndarray) -> np.ndarray:
     """By how much the detector is less sure of each face than it mostly is: what is the same for all frames says
     nothing of which is best.
     """
-    sure = np.array([_sure(face) for face in faces])
     return np.maximum(min(SURE, float(np.median(sure))) - sure, 0.0)
 
 
@@ -264,7 +275,9 @@ def _disorder(points: np.ndarray, values: dict[str, np.ndarray], names: Sequence
         # The corners at the nostrils: the detector took another pair of dark spots for the mouth.
         nose = list(names).index("nose tip")
         origin = Origin.of(np.median(points, axis=0))
-        upright = np.stack([origin.fit(one).undo(one) for one in points])
+        upright = np.empty_like(points)
+        for index, one in enumerate(points):
+            upright[index] = origin.fit(one).undo(one)
         mouth = [list(names).index(f"{side} mouth corner") for side in ("left", "right")]
         fall = upright[:, mouth, 1].mean(axis=1) - upright[:, nose, 1]
         bad |= fall < 0.35 * max(float(np.median(fall)), 1e-6)

@@ -4,9 +4,11 @@ a square that follows the head, and the neutral pose that they are compared with
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain, islice
 
 import numpy as np
 
@@ -16,7 +18,8 @@ from livepuppet.core.matrices import Matrices, carried
 from livepuppet.core.square import Square, centred_square
 from livepuppet.realtime.clip.neutral import most_at_rest
 from livepuppet.realtime.clip.smoothing import smooth_keypoints
-from livepuppet.realtime.clip.survey import Seen, Survey
+from livepuppet.realtime.clip.survey import Survey
+from livepuppet.realtime.clip.track import Kept, Seen, Track
 from livepuppet.realtime.framing.follow import reexpressed
 from livepuppet.realtime.motion.parts import rigid_indices
 from livepuppet.realtime.rig.driver import RigDriver
@@ -88,8 +91,8 @@ class Plan:
 class _Part:
     """The frames of one shot in which a face is seen."""
 
-    frames: list[int]
-    seen: list[Seen]
+    frames: array
+    seen: Track
     squares: list[Square]
     person: int = 0
 
@@ -127,9 +130,8 @@ def plan(
     for part in parts:
         _place(part, survey, size, matrices, fixed)
         step = _step(part.seen)
-        points = [_keypoints(one) for one in part.seen]
-        smooth = smooth_keypoints(points, step, tuple(names), smoothing, matrices)
-        part.seen = [replace(one, keypoints=face) for one, face in zip(part.seen, smooth, strict=True)]
+        smooth = smooth_keypoints(part.seen.faces, step, tuple(names), smoothing, matrices)
+        part.seen = Track(replace(one, keypoints=face) for one, face in zip(part.seen, smooth, strict=True))
     people = _people(parts, names, survey.cuts)
     sentences: list[str] = []
     single = len(survey.seen) == 1 and neutral == "auto"
@@ -147,18 +149,60 @@ def plan(
         else:
             poses.append(_at_rest(survey, own, names, number, sentences))
     begins: dict[int, Keypoints] = {}
-    shown: list[Shown | None] = [None] * len(survey.seen)
+    cuts: list[bool] = []
     for part in parts:
         # A face that turns up later in a shot has none.
-        cut = part.seen[0].shot in survey.cuts and _opens(part, survey)
-        pose = poses[part.person]
-        begins[part.frames[0]] = _brought_to(pose, part, names, matrices)
-        for index, one, square in zip(part.frames, part.seen, part.squares, strict=True):
-            shown[index] = Shown(
-                one.time, one.duration, one.keypoints, square, begins.get(index), part.person, cut
-            )
+        cuts.append(part.seen[0].shot in survey.cuts and _opens(part, survey))
+        begins[part.frames[0]] = _brought_to(poses[part.person], part, names, matrices)
     sentences += _absences(survey)
-    return Plan(_filled(shown, survey), tuple(sentences), single)
+    return Plan(_Frames(survey, parts, begins, cuts), tuple(sentences), single)
+
+
+class _Frames(Kept[Shown]):
+    """What all frames of a clip show.
+
+    Args:
+        begins: D1 by the frame with which its shot begins.
+        cuts: of the parts, see `Shown.cut`.
+    """
+
+    def __init__(
+        self, survey: Survey, parts: Sequence[_Part], begins: dict[int, Keypoints], cuts: Sequence[bool]
+    ):
+        self._parts, self._begins, self._cuts = parts, begins, cuts
+        #: Which part each frame belongs to, and which of its frames it is; -1 where no face is seen.
+        self._part, self._row = (array("i", [-1]) * len(survey.seen) for _ in range(2))
+        for number, part in enumerate(parts):
+            for row, frame in enumerate(part.frames):
+                self._part[frame], self._row[frame] = number, row
+        #: Frames without a face have the square of the one before.
+        self._without: dict[int, Shown] = {}
+        square: Square | None = None
+        for index, seen in enumerate(survey.seen):
+            if self._part[index] >= 0:
+                square = parts[self._part[index]].squares[self._row[index]]
+                continue
+            square = square or centred_square(*survey.sizes[seen.shot])
+            self._without[index] = Shown(seen.time, seen.duration, None, square)
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    def _made(self, index: int) -> Shown:
+        number = self._part[index]
+        if number < 0:
+            return self._without[index]
+        part, row = self._parts[number], self._row[index]
+        one, begins = part.seen[row], self._begins.get(index)
+        return Shown(
+            one.time,
+            one.duration,
+            one.keypoints,
+            part.squares[row],
+            begins,
+            part.person,
+            self._cuts[number],
+        )
 
 
 def ranges(made: Plan, names: Sequence[str]) -> dict[int, DriverRange]:
@@ -166,17 +210,18 @@ def ranges(made: Plan, names: Sequence[str]) -> dict[int, DriverRange]:
     known: dict[int, DriverRange] = {}
     if made.absolute:
         return known
-    shots: list[list[Shown]] = []
-    for one in made.shown:
+    shots: list[array] = []
+    for index, one in enumerate(made.shown):
         if one.begins is not None:
-            shots.append([])
+            shots.append(array("i"))
         if one.driving is not None:
-            shots[-1].append(one)
+            shots[-1].append(index)
     for shot in shots:
-        reader, initial = RigDriver(names), shot[0].begins
-        assert initial is not None
-        reader.range = known.setdefault(shot[0].person, reader.range)
-        reader.learn(initial, ((_driving(one), float(one.time)) for one in shot))
+        reader, first = RigDriver(names), made.shown[shot[0]]
+        assert first.begins is not None
+        reader.range = known.setdefault(first.person, reader.range)
+        frames = (made.shown[index] for index in shot)
+        reader.learn(first.begins, ((_driving(one), float(one.time)) for one in frames))
     for one in known.values():
         one.learning = False
     return known
@@ -196,7 +241,7 @@ def _parts(survey: Survey) -> list[_Part]:
     parts: dict[int, _Part] = {}
     for index, one in enumerate(survey.seen):
         if one.keypoints is not None and one.square is not None:
-            part = parts.setdefault(one.shot, _Part([], [], []))
+            part = parts.setdefault(one.shot, _Part(array("i"), Track(), []))
             part.frames.append(index)
             part.seen.append(one)
             part.squares.append(one.square)
@@ -241,12 +286,12 @@ def _place(part: _Part, survey: Survey, size: int, matrices: Matrices, fixed: bo
             Square(float(x - one / 2), float(y - one / 2), float(one))
             for (x, y), one in zip(centres, sides, strict=True)
         ]
-    part.seen = [
+    part.seen = Track(
         one
         if square == one.square
         else replace(one, square=square, keypoints=_carried(one, square, size, matrices))
         for one, square in zip(part.seen, wanted, strict=True)
-    ]
+    )
     part.squares = wanted
 
 
@@ -345,7 +390,7 @@ def _at_rest(
     survey: Survey, own: Sequence[_Part], names: Sequence[str], number: int, sentences: list[str]
 ) -> Seen:
     """The best frame for D1 of one person, and a sentence where it is not their first frame."""
-    seen = [one for part in own for one in part.seen]
+    seen = own[0].seen if len(own) == 1 else Track(one for part in own for one in part.seen)
     choice = most_at_rest(seen, names)
     chosen, whose = seen[choice.index], "" if number == 0 else " of another face"
     if choice.instead_of is not None:
@@ -388,7 +433,7 @@ def _absences(survey: Survey) -> list[str]:
     """A sentence with the times at which no face is seen; none where there always is one."""
     gaps: list[tuple[Fraction, Fraction]] = []
     begin: Fraction | None = None
-    for one, after in zip(survey.seen, [*survey.seen[1:], None], strict=True):
+    for one, after in zip(survey.seen, chain(islice(survey.seen, 1, None), [None]), strict=True):
         if one.keypoints is None and begin is None:
             begin = one.time
         end = after.time if after is not None else one.time + (one.duration or Fraction(1, 25))
@@ -408,14 +453,3 @@ MOST_ASKED = 100
 
 #: So many gaps are named.
 MOST_NAMED = 5
-
-
-def _filled(shown: list[Shown | None], survey: Survey) -> list[Shown]:
-    """All frames; those without a face have the square of the one before."""
-    filled: list[Shown] = []
-    for one, seen in zip(shown, survey.seen, strict=True):
-        if one is None:
-            square = filled[-1].square if filled else centred_square(*survey.sizes[seen.shot])
-            one = Shown(seen.time, seen.duration, None, square)
-        filled.append(one)
-    return filled

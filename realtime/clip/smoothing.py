@@ -8,6 +8,7 @@ keeps its depth.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -110,58 +111,78 @@ def _beyond(difference: np.ndarray, noise: np.ndarray) -> np.ndarray:
 
 
 def smooth_keypoints(
-    keypoints: list[Keypoints],
+    keypoints: Sequence[Keypoints | None],
     step: float,
     names: tuple[str, ...],
     strength: float = 1.0,
     matrices: Matrices = "jacobian",
-) -> list[Keypoints]:
+) -> Iterator[Keypoints]:
     """Smooth the keypoints and readings of one shot: the head's motion and, apart from it, what the
     face does.
 
     Args:
-        keypoints: of one frame after another, in one square.
+        keypoints: of one frame after another, in one square; none is None.
         step: seconds between frames.
         strength: see `smooth`.
+
+    Returns:
+        One after another, since all of a long video's would take much memory.
     """
     if len(keypoints) < 5 or strength <= 0:
-        return keypoints
-    points = np.stack([one.points for one in keypoints]).astype(np.float64)
+        yield from (_known(one) for one in keypoints)
+        return
+    first, count = _known(keypoints[0]), len(keypoints)
+    all_read = all(_known(one).reading is not None for one in keypoints)
+    anchored = all(len(_places(_known(one), True)) > len(first.points) for one in keypoints)
+    points = np.stack([_known(one).points for one in keypoints]).astype(np.float64)
     origin = Origin.of(np.median(points, axis=0), rigid_indices(names))
-    heads = [origin.fit(one) for one in points]
+    centre = np.array([origin.centre.real, origin.centre.imag])
     size = float(np.sqrt(points[0].var(axis=0).sum())) or 1.0
-    head = np.array([[*one.shift, size * one.angle, size * np.log(one.scale)] for one in heads])
+    head, face = np.empty((count, 4)), np.empty((count, len(_places(first, anchored)), 2))
+    jacobians = np.empty((count, len(first.points), 4), np.float32)
+    numbers = np.empty((count, len(_numbers(first)) if all_read else 0), np.float32)
+    for index, one in enumerate(map(_known, keypoints)):
+        place = origin.fit(points[index])
+        head[index] = *place.shift, size * place.angle, size * np.log(place.scale)
+        face[index] = place.undo(_places(one, anchored))
+        jacobians[index] = one.jacobians.reshape(-1, 4)
+        if all_read:
+            numbers[index] = _numbers(one)
+    del points
     head[:, 2] = np.unwrap(head[:, 2], period=2 * np.pi * size)
-    readings = [one.reading for one in keypoints]
-    all_anchored = all(one is not None and one.anchors is not None for one in readings)
-    anchored = np.stack([_places(one, all_anchored) for one in keypoints])
-    face = np.stack([one.undo(where) for one, where in zip(heads, anchored, strict=True)])
     # Place, tilt and size each have noise of their own.
-    head = np.concatenate(
-        [smooth(head[:, None, :2], step, strength)[:, 0], smooth(head[:, 2:, None], step, strength)[..., 0]],
-        1,
-    )
+    head[:, :2] = smooth(head[:, None, :2], step, strength)[:, 0]
+    head[:, 2:] = smooth(head[:, 2:, None], step, strength)[..., 0]
     face = smooth(face, step, strength)
-    jacobians = np.stack([one.jacobians for one in keypoints]).astype(np.float64)
-    jacobians = smooth(jacobians.reshape(*jacobians.shape[:2], 4), step, strength).reshape(jacobians.shape)
-    numbers = _smooth_readings(readings, step, strength)
-    smoothed = []
-    for index, one in enumerate(keypoints):
+    _smooth_in_place(jacobians, step, strength)
+    _smooth_in_place(numbers[..., None], step, strength)
+    for index, one in enumerate(map(_known, keypoints)):
         x, y, tilt, grown = head[index].tolist()
-        steady = Similarity(heads[0].centre, np.array([x, y]), tilt / size, float(np.exp(grown / size)))
+        steady = Similarity(centre, np.array([x, y]), tilt / size, float(np.exp(grown / size)))
         places = steady.apply(face[index]).astype(np.float32)
-        reading, anchors = numbers[index], places[len(one.points) :]
-        if reading is not None and len(anchors):
-            reading = replace(reading, anchors=anchors)
-        smoothed.append(
-            replace(
-                one,
-                points=places[: len(one.points)],
-                jacobians=jacobians[index].astype(np.float32),
-                reading=reading,
-            )
+        reading = one.reading
+        if reading is not None and all_read:
+            reading = replace(FaceReading.of_numbers(numbers[index]), anchors=reading.anchors)
+        if reading is not None and anchored:
+            reading = replace(reading, anchors=places[len(one.points) :])
+        yield replace(
+            one,
+            points=places[: len(one.points)],
+            jacobians=jacobians[index].reshape(-1, 2, 2),
+            reading=reading,
         )
-    return smoothed
+
+
+def _known(one: Keypoints | None) -> Keypoints:
+    assert one is not None
+    return one
+
+
+def _smooth_in_place(values: np.ndarray, step: float, strength: float) -> None:
+    """`smooth` of float32 (N, G, D), one vector after the other: all of a long video in float64 would be large."""
+    for group in range(values.shape[1]):
+        part = slice(group, group + 1)
+        values[:, part] = smooth(values[:, part].astype(np.float64), step, strength)
 
 
 def _places(one: Keypoints, anchored: bool) -> np.ndarray:
@@ -171,16 +192,7 @@ def _places(one: Keypoints, anchored: bool) -> np.ndarray:
     return np.concatenate([one.points, one.reading.anchors]).astype(np.float64)
 
 
-def _smooth_readings(
-    readings: list[FaceReading | None], step: float, strength: float
-) -> list[FaceReading | None]:
-    known = [one for one in readings if one is not None]
-    if len(known) != len(readings):
-        return readings
-    # Anchors are places, and go with the keypoints.
-    numbers = np.stack([replace(one, anchors=None).numbers() for one in known]).astype(np.float64)
-    rows = smooth(numbers[..., None], step, strength)[..., 0]
-    return [
-        replace(FaceReading.of_numbers(row), anchors=one.anchors)
-        for row, one in zip(rows, known, strict=True)
-    ]
+def _numbers(one: Keypoints) -> np.ndarray:
+    """Of the reading, but for its anchors, which are places, and go with the keypoints."""
+    assert one.reading is not None
+    return replace(one.reading, anchors=None).numbers()

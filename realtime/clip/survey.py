@@ -1,6 +1,6 @@
 """The first pass over a driving file: which faces it shows when and where, and what they do.
 
-It keeps numbers, three kilobytes of each frame, and no pictures.
+It keeps numbers, a kilobyte of each frame, and no pictures.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from livepuppet.core.numbers import number_of, quoted
 from livepuppet.core.square import Square, centred_square, cut, parse_square
 from livepuppet.core.video import Frame, Video
 from livepuppet.realtime.clip.shots import Cuts
+from livepuppet.realtime.clip.track import Seen, Track
 from livepuppet.realtime.engines import Engine
 from livepuppet.realtime.framing.crop import CONFIRMED, WORSE
 from livepuppet.realtime.framing.faces import face_of, find_faces, square_for
@@ -52,29 +53,6 @@ SAME_FACE = 0.4
 #: bottom, left, right.
 COLOUR_SIDE = 16
 SKIN, HAIR = (8, 12, 6, 10), (1, 4, 5, 11)
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """What one frame showed.
-
-    Attributes:
-        time, duration: as `Frame`.
-        shot: number of the shot. Another begins with each cut, and where a face is found elsewhere
-            than it was lost.
-        square: in which `keypoints` were found; None with no face.
-        keypoints: of the face, with what close-ups tell; None with no face.
-        sharpness: variance of the face's second derivative, in squared levels.
-        colours: float32 (6,), mean skin and hair in CIE L*a*b*.
-    """
-
-    time: Fraction
-    duration: Fraction | None
-    shot: int
-    square: Square | None = None
-    keypoints: Keypoints | None = None
-    sharpness: float = 0.0
-    colours: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -345,7 +323,7 @@ def look_through(
     Args:
         advanced: called with the number of frames seen so far.
     """
-    seen: list[Seen] = []
+    seen = Track()
     for frame in video:
         seen.append(watcher.see(frame))
         advanced(len(seen))
