@@ -33,7 +33,16 @@ from livepuppet.realtime.app.settings import Settings, merge
 from livepuppet.realtime.app.studio import server as server_module
 from livepuppet.realtime.app.studio import uploads
 from livepuppet.realtime.app.studio.access import CONTENT_POLICY
-from livepuppet.realtime.app.studio.feeds import CAMERA_IDLE_RATE, CAMERA_RATE, HEADER, LEAST_WIDTH, to_jpeg
+from livepuppet.realtime.app.studio.feeds import (
+    CAMERA_IDLE_RATE,
+    CAMERA_RATE,
+    HEADER,
+    LEAST_RATE,
+    LEAST_WIDTH,
+    MOST_RATE,
+    Feed,
+    to_jpeg,
+)
 from livepuppet.realtime.engines import load_engine
 
 
@@ -224,6 +233,32 @@ def test_the_camera_is_smooth_only_while_somebody_looks_at_it(session):
         wait_for(lambda: camera.rate == CAMERA_RATE)
         socket.send(json.dumps({"near": False}))
         wait_for(lambda: camera.rate == CAMERA_IDLE_RATE)
+
+
+def test_a_page_that_has_no_time_gets_fewer_pictures_and_others_all():
+    feed = Feed(MOST_RATE)
+    slow, fast = feed.watch(lambda: None, 64), feed.watch(lambda: None)
+    for _ in range(100):
+        slow.shown_after(0.08)
+        fast.shown_after(0.01)
+    assert (slow.rate, fast.rate) == (LEAST_RATE, MOST_RATE)
+    served = [0, 0]
+    for tick in range(300):
+        for place, watcher in enumerate((slow, fast)):
+            if watcher.due(tick / 30):
+                watcher.served(tick / 30)
+                served[place] += 1
+    assert served[1] >= 299 and 110 <= served[0] <= 130
+    # It has time again.
+    for _ in range(200):
+        slow.shown_after(0.01)
+    assert slow.rate == MOST_RATE
+    feed.publish(np.zeros((72, 128, 3), np.uint8), 1.0)
+    before = slow.newest(), fast.newest()
+    slow.rate = 0.01
+    time.sleep(1 / MOST_RATE)
+    feed.publish(np.zeros((72, 128, 3), np.uint8), 2.0)
+    assert slow.newest() is before[0] and fast.newest().captured == 2.0
 
 
 @pytest.mark.parametrize("size", [(720, 1280), (721, 1283), (540, 960)])

@@ -30,6 +30,10 @@ QUALITY = 85
 #: are framed, and otherwise, when it only shows that it is on.
 MOST_RATE, CAMERA_RATE, CAMERA_IDLE_RATE = 31.0, 15.0, 4.0
 
+#: Seconds that a page on this computer takes to show a picture above which it gets fewer of them, and
+#: below which more, down to so many per second: it then draws on cores that the live loop needs.
+PAGE_SLOW, PAGE_FAST, LEAST_RATE = 0.045, 0.03, 12.0
+
 #: Widths between which a watcher may choose, in pixels. A smaller picture than it asks for would be
 #: blurred, a larger one would be shrunk by the page, which costs it more than it costs us.
 LEAST_WIDTH, MOST_WIDTH = 64, 8192
@@ -86,10 +90,29 @@ class Watcher:
         self.kind = (_clamped(width), alpha)
         #: Whether the person looks at it just now: the pointer is there.
         self.near = False
+        #: Pictures per second that it gets, at most.
+        self.rate = MOST_RATE
+        self._took, self._served = 0.0, -1e9
 
     def resize(self, width: int) -> None:
         """It is shown at another width from now on."""
         self.kind = (_clamped(width), self.kind[1])
+
+    def shown_after(self, seconds: float) -> None:
+        """A page on this computer took so long to show a picture: it gets as many as it has time for."""
+        self._took += 0.15 * (seconds - self._took)
+        if self._took > PAGE_SLOW:
+            self.rate = max(0.97 * self.rate, LEAST_RATE)
+        elif self._took < PAGE_FAST:
+            self.rate = min(1.01 * self.rate, MOST_RATE)
+
+    def due(self, now: float) -> bool:
+        """Whether it is to get a picture at `now`."""
+        return now - self._served >= 0.9 / self.rate
+
+    def served(self, now: float) -> None:
+        """It got one. On average it gets its rate, whatever the pictures' own is."""
+        self._served = max(self._served + 1 / self.rate, now - 1 / self.rate)
 
     def newest(self, after: int = 0) -> Shot | None:
         """The newest shot, unless its number is `after`."""
@@ -145,7 +168,8 @@ class Feed:
 
     def due(self) -> bool:
         """Whether a picture is to be compressed now."""
-        return bool(self._watchers) and clock.perf_counter() - self._encoded >= 0.9 / self.rate
+        now = clock.perf_counter()
+        return now - self._encoded >= 0.9 / self.rate and any(one.due(now) for one in self._watchers)
 
     def publish(
         self, picture: np.ndarray, captured: float, square: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -155,18 +179,21 @@ class Feed:
         Raises:
             OSError: it cannot be compressed.
         """
-        self._encoded = clock.perf_counter()
+        self._encoded = now = clock.perf_counter()
         watchers = self._watchers
         self._number += 1
-        shots = {}
-        for kind in {watcher.kind for watcher in watchers}:
+        due = {watcher.kind for watcher in watchers if watcher.due(now)}
+        # What others got stays; widths that nobody asks for any more go, and with them their pictures.
+        shots = {one.kind: self.shots[one.kind] for one in watchers if one.kind in self.shots}
+        for kind in due:
             width, alpha = kind
             alpha = alpha and picture.shape[2] == 4
             shots[kind] = Shot(self._number, captured, to_jpeg(picture, width, alpha), alpha, square)
-        # As a whole: widths that nobody asks for any more go, and with them their pictures.
         self.shots = shots
         for watcher in watchers:
-            watcher.wake()
+            if watcher.kind in due:
+                watcher.served(now)
+                watcher.wake()
 
 
 def to_jpeg(picture: np.ndarray, width: int = 0, alpha: bool = False) -> bytes:

@@ -74,7 +74,7 @@ class BoundedProtocol(H11Protocol):
         asks for nothing makes room: who only keeps places keeps nobody out.
         """
         of_this = sum(one._machine == self._machine for one in self.open.values())
-        if of_this >= MOST_OF_ONE_MACHINE and not _is_loopback(self._machine):
+        if of_this >= MOST_OF_ONE_MACHINE and not is_loopback(self._machine):
             self.report(f"there are {MOST_OF_ONE_MACHINE} connections of {self._machine} already")
             return False
         if len(self.open) < MOST_CONNECTIONS:
@@ -177,13 +177,6 @@ class BoundedProtocol(H11Protocol):
         self._throw_away_the_rest()
 
 
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
-
-
 class _Loop(asyncio.SelectorEventLoop):
     """asyncio's, whose TLS waits as short a time for hands as for requests: it gives a minute."""
 
@@ -269,6 +262,14 @@ class Server:
             self._server.force_exit = True
             self._thread.join(3)
         self._socket.close()
+
+
+def is_loopback(address: str) -> bool:
+    """Whether it is an address of this computer that no other one can have."""
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
 
 
 def is_ours(address: str) -> bool:

@@ -80,11 +80,10 @@ function startPicture() {
   showPicture(canvas, {
     size: description.size,
     alpha: description.alpha,
-    drawn: (age) => {
-      if (age === null) return;
-      ages.push(age);
-      if (ages.length > 60) ages.shift();
-      if (ages.length % 10 === 0) say(find("page-delay"), texts.pictureDelay(percentile(ages, 0.5).toFixed(0)));
+    drawn: (some) => {
+      ages.push(...some);
+      ages.splice(0, ages.length - 60);
+      if (ages.length) say(find("page-delay"), texts.pictureDelay(percentile(ages, 0.5).toFixed(0)));
     },
   });
   canvas.addEventListener("pointermove", (event) => {

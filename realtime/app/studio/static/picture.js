@@ -14,12 +14,12 @@ function shownWidth(canvas, aspect) {
   return Math.round(width * Math.min(devicePixelRatio || 1, 2));
 }
 
-// The finished picture. With `size`, the session's, it comes as large as it is shown; else as it is.
+// The finished picture. `drawn` is told the ages of pictures in milliseconds, some at a time. With `size`, the session's, it comes as large as it is shown; else as it is.
 export function showPicture(canvas, { alpha = false, size = null, drawn = () => {} } = {}) {
   const width = () => (size ? shownWidth(canvas, size[0] / size[1]) : 0);
-  const told = ({ number, age }) => {
+  const told = ({ number, ages }) => {
     canvas.dataset.number = number;
-    drawn(age);
+    drawn(ages);
   };
   const path = `/ws/picture?width=${width()}&alpha=${alpha ? 1 : 0}`;
   let wish;
@@ -30,7 +30,7 @@ export function showPicture(canvas, { alpha = false, size = null, drawn = () => 
     worker.onmessage = ({ data }) => told(data);
     wish = (value) => worker.postMessage(value);
   } else {
-    wish = showFeed(path, token, painterOf(canvas), (header, age) => told({ number: header.number, age }));
+    wish = showFeed(path, token, painterOf(canvas), ({ number }, age) => told({ number, ages: age === null ? [] : [age] }));
   }
   if (!size) return;
   let settled = null;
