@@ -196,7 +196,7 @@ class EyeLayers:
         self.skin_ends = self._skin_ends()
         self._trim()
         self._settle()
-        self._lids = tuple(Sampler(layer) for layer in (self.upper_lid, self.lower_lid))
+        self._lids = tuple(Sampler(layer) for layer in (self.upper_lid, self.lower_lid, self.whole_lid))
         self._ball = None if self.has_white else Sampler(self.ball)
         self._rgb = self.crop.copy()
         self._alpha = np.zeros(self.crop.shape[:2], np.uint8)
@@ -211,9 +211,9 @@ class EyeLayers:
         self.soft = self._softness()
         self._find_skin(picture)
         self._find_lashes(picture)
+        self._find_white(picture)
         self._shut(picture)
         self._lift(picture)
-        self._find_white(picture)
         self._find_iris(picture)
         self._find_ends()
 
@@ -254,7 +254,7 @@ class EyeLayers:
         self.white, self.skin = (cv2.convertScaleAbs(colours) for colours in (self.white, self.skin))
         self.iris, self.lashes = (
             cv2.convertScaleAbs(np.dstack([colours * alpha[..., None], 255 * alpha]))
-            for colours, alpha in ((self.iris, self.iris_alpha), (self.lash_rgb, self.lash_alpha))
+            for colours, alpha in ((self.iris, self.iris_alpha), (self.hang_rgb, self.hang_alpha))
         )
         self.line_tone = cv2.convertScaleAbs(np.broadcast_to(self.line_tone, self.crop.shape).copy())
         # They get finer towards the corners.
@@ -269,11 +269,13 @@ class EyeLayers:
         self.line_alpha = self.line_alpha * (thick / self.line_thick) ** 0.5
         self.line_alpha = self.line_alpha * smooth(-0.02, 0.10, self.u) * smooth(1.02, 0.90, self.u)
         self._still_lids = tuple(
-            np.ascontiguousarray(lid[..., :3]) for lid in (self.upper_lid, self.lower_lid)
+            np.ascontiguousarray(lid[..., :3]) for lid in (self.whole_lid, self.lower_lid)
         )
         self._covers = tuple(
-            lid[..., 3].astype(np.float32) * np.float32(1 / 255) for lid in (self.upper_lid, self.lower_lid)
+            lid[..., 3].astype(np.float32) * np.float32(1 / 255) for lid in (self.whole_lid, self.lower_lid)
         )
+        self.past = smooth(0.36, 0.5, np.abs(self.u - 0.5)).astype(np.float32)
+        self.outside = smooth(0.46, 0.53, np.abs(self.u - 0.5)).astype(np.float32)
         self.aside = np.maximum(smooth(0.005, -0.01, self.u), smooth(0.995, 1.01, self.u))
         lower_cover = np.maximum(self._covers[1], self.aside)
         self._covers = self._covers[0], lower_cover.astype(np.float32)
@@ -353,8 +355,11 @@ class EyeLayers:
         # Where lids meet is one smooth curve, close to the lower lid; in round eyes it hangs less.
         deep = max(float(self.low.max()), 1e-3)
         hangs = min(deep, 0.16 * self.width + 0.25 * max(deep - 0.16 * self.width, 0))
-        self.closed = np.where(self.low > 0, self.low * (hangs / deep), self.low) + 0.02 * self.width
+        self.closed = np.where(self.low > 0, self.low * (hangs / deep), self.low) + 0.06 * self.width
         self.closed = cv2.GaussianBlur(self.closed.astype(np.float32), (0, 0), max(0.05 * self.width, 0.5))
+        # Beside the corners nothing comes down.
+        aside = smooth(0.0, 0.12, np.abs(self.u - 0.5) - 0.5)
+        self.closed = self.closed + (self.up - self.closed) * aside.astype(np.float32)
         rough = picture - cv2.GaussianBlur(picture, (0, 0), 1.0)
         self.grain = float(np.median(np.abs(rough[below]))) if below.any() else 0.0
         self.flat = self.grain < 0.35
@@ -378,6 +383,11 @@ class EyeLayers:
         # There are hardly any beside the inner corner, and beside the outer one they do not go down.
         inward = self.u - 1 if self.side == "left" else -self.u
         lashes[(inward > 0.05) | ((inward < -1) & (self.v > self.up + 0.05 * w))] = 0
+        if not self.has_white:
+            # Dark eyes go on into their corners.
+            near = cv2.dilate(opening.astype(np.uint8), _disc(0.12 * w)) > 0
+            dark = self.light < 0.6 * float(np.median(self.cheek_colour))
+            lashes |= (near & dark & (np.abs(self.u - 0.5) > 0.42)).astype(np.uint8)
         grow = _disc(0.03 * w)
         hole = zone | (cv2.dilate(lashes, grow) > 0)
         thin = self._thin()
@@ -391,30 +401,211 @@ class EyeLayers:
         self.front = cv2.GaussianBlur(still.astype(np.float32), (0, 0), max(0.7, 0.5 * self.soft))
         self.front[self.front < 0.03] = 0
         self.has_front = bool(self.front.max() > 0.2)
-        base, broad = self._skin_under(hole, thin, reach)
-        self.texture = self._texture_beside(picture, hole)
-        t = np.clip((self.v - self.crease) / np.maximum(self.closed - self.crease, 1), 0, 1)
-        # A lid is round: light on its middle, less at its edge and in its fold. Flat pictures have little light.
-        bulge = 0.05 * np.sin(np.pi * t) - 0.10 * t**3
-        bulge = bulge * smooth(0.62, 0.3, np.abs(self.u - 0.5)) * (self.v > self.crease - 0.1 * w)
-        bulge = bulge * smooth(0.06 * w, 0.0, self.v - self.closed)
-        filled = base * (1 + (0.6 if self.flat else 1.0) * bulge)[..., None]
-        # It goes over into the skin around without an edge: what is fine there stays, its shading comes closer.
-        beyond = cv2.distanceTransform((~hole).astype(np.uint8), cv2.DIST_L2, 5)
-        share = smooth(0.16 * w, 0.0, beyond).astype(np.float32) * (1 - self.front)
-        own = picture + (np.minimum(filled - broad, 0.5 * broad)) * share[..., None]
-        # What is left of lashes goes, too, most of all beside the corners; folds end softly.
-        tips = smooth(0.14 * w, 0.06 * w, beyond) * smooth(0.44, 0.50, np.abs(self.u - 0.5))
-        tips = np.maximum(tips, 0.8 * smooth(0.10 * w, 0.03 * w, beyond))
-        own += np.maximum(filled - own, 0) * tips.astype(np.float32)[..., None]
-        inside = smooth(0.05 * w, 0.0, beyond).astype(np.float32)[..., None]
-        filled = own + (filled + self.texture - own) * inside
-        self.skin = np.clip(picture + (filled - picture) * (1 - self.front)[..., None], 0, 255).astype(
-            np.float32
+        self._find_fold(lashes)
+        if self.has_fold:
+            # A fold that meets the lashes somewhere is none; they are darker than a faint one.
+            faint = thin < 2.2 * self.fold_depth
+            lashes[faint & (self.v < self.cut) & (self.u > 0.02) & (self.u < 0.98)] = 0
+        # Lashes are short, and longer to the sides; what is less dark is a shadow.
+        far = self.up - self.v
+        longest = (0.15 + 0.25 * smooth(0.2, 0.45, np.abs(self.u - 0.5))) * w
+        foot = (lashes > 0) & (far < 0.05 * w)
+        black = float(np.percentile(thin[foot], 70)) if foot.any() else 0.0
+        dense = (
+            cv2.blur((lashes > 0).astype(np.float32), (2 * round(0.08 * w) + 1, 2 * round(0.03 * w) + 1))
+            > 0.6
         )
-        # Old lashes go wherever the lid moves, also beside the eye.
-        self.cover = share
-        self.beside = self.cover * np.maximum(smooth(0.04, -0.04, self.u), smooth(0.96, 1.04, self.u))
+        shadow = (far > 0.06 * w) & (thin < np.where(dense, 0.8, 0.4) * black)
+        lashes[((far > longest) | shadow) & (np.abs(self.u - 0.5) < 0.48)] = 0
+        # What belongs to the open eye, and to neither skin nor fold, with its blur.
+        blur = 0.5 * max(self.soft - 0.02 * w, 0)
+        line = blur + 0.03 * w if self.has_fold else np.maximum(self.lash_up, 0.02 * w) + 0.015 * w + blur
+        bar = (self.v > self.up - line) & (self.v <= self.up)
+        bar &= (self.u > -0.02) & (self.u < 1.02)
+        strokes = cv2.dilate(lashes, _disc(0.03 * w + blur)) > 0
+        gone = strokes | bar | (cv2.dilate(opening.astype(np.uint8), _disc(0.05 * w + blur)) > 0)
+        gone &= self.front < 0.5
+        # Nor does the lower lid's rim with its shade.
+        rim = (self.v > self.low) & (self.v < self.low + 0.10 * w) & (self.u > -0.02) & (self.u < 1.02)
+        known = (~gone & ~rim & (self.front < 0.05)).astype(np.float32)
+        around = ~gone & (self.front < 0.3)
+        behind = _filled(picture, around.astype(np.float32)) if around.any() else picture
+        behind = cv2.GaussianBlur(behind, (0, 0), max(0.02 * w, 0.7))
+        # Shadows around an eye and the dark behind a face say little of its lid.
+        usual = float(np.median(self.cheek_colour.mean(2)))
+        known *= 0.02 + 0.98 * smooth(0.45, 0.8, picture.mean(2) / max(usual, 1.0)).astype(np.float32)
+        clean = _filled(picture, known) if known.any() else picture
+        clean = cv2.GaussianBlur(clean, (0, 0), max(0.02 * w, 0.7))
+        self.texture = self._texture_beside(picture, hole)
+        lid = self._lid_skin(picture, known, clean, behind, thin) + self.texture
+        # Where lashes were outside of the lid there is skin.
+        away = cv2.GaussianBlur((strokes | bar).astype(np.float32), (0, 0), max(0.012 * w, 0.6))
+        away = held(1.6 * away) * (1 - self.front)
+        skin = picture + (behind + self.texture - picture) * away[..., None]
+        feather = max(0.02 * w, 0.7)
+        share = smooth(-feather, feather, self.v - self.cut) * smooth(0.07 * w, 0.03 * w, self.v - self.low)
+        share *= smooth(-0.04, 0.01, self.u) * smooth(1.04, 0.99, self.u) * (1 - self.front)
+        self.skin = np.clip(skin + (lid - skin) * share[..., None], 0, 255).astype(np.float32)
+        # How much of each pixel is lash, before the skin behind it.
+        light, own = behind.mean(2), picture.mean(2)
+        depth = max(float(np.percentile((light - own)[strokes], 90)) if strokes.any() else 0.0, 20.0)
+        self.stroke = held((light - own - 0.12 * depth) / (0.6 * depth)) * held(
+            1.6 * cv2.GaussianBlur(strokes.astype(np.float32), (0, 0), max(0.012 * w, 0.6))
+        )
+        self.stroke *= (self.v < self.up + 0.5 * self.soft) * (1 - self.front)
+        beyond = smooth(0.0, 0.04, np.abs(self.u - 0.5) - 0.48)
+        self.stroke *= np.maximum(beyond, smooth(longest, 0.75 * longest, far))
+        # Their colour, without it.
+        strong = np.maximum(self.stroke, 0.25)[..., None]
+        self.stroke_rgb = np.clip(behind + (picture - behind) / strong, 0, behind)
+        self._take_lashes(strokes | bar)
+        self.cover = np.maximum(away, share)
+        aside = np.maximum(smooth(0.04, -0.04, self.u), smooth(0.96, 1.04, self.u))
+        self.beside = self.cover * aside
+
+    def _take_lashes(self, strokes: np.ndarray) -> None:
+        """The lashes as they hang down from a closed lid's edge: a band over u and the distance from the edge."""
+        w = self.width
+        strokes = strokes & (self.v < self.up)
+        dark = strokes & (self.light <= np.percentile(self.light[strokes], 30)) if strokes.any() else strokes
+        tone = np.median(self.crop[dark], axis=0) if dark.any() else self.line_tone
+        edge = self._edge_table()
+        uu, rr = np.meshgrid(self.lash_u, self.lash_rows)
+        mx, my = self._at(uu * w, np.interp(uu.ravel(), *edge).reshape(uu.shape) + rr)
+        alpha = cv2.remap(
+            self.stroke.astype(np.float32), mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+        )
+        # On the edge they begin.
+        foot = np.abs(self.lash_rows) < 0.03 * w
+        most = alpha[foot].max(0)
+        alpha[self.lash_rows > -0.02 * w] = most
+        alpha *= smooth(0.04 * w, 0.01 * w, self.lash_rows)[:, None]
+        alpha *= (smooth(-0.1, -0.02, self.lash_u) * smooth(1.1, 1.02, self.lash_u))[None]
+        alpha *= np.clip((self.reach - np.abs(self.lash_rows)) / (0.25 * self.reach), 0, 1)[:, None]
+        self.hang_alpha = alpha.astype(np.float32)
+        self.hang_rgb = np.broadcast_to(tone, (*alpha.shape, 3)).astype(np.float32)
+        self.line_tone = np.minimum(self.line_tone, tone).astype(np.float32)
+
+    def _find_fold(self, lashes: np.ndarray) -> None:
+        """Where the lid's own skin ends and what hangs over it begins: `cut`, float32 (h, w), heights. A fold that is seen ends it;
+        without one, skin begins right above the lashes.
+        """
+        w = self.width
+        u = np.linspace(0.04, 0.96, 47)
+        top = np.interp(u, *self._column(self.lash_up))
+        edge = np.interp(u, *self._edge_table())
+        offs = np.arange(0.0, 0.26 * w, max(0.01 * w, 0.5))
+        rows = edge[None] - offs[:, None]
+        mx, my = self._at(np.broadcast_to(u * w, rows.shape), rows)
+        line = cv2.morphologyEx(self.light, cv2.MORPH_BLACKHAT, _disc(0.08 * w))
+        seen = cv2.remap(line, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        # Folds go along the edge, lashes across.
+        seen = cv2.blur(seen, (7, 1), borderType=cv2.BORDER_REPLICATE)
+        front = cv2.remap(self.front, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=1)
+        # Hair, brows and rims are no folds.
+        blocked = np.maximum.accumulate(front > 0.3, axis=0)
+        seen[blocked] = 0
+        # A line of the lashes' own foot is none either: a fold has skin below it.
+        seen -= np.minimum.accumulate(np.vstack([seen[:1], seen[:-1]]), axis=0)
+        usual = float(np.median(line))
+        cost = -np.minimum(seen, 40.0)
+        step = 2
+        total, back = cost.copy(), np.zeros(cost.shape, int)
+        for k in range(1, cost.shape[1]):
+            best = np.full(cost.shape[0], np.inf)
+            for d in range(-step, step + 1):
+                shifted = np.full(cost.shape[0], np.inf)
+                lo, hi = max(d, 0), cost.shape[0] + min(d, 0)
+                shifted[lo:hi] = total[lo - d : hi - d, k - 1] + 1.5 * abs(d)
+                better = shifted < best
+                best[better], back[better, k] = shifted[better], -d
+            total[:, k] += best
+        path = np.zeros(cost.shape[1], int)
+        path[-1] = int(total[:, -1].argmin())
+        for k in range(cost.shape[1] - 1, 0, -1):
+            path[k - 1] = path[k] + back[path[k], k]
+        depth = seen[path, np.arange(len(path))]
+        self.fold_depth = float(np.median(depth))
+        self.has_fold = bool(np.mean(depth > max(7.0, 1.2 * usual)) > 0.6)
+        # Lashes that go on above it make none.
+        mx, my = self._at(u * w, rows[path, np.arange(len(path))] - 0.06 * w)
+        over = cv2.remap(lashes, mx[None], my[None], cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+        self.has_fold &= bool(over.mean() < 0.3)
+        # Below it there is skin, as above.
+        fold = np.interp(self.u.ravel(), u, rows[path, np.arange(len(path))]).reshape(self.u.shape)
+        middle = (self.u > 0.1) & (self.u < 0.9)
+        lid = middle & (self.v > fold) & (self.v < self.up - 0.03 * w)
+        skin = middle & (self.v < fold - 0.06 * w) & (self.v > fold - 0.14 * w) & (self.front < 0.3)
+        if lid.any() and skin.any():
+            self.has_fold &= bool(np.percentile(self.light[lid], 70) > 0.75 * np.median(self.light[skin]))
+        bottom = edge - top - 0.02 * w
+        if self.has_fold:
+            # To the fold's lower end.
+            ends = path.copy()
+            for k in range(len(path)):
+                while ends[k] > 0 and seen[ends[k], k] > 0.3 * depth[k]:
+                    ends[k] -= 1
+            at = cv2.medianBlur(offs[ends].astype(np.float32)[None], 5)[0]
+            fold = edge - cv2.GaussianBlur(at[None], (0, 0), 1.5)[0]
+            bottom = np.minimum(fold, edge - 0.04 * w)
+        bottom = cv2.GaussianBlur(
+            bottom[None].astype(np.float32), (0, 0), 1.5, borderType=cv2.BORDER_REPLICATE
+        )[0]
+        self.cut = np.interp(self.u.ravel(), u, bottom).reshape(self.u.shape).astype(np.float32)
+
+    def _column(self, field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A field that depends on u alone, as (u, value) of some columns."""
+        order = np.argsort(self.u.ravel())
+        at = np.linspace(-0.1, 1.1, 61)
+        picked = np.searchsorted(self.u.ravel()[order], at).clip(0, self.u.size - 1)
+        return at, field.ravel()[order][picked]
+
+    def _lid_skin(
+        self, picture: np.ndarray, known: np.ndarray, clean: np.ndarray, behind: np.ndarray, thin: np.ndarray
+    ) -> np.ndarray:
+        """The skin that a closing lid unfolds, float32 (h, w, 3): as that which is seen of the lid, round."""
+        w = self.width
+        room = self.up - self.cut
+        room = room - (np.minimum(0.4 * room, self.lash_up) if self.has_fold else self.lash_up)
+        inside = (self.u > -0.05) & (self.u < 1.05)
+        strip = inside & (self.v > self.cut + 0.25 * room) & (self.v < self.cut + 0.9 * room)
+        above = inside & (self.v < self.cut - (0.07 if self.has_fold else 0.0) * w)
+        above &= self.v > self.cut - 0.16 * w
+        weight = (
+            known
+            * np.exp(-np.square(thin / 12.0))
+            * (strip * (2.0 if self.has_fold else 1.0) + above * (0.08 if self.has_fold else 1.0))
+        )
+        weight = weight.ravel()
+        chosen = weight > 0
+        if chosen.sum() < 20:
+            return clean
+        u, colour, weight = self.u.ravel()[chosen], picture.reshape(-1, 3)[chosen], weight[chosen]
+        # A lid's light half: what is dark is a fold's shadow or the foot of a lash.
+        order = np.argsort(colour.mean(1))
+        nodes, sure = [], []
+        for node in NODES:
+            near = weight * np.exp(-0.5 * np.square((u - node) / 0.09)) + 1e-4 * weight
+            along = np.cumsum(near[order]) / near.sum()
+            pick = order[(along > 0.4) & (along < 0.95)]
+            pick = pick if len(pick) else order
+            nodes.append((near[pick, None] * colour[pick]).sum(0) / near[pick].sum())
+            sure.append(near.sum())
+        base = self._spread(np.float32(nodes))
+        # What little is seen says little.
+        sure = held(np.float32(sure) / (0.002 * w * w)).astype(np.float32)
+        sure = np.interp(self.u.ravel(), NODES, sure).reshape(self.u.shape).astype(np.float32)
+        base = clean + (base - clean) * sure[..., None]
+        if not self.has_fold:
+            # It goes on from the skin above.
+            far = (self.v - self.cut) / w
+            base = base + (clean - base) * (1 - 0.5 * smooth(0.0, 0.3, far))[..., None]
+            base = behind + (base - behind) * smooth(0.0, 0.22, far)[..., None]
+        t = np.clip((self.v - self.cut) / np.maximum(self.closed - self.cut, 1), 0, 1)
+        bulge = 0.03 * np.sin(np.pi * t) - 0.07 * t**3 - 0.05 * (1 - t) ** 4
+        lid = base * (1 + (0.6 if self.flat else 1.0) * bulge)[..., None]
+        ends = np.maximum(smooth(0.25, 0.0, self.u), smooth(0.75, 1.0, self.u))
+        return (lid + (behind - lid) * ends[..., None]).astype(np.float32)
 
     def _lift(self, picture: np.ndarray) -> None:
         """Both lids as layers that slide with their edges, uint8 RGBA (h, w, 4): the picture without what is in front of it;
@@ -452,9 +643,25 @@ class EyeLayers:
             for shift in fringes
         )
         hangs = smooth(-0.3 * self.soft, 0.7 * self.soft, self.v - self.up)[..., None]
-        upper = np.dstack([above + (tone - above) * hangs, 255 * np.maximum(skin, alpha)])
+        # Of what is above the edge the strip below the fold goes along, and every lash.
+        room = np.maximum(self.up - self.cut, 0.02 * w)
+        strip = (
+            smooth(0.2, 0.6, (self.v - self.cut) / room)
+            * smooth(-0.08, 0.0, self.u)
+            * smooth(1.08, 1.0, self.u)
+        )
+        own = np.where(self.v < self.up, strip, 1.0)
+        strip = np.maximum(own, self.stroke)
+        colours = above + (tone - above) * hangs
+        upper = self.stroke_rgb + (colours - self.stroke_rgb) * (own / np.maximum(strip, 1e-3))[..., None]
+        upper = np.dstack([upper, 255 * np.maximum(skin, alpha) * strip])
         lower = np.dstack([below, 255 * held((self.v - self.low) * soft + np.float32(0.5))])
-        self.upper_lid, self.lower_lid = (np.clip(lid, 0, 255).astype(np.uint8) for lid in (upper, lower))
+        whole = np.dstack([colours, 255 * np.maximum(skin, alpha)])
+        self.upper_lid, self.lower_lid, self.whole_lid = (
+            np.clip(lid, 0, 255).astype(np.uint8) for lid in (upper, lower, whole)
+        )
+        #: How tall the line at the lid's edge is, which does not sink.
+        self.line_tall = np.float32(0.02 * w)
         #: Up to so far above its edge a lid goes along as it is: with its lashes.
         self.rigid = np.float32(np.clip(np.percentile(self.lash_up, 75), 0.02 * w, 0.09 * w))
 
@@ -568,78 +775,26 @@ class EyeLayers:
         """Pixels within so many widths above and below the upper lid's edge, bool (h, w)."""
         return (np.abs(self.v - self.up) < half * self.width) & (self.u > -0.02) & (self.u < 1.02)
 
-    def _skin_under(
-        self, hole: np.ndarray, thin: np.ndarray, reach: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The closed lid's colours, float32 (h, w, 3), and the skin's without anything thin or dark on it: the picture's own, and
-        within the `hole`, bool (h, w), what lies smoothly between those around it.
-
-        Args:
-            thin: float32 (h, w), by how much a pixel is darker than what is around anything as thin as a lash or fold.
-            reach: float32 (h, w), how far above the edge there may be lashes.
-        """
-        w = self.width
-        # Lashes, folds, rims and hair around the hole are no skin.
-        usual = float(np.median(thin[~hole])) if not hole.all() else 0.0
-        known = np.exp(-np.square(thin / (10.0 + usual))) * (1 - self.front)
-        known *= 1 - cv2.dilate(hole.astype(np.uint8), _disc(0.015 * w))
-        known = known.astype(np.float32)
-        if known.sum() < 20:
-            known = np.float32(1) - hole
-        # Nothing of those goes into the colours beside them.
-        soft = max(0.04 * w, 0.7)
-        near = cv2.GaussianBlur(known, (0, 0), soft)
-        picture = self.crop.astype(np.float32)
-        calm = cv2.GaussianBlur(picture * known[..., None], (0, 0), soft) / np.maximum(near, 1e-3)[..., None]
-        free = np.minimum(known, held(4 * near))[..., None]
-        filled = _filled(calm, free[..., 0])
-        # From coarse to fine: each round lets a soap film sag to the mean of what is around.
-        for size in (0.3, 0.2, 0.12, 0.07, 0.04):
-            for _ in range(4):
-                film = cv2.blur(filled, (2 * max(round(0.5 * size * w), 1) + 1,) * 2)
-                filled = film + (calm - film) * free
-        broad = filled.copy()
-        # The lid itself is what is seen of it above the lashes.
-        strip = known * smooth(0.14 * w, 0.04 * w, np.abs(self.up - reach - 0.06 * w - self.v))
-        kernel = (
-            np.exp(-0.5 * np.square((NODES[:, None] - self.u.ravel()[None]) / 0.16)) * strip.ravel()[None]
-        )
-        there = kernel.sum(1)
-        colour = kernel @ picture.reshape(-1, 3) / np.maximum(there, 1e-3)[:, None]
-        enough = held(there / max(0.5 * float(there.max()), 1e-3))
-        t = (self.v - self.up + reach) / np.maximum(self.closed - self.up + reach, 1)
-        share = (
-            0.7
-            * smooth(0.0, 0.15, self.u)
-            * smooth(1.0, 0.85, self.u)
-            * smooth(-0.1, 0.2, t)
-            * smooth(1.2, 0.8, t)
-        )
-        share *= np.interp(self.u.ravel(), NODES, enough).reshape(self.u.shape)
-        filled = filled + (self._spread(colour) - filled) * share.astype(np.float32)[..., None]
-        return tuple(
-            cv2.GaussianBlur(k.astype(np.float32), (0, 0), max(0.02 * w, 0.7)) for k in (filled, broad)
-        )
-
     def _texture_beside(self, picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
         """What the skin has on its colours, pores, cracks, strokes or fur, float32 (h, w, 3): that below the eye, or that above
         where the picture ends, at the eye's place.
         """
         w = self.width
-        # Fur is coarser than skin.
-        fur = self.radius > 0.35 * w
-        fine = picture - cv2.GaussianBlur(picture, (0, 0), max((0.05 if fur else 0.012) * w, 0.8))
+        fine = picture - cv2.GaussianBlur(picture, (0, 0), max(0.04 * w, 0.8))
         free = (~hole) & (self.front < 0.1) & (cv2.dilate(hole.astype(np.uint8), _disc(0.03 * w)) == 0)
         usual = float(np.median(np.abs(fine[free]))) if free.sum() > 20 else 0.0
         # Wrinkles and folds are more than grain.
-        most = (3.5 if fur else 2.0) * usual + 0.3
+        most = (2.0 if self.has_white else 3.5) * usual + 0.3
         best, known = np.zeros_like(fine), np.zeros(hole.shape, np.float32)
         tall = self.tall + 0.16 * w
+        # Without seams.
+        clear = cv2.GaussianBlur(free.astype(np.float32), (0, 0), max(0.05 * w, 1.0))
+        clear = held(2 * clear - 1)
         for sign, far in ((1, 1.0), (-1, 1.2), (1, 0.7), (-1, 0.8)):
             dx, dy = (sign * far * tall * k for k in self.down)
             x, y = (self.x + np.float32(dx)), (self.y + np.float32(dy))
             seen = cv2.remap(fine, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-            there = cv2.remap(free.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+            there = cv2.remap(clear, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
             share = there * (1 - known)
             best += seen * share[..., None]
             known += share
@@ -928,12 +1083,10 @@ class EyeLayers:
         blink, out, soft = wanted.blink, self._rgb, np.float32(1 / self.soft)
         upper, lower = self._edges(wanted)
         lowered = self._lowered(wanted)
-        # A lid that follows the eye stays as it is.
-        gazes = 1.1 * self.to_down / max(self.tall, 1.0) * max(wanted.down, 0.0) * (1 - blink)
-        shut = float(smooth(0.30, 0.68, lowered - 0.7 * gazes))
         # From bottom to top: eyeball, lower lid, upper lid, lashes. Beside the corners there is skin alone.
         if blink < 0.995:
             out[self._ball_at] = self._draw_ball(wanted, upper, lower)
+        shut = float(smooth(0.30, 0.95, blink))
         rows = self._low_rows
         part, below = out[rows], lower[rows]
         colours, cover = self._lower_lid(rows, below, lower is self.low)
@@ -942,18 +1095,15 @@ class EyeLayers:
             cover = np.maximum(np.maximum(cover, closed * np.float32(shut)), self.aside[rows])
         mix_in(part, colours, cover)
         if shut > 0:
-            # Beside the eye the closed lid is one with the skin below it, and so are the lower lid's lashes and dark rim.
+            # Lower lashes and the dark rim go under a closed lid.
             mix_in(part, self.skin[rows], self.under[rows] * np.float32(shut) * cover)
         rows = self._up_rows
         part, above = out[rows], upper[rows]
-        if shut < 1:
-            colours, mask = self._upper_lid(rows, above, lowered == 0)
-            if shut > 0:
-                cv2.addWeighted(self.skin[rows], shut, colours, 1 - shut, 0, dst=colours)
-                mask += (held((above - self.v[rows]) * soft + np.float32(0.5)) - mask) * np.float32(shut)
-            mix_in(part, colours, mask)
-        else:
+        if lowered > 0:
+            # The skin that unfolds, and what hangs over it.
             mix_in(part, self.skin[rows], held((above - self.v[rows]) * soft + np.float32(0.5)))
+        colours, mask = self._upper_lid(rows, above, lowered)
+        mix_in(part, colours, mask)
         if shut > 0:
             self._draw_lashes(out, upper, shut)
         if self.has_front:
@@ -980,15 +1130,24 @@ class EyeLayers:
             )
         return out
 
-    def _upper_lid(self, rows: slice, upper: np.ndarray, still: bool) -> tuple[np.ndarray, np.ndarray]:
-        """These rows of the upper lid with its edge at `upper`, uint8 RGB, and where it covers the eye, float32. Its lashes go
-        with it; above them skin is stretched, or gives way.
+    def _upper_lid(self, rows: slice, upper: np.ndarray, lowered: float) -> tuple[np.ndarray, np.ndarray]:
+        """These rows of what moves with the upper lid with its edge at `upper`, uint8 RGB, and where it covers the eye, float32.
+
+        A lid that comes down takes its strip of skin and its lashes along, which sink; one that goes up pushes the skin above it.
         """
-        if still:
+        if lowered == 0:
             return self._still_lids[0][rows].copy(), self._covers[0][rows].copy()
-        away = upper - self.v[rows] - self.rigid
-        shift = (upper - self.up[rows]) * held(1 - away * np.float32(1 / self.gives_way))
-        return self._slid(0, rows, shift)
+        v, up = self.v[rows], self.up[rows]
+        if lowered < 0:
+            away = upper - v - self.rigid
+            return self._slid(2, rows, (upper - up) * held(1 - away * np.float32(1 / self.gives_way)))
+        sinks = float(smooth(0.25, 0.95, lowered))
+        beyond = np.minimum(v - upper + np.float32(self.line_tall), 0)
+        # Those beside the corners come to lie along the line.
+        inside = np.float32(1 / (1 - 0.86 * sinks) - 1)
+        sink = inside + self.past[rows] * np.float32(1 / (1 - 0.95 * sinks) - 1 - inside)
+        colours, cover = self._slid(0, rows, upper - up - beyond * sink)
+        return colours, cover * (1 - self.outside[rows] * np.float32(sinks))
 
     def _lower_lid(self, rows: slice, lower: np.ndarray, still: bool) -> tuple[np.ndarray, np.ndarray]:
         """The same of the lower one."""
@@ -1080,7 +1239,7 @@ class EyeLayers:
         if hang > 0:
             rows = self.lashes.shape[0]
             per_row = (rows - 1) / (2 * self.reach)
-            my = offset * (self.taper[at] * np.float32(per_row / (-0.5 - 0.5 * shut)))
+            my = offset * (self.taper[at] * np.float32(per_row / (-0.15 - 0.2 * shut)))
             my += np.float32(self.reach * per_row)
             lashes = cv2.remap(
                 self.lashes, self.lash_x[at], my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
@@ -1097,8 +1256,8 @@ class EyeLayers:
         if self._lowered(wanted) < 0:
             ends = upper - np.float32(self.rigid + self.gives_way)
             mask = self.within * smooth(0, np.float32(0.04 * self.width), self.v - ends)
-        if shut > 0:
-            mask = np.maximum(mask, self.cover * np.float32(shut))
+        if shut > 0 or self._lowered(wanted) > 0:
+            mask = np.maximum(mask, self.cover)
         cv2.convertScaleAbs(mask, self._alpha, alpha=255 * float(smooth(0, _ONSET, most)))
 
 
