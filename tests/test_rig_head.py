@@ -338,6 +338,19 @@ def test_a_turned_head_folds_nowhere():
             assert np.diff(moved[..., axis], axis=1 - axis).min() > -0.75
 
 
+def test_a_turn_squeezes_one_side_less_than_it_stretches_the_other():
+    """A seen depth that ends in a cliff is a slope where it turns away, and steeper where it comes forward; both turns alike."""
+    _, matte, landmarks = figure()
+    near = np.full((64, 64), -1.4)
+    near[8:30, 18:46] = 0.0
+    relief = np.dstack([near, np.ones((64, 64))]).astype(np.float32)
+    surface = build_surface(matte.shape, landmarks, NAMES, matte, relief)
+    above = surface.down[1:, 1:] < surface.centre[1] - 0.8 * surface.unit
+    slopes = [np.diff(plane, axis=1)[1:][above] / surface.cell for plane in surface.turning[:2]]
+    for slope, squeezed, stretched in ((slopes[0], -1, 1), (-slopes[1], -1, 1)):
+        assert (squeezed * slope).max() < 1.61 < 1.9 < (stretched * slope).max() < 2.51
+
+
 def test_the_neck_turns_about_its_own_axis():
     """A head that turns about its neck leaves neck and shoulders where they are."""
     _, matte, landmarks = figure()

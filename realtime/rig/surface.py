@@ -1,6 +1,6 @@
 """A head in a still picture as a surface with depth, and the field that moves it.
 
-The depth is what the matting network has seen; where it is not sure, that of a generic head laid over the landmarks. Where the
+Of the face the depth is that of a generic head laid over the landmarks, around it what the matting network has seen. Where the
 figure is wider than that head (hair, ears, hats) the surface then goes on at the depth of the skull's middle, so that its outline
 stays about where it is while the face turns. Below the chin the head's motion fades into the body's, which follows a part of what
 the neck does.
@@ -11,6 +11,7 @@ Fields live on a coarse grid of cells, one of which lies beyond each edge: cell 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -32,19 +33,22 @@ LARGEST_TILT = 0.45
 #: Smoothness of the depth, of what bridges its gaps, and of all of it in the end.
 SMOOTH, BRIDGE, SOFT = 0.10, 0.30, 0.10
 
-#: Steepest slope of the depth: what is steeper would fold when it turns as far as `LARGEST_TILT`.
-STEEPEST = 1.3
+#: Steepest slopes of the depth: where a turn squeezes it, what is steeper would fold at `LARGEST_TILT`; where it stretches it, one
+#: pixel would become a streak; across the turn it would be sheared; and the steepest of all of them between chin and neck.
+SQUEEZED, STRETCHED, SHEARED, JAW = 1.6, 2.5, 1.3, 1.1
 
 #: Depth of the skull's outline behind the irises. Within `ROUND` of it, hair, ears and hats come
 #: nearer by `BULGE`.
 SKULL, BULGE, ROUND = -1.4, 0.5, 1.0
 
-#: Half the width of what is face in the relief, where its middle lies below the irises, and half its height; and over how much from
-#: its outline inwards the surface bends backwards.
-FACE, CLOSED = (0.95, 0.35, 1.05), 0.25
+#: Half the width of what is face in the relief, where its middle lies below the irises, and half its height.
+FACE = 0.95, 0.35, 1.05
 
 #: By how much the relief may differ from a generic head.
-MOST = 0.5
+MOST = 0.8
+
+#: Shares of head, smoothed, from which on the relief is believed, and wholly.
+SEEN = 0.3, 0.7
 
 #: Beyond this share of the way back to the skull's middle the outline is held.
 OUTLINE = 0.7
@@ -84,6 +88,8 @@ class Surface:
         cell: side of a cell.
         across, down: float32 (rows, columns), the cells' middles.
         depth: float32 (rows, columns), towards the viewer, from the plane of the irises.
+        turning: float32 (4, rows, columns), the same as heads show it that turn right, left, down and up: no steeper than may be
+            squeezed on the side that turns away, and stretched on the other.
         head: float32 (rows, columns), 1 on the head, 0 on the body.
         body: float32 (rows, columns), how much the body there follows its upper end.
         outline: float32 (rows, columns), 1 where the surface is closed, see `OUTLINE`.
@@ -100,6 +106,7 @@ class Surface:
     across: np.ndarray
     down: np.ndarray
     depth: np.ndarray
+    turning: np.ndarray
     head: np.ndarray
     body: np.ndarray
     outline: np.ndarray
@@ -116,16 +123,17 @@ class Surface:
 
     @cached_property
     def _basis(self) -> np.ndarray:
-        """What a displacement is a sum of, float32 (9, rows x columns): of the head its places (x, y), the same away from the
-        outline, its depth, and 1; of the body 1 and its places.
+        """What a displacement is a sum of, float32 (12, rows x columns): of the head its places (x, y), the same away from the
+        outline, its depth for each way of `turning`, and 1; of the body 1 and its places.
         """
         x, y = self.across - np.float32(self.centre[0]), self.down - np.float32(self.centre[1])
         inner, body = self.head * (1 - self.outline), (1 - self.head) * self.body
         planes = (
-            *(self.head * x, self.head * y, inner * x, inner * y, self.head * self.depth, self.head),
-            *(body, body * x, body * y),
+            *(self.head * x, self.head * y, inner * x, inner * y),
+            *(self.head * depth for depth in self.turning),
+            *(self.head, body, body * x, body * y),
         )
-        return np.stack(planes).reshape(9, -1)
+        return np.stack(planes).reshape(12, -1)
 
     def of_head(self) -> Surface:
         """The same for a head that is a layer of its own: all of it turns, but long hair on the shoulders."""
@@ -163,10 +171,12 @@ class Surface:
         flat = pose.scale * np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
         neck = (rotation @ self.pivot - self.pivot)[:2]
         grow = BODY * (pose.scale - 1)
-        weights = np.zeros((2, 9))
+        weights = np.zeros((2, 12))
         weights[:, :2], weights[:, 2:4] = flat - np.eye(2), rotation[:2, :2] - flat
-        weights[:, 4], weights[:, 5] = rotation[:2, 2], pose.shift
-        weights[:, 6], weights[:, 7:] = BODY * (neck + pose.shift) - grow * self.pivot[:2], grow * np.eye(2)
+        across, down = rotation[:2, 2]
+        weights[0, 4 if across > 0 else 5], weights[1, 6 if down > 0 else 7] = across, down
+        weights[:, 8] = pose.shift
+        weights[:, 9], weights[:, 10:] = BODY * (neck + pose.shift) - grow * self.pivot[:2], grow * np.eye(2)
         moved = (weights.astype(np.float32) @ self._basis).reshape(2, *self.depth.shape)
         for pin, axis, inward in zip(self.pins, (0, 1, 0, 1), (1, 1, -1, -1), strict=True):
             if pin is not None:
@@ -266,12 +276,22 @@ def build_surface(
         skull += BULGE * unit * inside * (2 - inside)
     depth = _depth(landmarks, places, pose, across, down, cell, skull)
     if relief is not None:
-        depth = _with_relief(depth, relief, across, down, u, v, unit, width, inside)
+        depth = _with_relief(depth, relief, across, down, u, v, unit, width)
     under = v - chin + RISE * (1 - np.exp(-np.square(np.maximum(np.abs(u) - HALF_JAW, 0) / FLANK)))
     head = _fading(under, NECK, FADE)
     # The neck turns about its own axis: its outline stays.
     depth = np.where(under > 0, np.minimum(depth, PIVOT[2] * unit), depth)
-    depth = cv2.GaussianBlur(_gentle(depth, STEEPEST * cell), (0, 0), max(0.6, SOFT * unit / cell))
+    soft = max(0.6, SOFT * unit / cell)
+    above = _fading(under, -0.3, 0.1)
+    fall, rise, beside = (
+        (JAW + above * (steepest - JAW)) * cell for steepest in (SQUEEZED, STRETCHED, SHEARED)
+    )
+    turning = [
+        cv2.GaussianBlur(_gentle(_gentle(depth, axis, *slopes), 1 - axis, beside, beside), (0, 0), soft)
+        for axis in (1, 0)
+        for slopes in ((fall, rise), (rise, fall))
+    ]
+    depth = cv2.GaussianBlur(depth.astype(np.float32), (0, 0), soft)
     outline = np.clip((depth / (SKULL * unit) - (1 - OUTLINE)) / OUTLINE, 0, 1)
     outline = outline * outline * (3 - 2 * outline)
     fall = np.exp(-np.square(np.maximum(v - chin, 0) / BODY_REACH))
@@ -291,6 +311,7 @@ def build_surface(
         across,
         down,
         as32(depth),
+        as32(np.stack(turning)),
         as32(head),
         as32(fall),
         as32(outline),
@@ -338,38 +359,34 @@ def _depth(landmarks, places, pose: HeadPose, across, down, cell: int, skull: np
     return np.maximum(depth, skull)
 
 
-def _with_relief(depth, relief, across, down, u, v, unit: float, width: int, inside) -> np.ndarray:
-    """`depth` on the grid, with hair, ears and hats as they were seen. Of faces a generic one fitted to the landmarks knows more.
-
-    Args:
-        inside: float32 (rows, columns), how far within the outline, 1 at `ROUND`; the surface is closed behind that.
-    """
+def _with_relief(depth, relief, across, down, u, v, unit: float, width: int) -> np.ndarray:
+    """`depth` on the grid, with hair, ears and hats as they were seen. Of faces a generic one fitted to the landmarks knows more."""
     scale = np.float32(relief.shape[1] / width)
     x, y = ((places + np.float32(0.5)) * scale - np.float32(0.5) for places in (across, down))
     seen = cv2.remap(relief, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    level, sure = seen[..., 0] * np.float32(unit), np.clip((seen[..., 1] - 0.3) / 0.5, 0, 1)
+    level = seen[..., 0] * np.float32(unit)
+    sure = np.clip((seen[..., 1] - SEEN[0]) / (SEEN[1] - SEEN[0]), 0, 1)
     # Both are of one head: what they are off on the face is no depth.
     face = np.exp(-(np.square(u) + np.square(v - 0.3)) / (2 * 0.5**2)) * sure
     off = float(((depth - level) * face).sum() / max(float(face.sum()), 1e-6))
     share = sure * (1 - np.exp(-((u / FACE[0]) ** 4) - ((v - FACE[1]) / FACE[2]) ** 4))
-    share *= np.clip(inside * (ROUND / CLOSED), 0, 1)
     # Never much further from what a head would have there: misread depths would fold.
     change = np.clip(level + np.float32(off) - depth, -MOST * unit, MOST * unit)
     return (depth + share * change).astype(np.float32)
 
 
-def _gentle(depth: np.ndarray, step: float) -> np.ndarray:
-    """`depth` raised where it falls by more than `step` from one cell to the next."""
-    result = np.ascontiguousarray(depth, np.float32)
-    for _ in range(max(result.shape)):
-        wide = cv2.copyMakeBorder(result, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
-        straight = np.maximum.reduce([wide[:-2, 1:-1], wide[2:, 1:-1], wide[1:-1, :-2], wide[1:-1, 2:]])
-        slanted = np.maximum.reduce([wide[:-2, :-2], wide[2:, 2:], wide[2:, :-2], wide[:-2, 2:]])
-        raised = np.maximum(result, np.maximum(straight - step, slanted - 1.414 * step))
-        if np.array_equal(raised, result):
-            break
-        result = raised
-    return result
+def _gentle(depth: np.ndarray, axis: int, fall: np.ndarray, rise: np.ndarray) -> np.ndarray:
+    """`depth` raised where, along an axis, it falls by more than `fall` or rises by more than `rise` from one cell to the next.
+
+    All are float32 (rows, columns).
+    """
+    result, fall, rise = (
+        np.array(plane if axis == 0 else plane.T, order="C") for plane in (depth, fall, rise)
+    )
+    for steps, order in ((fall, range(len(result))), (rise, range(len(result) - 1, -1, -1))):
+        for before, row in itertools.pairwise(order):
+            np.maximum(result[row], result[before] - steps[row], out=result[row])
+    return result if axis == 0 else np.ascontiguousarray(result.T)
 
 
 def _chin(landmarks, names, places, centre, below) -> float:
