@@ -142,6 +142,35 @@ def _latency_row(row: dict) -> str:
     )
 
 
+@bench.command("web")
+@_SECONDS
+@click.option(
+    "--runtime",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="onnxruntime-web, as of livepuppet web.",
+)
+@_JSON
+def web_command(seconds, runtime, json_path):
+    """Speed and delay of the page of livepuppet web, in Chromium on this machine, beside Python. Prints a Markdown table.
+
+    Needs the package playwright.
+    """
+    from livepuppet.benchmarks import web
+
+    speed_commands.check_json(json_path)
+    machine = describe()
+    width, height = web.CAMERA
+    click.echo(f"{machine['processor']}, {machine['cores']} cores, camera {width}x{height}\n")
+    for text in web.HEADING:
+        click.echo(text)
+    rows = []
+    for row in web.measure(seconds, runtime):
+        rows.append(row)
+        click.echo(web.line(row))
+    _report({"machine": machine, "rows": rows}, json_path)
+
+
 @bench.command()
 @_SIZE
 @click.option("--repeats", default=300, show_default=True, type=click.IntRange(min=10))

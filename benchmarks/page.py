@@ -36,6 +36,14 @@ SKIP = 4.0
 WINDOW = 1366, 768
 
 
+def browser_path() -> str:
+    """Where Chromium is. Raises UserError where there is none."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        raise UserError("The page is measured in Chromium: install it (Debian: sudo apt install chromium).")
+    return browser
+
+
 @contextmanager
 def open_page(address: str) -> Iterator[None]:
     """A page in a browser without a window. Raises UserError where there is none."""
@@ -43,9 +51,7 @@ def open_page(address: str) -> Iterator[None]:
         from playwright.sync_api import sync_playwright  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError("The page is measured by the package playwright: pip install playwright.") from error
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        raise UserError("The page is measured in Chromium: install it (Debian: sudo apt install chromium).")
+    browser = browser_path()
     with sync_playwright() as driver:
         shown = driver.chromium.launch(executable_path=browser, args=["--headless=new", "--no-sandbox"])
         try:

@@ -37,6 +37,10 @@ COMMANDS = {
         "livepuppet.realtime.app.commands.animate:animate_command",
         "Animate a picture with a driving video, offline.",
     ),
+    "web": (
+        "livepuppet.realtime.app.commands.web:web",
+        "Write a static site that moves a picture in the browser itself.",
+    ),
     "rig": (
         "livepuppet.realtime.app.commands.rig:rig",
         "Find a picture's eyes and mouth, look at what they do, keep where they are.",

@@ -1,43 +1,16 @@
 // Switches, sliders, background, outputs, profiles: each shows the session's state and posts changes.
 import { act, change, get } from "./api.js";
 import { attempt, find, make, say, set, toast } from "./dom.js";
+import { makeSlider } from "./slider.js";
 import { texts } from "./texts.js";
 
 const sliders = new Map();
 
-function slider({ name, help, low, high, step, default: usual }) {
-  const label = texts[`slider_${name}`] || name;
-  const input = make("input", { type: "range", min: low, max: high, step: step / 2, id: `slider-${name}`, title: help });
-  const value = make("output", { htmlFor: input.id });
-  const reset = make("button", { className: "reset", textContent: "↺", title: texts.reset(label) });
-  reset.setAttribute("aria-label", texts.reset(label));
-  input.setAttribute("aria-description", help);
-  let waiting = null;
-  const show = () => {
-    value.textContent = Number(input.value).toFixed(2);
-    input.style.setProperty("--share", `${(100 * (input.value - low)) / (high - low)}%`);
-    reset.disabled = Number(input.value) === usual;
-  };
+function slider({ name, help, ...range }) {
   const send = (number) => attempt(() => act(name, number));
-  input.oninput = () => {
-    show();
-    // At most twenty a second.
-    waiting ||= setTimeout(() => {
-      waiting = null;
-      send(Number(input.value));
-    }, 50);
-    input.changed = performance.now();
-  };
-  reset.onclick = () => {
-    input.value = usual;
-    input.changed = performance.now();
-    show();
-    send(usual);
-  };
-  sliders.set(name, { input, show });
-  const row = make("div", { className: "slider" }, make("label", { htmlFor: input.id, textContent: label, title: help }), input, value, reset);
-  row.id = `row-${name}`;
-  return row;
+  const made = makeSlider({ ...range, name, help, label: texts[`slider_${name}`] || name, resetLabel: texts.reset, send });
+  sliders.set(name, made);
+  return made.row;
 }
 
 export function startControls(description) {

@@ -46,3 +46,12 @@ export const attempt = async (work) => {
     return null;
   }
 };
+
+// Fill what the HTML leaves open: data-text the text, data-label what screen readers say.
+export function fill(texts, root = document) {
+  for (const element of root.querySelectorAll("[data-text]")) element.textContent = texts[element.dataset.text];
+  for (const element of root.querySelectorAll("[data-label]")) {
+    element.setAttribute("aria-label", texts[element.dataset.label]);
+    element.title ||= texts[element.dataset.label];
+  }
+}

@@ -4,13 +4,13 @@ import { renderAvatars, startAvatars } from "./avatars.js";
 import { renderCamera, startCamera } from "./camera.js";
 import { renderControls, startControls } from "./controls.js";
 import { startDoctor } from "./doctor.js";
-import { attempt, find, say, set, toast } from "./dom.js";
+import { attempt, fill, find, say, set, toast } from "./dom.js";
 import { startKeys } from "./keys.js";
-import { percentile, showPicture } from "./picture.js";
+import { percentile } from "./numbers.js";
+import { showPicture } from "./picture.js";
 import { renderPlot } from "./plot.js";
-import { fill, texts } from "./texts.js";
-
-const THEMES = ["auto", "dark", "light"];
+import { texts } from "./texts.js";
+import { startTheme } from "./theme.js";
 
 let state = null;
 let description = null;
@@ -53,26 +53,6 @@ function showMessages() {
   heard = Math.max(heard, newest);
 }
 
-function startTheme() {
-  const show = (theme) => {
-    document.documentElement.dataset.theme = theme;
-    const button = find("theme");
-    if (button) {
-      button.title = texts[`theme_${theme}`];
-      button.setAttribute("aria-label", texts[`theme_${theme}`]);
-    }
-  };
-  show(localStorage.getItem("theme") || "auto");
-  if (find("theme")) {
-    find("theme").onclick = () => {
-      const now = document.documentElement.dataset.theme;
-      const next = THEMES[(THEMES.indexOf(now) + 1) % THEMES.length];
-      localStorage.setItem("theme", next);
-      show(next);
-    };
-  }
-}
-
 function startPicture() {
   const ages = [];
   const canvas = find("picture");
@@ -97,8 +77,8 @@ function startPicture() {
 }
 
 async function start() {
-  fill();
-  startTheme();
+  fill(texts);
+  startTheme(texts);
   for (const button of document.querySelectorAll("dialog .close")) button.onclick = () => button.closest("dialog").close();
   if (!hasToken) {
     toast(texts.noToken, { bad: true });

@@ -2,12 +2,6 @@
 import { token } from "./api.js";
 import { painterOf, showFeed } from "./feed.js";
 
-// Percentile of a few numbers.
-export function percentile(values, share) {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
-}
-
 // In device pixels, how wide a picture of that aspect stands on the canvas.
 function shownWidth(canvas, aspect) {
   const width = Math.min(canvas.clientWidth, canvas.clientHeight * aspect);

@@ -124,12 +124,3 @@ export const texts = {
   mode_live: "live",
   groups: {},
 };
-
-// Fill what the HTML leaves open: data-text the text, data-label what screen readers say.
-export function fill(root = document) {
-  for (const element of root.querySelectorAll("[data-text]")) element.textContent = texts[element.dataset.text];
-  for (const element of root.querySelectorAll("[data-label]")) {
-    element.setAttribute("aria-label", texts[element.dataset.label]);
-    element.title ||= texts[element.dataset.label];
-  }
-}

@@ -1,7 +1,7 @@
 // Which square of a picture goes to the model: the face is sought with the model's own detector and put where it sits in
 // the papers' crops. As livepuppet/core/square.py, realtime/framing/seek.py, refine.py and follow.py, where the figures
 // are argued.
-import { meanConfidence, median } from "./keypoints.js";
+import { clamp, meanConfidence, median } from "./keypoints.js";
 import { spreadOf } from "./similarity.js";
 
 /** @typedef {import("./keypoints.js").Keypoints} Keypoints */
@@ -30,6 +30,10 @@ const LARGEST_ZOOM = 1.3;
 
 /** A square picture in which a face takes this share of what it would in a crop is a crop already. */
 const FACE_FILLS = 0.72;
+
+/** The tightest crop that still holds a head, as a share of the usual one; where a face's middle is in it; how far it may
+ * be moved to stay inside the picture. */
+const [TIGHTEST, FACE_HEIGHT, LARGEST_SHIFT] = [1.5 / 1.8, 0.54, 0.18];
 
 /** @param {number} height @param {number} width @returns {Square} */
 export function centredSquare(height, width) {
@@ -223,14 +227,22 @@ async function homed(square, picture, look, names) {
 }
 
 /**
- * The square of a still picture that moves: around the face; all of a square picture that a face fills, or in which
- * there is none; else the middle.
+ * The crop for a picture in which `seek` found `face`: kept inside the picture as far as the head allows; all of a square
+ * picture that a face fills; the middle where there is none.
  * @param {{height: number, width: number}} picture
- * @param {Square | null} face what `seek` found
+ * @param {Square | null} face
  * @returns {Square}
  */
-export function squareOfStill(picture, face) {
+export function squareFor(picture, face) {
   const { height, width } = picture;
   if (face === null || (height === width && face.side >= FACE_FILLS * width)) return centredSquare(height, width);
-  return face;
+  const side = Math.max(Math.min(face.side, height, width), face.side * TIGHTEST);
+  const slack = LARGEST_SHIFT * side;
+  const x = face.x + (face.side - side) / 2;
+  const y = face.y + (face.side - side) * FACE_HEIGHT;
+  return {
+    x: x + clamp(clamp(x, 0, Math.max(width - side, 0)) - x, -slack, slack),
+    y: y + clamp(clamp(y, 0, Math.max(height - side, 0)) - y, -slack, slack),
+    side,
+  };
 }

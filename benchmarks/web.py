@@ -1,0 +1,165 @@
+"""The page of `livepuppet web` in a browser on this machine, beside the same graphs by Python's onnxruntime in the same run."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from livepuppet.benchmarks.page import WINDOW, browser_path
+from livepuppet.core.errors import UserError
+from livepuppet.core.square import Square, cut
+from livepuppet.core.video import open_video
+from livepuppet.realtime import bundled
+from livepuppet.realtime.app.web.serve import open_server
+from livepuppet.realtime.app.web.site import write_site
+from livepuppet.realtime.avatars import load_avatar
+from livepuppet.realtime.engines.onnx import OnnxEngine
+
+#: Seconds for loading, and at the beginning of a run that do not count.
+PATIENCE, SKIP = 120.0, 4.0
+
+#: What the page is measured in.
+PRECISIONS = ("int8", "float32")
+
+#: The simulated camera, and the square of it that is driven by.
+CAMERA, SQUARE = (1280, 720), Square(384, 104, 512)
+
+HEADING = (
+    "| where | precision | threads | crop ms | read ms | draw ms | frames per second | delay p50 / p95 ms |",
+    "|---|---|--:|--:|--:|--:|--:|--:|",
+)
+
+
+def _frames() -> list[np.ndarray]:
+    """The bundled driver before a plain wall, uint8 RGB (720, 1280, 3)."""
+    frames = []
+    with open_video(str(bundled.DRIVING)) as video:
+        for frame in video:
+            picture = np.full((CAMERA[1], CAMERA[0], 3), 90, np.uint8)
+            x, y, side = int(SQUARE.x), int(SQUARE.y), int(SQUARE.side)
+            picture[y : y + side, x : x + side] = cv2.resize(frame.image, (side, side))
+            frames.append(picture)
+    return frames
+
+
+@contextmanager
+def _page(folder: Path, runtime: Path | None, frames: list[np.ndarray]):
+    """A function that opens the page with a query and gives it, its camera being `frames`."""
+    try:
+        from playwright.sync_api import sync_playwright  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UserError("The page is measured by the package playwright: pip install playwright.") from error
+    browser = browser_path()
+    camera = folder / "camera.mjpeg"
+    with open(camera, "wb") as file:
+        for picture in frames:
+            file.write(cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes())
+    write_site(folder / "site", runtime=runtime)
+    arguments = ["--headless=new", "--no-sandbox", "--use-fake-ui-for-media-stream"]
+    arguments += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={camera}"]
+    with open_server(folder / "site", 0) as server, sync_playwright() as driver:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        shown = driver.chromium.launch(executable_path=browser, args=arguments)
+
+        def opened(query: str):
+            page = shown.new_page(viewport={"width": WINDOW[0], "height": WINDOW[1]})
+            page.goto(f"http://localhost:{server.server_address[1]}/{query}")
+            deadline = time.monotonic() + PATIENCE
+            while not page.evaluate("document.body.dataset.ready === 'true'"):
+                if time.monotonic() > deadline:
+                    raise UserError(f"The page did not start: {page.inner_text('#loading')}")
+                time.sleep(0.1)
+            return page
+
+        try:
+            yield opened
+        finally:
+            shown.close()
+            server.shutdown()
+
+
+def in_the_browser(opened, precision: str, seconds: float) -> dict:
+    """One run of the page, its camera at its own rate."""
+    page = opened(f"?precision={precision}")
+    try:
+        model = page.evaluate("livepuppet.model()")
+        page.click("#start-camera")
+        deadline = time.monotonic() + PATIENCE
+        while page.evaluate("document.querySelector('#mode').dataset.mode !== 'live'"):
+            if time.monotonic() > deadline:
+                raise UserError("The page saw no face: this machine is too busy to measure.")
+            time.sleep(0.1)
+        time.sleep(SKIP)
+        page.evaluate(
+            "Object.assign(livepuppet.stages, { frames: 0, cut: 0, detect: 0, render: 0 }), livepuppet.all = []"
+        )
+        began = time.perf_counter()
+        time.sleep(seconds)
+        elapsed = time.perf_counter() - began
+        stages, delays = page.evaluate("[livepuppet.stages, livepuppet.all]")
+    finally:
+        page.close()
+    if not stages["frames"]:
+        raise UserError("The page drew nothing: give a longer --seconds.")
+    return {
+        "where": "browser",
+        "precision": precision,
+        "threads": model["threads"],
+        **{f"{name}_ms": stages[name] / stages["frames"] for name in ("cut", "detect", "render")},
+        "fps": stages["frames"] / elapsed,
+        "delay_ms": {f"p{share}": float(np.percentile(delays, share)) for share in (50, 95)},
+        "gate": model["quality"],
+        "load_ms": model["loading"],
+        "gate_ms": model["gate"],
+    }
+
+
+def in_python(frames: list[np.ndarray], precision: str, threads: int, seconds: float) -> dict:
+    """The same three steps by onnxruntime, one frame after the other; no camera, no page."""
+    engine = OnnxEngine(bundled.MODEL, threads, precision=precision)  # pyright: ignore[reportArgumentType]
+    avatar = load_avatar(bundled.AVATAR, engine.size)
+    own, features = engine.detect(avatar.image), engine.encode(avatar.image)
+    taken: list[tuple[float, float, float]] = []
+    began = time.perf_counter()
+    while time.perf_counter() - began < seconds or len(taken) < 20:
+        frame = frames[len(taken) % len(frames)]
+        start = time.perf_counter()
+        square = cut(frame, SQUARE, engine.size, quick=True)
+        cropped = time.perf_counter()
+        driving = engine.detect(square)
+        detected = time.perf_counter()
+        engine.render(features, own, driving)
+        taken.append((cropped - start, detected - cropped, time.perf_counter() - detected))
+    means = 1000 * np.array(taken[5:]).mean(axis=0)
+    return {
+        "where": "Python",
+        "precision": precision,
+        "threads": threads,
+        **dict(zip(("cut_ms", "detect_ms", "render_ms"), means.tolist(), strict=True)),
+    }
+
+
+def measure(seconds: float, runtime: Path | None = None):
+    """Rows, as they are found: each precision in the browser, then the same in Python."""
+    frames = _frames()
+    with tempfile.TemporaryDirectory() as folder, _page(Path(folder), runtime, frames) as opened:
+        for precision in PRECISIONS:
+            row = in_the_browser(opened, precision, seconds)
+            yield row
+            yield in_python(frames, precision, row["threads"], seconds / 4)
+
+
+def line(row: dict) -> str:
+    """A row of the Markdown table."""
+    delay, rate = row.get("delay_ms"), row.get("fps")
+    ends = f"{rate:.1f} | {delay['p50']:.0f} / {delay['p95']:.0f}" if rate and delay else "– | –"
+    return (
+        f"| {row['where']} | {row['precision']} | {row['threads']} | {row['cut_ms']:.1f} | {row['detect_ms']:.1f} | "
+        f"{row['render_ms']:.1f} | {ends} |"
+    )

@@ -1,0 +1,310 @@
+"""Write the site: the page, the model, the runtime and the pictures, and what hosts have to be told."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from livepuppet.core.avatar import Avatar
+from livepuppet.core.bundle import BUNDLE_FILE, read_bundle, reference_of, variants_of
+from livepuppet.core.engine import STAGES
+from livepuppet.core.errors import UserError
+from livepuppet.core.files import write_atomically
+from livepuppet.core.images import encode_png
+from livepuppet.realtime.app.web.runtime import LICENCE, runtime_files
+from livepuppet.realtime.avatars import load_avatars
+from livepuppet.realtime.bundled import AVATAR, DRIVING, MODEL
+from livepuppet.realtime.compositing.matte import figure_colours
+from livepuppet.realtime.engines import Engine, load_engine
+from livepuppet.realtime.framing.seek import confidence
+from livepuppet.realtime.outputs.badge import BADGE_TEXT, COMMENT, XMP
+from livepuppet.realtime.rig.rig import Face, Rig
+
+logger = logging.getLogger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+
+#: What the page has in common with the studio's.
+SHARED = Path(__file__).parents[1] / "studio" / "static"
+SHARED_FILES = ("studio.css", "dom.js", "icon.svg", "numbers.js", "slider.js", "theme.js")
+
+#: The file that names all others, and tells a site from any other folder.
+FILES_FILE = "files.js"
+
+#: Without these no browser gives WebAssembly threads. (A service worker sets them where a host does not.)
+HEADERS = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+#: Quality of pictures, 0 to 100, and their longest side in pixels: the page shows no more.
+QUALITY, LONGEST = 92, 1080
+
+#: Mean confidence of keypoints from which on a picture shows a face.
+SURE = 0.5
+
+#: The graphs' precision that a page loads first.
+FIRST = "int8"
+
+
+@dataclass(frozen=True)
+class Site:
+    """What was written.
+
+    Attributes:
+        folder: where.
+        files: number of files.
+        bytes: of all that a browser downloads to move a picture, the clip apart.
+        packed: the same as gzip sends it.
+        sentences: what was left out, for the person.
+    """
+
+    folder: Path
+    files: int
+    bytes: int
+    packed: int
+    sentences: tuple[str, ...]
+
+
+def write_site(
+    folder: Path,
+    avatars: Sequence[Path] = (),
+    model: Path | None = None,
+    runtime: Path | None = None,
+    clip: Path | None = DRIVING,
+) -> Site:
+    """Write a site into `folder`, which has to be empty, or hold a site, which is replaced.
+
+    Args:
+        avatars: pictures, or folders of pictures, that the page offers; by default the bundled one.
+        model: a bundle with landmarks, in float32 and possibly int8; by default the bundled one.
+        runtime: see `runtime_files`.
+        clip: an MP4 (H.264) to try it with; None for none.
+
+    Raises:
+        UserError: a picture or the model cannot be used, the runtime cannot be had, or the folder not be written.
+    """
+    before = _known_files(folder)
+    bundle = model or MODEL
+    pictures = _loaded(avatars or [AVATAR])
+    files = _page()
+    files.update({f"runtime/{name}": data for name, data in runtime_files(runtime).items()})
+    files["runtime/LICENSE.txt"] = LICENCE.encode()
+    graphs, loaded = _model(bundle)
+    files.update(graphs)
+    engine = load_engine("onnx", bundle, precision="float32", use="detect")
+    entries, sentences = [], []
+    for number, avatar in enumerate(pictures):
+        made, entry = _avatar_files(avatar, f"{number:02d}", engine)
+        files.update(made)
+        entries.append(entry)
+        if "figure" not in entry:
+            sentences.append(f"{avatar.name}: no figure stands out, so its background stays as it is.")
+    told = {
+        "avatars": entries,
+        "clip": None,
+        "bytes": sum(len(files[name]) for name in loaded),
+        "synthetic": {"badge": BADGE_TEXT, "comment": COMMENT, "xmp": XMP.decode()},
+    }
+    if clip is not None:
+        told["clip"] = "clip.mp4"
+        files["avatars/clip.mp4"] = clip.read_bytes()
+    files["site.json"] = _json(told)
+    files.update(_for_hosts())
+    # What is fetched when somebody asks for it; and what a precision that passed needs no more.
+    later = {"avatars/clip.mp4", *(graphs.keys() - loaded)}
+    files[FILES_FILE] = _file_list(files, later)
+    try:
+        for name, data in files.items():
+            write_atomically(folder / name, data)
+        for name in before - files.keys():
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The site cannot be written into {folder} ({error.strerror}): choose another --output."
+        ) from error
+    first = {name: data for name, data in files.items() if name not in later}
+    return Site(
+        folder,
+        len(files),
+        sum(map(len, first.values())),
+        sum(len(gzip.compress(data)) for data in first.values()),
+        tuple(sentences),
+    )
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()
+
+
+def _known_files(folder: Path) -> set[str]:
+    """The files of the site that `folder` holds; none where there is nothing yet. Raises UserError where it holds another
+    thing.
+    """
+    try:
+        if not folder.exists() or not any(folder.iterdir()):
+            return set()
+        text = (folder / FILES_FILE).read_text(encoding="utf-8")
+        told = json.loads(re.sub(r"^self\.SITE = |;\s*$", "", text))
+        names = {*told["shell"], *told["rest"], *told["later"]}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(
+            f"{folder} is no empty folder and no site of livepuppet: choose another --output, so that nothing is lost."
+        ) from error
+    return {name for name in names if ".." not in name and not name.startswith("/")}
+
+
+def _loaded(paths: Sequence[Path]) -> list[Avatar]:
+    found: list[Avatar] = []
+    for path in paths:
+        several, skipped = load_avatars(path, _size_of(MODEL))
+        found += several
+        for sentence in skipped:
+            logger.warning("%s", sentence)
+    return found
+
+
+def _size_of(bundle: Path) -> int:
+    return read_bundle(bundle)["size"]
+
+
+def _page() -> dict[str, bytes]:
+    files = {
+        path.relative_to(STATIC).as_posix(): path.read_bytes()
+        for path in sorted(STATIC.rglob("*"))
+        if path.is_file()
+    }
+    files.update({name: (SHARED / name).read_bytes() for name in SHARED_FILES})
+    return files
+
+
+def _model(bundle: Path) -> tuple[dict[str, bytes], set[str]]:
+    """The files of a bundle, and the names of those that are loaded where its fastest precision passes."""
+    metadata = read_bundle(bundle)
+    reference = reference_of(bundle, metadata)
+    if (
+        not metadata["keypoint_names"]
+        or metadata.get("matrices", "jacobian") != "jacobian"
+        or reference is None
+    ):
+        raise UserError(
+            f"{bundle} cannot be used on a page, which needs landmarks with Jacobians and reference pictures: leave --model out."
+        )
+    kept = {key: metadata[key] for key in ("size", "num_keypoints", "keypoint_names", "graphs", "reference")}
+    kept["variants"] = {
+        name: graphs for name, graphs in metadata.get("variants", {}).items() if name == FIRST
+    }
+    entries = [metadata["graphs"][stage]["file"] for stage in STAGES]
+    fastest = metadata["variants"][FIRST] if FIRST in variants_of(metadata) else metadata["graphs"]
+    loaded = {f"model/{fastest[stage]['file']}" for stage in STAGES} | {
+        f"model/{reference[0].name}",
+        f"model/{BUNDLE_FILE}",
+    }
+    names = {f"model/{file}" for file in entries} | loaded
+    files = {
+        name: (bundle / Path(name).name).read_bytes()
+        for name in sorted(names)
+        if not name.endswith(BUNDLE_FILE)
+    }
+    files[f"model/{BUNDLE_FILE}"] = _json(kept)
+    return files, loaded
+
+
+def _avatar_files(avatar: Avatar, stem: str, engine: Engine) -> tuple[dict[str, bytes], dict]:
+    """The files of a picture, and what the page has to know of it."""
+    picture, square, matte = avatar.original, avatar.square, avatar.matte
+    if matte is None:
+        matte = _matte(avatar, engine)
+    factor = LONGEST / max(picture.shape[:2])
+    if factor < 1:
+        extent = (max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor)))
+        picture, square = cv2.resize(picture, extent, interpolation=cv2.INTER_AREA), square.scaled(factor)
+        matte = None if matte is None else cv2.resize(matte, extent, interpolation=cv2.INTER_AREA)
+    files = {
+        f"avatars/{stem}.webp": _webp(picture),
+        # What the model sees, to the bit as Python has it.
+        f"avatars/{stem}-square.png": encode_png(avatar.image),
+    }
+    entry = {
+        "name": Path(avatar.name).stem,
+        "picture": f"{stem}.webp",
+        "small": f"{stem}-square.png",
+        "square": {"x": square.x, "y": square.y, "side": square.side},
+    }
+    if matte is not None and matte.min() < 250 <= matte.max():
+        files[f"avatars/{stem}-figure.webp"] = _webp(np.dstack([figure_colours(picture, matte), matte]))
+        entry["figure"] = f"{stem}-figure.webp"
+    return files, entry
+
+
+def _matte(avatar: Avatar, engine: Engine) -> np.ndarray | None:
+    """The figure in a picture of a face, uint8 (H, W); None where none stands out."""
+    keypoints = engine.detect(avatar.image)
+    face = Face(keypoints, tuple(engine.keypoint_names), engine.size, avatar.square, others=avatar.others)
+    if confidence(keypoints) < SURE or not face.usable:
+        return None
+    try:
+        rig = Rig(avatar.original, face, avatar.square)
+    except ValueError:
+        return None
+    return None if rig.head is None else rig.head.layers.matte
+
+
+def _webp(picture: np.ndarray) -> bytes:
+    order = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    done, data = cv2.imencode(".webp", cv2.cvtColor(picture, order), [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
+    if not done:
+        raise UserError("OpenCV cannot write WebP here: install opencv-python from PyPI.")
+    return data.tobytes()
+
+
+def _for_hosts() -> Mapping[str, bytes]:
+    """What tells the usual hosts to send `HEADERS`: Netlify and Cloudflare Pages, Apache, Vercel. GitHub Pages cannot."""
+    lines = [f"{name}: {value}" for name, value in HEADERS.items()]
+    apache = [f'  Header set {name} "{value}"' for name, value in HEADERS.items()]
+    types = [
+        "AddType text/javascript .mjs",
+        "AddType application/wasm .wasm",
+        "AddType application/manifest+json .webmanifest",
+    ]
+    vercel = {
+        "headers": [
+            {"source": "/(.*)", "headers": [{"key": name, "value": value} for name, value in HEADERS.items()]}
+        ]
+    }
+    return {
+        "_headers": "\n".join(["/*", *(f"  {line}" for line in lines), ""]).encode(),
+        ".htaccess": "\n".join([*types, "<IfModule mod_headers.c>", *apache, "</IfModule>", ""]).encode(),
+        "vercel.json": _json(vercel),
+        # GitHub Pages would leave out names that begin with an underscore.
+        ".nojekyll": b"",
+    }
+
+
+def _file_list(files: Mapping[str, bytes], later: set[str]) -> bytes:
+    """`files.js` for the service worker: its version changes with any file's content."""
+    digest = hashlib.sha256()
+    for name, data in sorted(files.items()):
+        digest.update(f"{name} {hashlib.sha256(data).hexdigest()}\n".encode())
+    hosts = set(_for_hosts())
+    first = [name for name in sorted(files) if name not in later | hosts and name != "sw.js"]
+    heavy = [name for name in first if name.startswith(("model/", "runtime/", "avatars/"))]
+    told = {
+        "version": digest.hexdigest()[:16],
+        "shell": [name for name in first if name not in heavy],
+        "rest": heavy,
+        "later": sorted(later | hosts | {"sw.js"}),
+    }
+    return f"self.SITE = {json.dumps(told, indent=1)};\n".encode()

@@ -1,0 +1,178 @@
+// The three calls (detect, encode, render) by onnxruntime-web, and the gate: what it draws is compared with what float32
+// PyTorch drew, as in realtime/engines/quality_gate.py.
+import { readNpz } from "./npz.js";
+import * as ort from "./runtime/ort.wasm.min.mjs";
+
+/** @typedef {import("./motion/keypoints.js").Keypoints} Keypoints */
+/** @typedef {Record<string, any>} Features tensors, by name */
+/** @typedef {{keypoints: number, matrices: number, pixelsMax: number, pixelsMean: number, psnr: number}} Quality */
+
+/** The largest differences from float32 PyTorch that pass: `THRESHOLDS` of livepuppet/core/reference.py. @type {Record<string, Quality>} */
+export const THRESHOLDS = {
+  float32: { keypoints: 1e-4, matrices: 1e-3, pixelsMax: 4, pixelsMean: 0.02, psnr: 60 },
+  int8: { keypoints: 2e-3, matrices: 2e-2, pixelsMax: 80, pixelsMean: 0.5, psnr: 42 },
+};
+
+/** @param {Quality} found @param {string} precision */
+export function passes(found, precision) {
+  const allowed = THRESHOLDS[precision];
+  // Not-a-number passes nothing.
+  return (
+    found.keypoints <= allowed.keypoints &&
+    found.matrices <= allowed.matrices &&
+    found.pixelsMax <= allowed.pixelsMax &&
+    found.pixelsMean <= allowed.pixelsMean &&
+    found.psnr >= allowed.psnr
+  );
+}
+
+/**
+ * The file at `path` beside this module.
+ * @param {string} path
+ * @param {(bytes: number) => void} advanced told of all bytes so far
+ * @returns {Promise<ArrayBuffer>}
+ */
+export async function fetched(path, advanced = () => {}) {
+  const response = await fetch(new URL(path, import.meta.url));
+  if (!response.ok || !response.body) throw new Error(`${path}: ${response.status}`);
+  const parts = [];
+  let bytes = 0;
+  const reader = response.body.getReader();
+  for (let step = await reader.read(); !step.done; step = await reader.read()) {
+    parts.push(step.value);
+    bytes += step.value.byteLength;
+    advanced(bytes);
+  }
+  return new Blob(parts).arrayBuffer();
+}
+
+/** A model in one precision. */
+export class Engine {
+  /**
+   * @param {{size: number, num_keypoints: number, keypoint_names: string[]}} bundle
+   * @param {string} precision
+   * @param {Record<string, any>} sessions
+   */
+  constructor(bundle, precision, sessions) {
+    this.size = bundle.size;
+    this.count = bundle.num_keypoints;
+    this.names = bundle.keypoint_names;
+    this.precision = precision;
+    this._sessions = sessions;
+  }
+
+  /**
+   * @param {any} bundle the content of bundle.json
+   * @param {"float32" | "int8"} precision
+   * @param {Record<string, ArrayBuffer>} graphs by stage
+   */
+  static async open(bundle, precision, graphs) {
+    /** @type {Record<string, any>} */
+    const sessions = {};
+    for (const [stage, graph] of Object.entries(graphs)) {
+      sessions[stage] = await ort.InferenceSession.create(new Uint8Array(graph), {
+        executionProviders: ["wasm"],
+        graphOptimizationLevel: "all",
+        enableCpuMemArena: true,
+        enableMemPattern: true,
+      });
+    }
+    return new Engine(bundle, precision, sessions);
+  }
+
+  /** @param {Uint8Array} square RGB (S, S, 3) @returns {Promise<Keypoints>} */
+  async detect(square) {
+    const frame = new ort.Tensor("uint8", square, [this.size, this.size, 3]);
+    const { points, jacobians, confidence } = await this._sessions.detect.run({ frame });
+    return { points: points.data, jacobians: jacobians.data, confidence: confidence?.data ?? null };
+  }
+
+  /** @param {Uint8Array} square RGB (S, S, 3) @returns {Promise<Features>} */
+  encode(square) {
+    return this._sessions.encode.run({ avatar: new ort.Tensor("uint8", square, [this.size, this.size, 3]) });
+  }
+
+  /**
+   * The avatar moved: RGB (S, S, 3), and where in it each place came from, (h, w, 2).
+   * @param {Features} features
+   * @param {Keypoints} source
+   * @param {Keypoints} driving
+   * @returns {Promise<{pixels: Uint8Array, deformation: Float32Array, rows: number, columns: number}>}
+   */
+  async render(features, source, driving) {
+    const points = (/** @type {Keypoints} */ one) => new ort.Tensor("float32", one.points, [this.count, 2]);
+    const jacobians = (/** @type {Keypoints} */ one) => new ort.Tensor("float32", one.jacobians, [this.count, 2, 2]);
+    const { prediction, deformation } = await this._sessions.render.run({
+      ...features,
+      source_points: points(source),
+      source_jacobians: jacobians(source),
+      driving_points: points(driving),
+      driving_jacobians: jacobians(driving),
+    });
+    return { pixels: prediction.data, deformation: deformation.data, rows: deformation.dims[1], columns: deformation.dims[2] };
+  }
+
+  async close() {
+    for (const session of Object.values(this._sessions)) await session.release();
+  }
+}
+
+/** How many threads to run with, and the runtime's own files. @param {number} threads */
+export function prepareRuntime(threads) {
+  ort.env.wasm.numThreads = threads;
+  ort.env.logLevel = "error";
+  const at = (/** @type {string} */ name) => new URL(`./runtime/${name}`, import.meta.url).href;
+  ort.env.wasm.wasmPaths = { mjs: at("ort-wasm-simd-threaded.mjs"), wasm: at("ort-wasm-simd-threaded.wasm") };
+}
+
+/** @param {ArrayLike<number>} one @param {ArrayLike<number>} other */
+function largestDifference(one, other) {
+  let largest = 0;
+  for (let at = 0; at < one.length; at++) {
+    const difference = Math.abs(one[at] - other[at]);
+    // Not-a-number is the largest.
+    if (!(difference <= largest)) largest = difference;
+  }
+  return largest;
+}
+
+/**
+ * Run the engine on the bundle's reference: `compare` of livepuppet/core/reference.py.
+ * @param {Engine} engine
+ * @param {ArrayBuffer} file reference.npz
+ * @returns {Promise<Quality>}
+ */
+export async function compare(engine, file) {
+  const reference = await readNpz(file);
+  const part = (/** @type {string} */ name, /** @type {number} */ index) => {
+    const { shape, values } = reference[name];
+    const length = shape.slice(1).reduce((product, size) => product * size, 1);
+    return /** @type {any} */ (values.slice(index * length, (index + 1) * length));
+  };
+  const avatars = Array.from(/** @type {BigInt64Array} */ (reference.avatars.values), Number);
+  const quality = { keypoints: 0, matrices: 0, pixelsMax: 0, pixelsMean: 0, psnr: Infinity };
+  /** @type {Record<number, Features>} */
+  const features = {};
+  for (let index = 0; index < reference.pictures.shape[0]; index++) {
+    const found = await engine.detect(part("pictures", index));
+    quality.keypoints = Math.max(quality.keypoints, largestDifference(found.points, part("points", index)));
+    quality.matrices = Math.max(quality.matrices, largestDifference(found.jacobians, part("matrices", index)));
+    if (avatars.includes(index)) features[index] = await engine.encode(part("pictures", index));
+  }
+  for (const [index, avatar] of avatars.entries()) {
+    const own = { points: part("points", avatar), jacobians: part("matrices", avatar), confidence: null };
+    const driving = { points: part("driving_points", index), jacobians: part("driving_matrices", index), confidence: null };
+    const { pixels } = await engine.render(features[avatar], own, driving);
+    const expected = part("drawn", index);
+    let [sum, squares] = [0, 0];
+    for (let at = 0; at < expected.length; at++) {
+      const difference = Math.abs(pixels[at] - expected[at]);
+      if (!(difference <= quality.pixelsMax)) quality.pixelsMax = difference;
+      sum += difference;
+      squares += difference * difference;
+    }
+    quality.pixelsMean = Math.max(quality.pixelsMean, sum / expected.length);
+    quality.psnr = Math.min(quality.psnr, squares ? 10 * Math.log10((255 ** 2 * expected.length) / squares) : Infinity);
+  }
+  return quality;
+}

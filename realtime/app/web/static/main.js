@@ -1,0 +1,646 @@
+// Puts the page together: what drives, the worker that moves the picture, the painter, and what a person can change.
+import { attempt, fill, find, make, say, set, toast } from "./dom.js";
+import { Recording, canRecord, saveSnapshot } from "./keeping.js";
+import { DEFAULTS } from "./motion/retargeter.js";
+import { percentile } from "./numbers.js";
+import { painterOf } from "./painter.js";
+import { makeSlider } from "./slider.js";
+import { Source, cameraTrouble } from "./source.js";
+import { texts } from "./texts.js";
+import { startTheme } from "./theme.js";
+
+/** @typedef {import("./painter.js").Background} Background */
+
+/**
+ * A picture to move.
+ * @typedef {object} Avatar
+ * @property {string} name
+ * @property {number} number
+ * @property {() => Promise<ImageBitmap>} open the whole picture
+ * @property {(() => Promise<ImageBitmap>) | null} openFigure the same with a transparent background, where there is one
+ * @property {(() => Promise<Uint8Array>) | null} openSmall the model's square, RGB, where it was made with the page
+ * @property {import("./motion/framing.js").Square | null} square
+ * @property {string} thumbnail address
+ */
+
+const LARGEST_FILE = 64 << 20;
+const LARGEST_SIDE = 2048;
+
+/** Frames over which speed and delay are shown. */
+const MEASURED = 90;
+
+/** @type {{name: keyof typeof DEFAULTS, high: number}[]} */
+const SLIDERS = [
+  { name: "strength", high: 2 },
+  { name: "smoothing", high: 2 },
+  { name: "shift", high: 1 },
+  { name: "turn", high: 1 },
+  { name: "zoom", high: 1 },
+  { name: "eyes", high: 2 },
+];
+
+const element = (/** @type {string} */ id) => /** @type {any} */ (find(id));
+const canvas = /** @type {HTMLCanvasElement} */ (element("picture"));
+const painter = painterOf(canvas);
+const source = new Source(element("video"), onFrame, () => {
+  showStart();
+  toast(texts.cameraGone, { bad: true });
+});
+
+/** @type {Worker} */
+let worker;
+/** What the model is loaded in. @type {any} */
+let model = null;
+/** @type {Avatar[]} */
+let avatars = [];
+/** @type {Avatar | null} */
+let chosen = null;
+/** The number of the avatar on the canvas; frames of another come too late. */
+let onCanvas = 0;
+let number = 0;
+/** @type {{open: ImageBitmap, figure: ImageBitmap | null} | null} */
+let layers = null;
+let background = "as-is";
+/** The last picture that was drawn; null is the avatar at rest. @type {any} */
+let drawn = null;
+let [busy, waiting] = [false, false];
+/** When the newest frame was captured. */
+let newest = 0;
+let isDriven = false;
+/** @type {Recording | null} */
+let recording = null;
+/** @type {number[]} */
+const delays = [];
+/** @type {number[]} */
+const times = [];
+/** Sums of what frames took, for whoever measures. */
+const stages = { frames: 0, cut: 0, detect: 0, render: 0 };
+/** All delays in milliseconds, where a benchmark put a list. @type {{stages: typeof stages, model: () => any, all: number[] | null}} */
+const measured = { stages, model: () => model, all: null };
+Object.assign(window, { livepuppet: measured });
+
+// Start.
+
+async function start() {
+  fill(texts);
+  startTheme(texts);
+  startControls();
+  if (!self.WebAssembly || !self.OffscreenCanvas || !self.Worker) {
+    fail(texts.noBrowser);
+    return;
+  }
+  say(element("mode"), texts.preparing);
+  if (!(await isolated())) return;
+  const known = await (await fetch("./site.json")).json();
+  words = known.synthetic;
+  avatars = known.avatars.map((/** @type {any} */ one) => bundled(one));
+  listAvatars();
+  element("start-demo").hidden = !known.clip;
+  element("start-demo").onclick = () => attempt(() => openClip(`./avatars/${known.clip}`));
+  const cores = navigator.hardwareConcurrency || 2;
+  const asked = new URLSearchParams(location.search);
+  const threads = self.crossOriginIsolated ? Number(asked.get("threads")) || Math.min(Math.max(2, cores - 1), 4, cores) : 1;
+  worker = new Worker("./worker.js", { type: "module" });
+  worker.addEventListener("message", ({ data }) => heard[data.kind](data));
+  worker.addEventListener("error", (event) => fail(texts.broken(event.message || "worker")));
+  total = known.bytes;
+  worker.postMessage({ kind: "start", threads, precision: asked.get("precision") });
+  await choose(avatars[0]);
+}
+
+/** Bytes of the model. */
+let total = 0;
+
+/** By which what is kept says that it is synthetic. @type {import("./keeping.js").Words} */
+let words;
+
+/** Whether the page goes on: it is isolated, or cannot be; else it is loaded again with a service worker. */
+async function isolated() {
+  if (!("serviceWorker" in navigator)) {
+    if (!self.crossOriginIsolated) toast(texts.noThreads);
+    return true;
+  }
+  const tried = sessionStorage.getItem("isolating");
+  const ready = navigator.serviceWorker.register("./sw.js").then(() => navigator.serviceWorker.ready);
+  if (self.crossOriginIsolated) {
+    sessionStorage.removeItem("isolating");
+    ready.catch(() => {});
+    return true;
+  }
+  if (tried || !(await ready.catch(() => null))) {
+    toast(texts.noThreads);
+    return true;
+  }
+  sessionStorage.setItem("isolating", "yes");
+  location.reload();
+  return false;
+}
+
+/** @param {string} sentence */
+function fail(sentence) {
+  say(element("mode"), texts.mode_paused);
+  set(element("mode"), "data-mode", "lost");
+  say(element("loading"), sentence);
+  element("progress").hidden = true;
+  element("start").hidden = false;
+  for (const id of ["start-camera", "start-clip", "start-demo", "open-clip", "find", "neutral"]) element(id).disabled = true;
+}
+
+// What the worker says.
+
+/** @type {Record<string, (told: any) => void>} */
+const heard = {
+  progress({ bytes }) {
+    const share = Math.min(1, bytes / total);
+    element("progress").value = Math.min(share, 0.99);
+    say(element("loading"), share < 1 ? texts.loading(Math.round(100 * share)) : texts.checking);
+  },
+  ready(told) {
+    model = told;
+    document.body.dataset.ready = "true";
+    say(element("mode"), texts.ready);
+    say(element("engine"), texts.engine(told));
+    element("engine").title = texts.quality(told.quality);
+    element("progress").value = 1;
+    say(element("loading"), "");
+    if (told.refused) toast(texts.refused);
+    for (const id of ["start-camera", "start-clip", "start-demo", "open-clip"]) element(id).disabled = false;
+    navigator.serviceWorker?.ready.then((registration) => registration.active?.postMessage("keep"));
+    if (new URLSearchParams(location.search).has("clean")) {
+      setClean(true);
+      attempt(openCamera);
+    }
+  },
+  avatar({ number: which, square, small, found }) {
+    if (which !== number || !layers) return;
+    onCanvas = which;
+    shown = { square, small, size: model.size };
+    showAvatar();
+    if (!found) toast(texts.noFaceInPicture(chosen?.name));
+    for (const id of ["snapshot", "record"]) element(id).disabled = false;
+  },
+  noFace: () => toast(texts.noFace, { bad: true }),
+  picture(told) {
+    busy = false;
+    if (source.kind !== "none") {
+      if (told.number === onCanvas) paint(told);
+      showState(told);
+    }
+    if (waiting) send();
+  },
+  failed({ during, number: which, reason }) {
+    busy = false;
+    const sentence = { gate: texts.gate, damaged: texts.damaged }[/** @type {string} */ (reason)];
+    if (!model && during !== "start") return;
+    if (during === "start") fail(sentence ?? (/fetch|network|: \d{3}$/i.test(reason) ? texts.notLoaded : texts.broken(reason)));
+    else if (during === "avatar" && which !== number) return;
+    else toast(texts.broken(reason), { bad: true });
+  },
+};
+
+/** @type {{square: any, small: Uint8Array, size: number} | null} */
+let shown = null;
+
+function showAvatar() {
+  if (!layers || !shown) return;
+  const plain = background === "as-is" || !layers.figure;
+  const figure = plain ? layers.open : layers.figure;
+  painter.setAvatar({ ...shown, figure: /** @type {ImageBitmap} */ (figure), background: plain ? "clear" : backgroundNow() });
+  drawn = null;
+  painter.draw(null);
+  showBackgrounds();
+}
+
+/** @returns {Background} */
+function backgroundNow() {
+  return background === "blur" && layers ? layers.open : background;
+}
+
+/** @param {any} told */
+function paint(told) {
+  drawn = told.pixels ? told : null;
+  painter.draw(drawn);
+  recording?.draw();
+  const now = performance.now();
+  canvas.dataset.frames = String(Number(canvas.dataset.frames ?? 0) + 1);
+  delays.push(now - told.captured);
+  measured.all?.push(now - told.captured);
+  times.push(now);
+  if (told.stages) {
+    stages.frames += 1;
+    for (const name of /** @type {const} */ (["cut", "detect", "render"])) stages[name] += told.stages[name];
+  }
+  if (times.length > MEASURED) {
+    delays.shift();
+    times.shift();
+  }
+}
+
+let lastShown = 0;
+
+/** @param {any} told */
+function showState(told) {
+  set(element("mode"), "data-mode", told.state);
+  say(element("mode"), texts[`mode_${told.state}`]);
+  const counting = told.state === "counting" && told.left > 0;
+  element("countdown").hidden = !counting;
+  if (counting) {
+    say(element("countdown").querySelector("b"), String(Math.ceil(told.left)));
+    say(element("countdown").querySelector("span"), `${texts.neutralHint} · ${texts.fit(Math.round(100 * told.fit))}`);
+  }
+  say(element("fit"), told.initialFit ? texts.fit(Math.round(100 * told.initialFit)) : texts.neutralHint);
+  showSquare(told);
+  const now = performance.now();
+  if (now - lastShown < 500 || times.length < 2) return;
+  lastShown = now;
+  say(element("fps"), ((1000 * (times.length - 1)) / (times[times.length - 1] - times[0])).toFixed(1));
+  say(element("delay"), `${percentile(delays, 0.5).toFixed(0)} / ${percentile(delays, 0.95).toFixed(0)}`);
+  if (recording) say(element("record-state"), texts.recording(recording.seconds));
+}
+
+/** @param {any} told */
+function showSquare({ square, state }) {
+  const box = element("square");
+  const { videoWidth, videoHeight, clientWidth, clientHeight } = source.video;
+  box.hidden = !square || !videoWidth;
+  if (box.hidden) return;
+  const scale = Math.min(clientWidth / videoWidth, clientHeight / videoHeight);
+  const [left, top] = [(clientWidth - videoWidth * scale) / 2, (clientHeight - videoHeight * scale) / 2];
+  box.dataset.lost = state === "lost";
+  box.style.left = `${left + square.x * scale}px`;
+  box.style.top = `${top + square.y * scale}px`;
+  box.style.width = box.style.height = `${square.side * scale}px`;
+}
+
+// Frames: one is under way, the newest one waits.
+
+/** @param {number} captured */
+function onFrame(captured) {
+  newest = captured;
+  if (busy || !model) waiting = true;
+  else send();
+}
+
+async function send() {
+  waiting = false;
+  busy = true;
+  const captured = newest;
+  const frame = source.kind === "none" ? null : await source.frame().catch(() => null);
+  if (!frame) {
+    busy = false;
+    return;
+  }
+  worker.postMessage({ kind: "frame", ...frame, captured, time: captured / 1000 }, [frame.picture]);
+}
+
+// What drives.
+
+function showStart() {
+  isDriven = false;
+  element("start").hidden = false;
+  element("countdown").hidden = true;
+  element("square").hidden = true;
+  say(element("mode"), texts.ready);
+  set(element("mode"), "data-mode", "");
+  for (const id of ["neutral", "find"]) element(id).disabled = true;
+  element("stop").hidden = element("cameras").hidden = true;
+  drawn = null;
+  painter.draw(null);
+}
+
+function showDriven() {
+  isDriven = true;
+  delays.length = times.length = 0;
+  element("start").hidden = true;
+  element("preview").dataset.clip = source.kind === "clip";
+  element("stop").hidden = false;
+  for (const id of ["neutral", "find"]) element(id).disabled = false;
+  const sounds = ["none", source.kind === "clip" ? "clip" : "microphone"];
+  element("sound").hidden = false;
+  element("sound").replaceChildren(...sounds.map((one) => make("option", { value: one, textContent: texts[`sound_${one}`] })));
+}
+
+/** @param {string} deviceId */
+async function openCamera(deviceId = "") {
+  if (!navigator.mediaDevices) {
+    toast(texts.insecure, { bad: true });
+    return;
+  }
+  try {
+    await source.openCamera(deviceId);
+  } catch (error) {
+    toast(texts[cameraTrouble(error)], { bad: true });
+    return;
+  }
+  worker.postMessage({ kind: "anew", countdown: DEFAULTS.countdown });
+  showDriven();
+  const found = (await navigator.mediaDevices.enumerateDevices()).filter((one) => one.kind === "videoinput");
+  const list = element("cameras");
+  list.replaceChildren(...found.map((one, at) => make("option", { value: one.deviceId, textContent: one.label || `${at + 1}` })));
+  list.value = source.deviceId;
+  list.hidden = found.length < 2;
+}
+
+/** @param {File | string} file an address of this site's, or what was chosen */
+async function openClip(file) {
+  const name = typeof file === "string" ? "The clip" : file.name;
+  try {
+    await source.openClip(typeof file === "string" ? await (await fetch(file)).blob() : file);
+  } catch {
+    showStart();
+    toast(texts.notVideo(name), { bad: true });
+    return;
+  }
+  // The best moment of the first two seconds, as for a camera.
+  worker.postMessage({ kind: "anew", countdown: DEFAULTS.countdown });
+  showDriven();
+  element("cameras").hidden = true;
+}
+
+// Pictures.
+
+const openPicture = async (/** @type {Blob} */ blob) => {
+  const picture = await createImageBitmap(blob);
+  const factor = LARGEST_SIDE / Math.max(picture.width, picture.height);
+  if (factor >= 1) return picture;
+  const size = { resizeWidth: Math.round(picture.width * factor), resizeHeight: Math.round(picture.height * factor) };
+  const smaller = await createImageBitmap(picture, { ...size, resizeQuality: "high" });
+  picture.close();
+  return smaller;
+};
+
+/** An avatar that was written with the page. @param {any} entry @returns {Avatar} */
+function bundled({ name, picture, figure, small, square }) {
+  const blob = async (/** @type {string} */ path) => (await fetch(`./avatars/${path}`)).blob();
+  return {
+    name,
+    number: (number += 1),
+    square,
+    open: async () => openPicture(await blob(picture)),
+    openFigure: figure ? async () => openPicture(await blob(figure)) : null,
+    openSmall: async () => rgbOf(await createImageBitmap(await blob(small))),
+    thumbnail: `./avatars/${picture}`,
+  };
+}
+
+/** @param {ImageBitmap} picture */
+function rgbOf(picture) {
+  const context = /** @type {any} */ (new OffscreenCanvas(picture.width, picture.height).getContext("2d", { willReadFrequently: true }));
+  context.drawImage(picture, 0, 0);
+  const { data } = context.getImageData(0, 0, picture.width, picture.height);
+  return new Uint8Array((data.length / 4) * 3).map((_, at) => data[4 * Math.floor(at / 3) + (at % 3)]);
+}
+
+/** @param {File} file */
+async function addPicture(file) {
+  if (file.size > LARGEST_FILE) {
+    toast(texts.tooLarge(file.name), { bad: true });
+    return;
+  }
+  let picture;
+  try {
+    picture = await openPicture(file);
+  } catch {
+    toast(texts.notPicture(file.name), { bad: true });
+    return;
+  }
+  const transparent = hasTransparency(picture);
+  picture.close();
+  /** @type {Avatar} */
+  const avatar = {
+    name: file.name.replace(/\.[^.]*$/, ""),
+    number: (number += 1),
+    square: null,
+    open: () => openPicture(file),
+    openFigure: transparent ? () => openPicture(file) : null,
+    openSmall: null,
+    thumbnail: URL.createObjectURL(file),
+  };
+  avatars.push(avatar);
+  listAvatars();
+  await choose(avatar);
+}
+
+/** @param {ImageBitmap} picture */
+function hasTransparency(picture) {
+  const side = 64;
+  const context = /** @type {any} */ (new OffscreenCanvas(side, side).getContext("2d", { willReadFrequently: true }));
+  context.drawImage(picture, 0, 0, side, side);
+  const { data } = context.getImageData(0, 0, side, side);
+  return data.some((/** @type {number} */ value, /** @type {number} */ at) => at % 4 === 3 && value < 250);
+}
+
+/** @param {Avatar} avatar */
+async function choose(avatar) {
+  chosen = avatar;
+  showChosen();
+  number = avatar.number = number + 1;
+  const mine = number;
+  const [open, figure, small] = await Promise.all([avatar.open(), avatar.openFigure?.() ?? null, avatar.openSmall?.() ?? null]);
+  if (mine !== number) return;
+  layers?.open.close();
+  layers?.figure?.close();
+  layers = { open, figure };
+  shown = null;
+  const picture = await createImageBitmap(open);
+  worker.postMessage({ kind: "avatar", number: mine, picture, square: avatar.square, small }, [picture]);
+  if (!model) {
+    // Something to see while the model loads.
+    painter.setAvatar({ figure: open, square: { x: 0, y: 0, side: 1 }, small: new Uint8Array(3), size: 1, background: "clear" });
+    painter.draw(null);
+  }
+}
+
+function listAvatars() {
+  const tiles = avatars.map((avatar) => {
+    const image = make("img", { src: avatar.thumbnail, alt: "" });
+    const button = make("button", { className: "avatar" }, image, make("span", { className: "name", textContent: avatar.name }));
+    button.onclick = () => attempt(() => choose(avatar));
+    return make("li", {}, button);
+  });
+  element("grid").replaceChildren(...tiles);
+  showChosen();
+}
+
+function showChosen() {
+  for (const [at, tile] of [...element("grid").children].entries()) set(tile.firstChild, "aria-pressed", avatars[at] === chosen);
+}
+
+// What a person can change.
+
+function startControls() {
+  element("sliders").append(
+    ...SLIDERS.map(({ name, high }) => {
+      const made = makeSlider({
+        ...{ name, low: 0, high, step: 0.1, default: DEFAULTS[name], label: texts[`slider_${name}`], help: texts[`help_${name}`] },
+        resetLabel: texts.reset,
+        send: (/** @type {number} */ value) => worker.postMessage({ kind: "settings", settings: { [name]: value } }),
+      });
+      made.input.value = DEFAULTS[name];
+      made.show();
+      return made.row;
+    }),
+  );
+  say(element("fit"), texts.neutralHint);
+  say(element("record-state"), texts.recordHint);
+  element("start-camera").onclick = () => attempt(openCamera);
+  for (const id of ["start-clip", "open-clip"]) element(id).onclick = () => element("clip-file").click();
+  const choosing = [
+    ["files", takeFiles],
+    ["clip-file", takeFiles],
+  ];
+  for (const [id, take] of /** @type {[string, typeof takeFiles][]} */ (choosing)) {
+    element(id).onchange = ({ target }) => {
+      attempt(() => take([...target.files]));
+      target.value = "";
+    };
+  }
+  element("add").onclick = () => element("files").click();
+  element("stop").onclick = () => {
+    source.close();
+    showStart();
+  };
+  element("cameras").onchange = ({ target }) => attempt(() => openCamera(target.value));
+  element("neutral").onclick = () => worker.postMessage({ kind: "neutral", countdown: DEFAULTS.countdown });
+  element("find").onclick = () => worker.postMessage({ kind: "anew", countdown: DEFAULTS.countdown });
+  element("mirror").onclick = ({ currentTarget }) => {
+    const on = currentTarget.getAttribute("aria-pressed") !== "true";
+    set(currentTarget, "aria-pressed", on);
+    worker?.postMessage({ kind: "mirror", on });
+  };
+  element("full").onclick = () => attempt(() => (document.fullscreenElement ? document.exitFullscreen() : canvas.parentElement?.requestFullscreen()));
+  element("clean").onclick = () => setClean(true);
+  element("snapshot").onclick = () => attempt(takeSnapshot);
+  element("record").onclick = () => attempt(toggleRecording);
+  for (const button of /** @type {NodeListOf<HTMLButtonElement>} */ (document.querySelectorAll("[data-background]"))) {
+    button.onclick = () => setBackground(/** @type {string} */ (button.dataset.background));
+  }
+  element("colour").oninput = element("colour").onclick = ({ target }) => setBackground(target.value);
+  startDropping();
+  startKeys();
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) hiddenWhile = recording;
+    else if (hiddenWhile && hiddenWhile === recording) toast(texts.stoodStill);
+  });
+}
+
+/** @type {Recording | null} */
+let hiddenWhile = null;
+
+/** @param {File[]} files */
+async function takeFiles(files) {
+  for (const file of files) {
+    if (file.type.startsWith("video/")) await openClip(file);
+    else await addPicture(file);
+  }
+}
+
+function startDropping() {
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    document.body.classList.add("dropping");
+  });
+  document.addEventListener("dragleave", (event) => event.relatedTarget || document.body.classList.remove("dropping"));
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    document.body.classList.remove("dropping");
+    if (model) attempt(() => takeFiles([...(event.dataTransfer?.files ?? [])]));
+  });
+}
+
+/** @param {string} wanted */
+function setBackground(wanted) {
+  if (!layers?.figure && wanted !== "as-is") return;
+  background = wanted;
+  const before = drawn;
+  showAvatar();
+  if (before) painter.draw((drawn = before));
+}
+
+function showBackgrounds() {
+  const hasFigure = Boolean(layers?.figure);
+  const now = hasFigure ? background : "as-is";
+  for (const button of /** @type {NodeListOf<HTMLButtonElement>} */ (document.querySelectorAll("[data-background]"))) {
+    set(button, "aria-pressed", now === button.dataset.background);
+    button.disabled = !hasFigure && button.dataset.background !== "as-is";
+  }
+  element("colour").disabled = !hasFigure;
+  set(element("colour").parentElement, "data-pressed", now.startsWith("#"));
+  set(canvas.parentElement, "data-alpha", now === "clear");
+  element("no-figure").hidden = hasFigure;
+}
+
+/** @param {boolean} on */
+function setClean(on) {
+  document.body.classList.toggle("clean", on);
+  if (on && !new URLSearchParams(location.search).has("clean")) toast(texts.leaveClean);
+}
+
+async function takeSnapshot() {
+  painter.draw(drawn);
+  toast(texts.saved(await saveSnapshot(canvas, words)));
+}
+
+async function toggleRecording() {
+  const button = element("record");
+  if (recording) {
+    const ending = recording;
+    recording = null;
+    set(button, "aria-pressed", false);
+    say(button, texts.record);
+    say(element("record-state"), texts.recordHint);
+    const name = await ending.stop();
+    toast(texts.saved(name));
+    return;
+  }
+  if (!canRecord()) {
+    toast(texts.noRecording, { bad: true });
+    return;
+  }
+  const sound = await soundTracks();
+  painter.draw(drawn);
+  recording = new Recording(canvas, sound, words);
+  set(button, "aria-pressed", true);
+  say(button, texts.stopRecording);
+  say(element("record-state"), texts.recording(0));
+}
+
+/** @returns {Promise<MediaStreamTrack[]>} */
+async function soundTracks() {
+  const wanted = element("sound").value;
+  if (wanted === "microphone") {
+    try {
+      return (await navigator.mediaDevices.getUserMedia({ audio: true })).getAudioTracks();
+    } catch {
+      toast(texts.microphone, { bad: true });
+    }
+  } else if (wanted === "clip") {
+    const video = /** @type {any} */ (source.video);
+    return (video.captureStream ?? video.mozCaptureStream)?.call(video).getAudioTracks() ?? [];
+  }
+  return [];
+}
+
+function startKeys() {
+  /** @type {Record<string, string>} */
+  const buttons = { n: "neutral", m: "mirror", s: "snapshot", r: "record", f: "full", p: "clean", h: "keys" };
+  document.addEventListener("keydown", (event) => {
+    const { target, key } = event;
+    if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || event.repeat) return;
+    if (/** @type {Element} */ (target).matches("input, select, textarea") || document.querySelector("dialog[open]")) return;
+    if (key === "Escape") setClean(false);
+    else if (/^[1-9]$/.test(key) && avatars[Number(key) - 1]) attempt(() => choose(avatars[Number(key) - 1]));
+    else if (buttons[key.toLowerCase()] && !element(buttons[key.toLowerCase()]).disabled) element(buttons[key.toLowerCase()]).click();
+    else return;
+    event.preventDefault();
+  });
+  element("keys").onclick = () => element("keys-dialog").showModal();
+  for (const button of /** @type {NodeListOf<HTMLButtonElement>} */ (document.querySelectorAll("dialog .close"))) {
+    button.onclick = () => button.closest("dialog")?.close();
+  }
+  element("key-list").append(
+    ...texts.keyList.flatMap((/** @type {[string, string]} */ [label, help]) => [make("dt", { textContent: label }), make("dd", { textContent: help })]),
+  );
+}
+
+start().catch((error) => fail(/fetch|network/i.test(String(error)) ? texts.notLoaded : texts.broken(String(error?.message ?? error))));

@@ -1,0 +1,253 @@
+// Everything from a camera's frame to the avatar's next picture, beside the page, so that the page never waits.
+import { Engine, compare, fetched, passes, prepareRuntime } from "./engine.js";
+import { seek, squareFor } from "./motion/framing.js";
+import { DEFAULTS, Retargeter } from "./motion/retargeter.js";
+
+/** @typedef {import("./motion/framing.js").Square} Square */
+/** @typedef {import("./motion/keypoints.js").Keypoints} Keypoints */
+
+/** What the model is loaded in, the faster first. The next is taken where one does not pass the gate. */
+const PRECISIONS = /** @type {const} */ (["int8", "float32"]);
+
+/** Looks for a face in so many frames before the middle of the picture has to do. */
+const PATIENCE = 4;
+
+/** Seconds without a face before it is looked for anew, and between two such looks. */
+const LOST_SECONDS = 3;
+
+/** @type {Engine} */
+let engine;
+/** @type {Retargeter} */
+let retargeter;
+/** @type {{features: import("./engine.js").Features, keypoints: Keypoints, number: number} | null} */
+let avatar = null;
+/** @type {Square | null} */
+let square = null;
+let [tries, lostSince] = [0, NaN];
+let mirror = false;
+/** @type {OffscreenCanvasRenderingContext2D} */
+let canvas;
+/** @type {Uint8Array} */
+let rgb;
+
+/** @param {object} message @param {Transferable[]} transfer */
+const tell = (message, transfer = []) => /** @type {any} */ (self).postMessage(message, transfer);
+
+/**
+ * The square of a picture in the model's size. Beyond the edges the outermost pixels are repeated.
+ * @param {CanvasImageSource} picture
+ * @param {number} width
+ * @param {number} height
+ * @param {Square} place
+ * @param {boolean} flipped
+ */
+function cut(picture, width, height, place, flipped) {
+  const { size } = engine;
+  const side = Math.max(1, Math.round(place.side));
+  const [x, y, scale] = [Math.round(place.x), Math.round(place.y), size / side];
+  const [left, top] = [Math.max(x, 0), Math.max(y, 0)];
+  const [wide, high] = [Math.min(x + side, width) - left, Math.min(y + side, height) - top];
+  canvas.setTransform(flipped ? -1 : 1, 0, 0, 1, flipped ? size : 0, 0);
+  if (wide <= 0 || high <= 0) {
+    canvas.clearRect(0, 0, size, size);
+  } else {
+    const [atX, atY, toX, toY] = [(left - x) * scale, (top - y) * scale, (left - x + wide) * scale, (top - y + high) * scale];
+    canvas.drawImage(picture, left, top, wide, high, atX, atY, toX - atX, toY - atY);
+    if (atX > 0) canvas.drawImage(picture, left, top, 1, high, 0, atY, atX, toY - atY);
+    if (toX < size) canvas.drawImage(picture, left + wide - 1, top, 1, high, toX, atY, size - toX, toY - atY);
+    canvas.setTransform(1, 0, 0, 1, 0, 0);
+    const [first, last] = [Math.ceil(atY), Math.min(size, Math.floor(toY)) - 1];
+    if (first > 0) canvas.drawImage(canvas.canvas, 0, first, size, 1, 0, 0, size, first);
+    if (last < size - 1) canvas.drawImage(canvas.canvas, 0, last, size, 1, 0, last + 1, size, size - 1 - last);
+  }
+  const { data } = canvas.getImageData(0, 0, size, size);
+  for (let from = 0, to = 0; from < data.length; from += 4, to += 3) {
+    rgb[to] = data[from];
+    rgb[to + 1] = data[from + 1];
+    rgb[to + 2] = data[from + 2];
+  }
+  return rgb;
+}
+
+/** @param {ArrayBuffer} data */
+async function checksum(data) {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Load the model, and take the fastest way that draws what it should. @param {{threads: number, precision: string | null}} wanted */
+async function start({ threads, precision: only }) {
+  prepareRuntime(threads);
+  const bundle = JSON.parse(new TextDecoder().decode(await fetched("./model/bundle.json")));
+  /** @type {Map<string, ArrayBuffer>} */
+  const files = new Map();
+  /** @type {Map<string, number>} */
+  const counts = new Map();
+  const file = async (/** @type {{file: string, sha256: string}} */ entry) => {
+    const known = files.get(entry.file);
+    if (known) return known;
+    const data = await fetched(`./model/${entry.file}`, (bytes) => {
+      counts.set(entry.file, bytes);
+      tell({ kind: "progress", bytes: [...counts.values()].reduce((sum, count) => sum + count, 0) });
+    });
+    if ((await checksum(data)) !== entry.sha256) throw new Error("damaged");
+    files.set(entry.file, data);
+    return data;
+  };
+  let refused = "";
+  for (const precision of PRECISIONS) {
+    const entries = precision === "float32" ? bundle.graphs : bundle.variants?.[precision];
+    if (!entries || (only && only !== precision)) continue;
+    const [detect, encode, render, reference] = await Promise.all(
+      [entries.detect, entries.encode, entries.render, bundle.reference].map(file),
+    );
+    const began = performance.now();
+    const candidate = await Engine.open(bundle, precision, { detect, encode, render });
+    const loaded = performance.now();
+    const quality = await compare(candidate, reference);
+    if (passes(quality, precision)) {
+      engine = candidate;
+      retargeter = new Retargeter(bundle.keypoint_names, DEFAULTS);
+      const { size } = engine;
+      rgb = new Uint8Array(size * size * 3);
+      const context = new OffscreenCanvas(size, size).getContext("2d", { willReadFrequently: true });
+      if (!context) throw new Error("no canvas");
+      canvas = context;
+      canvas.imageSmoothingQuality = "medium";
+      tell({ kind: "ready", precision, threads, quality, refused, size, loading: loaded - began, gate: performance.now() - loaded });
+      return;
+    }
+    refused = precision;
+    await candidate.close();
+  }
+  throw new Error("gate");
+}
+
+/** @param {{number: number, picture: ImageBitmap, square: Square | null, small: Uint8Array | null}} chosen */
+async function setAvatar({ number, picture, square: given, small: prepared }) {
+  const { width, height } = picture;
+  canvas.imageSmoothingQuality = "high";
+  const look = (/** @type {Square} */ place) => engine.detect(cut(picture, width, height, place, false));
+  const face = given ? null : await seek(picture, look, engine.size, engine.names);
+  const place = given ?? squareFor(picture, face);
+  // To whole pixels: what was cut is what has to be put back.
+  const whole = { x: Math.round(place.x), y: Math.round(place.y), side: Math.max(1, Math.round(place.side)) };
+  const small = prepared ?? cut(picture, width, height, whole, false).slice();
+  canvas.imageSmoothingQuality = "medium";
+  const keypoints = await engine.detect(small);
+  avatar = { features: await engine.encode(small), keypoints, number };
+  retargeter.setAvatar(keypoints);
+  picture.close();
+  tell({ kind: "avatar", number, square: whole, small, found: given !== null || face !== null });
+}
+
+/** Forget where the driver's face is. @param {number} countdown */
+function beginAnew(countdown) {
+  square = null;
+  tries = 0;
+  lostSince = NaN;
+  retargeter?.reset(countdown);
+}
+
+/**
+ * @param {{picture: VideoFrame | ImageBitmap, width: number, height: number, time: number, captured: number}} frame
+ *     `time` in seconds; `captured` is given back with the picture
+ */
+async function drive({ picture, width, height, time, captured }) {
+  const began = performance.now();
+  if (square === null) await find(picture, width, height);
+  const place = square;
+  if (place === null || avatar === null) {
+    picture.close();
+    tell({ kind: "picture", captured, state: "looking", square: null, number: avatar?.number ?? 0 });
+    return;
+  }
+  const cropped = cut(picture, width, height, place, mirror);
+  const cutAt = performance.now();
+  const driving = await engine.detect(cropped);
+  const moved = retargeter.move(driving, time);
+  const detected = performance.now();
+  await watch(picture, width, height, time);
+  picture.close();
+  const told = {
+    kind: "picture",
+    captured,
+    state: retargeter.state,
+    square: place,
+    number: avatar.number,
+    left: retargeter.countdownLeft,
+    fit: retargeter.fit,
+    initialFit: retargeter.initialFit,
+  };
+  if (moved === null) {
+    tell(told);
+    return;
+  }
+  const drawn = await engine.render(avatar.features, avatar.keypoints, moved);
+  const stages = { cut: cutAt - began, detect: detected - cutAt, render: performance.now() - detected };
+  const { pixels, deformation } = drawn;
+  tell({ ...told, pixels, deformation, rows: drawn.rows, columns: drawn.columns, stages }, [pixels.buffer, deformation.buffer].map((one) => /** @type {ArrayBuffer} */ (one)));
+}
+
+/**
+ * Look for the driver's face in the whole frame.
+ * @param {CanvasImageSource} picture
+ * @param {number} width
+ * @param {number} height
+ */
+async function find(picture, width, height) {
+  const look = (/** @type {Square} */ place) => engine.detect(cut(picture, width, height, place, false));
+  const face = await seek({ width, height }, look, engine.size, engine.names);
+  tries += 1;
+  if (face !== null || tries >= PATIENCE) {
+    square = squareFor({ width, height }, face);
+    if (face === null) tell({ kind: "noFace" });
+  }
+}
+
+/**
+ * After some seconds without a face it is looked for elsewhere.
+ * @param {CanvasImageSource} picture
+ * @param {number} width
+ * @param {number} height
+ * @param {number} time
+ */
+async function watch(picture, width, height, time) {
+  if (retargeter.state !== "lost") {
+    lostSince = NaN;
+    return;
+  }
+  if (Number.isNaN(lostSince)) lostSince = time;
+  if (time - lostSince < LOST_SECONDS) return;
+  lostSince = time;
+  const look = (/** @type {Square} */ place) => engine.detect(cut(picture, width, height, place, false));
+  const face = await seek({ width, height }, look, engine.size, engine.names);
+  if (face === null) return;
+  square = squareFor({ width, height }, face);
+  retargeter.reset(0);
+}
+
+/** @type {Record<string, (message: any) => unknown>} */
+const handlers = {
+  start,
+  avatar: setAvatar,
+  frame: drive,
+  settings: ({ settings }) => {
+    retargeter.settings = { ...retargeter.settings, ...settings };
+  },
+  mirror: ({ on }) => {
+    mirror = on;
+    retargeter.reset(0);
+  },
+  neutral: ({ countdown }) => retargeter.reset(countdown),
+  anew: ({ countdown }) => beginAnew(countdown),
+};
+
+// One message after another: the engine has one set of threads, and a frame sees one avatar.
+/** @type {Promise<unknown>} */
+let queue = Promise.resolve();
+self.addEventListener("message", ({ data }) => {
+  queue = queue.then(() => handlers[data.kind](data)).catch((error) => {
+    tell({ kind: "failed", during: data.kind, number: data.number, reason: String(error?.message ?? error) });
+  });
+});

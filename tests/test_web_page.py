@@ -1,0 +1,312 @@
+"""A person's clicks on the page that `livepuppet web` writes, in a real browser, and its pictures against Python's.
+
+Needs Chromium, Playwright, and onnxruntime-web, which no test fetches: LIVEPUPPET_ONNXRUNTIME_WEB names its folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from media import write_picture
+from PIL import Image
+
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.video import open_video
+from livepuppet.realtime.app.web.serve import open_server
+from livepuppet.realtime.app.web.site import write_site
+from livepuppet.realtime.avatars import load_avatar
+from livepuppet.realtime.bundled import AVATAR, DRIVING, MODEL
+from livepuppet.realtime.engines import load_engine
+from livepuppet.realtime.outputs.badge import COMMENT, SOURCE_TYPE
+
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="the browser is driven by Playwright: pip install playwright"
+)
+RUNTIME = os.environ.get("LIVEPUPPET_ONNXRUNTIME_WEB")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not RUNTIME,
+        reason="LIVEPUPPET_ONNXRUNTIME_WEB is not set to node_modules/onnxruntime-web (npm install onnxruntime-web@1.30.0)",
+    ),
+]
+
+#: Seconds that anything may take here.
+PATIENCE = 120
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("site") / "under" / "a path"
+    return write_site(folder, runtime=Path(RUNTIME)).folder
+
+
+@pytest.fixture(scope="module")
+def camera(tmp_path_factory) -> Path:
+    """The bundled driver as a camera of 1280 x 720 that begins again at its end."""
+    path = tmp_path_factory.mktemp("camera") / "driver.mjpeg"
+    with open_video(str(DRIVING)) as video, open(path, "wb") as file:
+        for number, frame in enumerate(video):
+            if number == 90:
+                break
+            picture = np.full((720, 1280, 3), 90, np.uint8)
+            picture[104:616, 384:896] = cv2.resize(frame.image, (512, 512))
+            file.write(cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes())
+    return path
+
+
+class Browser:
+    """Chromium with a camera, and a site at `address`."""
+
+    def __init__(self, context, address: str):
+        self.context, self.address = context, address
+        self.requests: list[str] = []
+        self.troubles: list[str] = []
+        context.on("request", lambda request: self.requests.append(request.url))
+
+    def open(self, query: str = "") -> playwright.Page:
+        page = self.context.new_page()
+        page.set_default_timeout(PATIENCE * 1000)
+        page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        page.on("console", lambda told: told.type == "error" and self.troubles.append(told.text))
+        page.goto(self.address + query)
+        shows(page, "document.body?.dataset.ready === 'true'")
+        return page
+
+
+@contextlib.contextmanager
+def browsing(site: Path, camera: Path, plain: bool = False, width: int = 1366, height: int = 768):
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("there is no Chromium (Debian: apt install chromium)")
+    server = open_server(site.parent.parent, 0)
+    if plain:
+        # As hosts that send no headers of ours.
+        handler = server.RequestHandlerClass.func
+        server.RequestHandlerClass = type(
+            "Plain", (handler,), {"end_headers": super(handler, handler).end_headers}
+        )
+        folder = str(site.parent.parent)
+        handler = server.RequestHandlerClass
+        server.RequestHandlerClass = lambda *arguments: handler(*arguments, directory=folder)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    options = ["--headless=new", "--no-sandbox", "--mute-audio", "--use-fake-ui-for-media-stream"]
+    options += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={camera}"]
+    try:
+        with playwright.sync_playwright() as driver:
+            chromium = driver.chromium.launch(executable_path=found, args=options)
+            context = chromium.new_context(
+                viewport={"width": width, "height": height}, permissions=["camera", "microphone"]
+            )
+            address = f"http://localhost:{server.server_address[1]}/under/a%20path/"
+            yield Browser(context, address)
+            chromium.close()
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+    return found
+
+
+def shows(page, expression):
+    """Wait until an expression is true in the page. (Playwright's own waiting would need eval, which the page forbids.)"""
+
+    def holds():
+        with contextlib.suppress(playwright.Error):  # the page is being loaded again
+            return page.evaluate(expression)
+
+    until(holds)
+
+
+def frames(page) -> int:
+    return page.evaluate("Number(document.querySelector('#picture').dataset.frames || 0)")
+
+
+def test_from_the_link_to_a_recording_of_an_added_picture(site, camera, tmp_path):
+    with browsing(site, camera) as browser:
+        page = browser.open()
+        assert page.evaluate("crossOriginIsolated")
+        assert page.evaluate("document.documentElement.scrollHeight") <= 768
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1366
+
+        # The camera starts, the countdown takes the neutral pose, the picture moves.
+        page.get_by_role("button", name="Start camera").click()
+        shows(page, "document.querySelector('#mode').dataset.mode === 'live'")
+        before = frames(page)
+        until(lambda: frames(page) > before + 5)
+        assert page.locator("#start").is_hidden() and page.locator("#square").is_visible()
+        page.get_by_role("button", name="Take neutral pose").click()
+        page.locator("#countdown").wait_for(state="visible")
+        page.locator("#countdown").wait_for(state="hidden")
+        shows(page, "document.querySelector('#fit').textContent.startsWith('fit ')")
+
+        # A slider by keyboard, and back; mirror by its key.
+        page.get_by_label("Strength", exact=True).focus()
+        for _ in range(4):
+            page.keyboard.press("ArrowLeft")
+        assert page.evaluate("document.querySelector('#slider-strength').value") == "0.8"
+        page.get_by_role("button", name="Reset Strength").click()
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press("m")
+        page.get_by_role("button", name="Mirror", pressed=True).wait_for()
+
+        # A picture of one's own, and what is none.
+        own = cv2.imread(str(AVATAR))[..., ::-1].copy()
+        write_picture(tmp_path / "My own.png", cv2.resize(own, (400, 400)))
+        page.set_input_files("#files", tmp_path / "My own.png")
+        page.get_by_role("button", name="My own", pressed=True).wait_for()
+        page.get_by_text("For other backgrounds").wait_for()
+        (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+        page.set_input_files("#files", tmp_path / "broken.png")
+        page.get_by_text("broken.png cannot be read here").wait_for()
+        before = frames(page)
+        until(lambda: frames(page) > before + 2)
+
+        # A snapshot with nothing behind the figure.
+        page.keyboard.press("1")
+        page.get_by_role("button", name="avatar", pressed=True).wait_for()
+        page.get_by_role("button", name="Clear").click()
+        before = frames(page)
+        until(lambda: frames(page) > before + 2)
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Snapshot").click()
+        saved.value.save_as(tmp_path / "snapshot.png")
+        picture = cv2.imread(str(tmp_path / "snapshot.png"), cv2.IMREAD_UNCHANGED)
+        assert picture.shape == (512, 512, 4)
+        assert picture[:20, :20, 3].max() == 0 and picture[256, 256, 3] == 255
+        with Image.open(tmp_path / "snapshot.png") as tagged:
+            assert tagged.text["Comment"] == COMMENT and SOURCE_TYPE in tagged.text["XML:com.adobe.xmp"]
+
+        # A recording.
+        page.get_by_role("button", name="As is").click()
+        page.get_by_role("button", name="Record").click()
+        before = frames(page)
+        until(lambda: frames(page) > before + 10)
+        with page.expect_download() as saved:
+            page.locator("#record").click()
+        video = tmp_path / saved.value.suggested_filename
+        saved.value.save_as(video)
+        with open_video(str(video)) as recorded:
+            shown = [frame.image for frame in recorded]
+        assert len(shown) > 3 and shown[-1].shape[:2] == (512, 512) and shown[-1].std() > 20
+        # It says so in the picture: white words on a dark panel.
+        corner = shown[-1][480:506, 330:506].astype(int)
+        assert corner.max() > 200 and np.median(corner) < 120
+        if video.suffix == ".mp4":
+            assert SOURCE_TYPE.encode() in video.read_bytes()
+
+        # The picture alone, and back; the keys; the end.
+        page.keyboard.press("p")
+        assert page.locator("header").is_hidden()
+        page.keyboard.press("Escape")
+        page.keyboard.press("h")
+        page.get_by_text("take the neutral pose", exact=True).wait_for()
+        page.get_by_role("button", name="Close").click()
+        page.locator("#stop").click()
+        page.get_by_role("button", name="Start camera").wait_for()
+        assert browser.troubles == []
+
+
+def test_nothing_leaves_and_it_works_without_a_connection(site, camera):
+    with browsing(site, camera, plain=True) as browser:
+        # A host without headers: the service worker isolates the page.
+        page = browser.open()
+        assert page.evaluate("crossOriginIsolated")
+        shows(page, "document.querySelector('#engine').textContent.includes('threads')")
+        assert all(url.startswith(browser.address) for url in browser.requests)
+        told = json.loads((site / "files.js").read_text().removeprefix("self.SITE = ").rstrip(";\n"))
+        kept = (
+            f"caches.open('livepuppet {told['version']}').then((one) => one.keys()).then((all) => all.length)"
+        )
+        shows(page, f"{kept}.then((count) => count >= {len(told['shell']) + len(told['rest'])})")
+
+        browser.requests.clear()
+        page.get_by_role("button", name="Start camera").click()
+        until(lambda: frames(page) > 10)
+        page.get_by_role("button", name="Take neutral pose").click()
+        page.get_by_role("button", name="Blurred").click()
+        page.locator("#countdown").wait_for(state="hidden")
+        assert [url for url in browser.requests if not url.startswith("blob:")] == []
+
+        page.close()
+        browser.context.set_offline(True)
+        page = browser.open()
+        page.get_by_role("button", name="Start camera").click()
+        until(lambda: frames(page) > 3)
+        assert browser.troubles == []
+
+
+def test_the_pictures_are_pythons(site, camera):
+    avatar = load_avatar(AVATAR)
+    engine = load_engine("onnx", MODEL, precision="float32")
+    own = engine.detect(avatar.image)
+    features = engine.encode(avatar.image)
+    random = np.random.default_rng(1)
+    with browsing(site, camera) as browser:
+        page = browser.open("?precision=float32")
+        quality = page.evaluate("livepuppet.model().quality")
+        assert page.evaluate("livepuppet.model().precision") == "float32" and quality["pixelsMax"] <= 2
+        for amount in (0.0, 0.02, 0.05):
+            points = own.points + random.normal(0, amount, own.points.shape).astype(np.float32)
+            jacobians = own.jacobians + random.normal(0, amount, own.jacobians.shape).astype(np.float32)
+            expected = engine.render(features, own, Keypoints(points, jacobians))
+            found = page.evaluate(
+                """async ({ points, jacobians }) => {
+                    const { Engine, fetched, prepareRuntime } = await import(new URL("engine.js", location.href).href);
+                    prepareRuntime(1);
+                    const bundle = JSON.parse(new TextDecoder().decode(await fetched("./model/bundle.json")));
+                    const graphs = {};
+                    for (const [stage, { file }] of Object.entries(bundle.graphs)) graphs[stage] = await fetched(`./model/${file}`);
+                    const engine = (self.tested ??= await Engine.open(bundle, "float32", graphs));
+                    const picture = await createImageBitmap(await (await fetch("./avatars/00-square.png")).blob());
+                    const canvas = new OffscreenCanvas(256, 256).getContext("2d");
+                    canvas.drawImage(picture, 0, 0);
+                    const { data } = canvas.getImageData(0, 0, 256, 256);
+                    const square = new Uint8Array(256 * 256 * 3).map((_, at) => data[4 * Math.floor(at / 3) + (at % 3)]);
+                    const own = await engine.detect(square);
+                    const driving = { points: Float32Array.from(points), jacobians: Float32Array.from(jacobians) };
+                    const { pixels } = await engine.render(await engine.encode(square), own, driving);
+                    return { points: [...own.points], pixels: [...pixels] };
+                }""",
+                {"points": points.ravel().tolist(), "jacobians": jacobians.ravel().tolist()},
+            )
+            assert np.abs(np.array(found["points"]) - own.points.ravel()).max() < 1e-5
+            off = np.abs(np.array(found["pixels"]) - expected.ravel().astype(int))
+            assert off.max() <= 2, f"{off.max()} levels"
+
+
+@pytest.mark.parametrize(("width", "height"), [(1366, 768), (390, 844), (844, 390)])
+def test_everything_has_a_name_and_fingers_hit_it(site, camera, width, height):
+    with browsing(site, camera, width=width, height=height) as browser:
+        page = browser.open()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        nameless = page.evaluate(
+            """[...document.querySelectorAll('button, select, input:not([hidden]), canvas')].filter((element) =>
+                !element.textContent.trim() && !element.getAttribute('aria-label') && !element.labels?.length
+                && !element.getAttribute('aria-labelledby') && element.getAttribute('aria-hidden') !== 'true')
+                .map((element) => element.outerHTML)"""
+        )
+        assert nameless == []
+        if width < 1000:
+            small = page.evaluate(
+                """[...document.querySelectorAll('button, select, .toggle, input[type=range]')]
+                    .filter((element) => element.offsetParent && element.getBoundingClientRect().height < 44)
+                    .map((element) => element.outerHTML)"""
+            )
+            assert small == []
