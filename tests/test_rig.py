@@ -20,6 +20,7 @@ from livepuppet.realtime.rig.contours import (
     MouthContours,
     _Axes,
     _fit_mouth,
+    _plain_mouth,
     find_contours,
 )
 from livepuppet.realtime.rig.driver import RigMotion
@@ -621,6 +622,103 @@ def test_the_inside_of_a_mouth_with_gray_lips_is_red_unless_the_picture_is_gray(
     for shown, red in ((picture, True), (gray, False)):
         tongue = Mouth(shown, contours).layers.tongue_out
         assert tongue[0] > 1.3 * tongue[1] if red else np.ptp(tongue) < 1
+
+
+def test_the_dark_line_of_shut_lips_does_not_stay_at_their_edges():
+    """It is the gap's, and neither lip's: where they part both are as light as they are beside it."""
+    picture, contours = drawn_face()
+    mouth = Mouth(picture, contours)
+    mouth.layers.paint = lambda *inside: None
+    column = paste(picture.copy(), mouth.draw(amounts(jawOpen=0.5)))[292:340, 200]
+    assert picture[292:340, 200].astype(int).sum(1).min() < 240
+    assert column.astype(int).sum(1).min() > 0.9 * sum(LIP)
+
+
+def test_lips_are_cut_sharply_from_the_inside():
+    """From the lip's own colour into the dark within a few pixels, at the sides as well as in the middle."""
+    mouth, drawn = _mouth_with(0.8, mouthUpperUpLeft=0.0)
+    layers = mouth.layers
+    row = round(layers_edge(layers, 0.8) - 0.5 * layers.drop * 0.8)
+    light = drawn[row, layers.left :].astype(int).mean(1)
+    dark = light < 60
+    assert dark.sum() > 0.6 * layers.width
+    first = int(dark.argmax())
+    assert light[first - 6] > 95
+
+
+def test_broad_smiles_bare_teeth_and_small_ones_do_not():
+    layers = eyes_and_mouth()[1].layers
+    gaps = []
+    for much in (0.4, 1.0):
+        offset, _ = layers._offsets(MouthAmounts.of(amounts(both("mouthSmile", much))))
+        gaps.append(float((offset[:, 3] - offset[:, 2]).max()) / layers.width)
+    assert gaps[0] < 0.005 and 0.05 < gaps[1] < 0.12
+
+
+def test_a_funnel_leaves_the_corners_shut():
+    layers = eyes_and_mouth()[1].layers
+    offset, _ = layers._offsets(MouthAmounts.of(amounts(mouthFunnel=1.0, jawOpen=0.3)))
+    gap = np.interp([0, 0.9], _NODES, offset[:, 3] - offset[:, 2])
+    assert gap[0] > 0.25 * layers.width and gap[1] < 0.01 * layers.width
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.6])
+def test_a_drawing_with_a_little_noise_is_one(noise):
+    picture, contours = drawn_face()
+    picture = picture.copy()
+    for x in (*range(105, 150, 6), *range(251, 300, 6)):
+        cv2.line(picture, (x, 240), (x, 370), (40, 20, 20), 2)
+    noisy = picture + np.random.default_rng(3).normal(0, noise, picture.shape)
+    assert Mouth(noisy.clip(0, 255).astype(np.uint8), contours).layers.drawn
+    grain = picture + np.random.default_rng(3).normal(0, 8, picture.shape)
+    assert not Mouth(grain.clip(0, 255).astype(np.uint8), contours).layers.drawn
+
+
+def test_a_half_turned_mouth_goes_further_in_on_its_far_side(face):
+    picture, contours = face
+    eye = contours.left
+    narrow = {
+        name: (eye.iris + (getattr(eye, name) - eye.iris) * (0.75, 1)).astype(np.float32)
+        for name in ("upper", "lower", "crease")
+    }
+    layers = Mouth(picture, replace(contours, left=replace(eye, **narrow))).layers
+    _, aside = layers._offsets(MouthAmounts.of(amounts(jawOpen=1.0)))
+    left, right = np.interp([-1, 1], _NODES, aside)
+    assert left > -right + 0.05 * layers.width
+    _, aside = Mouth(picture, contours).layers._offsets(MouthAmounts.of(amounts(jawOpen=1.0)))
+    assert abs(aside[0] + aside[-1]) < 1e-3
+
+
+def _furry(line: np.ndarray) -> np.ndarray:
+    """The drawn face with fur instead of lips, and a dark `line` (N, 2) that is its mouth."""
+    picture, _ = drawn_face()
+    picture = picture.copy()
+    fur = np.float32((205, 180, 160)) + np.random.default_rng(2).normal(0, 14, (130, 200, 1))
+    picture[250:380, 100:300] = cv2.GaussianBlur(fur.clip(0, 255).astype(np.uint8), (0, 0), 1.2)
+    cv2.polylines(
+        picture, [np.rint(line * 16).astype(np.int32)], False, (90, 60, 55), 3, cv2.LINE_AA, shift=4
+    )
+    return picture
+
+
+def test_a_mouth_without_lips_opens_along_its_line():
+    u = np.linspace(-1, 1, 21)
+    line = np.column_stack([206 + 42 * u, 302 + 14 * np.abs(u) ** 1.5])
+    _, contours = drawn_face()
+    marks = landmarks_of(contours, 4.0)
+    names = ("left mouth corner", "right mouth corner", "upper lip", "lower lip")
+    found = _plain_mouth(_furry(line), marks, _Axes.of(marks), np.stack([marks[name] for name in names]), ())
+    assert found is not None and found.sure and found.teeth == "none"
+    unit = EYES["right"][0] - EYES["left"][0]
+    assert _curve_error(found.inner_upper, line) < 0.04 * unit
+    assert np.array_equal(found.inner_upper, found.inner_lower)
+
+
+def test_fur_without_a_mouth_is_left_alone():
+    nothing = np.zeros((1, 2))
+    _, contours = drawn_face()
+    found = find_contours(_furry(nothing), landmarks_of(contours)).mouth
+    assert not found.sure
 
 
 def test_a_mouth_that_shows_dark_teeth_stands_open():

@@ -340,6 +340,11 @@ LEAST_MOUTH = 0.9
 LEAST_EDGES = 0.6
 
 
+#: The least darkness of a line that is taken for a mouth by itself, and how far close-ups' looks are apart, in distances
+#: between the eyes, where they are believed without one.
+DARK_LINE, LOOKS_AGREE = 0.25, 0.05
+
+
 def _find_mouth(
     picture: np.ndarray, landmarks: Landmarks, axes: _Axes, looks: Sequence[Look]
 ) -> MouthContours:
@@ -381,10 +386,55 @@ def _find_mouth(
     elif spread > DISAGREE[1] and len(tried) > 1 and fit is tried[0][2]:
         reason = "the looks at this picture do not agree on where it is"
     elif fit.total < LEAST_MOUTH or fit.parts["outer"] + fit.parts["inner"] < LEAST_EDGES:
+        plain = _plain_mouth(picture, landmarks, axes, marks, looks)
+        if plain is not None:
+            return plain
         reason = "its lips are not clear in this picture"
     return MouthContours(
         *curves, _chin(landmarks, axes, curves[3], curves[1]), sure=not reason, reason=reason
     )
+
+
+def _plain_mouth(
+    picture: np.ndarray, landmarks: Landmarks, axes: _Axes, marks: np.ndarray, looks: Sequence[Look]
+) -> MouthContours | None:
+    """A mouth without clear lips, such as animals have, or men under a moustache: where its line is, or where close-ups see
+    one, the jaw goes down. None where neither is sure.
+    """
+    eyes = sum(axes.eyes) / 2
+    nose, mouth = ((at - eyes) @ axes.along for at in (landmarks["nose tip"], marks.mean(0)))
+    # Landmarks of people's mouths may lie beside an animal's, which is below its nose.
+    middle = marks.mean(0) + (0.6 * nose - mouth) * axes.along
+    size = (lip_fit.WIDTH, lip_fit.HEIGHT)
+    matrix = axes.to_crop(middle, lip_fit.PER_D, *size)
+    maps = lip_fit.LipMaps(cut_crop(picture, matrix, *size), 0.8)
+    theta, dark = lip_fit.search_line(maps)
+    if dark < DARK_LINE:
+        if not looks:
+            return None
+        points = np.stack([look.mouth for look in looks]) / axes.distance
+        if np.linalg.norm(points - np.median(points, axis=0), axis=2).mean() > LOOKS_AGREE:
+            return None
+        seen = lip_fit.Seen.of(
+            [
+                (look.mouth @ matrix[:, :2].T + matrix[:, 2] - np.array(size) / 2) / lip_fit.PER_D
+                for look in looks
+            ]
+        )
+        theta = seen.theta.copy()
+        theta[4:6] = theta[4] + 0.5 * theta[5], 0
+    outer_up, line, _, outer_low = (rows[0] for rows in lip_fit.curves(theta[None]))
+    line = lip_fit.follow(maps, theta, line, "line")
+    outer_up, outer_low = np.minimum(outer_up, line - 0.004), np.maximum(outer_low, line + 0.004)
+    outer_up[[0, -1]] = outer_low[[0, -1]] = line[[0, -1]]
+    inverse = cv2.invertAffineTransform(matrix)
+
+    def points_of(heights: np.ndarray) -> np.ndarray:
+        x, y = lip_fit.place(theta[None], lip_fit.U[None], heights[None].astype(np.float32))
+        return _resampled(np.column_stack([x[0], y[0]]) @ inverse[:, :2].T + inverse[:, 2])
+
+    curves = [points_of(heights) for heights in (outer_up, line, line, outer_low)]
+    return MouthContours(*curves, _chin(landmarks, axes, curves[3], curves[1]), teeth="none")
 
 
 def _fit_mouth(

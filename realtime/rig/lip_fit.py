@@ -316,6 +316,60 @@ def parted(maps: LipMaps, theta: np.ndarray) -> np.ndarray:
     return theta if best < len(SHUT_GAPS) else tried[best].astype(theta.dtype)
 
 
+#: Of a mouth of which nothing but its line is clear: thickness of what goes along above and below, in D; half its usual width.
+_PLAIN_LIPS, _PLAIN_HALF = (0.045, 0.06), 0.36
+
+
+def search_line(maps: LipMaps) -> tuple[np.ndarray, float]:
+    """The clearest dark line in the crop's middle that may be a mouth: an animal's, or one under a moustache.
+
+    Returns:
+        Its parameters (9,), with thin lips, and how much darker it is than what is above and below, in shares of the crop's
+        range of light.
+    """
+
+    def mouths(line: np.ndarray) -> np.ndarray:
+        """Middle x and y, half the width, rise of the right side per width, sag."""
+        x, y, half, tilt, sag = line.T
+        rise = tilt * half
+        thick = np.broadcast_to(np.float32(_PLAIN_LIPS), (len(line), 2)).T
+        zero = np.zeros_like(x)
+        return np.stack([x - half, y - rise, x + half, y + rise, sag, zero, *thick, zero], 1)
+
+    def darkness(theta: np.ndarray) -> np.ndarray:
+        row = curves(theta)[1]
+        u = np.repeat(U[None], len(theta), 0)
+        light = sample(maps.light, *place(theta, u, row))
+        darker = []
+        for step in (0.03, 0.06):
+            above, below = (sample(maps.light, *place(theta, u, row + side)) for side in (-step, step))
+            darker.append(0.275 * (above + below) + 0.45 * np.minimum(above, below) - light)
+        return np.clip(np.maximum(*darker) / maps.span, -0.3, 0.6)
+
+    def objective(line: np.ndarray) -> np.ndarray:
+        dark = darkness(mouths(line))
+        x, y, half, tilt, sag = line.T
+        cost = (
+            0.1 * np.square(x / 0.12)
+            + 0.1 * np.square(y / 0.12)
+            + 1.2 * np.square(np.log(half / _PLAIN_HALF))
+        )
+        cost += 0.1 * np.square(tilt / 0.15) + 0.05 * np.square(sag / 0.12)
+        return 2.2 * dark.mean(1) + np.sort(dark, 1)[:, :10].mean(1) - cost
+
+    bounds = np.float32([-0.5, -0.4, 0.2, -0.35, -0.2]), np.float32([0.5, 0.4, 0.55, 0.35, 0.25])
+    sigma = np.array([0.12, 0.1, 0.08, 0.1, 0.07])
+    line, _ = max(
+        (
+            _cross_entropy(objective, np.array([0, 0, _PLAIN_HALF, 0, sag]), sigma, bounds, 8, 200)
+            for sag in (-0.08, 0.08)
+        ),
+        key=lambda found: found[1],
+    )
+    theta = mouths(line[None])
+    return theta[0], float(darkness(theta).mean())
+
+
 _REACH = np.linspace(-0.06, 0.06, 31).astype(np.float32)
 
 

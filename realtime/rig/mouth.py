@@ -140,7 +140,9 @@ class Mouth:
             eyes = [eye for eye in (contours.left, contours.right) if eye is not None]
             unit = float(np.hypot(*(eyes[0].iris - eyes[1].iris))) if len(eyes) == 2 else None
             whites = [white for white in (_white_of(picture, eye) for eye in eyes) if white is not None]
-            self.layers = MouthLayers(picture, mouth, unit, np.max(whites, axis=0) if whites else None)
+            self.layers = MouthLayers(
+                picture, mouth, unit, np.max(whites, axis=0) if whites else None, _turn(contours)
+            )
 
     def motion(self, amounts: np.ndarray) -> MouthMotion | None:
         """What `amounts` float32 (52,) ask for; None for a mouth at rest."""
@@ -306,6 +308,7 @@ class MouthLayers:
         mouth: its contours in the picture's pixels.
         unit: distance of the irises in pixels, if known.
         white: colour of the eyes' white (3,), which tells the light that teeth are in, if known.
+        turn: how far the head is turned to the left, 0 not at all, about 0.3 half-way to a profile; negative to the right.
     """
 
     def __init__(
@@ -314,6 +317,7 @@ class MouthLayers:
         mouth: MouthContours,
         unit: float | None = None,
         white: np.ndarray | None = None,
+        turn: float = 0.0,
     ):
         start, end = mouth.inner_upper[0].astype(np.float64), mouth.inner_upper[-1].astype(np.float64)
         self.width = width = max(float(np.hypot(*(end - start))), 6.0)
@@ -336,6 +340,8 @@ class MouthLayers:
         self._chin_share = max(CHIN, 1 - 0.5 * (self.chin - lowest) / max(self.drop, 1e-3))
         self.tongue_length = min(0.32 * width, 0.8 * (self.chin - line))
         self._white = white
+        # A half-turned head's mouth goes out of sight on its far side: there it does not reach as far.
+        self._far = tuple(float(smooth(0.12, 0.26, side * turn)) for side in (1, -1))
         self.gap = float((local[2][:, 1] - local[1][:, 1]).max())
         self._cut(picture, middle, highest, line)
         self._table(local, highest)
@@ -506,7 +512,7 @@ class MouthLayers:
         self.dark = (np.clip(hue, 0.6, 1.6) * 22 + np.array([12.0, 0, 1]) * painted).astype(np.float32)
         # It is redder than lips are, which may be painted.
         flesh = np.array([214.0, 108, 110]) * self._level
-        self.flesh = 0.5 * self.lip + 0.5 * flesh if painted else 0.95 * self.lip
+        self.flesh = 0.5 * self.lip + 0.5 * flesh if painted else np.maximum(0.95 * self.lip, 0.4 * bright)
         self.shadow = (0.5 * self.dark + 0.2 * self.flesh).astype(np.float32)
         self.tongue = (0.85 * self.flesh).astype(np.float32)
         self.tongue_out = self.flesh
@@ -705,8 +711,18 @@ class MouthLayers:
             * min(0.75 * w / max(parted + self.gap, 1.0), 1.0)
         )
         narrow = PUCKER * a.pucker + FUNNEL[0] * a.funnel + inward
-        lefts = (SMILE[0] * a.smile_left + STRETCH[0] * a.stretch_left + 0.05 * a.press - narrow) * w
-        rights = (SMILE[0] * a.smile_right + STRETCH[0] * a.stretch_right + 0.05 * a.press - narrow) * w
+        lefts, rights = (
+            w
+            * (
+                (SMILE[0] * smile + STRETCH[0] * stretch + 0.05 * a.press) * (1 - 0.7 * far)
+                - narrow
+                - 0.14 * far * round_
+            )
+            for smile, stretch, far in (
+                (a.smile_left, a.stretch_left, self._far[0]),
+                (a.smile_right, a.stretch_right, self._far[1]),
+            )
+        )
         shift = 0.2 * a.aside * w
         aside = -lefts * self._to_left + rights * self._to_right + shift * self._shifts
         aside = aside + 0.075 * a.puff * self.unit * self._cheeks
@@ -724,6 +740,7 @@ class MouthLayers:
         smile = 0.5 * (a.smile_left + a.smile_right)
         # Broad smiles bare teeth, unless the lips do so already.
         bared = 0.085 * w * float(smooth(0.45, 1.0, smile)) * (1 - held(max(self.gap, gap) / (0.12 * w)))
+        bared *= not self.no_teeth
         bared *= (1 - held(1.5 * (a.upper_left + a.upper_right))) * (1 - held(a.press)) * (1 - held(a.close))
         raised = (a.upper_left * self._to_left + a.upper_right * self._to_right) * w
         lowered = (a.lower_left * self._to_left + a.lower_right * self._to_right) * w
@@ -1016,7 +1033,7 @@ class MouthLayers:
         row = held(0.5 + upper - lower)
         lips = cv2.remap(self._lip_colours, at, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         lips *= (0.96 - inner)[..., None]
-        lips += inner[..., None] * (0.68 * self.flesh)
+        lips += inner[..., None] * (0.68 * np.minimum(self.flesh, 1.15 * self.lip))
         cv2.blendLinear(lips.astype(np.uint8), out, share, 1 - share, dst=out)
 
     def _drawn_inside(self, opening: _Opening, near_upper, near_lower, tall: float) -> np.ndarray:
@@ -1119,6 +1136,15 @@ class MouthLayers:
 def _node_at(s: np.ndarray) -> np.ndarray:
     """Where in `_NODES` places along the mouth are."""
     return (s - _NODES[0]) * np.float32((len(_NODES) - 1) / (_NODES[-1] - _NODES[0]))
+
+
+def _turn(contours: Contours) -> float:
+    """How far a head is turned, by its eyes' widths: see `MouthLayers`."""
+    eyes = contours.left, contours.right
+    if None in eyes:
+        return 0.0
+    left, right = (float(np.hypot(*(eye.upper[-1] - eye.upper[0]))) for eye in eyes)
+    return float(np.log(max(right, 1.0) / max(left, 1.0)))
 
 
 def _over(out: np.ndarray, colour: np.ndarray, share: np.ndarray) -> None:
