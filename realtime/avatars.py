@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from livepuppet.core.cache import remember, remembered
 from livepuppet.core.errors import UserError
 from livepuppet.core.images import list_images, read_still_image, split_alpha
 from livepuppet.core.names import local_path
+from livepuppet.core.packages import version_of
 from livepuppet.core.square import Square, centred_square, cut, parse_square
 from livepuppet.realtime.framing.faces import find_faces, square_around, square_for
 
@@ -56,7 +56,7 @@ def _faces_of(picture: np.ndarray) -> list[Square]:
     inputs = {
         "picture": [picture.shape, hashlib.blake2b(np.ascontiguousarray(picture).data).hexdigest()],
         "all": True,
-        "versions": [cv2.__version__, importlib.metadata.version("livepuppet")],
+        "versions": [cv2.__version__, version_of("livepuppet")],
     }
     try:
         return [Square(*(float(value) for value in face)) for face in remembered("faces", inputs)]

@@ -1,6 +1,7 @@
 """What an installation must hold: an editable one hides what is missing from it."""
 
 import configparser
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -8,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from livepuppet.core import packages
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("realtime", "model", "export", "train", "benchmarks", "livepuppet")
@@ -45,3 +48,30 @@ def test_imports_point_downwards(tmp_path):
         timeout=120,
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_versions_are_those_of_the_metadata(tmp_path, monkeypatch):
+    for name in ("livepuppet", "numpy", "onnxruntime", "opencv-python"):
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            version = None
+        assert packages.version_of(name) == version
+    for name in ("Some_Name-1.2+cpu.dist-info", "old-3.0-py3.10.egg-info", "old-0.1.dist-info.txt", "none"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path / "missing")])
+    packages._installed.cache_clear()
+    assert packages._installed() == {"some-name": "1.2+cpu", "old": "3.0"}
+    assert packages.version_of("some.name") == "1.2+cpu" and packages.version_of("none") is None
+    packages._installed.cache_clear()
+
+
+def test_a_start_does_not_import_what_it_can_do_without():
+    """Each of these takes as long as OpenCV."""
+    code = (
+        "import sys; from livepuppet.realtime import animator; from livepuppet.realtime.app import cli, session; "
+        "from livepuppet.realtime.app.commands import run; "
+        "print([name for name in ('torch', 'importlib.metadata', 'email', 'asyncio', 'starlette') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert result.stdout.strip() == "[]", result.stdout + result.stderr

@@ -1,8 +1,12 @@
-"""What to install where a package is missing, or is there and cannot be loaded."""
+"""Which packages are installed, and what to install where one is missing or cannot be loaded."""
 
 from __future__ import annotations
 
+import functools
+import os
+import re
 import sys
+from contextlib import suppress
 from types import TracebackType
 
 #: Package that is imported -> what brings it, and what it needs of the system on Linux and Windows.
@@ -84,3 +88,28 @@ def reason_of(error: BaseException) -> str:
     """What the system's loader said, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else "it does not say why").rstrip(".")[:200]
+
+
+def version_of(package: str) -> str | None:
+    """The version of an installed distribution; None without one.
+
+    `importlib.metadata` says the same, but to import it takes as long as to import OpenCV.
+    """
+    return _installed().get(_normal(package))
+
+
+@functools.cache
+def _installed() -> dict[str, str]:
+    """Versions of all distributions, by the names of the folders that describe them."""
+    found: dict[str, str] = {}
+    for folder in sys.path:
+        with suppress(OSError):
+            for name in os.listdir(folder or "."):
+                described = re.fullmatch(r"(.+?)-([^-]+)(-py[0-9.]+)?\.(dist|egg)-info", name)
+                if described:
+                    found.setdefault(_normal(described[1]), described[2])
+    return found
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

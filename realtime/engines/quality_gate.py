@@ -9,8 +9,6 @@ used on a machine.
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib.metadata
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -21,6 +19,7 @@ import numpy as np
 from livepuppet.core import cache
 from livepuppet.core.bundle import check_file
 from livepuppet.core.engine import BrokenEngine, Engine, first_line
+from livepuppet.core.packages import version_of
 from livepuppet.core.processor import cpuinfo
 from livepuppet.core.reference import THRESHOLDS, Quality, Reference, compare
 
@@ -111,21 +110,11 @@ def machine_info() -> dict:
     }
 
 
-@functools.cache
 def _versions() -> dict[str, str]:
-    """Of packages that compute. Looking for them takes milliseconds, and a start asks three times."""
-    versions = {}
-    for package in (
-        "livepuppet",
-        "onnxruntime",
-        "onnxruntime-gpu",
-        "onnxruntime-directml",
-        "openvino",
-        "torch",
-    ):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return versions
+    """Of packages that compute."""
+    packages = ("livepuppet", "onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "openvino", "torch")
+    versions = {package: version_of(package) for package in packages}
+    return {package: version for package, version in versions.items() if version is not None}
 
 
 def _processor() -> str:
