@@ -97,8 +97,8 @@ class Eyes:
             middles = [(eye.upper[0] + eye.upper[-1]) / 2 for eye in (contours.left, contours.right)]
             rims = find_rims(picture, *middles)
 
-        def cut_out(side: str, white: bool | None = None, least_white: float | None = None) -> EyeLayers:
-            return EyeLayers(picture, sure[side], side, rims, white, least_white)
+        def cut_out(side: str, *white: bool | float | np.ndarray | None) -> EyeLayers:
+            return EyeLayers(picture, sure[side], side, rims, *white)
 
         self.layers = {side: cut_out(side) for side in sure}
         both = list(self.layers.values())
@@ -112,9 +112,17 @@ class Eyes:
         if len(both) == 2 and both[0].has_white and both[1].has_white:
             # What little is seen of one white may lie in the lids' shade; beside their skin both are about as light.
             lightest = max(layers.whiteness for layers in both)
-            for side, layers in list(self.layers.items()):
-                if layers.whiteness < 0.85 * lightest:
-                    self.layers[side] = cut_out(side, True, 0.85 * min(lightest, 1.1))
+            least = [
+                0.85 * min(lightest, 1.1) if layers.whiteness < 0.85 * lightest else None for layers in both
+            ]
+            skins = [float(layers.cheek_colour.mean()) for layers in both]
+            tone = None
+            if min(skins) > 0.6 * max(skins):
+                # In about the same light they are of one colour.
+                tone = 0.5 * (both[0].white_tone + both[1].white_tone)
+            for side, lift in zip(list(self.layers), least, strict=True):
+                if lift is not None or tone is not None:
+                    self.layers[side] = cut_out(side, True, lift, tone)
 
     def draw(self, amounts: np.ndarray) -> list[Patch]:
         """The patches that `amounts` float32 (52,) ask for: none for eyes at rest."""
@@ -136,6 +144,7 @@ class EyeLayers:
         rims: of glasses, in the whole picture.
         white: whether it has any white, where that is known.
         least_white: how light it is at least, beside the skin below.
+        white_tone: its colour, RGB (3,), where that is known.
     """
 
     def __init__(
@@ -146,9 +155,10 @@ class EyeLayers:
         rims: Rims | None = None,
         white: bool | None = None,
         least_white: float | None = None,
+        white_tone: np.ndarray | None = None,
     ):
         self.side = side
-        self._white_known, self._least_white = white, least_white
+        self._white_known, self._least_white, self._white_tone = white, least_white, white_tone
         corner, end = eye.upper[0].astype(np.float64), eye.upper[-1].astype(np.float64)
         self.width = width = max(float(np.hypot(*(end - corner))), 4.0)
         along = (end - corner) / width
@@ -926,7 +936,18 @@ class EyeLayers:
         if not self.has_white:
             self._find_ball(picture)
             return
-        bright = self.light[white]
+        # By how much the upper lid shades what is close below it.
+        below = (self.v - self.up) / self.width
+        near, far = white & (below < 0.07), white & (below > 0.09)
+        shade = 0.3
+        if near.sum() > 8 and far.sum() > 8:
+            shade = 1 - float(np.median(self.light[near])) / max(
+                float(np.percentile(self.light[far], 70)), 1.0
+            )
+        self.shade = float(np.clip(shade, 0.06 if self.flat else 0.12, 0.35))
+        shaded = 1 - self.shade * np.exp(np.maximum(self.v - self.up, 0) * (-SHADE / self.width))
+        picture = np.minimum(picture / np.maximum(shaded, 0.6)[..., None], 255).astype(np.float32)
+        bright = picture.mean(2)[white]
         # Veins, lashes and corners are darker than the white, and lights brighter.
         weight = ((bright >= np.percentile(bright, 72)) & (bright <= np.percentile(bright, 98))).astype(
             np.float32
@@ -943,7 +964,7 @@ class EyeLayers:
         fill = np.clip(basis @ fit, 0.75 * top, 1.1 * top)
         # What the iris hides goes on smoothly from what is seen beside it; outlines and lashes' shadows are no white.
         known = white & (self.away > 1.2 * self.radius)
-        known &= self.light > 0.75 * np.percentile(bright, 80)
+        known &= picture.mean(2) > 0.75 * np.percentile(bright, 80)
         inner = cv2.erode(known.astype(np.uint8), _disc(0.02 * self.width)) > 0
         known = inner if inner.any() else known
         if known.any():
@@ -952,18 +973,31 @@ class EyeLayers:
             fill = fill + cv2.GaussianBlur(_filled(off, known.astype(np.float32)), (0, 0), soft)
         # Little of a white's colour is its own.
         fill = lift * (fill + 0.4 * (fill.mean(2, keepdims=True) - fill))
-        # A ball is darker to its sides; drawn eyes are nearly flat.
-        fill *= (1 - (0.05 if self.flat else 0.14) * smooth(0.34, 0.52, np.abs(self.u - 0.5)))[..., None]
-        self.white = np.clip(fill, 0, 255).astype(np.float32)
-        # By how much the upper lid shades what is close below it.
-        below = (self.v - self.up) / self.width
-        near, far = white & (below < 0.07), white & (below > 0.09)
-        shade = 0.3
-        if near.sum() > 8 and far.sum() > 8:
-            shade = 1 - float(np.median(self.light[near])) / max(
-                float(np.percentile(self.light[far], 70)), 1.0
-            )
-        self.shade = float(np.clip(shade, 0.06 if self.flat else 0.18, 0.35))
+        if self._white_tone is not None:
+            fill = fill * (self._white_tone / np.maximum(np.median(fill[self.shows], axis=0), 1.0))
+        self.white_tone = np.median(fill[self.shows], axis=0)
+        self.white = fill
+        # A ball is darker to its sides, and takes the skin's colour in its corners; drawn eyes are nearly flat.
+        strength = 0.35 if self.flat or self.white_tone.mean() > 225 else 1.0
+        off = np.abs(self.u - 0.5)
+        deep = np.clip((self.v - self.up) / np.maximum(self.span, 1), 0, 1)
+        fill = (
+            fill * (1 - strength * (0.16 * smooth(0.24, 0.5, off) + 0.06 * smooth(0.5, 1.0, deep)))[..., None]
+        )
+        skin = (
+            self.cheek_colour
+            * np.minimum(fill.mean(2) / np.maximum(self.cheek_colour.mean(2), 1), 1)[..., None]
+        )
+        fill = fill + (0.9 * skin - fill) * (strength * 0.5 * smooth(0.34, 0.53, off))[..., None]
+        # Its own pixels, where it shows, without the lid's shade; corners are what they are.
+        ratio = picture.mean(2) / np.maximum(fill.mean(2), 1)
+        hue = np.abs(picture - fill * ratio[..., None]).max(2) / np.maximum(fill.mean(2), 1)
+        alike = smooth(0.6, 0.8, ratio) * smooth(1.5, 1.25, ratio) * smooth(0.2, 0.1, hue)
+        seen = self.shows & (self.away > 1.22 * self.radius)
+        seen = cv2.erode(seen.astype(np.uint8), _disc(0.015 * self.width)).astype(np.float32) * alike
+        seen = cv2.GaussianBlur(seen.astype(np.float32), (0, 0), max(0.03 * self.width, 0.8))
+        seen = held(1.8 * seen - 0.6)[..., None]
+        self.white = np.clip(fill + (picture - fill) * seen, 0, 255).astype(np.float32)
 
     def _find_ball(self, picture: np.ndarray) -> None:
         """An eye without a white as it goes on behind its lids, uint8 RGB (h, w, 3)."""
@@ -1030,6 +1064,9 @@ class EyeLayers:
         )
         own = seen & (around < 0.08)
         mirror = own[:, ::-1] & ~seen
+        # Around its rim the white or a lid may show: what is not like the rest of its ring is none of it.
+        off = np.abs(light - guess.mean(2))
+        own &= ~((far > 0.72 * r) & (off > max(0.35 * span, 14.0)))
         texture = np.where(
             own[..., None], tex, np.where(mirror[..., None], 0.5 * tex[:, ::-1] + 0.5 * guess, guess)
         )
