@@ -140,6 +140,41 @@ def joined(path: Path, *parts: Path) -> Path:
     return path
 
 
+def test_nothing_is_lost_at_the_end_where_the_sound_is_the_first_stream(tmp_path):
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        audio = container.add_stream("aac", rate=48_000, layout="mono")
+        # Frames that the decoder holds back until the end of the file.
+        video = container.add_stream("libx264", rate=25, options={"bf": "2"})
+        video.width = video.height = 64
+        for number in range(30):
+            picture = av.VideoFrame.from_ndarray(red_picture(8 * number), format="rgb24")
+            picture.pts, picture.time_base = number, Fraction(1, 25)
+            container.mux(video.encode(picture))
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 1920), np.float32), "fltp", "mono")
+            sound.rate, sound.pts, sound.time_base = 48_000, 1920 * number, Fraction(1, 48_000)
+            container.mux(audio.encode(sound))
+        container.mux(video.encode(None))
+        container.mux(audio.encode(None))
+    with open_video(path) as clip:
+        assert len(list(clip)) == 30 and clip.broken is None
+
+
+def test_an_animated_avif_plays(tmp_path):
+    # Its first stream is a still picture.
+    path = tmp_path / "picture.avif"
+    levels = [0, 100, 200]
+    first, *others = [Image.fromarray(red_picture(level)) for level in levels]
+    first.save(path, save_all=True, append_images=others, duration=100, speed=10)
+    with open_video(path) as clip:
+        frames = list(clip)
+        assert clip.broken is None
+    assert [frame.time for frame in frames] == [0, Fraction(1, 10), Fraction(1, 5)]
+    assert [
+        abs(int(frame.image[20, 20, 0]) - level) < 20 for frame, level in zip(frames, levels, strict=True)
+    ] == [True] * 3
+
+
 def test_two_recordings_joined_take_as_long_as_both(tmp_path):
     path = write_clip(tmp_path / "one.ts", [red_picture(5 * k) for k in range(40)])
     clip = open_video(joined(tmp_path / "clip.ts", path, path))

@@ -204,17 +204,42 @@ def test_scientific_tiffs_are_shown_from_dark_to_light(tmp_path, dtype, low, hig
     assert np.abs(picture[..., 1].astype(int) - ramp(float, 0, 255)).max() <= 2
 
 
-def write_tiff(path: Path, samples: np.ndarray, orientation: int = 1) -> None:
-    """An uncompressed TIFF of one strip: uint, int or float of any size, (H, W) or (H, W, C)."""
+@pytest.mark.parametrize("order", "<>")
+def test_deep_gray_means_the_same_in_both_byte_orders_and_where_0_is_white(tmp_path, order):
+    path, gray = tmp_path / "picture.tif", ramp(np.uint16, 50, 150)
+    write_tiff(path, gray * np.uint16(257), order=order)
+    assert np.array_equal(read_image(path)[..., 1], gray)
+    write_tiff(path, (255 - gray) * np.uint16(257), order=order, photometric=0)
+    assert np.array_equal(read_image(path)[..., 1], gray)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_deep_channels_that_are_stored_apart_are_refused(tmp_path, dtype):
+    path, rgb = tmp_path / "picture.tif", gradient(48, 64)
+    write_tiff(path, (rgb / 255 * (1 if dtype == np.float32 else 65535)).astype(dtype))
+    # In place of the tag of the rows per strip, which is the whole height without it.
+    stored = path.read_bytes().replace(struct.pack("<HHI", 278, 4, 1), struct.pack("<HHI", 284, 3, 1))
+    path.write_bytes(stored.replace(struct.pack("<HHII", 284, 3, 1, 48), struct.pack("<HHII", 284, 3, 1, 2)))
+    with pytest.raises(UserError, match="keeps its channels apart"):
+        read_image(path)
+
+
+def write_tiff(
+    path: Path, samples: np.ndarray, orientation: int = 1, order: str = "<", photometric: int | None = None
+) -> None:
+    """An uncompressed TIFF of one strip: uint, int or float of any size, (H, W) or (H, W, C), little-
+    (`<`) or big-endian (`>`).
+    """
     height, width, channels = (*samples.shape, 1)[:3]
     kind = {"u": 1, "i": 2, "f": 3}[samples.dtype.kind]
-    data = samples.astype(samples.dtype.newbyteorder("<")).tobytes()
+    data = samples.astype(samples.dtype.newbyteorder(order)).tobytes()
+    photometric = (1 if channels == 1 else 2) if photometric is None else photometric
     tags = [
         (256, 4, width),
         (257, 4, height),
         (258, 3, samples.itemsize * 8),
         (259, 3, 1),
-        (262, 3, 1 if channels == 1 else 2),
+        (262, 3, photometric),
         (273, 4, 8),
         (274, 3, orientation),
         (277, 3, channels),
@@ -223,16 +248,17 @@ def write_tiff(path: Path, samples: np.ndarray, orientation: int = 1) -> None:
         (339, 3, kind),
     ]
     extra = b""
-    directory = struct.pack("<H", len(tags))
+    directory = struct.pack(order + "H", len(tags))
     begin = 8 + len(data) + len(data) % 2
     for tag, type_, value in tags:
         if tag in (258, 339) and channels > 2:
             place = begin + 2 + 12 * len(tags) + 4 + len(extra)
-            extra += struct.pack(f"<{channels}H", *[value] * channels)
-            directory += struct.pack("<HHII", tag, type_, channels, place)
+            extra += struct.pack(f"{order}{channels}H", *[value] * channels)
+            directory += struct.pack(order + "HHII", tag, type_, channels, place)
         else:
-            directory += struct.pack("<HHII", tag, type_, 1, value)
-    head = b"II*\0" + struct.pack("<I", begin)
+            stored = struct.pack(order + ("H" if type_ == 3 else "I"), value).ljust(4, b"\0")
+            directory += struct.pack(order + "HHI", tag, type_, 1) + stored
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", begin)
     path.write_bytes(head + data + b"\0" * (len(data) % 2) + directory + bytes(4) + extra)
 
 
@@ -297,7 +323,9 @@ def encoded(picture: np.ndarray, kind: str, **options) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF", "JPEG2000"])
+@pytest.mark.parametrize(
+    "kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF", "JPEG2000", "QOI"]
+)
 def test_half_a_download_is_no_picture(tmp_path, kind, capfd):
     if kind == "HEIF":
         pytest.importorskip("pillow_heif").register_heif_opener()

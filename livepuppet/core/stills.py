@@ -61,6 +61,7 @@ _BEGINNINGS = (
     (b"\0\0\x01\0", "ICO"),
     (b"icns", "ICNS"),
     (b"8BPS", "PSD"),
+    (b"qoif", "QOI"),
 )
 _RADIANCE = (b"#?RADIANCE", b"#?RGBE")
 
@@ -302,7 +303,10 @@ def _decoded(image: Image.Image, file: BinaryIO, kind: str) -> tuple[np.ndarray,
         ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
     )
     # Pillow turns TIFF in loading, and forgets that it was turned.
-    turned = kind == "TIFF" and image.tag_v2.get(0x0112, 1) != 1  # type: ignore[attr-defined]
+    turned = False
+    if kind == "TIFF":
+        turned = image.tag_v2.get(0x0112, 1) != 1  # type: ignore[attr-defined]
+        _refuse_deep_planes(image.tag_v2)  # type: ignore[attr-defined]
     image.load()
     orientation = image.getexif().get(0x0112, 1)
     picture = _rounded(file, image.size) if deep and not turned else None
@@ -327,6 +331,14 @@ def _rounded(file: BinaryIO, size: tuple[int, int]) -> np.ndarray | None:
     return cv2.cvtColor(to_8_bit(stored), cv2.COLOR_BGRA2RGBA if stored.shape[2] == 4 else cv2.COLOR_BGR2RGB)
 
 
+def _refuse_deep_planes(tags: Any) -> None:
+    """Of a TIFF whose channels are stored one after the other, Pillow reads the lower bytes of deep
+    ones alone, and OpenCV the first channel as if it were all.
+    """
+    if tags.get(284, 1) == 2 and tags.get(277, 1) > 1 and max(tags.get(258, (1,))) > 8:
+        raise Refused(f"keeps its channels apart, which is read at 8 bits only: {_REMEDY}")
+
+
 def _tiff_with_opencv(file: BinaryIO) -> np.ndarray | None:
     """TIFFs whose pixels Pillow has no mode for, bounded by their own header."""
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
@@ -338,6 +350,7 @@ def _tiff_with_opencv(file: BinaryIO) -> np.ndarray | None:
         tags.load(file)
         width, height, channels = int(tags[256]), int(tags[257]), int(tags.get(277, 1))
         bits = max(int(bit) for bit in tags.get(258, (8,)))
+        _refuse_deep_planes(tags)
         _refuse_size(width, height)
         if width * height * channels * bits // 8 > 8 * _ROUNDED_PIXELS:
             _refuse_size(width, height, _ROUNDED_PIXELS)
@@ -352,6 +365,7 @@ def _tiff_with_opencv(file: BinaryIO) -> np.ndarray | None:
     codes = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
     stored = to_8_bit(stored)
     if stored.ndim == 2 or stored.shape[2] == 1:
+        stored = 255 - stored if tags.get(262) == 0 and bits > 8 else stored
         return cv2.cvtColor(stored, cv2.COLOR_GRAY2RGB)
     return cv2.cvtColor(stored, codes[stored.shape[2]]) if stored.shape[2] in codes else None
 
@@ -375,6 +389,8 @@ def _as_rgb(image: Image.Image, kind: str) -> np.ndarray:
 def _deep_gray(image: Image.Image, kind: str, signed: bool) -> np.ndarray:
     """One channel of 16 or 32 bits or floating point, or one that is signed."""
     values = np.asarray(image)
+    # TIFF may be big-endian.
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if values.dtype == np.uint8:
         values = values.view(np.int8)
     elif values.dtype == np.int32 and kind == "TIFF" and not signed:
@@ -388,6 +404,9 @@ def _deep_gray(image: Image.Image, kind: str, signed: bool) -> np.ndarray:
         if values.max() > 1 or values.min() < 0:
             values = (values - values.min()) / (float(values.max()) - float(values.min()) or 1.0)
     gray = to_8_bit(values)
+    if kind == "TIFF" and image.tag_v2.get(262) == 0:  # type: ignore[attr-defined]
+        # Scanners and X-rays: 0 is white. Pillow and OpenCV know that of 8 bits alone.
+        gray = 255 - gray
     transparent = image.info.get("transparency")
     if isinstance(transparent, int) and values.dtype == np.uint16 and (values == transparent).any():
         alpha = np.where(values == transparent, 0, 255).astype(np.uint8)

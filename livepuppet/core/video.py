@@ -173,7 +173,9 @@ class Clip:
                 trouble = _reason(error)
                 break
             timeline.place(packet)
-            if packet.stream_index != self._stream.index:
+            # Not `packet.stream_index`: the last packet of each stream, at which the decoder hands out
+            # what it still holds, has 0 there.
+            if packet.stream.index != self._stream.index:
                 continue
             try:
                 frames = packet.decode()

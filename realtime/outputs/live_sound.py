@@ -244,7 +244,8 @@ def _decoded(container: InputContainer) -> Iterator[av.AudioFrame]:
     timeline, end = Timeline(container, picture), None
     for packet in container.demux([sound] if picture is None else [picture, sound]):
         timeline.place(packet)
-        if packet.stream_index != sound.index:
+        # Not `packet.stream_index`, which is 0 for the last packet of each stream.
+        if packet.stream.index != sound.index:
             continue
         with suppress(InvalidDataError):
             for frame in packet.decode():
