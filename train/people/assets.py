@@ -269,7 +269,7 @@ def assets_folder(given: Path | str | None = None) -> Path | None:
     if lacking:
         raise AssetsError(
             f"{folder} holds no people assets ({', '.join(lacking)} missing): give --assets or ${VARIABLE} the folder "
-            "that train/people/PEOPLE.md tells how to get, or neither, and people are shorn."
+            "that docs/training/people.md describes, or neither, and people are shorn."
         )
     return folder
 
