@@ -446,7 +446,7 @@ class MouthLayers:
         )
         # Fixed ends: lips that smile at rest have less of the way before them, and those that hang more.
         hangs = self._sag + 0.5 * float(np.interp(0.0, _NODES, lower - upper))
-        self._smile = SMILE[1] * (1 - float(np.clip((hangs / self.width - 0.02) / 0.22, -0.1, 0.6)))
+        self._smile = SMILE[1] * (1 - float(np.clip((hangs / self.width - 0.02) / 0.22, -0.4, 0.6)))
         # Cheeks bulge beside the mouth.
         self._cheeks = np.sign(_NODES) * np.exp(-np.square((away - 0.62) / 0.24))
 
@@ -903,6 +903,10 @@ class MouthLayers:
         inside = self._generic(a, opening, near_upper, near_lower, float(gap.max()), lower_edge)
         if self.own:
             inside = self._with_own(inside, opening, gap, self._corners(a))
+        # A mouth that stands wide open shows them itself.
+        if not self.drawn and self.gap < 0.25 * self.width:
+            parted = float(gap.max()) - self.gap * self.own
+            self._line_with_lips(inside, opening, near_upper, near_lower, parted)
         around = np.ascontiguousarray(rgb[part][..., :3])
         rgb[part][..., :3] = cv2.blendLinear(inside, around, mask, 1 - mask)
         if a.tongue > NOTHING:
@@ -992,7 +996,7 @@ class MouthLayers:
             forward = min(max(a.funnel, a.pucker, 0.0), 1.0)
             rows = [(self._lower_teeth, lower_edge - bared, 0.5 + 0.3 * open_)]
             if not self.shows_teeth:
-                rows.append((self._upper_teeth, self._teeth_line - 0.06 * w * forward, 0.6 + 0.4 * open_))
+                rows.append((self._upper_teeth, self._teeth_line - 0.06 * w * forward, 0.7 + 0.3 * open_))
             for row, edge, light in rows:
                 left, top = np.float32(row.middle), np.float32(row.edge - edge)
                 light *= 1 - 0.15 * forward
@@ -1008,17 +1012,17 @@ class MouthLayers:
         dark = np.empty_like(out)
         dark[...] = np.rint(self.shadow)
         cv2.blendLinear(out, dark, shade, 1 - shade, dst=out)
-        self._line_with_lips(out, opening, near_upper, near_lower, tall)
         return out
 
     def _line_with_lips(
-        self, out: np.ndarray, opening: _Opening, near_upper, near_lower, tall: float
+        self, out: np.ndarray, opening: _Opening, near_upper, near_lower, parted: float
     ) -> None:
         """Draw the lips' inner sides, which shut lips hide, along the opening's edge in `out` uint8 (h, w, 3): narrow in its
         middle, broad at its corners, and darker the further in.
         """
-        w = np.float32(self.width)
-        opened = w * min(tall / (0.45 * self.width), 1.0)
+        opened = np.float32(self.width * min(max(parted / (0.45 * self.width), 0.0), 1.0))
+        if opened < 1e-3 * self.width:
+            return
         corner = smooth(0.4, 1.0, np.abs(opening.s))
         broad_upper, broad_lower = opened * (0.010 + 0.05 * corner), opened * (0.026 + 0.034 * corner)
         upper, lower = near_upper / (broad_upper + 1e-3), near_lower / (broad_lower + 1e-3)
