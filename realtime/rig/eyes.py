@@ -416,9 +416,10 @@ class EyeLayers:
             # A fold that meets the lashes somewhere is none; they are darker than a faint one.
             faint = thin < 2.2 * self.fold_depth
             lashes[faint & (self.v < self.cut) & (self.u > 0.02) & (self.u < 0.98)] = 0
-        # Lashes are short, and longer to the sides; what is less dark is a shadow.
+        # Lashes are short, and longer at the outer side; what is less dark is a shadow.
         far = self.up - self.v
-        longest = (0.15 + 0.25 * smooth(0.2, 0.45, np.abs(self.u - 0.5))) * w
+        outward = self.u - 0.5 if self.side == "right" else 0.5 - self.u
+        longest = (0.15 + 0.25 * smooth(0.2, 0.45, outward) - 0.09 * smooth(0.1, 0.4, -outward)) * w
         foot = (lashes > 0) & (far < 0.05 * w)
         black = float(np.percentile(thin[foot], 70)) if foot.any() else 0.0
         dense = (
@@ -426,7 +427,7 @@ class EyeLayers:
             > 0.6
         )
         shadow = (far > 0.06 * w) & (thin < np.where(dense, 0.8, 0.4) * black)
-        lashes[((far > longest) | shadow) & (np.abs(self.u - 0.5) < 0.48)] = 0
+        lashes[((far > longest) | shadow) & (outward < 0.48)] = 0
         # What belongs to the open eye, and to neither skin nor fold, with its blur.
         blur = 0.5 * max(self.soft - 0.02 * w, 0)
         line = blur + 0.03 * w if self.has_fold else np.maximum(self.lash_up, 0.02 * w) + 0.015 * w + blur
@@ -463,7 +464,7 @@ class EyeLayers:
             1.6 * cv2.GaussianBlur(strokes.astype(np.float32), (0, 0), max(0.012 * w, 0.6))
         )
         self.stroke *= (self.v < self.up + 0.5 * self.soft) * (1 - self.front)
-        beyond = smooth(0.0, 0.04, np.abs(self.u - 0.5) - 0.48)
+        beyond = smooth(0.0, 0.04, outward - 0.48)
         self.stroke *= np.maximum(beyond, smooth(longest, 0.75 * longest, far))
         # Their colour, without it.
         strong = np.maximum(self.stroke, 0.25)[..., None]
@@ -612,7 +613,7 @@ class EyeLayers:
             base = base + (clean - base) * (1 - 0.5 * smooth(0.0, 0.3, far))[..., None]
             base = behind + (base - behind) * smooth(0.0, 0.22, far)[..., None]
         t = np.clip((self.v - self.cut) / np.maximum(self.closed - self.cut, 1), 0, 1)
-        bulge = 0.03 * np.sin(np.pi * t) - 0.07 * t**3 - 0.05 * (1 - t) ** 4
+        bulge = 0.05 * np.sin(np.pi * t) - 0.03 * t**3 - 0.03 * (1 - t) ** 4
         lid = base * (1 + (0.6 if self.flat else 1.0) * bulge)[..., None]
         ends = np.maximum(smooth(0.25, 0.0, self.u), smooth(0.75, 1.0, self.u))
         return (lid + (behind - lid) * ends[..., None]).astype(np.float32)
@@ -671,7 +672,7 @@ class EyeLayers:
             np.clip(lid, 0, 255).astype(np.uint8) for lid in (upper, lower, whole)
         )
         #: How tall the line at the lid's edge is, which does not sink.
-        self.line_tall = np.float32(0.02 * w)
+        self.line_tall = np.float32(0.012 * w)
         #: Up to so far above its edge a lid goes along as it is: with its lashes.
         self.rigid = np.float32(np.clip(np.percentile(self.lash_up, 75), 0.02 * w, 0.09 * w))
 
@@ -1095,6 +1096,8 @@ class EyeLayers:
         # How far the lower one comes up.
         self.squint = min(0.24, 0.10 * w / max(self.tall, 1.0))
         self.gives_way = np.float32(max(0.34 * w, 0.95 * float(self.span.max())))
+        # Brows stay where they are.
+        self.gives_way_above = np.float32(max(min(self.gives_way, 0.2 * w), 1.7 * self.rise))
         comes_up = float(np.maximum(self.low - self.closed, 0).max())
         self.gives_way_below = max(0.28 * w, 1.5 * comes_up)
         self.to_up = min(0.42 * r, 0.35 * self.tall)
@@ -1177,11 +1180,11 @@ class EyeLayers:
         v, up = self.v[rows], self.up[rows]
         if lowered < 0:
             away = upper - v - self.rigid
-            return self._slid(2, rows, (upper - up) * held(1 - away * np.float32(1 / self.gives_way)))
+            return self._slid(2, rows, (upper - up) * held(1 - away * np.float32(1 / self.gives_way_above)))
         sinks = float(smooth(0.25, 0.95, lowered))
         beyond = np.minimum(v - upper + np.float32(self.line_tall), 0)
         # Those beside the corners come to lie along the line.
-        inside = np.float32(1 / (1 - 0.86 * sinks) - 1)
+        inside = np.float32(1 / (1 - 0.9 * sinks) - 1)
         sink = inside + self.past[rows] * np.float32(1 / (1 - 0.95 * sinks) - 1 - inside)
         colours, cover = self._slid(0, rows, upper - up - beyond * sink)
         return colours, cover * (1 - self.outside[rows] * np.float32(sinks))
@@ -1276,7 +1279,7 @@ class EyeLayers:
         if hang > 0:
             rows = self.lashes.shape[0]
             per_row = (rows - 1) / (2 * self.reach)
-            my = offset * (self.taper[at] * np.float32(per_row / (-0.15 - 0.2 * shut)))
+            my = offset * (self.taper[at] * np.float32(per_row / (-0.1 - 0.25 * shut)))
             my += np.float32(self.reach * per_row)
             lashes = cv2.remap(
                 self.lashes, self.lash_x[at], my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
@@ -1291,7 +1294,7 @@ class EyeLayers:
         most = max(wanted.blink, wanted.wide, wanted.squint, abs(wanted.across), abs(wanted.down))
         mask = self._mask
         if self._lowered(wanted) < 0:
-            ends = upper - np.float32(self.rigid + self.gives_way)
+            ends = upper - np.float32(self.rigid + self.gives_way_above)
             mask = self.within * smooth(0, np.float32(0.04 * self.width), self.v - ends)
         if shut > 0 or self._lowered(wanted) > 0:
             mask = np.maximum(mask, self.cover)
