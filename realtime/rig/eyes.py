@@ -97,7 +97,7 @@ class Eyes:
             middles = [(eye.upper[0] + eye.upper[-1]) / 2 for eye in (contours.left, contours.right)]
             rims = find_rims(picture, *middles)
 
-        def cut_out(side: str, *white: bool | float | np.ndarray | None) -> EyeLayers:
+        def cut_out(side: str, *white: bool | float | None) -> EyeLayers:
             return EyeLayers(picture, sure[side], side, rims, *white)
 
         self.layers = {side: cut_out(side) for side in sure}
@@ -121,8 +121,10 @@ class Eyes:
                 # In about the same light they are of one colour.
                 tone = 0.5 * (both[0].white_tone + both[1].white_tone)
             for side, lift in zip(list(self.layers), least, strict=True):
-                if lift is not None or tone is not None:
-                    self.layers[side] = cut_out(side, True, lift, tone)
+                if lift is not None:
+                    self.layers[side] = cut_out(side, True, lift)
+                if tone is not None:
+                    self.layers[side].tint(tone)
 
     def draw(self, amounts: np.ndarray) -> list[Patch]:
         """The patches that `amounts` float32 (52,) ask for: none for eyes at rest."""
@@ -144,7 +146,6 @@ class EyeLayers:
         rims: of glasses, in the whole picture.
         white: whether it has any white, where that is known.
         least_white: how light it is at least, beside the skin below.
-        white_tone: its colour, RGB (3,), where that is known.
     """
 
     def __init__(
@@ -155,10 +156,9 @@ class EyeLayers:
         rims: Rims | None = None,
         white: bool | None = None,
         least_white: float | None = None,
-        white_tone: np.ndarray | None = None,
     ):
         self.side = side
-        self._white_known, self._least_white, self._white_tone = white, least_white, white_tone
+        self._white_known, self._least_white = white, least_white
         corner, end = eye.upper[0].astype(np.float64), eye.upper[-1].astype(np.float64)
         self.width = width = max(float(np.hypot(*(end - corner))), 4.0)
         along = (end - corner) / width
@@ -288,6 +288,9 @@ class EyeLayers:
         self.outside = smooth(0.46, 0.53, np.abs(self.u - 0.5)).astype(np.float32)
         self.aside = np.maximum(smooth(0.005, -0.01, self.u), smooth(0.995, 1.01, self.u))
         lower_cover = np.maximum(self._covers[1], self.aside)
+        goes = self.upper_lid[..., 3] > 0
+        self.strip_tall = float((self.up - self.v)[goes].max()) + 2 if goes.any() else 0.0
+        self._row_ends = np.maximum.accumulate(self.v.max(1))
         self._covers = self._covers[0], lower_cover.astype(np.float32)
         self.lower_lid[..., 3] = np.rint(255 * lower_cover)
         # Lower lashes and rim that go under a closed lid.
@@ -974,8 +977,6 @@ class EyeLayers:
             fill = fill + cv2.GaussianBlur(_filled(off, known.astype(np.float32)), (0, 0), soft)
         # Little of a white's colour is its own.
         fill = lift * (fill + 0.4 * (fill.mean(2, keepdims=True) - fill))
-        if self._white_tone is not None:
-            fill = fill * (self._white_tone / np.maximum(np.median(fill[self.shows], axis=0), 1.0))
         self.white_tone = np.median(fill[self.shows], axis=0)
         self.white = fill
         # A ball is darker to its sides, and takes the skin's colour in its corners; drawn eyes are nearly flat.
@@ -998,7 +999,13 @@ class EyeLayers:
         seen = cv2.erode(seen.astype(np.uint8), _disc(0.015 * self.width)).astype(np.float32) * alike
         seen = cv2.GaussianBlur(seen.astype(np.float32), (0, 0), max(0.03 * self.width, 0.8))
         seen = held(1.8 * seen - 0.6)[..., None]
+        self.white_seen = seen[..., 0]
         self.white = np.clip(fill + (picture - fill) * seen, 0, 255).astype(np.float32)
+
+    def tint(self, tone: np.ndarray) -> None:
+        """Give the white that the picture does not show the colour `tone` (3,)."""
+        ratio = 1 + (tone / np.maximum(self.white_tone, 1.0) - 1) * (1 - self.white_seen[..., None])
+        self.white = np.clip(self.white * ratio, 0, 255).astype(np.uint8)
 
     def _find_ball(self, picture: np.ndarray) -> None:
         """An eye without a white as it goes on behind its lids, uint8 RGB (h, w, 3)."""
@@ -1142,6 +1149,8 @@ class EyeLayers:
         if lowered > 0:
             # The skin that unfolds, and what hangs over it.
             mix_in(part, self.skin[rows], held((above - self.v[rows]) * soft + np.float32(0.5)))
+            rows = self._strip_rows(above)
+            part, above = out[rows], upper[rows]
         colours, mask = self._upper_lid(rows, above, lowered)
         mix_in(part, colours, mask)
         if shut > 0:
@@ -1169,6 +1178,12 @@ class EyeLayers:
                 out, cv2.cvtColor(cv2.bitwise_not(light), cv2.COLOR_GRAY2RGB), dst=out, scale=1 / 255
             )
         return out
+
+    def _strip_rows(self, upper: np.ndarray) -> slice:
+        """The rows in which what goes along with the lid lies, with its edge at `upper` in `_up_rows`."""
+        last = self._up_rows.stop
+        first = int(np.searchsorted(self._row_ends, float(upper.min()) - self.strip_tall))
+        return slice(min(first, last - 1), last)
 
     def _upper_lid(self, rows: slice, upper: np.ndarray, lowered: float) -> tuple[np.ndarray, np.ndarray]:
         """These rows of what moves with the upper lid with its edge at `upper`, uint8 RGB, and where it covers the eye, float32.
