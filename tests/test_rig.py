@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -289,6 +290,106 @@ def test_old_lashes_go_where_the_lid_goes(face):
         above = shut[y - 24 : y - 4, x - 40 : x + 41].astype(int)
         assert np.abs(above - SKIN).max(2).max() < 45
         assert np.abs(np.diff(above.mean(2), axis=0)).max() < 16
+
+
+def shaded_lids(folds: bool) -> tuple[np.ndarray, Contours]:
+    """The drawn face with a lid of its own colour between lashes and a fold of a dark line, and with grain."""
+    picture, contours = drawn_face()
+    picture = picture.copy()
+    for eye in (contours.left, contours.right):
+        upper = np.rint(eye.upper * 16).astype(np.int32)
+        fold = np.rint((eye.upper - (0, 10)) * 16).astype(np.int32)
+        cv2.fillPoly(picture, [np.concatenate([fold, upper[::-1]])], LID, cv2.LINE_AA, 4)
+        cv2.polylines(picture, [upper], False, (50, 34, 30), 3, cv2.LINE_AA, 4)
+        if folds:
+            cv2.polylines(picture, [fold], False, (120, 80, 66), 2, cv2.LINE_AA, 4)
+    noise = np.random.default_rng(7).normal(0, 5, picture.shape)
+    return np.clip(picture + noise, 0, 255).astype(np.uint8), contours
+
+
+#: A lid's make-up.
+LID = (150, 140, 190)
+
+
+@pytest.mark.parametrize("amount", [0.5, 1.0])
+def test_a_lid_unfolds_its_own_skin_under_a_fold_that_stays(amount):
+    picture, contours = shaded_lids(True)
+    shut = paste(picture.copy(), Eyes(picture, contours).draw(amounts(both("eyeBlink", amount))))
+    for x, y in EYES.values():
+        # Where lashes and iris were there is lid, with the grain of the skin beside it.
+        lid = shut[y - 17 : y - 8, x - 9 : x + 10].astype(float)
+        assert np.abs(np.median(lid, axis=(0, 1)) - LID).max() < 22
+        assert 2 < np.std(lid - cv2.GaussianBlur(lid, (0, 0), 2)) < 8
+        # The fold is where it was.
+        column = shut[y - 34 : y - 16, x - 3 : x + 4].astype(float).mean((1, 2))
+        before = picture[y - 34 : y - 16, x - 3 : x + 4].astype(float).mean((1, 2))
+        assert abs(int(column.argmin()) - int(before.argmin())) <= 1
+        assert column.min() < before.min() + 25
+
+
+def test_a_lid_without_a_fold_goes_over_into_the_skin_above_without_an_edge():
+    picture, contours = drawn_face()
+    # Light falls from the left.
+    light = np.linspace(1.1, 0.7, SIDE)[None, :, None]
+    picture = np.clip(picture * light, 0, 255).astype(np.uint8)
+    shut = paste(picture.copy(), Eyes(picture, contours).draw(amounts(both("eyeBlink"))))
+    for x, y in EYES.values():
+        lid = shut[y - 30 : y + 2, x - 16 : x + 17].astype(float)
+        assert np.abs(np.diff(lid, axis=0)).max() < 8
+        ratio = lid / (np.array(SKIN) * light[:, x - 16 : x + 17])
+        assert np.abs(np.median(ratio, axis=(0, 1)) - 1).max() < 0.08
+
+
+def test_a_blink_closes_step_by_step():
+    picture, contours = shaded_lids(False)
+    eyes = Eyes(picture, contours)
+    steps = [
+        paste(picture.copy(), eyes.draw(amounts(both("eyeBlink", amount)))).astype(float)
+        for amount in np.linspace(0, 1, 17)
+    ]
+    whole = np.abs(steps[-1] - steps[0]).mean()
+    for one, other in pairwise(steps):
+        assert np.abs(other - one).mean() < 0.35 * whole
+    for x, y in EYES.values():
+        box = slice(y - 14, y + 11), slice(x - 30, x + 31)
+        open_ = [(np.abs(step[box] - WHITE).max(2) < 45).sum() for step in steps[1:]]
+        assert all(later <= earlier + 6 for earlier, later in pairwise(open_))
+        assert open_[-1] == 0
+
+
+def test_whites_of_both_eyes_are_alike_and_keep_their_own_marks(face):
+    picture, contours = face
+    picture = picture.copy()
+    (left, y), (right, _) = EYES["left"], EYES["right"]
+    # One white is darker; the other has a gray mark beside the iris.
+    box = picture[y - 14 : y + 11, right - 30 : right + 31]
+    white = np.abs(box.astype(int) - WHITE).max(2) < 12
+    box[white] = (196, 194, 190)
+    mark = slice(y - 2, y + 4), slice(left + 18, left + 20)
+    picture[mark] = (200, 198, 195)
+    moved = paste(
+        picture.copy(), Eyes(picture, contours).draw(amounts(eyeLookOutRight=1.0, eyeLookInLeft=1.0))
+    ).astype(float)
+    # They look to the left: what the irises leave.
+    seen = [moved[y - 1 : y + 4, x - 2 : x + 5].mean((0, 1)) for x in (left, right)]
+    assert np.abs(seen[0] - seen[1]).max() < 14
+    assert moved[mark].mean() < moved[y - 2 : y + 4, left + 8 : left + 12].mean() - 8
+
+
+def test_an_iris_is_a_disc_where_the_white_shows_through_its_rim(face):
+    """Contours are a pixel or two off: what is white within them does not go along."""
+    picture, contours = face
+    off = {
+        side: replace(eye, iris=eye.iris + np.float32((2.5, 0)))
+        for side, eye in (("left", contours.left), ("right", contours.right))
+    }
+    contours = replace(contours, **off)
+    moved = paste(picture.copy(), Eyes(picture, contours).draw(amounts(both("eyeWide"))))
+    rows, columns = np.mgrid[0:SIDE, 0:SIDE]
+    for eye in off.values():
+        far = np.hypot(columns - eye.iris[0], rows - eye.iris[1])
+        ring = (far > 8) & (far < 10.5) & (rows > eye.iris[1] - 8) & (rows < eye.iris[1] + 7)
+        assert (np.abs(moved[ring].astype(int) - IRIS).max(1) < 60).mean() > 0.97
 
 
 def test_a_thick_rim_over_the_eye_stays_in_front_of_the_lid(face):

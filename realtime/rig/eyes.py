@@ -285,7 +285,9 @@ class EyeLayers:
             lid[..., 3].astype(np.float32) * np.float32(1 / 255) for lid in (self.whole_lid, self.lower_lid)
         )
         self.past = smooth(0.36, 0.5, np.abs(self.u - 0.5)).astype(np.float32)
-        self.outside = smooth(0.46, 0.53, np.abs(self.u - 0.5)).astype(np.float32)
+        # The sides of round eyes are steep.
+        ends = (0.46, 0.53) if self.tall < 0.5 * self.width else (0.38, 0.48)
+        self.outside = smooth(*ends, np.abs(self.u - 0.5)).astype(np.float32)
         self.aside = np.maximum(smooth(0.005, -0.01, self.u), smooth(0.995, 1.01, self.u))
         lower_cover = np.maximum(self._covers[1], self.aside)
         goes = self.upper_lid[..., 3] > 0
@@ -585,11 +587,12 @@ class EyeLayers:
         strip = inside & (self.v > self.cut + 0.25 * room) & (self.v < self.cut + 0.9 * room)
         above = inside & (self.v < self.cut - (0.07 if self.has_fold else 0.0) * w)
         above &= self.v > self.cut - 0.16 * w
-        weight = (
-            known
-            * np.exp(-np.square(thin / 12.0))
-            * (strip * (2.0 if self.has_fold else 1.0) + above * (0.08 if self.has_fold else 1.0))
-        )
+        # A lid may be darker than what is around it, by make-up; folds and the feet of lashes are darker still.
+        clear = strip & (known > 0)
+        usual = float(np.percentile(thin[clear], 25)) if self.has_fold and clear.any() else 0.0
+        dark = np.maximum(thin - np.where(strip, usual, 0.0), 0)
+        weight = known * np.exp(-np.square(dark / 12.0))
+        weight *= strip * (2.0 if self.has_fold else 1.0) + above * (0.01 if self.has_fold else 1.0)
         weight = weight.ravel()
         chosen = weight > 0
         if chosen.sum() < 20:
@@ -599,7 +602,8 @@ class EyeLayers:
         order = np.argsort(colour.mean(1))
         nodes, sure = [], []
         for node in NODES:
-            near = weight * np.exp(-0.5 * np.square((u - node) / 0.09)) + 1e-4 * weight
+            off = np.square(u - node)
+            near = weight * (np.exp(-0.5 * off / 0.09**2) + 0.05 * np.exp(-0.5 * off / 0.3**2) + 1e-4)
             along = np.cumsum(near[order]) / near.sum()
             pick = order[(along > 0.4) & (along < 0.95)]
             pick = pick if len(pick) else order
@@ -618,7 +622,8 @@ class EyeLayers:
         t = np.clip((self.v - self.cut) / np.maximum(self.closed - self.cut, 1), 0, 1)
         bulge = 0.05 * np.sin(np.pi * t) - 0.03 * t**3 - 0.03 * (1 - t) ** 4
         lid = base * (1 + (0.6 if self.flat else 1.0) * bulge)[..., None]
-        ends = np.maximum(smooth(0.25, 0.0, self.u), smooth(0.75, 1.0, self.u))
+        reach = 0.12 if self.has_fold else 0.25
+        ends = np.maximum(smooth(reach, 0.0, self.u), smooth(1 - reach, 1.0, self.u))
         return (lid + (behind - lid) * ends[..., None]).astype(np.float32)
 
     def _lift(self, picture: np.ndarray) -> None:
@@ -994,7 +999,7 @@ class EyeLayers:
         # Its own pixels, where it shows, without the lid's shade; corners are what they are.
         ratio = picture.mean(2) / np.maximum(fill.mean(2), 1)
         hue = np.abs(picture - fill * ratio[..., None]).max(2) / np.maximum(fill.mean(2), 1)
-        alike = smooth(0.6, 0.8, ratio) * smooth(1.5, 1.25, ratio) * smooth(0.2, 0.1, hue)
+        alike = smooth(0.6, 0.8, ratio) * smooth(1.5, 1.25, ratio) * smooth(0.14, 0.07, hue)
         seen = self.shows & (self.away > 1.22 * self.radius)
         seen = cv2.erode(seen.astype(np.uint8), _disc(0.015 * self.width)).astype(np.float32) * alike
         seen = cv2.GaussianBlur(seen.astype(np.float32), (0, 0), max(0.03 * self.width, 0.8))
@@ -1064,6 +1069,9 @@ class EyeLayers:
         span = float(np.percentile(light[seen], 95) - np.percentile(light[seen], 20)) if seen.any() else 60.0
         limit = max(0.4 * span, 26.0)
         spot = np.clip((over - 0.6 * limit) / (0.6 * limit), 0, 1) * seen * (far < 0.97 * r)
+        # What hangs together with the rim is the white beside it.
+        _, parts = cv2.connectedComponents((spot > 0.2).astype(np.uint8), connectivity=8)
+        spot *= ~np.isin(parts, np.unique(parts[(far > 0.9 * r) & (parts > 0)]))
         if float((spot > 0.5).sum()) > 0.22 * max(float((seen & (far < r)).sum()), 1.0):
             spot = np.zeros_like(spot)
         spot = cv2.GaussianBlur(spot, (0, 0), 0.6)
@@ -1169,6 +1177,8 @@ class EyeLayers:
         else:
             out = self._turned(wanted)
         most = self.shade + (0.42 - self.shade) * min(wanted.blink * 2, 1.0)
+        # What is left of it between lids that nearly meet is dark.
+        most += (0.8 - most) * float(smooth(0.5, 0.8, wanted.blink))
         if most > 0:
             v, fade = self.v[at], np.float32(-SHADE / self.width)
             dark = cv2.exp(np.maximum(v - upper[at], 0) * fade)
