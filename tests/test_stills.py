@@ -5,6 +5,7 @@ far too large.
 from __future__ import annotations
 
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -484,6 +485,13 @@ def test_a_huge_jpeg_is_decoded_smaller_and_its_crop_is_in_pixels_of_the_file(tm
     monkeypatch.setattr(stills, "LARGEST_JPEG_PIXELS", 300 * 300)
     with pytest.raises(UserError, match="400 x 300 pixels"):
         read_image(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe with a name is needed")
+def test_a_pipe_is_no_picture(tmp_path):
+    os.mkfifo(tmp_path / "picture.png")
+    with pytest.raises(UserError, match=r"is a pipe, .*: give the picture as a file"):
+        read_image(tmp_path / "picture.png")
 
 
 def test_plain_pngs_need_no_pillow(tmp_path):

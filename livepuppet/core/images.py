@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.names import is_pipe
 from livepuppet.core.stills import LARGEST_PIXELS, Refused, read_still
 
 #: File names taken for pictures when a folder is listed. A single file is read whatever its name
@@ -103,6 +104,8 @@ class StillImage:
 def read_still_image(path: Path, behind: int = BEHIND_ALPHA, strict: bool = False) -> StillImage:
     """As `read_image_and_alpha`, with what was done to the picture. Raises UserError."""
     path = Path(path)
+    if is_pipe(path):
+        raise UserError(f"{path} is a pipe, which can be read once only: give the picture as a file.")
     try:
         with path.open("rb") as file:
             found = read_still(file)

@@ -16,7 +16,7 @@ import numpy as np
 from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
 from livepuppet.core.square import Square, cut
-from livepuppet.core.threads import start_thread
+from livepuppet.core.threads import COMPUTING, start_thread
 from livepuppet.realtime.compositing.matte import blurred_background, figure_colours, find_matte
 from livepuppet.realtime.compositing.warp import FEATHER, Bend, Box, Buffers, resize, soft_edges
 from livepuppet.realtime.rig.driver import RigMotion
@@ -544,7 +544,7 @@ class _Rigs:
             if self._working:
                 return
             self._working = True
-        start_thread(self._work, "rigs", _ending)
+        start_thread(self._work, "rigs", _ending, COMPUTING)
 
     def _make(self, key: tuple, avatar: Avatar, face: Face) -> None:
         try:
@@ -606,7 +606,7 @@ class _Mattes:
             if self._working:
                 return
             self._working = True
-        start_thread(self._work, "mattes", _ending)
+        start_thread(self._work, "mattes", _ending, COMPUTING)
 
     def find(self, avatar: Avatar) -> None:
         """Look for it now."""

