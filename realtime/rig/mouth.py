@@ -985,7 +985,7 @@ class MouthLayers:
     ) -> np.ndarray:
         """Throat, tongue and teeth that the picture does not show, uint8 (h, w, 3)."""
         if self.drawn:
-            return self._drawn_inside(opening, near_upper, near_lower, tall)
+            return self._drawn_inside(a, opening, near_upper, near_lower, tall)
         w = self.width
         out, shade = self._throat(opening, near_upper, near_lower, tall)
         if not self.no_teeth:
@@ -1040,17 +1040,19 @@ class MouthLayers:
         lips += inner[..., None] * (0.68 * np.minimum(self.flesh, 1.15 * self.lip))
         cv2.blendLinear(lips.astype(np.uint8), out, share, 1 - share, dst=out)
 
-    def _drawn_inside(self, opening: _Opening, near_upper, near_lower, tall: float) -> np.ndarray:
+    def _drawn_inside(
+        self, a: MouthAmounts, opening: _Opening, near_upper, near_lower, tall: float
+    ) -> np.ndarray:
         """The inside of a drawn mouth, uint8 (h, w, 3): flat, one white band, an outline."""
         w, s, depth, height = self.width, opening.s, opening.to_upper, opening.to_lower
         out = np.empty((*s.shape, 3), np.uint8)
         out[...] = np.rint(self.dark)
         soft = np.float32(1 / self.soft)
-        if tall > 0.12 * w:
+        if tall > 0.08 * w:
             _over(out, self.tongue, held(0.5 - self._ridge(s, height, tall) * soft))
         if not self.no_teeth and not self.shows_teeth:
-            # As tall as they are, however far the mouth opens.
-            band = min(0.12 * w, tall)
+            # As tall as they are, however far the mouth opens; lips pushed forward cover them.
+            band = min(0.12 * w, tall) * (1 - held(2 * max(a.pucker, 0.0) + 0.6 * max(a.funnel, 0.0)))
             # Its edge is flatter than an arched lip.
             upper = opening.down - depth
             middle = float(upper[:, int(np.abs(s).min(axis=0).argmin())].mean())
@@ -1065,7 +1067,11 @@ class MouthLayers:
     def _ridge(self, s, height, tall: float) -> np.ndarray:
         """Pixels above the tongue's edge."""
         bulge = 1 - 0.9 * np.square(np.minimum(np.abs(s), 1))
-        tongue = 0.56 * tall if self.drawn else 0.3 * self.width * min(tall / (0.6 * self.width), 1.0)
+        tongue = (
+            0.62 * (tall - 0.08 * self.width)
+            if self.drawn
+            else 0.3 * self.width * min(tall / (0.6 * self.width), 1.0)
+        )
         return height - tongue * bulge
 
     def _throat(
