@@ -16,6 +16,7 @@ from livepuppet.core.square import Square
 from livepuppet.core.transfer import hull_area
 from livepuppet.realtime.app import web
 from livepuppet.realtime.bundled import MODEL
+from livepuppet.realtime.framing.crop import Framing
 from livepuppet.realtime.framing.follow import reexpressed
 from livepuppet.realtime.framing.refine import face_middle, refined_square
 from livepuppet.realtime.framing.seek import Trial, disagreement, grid
@@ -27,6 +28,9 @@ NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="there is no Node.js to run the page's modules with")
 
 STATIC = Path(web.__file__).parent / "static"
+
+#: Of the page.
+DEFAULTS = {"strength": 1, "smoothing": 1, "shift": 1, "turn": 1, "zoom": 1, "eyes": 1, "countdown": 2}
 
 #: How far the two may part: in [-1, 1] units of points, and of Jacobians, which are about 1.
 CLOSE = 1e-6
@@ -132,7 +136,6 @@ def test_the_page_moves_keypoints_as_python_does(settings, confidence):
         moved = retargeter.move(keypoints, time)
         expected.append((moved, retargeter.state, retargeter.countdown_left, retargeter.initial_fit))
 
-    defaults = {"strength": 1, "smoothing": 1, "shift": 1, "turn": 1, "zoom": 1, "eyes": 1, "countdown": 2}
     found = run(
         """
         const { Retargeter } = await import("motion/retargeter.js");
@@ -149,7 +152,7 @@ def test_the_page_moves_keypoints_as_python_does(settings, confidence):
         """,
         {
             "names": names(),
-            "settings": defaults | settings,
+            "settings": DEFAULTS | settings,
             "avatar": written(avatar),
             "frames": [(written(keypoints), time) for keypoints, time in frames],
         },
@@ -218,3 +221,66 @@ def test_the_page_frames_faces_as_python_does():
     moved = reexpressed(faces[1], squares[0], squares[1])
     assert found["moved"] == pytest.approx(moved.points.ravel().tolist(), abs=CLOSE, rel=CLOSE)
     assert found["apart"] == pytest.approx(disagreement(trials, 256), abs=1e-5)
+
+
+def test_the_page_follows_a_head_as_python_does():
+    random = np.random.default_rng(11)
+    framing = Framing("auto")
+    framing.begin_at(Square(380.3, 100.7, 500.0), (720, 1280))
+    retargeter = Retargeter(names(), MotionSettings(countdown=0.5))
+    avatar = Keypoints((0.8 * face(random)).astype(np.float32), jacobians(random, 0.2))
+    retargeter.set_avatar(avatar)
+    shape, own = face(random), jacobians(random, 0.1)
+    told, expected = [], []
+    for index in range(300):
+        time = index / 30
+        # The head goes aside and comes nearer, then leaves the picture's edge.
+        x, y = 630 + 2.5 * max(0, index - 60), 350 + 20 * np.sin(time)
+        size = 260 * (1 + 0.6 * np.clip((index - 90) / 90, 0, 1))
+        square = framing.square.whole()
+        place = np.array([x, y]) + size * shape
+        points = (place - [square.x, square.y]) / square.side * 2 - 1 + random.normal(0, 0.003, shape.shape)
+        matrices = own * np.float32(2 * size / square.side)
+        sure = np.full(16, 0.8 if index % 50 else 0.3, np.float32)
+        keypoints = Keypoints(points.astype(np.float32), matrices.astype(np.float32), sure)
+        moved = retargeter.move(keypoints, time)
+        change = framing.follow(keypoints, time)
+        if change is not None:
+            old, new = change
+            retargeter.remap(lambda one, old=old, new=new: reexpressed(one, old, new, 256))
+        told.append((written(keypoints), time))
+        expected.append((moved, framing.square))
+    found = run(
+        """
+        const { Follower, whole } = await import("motion/follow.js");
+        const { reexpressed } = await import("motion/framing.js");
+        const { Retargeter } = await import("motion/retargeter.js");
+        const follower = new Follower();
+        const retargeter = new Retargeter(told.names, told.settings);
+        retargeter.setAvatar(keypoints(told.avatar));
+        let square = told.square;
+        process.stdout.write(JSON.stringify(told.frames.map(([one, time]) => {
+          const driving = keypoints(one);
+          const moved = retargeter.move(driving, time);
+          const before = whole(square);
+          square = follower.follow(square, { width: 1280, height: 720 }, driving, time);
+          const after = whole(square);
+          if (JSON.stringify(before) !== JSON.stringify(after)) retargeter.remap((kept) => reexpressed(kept, before, after, 256));
+          return { points: moved && [...moved.points], square };
+        })));
+        """,
+        {
+            "names": names(),
+            "settings": DEFAULTS | {"countdown": 0.5},
+            "avatar": written(avatar),
+            "square": {"x": 380.3, "y": 100.7, "side": 500.0},
+            "frames": told,
+        },
+    )
+    squares = {round(square.x) for _, square in expected}
+    assert len(squares) > 10  # it went along
+    for page, (moved, square) in zip(found, expected, strict=True):
+        assert page["square"] == pytest.approx(vars(square), abs=1e-3)
+        assert (page["points"] is None) == (moved is None)
+        if moved is not None:
+            assert np.abs(np.array(page["points"]) - moved.points.ravel()).max() <= CLOSE

@@ -1,6 +1,7 @@
 // Everything from a camera's frame to the avatar's next picture, beside the page, so that the page never waits.
 import { Engine, compare, fetched, passes, prepareRuntime } from "./engine.js";
-import { seek, squareFor } from "./motion/framing.js";
+import { Follower, whole } from "./motion/follow.js";
+import { centredSquare, reexpressed, seek, squareFor } from "./motion/framing.js";
 import { DEFAULTS, Retargeter } from "./motion/retargeter.js";
 
 /** @typedef {import("./motion/framing.js").Square} Square */
@@ -24,6 +25,9 @@ let avatar = null;
 /** @type {Square | null} */
 let square = null;
 let [tries, lostSince] = [0, NaN];
+/** Whether the square was put around a face. */
+let isOfFace = false;
+const follower = new Follower();
 let mirror = false;
 /** @type {OffscreenCanvasRenderingContext2D} */
 let canvas;
@@ -43,8 +47,8 @@ const tell = (message, transfer = []) => /** @type {any} */ (self).postMessage(m
  */
 function cut(picture, width, height, place, flipped) {
   const { size } = engine;
-  const side = Math.max(1, Math.round(place.side));
-  const [x, y, scale] = [Math.round(place.x), Math.round(place.y), size / side];
+  const { x, y, side } = whole(place);
+  const scale = size / side;
   const [left, top] = [Math.max(x, 0), Math.max(y, 0)];
   const [wide, high] = [Math.min(x + side, width) - left, Math.min(y + side, height) - top];
   canvas.setTransform(flipped ? -1 : 1, 0, 0, 1, flipped ? size : 0, 0);
@@ -131,14 +135,14 @@ async function setAvatar({ number, picture, square: given, small: prepared }) {
   const face = given ? null : await seek(picture, look, engine.size, engine.names);
   const place = given ?? squareFor(picture, face);
   // To whole pixels: what was cut is what has to be put back.
-  const whole = { x: Math.round(place.x), y: Math.round(place.y), side: Math.max(1, Math.round(place.side)) };
-  const small = prepared ?? cut(picture, width, height, whole, false).slice();
+  const cutAs = whole(place);
+  const small = prepared ?? cut(picture, width, height, cutAs, false).slice();
   canvas.imageSmoothingQuality = "medium";
   const keypoints = await engine.detect(small);
   avatar = { features: await engine.encode(small), keypoints, number };
   retargeter.setAvatar(keypoints);
   picture.close();
-  tell({ kind: "avatar", number, square: whole, small, found: given !== null || face !== null });
+  tell({ kind: "avatar", number, square: cutAs, small, found: given !== null || face !== null });
 }
 
 /** Forget where the driver's face is. @param {number} countdown */
@@ -169,6 +173,7 @@ async function drive({ picture, width, height, time, captured }) {
   const detected = performance.now();
   await watch(picture, width, height, time);
   picture.close();
+  if (square === place && isOfFace) follow(place, { width, height }, driving, time);
   const told = {
     kind: "picture",
     captured,
@@ -190,6 +195,22 @@ async function drive({ picture, width, height, time, captured }) {
 }
 
 /**
+ * Let the square go with the head, slowly. Takes effect with the next frame.
+ * @param {Square} place
+ * @param {{width: number, height: number}} frame
+ * @param {Keypoints} driving
+ * @param {number} time
+ */
+function follow(place, frame, driving, time) {
+  const flipped = (/** @type {Square} */ one) => (mirror ? { ...one, x: -one.x - one.side } : one);
+  const points = mirror ? driving.points.map((value, at) => (at % 2 ? value : -value)) : driving.points;
+  square = follower.follow(place, frame, { ...driving, points }, time);
+  const [before, after] = [whole(place), whole(square)];
+  if (before.x === after.x && before.y === after.y && before.side === after.side) return;
+  retargeter.remap((keypoints) => reexpressed(keypoints, flipped(before), flipped(after), engine.size));
+}
+
+/**
  * Look for the driver's face in the whole frame.
  * @param {CanvasImageSource} picture
  * @param {number} width
@@ -200,7 +221,7 @@ async function find(picture, width, height) {
   const face = await seek({ width, height }, look, engine.size, engine.names);
   tries += 1;
   if (face !== null || tries >= PATIENCE) {
-    square = squareFor({ width, height }, face);
+    settle({ width, height }, face);
     if (face === null) tell({ kind: "noFace" });
   }
 }
@@ -223,8 +244,17 @@ async function watch(picture, width, height, time) {
   const look = (/** @type {Square} */ place) => engine.detect(cut(picture, width, height, place, false));
   const face = await seek({ width, height }, look, engine.size, engine.names);
   if (face === null) return;
-  square = squareFor({ width, height }, face);
+  settle({ width, height }, face);
   retargeter.reset(0);
+}
+
+/** @param {{width: number, height: number}} frame @param {Square | null} face what `seek` found */
+function settle(frame, face) {
+  square = squareFor(frame, face);
+  // The middle, or all of a picture, stays where it is.
+  const middle = centredSquare(frame.height, frame.width);
+  isOfFace = face !== null && !(square.x === middle.x && square.y === middle.y && square.side === middle.side);
+  follower.reset();
 }
 
 /** @type {Record<string, (message: any) => unknown>} */

@@ -170,6 +170,20 @@ export class Retargeter {
   }
 
   /**
+   * The crop went elsewhere: `change` turns keypoints of the old crop into those of the new. D1 stays the pose.
+   * @param {(keypoints: Keypoints) => Keypoints} change
+   */
+  remap(change) {
+    this.smoother.remap(change);
+    if (this.initial !== null) this.initial = change(this.initial);
+    if (this.held !== null) this.held = change(this.held);
+    this._known = null;
+    for (const { seen } of [this.faces, this.others]) {
+      for (const one of seen) one.keypoints = change(one.keypoints);
+    }
+  }
+
+  /**
    * The keypoints to render for the driver's, captured at `time` seconds of any growing clock; null where the avatar is
    * to be shown at rest.
    * @param {Keypoints} driving

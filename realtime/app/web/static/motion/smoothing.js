@@ -83,6 +83,9 @@ class OneEuro {
   }
 }
 
+/** Root of the sum of squares. @param {ArrayLike<number>} values */
+const norm = (values) => Math.sqrt(Array.from(values).reduce((sum, value) => sum + value * value, 0));
+
 /** Filters keypoints from frame to frame, at any frame rate: the head's motion and the face's within it apart. */
 export class Smoother {
   /** Of the last keypoints. @type {number | null} */
@@ -123,11 +126,42 @@ export class Smoother {
     return this._filtered(keypoints, this.filter, Math.max(seconds, 1e-3), strength);
   }
 
+  /**
+   * Go on in other coordinates: `change` turns keypoints of the old crop into those of the new one.
+   * @param {(keypoints: Keypoints) => Keypoints} change
+   */
+  remap(change) {
+    const { filter, reference } = this;
+    if (filter === null || !reference) return;
+    const count = reference.length / 2;
+    const before = { points: reference, jacobians: Float32Array.from(filter.value.subarray(WIDTH * (1 + count))), confidence: null };
+    const after = change(before);
+    const move = new Origin(before.points).fit(after.points, 0);
+    const grown = norm(after.jacobians) / Math.max(norm(before.jacobians), 1e-9);
+    const [byX, byY] = move.apply([0, 0]);
+    for (let row = 0; row < 1 + 2 * count; row++) {
+      const factor = row > count ? grown : move.scale;
+      filter.flicker[row] *= factor ** 2;
+      for (const values of [filter.value, filter.raw, filter.rate, filter.step]) {
+        for (let at = WIDTH * row; at < WIDTH * row + WIDTH; at++) values[at] *= factor;
+      }
+      if (row === 0 || row > count) continue;
+      for (const values of [filter.value, filter.raw]) {
+        values[WIDTH * row] += byX;
+        values[WIDTH * row + 1] += byY;
+      }
+    }
+    this.reference = after.points;
+    this.scale = (this.scale ?? 1) * move.scale;
+    this.origin = new Origin(after.points, this.rigid);
+  }
+
   /** @param {Keypoints} keypoints */
   _start(keypoints) {
     const count = keypoints.points.length / 2;
     this.scale = spreadOf(keypoints.points).radius || 1;
     this.origin = new Origin(keypoints.points, this.rigid);
+    this.reference = keypoints.points;
     /** @param {Record<string, number>} table @param {number} other */
     const byName = (table, other) => (/** @type {number} */ index) => {
       const word = Object.keys(table).find((one) => (this.names[index] ?? "").includes(one));
