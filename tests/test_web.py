@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from media import gradient, write_picture
 
+from livepuppet.benchmarks import web as bench_web
 from livepuppet.core.bundle import read_bundle
 from livepuppet.core.errors import UserError
 from livepuppet.core.reference import THRESHOLDS
@@ -215,3 +216,10 @@ def test_the_modules_types_hold():
         pytest.skip("there is no TypeScript: npm install --global typescript")
     done = subprocess.run([tsc, "-p", STATIC.parent / "tsconfig.json"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_bench_has_python_beside_the_page():
+    frames = [np.full((720, 1280, 3), level, np.uint8) for level in (90, 100)]
+    row = bench_web.in_python(frames, "int8", 1, 0)
+    assert row["render_ms"] > 0 and bench_web.line(row).startswith("| Python | int8 | 1 | ")
+    assert bench_web.line(row).count("|") == bench_web.HEADING[0].count("|")

@@ -7,12 +7,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from livepuppet.core.bundle import read_bundle
 from livepuppet.core.keypoints import Keypoints
-from livepuppet.core.square import Square
+from livepuppet.core.square import Square, cut
 from livepuppet.core.transfer import hull_area
 from livepuppet.realtime.app import web
 from livepuppet.realtime.bundled import MODEL
@@ -221,6 +222,41 @@ def test_the_page_frames_faces_as_python_does():
     moved = reexpressed(faces[1], squares[0], squares[1])
     assert found["moved"] == pytest.approx(moved.points.ravel().tolist(), abs=CLOSE, rel=CLOSE)
     assert found["apart"] == pytest.approx(disagreement(trials, 256), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "square", [Square(384, 104, 512), Square(300, 20, 611), Square(-90, -40, 700), Square(640, 350, 480)]
+)
+def test_the_page_cuts_squares_without_aliasing(square):
+    random = np.random.default_rng(2)
+    picture = cv2.resize(
+        random.integers(0, 255, (36, 64, 3), np.uint8), (1280, 720), interpolation=cv2.INTER_CUBIC
+    )
+    found = run(
+        """
+        const { shrink } = await import("motion/../cutting.js");
+        const rgba = Uint8Array.from(told.rgba);
+        const out = new Uint8Array(256 * 256 * 3);
+        shrink(rgba, 1280, 720, told.square, 256, told.flipped, out);
+        process.stdout.write(JSON.stringify([...out]));
+        """,
+        {
+            "rgba": cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA).ravel().tolist(),
+            "square": vars(square),
+            "flipped": square.x == 640,
+        },
+    )
+    # Repeated edges, then the mean over areas: what `core.square.cut` approximates fast.
+    wide = cv2.copyMakeBorder(picture, 400, 400, 400, 400, cv2.BORDER_REPLICATE)
+    x, y, side = (int(value) for value in (square.x, square.y, square.side))
+    part = wide[400 + y : 400 + y + side, 400 + x : 400 + x + side]
+    expected = cv2.resize(part, (256, 256), interpolation=cv2.INTER_AREA).astype(int)
+    if x == 640:
+        expected = expected[:, ::-1]
+    assert np.abs(np.array(found).reshape(256, 256, 3) - expected).max() <= 1
+    if x > 0:
+        fast = cut(picture, square, 256, quick=True)
+        assert np.abs((fast[:, ::-1] if x == 640 else fast) - expected).mean() < 2
 
 
 def test_the_page_follows_a_head_as_python_does():

@@ -1,4 +1,5 @@
 // Everything from a camera's frame to the avatar's next picture, beside the page, so that the page never waits.
+import { Cutter } from "./cutting.js";
 import { Engine, compare, fetched, passes, prepareRuntime } from "./engine.js";
 import { Follower, whole } from "./motion/follow.js";
 import { centredSquare, reexpressed, seek, squareFor } from "./motion/framing.js";
@@ -29,49 +30,11 @@ let [tries, lostSince] = [0, NaN];
 let isOfFace = false;
 const follower = new Follower();
 let mirror = false;
-/** @type {OffscreenCanvasRenderingContext2D} */
-let canvas;
-/** @type {Uint8Array} */
-let rgb;
+/** @type {Cutter} */
+let cutter;
 
 /** @param {object} message @param {Transferable[]} transfer */
 const tell = (message, transfer = []) => /** @type {any} */ (self).postMessage(message, transfer);
-
-/**
- * The square of a picture in the model's size. Beyond the edges the outermost pixels are repeated.
- * @param {CanvasImageSource} picture
- * @param {number} width
- * @param {number} height
- * @param {Square} place
- * @param {boolean} flipped
- */
-function cut(picture, width, height, place, flipped) {
-  const { size } = engine;
-  const { x, y, side } = whole(place);
-  const scale = size / side;
-  const [left, top] = [Math.max(x, 0), Math.max(y, 0)];
-  const [wide, high] = [Math.min(x + side, width) - left, Math.min(y + side, height) - top];
-  canvas.setTransform(flipped ? -1 : 1, 0, 0, 1, flipped ? size : 0, 0);
-  if (wide <= 0 || high <= 0) {
-    canvas.clearRect(0, 0, size, size);
-  } else {
-    const [atX, atY, toX, toY] = [(left - x) * scale, (top - y) * scale, (left - x + wide) * scale, (top - y + high) * scale];
-    canvas.drawImage(picture, left, top, wide, high, atX, atY, toX - atX, toY - atY);
-    if (atX > 0) canvas.drawImage(picture, left, top, 1, high, 0, atY, atX, toY - atY);
-    if (toX < size) canvas.drawImage(picture, left + wide - 1, top, 1, high, toX, atY, size - toX, toY - atY);
-    canvas.setTransform(1, 0, 0, 1, 0, 0);
-    const [first, last] = [Math.ceil(atY), Math.min(size, Math.floor(toY)) - 1];
-    if (first > 0) canvas.drawImage(canvas.canvas, 0, first, size, 1, 0, 0, size, first);
-    if (last < size - 1) canvas.drawImage(canvas.canvas, 0, last, size, 1, 0, last + 1, size, size - 1 - last);
-  }
-  const { data } = canvas.getImageData(0, 0, size, size);
-  for (let from = 0, to = 0; from < data.length; from += 4, to += 3) {
-    rgb[to] = data[from];
-    rgb[to + 1] = data[from + 1];
-    rgb[to + 2] = data[from + 2];
-  }
-  return rgb;
-}
 
 /** @param {ArrayBuffer} data */
 async function checksum(data) {
@@ -113,11 +76,7 @@ async function start({ threads, precision: only }) {
       engine = candidate;
       retargeter = new Retargeter(bundle.keypoint_names, DEFAULTS);
       const { size } = engine;
-      rgb = new Uint8Array(size * size * 3);
-      const context = new OffscreenCanvas(size, size).getContext("2d", { willReadFrequently: true });
-      if (!context) throw new Error("no canvas");
-      canvas = context;
-      canvas.imageSmoothingQuality = "medium";
+      cutter = new Cutter(size);
       tell({ kind: "ready", precision, threads, quality, refused, size, loading: loaded - began, gate: performance.now() - loaded });
       return;
     }
@@ -130,14 +89,11 @@ async function start({ threads, precision: only }) {
 /** @param {{number: number, picture: ImageBitmap, square: Square | null, small: Uint8Array | null}} chosen */
 async function setAvatar({ number, picture, square: given, small: prepared }) {
   const { width, height } = picture;
-  canvas.imageSmoothingQuality = "high";
-  const look = (/** @type {Square} */ place) => engine.detect(cut(picture, width, height, place, false));
-  const face = given ? null : await seek(picture, look, engine.size, engine.names);
+  const face = given ? null : await faceIn(picture);
   const place = given ?? squareFor(picture, face);
   // To whole pixels: what was cut is what has to be put back.
   const cutAs = whole(place);
-  const small = prepared ?? cut(picture, width, height, cutAs, false).slice();
-  canvas.imageSmoothingQuality = "medium";
+  const small = prepared ?? cutter.drawn(picture, width, height, cutAs, false).slice();
   const keypoints = await engine.detect(small);
   avatar = { features: await engine.encode(small), keypoints, number };
   retargeter.setAvatar(keypoints);
@@ -166,7 +122,7 @@ async function drive({ picture, width, height, time, captured }) {
     tell({ kind: "picture", captured, state: "looking", square: null, number: avatar?.number ?? 0 });
     return;
   }
-  const cropped = cut(picture, width, height, place, mirror);
+  const cropped = await cutter.cut(picture, width, height, place, mirror);
   const cutAt = performance.now();
   const driving = await engine.detect(cropped);
   const moved = retargeter.move(driving, time);
@@ -195,6 +151,19 @@ async function drive({ picture, width, height, time, captured }) {
 }
 
 /**
+ * The square around the face in a picture; null where there is none.
+ * @param {VideoFrame | ImageBitmap} picture
+ */
+async function faceIn(picture) {
+  // Of which many squares are cut: a frame would be turned into pixels for each.
+  const still = await createImageBitmap(picture);
+  const look = (/** @type {Square} */ place) => engine.detect(cutter.drawn(still, still.width, still.height, whole(place), false));
+  const face = await seek(still, look, engine.size, engine.names);
+  still.close();
+  return face;
+}
+
+/**
  * Let the square go with the head, slowly. Takes effect with the next frame.
  * @param {Square} place
  * @param {{width: number, height: number}} frame
@@ -212,13 +181,12 @@ function follow(place, frame, driving, time) {
 
 /**
  * Look for the driver's face in the whole frame.
- * @param {CanvasImageSource} picture
+ * @param {VideoFrame | ImageBitmap} picture
  * @param {number} width
  * @param {number} height
  */
 async function find(picture, width, height) {
-  const look = (/** @type {Square} */ place) => engine.detect(cut(picture, width, height, place, false));
-  const face = await seek({ width, height }, look, engine.size, engine.names);
+  const face = await faceIn(picture);
   tries += 1;
   if (face !== null || tries >= PATIENCE) {
     settle({ width, height }, face);
@@ -228,7 +196,7 @@ async function find(picture, width, height) {
 
 /**
  * After some seconds without a face it is looked for elsewhere.
- * @param {CanvasImageSource} picture
+ * @param {VideoFrame | ImageBitmap} picture
  * @param {number} width
  * @param {number} height
  * @param {number} time
@@ -241,8 +209,7 @@ async function watch(picture, width, height, time) {
   if (Number.isNaN(lostSince)) lostSince = time;
   if (time - lostSince < LOST_SECONDS) return;
   lostSince = time;
-  const look = (/** @type {Square} */ place) => engine.detect(cut(picture, width, height, place, false));
-  const face = await seek({ width, height }, look, engine.size, engine.names);
+  const face = await faceIn(picture);
   if (face === null) return;
   settle({ width, height }, face);
   retargeter.reset(0);

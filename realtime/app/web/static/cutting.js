@@ -1,0 +1,161 @@
+// A square of a picture in the model's size. Beyond the edges the outermost pixels are repeated, as in
+// livepuppet/core/square.py.
+import { whole } from "./motion/follow.js";
+
+/** @typedef {import("./motion/framing.js").Square} Square */
+
+/**
+ * Which pixels of a line, and how much of each, make each pixel of a shorter one: the area that it covers.
+ * @param {number} begin of the part, in pixels of the line
+ * @param {number} length of the part
+ * @param {number} size pixels wanted
+ * @param {number} last pixel that there is
+ */
+function coverage(begin, length, size, last) {
+  const scale = length / size;
+  const taps = Math.ceil(scale) + 1;
+  const [indices, weights] = [new Int32Array(size * taps), new Float32Array(size * taps)];
+  for (let at = 0; at < size; at++) {
+    const [from, to] = [begin + at * scale, begin + (at + 1) * scale];
+    for (let tap = 0; tap < taps; tap++) {
+      const pixel = Math.floor(from) + tap;
+      indices[at * taps + tap] = Math.min(Math.max(pixel, 0), last);
+      weights[at * taps + tap] = Math.max(0, Math.min(to, pixel + 1) - Math.max(from, pixel)) / scale;
+    }
+  }
+  return { indices, weights, taps };
+}
+
+/**
+ * Shrink a part of a picture, each pixel the mean of the area that it covers, into `out` RGB (size, size, 3).
+ * @param {Uint8Array | Uint8ClampedArray} rgba (height, width, 4)
+ * @param {number} width
+ * @param {number} height
+ * @param {Square} part in whole pixels, at least `size` wide; may reach beyond the edges
+ * @param {number} size
+ * @param {boolean} flipped left to right
+ * @param {Uint8Array} out
+ */
+export function shrink(rgba, width, height, part, size, flipped, out) {
+  const across = coverage(part.x, part.side, size, width - 1);
+  const down = coverage(part.y, part.side, size, height - 1);
+  const line = new Float32Array(3 * width);
+  for (let row = 0; row < size; row++) {
+    line.fill(0);
+    for (let tap = 0; tap < down.taps; tap++) {
+      const weight = down.weights[row * down.taps + tap];
+      if (weight === 0) continue;
+      const start = 4 * width * down.indices[row * down.taps + tap];
+      for (let from = start, to = 0; to < line.length; from += 4, to += 3) {
+        line[to] += weight * rgba[from];
+        line[to + 1] += weight * rgba[from + 1];
+        line[to + 2] += weight * rgba[from + 2];
+      }
+    }
+    for (let column = 0; column < size; column++) {
+      let [red, green, blue] = [0.5, 0.5, 0.5];
+      for (let tap = column * across.taps; tap < (column + 1) * across.taps; tap++) {
+        const [weight, from] = [across.weights[tap], 3 * across.indices[tap]];
+        red += weight * line[from];
+        green += weight * line[from + 1];
+        blue += weight * line[from + 2];
+      }
+      const to = 3 * (size * row + (flipped ? size - 1 - column : column));
+      out[to] = red;
+      out[to + 1] = green;
+      out[to + 2] = blue;
+    }
+  }
+}
+
+/** Cuts squares of one size, into memory that is used again. */
+export class Cutter {
+  /** @param {number} size */
+  constructor(size) {
+    this.size = size;
+    this.rgb = new Uint8Array(size * size * 3);
+    this.pixels = new Uint8Array(0);
+    const context = new OffscreenCanvas(size, size).getContext("2d", { willReadFrequently: true });
+    if (!context) throw new Error("no canvas");
+    this.context = context;
+  }
+
+  /**
+   * The square, RGB (size, size, 3); the same array each time.
+   * @param {VideoFrame | ImageBitmap} picture
+   * @param {number} width
+   * @param {number} height
+   * @param {Square} place
+   * @param {boolean} flipped left to right
+   */
+  async cut(picture, width, height, place, flipped) {
+    const square = whole(place);
+    return (await this._copied(picture, width, height, square, flipped)) ?? this.drawn(picture, width, height, square, flipped);
+  }
+
+  /**
+   * A video's frame gives its pixels in a third of the time that drawing takes; null where this one does not.
+   * @param {VideoFrame | ImageBitmap} picture
+   * @param {number} width
+   * @param {number} height
+   * @param {Square} square
+   * @param {boolean} flipped
+   */
+  async _copied(picture, width, height, square, flipped) {
+    if (!("copyTo" in picture) || square.side < this.size) return null;
+    const { visibleRect, codedWidth, codedHeight } = picture;
+    const turned = /** @type {any} */ (picture).rotation || /** @type {any} */ (picture).flip;
+    if (turned || !visibleRect || visibleRect.x || visibleRect.y || visibleRect.width !== width || visibleRect.height !== height) return null;
+    // Colours lie on every second pixel.
+    const [x, y] = [Math.max(0, square.x) & ~1, Math.max(0, square.y) & ~1];
+    const wide = Math.min(width, codedWidth, (square.x + square.side + 1) & ~1) - x;
+    const high = Math.min(height, codedHeight, (square.y + square.side + 1) & ~1) - y;
+    if (wide < 1 || high < 1) return null;
+    const wanted = /** @type {any} */ ({ rect: { x, y, width: wide, height: high }, format: "RGBA" });
+    try {
+      const bytes = picture.allocationSize(wanted);
+      if (bytes !== 4 * wide * high) return null;
+      if (this.pixels.length < bytes) this.pixels = new Uint8Array(bytes);
+      await picture.copyTo(this.pixels.subarray(0, bytes), wanted);
+    } catch {
+      return null;
+    }
+    shrink(this.pixels, wide, high, { x: square.x - x, y: square.y - y, side: square.side }, this.size, flipped, this.rgb);
+    return this.rgb;
+  }
+
+  /**
+   * @param {CanvasImageSource} picture
+   * @param {number} width
+   * @param {number} height
+   * @param {Square} square in whole pixels
+   * @param {boolean} flipped
+   */
+  drawn(picture, width, height, { x, y, side }, flipped) {
+    const { context, size, rgb } = this;
+    const scale = size / side;
+    context.imageSmoothingQuality = "medium";
+    const [left, top] = [Math.max(x, 0), Math.max(y, 0)];
+    const [wide, high] = [Math.min(x + side, width) - left, Math.min(y + side, height) - top];
+    context.setTransform(flipped ? -1 : 1, 0, 0, 1, flipped ? size : 0, 0);
+    if (wide <= 0 || high <= 0) {
+      context.clearRect(0, 0, size, size);
+    } else {
+      const [atX, atY, toX, toY] = [(left - x) * scale, (top - y) * scale, (left - x + wide) * scale, (top - y + high) * scale];
+      context.drawImage(picture, left, top, wide, high, atX, atY, toX - atX, toY - atY);
+      if (atX > 0) context.drawImage(picture, left, top, 1, high, 0, atY, atX, toY - atY);
+      if (toX < size) context.drawImage(picture, left + wide - 1, top, 1, high, toX, atY, size - toX, toY - atY);
+      context.setTransform(1, 0, 0, 1, 0, 0);
+      const [first, last] = [Math.ceil(atY), Math.min(size, Math.floor(toY)) - 1];
+      if (first > 0) context.drawImage(context.canvas, 0, first, size, 1, 0, 0, size, first);
+      if (last < size - 1) context.drawImage(context.canvas, 0, last, size, 1, 0, last + 1, size, size - 1 - last);
+    }
+    const { data } = context.getImageData(0, 0, size, size);
+    for (let from = 0, to = 0; from < data.length; from += 4, to += 3) {
+      rgb[to] = data[from];
+      rgb[to + 1] = data[from + 1];
+      rgb[to + 2] = data[from + 2];
+    }
+    return rgb;
+  }
+}
