@@ -370,7 +370,14 @@ class EyeLayers:
         # Where lids meet is one smooth curve, close to the lower lid; in round eyes it hangs less.
         deep = max(float(self.low.max()), 1e-3)
         hangs = min(deep, 0.16 * self.width + 0.25 * max(deep - 0.16 * self.width, 0))
-        self.closed = np.where(self.low > 0, self.low * (hangs / deep), self.low) + 0.06 * self.width
+        # They meet on the lower lashes, however thick those are.
+        dark = self.light < 0.5 * float(np.median(self.cheek_colour))
+        offs = np.arange(0.0, 0.16, 0.01)
+        middle = np.abs(self.u - 0.5) < 0.35
+        seen = [dark[middle & (np.abs((self.v - self.low) / self.width - off) < 0.012)] for off in offs]
+        thick = 0.01 * sum(float(band.mean()) for band in seen if band.size)
+        hang = float(np.clip(0.03 + 0.5 * thick, 0.06, 0.12))
+        self.closed = np.where(self.low > 0, self.low * (hangs / deep), self.low) + hang * self.width
         self.closed = cv2.GaussianBlur(self.closed.astype(np.float32), (0, 0), max(0.05 * self.width, 0.5))
         # Beside the corners nothing comes down.
         aside = smooth(0.0, 0.12, np.abs(self.u - 0.5) - 0.5)
@@ -680,7 +687,7 @@ class EyeLayers:
             np.clip(lid, 0, 255).astype(np.uint8) for lid in (upper, lower, whole)
         )
         #: How tall the line at the lid's edge is, which does not sink.
-        self.line_tall = np.float32(0.012 * w)
+        self.line_tall = np.float32(0.02 * w)
         #: Up to so far above its edge a lid goes along as it is: with its lashes.
         self.rigid = np.float32(np.clip(np.percentile(self.lash_up, 75), 0.02 * w, 0.09 * w))
 
@@ -1253,7 +1260,11 @@ class EyeLayers:
         if blink > 0 or rise:
             lower = lower + (np.minimum(self.closed, lower) - lower) * np.float32(blink)
             lower -= self.span * np.float32(rise)
-        return np.minimum(upper, lower + np.float32(0.3)), lower
+        # It comes to lie over the lower one.
+        most = lower + np.float32(0.3)
+        if blink > 0.5:
+            most += np.maximum(self.closed - lower, 0) * np.float32(2 * blink - 1)
+        return np.minimum(upper, most), lower
 
     def _gaze(self, wanted: EyeAmounts) -> tuple[float, float]:
         """How far the iris goes, in pixels of the crop."""
