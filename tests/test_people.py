@@ -372,6 +372,15 @@ def test_held_out_people_are_probed_as_puppets_are(renderer):
     assert turned.empty.mean() > 0.02 and (turned.head.amax() > 0.9)
     near = evaluation.band(turned.head[0].numpy(), 3)
     assert 0.005 < near.mean() < 0.3
+    # Whatever the two cameras see it from, the avatar's eyes go as far as the driver's, in eye distances.
+    eyes = [LANDMARKS.index(f"{side} iris") for side in ("left", "right")]
+
+    def gone(before, after):
+        unit = (before[0, eyes[1]] - before[0, eyes[0]]).norm()
+        return (after - before)[0, eyes].mean(0) / unit
+
+    own = gone(turned.points, turned.points_after)
+    assert (own - gone(turned.driver_points, turned.driver_points_after)).norm() < 0.06 * own.norm()
     pictures, points, _, seen = evaluation.held_out_pictures(2, 5, SIZE, "people")
     assert (
         pictures.shape == (2, 3, SIZE, SIZE) and points.shape == (2, len(LANDMARKS), 2) and seen.mean() > 0.5

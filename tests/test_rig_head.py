@@ -10,9 +10,11 @@ import pytest
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.square import Square
 from livepuppet.realtime.compositing.matte import _with_what_hangs_on
+from livepuppet.realtime.motion.retargeter import Transferred
+from livepuppet.realtime.motion.settings import MotionSettings
 from livepuppet.realtime.rig.amounts import amounts
 from livepuppet.realtime.rig.contours import Contours, MouthContours
-from livepuppet.realtime.rig.driver import _BlinkHold
+from livepuppet.realtime.rig.driver import RigDriver, _BlinkHold
 from livepuppet.realtime.rig.head import Head, HeadState, _Sheet
 from livepuppet.realtime.rig.lattice import Lattice
 from livepuppet.realtime.rig.layers import behind, compose_layers, fill, split_layers
@@ -465,3 +467,12 @@ def test_a_blink_does_not_nod_the_head_and_a_turn_goes_on():
     # Open eyes hold nothing, to the bit.
     pose = HeadPose(1.02, joined(np.array([0.03, 0.02]), 0.01), np.array([0.1, 0.0]))
     assert _BlinkHold()(pose, 0.05, 0.5, 0.0) is pose
+
+
+def test_a_turned_avatar_moves_as_far_as_one_of_its_size_that_faces_the_viewer():
+    """A turned face is narrow, which says nothing about its size: heads move by eye distances in space."""
+    still, moved = seen(turned(), 0.2, (0, 0)), seen(turned(), 0.2, (0.1, 0))
+    told = Transferred(moved, still, 0.0, 0.8, 1.0, None)
+    for yaw, size in ((0.0, 0.2), (0.6, 0.2), (0.0, 0.3)):
+        motion = RigDriver(NAMES).motion(told, seen(turned(yaw), size), MotionSettings(smoothing=0.0))
+        np.testing.assert_allclose(motion.pose.shift, (0.1 * size / 0.2, 0), atol=0.006)

@@ -14,7 +14,7 @@ from livepuppet.realtime.motion.retargeter import Transferred
 from livepuppet.realtime.motion.settings import MotionSettings
 from livepuppet.realtime.motion.smoothing import LONGEST_GAP, OneEuro
 from livepuppet.realtime.rig.amounts import INDEX, CloseUpReader, LandmarkReader
-from livepuppet.realtime.rig.pose import HeadPose, PoseTracker, joined, split
+from livepuppet.realtime.rig.pose import HeadPose, PoseTracker, joined, place, split
 from livepuppet.realtime.rig.ramps import smooth
 from livepuppet.realtime.rig.range import DriverRange
 from livepuppet.realtime.rig.told import FacePose, NeutralFace
@@ -74,6 +74,7 @@ class RigDriver:
         self._close_reader = CloseUpReader()
         self._steady, self.range = _AmountFilter(), DriverRange()
         self._tracker: PoseTracker | None = None
+        self._placed: tuple[Keypoints, HeadPose | None] | None = None
         self._filter = _TiltFilter()
         self._blinks = _BlinkHold()
         self._shown: RigMotion | None = None
@@ -114,9 +115,20 @@ class RigDriver:
             amounts = np.float32(told.share) * self.range(read, told.time)
         if settings.smoothing > 0:
             pose = self._blinks(self._filter(pose, told.time), blink, tracker.unit, told.time)
-        pose = HeadPose(pose.scale, pose.rotation, pose.shift * told.scale)
+        scale = self._size(avatar) / tracker.unit if settings.adapt_scale and tracker.usable else told.scale
+        pose = HeadPose(pose.scale, pose.rotation, pose.shift * scale)
         pose = pose.tamed(told.share, settings.shift, settings.turn, settings.zoom)
         return self._arriving(RigMotion(pose, told.share * residuals, amounts), told.arrived)
+
+    def _size(self, avatar: Keypoints) -> float:
+        """The avatar's eye distance in space, in units of its keypoints. It tells sizes of turned and long faces apart, which a
+        hull of landmarks does not.
+        """
+        if self._placed is None or self._placed[0] is not avatar:
+            placed = place(np.asarray(avatar.points, np.float64), self._names)
+            self._placed = avatar, None if placed is None else placed[1]
+        face = self._placed[1]
+        return face.scale if face is not None else 1.0
 
     def _told(self, told: Transferred, settings: MotionSettings) -> RigMotion:
         """The same of a face in numbers, of which nothing has to be read."""

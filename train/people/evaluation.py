@@ -17,8 +17,9 @@ from livepuppet.model.lite import LANDMARKS
 from livepuppet.realtime.rig.pose import HeadPose
 from livepuppet.train.metrics.inference import device_of, evaluating
 from livepuppet.train.metrics.reading import LENGTH, RATE, Performance
-from livepuppet.train.metrics.responses import CHANGES, FREE, Probe
+from livepuppet.train.metrics.responses import CHANGES, FREE, GROUPS, Probe
 from livepuppet.train.people import landmarks, motion, truth
+from livepuppet.train.people.person import Person
 from livepuppet.train.people.shards import person_and_scene, renderer_of
 from livepuppet.train.puppets.identities import Motion, generator
 
@@ -36,6 +37,8 @@ MOVING = ("yaw", "roll", "shift", FREE)
 
 #: Parts whose landmark errors are quoted, by a word in their landmarks' names.
 PARTS = ("lid", "iris", "brow", "nose", "mouth corner", "lip", "chin", "forehead", "collar")
+
+_IRISES = [LANDMARKS.index(f"{side} iris") for side in landmarks.SIDES]
 
 
 @dataclass
@@ -78,6 +81,10 @@ def draw_people_probes(
 ) -> list[Probe]:
     """As `responses.draw_probes`, of people; each avatar is driven by another held-out person.
 
+    Where heads move, truth is the movement as the driver's camera sees it: the avatar's eyes go as far as the driver's, in eye
+    distances of each. Cameras stand higher and lower, nearer and to the side, so one and the same lean in space takes one face
+    upwards in its picture and another one down, which no picture of the driver tells.
+
     Raises:
         AssetsError: people cannot be drawn here.
     """
@@ -94,33 +101,60 @@ def draw_people_probes(
                 amounts = CHANGES[factor].items()
                 after = calm.replace(**{name: getattr(calm, name) + value for name, value in amounts})
             pairs[factor] = before.values[k].numpy(), after.values[k].numpy()
+        people = [
+            person_and_scene(renderer, HELD_OUT + seed * EACH + number, setting)
+            for number in (2 * k, 2 * k + 1)
+        ]
+        (avatar, _), (driver, _) = people
+        own = {
+            factor: (pair[0], _as_seen(avatar, driver, *pair)) if factor in GROUPS["head"] else pair
+            for factor, pair in pairs.items()
+        }
         sides = []
-        for number, whole in ((2 * k, True), (2 * k + 1, False)):
-            person, scene = person_and_scene(renderer, HELD_OUT + seed * EACH + number, setting)
+        for (person, scene), poses, whole in zip(people, (own, pairs), (True, False), strict=True):
             shown: dict[bytes, _Shown] = {}
-            for values in (values for pair in pairs.values() for values in pair):
+            for values in (values for pair in poses.values() for values in pair):
                 if values.tobytes() not in shown:
                     shown[values.tobytes()] = _Shown(renderer, person, scene, values, whole)
-            sides.append((person, shown))
-        for factor, pair in pairs.items():
-            columns[factor].append(_row(sides, *(values.tobytes() for values in pair)))
+            sides.append([[shown[values.tobytes()] for values in poses[factor]] for factor in factors])
+        for factor, mine, theirs in zip(factors, *sides, strict=True):
+            columns[factor].append(_row(avatar, mine, theirs))
     return [_probe(factor, rows) for factor, rows in columns.items()]
 
 
-def _row(sides, before: bytes, after: bytes) -> dict[str, np.ndarray]:
-    (person, mine), (_, theirs) = sides
-    source, moved = mine[before], mine[after]
+def _as_seen(avatar: Person, driver: Person, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The motion `after` (len(COLUMNS),) with that shift with which the avatar's eyes go as far as the driver's, in eye distances."""
+
+    def eyes(person: Person, values: np.ndarray) -> np.ndarray:
+        return person.landmarks_in(values)[0][_IRISES]
+
+    def size(person: Person) -> float:
+        left, right = eyes(person, motion.neutral().values[0].numpy())
+        return float(np.linalg.norm(right - left))
+
+    ways = [motion.COLUMNS.index(name) for name in ("shift_x", "shift_y")]
+    gone = eyes(driver, after).mean(0) - eyes(driver, before).mean(0)
+    wanted = eyes(avatar, before).mean(0) + gone * (size(avatar) / size(driver))
+    after = after.copy()
+    # A shift of 1 is about one unit of the picture.
+    for _ in range(6):
+        after[ways] += (wanted - eyes(avatar, after).mean(0)).astype(after.dtype)
+    return after
+
+
+def _row(person: Person, mine: list[_Shown], theirs: list[_Shown]) -> dict[str, np.ndarray]:
+    (source, moved), (driver, driver_after) = mine, theirs
     flow, shown = truth.flow(person, moved.triangle, moved.weights, source.posed, source.depth)
     return {
         "source": source.picture,
         "truth": moved.picture,
-        "driver": theirs[before].picture,
-        "driver_after": theirs[after].picture,
+        "driver": driver.picture,
+        "driver_after": driver_after.picture,
         "flow": flow.astype(np.float32),
         "points": source.points,
         "points_after": moved.points,
-        "driver_points": theirs[before].points,
-        "driver_points_after": theirs[after].points,
+        "driver_points": driver.points,
+        "driver_points_after": driver_after.points,
         "seen": source.seen & moved.seen,
         "source_shown": shown,
         "head": moved.alpha[..., 1] / np.float32(255),
@@ -165,8 +199,7 @@ def landmark_errors(model, pictures: Tensor, points: Tensor, seen: Tensor) -> di
     """
     with evaluating(model):
         found = torch.cat([model.detect(one.to(device_of(model)))[0].cpu() for one in pictures.split(8)])
-    eyes = [LANDMARKS.index(f"{side} iris") for side in landmarks.SIDES]
-    apart = (points[:, eyes[0]] - points[:, eyes[1]]).norm(dim=-1)
+    apart = (points[:, _IRISES[0]] - points[:, _IRISES[1]]).norm(dim=-1)
     # Of a face in profile the distance of the eyes says nothing.
     apart = apart.clamp_min(0.5 * apart.median().item())[:, None]
     error = (found - points).norm(dim=-1)
