@@ -67,7 +67,7 @@ def test_versions_are_those_of_the_metadata(tmp_path, monkeypatch):
 
 
 def test_a_start_does_not_import_what_it_can_do_without():
-    """Each of these takes as long as OpenCV."""
+    """The least of these takes three quarters of what OpenCV does."""
     code = (
         "import sys; from livepuppet.realtime import animator; from livepuppet.realtime.app import cli, session; "
         "from livepuppet.realtime.app.commands import run; "

@@ -93,7 +93,7 @@ def reason_of(error: BaseException) -> str:
 def version_of(package: str) -> str | None:
     """The version of an installed distribution; None without one.
 
-    `importlib.metadata` says the same, but to import it takes as long as to import OpenCV.
+    `importlib.metadata` says the same, but to import it takes nearly as long as to import OpenCV.
     """
     return _installed().get(_normal(package))
 
