@@ -756,6 +756,13 @@ def test_broad_smiles_bare_teeth_and_small_ones_do_not():
     assert gaps[0] < 0.005 and 0.05 < gaps[1] < 0.12
 
 
+def test_a_smile_bares_teeth_not_gums():
+    _, drawn = _mouth_with(0.0, **both("mouthSmile"))
+    light = drawn[270:305, 190:211].astype(int)
+    bare = (light.min(2) > 120) & (np.ptp(light, axis=2) < 60)
+    assert bare.any(axis=0).all() and bare.sum(0).min() >= 4
+
+
 def test_a_funnel_leaves_the_corners_shut():
     layers = eyes_and_mouth()[1].layers
     offset, _ = layers._offsets(MouthAmounts.of(amounts(mouthFunnel=1.0, jawOpen=0.3)))

@@ -439,7 +439,7 @@ class MouthLayers:
         self._to_left, self._to_right = ((1 - clipped) / 2) * outside, ((1 + clipped) / 2) * outside
         # Smiles and frowns move the corners most, and the middle less than half as far as both of them.
         self._up_left, self._up_right = (
-            (0.22 + 0.78 * np.maximum(sign * clipped, 0) ** 1.5)
+            (0.2 + 0.8 * np.square(np.maximum(sign * clipped, 0)))
             * outside
             * (1 - smooth(0, 0.99, -sign * clipped))
             for sign in (-1, 1)
@@ -996,7 +996,11 @@ class MouthLayers:
             forward = min(max(a.funnel, a.pucker, 0.0), 1.0)
             rows = [(self._lower_teeth, lower_edge - bared, 0.5 + 0.3 * open_)]
             if not self.shows_teeth:
-                rows.append((self._upper_teeth, self._teeth_line - 0.06 * w * forward, 0.7 + 0.3 * open_))
+                # A smile takes lips up in the middle, too, further than teeth are long: gums stay hidden.
+                risen = min(float(self._corners(a)[len(_NODES) // 2]), 0.0)
+                rows.append(
+                    (self._upper_teeth, self._teeth_line + risen - 0.06 * w * forward, 0.7 + 0.3 * open_)
+                )
             for row, edge, light in rows:
                 left, top = np.float32(row.middle), np.float32(row.edge - edge)
                 light *= 1 - 0.15 * forward
