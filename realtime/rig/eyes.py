@@ -610,7 +610,7 @@ class EyeLayers:
         nodes, sure = [], []
         for node in NODES:
             off = np.square(u - node)
-            near = weight * (np.exp(-0.5 * off / 0.09**2) + 0.05 * np.exp(-0.5 * off / 0.3**2) + 1e-4)
+            near = weight * (np.exp(-0.5 * off / 0.09**2) + 0.12 * np.exp(-0.5 * off / 0.3**2) + 1e-4)
             along = np.cumsum(near[order]) / near.sum()
             pick = order[(along > 0.4) & (along < 0.95)]
             pick = pick if len(pick) else order
@@ -816,8 +816,10 @@ class EyeLayers:
         # Without seams.
         clear = cv2.GaussianBlur(free.astype(np.float32), (0, 0), max(0.05 * w, 1.0))
         clear = held(2 * clear - 1)
-        for sign, far in ((1, 1.0), (-1, 1.2), (1, 0.7), (-1, 0.8)):
-            dx, dy = (sign * far * tall * k for k in self.down)
+        below, beside = self.down * tall, self.along * w
+        shifts = [below, -1.2 * below, 0.7 * below, -0.8 * below]
+        shifts += [sign * far * beside for far in (0.6, 1.0, 0.35) for sign in (1, -1)]
+        for dx, dy in shifts:
             x, y = (self.x + np.float32(dx)), (self.y + np.float32(dy))
             seen = cv2.remap(fine, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
             there = cv2.remap(clear, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
