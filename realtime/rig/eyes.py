@@ -30,7 +30,7 @@ ALIKE = 0.01
 _STEP = 1 / 256
 
 #: Over this much of a blink (or gaze) the picture's own pixels go over into the layers, which differ by a level or two.
-_ONSET = 0.08
+_ONSET = 0.12
 
 #: How fast a lid's shade on the eyeball fades, in e-folds per width of the eye.
 SHADE = 16.0
