@@ -85,7 +85,7 @@ class Browser:
 
 
 @contextlib.contextmanager
-def browsing(site: Path, camera: Path, plain: bool = False, width: int = 1366, height: int = 768):
+def browsing(site: Path, camera: Path | None, plain: bool = False, width: int = 1366, height: int = 768):
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
         pytest.skip("there is no Chromium (Debian: apt install chromium)")
@@ -100,8 +100,10 @@ def browsing(site: Path, camera: Path, plain: bool = False, width: int = 1366, h
         handler = server.RequestHandlerClass
         server.RequestHandlerClass = lambda *arguments: handler(*arguments, directory=folder)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    options = ["--headless=new", "--no-sandbox", "--mute-audio", "--use-fake-ui-for-media-stream"]
-    options += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={camera}"]
+    options = ["--headless=new", "--no-sandbox", "--mute-audio"]
+    if camera is not None:
+        options += ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+        options += [f"--use-file-for-fake-video-capture={camera}"]
     try:
         with playwright.sync_playwright() as driver:
             chromium = driver.chromium.launch(executable_path=found, args=options)
@@ -248,6 +250,30 @@ def test_nothing_leaves_and_it_works_without_a_connection(site, camera):
         browser.context.set_offline(True)
         page = browser.open()
         page.get_by_role("button", name="Start camera").click()
+        until(lambda: frames(page) > 3)
+        assert browser.troubles == []
+
+
+def test_what_goes_wrong_is_said_and_the_page_goes_on(site, tmp_path):
+    with browsing(site, None) as browser:
+        page = browser.open("?threads=1")
+        page.get_by_role("button", name="Start camera").click()
+        page.get_by_text("There is no camera: connect one").wait_for()
+        (tmp_path / "notes.mp4").write_bytes(b"no video" * 100)
+        page.set_input_files("#clip-file", tmp_path / "notes.mp4")
+        page.get_by_text("notes.mp4 cannot be played here").wait_for()
+        (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(500))
+        page.set_input_files("#files", tmp_path / "photo.heic")
+        page.get_by_text("photo.heic cannot be read here").wait_for()
+        page.evaluate(
+            """() => {
+                const dropped = new DataTransfer();
+                dropped.items.add(new File([new Uint8Array(65 << 20)], "huge.png", { type: "image/png" }));
+                document.dispatchEvent(new DragEvent("drop", { dataTransfer: dropped, bubbles: true, cancelable: true }));
+            }"""
+        )
+        page.get_by_text("huge.png is larger than 64 MB").wait_for()
+        page.get_by_role("button", name="Try it with a clip").click()
         until(lambda: frames(page) > 3)
         assert browser.troubles == []
 
