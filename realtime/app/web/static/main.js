@@ -66,7 +66,6 @@ let drawn = null;
 let [busy, waiting] = [false, false];
 /** When the newest frame was captured. */
 let newest = 0;
-let isDriven = false;
 /** @type {Recording | null} */
 let recording = null;
 /** @type {number[]} */
@@ -96,7 +95,7 @@ async function start() {
   avatars = known.avatars.map((/** @type {any} */ one) => bundled(one));
   listAvatars();
   element("start-demo").hidden = !known.clip;
-  element("start-demo").onclick = () => attempt(() => openClip(`./avatars/${known.clip}`));
+  element("start-demo").onclick = () => attempt(() => openDemo(`./avatars/${known.clip}`));
   const cores = navigator.hardwareConcurrency || 2;
   const asked = new URLSearchParams(location.search);
   const threads = self.crossOriginIsolated ? Number(asked.get("threads")) || Math.min(Math.max(2, cores - 1), 4, cores) : 1;
@@ -296,7 +295,6 @@ async function send() {
 // What drives.
 
 function showStart() {
-  isDriven = false;
   element("start").hidden = false;
   element("countdown").hidden = true;
   element("square").hidden = true;
@@ -309,7 +307,6 @@ function showStart() {
 }
 
 function showDriven() {
-  isDriven = true;
   delays.length = times.length = 0;
   element("start").hidden = true;
   element("preview").dataset.clip = source.kind === "clip";
@@ -341,14 +338,27 @@ async function openCamera(deviceId = "") {
   list.hidden = found.length < 2;
 }
 
-/** @param {File | string} file an address of this site's, or what was chosen */
-async function openClip(file) {
-  const name = typeof file === "string" ? "The clip" : file.name;
+/** @param {string} address of this site's clip */
+async function openDemo(address) {
+  let clip;
   try {
-    await source.openClip(typeof file === "string" ? await (await fetch(file)).blob() : file);
+    const answer = await fetch(address);
+    if (!answer.ok) throw new Error(String(answer.status));
+    clip = await answer.blob();
+  } catch {
+    toast(texts.clipMissing, { bad: true });
+    return;
+  }
+  await openClip(new File([clip], "clip.mp4"));
+}
+
+/** @param {File} file */
+async function openClip(file) {
+  try {
+    await source.openClip(file);
   } catch {
     showStart();
-    toast(texts.notVideo(name), { bad: true });
+    toast(texts.notVideo(file.name), { bad: true });
     return;
   }
   // The best moment of the first two seconds, as for a camera.

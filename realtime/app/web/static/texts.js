@@ -110,6 +110,7 @@ export const texts = {
   notPicture: (/** @type {string} */ name) => `${name} cannot be read here: choose PNG, JPEG or WebP (a phone's HEIC has to be exported as JPEG).`,
   tooLarge: (/** @type {string} */ name) => `${name} is larger than 64 MB: save it smaller.`,
   notVideo: (/** @type {string} */ name) => `${name} cannot be played here: choose MP4 (H.264) or WebM.`,
+  clipMissing: "The clip could not be loaded: check the connection, or use a video file of your own.",
   noRecording: "This browser cannot record: use a current Chrome, Edge, Firefox or Safari.",
   stoodStill: "The recording stood still while this tab was hidden: keep it in sight.",
 };
