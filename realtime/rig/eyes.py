@@ -507,7 +507,10 @@ class EyeLayers:
         alpha *= np.clip((self.reach - np.abs(self.lash_rows)) / (0.25 * self.reach), 0, 1)[:, None]
         self.hang_alpha = alpha.astype(np.float32)
         self.hang_rgb = np.broadcast_to(tone, (*alpha.shape, 3)).astype(np.float32)
-        self.line_tone = np.minimum(self.line_tone, tone).astype(np.float32)
+        # A dark line on a lid is of the lid's hue.
+        lid = self.lid_colour.mean((0, 1))
+        dark = np.minimum(self.line_tone, tone)
+        self.line_tone = (lid * (dark.mean() / max(float(lid.mean()), 1.0))).astype(np.float32)
 
     def _find_fold(self, lashes: np.ndarray) -> None:
         """Where the lid's own skin ends and what hangs over it begins: `cut`, float32 (h, w), heights. A fold that is seen ends it;
