@@ -98,7 +98,7 @@ def write_site(
     """
     before = _known_files(folder)
     bundle = model or MODEL
-    pictures = _loaded(avatars or [AVATAR])
+    pictures = _loaded(avatars or [AVATAR], read_bundle(bundle)["size"])
     files = _page()
     files.update({f"runtime/{name}": data for name, data in runtime_files(runtime).items()})
     files["runtime/LICENSE.txt"] = LICENCE.encode()
@@ -166,18 +166,14 @@ def _known_files(folder: Path) -> set[str]:
     return {name for name in names if ".." not in name and not name.startswith("/")}
 
 
-def _loaded(paths: Sequence[Path]) -> list[Avatar]:
+def _loaded(paths: Sequence[Path], size: int) -> list[Avatar]:
     found: list[Avatar] = []
     for path in paths:
-        several, skipped = load_avatars(path, _size_of(MODEL))
+        several, skipped = load_avatars(path, size)
         found += several
         for sentence in skipped:
             logger.warning("%s", sentence)
     return found
-
-
-def _size_of(bundle: Path) -> int:
-    return read_bundle(bundle)["size"]
 
 
 def _page() -> dict[str, bytes]:
