@@ -150,7 +150,7 @@ def _measured(session: Session, seconds: float, kind: str) -> dict:
     loop_before, page_before = stats.latency.copy(), page.copy() if page else None
     time.sleep(seconds)
     elapsed = time.perf_counter() - began
-    drawn = page.since(page_before) if page else None
+    drawn = page.since(page_before) if page and page_before is not None else None
     return {
         "kind": kind,
         "frames": stats.frames - frames,

@@ -219,10 +219,10 @@ def test_shared_sixteen_bit_picture(shared):
 
 
 def test_ffmpeg_reads_what_pillow_is_not_given(tmp_path):
-    path = tmp_path / "picture.qoi"
+    path = tmp_path / "picture.sun"
     with av.open(str(path), "w", format="image2", options={"update": "1"}) as container:
-        stream = container.add_stream("qoi", rate=1)
-        stream.width, stream.height, stream.pix_fmt = 30, 20, "rgb24"
+        stream = container.add_stream("sunrast", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 30, 20, "bgr24"
         container.mux(stream.encode(av.VideoFrame.from_ndarray(gradient(20, 30), format="rgb24")))
     assert np.array_equal(read_image(path), gradient(20, 30))
     with pytest.raises(UserError, match="not a picture that can be read"):
