@@ -41,7 +41,7 @@ LARGEST_GAP, LEAST_GAP, MOST_GAP = 0.62, 0.5, 1.15
 
 #: How far expressions go, in mouth widths, about as far as those of rendered people: a smile takes corners aside and up, a stretch
 #: aside and down, a frown down; a pucker takes them in, a funnel in, and parts both lips.
-SMILE, STRETCH, FROWN, PUCKER, FUNNEL = (0.15, 0.33), (0.11, 0.05), 0.14, 0.11, (0.1, 0.085, 0.21)
+SMILE, STRETCH, FROWN, PUCKER, FUNNEL = (0.15, 0.33), (0.11, 0.05), 0.14, 0.11, (0.14, 0.085, 0.21)
 
 #: The chin's least share of the lower lip's way down.
 CHIN = 0.55
@@ -53,8 +53,8 @@ LEAST_PARTINGS = 3
 #: noise, 0.15 at least of what is none.
 FLAT = 0.12
 
-#: Half the tongue's width, in mouth widths.
-TONGUE = 0.19
+#: Half the width of the tongue's end, in mouth widths.
+TONGUE = 0.2
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,12 @@ class Mouth:
             unit = float(np.hypot(*(eyes[0].iris - eyes[1].iris))) if len(eyes) == 2 else None
             whites = [white for white in (_white_of(picture, eye) for eye in eyes) if white is not None]
             self.layers = MouthLayers(
-                picture, mouth, unit, np.max(whites, axis=0) if whites else None, _turn(contours)
+                picture,
+                mouth,
+                unit,
+                np.max(whites, axis=0) if whites else None,
+                _turn(contours),
+                np.concatenate([eye.lower for eye in eyes]) if len(eyes) == 2 else None,
             )
 
     def motion(self, amounts: np.ndarray) -> MouthMotion | None:
@@ -309,6 +314,7 @@ class MouthLayers:
         unit: distance of the irises in pixels, if known.
         white: colour of the eyes' white (3,), which tells the light that teeth are in, if known.
         turn: how far the head is turned to the left, 0 not at all, about 0.3 half-way to a profile; negative to the right.
+        lids: points of both eyes' lower lids in the picture's pixels, (N, 2), if known: what is above stays.
     """
 
     def __init__(
@@ -318,6 +324,7 @@ class MouthLayers:
         unit: float | None = None,
         white: np.ndarray | None = None,
         turn: float = 0.0,
+        lids: np.ndarray | None = None,
     ):
         start, end = mouth.inner_upper[0].astype(np.float64), mouth.inner_upper[-1].astype(np.float64)
         self.width = width = max(float(np.hypot(*(end - start))), 6.0)
@@ -332,13 +339,20 @@ class MouthLayers:
         lowest, highest = float(local[3][:, 1].max()), float(local[0][:, 1].min())
         self.chin = max(chin, lowest + 0.15 * width)
         self.unit = unit = width / 0.85 if unit is None else unit
+        # How far above the mouth eyes end, and the nose, which expressions leave where it is.
+        self._eyes_above = (
+            1.05 * unit if lids is None else max(-float(((lids - middle) @ down).max()), 0.2 * unit)
+        )
+        self._nose_above = 0.3 * self._eyes_above
+        # Expressions go as far as faces are large; those of small mouths less.
+        self._span = min(width, 0.8 * unit)
         # A mouth opens as far as people's do, whatever its width; small ones less, and not further than the chin is long.
         line = float(local[2][len(local[2]) // 2, 1])
         self.drop = float(np.clip(LARGEST_GAP * unit, LEAST_GAP * width, MOST_GAP * width))
         self.drop = min(self.drop, 1.2 * (self.chin - line))
         # Where it is short it goes further down with the lip, which leaves it at least half of its height.
         self._chin_share = max(CHIN, 1 - 0.5 * (self.chin - lowest) / max(self.drop, 1e-3))
-        self.tongue_length = min(0.32 * width, 0.8 * (self.chin - line))
+        self.tongue_length = min(0.36 * self._span, 0.75 * (self.chin - line))
         self._white = white
         # A half-turned head's mouth goes out of sight on its far side: there it does not reach as far.
         self._far = tuple(float(smooth(0.12, 0.26, side * turn)) for side in (1, -1))
@@ -350,7 +364,7 @@ class MouthLayers:
         self._measure_lips()
         middle = float(np.median(0.5 * (self._rest[:, 2] + self._rest[:, 3])))
         self._line = middle
-        self._above = max(0.42 * self.width, 0.8 * (middle - highest))
+        self._above = max(1.3 * self._nose_above, 1.6 * (middle - highest))
         self._sampler = Sampler(self.crop)
 
     # What is done once.
@@ -358,7 +372,7 @@ class MouthLayers:
     def _cut(self, picture: np.ndarray, middle: np.ndarray, highest: float, line: float) -> None:
         w = self.width
         # Cheeks go along with the corners further up than the nose with the middle.
-        self._cheek = float(np.clip(0.62 * self.unit / w, 0.42, 0.8))
+        self._cheek = float(np.clip(min(0.62 * self.unit, 0.94 * self._eyes_above + highest) / w, 0.1, 0.8))
         above, below = highest - (self._cheek + 0.2) * w, self.chin + self.drop + 0.55 * w
         beside = max(1.2 * w, 0.95 * self.unit)
         corners = np.array(
@@ -418,25 +432,29 @@ class MouthLayers:
         away = np.abs(_NODES) * self.half / self.unit
         chin = self.chin - 0.25 * self.unit * np.minimum(away, 1) ** 2
         chin = np.maximum(chin, outer_low + 0.1 * self.width)
-        top = 0.42 + (self._cheek - 0.42) * smooth(0.45, 1.15, np.abs(_NODES))
+        nose = float(np.clip((self._nose_above + highest) / self.width, 0.1, self._cheek))
+        top = nose + (self._cheek - nose) * smooth(0.45, 1.25, np.abs(_NODES))
         self.rest = _Knots(highest - top * self.width, outer_up, upper, lower, outer_low, chin, chin + 0.0)
         self.rest.bottom = chin + self.drop + 0.35 * self.width
         self._rest = self.rest.stack()
         inner = np.maximum(1 - _NODES**2, 0)
         self._inner = inner
         self._bow = inner**0.9
-        # Lips that form a funnel stay together at the corners.
-        self._round = np.maximum(1 - np.square(_NODES / 0.86), 0) ** 0.75
+        # Lips that form a funnel stay together at the corners, those that stand open less.
+        self._meet = 0.89 + 0.11 * held(self.gap / (0.05 * self.width))
+        self._round = np.maximum(1 - np.square(_NODES / self._meet), 0) ** 0.75
         # How far the line hangs below the corners in the middle.
         self._sag = float(np.interp(0.0, _NODES, upper))
         self._sinks = np.exp(-((np.maximum(np.abs(_NODES) - 0.9, 0) / 0.75) ** 2))
         # Jaws are as wide as faces are, whatever the mouth's width.
-        self._jaw = np.exp(-(np.maximum(away - 0.26, 0) ** 2) / (2 * 0.33**2))
+        self._jaw = np.exp(-(np.maximum(away - 0.26, 0) ** 2) / (2 * 0.33**2)).astype(np.float32)
         beyond = np.maximum(np.abs(_NODES) - 1, 0)
-        outside = np.exp(-((beyond / 0.5) ** 2))
-        self._shifts = np.exp(-((beyond / 0.6) ** 2))
+        # Beyond the corners the skin goes along over half a mouth's width, without a crease.
+        outside = np.exp(-((beyond / 0.85) ** 2))
+        self._shifts = outside
         clipped = np.clip(_NODES, -1, 1)
-        self._to_left, self._to_right = ((1 - clipped) / 2) * outside, ((1 + clipped) / 2) * outside
+        aside = np.exp(-((beyond / 0.6) ** 2))
+        self._to_left, self._to_right = ((1 - clipped) / 2) * aside, ((1 + clipped) / 2) * aside
         # Smiles and frowns move the corners most, and the middle less than half as far as both of them.
         self._up_left, self._up_right = (
             (0.2 + 0.8 * np.square(np.maximum(sign * clipped, 0)))
@@ -701,6 +719,9 @@ class MouthLayers:
         # A tongue needs room.
         gap = max(gap, min(a.tongue, 1.0) * (0.15 * w - self.gap)) if a.tongue > 0 else gap
         gap -= np.clip(a.close, 0, 1) * (self.gap + max(gap, 0.0) * 0.9)
+        # Lips that are pushed forward meet.
+        stands = max(self.gap + min(gap, 0.0) - 0.05 * w, 0.0)
+        gap -= held(a.pucker) * held(1 - a.funnel) * (0.4 * stands + 0.4 * min(stands, 0.1 * w))
         opened, parted = max(a.open, 0.0), max(gap, 0.0)
         jaw = opened * self.drop
         # An opening mouth becomes a lens of one shape, however its line runs at rest; one that stands open keeps its own.
@@ -712,24 +733,20 @@ class MouthLayers:
         )
         narrow = PUCKER * a.pucker + FUNNEL[0] * a.funnel + inward
         lefts, rights = (
-            w
-            * (
-                (SMILE[0] * smile + STRETCH[0] * stretch + 0.05 * a.press) * (1 - 0.7 * far)
-                - narrow
-                - 0.14 * far * round_
-            )
+            self._span * (SMILE[0] * smile + STRETCH[0] * stretch + 0.05 * a.press) * (1 - 0.7 * far)
+            - w * (narrow + 0.14 * far * round_)
             for smile, stretch, far in (
                 (a.smile_left, a.stretch_left, self._far[0]),
                 (a.smile_right, a.stretch_right, self._far[1]),
             )
         )
-        shift = 0.2 * a.aside * w
+        shift = 0.2 * a.aside * self._span
         aside = -lefts * self._to_left + rights * self._to_right + shift * self._shifts
         aside = aside + 0.075 * a.puff * self.unit * self._cheeks
         base = self._corners(a)
         # Lips that hardly part do so in the middle; an open mouth is round, its corners half-way down.
         forward = held(max(a.funnel, a.pucker))
-        inner = np.maximum(1 - np.square(_NODES / (1 - 0.18 * forward)), 0)
+        inner = np.maximum(1 - np.square(_NODES / (1 - (1 - self._meet) * forward)), 0)
         lens = inner ** (1.3 - 0.62 * min(1.8 * parted / w, 1.0))
         rise = 0.05 * parted
         sink = (1 - round_) * 0.25 * jaw + round_ * (self._sag - rise + 0.38 * (parted + self.gap))
@@ -739,7 +756,9 @@ class MouthLayers:
         part = max(a.funnel, 0.0) ** 1.25 * w * self._round
         smile = 0.5 * (a.smile_left + a.smile_right)
         # Broad smiles bare teeth, unless the lips do so already.
-        bared = 0.085 * w * float(smooth(0.45, 1.0, smile)) * (1 - held(max(self.gap, gap) / (0.12 * w)))
+        bared = (
+            0.085 * self._span * float(smooth(0.45, 1.0, smile)) * (1 - held(max(self.gap, gap) / (0.12 * w)))
+        )
         bared *= not self.no_teeth
         bared *= (1 - held(1.5 * (a.upper_left + a.upper_right))) * (1 - held(a.press)) * (1 - held(a.close))
         raised = (a.upper_left * self._to_left + a.upper_right * self._to_right) * w
@@ -780,6 +799,10 @@ class MouthLayers:
         )
         return offset.astype(np.float32), aside.astype(np.float32)
 
+    def _jaw_aside(self, a: MouthAmounts) -> float:
+        """How far the jaw moves aside, in pixels."""
+        return 0.15 * a.jaw_aside * self._span
+
     def _corners(self, a: MouthAmounts) -> np.ndarray:
         """How far smiles and frowns take each column down, (N,) in pixels."""
         left, right = (
@@ -789,7 +812,7 @@ class MouthLayers:
                 (a.smile_right, a.frown_right, a.stretch_right),
             )
         )
-        return self.width * (left * self._up_left + right * self._up_right)
+        return self._span * (left * self._up_left + right * self._up_right)
 
     def _lookup(self, table: np.ndarray, s: np.ndarray) -> list[np.ndarray]:
         """Values of a table (C, N) at s float32 (h, w), linear between nodes: C planes (h, w)."""
@@ -819,7 +842,7 @@ class MouthLayers:
     def reached(self, across: np.ndarray, to_upper: np.ndarray, to_lower: np.ndarray) -> np.ndarray:
         """Where the tongue and its shadow may be, bool of the planes' shape; see `MouthBend` for those."""
         below = to_lower > -1.2 * self.tongue_length - self.block
-        return (np.abs(across) < 1.3 * TONGUE * self.width) & (to_upper > 0) & below
+        return (np.abs(across) < 2.2 * TONGUE * self._span) & (to_upper > 0) & below
 
     def bend(self, a: MouthAmounts, lattice: Lattice, x: np.ndarray, y: np.ndarray) -> MouthBend | None:
         """See `MouthMotion.on`."""
@@ -831,16 +854,15 @@ class MouthLayers:
         if aside.any() or a.jaw_aside:
             # The nose stays, and the chin goes along a little.
             off = v - np.float32(self._line)
-            reach = np.where(off < 0, np.float32(self._above), np.float32(0.5 * self.width))
-            window = np.exp(-np.square(off / reach)) * inside
-            jaw = inside * (
-                np.float32(0.10 * a.jaw_aside * self.width)
-                * smooth(0, self.chin, v)
-                * smooth(2 * self.chin, self.chin, v)
-            )
+            window = np.exp(-np.square(np.maximum(off, 0) * np.float32(2 / self.width))) * inside
+            window *= smooth(self._above, 0.15 * self._above, -off)
+            # The jaw takes the lower lip and the chin along, less the further away from it.
+            jaw = inside * np.float32(self._jaw_aside(a))
+            jaw *= smooth(-0.06 * self.width, 0.2 * self.width, off) * smooth(2 * self.chin, self.chin, v)
+            table = np.stack([aside, self._jaw])
             for _ in range(3):
-                moved = self._lookup(aside[None], source_s)[0] * window + jaw
-                source_s = s - moved / np.float32(self.half)
+                moved, along = self._lookup(table, source_s)
+                source_s = s - (moved * window + along * jaw) / np.float32(self.half)
         # The dark line between shut lips belongs to neither: where they part it is left out.
         gap = np.maximum(offset[:, 3] - offset[:, 2], 0)
         lines = self._lines * held(gap / (3 * self._lines + np.float32(1e-3)))
@@ -860,7 +882,10 @@ class MouthLayers:
             return result
 
         edges = np.concatenate([self._rest[:, 2:4], offset[:, 2:4]], 1)[None]
-        up, low = np.minimum(through(0, 2), rest[2] - v), np.maximum(through(3, 6), rest[3] - v)
+        # Lips that part show nothing beyond their edges; those that do not go on over the line, or it would be doubled.
+        slack = np.maximum(np.float32(1.5 * self.block) - (now[3] - now[2]), 0)
+        up = np.minimum(through(0, 2), rest[2] - v + slack)
+        low = np.maximum(through(3, 6), rest[3] - v - slack)
         to_upper, to_lower = v - now[2], now[3] - v
         aside = (source_s - s) * np.float32(self.half)
         moves = np.abs(aside) + np.abs(np.where(to_upper < to_lower, up, low))
@@ -910,28 +935,28 @@ class MouthLayers:
         around = np.ascontiguousarray(rgb[part][..., :3])
         rgb[part][..., :3] = cv2.blendLinear(inside, around, mask, 1 - mask)
         if a.tongue > NOTHING:
-            self._put_out(
-                min(a.tongue, 1.0), every, whole, lower_edge - float(gap[:, column].max()), lower_edge
-            )
+            self._put_out(a, every, whole, lower_edge - float(gap[:, column].max()), lower_edge)
 
-    def _put_out(self, much: float, rgb: np.ndarray, opening: _Opening, top: float, edge: float) -> None:
+    def _put_out(self, a: MouthAmounts, rgb: np.ndarray, opening: _Opening, top: float, edge: float) -> None:
         """The tongue over the lower lip, on `rgb` uint8 (h, w, 3 or 4); `top` and `edge` are the opening's in the middle."""
-        half = np.float32(TONGUE * self.width)
-        length = np.float32(much * self.tongue_length)
-        tip, room = edge + length, np.float32(max(edge - top, 1.0))
+        half = np.float32(TONGUE * self._span)
+        much = min(a.tongue, 1.0)
+        length, room = np.float32(much * self.tongue_length), np.float32(max(edge - top, 1.0))
+        cap = np.float32(min(1.2 * float(half), float(length) + 0.5 * float(room)))
+        tip = edge + length
         part = box_of(
-            (np.abs(opening.across) < 1.4 * half) & (opening.down > top) & (opening.down < tip + 0.3 * half)
+            (np.abs(opening.across) < 2.1 * half) & (opening.down > top) & (opening.down < tip + 0.7 * half)
         )
         if part is None:
             return
         opening = opening.part(*part)
-        y = opening.down
-        # It comes out of the dark from under the upper teeth, broad, and narrows over the lip to a round tip.
-        along = (y - edge) / length
-        wide = half * (1.04 - 0.12 * held(along) - 0.1 * held(-(y - edge) / room))
-        x = opening.across / wide
-        end = np.maximum((y - (tip - 0.92 * half)) / np.float32(0.92 * half), 0)
-        off = 1 - np.sqrt(np.square(x) * (0.9 + 0.1 * np.square(x)) + np.square(end))
+        y, across = opening.down, opening.across - np.float32(self._jaw_aside(a))
+        # Its root is broad and lies in the dark; over the lip it is narrower, and ends in a round tip.
+        out, into = (y - edge) / length, held((edge - y) / room)
+        wide = half * (1 - 0.08 * held(out) + 0.8 * smooth(0.0, 1.0, into))
+        x = across / wide
+        along = (y - (tip - cap)) / cap
+        off = 1 - np.sqrt(np.square(x) * (0.9 + 0.1 * np.square(x)) + np.square(np.maximum(along, 0)))
         within = held(off * (half / (1.2 * self.soft)) + 0.5)
         within *= held(opening.to_upper * np.float32(1 / self.soft) + 0.5)
         region = rgb[part]
@@ -939,41 +964,42 @@ class MouthLayers:
         if self.drawn:
             layer = np.empty_like(around)
             layer[...] = np.rint(self.tongue)
-            line = max(0.012 * self.width, 1.0)
-            groove = held((0.6 * line - np.abs(x) * wide) / self.soft + 0.5)
-            _over(layer, 0.75 * self.tongue, groove * (along < 0.55) * smooth(-0.4, 0.0, along))
-            if self.outlined:
-                _over(layer, self.line, held((line - off * half) / self.soft + 0.5))
-            share = within * held((opening.to_upper - 0.3 * room) / self.soft + 0.5)
+            soft, line = np.float32(1 / self.soft), max(0.012 * self.width, 1.2 * self.soft)
+            groove = held((0.6 * line - np.abs(across)) * soft + 0.5)
+            _over(layer, 0.78 * self.tongue, groove * smooth(0.6, 0.5, out) * smooth(0.5, 0.3, into))
+            outline = self.line if self.outlined else 0.72 * self.tongue
+            _over(layer, outline, held((line - off * half) * soft + 0.5))
+            share = within * held((0.72 - into) * room * soft + 0.5)
         else:
-            share = within * smooth(0.3 if self.no_teeth else 0.45, 1.0, opening.to_upper / room)
-            layer = self._lit_tongue(x, along, held(off), smooth(-0.8 * room, 0.1 * half, y - edge))
-            # It casts a shadow on the lip.
-            shadow = held(1 + off / 0.28) * (off < 0) * held(opening.to_lower * np.float32(-4 / self.width))
-            shadow = cv2.GaussianBlur(shadow.astype(np.float32), (0, 0), max(0.07 * float(half), 0.5))
-            _over(around, 0.4 * self.lip, 0.45 * shadow)
+            share = within * smooth(0.95, 0.3, into)
+            layer = self._lit_tongue(x, out, held(off), into)
+            # It lies on the lip, and casts a shadow on it and on the chin.
+            low = np.maximum(along - np.float32(0.15), 0)
+            shade = 1 - np.sqrt(np.square(x) * 0.85 + np.square(low))
+            shade = held(0.5 + shade / 0.36) * smooth(0, -0.1 * self.width, opening.to_lower)
+            _over(around, 0.35 * self.lip, 0.42 * shade)
         region[..., :3] = cv2.blendLinear(
             layer, around, share.astype(np.float32), (1 - share).astype(np.float32)
         )
 
-    def _lit_tongue(self, x, along, within, out) -> np.ndarray:
+    def _lit_tongue(self, x, out, within, into) -> np.ndarray:
         """The tongue in the face's light, uint8 (h, w, 3).
 
         Args:
             x: across it, -1 and 1 at its sides.
-            along: 0 at the lip, 1 at the tip.
+            out: 0 at the lip, 1 at the tip.
             within: 0 at its edge, 1 in the middle.
-            out: 0 in the mouth, 1 outside.
+            into: 0 at the lip, 1 under the upper one.
         """
-        across = np.abs(x)
-        # Round, it turns away to the sides, and below the lip downwards; a groove goes down its middle.
-        light = 0.62 + 0.34 * np.sqrt(np.maximum(within * (2 - within), 0)) - 0.14 * smooth(0.25, 1.0, along)
-        groove = np.exp(-np.square(x / 0.1)) * smooth(1.0, 0.35, along)
-        light -= 0.07 * groove - 0.03 * np.exp(-np.square((across - 0.28) / 0.14)) * smooth(1.0, 0.4, along)
-        light *= (1 + np.float32(self._slant) * x) * (0.42 + 0.58 * out)
+        # Round, it turns away to the sides and at the tip, and is lightest where it bends over the lip.
+        bend = np.exp(-np.square((out - 0.12) / 0.35))
+        light = 0.63 + 0.25 * np.sqrt(np.maximum(within * (2 - within), 0)) + 0.12 * bend
+        groove = np.exp(-np.square(x / 0.13)) * smooth(0.85, 0.2, out)
+        light -= 0.06 * groove
+        light *= (1 + np.float32(self._slant) * x) * (1 - 0.72 * smooth(0.0, 0.85, into))
         # It is wet.
-        shine = 9 * np.exp(-np.square((across - 0.42) / 0.15) - np.square((along - 0.3) / 0.25))
-        shine = shine * np.float32(self._level) * (1 + np.float32(3 * self._slant) * x)
+        shine = np.exp(-np.square((np.abs(x) - 0.34) / 0.2) - np.square((out - 0.2) / 0.22))
+        shine = 12 * shine * np.float32(self._level) * (1 + np.float32(3 * self._slant) * x)
         planes = [
             np.minimum(np.maximum(colour * light + shine, 0), 255).astype(np.uint8)
             for colour in self.tongue_out.tolist()
@@ -994,15 +1020,15 @@ class MouthLayers:
             # Lips that hardly part shade them; lips pushed forward cover them, too.
             open_ = float(max(smooth(0, 0.18 * w, tall), held(0.5 * (a.smile_left + a.smile_right))))
             forward = min(max(a.funnel, a.pucker, 0.0), 1.0)
-            rows = [(self._lower_teeth, lower_edge - bared, 0.5 + 0.3 * open_)]
+            rows = [(self._lower_teeth, lower_edge - bared, 0.5 + 0.3 * open_, self._jaw_aside(a))]
             if not self.shows_teeth:
                 # A smile takes lips up in the middle, too, further than teeth are long: gums stay hidden.
                 risen = min(float(self._corners(a)[len(_NODES) // 2]), 0.0)
                 rows.append(
-                    (self._upper_teeth, self._teeth_line + risen - 0.06 * w * forward, 0.7 + 0.3 * open_)
+                    (self._upper_teeth, self._teeth_line + risen - 0.06 * w * forward, 0.7 + 0.3 * open_, 0.0)
                 )
-            for row, edge, light in rows:
-                left, top = np.float32(row.middle), np.float32(row.edge - edge)
+            for row, edge, light, aside in rows:
+                left, top = np.float32(row.middle - aside), np.float32(row.edge - edge)
                 light *= 1 - 0.15 * forward
                 teeth = cv2.remap(
                     cv2.addWeighted(row.layer, light, row.shaded, 1 - light, 0),
