@@ -29,7 +29,7 @@ from livepuppet.realtime.rig.editing import handles, nearest, switched
 from livepuppet.realtime.rig.editing import moved as dragged
 from livepuppet.realtime.rig.eyes import Eyes
 from livepuppet.realtime.rig.looks import Landmarks
-from livepuppet.realtime.rig.mouth import _NODES, TONGUE, Mouth, MouthAmounts
+from livepuppet.realtime.rig.mouth import _NODES, TONGUE, Mouth, MouthAmounts, MouthBend
 from livepuppet.realtime.rig.patches import paste
 from livepuppet.realtime.rig.pose import HeadPose
 from livepuppet.realtime.rig.rig import Face, Rig
@@ -797,6 +797,59 @@ def test_a_half_turned_mouth_goes_further_in_on_its_far_side(face):
     assert abs(aside[0] + aside[-1]) < 1e-3
 
 
+def _bend(layers, **named) -> tuple[MouthBend, np.ndarray]:
+    """The mouth's motion, and how far each node's source lies away, by the lip that is nearer."""
+    nodes = np.meshgrid(*layers._lattice.nodes)
+    bend = layers.bend(MouthAmounts.of(amounts(**named)), layers._lattice, *nodes)
+    return bend, np.where((bend.to_upper < bend.to_lower)[..., None], bend.upper, bend.lower)
+
+
+@pytest.mark.parametrize(
+    "named", [both("mouthSmile"), {"mouthSmileLeft": 1.0}, {"mouthRight": 1.0}, both("mouthFrown")]
+)
+def test_what_lies_beyond_the_corners_goes_along_smoothly_and_the_nose_stays(named):
+    """No shear across the mouth's line, no crease where it ends, no nose that is pushed about."""
+    layers = eyes_and_mouth()[1].layers
+    bend, shift = _bend(layers, **named)
+    beyond = np.abs(bend.s) > 1.05
+    down, across = (np.abs(np.diff(shift, axis=axis)).max(2) for axis in (0, 1))
+    assert down[beyond[1:] & beyond[:-1]].max() < 0.85 * layers.block
+    assert across[beyond[:, 1:] & beyond[:, :-1]].max() < 0.85 * layers.block
+    nose = (bend.down < -layers._nose_above - layers.block) & (np.abs(bend.across) < 0.2 * layers.width)
+    assert np.abs(shift[nose]).max() < 0.04 * layers.width
+
+
+def test_a_jaw_aside_takes_the_lower_lip_and_the_chin_along():
+    layers = eyes_and_mouth()[1].layers
+    bend, shift = _bend(layers, jawLeft=1.0)
+    middle = np.abs(bend.across) < 0.3 * layers.width
+    for down in (0.25 * layers.width, 0.9 * layers.chin):
+        # To the face's own left is to the picture's right.
+        moved = -shift[middle & (np.abs(bend.down - down) < layers.block)][:, 0] / layers.width
+        assert 0.1 < np.median(moved) < 0.2
+    above = middle & (bend.down < -0.1 * layers.width)
+    assert np.abs(shift[above]).max(initial=0) < 0.03 * layers.width
+
+
+def test_an_open_mouth_shuts_along_its_whole_length():
+    picture, contours = drawn_face()
+    mouth = contours.mouth
+    angular = mouth.inner_upper + np.column_stack(
+        [np.zeros(17), 34 * np.minimum(1, 2.2 * (1 - np.abs(np.linspace(-1, 1, 17))))]
+    )
+    wide = replace(
+        mouth,
+        inner_lower=angular.astype(np.float32),
+        outer_lower=(angular + np.float32([0, 12])).astype(np.float32),
+    )
+    layers = Mouth(picture, replace(contours, mouth=wide)).layers
+    offset, _ = layers._offsets(MouthAmounts.of(amounts(jawOpen=-1.0)))
+    gap = (layers._rest + offset)[:, 3] - (layers._rest + offset)[:, 2]
+    assert np.abs(gap).max() < 0.02 * layers.width
+    # The chin goes up with it.
+    assert offset[len(offset) // 2, 5] < -0.3 * layers.gap
+
+
 def _furry(line: np.ndarray) -> np.ndarray:
     """The drawn face with fur instead of lips, and a dark `line` (N, 2) that is its mouth."""
     picture, _ = drawn_face()
@@ -820,6 +873,43 @@ def test_a_mouth_without_lips_opens_along_its_line():
     unit = EYES["right"][0] - EYES["left"][0]
     assert _curve_error(found.inner_upper, line) < 0.04 * unit
     assert np.array_equal(found.inner_upper, found.inner_lower)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_line_that_was_found_on_one_side_goes_on_to_the_other(side):
+    crop = np.full((lip_fit.HEIGHT, lip_fit.WIDTH, 3), (200, 170, 140), np.uint8)
+    x = np.arange(-60, 61)
+    line = np.column_stack([lip_fit.WIDTH / 2 + x, lip_fit.HEIGHT / 2 + 12 - 0.002 * x**2])
+    cv2.polylines(crop, [np.rint(line * 16).astype(np.int32)], False, (70, 50, 40), 4, cv2.LINE_AA, 4)
+    maps = lip_fit.LipMaps(crop, 0.8)
+    ends = np.array([-0.15, 0.5]) if side == 0 else np.array([-0.5, 0.15])
+    heights = 0.1 - 0.002 * lip_fit.PER_D * ends**2
+    theta = np.array([ends[0], heights[0], ends[1], heights[1], 0, 0, 0.04, 0.06, 0])
+    found = lip_fit.widened(maps, theta, 0.0)
+    reached = np.abs(found[[0, 2]])
+    assert abs(reached[side] - 0.375) < 1e-3 and reached[1 - side] == 0.5
+    assert abs(found[1 + 2 * side] - (0.1 - 0.002 * lip_fit.PER_D * 0.375**2)) < 0.03
+    assert np.allclose(lip_fit.widened(maps, found, 0.0), found)
+
+
+def test_the_lower_lip_of_a_wide_open_mouth_is_where_red_ends():
+    """A jaw that drops makes an angular opening, which is none of the family that is searched."""
+    crop = np.full((lip_fit.HEIGHT, lip_fit.WIDTH, 3), (214, 168, 130), np.uint8)
+    middle = np.array([lip_fit.WIDTH / 2, lip_fit.HEIGHT / 2 - 20])
+    outside = np.array([[-50, 0], [-30, 62], [-12, 78], [12, 78], [30, 62], [50, 0], [0, -12]])
+    inside = np.array([[-46, 0], [-22, 55], [-8, 64], [8, 64], [22, 55], [46, 0], [0, -4]])
+    for points, colour in ((outside, (190, 92, 90)), (inside, (70, 40, 40))):
+        cv2.fillPoly(crop, [np.rint((points + middle) * 16).astype(np.int32)], colour, cv2.LINE_AA, 4)
+    maps = lip_fit.LipMaps(crop, 0.8)
+    theta = np.float32([-0.4, -20 / 120, 0.4, -20 / 120, 0, 0.3, 0.05, 0.1, 0])
+    _, line, inner, outer = (rows[0] for rows in lip_fit.curves(theta[None]))
+    found, edge = lip_fit.lower_lip(maps, theta, line, inner, outer)
+    u = 48 * lip_fit.U
+    true = np.interp(u, outside[:6, 0], outside[:6, 1]) / lip_fit.PER_D
+    assert np.median(np.abs(edge - true)[3:-3]) < 0.03 and np.abs(outer - true).max() > 0.2
+    assert abs(found[15] - 64 / lip_fit.PER_D) < 0.05
+    gray = np.repeat(crop[..., 1:2], 3, 2)
+    assert lip_fit.lower_lip(lip_fit.LipMaps(gray, 0.8), theta, line, inner, outer)[1] is outer
 
 
 def test_fur_without_a_mouth_is_left_alone():

@@ -340,6 +340,10 @@ LEAST_MOUTH = 0.9
 LEAST_EDGES = 0.6
 
 
+#: An opening of at least this gap, in distances between the eyes, that differs from its lips by no more than this, is a dark muzzle's
+#: lower lip (0.16 of one; open mouths have 0.35 and more).
+MUZZLE = 0.18, 0.22
+
 #: The least darkness of a line that is taken for a mouth by itself, and how far close-ups' looks are apart, in distances
 #: between the eyes, where they are believed without one.
 DARK_LINE, LOOKS_AGREE = 0.25, 0.05
@@ -368,6 +372,8 @@ def _find_mouth(
         inner_low = line.copy()
     else:
         line = lip_fit.follow(maps, theta, line, "inner upper")
+        if theta[5] > lip_fit.WIDE_GAP:
+            inner_low, outer_low = lip_fit.lower_lip(maps, theta, line, inner_low, outer_low)
         inner_low = np.maximum(lip_fit.follow(maps, theta, inner_low, "inner lower"), line)
     outer_up = np.minimum(lip_fit.follow(maps, theta, outer_up, "outer upper"), line - 0.004)
     outer_low = np.maximum(lip_fit.follow(maps, theta, outer_low, "outer lower"), inner_low + 0.004)
@@ -385,7 +391,11 @@ def _find_mouth(
         reason = "the face is too small in this picture"
     elif spread > DISAGREE[1] and len(tried) > 1 and fit is tried[0][2]:
         reason = "the looks at this picture do not agree on where it is"
-    elif fit.total < LEAST_MOUTH or fit.parts["outer"] + fit.parts["inner"] < LEAST_EDGES:
+    elif (
+        fit.total < LEAST_MOUTH
+        or fit.parts["outer"] + fit.parts["inner"] < LEAST_EDGES
+        or (theta[5] > MUZZLE[0] and fit.parts["between"] < MUZZLE[1])
+    ):
         plain = _plain_mouth(picture, landmarks, axes, marks, looks)
         if plain is not None:
             return plain
@@ -423,6 +433,12 @@ def _plain_mouth(
         )
         theta = seen.theta.copy()
         theta[4:6] = theta[4] + 0.5 * theta[5], 0
+    # A mouth lies below its nose, but landmarks of people's noses may lie beside an animal's, and so may what close-ups see.
+    aside = nose / axes.distance
+    axis = -0.6 * aside
+    if dark >= DARK_LINE:
+        axis += float(np.clip(0.5 * (theta[0] + theta[2]) - axis, min(aside, 0.0), max(aside, 0.0)))
+    theta = lip_fit.widened(maps, theta, axis)
     outer_up, line, _, outer_low = (rows[0] for rows in lip_fit.curves(theta[None]))
     line = lip_fit.follow(maps, theta, line, "line")
     outer_up, outer_low = np.minimum(outer_up, line - 0.004), np.maximum(outer_low, line + 0.004)

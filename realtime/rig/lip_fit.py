@@ -370,6 +370,82 @@ def search_line(maps: LipMaps) -> tuple[np.ndarray, float]:
     return theta[0], float(darkness(theta).mean())
 
 
+#: From what gap on, in D, the lower lip of an open mouth is looked for by its colour; how far below the upper one; and by how much
+#: redder than the skin below, in levels of Lab, it has to be.
+WIDE_GAP, _LOWEST_LIP, _LEAST_RED = 0.25, 0.85, 5.0
+
+
+def lower_lip(
+    maps: LipMaps, theta: np.ndarray, upper: np.ndarray, inner: np.ndarray, outer: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The lower lip's edges, heights (31,) at `U` as `inner` and `outer` are, of a mouth that stands wide open: jaws that drop make
+    other curves than the family has, and the lip ends where red does.
+
+    Args:
+        upper: the upper lip's inner edge.
+    """
+    depth = np.arange(0.04, _LOWEST_LIP, 0.01, dtype=np.float32)
+    rows = upper[:, None].astype(np.float32) + depth
+    red = np.ascontiguousarray(maps.lab[..., 1])
+    many, across = np.repeat(theta[None].astype(np.float32), len(U), 0), np.repeat(U[:, None], len(depth), 1)
+    drop = 0.5 * sum(
+        sample(red, *place(many, across, rows - step)) - sample(red, *place(many, across, rows + step))
+        for step in np.float32([0.015, 0.035])
+    )
+    # Edges at the sides run down steeply, and pass through many rows of few columns.
+    gain = np.clip(drop / 8, -1, 1.5) + 0.25 * np.sqrt(depth)
+    jump = 18 * np.maximum(np.abs(depth[:, None] - depth[None]) - 0.02, 0) ** 2
+    total, back = gain[1].copy(), []
+    for k in range(2, len(U) - 1):
+        ways = total[None] - jump * (2 if abs(U[k]) < 0.6 else 0.6)
+        back.append(ways.argmax(1))
+        total = ways.max(1) + gain[k]
+    path = [int(total.argmax())]
+    for move in reversed(back):
+        path.append(int(move[path[-1]]))
+    path = np.array(path[::-1])
+    found = drop[np.arange(1, len(U) - 1), path]
+    if float(np.median(found[3:-3])) < _LEAST_RED:
+        return inner, outer
+    edge = outer.copy()
+    edge[1:-1] = rows[np.arange(1, len(U) - 1), path]
+    edge = cv2.GaussianBlur(edge[None], (0, 0), 0.8, borderType=cv2.BORDER_REFLECT_101)[0]
+    edge[[0, -1]] = outer[[0, -1]]
+    half = float(np.hypot(theta[2] - theta[0], theta[3] - theta[1])) / 2
+    slope = np.gradient(edge) / (np.gradient(U) * half)
+    thick = (0.045 + 0.09 * (1 - U * U) ** 2) * np.sqrt(1 + slope * slope)
+    return np.maximum(edge - thick, upper), edge
+
+
+#: Of an animal's mouth, or one in the shade, the shorter side reaches at least this share of the longer one's way from the middle.
+_SHORTER_SIDE = 0.75
+
+
+def widened(maps: LipMaps, theta: np.ndarray, middle: float) -> np.ndarray:
+    """`theta` (9,) of a mouth whose line was found on one side of the face's `middle` (in D) more than on the other, with
+    its shorter side longer, to where it is darkest there.
+    """
+    theta = np.array(theta, np.float32)
+    reach = np.array([middle - theta[0], theta[2] - middle])
+    side = int(reach.argmin())
+    more = _SHORTER_SIDE * float(reach.max()) - float(reach[side])
+    if more <= 0:
+        return theta
+    sign, x, y = (-1, 1)[side], *theta[2 * side : 2 * side + 2]
+    steps = np.linspace(0.15, 1, 12, dtype=np.float32)
+    ends = y + np.linspace(-0.16, 0.16, 33, dtype=np.float32)
+    heights = y + (ends - y)[:, None] * steps
+    across = np.broadcast_to(x + sign * more * steps, heights.shape)
+
+    def light(down: float) -> np.ndarray:
+        return sample(maps.light, WIDTH / 2 + PER_D * across, HEIGHT / 2 + PER_D * (heights + down))
+
+    dark = np.clip((0.5 * (light(-0.04) + light(0.04)) - light(0.0)) / maps.span, -0.3, 0.6).mean(1)
+    best = ends[int((dark - 8.0 * np.square(ends - y)).argmax())]
+    theta[2 * side : 2 * side + 2] = x + sign * more, best
+    return theta
+
+
 _REACH = np.linspace(-0.06, 0.06, 31).astype(np.float32)
 
 

@@ -314,7 +314,7 @@ class MouthLayers:
         unit: distance of the irises in pixels, if known.
         white: colour of the eyes' white (3,), which tells the light that teeth are in, if known.
         turn: how far the head is turned to the left, 0 not at all, about 0.3 half-way to a profile; negative to the right.
-        lids: points of both eyes' lower lids in the picture's pixels, (N, 2), if known: what is above stays.
+        lids: points of both eyes' lower lids in the picture's pixels, (2 N, 2), the left eye's first, if known: what is above stays.
     """
 
     def __init__(
@@ -339,6 +339,11 @@ class MouthLayers:
         lowest, highest = float(local[3][:, 1].max()), float(local[0][:, 1].min())
         self.chin = max(chin, lowest + 0.15 * width)
         self.unit = unit = width / 0.85 if unit is None else unit
+        # By how much the right corner hangs lower than the left one, in mouth widths, in the axes of the eyes.
+        self._tilt = 0.0
+        if lids is not None:
+            eyes = lids[len(lids) // 2 :].mean(0) - lids[: len(lids) // 2].mean(0)
+            self._tilt = float(np.clip(-(eyes @ down) / max(eyes @ along, 1e-3), -0.1, 0.1))
         # How far above the mouth eyes end, and the nose, which expressions leave where it is.
         self._eyes_above = (
             1.05 * unit if lids is None else max(-float(((lids - middle) @ down).max()), 0.2 * unit)
@@ -443,6 +448,8 @@ class MouthLayers:
         # Lips that form a funnel stay together at the corners, those that stand open less.
         self._meet = 0.89 + 0.11 * held(self.gap / (0.05 * self.width))
         self._round = np.maximum(1 - np.square(_NODES / self._meet), 0) ** 0.75
+        # How far lips are apart, in shares of the largest gap.
+        self._apart = (lower - upper) / max(float((lower - upper).max()), 1e-3)
         # How far the line hangs below the corners in the middle.
         self._sag = float(np.interp(0.0, _NODES, upper))
         self._sinks = np.exp(-((np.maximum(np.abs(_NODES) - 0.9, 0) / 0.75) ** 2))
@@ -450,14 +457,16 @@ class MouthLayers:
         self._jaw = np.exp(-(np.maximum(away - 0.26, 0) ** 2) / (2 * 0.33**2)).astype(np.float32)
         beyond = np.maximum(np.abs(_NODES) - 1, 0)
         # Beyond the corners the skin goes along over half a mouth's width, without a crease.
-        outside = np.exp(-((beyond / 0.85) ** 2))
+        outside = np.exp(-((beyond / 0.95) ** 2))
         self._shifts = outside
         clipped = np.clip(_NODES, -1, 1)
         aside = np.exp(-((beyond / 0.6) ** 2))
         self._to_left, self._to_right = ((1 - clipped) / 2) * aside, ((1 + clipped) / 2) * aside
-        # Smiles and frowns move the corners most, and the middle less than half as far as both of them.
+        # Smiles and frowns move the corners most, and the middle less than half as far as both of them, least of a mouth
+        # that is bent downwards.
+        share = 0.2 - 0.8 * min(max(-self._sag / self.width, 0.0), 0.15)
         self._up_left, self._up_right = (
-            (0.2 + 0.8 * np.square(np.maximum(sign * clipped, 0)))
+            (share + (1 - share) * np.square(np.maximum(sign * clipped, 0)))
             * outside
             * (1 - smooth(0, 0.99, -sign * clipped))
             for sign in (-1, 1)
@@ -723,6 +732,7 @@ class MouthLayers:
         stands = max(self.gap + min(gap, 0.0) - 0.05 * w, 0.0)
         gap -= held(a.pucker) * held(1 - a.funnel) * (0.4 * stands + 0.4 * min(stands, 0.1 * w))
         opened, parted = max(a.open, 0.0), max(gap, 0.0)
+        jaw_up = -min(gap, 0.0) * (0.25 + 0.45 * float(smooth(0.15, 0.4, self.gap / w)))
         jaw = opened * self.drop
         # An opening mouth becomes a lens of one shape, however its line runs at rest; one that stands open keeps its own.
         round_ = float(smooth(0, 0.32 * w, parted)) * parted / (parted + 2 * self.gap + 1e-3)
@@ -763,9 +773,19 @@ class MouthLayers:
         bared *= (1 - held(1.5 * (a.upper_left + a.upper_right))) * (1 - held(a.press)) * (1 - held(a.close))
         raised = (a.upper_left * self._to_left + a.upper_right * self._to_right) * w
         lowered = (a.lower_left * self._to_left + a.lower_right * self._to_right) * w
-        up = (sink + rise) * lens + 0.07 * raised * self._bow + FUNNEL[1] * part + 0.35 * bared * self._inner
+        # Closing lips meet along their whole length, the upper one coming down a little.
+        shutting = min(gap, 0.0) * self._apart
+        gap = max(gap, 0.0)
+        up = (
+            (sink + rise) * lens
+            + 0.15 * shutting
+            + 0.07 * raised * self._bow
+            + FUNNEL[1] * part
+            + 0.35 * bared * self._inner
+        )
         low = (
             (gap - rise - sink) * lens
+            + 0.85 * shutting
             + 0.07 * lowered * self._bow
             + FUNNEL[2] * part
             + 0.65 * bared * self._inner
@@ -791,7 +811,7 @@ class MouthLayers:
                 inner_low,
                 inner_low + lower_lip * self._bow,
                 self._chin_share * jaw * self._jaw
-                + 0.25 * np.minimum(gap, 0) * self._jaw
+                - jaw_up * self._jaw
                 - 0.07 * a.shrug_lower * w * self._jaw,
                 np.zeros_like(base),
             ],
@@ -812,6 +832,9 @@ class MouthLayers:
                 (a.smile_right, a.frown_right, a.stretch_right),
             )
         )
+        # Lips that smile on both sides are as level as the eyes.
+        even = 0.5 * self._tilt * held(min(a.smile_left, a.smile_right))
+        left, right = left + even, right - even
         return self._span * (left * self._up_left + right * self._up_right)
 
     def _lookup(self, table: np.ndarray, s: np.ndarray) -> list[np.ndarray]:
@@ -858,7 +881,7 @@ class MouthLayers:
             window *= smooth(self._above, 0.15 * self._above, -off)
             # The jaw takes the lower lip and the chin along, less the further away from it.
             jaw = inside * np.float32(self._jaw_aside(a))
-            jaw *= smooth(-0.06 * self.width, 0.2 * self.width, off) * smooth(2 * self.chin, self.chin, v)
+            jaw *= smooth(-0.1 * self.width, 0.25 * self.width, off) * smooth(2 * self.chin, self.chin, v)
             table = np.stack([aside, self._jaw])
             for _ in range(3):
                 moved, along = self._lookup(table, source_s)
@@ -952,7 +975,7 @@ class MouthLayers:
         opening = opening.part(*part)
         y, across = opening.down, opening.across - np.float32(self._jaw_aside(a))
         # Its root is broad and lies in the dark; over the lip it is narrower, and ends in a round tip.
-        out, into = (y - edge) / length, held((edge - y) / room)
+        out, into = (y - edge) / length, held((edge - y) / min(room, np.float32(0.3 * self._span)))
         wide = half * (1 - 0.08 * held(out) + 0.8 * smooth(0.0, 1.0, into))
         x = across / wide
         along = (y - (tip - cap)) / cap
