@@ -912,6 +912,48 @@ def test_the_lower_lip_of_a_wide_open_mouth_is_where_red_ends():
     assert lip_fit.lower_lip(lip_fit.LipMaps(gray, 0.8), theta, line, inner, outer)[1] is outer
 
 
+@cache
+def muzzle() -> tuple[np.ndarray, Mouth]:
+    """A furry face, and its mouth without lips along a bent line."""
+    line = np.column_stack([np.linspace(150, 250, 17), 300 + 16 * np.linspace(-1, 1, 17) ** 2]).astype(
+        np.float32
+    )
+    picture, contours = _furry(line), drawn_face()[1]
+    plain = replace(
+        contours.mouth,
+        **dict.fromkeys(("inner_upper", "inner_lower"), line),
+        outer_upper=line - np.float32([0, 6]) * np.sin(np.linspace(0, np.pi, 17))[:, None].astype(np.float32),
+        outer_lower=line + np.float32([0, 8]) * np.sin(np.linspace(0, np.pi, 17))[:, None].astype(np.float32),
+        teeth="none",
+    )
+    return picture, Mouth(picture, replace(contours, mouth=plain))
+
+
+@pytest.mark.parametrize("value", [0.3, 1.0])
+def test_a_muzzle_opens_along_its_line_and_the_jaw_goes_down_as_a_whole(value):
+    layers = muzzle()[1].layers
+    offset, aside = layers._offsets(MouthAmounts.of(amounts(jawOpen=value)))
+    inner = np.abs(_NODES) < 0.7
+    gap = (layers._rest + offset)[:, 3] - (layers._rest + offset)[:, 2]
+    assert np.abs(offset[inner, 2]).max() < 0.04 * layers.width
+    assert gap.max() < 0.65 * layers.width
+    open_ = np.ptp(_NODES[gap > 0.02 * gap.max()]) / 2
+    assert 0.7 < open_ < 0.9 and gap[np.abs(_NODES) < 0.4].min() > 0.85 * gap.max()
+    assert np.abs(aside).max() < 0.02 * layers.width
+    middle = len(offset) // 2
+    assert offset[middle, 5] > 0.5 * offset[middle, 3]
+
+
+def test_hairs_hang_over_a_muzzles_opening():
+    """Its upper edge is no cut: streaks of its own fur reach into the dark, unlike ones."""
+    picture, mouth = muzzle()
+    drawn = paste(picture.copy(), mouth.draw(amounts(jawOpen=0.8)))
+    columns = drawn[296:330, 175:226].astype(int).mean(2)
+    ends = (columns < 90).argmax(0)
+    assert np.ptp(ends) >= 2 and ends.std() > 0.5
+    assert np.abs(np.diff(columns, axis=0)).max() < 110
+
+
 def test_fur_without_a_mouth_is_left_alone():
     nothing = np.zeros((1, 2))
     _, contours = drawn_face()

@@ -43,6 +43,12 @@ LARGEST_GAP, LEAST_GAP, MOST_GAP = 0.62, 0.5, 1.15
 #: aside and down, a frown down; a pucker takes them in, a funnel in, and parts both lips.
 SMILE, STRETCH, FROWN, PUCKER, FUNNEL = (0.15, 0.33), (0.11, 0.05), 0.14, 0.11, (0.14, 0.085, 0.21)
 
+#: The same of a mouth without lips, in mouth widths; and what of its line stays shut at each corner.
+PLAIN_GAP, PLAIN_CORNER = 0.62, 0.14
+
+#: How far hairs hang over such an opening from above, and stand into it from below, in mouth widths.
+FRINGES = 0.10, 0.045
+
 #: The chin's least share of the lower lip's way down.
 CHIN = 0.55
 
@@ -354,6 +360,10 @@ class MouthLayers:
         # A mouth opens as far as people's do, whatever its width; small ones less, and not further than the chin is long.
         line = float(local[2][len(local[2]) // 2, 1])
         self.drop = float(np.clip(LARGEST_GAP * unit, LEAST_GAP * width, MOST_GAP * width))
+        # Muzzles, and mouths under a moustache, have no lips that could be drawn in: they open along their line.
+        self.plain = mouth.teeth == "none"
+        if self.plain:
+            self.drop = min(self.drop, PLAIN_GAP * width)
         self.drop = min(self.drop, 1.2 * (self.chin - line))
         # Where it is short it goes further down with the lip, which leaves it at least half of its height.
         self._chin_share = max(CHIN, 1 - 0.5 * (self.chin - lowest) / max(self.drop, 1e-3))
@@ -369,7 +379,7 @@ class MouthLayers:
         self._measure_lips()
         middle = float(np.median(0.5 * (self._rest[:, 2] + self._rest[:, 3])))
         self._line = middle
-        self._above = max(1.3 * self._nose_above, 1.6 * (middle - highest))
+        self._above = max(1.3 * self._nose_above, 1.6 * (middle - highest)) * (0.6 if self.plain else 1)
         self._sampler = Sampler(self.crop)
 
     # What is done once.
@@ -448,6 +458,9 @@ class MouthLayers:
         # Lips that form a funnel stay together at the corners, those that stand open less.
         self._meet = 0.89 + 0.11 * held(self.gap / (0.05 * self.width))
         self._round = np.maximum(1 - np.square(_NODES / self._meet), 0) ** 0.75
+        # The opening of a mouth without lips.
+        corner = np.minimum(np.abs(_NODES) / (1 - PLAIN_CORNER), 1)
+        self._jaw_opening = (1 - corner**2.6) ** 0.9
         # How far lips are apart, in shares of the largest gap.
         self._apart = (lower - upper) / max(float((lower - upper).max()), 1e-3)
         # How far the line hangs below the corners in the middle.
@@ -473,7 +486,11 @@ class MouthLayers:
         )
         # Fixed ends: lips that smile at rest have less of the way before them, and those that hang more.
         hangs = self._sag + 0.5 * float(np.interp(0.0, _NODES, lower - upper))
-        self._smile = SMILE[1] * (1 - float(np.clip((hangs / self.width - 0.02) / 0.22, -0.4, 0.6)))
+        self._smile = (
+            (0.6 if self.plain else 1.0)
+            * SMILE[1]
+            * (1 - float(np.clip((hangs / self.width - 0.02) / 0.22, -0.4, 0.6)))
+        )
         # Cheeks bulge beside the mouth.
         self._cheeks = np.sign(_NODES) * np.exp(-np.square((away - 0.62) / 0.24))
 
@@ -555,7 +572,6 @@ class MouthLayers:
             )
         self.outlined = bool(self.line.mean() < 0.45 * bright.mean())
         self.kind = mouth.teeth if mouth.teeth in ("even", "broad", "pointed") else "even"
-        self.no_teeth = mouth.teeth == "none"
         self._teeth_line = float(np.median(self._rest[_MIDDLE, 2])) + 0.055 * self.width
         self._upper_teeth, self._lower_teeth = (self._tinted(upper) for upper in (True, False))
 
@@ -631,6 +647,37 @@ class MouthLayers:
                 lines[k] = np.where(lip - dark > 10, until * thick[k], 0) * (np.abs(_NODES) < 1)
             lines = cv2.GaussianBlur(np.minimum(lines, 0.05 * self.width), (0, 0), sigmaX=6, sigmaY=0.1)
         self._lines = lines
+        if self.plain:
+            # The rim of a muzzle's lips is dark.
+            self._lip_colours = (0.25 * self._lip_colours + 0.75 * self.line).astype(np.float32)
+            self._fringes = [self._fringe(k, share * self.width) for k, share in enumerate(FRINGES)]
+
+    def _fringe(self, side: int, longest: float) -> np.ndarray:
+        """The hairs at one edge of a mouth without lips, the upper one's (0) or the lower one's: uint8 RGBA, premultiplied
+        (rows, N, 4), from the edge inwards, at `_NODES`.
+        """
+        sign = (1, -1)[side]
+        count = max(round(longest), 2)
+        depth = np.arange(count, dtype=np.float32)
+        # What is seen in a mirror at the line: hairs go on as they run beside it.
+        v = self._rest[:, 2 + side, None] - sign * (self._lines[side][:, None] + 1.5 + 0.8 * depth)
+        along = (_NODES * np.float32(self.half))[:, None]
+        x, y = (
+            (self.origin[k] + along * self.along[k] + v * self.down[k]).astype(np.float32) for k in (0, 1)
+        )
+        colour = cv2.remap(self.crop, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        colour = colour.transpose(1, 0, 2).astype(np.float32)
+        # Lighter streaks are hairs, longer than what is between them.
+        light = colour.mean(2)
+        streaks = cv2.GaussianBlur(light[: max(count // 2, 1)].mean(0)[None], (0, 0), 1.0)[0]
+        streaks = streaks - cv2.GaussianBlur(streaks[None], (0, 0), 5)[0]
+        streaks /= max(float(streaks[np.abs(_NODES) < 1].std()), 1.0)
+        length = longest * np.clip(0.4 + 0.2 * streaks, 0.1, 0.9) * smooth(1.0, 0.7, np.abs(_NODES))
+        alpha = 0.92 * smooth(1.0, 0.35, depth[:, None] / np.maximum(length, 0.5)[None])
+        # They are in the opening's shade.
+        colour *= (1 - 0.45 * depth / count)[:, None, None]
+        layer = np.concatenate([colour * alpha[..., None], 255 * alpha[..., None]], 2)
+        return np.clip(np.rint(layer), 0, 255).astype(np.uint8)
 
     def _find_own(self) -> None:
         """Whether the avatar's mouth is open, and how far down its own upper teeth reach in each column."""
@@ -736,12 +783,15 @@ class MouthLayers:
         jaw = opened * self.drop
         # An opening mouth becomes a lens of one shape, however its line runs at rest; one that stands open keeps its own.
         round_ = float(smooth(0, 0.32 * w, parted)) * parted / (parted + 2 * self.gap + 1e-3)
+        round_ *= not self.plain
         inward = (
             (0.06 + 0.25 * max(self._sag / w, 0.0))
             * round_
             * min(0.75 * w / max(parted + self.gap, 1.0), 1.0)
         )
-        narrow = PUCKER * a.pucker + FUNNEL[0] * a.funnel + inward
+        # Muzzles are stiffer than lips.
+        stiff = 0.5 if self.plain else 1.0
+        narrow = stiff * (PUCKER * a.pucker + FUNNEL[0] * a.funnel) + inward
         lefts, rights = (
             self._span * (SMILE[0] * smile + STRETCH[0] * stretch + 0.05 * a.press) * (1 - 0.7 * far)
             - w * (narrow + 0.14 * far * round_)
@@ -750,7 +800,7 @@ class MouthLayers:
                 (a.smile_right, a.stretch_right, self._far[1]),
             )
         )
-        shift = 0.2 * a.aside * self._span
+        shift = (0.08 if self.plain else 0.2) * a.aside * self._span
         aside = -lefts * self._to_left + rights * self._to_right + shift * self._shifts
         aside = aside + 0.075 * a.puff * self.unit * self._cheeks
         base = self._corners(a)
@@ -758,8 +808,13 @@ class MouthLayers:
         forward = held(max(a.funnel, a.pucker))
         inner = np.maximum(1 - np.square(_NODES / (1 - (1 - self._meet) * forward)), 0)
         lens = inner ** (1.3 - 0.62 * min(1.8 * parted / w, 1.0))
-        rise = 0.05 * parted
-        sink = (1 - round_) * 0.25 * jaw + round_ * (self._sag - rise + 0.38 * (parted + self.gap))
+        if self.plain:
+            # The upper edge stays on the picture's line, and the jaw goes down as a whole.
+            lens = self._jaw_opening
+        rise = 0.05 * parted * (not self.plain)
+        sink = (0.4 if self.plain else 1) * (1 - round_) * 0.25 * jaw + round_ * (
+            self._sag - rise + 0.38 * (parted + self.gap)
+        )
         # Lips that are pushed forward meet a little further down.
         base = base + 0.03 * a.pucker * w * self._sinks
         base = base + sink * self._sinks - (0.08 * a.shrug_lower + 0.03 * a.shrug_upper) * w * self._bow
@@ -769,7 +824,7 @@ class MouthLayers:
         bared = (
             0.085 * self._span * float(smooth(0.45, 1.0, smile)) * (1 - held(max(self.gap, gap) / (0.12 * w)))
         )
-        bared *= not self.no_teeth
+        bared *= not self.plain
         bared *= (1 - held(1.5 * (a.upper_left + a.upper_right))) * (1 - held(a.press)) * (1 - held(a.close))
         raised = (a.upper_left * self._to_left + a.upper_right * self._to_right) * w
         lowered = (a.lower_left * self._to_left + a.lower_right * self._to_right) * w
@@ -780,7 +835,7 @@ class MouthLayers:
             (sink + rise) * lens
             + 0.15 * shutting
             + 0.07 * raised * self._bow
-            + FUNNEL[1] * part
+            + (2 * stiff - 1) * FUNNEL[1] * part
             + 0.35 * bared * self._inner
         )
         low = (
@@ -821,7 +876,8 @@ class MouthLayers:
 
     def _jaw_aside(self, a: MouthAmounts) -> float:
         """How far the jaw moves aside, in pixels."""
-        return 0.15 * a.jaw_aside * self._span
+        # Without lips to move, the jaw does it.
+        return (0.15 * a.jaw_aside + 0.1 * a.aside * self.plain) * self._span
 
     def _corners(self, a: MouthAmounts) -> np.ndarray:
         """How far smiles and frowns take each column down, (N,) in pixels."""
@@ -955,6 +1011,11 @@ class MouthLayers:
         if not self.drawn and self.gap < 0.25 * self.width:
             parted = float(gap.max()) - self.gap * self.own
             self._line_with_lips(inside, opening, near_upper, near_lower, parted)
+        if self.plain:
+            at = _node_at(s)
+            for fringe, edge in zip(self._fringes, (depth, height), strict=True):
+                hairs = cv2.remap(fringe, at, edge, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+                lay_over(inside, hairs)
         around = np.ascontiguousarray(rgb[part][..., :3])
         rgb[part][..., :3] = cv2.blendLinear(inside, around, mask, 1 - mask)
         if a.tongue > NOTHING:
@@ -1037,7 +1098,7 @@ class MouthLayers:
             return self._drawn_inside(a, opening, near_upper, near_lower, tall)
         w = self.width
         out, shade = self._throat(opening, near_upper, near_lower, tall)
-        if not self.no_teeth:
+        if not self.plain:
             # Upper teeth with the head; lower ones with the jaw, whose lip hides most of them, and in whose shadow they lie.
             bared = 0.05 * w * float(smooth(0.2 * w, 0.55 * w, tall))
             # Lips that hardly part shade them; lips pushed forward cover them, too.
@@ -1103,7 +1164,7 @@ class MouthLayers:
         soft = np.float32(1 / self.soft)
         if tall > 0.08 * w:
             _over(out, self.tongue, held(0.5 - self._ridge(s, height, tall) * soft))
-        if not self.no_teeth and not self.shows_teeth:
+        if not self.plain and not self.shows_teeth:
             # As tall as they are, however far the mouth opens; lips pushed forward cover them.
             band = min(0.12 * w, tall) * (1 - held(2 * max(a.pucker, 0.0) + 0.6 * max(a.funnel, 0.0)))
             # Its edge is flatter than an arched lip.
@@ -1122,7 +1183,7 @@ class MouthLayers:
         bulge = 1 - 0.9 * np.square(np.minimum(np.abs(s), 1))
         tongue = (
             0.62 * (tall - 0.08 * self.width)
-            if self.drawn
+            if self.drawn or self.plain
             else 0.3 * self.width * min(tall / (0.6 * self.width), 1.0)
         )
         return height - tongue * bulge
@@ -1140,7 +1201,8 @@ class MouthLayers:
         )
         # The tongue lies behind the lower teeth: lightest where it bulges, in the dark further back.
         ridge = self._ridge(s, height, tall)
-        tongue = smooth(0.06 * w, -0.08 * w, ridge) * held((0.95 - s) / 0.35)
+        back, front = (0.2, 0.14) if self.plain else (0.06, 0.08)
+        tongue = smooth(back * w, -front * w, ridge) * held((0.95 - s) / 0.35)
         lit = min(max(0.35 + 0.8 * tall / (0.5 * w), 0.35), 0.85)
         light = lit * (1 - 0.3 * held(ridge / (-0.3 * w)) - 0.25 * s)
         light *= 1 - 0.16 * np.exp(-np.square(s / 0.07)) * held(ridge * (-8 / w))
