@@ -191,6 +191,52 @@ def test_lids_meet_and_irises_turn(assets, seed):
 
 
 @needs_data
+@pytest.mark.parametrize("seed", [1, 2])
+def test_teeth_and_tongue_stay_inside_the_mouth(assets, seed):
+    person = person_of(assets, seed)
+
+    def places(**values):
+        posed = person.pose(moved(**values))
+        turn, shift = posed.head[:, :3], posed.head[:, 3]
+        fine, _ = person.fine_points(posed)
+        found = dict(zip(landmarks.FINE, (fine - shift) @ turn, strict=True))
+        coarse = (person.coarse_places(posed) - shift) @ turn
+        return found | dict(zip(LANDMARKS, coarse, strict=True))
+
+    for shape in (
+        {},
+        {"open": 1.0},
+        {"smile": 1.0, "open": 0.4},
+        {"mouthFunnel": 1.0},
+        {"mouthFunnel": 1.0, "open": 1.0},
+    ):
+        at = places(**shape)
+        lower, upper, tip = at["lower teeth middle"], at["upper teeth middle"], at["tongue tip"]
+        assert lower[2] < at["lower lip"][2] and upper[2] < at["upper lip"][2], shape
+        assert tip[2] < lower[2] < upper[2], shape
+        assert tip[1] < lower[1] < upper[1] + 1e-4, shape
+        # A lower lip bares no more than the teeth are high.
+        assert lower[1] - at["lower lip"][1] < 0.07, shape
+    # Put out, the tongue lies over the lip.
+    out = places(open=0.4, tongueOut=0.9)
+    assert out["tongue tip"][2] > out["lower teeth middle"][2] + 0.05
+    assert out["tongue tip"][1] > out["lower lip"][1] - 0.01
+
+
+@needs_data
+def test_brows_are_level_at_rest():
+    from livepuppet.train.people.paint import draw_brows
+
+    rng = np.random.default_rng(3)
+    for number in range(200):
+        brows = draw_brows(rng, number % 2 == 0, 0.0)
+        # The inner end is never the lowest by more than a hair's length: that would be a frown.
+        assert brows.fall > -0.015
+        assert 0.005 < brows.arch < 0.08
+        assert brows.ends[0] < 0.2 < 0.4 < brows.ends[1]
+
+
+@needs_data
 def test_factors_go_where_the_puppets_go(assets):
     person = person_of(assets, 4)
 

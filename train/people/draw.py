@@ -14,18 +14,18 @@ import numpy as np
 
 from livepuppet.train.people import paint, shaders
 from livepuppet.train.people.assets import AssetsError
-from livepuppet.train.people.person import Person, Posed
+from livepuppet.train.people.person import Person, Posed, vertex_table
 from livepuppet.train.people.scene import Scene
 
 #: Raised with each change that alters pictures or truth.
-RENDERER = 6
+RENDERER = 7
 
 #: Versions whose pools are as good to train on: looks alone have changed since, what arrays mean has not.
-READABLE = (4, 5, 6)
+READABLE = (4, 5, 6, 7)
 
 #: Kinds of parts that cast no shadow, and those that are no surface of their own for flow and depth.
-NO_SHADOW = frozenset(["lash", "brow", "teeth", "tongue", "eye", "lens", "strands", "fur", "ring"])
-NO_POINT = frozenset(["lash", "brow", "lens", "strands"])
+NO_SHADOW = frozenset(["lash", "teeth", "tongue", "eye", "lens", "strands", "fur", "ring"])
+NO_POINT = frozenset(["lash", "lens", "strands"])
 
 #: Kinds of parts that nothing shows through.
 SOLID = frozenset(
@@ -34,9 +34,6 @@ SOLID = frozenset(
 
 #: Kinds of parts that stay where they are without the head.
 OF_BODY = frozenset(["cloth", "hand", "microphone"])
-
-#: Brows are no lighter than this share of the skin's luminance.
-BROW_BELOW_SKIN = 0.45
 
 #: Side of the shadow map, and what it covers round the head, in decimetres.
 SHADOW, REACH = 512, 3.4
@@ -158,26 +155,30 @@ class Renderer:
         return texture
 
     def _named(self, name: str) -> tuple:
-        """A texture of the assets and its mean luminance (square root of linear), or (white, None)."""
+        """A texture of the assets and its mean colour (3,) (square root of linear), or (white, None)."""
         if name not in self.textures:
             picture = self.assets.texture(name)
             if picture is None:
                 self.textures[name] = (self.white, None)
             else:
                 there = picture[..., 3] > 128
-                mean = float(picture[..., :3][there].mean()) / 255
+                mean = picture[..., :3][there].mean(0) / 255
                 self.textures[name] = (self._texture(picture), mean)
         return self.textures[name]
 
+    def skin_tone(self, person: Person) -> np.ndarray:
+        """The mean colour (3,) of the person's skin, linear."""
+        look = person.look
+        if look.skin is None:
+            tone = np.asarray(look.tone)
+        else:
+            _, mean = self._named(f"skin/{look.skin}")
+            tone = mean**2 * look.gain
+        return tone + look.flat * (look.flat_colour - tone) if look.style else tone
+
     def skin_luminance(self, person: Person) -> float:
         """Of the person's skin, linear."""
-        look = person.look
-        if look.style and look.flat > 0.5:
-            return float(np.mean(look.flat_colour))
-        if look.skin is None:
-            return float(np.mean(look.tone))
-        _, mean = self._named(f"skin/{look.skin}")
-        return float(np.mean(mean**2 * look.gain))
+        return float(self.skin_tone(person).mean())
 
     # ----------------------------------------------------------------------------------------------------------- loading
 
@@ -191,6 +192,8 @@ class Renderer:
         c, count = self.context, len(person.corners)
         more = np.zeros((count, 4), np.float32)
         more[:, 0] = 1
+        #: Of the skin, places on the base head.
+        home = np.zeros((count, 3), np.float32)
         first = 0
         for k, part in enumerate(person.parts):
             rows = slice(first, first + len(part.corners))
@@ -199,6 +202,9 @@ class Renderer:
                 more[rows, 0] = occlusion[part.corners]
             if part.extra is not None:
                 more[rows, 1], more[rows, 3] = part.extra[:, 0], part.extra[:, 1]
+            if part.kind == "skin":
+                more[rows, 1] = self.maps.mouth[part.corners]
+                home[rows] = self.assets.base[part.anchors[part.corners, 0]]
             first += len(part.corners)
             assert person.starts[k + 1] - person.starts[k] == len(part.anchors)
         more[:, 2] = person.headness[person.corners]
@@ -217,9 +223,9 @@ class Renderer:
             first += len(part.corners)
         self.places = c.buffer(reserve=count * 12, dynamic=True)
         self.normals = c.buffer(reserve=count * 12, dynamic=True)
-        coordinates, extra, index, at_rest = (
+        coordinates, extra, index, at_rest, at_home = (
             c.buffer(np.ascontiguousarray(values).tobytes())
-            for values in (uv, more, person.triangles, rest.astype(np.float32))
+            for values in (uv, more, person.triangles, rest.astype(np.float32), home)
         )
         self._vertices = (
             [
@@ -228,6 +234,7 @@ class Renderer:
                 (coordinates, "2f", "uv"),
                 (extra, "4f", "more"),
                 (at_rest, "3f", "rest"),
+                (at_home, "3f", "home"),
             ],
             index,
         )
@@ -247,13 +254,13 @@ class Renderer:
             ]
             for programs in (self.shadow_programs, self.point_programs)
         )
-        overlay, relief = paint.details(self.maps, person.look)
+        overlay, relief = paint.details(self.maps, person.look, self.skin_tone(person))
         self.overlay = self._texture(overlay, False)
-        self.relief = self._texture(relief[..., None], False)
+        self.relief = self._texture(relief, False)
         self.iris = self._texture(paint.iris(person.look), False)
         self._own = [
             *(*self.shadow_arrays, *self.point_arrays, self.places, self.normals),
-            *(coordinates, extra, index, at_rest, self.overlay, self.relief, self.iris),
+            *(coordinates, extra, index, at_rest, at_home, self.overlay, self.relief, self.iris),
         ]
         #: Triangles of fur that stand for it where one surface is wanted: the layer in the middle, where it is thick.
         self.middle_fur = {}
@@ -269,7 +276,10 @@ class Renderer:
         if part.name in self.occlusion:
             return self.occlusion[part.name]
         if part.kind in ("teeth", "tongue"):
-            return np.full(len(part.anchors), 0.62 if part.kind == "teeth" else 0.32, np.float32)
+            # The further back in the mouth, the darker.
+            z = part.place(self.assets.base)[:, 2]
+            front, back = (1.0, 0.15) if part.kind == "teeth" else (0.5, 0.06)
+            return np.interp(z, [z.max() - 0.45, z.max()], [back, front]).astype(np.float32)
         return None
 
     def _bake(self, directions: int = 64) -> dict[str, np.ndarray]:
@@ -345,6 +355,7 @@ class Renderer:
         # Pixel i of S lies at -1 + 2 i / (S - 1), as everywhere here; OpenGL's lies at (2 i + 1) / S - 1.
         fit = np.diag([(self.size - 1) / self.size] * 2 + [1, 1])
         self._uniforms(fit @ camera, eye, matrix, scene)
+        self._values |= self._eyes(posed)
         body, head = self._halves()
         self.target.use()
         self.target.clear(0, 0, 0, 0, depth=1.0)
@@ -412,7 +423,7 @@ class Renderer:
             "camera": camera.T.astype(np.float32).tobytes(),
             "light": light.T.astype(np.float32).tobytes(),
             "sh": scene.harmonics.astype(np.float32).tobytes(),
-            "box": three(self.maps.box),
+            "span": (paint.LOW, paint.HIGH),
             "gloss": look.gloss,
             "exposure": scene.exposure,
             "skin": 0,
@@ -426,6 +437,37 @@ class Renderer:
         self.relief.use(2)
         self.grain.use(3)
         self.shadow_map.use(4)
+
+    def _eyes(self, posed: Posed) -> dict[str, object]:
+        """Where the lids lie over the eyeballs, which they shade, and where corneas bulge."""
+        person = self.person
+        turn, shift = posed.head[:, :3], posed.head[:, 3]
+        table = vertex_table(self.assets)
+        lids, balls, fronts = [], [], []
+        for side, letter, iris in (("left", "R", posed.irises[0]), ("right", "L", posed.irises[1])):
+            centre = turn @ person.balls[letter][1] + shift
+            away = iris - centre
+            for lid in ("upper", "lower"):
+                names = ("outer corner", f"{lid} outer", lid, f"{lid} inner", "inner corner")
+                rows = person.own[[table[f"{side} eye {name}"] for name in names]]
+                x, y = ((posed.vertices[rows] - shift) @ turn[:, :2]).T
+                middle = 0.5 * (x[0] + x[-1])
+                # A parabola, written about the middle of the eye.
+                a, b, c = np.polyfit(x - middle, y, 2)
+                lids.append((a, b - 2 * a * middle, a * middle**2 - b * middle + c))
+            balls.append((*centre, float(np.linalg.norm(away))))
+            fronts.append(away / np.linalg.norm(away))
+
+        def packed(values) -> bytes:
+            return np.asarray(values, np.float32).tobytes()
+
+        across = np.append(turn[:, 0], -turn[:, 0] @ shift), np.append(turn[:, 1], -turn[:, 1] @ shift)
+        return {
+            "lids": packed(lids),
+            "balls": packed(balls),
+            "fronts": packed(fronts),
+            "of_head": packed(across),
+        }
 
     def _surface(self, kind: int, **values):
         """The vertex array of a kind of surface, its program filled; uniforms that it lacks are left out."""
@@ -489,7 +531,7 @@ class Renderer:
         c.blend_func = (self.gl.ONE, self.gl.ONE_MINUS_SRC_ALPHA)
         self.target.depth_mask = False
         for part, span in parts:
-            if part.kind in ("fur", "lash", "brow"):
+            if part.kind in ("fur", "lash"):
                 self._part(part, span, 0.04, cull=part.kind == "fur")
         self.target.depth_mask = True
         for part, span in parts:
@@ -523,11 +565,15 @@ class Renderer:
             tint = look.gain if mean is not None else look.tone
             amounts = [self.skin_luminance(self.person), 1.0, 1.0 if not look.style else 0.3, 0]
         elif part.kind == "eye":
-            texture, mean = self.iris, 1.0
+            texture, mean = self.iris, np.ones(3)
+            # Whites of one brightness would glow in faces that are exposed for dark skin.
+            tint = np.full(3, np.clip(self.skin_luminance(self.person) / 0.25, 0.2, 1.0) ** 0.3)
         elif part.kind in ("teeth", "tongue"):
             texture, mean = self._named(f"{part.kind}/{part.name}")
             tint = (
-                look.teeth * (1.35 if mean else 0.8) if part.kind == "teeth" else np.array([0.75, 0.5, 0.5])
+                look.teeth * (1.35 if mean is not None else 0.8)
+                if part.kind == "teeth"
+                else np.array([0.75, 0.5, 0.5])
             )
             if mean is None and part.kind == "tongue":
                 tint = np.array([0.35, 0.10, 0.09])
@@ -545,15 +591,11 @@ class Renderer:
             tint, second = look.hair, look.hair_tips
             if part.kind == "hair":
                 texture, mean = self._named(f"hair/{part.name}")
-                amounts = [1 / max(1.5 * mean, 0.03) if mean else 1.0, 1.0 if not look.style else 0.0, 0, 0]
+                bright = 1.0 if mean is None else 1 / max(1.5 * float(mean.mean()), 0.03)
+                amounts = [bright, 1.0 if not look.style else 0.0, 0, 0]
         elif kind == shaders.FINE:
             texture, mean = self._named(f"{part.kind}/{part.name}")
             tint, amounts[0] = np.array([0.012, 0.010, 0.010]), look.lash_density
-            if part.kind == "brow":
-                tint, amounts[0] = look.brow, look.brow_density
-                # Brows are darker than the skin, on dark skins too.
-                most = BROW_BELOW_SKIN * self.skin_luminance(self.person)
-                tint = tint * min(1.0, most / max(float(np.mean(tint)), 1e-3))
         elif kind == shaders.FUR:
             tint, amounts = look.hair * (1.0 if part.name == "shorn" else 0.8), [4.3, 0, 0, 0]
         elif kind == shaders.HARD:

@@ -434,8 +434,6 @@ def draw_parts(
     parts += [meshes[pick(assets.of_kind(kind))] for kind in ("teeth", "tongue", "lash")]
     cloth = assets.of_kind("cloth")
     parts.append(meshes[pick([name for name in cloth if name.startswith("female") != male] or cloth)])
-    if assets.of_kind("brow"):
-        parts.append(meshes[pick(assets.of_kind("brow"))])
 
     # Without its texture a mesh of hair is a block.
     hairs = [name for name in assets.of_kind("hair") if assets.has_texture(name)]

@@ -1,10 +1,12 @@
 """What is painted on people: details of the skin in its texture, and eyes.
 
 MakeHuman's skins are few and clean. Over them lies a second texture of the head alone, painted anew for each person: colour
-with its opacity (freckles, moles, make-up, stubble, redness) and relief (pores, wrinkles).
+with its opacity (brows, lips, freckles, moles, make-up, stubble, redness), relief (pores, wrinkles) and shine.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -12,57 +14,97 @@ import numpy as np
 from livepuppet.train.people.assets import Assets
 from livepuppet.train.people.extras import beard, scalp, smooth
 
-#: Side of the texture of details, and of an eye's.
-SIDE, EYE_SIDE = 512, 128
+#: Columns and rows of the texture of details, and the heights on the base head that its rows span.
+WIDTH, HEIGHT, LOW, HIGH = 768, 480, 5.85, 8.4
+
+#: Brows are no lighter than this share of the skin's luminance.
+BROW_BELOW_SKIN = 0.45
+
+#: Side of an eye's texture.
+EYE_SIDE = 128
+
+
+def chart(places: np.ndarray) -> np.ndarray:
+    """Where places of the base head (n, 3) lie in the texture of details: (n, 2) in [0, 1], v upwards.
+
+    Angles about an upright axis, of which the face has more than the back of the head. The shader computes the same.
+    """
+    x, y, z = places.T
+    angle = np.arctan2(x, z - np.interp(y, [6.0, 6.45], [0.2, 0.8]))
+    return np.stack([0.5 + 0.5 * np.sin(angle / 2), (y - LOW) / (HIGH - LOW)], 1)
 
 
 class SkinMap:
     """Where on the head each texel of the details lies.
 
     Attributes:
-        box: (4,) least u and v, and extent, of the head's part of the skin's texture.
-        rest: (SIDE, SIDE, 3) place on the base head, row 0 is least v.
-        inside: (SIDE, SIDE) whether there is skin.
-        masks: by name, (SIDE, SIDE) in [0, 1].
+        rest: (HEIGHT, WIDTH, 3) place on the base head, row 0 is the lowest.
+        inside: (HEIGHT, WIDTH) whether there is skin.
+        masks: by name, (HEIGHT, WIDTH) in [0, 1].
+        mouth: (n,) whether each vertex of the skin lies inside the mouth.
     """
 
     def __init__(self, assets: Assets):
         body = assets.meshes["body"]
-        places = assets.base[body.anchors[body.corners, 0]]
-        head = (places[:, 1] > 5.9) & (np.abs(places[:, 0]) < 1.1)
-        triangles = body.triangles[head[body.triangles].all(1)]
-        uv = body.uv[np.unique(triangles)]
-        low, high = uv.min(0) - 0.005, uv.max(0) + 0.005
-        self.box = np.array([*low, *(high - low)], np.float32)
-        self.rest = np.zeros((SIDE, SIDE, 3), np.float32)
-        self.inside = np.zeros((SIDE, SIDE), bool)
-        at = (body.uv - low) / (high - low) * SIDE - 0.5
-        for triangle in triangles:
-            self._fill(at[triangle], places[triangle])
+        places = assets.base[body.anchors[:, 0]]
+        of_corners = assets.mask("inside-mouth", 1024)[
+            tuple((body.uv[:, ::-1] * 1023).astype(int).clip(0, 1023).T)
+        ]
+        self.mouth = np.zeros(len(places), np.float32)
+        np.maximum.at(self.mouth, body.corners, of_corners)
+        at = chart(places)
+        faces = body.corners[body.triangles]
+        head = (places[faces, 1].max(1) > LOW) & (np.abs(places[faces, 0]).max(1) < 1.1)
+        # Not across the seam at the back, and nothing of the mouth's inside, which the lips hide.
+        head &= (np.ptp(at[faces, 0], axis=1) < 0.4) & (self.mouth[faces].min(1) < 0.5)
+        values = np.concatenate([places[body.corners], body.uv], 1)[body.triangles[head]]
+        texels = at[faces[head]] * (WIDTH, HEIGHT) - 0.5
+        # What lies further out hides what lies further in.
+        out = np.linalg.norm(values[..., :3] - (0, 7.1, 0.6), axis=2).mean(1)
+        found = np.zeros((HEIGHT, WIDTH, 5), np.float32)
+        self.inside = np.zeros((HEIGHT, WIDTH), bool)
+        for k in np.argsort(out):
+            self._fill(found, texels[k], values[k])
         far = cv2.distanceTransform((~self.inside).astype(np.uint8), cv2.DIST_L2, 3)
         for _ in range(3):
             # Texels beside the seams show at the seams.
-            self._dilate()
+            self._dilate(found)
+        self.rest = found[..., :3]
+        uv = found[..., 3:] * 1024 - 0.5
         self.masks = {}
-        for name in ("lips", "inside-mouth", "eyelids", "ears"):
+        for name in ("lips", "eyelids", "ears"):
             whole = assets.mask(name, 1024)
-            columns = (low[0] + (np.arange(SIDE) + 0.5) / SIDE * (high - low)[0]) * 1024 - 0.5
-            rows = (low[1] + (np.arange(SIDE) + 0.5) / SIDE * (high - low)[1]) * 1024 - 0.5
-            x, y = np.meshgrid(columns.astype(np.float32), rows.astype(np.float32))
-            self.masks[name] = cv2.remap(whole, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            mask = cv2.remap(whole, uv[..., 0], uv[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            self.masks[name] = mask * self.inside
+        self.masks["lips"] = cv2.GaussianBlur(self.masks["lips"], (0, 0), 2.0)
         flat = self.rest.reshape(-1, 3)
-        self.masks["beard"] = beard(flat).reshape(SIDE, SIDE)
-        self.masks["scalp"] = scalp(flat).reshape(SIDE, SIDE) * (far < 4)
+        self.masks["beard"] = beard(flat).reshape(HEIGHT, WIDTH)
+        self.masks["scalp"] = scalp(flat).reshape(HEIGHT, WIDTH) * (far < 4)
         # Closed lids and the border of the eye: where the base head's lids are.
         x, y, z = np.abs(self.rest[..., 0]), self.rest[..., 1], self.rest[..., 2]
         self.masks["cheek"] = np.exp(-(((x - 0.42) / 0.17) ** 2) - ((y - 6.92) / 0.16) ** 2) * (z > 0.8)
         self.masks["nose"] = np.exp(-((x / 0.13) ** 2) - ((y - 7.0) / 0.14) ** 2) * (z > 1.35)
         self.masks["under eye"] = np.exp(-(((x - 0.29) / 0.14) ** 2) - ((y - 7.15) / 0.055) ** 2) * (z > 1.1)
-        self.masks["lid"] = np.exp(-(((x - 0.31) / 0.17) ** 2) - ((y - 7.40) / 0.07) ** 2) * (z > 1.1)
+        self.masks["lid"] = np.exp(-(((x - 0.31) / 0.17) ** 2) - ((y - 7.38) / 0.06) ** 2) * (z > 1.1)
         edge = np.abs(
             y - (7.285 + 0.05 * np.sign(y - 7.285) * np.sqrt(np.clip(1 - ((x - 0.307) / 0.15) ** 2, 0, 1)))
         )
-        self.masks["liner"] = np.exp(-((edge / 0.022) ** 2)) * (np.abs(x - 0.307) < 0.16) * (z > 1.2)
+        self.masks["liner"] = np.exp(-((edge / 0.012) ** 2)) * (np.abs(x - 0.307) < 0.16) * (z > 1.2)
+        self.masks["lower lip"] = (
+            self.masks["lips"]
+            * smooth(6.606, 6.59, y)
+            * np.exp(-((x / 0.16) ** 2) - ((y - 6.57) / 0.05) ** 2)
+        )
+        self.masks["line of the mouth"] = (
+            np.exp(-(((y - 6.604 - 0.02 * x) / 0.012) ** 2)) * self.masks["lips"]
+        )
+        # Where skin shines.
+        self.masks["oily"] = (
+            np.exp(-((x / 0.3) ** 2) - ((y - 7.75) / 0.2) ** 2)
+            + np.exp(-((x / 0.09) ** 2) - ((y - 7.05) / 0.25) ** 2)
+            + 0.7 * np.exp(-(((x - 0.45) / 0.13) ** 2) - ((y - 7.08) / 0.1) ** 2)
+            + 0.5 * np.exp(-((x / 0.13) ** 2) - ((y - 6.33) / 0.08) ** 2)
+        ) * (z > 0.9)
         self.masks["wrinkles"] = self._wrinkles(x, y, z).astype(np.float32)
         #: Rows and columns within which a mask is not nothing.
         self.windows = {}
@@ -74,11 +116,24 @@ class SkinMap:
                 if len(rows)
                 else (slice(0, 0), slice(0, 0))
             )
+        self._brow_depth = self._depths(places[self.mouth < 0.5])
 
-    def _fill(self, at: np.ndarray, values: np.ndarray) -> None:
+    @staticmethod
+    def _depths(places: np.ndarray) -> np.ndarray:
+        """Coefficients of z as a polynomial of |x| and y where brows grow."""
+        x, y = np.abs(places[:, 0]), places[:, 1]
+        near = (x < 0.62) & (y > 7.36) & (y < 7.7) & (places[:, 2] > 0.9)
+        return np.linalg.lstsq(_powers(x[near], y[near]), places[near, 2], rcond=None)[0]
+
+    def texels(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Texels (n, 2) of places about the brows, x and y on the base head."""
+        places = np.stack([x, y, _powers(np.abs(x), y) @ self._brow_depth], 1)
+        return chart(places) * (WIDTH, HEIGHT) - 0.5
+
+    def _fill(self, found: np.ndarray, at: np.ndarray, values: np.ndarray) -> None:
         """Interpolate three corners' values over a triangle of texels."""
         x0, y0 = np.maximum(np.floor(at.min(0)).astype(int), 0)
-        x1, y1 = np.minimum(np.ceil(at.max(0)).astype(int) + 1, SIDE)
+        x1, y1 = np.minimum(np.ceil(at.max(0)).astype(int) + 1, (WIDTH, HEIGHT))
         if x1 <= x0 or y1 <= y0:
             return
         a, b, c = at
@@ -91,14 +146,16 @@ class SkinMap:
         hit = (u >= -0.02) & (v >= -0.02) & (u + v <= 1.02)
         window = (slice(y0, y1), slice(x0, x1))
         mixed = values[0] + u[..., None] * (values[1] - values[0]) + v[..., None] * (values[2] - values[0])
-        self.rest[window][hit] = mixed[hit]
+        found[window][hit] = mixed[hit]
         self.inside[window] |= hit
 
-    def _dilate(self) -> None:
+    def _dilate(self, found: np.ndarray) -> None:
         weight = cv2.blur(self.inside.astype(np.float32), (3, 3))
-        total = cv2.blur(self.rest * self.inside[..., None], (3, 3))
+        total = cv2.blur(found[..., :4] * self.inside[..., None], (3, 3))
+        last = cv2.blur(found[..., 4] * self.inside, (3, 3))
         grow = ~self.inside & (weight > 0)
-        self.rest[grow] = (total / np.maximum(weight, 1e-6)[..., None])[grow]
+        whole = np.dstack([total, last]) / np.maximum(weight, 1e-6)[..., None]
+        found[grow] = whole[grow]
         self.inside |= grow
 
     @staticmethod
@@ -130,17 +187,22 @@ class SkinMap:
         return (forehead + frown + crow + fold + bags + lips) * (z > 0.6)
 
 
-def noise(rng: np.random.Generator, cells: int, side: int = SIDE) -> np.ndarray:
-    """Smooth noise (side, side) of about unit deviation, `cells` blobs across."""
-    small = rng.standard_normal((cells, cells)).astype(np.float32)
-    return cv2.resize(small, (side, side), interpolation=cv2.INTER_CUBIC)
+def _powers(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    y = y - 7.5
+    return np.stack([x**i * y**j for i in range(5) for j in range(4) if i + j < 5], 1)
+
+
+def noise(rng: np.random.Generator, cells: int) -> np.ndarray:
+    """Smooth noise (HEIGHT, WIDTH) of about unit deviation, `cells` blobs across."""
+    small = rng.standard_normal((cells * HEIGHT // WIDTH, cells)).astype(np.float32)
+    return cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
 
 
 class _Overlay:
-    """Colours laid over one another, with their opacity: premultiplied, plane by plane, (4, SIDE, SIDE)."""
+    """Colours laid over one another, with their opacity: premultiplied, plane by plane, (4, HEIGHT, WIDTH)."""
 
     def __init__(self, maps: SkinMap):
-        self.maps, self.layer = maps, np.zeros((4, SIDE, SIDE), np.float32)
+        self.maps, self.layer = maps, np.zeros((4, HEIGHT, WIDTH), np.float32)
 
     def put(self, colour, amount: np.ndarray | float, mask: str | None = None) -> None:
         """Lay a colour over with opacity `amount` times a mask; only where the mask is."""
@@ -149,6 +211,10 @@ class _Overlay:
             amount = amount[window]
         if mask:
             amount = amount * self.maps.masks[mask][window]
+        self.put_in(window, colour, amount)
+
+    def put_in(self, window, colour, amount: np.ndarray) -> None:
+        """The same with opacity for a window of rows and columns."""
         amount = np.clip(amount, np.float32(0), np.float32(1)).astype(np.float32, copy=False)
         left = 1 - amount
         for plane, value in zip(self.layer, (*np.asarray(colour, np.float32), None), strict=True):
@@ -157,60 +223,193 @@ class _Overlay:
             part += amount if value is None else amount * value
 
 
-def _spots(rng: np.random.Generator, count: int, largest: int, blur: float) -> np.ndarray:
-    picture = np.zeros((SIDE, SIDE), np.float32)
-    for x, y, strength in rng.random((count, 3)):
-        centre = (int(x * SIDE), int(y * SIDE))
-        cv2.circle(picture, centre, int(rng.integers(1, largest)), float(strength), -1)
-    return cv2.GaussianBlur(picture, (0, 0), blur)
+def _spots(rng: np.random.Generator, count: int, least: float, largest: float) -> np.ndarray:
+    """Spots (HEIGHT, WIDTH) of radii in texels, each of its own strength, soft at the rim."""
+    picture = np.zeros((HEIGHT, WIDTH), np.float32)
+    for x, y, strength, size in rng.random((count, 4)):
+        centre = (int(x * WIDTH * 16), int(y * HEIGHT * 16))
+        radius = least + (largest - least) * size * size
+        cv2.circle(picture, centre, int(radius * 16), float(strength), -1, cv2.LINE_AA, 4)
+    return cv2.GaussianBlur(picture, (0, 0), 0.9)
 
 
-def details(maps: SkinMap, look) -> tuple[np.ndarray, np.ndarray]:
-    """A person's overlay (SIDE, SIDE, 4) uint8 (premultiplied square root of linear RGB, opacity), and relief (SIDE, SIDE) uint8, 128 is level."""
+@dataclass
+class Brows:
+    """The shape of brows on the base head, in decimetres; the picture's left one differs a little.
+
+    Attributes:
+        ends: distances from the middle of the face, of the inner and of the outer end.
+        height: of the inner end.
+        arch: how far the highest point, at `peak` of the length, lies over the line from end to end.
+        fall: how far the outer end lies below the inner one.
+        width: where it is widest.
+        hairs: per brow.
+        length: of a hair.
+        solid: opacity of what lies under the hairs.
+    """
+
+    ends: tuple[float, float]
+    height: float
+    arch: float
+    peak: float
+    fall: float
+    width: float
+    hairs: int
+    length: float
+    solid: float
+
+
+def draw_brows(rng: np.random.Generator, male: bool, old: float) -> Brows:
+    """Brows as faces at rest have them: level or falling outwards a little, men's lower, broader and straighter."""
+    groomed = not male and rng.random() < 0.6
+    return Brows(
+        (rng.normal(0.125, 0.014), rng.normal(0.535, 0.022)),
+        (7.435 if male else 7.452) + float(np.clip(rng.normal(0, 0.013), -0.025, 0.03)),
+        float(np.clip(rng.normal(0.030 if male else 0.042, 0.012), 0.008, 0.075)),
+        rng.uniform(0.55, 0.70),
+        float(np.clip(rng.normal(0.008, 0.012), -0.012, 0.035)),
+        rng.uniform(0.050, 0.078)
+        if male
+        else rng.uniform(0.030, 0.048)
+        if groomed
+        else rng.uniform(0.04, 0.062),
+        int(rng.uniform(240, 420) * (1 - 0.35 * old)),
+        rng.uniform(0.045, 0.065) * (0.8 if groomed else 1.0),
+        rng.uniform(0.25, 0.55) + (0.2 if groomed else 0.0),
+    )
+
+
+def _brow(maps: SkinMap, shape: Brows, side: int, rng: np.random.Generator) -> tuple[tuple, np.ndarray]:
+    """A brow's opacity (h, w) in [0, 1] and the window of rows and columns where it lies; side 1 is the picture's right."""
+    inner, outer = (end + rng.normal(0, 0.006) for end in shape.ends)
+    height, arch = shape.height + rng.normal(0, 0.004), shape.arch + rng.normal(0, 0.004)
+
+    def line(s: np.ndarray) -> np.ndarray:
+        before, after = s / shape.peak, (1 - s) / (1 - shape.peak)
+        return height - shape.fall * s + arch * np.sin(0.5 * np.pi * np.clip(np.minimum(before, after), 0, 1))
+
+    def width(s: np.ndarray) -> np.ndarray:
+        return shape.width * np.interp(s, [0, 0.12, 0.45, 0.75, 1], [0.62, 1.0, 0.95, 0.62, 0.16])
+
+    s = rng.beta(1.05, 1.15, shape.hairs)
+    t = np.clip(rng.normal(0, 0.24, shape.hairs), -0.5, 0.5)
+    # Hairs stand up at the inner end and lie along the brow at the outer one; upper and lower ones lean to each other.
+    angle = (
+        np.interp(s, [0, 0.15, 0.4, 1], [1.35, 0.95, 0.45, -0.12])
+        - 1.3 * t
+        + rng.normal(0, 0.13, shape.hairs)
+    )
+    length = shape.length * rng.uniform(0.6, 1.15, shape.hairs) * np.interp(s, [0, 0.2, 1], [0.75, 1, 0.8])
+    steps = np.array([0.0, 0.5, 1.0])[:, None]
+    bend = angle - 0.35 * steps
+    x = inner + s * (outer - inner) + length * steps * np.cos(bend) - 0.35 * length * np.cos(angle)
+    y = line(s) + t * width(s) + length * steps * np.sin(bend) - 0.35 * length * np.sin(angle)
+    at = maps.texels(side * x.reshape(-1), y.reshape(-1)).reshape(3, -1, 2).transpose(1, 0, 2)
+    low = np.floor(at.reshape(-1, 2).min(0)).astype(int).clip(0) - 3
+    high = np.ceil(at.reshape(-1, 2).max(0)).astype(int) + 4
+    w, h = high - low
+    # Drawn twice as large: hairs are finer than texels.
+    hairs = np.zeros((2 * h, 2 * w), np.uint8)
+    for path, strength in zip((at - low) * 2 * 16, rng.uniform(170, 255, shape.hairs), strict=True):
+        cv2.polylines(hairs, [path.round().astype(np.int32)], False, strength, 1, cv2.LINE_AA, 4)
+    along = np.linspace(0.03, 0.97, 24)
+    middle, half = line(along), 0.42 * width(along)
+    x = inner + along * (outer - inner)
+    rim = maps.texels(
+        side * np.concatenate([x, x[::-1]]), np.concatenate([middle + half, (middle - half)[::-1]])
+    )
+    solid = np.zeros_like(hairs)
+    cv2.fillPoly(solid, [((rim - low) * 2 * 16).round().astype(np.int32)], 255, cv2.LINE_AA, 4)
+    solid = cv2.GaussianBlur(solid, (0, 0), 3.5) * (shape.solid / 255)
+    whole = 1 - (1 - hairs / 255) * (1 - solid)
+    whole = cv2.resize(whole.astype(np.float32), (int(w), int(h)), interpolation=cv2.INTER_AREA)
+    return (slice(low[1], high[1]), slice(low[0], high[0])), whole
+
+
+def details(maps: SkinMap, look, tone: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What is painted on a person's head.
+
+    Args:
+        tone: (3,) the skin's colour as it is drawn, linear.
+
+    Returns:
+        overlay (HEIGHT, WIDTH, 4) uint8, premultiplied square root of linear RGB and opacity; and relief (HEIGHT, WIDTH, 2) uint8:
+        height, of which 128 is level, and how much the skin shines.
+    """
     rng = np.random.default_rng(look.seed)
     d, masks, over = look.details, maps.masks, _Overlay(maps)
-    tone = np.asarray(look.tone, np.float32)
-    blotch, fine = noise(rng, 26), rng.standard_normal((SIDE, SIDE), dtype=np.float32)
-    over.put(tone * np.array([1.05, 0.66, 0.60]), 0.13 * d["blotches"] * np.abs(blotch))
+    tone = np.asarray(tone, np.float32)
+    blotch, mottled = noise(rng, 12), noise(rng, 60)
+    fine = rng.standard_normal((HEIGHT, WIDTH), dtype=np.float32)
+    pores = cv2.GaussianBlur(fine, (0, 0), 1.2) * np.float32(4)
+    over.put(tone * np.array([1.05, 0.66, 0.60]), 0.16 * d["blotches"] * np.abs(blotch))
+    over.put(tone * np.array([0.72, 0.55, 0.48]), 0.10 * d["blotches"] * np.maximum(mottled, 0))
+    over.put(tone * np.array([0.62, 0.48, 0.42]), 0.16 * d["pores"] * np.maximum(-pores - 0.3, 0))
     for name, amount in (("cheek", 0.45), ("nose", 0.40), ("ears", 0.22)):
         over.put(tone * np.array([1.15, 0.5, 0.45]), amount * d["redness"] * (0.8 + 0.3 * blotch), name)
     over.put(tone * np.array([0.50, 0.36, 0.42]), 0.55 * d["circles"], "under eye")
     if d["freckles"] > 0:
-        spots = _spots(rng, 900, 3, 0.8)
+        spots = _spots(rng, 1100, 1.2, 3.2)
         for name in ("cheek", "nose"):
             over.put(tone * np.array([0.55, 0.36, 0.24]), 0.8 * d["freckles"] * spots, name)
-        over.put(tone * np.array([0.55, 0.36, 0.24]), 0.2 * d["freckles"] * spots)
+        over.put(tone * np.array([0.55, 0.36, 0.24]), 0.15 * d["freckles"] * spots)
     if d["wrinkles"] > 0.2:
-        over.put(tone * np.array([0.55, 0.38, 0.28]), 0.25 * d["wrinkles"] * _spots(rng, 90, 4, 1.3))
+        over.put(tone * np.array([0.55, 0.38, 0.28]), 0.25 * d["wrinkles"] * _spots(rng, 60, 3, 9))
     if d["moles"] >= 1:
-        over.put(tone * 0.22, 0.9 * (_spots(rng, int(d["moles"]), 3, 0.7)))
+        over.put(tone * 0.22, 0.9 * (_spots(rng, int(d["moles"]), 2, 4.5)))
     hair = np.asarray(look.hair, np.float32)
     if d["stubble"] > 0:
-        dots = np.clip(0.55 + 0.5 * fine, 0, 1)
+        dots = np.clip(0.45 + 0.30 * pores, 0, 1)
         over.put(np.minimum(hair * 0.6, 0.12) + tone * 0.1, min(d["stubble"], 1.0) * 0.75 * dots, "beard")
     if d.get("scalp", 0) > 0:
-        over.put(hair * 0.55, d["scalp"] * np.clip(0.9 + 0.25 * fine, 0, 1), "scalp")
+        over.put(hair * 0.55, d["scalp"] * np.clip(0.85 + 0.2 * pores, 0, 1), "scalp")
     if d["shadow"] > 0:
         over.put(d.get("shadow colour", tone * 0.5), 0.8 * d["shadow"], "lid")
     if d["blush"] > 0:
         over.put(tone * np.array([1.1, 0.42, 0.42]), 0.6 * d["blush"], "cheek")
     if d["liner"] > 0:
         over.put([0.012, 0.01, 0.01], 0.9 * d["liner"], "liner")
-    over.put(tone * np.array([0.95, 0.45, 0.42]), 0.45, "lips")
-    if d["lips"] > 0:
-        over.put(look.lip_colour, d["lips"], "lips")
-    over.put([0.12, 0.022, 0.02], 0.85, "inside-mouth")
-    relief = fine * np.float32(5 * d["pores"]) + cv2.GaussianBlur(fine, (0, 0), 1.4) * np.float32(
-        26 * d["pores"]
+    _lips(over, look, tone, blotch, mottled)
+    # Brows are darker than the skin, on dark skins too.
+    colour = np.asarray(look.brow, np.float32)
+    colour = colour * min(1.0, BROW_BELOW_SKIN * float(tone.mean()) / max(float(colour.mean()), 1e-3))
+    for side in (-1, 1):
+        window, amount = _brow(maps, look.brows, side, rng)
+        over.put_in(window, colour, amount * look.brow_density)
+    relief = pores * np.float32(8 * d["pores"]) + mottled * np.float32(4 * d["pores"])
+    relief *= 1 - 0.8 * masks["lips"]
+    relief -= (
+        masks["lips"] * np.float32(14) * np.abs(np.sin(maps.rest[..., 0] * 110 + 2.5 * mottled + 2 * blotch))
     )
-    relief *= 1 - 0.7 * masks["lips"]
     if d["wrinkles"] > 0.02:
         relief += (12 + 110 * d["wrinkles"]) * masks["wrinkles"]
+    shine = (0.42 + 0.5 * masks["oily"]) * (1 + 0.28 * pores + 0.2 * mottled)
+    wet = 0.55 + 0.9 * d["lip gloss"]
+    shine += masks["lips"] * (wet * (1 + 0.25 * pores) - shine)
     layer = over.layer
     np.sqrt(layer[:3], out=layer[:3])
     layer *= 255
     layer += np.float32(0.5)
-    return cv2.merge(list(layer.astype(np.uint8))), (relief + 128).clip(0, 255).astype(np.uint8)
+    return (
+        cv2.merge(list(layer.astype(np.uint8))),
+        cv2.merge(
+            [(relief + 128).clip(0, 255).astype(np.uint8), (shine * 110).clip(0, 255).astype(np.uint8)]
+        ),
+    )
+
+
+def _lips(over: _Overlay, look, tone: np.ndarray, blotch: np.ndarray, mottled: np.ndarray) -> None:
+    """Lips are the skin's own tone, darker and redder; the lower one's middle is paler; paint on some."""
+    d = look.details
+    red = np.asarray(look.lip_tint, np.float32)
+    over.put(tone * red, 0.75 + 0.08 * mottled, "lips")
+    # On dark skins the lower lip is pinker where it is seldom dry.
+    bright = float(np.clip(0.9 - 1.6 * tone.mean(), 0.25, 0.8))
+    over.put(tone * np.array([1.45, 0.82, 0.80]) + 0.01, bright * (0.55 + 0.1 * blotch), "lower lip")
+    if d["lips"] > 0:
+        # Paint is thinner towards the lips' border and where it is worn off.
+        over.put(look.lip_colour, d["lips"] * (0.85 + 0.10 * blotch + 0.06 * mottled), "lips")
+    over.put(tone * np.array([0.22, 0.10, 0.09]), 0.55, "line of the mouth")
 
 
 def iris(look) -> np.ndarray:

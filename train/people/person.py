@@ -16,11 +16,15 @@ from livepuppet.train.people import extras, landmarks
 from livepuppet.train.people.assets import (
     BONES,
     LEFT_EYE,
+    LOWER_TEETH,
     RIGHT_EYE,
+    TONGUE,
+    UPPER_TEETH,
     Assets,
     Mesh,
 )
 from livepuppet.train.people.motion import GAZE, amounts
+from livepuppet.train.people.paint import Brows, draw_brows
 from livepuppet.train.puppets.identities import FACTORS
 from livepuppet.train.puppets.rig import REFERENCE_SCALE
 
@@ -29,6 +33,14 @@ EYE_DISTANCE = 0.629
 
 #: Pairs of base vertices along x, y, z, by whose distances expression units are scaled to a head.
 RULERS = ((5399, 11998, 0), (791, 881, 1), (962, 5320, 2))
+
+#: How far the upper teeth's edge lies below the upper lip's at rest, the lower's below and behind the upper's, and how much of
+#: the lower teeth a lower lip bares at most, in decimetres of the base head.
+BITE, OVERBITE, OVERJET, BARED = 0.030, 0.012, 0.035, 0.060
+
+#: The tongue at rest: how far below the lower teeth's edge and behind its place on the base mesh, and how high it is of that.
+#: It is the base mesh's from this amount of tongueOut on.
+TONGUE_BELOW, TONGUE_BACK, TONGUE_HEIGHT, TONGUE_FREE = 0.035, 0.05, 0.55, 0.35
 
 #: How a turn of the head is shared out among the bones of the neck.
 NECK = (("neck01", 0.16), ("neck02", 0.18), ("neck03", 0.20), ("head", 0.46))
@@ -40,7 +52,6 @@ OF_HEAD = frozenset(
         "teeth",
         "tongue",
         "lash",
-        "brow",
         "hair",
         "strands",
         "fur",
@@ -67,7 +78,8 @@ class Look:
         details: amounts for `paint`: freckles, stubble, wrinkles, make-up ...
         iris: numbers for `paint.iris`.
         hair, brow, cloth, ...: colours.
-        brow_density, lash_density: factors on the opacity of their hairs.
+        lip_tint: factor on the skin's colour; lip_colour: of paint.
+        brows: their shape; brow_density, lash_density: factors on the opacity of their hairs.
         style: "" photo-like, "cel", "ink", "paint", "metal"; see `stylise`.
     """
 
@@ -76,11 +88,13 @@ class Look:
     gain: np.ndarray = field(default_factory=lambda: np.ones(3))
     details: dict[str, float] = field(default_factory=dict)
     iris: dict[str, float | np.ndarray] = field(default_factory=dict)
+    lip_tint: np.ndarray = field(default_factory=lambda: np.array([0.85, 0.58, 0.58]))
     lip_colour: np.ndarray = field(default_factory=lambda: np.array([0.5, 0.1, 0.1]))
     hair: np.ndarray = field(default_factory=lambda: np.array([0.1, 0.07, 0.05]))
     hair_tips: np.ndarray = field(default_factory=lambda: np.array([0.1, 0.07, 0.05]))
     brow: np.ndarray = field(default_factory=lambda: np.array([0.05, 0.035, 0.03]))
-    brow_density: float = 1.7
+    brows: Brows = field(default_factory=lambda: draw_brows(np.random.default_rng(0), False, 0.0))
+    brow_density: float = 0.9
     lash_density: float = 1.5
     teeth: np.ndarray = field(default_factory=lambda: np.array([0.9, 0.87, 0.78]))
     cloth: np.ndarray = field(default_factory=lambda: np.array([0.4, 0.4, 0.4]))
@@ -209,11 +223,43 @@ class Person:
             [abs(base[a, k] - base[b, k]) / abs(assets.base[a, k] - assets.base[b, k]) for a, b, k in RULERS],
             np.float32,
         )
+        self._set_teeth()
         self._join()
         self._find_landmarks()
         self._fit_eyes()
 
     # ---------------------------------------------------------------------------------------------------------- assembly
+
+    def _set_teeth(self) -> None:
+        """Teeth where this person's lips are, the upper ones before the lower ones, and a tongue that rests behind these.
+
+        The base mesh's stand edge to edge at the lips' line, so that an open mouth bares the lower ones alone, and its tongue
+        fills the mouth.
+        """
+        table = vertex_table(self.assets)
+        base = self.base = self.base.copy()
+        upper, lower = (table[f"{row} teeth middle"] for row in ("upper", "lower"))
+        lips = [table[name] for name in ("upper lip", "lower lip")]
+        high, far = self.scale[1:]
+        # No tooth stands before the lips' inner sides.
+        front = base[lips, 2].min() - 0.05 * far
+        base[UPPER_TEETH] += (
+            0,
+            base[lips[0], 1] - BITE * high - base[upper, 1],
+            min(0.0, front - base[upper, 2]),
+        )
+        shift = base[upper] - (0, OVERBITE * high, OVERJET * far) - base[lower]
+        base[LOWER_TEETH] += (0, shift[1], min(shift[2], 0.0))
+        base[TONGUE] += (0, shift[1], min(shift[2], 0.0))
+        tip = base[table["tongue tip"]]
+        down = (TONGUE_HEIGHT - 1) * (base[TONGUE, 1] - tip[1])
+        down += base[lower, 1] - TONGUE_BELOW * high - tip[1]
+        #: What takes the tongue (226, 3) to where it rests.
+        self.tongue_rest = np.stack(
+            [np.zeros_like(down), down, np.full_like(down, -TONGUE_BACK * far)], 1
+        ).astype(np.float32)
+        #: Base vertices of the lower lip's and of the lower teeth's edge.
+        self.lower_edges = lips[1], lower
 
     def _join(self) -> None:
         places, skinning, corners, uv, triangles, anchors, weights, head = ([] for _ in range(8))
@@ -356,6 +402,14 @@ class Person:
         for name, amount in units.items():
             unit, moves = self.assets.units[name]
             moved[unit] += moves * (self.scale * np.float32(amount))
+        moved[TONGUE] += self.tongue_rest * np.float32(1 - min(units.get("tongueOut", 0.0) / TONGUE_FREE, 1))
+        # Where the lip goes further down than teeth are high, the jaw goes with it.
+        lip, teeth = (self.base[row, 1] + moved[row, 1] for row in self.lower_edges)
+        follow = max(teeth - lip - BARED * self.scale[1], 0.0)
+        moved[LOWER_TEETH, 1] -= follow
+        moved[TONGUE, 1] -= follow
+        if units.get("tongueOut", 0.0) > 0:
+            self._over_the_lip(moved)
         # Eyeballs turn as balls; their units shear them.
         moved[LEFT_EYE] = moved[RIGHT_EYE] = 0
         places = some.rest.copy()
@@ -379,6 +433,18 @@ class Person:
         for warp in self.warps:
             places, inner, fronts = warp(places), warp(inner), warp(fronts)
         return places, inner, fronts
+
+    def _over_the_lip(self, moved: np.ndarray) -> None:
+        """Lift a tongue that is put out over lower teeth and lip; `moved` (N, 3) is of the base mesh."""
+        tongue = self.base[TONGUE] + moved[TONGUE]
+        lip, teeth = (self.base[row] + moved[row] for row in self.lower_edges)
+        out = tongue[:, 2] > teeth[2]
+        if out.any():
+            edge = max(lip[1], teeth[1]) + 0.012 * self.scale[1]
+            lift = max(edge - tongue[out, 1].min(), 0.0)
+            # From a root that stays.
+            share = np.clip((tongue[:, 2] - teeth[2] + 0.45) / 0.45, 0, 1)
+            moved[TONGUE, 1] += lift * share * share * (3 - 2 * share)
 
     @functools.cached_property
     def vertices(self) -> Vertices:
@@ -798,6 +864,20 @@ def _colour(rng: np.random.Generator, saturation: float = 0.9) -> np.ndarray:
     return np.clip(grey + (rng.random(3) - grey) * rng.random() * saturation, 0, 1) ** 1.7
 
 
+#: Colours of lips that are painted, linear RGB.
+LIPSTICKS = np.array(
+    [
+        [0.36, 0.035, 0.045],
+        [0.25, 0.030, 0.050],
+        [0.42, 0.12, 0.11],
+        [0.38, 0.10, 0.13],
+        [0.30, 0.075, 0.060],
+        [0.17, 0.020, 0.045],
+        [0.45, 0.16, 0.14],
+    ]
+)
+
+
 def _draw_look(assets: Assets, origin: Origin, rng: np.random.Generator) -> Look:
     look = Look(seed=int(rng.integers(1 << 31)))
     ethnicity = max(origin.ethnicity, key=origin.ethnicity.__getitem__)
@@ -831,13 +911,13 @@ def _draw_look(assets: Assets, origin: Origin, rng: np.random.Generator) -> Look
         "wrinkles": float(np.clip(rng.normal(1.0 * old, 0.15), 0, 1)),
         "circles": max(0.0, rng.normal(0.3, 0.25)),
         "stubble": max(0.0, rng.normal(0.15, 0.4)) * male * (origin.child < 0.2),
-        "lips": (rng.random() < 0.5) * rng.uniform(0.2, 0.85) * (not male) * (origin.child < 0.4),
+        "lips": (rng.random() < 0.3) * rng.uniform(0.25, 0.8) * (not male) * (origin.child < 0.2),
         "shadow": (rng.random() < 0.4) * rng.uniform(0.1, 0.7) * (not male) * (origin.child < 0.4),
         "liner": (rng.random() < 0.4) * rng.uniform(0.3, 1.0) * (not male) * (origin.child < 0.4),
         "blush": (rng.random() < 0.4) * rng.uniform(0.1, 0.6) * (not male),
         "grey scalp": 0.0,
     }
-    look.lip_colour = rng.random(3) * np.array([0.45, 0.16, 0.22]) + np.array([0.35, 0.03, 0.06])
+    rng.random(3)
     look.details["shadow colour"] = _colour(rng) * 0.6
     brown = rng.random() < (0.93 if ethnicity != "caucasian" else 0.4)
     if brown:
@@ -871,9 +951,17 @@ def _draw_look(assets: Assets, origin: Origin, rng: np.random.Generator) -> Look
     # Of their own seed, so that all else about a person stays as it was in earlier versions.
     fine = np.random.default_rng([look.seed, 6])
     # Real brows are from sparse to solid; the meshes' lashes are made up, most people's are not.
-    look.brow *= fine.uniform(0.5, 1.1)
-    look.brow_density = fine.uniform(1.2, 2.4)
+    look.brow *= fine.uniform(0.6, 1.3)
+    look.brow_density = fine.uniform(0.65, 1.0)
     look.lash_density = fine.uniform(0.25, 0.9) if male or fine.random() < 0.5 else fine.uniform(0.8, 1.5)
+    look.brows = draw_brows(fine, male, old)
+    look.lip_tint = (
+        np.array([0.86, 0.60, 0.60]) * fine.normal(1, 0.07) * np.exp(fine.normal(0, [0.02, 0.07, 0.07]))
+    )
+    # Paint keeps to the skin: what glows on a dark face is a lighter face's colour.
+    paint_of = LIPSTICKS[fine.integers(len(LIPSTICKS))] * np.exp(fine.normal(0, 0.12, 3))
+    look.lip_colour = paint_of * (1 - 0.55 * max(african - 0.2, 0))
+    look.details["lip gloss"] = fine.uniform(0.4, 1.0) if look.details["lips"] else fine.uniform(0.0, 0.35)
     look.teeth = (
         np.array([0.92, 0.88, 0.78]) * rng.uniform(0.78, 1.0) * np.array([1, 1, rng.uniform(0.85, 1.06)])
     )

@@ -14,7 +14,6 @@ SURFACE = {
     "hair": HAIR,
     "strands": HAIR,
     "lash": FINE,
-    "brow": FINE,
     "fur": FUR,
     "glasses": HARD,
     "phones": HARD,
@@ -25,11 +24,11 @@ SURFACE = {
 }
 
 PICTURE_VERTEX = """#version 330
-in vec3 place; in vec3 normal; in vec2 uv; in vec4 more; in vec3 rest;
-out vec3 P; out vec3 N; out vec2 T; out vec4 M; out vec3 R;
+in vec3 place; in vec3 normal; in vec2 uv; in vec4 more; in vec3 rest; in vec3 home;
+out vec3 P; out vec3 N; out vec2 T; out vec4 M; out vec3 R; out vec3 H;
 uniform mat4 camera; uniform float grow;
 void main() {
-  P = place + normal * grow; N = normal; T = uv; M = more; R = rest;
+  P = place + normal * grow; N = normal; T = uv; M = more; R = rest; H = home;
   gl_Position = camera * vec4(P, 1.0);
 }
 """
@@ -39,7 +38,7 @@ void main() {
 PICTURE_FRAGMENT = """#version 330
 #define KIND %(kind)d
 #define CEL %(cel)d
-in vec3 P; in vec3 N; in vec2 T; in vec4 M; in vec3 R;
+in vec3 P; in vec3 N; in vec2 T; in vec4 M; in vec3 R; in vec3 H;
 layout(location = 0) out vec4 colour;
 layout(location = 1) out vec4 share;
 uniform vec3 tint;
@@ -51,7 +50,8 @@ uniform sampler2DShadow shadow;
 uniform mat4 light; uniform vec3 sh[9]; uniform vec3 key; uniform vec3 key_colour;
 uniform vec3 fill; uniform vec3 fill_colour; uniform vec3 eye;
 uniform vec3 tint2; uniform vec4 par; uniform float cut;
-uniform vec4 box; uniform float gloss; uniform float textured; uniform int pattern; uniform float pattern_scale;
+uniform vec2 span; uniform vec3 lids[4]; uniform vec4 balls[2]; uniform vec3 fronts[2]; uniform vec4 of_head[2];
+uniform float gloss; uniform float textured; uniform int pattern; uniform float pattern_scale;
 uniform vec3 flat_colour; uniform float flatness; uniform vec3 shade; uniform float exposure;
 
 vec3 tone(vec3 x) {
@@ -89,14 +89,27 @@ void main() {
 #if KIND == 0
   vec4 c = texture(skin, T); alb *= mix(vec3(1), c.rgb * c.rgb, textured);
   alb = mix(alb, flat_colour, flatness);
-  vec2 d0 = (T - box.xy) / box.zw; vec2 inside = step(vec2(0), d0) * step(d0, vec2(1));
-  vec4 o = texture(over, d0); float lum = dot(alb, vec3(.333)) / max(par.x, .02);
-  o *= inside.x * inside.y; alb = alb * (1 - o.a) + o.rgb * o.rgb * mix(1., clamp(lum, .3, 1.6), .45);
-  float height = texture(relief, d0).r;
-  n = bumped(n, (height - .5) * .016 * par.z * inside.x * inside.y);
-  oily = .48 + 1.7 * abs(height - .45);
+  // `paint.chart`
+  float turn = atan(H.x, H.z - mix(.2, .8, clamp((H.y - 6.) / .45, 0, 1)));
+  vec2 d0 = vec2(.5 + .5 * sin(turn * .5), (H.y - span.x) / (span.y - span.x)); float inside = step(0., d0.y) * step(d0.y, 1.);
+  vec4 o = texture(over, d0) * inside * step(M.y, .5); float lum = dot(alb, vec3(.333)) / max(par.x, .02);
+  alb = alb * (1 - o.a) + o.rgb * o.rgb * mix(1., clamp(lum, .3, 1.6), .45);
+  alb = mix(alb, vec3(.12, .022, .02), .85 * M.y);
+  vec2 surface = texture(relief, d0).rg;
+  n = bumped(n, (surface.r - .5) * .016 * par.z * inside);
+  oily = mix(1., surface.g * 2.3, inside);
 #elif KIND == 1
-  vec3 c = texture(skin, T).rgb; alb = c * c;
+  vec3 c = texture(skin, T).rgb; alb = c * c * tint;
+  // Lids and lashes shade the ball; towards the inner corner it is red.
+  vec2 q = vec2(dot(of_head[0], vec4(P, 1)), dot(of_head[1], vec4(P, 1))); int which = q.x < 0 ? 0 : 1;
+  vec3 up = lids[2 * which], low = lids[2 * which + 1]; vec3 xx = vec3(q.x * q.x, q.x, 1);
+  float under = dot(up, xx) - q.y, over_ = q.y - dot(low, xx);
+  ao = mix(.30, 1., smoothstep(-.012, .060, under)) * mix(.62, 1., smoothstep(-.008, .022, over_));
+  alb = mix(alb, alb * vec3(.95, .62, .56), .7 * smoothstep(.028, .004, over_));
+  // The cornea bulges before the iris.
+  vec3 away = P - balls[which].xyz; float ball = balls[which].w;
+  vec3 cornea = normalize(away - .5 * ball * fronts[which]);
+  cornea = mix(n, cornea, smoothstep(.80, .88, dot(normalize(away), fronts[which])));
 #elif KIND == 2
   vec3 c = texture(skin, T).rgb; alb *= mix(vec3(1), c * c, textured);
 #elif KIND == 3
@@ -176,11 +189,12 @@ void main() {
   sp = gloss * oily * (.10 * sharp(nh, 12) + .20 * sharp(nh, 60));
   rs = around(reflect(-v, n)) * fresnel * .4 * ao * ao + gloss * oily * .10 * fill_colour * sharp(nh2, 40);
 #elif KIND == 1
-  d = key_colour * clamp(nl * .6 + .4, 0, 1) * mix(.5, 1., S);
-  vec3 h2 = normalize(fill + v); float nh2 = max(dot(n, h2), 0);
-  sp = 4 * pow(nh, 500) + .05 * sharp(nh, 40); rs = around(reflect(-v, n)) * .05 + fill_colour * 1.5 * pow(nh2, 500);
+  d = key_colour * clamp(nl * .6 + .4, 0, 1) * mix(.5, 1., S) * ao; d2 *= ao;
+  // Windows and lamps are seen in the wet cornea as small bright patches.
+  float window = smoothstep(.978, .988, dot(cornea, h)), lamp = smoothstep(.985, .992, dot(cornea, normalize(fill + v)));
+  rs = around(reflect(-v, cornea)) * (.05 + .3 * fresnel) * ao + ao * (window * .8 * (key_colour * max(S, .3) + .4 * around(key)) + lamp * .8 * fill_colour);
 #elif KIND == 2
-  d = key_colour * clamp(nl * .6 + .4, 0, 1) * mix(.5, 1., S); sp = .5 * sharp(nh, 80);
+  d = key_colour * clamp(nl * .6 + .4, 0, 1) * mix(.4, 1., S) * ao; d2 *= ao; sp = .4 * ao * sharp(nh, 80);
 #elif KIND == 3
   sp = .02 * sharp(nh, 10);
 #elif KIND == 4
