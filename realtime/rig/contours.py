@@ -257,31 +257,45 @@ def _find_eyes(
         if None not in spots:
             return [_dark_eye(spots[k], matrices[k], unit, k == 1) for k in range(2)]
     irises = eye_fit.refine_irises(tuple(maps), found)
-    return [_eye(found[k], irises[k], maps[k], matrices[k], unit, k == 1) for k in range(2)]
+    curves = [_edges(found[k], irises[k], maps[k]) for k in range(2)]
+    # The right eye's crop is mirrored: both have their outer corner on the left.
+    both = [eye_fit.opening_ends(maps[k], found[k].theta, *curves[k]) for k in range(2)]
+    ends = np.array(
+        [min(one, other, key=abs) for one, other in ((both[0][0], both[1][0]), (both[0][1], both[1][1]))]
+    )
+    ends = np.where(np.abs(np.abs(both).max(0)) < 1, ends, np.sign(ends))
+    return [_eye(found[k], irises[k], curves[k], ends, matrices[k], unit, k == 1) for k in range(2)]
+
+
+def _edges(fit: eye_fit.EyeFit, iris: np.ndarray, maps: eye_fit.EyeMaps) -> tuple[np.ndarray, np.ndarray]:
+    """The heights of both lids' edges at `eye_fit.U`."""
+    theta = fit.theta
+    up, low = (rows[0] for rows in eye_fit.heights(theta[None]))
+    up = eye_fit.follow_edge(maps, theta, up, True)
+    low = np.maximum(eye_fit.follow_edge(maps, theta, low, False), up + 0.004)
+    return eye_fit.include_white(maps, theta, iris, up, low)
 
 
 def _eye(
     fit: eye_fit.EyeFit,
     iris: np.ndarray,
-    maps: eye_fit.EyeMaps,
+    edges: tuple[np.ndarray, np.ndarray],
+    ends: np.ndarray,
     matrix: np.ndarray,
     unit: float,
     mirrored: bool,
 ) -> EyeContours:
     """One eye's fit as contours in the picture."""
     theta = fit.theta
-    up, low = (rows[0] for rows in eye_fit.heights(theta[None]))
-    up = eye_fit.follow_edge(maps, theta, up, True)
-    low = np.maximum(eye_fit.follow_edge(maps, theta, low, False), up + 0.004)
-    up, low = eye_fit.include_white(maps, theta, iris, up, low)
+    columns, up, low = eye_fit.ended(*edges, ends)
     low[[0, -1]] = up[[0, -1]]
     tall = float((low - up).max())
     # Where the fold lies is a matter of taste as long as the skin between it and the edge is lid.
-    crease = up - (0.035 + 0.25 * tall) * np.sqrt(np.maximum(1 - (0.85 * eye_fit.U) ** 2, 0))
+    crease = up - (0.035 + 0.25 * tall) * np.sqrt(np.maximum(1 - (0.85 * columns) ** 2, 0))
     inverse = cv2.invertAffineTransform(matrix)
 
     def points(heights: np.ndarray) -> np.ndarray:
-        x, y = eye_fit.place(theta[None], eye_fit.U[None], heights[None].astype(np.float32))
+        x, y = eye_fit.place(theta[None], columns[None], heights[None].astype(np.float32))
         curve = np.column_stack([x[0], y[0]]) @ inverse[:, :2].T + inverse[:, 2]
         return _resampled(curve[::-1] if mirrored else curve)
 

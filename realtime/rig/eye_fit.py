@@ -595,3 +595,35 @@ def include_white(
         )
         result.append((edge + sign * further).astype(np.float32))
     return result[0], result[1]
+
+
+#: An opening ends where it looks like skin: by so little of what its middle does, in both eyes, over so many of the columns before
+#: a corner. So much of it is left at least.
+LIKE_SKIN, COLUMNS, LEFT_OVER = 0.45, 2, 0.7
+
+
+def opening_ends(maps: EyeMaps, theta: np.ndarray, up: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """Where along an opening (of heights at `U`) there is eye and no skin, from its left end to its right one: (2,) of `U`."""
+    rows = up[:, None] + (low - up)[:, None] * np.linspace(0.35, 0.75, 7, dtype=np.float32)[None]
+    x, y = place(theta[None], np.repeat(U, 7)[None], rows.reshape(1, -1).astype(np.float32))
+    other = sample(maps.other, x, y)[0].reshape(len(U), 7).mean(1)
+    usual = float(np.median(other[5:-5]))
+    ends = [-1.0, 1.0]
+    for k, columns in ((0, other[1:]), (1, other[::-1][1:])):
+        skin = int(np.argmin(columns < LIKE_SKIN * usual))
+        if skin >= COLUMNS:
+            step = (skin + 0.5) * float(U[1] - U[0])
+            ends[k] += step if k == 0 else -step
+    return np.array(ends)
+
+
+def ended(up: np.ndarray, low: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An opening cut at `ends`, with round corners there: its columns, and both heights at those."""
+    columns = np.linspace(*ends, len(U)).astype(np.float32)
+    up, low = np.interp(columns, U, up), np.interp(columns, U, low)
+    middle = (up + low) / 2
+    for end in ends:
+        if abs(end) < 1:
+            open_ = np.clip(np.abs(columns - end) / 0.45, 0, 1) ** 0.6
+            up, low = middle + (up - middle) * open_, middle + (low - middle) * open_
+    return columns, up.astype(np.float32), low.astype(np.float32)

@@ -32,6 +32,12 @@ _STEP = 1 / 256
 #: Over this much of a blink (or gaze) the picture's own pixels go over into the layers, which differ by a level or two.
 _ONSET = 0.12
 
+#: Lashes and lines hang over an eye by no more than this, in its widths.
+LASH_TALL = 0.2
+
+#: Lashes beyond the corners are seen until the lid has gone from so much of its way to so much.
+WINGS_GONE = 0.3, 0.9
+
 #: How fast a lid's shade on the eyeball fades, in e-folds per width of the eye.
 SHADE = 16.0
 
@@ -92,13 +98,14 @@ class Eyes:
             for side, eye in (("left", contours.left), ("right", contours.right))
             if eye is not None and eye.sure
         }
-        rims = None
+        rims = level = None
         if contours.left is not None and contours.right is not None:
             middles = [(eye.upper[0] + eye.upper[-1]) / 2 for eye in (contours.left, contours.right)]
             rims = find_rims(picture, *middles)
+            level = middles[1] - middles[0]
 
         def cut_out(side: str, *white: bool | float | None) -> EyeLayers:
-            return EyeLayers(picture, sure[side], side, rims, *white)
+            return EyeLayers(picture, sure[side], side, rims, level, *white)
 
         self.layers = {side: cut_out(side) for side in sure}
         both = list(self.layers.values())
@@ -144,6 +151,7 @@ class EyeLayers:
         eye: its contours in the picture's pixels.
         side: `left` or `right`, of the picture.
         rims: of glasses, in the whole picture.
+        level: (2,), from the left eye to the right one: both look aside along it, however their corners lie.
         white: whether it has any white, where that is known.
         least_white: how light it is at least, beside the skin below.
     """
@@ -154,6 +162,7 @@ class EyeLayers:
         eye: EyeContours,
         side: str,
         rims: Rims | None = None,
+        level: np.ndarray | None = None,
         white: bool | None = None,
         least_white: float | None = None,
     ):
@@ -202,6 +211,12 @@ class EyeLayers:
         self.iris_u, self.iris_v = float(centre @ along), float(centre @ down)
         self.iris_x, self.iris_y = (float(k) for k in eye.iris - (self.left, self.top))
         self.along = along.astype(np.float32)
+        aside = along
+        if level is not None:
+            length = float(np.hypot(*level))
+            if length > 0 and float(level @ along) > 0.7 * length:
+                aside = np.asarray(level, np.float64) / length
+        self._aside = float(aside[0]), float(aside[1])
         self._build()
         self.skin_ends = self._skin_ends()
         self._trim()
@@ -219,6 +234,7 @@ class EyeLayers:
         self.lab = cv2.cvtColor(self.crop, cv2.COLOR_RGB2LAB).astype(np.float32)
         self.light = self.lab[..., 0]
         self.soft = self._softness()
+        self._lower_edge()
         self._find_skin(picture)
         self._find_lashes(picture)
         self._find_white(picture)
@@ -240,6 +256,56 @@ class EyeLayers:
         dark, bright = np.percentile(self.light[inside], [3, 97])
         steepest = float(np.percentile(np.hypot(dx, dy)[inside], 98))
         return float(np.clip(0.7 * (bright - dark) / max(steepest, 1.0), least, most))
+
+    def _lower_edge(self) -> None:
+        """Move the upper edge from where skin ends to where the lashes above the eye do, so that these go with the lid."""
+        w, iris = self.width, (self.iris_x, self.iris_y)
+        self.thick = self.solid = np.zeros(self.u.shape, np.float32)
+        u = np.linspace(0, 1, 41)
+        edge = np.interp(u, *self._edge_table())
+        tall = np.maximum(np.interp(u, *self._column(self.low)) - edge, 1e-3)
+
+        def seen(heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            """How light places (N, 41) are, and how far from the iris's middle, in its radii."""
+            mx, my = self._at(np.broadcast_to(u * w, heights.shape), heights)
+            light = cv2.remap(self.light, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            return cv2.blur(light, (3, 1)), np.hypot(mx - iris[0], my - iris[1]) / self.radius
+
+        inside, far = seen(edge + np.linspace(0.25, 0.9, 16)[:, None] * tall)
+        offs = np.arange(-0.05, LASH_TALL, max(0.01, 0.5 / w)) * w
+        light, _ = seen(edge + offs[:, None])
+        light[offs[:, None] > 0.45 * tall] = 255
+        first = light[offs < 0.6 * LASH_TALL * w].argmin(0)
+        columns = np.arange(len(u))
+        dark = light[first, columns]
+        # Before the iris, whose top is as dark as they are, lashes are as thick as beside it.
+        bright = np.percentile(inside, 75, axis=0)
+        clear = (bright - dark > 25) & ((far < 1.1).mean(0) < 0.15) & (u > 0.06) & (u < 0.94)
+        if clear.sum() < 4:
+            return
+        below = np.arange(len(offs))[:, None] > first
+        behind = (far < 1.1).mean(0) >= 0.15
+        bright = np.where(behind, np.percentile(inside, 50, axis=0), bright)
+        ends = ((light > dark + 0.5 * (bright - dark)) & below).argmax(0)
+        # A line is as dark all through, a shadow gets lighter.
+        solid = ((light < dark + 0.25 * (bright - dark)) & (np.arange(len(offs))[:, None] < ends)).sum(0)
+        curves = []
+        for value in (np.maximum(offs[ends], 0), solid * (offs[1] - offs[0])):
+            plain = np.interp(u, u[clear], value[clear])
+            # Where they stand out from the iris they may be thicker, but not than elsewhere.
+            most = np.minimum(value, 1.1 * np.percentile(value[clear], 80))
+            stands = behind & (bright - dark > 40)
+            value = np.where(stands, np.maximum(most, plain), plain)
+            value = np.array([np.median(value[max(k - 5, 0) : k + 6]) for k in columns])
+            value = np.minimum(value, 0.45 * tall) * smooth(0.0, 0.12, np.minimum(u, 1 - u))
+            value = cv2.GaussianBlur(value[None].astype(np.float32), (0, 0), 2.5)[0]
+            curves.append(np.interp(self.u.ravel(), u, value).reshape(self.u.shape).astype(np.float32))
+        self.thick, self.solid = curves
+        self.up = self.up + self.thick
+        self.low = np.maximum(self.low, self.up + 0.02)
+        self.span = self.low - self.up
+        middle = (self.u > 0.02) & (self.u < 0.98)
+        self.tall = max(float(self.span[middle].max()), 1.0) if middle.any() else self.tall
 
     def _trim(self) -> None:
         """Keep of everything the rectangle in which a frame may differ from the picture."""
@@ -276,18 +342,17 @@ class EyeLayers:
         self.taper = self.taper * self.steep
         thick = max(0.02 * self.width, 0.9)
         self.line_thick = float(np.hypot(thick, 0.5 * self.soft))
-        self.line_alpha = self.line_alpha * (thick / self.line_thick) ** 0.5
-        self.line_alpha = self.line_alpha * smooth(-0.02, 0.10, self.u) * smooth(1.02, 0.90, self.u)
+        # Where there is one already, none is drawn.
+        own = 1 - 0.25 * smooth(0.01 * self.width, 0.05 * self.width, self.solid)
+        self.line_alpha = self.line_alpha * (thick / self.line_thick) ** 0.5 * own
+        ends = 0.15 if self.has_white else 0.3
+        self.line_alpha = self.line_alpha * smooth(-0.02, ends, self.u) * smooth(1.02, 1 - ends, self.u)
         self._still_lids = tuple(
             np.ascontiguousarray(lid[..., :3]) for lid in (self.whole_lid, self.lower_lid)
         )
         self._covers = tuple(
             lid[..., 3].astype(np.float32) * np.float32(1 / 255) for lid in (self.whole_lid, self.lower_lid)
         )
-        self.past = smooth(0.36, 0.5, np.abs(self.u - 0.5)).astype(np.float32)
-        # The sides of round eyes are steep.
-        ends = (0.46, 0.53) if self.tall < 0.5 * self.width else (0.38, 0.48)
-        self.outside = smooth(*ends, np.abs(self.u - 0.5)).astype(np.float32)
         self.aside = np.maximum(smooth(0.005, -0.01, self.u), smooth(0.995, 1.01, self.u))
         lower_cover = np.maximum(self._covers[1], self.aside)
         goes = self.upper_lid[..., 3] > 0
@@ -308,9 +373,23 @@ class EyeLayers:
         self._mask = self.within * smooth(0, np.float32(0.04 * self.width), self.v - ends)
         self._find_places()
         self._glint = np.ascontiguousarray(self.glint[self._ball_at])
+        self._settle_ball()
         for name, value in vars(self).items():
             if isinstance(value, np.ndarray) and value.dtype == np.float64:
                 setattr(self, name, value.astype(np.float32))
+
+    def _settle_ball(self) -> None:
+        """The white as frames take it: with the shade on it, on the pixels of `_ball_at`."""
+        rows, columns = self._ball_at
+        if self.has_white:
+            white = np.dstack([self.white, cv2.convertScaleAbs(self.shade, alpha=255)])
+            self._white_ball = np.ascontiguousarray(white[self._ball_at])
+            self._opaque = np.full(self._white_ball.shape[:2], 255, np.uint8)
+        starts = columns.start, rows.start
+        self._ball_places = [
+            (place - np.float32(start), float(step))
+            for place, start, step in zip((self.x, self.y), starts, self.down, strict=True)
+        ]
 
     def _find_places(self) -> None:
         """The rows in which a frame can change each layer, and the rectangle in which the eyeball is seen."""
@@ -326,6 +405,7 @@ class EyeLayers:
         self._up_rows = _bounds(v < deepest + 0.06 * w + soft)[0]
         self._lash_rows_at = _bounds((v > self.up - soft) & (v < self.closed + self.reach + soft))[0]
         self._front_rows = _bounds(self.front > 0)[0]
+        self._wings = [_bounds((self.wing > 0) & side) for side in (self.u < 0.5, self.u >= 0.5)]
 
     def _band_colour(
         self, picture: np.ndarray, chosen: np.ndarray, like: np.ndarray | None = None
@@ -369,7 +449,8 @@ class EyeLayers:
         self.lid_colour = self._spread(self._band_colour(picture, above, cheek.mean(0)))
         # Where lids meet is one smooth curve, close to the lower lid; in round eyes it hangs less.
         deep = max(float(self.low.max()), 1e-3)
-        hangs = min(deep, 0.16 * self.width + 0.25 * max(deep - 0.16 * self.width, 0))
+        least = (0.2 if self.radius < 0.35 * self.width else 0.28) * self.width
+        hangs = min(deep, least + 0.35 * max(deep - least, 0))
         # They meet on the lower lashes, however thick those are.
         dark = self.light < 0.5 * float(np.median(self.cheek_colour))
         offs = np.arange(0.0, 0.16, 0.01)
@@ -377,11 +458,18 @@ class EyeLayers:
         seen = [dark[middle & (np.abs((self.v - self.low) / self.width - off) < 0.012)] for off in offs]
         thick = 0.01 * sum(float(band.mean()) for band in seen if band.size)
         hang = float(np.clip(0.03 + 0.5 * thick, 0.06, 0.12))
-        self.closed = np.where(self.low > 0, self.low * (hangs / deep), self.low) + hang * self.width
-        self.closed = cv2.GaussianBlur(self.closed.astype(np.float32), (0, 0), max(0.05 * self.width, 0.5))
-        # Beside the corners nothing comes down.
-        aside = smooth(0.0, 0.12, np.abs(self.u - 0.5) - 0.5)
-        self.closed = self.closed + (self.up - self.closed) * aside.astype(np.float32)
+        u = np.linspace(0, 1, 97)
+        low = np.interp(u, *self._column(self.low))
+        arc = 1 - np.square(2 * u - 1)
+        closed = 0.4 * np.where(low > 0, low * (hangs / deep), low) + (0.6 * hangs + hang * self.width) * arc
+        closed = cv2.GaussianBlur(closed[None], (0, 0), 4.0, borderType=cv2.BORDER_REPLICATE)[0]
+        # Corners stay where they are, and beside them nothing comes down.
+        closed -= closed[0] + (closed[-1] - closed[0]) * u
+        ends = np.interp([0, 1], *self._edge_table())
+        closed += ends[0] + (ends[1] - ends[0]) * u
+        closed = np.interp(self.u.ravel(), u, closed).reshape(self.u.shape)
+        inside = (self.u > 0) & (self.u < 1)
+        self.closed = np.where(inside, np.maximum(closed, self.up), self.up).astype(np.float32)
         rough = picture - cv2.GaussianBlur(picture, (0, 0), 1.0)
         self.grain = float(np.median(np.abs(rough[below]))) if below.any() else 0.0
         self.flat = self.grain < 0.35
@@ -431,7 +519,7 @@ class EyeLayers:
         # Lashes are short, and longer at the outer side; what is less dark is a shadow.
         far = self.up - self.v
         outward = self.u - 0.5 if self.side == "right" else 0.5 - self.u
-        longest = (0.15 + 0.25 * smooth(0.2, 0.45, outward) - 0.09 * smooth(0.1, 0.4, -outward)) * w
+        longest = (0.15 + 0.12 * smooth(0.2, 0.45, outward) - 0.09 * smooth(0.1, 0.4, -outward)) * w
         foot = (lashes > 0) & (far < 0.05 * w)
         black = float(np.percentile(thin[foot], 70)) if foot.any() else 0.0
         dense = (
@@ -444,9 +532,21 @@ class EyeLayers:
         blur = 0.5 * max(self.soft - 0.02 * w, 0)
         line = blur + 0.03 * w if self.has_fold else np.maximum(self.lash_up, 0.02 * w) + 0.015 * w + blur
         bar = (self.v > self.up - line) & (self.v <= self.up)
-        bar &= (self.u > -0.02) & (self.u < 1.02)
+        bar &= (self.u > 0.0) & (self.u < 1.0)
         strokes = cv2.dilate(lashes, _disc(0.03 * w + blur)) > 0
+        if not self.has_white:
+            # Nor do the dark rims of eyes without one.
+            near = cv2.dilate(opening.astype(np.uint8), _disc(0.2 * w)) > 0
+            dark = self.light < 0.72 * float(np.median(self.cheek_colour))
+            rims = cv2.morphologyEx((near & dark).astype(np.uint8), cv2.MORPH_OPEN, _disc(0.01 * w)) > 0
+            strokes |= cv2.dilate(rims.astype(np.uint8), _disc(0.03 * w)) > 0
         gone = strokes | bar | (cv2.dilate(opening.astype(np.uint8), _disc(0.05 * w + blur)) > 0)
+        # Nor do tips that are left.
+        tips = (cv2.dilate(strokes.astype(np.uint8), _disc(0.06 * w)) > 0) & (thin > max(0.2 * black, 6.0))
+        tips &= (self.v < self.up) & (self.v > (self.cut if self.has_fold else self.up - 0.3 * w))
+        tips &= (self.u > 0.04) & (self.u < 0.96)
+        gone |= cv2.dilate(tips.astype(np.uint8), _disc(0.02 * w)) > 0
+        strokes = strokes | (gone & (self.v < self.up))
         gone &= self.front < 0.5
         # Nor does the lower lid's rim with its shade.
         rim = (self.v > self.low) & (self.v < self.low + 0.10 * w) & (self.u > -0.02) & (self.u < 1.02)
@@ -456,7 +556,7 @@ class EyeLayers:
         behind = cv2.GaussianBlur(behind, (0, 0), max(0.02 * w, 0.7))
         # Shadows around an eye and the dark behind a face say little of its lid.
         usual = float(np.median(self.cheek_colour.mean(2)))
-        known *= 0.02 + 0.98 * smooth(0.45, 0.8, picture.mean(2) / max(usual, 1.0)).astype(np.float32)
+        known *= 0.02 + 0.98 * smooth(0.3, 0.6, picture.mean(2) / max(usual, 1.0)).astype(np.float32)
         clean = _filled(picture, known) if known.any() else picture
         clean = cv2.GaussianBlur(clean, (0, 0), max(0.02 * w, 0.7))
         self.texture = self._texture_beside(picture, hole)
@@ -464,6 +564,14 @@ class EyeLayers:
         # Where lashes were outside of the lid there is skin.
         away = cv2.GaussianBlur((strokes | bar).astype(np.float32), (0, 0), max(0.012 * w, 0.6))
         away = held(1.6 * away) * (1 - self.front)
+        # Those beyond the corners stay where they are, as the corners do, and those close to them go over into them.
+        inner = smooth(0.0, 0.12, 0.5 - np.abs(self.u - 0.5))
+        # Those that hang together with hair stay for good.
+        hair = cv2.GaussianBlur(self.front, (0, 0), max(0.06 * w, 1.0))
+        away *= np.maximum(inner, smooth(0.25, 0.05, hair))
+        stays = (self.v < self.up) | (np.abs(self.u - 0.5) > 0.5)
+        self.wing = (away * (1 - inner) * stays).astype(np.float32) * self.has_white
+        self.wing[self.wing < 0.02] = 0
         skin = picture + (behind + self.texture - picture) * away[..., None]
         feather = max(0.02 * w, 0.7)
         share = smooth(-feather, feather, self.v - self.cut) * smooth(0.07 * w, 0.03 * w, self.v - self.low)
@@ -476,15 +584,16 @@ class EyeLayers:
             1.6 * cv2.GaussianBlur(strokes.astype(np.float32), (0, 0), max(0.012 * w, 0.6))
         )
         self.stroke *= (self.v < self.up + 0.5 * self.soft) * (1 - self.front)
-        beyond = smooth(0.0, 0.04, outward - 0.48)
-        self.stroke *= np.maximum(beyond, smooth(longest, 0.75 * longest, far))
+        self.stroke *= smooth(longest, 0.75 * longest, far) * smooth(0.0, 0.03, 0.5 - np.abs(self.u - 0.5))
+        if not self.has_white:
+            self.stroke[:] = 0
         # Their colour, without it.
         strong = np.maximum(self.stroke, 0.25)[..., None]
         self.stroke_rgb = np.clip(behind + (picture - behind) / strong, 0, behind)
         self._take_lashes(strokes | bar)
         self.cover = np.maximum(away, share)
         aside = np.maximum(smooth(0.04, -0.04, self.u), smooth(0.96, 1.04, self.u))
-        self.beside = self.cover * aside
+        self.beside = smooth(0.0, 0.1, self.cover) * aside
 
     def _take_lashes(self, strokes: np.ndarray) -> None:
         """The lashes as they hang down from a closed lid's edge: a band over u and the distance from the edge."""
@@ -502,8 +611,8 @@ class EyeLayers:
         foot = np.abs(self.lash_rows) < 0.03 * w
         most = alpha[foot].max(0)
         alpha[self.lash_rows > -0.02 * w] = most
-        alpha *= smooth(0.04 * w, 0.01 * w, self.lash_rows)[:, None]
-        alpha *= (smooth(-0.1, -0.02, self.lash_u) * smooth(1.1, 1.02, self.lash_u))[None]
+        alpha *= smooth(0.04 * w, 0.01 * w, self.lash_rows)[:, None] if self.has_white else 0
+        alpha *= (smooth(0.0, 0.06, self.lash_u) * smooth(1.0, 0.94, self.lash_u))[None]
         alpha *= np.clip((self.reach - np.abs(self.lash_rows)) / (0.25 * self.reach), 0, 1)[:, None]
         self.hang_alpha = alpha.astype(np.float32)
         self.hang_rgb = np.broadcast_to(tone, (*alpha.shape, 3)).astype(np.float32)
@@ -623,14 +732,23 @@ class EyeLayers:
         # What little is seen says little.
         sure = held(np.float32(sure) / (0.002 * w * w)).astype(np.float32)
         sure = np.interp(self.u.ravel(), NODES, sure).reshape(self.u.shape).astype(np.float32)
-        base = clean + (base - clean) * sure[..., None]
+        # It is no lighter than what is around, and close to the fold as what is seen there.
+        base *= np.minimum(1.03 * clean.mean(2) / np.maximum(base.mean(2), 1), 1)[..., None]
+        deep = np.clip((self.v - self.cut) / np.maximum(self.closed - self.cut, 1), 0, 1)
+        own = (
+            sure * (0.95 - 0.15 * smooth(0.0, 0.6, deep))
+            if self.has_fold
+            else 0.5 * sure * smooth(0.4, 0.0, deep)
+        )
+        base = clean + (base - clean) * own[..., None]
+        # A lid is round: lightest in its middle; above it there is the fold's shadow, also of one that was not seen.
+        bulge = 0.05 * np.sin(np.pi * deep) - 0.05 * deep**4
         if not self.has_fold:
-            # It goes on from the skin above.
-            far = (self.v - self.cut) / w
-            base = base + (clean - base) * (1 - 0.5 * smooth(0.0, 0.3, far))[..., None]
-            base = behind + (base - behind) * smooth(0.0, 0.22, far)[..., None]
-        t = np.clip((self.v - self.cut) / np.maximum(self.closed - self.cut, 1), 0, 1)
-        bulge = 0.05 * np.sin(np.pi * t) - 0.03 * t**3 - 0.03 * (1 - t) ** 4
+            bulge -= (
+                0.08
+                * np.exp(-np.square((self.v - self.cut) / (0.03 * w)))
+                * smooth(0.1, 0.3, 0.5 - np.abs(self.u - 0.5))
+            )
         lid = base * (1 + (0.6 if self.flat else 1.0) * bulge)[..., None]
         reach = 0.12 if self.has_fold else 0.25
         ends = np.maximum(smooth(reach, 0.0, self.u), smooth(1 - reach, 1.0, self.u))
@@ -654,6 +772,8 @@ class EyeLayers:
         # From the edge down it gets less.
         alpha = np.maximum.accumulate(self.lash_alpha[::-1])[::-1]
         alpha = cv2.remap(alpha, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        if not self.has_white:
+            alpha[:] = 0
         alpha[self.v < self.up] = 1
         skin = held((self.up - self.v) * soft + np.float32(0.5))
         # Close to an edge the picture is half white, half lid: there the lid's colours are those a little further away.
@@ -671,15 +791,13 @@ class EyeLayers:
             )
             for shift in fringes
         )
+        above = self._without_iris(above)
         hangs = smooth(-0.3 * self.soft, 0.7 * self.soft, self.v - self.up)[..., None]
         # Of what is above the edge the strip below the fold goes along, and every lash.
         room = np.maximum(self.up - self.cut, 0.02 * w)
-        strip = (
-            smooth(0.2, 0.6, (self.v - self.cut) / room)
-            * smooth(-0.08, 0.0, self.u)
-            * smooth(1.08, 1.0, self.u)
-        )
-        own = np.where(self.v < self.up, strip, 1.0)
+        between = smooth(0.0, 0.08, self.u) * smooth(1.0, 0.92, self.u)
+        strip = smooth(0.2, 0.6, (self.v - self.cut) / room) * between
+        own = np.where(self.v < self.up, strip, between)
         strip = np.maximum(own, self.stroke)
         colours = above + (tone - above) * hangs
         upper = self.stroke_rgb + (colours - self.stroke_rgb) * (own / np.maximum(strip, 1e-3))[..., None]
@@ -690,9 +808,31 @@ class EyeLayers:
             np.clip(lid, 0, 255).astype(np.uint8) for lid in (upper, lower, whole)
         )
         #: How tall the line at the lid's edge is, which does not sink.
-        self.line_tall = np.float32(0.02 * w)
+        self.line_tall = np.clip(self.solid, 0.02 * w, 0.04 * w).astype(np.float32)
         #: Up to so far above its edge a lid goes along as it is: with its lashes.
         self.rigid = np.float32(np.clip(np.percentile(self.lash_up, 75), 0.02 * w, 0.09 * w))
+
+    def _without_iris(self, lid: np.ndarray) -> np.ndarray:
+        """A lid's colours without what shows of the iris between its lashes: there they are as beside it."""
+        w, off = self.width, self.v - self.up
+        zone = (off > -(LASH_TALL + 0.05) * w) & (self.away < 1.12 * self.radius + self.soft)
+        if not self.has_white or not zone.any():
+            return lid
+        reach = 1.15 * self.radius / w
+        u = np.clip(np.array([self.iris_u / w - reach, self.iris_u / w + reach]), 0.02, 0.98)
+        edge = np.interp(u, *self._edge_table())
+        sides = []
+        for at, top in zip(u, edge, strict=True):
+            x, y = self._at(np.broadcast_to(np.float64(at * w), off.shape), top + off)
+            sides.append(cv2.remap(lid, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+        share = np.clip((self.u - u[0]) / max(u[1] - u[0], 1e-3), 0, 1).astype(np.float32)[..., None]
+        beside = sides[0] * (1 - share) + sides[1] * share
+        # Lashes before it are darker.
+        lighter = smooth(-8.0, 8.0, lid.mean(2) - beside.mean(2)) * smooth(
+            0, 0.1 * self.radius, 1.12 * self.radius + self.soft - self.away
+        )
+        lighter *= smooth(-0.03 * w, 0.0, off + self.thick + 0.02 * w)
+        return lid + (beside - lid) * lighter[..., None].astype(np.float32)
 
     def _skin_ends(self) -> np.ndarray:
         """Where skin above the eye ends, at the upper lid's edge or at a rim, (N, 2) in pixels of the picture."""
@@ -728,6 +868,10 @@ class EyeLayers:
         brow = np.isin(labels, np.unique(labels[high])) & (brow > 0)
         outside = (self.v < self.up) | (self.u < 0) | (self.u > 1)
         dark = (self.light < 0.4 * lid) & (thin < 10) & outside & (self.from_edge > 0.1 * w) & ~beside
+        if not self.has_white:
+            # The rim of an eye that is dark itself belongs to it.
+            opening = (self.v > self.up) & (self.v < self.low) & (self.u > 0) & (self.u < 1)
+            dark &= cv2.dilate(opening.astype(np.uint8), _disc(0.2 * w)) == 0
         dark = cv2.morphologyEx(dark.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.03 * w))
         return (brow | dark).astype(np.float32)
 
@@ -809,11 +953,12 @@ class EyeLayers:
         where the picture ends, at the eye's place.
         """
         w = self.width
-        fine = picture - cv2.GaussianBlur(picture, (0, 0), max(0.04 * w, 0.8))
+        coarse = 0.02 if self.has_white else 0.06
+        fine = picture - cv2.GaussianBlur(picture, (0, 0), max(coarse * w, 0.8))
         free = (~hole) & (self.front < 0.1) & (cv2.dilate(hole.astype(np.uint8), _disc(0.03 * w)) == 0)
         usual = float(np.median(np.abs(fine[free]))) if free.sum() > 20 else 0.0
         # Wrinkles and folds are more than grain.
-        most = (2.0 if self.has_white else 3.5) * usual + 0.3
+        most = (1.5 if self.has_white else 3.5) * usual + 0.3
         best, known = np.zeros_like(fine), np.zeros(hole.shape, np.float32)
         tall = self.tall + 0.16 * w
         # Without seams.
@@ -943,7 +1088,7 @@ class EyeLayers:
         self.darkness = disc_light / max(skin_light, 1.0)
         # Round eyes that the iris fills have none, nor have those of statues, whose irises are as light. In the shade of lids
         # a white is dark, but not as dark as the eye of a dog beside its fur.
-        self.shade, self.whiteness, self.has_white = 0.0, 0.0, False
+        self.whiteness, self.has_white = 0.0, False
         if enough and disc.any() and self.radius < 0.35 * self.width:
             middle, high, most = np.percentile(self.light[white], [62, 80, 75])
             lighter = middle > disc_light + 12 or high > max(0.4 * skin_light, disc_light - 4)
@@ -957,72 +1102,111 @@ class EyeLayers:
         if not self.has_white:
             self._find_ball(picture)
             return
-        # By how much the upper lid shades what is close below it.
-        below = (self.v - self.up) / self.width
-        near, far = white & (below < 0.07), white & (below > 0.09)
-        shade = 0.3
-        if near.sum() > 8 and far.sum() > 8:
-            shade = 1 - float(np.median(self.light[near])) / max(
-                float(np.percentile(self.light[far], 70)), 1.0
-            )
-        self.shade = float(np.clip(shade, 0.06 if self.flat else 0.12, 0.35))
-        shaded = 1 - self.shade * np.exp(np.maximum(self.v - self.up, 0) * (-SHADE / self.width))
-        picture = np.minimum(picture / np.maximum(shaded, 0.6)[..., None], 255).astype(np.float32)
-        bright = picture.mean(2)[white]
-        # Veins, lashes and corners are darker than the white, and lights brighter.
-        weight = ((bright >= np.percentile(bright, 72)) & (bright <= np.percentile(bright, 98))).astype(
-            np.float32
-        )
-        basis = np.stack([np.ones_like(self.u), self.u - 0.5], -1).astype(np.float32)
-        a, b = basis[white] * weight[:, None], picture[white]
-        top = (b * weight[:, None]).sum(0) / weight.sum()
-        fit = np.linalg.solve(a.T @ basis[white] + np.diag([1e-6, 0.15]) * weight.sum(), a.T @ b)
+        self.white, self.white_seen = self._whole_white(picture)
+        middle = self.shows & (np.abs(self.u - 0.5) < 0.4)
+        light = self.white.mean(2)
+        albedo = max(float(np.percentile(light[middle if middle.any() else self.shows], 88)), 1.0)
+        self.white_tone = np.median(self.white[self.shows & (light > 0.85 * albedo)], axis=0)
+        self.whiteness = albedo / max(skin_light, 1.0)
         # In the shade of lids it is never much darker than the skin.
-        self.whiteness = float(top.mean()) / max(skin_light, 1.0)
-        # The less of it is seen, the deeper in the shade that lies.
-        least = 0.6 + 0.15 * float(smooth(0.5, 0.2, white.sum() / max(self.shows.sum(), 1)))
-        lift = max(max(self._least_white or 0, least) * skin_light / max(float(top.mean()), 1.0), 1.0)
-        fill = np.clip(basis @ fit, 0.75 * top, 1.1 * top)
-        # What the iris hides goes on smoothly from what is seen beside it; outlines and lashes' shadows are no white.
-        known = white & (self.away > 1.2 * self.radius)
-        known &= picture.mean(2) > 0.75 * np.percentile(bright, 80)
-        inner = cv2.erode(known.astype(np.uint8), _disc(0.02 * self.width)) > 0
-        known = inner if inner.any() else known
-        if known.any():
-            off = np.clip(picture - fill, -0.3 * fill, 0.15 * fill)
-            soft = max(0.05 * self.width, 1.0)
-            fill = fill + cv2.GaussianBlur(_filled(off, known.astype(np.float32)), (0, 0), soft)
+        least = max(self._least_white or 0, 0.6) * skin_light
+        if least > albedo:
+            lift = 1 + (least / albedo - 1) * (1 - self.white_seen)
+            self.white = self.white * lift[..., None]
+        # What lies on the eyeball, lids' and corners' shade, lies on the iris as well.
+        shade = cv2.GaussianBlur(self.white.mean(2), (0, 0), max(0.02 * self.width, 0.7))
+        disc = self.shows & (self.away < 0.8 * self.radius)
+        usual = float(np.median(shade[disc])) if disc.any() else max(albedo, least)
+        self.shade = np.clip(shade / max(usual, 1.0), 0.35, 1.0).astype(np.float32)
+        self.white = np.clip(self.white, 0, 255).astype(np.float32)
+
+    def _whole_white(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The eyeball without its iris, float32 (h, w, 3), and where that is the picture's own (h, w), 0 to 1. The iris's place is filled
+        from both its sides at the same share of the way from lid to lid, so that lids' shade goes on over it.
+        """
+        w, r = self.width, self.radius
+        rim = max(0.10 * r, 1.2 * self.soft, 1.0)
+        outside = self.away > r + rim
+        known = outside & (self.v > self.up) & (self.v < self.low) & (self.u > 0.0) & (self.u < 1.0)
+        rows = np.linspace(0, 1, 33)
+        columns = np.linspace(0.02, 0.98, 97)
+        edge = np.interp(columns, *self._edge_table())
+        tall = np.maximum(np.interp(columns, *self._column(self.low)) - edge, 1e-3)
+        mx, my = self._at(np.broadcast_to(columns * w, (33, 97)), edge + rows[:, None] * tall)
+        colour = cv2.remap(picture, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        seen = cv2.remap(outside.astype(np.float32), mx, my, cv2.INTER_NEAREST) > 0.5
+        light = colour.mean(2)
+        ends = np.full((2, 33, 3), np.nan)
+        at = (self.iris_u * 1.0 / w, self.iris_u * 1.0 / w)
+        for side, part in enumerate((columns < at[0], columns > at[1])):
+            for row in range(33):
+                near = np.flatnonzero(seen[row] & part)
+                if len(near) < 4:
+                    continue
+                # Nearest to the iris; corners, veins and lashes are darker than the white, and lights brighter.
+                near = near[-24:] if side == 0 else near[:24]
+                order = near[np.argsort(light[row, near])]
+                order = order[int(0.6 * len(order)) : max(int(0.95 * len(order)), int(0.6 * len(order)) + 1)]
+                ends[side, row] = colour[row, order].mean(0)
+        for side in (0, 1):
+            there = np.isfinite(ends[side, :, 0])
+            if there.sum() < 5:
+                ends[side] = np.nan
+                continue
+            for k in range(3):
+                ends[side, :, k] = np.interp(np.arange(33), np.flatnonzero(there), ends[side, there, k])
+        if np.isnan(ends[0]).any() and np.isnan(ends[1]).any():
+            ends[:] = (
+                np.median(picture[known], axis=0) if known.any() else 0.9 * self.cheek_colour.mean((0, 1))
+            )
+        for side in (0, 1):
+            if np.isnan(ends[side]).any():
+                ends[side] = 0.93 * ends[1 - side]
+        # One side in the dark of its corner is not the white's own colour.
+        level = ends.mean((1, 2))
+        for side in (0, 1):
+            if level[side] < 0.8 * level[1 - side]:
+                ends[side] *= 0.8 * level[1 - side] / level[side]
+        ends = np.stack(
+            [cv2.GaussianBlur(end.astype(np.float32), (1, 0), sigmaX=0.01, sigmaY=2.0) for end in ends]
+        )
+        deep = (self.v - self.up) / np.maximum(self.span, 1e-3)
+        place = np.clip(deep, 0, 1) * 32
+        values = [
+            np.stack([np.interp(place.ravel(), np.arange(33), end[:, k]) for k in range(3)], -1)
+            for end in ends
+        ]
+        at = self.iris_u / w
+        reach = max(r / w, 0.05)
+        across = smooth(at - reach, at + reach, self.u)[..., None]
+        shape = (*self.u.shape, 3)
+        fill = values[0].reshape(shape) * (1 - across) + values[1].reshape(shape) * across
         # Little of a white's colour is its own.
-        fill = lift * (fill + 0.4 * (fill.mean(2, keepdims=True) - fill))
-        self.white_tone = np.median(fill[self.shows], axis=0)
-        self.white = fill
-        # A ball is darker to its sides, and takes the skin's colour in its corners; drawn eyes are nearly flat.
-        strength = 0.35 if self.flat or self.white_tone.mean() > 225 else 1.0
+        fill = fill + 0.5 * (fill.mean(2, keepdims=True) - fill)
+        # A ball is darker to its sides; where they are seen they are as they are.
+        strength = 0.35 if self.flat else 1.0
         off = np.abs(self.u - 0.5)
-        deep = np.clip((self.v - self.up) / np.maximum(self.span, 1), 0, 1)
-        fill = (
-            fill * (1 - strength * (0.16 * smooth(0.24, 0.5, off) + 0.06 * smooth(0.5, 1.0, deep)))[..., None]
-        )
-        skin = (
-            self.cheek_colour
-            * np.minimum(fill.mean(2) / np.maximum(self.cheek_colour.mean(2), 1), 1)[..., None]
-        )
-        fill = fill + (0.9 * skin - fill) * (strength * 0.5 * smooth(0.34, 0.53, off))[..., None]
-        # Its own pixels, where it shows, without the lid's shade; corners are what they are.
+        fill = fill * (1 - strength * 0.15 * smooth(0.3, 0.52, off))[..., None]
+        share = cv2.erode(known.astype(np.uint8), _disc(max(0.5 * rim, 1))).astype(np.float32)
+        share = np.maximum(share, (known & (self.away > r + 2 * rim)).astype(np.float32))
+        share = cv2.GaussianBlur(share, (0, 0), max(0.5 * rim, 0.7))
+        beyond = (self.v <= self.up) | (self.v >= self.low) | (self.u <= 0) | (self.u >= 1)
+        # Beside the iris, what is darker than the white is still iris.
         ratio = picture.mean(2) / np.maximum(fill.mean(2), 1)
-        hue = np.abs(picture - fill * ratio[..., None]).max(2) / np.maximum(fill.mean(2), 1)
-        alike = smooth(0.6, 0.8, ratio) * smooth(1.5, 1.25, ratio) * smooth(0.14, 0.07, hue)
-        seen = self.shows & (self.away > 1.22 * self.radius)
-        seen = cv2.erode(seen.astype(np.uint8), _disc(0.015 * self.width)).astype(np.float32) * alike
-        seen = cv2.GaussianBlur(seen.astype(np.float32), (0, 0), max(0.03 * self.width, 0.8))
-        seen = held(1.8 * seen - 0.6)[..., None]
-        self.white_seen = seen[..., 0]
-        self.white = np.clip(fill + (picture - fill) * seen, 0, 255).astype(np.float32)
+        ratio = cv2.erode(cv2.GaussianBlur(ratio, (0, 0), 0.6), _disc(0.02 * w))
+        share *= np.maximum(
+            smooth(0.62, 0.8, ratio) * smooth(1.45, 1.2, ratio), smooth(1.8 * r, 2.3 * r, self.away)
+        )
+        share = np.where(beyond & outside, 1.0, held(2 * share - 0.6)) * (self.away > r + 0.5 * rim)
+        share = cv2.GaussianBlur(share.astype(np.float32), (0, 0), max(0.5 * self.soft, 0.5))
+        return (fill + (picture - fill) * share[..., None]).astype(np.float32), share
 
     def tint(self, tone: np.ndarray) -> None:
         """Give the white that the picture does not show the colour `tone` (3,)."""
-        ratio = 1 + (tone / np.maximum(self.white_tone, 1.0) - 1) * (1 - self.white_seen[..., None])
+        ratio = np.clip(tone / np.maximum(self.white_tone, 1.0), 0.8, 1.25)
+        ratio = 1 + (ratio - 1) * (1 - self.white_seen[..., None])
         self.white = np.clip(self.white * ratio, 0, 255).astype(np.uint8)
+        self._settle_ball()
 
     def _find_ball(self, picture: np.ndarray) -> None:
         """An eye without a white as it goes on behind its lids, uint8 RGB (h, w, 3)."""
@@ -1047,14 +1231,9 @@ class EyeLayers:
         clear = clear if (clear & (self.away < r)).sum() > 20 else self.shows
         seen = cv2.remap(clear.astype(np.float32), mx, my, cv2.INTER_LINEAR) > 0.95
         if self.has_white:
-            # Without the lid's shade, which stays with the lid.
-            below = cv2.remap(self.v - self.up, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            tex = (
-                tex
-                / np.maximum(1 - self.shade * np.exp(np.maximum(below, 0) * (-SHADE / self.width)), 0.6)[
-                    ..., None
-                ]
-            )
+            # Without the shade on it, which stays with the lids.
+            shade = cv2.remap(self.shade, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            tex = tex / np.maximum(shade, 0.5)[..., None]
         light = tex.mean(2)
         # The median over each ring, from what is seen; lower than the middle, so that catch-lights do not count.
         rings = np.arange(0, size + 2, 0.5, dtype=np.float32)
@@ -1115,20 +1294,33 @@ class EyeLayers:
     def _find_ends(self) -> None:
         """How far the iris goes to each side: to the corners, and under both lids."""
         r, w = self.radius, self.width
-        room = 0.75 * min(r, 0.3 * w) + 0.02 * w
-        self.to_right = float(np.clip(w - room - self.iris_u, 0.2 * r, 1.25 * r))
-        self.to_left = float(np.clip(self.iris_u - room, 0.2 * r, 1.25 * r))
+        room = 0.6 * min(r, 0.3 * w) + 0.02 * w
+        self.to_right = float(np.clip(w - room - self.iris_u, 0.2 * r, 1.4 * r))
+        self.to_left = float(np.clip(self.iris_u - room, 0.2 * r, 1.4 * r))
         # How high the upper lid goes, and how far above it the skin gives way.
-        self.rise = float(min(0.26 * self.tall, 0.10 * w))
+        self.rise = float(min(0.32 * self.tall, 0.10 * w))
+        if self.has_white:
+            # Until the iris is just clear of it.
+            covered = float(np.interp(self.iris_u / w, *self._edge_table())) - (self.iris_v - r)
+            self.rise = float(np.clip(covered + 0.4 * r, 0.15 * self.tall, self.rise))
         # How far the lower one comes up.
         self.squint = min(0.24, 0.10 * w / max(self.tall, 1.0))
+        close = (
+            (self.rim > 0)
+            & (self.v > self.low)
+            & (self.v < self.low + 0.12 * w)
+            & (np.abs(self.u - 0.5) < 0.4)
+        )
+        if close.any():
+            # A rim that lies on the lower lid would go along.
+            self.squint *= 0.35
         self.gives_way = np.float32(max(0.34 * w, 0.95 * float(self.span.max())))
         # Brows stay where they are.
         self.gives_way_above = np.float32(max(min(self.gives_way, 0.2 * w), 1.7 * self.rise))
         comes_up = float(np.maximum(self.low - self.closed, 0).max())
         self.gives_way_below = max(0.28 * w, 1.5 * comes_up)
-        self.to_up = min(0.42 * r, 0.35 * self.tall)
-        self.to_down = min(0.55 * r, 0.42 * self.tall)
+        self.to_up = min(0.48 * r, 0.42 * self.tall)
+        self.to_down = min(0.62 * r, 0.5 * self.tall)
         if not self.has_white:
             # Eyes that are all iris turn a little behind their lids.
             self.rise = min(self.rise, 0.05 * w)
@@ -1175,6 +1367,10 @@ class EyeLayers:
         mix_in(part, colours, mask)
         if shut > 0:
             self._draw_lashes(out, upper, shut)
+        if 0 < lowered < WINGS_GONE[1]:
+            left = np.float32(1 - smooth(*WINGS_GONE, lowered))
+            for at in self._wings:
+                mix_in(out[at], self.crop[at], self.wing[at] * left)
         if self.has_front:
             part = out[self._front_rows]
             mix_in(part, self.crop[self._front_rows], self.front[self._front_rows])
@@ -1184,13 +1380,23 @@ class EyeLayers:
         """The eyeball in this gaze and the lids' shade, uint8 RGB of `_ball_at`; a blink's shade is deeper."""
         at = self._ball_at
         if self.has_white:
-            out = self.white[at].copy()
-            self._draw_iris(out, wanted)
+            white = self._white_ball
+            if upper is not self.up or lower is not self.low:
+                # Its shades and corners stay between the lids.
+                v, up = self.v[at], self.up[at]
+                share = (v - upper[at]) / np.maximum(lower[at] - upper[at], np.float32(0.5))
+                shift = (
+                    up + np.minimum(np.maximum(share, np.float32(-0.1)), np.float32(1.1)) * self.span[at] - v
+                )
+                x, y = (place[at] + shift * np.float32(step) for place, step in self._ball_places)
+                white = cv2.remap(white, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            out = cv2.cvtColor(white, cv2.COLOR_RGBA2RGB)
+            self._draw_iris(out, wanted, cv2.extractChannel(white, 3))
         else:
             out = self._turned(wanted)
-        most = self.shade + (0.42 - self.shade) * min(wanted.blink * 2, 1.0)
         # What is left of it between lids that nearly meet is dark.
-        most += (0.8 - most) * float(smooth(0.5, 0.8, wanted.blink))
+        blink = wanted.blink
+        most = 0.25 * min(2 * blink, 1.0) + 0.4 * float(smooth(0.5, 0.8, blink))
         if most > 0:
             v, fade = self.v[at], np.float32(-SHADE / self.width)
             dark = cv2.exp(np.maximum(v - upper[at], 0) * fade)
@@ -1219,12 +1425,13 @@ class EyeLayers:
             away = upper - v - self.rigid
             return self._slid(2, rows, (upper - up) * held(1 - away * np.float32(1 / self.gives_way_above)))
         sinks = float(smooth(0.25, 0.95, lowered))
-        beyond = np.minimum(v - upper + np.float32(self.line_tall), 0)
-        # Those beside the corners come to lie along the line.
-        inside = np.float32(1 / (1 - 0.9 * sinks) - 1)
-        sink = inside + self.past[rows] * np.float32(1 / (1 - 0.95 * sinks) - 1 - inside)
-        colours, cover = self._slid(0, rows, upper - up - beyond * sink)
-        return colours, cover * (1 - self.outside[rows] * np.float32(sinks))
+        beyond = np.minimum(v - upper + self.line_tall[rows], 0)
+        colours, cover = self._slid(0, rows, upper - up - beyond * np.float32(1 / (1 - 0.75 * sinks) - 1))
+        if lowered > 0.6:
+            # Closed, the line is left of them, and what hangs down.
+            gone = held(beyond * np.float32(-1 / max(self.soft, 1.0)))
+            cover = cover * (1 - gone * np.float32(smooth(0.6, 1.0, lowered)))
+        return colours, cover
 
     def _lower_lid(self, rows: slice, lower: np.ndarray, still: bool) -> tuple[np.ndarray, np.ndarray]:
         """The same of the lower one."""
@@ -1258,7 +1465,7 @@ class EyeLayers:
         """Heights of both lids' edges at every pixel."""
         blink, down = wanted.blink, wanted.down
         upper = self.up + (self.closed - self.up) * np.float32(self._lowered(wanted))
-        rise = (self.squint * wanted.squint - 0.05 * wanted.wide) * (1 - blink)
+        rise = self.squint * wanted.squint * (1 - blink)
         # The lower lid gives way to an eye that looks down.
         rise -= 0.35 * self.to_down / max(self.tall, 1.0) * max(down, 0.0) * (1 - blink)
         lower = self.low
@@ -1278,10 +1485,8 @@ class EyeLayers:
         # A lid that closes turns the eye a little down.
         if self.has_white:
             down += 0.16 * self.tall * wanted.blink
-        return (
-            across * float(self.along[0]) + down * float(self.down[0]),
-            across * float(self.along[1]) + down * float(self.down[1]),
-        )
+        x, y = self._aside
+        return across * x - down * y, across * y + down * x
 
     def _turned(self, wanted: EyeAmounts) -> np.ndarray:
         """An eye without a white in this gaze, uint8 (h, w, 3): its own pixels, which go along least at its corners."""
@@ -1292,8 +1497,8 @@ class EyeLayers:
         )
         return cv2.cvtColor(self._ball.at_enlarged(x, y), cv2.COLOR_RGBA2RGB)
 
-    def _draw_iris(self, out: np.ndarray, wanted: EyeAmounts) -> None:
-        """The iris with this gaze, under the catch-lights, on the pixels of `_ball_at`."""
+    def _draw_iris(self, out: np.ndarray, wanted: EyeAmounts, shade: np.ndarray) -> None:
+        """The iris with this gaze, in `shade` uint8 (h, w) and under the catch-lights, on the pixels of `_ball_at`."""
         dx, dy = self._gaze(wanted)
         rows, columns = self._ball_at
         extent = out.shape[1::-1]
@@ -1304,12 +1509,12 @@ class EyeLayers:
         centre = np.array([self.iris_x + dx - columns.start, self.iris_y + dy - rows.start])
         matrix = np.column_stack([turn, self.iris_size - turn @ centre])
         iris = cv2.warpAffine(self.iris, matrix, extent, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-        lay_over(out, iris)
+        cover = cv2.extractChannel(iris, 3)
+        lay_over(out, cv2.multiply(iris, cv2.merge([shade, shade, shade, self._opaque]), scale=1 / 255))
         if self.has_glint:
             # The cornea is a ball in front of the iris: its lights go half as far.
             step = np.float32([[1, 0, 0.55 * dx], [0, 1, 0.55 * dy]])
             lights = cv2.warpAffine(self._glint, step, extent)
-            cover = cv2.extractChannel(iris, 3)
             lay_over(out, cv2.multiply(lights, cv2.merge([cover] * 4), scale=1 / 255))
 
     def _draw_lashes(self, out: np.ndarray, upper: np.ndarray, shut: float) -> None:
