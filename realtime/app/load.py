@@ -2,8 +2,9 @@
 there is room.
 
 Judged by the delay from capture to hand-over and by the frames that were dropped, in windows of the
-frames' own time. There is room for a step back up where frames would still be in time if they took
-as much longer as that costs, which is known from when it was last done.
+frames' own time. There is room for a step back up where frames would still be in time if their
+stages took as much longer as the step saves. What it saves is known, as a share of what the stages
+take now: what they took before it was taken was measured beside whatever kept the computer busy.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ WINDOW, FEWEST = 2.0, 8
 LATE, FULL = 2.0, 0.95
 
 #: Shares of frames late or dropped at which quality steps down, and up to which there is room.
-MANY, FEW = 0.1, 0.03
+MANY, FEW = 0.1, 0.05
 
-#: Windows with room in a row before a step is taken back. After one that had to be taken again
-#: within `REGRETTED` windows twice as many, up to `MOST_CALM`; as before after as many at full quality.
-CALM, REGRETTED, MOST_CALM = 2, 3, 16
+#: Windows with room in a row before a step is taken back. One that has to be taken again within
+#: `REGRETTED` windows waits twice as long for its next chance, up to `MOST_CALM`: unless frames
+#: then take less than this share of what they took when it was tried in vain.
+CALM, REGRETTED, MOST_CALM, FASTER = 2, 3, 16, 0.85
 
 #: Share of the canvas's resolution at which rigs are drawn where there is no time for all of it. Half
 #: saves little more, and is two thirds as sharp.
@@ -40,11 +42,14 @@ class Step:
         name: in figures.
         told: in the window and the log.
         ended: the same once it is not left out any more.
+        planning, painting: how many times as long both stages take once it is taken back.
     """
 
     name: Literal["close-ups", "detail"]
     told: str
     ended: str
+    planning: float = 1.0
+    painting: float = 1.0
 
 
 #: In the order in which they are taken: what costs least for the time that it saves comes first.
@@ -53,11 +58,13 @@ STEPS = (
         "close-ups",
         "eyes and mouth are analysed every other frame",
         "eyes and mouth are analysed in every frame",
+        planning=1.2,
     ),
     Step(
         "detail",
         "the picture is drawn at six tenths of its resolution",
         "the picture is drawn at its full resolution",
+        painting=1.4,
     ),
 )
 
@@ -68,13 +75,11 @@ class Effort:
 
     Attributes:
         planning, painting: seconds.
-        core: seconds of a core, of both.
         overlaps: whether the next frame is planned while this one is painted.
     """
 
     planning: float
     painting: float
-    core: float
     overlaps: bool
 
     @property
@@ -85,6 +90,10 @@ class Effort:
     def period(self) -> float:
         """Seconds after which the next one can be taken."""
         return max(self.planning, self.painting) if self.overlaps else self.seconds
+
+    def without(self, step: Step) -> Effort:
+        """What it would have taken had `step` been taken back."""
+        return Effort(step.planning * self.planning, step.painting * self.painting, self.overlaps)
 
 
 class LoadControl:
@@ -100,10 +109,14 @@ class LoadControl:
         self._dropped = 0
         self._delays: list[float] = []
         self._efforts: list[Effort] = []
-        #: Median seconds of a core per frame, by level, when it was last in force.
-        self._costs: list[float | None] = [None] * (len(STEPS) + 1)
-        self._calm, self._needed = 0, CALM
-        self._since_up = REGRETTED
+        #: By step: windows with room that it waits for, and median seconds per frame when it was
+        #: last tried to do without it, where that was in vain.
+        self._needed = [CALM] * len(STEPS)
+        self._in_vain: list[float | None] = [None] * len(STEPS)
+        self._calm = 0
+        #: The step that was taken back last, windows ago, and seconds per frame before that.
+        self._trial: tuple[int, float] | None = None
+        self._since_trial = 0
 
     def add(self, captured: float, delay: float, dropped: int, interval: float | None, effort: Effort) -> int:
         """Count one frame.
@@ -138,36 +151,46 @@ class LoadControl:
 
     def _judge(self, delays: np.ndarray, efforts: list[Effort], dropped: int, interval: float) -> None:
         """By the frames of a window."""
-        self._since_up += 1
-        self._costs[self.level] = cost = float(np.median([effort.core for effort in efforts]))
+        self._since_trial += 1
         latest = LATE * interval
         if _lost(delays, latest, dropped) > MANY:
             self._calm = 0
-            if self.level == len(STEPS):
-                return
-            if self._since_up <= REGRETTED:
-                # Going up was premature.
-                self._needed = min(2 * self._needed, MOST_CALM)
-            self.level += 1
+            if self.level < len(STEPS):
+                self._step_down()
             return
+        if self._since_trial > REGRETTED:
+            self._trial_went_well()
         if not self.level:
-            self._calm += 1
-            if self._calm >= MOST_CALM:
-                self._needed = CALM
             return
-        before = self._costs[self.level - 1]
-        # Beside other programs everything takes longer than its work.
-        core = max(sum(effort.core for effort in efforts), 1e-9)
-        stretch = max(sum(effort.seconds for effort in efforts) / core, 1.0)
-        longer = 0.0 if before is None else stretch * max(before - cost, 0.0)
-        period = float(np.median([effort.period for effort in efforts])) + longer
+        step = STEPS[self.level - 1]
+        whole = [effort.without(step) for effort in efforts]
+        longer = np.array([after.seconds - now.seconds for after, now in zip(whole, efforts, strict=True)])
+        period = float(np.median([effort.period for effort in whole]))
         if period > FULL * interval or _lost(delays + longer, latest, dropped) > FEW:
             self._calm = 0
             return
         self._calm += 1
-        if self._calm >= self._needed:
+        seconds = float(np.median([effort.seconds for effort in efforts]))
+        in_vain = self._in_vain[self.level - 1]
+        faster = in_vain is not None and seconds < FASTER * in_vain
+        if self._calm >= (CALM if faster else self._needed[self.level - 1]):
+            self._trial_went_well()
             self.level -= 1
-            self._calm, self._since_up = 0, 0
+            self._trial, self._since_trial, self._calm = (self.level, seconds), 0, 0
+
+    def _trial_went_well(self) -> None:
+        if self._trial is not None:
+            step, _ = self._trial
+            self._needed[step], self._in_vain[step], self._trial = CALM, None, None
+
+    def _step_down(self) -> None:
+        if self._trial is not None and self._trial[0] == self.level and self._since_trial <= REGRETTED:
+            # Doing without this step was premature.
+            step, seconds = self._trial
+            self._needed[step] = min(2 * self._needed[step], MOST_CALM)
+            self._in_vain[step] = seconds
+        self._trial = None
+        self.level += 1
 
 
 def _lost(delays: np.ndarray, latest: float, dropped: int) -> float:

@@ -65,7 +65,6 @@ class _Job:
         plan: of `frame`.
         taken, planned: `time.perf_counter()` at which it was taken from the camera's slot, and
             passed on.
-        core: seconds of a core that planning took.
         counts: of the capture, when it was taken.
     """
 
@@ -73,7 +72,6 @@ class _Job:
     plan: Plan
     taken: float
     planned: float
-    core: float
     counts: tuple[int, int]
 
 
@@ -376,14 +374,14 @@ class LiveLoop:
 
     def _process_frame(self, frame: Frame, taken: float) -> None:
         """One frame, from the slot to the painting thread."""
-        counts, busy = self.capture.counts(), time.thread_time()
+        counts = self.capture.counts()
         for sound in self._sounds:
             sound.played(frame.time, frame.captured)
         self._report_source_problem(self.capture.trouble)
         plan = self.animator.plan(frame, frame.captured)
         planned = time.perf_counter()
         self._planning += _PLANNING_SHARE * (planned - taken - self._planning)
-        self._painting.put(_Job(frame, plan, taken, planned, time.thread_time() - busy, counts))
+        self._painting.put(_Job(frame, plan, taken, planned, counts))
         for message in self.animator.events():
             self.notify(f"{message[:-1]}{_NO_FACE_HELP}" if message == NO_FACE else message)
         if plan.framed:
@@ -396,7 +394,7 @@ class LiveLoop:
 
     def _paint_frame(self, job: _Job) -> None:
         """One frame, from its plan to the outputs."""
-        began, busy = time.perf_counter(), time.thread_time()
+        began = time.perf_counter()
         lease = self.pool.take()
         try:
             timings = self.animator.paint(job.plan, lease.picture).timings
@@ -413,12 +411,9 @@ class LiveLoop:
                 # Figures begin here: what went by before the neutral pose was taken is nobody's loss.
                 captured, dropped = job.counts
                 self._before = (captured - 1, dropped)
-            core = job.core + time.thread_time() - busy
-            self._count(job, timings, began, composed, handed_over, core)
+            self._count(job, timings, began, composed, handed_over)
 
-    def _count(
-        self, job: _Job, timings: Timings, began: float, composed: float, handed_over: float, core: float
-    ) -> None:
+    def _count(self, job: _Job, timings: Timings, began: float, composed: float, handed_over: float) -> None:
         marks = {
             "wait": job.taken - job.frame.captured,
             "crop": timings.crop,
@@ -434,7 +429,7 @@ class LiveLoop:
         if self._load is not None:
             rate = self.capture.measured_rate
             captured = job.frame.captured
-            effort = Effort(job.planned - job.taken, handed_over - began, core, self._painting.overlaps)
+            effort = Effort(job.planned - job.taken, handed_over - began, self._painting.overlaps)
             self._load.add(
                 captured, handed_over - captured, self.counts()[1], 1 / rate if rate else None, effort
             )
