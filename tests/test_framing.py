@@ -505,6 +505,24 @@ def test_two_faces_that_agree_settle_a_live_square_and_others_do_not(monkeypatch
     assert len(framing.faces) == framing.looks
 
 
+def test_a_live_search_goes_on_with_the_frame_in_which_a_look_ended(monkeypatch):
+    looked = []
+
+    def find(picture):
+        looked.append(int(picture[0, 0, 0]))
+        return Square(80, 60, 60)
+
+    monkeypatch.setattr(framing_module, "find_face", find)
+    framing = Framing(looks=2, background=True)
+    number = 0
+    while not framing.faces:
+        framing.look(np.full((240, 320, 3), number % 200, np.uint8))
+        time.sleep(0.002)
+        number += 1
+    _looks(framing, np.full((240, 320, 3), 255, np.uint8), lambda: framing.settled)
+    assert looked == [0, (number - 1) % 200]
+
+
 def test_a_failing_search_does_not_stop_the_next(monkeypatch):
     faces = iter([RuntimeError("no memory"), Square(80, 60, 60)])
 

@@ -5,7 +5,7 @@ steady, follow slowly.
 from __future__ import annotations
 
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -160,6 +160,9 @@ class Framing:
                 self.faces += [face] if face is not None else []
                 if len(self.faces) >= self.looks or self._frames >= self.patience or self._agreed():
                     self.settle(picture)
+                elif self.background:
+                    # At once, not with the next frame, which is a thirtieth of a second away.
+                    self._looking = self._begun(picture)
         return self.settled
 
     def _agreed(self) -> bool:
@@ -281,8 +284,7 @@ class Framing:
         and its face.
         """
         if self._looking is None:
-            # A copy, as the source may use its memory again before the look is done.
-            self._looking = self._one_look(picture.copy() if self.background else picture)
+            self._looking = self._begun(picture)
         try:
             if not self.background:
                 return True, _drain(self._looking)
@@ -296,18 +298,23 @@ class Framing:
                 self._looking = None
         return False, None
 
-    def _one_look(self, picture: np.ndarray) -> Generator[None, None, Square | None]:
+    def _begun(self, picture: np.ndarray) -> Generator[None, None, Square | None]:
         """Generator of the face box in `picture`, or None: the cascades, confirmed by the detector,
         then the detector.
         """
-        if self.background:
-            self._worker = self._worker or ThreadPoolExecutor(1, "face-search")
-            job = self._worker.submit(find_face, picture)
-            while not job.done():
-                yield
-            face = job.result()
-        else:
-            face = find_face(picture)
+        if not self.background:
+            return self._one_look(picture, None)
+        self._worker = self._worker or ThreadPoolExecutor(1, "face-search")
+        # A copy, as the source may use its memory again before the look is done.
+        picture = picture.copy()
+        return self._one_look(picture, self._worker.submit(find_face, picture))
+
+    def _one_look(
+        self, picture: np.ndarray, job: Future[Square | None] | None
+    ) -> Generator[None, None, Square | None]:
+        while job is not None and not job.done():
+            yield
+        face = find_face(picture) if job is None else job.result()
         engine = self._engine
         if engine is None:
             return face

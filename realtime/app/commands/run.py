@@ -12,6 +12,7 @@ import click
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.names import keep_apart
+from livepuppet.realtime.app import early
 from livepuppet.realtime.app import settings as remembered
 from livepuppet.realtime.app.commands.options import settings_options
 from livepuppet.realtime.app.session import Session, inputs_of
@@ -71,6 +72,7 @@ def run_live(
             )
         outputs = {f"the output {text}": text for text in settings.output.outputs}
         keep_apart(stats, {**inputs_of(settings), **outputs})
+    early.begin()
     use = "detect" if settings.picture.rig == "on" else "frame"
     machine = load_engine(engine, model, threads, device, precision, use=use)
     with Session(
