@@ -400,6 +400,9 @@ def _find_mouth(
         return _resampled(np.column_stack([x[0], y[0]]) @ inverse[:, :2].T + inverse[:, 2])
 
     curves = [points(heights) for heights in (outer_up, line, inner_low, outer_low)]
+    if shut:
+        left, right = lip_fit.ends(maps, theta, line) @ inverse[:, :2].T + inverse[:, 2]
+        curves = [_resampled(np.concatenate([[left], curve, [right]])) for curve in curves]
     reason = ""
     if axes.distance < SMALLEST_DISTANCE:
         reason = "the face is too small in this picture"

@@ -370,6 +370,40 @@ def search_line(maps: LipMaps) -> tuple[np.ndarray, float]:
     return theta[0], float(darkness(theta).mean())
 
 
+def ends(maps: LipMaps, theta: np.ndarray, line: np.ndarray, most: float = 0.07) -> np.ndarray:
+    """Both corners, float32 (2, 2) in the crop's pixels, of a shut mouth whose dark `line`, heights (31,) at `U`, may go on
+    by up to `most` D.
+    """
+    half = float(np.hypot(theta[2] - theta[0], theta[3] - theta[1])) / 2
+    steps = np.arange(1, round(most / 0.01) + 1, dtype=np.float32) * 0.01
+
+    def darkness(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        light = [
+            sample(maps.light, *place(theta[None], u[None], (v + side)[None]))[0]
+            for side in np.float32([-0.03, 0, 0.03])
+        ]
+        return (np.minimum(light[0], light[2]) - light[1]) / maps.span
+
+    usual = float(np.median(darkness(U[3:-3], line[3:-3].astype(np.float32))))
+    found = []
+    for side, sign in ((0, -1), (-1, 1)):
+        inner = 4 if side == 0 else -5
+        slope = float(np.clip((line[side] - line[inner]) / (abs(U[side] - U[inner]) * half), -0.7, 0.7))
+        u, v = U[side] + sign * steps / half, line[side] + slope * steps
+        rows = v + np.linspace(-0.02, 0.02, 5, dtype=np.float32)[:, None]
+        dark = np.stack([darkness(u, row) for row in rows])
+        goes_on = np.logical_and.accumulate(dark.max(0) > max(0.35 * usual, 0.05))
+        count = int(goes_on.sum())
+        at = (
+            (U[side], line[side])
+            if count == 0
+            else (u[count - 1], rows[dark[:, count - 1].argmax(), count - 1])
+        )
+        x, y = place(theta[None], np.float32([[at[0]]]), np.float32([[at[1]]]))
+        found.append((x[0, 0], y[0, 0]))
+    return np.float32(found)
+
+
 #: From what gap on, in D, the lower lip of an open mouth is looked for by its colour; how far below the upper one; and by how much
 #: redder than the skin below, in levels of Lab, it has to be.
 WIDE_GAP, _LOWEST_LIP, _LEAST_RED = 0.25, 0.85, 5.0

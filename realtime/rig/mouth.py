@@ -387,7 +387,7 @@ class MouthLayers:
     def _cut(self, picture: np.ndarray, middle: np.ndarray, highest: float, line: float) -> None:
         w = self.width
         # Cheeks go along with the corners further up than the nose with the middle.
-        self._cheek = float(np.clip(min(0.62 * self.unit, 0.94 * self._eyes_above + highest) / w, 0.1, 0.8))
+        self._cheek = float(np.clip(min(0.62 * self.unit, 0.6 * self._eyes_above + highest) / w, 0.1, 0.8))
         above, below = highest - (self._cheek + 0.2) * w, self.chin + self.drop + 0.55 * w
         beside = max(1.2 * w, 0.95 * self.unit)
         corners = np.array(
@@ -470,7 +470,7 @@ class MouthLayers:
         self._jaw = np.exp(-(np.maximum(away - 0.26, 0) ** 2) / (2 * 0.33**2)).astype(np.float32)
         beyond = np.maximum(np.abs(_NODES) - 1, 0)
         # Beyond the corners the skin goes along over half a mouth's width, without a crease.
-        outside = np.exp(-((beyond / 0.95) ** 2))
+        outside = np.exp(-((beyond / (1.4 if self.plain else 0.95)) ** 2))
         self._shifts = outside
         clipped = np.clip(_NODES, -1, 1)
         aside = np.exp(-((beyond / 0.6) ** 2))
@@ -487,9 +487,9 @@ class MouthLayers:
         # Fixed ends: lips that smile at rest have less of the way before them, and those that hang more.
         hangs = self._sag + 0.5 * float(np.interp(0.0, _NODES, lower - upper))
         self._smile = (
-            (0.6 if self.plain else 1.0)
+            (0.5 if self.plain else 1.0)
             * SMILE[1]
-            * (1 - float(np.clip((hangs / self.width - 0.02) / 0.22, -0.4, 0.6)))
+            * (1 - float(np.clip((hangs / self.width - 0.02) / 0.22, -0.1, 0.6)))
         )
         # Cheeks bulge beside the mouth.
         self._cheeks = np.sign(_NODES) * np.exp(-np.square((away - 0.62) / 0.24))
@@ -816,7 +816,7 @@ class MouthLayers:
             self._sag - rise + 0.38 * (parted + self.gap)
         )
         # Lips that are pushed forward meet a little further down.
-        base = base + 0.03 * a.pucker * w * self._sinks
+        base = base + 0.03 * a.pucker * w * self._sinks * (not self.shows_teeth)
         base = base + sink * self._sinks - (0.08 * a.shrug_lower + 0.03 * a.shrug_upper) * w * self._bow
         part = max(a.funnel, 0.0) ** 1.25 * w * self._round
         smile = 0.5 * (a.smile_left + a.smile_right)
@@ -824,7 +824,7 @@ class MouthLayers:
         bared = (
             0.085 * self._span * float(smooth(0.45, 1.0, smile)) * (1 - held(max(self.gap, gap) / (0.12 * w)))
         )
-        bared *= not self.plain
+        bared *= not (self.plain or self.shows_teeth)
         bared *= (1 - held(1.5 * (a.upper_left + a.upper_right))) * (1 - held(a.press)) * (1 - held(a.close))
         raised = (a.upper_left * self._to_left + a.upper_right * self._to_right) * w
         lowered = (a.lower_left * self._to_left + a.lower_right * self._to_right) * w
@@ -1037,7 +1037,9 @@ class MouthLayers:
         y, across = opening.down, opening.across - np.float32(self._jaw_aside(a))
         # Its root is broad and lies in the dark; over the lip it is narrower, and ends in a round tip.
         out, into = (y - edge) / length, held((edge - y) / min(room, np.float32(0.3 * self._span)))
-        wide = half * (1 - 0.08 * held(out) + 0.8 * smooth(0.0, 1.0, into))
+        # In a mouth that shows its own inside it comes out of that.
+        stands = self.gap >= 0.25 * self.width and not self.drawn
+        wide = half * (1 - 0.08 * held(out) + (0.4 if stands else 0.8) * smooth(0.0, 1.0, into))
         x = across / wide
         along = (y - (tip - cap)) / cap
         off = 1 - np.sqrt(np.square(x) * (0.9 + 0.1 * np.square(x)) + np.square(np.maximum(along, 0)))
@@ -1055,8 +1057,8 @@ class MouthLayers:
             _over(layer, outline, held((line - off * half) * soft + 0.5))
             share = within * held((0.72 - into) * room * soft + 0.5)
         else:
-            share = within * smooth(0.95, 0.3, into)
-            layer = self._lit_tongue(x, out, held(off), into)
+            share = within * smooth(0.95, 0.0 if stands else 0.3, into)
+            layer = self._lit_tongue(x, out, held(off), into * (0.3 if stands else 1.0))
             # It lies on the lip, and casts a shadow on it and on the chin.
             low = np.maximum(along - np.float32(0.15), 0)
             shade = 1 - np.sqrt(np.square(x) * 0.85 + np.square(low))
@@ -1250,7 +1252,9 @@ class MouthLayers:
         # What would be stretched to streaks is drawn instead, and so is what is below teeth that fill the mouth.
         past = smooth(-0.5 * self.soft, 1.5 * self.soft, v - end)
         if self.shows_teeth:
-            edge = past * smooth(1.02, 1.3, (bottom - upper) / np.maximum(lower - upper, 1))
+            # There is little to be stretched where teeth fill it.
+            tall = np.float32(0.3) * np.maximum(lower - upper, 1)
+            edge = past * smooth(1.06, 2.0, (beyond + tall) / (room + tall))
         elif self.gap < 0.25 * self.width and not self.drawn:
             edge = past * smooth(1.15, 1.8, beyond / np.maximum(room, 1))
         else:
