@@ -892,6 +892,18 @@ def test_a_line_that_was_found_on_one_side_goes_on_to_the_other(side):
     assert np.allclose(lip_fit.widened(maps, found, 0.0), found)
 
 
+def test_corners_are_where_the_line_ends():
+    crop = np.full((lip_fit.HEIGHT, lip_fit.WIDTH, 3), (200, 170, 140), np.uint8)
+    middle = np.array([lip_fit.WIDTH / 2, lip_fit.HEIGHT / 2])
+    line = middle + np.column_stack([np.arange(-48, 37), 0.1 * np.arange(-48, 37)])
+    cv2.polylines(crop, [np.rint(line * 16).astype(np.int32)], False, (90, 50, 40), 3, cv2.LINE_AA, 4)
+    theta = np.float32([-0.34, -0.034, 0.3, 0.03, 0, 0, 0.05, 0.08, 0])
+    ends = lip_fit.ends(lip_fit.LipMaps(crop, 0.7), theta, np.zeros(len(lip_fit.U)))
+    assert np.abs(ends[0] - line[0]).max() < 3.0
+    # This side's line ends where the fit does.
+    assert np.abs(ends[1] - line[-1]).max() < 3.0
+
+
 def test_the_lower_lip_of_a_wide_open_mouth_is_where_red_ends():
     """A jaw that drops makes an angular opening, which is none of the family that is searched."""
     crop = np.full((lip_fit.HEIGHT, lip_fit.WIDTH, 3), (214, 168, 130), np.uint8)

@@ -41,7 +41,7 @@ LARGEST_GAP, LEAST_GAP, MOST_GAP = 0.62, 0.5, 1.15
 
 #: How far expressions go, in mouth widths, about as far as those of rendered people: a smile takes corners aside and up, a stretch
 #: aside and down, a frown down; a pucker takes them in, a funnel in, and parts both lips.
-SMILE, STRETCH, FROWN, PUCKER, FUNNEL = (0.15, 0.33), (0.11, 0.05), 0.14, 0.11, (0.14, 0.085, 0.21)
+SMILE, STRETCH, FROWN, PUCKER, FUNNEL = (0.15, 0.33), (0.11, 0.05), 0.14, 0.14, (0.14, 0.085, 0.21)
 
 #: The same of a mouth without lips, in mouth widths; and what of its line stays shut at each corner.
 PLAIN_GAP, PLAIN_CORNER = 0.62, 0.14
@@ -430,6 +430,14 @@ class MouthLayers:
             0
         ] + y * self.down[1]
 
+    def _seen(self, image: np.ndarray, s: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """`image` (H, W, 3), as large as the crop, at places along the mouth and pixels below the corners' line."""
+        along = s * self.half
+        x, y = (
+            (self.origin[k] + along * self.along[k] + v * self.down[k]).astype(np.float32) for k in (0, 1)
+        )
+        return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
     def _table(self, local: list[np.ndarray], highest: float) -> None:
         curves = []
         for points in local:
@@ -611,16 +619,7 @@ class MouthLayers:
         rest, found = self._rest, []
         for inner, outer in ((2, 1), (3, 4)):
             v = rest[:, inner, None] + (rest[:, outer] - rest[:, inner])[:, None] * shares
-            along = (_NODES * np.float32(self.half))[:, None]
-            x, y = (self.origin[k] + along * self.along[k] + v * self.down[k] for k in (0, 1))
-            seen = cv2.remap(
-                self.crop,
-                x.astype(np.float32),
-                y.astype(np.float32),
-                cv2.INTER_LINEAR,
-                borderMode=cv2.BORDER_REPLICATE,
-            )
-            found.append(seen.astype(np.float32))
+            found.append(self._seen(self.crop, _NODES[:, None], v).astype(np.float32))
         return found[0], found[1]
 
     def _measure_lips(self) -> None:
@@ -661,12 +660,7 @@ class MouthLayers:
         depth = np.arange(count, dtype=np.float32)
         # What is seen in a mirror at the line: hairs go on as they run beside it.
         v = self._rest[:, 2 + side, None] - sign * (self._lines[side][:, None] + 1.5 + 0.8 * depth)
-        along = (_NODES * np.float32(self.half))[:, None]
-        x, y = (
-            (self.origin[k] + along * self.along[k] + v * self.down[k]).astype(np.float32) for k in (0, 1)
-        )
-        colour = cv2.remap(self.crop, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        colour = colour.transpose(1, 0, 2).astype(np.float32)
+        colour = self._seen(self.crop, _NODES[:, None], v).transpose(1, 0, 2).astype(np.float32)
         # Lighter streaks are hairs, longer than what is between them.
         light = colour.mean(2)
         streaks = cv2.GaussianBlur(light[: max(count // 2, 1)].mean(0)[None], (0, 0), 1.0)[0]
@@ -683,7 +677,7 @@ class MouthLayers:
         """Whether the avatar's mouth is open, and how far down its own upper teeth reach in each column."""
         self.own = self.gap > 0.045 * self.width
         self.teeth_end = self._rest[:, 2].copy()
-        self.shows_teeth = False
+        self.shows_teeth = self._hides_teeth = False
         if not self.own:
             return
         self._find_flesh()
@@ -694,11 +688,7 @@ class MouthLayers:
         levels = np.linspace(0.04, 0.98, 28, dtype=np.float32)
         upper, lower = self._rest[:, 2], self._rest[:, 3]
         at = upper[:, None] + (lower - upper)[:, None] * levels[None]
-        x = self.origin[0] + _NODES[:, None] * self.half * self.along[0] + at * self.down[0]
-        y = self.origin[1] + _NODES[:, None] * self.half * self.along[1] + at * self.down[1]
-        colours = cv2.remap(
-            lab, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+        colours = self._seen(lab, _NODES[:, None], at)
         chroma = np.hypot(colours[..., 1] - 128, colours[..., 2] - 128)
         lip_chroma = float(np.hypot(lip[1] - 128, lip[2] - 128))
         open_columns = (lower - upper) > 0.25 * self.gap
@@ -725,22 +715,18 @@ class MouthLayers:
             shown = levels[None] < reach[:, None]
             seen = cv2.cvtColor(colours.clip(0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)[shown]
             self.teeth = np.percentile(seen, 80, axis=0).astype(np.float32)
-            self._lower_teeth = self._tinted(upper=False)
+            self._upper_teeth, self._lower_teeth = (self._tinted(upper) for upper in (True, False))
+            # Of teeth of which only the uppermost part shows, the rest comes out from behind the lower lip.
+            shown = self.teeth_end[_MIDDLE] - upper[_MIDDLE]
+            self._hides_teeth = float(np.median(shown)) < 0.06 * self._span
+            self._teeth_line += 0.02 * self._span * self._hides_teeth
 
     def _find_flesh(self) -> None:
         """What is red in the lower half of an open mouth is its tongue."""
         columns = _NODES[np.abs(_NODES) < 0.5]
         upper, lower = (np.interp(columns, _NODES, self._rest[:, k]) for k in (2, 3))
         at = upper[:, None] + (lower - upper)[:, None] * np.linspace(0.55, 0.92, 8)
-        x = self.origin[0] + columns[:, None] * self.half * self.along[0] + at * self.down[0]
-        y = self.origin[1] + columns[:, None] * self.half * self.along[1] + at * self.down[1]
-        seen = cv2.remap(
-            self.crop,
-            x.astype(np.float32),
-            y.astype(np.float32),
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        ).reshape(-1, 3)
+        seen = self._seen(self.crop, columns[:, None], at).reshape(-1, 3)
         colour = np.median(seen, axis=0)
         if colour[0] > 60 and colour[0] > 1.2 * max(colour[1], colour[2]):
             if self.drawn:
@@ -1107,7 +1093,7 @@ class MouthLayers:
             open_ = float(max(smooth(0, 0.18 * w, tall), held(0.5 * (a.smile_left + a.smile_right))))
             forward = min(max(a.funnel, a.pucker, 0.0), 1.0)
             rows = [(self._lower_teeth, lower_edge - bared, 0.5 + 0.3 * open_, self._jaw_aside(a))]
-            if not self.shows_teeth:
+            if not self.shows_teeth or self._hides_teeth:
                 # A smile takes lips up in the middle, too, further than teeth are long: gums stay hidden.
                 risen = min(float(self._corners(a)[len(_NODES) // 2]), 0.0)
                 rows.append(
