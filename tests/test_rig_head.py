@@ -17,7 +17,16 @@ from livepuppet.realtime.rig.contours import Contours, MouthContours
 from livepuppet.realtime.rig.driver import RigDriver, _BlinkHold
 from livepuppet.realtime.rig.head import Head, HeadState, _Sheet
 from livepuppet.realtime.rig.lattice import Lattice
-from livepuppet.realtime.rig.layers import behind, compose_layers, fill, split_layers
+from livepuppet.realtime.rig.layers import (
+    _beyond_the_body,
+    _first_below,
+    _in_one_piece,
+    _torso,
+    behind,
+    compose_layers,
+    fill,
+    split_layers,
+)
 from livepuppet.realtime.rig.mouth import Mouth, MouthAmounts
 from livepuppet.realtime.rig.patches import Patch
 from livepuppet.realtime.rig.pose import HeadPose, PoseTracker, depth_slopes, joined, place, split
@@ -447,6 +456,59 @@ def test_a_glow_around_a_sure_outline_is_background_and_strands_of_hair_are_not(
     layers = compose_layers(picture, matte, band, sure=True)
     assert layers.plate[strand].max() < 60 and layers.alpha[strand].min() > 100
     assert np.array_equal(cv2.add(layers.colours, behind(layers.plate, layers.alpha)), picture)
+
+
+def test_what_is_wide_and_unlike_a_calm_background_is_not_seen_through():
+    """A quiff that the matte hardly has is opaque like the rest of the hair; a textured wall stays what it is."""
+    side, band = 200, 20
+    picture = np.full((side, side, 3), 120, np.uint8)
+    matte = np.zeros((side, side), np.uint8)
+    cv2.circle(matte, (100, 120), 50, 255, -1)
+    picture[matte > 0] = (200, 150, 130)
+    quiff = slice(55, 90), slice(85, 115)
+    picture[quiff][matte[quiff] == 0] = (190, 160, 70)
+    matte[quiff] = np.maximum(matte[quiff], 20)
+    layers = compose_layers(picture, matte, band, sure=True)
+    assert layers.matte[60:85, 90:110].min() == 255 and layers.alpha[60:85, 90:110].min() == 255
+    np.testing.assert_array_equal(cv2.add(layers.colours, behind(layers.plate, layers.alpha)), picture)
+    wall = np.random.default_rng(0).integers(60, 180, (side // 8, side // 8, 3), np.uint8)
+    wall = np.where(matte[..., None] > 0, picture, cv2.resize(wall, (side, side)))
+    plain = np.where(matte == 20, 0, matte).astype(np.uint8)
+    np.testing.assert_array_equal(compose_layers(wall, plain, band, sure=True).matte, plain)
+
+
+def test_a_neck_goes_on_behind_the_head_in_its_own_colours_and_stays_when_that_moves():
+    side, band, cut = 200, 20, 110
+    own = np.full((side, side, 3), (90, 70, 60), np.uint8)
+    own[:cut] = (220, 170, 150)
+    own[cut:, 100:] = (140, 100, 90)
+    alpha = np.full((side, side), 255, np.uint8)
+    alpha[:, :60] = alpha[cut - 20 :, :80] = 0
+    # The head's share ends ten pixels below the jaw.
+    share = np.zeros((side, side), np.float32)
+    share[: cut + 10] = 1
+    hidden = share > 0
+    below = _first_below(hidden)
+    torso = _torso(own, alpha, hidden, below, band)
+    assert np.array_equal(torso[cut + 10 :], own[cut + 10 :])
+    assert np.abs(torso[cut + 5, 85].astype(int) - (90, 70, 60)).max() < 4
+    assert np.abs(torso[cut - 40, 150].astype(int) - (140, 100, 90)).max() < 12
+    picture = own.copy()
+    left = _beyond_the_body(share, picture, torso, below - np.arange(side)[:, None], band)
+    # The strip of neck below the jaw is none of the head's, and the jaw is.
+    assert left[cut + 5, 120:180].max() < 0.05 and left[cut - 5, 120:180].min() > 0.95
+    assert left[: cut - 30].min() == 1
+
+
+def test_a_figure_has_one_head():
+    share = np.zeros((100, 100), np.float32)
+    share[10:50, 30:70] = share[80:90, 40:50] = share[12:20, 80:90] = 1
+    matte = np.zeros((100, 100), np.uint8)
+    matte[10:50, 30:70] = matte[50:, 20:80] = matte[12:20, 80:90] = 255
+    found = _in_one_piece(share, matte)
+    assert found[10:50, 30:70].min() == 1 and found[80:90, 40:50].max() == 0
+    # What hangs in the air is hair.
+    assert found[12:20, 80:90].min() == 1
 
 
 def test_a_blink_does_not_nod_the_head_and_a_turn_goes_on():

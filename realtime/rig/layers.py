@@ -15,8 +15,9 @@ import numpy as np
 
 from livepuppet.core.square import Square
 from livepuppet.realtime.compositing.matte import find_matte, fit_to_edges
+from livepuppet.realtime.rig.lattice import box_of
 from livepuppet.realtime.rig.matting import REACH, SIDE, Portrait, find_portrait
-from livepuppet.realtime.rig.ramps import held
+from livepuppet.realtime.rig.ramps import held, smooth
 
 #: Half the width of the band along the cut in which the matte is estimated from colours, in shares of the head's size (2.6 eye
 #: distances), and the least in pixels.
@@ -27,6 +28,19 @@ SHARES = 0.3, 0.55
 
 #: Parts of a head over its body that are thinner than twice this, in widths of the band, are none.
 SLIVER = 0.35
+
+#: What is neither head nor body over more than twice this, in widths of the band, is made one of them.
+VAGUE = 0.25
+
+#: How far above the cut what is below the head is compared with it, in widths of the band; and by how many levels they differ where
+#: it begins to be the head's own, and is.
+CUT, UNLIKE = 1.2, (6.0, 22.0)
+
+#: What is smooth is worked out in pixels so many times as large.
+COARSE = 4
+
+#: A pixel and those around it.
+NEAR = np.ones((3, 3), np.uint8)
 
 #: What lies this close to the head, in widths of the band, goes with it where the body behind does not explain it.
 MARGIN = 0.15
@@ -55,6 +69,10 @@ CLOSE, STRAND = 0.3, 12.0
 
 #: Levels that may be added to what is behind.
 GLOW = 12.0
+
+#: What differs from the background by so many levels, and by so many times its own roughness, is nothing that it shines through,
+#: where it is wider than twice this share of the band.
+SOLID, SOLID_TIMES, SOLID_WIDTH = 26.0, 4.0, 0.25
 
 #: A figure is believed if it holds at least this much of the face, and its outline stands out: the share of it along which colours
 #: inside and outside differ by `STANDS_OUT` levels.
@@ -219,23 +237,36 @@ def _split_head(
     share = np.clip(fit_to_edges(portrait.on(own.astype(np.float32), shape), picture, 1.5 / SIDE), 0, 1)
     share = np.clip((share - SHARES[0]) / (SHARES[1] - SHARES[0]), 0, 1)
     behind_head = portrait.on(portrait.alpha[..., 2], shape)
+    # Nothing is half a head over more than a seam's width.
+    wide = max(2, round(VAGUE * band))
+    vague = cv2.morphologyEx(((share > 0.1) & (share < 0.9)).astype(np.uint8), cv2.MORPH_OPEN, _disc(wide))
+    decided = (cv2.GaussianBlur(share.astype(np.float32), (0, 0), band / 4) > 0.5).astype(np.float32)
+    share = np.where(cv2.dilate(vague, _disc(wide + 1)) > 0, cv2.GaussianBlur(decided, (0, 0), 1.0), share)
     # Slivers of head along the outline of neck and shoulders are those of the body.
     whole = cv2.morphologyEx(share.astype(np.float32), cv2.MORPH_OPEN, _disc(max(1, round(SLIVER * band))))
     near = cv2.dilate(behind_head, _disc(max(1, round(SLIVER * band)))) > 100
     share = np.where(theirs, 0, np.where(near, whole, share))
-    share = _outlined(share, layers.matte)
+    share = _outlined(_in_one_piece(share, layers.matte), layers.matte)
     # What is left of the head's outline beside it would stay behind.
     margin = _disc(max(1, round(MARGIN * band)))
     hidden = cv2.dilate((share > 0.02).astype(np.uint8), margin) > 0
-    behind_head = np.minimum(behind_head, _above_the_body(layers.matte, hidden))
+    own = _own_colours(layers, picture)
+    below = _first_below(hidden)
+    up = below - np.arange(shape[0])[:, None]
+    at = np.minimum(below, shape[0] - 1), np.arange(shape[1])
+    # A neck goes up behind the head as wide as it comes out below; where nothing is seen below, nothing is known.
+    widest = np.where(below < shape[0], layers.alpha[at], 255)
+    close = (up < CUT * band) & near & (below < shape[0])
+    behind_head = np.minimum(np.where(close, layers.alpha, behind_head), widest)
     body_alpha = np.where(hidden, np.maximum(behind_head, (1 - share) * layers.matte), layers.alpha)
     body_alpha = np.rint(body_alpha).astype(np.uint8)
-    torso = _torso(picture, portrait, (~hidden) & (layers.matte > 230), hidden)
+    torso = _torso(own, layers.alpha, hidden, below, band)
     colours = cv2.multiply(torso, cv2.cvtColor(body_alpha, cv2.COLOR_GRAY2RGB), scale=1 / 255)
     colours = np.where(hidden[..., None], colours, layers.colours)
-    below = cv2.add(colours, behind(layers.plate, body_alpha))
+    ground = cv2.add(colours, behind(layers.plate, body_alpha))
+    share = _beyond_the_body(share, picture, ground, up, band)
     head_alpha = np.rint(share * layers.alpha).astype(np.uint8)
-    head_colours, over = _over_exactly(picture, below, head_alpha)
+    head_colours, over = _over_exactly(picture, ground, head_alpha)
     return HeadLayers(
         np.rint(255 * share).astype(np.uint8),
         body_alpha,
@@ -263,28 +294,101 @@ def _outlined(share: np.ndarray, matte: np.ndarray) -> np.ndarray:
     return of[label]
 
 
-def _above_the_body(matte: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """The most that the body can have of each `hidden` pixel, bool (H, W): what it has where it is seen below it, uint8 (H, W).
+def _first_below(hidden: np.ndarray) -> np.ndarray:
+    """The row of the first pixel at or below each one, in its column, that is not `hidden`, bool (H, W); H where there is none."""
+    rows = np.where(hidden, len(hidden), np.arange(len(hidden))[:, None])
+    return np.minimum.accumulate(rows[::-1], axis=0)[::-1]
 
-    A neck goes up behind the head as wide as it comes out below; where nothing is seen below, nothing is known.
+
+def _own_colours(layers: FigureLayers, picture: np.ndarray) -> np.ndarray:
+    """The figure's colours, uint8 RGB (H, W, 3), in soft outlines without the plate's."""
+    assert layers.alpha is not None
+    share = np.maximum(layers.alpha, 1)[..., None].astype(np.float32) / 255
+    own = np.clip(np.rint(layers.colours / share), 0, 255).astype(np.uint8)
+    return np.where(layers.alpha[..., None] > 0, own, picture)
+
+
+def _torso(
+    own: np.ndarray, alpha: np.ndarray, hidden: np.ndarray, below: np.ndarray, band: int
+) -> np.ndarray:
+    """The body's colours, uint8 RGB (H, W, 3): the figure's `own`, and where they are `hidden` those of what is seen below go on
+    upwards, ever more smoothly.
+
+    Args:
+        alpha: uint8 (H, W), of the figure.
+        below: see `_first_below`.
     """
-    rows = np.where(hidden, len(matte), np.arange(len(matte))[:, None])
-    below = np.minimum.accumulate(rows[::-1], axis=0)[::-1]
-    seen = np.take_along_axis(matte, np.minimum(below, len(matte) - 1), axis=0)
-    return np.where(below < len(matte), seen, 255).astype(np.uint8)
+    known = (alpha > FIRM) & ~hidden
+    box = box_of(hidden)
+    if box is None or not known.any():
+        return own
+    height, width = hidden.shape
+    inner, below = hidden[box], below[box]
+    at = np.minimum(below, height - 1), np.arange(width)[box[1]]
+    found = np.where(inner & (below < height), alpha[at], 0)
+    colours = own[at].astype(np.float32)
+    weight = found.astype(np.float32)[..., None] / 255
+    away = (below - np.arange(height)[box[0], None]).astype(np.float32)
+    packed = np.dstack([colours * weight, weight])
+    extent, tiny = packed.shape[1::-1], tuple(-(-size // COARSE) for size in packed.shape[1::-1])
+    coarse = cv2.resize(packed, tiny, interpolation=cv2.INTER_AREA)
+    result = colours
+    for reach, size in ((0.4 * band, band / 6), (1.5 * band, band / 2), (4.0 * band, 1.5 * band)):
+        if size < COARSE:
+            smoothed = cv2.GaussianBlur(packed, (0, 0), size)
+        else:
+            smoothed = cv2.GaussianBlur(coarse, (0, 0), size / COARSE)
+            smoothed = cv2.resize(smoothed, extent, interpolation=cv2.INTER_LINEAR)
+        smoothed = smoothed[..., :3] / np.maximum(smoothed[..., 3:], 1e-3)
+        result = result + held(away / np.float32(reach))[..., None] * (smoothed - result)
+    result = np.clip(np.rint(result), 0, 255).astype(np.uint8)
+    if ((found == 0) & inner).any():
+        # Where nothing is seen below, what is seen around.
+        tiny = tuple(-(-size // COARSE) for size in (width, height))
+        nearby = cv2.resize(known.astype(np.float32), tiny, interpolation=cv2.INTER_AREA) > 0.99
+        around = fill(cv2.resize(own, tiny, interpolation=cv2.INTER_AREA), ~nearby)
+        around = cv2.resize(around, (width, height), interpolation=cv2.INTER_LINEAR)[box]
+        result = np.where((found > 0)[..., None], result, around)
+    torso = own.copy()
+    torso[box] = np.where(inner[..., None], result, own[box])
+    return torso
 
 
-def _torso(picture: np.ndarray, portrait: Portrait, known: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """The body's colours, uint8 RGB (H, W, 3): the picture's where they are `known`, the network's elsewhere, brought to them."""
-    told = portrait.on(portrait.torso, picture.shape[:2])
-    # What the network is off by at the edge is carried on behind the head, ever more smoothly.
-    off = np.clip((picture.astype(np.int16) - told) // 2 + 128, 0, 255).astype(np.uint8)
-    near = known & (cv2.dilate(hidden.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0)
-    if not near.any():
-        near = known
-    off = fill(off, ~near) if near.any() else np.full_like(off, 128)
-    mended = np.clip(told.astype(np.int16) + (off.astype(np.int16) - 128) * 2, 0, 255).astype(np.uint8)
-    return np.where(hidden[..., None], mended, picture)
+def _difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """By how many levels two pictures, uint8 RGB (H, W, 3), differ: uint8 (H, W), of the channel that differs most."""
+    red, green, blue = cv2.split(cv2.absdiff(one, other))
+    return cv2.max(cv2.max(red, green), blue)
+
+
+def _beyond_the_body(
+    share: np.ndarray, picture: np.ndarray, ground: np.ndarray, up: np.ndarray, band: int
+) -> np.ndarray:
+    """`share` (H, W) of the head without what close above the cut is the body's: as far as it looks as what goes on from below.
+
+    The cut along a jaw is vague. A strip of neck that goes with the head would stick out at the neck's outline.
+
+    Args:
+        ground: uint8 RGB (H, W, 3), plate and body without the head.
+        up: (H, W), how many pixels above what is not hidden by the head.
+    """
+    unlike = cv2.GaussianBlur(_difference(picture, ground).astype(np.float32), (0, 0), 1.0)
+    unlike = smooth(*UNLIKE, unlike)
+    unlike = np.maximum.accumulate(unlike[::-1], axis=0)[::-1]
+    sure = held((up / np.float32(CUT * band) - 0.5) * 2)
+    return np.minimum(share, np.maximum(unlike, sure))
+
+
+def _in_one_piece(share: np.ndarray, matte: np.ndarray) -> np.ndarray:
+    """`share` (H, W) of the one head of the figure in `matte` uint8 (H, W): pieces of it within the body are the body's."""
+    firm = matte > FIRM
+    head = firm & (share > 0.5)
+    _, labels, facts, _ = cv2.connectedComponentsWithStats(head.astype(np.uint8), connectivity=4)
+    if len(facts) <= 2:
+        return share
+    mine = labels == 1 + int(facts[1:, cv2.CC_STAT_AREA].argmax())
+    beside = cv2.dilate((firm & ~head).astype(np.uint8), NEAR) > 0
+    theirs = np.unique(labels[beside & head & ~mine])
+    return np.where(np.isin(labels, theirs), 0, share)
 
 
 def _over_exactly(picture: np.ndarray, below: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -321,10 +425,11 @@ def compose_layers(picture: np.ndarray, matte: np.ndarray, band: int, sure: bool
     """
     # What the cut missed (a strand of hair, a rim) would stay behind as a ghost: the plate is made from clear of it, and what
     # differs from it there goes along with the figure, as thinly as explains it.
-    hole = cv2.dilate((matte > 8).astype(np.uint8), _disc(band)) > 0
+    hole = _grown(matte > 8, band)
     if sure:
         hole = _with_strands(picture, matte, hole, band)
     plate = fill(picture, hole)
+    matte = _with_solid_parts(picture, plate, matte, hole, band)
     seen, ground = picture[hole].astype(np.float32), plate[hole].astype(np.float32)
     alpha = matte.copy()
     alpha[hole] = np.maximum(alpha[hole], _least_alpha(seen, ground).astype(np.uint8))
@@ -335,6 +440,28 @@ def compose_layers(picture: np.ndarray, matte: np.ndarray, band: int, sure: bool
     alpha[left.any(axis=2)] = 255
     colours = cv2.subtract(picture, behind(plate, alpha))
     return FigureLayers(matte, plate, colours, alpha)
+
+
+def _with_solid_parts(
+    picture: np.ndarray, plate: np.ndarray, matte: np.ndarray, hole: np.ndarray, band: int
+) -> np.ndarray:
+    """`matte` uint8 (H, W) with what hangs on the figure, is wide, and unlike the plate: no background shines through there.
+
+    Args:
+        hole: bool (H, W), where the plate is not the picture.
+    """
+    unlike = _difference(picture, plate)
+    rough = _difference(picture, cv2.GaussianBlur(picture, (0, 0), max(2.0, band / 2.5)))
+    outside = (~hole) & _grown(hole, 2 * band)
+    usual = float(np.percentile(rough[outside], 80)) if outside.any() else SOLID
+    solid = (unlike > max(SOLID, SOLID_TIMES * usual)) & hole
+    disc = _disc(max(2, round(SOLID_WIDTH * band)))
+    open_ = (solid & (matte < FIRM)).astype(np.uint8)
+    wide = (cv2.dilate(cv2.morphologyEx(open_, cv2.MORPH_OPEN, disc), disc) & open_) > 0
+    if not wide.any():
+        return matte
+    firm = np.where(wide, 255, matte).astype(np.uint8)
+    return np.maximum(matte, cv2.GaussianBlur(firm, (0, 0), 0.7))
 
 
 def _with_strands(picture: np.ndarray, matte: np.ndarray, hole: np.ndarray, band: int) -> np.ndarray:
@@ -348,13 +475,13 @@ def _with_strands(picture: np.ndarray, matte: np.ndarray, hole: np.ndarray, band
     near = cv2.GaussianBlur(empty, (0, 0), size)[..., None]
     calm = cv2.GaussianBlur(picture * empty[..., None], (0, 0), size) / np.maximum(near, 1e-3)
     rough = np.abs(picture - calm).max(axis=2)
-    outside = (~hole) & (cv2.dilate(hole.astype(np.uint8), _disc(2 * band)) > 0)
+    outside = (~hole) & _grown(hole, 2 * band)
     usual = float(np.percentile(rough[outside], 80)) if outside.any() else TELLING
     strands = ((rough > max(2.0 * usual, STRAND)) & (matte <= 8)).astype(np.uint8)
     strands = cv2.morphologyEx(strands, cv2.MORPH_CLOSE, _disc(max(1, band // 6)))
     if usual < STRAND / 2:
         # Before a calm background they are followed further.
-        reach = cv2.dilate(hole.astype(np.uint8), _disc(2 * band))
+        reach = _grown(hole, 2 * band).astype(np.uint8)
         _, labels = cv2.connectedComponents(strands & reach, connectivity=8)
         strands = np.isin(labels, np.setdiff1d(np.unique(labels[hole]), [0])).astype(np.uint8)
     else:
@@ -366,6 +493,11 @@ def behind(plate: np.ndarray, matte: np.ndarray) -> np.ndarray:
     """What of the plate is seen past the figure, uint8 RGB (H, W, 3): (1 - matte) plate, rounded as when it is drawn."""
     clear = cv2.cvtColor(cv2.bitwise_not(matte), cv2.COLOR_GRAY2RGB)
     return cv2.multiply(plate, clear, dst=clear, scale=1 / 255)
+
+
+def _grown(mask: np.ndarray, radius: float) -> np.ndarray:
+    """What is within `radius` pixels of a `mask`, bool (H, W). For large radii faster than a dilation."""
+    return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5) <= radius
 
 
 def _disc(radius: int) -> np.ndarray:
@@ -407,14 +539,13 @@ def refine(picture: np.ndarray, matte: np.ndarray, band: int) -> np.ndarray:
     can be told, and the matte stays.
     """
     cut = (matte > 127).astype(np.uint8)
-    disc = _disc(band)
-    inner, outer = cv2.erode(cut, _disc(max(2, round(0.7 * band)))), cv2.dilate(cut, disc)
+    inner, outer = ~_grown(cut == 0, max(2, round(0.7 * band))), _grown(cut > 0, band)
     # Beyond the picture's edge the figure goes on.
-    unsure = (outer > 0) & (inner == 0)
+    unsure = outer & ~inner
     if not unsure.any() or not inner.any() or outer.all():
         return matte
-    figure = fill(picture, inner == 0).astype(np.float32)
-    ground = fill(picture, outer > 0).astype(np.float32)
+    figure = fill(picture, ~inner).astype(np.float32)
+    ground = fill(picture, outer).astype(np.float32)
     seen = picture.astype(np.float32)
     apart = figure - ground
     square = (apart * apart).sum(2)

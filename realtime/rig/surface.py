@@ -75,8 +75,9 @@ BODY_REACH = 7.0
 #: Where the figure is cut by the picture's edge it is stretched over this depth instead of being pulled inside.
 STRETCH = 1.6
 
-#: Rounds of iteration by which a field is inverted, and slopes between which it is believed there.
-INVERSION, SLOPES = 3, (-0.75, 1.5)
+#: Rounds of iteration by which a field is inverted; the size below which it leaves nothing of a cell there, and the furthest that
+#: a round goes, in cells.
+INVERSION, LEAST_SIZE, LARGEST_STEP = 3, 0.2, 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,21 +187,26 @@ class Surface:
 
     def _inverted(self, across: np.ndarray, down: np.ndarray) -> np.ndarray:
         """See `inverse`."""
-        # Newton's method with the diagonal of the derivative: a plain fixed point is slow where the field stretches.
+        # Newton's method: a plain fixed point is slow where the field stretches, the derivative's diagonal alone where it shears.
         moved = [plane * np.float32(1 / self.cell) for plane in (across, down)]
-        slopes = [
-            cv2.Sobel(plane, cv2.CV_32F, 1 - axis, axis, ksize=1, scale=0.5)
-            for axis, plane in enumerate(moved)
-        ]
-        field = cv2.merge(
-            [*moved, *(np.minimum(np.maximum(slope, SLOPES[0]), SLOPES[1]) + 1 for slope in slopes)]
+        (xx, xy), (yx, yy) = (
+            [cv2.Sobel(plane, cv2.CV_32F, 1 - axis, axis, ksize=1, scale=0.5) for axis in (0, 1)]
+            for plane in moved
         )
-        still = self._still_cells
+        xx, yy = xx + np.float32(1), yy + np.float32(1)
+        size = np.maximum(xx * yy - xy * yx, np.float32(LEAST_SIZE))
+        field, steps = cv2.merge(moved), cv2.merge([yy / size, -xy / size, -yx / size, xx / size])
+        still, most = self._still_cells, np.float32(LARGEST_STEP)
         source = [place - plane for place, plane in zip(still, moved, strict=True)]
         for _ in range(INVERSION):
-            found = cv2.split(cv2.remap(field, *source, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+            found, inverse = (
+                cv2.split(cv2.remap(plane, *source, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+                for plane in (field, steps)
+            )
+            off = [still[axis] - source[axis] - found[axis] for axis in (0, 1)]
             for axis in (0, 1):
-                source[axis] += (still[axis] - source[axis] - found[axis]) / found[2 + axis]
+                step = inverse[2 * axis] * off[0] + inverse[2 * axis + 1] * off[1]
+                source[axis] += np.minimum(np.maximum(step, -most), most)
         offset, cell = np.float32(0.5 / self.cell + 0.5), np.float32(self.cell)
         return cv2.merge([(plane - offset) * cell for plane in source])
 
