@@ -112,12 +112,14 @@ class Drawing:
         deformation: float32 (h, w, 2), the sampling grid that the model used (see `Engine.render_deformation`), or None
             where it was not needed or the engine does not tell.
         rig, motion: draw it, or eyes and mouth over it; None where the model has drawn all.
+        keypoints: the avatar's, for whoever draws elsewhere; None where it is drawn here.
     """
 
     square: np.ndarray | None
     deformation: np.ndarray | None = None
     rig: Rig | None = None
     motion: RigMotion | None = None
+    keypoints: Keypoints | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,6 +250,8 @@ class Animator:
         self._rig_driver = _rig_driver(engine, rig)
         self._close_ups = _close_ups(engine) if self._rig_driver is not None else None
         self._rig_mode = rig or DEFAULT_RIG
+        #: Draws on another machine, see `remote`; None where this one does.
+        self._painter = getattr(engine, "painter", None)
         #: Where the model's own square is returned, rigs draw on a canvas of that size.
         self._rig_canvas = self.compositor or Compositor(engine.size, engine.size, paste=False)
         #: D1 and the square it belongs to, to begin with instead of the first frame.
@@ -332,6 +336,8 @@ class Animator:
 
     def _prepare(self, avatar: Avatar) -> PreparedAvatar:
         keypoints = self.engine.detect(avatar.image)
+        if self._painter is not None:
+            return PreparedAvatar(avatar, keypoints, self.engine.encode)
         face = None
         if self._rig_driver is not None:
             face = self._face_of(avatar, keypoints)
@@ -673,6 +679,8 @@ class Animator:
         return keypoints, drawing, retargeted
 
     def _show(self, drawing: Drawing | None, rests: bool, out: np.ndarray | None) -> np.ndarray:
+        if self._painter is not None:
+            return self._drawn_elsewhere(drawing, rests, out)
         return self.draw_at_rest(out) if drawing is None or rests else self._compose(drawing, out)
 
     def look_closer(
@@ -744,17 +752,62 @@ class Animator:
 
     def _draw(self, prepared: PreparedAvatar, keypoints: Keypoints) -> Drawing:
         """The avatar moved to `keypoints`. Everything that draws the moving square stands between here and `_compose`."""
-        told = self.retargeter.transferred
-        if self._rig_driver is not None and prepared.face is not None and told is not None:
-            motion = self._rig_driver.motion(told, prepared.keypoints, self.settings)
+        told, driver = self.retargeter.transferred, self._rig_driver
+        if driver is None or told is None or (prepared.face is None and self._painter is None):
+            return self._drawn(prepared, keypoints, None)
+        motion = driver.motion(told, prepared.keypoints, self.settings)
+        return self._drawn(prepared, keypoints, motion, driver.usable)
+
+    def _drawn(
+        self, prepared: PreparedAvatar, keypoints: Keypoints, motion: RigMotion | None, usable: bool = True
+    ) -> Drawing:
+        """Args: as of `_draw`; motion: for its rig, if there is any; usable: it says where the head is."""
+        if self._painter is not None:
+            return Drawing(None, motion=motion if usable else None, keypoints=keypoints)
+        if motion is not None and prepared.face is not None:
             rig = self._rig_canvas.rig(prepared.avatar, prepared.face)
-            if rig is not None and rig.head is not None and self._rig_driver.usable:
+            if rig is not None and rig.head is not None and usable:
                 return Drawing(None, rig=rig, motion=motion)
             if rig is not None and rig.head is None and self.engine.deforms:
                 keypoints = rig.without_drawn(prepared.keypoints, keypoints)
                 drawn = self.engine.render_deformation(prepared.features, prepared.keypoints, keypoints)
                 return Drawing(*drawn, rig=rig, motion=motion)
         return self._drawn_by_model(prepared, keypoints)
+
+    @property
+    def drawn_by_rig(self) -> bool:
+        """Whether the present avatar is drawn by a rig alone, which needs no keypoints."""
+        prepared = self._prepared[self._current]
+        if not prepared.drawn_by_rig or prepared.face is None:
+            return False
+        rig = self._rig_canvas.rig(prepared.avatar, prepared.face)
+        return rig is not None and rig.head is not None
+
+    def draw_asked(
+        self, motion: RigMotion | None, keypoints: Keypoints | None, rests: bool, out: np.ndarray
+    ) -> None:
+        """Draw what an animator on another machine asks for, into `out`: see `remote.Asked`."""
+        prepared = self._prepared[self._current]
+        if rests or (keypoints is None and not (motion is not None and self.drawn_by_rig)):
+            self.draw_at_rest(out)
+            return
+        known = prepared.keypoints if keypoints is None else keypoints
+        self._compose(self._drawn(prepared, known, motion), out)
+
+    def _drawn_elsewhere(self, drawing: Drawing | None, rests: bool, out: np.ndarray | None) -> np.ndarray:
+        from livepuppet.realtime.remote.numbers import Asked
+        from livepuppet.realtime.remote.protocol import Canvas
+
+        on = self._rig_canvas
+        out = np.empty(on.shape, np.uint8) if out is None else out
+        canvas = Canvas(on.width, on.height, on.fit, on.paste, on.background, on.sharp, self._rig_mode)
+        asked = Asked(rests=True)
+        if drawing is not None and not rests:
+            wanted = drawing.motion is None or self._painter.wants_keypoints
+            asked = Asked(drawing.motion, drawing.keypoints if wanted else None)
+        if not self._painter.paint(self.avatar, canvas, asked, out):
+            on.at_rest(out)
+        return out
 
     def _drawn_by_model(self, prepared: PreparedAvatar, keypoints: Keypoints) -> Drawing:
         if self.compositor is not None and self.compositor.needs_deformation and self.engine.deforms:

@@ -199,6 +199,7 @@ class Server:
         address, port: to listen at; port 0 takes a free one.
         report: called with what was refused on the way, in words.
         certificate: files of certificate and key, for TLS.
+        largest_message: bytes of one, by websocket.
 
     Attributes:
         port: where it listens.
@@ -214,6 +215,7 @@ class Server:
         port: int,
         report: Callable[[str], None],
         certificate: tuple[Path, Path] | None = None,
+        largest_message: int = LARGEST_MESSAGE,
     ):
         self._socket = _listen(address, port)
         self.port: int = self._socket.getsockname()[1]
@@ -232,7 +234,7 @@ class Server:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            ws_max_size=LARGEST_MESSAGE,
+            ws_max_size=largest_message,
             ws_per_message_deflate=False,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=1,

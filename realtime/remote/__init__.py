@@ -1,0 +1,1 @@
+"""Another machine draws: numbers go there, pictures come back."""
