@@ -187,7 +187,9 @@ class Animator:
         avatar: a picture file of any format, an array uint8 RGB (H, W, 3) or RGBA (H, W, 4), an `Avatar`, or several of
             these, of which `select` chooses one.
         model: an exported bundle (folder) or weights (.safetensors); None is the bundled model.
-        engine: `onnx`, `openvino`, `torch` or `tensorrt`, or an engine that is loaded; None is the best one here.
+        engine: `onnx`, `openvino`, `torch` or `tensorrt`, or an engine that is loaded; None is the best one here. `remote` has
+            another machine draw.
+        server: the address of that machine, as `livepuppet serve` prints it there.
         device, precision, threads: see `load_engine`.
         settings: how the driver's motion is shown; by default `MotionSettings(countdown=0)`.
         crop: the square of the driving frames: `auto` (around the face), `full` (the largest in the middle), `X,Y,SIDE`
@@ -221,6 +223,7 @@ class Animator:
         model: str | os.PathLike | None = None,
         *,
         engine: str | Engine | None = None,
+        server: str | None = None,
         device: str | None = None,
         precision: Precision | None = None,
         threads: int | None = None,
@@ -234,6 +237,10 @@ class Animator:
         rig: str | None = None,
         progress: Callable[[Avatar], object] = lambda avatar: None,
     ):
+        if engine == "remote":
+            from livepuppet.realtime.remote.engine import load_remote
+
+            engine = load_remote(server, model, threads, device, precision)
         if engine is None or isinstance(engine, str):
             use = "detect" if (rig or DEFAULT_RIG) == "on" else "frame"
             engine = load_engine(engine, model, threads, device, precision, use=use)
@@ -252,6 +259,7 @@ class Animator:
         self._rig_mode = rig or DEFAULT_RIG
         #: Draws on another machine, see `remote`; None where this one does.
         self._painter = getattr(engine, "painter", None)
+        self._trouble: str | None = None
         #: Where the model's own square is returned, rigs draw on a canvas of that size.
         self._rig_canvas = self.compositor or Compositor(engine.size, engine.size, paste=False)
         #: D1 and the square it belongs to, to begin with instead of the first frame.
@@ -486,6 +494,10 @@ class Animator:
     def events(self) -> list[str]:
         """Messages for the person since the last call: whether a face was found, that D1 was taken, and the like."""
         messages, self._events = self._events + self.retargeter.events(), []
+        trouble = None if self._painter is None else self._painter.trouble
+        if trouble != self._trouble:
+            messages += [trouble] if trouble else ["Pictures come again."]
+            self._trouble = trouble
         return messages
 
     # Frames.

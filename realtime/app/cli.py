@@ -33,6 +33,10 @@ COMMANDS = {
         "livepuppet.realtime.app.commands.studio:studio",
         "As run, from one page in the browser: avatars, cameras, outputs, sliders.",
     ),
+    "serve": (
+        "livepuppet.realtime.app.commands.serve:serve",
+        "Draw for the camera of another machine (run --engine remote there).",
+    ),
     "animate": (
         "livepuppet.realtime.app.commands.animate:animate_command",
         "Animate a picture with a driving video, offline.",

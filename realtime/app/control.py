@@ -56,8 +56,8 @@ MOST_SECONDS = 5.0
 _HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
-def token_path() -> Path:
-    return settings.config_folder() / "control.token"
+def token_path(name: str = "control") -> Path:
+    return settings.config_folder() / f"{name}.token"
 
 
 def port_path() -> Path:
@@ -65,13 +65,16 @@ def port_path() -> Path:
     return settings.config_folder() / "control.port"
 
 
-def control_token() -> str:
+def control_token(name: str = "control") -> str:
     """The token, made on first use and kept in a file that only its owner may read.
+
+    Args:
+        name: of the server that asks for it.
 
     Raises:
         UserError: it can be neither read nor written.
     """
-    path = token_path()
+    path = token_path(name)
     try:
         token = path.read_text(encoding="ascii").strip()
         if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
@@ -81,7 +84,7 @@ def control_token() -> str:
         token = ""
     except (OSError, ValueError) as error:
         raise UserError(
-            f"The token of the control server cannot be read from {path} ({error}): delete that file."
+            f"The token of the {name} server cannot be read from {path} ({error}): delete that file."
         ) from error
     if len(token) < 32:
         token = secrets.token_urlsafe(32)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import json
 import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from livepuppet.core.errors import LivePuppetError, UserError
 from livepuppet.core.threads import start_thread
 from livepuppet.realtime.animator import Animator
+from livepuppet.realtime.app.control import control_token
 from livepuppet.realtime.app.studio.access import PROTOCOL, Access
 from livepuppet.realtime.app.studio.server import Server
 from livepuppet.realtime.compositing.compositor import Compositor
@@ -46,8 +49,16 @@ HELLO_SECONDS, IDLE_SECONDS = 3.0, 60.0
 #: Messages a second of one client, on average over two seconds.
 MOST_MESSAGES = 300
 
+#: Words that wait for a client who does not read.
+MOST_WAITING = 32
+
 #: Avatars that one session keeps, and pictures on their way that the client has not told the arrival of.
 MOST_AVATARS, IN_FLIGHT = 4, 2
+
+
+def token_for(person: str) -> str:
+    """A person's token: always the same on this computer, and known to nobody else. Raises UserError."""
+    return hmac.new(control_token("serve").encode(), person.encode(), hashlib.sha256).hexdigest()
 
 
 class Drawer:
@@ -70,6 +81,7 @@ class Drawer:
         )
         self._encoder: Encoder = encoder_of(canvas.shape)
         self._animator: Animator | None = None
+        self._by_rig = False
         self._known: OrderedDict[str, None] = OrderedDict()
         self._picture = np.empty(canvas.shape, np.uint8)
         self._commands: deque[tuple[str, Any]] = deque()
@@ -168,14 +180,14 @@ class Drawer:
         self._known.move_to_end(digest)
         self._animator.select(digest[:16])
         self._key = True
-        with self._lock:
-            by_rig = self._animator.drawn_by_rig
-        self._send({"ready": digest, "keypoints": not by_rig})
+        self._by_rig = self._animator.drawn_by_rig
+        self._send({"ready": digest, "keypoints": not self._by_rig})
 
     def _draw(self, number: int, asked: Asked) -> None:
         assert self._animator is not None
         began = time.perf_counter()
-        with self._lock:
+        # A rig is this session's own.
+        with nullcontext() if self._by_rig else self._lock:
             self._animator.draw_asked(asked.motion, asked.keypoints, asked.rests, self._picture)
         key, self._key = self._key, False
         data = self._encoder.encode(self._picture, key)
@@ -190,7 +202,7 @@ class Service:
 
     Args:
         engine: loaded; its `encode` and `render` draw what rigs do not.
-        token: that everybody has to show.
+        tokens: of everybody who may come.
         address, port: to listen at; port 0 takes a free one.
         secure: files of certificate and key, for TLS; None only on this computer.
         places: sessions at the same time.
@@ -203,7 +215,7 @@ class Service:
     def __init__(
         self,
         engine: Engine,
-        token: str,
+        tokens: Sequence[str],
         address: str = "127.0.0.1",
         port: int = 0,
         secure: Any = None,
@@ -213,11 +225,17 @@ class Service:
         self._lock = threading.Lock()
         self.sessions = 0
         app = Starlette(routes=[WebSocketRoute(PATH, self._serve)])
-        access = Access(app, token, open_to=secure is not None, secure=secure is not None)
+        access = Access(app, tokens, open_to=secure is not None, secure=secure is not None)
         self._server = Server(access, address, port, logger.warning, secure, LARGEST_MESSAGE)
         self.port = self._server.port
 
+    def address(self, host: str, token: str, fingerprint: str | None) -> str:
+        """For `--server`; `host` as addresses have it. What stands behind # is never sent by itself."""
+        pinned = "" if fingerprint is None else f"&fingerprint={fingerprint.replace(':', '').lower()}"
+        return f"{'https' if pinned else 'http'}://{host}:{self.port}/#token={token}{pinned}"
+
     def close(self) -> None:
+        """Stop listening and end every session."""
         self._server.close()
 
     async def _serve(self, socket: WebSocket) -> None:
@@ -258,9 +276,7 @@ class Service:
             raise UserError(f"This machine draws with {self._engine.model_name}: give both the same --model.")
         return Canvas.of(words.get("canvas"))
 
-    async def _listen(
-        self, socket: WebSocket, drawer: Drawer, canvas: Canvas, outgoing: _Outgoing
-    ) -> None:
+    async def _listen(self, socket: WebSocket, drawer: Drawer, canvas: Canvas, outgoing: _Outgoing) -> None:
         unpacker, bucket, last = Unpacker(), 2.0 * MOST_MESSAGES, time.monotonic()
         while True:
             message = await asyncio.wait_for(socket.receive(), IDLE_SECONDS)
@@ -309,7 +325,9 @@ class _Outgoing:
         self._queue: asyncio.Queue[bytes | dict] = asyncio.Queue()
 
     def put(self, message: bytes | dict) -> None:
-        self._queue.put_nowait(message)
+        # Pictures are few, because each is acknowledged; complaints need not be.
+        if isinstance(message, bytes) or self._queue.qsize() < MOST_WAITING:
+            self._queue.put_nowait(message)
 
     def put_from_elsewhere(self, message: bytes | dict) -> None:
         with suppress(RuntimeError):

@@ -36,9 +36,9 @@ from livepuppet.realtime.remote.protocol import (
 
 logger = logging.getLogger(__name__)
 
-#: Seconds: a picture is waited for; no answer at all, after which the connection is taken up anew; between two attempts; and for
-#: one to succeed.
-PATIENCE, SILENCE, AGAIN, CONNECTING = 0.25, 1.0, 0.3, 3.0
+#: Seconds: a picture is waited for; no answer at all, after which the connection is taken up anew; after the first attempt to
+#: take it up, and more after each further one, up to the next; and for an attempt to succeed.
+PATIENCE, SILENCE, AGAIN, MOST_WAIT, CONNECTING = 0.25, 1.0, 0.2, 1.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,9 @@ def connected(address: Address) -> Any:
         from websockets.exceptions import InvalidStatus, WebSocketException
         from websockets.sync.client import connect
     except ImportError as error:
-        raise UserError("Drawing elsewhere needs the package websockets: pip install 'livepuppet[studio]'.") from error
+        raise UserError(
+            "Drawing elsewhere needs the package websockets: pip install 'livepuppet[studio]'."
+        ) from error
     place = f"{address.host}:{address.port}"
     try:
         plain = socket.create_connection((address.host, address.port), timeout=CONNECTING)
@@ -103,7 +105,7 @@ def connected(address: Address) -> Any:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         wire = plain if address.fingerprint is None else _secured(plain, address)
         # The token travels only once it is known to whom.
-        return connect(
+        opening = connect(
             f"ws://{place}{PATH}",
             sock=wire,
             subprotocols=["livepuppet", f"token.{address.token}"],  # type: ignore[list-item]
@@ -113,6 +115,8 @@ def connected(address: Address) -> Any:
             close_timeout=0.2,
             ping_interval=None,
         )
+        # Entered, as newer websockets want it; `_closed` closes it.
+        return opening.__enter__()
     except InvalidStatus as error:
         plain.close()
         raise UserError(f"{place} refuses: copy the address again, with its token.") from error
@@ -145,6 +149,7 @@ class RemotePainter:
         model: the preset's name, which has to be the same there.
 
     Attributes:
+        place: host and port of that machine.
         trouble: one sentence while nothing comes, else None.
         delay: seconds from numbers to picture, and those of them that were drawn in.
         drawing: see `delay`.
@@ -156,6 +161,7 @@ class RemotePainter:
 
     def __init__(self, address: Address, model: str):
         self._address, self._model = address, model
+        self.place = f"{address.host}:{address.port}"
         self.trouble: str | None = None
         self.delay, self.drawing = Durations(), Durations()
         self.bytes_up = self.frames = 0
@@ -170,7 +176,7 @@ class RemotePainter:
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._socket = connected(address)
-        self._greeted = False
+        self._greeted, self._failures = False, 0
         self._heard = time.monotonic()
         self._thread = start_thread(self._run, "remote", self._stop)
 
@@ -281,6 +287,10 @@ class RemotePainter:
                 with self._changed:
                     if self._socket is wire:
                         self._break()
+                    if self.trouble is None and not self._stop.is_set():
+                        self.trouble = f"The connection to {self.place} broke: it is taken up again."
+                self._stop.wait(min(AGAIN * self._failures, MOST_WAIT))
+                self._failures += 1
                 continue
             self._heard = time.monotonic()
             try:
@@ -293,7 +303,8 @@ class RemotePainter:
             wire = connected(self._address)
         except UserError as error:
             self.trouble = str(error)
-            self._stop.wait(AGAIN)
+            self._failures += 1
+            self._stop.wait(min(AGAIN * self._failures, MOST_WAIT))
             return
         with self._changed:
             self._packer.forget()
@@ -322,7 +333,7 @@ class RemotePainter:
         with self._changed:
             self._packer.acknowledged(number)
             self._picture = number, picture
-            self.trouble = None
+            self.trouble, self._failures = None, 0
             self._changed.notify_all()
         self.drawing.add(float(seconds))
 

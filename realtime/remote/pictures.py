@@ -17,9 +17,6 @@ JPEG, H264 = 0, 1
 #: Constant quality of H.264 (x264's CRF), at most so many bits a second; and of JPEG.
 CRF, MOST_BITS, QUALITY = 19, 16_000_000, 88
 
-#: Pixels of the largest picture that is decoded, transparency included.
-MOST_PIXELS = 2 * 3840 * 2160
-
 
 class BadPicture(ValueError):
     """What came is no picture of the size that was agreed on."""
@@ -102,6 +99,9 @@ class Decoder:
         height, width, depth = self.shape
         tall = height * (2 if depth == 4 else 1)
         if codec == JPEG:
+            # Nothing larger is ever decoded.
+            if _jpeg_size(data) != (tall, width):
+                raise BadPicture("no JPEG of that size")
             found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
             if found is None or found.shape[:2] != (tall, width):
                 raise BadPicture("no JPEG of that size")
@@ -131,6 +131,17 @@ def encoder_of(shape: tuple[int, ...]) -> Encoder:
         return H264Encoder(shape)
     except OSError:
         return JpegEncoder()
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width, as the frame header says; None where there is none."""
+    at = 2
+    while data[:2] == b"\xff\xd8" and at + 9 <= len(data) and data[at] == 0xFF:
+        kind = data[at + 1]
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
 
 
 def _even(shape: tuple[int, ...]) -> tuple[int, int]:

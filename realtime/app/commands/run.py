@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def run_live(
     threads: int | None = None,
     device: str | None = None,
     precision: Precision | None = None,
+    server: str | None = None,
     opened: Callable[[Session], None] = lambda session: None,
     **parts: Any,
 ) -> Session:
@@ -54,7 +56,8 @@ def run_live(
 
     Args:
         settings: everything that people choose.
-        model, engine, threads, device, precision: see `load_engine`.
+        model, engine, threads, device, precision: see `load_engine`; engine may be `remote`.
+        server: see `load_remote`.
         frames: end after so many animated frames.
         stats: file for the figures.
         pixel_format: of a virtual camera.
@@ -74,7 +77,28 @@ def run_live(
         keep_apart(stats, {**inputs_of(settings), **outputs})
     early.begin()
     use = "detect" if settings.picture.rig == "on" else "frame"
-    machine = load_engine(engine, model, threads, device, precision, use=use)
+    with ExitStack() as stack:
+        if engine == "remote":
+            from livepuppet.realtime.remote.engine import load_remote
+
+            machine: Engine = load_remote(server, model, threads, device, precision)
+            stack.callback(machine.close)  # type: ignore[attr-defined]
+        elif server:
+            raise UserError("--server is for --engine remote: give both.")
+        else:
+            machine = load_engine(engine, model, threads, device, precision, use=use)
+        return _run_with(machine, settings, frames, stats, pixel_format, opened, parts)
+
+
+def _run_with(
+    machine: Engine,
+    settings: Settings,
+    frames: int | None,
+    stats: Path | None,
+    pixel_format: str,
+    opened: Callable[[Session], None],
+    parts: Mapping[str, Any],
+) -> Session:
     with Session(
         settings, machine, frames=frames, pixel_format=pixel_format, **{"notify": notify, **parts}
     ) as session:
@@ -163,6 +187,7 @@ def run(
     threads: int | None,
     device: str | None,
     precision: Precision | None,
+    server: str | None,
     profile: str | None,
     remember: bool | None,
     virtual_format: str,
@@ -190,6 +215,7 @@ def run(
         threads=threads,
         device=device,
         precision=precision,
+        server=server,
         neutral=neutral,
     )
     finish(session, before, settings, chosen, profile, remember)

@@ -39,6 +39,7 @@ def studio(
     threads: int | None,
     device: str | None,
     precision: Precision | None,
+    server: str | None,
     profile: str | None,
     opens: bool,
     listen: str | None,
@@ -76,6 +77,7 @@ def studio(
         threads=threads,
         device=device,
         precision=precision,
+        server=server,
         listen=listen,
         opened=opened,
     )

@@ -18,7 +18,7 @@ import ipaddress
 import json
 import logging
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, quote
 
@@ -59,13 +59,14 @@ class Access:
     """Checks requests and websockets before `app` sees them.
 
     Args:
-        token: that everything has to show.
+        token: that everything has to show; several of them for several people.
         open_to: addresses of other machines may be used as Host, too (the server listens for them).
         secure: it speaks TLS.
     """
 
-    def __init__(self, app: Any, token: str, open_to: bool = False, secure: bool = False):
-        self._app, self._token = app, token
+    def __init__(self, app: Any, token: str | Sequence[str], open_to: bool = False, secure: bool = False):
+        self._app = app
+        self._tokens = (token,) if isinstance(token, str) else tuple(token)
         self._open_to, self._secure = open_to, secure
         self._names = names_of_this_computer() if open_to else ()
         self._reported: set[str] = set()
@@ -75,7 +76,7 @@ class Access:
     @property
     def cookie(self) -> str:
         """Made of the token, which cannot be had from it."""
-        return hmac.new(self._token.encode(), b"studio page", hashlib.sha256).hexdigest()
+        return hmac.new(self._tokens[0].encode(), b"studio page", hashlib.sha256).hexdigest()
 
     async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -135,7 +136,7 @@ class Access:
         by_address = not shown and "token" in query
         if by_address:
             shown = query["token"][0]
-        if same_token(shown, self._token):
+        if sum(same_token(shown, token) for token in self._tokens):
             return by_address
         path = scope["path"]
         if scope["type"] == "http" and not shown and (path in PAGES or path.startswith(STATIC)):

@@ -67,7 +67,7 @@ class Studio:
             self.controller.close()
             raise
         self.port = self._server.port
-        named = _reachable(address)
+        named = reachable(address)
         self.address = f"{'https' if files else 'http'}://{named}:{self.port}"
         if files is None:
             # By TLS `livepuppet control` would have to know the certificate.
@@ -98,8 +98,8 @@ def checked_address(text: str) -> str:
         ) from None
 
 
-def _reachable(address: str) -> str:
-    """How to write an address that a browser can open."""
+def reachable(address: str) -> str:
+    """How to write an address that others can open, of what a server listens at."""
     parsed = ipaddress.ip_address(address)
     if parsed.is_unspecified:
         return _own_address(parsed.version)

@@ -1,0 +1,86 @@
+"""`livepuppet serve`: draw for the camera of another machine."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from livepuppet.core.errors import UserError
+from livepuppet.realtime.app.commands.options import engine_options
+from livepuppet.realtime.app.commands.run import notify
+from livepuppet.realtime.engines import Precision, load_engine
+
+#: What the other machine's person should know before it is used.
+_TOLD = "On the machine with the camera, where its picture stays{person}:\n  livepuppet run --engine remote --server '{address}'"
+
+#: Where it listens if nobody says.
+PORT = 7471
+
+
+@click.command(short_help="Draw for the camera of another machine (run --engine remote there).")
+@click.option(
+    "--listen",
+    metavar="ADDRESS",
+    help="An address of this computer that the other machine reaches, or 0.0.0.0 for all; with TLS. [default: this "
+    "computer alone]",
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 takes a free one."
+)
+@click.option(
+    "--places", type=click.IntRange(1, 64), default=2, show_default=True, help="Sessions at the same time."
+)
+@click.option(
+    "--person",
+    "people",
+    multiple=True,
+    metavar="NAME",
+    help="An address of their own for each: who is not named any more comes in no more. May be given several times. [default: "
+    "one address]",
+)
+@engine_options
+def serve(
+    listen: str | None,
+    port: int,
+    places: int,
+    people: tuple[str, ...],
+    model: Path | None,
+    engine: str | None,
+    threads: int | None,
+    device: str | None,
+    precision: Precision | None,
+) -> None:
+    """Draw for the camera of another machine, until stopped.
+
+    There, livepuppet run --engine remote looks at the driver and sends some 50 bytes a frame; the picture comes back.
+    """
+    from livepuppet.realtime.app.serving import Service, token_for
+    from livepuppet.realtime.app.studio.studio import checked_address, reachable
+    from livepuppet.realtime.app.studio.tls import certificate
+
+    secure = fingerprint = None
+    address = "127.0.0.1"
+    if listen is not None:
+        address = checked_address(listen)
+        certificate_file, key, fingerprint = certificate(address)
+        secure = certificate_file, key
+    machine = load_engine(engine, model, threads, device, precision)
+    tokens = {person: token_for(person) for person in people or ("",)}
+    service = Service(machine, tuple(tokens.values()), address, port, secure, places)
+    stopped = threading.Event()
+    with suppress(ValueError):
+        signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    try:
+        for person, token in tokens.items():
+            told = service.address(reachable(address), token, fingerprint)
+            notify(_TOLD.format(address=told, person=f" ({person})" if person else ""))
+        while not stopped.wait(0.5):
+            pass
+    except KeyboardInterrupt:
+        raise UserError("stopped.") from None
+    finally:
+        service.close()
