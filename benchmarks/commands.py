@@ -74,8 +74,13 @@ _JSON = click.option(
     help="Until the studio's page has drawn it, in Chromium (needs playwright); beside the loop without a studio, with the "
     "live window, with a studio that nobody looks at, and with the panel.",
 )
+@click.option(
+    "--remote",
+    is_flag=True,
+    help="What it adds to have pictures drawn by livepuppet serve, in another process of this machine.",
+)
 @_JSON
-def latency(seconds, rates, size, sharp, devices, page, json_path, **choice):
+def latency(seconds, rates, size, sharp, devices, page, remote, json_path, **choice):
     """Delay from camera to output, end to end, by a clock in the picture that goes around the
     network.
 
@@ -86,6 +91,9 @@ def latency(seconds, rates, size, sharp, devices, page, json_path, **choice):
     engine, machine = _engine(**choice), describe()
     if page:
         _page_latency(engine, machine, seconds, rates or (30.0,), size, json_path)
+        return
+    if remote:
+        _remote_latency(engine, machine, seconds, rates or (30.0,), size, json_path)
         return
     way = f"{devices[0]} to {devices[1]}" if devices else "simulated camera to loopback output"
     click.echo(
@@ -126,6 +134,24 @@ def _page_latency(engine, machine, seconds, rates, size, json_path) -> None:
         for kind in pages.KINDS:
             rows.append(pages.through_a_page(engine, seconds, rate, size, kind))
             click.echo(pages.line(rows[-1]))
+    _report({"machine": machine, "rows": rows}, json_path)
+
+
+def _remote_latency(engine, machine, seconds, rates, size, json_path) -> None:
+    from livepuppet.benchmarks import remote
+    from livepuppet.realtime.app.session import parse_size
+
+    rows = []
+    for rate in rates:
+        click.echo(f"{machine['processor']}, {machine['cores']} cores, {size} at {rate:g} FPS\n")
+        for text in remote.HEADING:
+            click.echo(text)
+        found = remote.beside_local(engine, seconds, rate, parse_size(size))
+        for row in found:
+            click.echo(remote.line(row))
+        here, there = (found[place]["ms"]["p95"] for place in (0, 1))
+        click.echo(f"\nAdded at p95: {there - here:.1f} ms.")
+        rows += found
     _report({"machine": machine, "rows": rows}, json_path)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -38,6 +39,9 @@ from livepuppet.realtime.rig.finding import contours_of
 from livepuppet.realtime.rig.range import DriverRange
 from livepuppet.realtime.rig.rig import MODES, Face, Rig
 from livepuppet.realtime.rig.told import FacePose, NeutralFace
+
+if TYPE_CHECKING:
+    from livepuppet.realtime.remote.protocol import Canvas
 
 logger = logging.getLogger(__name__)
 
@@ -283,6 +287,8 @@ class Animator:
             progress(loaded)
         self._current = 0
         self.select(0)
+        if self._painter is not None:
+            self._painter.prepare(self.avatar, self._canvas_elsewhere())
 
     # Avatars.
 
@@ -808,18 +814,23 @@ class Animator:
 
     def _drawn_elsewhere(self, drawing: Drawing | None, rests: bool, out: np.ndarray | None) -> np.ndarray:
         from livepuppet.realtime.remote.numbers import Asked
-        from livepuppet.realtime.remote.protocol import Canvas
 
         on = self._rig_canvas
         out = np.empty(on.shape, np.uint8) if out is None else out
-        canvas = Canvas(on.width, on.height, on.fit, on.paste, on.background, on.sharp, self._rig_mode)
         asked = Asked(rests=True)
         if drawing is not None and not rests:
             wanted = drawing.motion is None or self._painter.wants_keypoints
             asked = Asked(drawing.motion, drawing.keypoints if wanted else None)
-        if not self._painter.paint(self.avatar, canvas, asked, out):
+        if not self._painter.paint(self.avatar, self._canvas_elsewhere(), asked, out):
             on.at_rest(out)
         return out
+
+    def _canvas_elsewhere(self) -> Canvas:
+        """The canvas, for whoever draws on it."""
+        from livepuppet.realtime.remote.protocol import Canvas
+
+        on = self._rig_canvas
+        return Canvas(on.width, on.height, on.fit, on.paste, on.background, on.sharp, self._rig_mode)
 
     def _drawn_by_model(self, prepared: PreparedAvatar, keypoints: Keypoints) -> Drawing:
         if self.compositor is not None and self.compositor.needs_deformation and self.engine.deforms:

@@ -352,6 +352,14 @@ def test_a_rig_is_drawn_from_some_fifty_bytes_a_frame():
     service.close()
 
 
+def test_another_model_there_is_a_sentence(service, tmp_path):
+    local = load_engine("onnx", threads=1)
+    engine = RemoteEngine(local, RemotePainter(address_of(service), local.model_name))
+    with pytest.raises(UserError, match="give both the same --model"):
+        Animator(write_picture(tmp_path / "a.png", gradient(64, 64)), engine=engine, size=64)
+    engine.close()
+
+
 def test_a_connection_that_breaks_is_taken_up_again(bundle, tmp_path):
     engine_there = load_engine("onnx", bundle, threads=1)
     service = Service(engine_there, [TOKEN])

@@ -40,6 +40,9 @@ logger = logging.getLogger(__name__)
 #: take it up, and more after each further one, up to the next; and for an attempt to succeed.
 PATIENCE, SILENCE, AGAIN, MOST_WAIT, CONNECTING = 0.25, 1.0, 0.2, 1.0, 3.0
 
+#: Seconds that the first avatar may take to be ready.
+PREPARING = 30.0
+
 
 @dataclass(frozen=True)
 class Address:
@@ -153,7 +156,7 @@ class RemotePainter:
         trouble: one sentence while nothing comes, else None.
         delay: seconds from numbers to picture, and those of them that were drawn in.
         drawing: see `delay`.
-        bytes_up, frames: bytes of numbers, and frames sent.
+        bytes_up, bytes_down, frames: bytes of numbers and of pictures, and frames sent.
 
     Raises:
         UserError: see `connected`.
@@ -164,7 +167,7 @@ class RemotePainter:
         self.place = f"{address.host}:{address.port}"
         self.trouble: str | None = None
         self.delay, self.drawing = Durations(), Durations()
-        self.bytes_up = self.frames = 0
+        self.bytes_up = self.bytes_down = self.frames = 0
         self._packer = Packer()
         self._number = 0
         self._canvas: Canvas | None = None
@@ -179,6 +182,20 @@ class RemotePainter:
         self._greeted, self._failures = False, 0
         self._heard = time.monotonic()
         self._thread = start_thread(self._run, "remote", self._stop)
+
+    def prepare(self, avatar: Avatar, canvas: Canvas) -> None:
+        """Wait until whoever draws has the first avatar.
+
+        Raises:
+            UserError: they refuse, or it takes too long.
+        """
+        with self._changed:
+            self._agree(avatar, canvas)
+            self._changed.wait_for(lambda: self._ready is not None or self.trouble is not None, PREPARING)
+            if self._ready is None:
+                raise UserError(
+                    self.trouble or f"{self.place} does not begin to draw: look at what it says there."
+                )
 
     def paint(self, avatar: Avatar, canvas: Canvas, asked: Asked, out: np.ndarray) -> bool:
         """Have a picture drawn, and wait for it for a moment.
@@ -289,6 +306,7 @@ class RemotePainter:
                         self._break()
                     if self.trouble is None and not self._stop.is_set():
                         self.trouble = f"The connection to {self.place} broke: it is taken up again."
+                        self._changed.notify_all()
                 self._stop.wait(min(AGAIN * self._failures, MOST_WAIT))
                 self._failures += 1
                 continue
@@ -319,6 +337,7 @@ class RemotePainter:
             return
         if message[:1] != b"P" or len(message) < PICTURE.size:
             return
+        self.bytes_down += len(message)
         _, number, codec, _, seconds = PICTURE.unpack_from(message)
         decoder = self._decoder
         if decoder is None:
@@ -351,6 +370,7 @@ class RemotePainter:
                     self._packer.forget()
                 if "error" in words:
                     self.trouble = f"The machine that draws says: {str(words['error'])[:300]}"
+            self._changed.notify_all()
         if message is not None:
             self._tell(message)
 

