@@ -41,6 +41,7 @@ from livepuppet.realtime.rig.rig import MODES, Face, Rig
 from livepuppet.realtime.rig.told import FacePose, NeutralFace
 
 if TYPE_CHECKING:
+    from livepuppet.realtime.remote.painter import RemotePainter
     from livepuppet.realtime.remote.protocol import Canvas
 
 logger = logging.getLogger(__name__)
@@ -262,7 +263,7 @@ class Animator:
         self._close_ups = _close_ups(engine) if self._rig_driver is not None else None
         self._rig_mode = rig or DEFAULT_RIG
         #: Draws on another machine, see `remote`; None where this one does.
-        self._painter = getattr(engine, "painter", None)
+        self._painter: RemotePainter | None = getattr(engine, "painter", None)
         self._trouble: str | None = None
         #: Where the model's own square is returned, rigs draw on a canvas of that size.
         self._rig_canvas = self.compositor or Compositor(engine.size, engine.size, paste=False)
@@ -815,13 +816,14 @@ class Animator:
     def _drawn_elsewhere(self, drawing: Drawing | None, rests: bool, out: np.ndarray | None) -> np.ndarray:
         from livepuppet.realtime.remote.numbers import Asked
 
-        on = self._rig_canvas
+        painter, on = self._painter, self._rig_canvas
+        assert painter is not None
         out = np.empty(on.shape, np.uint8) if out is None else out
         asked = Asked(rests=True)
         if drawing is not None and not rests:
-            wanted = drawing.motion is None or self._painter.wants_keypoints
+            wanted = drawing.motion is None or painter.wants_keypoints
             asked = Asked(drawing.motion, drawing.keypoints if wanted else None)
-        if not self._painter.paint(self.avatar, self._canvas_elsewhere(), asked, out):
+        if not painter.paint(self.avatar, self._canvas_elsewhere(), asked, out):
             on.at_rest(out)
         return out
 

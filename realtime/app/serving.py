@@ -250,9 +250,9 @@ class Service:
         sending = asyncio.ensure_future(outgoing.run(socket))
         try:
             canvas = await asyncio.wait_for(self._hello(socket), HELLO_SECONDS)
-            drawer = await asyncio.get_running_loop().run_in_executor(
-                None, Drawer, self._engine, self._lock, canvas, outgoing.put_from_elsewhere
-            )
+            new = lambda: Drawer(self._engine, self._lock, canvas, outgoing.put_from_elsewhere)  # noqa: E731
+            drawer = await asyncio.get_running_loop().run_in_executor(None, new)
+            assert drawer is not None
             outgoing.put({"welcome": VERSION, "engine": self._engine.name, "model": self._engine.model_name})
             await self._listen(socket, drawer, canvas, outgoing)
         except (WebSocketDisconnect, asyncio.TimeoutError, RuntimeError, KeyError):

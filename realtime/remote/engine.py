@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
-from livepuppet.core.engine import Engine, Precision
+import numpy as np
+
+from livepuppet.core.engine import Engine, Features, Precision
 from livepuppet.core.errors import UserError
+from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.matrices import Matrices
 from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.remote.painter import Address, RemotePainter
 
@@ -38,10 +41,11 @@ def load_remote(
 
 
 class RemoteEngine:
-    """Looks by itself, and has pictures drawn elsewhere: `Animator` hands poses to `painter` instead of drawing them.
+    """Looks by itself, and has pictures drawn elsewhere: `Animator` hands poses to `painter` instead of drawing them. Whatever else
+    an engine is asked for is done here.
 
     Args:
-        local: looks, and does whatever else an engine is asked for.
+        local: looks.
         painter: draws.
     """
 
@@ -49,12 +53,32 @@ class RemoteEngine:
 
     def __init__(self, local: Engine, painter: RemotePainter):
         self._local, self.painter = local, painter
+        self.device, self.providers = local.device, local.providers
+        self.precision: Precision = local.precision
+        self.matrices: Matrices = local.matrices
         self.provider = f"{local.provider}, drawn at {painter.place}"
         self.reason = "as asked for"
+        self.model_name, self.size = local.model_name, local.size
+        self.num_keypoints, self.keypoint_names = local.num_keypoints, local.keypoint_names
+
+    @property
+    def deforms(self) -> bool:
+        return self._local.deforms
+
+    def detect(self, frame: np.ndarray) -> Keypoints:
+        return self._local.detect(frame)
+
+    def encode(self, avatar: np.ndarray) -> Features:
+        return self._local.encode(avatar)
+
+    def render(self, features: Features, avatar_keypoints: Keypoints, keypoints: Keypoints) -> np.ndarray:
+        return self._local.render(features, avatar_keypoints, keypoints)
+
+    def render_deformation(
+        self, features: Features, avatar_keypoints: Keypoints, keypoints: Keypoints
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return self._local.render_deformation(features, avatar_keypoints, keypoints)
 
     def close(self) -> None:
         """Let go of the other machine."""
         self.painter.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._local, name)

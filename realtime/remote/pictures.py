@@ -77,7 +77,7 @@ class H264Encoder:
 
     def encode(self, picture: np.ndarray, key: bool) -> bytes:
         # OpenCV converts in a quarter of the time that swscale takes.
-        planes = cv2.cvtColor(_padded(_stacked(picture)), cv2.COLOR_RGB2YUV_I420)
+        planes = np.asarray(cv2.cvtColor(_padded(_stacked(picture)), cv2.COLOR_RGB2YUV_I420), np.uint8)
         frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         frame.pts, frame.time_base = self._number, Fraction(1, 1000)
         self._number += 33

@@ -81,8 +81,9 @@ def run_live(
         if engine == "remote":
             from livepuppet.realtime.remote.engine import load_remote
 
-            machine: Engine = load_remote(server, model, threads, device, precision)
-            stack.callback(machine.close)  # type: ignore[attr-defined]
+            remote = load_remote(server, model, threads, device, precision)
+            stack.callback(remote.close)
+            machine: Engine = remote
         elif server:
             raise UserError("--server is for --engine remote: give both.")
         else:
