@@ -77,7 +77,7 @@ _JSON = click.option(
 @click.option(
     "--remote",
     is_flag=True,
-    help="What it adds to have pictures drawn by livepuppet serve, in another process of this machine.",
+    help="What it adds to have livepuppet serve render, in another process of this machine, beside JPEG both ways.",
 )
 @_JSON
 def latency(seconds, rates, size, sharp, devices, page, remote, json_path, **choice):
@@ -143,15 +143,19 @@ def _remote_latency(engine, machine, seconds, rates, size, json_path) -> None:
 
     rows = []
     for rate in rates:
-        click.echo(f"{machine['processor']}, {machine['cores']} cores, {size} at {rate:g} FPS\n")
-        for text in remote.HEADING:
-            click.echo(text)
-        found = remote.beside_local(engine, seconds, rate, parse_size(size))
-        for row in found:
-            click.echo(remote.line(row))
-        here, there = (found[place]["ms"]["p95"] for place in (0, 1))
-        click.echo(f"\nAdded at p95: {there - here:.1f} ms.")
-        rows += found
+        click.echo(
+            f"{machine['processor']}, {machine['cores']} cores, {engine.model_name} ({engine.provider}), {size} at {rate:g} FPS\n"
+        )
+        steps = remote.frame_to_picture(engine, seconds, rate, parse_size(size))
+        lives = remote.live(engine, seconds, rate, size)
+        for heading, line, table in (
+            (remote.STEP_HEADING, remote.step_line, steps),
+            (remote.LIVE_HEADING, remote.live_line, lives),
+        ):
+            for text in (*heading, *map(line, table), ""):
+                click.echo(text)
+        click.echo(remote.stages_line(lives[-1]))
+        rows += steps + lives
     _report({"machine": machine, "rows": rows}, json_path)
 
 

@@ -1,105 +1,242 @@
-"""What it costs to have pictures drawn by another machine: here by another process of this one, through all of the network's layers."""
+"""What it adds to have another machine render: here another process of this one, so that everything but the network is in it."""
 
 from __future__ import annotations
 
+import socket
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import cv2
+import numpy as np
+
+from livepuppet.benchmarks.latency import through_a_loopback
 from livepuppet.core.durations import Durations
 from livepuppet.core.errors import UserError
 from livepuppet.core.video import open_video
 from livepuppet.realtime import bundled
 from livepuppet.realtime.animator import Animator
-from livepuppet.realtime.engines import Engine
+from livepuppet.realtime.engines import Engine, load_engine
+from livepuppet.realtime.remote.connection import ServerAddress
 from livepuppet.realtime.remote.engine import RemoteEngine
-from livepuppet.realtime.remote.painter import Address, RemotePainter
+from livepuppet.realtime.remote.renderer import RemoteRenderer
 
-#: Seconds that the other process may take to begin, and to have the avatar ready.
+#: Seconds that a server may take to start, and to have the avatar ready.
 PATIENCE = 120.0
 
 #: Frames at the beginning that do not count.
 SKIP = 15
 
-HEADING = (
-    "| drawn | frames | p50 / p95 / p99 ms | bytes up per frame | kbit/s down |",
+#: JPEG quality of frames and pictures where JPEG goes both ways: OpenCV's own, as avatarify has it.
+JPEG_QUALITY = 95
+
+#: Length of a message.
+_LENGTH = struct.Struct("<I")
+
+HERE, REMOTE, JPEG = "here", "remote", "JPEG both ways"
+
+STEP_HEADING = (
+    "| rendered | frames | frame to picture p50 / p95 / p99 ms | bytes up a frame | bytes down a frame |",
     "|---|--:|--:|--:|--:|",
+)
+LIVE_HEADING = (
+    "| rendered | frames | camera to output p50 / p95 / p99 ms | dropped |",
+    "|---|--:|--:|--:|",
 )
 
 
 @contextmanager
-def served() -> Iterator[Address]:
-    """A `livepuppet serve` of its own. Raises UserError where it does not begin."""
-    command = [sys.executable, "-m", "livepuppet", "serve", "--port", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+def serving() -> Iterator[ServerAddress]:
+    """A `livepuppet serve` of its own. Raises UserError where it does not start."""
+    with _process("livepuppet", "serve", "--port", "0") as lines:
+        for line in lines:
+            if "--server" in line:
+                yield ServerAddress.parse(line.split("'")[1])
+                return
+    raise UserError("livepuppet serve did not start: run it by hand to see why.")
+
+
+@contextmanager
+def _process(*arguments: str) -> Iterator[Iterator[str]]:
+    """A Python process of its own, and what it writes on standard error."""
+    process = subprocess.Popen([sys.executable, "-m", *arguments], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
-        for line in process.stderr:
-            if "--server" in line:
-                yield Address.of(line.split("'")[1])
-                break
-        else:
-            raise UserError("livepuppet serve did not start: run it by hand to see why.")
+        yield iter(process.stderr)
     finally:
         process.terminate()
         process.wait(10)
         process.stderr.close()
 
 
-def beside_local(engine: Engine, seconds: float, rate: float, size: tuple[int, int]) -> list[dict]:
-    """Frames of the bundled clip, drawn here and there in turns, at a steady rate.
-
-    Returns:
-        Rows for `here`, `there`, and `there, at rest`, where nothing is drawn: what the way alone takes.
+def frame_to_picture(engine: Engine, seconds: float, rate: float, size: tuple[int, int]) -> list[dict]:
+    """The bundled clip's frames at a steady rate, each of them rendered here, remotely, and with JPEG both ways, one after
+    the other: whatever else the machine does meets all of them alike.
     """
-    with served() as address:
-        painter = RemotePainter(address, engine.model_name)
-        here = Animator(bundled.AVATAR, engine=engine, size=size)
-        there = Animator(bundled.AVATAR, engine=RemoteEngine(engine, painter), size=size)
+    with serving() as address, jpeg_server(size) as through_jpeg:
+        renderer = RemoteRenderer(address, engine.model_name)
         try:
-            return _measured(here, there, painter, seconds, rate)
+            here = Animator(bundled.AVATAR, engine=engine, size=size)
+            remote = Animator(bundled.AVATAR, engine=RemoteEngine(engine, renderer), size=size)
+            ways = {HERE: here, REMOTE: remote, JPEG: through_jpeg}
+            return _in_turn(ways, renderer, seconds, rate)
         finally:
-            painter.close()
+            renderer.close()
 
 
-def _measured(
-    here: Animator, there: Animator, painter: RemotePainter, seconds: float, rate: float
+def _in_turn(
+    ways: dict[str, Callable[[np.ndarray], np.ndarray]], renderer: RemoteRenderer, seconds: float, rate: float
 ) -> list[dict]:
     frames = [frame.image for frame in open_video(bundled.DRIVING)]
     began = time.perf_counter()
-    while not painter.delay.count:
+    while not renderer.delay.count:
         if time.perf_counter() - began > PATIENCE:
-            raise UserError(f"No picture came ({painter.trouble}).")
-        there(frames[0])
-    there.reset()
-    rows = []
-    spent = {"here": Durations(), "there": Durations(), "there, at rest": Durations()}
-    sent = painter.bytes_up, painter.bytes_down, painter.frames
-    picture, number, due = here(frames[0]), 0, time.perf_counter()
+            raise UserError(f"No picture came ({renderer.problem}).")
+        ways[REMOTE](frames[0])
+    spent = {way: Durations() for way in ways}
+    number, due = 0, time.perf_counter()
+    before = renderer.bytes_up, renderer.bytes_down, renderer.frames, renderer.delay.count
     while number < SKIP or number < seconds * rate:
         frame, number = frames[number % len(frames)], number + 1
-        there.resting = number % 4 == 0
-        plans = here.plan(frame, number / rate), there.plan(frame, number / rate)
-        for animator, plan in ((here, plans[0]), (there, plans[1])):
+        for way, animate in ways.items():
             began = time.perf_counter()
-            animator.paint(plan, picture)
-            kind = "here" if animator is here else ("there, at rest" if there.resting else "there")
+            animate(frame)
             if number > SKIP:
-                spent[kind].add(time.perf_counter() - began)
+                spent[way].add(time.perf_counter() - began)
         due = max(due + 1 / rate, time.perf_counter())
         time.sleep(max(due - time.perf_counter(), 0))
-    up, down, count = painter.bytes_up - sent[0], painter.bytes_down - sent[1], painter.frames - sent[2]
-    for kind, durations in spent.items():
-        row = {"kind": kind, "frames": durations.count, "ms": durations.summary()}
-        if kind == "there":
-            row |= {"bytes_up": round(up / count, 1), "kbit_down": round(down / count * rate * 8 / 1000)}
-        rows.append(row)
+    up, down = renderer.bytes_up - before[0], renderer.bytes_down - before[1]
+    sent, received = renderer.frames - before[2], renderer.delay.count - before[3]
+    sizes = {REMOTE: (up / max(sent, 1), down / max(received, 1)), JPEG: ways[JPEG].sizes}  # type: ignore[attr-defined]
+    return [
+        {
+            "kind": f"{way}, frame to picture",
+            "way": way,
+            "frames": durations.count,
+            "ms": durations.summary(),
+            "bytes_up": round(sizes[way][0], 1) if way in sizes else None,
+            "bytes_down": round(sizes[way][1]) if way in sizes else None,
+        }
+        for way, durations in spent.items()
+    ]
+
+
+def live(engine: Engine, seconds: float, rate: float, size: str) -> list[dict]:
+    """The live loop from a simulated camera to an output whose far end is here, by a clock in the picture: see
+    `latency.through_a_loopback`.
+    """
+    rows = []
+    with serving() as address:
+        for way in (HERE, REMOTE, HERE, REMOTE):
+            machine = engine
+            if way == REMOTE:
+                machine = RemoteEngine(engine, RemoteRenderer(address, engine.model_name))
+            figures = through_a_loopback(machine, seconds / 2, rate, size)
+            row = {"kind": f"{way}, live", "way": way, **figures}
+            if isinstance(machine, RemoteEngine):
+                row["remote"] = machine.renderer.figures()
+                machine.close()
+            rows.append(row)
     return rows
 
 
-def line(row: dict) -> str:
-    """A row of the Markdown table."""
+def step_line(row: dict) -> str:
+    """A row of the first Markdown table."""
     spread = " / ".join(f"{row['ms'][f'p{percent}']:.1f}" for percent in (50, 95, 99))
-    return f"| {row['kind']} | {row['frames']} | {spread} | {row.get('bytes_up', '–')} | {row.get('kbit_down', '–')} |"
+    sizes = (f"{row[name]:,.0f}" if row[name] is not None else "–" for name in ("bytes_up", "bytes_down"))
+    return f"| {row['way']} | {row['frames']} | {spread} | {' | '.join(sizes)} |"
+
+
+def live_line(row: dict) -> str:
+    """A row of the second."""
+    spread = " / ".join(f"{row['delay_ms'].get(f'p{percent}', 0):.1f}" for percent in (50, 95, 99))
+    return f"| {row['way']} | {row['frames']} | {spread} | {row['dropped'] + row['lost_in_camera']} |"
+
+
+def stages_line(row: dict) -> str:
+    """Where the time of a remote row went, for people."""
+    stages = row["remote"]["stages_ms"]
+    told = ", ".join(f"{name} {spread['p50']:.1f} / {spread['p95']:.1f}" for name, spread in stages.items())
+    return f"Packet to picture p50 / p95 ms: {told}; round trip {row['remote']['round_trip_ms']} ms."
+
+
+# JPEG both ways, as avatarify has it: the frame goes up, and the other machine does everything.
+
+
+class _ThroughJpeg:
+    """Animates frames at a `jpeg_server`."""
+
+    def __init__(self, wire: socket.socket):
+        self._wire = wire
+        self._up = self._down = self._frames = 0
+
+    @property
+    def sizes(self) -> tuple[float, float]:
+        """Bytes up and down, a frame."""
+        return self._up / self._frames, self._down / self._frames
+
+    def __call__(self, frame: np.ndarray) -> np.ndarray:
+        data = _compressed(frame)
+        _send(self._wire, data)
+        picture = _receive(self._wire)
+        assert picture is not None
+        self._up, self._down, self._frames = (
+            self._up + len(data),
+            self._down + len(picture),
+            self._frames + 1,
+        )
+        return _decompressed(picture)
+
+
+@contextmanager
+def jpeg_server(size: tuple[int, int]) -> Iterator[_ThroughJpeg]:
+    """A process of its own that takes frames and returns pictures of `size`. Raises UserError where it does not start."""
+    with _process("livepuppet.benchmarks.remote", *map(str, size)) as lines:
+        port = next((line for line in lines if line.strip().isdigit()), None)
+        if port is None:
+            raise UserError(
+                "The server for JPEG did not start: run python -m livepuppet.benchmarks.remote 1280 720."
+            )
+        with socket.create_connection(("127.0.0.1", int(port)), timeout=PATIENCE) as wire:
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            through = _ThroughJpeg(wire)
+            yield through
+
+
+def _serve_jpeg(width: int, height: int) -> None:
+    animator = Animator(bundled.AVATAR, engine=load_engine(), size=(width, height))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        print(listening.getsockname()[1], file=sys.stderr, flush=True)
+        wire, _ = listening.accept()
+        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while (data := _receive(wire)) is not None:
+            _send(wire, _compressed(animator(_decompressed(data))))
+
+
+def _compressed(picture: np.ndarray) -> bytes:
+    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    return cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), quality)[1].tobytes()
+
+
+def _decompressed(data: bytes) -> np.ndarray:
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def _send(wire: socket.socket, data: bytes) -> None:
+    wire.sendall(_LENGTH.pack(len(data)) + data)
+
+
+def _receive(wire: socket.socket) -> bytes | None:
+    head = wire.recv(_LENGTH.size, socket.MSG_WAITALL)
+    if len(head) < _LENGTH.size:
+        return None
+    return wire.recv(_LENGTH.unpack(head)[0], socket.MSG_WAITALL)
+
+
+if __name__ == "__main__":
+    _serve_jpeg(int(sys.argv[1]), int(sys.argv[2]))

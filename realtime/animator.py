@@ -41,8 +41,8 @@ from livepuppet.realtime.rig.rig import MODES, Face, Rig
 from livepuppet.realtime.rig.told import FacePose, NeutralFace
 
 if TYPE_CHECKING:
-    from livepuppet.realtime.remote.painter import RemotePainter
     from livepuppet.realtime.remote.protocol import Canvas
+    from livepuppet.realtime.remote.renderer import Outcome, RemoteRenderer
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Drawing:
         deformation: float32 (h, w, 2), the sampling grid that the model used (see `Engine.render_deformation`), or None
             where it was not needed or the engine does not tell.
         rig, motion: draw it, or eyes and mouth over it; None where the model has drawn all.
-        keypoints: the avatar's, for whoever draws elsewhere; None where it is drawn here.
+        keypoints: the avatar's, for a machine that renders it; None where it is drawn here.
     """
 
     square: np.ndarray | None
@@ -162,6 +162,7 @@ class Result:
         keypoints: the avatar's keypoints after retargeting; None while the avatar is at rest.
         drawing: the square as the model drew it; None while the avatar is at rest.
         timings: seconds per stage.
+        fresh: whether the image is this frame's: another machine that renders may have been too late for it.
     """
 
     image: np.ndarray
@@ -171,6 +172,7 @@ class Result:
     keypoints: Keypoints | None
     drawing: Drawing | None
     timings: Timings
+    fresh: bool = True
 
     @property
     def moved(self) -> bool:
@@ -192,8 +194,8 @@ class Animator:
         avatar: a picture file of any format, an array uint8 RGB (H, W, 3) or RGBA (H, W, 4), an `Avatar`, or several of
             these, of which `select` chooses one.
         model: an exported bundle (folder) or weights (.safetensors); None is the bundled model.
-        engine: `onnx`, `openvino`, `torch` or `tensorrt`, or an engine that is loaded; None is the best one here. `remote` has
-            another machine draw.
+        engine: `onnx`, `openvino`, `torch` or `tensorrt`, or an engine that is loaded; None is the best one here; `remote`
+            renders on another machine.
         server: the address of that machine, as `livepuppet serve` prints it there.
         device, precision, threads: see `load_engine`.
         settings: how the driver's motion is shown; by default `MotionSettings(countdown=0)`.
@@ -262,9 +264,9 @@ class Animator:
         self._rig_driver = _rig_driver(engine, rig)
         self._close_ups = _close_ups(engine) if self._rig_driver is not None else None
         self._rig_mode = rig or DEFAULT_RIG
-        #: Draws on another machine, see `remote`; None where this one does.
-        self._painter: RemotePainter | None = getattr(engine, "painter", None)
-        self._trouble: str | None = None
+        #: Renders on another machine; None where this one does. See `use_renderer`.
+        self.renderer: RemoteRenderer | None = getattr(engine, "renderer", None)
+        self._problem: str | None = None
         #: Where the model's own square is returned, rigs draw on a canvas of that size.
         self._rig_canvas = self.compositor or Compositor(engine.size, engine.size, paste=False)
         #: D1 and the square it belongs to, to begin with instead of the first frame.
@@ -288,8 +290,8 @@ class Animator:
             progress(loaded)
         self._current = 0
         self.select(0)
-        if self._painter is not None:
-            self._painter.prepare(self.avatar, self._canvas_elsewhere())
+        if self.renderer is not None:
+            self.renderer.prepare(self.avatar, self.remote_canvas())
 
     # Avatars.
 
@@ -349,15 +351,27 @@ class Animator:
             del self._prepared[index]
             self._current -= index < self._current
 
-    def _prepare(self, avatar: Avatar) -> PreparedAvatar:
+    def use_renderer(self, renderer: RemoteRenderer | None) -> None:
+        """Render on another machine from now on, or here (None). D1 stays. Here, the present avatar's rig is waited for."""
+        avatars, self.renderer = [prepared.avatar for prepared in self._prepared], renderer
+        if renderer is None:
+            present = self._prepare(avatars[self._current], wait=True)
+            self._prepared = [
+                present if index == self._current else self._prepare(avatar)
+                for index, avatar in enumerate(avatars)
+            ]
+            self.retargeter.set_avatar(self.keypoints)
+
+    def _prepare(self, avatar: Avatar, wait: bool = False) -> PreparedAvatar:
         keypoints = self.engine.detect(avatar.image)
-        if self._painter is not None:
+        if self.renderer is not None:
             return PreparedAvatar(avatar, keypoints, self.engine.encode)
         face = None
         if self._rig_driver is not None:
             face = self._face_of(avatar, keypoints)
         # Rigs are made beside; the first picture that needs one waits for the first.
-        self._rig_canvas.prepare(avatar, wait=not self._prepared and face is not None, face=face)
+        wait = wait or not self._prepared
+        self._rig_canvas.prepare(avatar, wait=wait and face is not None, face=face)
         prepared = PreparedAvatar(avatar, keypoints, self.engine.encode, face)
         if not prepared.drawn_by_rig:
             _ = prepared.features
@@ -501,10 +515,10 @@ class Animator:
     def events(self) -> list[str]:
         """Messages for the person since the last call: whether a face was found, that D1 was taken, and the like."""
         messages, self._events = self._events + self.retargeter.events(), []
-        trouble = None if self._painter is None else self._painter.trouble
-        if trouble != self._trouble:
-            messages += [trouble] if trouble else ["Pictures come again."]
-            self._trouble = trouble
+        problem = None if self.renderer is None else self.renderer.problem
+        if problem != self._problem:
+            messages += [problem] if problem else ["Pictures come again."]
+            self._problem = problem
         return messages
 
     # Frames.
@@ -637,10 +651,17 @@ class Animator:
             out: as above.
         """
         began = clock.perf_counter()
-        picture = self._show(plan.drawing, plan.rests, out)
+        picture, fresh = self._show(plan.drawing, plan.rests, out)
         timings = replace(plan.timings, compose=clock.perf_counter() - began)
         return Result(
-            picture, plan.driving_square, plan.framed, plan.driving, plan.keypoints, plan.drawing, timings
+            picture,
+            plan.driving_square,
+            plan.framed,
+            plan.driving,
+            plan.keypoints,
+            plan.drawing,
+            timings,
+            fresh,
         )
 
     def move(self, driving: Keypoints, time: float, out: np.ndarray | None = None) -> np.ndarray:
@@ -655,7 +676,7 @@ class Animator:
             As `__call__`.
         """
         _, drawing, _ = self._moved(driving, time)
-        return self._show(drawing, self.resting, out)
+        return self._show(drawing, self.resting, out)[0]
 
     def begin_shot(
         self, neutral: Keypoints, at_rest: bool, own: DriverRange | None = None, cut: bool = False
@@ -697,10 +718,14 @@ class Animator:
         drawing = self._draw(self._prepared[self._current], keypoints) if keypoints is not None else None
         return keypoints, drawing, retargeted
 
-    def _show(self, drawing: Drawing | None, rests: bool, out: np.ndarray | None) -> np.ndarray:
-        if self._painter is not None:
-            return self._drawn_elsewhere(drawing, rests, out)
-        return self.draw_at_rest(out) if drawing is None or rests else self._compose(drawing, out)
+    def _show(
+        self, drawing: Drawing | None, at_rest: bool, out: np.ndarray | None
+    ) -> tuple[np.ndarray, bool]:
+        """The finished picture, and whether it is the one of `drawing`."""
+        if self.renderer is not None:
+            out = np.empty(self._rig_canvas.shape, np.uint8) if out is None else out
+            return out, self._render_remotely(self.renderer, drawing, at_rest, out) == "new"
+        return self.draw_at_rest(out) if drawing is None or at_rest else self._compose(drawing, out), True
 
     def look_closer(
         self, image: np.ndarray, square: Square, driving: Keypoints, mirrored: bool | None = None
@@ -772,7 +797,7 @@ class Animator:
     def _draw(self, prepared: PreparedAvatar, keypoints: Keypoints) -> Drawing:
         """The avatar moved to `keypoints`. Everything that draws the moving square stands between here and `_compose`."""
         told, driver = self.retargeter.transferred, self._rig_driver
-        if driver is None or told is None or (prepared.face is None and self._painter is None):
+        if driver is None or told is None or (prepared.face is None and self.renderer is None):
             return self._drawn(prepared, keypoints, None)
         motion = driver.motion(told, prepared.keypoints, self.settings)
         return self._drawn(prepared, keypoints, motion, driver.usable)
@@ -781,7 +806,7 @@ class Animator:
         self, prepared: PreparedAvatar, keypoints: Keypoints, motion: RigMotion | None, usable: bool = True
     ) -> Drawing:
         """Args: as of `_draw`; motion: for its rig, if there is any; usable: it says where the head is."""
-        if self._painter is not None:
+        if self.renderer is not None:
             return Drawing(None, motion=motion if usable else None, keypoints=keypoints)
         if motion is not None and prepared.face is not None:
             rig = self._rig_canvas.rig(prepared.avatar, prepared.face)
@@ -802,33 +827,33 @@ class Animator:
         rig = self._rig_canvas.rig(prepared.avatar, prepared.face)
         return rig is not None and rig.head is not None
 
-    def draw_asked(
-        self, motion: RigMotion | None, keypoints: Keypoints | None, rests: bool, out: np.ndarray
+    def render_request(
+        self, motion: RigMotion | None, keypoints: Keypoints | None, at_rest: bool, out: np.ndarray
     ) -> None:
-        """Draw what an animator on another machine asks for, into `out`: see `remote.Asked`."""
+        """Draw what the animator of another machine wants, into `out`: see `remote.packets.RenderRequest`."""
         prepared = self._prepared[self._current]
-        if rests or (keypoints is None and not (motion is not None and self.drawn_by_rig)):
+        if at_rest or (keypoints is None and not (motion is not None and self.drawn_by_rig)):
             self.draw_at_rest(out)
             return
         known = prepared.keypoints if keypoints is None else keypoints
         self._compose(self._drawn(prepared, known, motion), out)
 
-    def _drawn_elsewhere(self, drawing: Drawing | None, rests: bool, out: np.ndarray | None) -> np.ndarray:
-        from livepuppet.realtime.remote.numbers import Asked
+    def _render_remotely(
+        self, renderer: RemoteRenderer, drawing: Drawing | None, at_rest: bool, out: np.ndarray
+    ) -> Outcome:
+        from livepuppet.realtime.remote.packets import RenderRequest
 
-        painter, on = self._painter, self._rig_canvas
-        assert painter is not None
-        out = np.empty(on.shape, np.uint8) if out is None else out
-        asked = Asked(rests=True)
-        if drawing is not None and not rests:
-            wanted = drawing.motion is None or painter.wants_keypoints
-            asked = Asked(drawing.motion, drawing.keypoints if wanted else None)
-        if not painter.paint(self.avatar, self._canvas_elsewhere(), asked, out):
-            on.at_rest(out)
-        return out
+        request = RenderRequest(at_rest=True)
+        if drawing is not None and not at_rest:
+            wanted = drawing.motion is None or renderer.wants_keypoints
+            request = RenderRequest(drawing.motion, drawing.keypoints if wanted else None)
+        outcome = renderer.render(self.avatar, self.remote_canvas(), request, out)
+        if outcome == "none":
+            self._rig_canvas.at_rest(out)
+        return outcome
 
-    def _canvas_elsewhere(self) -> Canvas:
-        """The canvas, for whoever draws on it."""
+    def remote_canvas(self) -> Canvas:
+        """The canvas, for a machine that renders on it."""
         from livepuppet.realtime.remote.protocol import Canvas
 
         on = self._rig_canvas

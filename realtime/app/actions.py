@@ -106,6 +106,10 @@ def checked(action: str, value: Any = None) -> Any:
                 f"A place to look at is two numbers from -1 to 1, to the right and down, not {quoted(value)}."
             ) from None
         return x, y
+    if action == "render" and value is not None:
+        if value not in ("here", "remote"):
+            raise UserError(f"render is here or remote, not {quoted(value)}.")
+        return value
     if action not in ACTIONS:
         raise UserError(f"There is no action '{action}': there is {', '.join(sorted(ACTIONS))}.")
     if value is not None:
@@ -213,6 +217,13 @@ def _sharp(live: LiveLoop, value: bool | None) -> None:
     )
 
 
+def _render(live: LiveLoop, value: str | None) -> None:
+    from livepuppet.realtime.app.rendering import render_here, render_remotely
+
+    here = live.animator.renderer is not None if value is None else value == "here"
+    (render_here if here else render_remotely)(live)
+
+
 # Framing
 
 
@@ -311,6 +322,7 @@ ACTIONS: dict[str, Callable[[LiveLoop, Any], None]] = {
     "background": _background,
     "paste": _paste,
     "sharp": _sharp,
+    "render": _render,
     "closer": _zoom(1 / ZOOM_STEP),
     "wider": _zoom(ZOOM_STEP),
     "shift_left": _shift(-1, 0),

@@ -35,7 +35,7 @@ COMMANDS = {
     ),
     "serve": (
         "livepuppet.realtime.app.commands.serve:serve",
-        "Draw for the camera of another machine (run --engine remote there).",
+        "Render for the camera of another machine (run --engine remote there).",
     ),
     "animate": (
         "livepuppet.realtime.app.commands.animate:animate_command",

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from livepuppet.realtime.outputs.fanout import Fanout
 from livepuppet.realtime.outputs.live_sound import FileSound
 from livepuppet.realtime.outputs.pool import FramePool, Lease
 
+if TYPE_CHECKING:
+    from livepuppet.realtime.remote.renderer import RemoteRenderer
+
 logger = logging.getLogger(__name__)
 
 #: Seconds for which a message stays in the window.
@@ -53,6 +56,9 @@ LOOKING = "Looking for your face: look straight ahead, with a neutral expression
 #: How much the newest frame counts in what planning usually takes.
 _PLANNING_SHARE = 0.2
 
+#: Frames that are on their way to another machine that renders, or back, at the same time.
+FRAMES_ON_THE_WAY = 4
+
 #: A stage that fails on so many frames in a row will not recover.
 MOST_FAILURES = 100
 
@@ -66,6 +72,7 @@ class _Job:
         taken, planned: `time.perf_counter()` at which it was taken from the camera's slot, and
             passed on.
         counts: of the capture, when it was taken.
+        number: of frames before it.
     """
 
     frame: Frame
@@ -73,6 +80,7 @@ class _Job:
     taken: float
     planned: float
     counts: tuple[int, int]
+    number: int
 
 
 class LiveLoop:
@@ -82,7 +90,8 @@ class LiveLoop:
     is.
 
     One thread takes frames, reads the face and plans the picture; another paints it and hands it
-    over. The first begins with the newest frame just in time to be done when the second is.
+    over. The first begins with the newest frame just in time to be done when the second is. Where
+    another machine renders, several threads wait for its pictures instead.
 
     Args:
         animator: with its avatars encoded, and a compositor.
@@ -140,6 +149,13 @@ class LiveLoop:
         self._counting = threading.Lock()
         overlap = usable_cores() != 1 if overlap is None else overlap
         self._painting: Stage[_Job] = Stage(self._paint, "painting" if overlap else None)
+        self._jobs = 0
+        #: The newest frame that was handed over, and frames that came too late for that.
+        self._handed_over, self._overtaken = -1, 0
+        self._handing_over = threading.Lock()
+        self._painting.workers = self._workers
+        #: The address of a machine that can render; see `rendering`.
+        self.server: str | None = None
         self._planning = 0.0
         self._load = LoadControl() if adapt else None
         self._level = 0
@@ -205,6 +221,7 @@ class LiveLoop:
                 "precision": animator.engine.precision,
                 "reason": animator.engine.reason,
             },
+            "remote": None if animator.renderer is None else animator.renderer.figures(),
             "fps": round(self.rate.fps, 1),
             "camera_fps": round(self.capture.measured_rate or 0.0, 1),
             "delay_ms": latency.summary(),
@@ -338,13 +355,25 @@ class LiveLoop:
         so_far, before = self.counts(), self.capture
         self.capture = capture
         captured, dropped = capture.counts()
-        self._before = captured - so_far[0], dropped - so_far[1]
+        self._before = captured - so_far[0], dropped - so_far[1] + self._overtaken
         self._planning, self._banner_at = 0.0, 0.0
         if self._load is not None:
             self._load.restart()
         self.countdown = countdown
         self.animator.begin_anew(countdown)
         return before
+
+    @property
+    def _workers(self) -> int:
+        return 1 if self.animator.renderer is None else FRAMES_ON_THE_WAY
+
+    def use_renderer(self, renderer: RemoteRenderer | None) -> None:
+        """Render on another machine from now on, or here (None), in the loop's thread."""
+        self._painting.drain()
+        self.animator.use_renderer(renderer)
+        self._painting.workers = self._workers
+        if self._load is not None:
+            self._load.restart()
 
     def _set_level(self, level: int) -> None:
         """Have so many of `STEPS` in force, and say so."""
@@ -381,7 +410,8 @@ class LiveLoop:
         plan = self.animator.plan(frame, frame.captured)
         planned = time.perf_counter()
         self._planning += _PLANNING_SHARE * (planned - taken - self._planning)
-        self._painting.put(_Job(frame, plan, taken, planned, counts))
+        self._painting.put(_Job(frame, plan, taken, planned, counts, self._jobs))
+        self._jobs += 1
         for message in self.animator.events():
             self.notify(f"{message[:-1]}{_NO_FACE_HELP}" if message == NO_FACE else message)
         if plan.framed:
@@ -397,13 +427,24 @@ class LiveLoop:
         began = time.perf_counter()
         lease = self.pool.take()
         try:
-            timings = self.animator.paint(job.plan, lease.picture).timings
+            result = self.animator.paint(job.plan, lease.picture)
             composed = time.perf_counter()
-            self._hand_over(lease, job.frame, job.plan.driving_square)
+            with self._handing_over:
+                self._failures = 0
+                if result.fresh and job.number > self._handed_over:
+                    self._handed_over = job.number
+                    self._hand_over(lease, job.frame, job.plan.driving_square)
+                    self._count_frame(job, result.timings, began, composed)
+                else:
+                    # Another machine was too late. The outputs hold the last picture.
+                    self._overtaken += bool(self.stats.frames)
+                    self._show_person(lease, job.frame, job.plan.driving_square)
         finally:
             lease.release()
+
+    def _count_frame(self, job: _Job, timings: Timings, began: float, composed: float) -> None:
+        """It was handed over just now."""
         handed_over = time.perf_counter()
-        self._failures = 0
         if job.plan.framed:
             self.rate.tick(handed_over)
         if job.plan.moved:
@@ -426,7 +467,8 @@ class LiveLoop:
         self.stats.add(job.frame.captured, marks, handed_over)
         for step in self.reduced:
             self.stats.reduced[step.name] = self.stats.reduced.get(step.name, 0) + 1
-        if self._load is not None:
+        # Leaving out details here would not help another machine that renders.
+        if self._load is not None and self.animator.renderer is None:
             rate = self.capture.measured_rate
             captured = job.frame.captured
             effort = Effort(job.planned - job.taken, handed_over - began, self._painting.overlaps)
@@ -474,6 +516,10 @@ class LiveLoop:
         if self._carry is not None:
             self._carry(frame.image, lease.picture)
         self.fanout.submit(lease, self._elapsed(frame.captured), frame.captured)
+        self._show_person(lease, frame, square)
+
+    def _show_person(self, lease: Lease, frame: Frame, square: np.ndarray) -> None:
+        """Show the picture to the person in front, in the window and to whoever watches."""
         if self.window is not None:
             self.window.offer(lease, self._snapshots.overlay(frame, square), frame.captured)
         if self.watch is not None:
@@ -487,4 +533,4 @@ class LiveLoop:
     def counts(self) -> tuple[int, int]:
         """Frames captured and dropped since the first one that moved the avatar."""
         captured, dropped = self.capture.counts()
-        return captured - self._before[0], dropped - self._before[1]
+        return captured - self._before[0], dropped - self._before[1] + self._overtaken

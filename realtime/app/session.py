@@ -96,6 +96,7 @@ class Session:
             `auto` for files of faces. A camera has its countdown.
         keyboard: take keys from the terminal.
         listen: address at which the studio listens for other machines, too; None for this one alone.
+        server: address of a machine that can render, as `livepuppet serve` prints it.
         notify: called with one sentence at a time, from any thread.
 
     Raises:
@@ -114,6 +115,7 @@ class Session:
         neutral: str | float | None = None,
         keyboard: bool = True,
         listen: str | None = None,
+        server: str | None = None,
         notify: Callable[[str], None] = logger.info,
     ):
         self.settings = settings
@@ -172,6 +174,8 @@ class Session:
                 notify,
                 adapt=picture.adapt,
             )
+            self.live.server = server
+            stack.callback(self._leave_server)
             self.studio: Studio | None = None
             if self._studio_port is not None:
                 self.studio = self._open_studio(self._studio_port, listen)
@@ -392,6 +396,10 @@ class Session:
             self._notify(str(error))
         else:
             stack.callback(server.close)
+
+    def _leave_server(self) -> None:
+        if self.animator.renderer is not None:
+            self.animator.renderer.close()
 
     def __enter__(self) -> Session:
         return self

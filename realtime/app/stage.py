@@ -1,4 +1,4 @@
-"""A stage of the live loop in a thread of its own, in front of which nothing queues."""
+"""A stage of the live loop in threads of its own, in front of which nothing queues."""
 
 from __future__ import annotations
 
@@ -29,24 +29,30 @@ class Stage(Generic[Job]):
         work: does a job. What it raises comes out of the next `put` or `drain`.
         name: of the thread; None to do each job at once, in the thread that puts it: on one core
             two threads would only wait for each other.
+
+    Attributes:
+        workers: jobs that are done at the same time, in threads of their own: more than one only
+            where they wait for something else than this computer's cores. Change it only while
+            nothing is done.
     """
 
     def __init__(self, work: Callable[[Job], None], name: str | None):
         self._work, self._name = work, name
+        self.workers = 1
         self._slot: list[Job] = []
-        self._began: float | None = None
+        self._begun: list[float] = []
         # Until cores are seen to be idle, they are not.
         self._usual, self._core = 0.0, 0.0
         self._error: BaseException | None = None
         self._changed = threading.Condition()
         self._ending = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Start the thread, if there is to be one and it does not run yet."""
-        if self._thread is None and self._name is not None:
+        """Start the threads, if there are to be any and they do not run yet."""
+        while self._name is not None and len(self._threads) < self.workers:
             self._ending.clear()
-            self._thread = start_thread(self._run, self._name, self._ending)
+            self._threads.append(start_thread(self._run, self._name, self._ending))
 
     def put(self, job: Job) -> None:
         """Have a job done. Waits for the one that waits, if there is one."""
@@ -73,8 +79,8 @@ class Stage(Generic[Job]):
         with self._changed:
             while True:
                 now = time.perf_counter()
-                left = math.inf if self._starved else self._left(now) - lead
-                if not self._slot and (left <= 0 or self._began is None):
+                left = math.inf if self._starved or self.workers > 1 else self._left(now) - lead
+                if not self._slot and (left <= 0 or len(self._begun) < self.workers):
                     return True
                 if now >= end:
                     return False
@@ -83,23 +89,22 @@ class Stage(Generic[Job]):
     def drain(self) -> None:
         """Wait until every job is done."""
         with self._changed:
-            while self._thread is not None and (self._slot or self._began is not None):
+            while self._threads and (self._slot or self._begun):
                 self._changed.wait(_IDLE)
             self._raise()
 
     def close(self) -> None:
-        """Finish what waits, and end the thread. What the work raises is lost. Safe to call twice."""
+        """Finish what waits, and end the threads. What the work raises is lost. Safe to call twice."""
         self._ending.set()
         with self._changed:
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        while self._threads:
+            self._threads.pop().join()
 
     @property
     def overlaps(self) -> bool:
         """Whether the next job is prepared while one is done."""
-        return self._name is not None and not self._starved
+        return self._name is not None and (self.workers > 1 or not self._starved)
 
     @property
     def _starved(self) -> bool:
@@ -107,7 +112,11 @@ class Stage(Generic[Job]):
 
     def _left(self, now: float) -> float:
         """Seconds that the job in hand will take, if it takes as long as they usually do."""
-        return 0.0 if self._began is None else max(self._began + self._usual - now, 0.0)
+        return max(self._begun[0] + self._usual - now, 0.0) if self._begun else 0.0
+
+    @property
+    def _may_begin(self) -> bool:
+        return bool(self._slot) and len(self._begun) < self.workers
 
     def _raise(self) -> None:
         error, self._error = self._error, None
@@ -117,11 +126,12 @@ class Stage(Generic[Job]):
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._slot and not self._ending.is_set():
+                while not self._ending.is_set() and not self._may_begin:
                     self._changed.wait(_IDLE)
                 if not self._slot:
                     return
-                job, self._began = self._slot.pop(), time.perf_counter()
+                job, began = self._slot.pop(), time.perf_counter()
+                self._begun.append(began)
                 busy = time.thread_time()
                 self._changed.notify_all()
             try:
@@ -130,8 +140,8 @@ class Stage(Generic[Job]):
                 self._error = error
             finally:
                 with self._changed:
-                    took = max(time.perf_counter() - self._began, 1e-6)
+                    took = max(time.perf_counter() - began, 1e-6)
                     self._usual += (_SHARE if self._usual else 1.0) * (took - self._usual)
                     self._core += _SHARE * ((time.thread_time() - busy) / took - self._core)
-                    self._began = None
+                    self._begun.remove(began)
                     self._changed.notify_all()

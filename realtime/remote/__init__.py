@@ -1,1 +1,1 @@
-"""Another machine draws: numbers go there, pictures come back."""
+"""Remote rendering: motion goes to another machine, video comes back."""

@@ -1,4 +1,4 @@
-"""The engine of a camera's machine whose pictures another one draws."""
+"""The engine of the camera's machine whose pictures another machine renders."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.matrices import Matrices
 from livepuppet.realtime.engines import load_engine
-from livepuppet.realtime.remote.painter import Address, RemotePainter
+from livepuppet.realtime.remote.connection import ServerAddress
+from livepuppet.realtime.remote.renderer import RemoteRenderer
 
-#: What `--engine` calls it.
+#: Its name in `--engine`.
 REMOTE = "remote"
 
 
@@ -24,61 +25,67 @@ def load_remote(
     device: str | None = None,
     precision: Precision | None = None,
 ) -> RemoteEngine:
-    """An engine that looks here and draws at `server`.
+    """An engine that detects here and renders at `server`.
 
     Args:
         server: the address that `livepuppet serve` prints.
-        model, threads, device, precision: of what looks, as of `load_engine`; the model has to be the server's, too.
+        model, threads, device, precision: of what detects, see `load_engine`; the server needs the same model.
 
     Raises:
-        UserError: there is no address, or nobody who draws.
+        UserError: there is no address, or nobody answers there.
     """
-    if not server:
-        raise UserError("Say who draws: --server with the address that livepuppet serve prints there.")
-    address = Address.of(server)
+    address = server_address(server)
     local = load_engine(None, model, threads, device, precision, use="detect")
-    return RemoteEngine(local, RemotePainter(address, local.model_name))
+    return RemoteEngine(local, RemoteRenderer(address, local.model_name))
+
+
+def server_address(server: str | None) -> ServerAddress:
+    """The address that was given. Raises UserError."""
+    if not server:
+        raise UserError(
+            "Say which machine renders: give --server the address that livepuppet serve prints there."
+        )
+    return ServerAddress.parse(server)
 
 
 class RemoteEngine:
-    """Looks by itself, and has pictures drawn elsewhere: `Animator` hands poses to `painter` instead of drawing them. Whatever else
-    an engine is asked for is done here.
+    """Detects by itself. `Animator` gives poses to `renderer` instead of calling `render`, which, too, runs here.
 
     Args:
-        local: looks.
-        painter: draws.
+        local: detects.
+        renderer: renders.
     """
 
     name = REMOTE
 
-    def __init__(self, local: Engine, painter: RemotePainter):
-        self._local, self.painter = local, painter
+    def __init__(self, local: Engine, renderer: RemoteRenderer):
+        self.local, self.renderer = local, renderer
         self.device, self.providers = local.device, local.providers
         self.precision: Precision = local.precision
         self.matrices: Matrices = local.matrices
-        self.provider = f"{local.provider}, drawn at {painter.place}"
+        self.provider = f"{local.provider}, rendered at {renderer.place}"
         self.reason = "as asked for"
         self.model_name, self.size = local.model_name, local.size
         self.num_keypoints, self.keypoint_names = local.num_keypoints, local.keypoint_names
 
     @property
     def deforms(self) -> bool:
-        return self._local.deforms
+        return self.local.deforms
 
     def detect(self, frame: np.ndarray) -> Keypoints:
-        return self._local.detect(frame)
+        return self.local.detect(frame)
 
     def encode(self, avatar: np.ndarray) -> Features:
-        return self._local.encode(avatar)
+        return self.local.encode(avatar)
 
     def render(self, features: Features, avatar_keypoints: Keypoints, keypoints: Keypoints) -> np.ndarray:
-        return self._local.render(features, avatar_keypoints, keypoints)
+        return self.local.render(features, avatar_keypoints, keypoints)
 
     def render_deformation(
         self, features: Features, avatar_keypoints: Keypoints, keypoints: Keypoints
     ) -> tuple[np.ndarray, np.ndarray]:
-        return self._local.render_deformation(features, avatar_keypoints, keypoints)
+        return self.local.render_deformation(features, avatar_keypoints, keypoints)
 
     def close(self) -> None:
-        """Let go of the other machine."""
-        self.painter.close()
+        """End the session at the server."""
+        self.renderer.close()

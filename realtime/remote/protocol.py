@@ -1,10 +1,21 @@
-"""The messages between a camera's machine and one that draws for it, over one websocket.
+"""The messages between the camera's machine (client) and the one that renders (server), over one websocket.
 
-Words are JSON objects in text messages, everything else is binary and begins with a letter:
+Text messages are JSON objects, binary ones begin with a letter.
 
-* to whoever draws: `N` numbers (`numbers`), `A` an avatar (`pack_avatar`), `K` the number of a picture that arrived; words
-  `canvas`, `show` (an avatar's hash) and `key` (the next picture has to stand alone);
-* back: `P` a picture (`PICTURE`); words `welcome`, `need` and `ready` (an avatar's hash), `error`.
+To the server:
+    {"version", "model", "session"}             hello; `session` is 128 random bits in hexadecimal digits, by which a client whose
+                                                connection broke finds its session again
+    {"canvas"}, {"show": hash}, {"key": true}   compose on this canvas; switch to an avatar; send a key picture
+    A                                           an avatar (`pack_avatar`)
+    N                                           motion of one frame (`packets`)
+    K                                           a picture has arrived (`ACKNOWLEDGE`)
+    T                                           clock request (`CLOCK_REQUEST`), also the sign of life
+To the client:
+    {"welcome", "engine"}, {"error"}            hello is accepted; what is wrong, a sentence
+    {"need": hash}, {"ready": hash, "keypoints"}  send this avatar; it is shown, and whether frames need keypoints
+    {"no_base": true}                           the last packet could not be decoded
+    P                                           a picture (`PICTURE`)
+    T                                           clock reply (`CLOCK_REPLY`)
 """
 
 from __future__ import annotations
@@ -22,37 +33,44 @@ import numpy as np
 from livepuppet.core.avatar import LONGEST_SIDE, Avatar
 from livepuppet.core.square import Square, cut
 
-#: Of the protocol. Others are refused.
+#: Of the protocol; both ends need the same.
 VERSION = 1
 
-#: What a websocket of ours offers, and the path.
-PATH = "/draw"
+#: Of the websocket.
+PATH = "/render"
 
-#: Bytes of a message, in either direction: a picture of an avatar may have 2048 x 2048 pixels.
+#: Longest message in bytes, in either direction: an avatar may have 2048 x 2048 pixels.
 LARGEST_MESSAGE = 20 << 20
 
-#: Bytes of words.
-LARGEST_WORDS = 8192
+#: Longest JSON object in bytes.
+LARGEST_JSON = 8192
 
 #: Sides of a canvas, in pixels.
-LEAST_SIDE, MOST_SIDE = 16, 3840
+LEAST_SIDE, MOST_SIDE = 16, 4096
 
-#: Before a picture: the number of the frame that it shows, its codec, 1 where it stands alone, and the seconds that whoever
-#: draws took for it.
-PICTURE = struct.Struct("<cIBBf")
+#: Before the data of a picture: kind, number of its frame, codec, 1 for a key picture, when the frame's packet was received in
+#: seconds of the server's clock, and the seconds that it then waited, that rendering took, and encoding.
+PICTURE = struct.Struct("<cIBBdfff")
 
-NUMBER = struct.Struct("<cI")
+#: Kind, and number of the picture.
+ACKNOWLEDGE = struct.Struct("<cI")
 
-_LENGTH = struct.Struct("<cI")
+#: Kind, and when it was sent, in seconds of the client's clock.
+CLOCK_REQUEST = struct.Struct("<cd")
+
+#: Kind, the time of the request, and when that was received and answered, in seconds of the server's clock.
+CLOCK_REPLY = struct.Struct("<cddd")
+
+_AVATAR = struct.Struct("<cI")
 
 
 class BadMessage(ValueError):
-    """A message that cannot be understood, or is out of bounds."""
+    """A message that is malformed or out of bounds."""
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """What is drawn on. Attributes as of `Compositor`; `rig` as of `Animator`."""
+    """What pictures are composed on. Attributes as `Compositor`'s; `rig` as `Animator`'s."""
 
     width: int
     height: int
@@ -64,17 +82,18 @@ class Canvas:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of its pictures."""
+        """Of its pictures, (H, W, 3 or 4)."""
         return self.height, self.width, 4 if self.background == "alpha" else 3
 
-    def words(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
         return asdict(self)
 
     @classmethod
-    def of(cls, words: Any) -> Canvas:
+    def from_json(cls, value: Any) -> Canvas:
         """Raises BadMessage."""
         try:
-            canvas = cls(**words)
+            canvas = cls(**value)
         except TypeError as error:
             raise BadMessage("canvas") from error
         for side in (canvas.width, canvas.height):
@@ -82,56 +101,56 @@ class Canvas:
                 raise BadMessage("canvas size")
         texts = (canvas.fit, canvas.background, canvas.rig)
         if not all(isinstance(text, str) and len(text) <= 40 for text in texts):
-            raise BadMessage("canvas words")
+            raise BadMessage("canvas options")
         if type(canvas.paste) is not bool or type(canvas.sharp) is not bool:
             raise BadMessage("canvas switches")
         return canvas
 
 
-def words_of(text: str) -> dict[str, Any]:
+def parse_json(text: str) -> dict[str, Any]:
     """The JSON object of a text message. Raises BadMessage."""
-    if len(text) > LARGEST_WORDS:
+    if len(text) > LARGEST_JSON:
         raise BadMessage("length")
     try:
-        words = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadMessage("no JSON") from error
-    if not isinstance(words, dict):
+    if not isinstance(value, dict):
         raise BadMessage("no object")
-    return words
+    return value
 
 
 def pack_avatar(avatar: Avatar) -> tuple[str, bytes]:
-    """An avatar as a message, and its hash."""
+    """SHA-256 of an avatar in hexadecimal digits, and the message that brings it. Its name does not travel."""
     picture = cv2.cvtColor(avatar.original, cv2.COLOR_RGB2BGR)
     if avatar.matte is not None:
         picture = np.dstack([picture, avatar.matte])
     done, data = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 2])
     if not done:
         raise OSError("the avatar could not be compressed")
-    words = json.dumps(
+    geometry = json.dumps(
         {
             "square": [avatar.square.x, avatar.square.y, avatar.square.side],
             "others": [[other.x, other.y, other.side] for other in avatar.others],
         }
     ).encode()
-    body = words + data.tobytes()
-    return hashlib.sha256(body).hexdigest(), _LENGTH.pack(b"A", len(words)) + body
+    body = geometry + data.tobytes()
+    return hashlib.sha256(body).hexdigest(), _AVATAR.pack(b"A", len(geometry)) + body
 
 
 def unpack_avatar(message: bytes, size: int) -> tuple[str, Avatar]:
-    """The hash and the avatar of such a message, for a model of `size`. Raises BadMessage."""
-    if not _LENGTH.size < len(message) <= LARGEST_MESSAGE:
+    """SHA-256 and avatar of a message, for a model of `size`. Raises BadMessage."""
+    if not _AVATAR.size < len(message) <= LARGEST_MESSAGE:
         raise BadMessage("length")
-    _, length = _LENGTH.unpack_from(message)
-    body = message[_LENGTH.size :]
-    if length > min(LARGEST_WORDS, len(body)):
+    _, length = _AVATAR.unpack_from(message)
+    body = message[_AVATAR.size :]
+    if length > min(LARGEST_JSON, len(body)):
         raise BadMessage("length")
-    words, data = words_of(body[:length].decode("utf-8", "replace")), body[length:]
-    square, others = _square(words.get("square")), words.get("others", [])
+    geometry, data = parse_json(body[:length].decode("utf-8", "replace")), body[length:]
+    square, others = _square(geometry.get("square")), geometry.get("others", [])
     if not isinstance(others, list) or len(others) > 32:
         raise BadMessage("others")
-    # Sides stand at a fixed place, so that nothing larger is ever decoded.
+    # Width and height stand at a fixed place (IHDR comes first), so nothing larger is ever decoded.
     if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 33:
         raise BadMessage("no PNG")
     width, height = struct.unpack_from(">II", data, 16)

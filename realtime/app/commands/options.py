@@ -166,7 +166,7 @@ _REMOTE = (
     click.option(
         "--engine",
         type=click.Choice((*ENGINES, "remote")),
-        help="What runs the model; livepuppet doctor lists what is here. remote: another machine draws. [default: the fastest "
+        help="What runs the model; livepuppet doctor lists what is here. remote: another machine renders. [default: the fastest "
         "here, timed at the first start; torch for weights]",
     ),
     click.option(
@@ -174,8 +174,9 @@ _REMOTE = (
         metavar="https://...",
         envvar="LIVEPUPPET_SERVER",
         callback=_not_empty,
-        help="Who draws for --engine remote: the address that livepuppet serve prints there. Better given as the variable "
-        "LIVEPUPPET_SERVER, which other users of this computer cannot read.",
+        help="The machine that renders for --engine remote, or that livepuppet control render remote switches to: the address "
+        "that livepuppet serve prints there. Better given as the variable LIVEPUPPET_SERVER, which other users of this computer "
+        "cannot read.",
     ),
 )
 

@@ -57,7 +57,7 @@ def run_live(
     Args:
         settings: everything that people choose.
         model, engine, threads, device, precision: see `load_engine`; engine may be `remote`.
-        server: see `load_remote`.
+        server: see `load_remote`; with another engine it can be switched to.
         frames: end after so many animated frames.
         stats: file for the figures.
         pixel_format: of a virtual camera.
@@ -79,16 +79,16 @@ def run_live(
     use = "detect" if settings.picture.rig == "on" else "frame"
     with ExitStack() as stack:
         if engine == "remote":
-            from livepuppet.realtime.remote.engine import load_remote
+            from livepuppet.realtime.app.rendering import WHAT_LEAVES
+            from livepuppet.realtime.remote.engine import load_remote, server_address
 
+            parts.get("notify", notify)(WHAT_LEAVES.format(place=server_address(server).place))
             remote = load_remote(server, model, threads, device, precision)
             stack.callback(remote.close)
             machine: Engine = remote
-        elif server:
-            raise UserError("--server is for --engine remote: give both.")
         else:
             machine = load_engine(engine, model, threads, device, precision, use=use)
-        return _run_with(machine, settings, frames, stats, pixel_format, opened, parts)
+        return _run_with(machine, settings, frames, stats, pixel_format, opened, {"server": server, **parts})
 
 
 def _run_with(

@@ -1,4 +1,4 @@
-"""`livepuppet serve`: draw for the camera of another machine."""
+"""`livepuppet serve`: render for the camera of another machine."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from livepuppet.realtime.app.commands.options import engine_options
 from livepuppet.realtime.app.commands.run import notify
 from livepuppet.realtime.engines import Precision, load_engine
 
-#: What the other machine's person should know before it is used.
-_TOLD = "On the machine with the camera, where its picture stays{person}:\n  livepuppet run --engine remote --server '{address}'"
+#: What to do on the other machine.
+_INVITATION = "On the machine with the camera{person}:\n  livepuppet run --engine remote --server '{address}'"
 
-#: Where it listens if nobody says.
+#: Where it listens by default.
 PORT = 7471
 
 
-@click.command(short_help="Draw for the camera of another machine (run --engine remote there).")
+@click.command(short_help="Render for the camera of another machine (run --engine remote there).")
 @click.option(
     "--listen",
     metavar="ADDRESS",
@@ -39,8 +39,8 @@ PORT = 7471
     "people",
     multiple=True,
     metavar="NAME",
-    help="An address of their own for each: who is not named any more comes in no more. May be given several times. [default: "
-    "one address]",
+    help="Print an address for this person alone; without the name at the next start it is no longer valid. May be given "
+    "several times. [default: one address]",
 )
 @engine_options
 def serve(
@@ -54,33 +54,38 @@ def serve(
     device: str | None,
     precision: Precision | None,
 ) -> None:
-    """Draw for the camera of another machine, until stopped.
+    """Render for the camera of another machine, until stopped.
 
-    There, livepuppet run --engine remote looks at the driver and sends some 50 bytes a frame; the picture comes back.
+    There, livepuppet run --engine remote reads the driver's face and sends some 50 bytes a frame; the picture comes back.
     """
-    from livepuppet.realtime.app.serving import Service, token_for
-    from livepuppet.realtime.app.studio.studio import checked_address, reachable
-    from livepuppet.realtime.app.studio.tls import certificate
+    try:
+        from livepuppet.realtime.app.render_server import RenderServer, token_for
+        from livepuppet.realtime.app.studio.studio import checked_address, reachable
+        from livepuppet.realtime.app.studio.tls import certificate
+    except ImportError as error:
+        raise UserError(
+            "The server needs the packages of the studio: pip install 'livepuppet[studio]'."
+        ) from error
 
-    secure = fingerprint = None
+    files = fingerprint = None
     address = "127.0.0.1"
     if listen is not None:
         address = checked_address(listen)
         certificate_file, key, fingerprint = certificate(address)
-        secure = certificate_file, key
-    machine = load_engine(engine, model, threads, device, precision)
+        files = certificate_file, key
     tokens = {person: token_for(person) for person in people or ("",)}
-    service = Service(machine, tuple(tokens.values()), address, port, secure, places)
+    machine = load_engine(engine, model, threads, device, precision)
+    server = RenderServer(machine, tuple(tokens.values()), address, port, files, places)
     stopped = threading.Event()
     with suppress(ValueError):
         signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     try:
         for person, token in tokens.items():
-            told = service.address(reachable(address), token, fingerprint)
-            notify(_TOLD.format(address=told, person=f" ({person})" if person else ""))
+            invitation = server.address(reachable(address), token, fingerprint)
+            notify(_INVITATION.format(address=invitation, person=f" ({person})" if person else ""))
         while not stopped.wait(0.5):
             pass
     except KeyboardInterrupt:
         raise UserError("stopped.") from None
     finally:
-        service.close()
+        server.close()

@@ -19,6 +19,7 @@ import json
 import logging
 import socket
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, quote
 
@@ -55,6 +56,28 @@ STATIC = "/static/"
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
+@dataclass(frozen=True)
+class Wording:
+    """What a server calls itself, and what it has people do.
+
+    Attributes:
+        name: behind "the".
+        token_remedy: where the token is wrong.
+        port_remedy: where the port is taken.
+    """
+
+    name: str
+    token_remedy: str
+    port_remedy: str
+
+
+STUDIO = Wording(
+    "studio",
+    "open the address that livepuppet studio shows",
+    "choose another port with livepuppet settings set port NUMBER",
+)
+
+
 class Access:
     """Checks requests and websockets before `app` sees them.
 
@@ -62,10 +85,18 @@ class Access:
         token: that everything has to show; several of them for several people.
         open_to: addresses of other machines may be used as Host, too (the server listens for them).
         secure: it speaks TLS.
+        wording: in what people read.
     """
 
-    def __init__(self, app: Any, token: str | Sequence[str], open_to: bool = False, secure: bool = False):
-        self._app = app
+    def __init__(
+        self,
+        app: Any,
+        token: str | Sequence[str],
+        open_to: bool = False,
+        secure: bool = False,
+        wording: Wording = STUDIO,
+    ):
+        self._app, self._wording = app, wording
         self._tokens = (token,) if isinstance(token, str) else tuple(token)
         self._open_to, self._secure = open_to, secure
         self._names = names_of_this_computer() if open_to else ()
@@ -102,7 +133,7 @@ class Access:
         sentence = str(refusal)
         if sentence not in self._reported:
             self._reported.add(sentence)
-            logger.warning("The studio refused a request: %s", sentence)
+            logger.warning("The %s refused a request: %s", self._wording.name, sentence)
 
     def _check_sender(self, headers: Mapping[str, str]) -> None:
         host = headers.get("host", "")
@@ -143,7 +174,7 @@ class Access:
             given = _cookies(headers.get("cookie", "")).get(COOKIE, "")
             if same_token(given, self.cookie):
                 return False
-        raise Refusal(401, "The token is missing or wrong: open the address that livepuppet studio shows.")
+        raise Refusal(401, f"The token is missing or wrong: {self._wording.token_remedy}.")
 
     async def _enter(self, scope: dict, send: Any, query: Mapping[str, list[str]]) -> None:
         """Give the page its cookie, and take the token out of what the address bar and the history

@@ -1,4 +1,4 @@
-"""The studio's server: uvicorn in a thread of its own, with bounds on everything a client can do."""
+"""The server of studio and remote rendering: uvicorn in a thread of its own, with bounds on everything a client can do."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from livepuppet.core.errors import UserError
+from livepuppet.realtime.app.studio.access import STUDIO, Wording
 
 logger = logging.getLogger(__name__)
 
@@ -177,6 +179,29 @@ class BoundedProtocol(H11Protocol):
         self._throw_away_the_rest()
 
 
+class BoundedWebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's websocket, which also cuts who reads nothing."""
+
+    _slow: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._slow = self.loop.call_later(SLOW_READER_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._not_slow()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._not_slow()
+        super().connection_lost(exc)
+
+    def _not_slow(self) -> None:
+        if self._slow is not None:
+            self._slow.cancel()
+            self._slow = None
+
+
 class _Loop(asyncio.SelectorEventLoop):
     """asyncio's, whose TLS waits as short a time for hands as for requests: it gives a minute."""
 
@@ -199,7 +224,8 @@ class Server:
         address, port: to listen at; port 0 takes a free one.
         report: called with what was refused on the way, in words.
         certificate: files of certificate and key, for TLS.
-        largest_message: bytes of one, by websocket.
+        largest_message: of websockets, in bytes.
+        wording: in what people read.
 
     Attributes:
         port: where it listens.
@@ -216,8 +242,10 @@ class Server:
         report: Callable[[str], None],
         certificate: tuple[Path, Path] | None = None,
         largest_message: int = LARGEST_MESSAGE,
+        wording: Wording = STUDIO,
     ):
-        self._socket = _listen(address, port)
+        self._wording = wording
+        self._socket = _listen(address, port, wording)
         self.port: int = self._socket.getsockname()[1]
 
         # What its connections share is the server's own.
@@ -225,7 +253,7 @@ class Server:
         config = _Config(
             app,
             http=type("Protocol", (BoundedProtocol,), shared),
-            ws="websockets-sansio",
+            ws=BoundedWebSocket,
             loop="asyncio",
             lifespan="off",
             interface="asgi3",
@@ -247,14 +275,14 @@ class Server:
         if config.ssl is not None:
             config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._run, name="studio", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=wording.name, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
             self._server.run(sockets=[self._socket])
         except Exception:
-            logger.exception("The studio's server ended.")
+            logger.exception("The %s ended.", self._wording.name)
 
     def close(self) -> None:
         """Stop listening and cut what is open. Safe to call twice."""
@@ -285,7 +313,7 @@ def is_ours(address: str) -> bool:
     return True
 
 
-def _listen(address: str, port: int) -> socket.socket:
+def _listen(address: str, port: int, wording: Wording) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -303,8 +331,8 @@ def _listen(address: str, port: int) -> socket.socket:
                 f"{address} is no address of this computer: give one that it has, or 0.0.0.0 for all of them."
             ) from error
         raise UserError(
-            f"The studio cannot listen at {address}, port {port} ({getattr(error, 'strerror', None) or error}): stop the "
-            "other livepuppet, or choose another port with livepuppet settings set port NUMBER."
+            f"The {wording.name} cannot listen at {address}, port {port} ({getattr(error, 'strerror', None) or error}): stop "
+            f"the other livepuppet, or {wording.port_remedy}."
         ) from error
     listening.set_inheritable(False)
     return listening

@@ -1,8 +1,7 @@
-"""What one frame asks of whoever draws it, in some tens of bytes: the head's pose, what keypoints do beyond it, and amounts.
+"""The motion of one frame in some tens of bytes: the head's pose, the keypoints' residuals, and the rig's amounts.
 
-Everything is rounded to whole steps, and only its difference to a frame that the other end is known to have is written, in
-exponential Golomb codes whose order each group of numbers chooses for itself. So every packet can be understood without those in
-between: one that is lost, or overtaken, costs nothing but itself.
+Everything is quantised, and coded as the difference to a frame that the receiver has acknowledged, in exponential Golomb codes
+whose order each group of numbers chooses for itself. So no packet needs the ones in between: one that is lost costs only itself.
 """
 
 from __future__ import annotations
@@ -19,93 +18,97 @@ from livepuppet.realtime.rig.amounts import NAMES, bounded
 from livepuppet.realtime.rig.driver import RigMotion
 from livepuppet.realtime.rig.pose import HeadPose, joined, split
 
-#: Steps per unit: of the pose (logarithm of its scale, radians, and units of which the avatar's square has two: .2 pixels of
-#: 720), of residuals and keypoints, of amounts, and of Jacobians.
+#: Quantisation steps per unit: of the pose (logarithm of its scale, radians, and units of which the avatar's square has two: .2
+#: pixels of 720), of residuals and keypoints, of amounts, and of Jacobians.
 POSE, POINTS, AMOUNTS, JACOBIANS = 2048.0, 1024.0, 160.0, 256.0
 
-#: No number is larger, in steps.
+#: Largest absolute value, in steps.
 LARGEST = 32767
 
-#: Before each packet: the frame's number, how many frames before it its base is (0: it has none), when it was captured, in tenths
-#: of milliseconds of the sender's clock, what is in it, and how many keypoints there are.
+#: Of a packet: the frame's number, the distance back to its base (0: none), the time it was sent in tenths of milliseconds of the
+#: sender's clock, flags, and the number of keypoints.
 HEADER = struct.Struct("<IBIBB")
 
-RESTS, MOTION, WITH_AMOUNTS, KEYPOINTS = 1, 2, 4, 8
+AT_REST, MOTION, WITH_AMOUNTS, KEYPOINTS = 1, 2, 4, 8
 
-#: Frames that both ends remember.
+#: Frames that both ends keep as possible bases.
 REMEMBERED = 120
 
-#: Of one group's order, 4 bits: this one says that all its numbers are 0.
+#: Value of a group's order (4 bits) that stands for a group of zeros.
 _ALL_ZERO = 15
 
-#: Keypoints that a packet can have, and its bytes.
+#: Most keypoints in a packet, and its greatest length in bytes.
 MOST_KEYPOINTS, LONGEST = 128, 4096
 
 
-class BadNumbers(ValueError):
-    """A packet that cannot be understood."""
+class BadPacket(ValueError):
+    """A packet that cannot be decoded."""
 
 
-class NoBase(BadNumbers):
-    """A packet that goes by a frame which is not known here: the next one has to stand alone."""
+class UnknownBase(BadPacket):
+    """A packet coded against a frame that is not known here: the next one has to do without a base."""
+
+
+class StalePacket(BadPacket):
+    """A packet no newer than one that was decoded before: sent twice, overtaken, or replayed."""
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """What a frame asks for.
+class RenderRequest:
+    """What to render for one frame.
 
     Attributes:
-        motion: for rigs; None where the model alone draws.
-        keypoints: for the model; None where a rig draws all.
-        rests: show the avatar as it is.
+        motion: of the rig; None where the model alone draws.
+        keypoints: for the model; None where a rig draws everything.
+        at_rest: show the avatar as it is.
     """
 
     motion: RigMotion | None = None
     keypoints: Keypoints | None = None
-    rests: bool = False
+    at_rest: bool = False
 
 
 @dataclass(frozen=True)
-class Told:
-    """A packet that was read.
+class Packet:
+    """A decoded packet.
 
     Attributes:
         number: of the frame, growing.
-        captured: tenths of milliseconds, as sent.
-        asked: what it asks for.
+        sent: time in tenths of milliseconds of the sender's clock, modulo 2**32.
+        request: what to render.
     """
 
     number: int
-    captured: int
-    asked: Asked
+    sent: int
+    request: RenderRequest
 
 
-class Packer:
-    """Writes packets. One thread at a time."""
+class PacketEncoder:
+    """Codes frames. Not thread safe."""
 
     def __init__(self) -> None:
         self._sent: OrderedDict[int, tuple[tuple[int, int], list[np.ndarray]]] = OrderedDict()
         self._base: int | None = None
 
     def acknowledged(self, number: int) -> None:
-        """The other end has that frame. Frames that were never sent are ignored."""
+        """The receiver has frame `number`, so later ones may be coded against it. Unknown numbers are ignored."""
         if number in self._sent and (self._base is None or number > self._base):
             self._base = number
 
     def forget(self) -> None:
-        """The other end has nothing: the next packet stands alone."""
+        """The receiver has no frame: the next packet has no base."""
         self._sent.clear()
         self._base = None
 
-    def pack(self, number: int, captured: int, asked: Asked) -> bytes:
-        """One frame.
+    def encode(self, number: int, sent: int, request: RenderRequest) -> bytes:
+        """The packet of one frame.
 
         Args:
             number: growing, below 2**32.
-            captured: tenths of milliseconds; what is beyond 32 bits is cut off.
-            asked: what it asks for.
+            sent: time in tenths of milliseconds, taken modulo 2**32.
+            request: what to render.
         """
-        shape, groups = _to_steps(asked)
+        shape, groups = _to_steps(request)
         base, before = 0, [np.zeros_like(group) for group in groups]
         known = None if self._base is None else self._sent.get(self._base)
         if known is not None and known[0] == shape and number - self._base < 256:  # type: ignore[operator]
@@ -117,68 +120,73 @@ class Packer:
         while len(self._sent) > REMEMBERED:
             self._sent.popitem(last=False)
         flags, count = shape
-        flags |= RESTS if asked.rests else 0
-        return HEADER.pack(number, base, captured & 0xFFFFFFFF, flags, count) + bits.data()
+        flags |= AT_REST if request.at_rest else 0
+        return HEADER.pack(number, base, sent & 0xFFFFFFFF, flags, count) + bits.data()
 
 
-class Unpacker:
-    """Reads packets. One thread at a time."""
+class PacketDecoder:
+    """Decodes packets. Not thread safe."""
 
     def __init__(self) -> None:
+        self._newest = -1
         self._known: OrderedDict[int, tuple[tuple[int, int], list[np.ndarray]]] = OrderedDict()
 
-    def unpack(self, packet: bytes) -> Told:
-        """What a packet says.
+    def decode(self, packet: bytes) -> Packet:
+        """The frame of one packet.
 
         Raises:
-            NoBase: it goes by a frame that is not known.
-            BadNumbers: it is no such packet.
+            UnknownBase: it is coded against a frame that is not known.
+            StalePacket: it is no newer than the last one.
+            BadPacket: it is malformed.
         """
         if not HEADER.size <= len(packet) <= LONGEST:
-            raise BadNumbers("length")
-        number, base, captured, flags, count = HEADER.unpack_from(packet)
-        if flags & ~(RESTS | MOTION | WITH_AMOUNTS | KEYPOINTS) or count > MOST_KEYPOINTS:
-            raise BadNumbers("kind")
-        shape = (flags & ~RESTS, count)
+            raise BadPacket("length")
+        number, base, sent, flags, count = HEADER.unpack_from(packet)
+        if flags & ~(AT_REST | MOTION | WITH_AMOUNTS | KEYPOINTS) or count > MOST_KEYPOINTS:
+            raise BadPacket("kind")
+        if number <= self._newest:
+            raise StalePacket("number")
+        shape = (flags & ~AT_REST, count)
         sizes = _sizes(*shape)
         before = [np.zeros(size, np.int64) for size in sizes]
         if base:
             known = self._known.get(number - base)
             if known is None or known[0] != shape:
-                raise NoBase("base")
+                raise UnknownBase("base")
             before = known[1]
         bits = _Reader(packet[HEADER.size :])
         groups = [bits.read_group(size) + old for size, old in zip(sizes, before, strict=True)]
         if any(np.abs(group).max(initial=0) > LARGEST for group in groups):
-            raise BadNumbers("range")
+            raise BadPacket("range")
+        self._newest = number
         self._known[number] = shape, groups
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
-        return Told(number, captured, _from_steps(shape, groups, bool(flags & RESTS)))
+        return Packet(number, sent, _from_steps(shape, groups, bool(flags & AT_REST)))
 
 
 def _sizes(flags: int, count: int) -> list[int]:
-    """Of the groups of a packet."""
+    """How many numbers each group of a packet has."""
     sizes = [6, 2 * count] if flags & MOTION else []
     if flags & WITH_AMOUNTS:
         sizes.append(len(NAMES))
     return sizes + ([2 * count, 4 * count] if flags & KEYPOINTS else [])
 
 
-def _to_steps(asked: Asked) -> tuple[tuple[int, int], list[np.ndarray]]:
+def _to_steps(request: RenderRequest) -> tuple[tuple[int, int], list[np.ndarray]]:
     flags, count, groups = 0, 0, []
-    if asked.motion is not None:
-        pose = asked.motion.pose
+    if request.motion is not None:
+        pose = request.motion.pose
         tilt, roll = split(pose.rotation)
         numbers = np.array([math.log(max(pose.scale, 1e-6)), *tilt, roll, *pose.shift])
-        groups = [_steps(numbers, POSE), _steps(asked.motion.residuals, POINTS)]
-        flags, count = MOTION, len(asked.motion.residuals)
-        if asked.motion.amounts is not None:
-            groups.append(_steps(asked.motion.amounts, AMOUNTS))
+        groups = [_steps(numbers, POSE), _steps(request.motion.residuals, POINTS)]
+        flags, count = MOTION, len(request.motion.residuals)
+        if request.motion.amounts is not None:
+            groups.append(_steps(request.motion.amounts, AMOUNTS))
             flags |= WITH_AMOUNTS
-    if asked.keypoints is not None:
-        flags, count = flags | KEYPOINTS, len(asked.keypoints.points)
-        groups += [_steps(asked.keypoints.points, POINTS), _steps(asked.keypoints.jacobians, JACOBIANS)]
+    if request.keypoints is not None:
+        flags, count = flags | KEYPOINTS, len(request.keypoints.points)
+        groups += [_steps(request.keypoints.points, POINTS), _steps(request.keypoints.jacobians, JACOBIANS)]
     return (flags, count), groups
 
 
@@ -187,7 +195,7 @@ def _steps(numbers: np.ndarray, per_unit: float) -> np.ndarray:
     return np.clip(np.rint(scaled), -LARGEST, LARGEST).astype(np.int64)
 
 
-def _from_steps(shape: tuple[int, int], groups: list[np.ndarray], rests: bool) -> Asked:
+def _from_steps(shape: tuple[int, int], groups: list[np.ndarray], at_rest: bool) -> RenderRequest:
     flags, count = shape
     left = list(groups)
     motion = keypoints = None
@@ -201,7 +209,7 @@ def _from_steps(shape: tuple[int, int], groups: list[np.ndarray], rests: bool) -
     if flags & KEYPOINTS:
         points = (left.pop(0) / POINTS).astype(np.float32).reshape(count, 2)
         keypoints = Keypoints(points, (left.pop(0) / JACOBIANS).astype(np.float32).reshape(count, 2, 2))
-    return Asked(motion, keypoints, rests)
+    return RenderRequest(motion, keypoints, at_rest)
 
 
 class _Bits:
@@ -247,7 +255,7 @@ class _Reader:
     def _take(self, length: int) -> int:
         end = self._at + length
         if end > len(self._bits):
-            raise BadNumbers("too short")
+            raise BadPacket("too short")
         value = int(self._bits[self._at : end], 2) if length else 0
         self._at = end
         return value
@@ -257,13 +265,13 @@ class _Reader:
         if order == _ALL_ZERO:
             return np.zeros(count, np.int64)
         if order > 8:
-            raise BadNumbers("order")
+            raise BadPacket("order")
         numbers = np.empty(count, np.int64)
         for place in range(count):
             first = self._bits.find("1", self._at)
             zeros = first - self._at
             if first < 0 or zeros > 17:
-                raise BadNumbers("number")
+                raise BadPacket("number")
             self._at = first
             folded = (self._take(zeros + 1) - 1 << order) | self._take(order)
             numbers[place] = -(folded + 1) // 2 if folded & 1 else folded // 2

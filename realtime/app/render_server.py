@@ -1,0 +1,366 @@
+"""What `livepuppet serve` runs: it renders for cameras of other machines, each in a session of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import logging
+import re
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from livepuppet.core.engine import Engine
+from livepuppet.core.errors import UserError
+from livepuppet.realtime.app.control import control_token
+from livepuppet.realtime.app.render_session import RenderSession, SharedEngine
+from livepuppet.realtime.app.studio.access import PROTOCOL, TOKEN_PROTOCOL, Access, Wording
+from livepuppet.realtime.app.studio.server import Server
+from livepuppet.realtime.remote.packets import BadPacket, PacketDecoder, StalePacket, UnknownBase
+from livepuppet.realtime.remote.protocol import (
+    ACKNOWLEDGE,
+    CLOCK_REPLY,
+    CLOCK_REQUEST,
+    LARGEST_MESSAGE,
+    PATH,
+    VERSION,
+    BadMessage,
+    Canvas,
+    parse_json,
+)
+
+logger = logging.getLogger(__name__)
+
+#: Seconds within which a client has to say hello, after which a silent one is cut (an avatar may take as long on its way), and for
+#: which the session of one whose connection broke is kept.
+HELLO_SECONDS, IDLE_SECONDS, KEPT_SECONDS = 3.0, 60.0, 20.0
+
+#: Messages a second of one client, on average over two seconds, and of avatars.
+MOST_MESSAGES, MOST_AVATARS_A_SECOND = 300.0, 1.0
+
+#: Messages that wait for a client who does not read.
+MOST_WAITING = 32
+
+#: Codes of a websocket that ended without a word (RFC 6455, section 7.4).
+_BROKEN = (None, 1005, 1006)
+
+#: For people.
+WORDING = Wording(
+    "render server",
+    "copy the address that livepuppet serve prints",
+    "choose another port with livepuppet serve --port NUMBER",
+)
+
+_SESSION = re.compile("[0-9a-f]{32}")
+
+
+def token_for(person: str) -> str:
+    """A person's token, always the same on this computer. Raises UserError."""
+    return hmac.new(control_token("serve").encode(), person.encode(), hashlib.sha256).hexdigest()
+
+
+@dataclass
+class _Place:
+    """One of the server's places.
+
+    Attributes:
+        session: None until the client's canvas is known.
+        connection: None while the client is away.
+        left: when it went, by `time.monotonic()`.
+    """
+
+    session: RenderSession | None = None
+    connection: _Connection | None = None
+    left: float = 0.0
+
+
+@dataclass
+class _Bucket:
+    """At most so many messages a second, on average over two seconds."""
+
+    rate: float
+    tokens: float = field(init=False)
+    filled: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.tokens = 2 * self.rate
+
+    def take(self) -> None:
+        """Count one. Raises UserError where it is one too many."""
+        now = time.monotonic()
+        self.tokens = min(self.tokens + self.rate * (now - self.filled), 2 * self.rate) - 1
+        self.filled = now
+        if self.tokens < 0:
+            raise UserError("Too many messages came.")
+
+
+class RenderServer:
+    """Renders for clients that know a token, until closed.
+
+    Args:
+        engine: loaded; renders what rigs do not.
+        tokens: of everybody who may come.
+        address, port: to listen at; port 0 takes a free one.
+        certificate: files of certificate and key, for TLS; None only on this computer.
+        places: sessions at the same time.
+
+    Attributes:
+        port: where it listens.
+
+    Raises:
+        UserError: it cannot listen there.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokens: Sequence[str],
+        address: str = "127.0.0.1",
+        port: int = 0,
+        certificate: tuple[Path, Path] | None = None,
+        places: int = 4,
+    ):
+        self._engine = SharedEngine(engine)
+        self._most_places = places
+        #: By token and the client's name for its session: nobody finds another one's. Belongs to the server's thread.
+        self._places: dict[tuple[str, str], _Place] = {}
+        app = Starlette(routes=[WebSocketRoute(PATH, self._serve)])
+        secure = certificate is not None
+        access = Access(app, tokens, open_to=secure, secure=secure, wording=WORDING)
+        self._server = Server(access, address, port, self._report, certificate, LARGEST_MESSAGE, WORDING)
+        self.port = self._server.port
+
+    @property
+    def sessions(self) -> int:
+        """How many there are, of clients that are away for a moment, too."""
+        return len(self._places)
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return sum(place.connection is not None for place in list(self._places.values()))
+
+    def address(self, host: str, token: str, fingerprint: str | None) -> str:
+        """What `--server` takes.
+
+        Args:
+            host: as addresses have it.
+            fingerprint: of the certificate, as `tls.certificate` returns it; None without TLS.
+        """
+        pinned = "" if fingerprint is None else f"&fingerprint={fingerprint.replace(':', '').lower()}"
+        # What stands behind # is never sent, and so never logged.
+        return f"{'https' if pinned else 'http'}://{host}:{self.port}/#token={quote(token)}{pinned}"
+
+    def close(self) -> None:
+        """Stop listening and end every session."""
+        self._server.close()
+        for place in list(self._places.values()):
+            if place.session is not None:
+                place.session.close()
+        self._places.clear()
+
+    # The server's thread.
+
+    def _report(self, what: str) -> None:
+        logger.warning("The render server refused a client: %s.", what)
+
+    async def _serve(self, socket: WebSocket) -> None:
+        offered = [text for text in socket.scope["subprotocols"] if text.startswith(TOKEN_PROTOCOL)]
+        await socket.accept(PROTOCOL)
+        connection = _Connection(socket)
+        key = place = None
+        orderly = False
+        try:
+            session = self._checked(parse_json(await asyncio.wait_for(socket.receive_text(), HELLO_SECONDS)))
+            key = "".join(offered[:1]), session
+            place = self._take_place(key, connection)
+            connection.send({"welcome": VERSION, "engine": self._engine.name})
+            orderly = await self._listen(connection, place)
+        except (WebSocketDisconnect, asyncio.TimeoutError, asyncio.CancelledError, RuntimeError, KeyError):
+            pass
+        except (BadMessage, BadPacket, UserError) as error:
+            orderly = True
+            reason = str(error) if isinstance(error, UserError) else f"It is not understood: {error}."
+            await connection.say_last({"error": reason})
+        finally:
+            if key is not None and place is not None:
+                self._leave(key, place, connection, orderly)
+            await connection.close()
+
+    def _checked(self, hello: dict) -> str:
+        """The client's name for its session. Raises UserError and BadMessage."""
+        if hello.get("version") != VERSION:
+            raise UserError("Both machines need the same version of livepuppet.")
+        if hello.get("model") != self._engine.model_name:
+            raise UserError(
+                f"This machine has the model {self._engine.model_name}: give both the same --model."
+            )
+        session = hello.get("session")
+        if not isinstance(session, str) or not _SESSION.fullmatch(session):
+            raise BadMessage("session")
+        return session
+
+    def _take_place(self, key: tuple[str, str], connection: _Connection) -> _Place:
+        """Its old place, or a free one. Raises UserError."""
+        place = self._places.get(key)
+        if place is None:
+            if len(self._places) >= self._most_places:
+                # Whoever is away longest has to begin anew.
+                away = [
+                    (other.left, name) for name, other in self._places.items() if other.connection is None
+                ]
+                if not away:
+                    raise UserError(f"All {self._most_places} places are taken: try again later.")
+                self._end(min(away)[1])
+            place = self._places[key] = _Place()
+        elif place.connection is not None:
+            # Its end has not come here yet: the network of the camera's machine has changed, say.
+            place.connection.abandon()
+        place.connection = connection
+        if place.session is not None:
+            place.session.attach(connection.send_from_elsewhere)
+        return place
+
+    def _leave(self, key: tuple[str, str], place: _Place, connection: _Connection, orderly: bool) -> None:
+        if place.session is not None:
+            place.session.detach(connection.send_from_elsewhere)
+        if place.connection is not connection:
+            return
+        place.connection, place.left = None, time.monotonic()
+        if orderly or place.session is None:
+            self._end(key)
+            return
+
+        def forget() -> None:
+            gone = place.connection is None and time.monotonic() - place.left >= KEPT_SECONDS - 0.1
+            if gone and self._places.get(key) is place:
+                self._end(key)
+
+        asyncio.get_running_loop().call_later(KEPT_SECONDS, forget)
+
+    def _end(self, key: tuple[str, str]) -> None:
+        """Free a place; its avatars are gone with it."""
+        place = self._places.pop(key, None)
+        if place is not None and place.session is not None:
+            asyncio.get_running_loop().run_in_executor(None, place.session.close)
+
+    async def _listen(self, connection: _Connection, place: _Place) -> bool:
+        """Do what the client says. Returns whether it has taken leave, or has to."""
+        packets, messages, avatars = PacketDecoder(), _Bucket(MOST_MESSAGES), _Bucket(MOST_AVATARS_A_SECOND)
+        while True:
+            message = await asyncio.wait_for(connection.socket.receive(), IDLE_SECONDS)
+            received = time.perf_counter()
+            if message["type"] != "websocket.receive":
+                return message.get("code") not in _BROKEN
+            messages.take()
+            data = message.get("bytes")
+            if data is None:
+                await self._obey(parse_json(message["text"]), connection, place)
+                continue
+            kind = data[:1]
+            if kind == b"T" and len(data) == CLOCK_REQUEST.size:
+                sent = CLOCK_REQUEST.unpack(data)[1]
+                connection.send(CLOCK_REPLY.pack(b"T", sent, received, time.perf_counter()))
+                continue
+            if place.session is None:
+                raise BadMessage("no canvas")
+            if kind == b"N":
+                try:
+                    packet = packets.decode(data[1:])
+                except StalePacket:
+                    continue
+                except UnknownBase:
+                    connection.send({"no_base": True})
+                    continue
+                place.session.request(packet.number, packet.request)
+            elif kind == b"K" and len(data) == ACKNOWLEDGE.size:
+                place.session.acknowledge(ACKNOWLEDGE.unpack(data)[1])
+            elif kind == b"A":
+                avatars.take()
+                place.session.command("avatar", data)
+            else:
+                raise BadMessage("kind")
+
+    async def _obey(self, message: dict, connection: _Connection, place: _Place) -> None:
+        # Messages of a later version are skipped.
+        if "canvas" in message:
+            await self._use_canvas(Canvas.from_json(message["canvas"]), connection, place)
+        elif place.session is None:
+            raise BadMessage("no canvas")
+        elif isinstance(message.get("show"), str) and len(message["show"]) == 64:
+            place.session.command("show", message["show"])
+        elif message.get("key") is True:
+            place.session.command("key")
+
+    async def _use_canvas(self, canvas: Canvas, connection: _Connection, place: _Place) -> None:
+        session = place.session
+        if session is not None:
+            known = session.canvas
+            if (known.shape, known.fit, known.rig) == (canvas.shape, canvas.fit, canvas.rig):
+                session.command("canvas", canvas)
+                return
+        loop = asyncio.get_running_loop()
+        if session is not None:
+            place.session = None
+            await loop.run_in_executor(None, session.close)
+        # It opens an encoder.
+        made = await loop.run_in_executor(None, RenderSession, self._engine, canvas)
+        if place.connection is not connection:
+            await loop.run_in_executor(None, made.close)
+            raise WebSocketDisconnect
+        made.attach(connection.send_from_elsewhere)
+        place.session = made
+
+
+class _Connection:
+    """The messages on their way to one client. Belongs to the server's thread, but for `send_from_elsewhere`."""
+
+    def __init__(self, socket: WebSocket):
+        self.socket = socket
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[bytes | dict] = asyncio.Queue(MOST_WAITING)
+        self._sending = asyncio.ensure_future(self._send_all())
+        self._serving = asyncio.current_task()
+
+    def send(self, message: bytes | dict) -> None:
+        """Send soon. What a client does not read is dropped: pictures are acknowledged, so only one that lies gets so far."""
+        with suppress(asyncio.QueueFull):
+            self._queue.put_nowait(message)
+
+    def send_from_elsewhere(self, message: bytes | dict) -> None:
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.send, message)
+
+    async def say_last(self, message: dict) -> None:
+        """Send a message before the connection is closed."""
+        self._sending.cancel()
+        with suppress(Exception):
+            await asyncio.wait_for(self.socket.send_text(json.dumps(message)), 1.0)
+
+    async def close(self) -> None:
+        self._sending.cancel()
+        with suppress(Exception):
+            await asyncio.wait_for(self.socket.close(), 1.0)
+
+    def abandon(self) -> None:
+        """The client has another connection."""
+        if self._serving is not None:
+            self._serving.cancel()
+
+    async def _send_all(self) -> None:
+        with suppress(WebSocketDisconnect, RuntimeError):
+            while True:
+                message = await self._queue.get()
+                if isinstance(message, dict):
+                    await self.socket.send_text(json.dumps(message))
+                else:
+                    await self.socket.send_bytes(message)

@@ -1,0 +1,163 @@
+"""Where the machine that renders is, and a connection to it and no other."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import socket
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass, field
+from threading import Thread
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from livepuppet.core.errors import UserError
+from livepuppet.realtime.remote.protocol import LARGEST_MESSAGE, PATH
+
+#: Seconds that connecting may take, and each of its steps.
+CONNECT_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class ServerAddress:
+    """What `livepuppet serve` prints.
+
+    Attributes:
+        host, port: where it listens.
+        token: proves that we may use it.
+        fingerprint: SHA-256 of its certificate in lower-case hexadecimal digits; None without TLS, on this computer.
+    """
+
+    host: str
+    port: int
+    token: str = field(repr=False)
+    fingerprint: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> ServerAddress:
+        """From `https://HOST:PORT/#token=...&fingerprint=...`. Raises UserError."""
+        wrong = UserError(
+            "The address of the server has to be copied whole, as livepuppet serve prints it: "
+            "https://HOST:PORT/#token=...&fingerprint=..."
+        )
+        try:
+            parts = urlsplit(text.strip())
+            port = parts.port
+        except ValueError:
+            raise wrong from None
+        values = {name: found[0] for name, found in parse_qs(parts.fragment).items()}
+        token, fingerprint = values.get("token", ""), values.get("fingerprint", "").replace(":", "").lower()
+        if parts.scheme not in ("http", "https") or not parts.hostname or not port or not token:
+            raise wrong
+        if parts.scheme == "http":
+            if parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+                raise UserError("Without TLS only this computer can be asked: give the https address.")
+            return cls(parts.hostname, port, token, None)
+        if len(fingerprint) != 64 or set(fingerprint) - set("0123456789abcdef"):
+            raise wrong
+        return cls(parts.hostname, port, token, fingerprint)
+
+    @property
+    def place(self) -> str:
+        """Host and port, for people."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Connection:
+    """A websocket to a server. Any thread may send, one receives.
+
+    Raises:
+        UserError: nobody answers there, it is another machine, or it refuses.
+    """
+
+    def __init__(self, address: ServerAddress):
+        self._wire = _connect(address)
+
+    def send(self, message: bytes | dict) -> None:
+        """Send bytes, or a JSON object. A connection that is broken is found out by `receive`."""
+        with suppress(Exception):
+            self._wire.send(json.dumps(message) if isinstance(message, dict) else message)
+
+    def receive(self, seconds: float) -> bytes | str | None:
+        """The next message; None where none comes in time. Raises ConnectionError where it is broken."""
+        try:
+            return self._wire.recv(timeout=seconds)
+        except TimeoutError:
+            return None
+        except Exception as error:
+            raise ConnectionError(str(error)) from error
+
+    def close(self) -> None:
+        """Take leave, and cut it. `receive` then raises."""
+        # Its thread ends by itself; a server that is gone is not waited for.
+        Thread(target=self._close, name="closing", daemon=True).start()
+
+    def cut(self) -> None:
+        """As `close`, without a word: the server keeps the session for a while."""
+        with suppress(Exception):
+            self._wire.socket.shutdown(socket.SHUT_RDWR)
+        self.close()
+
+    def _close(self) -> None:
+        with suppress(Exception):
+            self._wire.close()
+
+
+def _connect(address: ServerAddress) -> Any:
+    try:
+        from websockets.exceptions import InvalidStatus, WebSocketException
+        from websockets.sync.client import connect
+    except ImportError as error:
+        raise UserError(
+            "Drawing elsewhere needs the package websockets: pip install 'livepuppet[studio]'."
+        ) from error
+    place = address.place
+    try:
+        plain = socket.create_connection((address.host, address.port), timeout=CONNECT_SECONDS)
+    except OSError as error:
+        raise UserError(
+            f"Nobody answers at {place} ({error.strerror or error}): start livepuppet serve there, and let the firewall "
+            "pass it."
+        ) from error
+    wire = plain
+    try:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if address.fingerprint is not None:
+            wire = _secured(plain, address)
+        # The token is shown only once it is known to whom.
+        opening = connect(
+            f"ws://{place}{PATH}",
+            sock=wire,
+            subprotocols=["livepuppet", f"token.{address.token}"],  # type: ignore[list-item]
+            compression=None,
+            max_size=LARGEST_MESSAGE,
+            open_timeout=CONNECT_SECONDS,
+            close_timeout=0.2,
+            ping_interval=None,
+        )
+        # Entered, as newer websockets want it; `Connection` closes it.
+        return opening.__enter__()
+    except InvalidStatus as error:
+        wire.close()
+        raise UserError(f"{place} refuses: copy the address again, with its token.") from error
+    except (OSError, WebSocketException, TimeoutError) as error:
+        wire.close()
+        raise UserError(f"{place} is no livepuppet serve, or of another version ({error}).") from error
+
+
+def _secured(plain: socket.socket, address: ServerAddress) -> ssl.SSLSocket:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # No authority vouches for the certificate: it is pinned by its fingerprint.
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    wire = context.wrap_socket(plain)
+    found = hashlib.sha256(wire.getpeercert(binary_form=True) or b"").hexdigest()
+    if not hmac.compare_digest(found, address.fingerprint or ""):
+        wire.close()
+        raise UserError(
+            f"The certificate of {address.host} is not the one of its address: somebody may listen on the way. Copy the "
+            "address again from the machine that renders."
+        )
+    return wire

@@ -1,0 +1,226 @@
+"""Pictures on their way back: H.264 without delay, or JPEG. Alpha travels below the picture, as gray."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Protocol
+
+import av
+import cv2
+import numpy as np
+from av.error import FFmpegError
+from av.video.frame import PictureType
+
+#: Codecs, by their byte in `protocol.PICTURE`.
+JPEG, H264 = 0, 1
+
+#: Constant quality of H.264 (x264's CRF) and its limit in bits a second; quality of JPEG.
+CRF, MAX_BIT_RATE, JPEG_QUALITY = 19, 16_000_000, 88
+
+#: Slices of a picture, coded side by side: the most, and the pixels for which another one pays.
+MOST_SLICES, SLICE_PIXELS = 4, 200_000
+
+
+class BadPicture(ValueError):
+    """What came is no picture of the agreed size, or refers to one that is missing."""
+
+
+class VideoEncoder(Protocol):
+    codec: int
+
+    def encode(self, picture: np.ndarray, key: bool) -> bytes:
+        """Compress RGB or RGBA uint8 (H, W, 3 or 4). `key`: so that it can be decoded without earlier ones."""
+        ...
+
+
+class JpegEncoder:
+    """Every picture is a key picture."""
+
+    codec = JPEG
+
+    def encode(self, picture: np.ndarray, key: bool = True) -> bytes:
+        done, data = cv2.imencode(
+            ".jpg", _stacked(picture)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+        )
+        if not done:
+            raise OSError("the picture could not be compressed")
+        return data.tobytes()
+
+
+class H264Encoder:
+    """x264 without look-ahead and B pictures: every picture comes out of the call that it went into.
+
+    Args:
+        shape: of the pictures, (H, W, 3 or 4).
+        threads: of the processor, each of which codes a slice.
+
+    Raises:
+        OSError: PyAV has no such encoder here.
+    """
+
+    codec = H264
+
+    def __init__(self, shape: tuple[int, ...], threads: int = 1):
+        height, width = _coded_size(shape)
+        try:
+            self._context = av.CodecContext.create("libx264", "w")
+            self._context.width, self._context.height = width, height
+            self._context.pix_fmt, self._context.time_base = "yuv420p", Fraction(1, 30)
+            self._context.framerate = Fraction(30)
+            # With tune=zerolatency x264 makes slices of its threads, which delay nothing.
+            self._context.thread_count = max(1, min(threads, MOST_SLICES, height * width // SLICE_PIXELS))
+            self._context.options = {
+                "preset": "ultrafast",
+                "tune": "zerolatency",
+                "crf": str(CRF),
+                "maxrate": str(MAX_BIT_RATE),
+                "bufsize": str(MAX_BIT_RATE // 4),
+                # Key pictures are made when somebody asks for one.
+                "g": "100000",
+            }
+            self._context.open()
+        except (FFmpegError, ValueError) as error:
+            raise OSError(f"there is no H.264 encoder here ({error})") from error
+        self._number = 0
+
+    def encode(self, picture: np.ndarray, key: bool) -> bytes:
+        # OpenCV converts in a quarter of the time that swscale takes; the frame borrows its planes.
+        planes = np.asarray(cv2.cvtColor(_padded(_stacked(picture)), cv2.COLOR_RGB2YUV_I420), np.uint8)
+        frame = av.VideoFrame.from_numpy_buffer(planes, format="yuv420p")
+        frame.pts, frame.time_base = self._number, Fraction(1, 30)
+        self._number += 1
+        frame.pict_type = PictureType.I if key else PictureType.NONE
+        return b"".join(bytes(packet) for packet in self._context.encode(frame))
+
+
+def open_encoder(shape: tuple[int, ...], threads: int = 1) -> VideoEncoder:
+    """H.264 where PyAV has it, else JPEG."""
+    try:
+        return H264Encoder(shape, threads)
+    except OSError:
+        return JpegEncoder()
+
+
+class DecodedPicture:
+    """A picture whose colours are converted only where it is shown: one that is overtaken costs nothing more.
+
+    Args:
+        shape: of the picture, (H, W, 3 or 4).
+        source: a frame in yuv420p, or an array BGR uint8.
+    """
+
+    def __init__(self, shape: tuple[int, ...], source: av.VideoFrame | np.ndarray):
+        self.shape = shape
+        self._source = source
+
+    def write(self, out: np.ndarray) -> None:
+        """Write RGB or RGBA uint8 of `shape` into `out`."""
+        if isinstance(self._source, np.ndarray):
+            _convert(self._source, cv2.COLOR_BGR2RGB, out)
+        else:
+            _convert(self._source.to_ndarray(), cv2.COLOR_YUV2RGB_I420, out)
+
+
+class VideoDecoder:
+    """Decodes pictures of one size, of any codec.
+
+    Args:
+        shape: of the pictures, (H, W, 3 or 4).
+    """
+
+    def __init__(self, shape: tuple[int, ...]):
+        self.shape = shape
+        self._context: av.VideoCodecContext | None = None
+
+    def decode(self, codec: int, data: bytes) -> DecodedPicture:
+        """Raises BadPicture."""
+        if codec == JPEG:
+            return DecodedPicture(self.shape, self._decode_jpeg(data))
+        if codec == H264:
+            return DecodedPicture(self.shape, self._decode_h264(data))
+        raise BadPicture("codec")
+
+    def _decode_jpeg(self, data: bytes) -> np.ndarray:
+        size = _stacked_size(self.shape)
+        # Nothing larger is ever decoded.
+        if _jpeg_size(data) != size:
+            raise BadPicture("no JPEG of that size")
+        found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        if found is None or found.shape[:2] != size:
+            raise BadPicture("no JPEG of that size")
+        return found
+
+    def _decode_h264(self, data: bytes) -> av.VideoFrame:
+        height, width = _coded_size(self.shape)
+        if self._context is None:
+            self._context = av.CodecContext.create("h264", "r")
+            # Threads over pictures would each hold one back.
+            self._context.thread_type, self._context.thread_count = "SLICE", 1
+            self._context.options = {"flags": "low_delay", "max_pixels": str(_macroblocks(height, width))}
+        try:
+            frames = self._context.decode(av.Packet(data))
+        except FFmpegError as error:
+            raise BadPicture(str(error)) from error
+        if not frames:
+            raise BadPicture("a picture before it is missing")
+        frame = frames[-1]
+        if (frame.height, frame.width) != (height, width) or frame.format.name != "yuv420p":
+            raise BadPicture("size or format")
+        return frame
+
+
+def _stacked_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of the picture with its alpha below."""
+    return shape[0] * (2 if shape[2] == 4 else 1), shape[1]
+
+
+def _coded_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """The same, even as yuv420p needs it, and rows by four as PyAV needs them to borrow planes."""
+    height, width = _stacked_size(shape)
+    return height + -height % 4, width + width % 2
+
+
+def _macroblocks(height: int, width: int) -> int:
+    """Pixels of a picture in whole macroblocks of 16 x 16, with the edge of one more on every side."""
+    return (height + 64) * (width + 64)
+
+
+def _stacked(picture: np.ndarray) -> np.ndarray:
+    if picture.shape[2] == 3:
+        return picture
+    return np.vstack([picture[..., :3], np.repeat(picture[..., 3:], 3, 2)])
+
+
+def _padded(picture: np.ndarray) -> np.ndarray:
+    height, width = picture.shape[:2]
+    if not (height % 4 or width % 2):
+        return np.ascontiguousarray(picture)
+    return np.pad(picture, ((0, -height % 4), (0, width % 2), (0, 0)), mode="edge")
+
+
+def _convert(source: np.ndarray, code: int, out: np.ndarray) -> None:
+    """Write `source`, converted, cropped and unstacked, into `out` (H, W, 3 or 4)."""
+    height, width, depth = out.shape
+    stacked = (*_stacked_size(out.shape), 3)
+    coded_height = source.shape[0] * 2 // 3 if code == cv2.COLOR_YUV2RGB_I420 else source.shape[0]
+    fits = (coded_height, source.shape[1], 3) == stacked
+    if depth == 3 and fits and out.flags.c_contiguous:
+        cv2.cvtColor(source, code, dst=out)
+        return
+    picture = cv2.cvtColor(source, code)[: stacked[0], :width]
+    if depth == 3:
+        np.copyto(out, picture)
+    else:
+        out[..., :3] = picture[:height]
+        out[..., 3] = picture[height:, :, 1]
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width in a JPEG's frame header; None where there is none."""
+    at = 2
+    while data[:2] == b"\xff\xd8" and at + 9 <= len(data) and data[at] == 0xFF:
+        kind = data[at + 1]
+        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
