@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import cv2
 import numpy as np
@@ -67,8 +68,8 @@ def _process(*arguments: str) -> Iterator[Iterator[str]]:
     try:
         yield iter(process.stderr)
     finally:
-        process.terminate()
-        process.wait(10)
+        process.kill()
+        process.wait()
         process.stderr.close()
 
 
@@ -76,7 +77,7 @@ def frame_to_picture(engine: Engine, seconds: float, rate: float, size: tuple[in
     """The bundled clip's frames at a steady rate, each of them rendered here, remotely, and with JPEG both ways, one after
     the other: whatever else the machine does meets all of them alike.
     """
-    with serving() as address, jpeg_server(size) as through_jpeg:
+    with serving() as address, jpeg_server(engine, size) as through_jpeg:
         renderer = RemoteRenderer(address, engine.model_name)
         try:
             here = Animator(bundled.AVATAR, engine=engine, size=size)
@@ -192,13 +193,14 @@ class _ThroughJpeg:
 
 
 @contextmanager
-def jpeg_server(size: tuple[int, int]) -> Iterator[_ThroughJpeg]:
-    """A process of its own that takes frames and returns pictures of `size`. Raises UserError where it does not start."""
-    with _process("livepuppet.benchmarks.remote", *map(str, size)) as lines:
+def jpeg_server(engine: Engine, size: tuple[int, int]) -> Iterator[_ThroughJpeg]:
+    """A process of its own with the same engine, which takes frames and returns pictures of `size`. Raises UserError where it does not start."""
+    arguments = (*map(str, size), engine.name, engine.precision)
+    with _process("livepuppet.benchmarks.remote", *arguments) as lines:
         port = next((line for line in lines if line.strip().isdigit()), None)
         if port is None:
             raise UserError(
-                "The server for JPEG did not start: run python -m livepuppet.benchmarks.remote 1280 720."
+                "The server for JPEG did not start: run python -m livepuppet.benchmarks.remote 1280 720 onnx float32."
             )
         with socket.create_connection(("127.0.0.1", int(port)), timeout=PATIENCE) as wire:
             wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -206,8 +208,9 @@ def jpeg_server(size: tuple[int, int]) -> Iterator[_ThroughJpeg]:
             yield through
 
 
-def _serve_jpeg(width: int, height: int) -> None:
-    animator = Animator(bundled.AVATAR, engine=load_engine(), size=(width, height))
+def _serve_jpeg(width: str, height: str, engine: str, precision: Any) -> None:
+    machine = load_engine(engine, precision=precision, use="detect")
+    animator = Animator(bundled.AVATAR, engine=machine, size=(int(width), int(height)))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         print(listening.getsockname()[1], file=sys.stderr, flush=True)
         wire, _ = listening.accept()
@@ -239,4 +242,4 @@ def _receive(wire: socket.socket) -> bytes | None:
 
 
 if __name__ == "__main__":
-    _serve_jpeg(int(sys.argv[1]), int(sys.argv[2]))
+    _serve_jpeg(*sys.argv[1:])

@@ -35,14 +35,15 @@ logger = logging.getLogger(__name__)
 #: Seconds that a picture is waited for: at least, in round trips, and at most.
 PATIENCE, PATIENCE_ROUND_TRIPS, MOST_PATIENCE = 0.25, 3.0, 1.0
 
-#: Seconds between clock requests, and without any message after which the connection counts as broken.
-CLOCK_SECONDS, SILENCE = 0.25, 1.0
+#: Seconds between clock requests, and without any message after which the connection counts as broken; and while the server
+#: prepares an avatar, which may keep all its cores.
+CLOCK_SECONDS, SILENCE, SILENCE_PREPARING = 0.25, 1.0, 10.0
 
 #: Seconds before the second attempt to connect again, more before each further one, and at most.
 RETRY, MOST_RETRY = 0.1, 0.5
 
 #: Seconds that the first avatar may take to be prepared over there.
-PREPARING = 30.0
+PREPARING = 60.0
 
 #: Frames on their way whose times are kept.
 _KEPT_TIMES = 64
@@ -82,6 +83,8 @@ class RemoteRenderer:
         self._address, self._model = address, model
         self.place = address.place
         self.problem: str | None = None
+        #: What the server says is wrong.
+        self._refusal: str | None = None
         self.wants_keypoints = False
         self.clock = ClockOffset()
         self.delay = Durations()
@@ -118,10 +121,11 @@ class RemoteRenderer:
         with self._sending:
             self._synchronise(avatar, canvas)
         with self._changed:
-            self._changed.wait_for(lambda: self._ready is not None or self.problem is not None, PREPARING)
+            self._changed.wait_for(lambda: self._ready is not None or self._refusal is not None, PREPARING)
             if self._ready is None:
                 raise UserError(
-                    self.problem
+                    self._refusal
+                    or self.problem
                     or f"{self.place} does not begin to render: look at what livepuppet serve prints there."
                 )
 
@@ -170,6 +174,17 @@ class RemoteRenderer:
             "delay_ms": self.delay.summary(),
             "stages_ms": {stage: durations.summary() for stage, durations in self.stages.items()},
         }
+
+    def sentence(self) -> str:
+        """The same for people."""
+        figures = self.figures()
+        stages = ", ".join(f"{stage} {spread['p50']:.1f}" for stage, spread in figures["stages_ms"].items())
+        delay = figures["delay_ms"]
+        return (
+            f"Rendered at {self.place}: packet to picture p50 {delay['p50']:.1f} ms, p95 {delay['p95']:.1f} ms (median {stages}); "
+            f"round trip {figures['round_trip_ms']} ms; {figures['bytes_up_per_frame']:.0f} bytes up and "
+            f"{figures['bytes_down_per_frame']:,} down a frame."
+        )
 
     def close(self) -> None:
         """End the session. Safe to call twice."""
@@ -249,7 +264,8 @@ class RemoteRenderer:
     def _keep_alive(self, connection: Connection) -> None:
         """Ask for the server's time now and then. Raises ConnectionError where nothing comes back any more."""
         now = time.monotonic()
-        if now - self._heard > SILENCE:
+        prepared = self._avatar is not None and self._ready == self._avatar[1]
+        if now - self._heard > (SILENCE if prepared else SILENCE_PREPARING):
             raise ConnectionError("silence")
         if now - self._asked_clock >= CLOCK_SECONDS:
             self._asked_clock = now
@@ -322,7 +338,7 @@ class RemoteRenderer:
                 return
             self._packets.acknowledged(number)
             self._newest = number, picture
-            self.problem, self._failures = None, 0
+            self.problem, self._refusal, self._failures = None, None, 0
             sent = self._sent_at.pop(number, None)
             self.bytes_down += len(message)
             self._changed.notify_all()
@@ -346,7 +362,7 @@ class RemoteRenderer:
             elif message.get("no_base") is True:
                 self._packets.forget()
             elif "error" in message:
-                self.problem = f"The machine that renders: {str(message['error'])[:300]}"
+                self.problem = self._refusal = f"{self.place}: {str(message['error'])[:300]}"
             self._changed.notify_all()
         if reply is not None:
             connection.send(reply)

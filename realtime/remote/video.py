@@ -15,7 +15,7 @@ from av.video.frame import PictureType
 JPEG, H264 = 0, 1
 
 #: Constant quality of H.264 (x264's CRF) and its limit in bits a second; quality of JPEG.
-CRF, MAX_BIT_RATE, JPEG_QUALITY = 19, 16_000_000, 88
+CRF, MAX_BIT_RATE, JPEG_QUALITY = 22, 16_000_000, 88
 
 #: Slices of a picture, coded side by side: the most, and the pixels for which another one pays.
 MOST_SLICES, SLICE_PIXELS = 4, 200_000

@@ -34,10 +34,17 @@ def _engines(quick: bool) -> Chapter:
     return engines.engines(quick)
 
 
-def chapters(quick: bool) -> list[tuple[str, Callable[[], Chapter]]]:
+def _server(address: str) -> Chapter:
+    from livepuppet.realtime.app.doctor import server
+
+    return server.server(address)
+
+
+def chapters(quick: bool, server: str | None = None) -> list[tuple[str, Callable[[], Chapter]]]:
     """Title and check of everything that is looked at, in order. What is imported is imported by
     the check itself.
     """
+    elsewhere = [] if server is None else [("Server", lambda: _server(server))]
     return [
         ("Software", checks.software),
         ("OpenCV", checks.opencv),
@@ -47,6 +54,7 @@ def chapters(quick: bool) -> list[tuple[str, Callable[[], Chapter]]]:
         ("Virtual camera", _virtual_camera),
         ("Screen", checks.screen),
         ("Settings", checks.settings_file),
+        *elsewhere,
         ("Engines", lambda: _engines(quick)),
     ]
 
@@ -101,12 +109,18 @@ def verdict_lines(findings: Sequence[Finding]) -> list[str]:
 @click.command(short_help="Look for what is wrong here, and write a report to paste.")
 @click.option("--quick", is_flag=True, help="Do not measure the model's speed.")
 @click.option(
+    "--server",
+    metavar="https://...",
+    envvar="LIVEPUPPET_SERVER",
+    help="Look, too, whether the machine of this address would render: see livepuppet run --server.",
+)
+@click.option(
     "--report",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Write what is printed there, too, to paste into a question.",
 )
-def doctor(quick: bool, report: Path | None) -> None:
+def doctor(quick: bool, server: str | None, report: Path | None) -> None:
     """Print versions, cameras, the virtual camera's driver and the model's speed, and say what is
     wrong.
 
@@ -123,7 +137,7 @@ def doctor(quick: bool, report: Path | None) -> None:
         sys.stdout.flush()
 
     findings: list[Finding] = []
-    for title, check in chapters(quick):
+    for title, check in chapters(quick, server):
         chapter = checks.examine(title, check)
         # One package that is broken stops several checks.
         findings += [finding for finding in chapter.findings if finding not in findings]

@@ -162,26 +162,25 @@ def option_of(rule: Rule) -> Callable:
     return click.option(FLAGS.get(rule.key, f"--{words}"), rule.name, **metadata)
 
 
-_REMOTE = (
-    click.option(
-        "--engine",
-        type=click.Choice((*ENGINES, "remote")),
-        help="What runs the model; livepuppet doctor lists what is here. remote: another machine renders. [default: the fastest "
-        "here, timed at the first start; torch for weights]",
-    ),
-    click.option(
-        "--server",
-        metavar="https://...",
-        envvar="LIVEPUPPET_SERVER",
-        callback=_not_empty,
-        help="The machine that renders for --engine remote, or that livepuppet control render remote switches to: the address "
-        "that livepuppet serve prints there. Better given as the variable LIVEPUPPET_SERVER, which other users of this computer "
-        "cannot read.",
-    ),
+_ENGINE_OR_REMOTE = click.option(
+    "--engine",
+    type=click.Choice((*ENGINES, "remote")),
+    help="What runs the model; livepuppet doctor lists what is here. remote: another machine renders. [default: the fastest "
+    "here, timed at the first start; torch for weights]",
+)
+
+_SERVER = click.option(
+    "--server",
+    metavar="https://...",
+    envvar="LIVEPUPPET_SERVER",
+    callback=_not_empty,
+    help="The machine that renders for --engine remote, or that livepuppet control render remote switches to: the address "
+    "that livepuppet serve prints there. Better given as the variable LIVEPUPPET_SERVER, which other users of this computer "
+    "cannot read.",
 )
 
 
 def settings_options(command: Callable) -> Callable:
     """Add an option for every setting, then those for model and engine, to a click command."""
     rules = [option_of(rule) for key, rule in RULES.items() if key not in NOT_OPTIONS]
-    return _apply((*rules, _MODEL, *_REMOTE, *_ENGINE[1:]), command)
+    return _apply((*rules, _MODEL, _ENGINE_OR_REMOTE, _SERVER, *_ENGINE[1:]), command)

@@ -134,6 +134,9 @@ def write_stats(path: Path, session: Session) -> None:
         "outputs": [state.as_dict() for state in live.fanout.states()],
         "size": [live.compositor.width, live.compositor.height],
     }
+    renderer = session.animator.renderer
+    if renderer is not None:
+        metadata["remote"] = renderer.figures()
     counts = getattr(session.source, "counts", None)
     if counts is not None:
         metadata["driving_packets"] = counts()
@@ -246,6 +249,8 @@ def finish(
     live = session.live
     if live.stats.frames:
         notify(live.stats.sentence() + f" Engine {_told(live.animator.engine)}.")
+        if live.animator.renderer is not None:
+            notify(live.animator.renderer.sentence())
     if remember or (remember is None and session.interactive):
         kept = remembered.merge(before, {name: chosen[name] for name in KEPT if name in chosen})
         problem = remembered.remember(before, _with_changes(kept, settings, session.settings_now()), profile)

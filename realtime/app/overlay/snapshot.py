@@ -14,8 +14,8 @@ from livepuppet.realtime.app.actions import SLIDERS
 from livepuppet.realtime.app.overlay.screens import CameraView, OutputLine, Overlay, Slider, Status
 
 if TYPE_CHECKING:
+    from livepuppet.realtime.animator import Animator
     from livepuppet.realtime.app.loop import LiveLoop
-    from livepuppet.realtime.engines import Engine
 
 #: Seconds for which figures stand: percentiles take time to count, and digits that dance cannot be
 #: read.
@@ -96,7 +96,7 @@ class Snapshots:
             dropped=live.counts()[1],
             repeated=sum(state.repeated for state in states),
             errors=live.failed,
-            engine=_engine_line(live.animator.engine),
+            engine=_engine_line(live.animator),
             reduced=tuple(step.told for step in live.reduced),
             outputs=tuple(
                 OutputLine(state.name, state.failed or f"{state.delay_ms['p50']:.0f} ms", bool(state.failed))
@@ -106,7 +106,11 @@ class Snapshots:
         return self._status
 
 
-def _engine_line(engine: Engine) -> str:
-    """What runs, and why, without the figures."""
+def _engine_line(animator: Animator) -> str:
+    """What runs, and why, without the figures; and how far away it renders."""
+    engine, renderer = animator.engine, animator.renderer
+    if renderer is not None:
+        spread = renderer.figures()["delay_ms"]
+        return f"rendered remotely, {spread['p50']:.0f} / {spread['p95']:.0f} ms"
     why = engine.reason.partition(" (")[0]
     return f"{engine.name} {engine.precision}" + (f", {why}" if why else "")
