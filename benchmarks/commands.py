@@ -147,13 +147,9 @@ def _remote_latency(engine, machine, seconds, rates, size, json_path) -> None:
             f"{machine['processor']}, {machine['cores']} cores, {engine.model_name} ({engine.provider}), {size} at {rate:g} FPS\n"
         )
         steps = remote.frame_to_picture(engine, seconds, rate, parse_size(size))
+        click.echo("\n".join((*remote.STEP_HEADING, *map(remote.step_line, steps), "")))
         lives = remote.live(engine, seconds, rate, size)
-        for heading, line, table in (
-            (remote.STEP_HEADING, remote.step_line, steps),
-            (remote.LIVE_HEADING, remote.live_line, lives),
-        ):
-            for text in (*heading, *map(line, table), ""):
-                click.echo(text)
+        click.echo("\n".join((*remote.LIVE_HEADING, *map(remote.live_line, lives), "")))
         click.echo(remote.stages_line(lives[-1]))
         rows += steps + lives
     _report({"machine": machine, "rows": rows}, json_path)

@@ -74,8 +74,11 @@ def _process(*arguments: str) -> Iterator[Iterator[str]]:
 
 
 def frame_to_picture(engine: Engine, seconds: float, rate: float, size: tuple[int, int]) -> list[dict]:
-    """The bundled clip's frames at a steady rate, each of them rendered here, remotely, and with JPEG both ways, one after
-    the other: whatever else the machine does meets all of them alike.
+    """The bundled clip's frames, each of them rendered here, remotely, and with JPEG both ways, one after the other: whatever
+    else the machine does meets all of them alike.
+
+    Args:
+        rate: frames per second, at most.
     """
     with serving() as address, jpeg_server(engine, size) as through_jpeg:
         renderer = RemoteRenderer(address, engine.model_name)
@@ -100,7 +103,8 @@ def _in_turn(
     spent = {way: Durations() for way in ways}
     number, due = 0, time.perf_counter()
     before = renderer.bytes_up, renderer.bytes_down, renderer.frames, renderer.delay.count
-    while number < SKIP or number < seconds * rate:
+    end = due + seconds
+    while number < 2 * SKIP or time.perf_counter() < end:
         frame, number = frames[number % len(frames)], number + 1
         for way, animate in ways.items():
             began = time.perf_counter()

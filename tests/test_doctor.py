@@ -460,7 +460,7 @@ def made_up(monkeypatch):
     def use(*findings):
         chapter = Chapter("Things", (("name", "value"), ("long name", str(Path.home() / "x"))), findings)
         monkeypatch.setattr(
-            command, "chapters", lambda quick: [("Things", lambda: chapter), ("Odd", lambda: 1 / 0)]
+            command, "chapters", lambda quick, server: [("Things", lambda: chapter), ("Odd", lambda: 1 / 0)]
         )
 
     return use
