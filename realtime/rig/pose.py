@@ -306,6 +306,10 @@ def depth_slopes(names: Sequence[str], rotation: np.ndarray) -> np.ndarray:
     return slopes
 
 
+#: What is not seen at all stays where it was.
+_FIRM = 1e-6 * np.eye(6)
+
+
 class _Fit:
     """Robust least squares of a scaled orthographic pose, by Gauss-Newton from where nothing has moved.
 
@@ -335,40 +339,40 @@ class _Fit:
             about: the tilt that is expected; by default none.
         """
         points, weights = self.points, self.weights
-        scale, shift = 1.0, np.average(target - points[:, :2], axis=0, weights=weights)
+        # One thread's whole time goes by here in calls, not in numbers: as few of them as possible.
+        scale, shift = 1.0, weights @ (target - points[:, :2]) / weights.sum()
         rotation = np.eye(3) if about is None else joined(about, 0.0)
-        about = np.zeros(2) if about is None else about
+        nod, turn = (0.0, 0.0) if about is None else (float(about[0]), float(about[1]))
         count = len(points)
-        rows = np.zeros((count, 2, 6))
-        rows[:, 0, 4] = rows[:, 1, 5] = 1.0
-        square = np.array([prior[1] ** 2, prior[0] ** 2])
+        # Of x, then of y, by pitch, yaw, roll (about x, y, z), logarithm of the scale, shift.
+        rows = np.zeros((6, 2 * count))
+        rows[4, :count] = rows[5, count:] = 1.0
         for _ in range(rounds):
-            turned = points @ rotation.T
-            x, y, z = turned.T
-            error = target - scale * turned[:, :2] - shift
-            off = (error * error).sum(1) / (NOISE * OUTLIER) ** 2
-            weight = weights / (1 + off) / NOISE**2
-            # By pitch, yaw, roll (about x, y, z), logarithm of the scale, shift.
-            rows[:, 1, 0], rows[:, 0, 1] = -scale * z, scale * z
-            rows[:, 0, 2], rows[:, 1, 2] = -scale * y, scale * x
-            rows[:, 0, 3], rows[:, 1, 3] = scale * x, scale * y
-            weighted = (rows * weight[:, None, None]).reshape(-1, 6)
-            normal = weighted.T @ rows.reshape(-1, 6)
-            right = weighted.T @ error.ravel()
+            x, y, z = moved = scale * (rotation @ points.T)
+            error = target.T - moved[:2] - shift[:, None]
+            weight = weights / (NOISE**2 + (error * error).sum(0) / OUTLIER**2)
+            rows[1, :count] = z
+            np.negative(z, out=rows[0, count:])
+            np.negative(y, out=rows[2, :count])
+            rows[2, count:] = rows[3, :count] = x
+            rows[3, count:] = y
+            weighted = rows * np.concatenate([weight, weight])
+            normal = weighted @ rows.T
+            right = weighted @ error.ravel()
             if local is not None:
                 self._by_jacobians(normal, right, local, scale, rotation)
             tilt, _ = split(rotation)
             # The priors' axes are those of the face; to turn them with its roll matters little.
-            off = tilt - about
-            firm = 1 / (square + off @ off)
-            normal[0, 0] += firm[0]
-            normal[1, 1] += firm[1]
-            right[:2] -= firm * off
-            normal[np.arange(6), np.arange(6)] += 1e-6
-            step = np.linalg.solve(normal, right)
-            angle = step[:3] * min(1.0, LARGEST_STEP / max(float(np.abs(step[:3]).max()), 1e-9))
+            off = float(tilt[0]) - nod, float(tilt[1]) - turn
+            away = off[0] ** 2 + off[1] ** 2
+            for axis, width in enumerate((prior[1], prior[0])):
+                firm = 1 / (width**2 + away)
+                normal[axis, axis] += firm
+                right[axis] -= firm * off[axis]
+            step = np.linalg.solve(normal + _FIRM, right)
+            angle = step[:3] * min(1.0, LARGEST_STEP / max(*np.abs(step[:3]).tolist(), 1e-9))
             rotation = cv2.Rodrigues(angle)[0] @ rotation
-            scale *= math.exp(float(np.clip(step[3], -LARGEST_STEP, LARGEST_STEP)))
+            scale *= math.exp(min(max(float(step[3]), -LARGEST_STEP), LARGEST_STEP))
             shift = shift + step[4:]
         return HeadPose(float(scale), rotation, shift)
 
