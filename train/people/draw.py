@@ -192,7 +192,7 @@ class Renderer:
         c, count = self.context, len(person.corners)
         more = np.zeros((count, 4), np.float32)
         more[:, 0] = 1
-        #: Of the skin, places on the base head.
+        #: Of the skin and of fur, places on the base head.
         home = np.zeros((count, 3), np.float32)
         first = 0
         for k, part in enumerate(person.parts):
@@ -204,6 +204,7 @@ class Renderer:
                 more[rows, 1], more[rows, 3] = part.extra[:, 0], part.extra[:, 1]
             if part.kind == "skin":
                 more[rows, 1] = self.maps.mouth[part.corners]
+            if part.kind in ("skin", "fur"):
                 home[rows] = self.assets.base[part.anchors[part.corners, 0]]
             first += len(part.corners)
             assert person.starts[k + 1] - person.starts[k] == len(part.anchors)
@@ -597,7 +598,8 @@ class Renderer:
             texture, mean = self._named(f"{part.kind}/{part.name}")
             tint, amounts[0] = np.array([0.012, 0.010, 0.010]), look.lash_density
         elif kind == shaders.FUR:
-            tint, amounts = look.hair * (1.0 if part.name == "shorn" else 0.8), [4.3, 0, 0, 0]
+            of_scalp = part.name == "shorn"
+            tint, amounts = look.hair * (1.0 if of_scalp else 0.8), [1.0, float(of_scalp), 0, 0]
         elif kind == shaders.HARD:
             tint = look.part_colours.get(part.kind, np.full(3, 0.1))
             amounts[0] = 0.9 if part.kind == "ring" else 0.12

@@ -9,7 +9,7 @@ import numpy as np
 from livepuppet.train.people.assets import Assets, Mesh
 
 #: Hairs whose fringe covers an eye come less often.
-SELDOM = {"bob02": 0.15, "short03": 0.3}
+SELDOM = {"bob02": 0.05, "short03": 0.15}
 
 #: Shares of people with a hand and with a microphone before them.
 HANDS, MICROPHONES = 0.08, 0.08
@@ -111,9 +111,24 @@ def beard(places: np.ndarray) -> np.ndarray:
     # Upper border: from the sideburns along the cheek to the mouth's corner; the upper lip is apart.
     border = np.interp(x, [0.0, 0.2, 0.32, 0.55, 0.75, 0.85], [6.42, 6.46, 6.60, 6.78, 6.98, 7.05])
     cheeks = smooth(-0.10, 0.06, border - y) * smooth(5.85, 6.15, y) * smooth(0.32, 0.62, z)
-    lip = smooth(-0.03, 0.03, y - 6.645) * smooth(-0.04, 0.07, 6.86 - y) * smooth(0.33, 0.18, x) * (z > 1.2)
-    mouth = np.exp(-((x / 0.27) ** 4) - ((y - 6.60) / 0.075) ** 2) * (z > 1.1)
+    # A moustache falls towards the corners and is thin under the nose's middle.
+    high = 6.775 - 0.45 * x**1.5
+    lip = smooth(0.03, -0.02, y - high) * smooth(6.58, 6.62, y) * smooth(0.36, 0.24, x) * (z > 1.2)
+    lip = lip * (1 - 0.4 * np.exp(-((x / 0.022) ** 2)))
+    mouth = np.exp(-((x / 0.26) ** 4) - ((y - 6.585) / 0.045) ** 2) * (z > 1.1)
     return np.clip(cheeks + lip, 0, 1) * (1 - mouth)
+
+
+def about_beard(places: np.ndarray) -> np.ndarray:
+    """Where layers of hair are needed for `beard`, whose border is finer than the mesh."""
+    x, y, z = np.abs(places[:, 0]), places[:, 1], places[:, 2]
+    mouth = smooth(6.92, 6.84, y) * smooth(6.45, 6.5, y) * smooth(0.46, 0.38, x) * (z > 1.15)
+    return np.maximum(smooth(0.0, 0.3, beard(places)), mouth)
+
+
+def about_scalp(places: np.ndarray) -> np.ndarray:
+    """The same for `scalp`."""
+    return smooth(0.0, 0.3, scalp(places + (0, 0.06, 0)))
 
 
 def normals_of(places: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -447,10 +462,11 @@ def draw_parts(
     if bald and not drawn:
         look.details["scalp"] = rng.uniform(0, 0.35)
     elif shorn:
-        height = rng.choice([0.03, 0.07, 0.14, 0.32, 0.55], p=[0.24, 0.32, 0.26, 0.10, 0.08]) * rng.uniform(
-            0.8, 1.2
-        )
-        grown = fur(assets, base, scalp, height, "shorn", rng.uniform(0.75, 1.0))
+        # Tall hair stands up only where it curls.
+        curls = origin.ethnicity["african"] > 0.5
+        heights = [0.03, 0.07, 0.13, 0.30 if curls else 0.10, 0.45 if curls else 0.05]
+        height = rng.choice(heights, p=[0.24, 0.32, 0.26, 0.10, 0.08]) * rng.uniform(0.8, 1.2)
+        grown = fur(assets, base, about_scalp, height, "shorn", rng.uniform(0.75, 1.0))
         if grown is not None:
             parts.append(grown)
         look.details["scalp"] = 0.85
@@ -464,18 +480,18 @@ def draw_parts(
         whole = rng.random() < 0.55
 
         def region(places: np.ndarray) -> np.ndarray:
-            grown = beard(places)
+            grown = about_beard(places)
             if whole:
                 return grown
             return grown * smooth(0.42, 0.30, np.abs(places[:, 0])) * (places[:, 2] > 1.0)
 
-        height = rng.choice([0.02, 0.06, 0.14]) * rng.uniform(0.8, 1.3)
+        height = rng.choice([0.015, 0.04, 0.09]) * rng.uniform(0.8, 1.3)
         grown = fur(assets, base, region, height, "beard", rng.uniform(0.6, 1.0))
         if grown is not None:
             parts.append(grown)
         look.details["stubble"] = max(look.details["stubble"], 1.0 if whole else 0.3)
     elif look.details["stubble"] > 0.5:
-        grown = fur(assets, base, beard, 0.012, "stubble", 0.7)
+        grown = fur(assets, base, about_beard, 0.010, "stubble", 0.6)
         if grown is not None:
             parts.append(grown)
     hats = assets.of_kind("hat")

@@ -105,6 +105,10 @@ class SkinMap:
             + 0.7 * np.exp(-(((x - 0.45) / 0.13) ** 2) - ((y - 7.08) / 0.1) ** 2)
             + 0.5 * np.exp(-((x / 0.13) ** 2) - ((y - 6.33) / 0.08) ** 2)
         ) * (z > 0.9)
+        # Hair shades the skin beside it.
+        self.masks["below hair"] = cv2.GaussianBlur(self.masks["scalp"].astype(np.float32), (0, 0), 14) * (
+            1 - self.masks["scalp"]
+        )
         self.masks["wrinkles"] = self._wrinkles(x, y, z).astype(np.float32)
         #: Rows and columns within which a mask is not nothing.
         self.windows = {}
@@ -333,8 +337,8 @@ def details(maps: SkinMap, look, tone: np.ndarray) -> tuple[np.ndarray, np.ndarr
         tone: (3,) the skin's colour as it is drawn, linear.
 
     Returns:
-        overlay (HEIGHT, WIDTH, 4) uint8, premultiplied square root of linear RGB and opacity; and relief (HEIGHT, WIDTH, 2) uint8:
-        height, of which 128 is level, and how much the skin shines.
+        overlay (HEIGHT, WIDTH, 4) uint8, premultiplied square root of linear RGB and opacity; and relief (HEIGHT, WIDTH, 4) uint8:
+        height, of which 128 is level, how much the skin shines, and how thickly a beard and the head's hair grow.
     """
     rng = np.random.default_rng(look.seed)
     d, masks, over = look.details, maps.masks, _Overlay(maps)
@@ -363,6 +367,7 @@ def details(maps: SkinMap, look, tone: np.ndarray) -> tuple[np.ndarray, np.ndarr
         over.put(np.minimum(hair * 0.6, 0.12) + tone * 0.1, min(d["stubble"], 1.0) * 0.75 * dots, "beard")
     if d.get("scalp", 0) > 0:
         over.put(hair * 0.55, d["scalp"] * np.clip(0.85 + 0.2 * pores, 0, 1), "scalp")
+        over.put(tone * np.array([0.42, 0.34, 0.32]), 0.45 * d["scalp"], "below hair")
     if d["shadow"] > 0:
         over.put(d.get("shadow colour", tone * 0.5), 0.8 * d["shadow"], "lid")
     if d["blush"] > 0:
@@ -383,6 +388,12 @@ def details(maps: SkinMap, look, tone: np.ndarray) -> tuple[np.ndarray, np.ndarr
     )
     if d["wrinkles"] > 0.02:
         relief += (12 + 110 * d["wrinkles"]) * masks["wrinkles"]
+    # Hair grows unevenly, and its border is none that a ruler could draw.
+    uneven = 1 + 0.25 * mottled + 0.15 * pores
+    grown = [
+        smooth(0.12, 0.75, masks[name] * uneven) * (1 - np.clip(2.5 * masks["lips"], 0, 1))
+        for name in ("beard", "scalp")
+    ]
     shine = (0.42 + 0.5 * masks["oily"]) * (1 + 0.28 * pores + 0.2 * mottled)
     wet = 0.55 + 0.9 * d["lip gloss"]
     shine += masks["lips"] * (wet * (1 + 0.25 * pores) - shine)
@@ -393,7 +404,10 @@ def details(maps: SkinMap, look, tone: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return (
         cv2.merge(list(layer.astype(np.uint8))),
         cv2.merge(
-            [(relief + 128).clip(0, 255).astype(np.uint8), (shine * 110).clip(0, 255).astype(np.uint8)]
+            [
+                np.clip(plane, 0, 255).astype(np.uint8)
+                for plane in (relief + 128, shine * 110, *(255 * plane for plane in grown))
+            ]
         ),
     )
 

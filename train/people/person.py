@@ -836,7 +836,7 @@ def _shape(assets: Assets, origin: Origin, rng: np.random.Generator) -> np.ndarr
         amount[whole] = drawn
     base = assets.base.copy()
     # MakeHuman's brows look angry: calm ones are higher at their inner ends.
-    calm = {"browInnerUp": rng.uniform(0.15, 0.65), "browOuterUpLeft": rng.uniform(-0.1, 0.15)}
+    calm = {"browInnerUp": rng.uniform(0.05, 0.35), "browOuterUpLeft": rng.uniform(-0.1, 0.15)}
     calm["browOuterUpRight"] = calm["browOuterUpLeft"]
     calm["eyeWideLeft"] = calm["eyeWideRight"] = rng.uniform(-0.2, 0.25)
     for name, value in calm.items():

@@ -95,12 +95,16 @@ def draw_scene(assets: Assets, rng: np.random.Generator, skin: float, drawn: boo
     harmonics = harmonics_of(small)
     harmonics /= max(float((harmonics[0] * 0.282095).mean()), 1e-4)
     harmonics = 0.75 * harmonics + 0.25 * harmonics.mean(1, keepdims=True)
-    harmonics = harmonics * rng.uniform(0.30, 0.65)
+    harmonics = harmonics * rng.uniform(0.26, 0.58)
     warm = np.array([1 + 0.12 * rng.normal(), 1.0, 1 + 0.15 * rng.normal()]).clip(0.65, 1.4)
     key = _direction(rng, 0.85, 0.5, 0.7)
-    key_colour = rng.uniform(0.0, 1.1) * warm
+    key_colour = rng.uniform(0.2, 1.25) * warm
     fill = _direction(rng, 1.2, 0.1, 0.2)
     strength = rng.uniform(0.05, 0.55) if rng.random() < 0.6 else 0.0
+    if strength > 0 and rng.random() < 0.4:
+        # A light from behind draws the outline.
+        fill, strength = fill * (1.6, 1.0, -1.0), 1.8 * strength
+        fill /= np.linalg.norm(fill)
     # A screen or a lamp of another colour.
     tint = (
         np.array([0.75, 0.9, 1.25])
@@ -136,7 +140,7 @@ def _painted_sky(rng: np.random.Generator) -> np.ndarray:
 
 def _background(environment: np.ndarray, rng: np.random.Generator, drawn: bool) -> np.ndarray:
     """(SIDE, SIDE, 3), linear: a piece of the environment, a room, or a plain wall."""
-    kind = rng.choice(4, p=[0.30, 0.20, 0.38, 0.12] if drawn else [0.48, 0.26, 0.18, 0.08])
+    kind = rng.choice(4, p=[0.30, 0.20, 0.38, 0.12] if drawn else [0.54, 0.24, 0.18, 0.04])
     if kind == 0:
         picture = _piece(environment, rng)
     elif kind == 1:

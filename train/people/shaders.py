@@ -82,6 +82,13 @@ vec3 bumped(vec3 n, float height) {
   vec3 g = sign(det) * (hx * r1 + hy * r2);
   return normalize(abs(det) * n - g);
 }
+#if KIND == 0 || KIND == 6
+vec2 chart() {
+  // `paint.chart`
+  float turn = atan(H.x, H.z - mix(.2, .8, clamp((H.y - 6.) / .45, 0, 1)));
+  return vec2(.5 + .5 * sin(turn * .5), (H.y - span.x) / (span.y - span.x));
+}
+#endif
 void main() {
   vec3 n = normalize(N), v = normalize(eye - P); if (dot(n, v) < 0) n = -n;
   float facing = dot(n, v);
@@ -89,9 +96,7 @@ void main() {
 #if KIND == 0
   vec4 c = texture(skin, T); alb *= mix(vec3(1), c.rgb * c.rgb, textured);
   alb = mix(alb, flat_colour, flatness);
-  // `paint.chart`
-  float turn = atan(H.x, H.z - mix(.2, .8, clamp((H.y - 6.) / .45, 0, 1)));
-  vec2 d0 = vec2(.5 + .5 * sin(turn * .5), (H.y - span.x) / (span.y - span.x)); float inside = step(0., d0.y) * step(d0.y, 1.);
+  vec2 d0 = chart(); float inside = step(0., d0.y) * step(d0.y, 1.);
   vec4 o = texture(over, d0) * inside * step(M.y, .5); float lum = dot(alb, vec3(.333)) / max(par.x, .02);
   alb = alb * (1 - o.a) + o.rgb * o.rgb * mix(1., clamp(lum, .3, 1.6), .45);
   alb = mix(alb, vec3(.12, .022, .02), .85 * M.y);
@@ -129,15 +134,16 @@ void main() {
 #elif KIND == 4
   vec4 c = mix(vec4(.6, .6, .6, 1), texture(skin, T), textured);
   a = c.a; float lum = dot(c.rgb, vec3(.333)) * par.x * 1.5;
-  alb = mix(tint, tint2, smoothstep(.3, -1.2, R.y)) * (.12 + .88 * lum * sqrt(max(lum, 0)));
+  alb = mix(tint, tint2, smoothstep(.3, -1.2, R.y)) * (.25 + .75 * lum);
   // The outline of a head of hair is single hairs: the more, the more it is seen from the side.
   strands = texture(grain, vec2(R.x + R.z, R.y * .12) * 2.3).r;
   a *= mix(1., smoothstep(-.05, .10 + .5 * strands, facing), par.y);
-  ao = mix(.55, 1, clamp(lum, 0, 1));
+  alb *= .72 + .55 * strands; ao = mix(.45, 1, clamp(lum, 0, 1)) * mix(.7, 1., smoothstep(.15, .6, facing));
 #elif KIND == 5
   vec4 c = mix(vec4(1), texture(skin, T), textured); a = min(1, c.a * par.x);
 #elif KIND == 6
-  float layer = M.y, dense = M.w; float g = texture(grain, T * par.x).r, h2 = texture(grain, T * par.x * .31 + .37).r;
+  vec2 d0 = chart(); vec4 grown = texture(relief, d0); vec2 q = d0 * vec2(1.7, .8) * par.x;
+  float layer = M.y, dense = M.w * mix(grown.b, grown.a, par.y), g = texture(grain, q).r, h2 = texture(grain, q * .31 + .37).r;
   // Hairs end where their length is below the layer.
   float reach = (.45 + .55 * h2) * dense;
   a = smoothstep(layer - .25, layer + .15, reach) * smoothstep(.18 + .34 * layer, .50 + .34 * layer, g + .35 * dense * (1 - layer));
@@ -199,7 +205,7 @@ void main() {
   sp = .02 * sharp(nh, 10);
 #elif KIND == 4
   vec3 t = normalize(vec3(0, 1, 0) - n * n.y); float th = dot(t, h);
-  sp = (.11 * gloss * sharp(sqrt(max(1 - th * th, 0)), 60) + .03 * sharp(nh, 12)) * (.4 + 1.2 * strands);
+  sp = (.07 * gloss * sharp(sqrt(max(1 - th * th, 0)), 60) + .03 * sharp(nh, 12)) * (.4 + 1.2 * strands);
 #elif KIND == 6
   d = key_colour * clamp(nl * .7 + .3, 0, 1) * mix(.3, 1., S);
 #elif KIND == 7
