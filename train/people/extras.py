@@ -6,13 +6,19 @@ import functools
 
 import numpy as np
 
-from livepuppet.train.people.assets import Assets, Mesh
+from livepuppet.train.people.assets import FINGERS, HAND_BONES, Assets, Mesh
 
 #: Hairs whose fringe covers an eye come less often.
 SELDOM = {"bob02": 0.05, "short03": 0.15}
 
 #: Shares of people with a hand and with a microphone before them.
 HANDS, MICROPHONES = 0.08, 0.08
+
+#: Share of people in a hood.
+HOODS = 0.06
+
+#: Distance of the base head's eyes, in decimetres.
+EYES_APART = 0.6155
 
 #: Layers of short fur and of tall, and the most strands that stray from a head of hair.
 LAYERS, TALL_LAYERS, STRAYS = 5, 13, 220
@@ -128,7 +134,7 @@ def about_beard(places: np.ndarray) -> np.ndarray:
 
 def about_scalp(places: np.ndarray) -> np.ndarray:
     """The same for `scalp`."""
-    return smooth(0.0, 0.3, scalp(places + (0, 0.06, 0)))
+    return smooth(0.0, 0.3, scalp(places + np.array([0, 0.06, 0])))
 
 
 def normals_of(places: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -319,6 +325,40 @@ def headphones(ears: list[np.ndarray], crown: np.ndarray, rng: np.random.Generat
     return merged("headphones", "phones", pieces)
 
 
+def hood(ears: list[np.ndarray], crown: np.ndarray, throat: np.ndarray, rng: np.random.Generator) -> Mesh:
+    """A hood over head and neck, open before the face, with a thick hem and folds."""
+    wide = abs(ears[1][0] - ears[0][0]) / 2 + rng.uniform(0.04, 0.14)
+    middle = (ears[0] + ears[1]) / 2
+    top, bottom = crown[1] + rng.uniform(0.05, 0.16), throat[1] + rng.uniform(-0.05, 0.15)
+    front, back = middle[2] + rng.uniform(0.55, 0.85), middle[2] - 1.0
+    rows, columns = 16, 41
+    # From the hem back, and from one side of the throat over the crown to the other.
+    s, t = np.linspace(0, 1, rows)[:, None], np.linspace(-1, 1, columns)[None]
+    depth = front + (back - front) * (1 - np.cos(0.5 * np.pi * s))
+    full = np.sqrt(np.clip(1 - s**2.6, 0, 1)) * (0.92 + 0.08 * np.sin(np.pi * np.minimum(2 * s, 1)))
+    angle = t * 0.5 * np.pi * 1.28
+    x = wide * full * np.sin(angle) * (1 - 0.12 * np.abs(t) ** 6)
+    level = middle[1] + 0.05
+    up = np.cos(angle)
+    y = level + np.where(up > 0, (top - level) * up * full**0.6, (level - bottom) * up / 0.43)
+    # Below the ears it narrows to the throat and comes forward.
+    low = smooth(0.62, 1.0, np.abs(t))
+    hem = (1 - s) ** 2
+    x = x * (1 - 0.62 * low * hem + 0.25 * low * (1 - hem))
+    # Over the forehead the hem hangs down, at the throat it meets.
+    y = y - 0.10 * hem * np.clip(up, 0, 1) - 0.25 * low * (1 - hem)
+    z = depth + 0.25 * low * hem
+    folds = np.sin(9 * t + 5 * s + rng.uniform(0, 6.3)) * np.sin(4 * s - 3 * t + rng.uniform(0, 6.3))
+    swell = 1 + 0.035 * folds * smooth(0, 0.25, s)
+    places = np.stack([x * swell, level + (y - level) * swell, z + 0.02 * folds], -1)
+    k = np.arange(rows * columns).reshape(rows, columns)
+    a, b, c, d = (part.reshape(-1) for part in (k[:-1, :-1], k[:-1, 1:], k[1:, :-1], k[1:, 1:]))
+    shell = np.concatenate([np.stack([a, b, c], 1), np.stack([b, d, c], 1)])
+    return merged(
+        "hood", "hood", [(places.reshape(-1, 3), shell), tube(places[0], rng.uniform(0.035, 0.06), 8)]
+    )
+
+
 def earrings(lobes: list[np.ndarray], rng: np.random.Generator) -> Mesh:
     if rng.random() < 0.5:
         pieces = [
@@ -341,45 +381,64 @@ def earrings(lobes: list[np.ndarray], rng: np.random.Generator) -> Mesh:
 # -------------------------------------------------------------------------------------------------- things before the face
 
 
-def hand(target: np.ndarray, side: float, rng: np.random.Generator) -> Mesh:
-    """A hand and its forearm, which come from below and the side (-1 or 1) to a place (3,)."""
-    curl, spread = rng.uniform(0.0, 1.0), rng.uniform(0.06, 0.16)
+def hand(assets: Assets, target: np.ndarray, side: float, size: float, rng: np.random.Generator) -> Mesh:
+    """A hand and its forearm, which come from below and the side (-1 or 1), the palm at a place (3,); its fingers curl."""
+    own = assets.hand
+    places = own.places.astype(float)
+    along = own.joints[HAND_BONES.index("finger3-1.L")] - own.joints[0]
+    along /= np.linalg.norm(along)
+    across = own.joints[HAND_BONES.index("finger2-1.L")] - own.joints[HAND_BONES.index("finger5-1.L")]
+    palm = np.cross(along, across)
+    palm /= np.linalg.norm(palm)
+    # At rest fingers are bent to the palm a little.
+    second, third = (own.joints[HAND_BONES.index(bone)] for bone in FINGERS[2][1:])
+    palm *= np.sign(((third - second) / np.linalg.norm(third - second) - along) @ palm)
+    curl, spread = rng.uniform(-0.15, 1.0) ** 2, rng.normal(0.0, 0.10)
+    found = own.skinning[:, :1] * places
+    for k, finger in enumerate(FINGERS):
+        last = np.eye(4)
+        bend = curl * rng.uniform(0.85, 1.15) + rng.normal(0, 0.05)
+        for j, bone in enumerate(finger):
+            at = HAND_BONES.index(bone)
+            ahead = own.joints[at + 1] - own.joints[at] if j < 2 else own.joints[at] - own.joints[at - 1]
+            axis = np.cross(ahead, palm)
+            turn = turned(axis, bend * ((0.25, 0.3, 0.4) if k == 0 else (0.75, 1.0, 0.7))[j])
+            if j == 0 and k > 0:
+                turn = turned(palm, spread * (k - 2.5)) @ turn
+            last = last @ about_point(turn, own.joints[at])
+            found += own.skinning[:, at, None] * (places @ last[:3, :3].T + last[:3, 3])
     up = np.array([-0.45 * side + rng.normal(0, 0.25), 1.0, rng.normal(0, 0.2)])
     up /= np.linalg.norm(up)
     front = np.array([0.3 * side, 0.1, 1.0])
-    across = np.cross(up, front)
-    across /= np.linalg.norm(across)
-    front = np.cross(across, up)
-    palm = target - 0.45 * up
-    pieces = []
-
-    def bone(path: np.ndarray, radius) -> None:
-        pieces.append(tube(path, radius, 8))
-        pieces.append(ellipsoid(path[-1], np.full(3, np.ravel(radius)[-1]), 5, 8))
-
-    t = np.linspace(0, 1, 6)[:, None]
-    for k in range(4):
-        root = palm + 0.40 * up + (k - 1.5) * 0.19 * across
-        length = (0.72, 0.80, 0.74, 0.58)[k]
-        bend = curl * (0.8 + 0.1 * k)
-        angle = bend * 2.2 * t
-        aside = (k - 1.5) * spread * across
-        path = root + length * t * (np.cos(angle) * up - np.sin(angle) * front + aside)
-        bone(path, np.linspace(0.095, 0.075, 6))
-    thumb = np.array([0, 0.30, 0.55, 0.75])[:, None]
-    start = palm - 0.15 * up - 0.30 * side * across
-    bone(start + thumb * (0.75 * up - 0.65 * side * across - 0.2 * front), np.linspace(0.12, 0.085, 4))
-    # The palm, from the wrist to the fingers' roots.
-    pieces.append(_oriented(ellipsoid(np.zeros(3), (0.42, 0.50, 0.17), 9, 14), across, up, front, palm))
-    elbow = palm + np.array([1.3 * side, -4.0, -0.4 + rng.normal(0, 0.4)])
-    arm = palm - 0.35 * up + t * (elbow - palm + 0.35 * up)
-    pieces.append(tube(arm, np.linspace(0.24, 0.42, 6), 12))
-    return merged("hand", "hand", pieces)
+    front -= (front @ up) * up
+    front /= np.linalg.norm(front)
+    # The mesh is the left hand, on the picture's right; the other one is its image in a mirror.
+    mirror = np.array([side, 1, 1])
+    local = np.stack([along, palm, np.cross(along, palm)])
+    wanted = np.stack([up * mirror, -front * mirror, np.cross(up * mirror, -front * mirror)])
+    offset = (found - own.joints[0]) @ (wanted.T @ local).T * size
+    result = rigid(
+        "hand",
+        "hand",
+        target - 0.85 * size * up + offset * mirror,
+        own.triangles if side > 0 else own.triangles[:, ::-1],
+        own.uv,
+    )
+    result.corners = own.corners
+    return result
 
 
-def _oriented(piece, across, up, front, centre) -> tuple[np.ndarray, np.ndarray]:
-    places, triangles = piece
-    return places @ np.stack([across, up, front]) + centre, triangles
+def turned(axis: np.ndarray, angle: float) -> np.ndarray:
+    """A turn (3, 3) about an axis (Rodrigues)."""
+    x, y, z = axis / np.linalg.norm(axis)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+
+
+def about_point(turn: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = turn, centre - turn @ centre
+    return matrix
 
 
 def microphone(mouth: np.ndarray, rng: np.random.Generator) -> Mesh:
@@ -403,7 +462,7 @@ def microphone(mouth: np.ndarray, rng: np.random.Generator) -> Mesh:
     return merged("microphone", "microphone", pieces)
 
 
-def before_the_face(at, look, rng: np.random.Generator) -> list[Mesh]:
+def before_the_face(assets: Assets, at, look, size: float, rng: np.random.Generator) -> list[Mesh]:
     """Hands and microphones, now and then; `at` gives places of landmarks at rest."""
     parts = []
     if rng.random() < HANDS:
@@ -417,7 +476,7 @@ def before_the_face(at, look, rng: np.random.Generator) -> list[Mesh]:
             ("collar", (0.7, 0.9, 1.2)),
         )[int(rng.integers(6))]
         place = at(name) + np.array(shift) * [side, 1, 1] + rng.normal(0, 0.12, 3)
-        parts.append(hand(place, side, rng))
+        parts.append(hand(assets, place, side, size, rng))
     if rng.random() < MICROPHONES:
         parts.append(microphone(0.5 * (at("upper lip") + at("lower lip")), rng))
         look.part_colours["microphone"] = rng.random(3) * 0.08 if rng.random() < 0.8 else rng.random(3) ** 2
@@ -494,15 +553,22 @@ def draw_parts(
         grown = fur(assets, base, about_beard, 0.010, "stubble", 0.6)
         if grown is not None:
             parts.append(grown)
+    ears = [at("left ear middle"), at("right ear middle")]
     hats = assets.of_kind("hat")
-    if hats and rng.random() < 0.06:
+    # By a generator of its own: what else people are does not depend on it.
+    own = np.random.default_rng([look.seed, 8])
+    hooded = own.random() < HOODS
+    if hooded:
+        parts.append(hood(ears, at("crown"), at("collar"), own))
+        look.part_colours["hood"] = look.cloth
+        parts = [part for part in parts if part.kind not in ("hair", "strands")]
+    elif hats and rng.random() < 0.06:
         parts.append(meshes[pick(hats)])
         look.part_colours["hat"] = _colour(rng)
         # A hat goes over no mass of hair.
         parts = [
             part for part in parts if part.kind not in ("hair", "strands") or part.name.startswith("long")
         ]
-    ears = [at("left ear middle"), at("right ear middle")]
     if rng.random() < 0.20:
         parts += glasses(
             [joints["left"], joints["right"]],
@@ -516,13 +582,14 @@ def draw_parts(
         look.part_colours["lens"] = np.append(
             _colour(rng) * 0.15, rng.uniform(0.5, 0.95) if tint else rng.uniform(0.02, 0.12)
         )
-    if rng.random() < 0.07:
+    if not hooded and rng.random() < 0.07:
         parts.append(headphones(ears, at("crown"), rng))
         look.part_colours["phones"] = _colour(rng, 0.5)
-    elif not male and rng.random() < 0.25:
+    elif not hooded and not male and rng.random() < 0.25:
         parts.append(earrings([at("left ear lobe"), at("right ear lobe")], rng))
         look.part_colours["ring"] = (
             np.array([0.8, 0.62, 0.25]) if rng.random() < 0.5 else np.array([0.75, 0.75, 0.78])
         )
     # By a generator of their own: what else people are does not depend on them.
-    return parts + before_the_face(at, look, np.random.default_rng([look.seed, 5]))
+    size = float(np.linalg.norm(joints["right"] - joints["left"])) / EYES_APART
+    return parts + before_the_face(assets, at, look, size, np.random.default_rng([look.seed, 5]))

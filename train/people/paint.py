@@ -347,8 +347,8 @@ def details(maps: SkinMap, look, tone: np.ndarray) -> tuple[np.ndarray, np.ndarr
     fine = rng.standard_normal((HEIGHT, WIDTH), dtype=np.float32)
     pores = cv2.GaussianBlur(fine, (0, 0), 1.2) * np.float32(4)
     over.put(tone * np.array([1.05, 0.66, 0.60]), 0.16 * d["blotches"] * np.abs(blotch))
-    over.put(tone * np.array([0.72, 0.55, 0.48]), 0.10 * d["blotches"] * np.maximum(mottled, 0))
-    over.put(tone * np.array([0.62, 0.48, 0.42]), 0.16 * d["pores"] * np.maximum(-pores - 0.3, 0))
+    over.put(tone * np.array([0.72, 0.55, 0.48]), 0.06 * d["blotches"] * np.maximum(mottled, 0))
+    over.put(tone * np.array([0.62, 0.48, 0.42]), 0.10 * d["pores"] * np.maximum(-pores - 0.3, 0))
     for name, amount in (("cheek", 0.45), ("nose", 0.40), ("ears", 0.22)):
         over.put(tone * np.array([1.15, 0.5, 0.45]), amount * d["redness"] * (0.8 + 0.3 * blotch), name)
     over.put(tone * np.array([0.50, 0.36, 0.42]), 0.55 * d["circles"], "under eye")
@@ -358,7 +358,7 @@ def details(maps: SkinMap, look, tone: np.ndarray) -> tuple[np.ndarray, np.ndarr
             over.put(tone * np.array([0.55, 0.36, 0.24]), 0.8 * d["freckles"] * spots, name)
         over.put(tone * np.array([0.55, 0.36, 0.24]), 0.15 * d["freckles"] * spots)
     if d["wrinkles"] > 0.2:
-        over.put(tone * np.array([0.55, 0.38, 0.28]), 0.25 * d["wrinkles"] * _spots(rng, 60, 3, 9))
+        over.put(tone * np.array([0.55, 0.38, 0.28]), 0.15 * d["wrinkles"] * _spots(rng, 60, 3, 9))
     if d["moles"] >= 1:
         over.put(tone * 0.22, 0.9 * (_spots(rng, int(d["moles"]), 2, 4.5)))
     hair = np.asarray(look.hair, np.float32)

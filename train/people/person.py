@@ -56,6 +56,7 @@ OF_HEAD = frozenset(
         "strands",
         "fur",
         "hat",
+        "hood",
         "glasses",
         "lens",
         "phones",
@@ -327,7 +328,7 @@ class Person:
         if part.kind in ("hand", "microphone"):
             head[:, -1], head[:, 0] = 0, 1
             return head
-        if part.kind in ("hair", "strands"):
+        if part.kind in ("hair", "strands", "hood"):
             # Hair on the scalp goes with the head; what hangs over the shoulders lies on them.
             skull, neck = self.joints["head"][1], self.joints["neck01"][1]
             share = np.clip((place[:, 1] - (neck - 0.3)) / (skull - neck + 0.3), 0, 1)[:, None]

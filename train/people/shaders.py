@@ -11,6 +11,7 @@ SURFACE = {
     "tongue": WET,
     "cloth": CLOTH,
     "hat": CLOTH,
+    "hood": CLOTH,
     "hair": HAIR,
     "strands": HAIR,
     "lash": FINE,
@@ -18,7 +19,7 @@ SURFACE = {
     "glasses": HARD,
     "phones": HARD,
     "ring": HARD,
-    "hand": CLOTH,
+    "hand": SKIN,
     "microphone": HARD,
     "lens": LENS,
 }
@@ -28,7 +29,10 @@ in vec3 place; in vec3 normal; in vec2 uv; in vec4 more; in vec3 rest; in vec3 h
 out vec3 P; out vec3 N; out vec2 T; out vec4 M; out vec3 R; out vec3 H;
 uniform mat4 camera; uniform float grow;
 void main() {
-  P = place + normal * grow; N = normal; T = uv; M = more; R = rest; H = home;
+  // Lines of ink leave eyes and nose alone: round large eyes they would be glasses.
+  vec2 at_eye = vec2(abs(home.x) - .31, home.y - 7.29) / vec2(.42, .42), at_nose = vec2(home.x, home.y - 7.02) / vec2(.26, .24);
+  float plain = step(.8, home.z) * max(1 - dot(at_eye, at_eye), 1 - dot(at_nose, at_nose));
+  P = place + normal * grow * (1 - smoothstep(0., .25, plain)); N = normal; T = uv; M = more; R = rest; H = home;
   gl_Position = camera * vec4(P, 1.0);
 }
 """
@@ -91,7 +95,7 @@ vec2 chart() {
 #endif
 void main() {
   vec3 n = normalize(N), v = normalize(eye - P); if (dot(n, v) < 0) n = -n;
-  float facing = dot(n, v);
+  float facing = dot(n, v), inner = step(dot(N, v), 0.);
   float a = 1, ao = M.x, strands = 1, oily = 1; vec3 alb = tint;
 #if KIND == 0
   vec4 c = texture(skin, T); alb *= mix(vec3(1), c.rgb * c.rgb, textured);
@@ -127,7 +131,7 @@ void main() {
   if (pattern == 4) second = step(dot(w, w), .07);
   if (pattern == 5) second = smoothstep(-.1, .1, sin(q.x * 2.1 + 2 * sin(q.y * 1.3)) + sin(q.y * 1.9 + 2 * sin(q.x * 1.1)));
   if (pattern == 6) second = step(.5, fract(q.x * .5 + q.y * .5));
-  alb = mix(mix(tint, tint2, second) * (.55 + .5 * lum), c * c, par.x);
+  alb = mix(mix(tint, tint2, second) * (.55 + .5 * lum), c * c, par.x); ao *= 1 - .65 * inner * par.y;
 #if CEL == 0
   alb *= .9 + .2 * texture(grain, R.xy * 1.7 + R.z).r;
 #endif
@@ -202,7 +206,7 @@ void main() {
 #elif KIND == 2
   d = key_colour * clamp(nl * .6 + .4, 0, 1) * mix(.4, 1., S) * ao; d2 *= ao; sp = .4 * ao * sharp(nh, 80);
 #elif KIND == 3
-  sp = .02 * sharp(nh, 10);
+  sp = .02 * sharp(nh, 10); d *= ao; d2 *= ao;
 #elif KIND == 4
   vec3 t = normalize(vec3(0, 1, 0) - n * n.y); float th = dot(t, h);
   sp = (.07 * gloss * sharp(sqrt(max(1 - th * th, 0)), 60) + .03 * sharp(nh, 12)) * (.4 + 1.2 * strands);

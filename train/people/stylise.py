@@ -179,7 +179,7 @@ def _paint(look, kind: str, rng: np.random.Generator) -> None:
     if rng.random() < 0.7:
         look.hair = np.clip(rng.random(3) ** 1.3, 0.03, 1)
     look.hair_tips = look.hair * rng.uniform(0.8, 1.6)
-    look.brow = look.hair * 0.4
+    look.brow, look.brow_density = look.hair * 0.22, 1.0
     look.tone = look.flat_colour * 0.8
     look.teeth = np.ones(3) * rng.uniform(0.85, 1.0)
     details = look.details

@@ -47,6 +47,7 @@ LABEL_OF = {
     "teeth": "teeth",
     "tongue": "tongue",
     "hat": "hat",
+    "hood": "hat",
     "glasses": "glasses",
     "phones": "thing",
     "ring": "thing",
