@@ -21,10 +21,12 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.reference import THRESHOLDS
 from livepuppet.realtime.app import web
 from livepuppet.realtime.app.web import runtime
+from livepuppet.realtime.app.web.halves import halved
 from livepuppet.realtime.app.web.serve import open_server
 from livepuppet.realtime.app.web.site import HEADERS, write_site
 from livepuppet.realtime.avatars import load_avatar
 from livepuppet.realtime.bundled import AVATAR, MODEL
+from livepuppet.realtime.rig.close_ups import default_close_ups
 
 STATIC = Path(web.__file__).parent / "static"
 
@@ -64,9 +66,9 @@ def test_a_site_is_whole(tmp_path, runtime_folder):
     written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert written == {*named["shell"], *named["rest"], *named["later"], "files.js"}
     assert len(written) == site.files
-    # What the page needs to move a picture is kept for later, the 32-bit graph and the clip are not.
-    assert {"model/render.int8.onnx", "model/detect.onnx", "runtime/ort.wasm.min.mjs"} <= set(named["rest"])
-    assert {"model/render.onnx", "avatars/clip.mp4"} <= set(named["later"])
+    # What the page needs to move its own picture is kept for later; what the network draws with, and the clip, are not.
+    assert {"model/close-ups.half", "model/detect.onnx", "avatars/00-rig.npz"} <= set(named["rest"])
+    assert {"model/render.onnx", "model/render.int8.onnx", "avatars/clip.mp4"} <= set(named["later"])
     metadata = json.loads((folder / "model/bundle.json").read_text())
     for stage, entry in metadata["variants"]["int8"].items():
         assert (
@@ -208,6 +210,28 @@ def test_the_reference_is_read_as_numpy_reads_it():
         for name in stored:
             assert found[name]["shape"] == list(stored[name].shape)
             assert found[name]["sum"] == pytest.approx(float(stored[name].astype(np.float64).sum()), rel=1e-9)
+
+
+def test_weights_on_their_way_are_the_graphs(tmp_path):
+    onnx, node = pytest.importorskip("onnx"), shutil.which("node")
+    if node is None:
+        pytest.skip("there is no Node.js to run the page's modules with")
+    graph = default_close_ups().read_bytes()
+    (tmp_path / "graph.half").write_bytes(halved(graph))
+    script = f"""
+        import fs from "node:fs";
+        import {{ unhalved }} from "{(STATIC / "halves.js").as_uri()}";
+        const data = fs.readFileSync("{tmp_path}/graph.half");
+        const graph = unhalved(data.buffer.slice(data.byteOffset, data.byteOffset + data.length));
+        fs.writeFileSync("{tmp_path}/graph.onnx", new Uint8Array(graph));
+    """
+    subprocess.run([node, "--input-type=module", "-e", script], check=True, timeout=60)
+    assert (tmp_path / "graph.half").stat().st_size < 0.52 * len(graph)
+    before, after = onnx.load_from_string(graph), onnx.load(tmp_path / "graph.onnx")
+    for one, other in zip(before.graph.initializer, after.graph.initializer, strict=True):
+        own, half = onnx.numpy_helper.to_array(one), onnx.numpy_helper.to_array(other)
+        shortened = own.dtype == np.float32 and own.nbytes >= 256
+        np.testing.assert_array_equal(half, own.astype(np.float16).astype(own.dtype) if shortened else own)
 
 
 def test_the_modules_types_hold():

@@ -173,6 +173,10 @@ def test_from_the_link_to_a_recording_of_an_added_picture(site, camera, tmp_path
         write_picture(tmp_path / "My own.png", cv2.resize(own, (400, 400)))
         page.set_input_files("#files", tmp_path / "My own.png")
         page.get_by_role("button", name="My own", pressed=True).wait_for()
+        # The network draws it, where the page's own picture has a rig; both say so.
+        assert page.evaluate("document.querySelector('#engine').textContent.startsWith('rig, ')")
+        page.get_by_text("The network draws this picture").wait_for()
+        assert "network, int8" in page.inner_text("#engine")
         page.get_by_text("For other backgrounds").wait_for()
         (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
         page.set_input_files("#files", tmp_path / "broken.png")
@@ -285,9 +289,9 @@ def test_the_pictures_are_pythons(site, camera):
     features = engine.encode(avatar.image)
     random = np.random.default_rng(1)
     with browsing(site, camera) as browser:
-        page = browser.open("?precision=float32")
-        quality = page.evaluate("livepuppet.model().quality")
-        assert page.evaluate("livepuppet.model().precision") == "float32" and quality["pixelsMax"] <= 2
+        page = browser.open("?precision=float32&network")
+        shows(page, "livepuppet.model().precision === 'float32'")
+        assert page.evaluate("livepuppet.model().quality")["pixelsMax"] <= 2
         for amount in (0.0, 0.02, 0.05):
             points = own.points + random.normal(0, amount, own.points.shape).astype(np.float32)
             jacobians = own.jacobians + random.normal(0, amount, own.jacobians.shape).astype(np.float32)

@@ -193,6 +193,11 @@ class CloseUps:
         self._inputs = {one.name: np.empty(one.shape, np.uint8) for one in self._session.get_inputs()}
         self._crops = [crop for crops in self._inputs.values() for crop in crops]
 
+    @property
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Crops of each of the graph's inputs, and their side; in the order of `crop_maps`."""
+        return {name: crops.shape[:2] for name, crops in self._inputs.items()}
+
     def __call__(self, picture: np.ndarray, points: np.ndarray, mirrored: bool = False) -> Look | None:
         """Look at the face with keypoints `points` (K, 2), in pixels of `picture` uint8 RGB (H, W, 3).
 

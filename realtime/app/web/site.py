@@ -8,6 +8,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from livepuppet.core.engine import STAGES
 from livepuppet.core.errors import UserError
 from livepuppet.core.files import write_atomically
 from livepuppet.core.images import encode_png
+from livepuppet.realtime.app.web.halves import halved
 from livepuppet.realtime.app.web.runtime import LICENCE, runtime_files
 from livepuppet.realtime.avatars import load_avatars
 from livepuppet.realtime.bundled import AVATAR, DRIVING, MODEL
@@ -27,7 +29,10 @@ from livepuppet.realtime.compositing.matte import figure_colours
 from livepuppet.realtime.engines import Engine, load_engine
 from livepuppet.realtime.framing.seek import confidence
 from livepuppet.realtime.outputs.badge import BADGE_TEXT, COMMENT, XMP
+from livepuppet.realtime.rig.close_ups import default_close_ups
+from livepuppet.realtime.rig.finding import contours_of
 from livepuppet.realtime.rig.rig import Face, Rig
+from livepuppet.realtime.rig.tables import reading_file, rig_file, sheets_file
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +54,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 
-#: Quality of pictures, 0 to 100, and their longest side in pixels: the page shows no more.
-QUALITY, LONGEST = 92, 1080
+#: Quality of pictures, 0 to 100, and their longest side in pixels: rigs draw each of them.
+QUALITY, LONGEST = 92, 720
 
 #: Mean confidence of keypoints from which on a picture shows a face.
 SURE = 0.5
@@ -187,7 +192,7 @@ def _page() -> dict[str, bytes]:
 
 
 def _model(bundle: Path) -> tuple[dict[str, bytes], set[str]]:
-    """The files of a bundle, and the names of those that are loaded where its fastest precision passes."""
+    """The files of a bundle and of what reads faces closely, and the names of those that are loaded first."""
     metadata = read_bundle(bundle)
     reference = reference_of(bundle, metadata)
     if (
@@ -204,26 +209,32 @@ def _model(bundle: Path) -> tuple[dict[str, bytes], set[str]]:
     }
     entries = [metadata["graphs"][stage]["file"] for stage in STAGES]
     fastest = metadata["variants"][FIRST] if FIRST in variants_of(metadata) else metadata["graphs"]
-    loaded = {f"model/{fastest[stage]['file']}" for stage in STAGES} | {
+    # Pictures that come with the page are drawn by their rigs: what the network draws with is loaded with the first that has none.
+    loaded = {
+        f"model/{metadata['graphs']['detect']['file']}",
         f"model/{reference[0].name}",
         f"model/{BUNDLE_FILE}",
     }
-    names = {f"model/{file}" for file in entries} | loaded
+    names = {f"model/{file}" for file in (*entries, *(fastest[stage]["file"] for stage in STAGES))} | loaded
     files = {
         name: (bundle / Path(name).name).read_bytes()
         for name in sorted(names)
         if not name.endswith(BUNDLE_FILE)
     }
     files[f"model/{BUNDLE_FILE}"] = _json(kept)
-    return files, loaded
+    looks = {
+        "model/close-ups.half": halved(default_close_ups().read_bytes()),
+        "model/reading.npz": reading_file(),
+    }
+    return files | looks, loaded | looks.keys()
 
 
 def _avatar_files(avatar: Avatar, stem: str, engine: Engine) -> tuple[dict[str, bytes], dict]:
     """The files of a picture, and what the page has to know of it."""
     picture, square, matte = avatar.original, avatar.square, avatar.matte
-    if matte is None:
-        matte = _matte(avatar, engine)
-    factor = LONGEST / max(picture.shape[:2])
+    keypoints = engine.detect(avatar.image)
+    contours, _ = contours_of(engine, picture, square, avatar.path)
+    factor = min(LONGEST / max(picture.shape[:2]), 1.0)
     if factor < 1:
         extent = (max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor)))
         picture, square = cv2.resize(picture, extent, interpolation=cv2.INTER_AREA), square.scaled(factor)
@@ -239,23 +250,23 @@ def _avatar_files(avatar: Avatar, stem: str, engine: Engine) -> tuple[dict[str, 
         "small": f"{stem}-square.png",
         "square": {"x": square.x, "y": square.y, "side": square.side},
     }
+    names = tuple(engine.keypoint_names)
+    face = Face(keypoints, names, engine.size, avatar.square, contours, others=avatar.others)
+    rig = None
+    if confidence(keypoints) >= SURE and face.usable:
+        with suppress(ValueError):
+            rig = Rig(picture, face, square, matte)
+    if rig is not None and rig.head is not None:
+        matte = rig.head.layers.matte if matte is None else matte
+        files[f"avatars/{stem}-rig.npz"] = rig_file(rig, face)
+        entry["rig"] = f"{stem}-rig.npz"
+        if (sheets := sheets_file(rig, face, square)) is not None:
+            files[f"avatars/{stem}-sheets.npz"] = sheets
+            entry["sheets"] = f"{stem}-sheets.npz"
     if matte is not None and matte.min() < 250 <= matte.max():
         files[f"avatars/{stem}-figure.webp"] = _webp(np.dstack([figure_colours(picture, matte), matte]))
         entry["figure"] = f"{stem}-figure.webp"
     return files, entry
-
-
-def _matte(avatar: Avatar, engine: Engine) -> np.ndarray | None:
-    """The figure in a picture of a face, uint8 (H, W); None where none stands out."""
-    keypoints = engine.detect(avatar.image)
-    face = Face(keypoints, tuple(engine.keypoint_names), engine.size, avatar.square, others=avatar.others)
-    if confidence(keypoints) < SURE or not face.usable:
-        return None
-    try:
-        rig = Rig(avatar.original, face, avatar.square)
-    except ValueError:
-        return None
-    return None if rig.head is None else rig.head.layers.matte
 
 
 def _webp(picture: np.ndarray) -> bytes:

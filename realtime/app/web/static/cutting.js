@@ -68,6 +68,17 @@ export function shrink(rgba, width, height, part, size, flipped, out) {
   }
 }
 
+/**
+ * A square in a part of a picture.
+ * @typedef {object} SquareView
+ * @property {import("./rig/closeups.js").View} view
+ * @property {number} left @property {number} top @property {number} side of the square, in the view's pixels
+ * @property {boolean} flipped left to right
+ */
+
+/** Side of the picture that close-ups are cut from where a browser does not give a frame's own pixels. */
+const CLOSE = 512;
+
 /** Cuts squares of one size, into memory that is used again. */
 export class Cutter {
   /** @param {number} size */
@@ -80,6 +91,12 @@ export class Cutter {
     this.context = context;
   }
 
+  /** Cuts larger squares. @type {Cutter | null} */
+  closely = null;
+
+  /** What the last square was cut from. @type {SquareView | null} */
+  seen = null;
+
   /**
    * The square, RGB (size, size, 3); the same array each time.
    * @param {VideoFrame | ImageBitmap} picture
@@ -90,7 +107,22 @@ export class Cutter {
    */
   async cut(picture, width, height, place, flipped) {
     const square = whole(place);
-    return (await this._copied(picture, width, height, square, flipped)) ?? this.drawn(picture, width, height, square, flipped);
+    return (await this._copied(picture, width, height, square, flipped)) ?? this._drawnClosely(picture, width, height, square, flipped);
+  }
+
+  /**
+   * @param {VideoFrame | ImageBitmap} picture
+   * @param {number} width @param {number} height
+   * @param {Square} square
+   * @param {boolean} flipped
+   */
+  _drawnClosely(picture, width, height, square, flipped) {
+    const side = Math.min(Math.max(square.side, this.size), CLOSE);
+    this.closely ??= new Cutter(CLOSE);
+    const { pixels } = this.closely._draw(picture, width, height, square, false, side);
+    this.seen = { view: { pixels, width: side, height: side }, left: 0, top: 0, side, flipped };
+    shrink(pixels, side, side, { x: 0, y: 0, side }, this.size, flipped, this.rgb);
+    return this.rgb;
   }
 
   /**
@@ -120,6 +152,7 @@ export class Cutter {
     } catch {
       return null;
     }
+    this.seen = { view: { pixels: this.pixels, width: wide, height: high }, left: square.x - x, top: square.y - y, side: square.side, flipped };
     shrink(this.pixels, wide, high, { x: square.x - x, y: square.y - y, side: square.side }, this.size, flipped, this.rgb);
     return this.rgb;
   }
@@ -131,8 +164,27 @@ export class Cutter {
    * @param {Square} square in whole pixels
    * @param {boolean} flipped
    */
-  drawn(picture, width, height, { x, y, side }, flipped) {
-    const { context, size, rgb } = this;
+  drawn(picture, width, height, square, flipped) {
+    const { rgb } = this;
+    const { pixels } = this._draw(picture, width, height, square, flipped, this.size);
+    for (let from = 0, to = 0; from < pixels.length; from += 4, to += 3) {
+      rgb[to] = pixels[from];
+      rgb[to + 1] = pixels[from + 1];
+      rgb[to + 2] = pixels[from + 2];
+    }
+    return rgb;
+  }
+
+  /**
+   * The square as RGBA (size, size, 4), its edges repeated beyond the picture's.
+   * @param {CanvasImageSource} picture
+   * @param {number} width @param {number} height
+   * @param {Square} square in whole pixels
+   * @param {boolean} flipped
+   * @param {number} size at most the cutter's
+   */
+  _draw(picture, width, height, { x, y, side }, flipped, size) {
+    const { context } = this;
     const scale = size / side;
     context.imageSmoothingQuality = "medium";
     const [left, top] = [Math.max(x, 0), Math.max(y, 0)];
@@ -151,11 +203,6 @@ export class Cutter {
       if (last < size - 1) context.drawImage(context.canvas, 0, last, size, 1, 0, last + 1, size, size - 1 - last);
     }
     const { data } = context.getImageData(0, 0, size, size);
-    for (let from = 0, to = 0; from < data.length; from += 4, to += 3) {
-      rgb[to] = data[from];
-      rgb[to + 1] = data[from + 1];
-      rgb[to + 2] = data[from + 2];
-    }
-    return rgb;
+    return { pixels: new Uint8Array(data.buffer) };
   }
 }

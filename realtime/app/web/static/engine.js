@@ -1,6 +1,7 @@
 // The three calls (detect, encode, render) by onnxruntime-web, and the gate: what it draws is compared with what float32
 // PyTorch drew, as in realtime/engines/quality_gate.py.
 import { readNpz } from "./npz.js";
+import { cropMaps, cutCrop, readingOf } from "./rig/closeups.js";
 import * as ort from "./runtime/ort.wasm.min.mjs";
 
 /** @typedef {import("./motion/keypoints.js").Keypoints} Keypoints */
@@ -13,13 +14,18 @@ export const THRESHOLDS = {
   int8: { keypoints: 2e-3, matrices: 2e-2, pixelsMax: 80, pixelsMean: 0.5, psnr: 42 },
 };
 
-/** @param {Quality} found @param {string} precision */
-export function passes(found, precision) {
+/** Whether faces are found as they should be. @param {Quality} found @param {string} precision */
+export function finds(found, precision) {
   const allowed = THRESHOLDS[precision];
   // Not-a-number passes nothing.
+  return found.keypoints <= allowed.keypoints && found.matrices <= allowed.matrices;
+}
+
+/** Whether pictures are drawn as they should be, too. @param {Quality} found @param {string} precision */
+export function passes(found, precision) {
+  const allowed = THRESHOLDS[precision];
   return (
-    found.keypoints <= allowed.keypoints &&
-    found.matrices <= allowed.matrices &&
+    finds(found, precision) &&
     found.pixelsMax <= allowed.pixelsMax &&
     found.pixelsMean <= allowed.pixelsMean &&
     found.psnr >= allowed.psnr
@@ -46,6 +52,72 @@ export async function fetched(path, advanced = () => {}) {
   return new Blob(parts).arrayBuffer();
 }
 
+/** @param {ArrayBuffer} graph */
+const sessionOf = (graph) =>
+  ort.InferenceSession.create(new Uint8Array(graph), {
+    executionProviders: ["wasm"],
+    graphOptimizationLevel: "all",
+    enableCpuMemArena: true,
+    enableMemPattern: true,
+  });
+
+/** Looks at faces closely. */
+export class CloseUps {
+  /**
+   * @param {any} session
+   * @param {string[]} names of the keypoints
+   * @param {import("./rig/tracker.js").Knowledge} knowledge
+   */
+  constructor(session, names, knowledge) {
+    this.session = session;
+    this.constants = knowledge.constants;
+    this.rows = this.constants.close_ups.PLACING.map((/** @type {string} */ name) => names.indexOf(name));
+    /** @type {Record<string, any>} */
+    this.inputs = {};
+    /** @type {{side: number, pixels: Uint8Array}[]} */
+    this.crops = [];
+    // Crops of one size are one input, in the order of `cropMaps`.
+    for (const [name, [count, side]] of Object.entries(this.constants.sizes)) {
+      const pixels = new Uint8Array(count * side * side * 3);
+      this.inputs[name] = new ort.Tensor("uint8", pixels, [count, side, side, 3]);
+      for (let at = 0; at < count; at++) this.crops.push({ side, pixels: pixels.subarray(at * side * side * 3, (at + 1) * side * side * 3) });
+    }
+  }
+
+  /** @param {ArrayBuffer} graph @param {string[]} names @param {import("./rig/tracker.js").Knowledge} knowledge */
+  static async open(graph, names, knowledge) {
+    return new CloseUps(await sessionOf(graph), names, knowledge);
+  }
+
+  /**
+   * What is seen of the face with keypoints `points`, in [-1, 1] of the square.
+   * @param {Float32Array} points
+   * @param {number} size of the model's pictures
+   * @param {import("./cutting.js").SquareView} view of the square
+   * @returns {Promise<import("./rig/closeups.js").FaceReading | null>} null where the landmarks lie in a heap
+   */
+  async look(points, size, { view, side, left, top, flipped }) {
+    // From keypoints to pixels of the view, and back.
+    const unit = ((size - 1) / 2) * (side / size);
+    const flip = flipped ? -1 : 1;
+    const middle = [left + side / 2 - 0.5, top + side / 2 - 0.5];
+    const at = this.rows.map((/** @type {number} */ row) => [middle[0] + flip * points[2 * row] * unit, middle[1] + points[2 * row + 1] * unit]);
+    // A face that is mirrored is read as it is seen in the mirror.
+    const seen = flipped ? at.map((/** @type {number[]} */ [x, y]) => [-x, y]) : at;
+    const apart = Math.hypot(seen[2][0] - seen[0][0], seen[2][1] - seen[0][1]);
+    if (!(apart > 3 && apart < 4 * Math.max(view.width, view.height))) return null;
+    const maps = cropMaps(seen, this.constants.close_ups);
+    for (const [index, { side: wide, pixels }] of this.crops.entries()) {
+      const map = flipped ? maps[index].map((value, place) => (place < 3 ? -value : value)) : maps[index];
+      cutCrop(view, map, wide, this.constants.close_ups.ALIASED, pixels);
+    }
+    const reading = readingOf(await this.session.run(this.inputs), maps, this.constants);
+    const origin = flipped ? [-middle[0], middle[1]] : middle;
+    reading.anchors = reading.anchors.map((value, place) => (value - origin[place % 2]) / unit);
+    return reading;
+  }
+}
+
 /** A model in one precision. */
 export class Engine {
   /**
@@ -65,18 +137,12 @@ export class Engine {
    * @param {any} bundle the content of bundle.json
    * @param {"float32" | "int8"} precision
    * @param {Record<string, ArrayBuffer>} graphs by stage
+   * @param {Engine | null} beside another one, whose sessions are used for stages without a graph
    */
-  static async open(bundle, precision, graphs) {
+  static async open(bundle, precision, graphs, beside = null) {
     /** @type {Record<string, any>} */
-    const sessions = {};
-    for (const [stage, graph] of Object.entries(graphs)) {
-      sessions[stage] = await ort.InferenceSession.create(new Uint8Array(graph), {
-        executionProviders: ["wasm"],
-        graphOptimizationLevel: "all",
-        enableCpuMemArena: true,
-        enableMemPattern: true,
-      });
-    }
+    const sessions = { ...beside?._sessions };
+    for (const [stage, graph] of Object.entries(graphs)) sessions[stage] = await sessionOf(graph);
     return new Engine(bundle, precision, sessions);
   }
 
@@ -140,9 +206,10 @@ function largestDifference(one, other) {
  * Run the engine on the bundle's reference: `compare` of livepuppet/core/reference.py.
  * @param {Engine} engine
  * @param {ArrayBuffer} file reference.npz
+ * @param {boolean} draws whether it has the graphs to draw
  * @returns {Promise<Quality>}
  */
-export async function compare(engine, file) {
+export async function compare(engine, file, draws = true) {
   const reference = await readNpz(file);
   const part = (/** @type {string} */ name, /** @type {number} */ index) => {
     const { shape, values } = reference[name];
@@ -157,9 +224,9 @@ export async function compare(engine, file) {
     const found = await engine.detect(part("pictures", index));
     quality.keypoints = Math.max(quality.keypoints, largestDifference(found.points, part("points", index)));
     quality.matrices = Math.max(quality.matrices, largestDifference(found.jacobians, part("matrices", index)));
-    if (avatars.includes(index)) features[index] = await engine.encode(part("pictures", index));
+    if (draws && avatars.includes(index)) features[index] = await engine.encode(part("pictures", index));
   }
-  for (const [index, avatar] of avatars.entries()) {
+  for (const [index, avatar] of draws ? avatars.entries() : []) {
     const own = { points: part("points", avatar), jacobians: part("matrices", avatar), confidence: null };
     const driving = { points: part("driving_points", index), jacobians: part("driving_matrices", index), confidence: null };
     const { pixels } = await engine.render(features[avatar], own, driving);

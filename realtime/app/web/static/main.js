@@ -20,6 +20,8 @@ import { startTheme } from "./theme.js";
  * @property {(() => Promise<ImageBitmap>) | null} openFigure the same with a transparent background, where there is one
  * @property {(() => Promise<Uint8Array>) | null} openSmall the model's square, RGB, where it was made with the page
  * @property {import("./motion/framing.js").Square | null} square
+ * @property {string | null} rig address of what its rig needs, where it was made with the page; else the network draws
+ * @property {string | null} sheets the same before other backgrounds
  * @property {string} thumbnail address
  */
 
@@ -66,6 +68,8 @@ let drawn = null;
 let [busy, waiting] = [false, false];
 /** When the newest frame was captured. */
 let newest = 0;
+/** Whether all pictures are drawn by the network, for whoever measures. */
+const byNetwork = new URLSearchParams(location.search).has("network");
 /** @type {Recording | null} */
 let recording = null;
 /** @type {number[]} */
@@ -73,7 +77,7 @@ const delays = [];
 /** @type {number[]} */
 const times = [];
 /** Sums of what frames took, for whoever measures. */
-const stages = { frames: 0, cut: 0, detect: 0, render: 0 };
+const stages = { frames: 0, cut: 0, detect: 0, look: 0, render: 0 };
 /** All delays in milliseconds, where a benchmark put a list. @type {{stages: typeof stages, model: () => any, all: number[] | null}} */
 const measured = { stages, model: () => model, all: null };
 Object.assign(window, { livepuppet: measured });
@@ -158,11 +162,8 @@ const heard = {
     model = told;
     document.body.dataset.ready = "true";
     say(element("mode"), texts.ready);
-    say(element("engine"), texts.engine(told));
-    element("engine").title = texts.quality(told.quality);
     element("progress").value = 1;
     say(element("loading"), "");
-    if (told.refused) toast(texts.refused);
     for (const id of ["start-camera", "start-clip", "start-demo", "open-clip"]) element(id).disabled = false;
     navigator.serviceWorker?.ready.then((registration) => registration.active?.postMessage("keep"));
     if (new URLSearchParams(location.search).has("clean")) {
@@ -170,9 +171,16 @@ const heard = {
       attempt(openCamera);
     }
   },
-  avatar({ number: which, square, small, found }) {
+  network(told) {
+    Object.assign(model, told);
+    if (told.refused) toast(texts.refused);
+  },
+  avatar({ number: which, square, small, found, rig }) {
     if (which !== number || !layers) return;
     onCanvas = which;
+    say(element("engine"), texts.engine({ ...model, rig }));
+    element("engine").title = rig ? texts.byRig : texts.quality(model.quality);
+    element("network").hidden = rig;
     shown = { square, small, size: model.size };
     showAvatar();
     if (!found) toast(texts.noFaceInPicture(chosen?.name));
@@ -182,7 +190,8 @@ const heard = {
   picture(told) {
     busy = false;
     if (source.kind !== "none") {
-      if (told.number === onCanvas) paint(told);
+      // One that was drawn for another background comes too late, too.
+      if (told.number === onCanvas && (!told.whole || told.cut === (background !== "as-is"))) paint(told);
       showState(told);
     }
     if (waiting) send();
@@ -217,7 +226,8 @@ function backgroundNow() {
 
 /** @param {any} told */
 function paint(told) {
-  drawn = told.pixels ? told : null;
+  if (drawn?.whole) worker.postMessage({ kind: "shown", memory: drawn.whole }, [drawn.whole]);
+  drawn = told.pixels || told.whole ? told : null;
   painter.draw(drawn);
   recording?.draw();
   const now = performance.now();
@@ -227,7 +237,7 @@ function paint(told) {
   times.push(now);
   if (told.stages) {
     stages.frames += 1;
-    for (const name of /** @type {const} */ (["cut", "detect", "render"])) stages[name] += told.stages[name];
+    for (const name of /** @type {const} */ (["cut", "detect", "look", "render"])) stages[name] += told.stages[name];
   }
   if (times.length > MEASURED) {
     delays.shift();
@@ -380,12 +390,14 @@ const openPicture = async (/** @type {Blob} */ blob) => {
 };
 
 /** An avatar that was written with the page. @param {any} entry @returns {Avatar} */
-function bundled({ name, picture, figure, small, square }) {
+function bundled({ name, picture, figure, small, square, rig = null, sheets = null }) {
   const blob = async (/** @type {string} */ path) => (await fetch(`./avatars/${path}`)).blob();
   return {
     name,
     number: (number += 1),
     square,
+    rig,
+    sheets,
     open: async () => openPicture(await blob(picture)),
     openFigure: figure ? async () => openPicture(await blob(figure)) : null,
     openSmall: async () => rgbOf(await createImageBitmap(await blob(small))),
@@ -421,6 +433,8 @@ async function addPicture(file) {
     name: file.name.replace(/\.[^.]*$/, ""),
     number: (number += 1),
     square: null,
+    rig: null,
+    sheets: null,
     open: () => openPicture(file),
     openFigure: transparent ? () => openPicture(file) : null,
     openSmall: null,
@@ -453,7 +467,8 @@ async function choose(avatar) {
   layers = { open, figure };
   shown = null;
   const picture = await createImageBitmap(open);
-  worker.postMessage({ kind: "avatar", number: mine, picture, square: avatar.square, small }, [picture]);
+  const { rig, sheets } = byNetwork ? { rig: null, sheets: null } : avatar;
+  worker.postMessage({ kind: "avatar", number: mine, picture, square: avatar.square, small, rig, sheets }, [picture]);
   if (!model) {
     // Something to see while the model loads.
     painter.setAvatar({ figure: open, square: { x: 0, y: 0, side: 1 }, small: new Uint8Array(3), size: 1, background: "clear" });
@@ -562,9 +577,10 @@ function startDropping() {
 function setBackground(wanted) {
   if (!layers?.figure && wanted !== "as-is") return;
   background = wanted;
+  worker.postMessage({ kind: "cut", on: background !== "as-is" });
   const before = drawn;
   showAvatar();
-  if (before) painter.draw((drawn = before));
+  if (before && !before.whole) painter.draw((drawn = before));
 }
 
 function showBackgrounds() {

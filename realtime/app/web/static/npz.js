@@ -1,6 +1,6 @@
 // Arrays out of a file that NumPy wrote (`np.savez_compressed`).
 
-/** @typedef {Uint8Array | Float32Array | BigInt64Array} Values */
+/** @typedef {Uint8Array | Uint16Array | Float32Array | BigInt64Array} Values */
 /** @typedef {{shape: number[], values: Values}} NumpyArray */
 
 /**
@@ -41,6 +41,7 @@ function readNpy(data) {
   if (header.includes("'fortran_order': True")) throw new Error("an array in Fortran's order");
   const values = data.slice(begin + length);
   if (type === "|u1") return { shape, values: new Uint8Array(values) };
+  if (type === "<u2") return { shape, values: new Uint16Array(values) };
   if (type === "<f4") return { shape, values: new Float32Array(values) };
   if (type === "<i8") return { shape, values: new BigInt64Array(values) };
   throw new Error(`an array of type ${type}`);

@@ -3,7 +3,8 @@
 //     bent(avatar) + enlarged(model's picture - bent(model's avatar))
 
 /** @typedef {import("./motion/framing.js").Square} Square */
-/** @typedef {{pixels: Uint8Array, deformation: Float32Array, rows: number, columns: number}} Drawn */
+/** What the model drew. @typedef {{pixels: Uint8Array, deformation: Float32Array, rows: number, columns: number}} Drawn */
+/** All of a picture, RGBA, premultiplied, as a rig drew it. @typedef {{whole: ArrayBuffer, width: number, height: number}} Whole */
 
 /** Width of the soft edge of a square that lies inside a larger picture, in shares of its side. */
 const FEATHER = 0.16;
@@ -148,6 +149,19 @@ class SharpPainter {
     return { painting, finishing, painted, frame: gl.createFramebuffer() };
   }
 
+  /** Whether a rig has drawn over the figure. */
+  _replaced = false;
+
+  /** @param {ImageBitmap} figure */
+  _setFigure(figure) {
+    const { gl } = this;
+    this._replaced = false;
+    gl.pixelStorei(gl.UNPACK_PREMULTIPLY_ALPHA_WEBGL, true);
+    this._use("figure");
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, figure);
+    gl.pixelStorei(gl.UNPACK_PREMULTIPLY_ALPHA_WEBGL, false);
+  }
+
   /** @param {string} name */
   _use(name) {
     this.gl.activeTexture(this.gl.TEXTURE0 + TEXTURES.indexOf(name));
@@ -159,10 +173,7 @@ class SharpPainter {
     const { painting, finishing, painted, frame } = this._parts;
     const { figure, square, small, size } = (this._shown = shown);
     [this.canvas.width, this.canvas.height] = extentOf(figure);
-    gl.pixelStorei(gl.UNPACK_PREMULTIPLY_ALPHA_WEBGL, true);
-    this._use("figure");
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, figure);
-    gl.pixelStorei(gl.UNPACK_PREMULTIPLY_ALPHA_WEBGL, false);
+    this._setFigure(figure);
     this._use("small");
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGB, size, size, 0, gl.RGB, gl.UNSIGNED_BYTE, small);
     if (this.size !== size) {
@@ -197,11 +208,20 @@ class SharpPainter {
     gl.uniform1i(finishing.at("clear"), Number(background === "clear"));
   }
 
-  /** Null is the avatar at rest. @param {Drawn | null} drawn */
-  draw(drawn) {
+  /** Null is the avatar at rest. @param {Drawn | Whole | null} given */
+  draw(given) {
     const { gl, size, canvas } = this;
     const { painting, finishing, painted, frame } = this._parts;
     if (!this._shown) return;
+    const whole = given && "whole" in given ? given : null;
+    const drawn = given && "pixels" in given ? given : null;
+    if (whole) {
+      this._use("figure");
+      gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, whole.width, whole.height, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(whole.whole));
+      this._replaced = true;
+    } else if (this._replaced) {
+      this._setFigure(this._shown.figure);
+    }
     if (drawn) {
       this._use("drawn");
       gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGB, size, size, 0, gl.RGB, gl.UNSIGNED_BYTE, drawn.pixels);
@@ -226,6 +246,9 @@ class SharpPainter {
 
 /** Without WebGL 2: the model's picture over the avatar, as soft as the model draws it. */
 class PlainPainter {
+  /** What a rig drew. @type {OffscreenCanvas | null} */
+  whole = null;
+
   /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
     this.canvas = canvas;
@@ -245,12 +268,20 @@ class PlainPainter {
     if (this._shown) this._shown.background = background;
   }
 
-  /** @param {Drawn | null} drawn */
+  /** @param {Drawn | Whole | null} drawn */
   draw(drawn) {
     const { context, canvas, square, pixels, _shown: shown } = this;
     if (!shown || !square || !pixels) return;
     context.clearRect(0, 0, canvas.width, canvas.height);
     if (shown.background !== "clear") context.drawImage(behindOf(shown.background), 0, 0, canvas.width, canvas.height);
+    if (drawn && "whole" in drawn) {
+      this.whole ??= new OffscreenCanvas(drawn.width, drawn.height);
+      this.whole.width = drawn.width;
+      this.whole.height = drawn.height;
+      this.whole.getContext("2d")?.putImageData(new ImageData(straight(drawn.whole), drawn.width, drawn.height), 0, 0);
+      context.drawImage(this.whole, 0, 0, canvas.width, canvas.height);
+      return;
+    }
     context.drawImage(shown.figure, 0, 0, canvas.width, canvas.height);
     if (!drawn) return;
     for (let from = 0, to = 0; from < drawn.pixels.length; from += 3, to += 4) {
@@ -264,6 +295,17 @@ class PlainPainter {
     context.drawImage(square, x * scale, y * scale, side * scale, side * scale);
     context.globalCompositeOperation = "source-over";
   }
+}
+
+/** Premultiplied colours as a canvas takes them. @param {ArrayBuffer} memory */
+function straight(memory) {
+  const data = new Uint8ClampedArray(memory);
+  for (let at = 0; at < data.length; at += 4) {
+    const alpha = data[at + 3];
+    if (alpha === 0 || alpha === 255) continue;
+    for (let channel = at; channel < at + 3; channel++) data[channel] = (255 * data[channel]) / alpha;
+  }
+  return data;
 }
 
 /**

@@ -1,9 +1,15 @@
 // Everything from a camera's frame to the avatar's next picture, beside the page, so that the page never waits.
 import { Cutter } from "./cutting.js";
-import { Engine, compare, fetched, passes, prepareRuntime } from "./engine.js";
+import { CloseUps, Engine, compare, fetched, finds, passes, prepareRuntime } from "./engine.js";
+import { unhalved } from "./halves.js";
 import { Follower, whole } from "./motion/follow.js";
 import { centredSquare, reexpressed, seek, squareFor } from "./motion/framing.js";
 import { DEFAULTS, Retargeter } from "./motion/retargeter.js";
+import { readNpz } from "./npz.js";
+import { RigDriver } from "./rig/driver.js";
+import { pictureFrom } from "./rig/pixels.js";
+import { Rig, unpacked } from "./rig/rig.js";
+import { knowledgeFrom } from "./rig/tracker.js";
 
 /** @typedef {import("./motion/framing.js").Square} Square */
 /** @typedef {import("./motion/keypoints.js").Keypoints} Keypoints */
@@ -21,8 +27,29 @@ const LOST_SECONDS = 3;
 let engine;
 /** @type {Retargeter} */
 let retargeter;
-/** @type {{features: import("./engine.js").Features, keypoints: Keypoints, number: number} | null} */
+/**
+ * What is moved: by its rig, else by the network.
+ * @typedef {object} Avatar
+ * @property {Keypoints} keypoints
+ * @property {number} number
+ * @property {Rig | null} rig
+ * @property {Promise<ArrayBuffer> | null} sheets file of what the rig draws before other backgrounds
+ * @property {import("./engine.js").Features | null} features
+ */
+
+/** @type {Avatar | null} */
 let avatar = null;
+/** Load what the model draws with: pictures without a rig need it. @type {() => Promise<void>} */
+let loadDrawing;
+let canDraw = false;
+/** @type {CloseUps} */
+let closeUps;
+/** @type {RigDriver} */
+let driver;
+/** Whether the picture's own background is left out. */
+let cut = false;
+/** Memory for pictures that the page has shown. @type {ArrayBuffer[]} */
+const spare = [];
 /** @type {Square | null} */
 let square = null;
 let [tries, lostSince] = [0, NaN];
@@ -42,63 +69,120 @@ async function checksum(data) {
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Load the model, and take the fastest way that draws what it should. @param {{threads: number, precision: string | null}} wanted */
+/** Load what reads faces. @param {{threads: number, precision: string | null}} wanted */
 async function start({ threads, precision: only }) {
   prepareRuntime(threads);
   const bundle = JSON.parse(new TextDecoder().decode(await fetched("./model/bundle.json")));
-  /** @type {Map<string, ArrayBuffer>} */
+  /** @type {Map<string, Promise<ArrayBuffer>>} */
   const files = new Map();
   /** @type {Map<string, number>} */
   const counts = new Map();
-  const file = async (/** @type {{file: string, sha256: string}} */ entry) => {
-    const known = files.get(entry.file);
-    if (known) return known;
-    const data = await fetched(`./model/${entry.file}`, (bytes) => {
-      counts.set(entry.file, bytes);
+  const load = async (/** @type {{file: string, sha256?: string}} */ { file: name, sha256 }) => {
+    const data = await fetched(`./model/${name}`, (bytes) => {
+      counts.set(name, bytes);
       tell({ kind: "progress", bytes: [...counts.values()].reduce((sum, count) => sum + count, 0) });
     });
-    if ((await checksum(data)) !== entry.sha256) throw new Error("damaged");
-    files.set(entry.file, data);
+    if (sha256 && (await checksum(data)) !== sha256) throw new Error("damaged");
     return data;
   };
-  let refused = "";
-  for (const precision of PRECISIONS) {
-    const entries = precision === "float32" ? bundle.graphs : bundle.variants?.[precision];
-    if (!entries || (only && only !== precision)) continue;
-    const [detect, encode, render, reference] = await Promise.all(
-      [entries.detect, entries.encode, entries.render, bundle.reference].map(file),
-    );
-    const began = performance.now();
-    const candidate = await Engine.open(bundle, precision, { detect, encode, render });
-    const loaded = performance.now();
-    const quality = await compare(candidate, reference);
-    if (passes(quality, precision)) {
-      engine = candidate;
-      retargeter = new Retargeter(bundle.keypoint_names, DEFAULTS);
-      const { size } = engine;
-      cutter = new Cutter(size);
-      tell({ kind: "ready", precision, threads, quality, refused, size, loading: loaded - began, gate: performance.now() - loaded });
-      return;
+  const file = (/** @type {{file: string, sha256?: string}} */ entry) => {
+    const known = files.get(entry.file) ?? load(entry);
+    files.set(entry.file, known);
+    return known;
+  };
+  const graphs = bundle.graphs;
+  const began = performance.now();
+  const [detect, reference, looks, known] = await Promise.all([graphs.detect, bundle.reference, { file: "close-ups.half" }, { file: "reading.npz" }].map(file));
+  const fetchedAt = performance.now();
+  const knowledge = knowledgeFrom(await readNpz(known));
+  engine = await Engine.open(bundle, "float32", { detect });
+  closeUps = await CloseUps.open(unhalved(looks), bundle.keypoint_names, knowledge);
+  const loaded = performance.now();
+  const found = await compare(engine, reference, false);
+  if (!finds(found, "float32")) throw new Error("gate");
+  retargeter = new Retargeter(bundle.keypoint_names, DEFAULTS);
+  driver = new RigDriver(bundle.keypoint_names, retargeter.lids, knowledge);
+  const { size } = engine;
+  cutter = new Cutter(size);
+  loadDrawing = async () => {
+    let refused = "";
+    for (const precision of PRECISIONS) {
+      const entries = precision === "float32" ? graphs : bundle.variants?.[precision];
+      if (!entries || (only && only !== precision)) continue;
+      const [encode, render] = await Promise.all([entries.encode, entries.render].map(file));
+      const candidate = await Engine.open(bundle, precision, { encode, render }, engine);
+      const quality = await compare(candidate, reference);
+      if (passes(quality, precision)) {
+        engine = candidate;
+        canDraw = true;
+        tell({ kind: "network", precision, quality, refused });
+        return;
+      }
+      refused = precision;
     }
-    refused = precision;
-    await candidate.close();
-  }
-  throw new Error("gate");
+    throw new Error("gate");
+  };
+  tell({ kind: "ready", threads, size, quality: found, loading: loaded - fetchedAt, gate: performance.now() - loaded, fetching: fetchedAt - began });
 }
 
-/** @param {{number: number, picture: ImageBitmap, square: Square | null, small: Uint8Array | null}} chosen */
-async function setAvatar({ number, picture, square: given, small: prepared }) {
+/** Pixels of a picture that the browser can read. @param {ImageBitmapSource} source */
+async function pixelsOf(source) {
+  const bitmap = await createImageBitmap(source, { premultiplyAlpha: "none", colorSpaceConversion: "none" });
+  const { width, height } = bitmap;
+  const context = /** @type {OffscreenCanvasRenderingContext2D} */ (new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true }));
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  return context.getImageData(0, 0, width, height);
+}
+
+/** @param {ArrayBuffer} file */
+const opened = async (file) => unpacked(await readNpz(file), (data) => pixelsOf(new Blob([/** @type {Uint8Array<ArrayBuffer>} */ (data)])));
+
+/**
+ * @typedef {object} Chosen
+ * @property {number} number
+ * @property {ImageBitmap} picture
+ * @property {Square | null} square
+ * @property {Uint8Array | null} small
+ * @property {string | null} rig address
+ * @property {string | null} sheets address
+ */
+
+/** @param {Chosen} chosen */
+async function setAvatar({ number, picture, square: given, small: prepared, rig: address, sheets }) {
   const { width, height } = picture;
   const face = given ? null : await faceIn(picture);
   const place = given ?? squareFor(picture, face);
   // To whole pixels: what was cut is what has to be put back.
   const cutAs = whole(place);
   const small = prepared ?? cutter.drawn(picture, width, height, cutAs, false).slice();
-  const keypoints = await engine.detect(small);
-  avatar = { features: await engine.encode(small), keypoints, number };
+  let rig = null;
+  let features = null;
+  /** @type {Keypoints} */
+  let keypoints;
+  if (address) {
+    const { data } = await pixelsOf(picture);
+    const file = await opened(await fetched(`./avatars/${address}`));
+    rig = new Rig(file, pictureFrom({ shape: [height, width, 4], values: new Uint8Array(data.buffer) }));
+    const { points, jacobians } = file.told.keypoints;
+    keypoints = { points: Float32Array.from(points.flat()), jacobians: Float32Array.from(jacobians.flat(2)), confidence: null };
+  } else {
+    if (!canDraw) await loadDrawing();
+    keypoints = await engine.detect(small);
+    features = await engine.encode(small);
+  }
+  // Fetched now, so that nothing is while the page is in use.
+  avatar = { features, keypoints, number, rig, sheets: sheets ? fetched(`./avatars/${sheets}`) : null };
   retargeter.setAvatar(keypoints);
+  driver.restart();
+  if (cut) await setCut();
   picture.close();
-  tell({ kind: "avatar", number, square: cutAs, small, found: given !== null || face !== null });
+  tell({ kind: "avatar", number, square: cutAs, small, found: given !== null || face !== null, rig: rig !== null });
+}
+
+/** Make ready for another background. */
+async function setCut() {
+  if (avatar?.rig && avatar.sheets && !avatar.rig.cut) avatar.rig.setCut(await opened(await avatar.sheets));
 }
 
 /** Forget where the driver's face is. @param {number} countdown */
@@ -125,8 +209,11 @@ async function drive({ picture, width, height, time, captured }) {
   const cropped = await cutter.cut(picture, width, height, place, mirror);
   const cutAt = performance.now();
   const driving = await engine.detect(cropped);
-  const moved = retargeter.move(driving, time);
   const detected = performance.now();
+  const { rig } = avatar;
+  if (rig && cutter.seen) driving.reading = await closeUps.look(driving.points, engine.size, cutter.seen);
+  const moved = retargeter.move(driving, time);
+  const looked = performance.now();
   await watch(picture, width, height, time);
   picture.close();
   if (square === place && isOfFace) follow(place, { width, height }, driving, time);
@@ -144,8 +231,25 @@ async function drive({ picture, width, height, time, captured }) {
     tell(told);
     return;
   }
-  const drawn = await engine.render(avatar.features, avatar.keypoints, moved);
-  const stages = { cut: cutAt - began, detect: detected - cutAt, render: performance.now() - detected };
+  const drawing = performance.now();
+  const stages = { cut: cutAt - began, detect: detected - cutAt, look: looked - detected, render: 0 };
+  if (rig) {
+    const { transferred } = retargeter;
+    if (!transferred || !driver.canUse(transferred.initial)) {
+      tell(told);
+      return;
+    }
+    const motion = driver.motion(transferred, avatar.keypoints, retargeter.settings);
+    const bytes = 4 * rig.width * rig.height;
+    const memory = spare.find((one) => one.byteLength === bytes) ?? new ArrayBuffer(bytes);
+    spare.length = 0;
+    rig.draw(motion, new Int32Array(memory), cut);
+    stages.render = performance.now() - drawing;
+    tell({ ...told, cut, whole: memory, width: rig.width, height: rig.height, stages }, [memory]);
+    return;
+  }
+  const drawn = await engine.render(/** @type {import("./engine.js").Features} */ (avatar.features), avatar.keypoints, moved);
+  stages.render = performance.now() - drawing;
   const { pixels, deformation } = drawn;
   tell({ ...told, pixels, deformation, rows: drawn.rows, columns: drawn.columns, stages }, [pixels.buffer, deformation.buffer].map((one) => /** @type {ArrayBuffer} */ (one)));
 }
@@ -236,6 +340,10 @@ const handlers = {
     mirror = on;
     retargeter.reset(0);
   },
+  cut: ({ on }) => {
+    cut = on;
+    return on ? setCut() : undefined;
+  },
   neutral: ({ countdown }) => retargeter.reset(countdown),
   anew: ({ countdown }) => beginAnew(countdown),
 };
@@ -244,6 +352,10 @@ const handlers = {
 /** @type {Promise<unknown>} */
 let queue = Promise.resolve();
 self.addEventListener("message", ({ data }) => {
+  if (data.kind === "shown") {
+    spare.push(data.memory);
+    return;
+  }
   queue = queue.then(() => handlers[data.kind](data)).catch((error) => {
     tell({ kind: "failed", during: data.kind, number: data.number, reason: String(error?.message ?? error) });
   });

@@ -65,10 +65,13 @@ export function reexpressed(keypoints, before, after, size) {
     (before.x + before.side / 2 - after.x - after.side / 2) * unit,
     (before.y + before.side / 2 - after.y - after.side / 2) * unit,
   ];
+  const { reading } = keypoints;
+  const carried = (/** @type {Float32Array} */ points) => points.map((value, at) => value * zoom + shift[at % 2]);
   return {
-    points: keypoints.points.map((value, at) => value * zoom + shift[at % 2]),
+    points: carried(keypoints.points),
     jacobians: keypoints.jacobians.map((value) => value * zoom),
     confidence: keypoints.confidence,
+    reading: reading && { ...reading, anchors: carried(reading.anchors) },
   };
 }
 

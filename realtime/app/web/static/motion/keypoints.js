@@ -7,6 +7,7 @@
  * @property {Float32Array} points (K, 2), (x, y) in [-1, 1]; -1 and 1 are the centres of the outermost pixels.
  * @property {Float32Array} jacobians (K, 2, 2), row-major (FOMM, Eq. 4).
  * @property {Float32Array | null} confidence (K,) in [0, 1]; null where the model does not say.
+ * @property {import("../rig/closeups.js").FaceReading | null} [reading] what close-ups of the face tell beside
  */
 
 /** Matrices whose determinant is closer to zero than this have no inverse worth using. */

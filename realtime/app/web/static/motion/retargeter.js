@@ -24,6 +24,17 @@ import { followLids, lidPairs, limitJacobians, limitPoints, movementScale, openR
 /** @type {Readonly<Settings>} */
 export const DEFAULTS = Object.freeze({ strength: 1, smoothing: 1, shift: 1, turn: 1, zoom: 1, eyes: 1, countdown: 2 });
 
+/**
+ * What the keypoints of one frame were made from.
+ * @typedef {object} Transferred
+ * @property {Keypoints} driving smoothed; those of the last face where there is none now
+ * @property {Keypoints} initial D1
+ * @property {number} time seconds
+ * @property {number} scale how much larger the avatar's face is than the driver's
+ * @property {number} share of the motion that is shown
+ * @property {ArrayLike<number> | null} opened how far the driver's eyes are open, as a share of D1's
+ */
+
 /** A countdown without any face goes on for so many seconds. */
 const WAIT_FOR_FACE = 5;
 
@@ -117,6 +128,8 @@ export class Retargeter {
   score = null;
   /** The fit of D1 in [0, 1]; 0 without one. */
   initialFit = 0;
+  /** Of the last frame. @type {Transferred | null} */
+  transferred = null;
   /** The fit of the last frame. */
   fit = 0;
 
@@ -207,7 +220,7 @@ export class Retargeter {
       shown = this.held;
       head = neutral.origin.fit(shown.points);
     }
-    return this._posed(shown, head, neutral);
+    return this._posed(shown, head, neutral, time);
   }
 
   _neutral() {
@@ -227,17 +240,20 @@ export class Retargeter {
    * @param {Keypoints} driving
    * @param {Similarity} head
    * @param {ReturnType<Retargeter["_neutral"]>} neutral
+   * @param {number} time
    * @returns {Keypoints}
    */
-  _posed(driving, head, neutral) {
+  _posed(driving, head, neutral, time) {
     const { strength, shift, turn, zoom, eyes } = this.settings;
     const { avatar, initial } = neutral;
     let moved = transfer(damp(driving, head, shift, turn, zoom), initial, avatar, neutral.scale, neutral.carry);
+    let ratio = null;
     if (this.lids && neutral.openings && eyes > 0) {
-      const ratio = openRatio(openings(driving.points, this.lids), neutral.openings);
+      ratio = openRatio(openings(driving.points, this.lids), neutral.openings);
       moved = followLids(moved, avatar, ratio, this.lids, head.damped(shift, turn, zoom), eyes);
     }
     const share = strength * eased(this.presence.life);
+    this.transferred = { driving, initial, time, scale: neutral.scale, share, opened: ratio };
     if (share !== 1) moved = blend(avatar, moved, share);
     return {
       points: limitPoints(moved.points, avatar.points),

@@ -23,9 +23,9 @@ const SPEED_OF = { "upper lid": 20, lip: 10 };
 const GUARD_OF = { "upper lid": 10, lip: 20 };
 
 /** After so many seconds without a frame the past says nothing. */
-const LONGEST_GAP = 0.5;
+export const LONGEST_GAP = 0.5;
 
-/** Numbers in a row of the filter; points fill two of them. */
+/** Numbers in a row of the filter of keypoints; points fill two of them. */
 const WIDTH = 4;
 
 /** Weight of a new sample in an exponential average. @param {number} cutoff @param {number} seconds */
@@ -34,16 +34,18 @@ function share(cutoff, seconds) {
   return turn / (1 + turn);
 }
 
-/** The filter for rows of `WIDTH` numbers that move together: one cutoff per row. */
-class OneEuro {
+/** The filter for rows of numbers that move together: one cutoff per row. */
+export class OneEuro {
   /**
    * @param {Float64Array} rest cutoff at rest in hertz, (N,) as all of these
    * @param {Float64Array} rise hertz more for each unit of speed per second
    * @param {Float64Array} speed cutoff of the speed in hertz
    * @param {Float64Array} guard weight of flicker against the speed
-   * @param {Float64Array} first sample (N, WIDTH)
+   * @param {Float64Array} first sample (N, width)
+   * @param {number} width numbers in a row
    */
-  constructor(rest, rise, speed, guard, first) {
+  constructor(rest, rise, speed, guard, first, width = WIDTH) {
+    this.width = width;
     this.rest = rest;
     this.rise = rise;
     this.speed = speed;
@@ -56,16 +58,17 @@ class OneEuro {
   }
 
   /**
-   * Take a new sample (N, WIDTH), `seconds` after the last, into `value`.
+   * Take a new sample (N, width), `seconds` after the last, into `value`.
    * @param {Float64Array} sample
    * @param {number} seconds
    * @param {number} strength divides the cutoffs; above 0
    */
   update(sample, seconds, strength) {
+    const { width } = this;
     for (let row = 0; row < this.rest.length; row++) {
       let [turned, squared] = [0, 0];
       const follow = share(this.speed[row], seconds);
-      for (let at = WIDTH * row; at < WIDTH * row + WIDTH; at++) {
+      for (let at = width * row; at < width * row + width; at++) {
         const step = (sample[at] - this.raw[at]) / seconds;
         this.raw[at] = sample[at];
         this.rate[at] += follow * (step - this.rate[at]);
@@ -76,12 +79,15 @@ class OneEuro {
       this.flicker[row] += share(FLICKER_MEMORY, seconds) * (Math.max(turned, 0) - this.flicker[row]);
       const speed = squared / Math.sqrt(squared + this.guard[row] * this.flicker[row] + 1e-12);
       const weight = share((this.rest[row] + this.rise[row] * speed) / strength, seconds);
-      for (let at = WIDTH * row; at < WIDTH * row + WIDTH; at++) {
+      for (let at = width * row; at < width * row + width; at++) {
         this.value[at] += weight * (sample[at] - this.value[at]);
       }
     }
   }
 }
+
+/** The anchors of its reading; none where there is none. @param {Keypoints} keypoints @returns {ArrayLike<number> & Iterable<number>} */
+const anchorsOf = ({ reading }) => reading?.anchors ?? [];
 
 /** Root of the sum of squares. @param {ArrayLike<number>} values */
 const norm = (values) => Math.sqrt(Array.from(values).reduce((sum, value) => sum + value * value, 0));
@@ -119,7 +125,8 @@ export class Smoother {
     }
     const seconds = this.time === null ? null : time - this.time;
     this.time = time;
-    if (seconds === null || this.filter === null || !(seconds >= 0 && seconds <= LONGEST_GAP)) {
+    const rows = 1 + (keypoints.points.length + anchorsOf(keypoints).length + keypoints.jacobians.length / 2) / 2;
+    if (seconds === null || this.filter?.rest.length !== rows || !(seconds >= 0 && seconds <= LONGEST_GAP)) {
       this._start(keypoints);
       return keypoints;
     }
@@ -133,13 +140,13 @@ export class Smoother {
   remap(change) {
     const { filter, reference } = this;
     if (filter === null || !reference) return;
-    const count = reference.length / 2;
+    const count = filter.rest.length - 1 - reference.length / 2;
     const before = { points: reference, jacobians: Float32Array.from(filter.value.subarray(WIDTH * (1 + count))), confidence: null };
     const after = change(before);
     const move = new Origin(before.points).fit(after.points, 0);
     const grown = norm(after.jacobians) / Math.max(norm(before.jacobians), 1e-9);
     const [byX, byY] = move.apply([0, 0]);
-    for (let row = 0; row < 1 + 2 * count; row++) {
+    for (let row = 0; row < filter.rest.length; row++) {
       const factor = row > count ? grown : move.scale;
       filter.flicker[row] *= factor ** 2;
       for (const values of [filter.value, filter.raw, filter.rate, filter.step]) {
@@ -159,6 +166,7 @@ export class Smoother {
   /** @param {Keypoints} keypoints */
   _start(keypoints) {
     const count = keypoints.points.length / 2;
+    const anchors = anchorsOf(keypoints).length / 2;
     this.scale = spreadOf(keypoints.points).radius || 1;
     this.origin = new Origin(keypoints.points, this.rigid);
     this.reference = keypoints.points;
@@ -167,18 +175,19 @@ export class Smoother {
       const word = Object.keys(table).find((one) => (this.names[index] ?? "").includes(one));
       return word === undefined ? other : table[word];
     };
-    // One filter for all: the head's row, then a row for each keypoint, then for each Jacobian.
+    // One filter for all: the head's row, then a row for each keypoint and each anchor of its reading, then for each Jacobian.
     const rows = (
       /** @type {number} */ head,
       /** @type {(index: number) => number} */ face,
+      /** @type {number} */ anchor,
       /** @type {number} */ jacobian,
-    ) => Float64Array.from({ length: 1 + 2 * count }, (_, row) => (row === 0 ? head : row <= count ? face(row - 1) : jacobian));
+    ) => Float64Array.from({ length: 1 + 2 * count + anchors }, (_, row) => (row === 0 ? head : row <= count ? face(row - 1) : row <= count + anchors ? anchor : jacobian));
     const rise = byName(RISE_OF, 1);
     this.filter = new OneEuro(
-      rows(HEAD_REST, () => FACE_REST, JACOBIAN_REST),
-      rows(HEAD_RISE, (index) => FACE_RISE * rise(index), JACOBIAN_RISE),
-      rows(HEAD_SPEED, byName(SPEED_OF, FACE_SPEED), FACE_SPEED),
-      rows(FLICKER_GUARD, byName(GUARD_OF, FLICKER_GUARD), FLICKER_GUARD),
+      rows(HEAD_REST, () => FACE_REST, FACE_REST, JACOBIAN_REST),
+      rows(HEAD_RISE, (index) => FACE_RISE * rise(index), FACE_RISE, JACOBIAN_RISE),
+      rows(HEAD_SPEED, byName(SPEED_OF, FACE_SPEED), FACE_SPEED, FACE_SPEED),
+      rows(FLICKER_GUARD, byName(GUARD_OF, FLICKER_GUARD), FLICKER_GUARD, FLICKER_GUARD),
       this._rows(keypoints, null).rows,
     );
   }
@@ -190,7 +199,8 @@ export class Smoother {
   _rows(keypoints, filter) {
     const { origin, scale = 1 } = this;
     if (!origin) throw new Error("not started");
-    const count = keypoints.points.length / 2;
+    const anchors = anchorsOf(keypoints);
+    const count = (keypoints.points.length + anchors.length) / 2;
     const motion = origin.fit(keypoints.points, 0);
     // Tilt and size in the length by which they move a keypoint, so that one speed speaks for all.
     let tilt = scale * motion.angle;
@@ -199,9 +209,9 @@ export class Smoother {
       const turn = 2 * Math.PI * scale;
       tilt += turn * Math.round((filter.value[2] - tilt) / turn);
     }
-    const rows = new Float64Array(WIDTH * (1 + 2 * count));
+    const rows = new Float64Array(WIDTH * (1 + count) + keypoints.jacobians.length);
     rows.set([...motion.shift, tilt, scale * Math.log(motion.scale)]);
-    const inside = motion.undo(keypoints.points);
+    const inside = motion.undo([...keypoints.points, ...anchors]);
     for (let index = 0; index < count; index++) {
       rows[WIDTH * (1 + index)] = inside[2 * index];
       rows[WIDTH * (1 + index) + 1] = inside[2 * index + 1];
@@ -219,7 +229,9 @@ export class Smoother {
    */
   _filtered(keypoints, filter, seconds, strength) {
     const { scale = 1 } = this;
-    const count = keypoints.points.length / 2;
+    const { reading } = keypoints;
+    const own = keypoints.points.length;
+    const count = (own + anchorsOf(keypoints).length) / 2;
     const { rows, motion } = this._rows(keypoints, filter);
     filter.update(rows, seconds, strength);
     const { value } = filter;
@@ -229,10 +241,13 @@ export class Smoother {
       inside[2 * index] = value[WIDTH * (1 + index)];
       inside[2 * index + 1] = value[WIDTH * (1 + index) + 1];
     }
+    const moved = Float32Array.from(steady.apply(inside));
     return {
-      points: Float32Array.from(steady.apply(inside)),
+      points: moved.slice(0, own),
       jacobians: Float32Array.from(value.subarray(WIDTH * (1 + count))),
       confidence: keypoints.confidence,
+      // Its amounts are filtered where they are used, each by its own kind.
+      reading: reading && { ...reading, anchors: moved.slice(own) },
     };
   }
 }

@@ -1,0 +1,320 @@
+// Eyes as layers: the white, the iris under its lights, lids with their lashes. See realtime/rig/eyes.py.
+import { OFFSET, SCALE, Sampler, byShare, held, laidOver, mixed, pictureFrom, sampled, smooth } from "./pixels.js";
+
+/** @typedef {import("./head.js").Patch} Patch */
+/** @typedef {import("./rig.js").Part} Part */
+/** @typedef {import("./rig.js").Amounts} Amounts */
+
+/**
+ * What one eye does: lids in shares of their way, gaze in shares of the way to its ends (right and down positive).
+ * @typedef {{blink: number, wide: number, squint: number, across: number, down: number}} EyeAmounts
+ */
+
+/**
+ * @param {Amounts} amounts
+ * @param {"left" | "right"} side of the picture
+ * @param {number} strength
+ * @param {number} step amounts are told apart by this much
+ * @returns {EyeAmounts}
+ */
+function amountsOf(amounts, side, strength, step) {
+  // The picture's left is the face's right.
+  const name = side === "left" ? "Right" : "Left";
+  const value = (/** @type {string} */ prefix) => amounts(prefix + name);
+  const inward = value("eyeLookIn") - value("eyeLookOut");
+  const across = side === "left" ? inward : -inward;
+  const down = value("eyeLookDown") - value("eyeLookUp");
+  const bounded = (/** @type {number} */ amount, least = 0) => step * Math.round(Math.min(Math.max(strength * amount, least), 1) / step);
+  const squint = Math.max(value("eyeSquint"), 0.6 * value("cheekSquint"));
+  return { blink: bounded(value("eyeBlink")), wide: bounded(value("eyeWide")), squint: bounded(squint), across: bounded(across, -1), down: bounded(down, -1) };
+}
+
+/** @param {EyeAmounts} wanted */
+const most = ({ blink, wide, squint, across, down }) => Math.max(blink, wide, squint, Math.abs(across), Math.abs(down));
+
+/** One eye. */
+export class EyeLayers {
+  /** @param {"left" | "right"} side @param {Part} part @param {Record<string, number>} constants */
+  constructor(side, { arrays, told }, constants) {
+    this.side = side;
+    this.told = told;
+    this.constants = constants;
+    const picture = (/** @type {string} */ name) => pictureFrom(arrays[name]);
+    const plane = (/** @type {string} */ name) => /** @type {Float32Array} */ (arrays[name].values);
+    const crop = picture("crop");
+    this.width = crop.width;
+    this.height = crop.height;
+    this.crop = crop.pixels;
+    this.skin = picture("skin").pixels;
+    this.tone = picture("line_tone").pixels;
+    this.stillUpper = picture("still_upper").pixels;
+    this.stillLower = picture("still_lower").pixels;
+    this.lashes = picture("lashes");
+    this.upperLid = new Sampler(picture("upper_lid"));
+    this.lowerLid = new Sampler(picture("lower_lid"));
+    this.wholeLid = new Sampler(picture("whole_lid"));
+    this.v = plane("v");
+    this.up = plane("up");
+    this.low = plane("low");
+    this.closed = plane("closed");
+    this.within = plane("within");
+    this.cover = plane("cover");
+    this.mask = plane("mask");
+    this.under = plane("under");
+    this.aside = plane("aside");
+    this.front = plane("front");
+    this.steep = plane("steep");
+    this.taper = plane("taper");
+    this.lashX = plane("lash_x");
+    this.lineAlpha = plane("line_alpha");
+    this.past = plane("past");
+    this.outside = plane("outside");
+    this.coverUpper = plane("cover_upper");
+    this.coverLower = plane("cover_lower");
+    this.turns = plane("turns");
+    this.white = told.has_white ? picture("white").pixels : null;
+    this.iris = told.has_white ? picture("iris") : null;
+    this.glint = arrays.glint ? picture("glint") : null;
+    this.ball = told.has_white ? null : new Sampler(picture("ball"));
+    const size = this.width * this.height;
+    this.upper = new Float32Array(size);
+    this.lower = new Float32Array(size);
+    this.out = this.crop.slice();
+    /** How far down each row reaches, of all rows up to it. */
+    this.rowEnds = Float32Array.from({ length: this.height }, (_, row) => this.v.subarray(row * this.width, (row + 1) * this.width).reduce((high, value) => Math.max(high, value), -Infinity));
+    for (let row = 1; row < this.height; row++) this.rowEnds[row] = Math.max(this.rowEnds[row], this.rowEnds[row - 1]);
+    /** @type {EyeAmounts | null} */
+    this.last = null;
+    /** @type {Patch} */
+    this.patch = { pixels: new Int32Array(size), width: this.width, height: this.height, left: told.left, top: told.top, drawn: 0 };
+  }
+
+  /** The eye with these amounts; null for one at rest. @param {Amounts} amounts */
+  draw(amounts) {
+    const { told, constants, last } = this;
+    const wanted = amountsOf(amounts, this.side, told.strength, constants.STEP);
+    if (most(wanted) < constants.NOTHING) return null;
+    const keys = /** @type {(keyof EyeAmounts)[]} */ (["blink", "wide", "squint", "across", "down"]);
+    if (last === null || keys.some((key) => Math.abs(last[key] - wanted[key]) > constants.ALIKE)) {
+      this._draw(wanted);
+      this.last = wanted;
+      this.patch.drawn += 1;
+    }
+    return this.patch;
+  }
+
+  /** @param {EyeAmounts} wanted */
+  _draw(wanted) {
+    const { told, out, upper, lower, v, width } = this;
+    const { blink } = wanted;
+    const soft = 1 / told.soft;
+    this._edges(wanted);
+    const lowered = this._lowered(wanted);
+    // From bottom to top: eyeball, lower lid, upper lid, lashes. Beside the corners there is skin alone.
+    if (blink < 0.995) this._drawBall(wanted);
+    const shut = smooth(0.3, 0.95, blink);
+    const lowerMoves = this._lowerMoves(wanted);
+    for (let at = told.low_rows[0] * width; at < told.low_rows[1] * width; at++) {
+      let colour = this.stillLower[at];
+      let cover = this.coverLower[at];
+      if (lowerMoves) {
+        const away = v[at] - lower[at] - 0.02 * told.width;
+        colour = this._slid(this.lowerLid, at, (lower[at] - this.low[at]) * held(1 - away / told.gives_way_below));
+        cover = (colour >>> 24) / 255;
+      }
+      if (shut > 0) {
+        const closed = held((v[at] - lower[at]) * soft + 0.5);
+        cover = Math.max(cover, closed * shut, this.aside[at]);
+      }
+      out[at] = mixed(out[at], colour, cover);
+      // Lower lashes and the dark rim go under a closed lid.
+      if (shut > 0) out[at] = mixed(out[at], this.skin[at], this.under[at] * shut * cover);
+    }
+    this._drawUpperLid(lowered, soft);
+    if (shut > 0) this._drawLashes(shut);
+    if (told.has_front) {
+      for (let at = told.front_rows[0] * width; at < told.front_rows[1] * width; at++) out[at] = mixed(out[at], this.crop[at], this.front[at]);
+    }
+    this._frame(wanted, shut, lowered);
+  }
+
+  /** @param {number} lowered the share of its way @param {number} soft */
+  _drawUpperLid(lowered, soft) {
+    const { told, out, upper, v, up, width } = this;
+    const stop = told.up_rows[1] * width;
+    let first = told.up_rows[0] * width;
+    if (lowered > 0) {
+      // The skin that unfolds, and what hangs over it.
+      let highest = Infinity;
+      for (let at = first; at < stop; at++) {
+        out[at] = mixed(out[at], this.skin[at], held((upper[at] - v[at]) * soft + 0.5));
+        highest = Math.min(highest, upper[at]);
+      }
+      // What goes along with the lid lies in the rows below these.
+      let row = 0;
+      while (row < this.height && this.rowEnds[row] < highest - told.strip_tall) row++;
+      first = Math.min(row, told.up_rows[1] - 1) * width;
+    }
+    const sinks = smooth(0.25, 0.95, lowered);
+    const inside = 1 / (1 - 0.9 * sinks) - 1;
+    const beside = 1 / (1 - 0.95 * sinks) - 1 - inside;
+    for (let at = first; at < stop; at++) {
+      let colour = this.stillUpper[at];
+      let cover = this.coverUpper[at];
+      if (lowered < 0) {
+        const away = upper[at] - v[at] - told.rigid;
+        colour = this._slid(this.wholeLid, at, (upper[at] - up[at]) * held(1 - away / told.gives_way_above));
+        cover = (colour >>> 24) / 255;
+      } else if (lowered > 0) {
+        // Those beside the corners come to lie along the line.
+        const beyond = Math.min(v[at] - upper[at] + told.line_tall, 0);
+        colour = this._slid(this.upperLid, at, upper[at] - up[at] - beyond * (inside + this.past[at] * beside));
+        cover = ((colour >>> 24) / 255) * (1 - this.outside[at] * sinks);
+      }
+      out[at] = mixed(out[at], colour, cover);
+    }
+  }
+
+  /** A pixel of a lid drawn `shift` pixels further down. @param {Sampler} lid @param {number} at @param {number} shift */
+  _slid({ fine }, at, shift) {
+    const { width, told } = this;
+    const x = SCALE * ((at % width) - shift * told.down[0]) + OFFSET;
+    const y = SCALE * (Math.floor(at / width) - shift * told.down[1]) + OFFSET;
+    return sampled(fine.pixels, fine.width, fine.height, x, y, true);
+  }
+
+  /** @param {EyeAmounts} wanted */
+  _lowered({ blink, wide, squint, down }) {
+    const { told } = this;
+    const tall = Math.max(told.tall, 1);
+    const follow = ((1.1 * told.to_down) / tall) * Math.max(down, 0) - ((0.3 * told.to_up) / tall) * Math.max(-down, 0) - (told.rise / tall) * wide + 0.1 * squint;
+    return follow * (1 - blink) + blink;
+  }
+
+  /** @param {EyeAmounts} wanted */
+  _rise({ blink, wide, squint, down }) {
+    const { told } = this;
+    // The lower lid gives way to an eye that looks down.
+    return (told.squint * squint - 0.05 * wide) * (1 - blink) - ((0.35 * told.to_down) / Math.max(told.tall, 1)) * Math.max(down, 0) * (1 - blink);
+  }
+
+  /** @param {EyeAmounts} wanted */
+  _lowerMoves(wanted) {
+    return wanted.blink > 0 || this._rise(wanted) !== 0;
+  }
+
+  /** Heights of both lids' edges at every pixel. @param {EyeAmounts} wanted */
+  _edges(wanted) {
+    const { up, low, closed, upper, lower } = this;
+    const { blink } = wanted;
+    const lowered = this._lowered(wanted);
+    const rise = this._rise(wanted);
+    for (let at = 0; at < up.length; at++) {
+      const line = closed[at];
+      let edge = low[at];
+      edge += (Math.min(line, edge) - edge) * blink - (low[at] - up[at]) * rise;
+      lower[at] = edge;
+      // It comes to lie over the lower one.
+      let end = edge + 0.3;
+      if (blink > 0.5) end += Math.max(line - edge, 0) * (2 * blink - 1);
+      upper[at] = Math.min(up[at] + (line - up[at]) * lowered, end);
+    }
+  }
+
+  /** How far the iris goes, in pixels. @param {EyeAmounts} wanted @returns {[number, number]} */
+  _gaze({ across: aside, down: below, blink }) {
+    const { told } = this;
+    const across = aside * (aside > 0 ? told.to_right : told.to_left);
+    let down = below * (below > 0 ? told.to_down : told.to_up);
+    // A lid that closes turns the eye a little down.
+    if (told.has_white) down += 0.16 * told.tall * blink;
+    return [across * told.along[0] + down * told.down[0], across * told.along[1] + down * told.down[1]];
+  }
+
+  /** The eyeball in this gaze and the lids' shade; a blink's shade is deeper. @param {EyeAmounts} wanted */
+  _drawBall(wanted) {
+    const { told, out, v, upper, lower, width, white, iris, glint, ball } = this;
+    const [[top, bottom], [left, right]] = told.ball_at;
+    const [dx, dy] = this._gaze(wanted);
+    let deepest = told.shade + (0.42 - told.shade) * Math.min(wanted.blink * 2, 1);
+    // What is left of it between lids that nearly meet is dark.
+    deepest += (0.8 - deepest) * smooth(0.5, 0.8, wanted.blink);
+    const fade = -this.constants.SHADE / told.width;
+    // A ball turns: the disc narrows towards the side.
+    const squeeze = 1 / Math.max(1 - 0.1 * wanted.across * wanted.across, 0.5) - 1;
+    const [a, b] = told.along;
+    const turn = [1 + squeeze * a * a, squeeze * a * b, 1 + squeeze * b * b];
+    const middleX = told.iris_x + dx;
+    const middleY = told.iris_y + dy;
+    for (let row = top; row < bottom; row++) {
+      for (let column = left; column < right; column++) {
+        const at = row * width + column;
+        let colour = 0;
+        if (ball) {
+          const x = SCALE * (column - this.turns[at] * dx) + OFFSET;
+          const y = SCALE * (row - this.turns[at] * dy) + OFFSET;
+          colour = sampled(ball.fine.pixels, ball.fine.width, ball.fine.height, x, y, true) | 0xff000000;
+        } else if (white && iris) {
+          colour = white[at];
+          const x = column - middleX;
+          const y = row - middleY;
+          const disc = sampled(iris.pixels, iris.width, iris.height, told.iris_size + turn[0] * x + turn[1] * y, told.iris_size + turn[1] * x + turn[2] * y, false);
+          if (disc !== 0) colour = laidOver(colour, disc);
+          const cover = disc >>> 24;
+          if (glint && cover) {
+            // The cornea is a ball in front of the iris: its lights go half as far.
+            const light = sampled(glint.pixels, glint.width, glint.height, column - left - 0.55 * dx, row - top - 0.55 * dy, false);
+            if (light !== 0) {
+              const part = (/** @type {number} */ shift) => byShare((light >>> shift) & 255, cover) << shift;
+              colour = laidOver(colour, part(0) | part(8) | part(16) | part(24));
+            }
+          }
+        }
+        if (deepest > 0) {
+          const shade = Math.exp(Math.max(v[at] - upper[at], 0) * fade) + 0.5 * Math.exp(Math.max(lower[at] - v[at], 0) * 2 * fade);
+          const light = 255 - Math.min(Math.round(255 * deepest * shade), 255);
+          colour = byShare(colour & 255, light) | (byShare((colour >>> 8) & 255, light) << 8) | (byShare((colour >>> 16) & 255, light) << 16) | (colour & 0xff000000);
+        }
+        out[at] = colour;
+      }
+    }
+  }
+
+  /** The band of lashes along the moved edge, hanging down, and the line where lids meet. @param {number} shut */
+  _drawLashes(shut) {
+    const { told, out, v, upper, width, lashes } = this;
+    const hang = smooth(0.6, 1, shut);
+    const perRow = (lashes.height - 1) / (2 * told.reach);
+    const stretch = perRow / (-0.1 - 0.25 * shut);
+    for (let at = told.lash_rows_at[0] * width; at < told.lash_rows_at[1] * width; at++) {
+      const offset = v[at] - upper[at];
+      if (hang > 0) {
+        const y = offset * this.taper[at] * stretch + told.reach * perRow;
+        let lash = sampled(lashes.pixels, lashes.width, lashes.height, this.lashX[at], y, false);
+        if (lash !== 0) {
+          if (hang < 1) {
+            const part = (/** @type {number} */ shift) => Math.round(((lash >>> shift) & 255) * hang) << shift;
+            lash = part(0) | part(8) | part(16) | part(24);
+          }
+          out[at] = laidOver(out[at], lash);
+        }
+      }
+      // One line from corner to corner, whatever the lashes are.
+      const near = (offset * this.steep[at]) / told.line_thick;
+      out[at] = mixed(out[at], this.tone[at], Math.exp(-near * near) * this.lineAlpha[at] * shut);
+    }
+  }
+
+  /** Around the eye the picture stays as it is. @param {EyeAmounts} wanted @param {number} shut @param {number} lowered */
+  _frame(wanted, shut, lowered) {
+    const { told, out, v, upper, mask, patch } = this;
+    const shown = 255 * smooth(0, this.constants.ONSET, most(wanted));
+    const ends = told.rigid + told.gives_way_above;
+    for (let at = 0; at < mask.length; at++) {
+      let share = mask[at];
+      if (lowered < 0) share = this.within[at] * smooth(0, 0.04 * told.width, v[at] - upper[at] + ends);
+      if (shut > 0 || lowered > 0) share = Math.max(share, this.cover[at]);
+      patch.pixels[at] = (out[at] & 0xffffff) | (Math.min(Math.round(shown * share), 255) << 24);
+    }
+  }
+}

@@ -1,0 +1,453 @@
+// One avatar's head, drawn in any pose: sheets with depth over a plate, each sampled once. See realtime/rig/head.py.
+import { Memory, OFFSET, SCALE, Sampler, byShare, laidOver, pictureOf, planeAt, sampled } from "./pixels.js";
+
+/** @typedef {import("./pixels.js").Picture} Picture */
+/** @typedef {import("./surface.js").Surface} Surface */
+/** @typedef {import("./surface.js").Grid} Grid */
+/** @typedef {import("./pose.js").HeadPose} HeadPose */
+/** @typedef {import("./mouth.js").MouthBend} MouthBend */
+
+/**
+ * A piece of picture over the avatar's own pixels.
+ * @typedef {object} Patch
+ * @property {Int32Array} pixels RGB, (h, w); their alpha says how much of them is shown
+ * @property {number} width @property {number} height
+ * @property {number} left @property {number} top
+ * @property {number} drawn counts up whenever it is drawn anew
+ */
+
+/**
+ * What one frame shows of a head.
+ * @typedef {object} HeadState
+ * @property {HeadPose} pose since rest, its shift in pixels
+ * @property {Float64Array | null} residuals (K, 2) in pixels
+ * @property {Patch[]} patches
+ * @property {import("./mouth.js").MouthMotion | null} mouth
+ * @property {Float32Array | null} brows (2, rows, columns)
+ */
+
+/** One layer that moves as a whole. */
+export class Sheet {
+  /**
+   * @param {Picture} still RGBA, premultiplied
+   * @param {Surface} surface
+   * @param {Uint8Array | null} coarse on the grid, (rows, columns, 2): see realtime/rig/head.py; null where it fills the picture
+   */
+  constructor(still, surface, coarse) {
+    this.still = still;
+    this.surface = surface;
+    this.sampler = new Sampler(still);
+    const { size } = surface.grid;
+    this.coarse = coarse && [0, 1].map((channel) => Float32Array.from({ length: size }, (_, at) => coarse[2 * at + channel] / 255));
+    /** Where there is some of it, and where there is more than it. */
+    this.figure = new Uint8Array(size);
+    this.other = new Uint8Array(size);
+  }
+
+  /** @param {Uint8Array} moved @param {MouthBend | null} bend */
+  look(moved, bend) {
+    const { surface, figure, other, coarse } = this;
+    const { grid, x, y } = surface;
+    const { rows, columns, cell } = grid;
+    if (!coarse) {
+      figure.set(moved);
+      other.fill(0);
+      return;
+    }
+    const offset = 0.5 / cell + 0.5;
+    for (let at = 0; at < grid.size; at++) {
+      let across = x[at];
+      let down = y[at];
+      if (bend) {
+        // A chin that goes down is seen where there was none.
+        const column = ((at % columns) - 1) * cell + (cell >> 1) - bend.left;
+        const row = (Math.floor(at / columns) - 1) * cell + (cell >> 1) - bend.top;
+        if (column >= 0 && row >= 0 && column < bend.width && row < bend.height) {
+          across += bend.shiftX[row * bend.width + column] / SCALE;
+          down += bend.shiftY[row * bend.width + column] / SCALE;
+        }
+      }
+      const placeX = across / cell + offset;
+      const placeY = down / cell + offset;
+      // Beyond the picture there is nothing.
+      const out = placeX <= -1 || placeY <= -1 || placeX >= columns || placeY >= rows;
+      figure[at] = !out && planeAt(coarse[0], 0, columns, rows, placeX, placeY) > 0 ? 1 : 0;
+      other[at] = out || planeAt(coarse[1], 0, columns, rows, placeX, placeY) < 0.999 ? 1 : 0;
+    }
+  }
+}
+
+/** Draws one picture. */
+export class Head {
+  /**
+   * @param {object} parts
+   * @param {Picture} parts.picture opaque; at rest it is shown, and patches are parts of it
+   * @param {Picture} parts.rest what is shown at rest
+   * @param {Picture | null} parts.plate null for none
+   * @param {Sheet[]} parts.sheets from behind to the front; the last one has the face
+   * @param {number[]} parts.indices of the landmarks that move parts, (P,)
+   * @param {number[]} parts.widths of those parts, in pixels
+   * @param {Float32Array} parts.fields (P, rows, columns)
+   * @param {{FURTHEST: number, STRIP: number, FACE_INVERSION: number, STILL: number}} constants
+   */
+  constructor({ picture, rest, plate, sheets, indices, widths, fields }, constants) {
+    this.picture = picture;
+    this.rest = rest;
+    this.plate = plate;
+    this.sheets = sheets;
+    this.indices = indices;
+    this.widths = widths;
+    this.fields = fields;
+    this.constants = constants;
+    this.face = sheets[sheets.length - 1];
+    this.grid = this.face.surface.grid;
+    const { size } = this.grid;
+    this._moved = new Uint8Array(size);
+    this._field = new Float32Array(2 * size);
+    this._seen = new Float32Array(2 * size);
+    /** @type {Map<Patch, {drawn: number, left: number, top: number, width: number, height: number}>} */
+    this._pasted = new Map();
+    this._below = this._behind();
+  }
+
+  /** What is behind the face at rest. */
+  _behind() {
+    const { plate, picture } = this;
+    const below = pictureOf(picture.width, picture.height);
+    if (plate) below.pixels.set(plate.pixels);
+    for (const { still } of this.sheets.slice(0, -1)) {
+      for (let at = 0; at < below.pixels.length; at++) below.pixels[at] = laidOver(below.pixels[at], still.pixels[at]);
+    }
+    return below;
+  }
+
+  /** @param {HeadState} state @param {Int32Array} out RGBA of the picture's size */
+  draw(state, out) {
+    const { sheets, face } = this;
+    out.set(this.rest.pixels);
+    this._paste(state.patches);
+    for (const { surface } of sheets) surface.source(state.pose);
+    this._bendFace(state);
+    const bend = state.mouth && this._bend(state.mouth);
+    if (!this._findMoved(bend)) {
+      for (const spot of this._pasted.values()) this._showFlat(spot, out);
+      return;
+    }
+    for (const sheet of sheets) sheet.look(this._moved, sheet === face ? bend : null);
+    this._drawStrips(bend, out);
+    if (bend) bend.paint(out, this.picture.width, this.picture.height);
+  }
+
+  /** Where the face comes from by what it does itself. @param {HeadState} state */
+  _bendFace({ residuals, brows }) {
+    const { grid, face, _field: field, _seen: seen } = this;
+    const moves = residuals !== null && residuals.some((value) => value !== 0);
+    if (!moves && !brows) return;
+    if (brows) field.set(brows);
+    else field.fill(0);
+    if (moves) this._addResiduals(/** @type {Float64Array} */ (residuals), field);
+    const { x, y } = face.surface;
+    const { size, rows, columns, cell } = grid;
+    seen.set(x);
+    seen.set(y, size);
+    const offset = 0.5 / cell + 0.5;
+    for (let at = 0; at < size; at++) {
+      for (let round = 0; round < this.constants.FACE_INVERSION; round++) {
+        const across = x[at] / cell + offset;
+        const down = y[at] / cell + offset;
+        const first = planeAt(field, 0, columns, rows, across, down);
+        y[at] = seen[size + at] - planeAt(field, size, columns, rows, across, down);
+        x[at] = seen[at] - first;
+      }
+    }
+  }
+
+  /** @param {Float64Array} residuals @param {Float32Array} field */
+  _addResiduals(residuals, field) {
+    const { indices, widths, fields } = this;
+    const { size } = this.grid;
+    for (let part = 0; part < indices.length; part++) {
+      const across = residuals[2 * indices[part]] || 0;
+      const down = residuals[2 * indices[part] + 1] || 0;
+      const length = Math.hypot(across, down);
+      if (length === 0) continue;
+      // A part that went further than it is wide would fold.
+      const most = this.constants.FURTHEST * widths[part];
+      const factor = (most * Math.tanh(length / most)) / Math.max(length, 1e-9);
+      const from = part * size;
+      for (let at = 0; at < size; at++) {
+        field[at] += factor * across * fields[from + at];
+        field[size + at] += factor * down * fields[from + at];
+      }
+    }
+  }
+
+  /** The mouth where it is seen. @param {import("./mouth.js").MouthMotion} mouth */
+  _bend(mouth) {
+    const { grid, picture } = this;
+    const { x, y } = this.face.surface;
+    const { rows, columns, cell } = grid;
+    const { left, top, right, bottom } = mouth.layers;
+    let firstRow = rows;
+    let lastRow = -1;
+    let firstColumn = columns;
+    let lastColumn = -1;
+    for (let at = 0; at < grid.size; at++) {
+      if (!(x[at] > left && x[at] < right && y[at] > top && y[at] < bottom)) continue;
+      const row = Math.floor(at / columns);
+      const column = at % columns;
+      firstRow = Math.min(firstRow, row);
+      lastRow = Math.max(lastRow, row);
+      firstColumn = Math.min(firstColumn, column);
+      lastColumn = Math.max(lastColumn, column);
+    }
+    if (lastRow < 0) return null;
+    // As far as the middles of the cells beside.
+    const half = Math.ceil(cell / 2);
+    const begin = [firstColumn, firstRow].map((first) => Math.max((first - 2) * cell + half, 0));
+    const end = [Math.min((lastColumn + 1) * cell + half, picture.width), Math.min((lastRow + 1) * cell + half, picture.height)];
+    if (Math.min(end[0] - begin[0], end[1] - begin[1]) <= 0) return null;
+    return mouth.on(begin[0], begin[1], end[0], end[1], grid, this.face.surface);
+  }
+
+  /** Which cells show anything other than at rest. @param {MouthBend | null} bend */
+  _findMoved(bend) {
+    const { grid, _moved: moved } = this;
+    const { size, rows, columns, cell } = grid;
+    const { STILL } = this.constants;
+    moved.fill(0);
+    let any = false;
+    for (const { surface } of this.sheets) {
+      for (let at = 0; at < size; at++) {
+        if (Math.abs(surface.x[at] - grid.across[at]) >= STILL || Math.abs(surface.y[at] - grid.down[at]) >= STILL) moved[at] = 1;
+        any ||= moved[at] === 1;
+      }
+    }
+    if (!any && !bend) return false;
+    const spots = [...this._pasted.values()];
+    if (bend) spots.push({ drawn: 0, left: bend.left, top: bend.top, width: bend.width, height: bend.height });
+    for (const { left, top, width, height } of spots) {
+      const first = Math.floor(left / cell) + 1;
+      const last = Math.min(Math.floor((left + width) / cell) + 2, columns);
+      for (let row = Math.floor(top / cell) + 1; row < Math.min(Math.floor((top + height) / cell) + 2, rows); row++) {
+        moved.fill(1, row * columns + first, row * columns + last);
+      }
+    }
+    return true;
+  }
+
+  /** @param {MouthBend | null} bend @param {Int32Array} out */
+  _drawStrips(bend, out) {
+    const { grid, picture, _moved: moved } = this;
+    const { rows, columns, cell, size } = grid;
+    const half = Math.ceil(cell / 2);
+    const { STRIP } = this.constants;
+    const highest = (Math.floor(moved.indexOf(1) / columns) - 1) * cell - half;
+    const lowest = Math.floor(moved.lastIndexOf(1) / columns) * cell + half;
+    for (let first = 1; first < rows - 1; first += STRIP) {
+      const top = Math.max((first - 1) * cell, highest);
+      const bottom = Math.min((first - 1 + STRIP) * cell, lowest, picture.height);
+      let firstColumn = columns;
+      let lastColumn = -1;
+      for (let at = (first - 1) * columns; at < Math.min((first + STRIP + 1) * columns, size); at++) {
+        if (!moved[at]) continue;
+        firstColumn = Math.min(firstColumn, at % columns);
+        lastColumn = Math.max(lastColumn, at % columns);
+      }
+      const left = Math.max((firstColumn - 1) * cell - half, 0);
+      const right = Math.min(lastColumn * cell + half, picture.width);
+      if (lastColumn < 0 || top >= bottom || left >= right) continue;
+      this._drawBlocks(top, bottom, left, right, bend, out);
+    }
+  }
+
+  /**
+   * Blocks of pixels between the middles of four cells, as far as they lie in these rows and columns.
+   * @param {number} top @param {number} bottom @param {number} left @param {number} right
+   * @param {MouthBend | null} bend
+   * @param {Int32Array} out
+   */
+  _drawBlocks(top, bottom, left, right, bend, out) {
+    const { grid, plate, sheets, face } = this;
+    const { columns, cell } = grid;
+    const { width } = this.picture;
+    const whole = face.coarse === null;
+    const nodeAt = (/** @type {number} */ pixel) => Math.floor((pixel + 0.5) / cell + 0.5);
+    const firstOf = (/** @type {number} */ node) => Math.ceil((node - 0.5) * cell - 0.5);
+    for (let row = nodeAt(top); row <= nodeAt(bottom - 1); row++) {
+      const y0 = Math.max(firstOf(row), top);
+      const y1 = Math.min(firstOf(row + 1), bottom);
+      for (let column = nodeAt(left); column <= nodeAt(right - 1); column++) {
+        const x0 = Math.max(firstOf(column), left);
+        const x1 = Math.min(firstOf(column + 1), right);
+        const node = row * columns + column;
+        const bent = bend !== null && x1 > bend.left && y1 > bend.top && x0 < bend.left + bend.width && y0 < bend.top + bend.height;
+        // Of the sheets, from the front, those that are seen.
+        let lowest = sheets.length;
+        let solid = false;
+        while (lowest > 0 && !solid) {
+          const { other } = sheets[--lowest];
+          solid = whole || (!(bent && sheets[lowest] === face) && !(other[node] | other[node + 1] | other[node + columns] | other[node + columns + 1]));
+        }
+        if (!solid) {
+          for (let y = y0; y < y1; y++) {
+            const at = y * width;
+            if (plate) for (let x = x0; x < x1; x++) out[at + x] = plate.pixels[at + x];
+            else out.fill(0, at + x0, at + x1);
+          }
+        }
+        for (let index = lowest; index < sheets.length; index++) {
+          const sheet = sheets[index];
+          const shift = bent && sheet === face ? bend : null;
+          const { figure } = sheet;
+          if (!shift && !whole && !(figure[node] | figure[node + 1] | figure[node + columns] | figure[node + columns + 1])) continue;
+          layBlock(sheet, node, x0, x1, y0, y1, firstOf, row, column, solid && index === lowest, whole, shift, out, width);
+        }
+      }
+    }
+  }
+
+  /** Lay patches over the flat face, and take the last frame's away. @param {Patch[]} patches */
+  _paste(patches) {
+    const pasted = this._pasted;
+    const { whole } = this.face.sampler;
+    const { still } = this.face;
+    for (const [patch, spot] of pasted) {
+      if (patches.includes(patch)) continue;
+      pasted.delete(patch);
+      for (let row = spot.top; row < spot.top + spot.height; row++) {
+        const from = row * still.width + spot.left;
+        whole.pixels.set(still.pixels.subarray(from, from + spot.width), row * whole.width + spot.left);
+      }
+      this.face.sampler.refresh(spot.top, spot.top + spot.height, spot.left, spot.left + spot.width);
+    }
+    for (const patch of patches) {
+      if (pasted.get(patch)?.drawn === patch.drawn) continue;
+      const { left, top, width, height, drawn } = patch;
+      pasted.set(patch, { left, top, width, height, drawn });
+      this._lay(patch);
+      this.face.sampler.refresh(top, top + height, left, left + width);
+    }
+  }
+
+  /** @param {Patch} patch */
+  _lay({ pixels, width, height, left, top }) {
+    const { picture } = this;
+    const { still } = this.face;
+    const { whole } = this.face.sampler;
+    for (let row = 0; row < height; row++) {
+      for (let column = 0; column < width; column++) {
+        const at = (top + row) * picture.width + left + column;
+        const own = picture.pixels[at];
+        const colour = pixels[row * width + column];
+        const flat = still.pixels[at];
+        const share = colour >>> 24;
+        let shown = 0;
+        const full = flat >>> 24;
+        for (let shift = 0; shift < 24; shift += 8) {
+          const under = (own >>> shift) & 255;
+          let value = byShare((colour >>> shift) & 255, share) + byShare(under, 255 - share);
+          if (full < 255) {
+            // At the figure's edge: what changes in the picture, as far as it is the figure.
+            value = ((flat >>> shift) & 255) + Math.floor(((value - under) * full) / 255);
+          }
+          shown |= (value < 0 ? 0 : value > 255 ? 255 : value) << shift;
+        }
+        whole.pixels[(top + row) * whole.width + left + column] = shown | (full << 24);
+      }
+    }
+  }
+
+  /** Write what lies flat there. @param {{left: number, top: number, width: number, height: number}} spot @param {Int32Array} out */
+  _showFlat({ left, top, width, height }, out) {
+    const { whole } = this.face.sampler;
+    for (let row = top; row < top + height; row++) {
+      for (let column = left; column < left + width; column++) {
+        const at = row * this.picture.width + column;
+        out[at] = laidOver(this._below.pixels[at], whole.pixels[row * whole.width + column]);
+      }
+    }
+  }
+}
+
+/**
+ * Sample a sheet in one block, over what is there or instead of it.
+ * @param {Sheet} sheet
+ * @param {number} node the block's first one
+ * @param {number} x0 @param {number} x1 @param {number} y0 @param {number} y1 its pixels
+ * @param {(node: number) => number} firstOf
+ * @param {number} row @param {number} column of the node
+ * @param {boolean} instead
+ * @param {boolean} repeats whether the sheet goes on beyond the picture
+ * @param {MouthBend | null} bend
+ * @param {Int32Array} out
+ * @param {number} width of the picture
+ */
+function layBlock(sheet, node, x0, x1, y0, y1, firstOf, row, column, instead, repeats, bend, out, width) {
+  const { x, y, grid } = sheet.surface;
+  const { columns, cell } = grid;
+  const { fine } = sheet.sampler;
+  const { pixels, width: stride, height } = fine;
+  const nodeX = (column - 0.5) * cell - 0.5;
+  const nodeY = (row - 0.5) * cell - 0.5;
+  // Places in 32nds of a pixel of the enlarged picture, with a half to round them.
+  const unit = 32 * SCALE;
+  const start = 32 * OFFSET + 0.5;
+  const below = node + columns;
+  const least = Math.min(x[node], x[node + 1], x[below], x[below + 1]) * SCALE + OFFSET;
+  const most = Math.max(x[node], x[node + 1], x[below], x[below + 1]) * SCALE + OFFSET;
+  const highest = Math.min(y[node], y[node + 1], y[below], y[below + 1]) * SCALE + OFFSET;
+  const lowest = Math.max(y[node], y[node + 1], y[below], y[below + 1]) * SCALE + OFFSET;
+  const inside = !bend && least >= 0 && highest >= 0 && most < stride - 2 && lowest < height - 2;
+  for (let line = y0; line < y1; line++) {
+    const down = (line - nodeY) / cell;
+    const leftX = x[node] + (x[below] - x[node]) * down;
+    const rightX = x[node + 1] + (x[below + 1] - x[node + 1]) * down;
+    const leftY = y[node] + (y[below] - y[node]) * down;
+    const rightY = y[node + 1] + (y[below + 1] - y[node + 1]) * down;
+    const stepX = ((rightX - leftX) / cell) * unit;
+    const stepY = ((rightY - leftY) / cell) * unit;
+    let atX = leftX * unit + start + stepX * (x0 - nodeX);
+    let atY = leftY * unit + start + stepY * (x0 - nodeX);
+    let to = line * width + x0;
+    const end = line * width + x1;
+    if (!inside) {
+      const bentRow = bend ? (line - bend.top) * bend.width - bend.left : 0;
+      const bentHere = bend !== null && line >= bend.top && line < bend.top + bend.height;
+      for (let place = x0; to < end; to++, place++, atX += stepX, atY += stepY) {
+        let ownX = (atX - 0.5) / 32;
+        let ownY = (atY - 0.5) / 32;
+        if (bend && bentHere && place >= bend.left && place < bend.left + bend.width) {
+          ownX += bend.shiftX[bentRow + place];
+          ownY += bend.shiftY[bentRow + place];
+        }
+        const colour = sampled(pixels, stride, height, ownX, ownY, repeats);
+        out[to] = instead || colour >>> 24 === 255 ? colour : laidOver(out[to], colour);
+      }
+      continue;
+    }
+    for (; to < end; to++, atX += stepX, atY += stepY) {
+      const across = atX | 0;
+      const along = atY | 0;
+      const from = (along >> 5) * stride + (across >> 5);
+      const right = across & 31;
+      const under = along & 31;
+      const left = 32 - right;
+      const over = 32 - under;
+      const a = pixels[from];
+      const b = pixels[from + 1];
+      const c = pixels[from + stride];
+      const d = pixels[from + stride + 1];
+      const upper = (a & 0xff00ff) * left + (b & 0xff00ff) * right;
+      const lower = (c & 0xff00ff) * left + (d & 0xff00ff) * right;
+      const upperOther = ((a >>> 8) & 0xff00ff) * left + ((b >>> 8) & 0xff00ff) * right;
+      const lowerOther = ((c >>> 8) & 0xff00ff) * left + ((d >>> 8) & 0xff00ff) * right;
+      const colour =
+        (((upper & 0xffff) * over + (lower & 0xffff) * under + 512) >> 10) |
+        ((((upperOther & 0xffff) * over + (lowerOther & 0xffff) * under + 512) >> 10) << 8) |
+        ((((upper >>> 16) * over + (lower >>> 16) * under + 512) >> 10) << 16) |
+        ((((upperOther >>> 16) * over + (lowerOther >>> 16) * under + 512) >> 10) << 24);
+      out[to] = instead || colour >>> 24 === 255 ? colour : laidOver(out[to], colour);
+    }
+  }
+}

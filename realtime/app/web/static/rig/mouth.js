@@ -1,0 +1,908 @@
+// The mouth as layers: lips that move along their four curves, a chin that drops, and what shows between them.
+// See realtime/rig/mouth.py.
+import { Memory, OFFSET, SCALE, Sampler, cropOf, held, laidOver, mixed, packed, pictureFrom, planeAt, sampled, smooth } from "./pixels.js";
+
+/** @typedef {import("./rig.js").Part} Part */
+/** @typedef {import("./rig.js").Amounts} Amounts */
+/** @typedef {import("./surface.js").Surface} Surface */
+/** @typedef {import("./surface.js").Grid} Grid */
+/** @typedef {ReturnType<typeof amountsOf>} MouthAmounts */
+/** @typedef {{layers: MouthLayers, on: (left: number, top: number, right: number, bottom: number, grid: Grid, surface: Surface) => MouthBend | null}} MouthMotion */
+
+/** Knots of a column, from the nose to below the chin. */
+const KNOTS = 7;
+
+/** What the mouth does, in shares; sides are the picture's. @param {Amounts} amounts @param {number} strength */
+function amountsOf(amounts, strength) {
+  const value = (/** @type {string} */ name) => amounts(name) * strength;
+  const left = (/** @type {string} */ name) => value(`${name}Right`);
+  const right = (/** @type {string} */ name) => value(`${name}Left`);
+  return {
+    open: value("jawOpen"),
+    close: value("mouthClose"),
+    pucker: value("mouthPucker"),
+    funnel: value("mouthFunnel"),
+    smileLeft: left("mouthSmile") + 0.4 * left("mouthDimple"),
+    smileRight: right("mouthSmile") + 0.4 * right("mouthDimple"),
+    frownLeft: left("mouthFrown"),
+    frownRight: right("mouthFrown"),
+    stretchLeft: left("mouthStretch"),
+    stretchRight: right("mouthStretch"),
+    rollLower: value("mouthRollLower"),
+    rollUpper: value("mouthRollUpper"),
+    press: 0.5 * (value("mouthPressLeft") + value("mouthPressRight")),
+    // A sneer draws the lip up at its side.
+    upperLeft: left("mouthUpperUp") + 0.7 * left("noseSneer"),
+    upperRight: right("mouthUpperUp") + 0.7 * right("noseSneer"),
+    lowerLeft: left("mouthLowerDown"),
+    lowerRight: right("mouthLowerDown"),
+    // To the face's own left is to the picture's right.
+    aside: value("mouthLeft") - value("mouthRight"),
+    jawAside: value("jawLeft") - value("jawRight"),
+    shrugLower: value("mouthShrugLower"),
+    shrugUpper: value("mouthShrugUpper"),
+    puff: value("cheekPuff"),
+    tongue: value("tongueOut"),
+  };
+}
+
+/** The layers of one mouth. */
+export class MouthLayers {
+  /** @param {Part} part @param {any} constants @param {import("./pixels.js").Picture} picture of the avatar */
+  constructor({ arrays, told }, constants, picture) {
+    this.told = told;
+    this.constants = constants;
+    const table = (/** @type {string} */ name) => /** @type {Float32Array} */ (arrays[name].values);
+    const [height, width] = told.crop;
+    const crop = cropOf(picture, told.left, told.top, width, height);
+    this.sampler = new Sampler(crop);
+    this.left = told.left;
+    this.top = told.top;
+    this.right = told.left + crop.width;
+    this.bottom = told.top + crop.height;
+    const [first, last, count] = told.nodes;
+    this.count = count;
+    this.firstNode = first;
+    this.perNode = (count - 1) / (last - first);
+    this.nodes = Float32Array.from({ length: count }, (_, at) => first + (at * (last - first)) / (count - 1));
+    this.inner = table("inner");
+    this.bow = table("bow");
+    this.round = table("round");
+    this.sinks = table("sinks");
+    this.jaw = table("jaw");
+    this.shifts = table("shifts");
+    this.toLeft = table("to_left");
+    this.toRight = table("to_right");
+    this.upLeft = table("up_left");
+    this.upRight = table("up_right");
+    this.cheeks = table("cheeks");
+    this.lines = table("lines");
+    this.teethEnd = table("teeth_end");
+    // Tables of columns one after another: rests, offsets, lines; and what is between.
+    const rest = table("rest");
+    this.tables = new Float32Array((2 * KNOTS + 2) * count);
+    for (let at = 0; at < count; at++) {
+      for (let knot = 0; knot < KNOTS; knot++) this.tables[knot * count + at] = rest[KNOTS * at + knot];
+    }
+    this.asideTable = new Float32Array(count);
+    this.corners = new Float32Array(count);
+    const lips = table("lip_colours");
+    this.lipColours = [0, 1, 2].map((channel) => Float32Array.from({ length: 2 * count }, (_, at) => lips[3 * at + channel]));
+    this.inside = table("inside");
+    this.insideRows = arrays.inside.shape[0];
+    this.insideColumns = arrays.inside.shape[1];
+    this.rows = ["upper", "lower"].map((name) => ({ layer: pictureFrom(arrays[`${name}_row`]), shaded: pictureFrom(arrays[`${name}_row_shaded`]), middle: told[`${name}_row`][0], edge: told[`${name}_row`][1] }));
+    /** @type {MouthBend} */
+    this.bend = new MouthBend(this);
+  }
+
+  /** What is asked for; null for a mouth at rest. @param {Amounts} amounts @returns {MouthMotion | null} */
+  motion(amounts) {
+    const wanted = amountsOf(amounts, this.told.strength);
+    if (!(Math.max(...Object.values(wanted).map(Math.abs)) > 1e-4)) return null;
+    this._offsets(wanted);
+    return { layers: this, on: (left, top, right, bottom, grid, surface) => (this.bend.lay(wanted, left, top, right, bottom, grid, surface) ? this.bend : null) };
+  }
+
+  /** Where in the tables a place along the mouth is. @param {number} s */
+  nodeAt(s) {
+    return (s - this.firstNode) * this.perNode;
+  }
+
+  /** @param {Float32Array} tables @param {number} row @param {number} at */
+  lookup(tables, row, at) {
+    return planeAt(tables, row * this.count, this.count, 1, at, 0);
+  }
+
+  /** How far each column's knots move down, and how far the columns move aside. @param {MouthAmounts} a */
+  _offsets(a) {
+    const { told, count, tables, nodes, lines, constants } = this;
+    const w = told.width;
+    const SMILE = constants.SMILE;
+    const STRETCH = constants.STRETCH;
+    const FUNNEL = constants.FUNNEL;
+    let gap = a.open >= 0 ? a.open * Math.max(told.drop - 0.5 * told.gap, 0.3 * told.drop) : a.open * told.gap;
+    // A tongue needs room.
+    if (a.tongue > 0) gap = Math.max(gap, Math.min(a.tongue, 1) * (0.15 * w - told.gap));
+    gap -= held(a.close) * (told.gap + Math.max(gap, 0) * 0.9);
+    const opened = Math.max(a.open, 0);
+    const parted = Math.max(gap, 0);
+    const jaw = opened * told.drop;
+    // An opening mouth becomes a lens of one shape, however its line runs at rest; one that stands open keeps its own.
+    const round = (smooth(0, 0.32 * w, parted) * parted) / (parted + 2 * told.gap + 1e-3);
+    const inward = (0.06 + 0.25 * Math.max(told.sag / w, 0)) * round * Math.min((0.75 * w) / Math.max(parted + told.gap, 1), 1);
+    const narrow = constants.PUCKER * a.pucker + FUNNEL[0] * a.funnel + inward;
+    const aside = (/** @type {number} */ smile, /** @type {number} */ stretch, /** @type {number} */ far) =>
+      w * ((SMILE[0] * smile + STRETCH[0] * stretch + 0.05 * a.press) * (1 - 0.7 * far) - narrow - 0.14 * far * round);
+    const lefts = aside(a.smileLeft, a.stretchLeft, told.far[0]);
+    const rights = aside(a.smileRight, a.stretchRight, told.far[1]);
+    const shift = 0.2 * a.aside * w;
+    const corner = (/** @type {number} */ smile, /** @type {number} */ frown, /** @type {number} */ stretch) =>
+      -told.smile * smile * (1 - 0.15 * held(smile)) + constants.FROWN * frown + STRETCH[1] * stretch;
+    const cornerLeft = corner(a.smileLeft, a.frownLeft, a.stretchLeft);
+    const cornerRight = corner(a.smileRight, a.frownRight, a.stretchRight);
+    // Lips that hardly part do so in the middle; an open mouth is round, its corners half-way down.
+    const forward = held(Math.max(a.funnel, a.pucker));
+    const steep = 1.3 - 0.62 * Math.min((1.8 * parted) / w, 1);
+    const rise = 0.05 * parted;
+    const sink = (1 - round) * 0.25 * jaw + round * (told.sag - rise + 0.38 * (parted + told.gap));
+    const part = Math.max(a.funnel, 0) ** 1.25 * w;
+    const smile = 0.5 * (a.smileLeft + a.smileRight);
+    // Broad smiles bare teeth, unless the lips do so already.
+    let bared = told.no_teeth ? 0 : 0.085 * w * smooth(0.45, 1, smile) * (1 - held(Math.max(told.gap, gap) / (0.12 * w)));
+    bared *= (1 - held(1.5 * (a.upperLeft + a.upperRight))) * (1 - held(a.press)) * (1 - held(a.close));
+    // Of lips that are pushed forward the upper one turns outwards; a smile and an open mouth stretch both.
+    const thick = 1 - 0.35 * a.press - 0.15 * a.puff - 0.15 * smile - 0.3 * Math.min(parted / (0.6 * w), 1);
+    const thickUpper = (thick - 0.05 * smile + 0.4 * a.pucker) * (1 - 0.75 * held(a.rollUpper)) - 1;
+    const thickLower = (thick + 0.05 * a.pucker - 0.25 * a.funnel) * (1 - 0.75 * held(a.rollLower)) - 1;
+    const offsets = KNOTS * count;
+    for (let at = 0; at < count; at++) {
+      this.asideTable[at] = -lefts * this.toLeft[at] + rights * this.toRight[at] + shift * this.shifts[at] + 0.075 * a.puff * told.unit * this.cheeks[at];
+      const corners = (this.corners[at] = w * (cornerLeft * this.upLeft[at] + cornerRight * this.upRight[at]));
+      const node = nodes[at] / (1 - 0.18 * forward);
+      const lens = Math.max(1 - node * node, 0) ** steep;
+      // Lips that are pushed forward meet a little further down.
+      const base = corners + 0.03 * a.pucker * w * this.sinks[at] + sink * this.sinks[at] - (0.08 * a.shrugLower + 0.03 * a.shrugUpper) * w * this.bow[at];
+      const raised = (a.upperLeft * this.toLeft[at] + a.upperRight * this.toRight[at]) * w;
+      const lowered = (a.lowerLeft * this.toLeft[at] + a.lowerRight * this.toRight[at]) * w;
+      const up = (sink + rise) * lens + 0.07 * raised * this.bow[at] + FUNNEL[1] * part * this.round[at] + 0.35 * bared * this.inner[at];
+      const low = (gap - rise - sink) * lens + 0.07 * lowered * this.bow[at] + FUNNEL[2] * part * this.round[at] + 0.65 * bared * this.inner[at];
+      const rest = (/** @type {number} */ knot) => tables[knot * count + at];
+      const innerUp = base - up;
+      let innerLow = base + low;
+      // Lips meet, and do not pass through one another.
+      innerLow -= Math.min(rest(3) + innerLow - rest(2) - innerUp, 0);
+      tables[offsets + at] = 0;
+      tables[offsets + count + at] = innerUp - (rest(2) - rest(1)) * thickUpper * this.bow[at];
+      tables[offsets + 2 * count + at] = innerUp;
+      tables[offsets + 3 * count + at] = innerLow;
+      tables[offsets + 4 * count + at] = innerLow + (rest(4) - rest(3)) * thickLower * this.bow[at];
+      tables[offsets + 5 * count + at] = (told.chin_share * jaw + 0.25 * Math.min(gap, 0) - 0.07 * a.shrugLower * w) * this.jaw[at];
+      tables[offsets + 6 * count + at] = 0;
+      // The dark line between shut lips belongs to neither: where they part it is left out.
+      const gapHere = Math.max(tables[offsets + 3 * count + at] - tables[offsets + 2 * count + at], 0);
+      for (let lip = 0; lip < 2; lip++) {
+        const line = lines[lip * count + at];
+        tables[(2 * KNOTS + lip) * count + at] = line * held(gapHere / (3 * line + 1e-3));
+      }
+    }
+  }
+
+  /** Where the tongue and its shadow may be. @param {number} across @param {number} toUpper @param {number} toLower */
+  reached(across, toUpper, toLower) {
+    const { told } = this;
+    return Math.abs(across) < 1.3 * this.constants.TONGUE * told.width && toUpper > 0 && toLower > -1.2 * told.tongue_length - told.block;
+  }
+}
+
+/** Planes of a lattice's nodes. */
+const PLANES = /** @type {const} */ (["upX", "upY", "lowX", "lowY", "s", "across", "down", "inside", "toUpper", "toLower"]);
+
+/** A mouth in motion on one lattice, and what shows between its lips. */
+export class MouthBend {
+  /** @param {MouthLayers} layers */
+  constructor(layers) {
+    this.layers = layers;
+    const float = () => new Memory(Float32Array);
+    this.memory = { nodes: float(), shiftX: float(), shiftY: float(), fine: float(), near: float(), shade: float(), blur: float(), blurred: float(), tongue: float(), colours: new Memory(Uint8Array), inside: new Memory(Int32Array) };
+    /** Where it bends the picture, in its pixels; and by how much what is shown there comes from elsewhere, in the enlarged picture's. */
+    this.left = 0;
+    this.top = 0;
+    this.width = 0;
+    this.height = 0;
+    this.shiftX = this.shiftY = new Float32Array(0);
+    this.knots = new Float64Array(2 * KNOTS);
+    this.fine = { left: 0, top: 0, width: 0, height: 0 };
+    /** @type {Record<typeof PLANES[number], number>} */
+    this.planes = /** @type {any} */ ({});
+    this.lattice = { rows: 0, columns: 0 };
+    this.part = { firstRow: 0, lastRow: 0, firstColumn: 0, lastColumn: 0 };
+  }
+
+  /**
+   * Work out the bend of these pixels of the picture; false where nothing moves.
+   * @param {MouthAmounts} wanted
+   * @param {number} left @param {number} top @param {number} right @param {number} bottom
+   * @param {Grid} grid @param {Surface} surface whose pixels it is seen in
+   */
+  lay(wanted, left, top, right, bottom, grid, surface) {
+    const { layers } = this;
+    const { block } = layers.told;
+    this.wanted = wanted;
+    const rows = Math.ceil((bottom - top) / block);
+    const columns = Math.ceil((right - left) / block);
+    this.lattice = { rows, columns };
+    const count = rows * columns;
+    const nodes = (this.nodes = this.memory.nodes.take(PLANES.length * count));
+    for (const [index, name] of PLANES.entries()) this.planes[name] = index * count;
+    let firstRow = rows;
+    let lastRow = -1;
+    let firstColumn = columns;
+    let lastColumn = -1;
+    for (let row = 0, at = 0; row < rows; row++) {
+      for (let column = 0; column < columns; column++, at++) {
+        const seenX = (column + 0.5) * block - 0.5 + left;
+        const seenY = (row + 0.5) * block - 0.5 + top;
+        const moves = this._node(wanted, at, grid.at(surface.x, seenX, seenY), grid.at(surface.y, seenX, seenY), nodes);
+        if (!moves) continue;
+        firstRow = Math.min(firstRow, row);
+        lastRow = Math.max(lastRow, row);
+        firstColumn = Math.min(firstColumn, column);
+        lastColumn = Math.max(lastColumn, column);
+      }
+    }
+    if (lastRow < 0) return false;
+    this.part = { firstRow: Math.max(firstRow - 1, 0), lastRow: Math.min(lastRow + 2, rows), firstColumn: Math.max(firstColumn - 1, 0), lastColumn: Math.min(lastColumn + 2, columns) };
+    const { part } = this;
+    this.left = left + part.firstColumn * block;
+    this.top = top + part.firstRow * block;
+    this.width = (part.lastColumn - part.firstColumn) * block;
+    this.height = (part.lastRow - part.firstRow) * block;
+    this._findOpening();
+    this._shift();
+    return true;
+  }
+
+  /**
+   * One node of the lattice, at which the picture's pixel (x, y) is seen when the mouth is at rest. Whether anything is other there.
+   * @param {MouthAmounts} a @param {number} at @param {number} x @param {number} y @param {Float32Array} nodes
+   */
+  _node(a, at, x, y, nodes) {
+    const { layers, planes, knots } = this;
+    const { told, count, tables } = layers;
+    const ownX = x - told.left - told.origin[0];
+    const ownY = y - told.top - told.origin[1];
+    const s = (ownX * told.along[0] + ownY * told.along[1]) / told.half;
+    const v = ownX * told.down[0] + ownY * told.down[1];
+    const inside = planeAt(layers.inside, 0, layers.insideColumns, layers.insideRows, (x - told.lattice[0] + 0.5) / told.block - 0.5, (y - told.lattice[1] + 0.5) / told.block - 0.5);
+    // Against the movement: which column comes to this place; aside fades away from the lips.
+    let source = s;
+    const off = v - told.middle;
+    // The nose stays, and the chin goes along a little.
+    const reach = off / (off < 0 ? told.above : 0.5 * told.width);
+    const window = Math.exp(-reach * reach) * inside;
+    const jaw = a.jawAside ? inside * 0.1 * a.jawAside * told.width * smooth(0, told.chin, v) * smooth(2 * told.chin, told.chin, v) : 0;
+    for (let round = 0; round < 3; round++) {
+      source = s - (layers.lookup(layers.asideTable, 0, layers.nodeAt(source)) * window + jaw) / told.half;
+    }
+    const node = layers.nodeAt(source);
+    for (let knot = 0; knot < KNOTS; knot++) {
+      knots[knot] = planeAt(tables, knot * count, count, 1, node, 0);
+      knots[KNOTS + knot] = knots[knot] + planeAt(tables, (KNOTS + knot) * count, count, 1, node, 0) * inside;
+    }
+    knots[2] -= planeAt(tables, 2 * KNOTS * count, count, 1, node, 0) * inside;
+    knots[3] += planeAt(tables, (2 * KNOTS + 1) * count, count, 1, node, 0) * inside;
+    const up = Math.min(this._through(0, 2, v), knots[2] - v);
+    const low = Math.max(this._through(3, 6, v), knots[3] - v);
+    const toUpper = v - knots[KNOTS + 2];
+    const toLower = knots[KNOTS + 3] - v;
+    const aside = (source - s) * told.half;
+    nodes[planes.upX + at] = aside * told.along[0] + up * told.down[0];
+    nodes[planes.upY + at] = aside * told.along[1] + up * told.down[1];
+    nodes[planes.lowX + at] = aside * told.along[0] + low * told.down[0];
+    nodes[planes.lowY + at] = aside * told.along[1] + low * told.down[1];
+    nodes[planes.s + at] = source;
+    nodes[planes.across + at] = s * told.half;
+    nodes[planes.down + at] = v;
+    nodes[planes.inside + at] = inside;
+    nodes[planes.toUpper + at] = toUpper;
+    nodes[planes.toLower + at] = toLower;
+    if (Math.abs(aside) + Math.abs(toUpper < toLower ? up : low) > 0.03) return true;
+    if (Math.min(toUpper, toLower) > -1 && inside > 0) return true;
+    return a.tongue > 0 && layers.reached(s * told.half, toUpper, toLower);
+  }
+
+  /** How far down the source lies by these knots; beyond them by the end's offset. @param {number} first @param {number} last @param {number} v */
+  _through(first, last, v) {
+    const { knots } = this;
+    if (v >= knots[KNOTS + last]) return knots[last] - knots[KNOTS + last];
+    let result = knots[first] - knots[KNOTS + first];
+    for (let knot = first; knot < last; knot++) {
+      const below = v - knots[KNOTS + knot];
+      if (below < 0) continue;
+      const slope = (knots[knot + 1] - knots[knot]) / Math.max(knots[KNOTS + knot + 1] - knots[KNOTS + knot], 1e-3);
+      result = slope * below + knots[knot] - v;
+    }
+    return result;
+  }
+
+  /** A plane of the nodes at a pixel of the bend. @param {number} plane @param {number} x @param {number} y counted from the part's first */
+  _enlarged(plane, x, y) {
+    const { nodes, part } = this;
+    const { columns } = this.lattice;
+    const { block } = this.layers.told;
+    const across = Math.min(Math.max((x + 0.5) / block - 0.5, 0), part.lastColumn - part.firstColumn - 1);
+    const down = Math.min(Math.max((y + 0.5) / block - 0.5, 0), part.lastRow - part.firstRow - 1);
+    const column = Math.floor(across);
+    const row = Math.floor(down);
+    const right = across - column;
+    const below = down - row;
+    const at = plane + (part.firstRow + row) * columns + part.firstColumn + column;
+    const next = right > 0 ? 1 : 0;
+    const after = below > 0 ? columns : 0;
+    const values = /** @type {Float32Array} */ (nodes);
+    return (values[at] * (1 - right) + values[at + next] * right) * (1 - below) + (values[at + after] * (1 - right) + values[at + after + next] * right) * below;
+  }
+
+  /** The opening at every pixel near the lips: a lattice's nodes are too far apart for its corners. */
+  _findOpening() {
+    const { layers, part, planes, lattice } = this;
+    const nodes = /** @type {Float32Array} */ (this.nodes);
+    const { block } = layers.told;
+    const tongue = /** @type {MouthAmounts} */ (this.wanted).tongue > 0;
+    let firstRow = Infinity;
+    let lastRow = -1;
+    let firstColumn = Infinity;
+    let lastColumn = -1;
+    for (let row = part.firstRow; row < part.lastRow; row++) {
+      for (let column = part.firstColumn; column < part.lastColumn; column++) {
+        const at = row * lattice.columns + column;
+        const toUpper = nodes[planes.toUpper + at];
+        const toLower = nodes[planes.toLower + at];
+        const near = Math.min(toUpper, toLower) > -1.5 * block && Math.abs(nodes[planes.s + at]) < 1.1;
+        if (!near && !(tongue && layers.reached(nodes[planes.across + at], toUpper, toLower))) continue;
+        firstRow = Math.min(firstRow, row);
+        lastRow = Math.max(lastRow, row);
+        firstColumn = Math.min(firstColumn, column);
+        lastColumn = Math.max(lastColumn, column);
+      }
+    }
+    if (lastRow < 0) {
+      this.fine = { left: 0, top: 0, width: 0, height: 0 };
+      return;
+    }
+    const first = [Math.max(firstColumn - 1, part.firstColumn) - part.firstColumn, Math.max(firstRow - 1, part.firstRow) - part.firstRow];
+    const last = [Math.min(lastColumn + 2, part.lastColumn) - part.firstColumn, Math.min(lastRow + 2, part.lastRow) - part.firstRow];
+    const fine = (this.fine = { left: first[0] * block, top: first[1] * block, width: (last[0] - first[0]) * block, height: (last[1] - first[1]) * block });
+    const size = fine.width * fine.height;
+    const values = this.memory.fine.take(5 * size);
+    this.s = values.subarray(0 * size, (0 + 1) * size);
+    this.across = values.subarray(1 * size, (1 + 1) * size);
+    this.down = values.subarray(2 * size, (2 + 1) * size);
+    this.toUpper = values.subarray(3 * size, (3 + 1) * size);
+    this.toLower = values.subarray(4 * size, (4 + 1) * size);
+    const { tables, count } = layers;
+    for (let row = 0, at = 0; row < fine.height; row++) {
+      for (let column = 0; column < fine.width; column++, at++) {
+        const x = fine.left + column;
+        const y = fine.top + row;
+        const s = (this.s[at] = this._enlarged(planes.s, x, y));
+        this.across[at] = this._enlarged(planes.across, x, y);
+        const down = (this.down[at] = this._enlarged(planes.down, x, y));
+        const inside = this._enlarged(planes.inside, x, y);
+        const node = layers.nodeAt(s);
+        this.toUpper[at] = down - planeAt(tables, 2 * count, count, 1, node, 0) - planeAt(tables, (KNOTS + 2) * count, count, 1, node, 0) * inside;
+        this.toLower[at] = planeAt(tables, 3 * count, count, 1, node, 0) + planeAt(tables, (KNOTS + 3) * count, count, 1, node, 0) * inside - down;
+      }
+    }
+  }
+
+  /** How far what each pixel shows comes from. */
+  _shift() {
+    const { width, height, layers, planes, lattice, part, fine } = this;
+    const nodes = /** @type {Float32Array} */ (this.nodes);
+    const { block } = layers.told;
+    const shiftX = (this.shiftX = this.memory.shiftX.take(width * height));
+    const shiftY = (this.shiftY = this.memory.shiftY.take(width * height));
+    // Above the middle of the opening the upper lip, below it the lower one.
+    const ofNode = (/** @type {number} */ at, /** @type {number} */ upper, /** @type {number} */ lower) => nodes[(nodes[planes.toUpper + at] < nodes[planes.toLower + at] ? upper : lower) + at];
+    const lastColumn = part.lastColumn - part.firstColumn - 1;
+    const lastRow = part.lastRow - part.firstRow - 1;
+    for (let y = 0, to = 0; y < height; y++) {
+      const down = Math.min(Math.max((y + 0.5) / block - 0.5, 0), lastRow);
+      const row = Math.floor(down);
+      const below = down - row;
+      const start = (part.firstRow + row) * lattice.columns + part.firstColumn;
+      const after = below > 0 ? lattice.columns : 0;
+      let known = -1;
+      let aX = 0;
+      let bX = 0;
+      let aY = 0;
+      let bY = 0;
+      for (let x = 0; x < width; x++, to++) {
+        const across = Math.min(Math.max((x + 0.5) / block - 0.5, 0), lastColumn);
+        const column = Math.floor(across);
+        const right = across - column;
+        if (column !== known) {
+          known = column;
+          const at = start + column;
+          const next = column < lastColumn ? 1 : 0;
+          const { upX, upY, lowX, lowY } = planes;
+          aX = ofNode(at, upX, lowX) * (1 - below) + ofNode(at + after, upX, lowX) * below;
+          bX = ofNode(at + next, upX, lowX) * (1 - below) + ofNode(at + after + next, upX, lowX) * below;
+          aY = ofNode(at, upY, lowY) * (1 - below) + ofNode(at + after, upY, lowY) * below;
+          bY = ofNode(at + next, upY, lowY) * (1 - below) + ofNode(at + after + next, upY, lowY) * below;
+        }
+        shiftX[to] = SCALE * (aX + (bX - aX) * right);
+        shiftY[to] = SCALE * (aY + (bY - aY) * right);
+      }
+    }
+    const toUpper = /** @type {Float32Array} */ (this.toUpper);
+    const toLower = /** @type {Float32Array} */ (this.toLower);
+    for (let row = 0, at = 0; row < fine.height; row++) {
+      for (let column = 0; column < fine.width; column++, at++) {
+        const upper = toUpper[at] < toLower[at];
+        const x = fine.left + column;
+        const y = fine.top + row;
+        const to = y * width + x;
+        shiftX[to] = SCALE * this._enlarged(upper ? planes.upX : planes.lowX, x, y);
+        shiftY[to] = SCALE * this._enlarged(upper ? planes.upY : planes.lowY, x, y);
+      }
+    }
+  }
+
+  /**
+   * Draw what shows between the lips.
+   * @param {Int32Array} out of the whole picture
+   * @param {number} width @param {number} height of it
+   */
+  paint(out, width, height) {
+    const { fine, layers } = this;
+    if (!fine.width) return;
+    const { told } = layers;
+    const a = /** @type {MouthAmounts} */ (this.wanted);
+    const [s, toUpper, toLower, downs] = [this.s, this.toUpper, this.toLower, this.down].map((plane) => /** @type {Float32Array} */ (plane));
+    const offsetX = this.left + fine.left;
+    const offsetY = this.top + fine.top;
+    const wide = Math.min(fine.width, width - offsetX);
+    const high = Math.min(fine.height, height - offsetY);
+    let firstRow = high;
+    let lastRow = -1;
+    let firstColumn = wide;
+    let lastColumn = -1;
+    let tall = 0;
+    for (let row = 0; row < high; row++) {
+      for (let column = 0; column < wide; column++) {
+        const at = row * fine.width + column;
+        const gap = toUpper[at] + toLower[at];
+        if (!(Math.min(toUpper[at], toLower[at]) > -told.soft && gap > 0.2 && Math.abs(s[at]) < 1)) continue;
+        firstRow = Math.min(firstRow, row);
+        lastRow = Math.max(lastRow, row);
+        firstColumn = Math.min(firstColumn, column);
+        lastColumn = Math.max(lastColumn, column);
+      }
+    }
+    if (lastRow < 0) return;
+    const box = { top: firstRow, left: firstColumn, width: lastColumn + 1 - firstColumn, height: lastRow + 1 - firstRow };
+    const at = (/** @type {number} */ row, /** @type {number} */ column) => (box.top + row) * fine.width + box.left + column;
+    // The lower lip's edge in the middle.
+    let middle = 0;
+    let least = Infinity;
+    for (let row = 0; row < box.height; row++) {
+      for (let column = 0; column < box.width; column++) {
+        tall = Math.max(tall, toUpper[at(row, column)] + toLower[at(row, column)]);
+        const away = Math.abs(s[at(row, column)]);
+        if (away < least || (away === least && column < middle)) [least, middle] = [away, column];
+      }
+    }
+    let lowest = Infinity;
+    let edgeAt = 0;
+    let highestGap = -Infinity;
+    for (let row = 0; row < box.height; row++) {
+      const here = at(row, middle);
+      highestGap = Math.max(highestGap, toUpper[here] + toLower[here]);
+      if (Math.abs(toLower[here]) < lowest) [lowest, edgeAt] = [Math.abs(toLower[here]), here];
+    }
+    const lowerEdge = downs[edgeAt] + toLower[edgeAt];
+    this._measureNear(box, toUpper, toLower);
+    const inside = this.memory.inside.take(box.width * box.height);
+    if (told.drawn) this._drawnInside(a, box, tall, middle, inside);
+    else this._generic(a, box, tall, lowerEdge, inside);
+    const parted = tall - (told.own ? told.gap : 0);
+    if (told.own) this._ownInside(box, inside);
+    // A mouth that stands wide open shows them itself.
+    if (!told.drawn && told.gap < 0.25 * told.width) this._lineWithLips(box, parted, inside);
+    // Where lips run steeply a pixel is nearer to them than it lies below or above.
+    const near = this.memory.near.values;
+    const size = box.width * box.height;
+    for (let row = 0, pixel = 0; row < box.height; row++) {
+      for (let column = 0; column < box.width; column++, pixel++) {
+        const here = at(row, column);
+        let mask = held(near[pixel] / told.soft + 0.5) * held(near[size + pixel] / told.soft + 0.5);
+        mask *= Math.abs(s[here]) < 1 ? held((toUpper[here] + toLower[here] - 0.2) * 0.6) : 0;
+        if (mask === 0) continue;
+        const to = (offsetY + box.top + row) * width + offsetX + box.left + column;
+        out[to] = mixed(out[to], inside[pixel], mask);
+      }
+    }
+    if (a.tongue > 1e-4) this._putOut(Math.min(a.tongue, 1), out, width, offsetX, offsetY, wide, high, lowerEdge - highestGap, lowerEdge);
+  }
+
+  /** Distances from both lips. @param {{top: number, left: number, width: number, height: number}} box @param {Float32Array} toUpper @param {Float32Array} toLower */
+  _measureNear(box, toUpper, toLower) {
+    const size = box.width * box.height;
+    const near = this.memory.near.take(2 * size);
+    for (const [index, plane] of [toUpper, toLower].entries()) {
+      for (let row = 0, to = index * size; row < box.height; row++) {
+        const start = (box.top + row) * this.fine.width + box.left;
+        for (let column = 0; column < box.width; column++, to++) {
+          const slope = column > 0 && column < box.width - 1 ? 0.5 * (plane[start + column + 1] - plane[start + column - 1]) : 0;
+          near[to] = plane[start + column] / Math.sqrt(1 + slope * slope);
+        }
+      }
+    }
+  }
+
+  /** Pixels above the tongue's edge. @param {number} s @param {number} height @param {number} tall */
+  _ridge(s, height, tall) {
+    const { told } = this.layers;
+    const side = Math.min(Math.abs(s), 1);
+    const tongue = told.drawn ? 0.62 * (tall - 0.08 * told.width) : 0.3 * told.width * Math.min(tall / (0.6 * told.width), 1);
+    return height - tongue * (1 - 0.9 * side * side);
+  }
+
+  /**
+   * Throat, tongue and teeth that the picture does not show.
+   * @param {MouthAmounts} a @param {{top: number, left: number, width: number, height: number}} box
+   * @param {number} tall @param {number} lowerEdge @param {Int32Array} out
+   */
+  _generic(a, box, tall, lowerEdge, out) {
+    const { layers, fine } = this;
+    const { told } = layers;
+    const w = told.width;
+    const halfWide = Math.ceil(box.width / 2);
+    const halfHigh = Math.ceil(box.height / 2);
+    this._throat(box, tall, halfWide, halfHigh);
+    const colours = this.memory.colours.values;
+    const shades = this.memory.shade.values;
+    // Upper teeth with the head; lower ones with the jaw, whose lip hides most of them, and in whose shadow they lie.
+    const bared = 0.05 * w * smooth(0.2 * w, 0.55 * w, tall);
+    // Lips that hardly part shade them; lips pushed forward cover them, too.
+    const open = Math.max(smooth(0, 0.18 * w, tall), held(0.5 * (a.smileLeft + a.smileRight)));
+    const forward = Math.min(Math.max(a.funnel, a.pucker, 0), 1);
+    // A smile takes lips up in the middle, too, further than teeth are long: gums stay hidden.
+    const risen = Math.min(layers.corners[layers.count >> 1], 0);
+    const [upperRow, lowerRow] = layers.rows;
+    const dim = 1 - 0.15 * forward;
+    const rows = [{ row: lowerRow, edge: lowerEdge - bared, light: (0.5 + 0.3 * open) * dim }];
+    if (!told.shows_teeth) rows.push({ row: upperRow, edge: told.teeth_line + risen - 0.06 * w * forward, light: (0.7 + 0.3 * open) * dim });
+    if (told.no_teeth) rows.length = 0;
+    const shadow = packed(told.shadow);
+    const scaleX = halfWide / box.width;
+    const scaleY = halfHigh / box.height;
+    const across = /** @type {Float32Array} */ (this.across);
+    const down = /** @type {Float32Array} */ (this.down);
+    for (let y = 0, to = 0; y < box.height; y++) {
+      const placeY = Math.min(Math.max((y + 0.5) * scaleY - 0.5, 0), halfHigh - 1);
+      const row = Math.floor(placeY);
+      const below = placeY - row;
+      const after = row < halfHigh - 1 ? halfWide : 0;
+      for (let x = 0; x < box.width; x++, to++) {
+        const placeX = Math.min(Math.max((x + 0.5) * scaleX - 0.5, 0), halfWide - 1);
+        const column = Math.floor(placeX);
+        const right = placeX - column;
+        const next = column < halfWide - 1 ? 1 : 0;
+        const from = row * halfWide + column;
+        const first = (1 - right) * (1 - below);
+        const second = right * (1 - below);
+        const third = (1 - right) * below;
+        const fourth = right * below;
+        let colour = 0xff000000 | 0;
+        for (let channel = 0; channel < 3; channel++) {
+          const value = first * colours[3 * from + channel] + second * colours[3 * (from + next) + channel] + third * colours[3 * (from + after) + channel] + fourth * colours[3 * (from + after + next) + channel];
+          colour |= ((value + 0.5) | 0) << (8 * channel);
+        }
+        const here = (box.top + y) * fine.width + box.left + x;
+        for (const { row: teeth, edge, light } of rows) {
+          const toothX = across[here] + teeth.middle;
+          const toothY = down[here] + teeth.edge - edge;
+          const { layer, shaded } = teeth;
+          const lit = sampled(layer.pixels, layer.width, layer.height, toothX, toothY, false);
+          if (lit === 0) continue;
+          const dark = sampled(shaded.pixels, shaded.width, shaded.height, toothX, toothY, false);
+          colour = laidOver(colour, mixed(lit, dark, 1 - light));
+        }
+        // Shade goes over into the mouth's own dark, not into gray.
+        const shade = first * shades[from] + second * shades[from + next] + third * shades[from + after] + fourth * shades[from + after + next];
+        out[to] = mixed(shadow, colour, shade);
+      }
+    }
+  }
+
+  /**
+   * The dark and the tongue, and how much of the light all of the inside gets, for every other pixel.
+   * @param {{top: number, left: number, width: number, height: number}} box @param {number} tall @param {number} wide @param {number} high
+   */
+  _throat(box, tall, wide, high) {
+    const { fine } = this;
+    const { told } = this.layers;
+    const w = told.width;
+    const colours = this.memory.colours.take(3 * wide * high);
+    const shades = this.memory.shade.take(wide * high);
+    const near = this.memory.near.values;
+    const size = box.width * box.height;
+    const planeS = /** @type {Float32Array} */ (this.s);
+    const toUpper = /** @type {Float32Array} */ (this.toUpper);
+    const toLower = /** @type {Float32Array} */ (this.toLower);
+    const lit = Math.min(Math.max(0.35 + (0.8 * tall) / (0.5 * w), 0.35), 0.85);
+    for (let row = 0, to = 0; row < high; row++) {
+      for (let column = 0; column < wide; column++, to++) {
+        const here = (box.top + 2 * row) * fine.width + box.left + 2 * column;
+        const pixel = 2 * row * box.width + 2 * column;
+        const s = Math.abs(planeS[here]);
+        const height = toLower[here];
+        const upper = near[pixel];
+        const lower = near[size + pixel];
+        // The tongue lies behind the lower teeth: lightest where it bulges, in the dark further back.
+        const ridge = this._ridge(s, height, tall);
+        const share = 0.9 * smooth(0.06 * w, -0.08 * w, ridge) * held((0.95 - s) / 0.35);
+        let light = lit * (1 - 0.3 * held(ridge / (-0.3 * w)) - 0.25 * s);
+        light *= 1 - 0.16 * Math.exp(-((s / 0.07) ** 2)) * held((ridge * -8) / w);
+        // Into the corners goes the cheek, as the lips' inside is lit.
+        const cheek = 0.6 * smooth(0.75, 1, s) * (1 - share);
+        for (let channel = 0; channel < 3; channel++) {
+          const dark = told.dark[channel];
+          colours[3 * to + channel] = dark + (told.tongue[channel] * light - dark) * share + (0.42 * told.flesh[channel] - dark) * cheek;
+        }
+        const above = Math.exp((Math.max(upper, 0) * -20) / w);
+        const below = Math.exp((Math.max(lower, 0) * -24) / w);
+        const shade = (1 - 0.3 * above - 0.12 * below) * (1 - 0.35 * smooth(0.5, 1, s));
+        // Little light gets in where lips hardly part.
+        shades[to] = shade * (0.3 + 0.7 * smooth(0, 0.07 * w, toUpper[here] + height));
+      }
+    }
+  }
+
+  /**
+   * The inside of a drawn mouth: flat, one white band, an outline.
+   * @param {MouthAmounts} a @param {{top: number, left: number, width: number, height: number}} box
+   * @param {number} tall @param {number} middle the column of the mouth's middle @param {Int32Array} out
+   */
+  _drawnInside(a, box, tall, middle, out) {
+    const { fine } = this;
+    const { told } = this.layers;
+    const w = told.width;
+    const [dark, tongue, white, outline] = [told.dark, told.tongue, told.teeth, told.line].map(packed);
+    const [s, toUpper, toLower, downs] = [this.s, this.toUpper, this.toLower, this.down].map((plane) => /** @type {Float32Array} */ (plane));
+    const at = (/** @type {number} */ row, /** @type {number} */ column) => (box.top + row) * fine.width + box.left + column;
+    let arch = 0;
+    for (let row = 0; row < box.height; row++) arch += (downs[at(row, middle)] - toUpper[at(row, middle)]) / box.height;
+    // As tall as they are, however far the mouth opens; lips pushed forward cover them.
+    const band = Math.min(0.12 * w, tall) * (1 - held(2 * Math.max(a.pucker, 0) + 0.6 * Math.max(a.funnel, 0)));
+    const line = Math.max(0.012 * w, 1);
+    const near = this.memory.near.values;
+    const size = box.width * box.height;
+    for (let row = 0, to = 0; row < box.height; row++) {
+      for (let column = 0; column < box.width; column++, to++) {
+        const here = at(row, column);
+        let colour = dark;
+        if (tall > 0.08 * w) colour = mixed(colour, tongue, held(0.5 - this._ridge(s[here], toLower[here], tall) / told.soft));
+        if (!told.no_teeth && !told.shows_teeth) {
+          // Its edge is flatter than an arched lip.
+          const upper = downs[here] - toUpper[here];
+          const edge = band + 0.65 * Math.min(upper, arch) + 0.35 * upper;
+          colour = mixed(colour, white, held((edge - downs[here]) / told.soft + 0.5));
+        }
+        if (told.outlined) colour = mixed(colour, outline, held((line - Math.min(near[to], near[size + to])) / told.soft + 0.5));
+        out[to] = colour;
+      }
+    }
+  }
+
+  /**
+   * The avatar's own inside: its upper teeth stay where they are, what is below them is stretched.
+   * @param {{top: number, left: number, width: number, height: number}} box @param {Int32Array} out what is drawn; is what is seen afterwards
+   */
+  _ownInside(box, out) {
+    const { fine, layers } = this;
+    const { told, tables, count } = layers;
+    const { fine: picture } = layers.sampler;
+    const [planeS, toUpper, toLower, downs] = [this.s, this.toUpper, this.toLower, this.down].map((plane) => /** @type {Float32Array} */ (plane));
+    for (let row = 0, to = 0; row < box.height; row++) {
+      for (let column = 0; column < box.width; column++, to++) {
+        const here = (box.top + row) * fine.width + box.left + column;
+        const s = planeS[here];
+        const node = layers.nodeAt(s);
+        const upper = planeAt(tables, 2 * count, count, 1, node, 0);
+        const lower = planeAt(tables, 3 * count, count, 1, node, 0);
+        const end = planeAt(layers.teethEnd, 0, count, 1, node, 0);
+        let v = downs[here] - planeAt(layers.corners, 0, count, 1, node, 0);
+        // Where the lip rises above the teeth that the picture shows, they go along.
+        v += Math.max(upper - (v - toUpper[here]), 0);
+        const bottom = v + toLower[here];
+        // Below the teeth: from their end to the lower lip, as far as that is now.
+        const room = Math.max(lower - end, 0);
+        const beyond = bottom - end;
+        let source = v <= end ? v : end + ((v - end) / Math.max(beyond, 1e-3)) * room;
+        source = Math.min(Math.max(source, upper + 0.5), Math.max(lower - 0.5, upper + 0.5));
+        const along = s * told.half;
+        const x = SCALE * (told.origin[0] + along * told.along[0] + source * told.down[0]) + OFFSET;
+        const y = SCALE * (told.origin[1] + along * told.along[1] + source * told.down[1]) + OFFSET;
+        const own = sampled(picture.pixels, picture.width, picture.height, x, y, true);
+        // What would be stretched to streaks is drawn instead, and so is what is below teeth that fill the mouth.
+        let share = 0;
+        const past = smooth(-0.5 * told.soft, 1.5 * told.soft, v - end);
+        if (told.shows_teeth) share = past * smooth(1.02, 1.3, (bottom - upper) / Math.max(lower - upper, 1));
+        else if (told.gap < 0.25 * told.width && !told.drawn) share = past * smooth(1.15, 1.8, beyond / Math.max(room, 1));
+        out[to] = mixed(own, out[to], share);
+      }
+    }
+  }
+
+  /**
+   * The lips' inner sides, which shut lips hide, along the opening's edge: narrow in its middle, broad at its corners, and darker
+   * the further in.
+   * @param {{top: number, left: number, width: number, height: number}} box @param {number} parted @param {Int32Array} out
+   */
+  _lineWithLips(box, parted, out) {
+    const { fine, layers } = this;
+    const { told, count, lipColours } = layers;
+    const opened = told.width * held(parted / (0.45 * told.width));
+    if (opened < 1e-3 * told.width) return;
+    const near = this.memory.near.values;
+    const size = box.width * box.height;
+    const planeS = /** @type {Float32Array} */ (this.s);
+    const flesh = [0, 1, 2].map((channel) => 0.68 * Math.min(told.flesh[channel], 1.15 * told.lip[channel]));
+    for (let row = 0, to = 0; row < box.height; row++) {
+      for (let column = 0; column < box.width; column++, to++) {
+        const s = planeS[(box.top + row) * fine.width + box.left + column];
+        const corner = smooth(0.4, 1, Math.abs(s));
+        const broadUpper = opened * (0.01 + 0.05 * corner);
+        const broadLower = opened * (0.026 + 0.034 * corner);
+        const upper = Math.max(near[to] / (broadUpper + 1e-3), 0);
+        const lower = Math.max(near[size + to] / (broadLower + 1e-3), 0);
+        // Round where both meet.
+        const into = (upper * lower) / Math.max(Math.sqrt(upper * upper + lower * lower), 1e-3);
+        const share = held(((1 - into) * (upper < lower ? broadUpper : broadLower)) / told.soft + 0.5);
+        if (share === 0) continue;
+        const deep = Math.min(into, 1);
+        const inner = 0.8 * deep * deep;
+        const node = layers.nodeAt(s);
+        const place = held(0.5 + upper - lower);
+        let colour = 0xff000000 | 0;
+        for (let channel = 0; channel < 3; channel++) {
+          const lip = planeAt(lipColours[channel], 0, count, 2, node, place);
+          colour |= Math.min((lip * (0.96 - inner) + inner * flesh[channel]) | 0, 255) << (8 * channel);
+        }
+        out[to] = mixed(out[to], colour, share);
+      }
+    }
+  }
+
+  /**
+   * The tongue over the lower lip; `top` and `edge` are the opening's in the middle.
+   * @param {number} much @param {Int32Array} out @param {number} width of the picture
+   * @param {number} offsetX @param {number} offsetY of the opening's planes @param {number} wide @param {number} high of them
+   * @param {number} top @param {number} edge
+   */
+  _putOut(much, out, width, offsetX, offsetY, wide, high, top, edge) {
+    const { fine, layers } = this;
+    const { told } = layers;
+    const half = layers.constants.TONGUE * told.width;
+    const length = much * told.tongue_length;
+    const tip = edge + length;
+    const room = Math.max(edge - top, 1);
+    const [across, downs, toUpper, toLower] = [this.across, this.down, this.toUpper, this.toLower].map((plane) => /** @type {Float32Array} */ (plane));
+    let firstRow = high;
+    let lastRow = -1;
+    let firstColumn = wide;
+    let lastColumn = -1;
+    for (let row = 0; row < high; row++) {
+      for (let column = 0; column < wide; column++) {
+        const at = row * fine.width + column;
+        if (!(Math.abs(across[at]) < 1.4 * half && downs[at] > top && downs[at] < tip + 0.3 * half)) continue;
+        firstRow = Math.min(firstRow, row);
+        lastRow = Math.max(lastRow, row);
+        firstColumn = Math.min(firstColumn, column);
+        lastColumn = Math.max(lastColumn, column);
+      }
+    }
+    if (lastRow < 0) return;
+    const boxWide = lastColumn + 1 - firstColumn;
+    const boxHigh = lastRow + 1 - firstRow;
+    const size = boxWide * boxHigh;
+    // It comes out of the dark from under the upper teeth, broad, and narrows over the lip to a round tip.
+    const shapes = this.memory.tongue.take(3 * size);
+    const [sides, alongs, offs] = [0, 1, 2].map((index) => shapes.subarray(index * size, (index + 1) * size));
+    const shadow = this.memory.blur.take(size);
+    for (let row = 0, to = 0; row < boxHigh; row++) {
+      for (let column = 0; column < boxWide; column++, to++) {
+        const at = (firstRow + row) * fine.width + firstColumn + column;
+        const y = downs[at];
+        const along = (y - edge) / length;
+        const x = across[at] / (half * (1.04 - 0.12 * held(along) - 0.1 * held(-(y - edge) / room)));
+        const end = Math.max((y - (tip - 0.92 * half)) / (0.92 * half), 0);
+        const off = 1 - Math.sqrt(x * x * (0.9 + 0.1 * x * x) + end * end);
+        [sides[to], alongs[to], offs[to]] = [x, along, off];
+        shadow[to] = off < 0 ? held(1 + off / 0.28) * held((toLower[at] * -4) / told.width) : 0;
+      }
+    }
+    if (!told.drawn) this._blur(shadow, boxWide, boxHigh, Math.max(0.07 * half, 0.5));
+    const cast = this.memory.blurred.values;
+    const [tongue, groove, outline, shade] = [told.tongue, told.tongue.map((/** @type {number} */ value) => 0.75 * value), told.line, told.lip.map((/** @type {number} */ value) => 0.4 * value)].map(packed);
+    const line = Math.max(0.012 * told.width, 1);
+    for (let row = 0, at = 0; row < boxHigh; row++) {
+      for (let column = 0; column < boxWide; column++, at++) {
+        const place = (firstRow + row) * fine.width + firstColumn + column;
+        const to = (offsetY + firstRow + row) * width + offsetX + firstColumn + column;
+        const x = sides[at];
+        const along = alongs[at];
+        const off = offs[at];
+        const above = toUpper[place];
+        const within = held(off * (half / (1.2 * told.soft)) + 0.5) * held(above / told.soft + 0.5);
+        if (told.drawn) {
+          const wideHere = half * (1.04 - 0.12 * held(along) - 0.1 * held((-along * length) / room));
+          let colour = mixed(tongue, groove, along < 0.55 ? held((0.6 * line - Math.abs(x) * wideHere) / told.soft + 0.5) * smooth(-0.4, 0, along) : 0);
+          if (told.outlined) colour = mixed(colour, outline, held((line - off * half) / told.soft + 0.5));
+          out[to] = mixed(out[to], colour, within * held((above - 0.3 * room) / told.soft + 0.5));
+        } else {
+          const share = within * smooth(told.no_teeth ? 0.3 : 0.45, 1, above / room);
+          // It casts a shadow on the lip.
+          const around = mixed(out[to], shade, 0.45 * cast[at]);
+          out[to] = share > 0 ? mixed(around, this._litTongue(x, along, held(off), smooth(-0.8 * room, 0.1 * half, along * length)), share) : around;
+        }
+      }
+    }
+  }
+
+  /**
+   * The tongue in the face's light.
+   * @param {number} x across it, -1 and 1 at its sides @param {number} along 0 at the lip, 1 at the tip
+   * @param {number} within 0 at its edge, 1 in the middle @param {number} outside 0 in the mouth, 1 outside
+   */
+  _litTongue(x, along, within, outside) {
+    const { told } = this.layers;
+    const across = Math.abs(x);
+    // Round, it turns away to the sides, and below the lip downwards; a groove goes down its middle.
+    let light = 0.62 + 0.34 * Math.sqrt(Math.max(within * (2 - within), 0)) - 0.14 * smooth(0.25, 1, along);
+    const groove = Math.exp(-((x / 0.1) ** 2)) * smooth(1, 0.35, along);
+    light -= 0.07 * groove - 0.03 * Math.exp(-(((across - 0.28) / 0.14) ** 2)) * smooth(1, 0.4, along);
+    light *= (1 + told.slant * x) * (0.42 + 0.58 * outside);
+    // It is wet.
+    const shine = 9 * Math.exp(-(((across - 0.42) / 0.15) ** 2) - ((along - 0.3) / 0.25) ** 2) * told.level * (1 + 3 * told.slant * x);
+    let colour = 0xff000000 | 0;
+    for (let channel = 0; channel < 3; channel++) {
+      const value = told.tongue_out[channel] * light + shine;
+      colour |= (value < 0 ? 0 : value > 255 ? 255 : value | 0) << (8 * channel);
+    }
+    return colour;
+  }
+
+  /** Blur a plane into `memory.blurred`. @param {Float32Array} plane @param {number} wide @param {number} high @param {number} sigma */
+  _blur(plane, wide, high, sigma) {
+    const reach = Math.round(sigma * 8 + 1) >> 1;
+    const weights = Float64Array.from({ length: 2 * reach + 1 }, (_, at) => Math.exp(-((at - reach) ** 2) / (2 * sigma * sigma)));
+    const total = weights.reduce((sum, weight) => sum + weight, 0);
+    const blurred = this.memory.blurred.take(2 * wide * high);
+    const inner = (/** @type {number} */ at, /** @type {number} */ size) => {
+      let place = at;
+      while (size > 1 && (place < 0 || place >= size)) place = place < 0 ? -place : 2 * size - 2 - place;
+      return size > 1 ? place : 0;
+    };
+    const lines = wide * high;
+    for (let row = 0; row < high; row++) {
+      for (let column = 0; column < wide; column++) {
+        let sum = 0;
+        for (let tap = -reach; tap <= reach; tap++) sum += weights[reach + tap] * plane[row * wide + inner(column + tap, wide)];
+        blurred[lines + row * wide + column] = sum / total;
+      }
+    }
+    for (let row = 0; row < high; row++) {
+      for (let column = 0; column < wide; column++) {
+        let sum = 0;
+        for (let tap = -reach; tap <= reach; tap++) sum += weights[reach + tap] * blurred[lines + inner(row + tap, high) * wide + column];
+        blurred[row * wide + column] = sum / total;
+      }
+    }
+  }
+}

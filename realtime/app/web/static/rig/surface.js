@@ -1,0 +1,161 @@
+// The field that moves a head, or the body behind it, on a coarse grid: see realtime/rig/surface.py.
+import { planeAt } from "./pixels.js";
+import { heldWithin, split } from "./pose.js";
+
+/** @typedef {import("./pose.js").HeadPose} HeadPose */
+
+/** Numbers of a displacement's basis. */
+const BASIS = 12;
+
+/** Cell (i, j) of a grid has its middle at the pixel ((j - .5) cell - .5, (i - .5) cell - .5). */
+export class Grid {
+  /** @param {number} width @param {number} height of the picture @param {number} cell */
+  constructor(width, height, cell) {
+    this.cell = cell;
+    this.rows = Math.ceil(height / cell) + 2;
+    this.columns = Math.ceil(width / cell) + 2;
+    this.size = this.rows * this.columns;
+    this.across = new Float32Array(this.size);
+    this.down = new Float32Array(this.size);
+    for (let at = 0; at < this.size; at++) {
+      this.across[at] = ((at % this.columns) - 0.5) * cell - 0.5;
+      this.down[at] = (Math.floor(at / this.columns) - 0.5) * cell - 0.5;
+    }
+  }
+
+  /** A plane of the grid at the pixel (x, y). @param {Float32Array} plane @param {number} x @param {number} y */
+  at(plane, x, y) {
+    const offset = 0.5 / this.cell + 0.5;
+    return planeAt(plane, 0, this.columns, this.rows, x / this.cell + offset, y / this.cell + offset);
+  }
+}
+
+export class Surface {
+  /**
+   * @param {Grid} grid
+   * @param {object} shape
+   * @param {Float32Array} shape.turning (4, rows, columns), depth as heads show it that turn right, left, down and up
+   * @param {Float32Array} shape.head (rows, columns), as all of these
+   * @param {Float32Array} shape.body
+   * @param {Float32Array} shape.outline
+   * @param {(Float32Array | null)[]} shape.pins of the left, top, right and bottom edge
+   * @param {number[]} shape.centre @param {number[]} shape.pivot
+   * @param {{LARGEST_TILT: number, BODY: number, INVERSION: number, SLOPES: number[]}} constants
+   */
+  constructor(grid, { turning, head, body, outline, pins, centre, pivot }, constants) {
+    const { size } = grid;
+    this.grid = grid;
+    this.pins = pins;
+    this.pivot = pivot;
+    this.constants = constants;
+    const basis = (this.basis = new Float32Array(BASIS * size));
+    for (let at = 0; at < size; at++) {
+      const x = grid.across[at] - centre[0];
+      const y = grid.down[at] - centre[1];
+      const inner = head[at] * (1 - outline[at]);
+      const rest = (1 - head[at]) * body[at];
+      const values = [head[at] * x, head[at] * y, inner * x, inner * y, 0, 0, 0, 0, head[at], rest, rest * x, rest * y];
+      for (let way = 0; way < 4; way++) values[4 + way] = head[at] * turning[way * size + at];
+      for (let plane = 0; plane < BASIS; plane++) basis[plane * size + at] = values[plane];
+    }
+    /** Where what is seen at each cell's middle came from, in pixels. */
+    this.x = new Float32Array(size);
+    this.y = new Float32Array(size);
+    this._moved = new Float32Array(2 * size);
+    this._slopes = new Float32Array(2 * size);
+  }
+
+  /** Work out `x` and `y` in this pose, whose shift is in pixels. @param {HeadPose} wanted */
+  source(wanted) {
+    this._displace(wanted);
+    this._invert();
+  }
+
+  /** @param {HeadPose} wanted */
+  _displace(wanted) {
+    const { grid, basis, pivot, pins, _moved: moved } = this;
+    const { size } = grid;
+    const pose = heldWithin(wanted, this.constants.LARGEST_TILT);
+    const { scale, rotation, shift } = pose;
+    const roll = split(rotation)[2];
+    const flat = [scale * Math.cos(roll), -scale * Math.sin(roll), scale * Math.sin(roll), scale * Math.cos(roll)];
+    const grow = this.constants.BODY * (scale - 1);
+    for (let axis = 0; axis < 2; axis++) {
+      const row = 3 * axis;
+      const turned = [scale * rotation[row], scale * rotation[row + 1], scale * rotation[row + 2]];
+      const neck = turned[0] * pivot[0] + turned[1] * pivot[1] + turned[2] * pivot[2] - pivot[axis];
+      const weights = [
+        flat[2 * axis] - (axis === 0 ? 1 : 0), flat[2 * axis + 1] - (axis === 1 ? 1 : 0),
+        turned[0] - flat[2 * axis], turned[1] - flat[2 * axis + 1],
+        0, 0, 0, 0,
+        shift[axis], this.constants.BODY * (neck + shift[axis]) - grow * pivot[axis],
+        axis === 0 ? grow : 0, axis === 1 ? grow : 0,
+      ];
+      weights[4 + 2 * axis + (turned[2] > 0 ? 0 : 1)] = turned[2];
+      const to = axis * size;
+      moved.fill(0, to, to + size);
+      for (let plane = 0; plane < BASIS; plane++) {
+        const weight = weights[plane];
+        if (weight === 0) continue;
+        const from = plane * size;
+        for (let at = 0; at < size; at++) moved[to + at] += weight * basis[from + at];
+      }
+    }
+    for (let edge = 0; edge < 4; edge++) {
+      const pin = pins[edge];
+      if (!pin) continue;
+      const to = (edge % 2) * size;
+      const inward = edge < 2 ? 1 : -1;
+      for (let at = 0; at < size; at++) {
+        if (moved[to + at] * inward > 0) moved[to + at] *= pin[at];
+      }
+    }
+  }
+
+  _invert() {
+    // Newton's method with the diagonal of the derivative.
+    const { grid, x, y, _moved: moved, _slopes: slopes } = this;
+    const { rows, columns, size, cell } = grid;
+    const [least, most] = this.constants.SLOPES;
+    for (let at = 0; at < 2 * size; at++) moved[at] /= cell;
+    for (let row = 0, at = 0; row < rows; row++) {
+      for (let column = 0; column < columns; column++, at++) {
+        const across = column > 0 && column < columns - 1 ? 0.5 * (moved[at + 1] - moved[at - 1]) : 0;
+        const down = row > 0 && row < rows - 1 ? 0.5 * (moved[size + at + columns] - moved[size + at - columns]) : 0;
+        slopes[at] = Math.min(Math.max(across, least), most) + 1;
+        slopes[size + at] = Math.min(Math.max(down, least), most) + 1;
+      }
+    }
+    const { INVERSION } = this.constants;
+    const offset = 0.5 / cell + 0.5;
+    for (let row = 0, at = 0; row < rows; row++) {
+      for (let column = 0; column < columns; column++, at++) {
+        let across = column - moved[at];
+        let down = row - moved[size + at];
+        for (let round = 0; round < INVERSION; round++) {
+          // As `planeAt`, of four planes at once.
+          const placeX = Math.min(Math.max(Math.floor(32 * across + 0.5), 0), 32 * (columns - 1));
+          const placeY = Math.min(Math.max(Math.floor(32 * down + 0.5), 0), 32 * (rows - 1));
+          const right = (placeX & 31) / 32;
+          const below = (placeY & 31) / 32;
+          const first = (placeY >> 5) * columns + (placeX >> 5);
+          const second = first + (right > 0 ? 1 : 0);
+          const third = first + (below > 0 ? columns : 0);
+          const fourth = second + third - first;
+          const a = (1 - right) * (1 - below);
+          const b = right * (1 - below);
+          const c = (1 - right) * below;
+          const d = right * below;
+          const foundX = a * moved[first] + b * moved[second] + c * moved[third] + d * moved[fourth];
+          const foundY = a * moved[size + first] + b * moved[size + second] + c * moved[size + third] + d * moved[size + fourth];
+          const slopeX = a * slopes[first] + b * slopes[second] + c * slopes[third] + d * slopes[fourth];
+          const slopeY = a * slopes[size + first] + b * slopes[size + second] + c * slopes[size + third] + d * slopes[size + fourth];
+          across += (column - across - foundX) / slopeX;
+          down += (row - down - foundY) / slopeY;
+        }
+        x[at] = (across - offset) * cell;
+        y[at] = (down - offset) * cell;
+      }
+    }
+  }
+}
