@@ -1,11 +1,14 @@
-"""The page of `livepuppet web` in a browser on this machine, beside the same graphs by Python's onnxruntime in the same run."""
+"""The page of `livepuppet web` in a browser on this machine, beside the same by Python in the same run."""
 
 from __future__ import annotations
 
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -16,23 +19,33 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.square import Square, cut
 from livepuppet.core.video import open_video
 from livepuppet.realtime import bundled
+from livepuppet.realtime.animator import in_frame, in_square
 from livepuppet.realtime.app.web.serve import open_server
 from livepuppet.realtime.app.web.site import write_site
 from livepuppet.realtime.avatars import load_avatar
 from livepuppet.realtime.engines.onnx import OnnxEngine
+from livepuppet.realtime.motion.retargeter import Retargeter
+from livepuppet.realtime.motion.settings import MotionSettings
+from livepuppet.realtime.rig.close_ups import CloseUps
+from livepuppet.realtime.rig.driver import RigDriver
+from livepuppet.realtime.rig.finding import contours_of
+from livepuppet.realtime.rig.rig import Face, Rig
 
 #: Seconds for loading, and at the beginning of a run that do not count.
 PATIENCE, SKIP = 120.0, 4.0
 
-#: What the page is measured in.
-PRECISIONS = ("int8", "float32")
+#: What draws: the picture's rig, or the network in two precisions.
+WAYS = ("rig", "int8", "float32")
+
+#: Steps of a frame, as the page calls them.
+STAGES = ("cut", "detect", "look", "render")
 
 #: The simulated camera, and the square of it that is driven by.
 CAMERA, SQUARE = (1280, 720), Square(384, 104, 512)
 
 HEADING = (
-    "| where | precision | threads | crop ms | read ms | draw ms | frames per second | delay p50 / p95 ms |",
-    "|---|---|--:|--:|--:|--:|--:|--:|",
+    "| where | drawn by | threads | crop ms | landmarks ms | close-ups ms | draw ms | frames per second | delay p50 / p95 ms |",
+    "|---|---|--:|--:|--:|--:|--:|--:|--:|",
 )
 
 
@@ -84,11 +97,10 @@ def _page(folder: Path, runtime: Path | None, frames: list[np.ndarray]):
             server.shutdown()
 
 
-def in_the_browser(opened, precision: str, seconds: float) -> dict:
+def in_the_browser(opened, way: str, seconds: float) -> dict:
     """One run of the page, its camera at its own rate."""
-    page = opened(f"?precision={precision}")
+    page = opened("" if way == "rig" else f"?network&precision={way}")
     try:
-        model = page.evaluate("livepuppet.model()")
         page.click("#start-camera")
         deadline = time.monotonic() + PATIENCE
         while page.evaluate("document.querySelector('#mode').dataset.mode !== 'live'"):
@@ -96,8 +108,9 @@ def in_the_browser(opened, precision: str, seconds: float) -> dict:
                 raise UserError("The page saw no face: this machine is too busy to measure.")
             time.sleep(0.1)
         time.sleep(SKIP)
+        model = page.evaluate("livepuppet.model()")
         page.evaluate(
-            "Object.assign(livepuppet.stages, { frames: 0, cut: 0, detect: 0, render: 0 }), livepuppet.all = []"
+            "for (const name in livepuppet.stages) livepuppet.stages[name] = 0; livepuppet.all = [];"
         )
         began = time.perf_counter()
         time.sleep(seconds)
@@ -109,9 +122,9 @@ def in_the_browser(opened, precision: str, seconds: float) -> dict:
         raise UserError("The page drew nothing: give a longer --seconds.")
     return {
         "where": "browser",
-        "precision": precision,
+        "drawn_by": way,
         "threads": model["threads"],
-        **{f"{name}_ms": stages[name] / stages["frames"] for name in ("cut", "detect", "render")},
+        **{f"{name}_ms": stages[name] / stages["frames"] for name in STAGES},
         "fps": stages["frames"] / elapsed,
         "delay_ms": {f"p{share}": float(np.percentile(delays, share)) for share in (50, 95)},
         "gate": model["quality"],
@@ -120,39 +133,79 @@ def in_the_browser(opened, precision: str, seconds: float) -> dict:
     }
 
 
-def in_python(frames: list[np.ndarray], precision: str, threads: int, seconds: float) -> dict:
-    """The same three steps by onnxruntime, one frame after the other; no camera, no page."""
+def in_python(frames: list[np.ndarray], way: str, threads: int, seconds: float) -> dict:
+    """The same steps in Python, one frame after the other; no camera, no page."""
+    draw = _rig(threads) if way == "rig" else _network(way, threads)
+    taken: list[tuple[float, ...]] = []
+    began = time.perf_counter()
+    while time.perf_counter() - began < seconds or len(taken) < 20:
+        times = [time.perf_counter(), *draw(frames[len(taken) % len(frames)], len(taken) / 30)]
+        taken.append(tuple(after - before for before, after in pairwise(times)))
+    means = 1000 * np.array(taken[5:]).mean(axis=0)
+    return {
+        "where": "Python",
+        "drawn_by": way,
+        "threads": threads,
+        **{f"{name}_ms": value for name, value in zip(STAGES, means.tolist(), strict=True)},
+    }
+
+
+def _network(precision: str, threads: int) -> Callable[[np.ndarray, float], tuple[float, ...]]:
+    """A function that draws a frame, and tells when each of `STAGES` was done."""
     engine = OnnxEngine(bundled.MODEL, threads, precision=precision)  # pyright: ignore[reportArgumentType]
     avatar = load_avatar(bundled.AVATAR, engine.size)
     own, features = engine.detect(avatar.image), engine.encode(avatar.image)
-    taken: list[tuple[float, float, float]] = []
-    began = time.perf_counter()
-    while time.perf_counter() - began < seconds or len(taken) < 20:
-        frame = frames[len(taken) % len(frames)]
-        start = time.perf_counter()
+
+    def draw(frame: np.ndarray, _: float) -> tuple[float, ...]:
         square = cut(frame, SQUARE, engine.size, quick=True)
         cropped = time.perf_counter()
         driving = engine.detect(square)
         detected = time.perf_counter()
         engine.render(features, own, driving)
-        taken.append((cropped - start, detected - cropped, time.perf_counter() - detected))
-    means = 1000 * np.array(taken[5:]).mean(axis=0)
-    return {
-        "where": "Python",
-        "precision": precision,
-        "threads": threads,
-        **dict(zip(("cut_ms", "detect_ms", "render_ms"), means.tolist(), strict=True)),
-    }
+        return cropped, detected, detected, time.perf_counter()
+
+    return draw
+
+
+def _rig(threads: int) -> Callable[[np.ndarray, float], tuple[float, ...]]:
+    """The same by the picture's rig."""
+    engine = OnnxEngine(bundled.MODEL, threads, precision="float32")
+    avatar = load_avatar(bundled.AVATAR, engine.size)
+    names, own = tuple(engine.keypoint_names), engine.detect(avatar.image)
+    contours, _ = contours_of(engine, avatar.original, avatar.square, avatar.path)
+    rig = Rig(avatar.original, Face(own, names, engine.size, avatar.square, contours, "on"), avatar.square)
+    place = SQUARE, engine.size, CAMERA[0], False
+    close_ups, driver = CloseUps(names, threads=threads), RigDriver(names)
+    retargeter = Retargeter(names, settings=MotionSettings(countdown=0))
+    retargeter.set_avatar(own)
+    out = np.empty(rig.shape, np.uint8)
+
+    def draw(frame: np.ndarray, moment: float) -> tuple[float, ...]:
+        square = cut(frame, SQUARE, engine.size, quick=True)
+        cropped = time.perf_counter()
+        driving = engine.detect(square)
+        detected = time.perf_counter()
+        look = close_ups(frame, in_frame(driving.points, *place))
+        if look is not None:
+            anchors = in_square(look.anchors, *place).astype(np.float32)
+            driving = replace(driving, reading=replace(look.reading, anchors=anchors))
+        retargeter.move(driving, moment)
+        looked = time.perf_counter()
+        if retargeter.transferred is not None:
+            rig.draw(driver.motion(retargeter.transferred, own, retargeter.settings), out)
+        return cropped, detected, looked, time.perf_counter()
+
+    return draw
 
 
 def measure(seconds: float, runtime: Path | None = None):
-    """Rows, as they are found: each precision in the browser, then the same in Python."""
+    """Rows, as they are found: each way in the browser, then the same in Python."""
     frames = _frames()
     with tempfile.TemporaryDirectory() as folder, _page(Path(folder), runtime, frames) as opened:
-        for precision in PRECISIONS:
-            row = in_the_browser(opened, precision, seconds)
+        for way in WAYS:
+            row = in_the_browser(opened, way, seconds)
             yield row
-            yield in_python(frames, precision, row["threads"], seconds / 4)
+            yield in_python(frames, way, row["threads"], seconds / 4)
 
 
 def line(row: dict) -> str:
@@ -160,6 +213,7 @@ def line(row: dict) -> str:
     delay, rate = row.get("delay_ms"), row.get("fps")
     ends = f"{rate:.1f} | {delay['p50']:.0f} / {delay['p95']:.0f}" if rate and delay else "– | –"
     return (
-        f"| {row['where']} | {row['precision']} | {row['threads']} | {row['cut_ms']:.1f} | {row['detect_ms']:.1f} | "
-        f"{row['render_ms']:.1f} | {ends} |"
+        f"| {row['where']} | {row['drawn_by']} | {row['threads']} | "
+        + " | ".join(f"{row[f'{name}_ms']:.1f}" for name in STAGES)
+        + f" | {ends} |"
     )

@@ -244,6 +244,7 @@ def test_the_modules_types_hold():
 
 def test_the_bench_has_python_beside_the_page():
     frames = [np.full((720, 1280, 3), level, np.uint8) for level in (90, 100)]
-    row = bench_web.in_python(frames, "int8", 1, 0)
-    assert row["render_ms"] > 0 and bench_web.line(row).startswith("| Python | int8 | 1 | ")
+    for way in ("rig", "int8"):
+        row = bench_web.in_python(frames, way, 1, 0)
+        assert row["render_ms"] > 0 and bench_web.line(row).startswith(f"| Python | {way} | 1 | ")
     assert bench_web.line(row).count("|") == bench_web.HEADING[0].count("|")
