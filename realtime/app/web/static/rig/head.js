@@ -1,5 +1,5 @@
 // One avatar's head, drawn in any pose: sheets with depth over a plate, each sampled once. See realtime/rig/head.py.
-import { Memory, OFFSET, SCALE, Sampler, byShare, laidOver, pictureOf, planeAt, sampled } from "./pixels.js";
+import { OFFSET, SCALE, Sampler, between, byShare, laidOver, pictureOf, planeAt, sampled } from "./pixels.js";
 
 /** @typedef {import("./pixels.js").Picture} Picture */
 /** @typedef {import("./surface.js").Surface} Surface */
@@ -426,28 +426,27 @@ function layBlock(sheet, node, x0, x1, y0, y1, firstOf, row, column, instead, re
       }
       continue;
     }
-    for (; to < end; to++, atX += stepX, atY += stepY) {
-      const across = atX | 0;
-      const along = atY | 0;
-      const from = (along >> 5) * stride + (across >> 5);
-      const right = across & 31;
-      const under = along & 31;
-      const left = 32 - right;
-      const over = 32 - under;
-      const a = pixels[from];
-      const b = pixels[from + 1];
-      const c = pixels[from + stride];
-      const d = pixels[from + stride + 1];
-      const upper = (a & 0xff00ff) * left + (b & 0xff00ff) * right;
-      const lower = (c & 0xff00ff) * left + (d & 0xff00ff) * right;
-      const upperOther = ((a >>> 8) & 0xff00ff) * left + ((b >>> 8) & 0xff00ff) * right;
-      const lowerOther = ((c >>> 8) & 0xff00ff) * left + ((d >>> 8) & 0xff00ff) * right;
-      const colour =
-        (((upper & 0xffff) * over + (lower & 0xffff) * under + 512) >> 10) |
-        ((((upperOther & 0xffff) * over + (lowerOther & 0xffff) * under + 512) >> 10) << 8) |
-        ((((upper >>> 16) * over + (lower >>> 16) * under + 512) >> 10) << 16) |
-        ((((upperOther >>> 16) * over + (lowerOther >>> 16) * under + 512) >> 10) << 24);
-      out[to] = instead || colour >>> 24 === 255 ? colour : laidOver(out[to], colour);
-    }
+    layLine(pixels, stride, atX, atY, stepX, stepY, instead, out, to, end);
+  }
+}
+
+/**
+ * A line of a sheet that lies inside of it, over what is there or instead of it.
+ * @param {Int32Array} pixels @param {number} stride of the sheet's enlarged picture
+ * @param {number} atX @param {number} atY in 32nds of its pixels, where the line's first pixel comes from @param {number} stepX @param {number} stepY
+ * @param {boolean} instead
+ * @param {Int32Array} out @param {number} to @param {number} end
+ */
+function layLine(pixels, stride, atX, atY, stepX, stepY, instead, out, to, end) {
+  for (; to < end; to++, atX += stepX, atY += stepY) {
+    const across = atX | 0;
+    const along = atY | 0;
+    const from = (Math.imul(along >> 5, stride) + (across >> 5)) | 0;
+    const a = pixels[from];
+    const b = pixels[from + 1];
+    const c = pixels[from + stride];
+    const d = pixels[from + stride + 1];
+    const colour = (a | b | c | d) === 0 ? 0 : between(a, b, c, d, across & 31, along & 31);
+    out[to] = instead || colour >>> 24 === 255 ? colour : laidOver(out[to], colour);
   }
 }

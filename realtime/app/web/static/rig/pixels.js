@@ -71,19 +71,19 @@ export class Memory {
  * @param {number} a @param {number} b beside @param {number} c below @param {number} d
  * @param {number} x @param {number} y
  */
-function between(a, b, c, d, x, y) {
+export function between(a, b, c, d, x, y) {
   const left = 32 - x;
   const above = 32 - y;
-  // Two channels at a time: 255 * 32 fits into their 16 bits.
-  const upper = (a & 0xff00ff) * left + (b & 0xff00ff) * x;
-  const lower = (c & 0xff00ff) * left + (d & 0xff00ff) * x;
-  const upperOther = ((a >>> 8) & 0xff00ff) * left + ((b >>> 8) & 0xff00ff) * x;
-  const lowerOther = ((c >>> 8) & 0xff00ff) * left + ((d >>> 8) & 0xff00ff) * x;
+  // Two channels at a time: 255 * 32 fits into their 16 bits. (`Math.imul` and `| 0` spare the engine checks for overflow.)
+  const upper = (Math.imul(a & 0xff00ff, left) + Math.imul(b & 0xff00ff, x)) | 0;
+  const lower = (Math.imul(c & 0xff00ff, left) + Math.imul(d & 0xff00ff, x)) | 0;
+  const upperOther = (Math.imul((a >>> 8) & 0xff00ff, left) + Math.imul((b >>> 8) & 0xff00ff, x)) | 0;
+  const lowerOther = (Math.imul((c >>> 8) & 0xff00ff, left) + Math.imul((d >>> 8) & 0xff00ff, x)) | 0;
   return (
-    (((upper & 0xffff) * above + (lower & 0xffff) * y + 512) >> 10) |
-    ((((upperOther & 0xffff) * above + (lowerOther & 0xffff) * y + 512) >> 10) << 8) |
-    ((((upper >>> 16) * above + (lower >>> 16) * y + 512) >> 10) << 16) |
-    ((((upperOther >>> 16) * above + (lowerOther >>> 16) * y + 512) >> 10) << 24)
+    ((Math.imul(upper & 0xffff, above) + Math.imul(lower & 0xffff, y) + 512) >> 10) |
+    (((Math.imul(upperOther & 0xffff, above) + Math.imul(lowerOther & 0xffff, y) + 512) >> 10) << 8) |
+    (((Math.imul(upper >>> 16, above) + Math.imul(lower >>> 16, y) + 512) >> 10) << 16) |
+    (((Math.imul(upperOther >>> 16, above) + Math.imul(lowerOther >>> 16, y) + 512) >> 10) << 24)
   );
 }
 
@@ -164,20 +164,29 @@ export function mixed(from, to, share) {
 }
 
 /** A product of two bytes, in shares of 255. @param {number} one @param {number} other */
-export const byShare = (one, other) => ((2 * one * other + 255) / 510) | 0;
+export function byShare(one, other) {
+  const product = Math.imul(one, other) + 128;
+  return (product + (product >> 8)) >> 8;
+}
 
 /**
  * A premultiplied RGBA colour over another.
  * @param {number} below @param {number} colour
  */
 export function laidOver(below, colour) {
+  if (colour === 0) return below;
   const clear = 255 - (colour >>> 24);
-  if (clear === 255 && colour === 0) return below;
-  const red = byShare(below & 255, clear) + (colour & 255);
-  const green = byShare((below >>> 8) & 255, clear) + ((colour >>> 8) & 255);
-  const blue = byShare((below >>> 16) & 255, clear) + ((colour >>> 16) & 255);
-  const alpha = byShare(below >>> 24, clear) + (colour >>> 24);
-  return (red > 255 ? 255 : red) | ((green > 255 ? 255 : green) << 8) | ((blue > 255 ? 255 : blue) << 16) | ((alpha > 255 ? 255 : alpha) << 24);
+  // Two channels at a time, as in `between`: each product and its rounding fits into 16 bits.
+  let even = (Math.imul(below & 0xff00ff, clear) + 0x800080) | 0;
+  even = ((even + ((even >>> 8) & 0xff00ff)) >>> 8) & 0xff00ff;
+  let odd = (Math.imul((below >>> 8) & 0xff00ff, clear) + 0x800080) | 0;
+  odd = ((odd + ((odd >>> 8) & 0xff00ff)) >>> 8) & 0xff00ff;
+  even = (even + (colour & 0xff00ff)) | 0;
+  odd = (odd + ((colour >>> 8) & 0xff00ff)) | 0;
+  // More than white is white.
+  if (even & 0x1000100) even |= (even & 0x1000000 ? 0xff0000 : 0) | (even & 0x100 ? 0xff : 0);
+  if (odd & 0x1000100) odd |= (odd & 0x1000000 ? 0xff0000 : 0) | (odd & 0x100 ? 0xff : 0);
+  return (even & 0xff00ff) | ((odd & 0xff00ff) << 8);
 }
 
 /** RGBA from three numbers, rounded. @param {ArrayLike<number>} colour */
