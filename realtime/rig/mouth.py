@@ -357,6 +357,7 @@ class MouthLayers:
         self._nose_above = 0.3 * self._eyes_above
         # Expressions go as far as faces are large; those of small mouths less.
         self._span = min(width, 0.8 * unit)
+        self._small = float(smooth(0.7, 0.45, width / unit))
         # A mouth opens as far as people's do, whatever its width; small ones less, and not further than the chin is long.
         line = float(local[2][len(local[2]) // 2, 1])
         self.drop = float(np.clip(LARGEST_GAP * unit, LEAST_GAP * width, MOST_GAP * width))
@@ -463,6 +464,8 @@ class MouthLayers:
         inner = np.maximum(1 - _NODES**2, 0)
         self._inner = inner
         self._bow = inner**0.9
+        # Upper lips are drawn up more beside the middle.
+        self._sides = self._bow + 3 * inner * np.square(np.minimum(np.abs(_NODES), 1))
         # Lips that form a funnel stay together at the corners, those that stand open less.
         self._meet = 0.89 + 0.11 * held(self.gap / (0.05 * self.width))
         self._round = np.maximum(1 - np.square(_NODES / self._meet), 0) ** 0.75
@@ -777,6 +780,8 @@ class MouthLayers:
         )
         # Muzzles are stiffer than lips.
         stiff = 0.5 if self.plain else 1.0
+        # Small ones grow broader, as faces that have them are drawn.
+        inward -= 0.16 * round_ * self._small
         narrow = stiff * (PUCKER * a.pucker + FUNNEL[0] * a.funnel) + inward
         lefts, rights = (
             self._span * (SMILE[0] * smile + STRETCH[0] * stretch + 0.05 * a.press) * (1 - 0.7 * far)
@@ -820,7 +825,7 @@ class MouthLayers:
         up = (
             (sink + rise) * lens
             + 0.15 * shutting
-            + 0.07 * raised * self._bow
+            + 0.07 * raised * self._sides
             + (2 * stiff - 1) * FUNNEL[1] * part
             + 0.35 * bared * self._inner
         )
