@@ -13,7 +13,7 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.square import Square
 from livepuppet.realtime.app.rig_window import RigEditor
-from livepuppet.realtime.rig import lip_fit, sidecar
+from livepuppet.realtime.rig import dark_eyes, eye_fit, lip_fit, sidecar
 from livepuppet.realtime.rig.amounts import INDEX, NAMES, LandmarkReader, amounts, bounded, mirrored, zeros
 from livepuppet.realtime.rig.contours import (
     Contours,
@@ -502,6 +502,48 @@ def test_wide_eyes_show_more_white_under_the_same_lid(face):
         column = wide[y - 26 : y, x - 3 : x + 4].astype(float).mean((1, 2))
         still = face[0][y - 26 : y, x - 3 : x + 4].astype(float).mean((1, 2))
         assert int((column < 110).argmax()) < int((still < 110).argmax()) - 1
+
+
+def test_looking_aside_leaves_the_lashes_as_they_are(face):
+    """The line along the upper lid is the picture's own, also where the iris was before it."""
+    picture, contours = face
+    picture = picture.copy()
+    for eye in (contours.left, contours.right):
+        below = np.rint((eye.upper + np.array([0, 3])) * 16).astype(np.int32)
+        cv2.polylines(picture, [below[1:-1]], False, (40, 28, 24), 7, cv2.LINE_AA, 4)
+    turned = paste(
+        picture.copy(), Eyes(picture, contours).draw(amounts(eyeLookInLeft=1.0, eyeLookOutRight=1.0))
+    )
+    for eye in (contours.left, contours.right):
+        for x, y in np.rint(eye.upper[4:-4] + np.array([0, 2])).astype(int):
+            assert turned[y, x].mean() < 60
+
+
+def test_both_eyes_look_aside_along_the_same_line(face):
+    """However their corners lie, as those of upturned eyes: neither iris goes up or down."""
+    picture, contours = face
+
+    def upturned(eye, sign: int) -> EyeContours:
+        rise = sign * 0.25 * (eye.iris[0] - np.stack([eye.upper[:, 0], eye.lower[:, 0], eye.crease[:, 0]]))
+        return replace(
+            eye,
+            **{
+                name: (curve - np.column_stack([0 * off, off])).astype(np.float32)
+                for name, curve, off in zip(
+                    ("upper", "lower", "crease"), (eye.upper, eye.lower, eye.crease), rise, strict=True
+                )
+            },
+        )
+
+    tilted = replace(contours, left=upturned(contours.left, 1), right=upturned(contours.right, -1))
+    turned = paste(
+        picture.copy(), Eyes(picture, tilted).draw(amounts(eyeLookInLeft=0.6, eyeLookOutRight=0.6))
+    )
+    heights = []
+    for x, y in EYES.values():
+        pupil = turned[y - 12 : y + 13, x - 20 : x + 21].astype(int).max(2) < 40
+        heights.append(float(np.nonzero(pupil)[0].mean()))
+    assert abs(heights[0] - heights[1]) < 2.5
 
 
 def test_a_drawn_white_stays_white(face):
@@ -1351,3 +1393,38 @@ def test_the_command_keeps_and_uses_a_rig(face, tmp_path):
     flat = draw_sheet(picture, contours)
     assert sheet.shape == flat.shape and np.abs(sheet.astype(int) - flat).mean() < 8
     assert cv2.imread(str(tmp_path / "c.png")).shape == picture.shape
+
+
+def fur(shadow: bool) -> eye_fit.EyeMaps:
+    """A crop of a round dark eye in light fur, with or without the shadow of a brow beside it."""
+    crop = np.full((eye_fit.HEIGHT, eye_fit.WIDTH, 3), (232, 224, 214), np.uint8)
+    middle = (eye_fit.WIDTH // 2, eye_fit.HEIGHT // 2)
+    if shadow:
+        cv2.ellipse(
+            crop, (middle[0] - 16, middle[1] - 8), (36, 30), 0, 0, 360, (156, 118, 102), -1, cv2.LINE_AA
+        )
+    cv2.circle(crop, middle, 28, (60, 36, 30), -1, cv2.LINE_AA)
+    return eye_fit.EyeMaps(crop)
+
+
+def test_dark_eyes_are_of_one_size():
+    """A shadow that one of them lies in belongs to neither."""
+    middle = np.array([eye_fit.WIDTH, eye_fit.HEIGHT]) / 2
+    eyes = dark_eyes.dark_eyes([fur(False), fur(True)], [middle, middle])
+    assert eyes is not None
+    assert all(abs(eye.width - 57) < 6 for eye in eyes)
+
+
+def test_an_opening_ends_where_it_looks_like_skin():
+    crop = np.full((eye_fit.HEIGHT, eye_fit.WIDTH, 3), (250, 226, 208), np.uint8)
+    x, y = eye_fit.WIDTH // 2, eye_fit.HEIGHT // 2
+    cv2.ellipse(crop, (x - 6, y), (34, 22), 0, 0, 360, (250, 250, 252), -1, cv2.LINE_AA)
+    cv2.circle(crop, (x - 6, y), 18, (120, 70, 30), -1, cv2.LINE_AA)
+    maps = eye_fit.EyeMaps(crop)
+    # From where the white begins to far beyond where it ends.
+    theta = np.float32([0.03, 0, 0.29, 0.13, 0.13, 0, 0, 0.6, -0.04, 0, 0.11])
+    up, low = (rows[0] for rows in eye_fit.heights(theta[None]))
+    ends = eye_fit.opening_ends(maps, theta, up, low)
+    assert ends[0] == -1 and 0.35 < ends[1] < 0.8
+    columns, up, low = eye_fit.ended(up, low, ends)
+    assert columns[-1] == np.float32(ends[1]) and abs(up[-1] - low[-1]) < 1e-4 and (low >= up).all()

@@ -250,11 +250,8 @@ def _find_eyes(
         if better < EDGES_DECIDE or (shut[0] and not shut[1]):
             found = held
     if np.mean([fit.theta[10] / fit.theta[2] for fit in known]) > dark_eyes.ALL_IRIS:
-        spots = [
-            dark_eyes.dark_eye(one, middle + eye_fit.PER_D * guess)
-            for one, guess in zip(maps, guesses, strict=True)
-        ]
-        if None not in spots:
+        spots = dark_eyes.dark_eyes(maps, [middle + eye_fit.PER_D * guess for guess in guesses])
+        if spots is not None:
             return [_dark_eye(spots[k], matrices[k], unit, k == 1) for k in range(2)]
     irises = eye_fit.refine_irises(tuple(maps), found)
     curves = [_edges(found[k], irises[k], maps[k]) for k in range(2)]

@@ -6,6 +6,8 @@ where the dark ends.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -21,7 +23,11 @@ ALL_IRIS = 0.58
 SOLID, OVER, ROUND, DARKER = 0.88, 0.55, 0.5, 0.5
 
 #: Its edge is where so much of its darkness is left: the first that makes an eye, since irises are lighter than their pupils.
-EDGES = (0.4, 0.5)
+EDGES = (0.4, 0.5, 0.6)
+
+#: Both eyes are of one size: where their areas differ by more than the first factor, a shadow may be part of one, unless no two
+#: edges of theirs agree to within the second.
+UNLIKE, ALIKE = 1.25, 1.1
 
 #: Its width in distances between the eyes.
 NARROWEST, WIDEST = 0.14, 0.75
@@ -45,21 +51,31 @@ class DarkEye:
         return float(np.hypot(*(self.upper[-1] - self.upper[0])))
 
 
-def dark_eye(maps: EyeMaps, iris: np.ndarray) -> DarkEye | None:
-    """The dark spot about `iris` (2,), in pixels of the crop; None where there is none of an eye's shape."""
+def dark_eyes(maps: Sequence[EyeMaps], irises: Sequence[np.ndarray]) -> list[DarkEye] | None:
+    """The dark spots about both `irises` (2,), each in pixels of its crop; None where one of them has not an eye's shape."""
+    found = [_spots(*one) for one in zip(maps, irises, strict=True)]
+    if not all(found):
+        return None
+    pairs = list(itertools.product(*found))
+    areas = [[cv2.contourArea(hull.astype(np.float32)) for hull in pair] for pair in pairs]
+    ratios = [max(area) / max(min(area), 1.0) for area in areas]
+    best = int(np.argmin(ratios))
+    chosen = best if ratios[0] > UNLIKE and ratios[best] < ALIKE else 0
+    return [_outline(hull) for hull in pairs[chosen]]
+
+
+def _spots(maps: EyeMaps, iris: np.ndarray) -> list[np.ndarray]:
+    """The hulls (N, 2) of the dark spot about `iris` at those `EDGES` at which it has an eye's shape."""
     height, width = maps.light.shape
     y, x = np.mgrid[0:height, 0:width]
     near = np.hypot(x - iris[0], y - iris[1]) < 0.10 * PER_D
     if not near.any():
-        return None
+        return []
     core, skin = float(np.percentile(maps.light[near], 30)), float(np.median(maps.skin[..., 0][near]))
     if core > (1 - DARKER) * skin:
-        return None
-    for share in EDGES:
-        hull = _spot(maps.light < skin - share * (skin - core), near)
-        if hull is not None:
-            return _outline(hull)
-    return None
+        return []
+    hulls = (_spot(maps.light < skin - share * (skin - core), near) for share in EDGES)
+    return [hull for hull in hulls if hull is not None]
 
 
 def _spot(dark: np.ndarray, near: np.ndarray) -> np.ndarray | None:

@@ -343,7 +343,7 @@ class EyeLayers:
         thick = max(0.02 * self.width, 0.9)
         self.line_thick = float(np.hypot(thick, 0.5 * self.soft))
         # Where there is one already, none is drawn.
-        own = 1 - 0.25 * smooth(0.01 * self.width, 0.05 * self.width, self.solid)
+        own = 1 - 0.4 * smooth(0.01 * self.width, 0.05 * self.width, self.solid)
         self.line_alpha = self.line_alpha * (thick / self.line_thick) ** 0.5 * own
         ends = 0.15 if self.has_white else 0.3
         self.line_alpha = self.line_alpha * smooth(-0.02, ends, self.u) * smooth(1.02, 1 - ends, self.u)
@@ -461,7 +461,7 @@ class EyeLayers:
         u = np.linspace(0, 1, 97)
         low = np.interp(u, *self._column(self.low))
         arc = 1 - np.square(2 * u - 1)
-        closed = 0.4 * np.where(low > 0, low * (hangs / deep), low) + (0.6 * hangs + hang * self.width) * arc
+        closed = 0.7 * np.where(low > 0, low * (hangs / deep), low) + (0.3 * hangs + hang * self.width) * arc
         closed = cv2.GaussianBlur(closed[None], (0, 0), 4.0, borderType=cv2.BORDER_REPLICATE)[0]
         # Corners stay where they are, and beside them nothing comes down.
         closed -= closed[0] + (closed[-1] - closed[0]) * u
@@ -516,6 +516,7 @@ class EyeLayers:
             # A fold that meets the lashes somewhere is none; they are darker than a faint one.
             faint = thin < 2.2 * self.fold_depth
             lashes[faint & (self.v < self.cut) & (self.u > 0.02) & (self.u < 0.98)] = 0
+            lashes[(self.v < self.cut - 0.03 * w) & (np.abs(self.u - 0.5) > 0.35)] = 0
         # Lashes are short, and longer at the outer side; what is less dark is a shadow.
         far = self.up - self.v
         outward = self.u - 0.5 if self.side == "right" else 0.5 - self.u
@@ -537,7 +538,7 @@ class EyeLayers:
         if not self.has_white:
             # Nor do the dark rims of eyes without one.
             near = cv2.dilate(opening.astype(np.uint8), _disc(0.2 * w)) > 0
-            dark = self.light < 0.72 * float(np.median(self.cheek_colour))
+            dark = self.light < 0.8 * float(np.median(self.cheek_colour))
             rims = cv2.morphologyEx((near & dark).astype(np.uint8), cv2.MORPH_OPEN, _disc(0.01 * w)) > 0
             strokes |= cv2.dilate(rims.astype(np.uint8), _disc(0.03 * w)) > 0
         gone = strokes | bar | (cv2.dilate(opening.astype(np.uint8), _disc(0.05 * w + blur)) > 0)
@@ -592,8 +593,9 @@ class EyeLayers:
         self.stroke_rgb = np.clip(behind + (picture - behind) / strong, 0, behind)
         self._take_lashes(strokes | bar)
         self.cover = np.maximum(away, share)
+        self.tapers = smooth(0.22, 0.02, 0.5 - np.abs(self.u - 0.5)).astype(np.float32)
         aside = np.maximum(smooth(0.04, -0.04, self.u), smooth(0.96, 1.04, self.u))
-        self.beside = smooth(0.0, 0.1, self.cover) * aside
+        self.beside = smooth(0.0, 0.1, self.cover) * (aside if self.has_white else 1.0)
 
     def _take_lashes(self, strokes: np.ndarray) -> None:
         """The lashes as they hang down from a closed lid's edge: a band over u and the distance from the edge."""
@@ -749,7 +751,7 @@ class EyeLayers:
                 * np.exp(-np.square((self.v - self.cut) / (0.03 * w)))
                 * smooth(0.1, 0.3, 0.5 - np.abs(self.u - 0.5))
             )
-        lid = base * (1 + (0.6 if self.flat else 1.0) * bulge)[..., None]
+        lid = base * (1 + (0.6 if self.flat or not self.has_white else 1.0) * bulge)[..., None]
         reach = 0.12 if self.has_fold else 0.25
         ends = np.maximum(smooth(reach, 0.0, self.u), smooth(1 - reach, 1.0, self.u))
         return (lid + (behind - lid) * ends[..., None]).astype(np.float32)
@@ -808,7 +810,9 @@ class EyeLayers:
             np.clip(lid, 0, 255).astype(np.uint8) for lid in (upper, lower, whole)
         )
         #: How tall the line at the lid's edge is, which does not sink.
-        self.line_tall = np.clip(self.solid, 0.02 * w, 0.04 * w).astype(np.float32)
+        middle = np.abs(self.u - 0.5) < 0.3
+        bold = float(smooth(0.05, 0.09, np.median(self.solid[middle]) / w)) if middle.any() else 0.0
+        self.line_tall = np.clip(self.solid, 0.015 * w, (0.025 + 0.025 * bold) * w).astype(np.float32)
         #: Up to so far above its edge a lid goes along as it is: with its lashes.
         self.rigid = np.float32(np.clip(np.percentile(self.lash_up, 75), 0.02 * w, 0.09 * w))
 
@@ -965,8 +969,10 @@ class EyeLayers:
         clear = cv2.GaussianBlur(free.astype(np.float32), (0, 0), max(0.05 * w, 1.0))
         clear = held(2 * clear - 1)
         below, beside = self.down * tall, self.along * w
-        shifts = [below, -1.2 * below, 0.7 * below, -0.8 * below]
+        shifts = [below, 0.7 * below]
         shifts += [sign * far * beside for far in (0.6, 1.0, 0.35) for sign in (1, -1)]
+        # Above there are brows.
+        shifts += [-0.8 * below, -1.2 * below]
         for dx, dy in shifts:
             x, y = (self.x + np.float32(dx)), (self.y + np.float32(dy))
             seen = cv2.remap(fine, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
@@ -1294,9 +1300,9 @@ class EyeLayers:
     def _find_ends(self) -> None:
         """How far the iris goes to each side: to the corners, and under both lids."""
         r, w = self.radius, self.width
-        room = 0.6 * min(r, 0.3 * w) + 0.02 * w
-        self.to_right = float(np.clip(w - room - self.iris_u, 0.2 * r, 1.4 * r))
-        self.to_left = float(np.clip(self.iris_u - room, 0.2 * r, 1.4 * r))
+        room = 0.68 * min(r, 0.3 * w) + 0.02 * w
+        self.to_right = float(np.clip(w - room - self.iris_u, 0.2 * r, 1.35 * r))
+        self.to_left = float(np.clip(self.iris_u - room, 0.2 * r, 1.35 * r))
         # How high the upper lid goes, and how far above it the skin gives way.
         self.rise = float(min(0.32 * self.tall, 0.10 * w))
         if self.has_white:
@@ -1320,7 +1326,7 @@ class EyeLayers:
         comes_up = float(np.maximum(self.low - self.closed, 0).max())
         self.gives_way_below = max(0.28 * w, 1.5 * comes_up)
         self.to_up = min(0.48 * r, 0.42 * self.tall)
-        self.to_down = min(0.62 * r, 0.5 * self.tall)
+        self.to_down = min(0.55 * r, 0.45 * self.tall)
         if not self.has_white:
             # Eyes that are all iris turn a little behind their lids.
             self.rise = min(self.rise, 0.05 * w)
@@ -1429,7 +1435,7 @@ class EyeLayers:
         colours, cover = self._slid(0, rows, upper - up - beyond * np.float32(1 / (1 - 0.75 * sinks) - 1))
         if lowered > 0.6:
             # Closed, the line is left of them, and what hangs down.
-            gone = held(beyond * np.float32(-1 / max(self.soft, 1.0)))
+            gone = np.maximum(held(beyond * np.float32(-1 / max(self.soft, 1.0))), self.tapers[rows])
             cover = cover * (1 - gone * np.float32(smooth(0.6, 1.0, lowered)))
         return colours, cover
 
