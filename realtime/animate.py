@@ -27,9 +27,10 @@ from livepuppet.core.images import list_images, natural_key
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.names import as_file, is_url, keep_apart, local_path, path_of
 from livepuppet.core.numbers import checked_number
-from livepuppet.core.square import cut
+from livepuppet.core.square import cut, parse_square
 from livepuppet.core.video import Frame, Video, open_video
-from livepuppet.realtime.animator import NO_LANDMARKS, Animator, AvatarLike, load_any
+from livepuppet.realtime.animator import NO_LANDMARKS, Animator, AvatarLike, check_rig, load_any
+from livepuppet.realtime.avatars import check_avatar_crop
 from livepuppet.realtime.clip.neutral import moment_or_picture
 from livepuppet.realtime.clip.plan import Plan, plan, ranges
 from livepuppet.realtime.clip.survey import Survey, Watcher, check_face, look_through
@@ -300,6 +301,11 @@ class _Film:
         if side is not None:
             side = checked_number("side", side, SMALLEST_SIDE, 4096, whole=True)
         self._driving, self._rate, self._settings = driving, rate, settings
+        # Before an engine is loaded, which takes seconds at the first start.
+        if crop not in ("auto", "full"):
+            parse_square(crop)
+        check_avatar_crop(avatar_crop)
+        check_rig(rig)
         self._neutral, self._face = moment_or_picture(neutral), check_face(face)
         self._crop, self._avatar_crop = crop, avatar_crop
         self._side, self._side_by_side, self._rig = side, side_by_side, rig

@@ -1007,10 +1007,15 @@ def _close_ups(engine: Engine) -> CloseUps | None:
     return CloseUps(engine.keypoint_names) if placed else None
 
 
-def _rig_driver(engine: Engine, rig: str | None) -> RigDriver | None:
-    """What drives rigs; None where there are none."""
+def check_rig(rig: str | None) -> None:
+    """Raises UserError where `rig` is not one of `MODES`."""
     if rig not in (None, *MODES):
         raise UserError(f"The rig '{rig}' is unknown: use {', '.join(MODES)}.")
+
+
+def _rig_driver(engine: Engine, rig: str | None) -> RigDriver | None:
+    """What drives rigs; None where there are none."""
+    check_rig(rig)
     landmarks = "nose tip" in engine.keypoint_names and engine.matrices == "jacobian"
     if (rig or DEFAULT_RIG) == "off" or not landmarks:
         return None

@@ -22,6 +22,12 @@ from livepuppet.realtime.framing.faces import find_faces, square_around, square_
 SMALLEST_BESIDE = 0.35
 
 
+def check_avatar_crop(crop: str) -> None:
+    """Raises UserError where `crop` is nothing that `load_avatar` takes, of whatever picture."""
+    if crop not in ("auto", "face", "left", "right", "center") and not crop.isdecimal():
+        parse_square(crop)
+
+
 def choose_square(picture: np.ndarray, crop: str) -> tuple[Square, tuple[Square, ...]]:
     """The square of `picture` uint8 RGB (H, W, 3) that `crop` asks for, see `load_avatar`; and boxes
     of faces beside the one that it is put around. Raises UserError.

@@ -409,6 +409,16 @@ def test_a_video_without_a_face_is_refused_unless_the_crop_says_so(
     assert meant.frames == 4
 
 
+@pytest.mark.parametrize(
+    "options", [{"crop": "nan,0,10"}, {"avatar_crop": "somewhere"}, {"rig": "maybe"}, {"face": "nobody"}]
+)
+def test_bad_options_are_refused_before_an_engine_is_loaded(tmp_path, small_avatar, monkeypatch, options):
+    driving = write_clip(tmp_path / "in.mp4", [GRAY] * 4)
+    monkeypatch.setattr("livepuppet.realtime.animate.load_engine", lambda *a, **k: pytest.fail("loaded"))
+    with pytest.raises(UserError):
+        animate(small_avatar, driving, tmp_path / "out.mp4", **options)
+
+
 def test_a_picture_as_neutral_pose(tmp_path, engine, small_avatar, clip):
     picture = write_picture(tmp_path / "me.png", clip[0])
     driving = write_clip(tmp_path / "in.mp4", [clip[number] for number in OPEN])

@@ -225,6 +225,22 @@ def test_deep_channels_that_are_stored_apart_are_refused(tmp_path, dtype):
         read_image(path)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "channels", "photometric", "said"),
+    [
+        (np.uint16, 3, 8, "L\\*a\\*b\\* colours of 16 bits"),
+        (np.int8, 3, 2, "signed numbers"),
+        (np.int8, 4, 2, "signed numbers"),
+    ],
+)
+def test_tiffs_that_decoders_show_in_wrong_colours_are_refused(tmp_path, dtype, channels, photometric, said):
+    path, rgb = tmp_path / "picture.tif", gradient(48, 64)
+    samples = np.dstack([rgb, rgb[..., :1]])[..., :channels] // 2
+    write_tiff(path, samples.astype(dtype), photometric=photometric)
+    with pytest.raises(UserError, match=said):
+        read_image(path)
+
+
 def write_tiff(
     path: Path, samples: np.ndarray, orientation: int = 1, order: str = "<", photometric: int | None = None
 ) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from livepuppet.core.packages import import_sentence
@@ -145,6 +146,12 @@ def test_errors_of_livepuppet_itself_are_no_packages():
         import_sentence(ImportError("cannot import name 'x' from 'livepuppet.core'", name="livepuppet.core"))
         is None
     )
+    # What click calls is not click's.
+    with pytest.raises(ImportError) as caught:
+        click.Command(
+            "x", callback=lambda: exec("from json import nothing", {"__name__": "livepuppet.x"})
+        ).main([], standalone_mode=False)
+    assert import_sentence(caught.value) is None
     missing = ModuleNotFoundError("No module named 'mss'", name="mss")
     assert import_sentence(missing) == "The package 'mss' is missing: pip install mss."
 

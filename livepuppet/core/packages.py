@@ -38,15 +38,20 @@ def failed_package(error: ImportError) -> str | None:
     missing = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if missing and missing != "livepuppet":
         return missing
-    found = None
+    innermost, last = None, ""
     trace: TracebackType | None = error.__traceback__
     while trace is not None:
-        package = str(trace.tb_frame.f_globals.get("__name__", "")).split(".")[0]
-        if package in _BRINGS:
-            # The innermost: OpenCV fails where NumPy does.
-            found = package
+        module = str(trace.tb_frame.f_globals.get("__name__", "")).split(".")[0]
+        # Python's own importing stands between any two.
+        last = last if module == "importlib" else module
+        # OpenCV fails where NumPy does.
+        innermost = module if module in _BRINGS else innermost
         trace = trace.tb_next
-    return found or next((name for name in _BRINGS if name == (error.name or "").split(".")[0]), None)
+    named = (error.name or "").split(".")[0]
+    if named in _BRINGS:
+        return named
+    # click calls what livepuppet then imports in vain.
+    return None if last == "livepuppet" else innermost
 
 
 def remedy_for(package: str, reason: str = "") -> str:

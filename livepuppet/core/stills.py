@@ -238,6 +238,9 @@ def _jpeg_without_end(file: BinaryIO) -> tuple[np.ndarray, int] | None:
     return found[0] if np.array_equal(found[0][0], found[1][0]) else None
 
 
+#: How TIFF names L*a*b*: CIE, ICC and ITU.
+_LAB = (8, 9, 10)
+
 _REMEDY = "open it in a picture program and save it as PNG or JPEG"
 
 
@@ -306,7 +309,7 @@ def _decoded(image: Image.Image, file: BinaryIO, kind: str) -> tuple[np.ndarray,
     turned = False
     if kind == "TIFF":
         turned = image.tag_v2.get(0x0112, 1) != 1  # type: ignore[attr-defined]
-        _refuse_deep_planes(image.tag_v2)  # type: ignore[attr-defined]
+        _refuse_misread_tiff(image.tag_v2)  # type: ignore[attr-defined]
     image.load()
     orientation = image.getexif().get(0x0112, 1)
     picture = _rounded(file, image.size) if deep and not turned else None
@@ -331,12 +334,19 @@ def _rounded(file: BinaryIO, size: tuple[int, int]) -> np.ndarray | None:
     return cv2.cvtColor(to_8_bit(stored), cv2.COLOR_BGRA2RGBA if stored.shape[2] == 4 else cv2.COLOR_BGR2RGB)
 
 
-def _refuse_deep_planes(tags: Any) -> None:
-    """Of a TIFF whose channels are stored one after the other, Pillow reads the lower bytes of deep
-    ones alone, and OpenCV the first channel as if it were all.
-    """
-    if tags.get(284, 1) == 2 and tags.get(277, 1) > 1 and max(tags.get(258, (1,))) > 8:
+def _refuse_misread_tiff(tags: Any) -> None:
+    """Raise Refused for TIFFs that Pillow and OpenCV show in wrong colours, and say nothing about it."""
+    several, bits = tags.get(277, 1) > 1, max(tags.get(258, (1,)))
+    if tags.get(284, 1) == 2 and several and bits > 8:
+        # Pillow reads the lower bytes of channels that are stored one after the other, OpenCV the first channel as if it were all.
         raise Refused(f"keeps its channels apart, which is read at 8 bits only: {_REMEDY}")
+    if several and bits == 8 and 2 in tags.get(339, (1,)):
+        # Pillow takes them for unsigned ones.
+        raise Refused(
+            f"stores its colours as signed numbers, which is understood of gray ones only: {_REMEDY}"
+        )
+    if tags.get(262) in _LAB and bits > 8:
+        raise Refused(f"stores L*a*b* colours of {bits} bits, which are read at 8 bits only: {_REMEDY}")
 
 
 def _tiff_with_opencv(file: BinaryIO) -> np.ndarray | None:
@@ -350,7 +360,7 @@ def _tiff_with_opencv(file: BinaryIO) -> np.ndarray | None:
         tags.load(file)
         width, height, channels = int(tags[256]), int(tags[257]), int(tags.get(277, 1))
         bits = max(int(bit) for bit in tags.get(258, (8,)))
-        _refuse_deep_planes(tags)
+        _refuse_misread_tiff(tags)
         _refuse_size(width, height)
         if width * height * channels * bits // 8 > 8 * _ROUNDED_PIXELS:
             _refuse_size(width, height, _ROUNDED_PIXELS)

@@ -25,6 +25,7 @@ from livepuppet.realtime.framing.faces import face_of, find_faces, square_for
 from livepuppet.realtime.framing.refine import face_middle, refined_square
 from livepuppet.realtime.framing.seek import confidence, seek
 from livepuppet.realtime.motion.presence import Thresholds
+from livepuppet.realtime.rig.pose import head_in_space
 
 #: Which face of several: the likeliest (large, near the middle), the outermost in the picture, or a
 #: number from the left.
@@ -40,6 +41,11 @@ UNCHANGED = 2.0
 #: The square is put anew around a head that was so many sides from its place, or larger or smaller
 #: by this factor, for so many frames; at once where it was as far as `JUMPED`.
 AWAY, GROWN, PATIENCE, JUMPED = 0.15, 1.3, 3, 0.35
+
+#: Where the middle of a head mostly is, in sides from the square's, and the side in eye distances, of heads in crops like the
+#: papers'. A square may have the head this far from there, and be so small or large; otherwise it was put in a wrong place.
+HEAD_AT, USUAL_SIDE = (0.0, -0.02), 4.6
+ODD_PLACE, LEAST_SIDE, MOST_SIDE = 0.16, 3.5, 7.0
 
 #: So many seconds after a shot's face was found it is looked for again, since it may have been turned
 #: or blurred then; after the first time only one that the landmarks are not this sure of. The square
@@ -153,27 +159,37 @@ class Finder:
 
 
 class _Place:
-    """The square of one shot, which rests until the head has left it."""
+    """The square of one shot, which rests until the head has left it.
 
-    def __init__(self, square: Square, keypoints: Keypoints, names: Sequence[str]):
+    The head's place and size are those of its skull in space: a head that turns or nods, and a mouth that opens, has not left.
+    """
+
+    def __init__(self, square: Square, names: Sequence[str], shape: tuple[int, ...]):
         self.square, self._names = square.whole(), names
-        #: Where the head belongs, against where landmarks would have the square.
-        first = self._wanted(keypoints) or square
-        self._zoom = square.side / first.side
-        self._aside = _difference(first, square) / first.side
+        # A square picture that a face fills is taken as it is.
+        self._trusted = square == centred_square(*shape[:2])
+        #: Where the head's middle belongs, in sides from the square's, and the side in eye distances; its first frame tells.
+        self._home: tuple[np.ndarray, float] | None = None
         self._away = 0
-
-    def _wanted(self, keypoints: Keypoints) -> Square | None:
-        if face_middle(keypoints, self._names) is None:
-            return None
-        return refined_square(self.square, keypoints, self._names, limited=False)
 
     def belongs(self, keypoints: Keypoints) -> Square | None:
         """The square that would have the head of `keypoints`, found in the present one, in its place."""
-        wanted = self._wanted(keypoints)
-        if wanted is None:
+        found = head_in_space(keypoints, self._names)
+        if found is None:
             return None
-        return wanted.shifted(*self._aside.tolist()).zoomed(self._zoom)
+        square = self.square
+        x, y = np.array([square.x, square.y]) + (found[0] + 1) / 2 * square.side
+        unit = found[1] / 2 * square.side
+        if self._home is None:
+            aside = np.array([x - square.x, y - square.y]) / square.side - 0.5
+            usual = self._trusted or (
+                np.hypot(*(aside - HEAD_AT)) < ODD_PLACE and LEAST_SIDE < square.side / unit < MOST_SIDE
+            )
+            self._home = (aside, square.side / unit) if usual else (np.array(HEAD_AT), USUAL_SIDE)
+        aside, sides = self._home
+        side = sides * unit
+        x, y = np.array([x, y]) - (aside + 0.5) * side
+        return Square(float(x), float(y), float(side))
 
     def follow(self, keypoints: Keypoints, height: int, width: int) -> None:
         """Go with a head that has left its place."""
@@ -259,7 +275,7 @@ class Watcher:
         least = AS_SURE if apart > AWAY or ratio > GROWN else SURER
         keypoints = self._engine.detect(cut(image, there.whole(), self._engine.size, quick=True))
         if confidence(keypoints) > confidence(found) + least:
-            self._place = _Place(there, keypoints, self._engine.keypoint_names)
+            self._place = _Place(there, self._engine.keypoint_names, image.shape)
 
     def _begin_shot(self, image: np.ndarray, time: float) -> None:
         self.sizes.append(image.shape[:2])
@@ -291,7 +307,7 @@ class Watcher:
         square = there.whole()
         pixels = cut(image, square, self._engine.size, quick=True)
         found = self._engine.detect(pixels)
-        self._place = _Place(there, found, self._engine.keypoint_names)
+        self._place = _Place(there, self._engine.keypoint_names, image.shape)
         self._again = tuple(time + seconds for seconds in AGAIN)
         return square, found, pixels
 

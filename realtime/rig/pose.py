@@ -37,6 +37,9 @@ WEIGHTS = {
 #: How much of a generic head is head in any picture.
 SKULL_SHARE = 0.82
 
+#: The middle of a generic head, about which it turns and nods, in its eye distances from between its irises.
+SKULL_MIDDLE = np.array([0.0, 0.0, -0.85])
+
 #: Landmarks that have to be there.
 NEEDED = 6
 
@@ -282,6 +285,38 @@ def _depth_at(points: np.ndarray, pose: HeadPose) -> np.ndarray:
     away -= away.min(1, keepdims=True)
     near = np.exp(-away / (2 * (ANCHOR_REACH * pose.scale) ** 2))
     return near @ turned[:, 2] / near.sum(1)
+
+
+def head_in_space(keypoints: Keypoints, names: Sequence[str]) -> tuple[np.ndarray, float] | None:
+    """Where a head is and how large, whichever way it looks and whatever its mouth does.
+
+    Returns:
+        The middle of the skull, float64 (2,), and the eye distance in space, in the keypoints' units; None where too few
+        landmarks are known, or they lie in a heap.
+    """
+    points = np.asarray(keypoints.points, np.float64)
+    if keypoints.reading is None:
+        found = place(points, names)
+        if found is None:
+            return None
+        _, pose = found
+        return pose.shift + pose.scale * (pose.rotation @ SKULL_MIDDLE)[:2], pose.scale
+    template = head_template().landmarks
+    known = [index for index, name in enumerate(names) if name in template]
+    if len(known) < NEEDED or not np.isfinite(points[known]).all():
+        return None
+    weights = _weights([names[index] for index in known])
+    yaw, pitch = (float(value) for value in keypoints.reading.head[:2])
+    turned = joined(np.array([-pitch * CLOSE_NOD_GAIN, yaw * CLOSE_TURN_GAIN]), 0.0)
+    model = (np.array([template[names[index]] for index in known]) @ turned.T)[:, :2] @ (1, 1j)
+    seen = points[known] @ (1, 1j)
+    model_mean, seen_mean = np.average(model, weights=weights), np.average(seen, weights=weights)
+    off = model - model_mean
+    similarity = np.vdot(weights * off, seen - seen_mean) / np.vdot(weights * off, off).real
+    if not abs(similarity) > 1e-6:
+        return None
+    middle = seen_mean + similarity * ((turned @ SKULL_MIDDLE)[:2] @ (1, 1j) - model_mean)
+    return np.array([middle.real, middle.imag]), float(abs(similarity))
 
 
 def orientation(reading: FaceReading) -> np.ndarray:
