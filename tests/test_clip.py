@@ -11,7 +11,9 @@ import pytest
 from media import read_clip, write_clip, write_picture
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.reading import EYE_NUMBERS, HEAD_NUMBERS, MOUTH_NUMBERS, FaceReading
+from livepuppet.core.square import Square
 from livepuppet.core.video import Frame, open_video
 from livepuppet.realtime import bundled
 from livepuppet.realtime.animate import OFFLINE, animate
@@ -22,9 +24,11 @@ from livepuppet.realtime.clip.neutral import faults
 from livepuppet.realtime.clip.plan import clock, plan
 from livepuppet.realtime.clip.shots import Cuts
 from livepuppet.realtime.clip.smoothing import smooth
-from livepuppet.realtime.clip.survey import Survey, Watcher, check_face, look_through
+from livepuppet.realtime.clip.survey import Survey, Watcher, _Place, check_face, look_through
 from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.rig.close_ups import EYE_AT
+from livepuppet.realtime.rig.pose import CLOSE_NOD_GAIN, CLOSE_TURN_GAIN, SKULL_MIDDLE, head_in_space, joined
+from livepuppet.realtime.rig.template import head_template
 
 #: Moments of the bundled clip: at rest, mouth wide open, head turned aside.
 REST, OPEN, TURNED = range(12), range(278, 284), range(110, 116)
@@ -187,6 +191,47 @@ def test_someone_who_walks_across_is_followed(engine, look, clip):
     assert steps.min() > 0 and steps.max() < 3 * np.median(steps)
     heads = np.array([one.driving.points.mean(axis=0) for one in made.shown])
     assert np.ptp(heads[:, 0]) < 0.35
+
+
+def test_a_face_on_its_head_and_one_that_never_moves_are_said(engine, look, clip):
+    upright = [clip[number] for number in REST]
+    over = planned(engine, look([picture[::-1].copy() for picture in upright]))
+    assert any("upside down from 0:00.0" in sentence for sentence in over.sentences)
+    assert planned(engine, look(upright)).sentences == ()
+    printed = planned(engine, look(upright[:1] * 6, rate=5))
+    assert any("never moves" in sentence and "--face" in sentence for sentence in printed.sentences)
+    speaking = [*upright[:4], *(clip[number] for number in OPEN[:2])]
+    assert planned(engine, look(speaking, rate=5)).sentences == ()
+
+
+@pytest.mark.parametrize(
+    "yaw, pitch, opening", [(0.5, 0.0, 0.0), (-0.4, 0.2, 0.0), (0.0, -0.25, 0.0), (0.0, 0.0, 0.5)]
+)
+def test_a_head_that_turns_nods_or_opens_its_mouth_has_not_left(engine, yaw, pitch, opening):
+    names = [name for name in engine.keypoint_names if name in head_template().landmarks]
+    places = np.array([head_template().landmarks[name] for name in names])
+
+    def seen(yaw: float, pitch: float, opening: float) -> Keypoints:
+        turned = places + [(0, opening * (name in ("lower lip", "chin")), 0) for name in names]
+        turned = (turned - SKULL_MIDDLE) @ joined(np.array([-pitch, yaw]), 0.0).T
+        reading = FaceReading(
+            *(np.zeros(shape, np.float32) for shape in ((2, EYE_NUMBERS), MOUTH_NUMBERS, HEAD_NUMBERS))
+        )
+        reading.head[:2] = yaw / CLOSE_TURN_GAIN, pitch / CLOSE_NOD_GAIN
+        matrices = np.eye(2, dtype=np.float32)[None].repeat(len(names), 0)
+        return Keypoints((0.4 * turned[:, :2]).astype(np.float32), matrices, None, reading)
+
+    for place, unit in (head_in_space(seen(*pose), names) for pose in ((0, 0, 0), (yaw, pitch, opening))):
+        assert np.abs(place).max() < 0.01 and abs(unit / 0.4 - 1) < 0.05
+    square = _Place(Square(100, 100, 200), names, (400, 400, 3))
+    for pose in ((0, 0, 0), *[(yaw, pitch, opening)] * 5):
+        square.follow(seen(*pose), 400, 400)
+    assert square.square == Square(100, 100, 200)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 7, 3), (9, 2, 3)])
+def test_pictures_of_a_few_pixels_show_no_face(look, shape):
+    assert not look([np.full(shape, 200, np.uint8)] * 3).has_face
 
 
 def test_one_of_two_faces_drives(look, clip):

@@ -42,6 +42,18 @@ SAME_COLOURS, SAME_SHAPE = 12.0, 0.35
 #: What is said of a single picture.
 SINGLE = "A single picture drives, so its pose is given as it is, and not as movement since a neutral one."
 
+#: What is said of a face that stands on its head, and of one that only seems to be alive.
+UPSIDE_DOWN = (
+    "The face seems to be upside down from {} on, which moves the picture wrongly: turn the video first."
+)
+NEVER_MOVES = (
+    "The face that drives never moves: if it is a picture in the background, choose another one with --face."
+)
+
+#: Landmarks of a living face wander by more than this (standard deviation, in half sides of the square) within a second: by .0018
+#: or more of people who hold still before a camera, by .0001 of a printed one.
+ALIVE, A_SECOND = 0.0005, 1.0
+
 #: A face is found again where it was within so many seconds, in a square that overlaps by this much
 #: (intersection over union).
 SOON, STILL_THERE = 2.0, 0.3
@@ -155,6 +167,10 @@ def plan(
         cuts.append(part.seen[0].shot in survey.cuts and _opens(part, survey))
         begins[part.frames[0]] = _brought_to(poses[part.person], part, names, matrices)
     sentences += _absences(survey)
+    if survey.upside_down is not None:
+        sentences.append(UPSIDE_DOWN.format(clock(survey.upside_down)))
+    if not fixed and all(_never_moves(own) for own in people):
+        sentences.append(NEVER_MOVES)
     return Plan(_Frames(survey, parts, begins, cuts), tuple(sentences), single)
 
 
@@ -349,6 +365,17 @@ def _people(parts: Sequence[_Part], names: Sequence[str], cuts: frozenset[int]) 
             part.person = len(people)
             people.append((colours, shape, [part]))
     return [own for _, _, own in people]
+
+
+def _never_moves(own: Sequence[_Part]) -> bool:
+    """Whether a person is seen for a second or more, and is as still as a picture."""
+    for part in own:
+        if float(part.seen[-1].time - part.seen[0].time) < A_SECOND or len(set(part.squares)) > 1:
+            return False
+        points = np.stack([_keypoints(one).points for one in part.seen])
+        if float(np.median(points.std(axis=0))) > ALIVE:
+            return False
+    return True
 
 
 def _goes_on(one: _Part, after: _Part) -> bool:

@@ -31,6 +31,9 @@ from livepuppet.realtime.rig.pose import head_in_space
 #: number from the left.
 FACES = ("largest", "left", "right")
 
+#: Pictures with a shorter edge, in pixels, show no face.
+LEAST_PICTURE = 16
+
 #: A face that was lost is looked for anew after so many seconds, and every time that no face is
 #: found the next look waits longer, up to the second number.
 FIRST_LOOK, RARE_LOOK = 0.2, 1.0
@@ -55,6 +58,10 @@ AGAIN, DOUBTFUL, SURER, AS_SURE = (0.5, 1.5, 4.0), 0.72, 0.04, -0.03
 #: And not further from it than this, in sides: that is another face.
 SAME_FACE = 0.4
 
+#: A face is upside down where the landmarks are this much surer of its picture turned by half a turn. Of real faces the right way
+#: up they are .36 to .68 less sure.
+TURNED_OVER = 0.15
+
 #: Side at which a face's colours are kept, and where in the square skin and hair are seen: top,
 #: bottom, left, right.
 COLOUR_SIDE = 16
@@ -70,6 +77,7 @@ class Survey:
         start, broken: of the video, see `Clip`; known once it has been read.
         sizes: (height, width) of the frames of each shot.
         cuts: numbers of the shots that begin with a cut; the first one does.
+        upside_down: when a face that stands on its head is first found; None where there is none.
     """
 
     seen: Sequence[Seen]
@@ -77,6 +85,7 @@ class Survey:
     broken: str | None
     sizes: Sequence[tuple[int, int]]
     cuts: frozenset[int] = frozenset({0})
+    upside_down: Fraction | None = None
 
     @property
     def has_face(self) -> bool:
@@ -112,6 +121,8 @@ class Finder:
 
     def __call__(self, image: np.ndarray) -> Square | None:
         """The square around the face in `image` uint8 RGB (H, W, 3), or None."""
+        if min(image.shape[:2]) < LEAST_PICTURE:
+            return None
         boxes = find_faces(image)
         if self._face == "largest":
             squares = (self._confirmed(image, box) for box in boxes)
@@ -219,6 +230,7 @@ class Watcher:
     Attributes:
         sizes: (height, width) of the frames of each shot until now.
         cuts: numbers of the shots that begin with a cut, the first one's included.
+        upside_down: see `Survey`.
     """
 
     def __init__(
@@ -229,6 +241,7 @@ class Watcher:
         self._finder, self._cuts, self._limits = Finder(engine, face), Cuts(), Thresholds()
         self.sizes: list[tuple[int, int]] = []
         self.cuts: set[int] = set()
+        self.upside_down: Fraction | None = None
         self._place: _Place | None = None
         self._here = self._seen_in_shot = False
         self._again: tuple[float, ...] = ()
@@ -246,7 +259,12 @@ class Watcher:
             begins = True
         else:
             begins = False
+        place = self._place
         square, found, pixels = self._look(image, begins, time)
+        if self.upside_down is None and self._place is not place and pixels is not None:
+            turned = self._engine.detect(np.ascontiguousarray(pixels[::-1, ::-1]))
+            if found is not None and confidence(turned) > confidence(found) + TURNED_OVER:
+                self.upside_down = frame.time
         self._here = found is not None
         shot = len(self.sizes) - 1
         if square is None or found is None or pixels is None:
@@ -343,7 +361,9 @@ def look_through(
     for frame in video:
         seen.append(watcher.see(frame))
         advanced(len(seen))
-    return Survey(seen, video.start, video.broken, watcher.sizes, frozenset(watcher.cuts))
+    return Survey(
+        seen, video.start, video.broken, watcher.sizes, frozenset(watcher.cuts), watcher.upside_down
+    )
 
 
 def _difference(one: Square, other: Square) -> np.ndarray:
