@@ -151,7 +151,9 @@ def _remote_latency(engine, machine, seconds, rates, size, json_path) -> None:
         lives = remote.live(engine, seconds, rate, size)
         click.echo("\n".join((*remote.LIVE_HEADING, *map(remote.live_line, lives), "")))
         click.echo(remote.stages_line(lives[-1]))
-        rows += steps + lives
+        again = remote.recoveries(engine, parse_size(size))
+        click.echo("\n".join(map(remote.recovery_line, again)))
+        rows += steps + lives + again
     _report({"machine": machine, "rows": rows}, json_path)
 
 

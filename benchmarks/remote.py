@@ -50,9 +50,9 @@ LIVE_HEADING = (
 
 
 @contextmanager
-def serving() -> Iterator[ServerAddress]:
-    """A `livepuppet serve` of its own. Raises UserError where it does not start."""
-    with _process("livepuppet", "serve", "--port", "0") as lines:
+def serving(port: int = 0) -> Iterator[ServerAddress]:
+    """A `livepuppet serve` of its own, which is killed at the end. Raises UserError where it does not start."""
+    with _process("livepuppet", "serve", "--port", str(port)) as lines:
         for line in lines:
             if "--server" in line:
                 yield ServerAddress.parse(line.split("'")[1])
@@ -146,6 +146,48 @@ def live(engine: Engine, seconds: float, rate: float, size: str) -> list[dict]:
                 machine.close()
             rows.append(row)
     return rows
+
+
+def recoveries(engine: Engine, size: tuple[int, int], times: int = 3) -> list[dict]:
+    """Seconds without a new picture, at 30 frames a second, after the connection was cut; and after the server was killed, from
+    when the next one listens.
+    """
+    frames = [frame.image for frame in open_video(bundled.DRIVING)]
+    seconds: dict[str, list[float]] = {"connection cut": [], "server restarted": []}
+    with serving() as address:
+        renderer = RemoteRenderer(address, engine.model_name)
+        remote = Animator(bundled.AVATAR, engine=RemoteEngine(engine, renderer), size=size)
+        _until_fresh(remote, frames)
+        for _ in range(times):
+            connection = renderer._connection
+            assert connection is not None
+            connection.cut()
+            seconds["connection cut"].append(_until_fresh(remote, frames))
+    for _ in range(times):
+        remote.step(frames[0])
+        with serving(address.port):
+            seconds["server restarted"].append(_until_fresh(remote, frames))
+    renderer.close()
+    return [
+        {"kind": f"pictures again, {what}", "what": what, "seconds": [round(one, 3) for one in found]}
+        for what, found in seconds.items()
+    ]
+
+
+def _until_fresh(animator: Animator, frames: list[np.ndarray]) -> float:
+    """Seconds until another machine has rendered a frame."""
+    began, number = time.perf_counter(), 0
+    while not animator.step(frames[number % len(frames)]).fresh:
+        if time.perf_counter() - began > PATIENCE:
+            raise UserError("No picture came.")
+        number += 1
+        time.sleep(max(began + number / 30 - time.perf_counter(), 0))
+    return time.perf_counter() - began
+
+
+def recovery_line(row: dict) -> str:
+    """For people."""
+    return f"Pictures again, {row['what']}: {', '.join(f'{one:.2f}' for one in row['seconds'])} s."
 
 
 def step_line(row: dict) -> str:

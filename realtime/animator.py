@@ -262,7 +262,6 @@ class Animator:
         self.look_every = 1
         self._last_look: tuple[Keypoints, int] | None = None
         self._rig_driver = _rig_driver(engine, rig)
-        self._close_ups = _close_ups(engine) if self._rig_driver is not None else None
         self._rig_mode = rig or DEFAULT_RIG
         #: Renders on another machine; None where this one does. See `use_renderer`.
         self.renderer: RemoteRenderer | None = getattr(engine, "renderer", None)
@@ -292,6 +291,11 @@ class Animator:
         self.select(0)
         if self.renderer is not None:
             self.renderer.prepare(self.avatar, self.remote_canvas())
+
+    @cached_property
+    def _close_ups(self) -> CloseUps | None:
+        """What looks closely at the driver, where a rig wants it. One that only renders for another machine has no driver."""
+        return _close_ups(self.engine) if self._rig_driver is not None else None
 
     # Avatars.
 
@@ -534,6 +538,7 @@ class Animator:
             self._is_told = self._framed = False
             self.retargeter.reset(self.settings.countdown)
             return
+        _ = self._close_ups
         prepared = self._prepared[self._current]
         if not prepared.drawn_by_rig:  # else `detect` has run, and is all that will
             self.engine.render(prepared.features, prepared.keypoints, prepared.keypoints)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -129,7 +130,7 @@ class RenderServer:
         certificate: tuple[Path, Path] | None = None,
         places: int = 4,
     ):
-        self._engine = SharedEngine(engine)
+        self._engine: Any = SharedEngine(engine)
         self._most_places = places
         #: By token and the client's name for its session: nobody finds another one's. Belongs to the server's thread.
         self._places: dict[tuple[str, str], _Place] = {}
@@ -313,7 +314,7 @@ class RenderServer:
             place.session = None
             await loop.run_in_executor(None, session.close)
         # It opens an encoder.
-        made = await loop.run_in_executor(None, RenderSession, self._engine, canvas)
+        made = await loop.run_in_executor(None, lambda: RenderSession(self._engine, canvas))
         if place.connection is not connection:
             await loop.run_in_executor(None, made.close)
             raise WebSocketDisconnect

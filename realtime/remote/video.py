@@ -39,9 +39,8 @@ class JpegEncoder:
     codec = JPEG
 
     def encode(self, picture: np.ndarray, key: bool = True) -> bytes:
-        done, data = cv2.imencode(
-            ".jpg", _stacked(picture)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-        )
+        swapped = cv2.cvtColor(_stacked(picture), cv2.COLOR_RGB2BGR)
+        done, data = cv2.imencode(".jpg", swapped, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         if not done:
             raise OSError("the picture could not be compressed")
         return data.tobytes()

@@ -59,7 +59,8 @@ def _asked(connection: Connection, secure: bool) -> Chapter:
         arrived = time.perf_counter()
         if not isinstance(reply, bytes) or len(reply) != CLOCK_REPLY.size:
             raise ConnectionError("it does not tell the time")
-        clock.add(*CLOCK_REPLY.unpack(reply)[1:], arrived)
+        _, sent, received, answered = CLOCK_REPLY.unpack(reply)
+        clock.add(sent, received, answered, arrived)
     round_trip = clock.round_trip * 1000
     info = (
         ("renders", f"{model}, with {str(answer.get('engine'))[:40]}"),
