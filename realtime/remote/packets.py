@@ -34,6 +34,9 @@ AT_REST, MOTION, WITH_AMOUNTS, KEYPOINTS = 1, 2, 4, 8
 #: Frames that both ends keep as possible bases.
 REMEMBERED = 120
 
+#: Orders of the Golomb codes.
+_ORDERS = np.arange(9)
+
 #: Value of a group's order (4 bits) that stands for a group of zeros.
 _ALL_ZERO = 15
 
@@ -228,11 +231,8 @@ class _Bits:
             return
         # 0, -1, 1, -2, ... as 0, 1, 2, 3, ...
         folded = np.where(numbers < 0, -2 * numbers - 1, 2 * numbers)
-        costs = [
-            int((2 * np.floor(np.log2((folded >> order) + 1))).sum()) + len(folded) * (1 + order)
-            for order in range(9)
-        ]
-        order = int(np.argmin(costs))
+        prefixes = np.frexp(((folded >> _ORDERS[:, None]) + 1).astype(np.float64))[1].sum(1)
+        order = int(np.argmin(2 * prefixes + len(folded) * _ORDERS))
         self._write(order, 4)
         for number in folded.tolist():
             above = (number >> order) + 1
@@ -264,7 +264,7 @@ class _Reader:
         order = self._take(4)
         if order == _ALL_ZERO:
             return np.zeros(count, np.int64)
-        if order > 8:
+        if order >= len(_ORDERS):
             raise BadPacket("order")
         numbers = np.empty(count, np.int64)
         for place in range(count):
