@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -186,7 +187,7 @@ FACES = (
     {**both("eyeSquint"), **both("eyeLookDown", 0.8), **both("browDown")},
     {"jawOpen": 1.0},
     {"jawOpen": 0.3, "mouthFunnel": 0.7},
-    {**both("mouthSmile"), "browInnerUp": 1.0},
+    {**both("mouthSmile", 0.8), "browInnerUp": 1.0},
     {"jawOpen": 0.5, "mouthSmileLeft": 0.9, "mouthDimpleRight": 0.5},
     {**both("mouthFrown"), **both("mouthStretch", 0.5), "mouthPucker": 0.4},
     {"mouthLeft": 1.0, "jawRight": 0.6, "jawOpen": 0.2, "mouthShrugLower": 0.6},
@@ -215,9 +216,10 @@ def states_of(face: Face) -> list[dict]:
 
 
 @cache
-def flat_rig() -> tuple[Rig, Face, Square]:
+def flat_rig(teeth: str = "auto") -> tuple[Rig, Face, Square]:
     """Of the drawn face, which is one layer over a plain background."""
     picture, contours = drawn_face()
+    contours = replace(contours, mouth=replace(contours.mouth, teeth=teeth))
     size = picture.shape[0]
     landmarks = landmarks_of(contours)
     keypoints = Keypoints(
@@ -228,6 +230,11 @@ def flat_rig() -> tuple[Rig, Face, Square]:
     square = Square(0, 0, size)
     face = Face(keypoints, landmarks.names, size, square, contours)
     return Rig(picture, face, square), face, square
+
+
+def muzzle_rig() -> tuple[Rig, Face, Square]:
+    """The same with a mouth without lips, which opens along its line."""
+    return flat_rig("none")
 
 
 @cache
@@ -241,7 +248,7 @@ def painted_rig() -> tuple[Rig, Face, Square]:
     return Rig(avatar.original, face, avatar.square), face, avatar.square
 
 
-@pytest.mark.parametrize("make", [flat_rig, painted_rig])
+@pytest.mark.parametrize("make", [flat_rig, muzzle_rig, painted_rig])
 def test_a_rig_is_drawn_as_python_draws_it(make, tmp_path):
     rig, face, square = make()
     assert rig.eyes.layers.keys() == {"left", "right"} and rig.mouth.layers is not None

@@ -26,159 +26,49 @@ VERSION = 1
 #: Bytes from which on colours are lossy, and their quality, from 0 to 100.
 LARGE, QUALITY = 200_000, 92
 
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 #: Names of what is taken as it is; an underscore in front of them is left out.
-_EYE_NUMBERS = (
-    *(
-        "width",
-        "tall",
-        "left",
-        "top",
-        "iris_x",
-        "iris_y",
-        "soft",
-        "rigid",
-        "gives_way_above",
-        "gives_way_below",
-    ),
-    *(
-        "rise",
-        "squint",
-        "to_right",
-        "to_left",
-        "to_up",
-        "to_down",
-        "has_white",
-        "shade",
-        "reach",
-        "line_tall",
-    ),
-    *("line_thick", "has_front", "strip_tall", "along", "down", "_ball_at", "_low_rows", "_up_rows"),
-    *("_lash_rows_at", "_front_rows"),
+_EYE_NUMBERS = _names(
+    "width tall left top iris_x iris_y soft rigid gives_way_above gives_way_below rise squint to_right to_left to_up to_down "
+    "has_white reach line_thick has_front strip_tall along down _aside _ball_at _low_rows _up_rows _lash_rows_at _front_rows"
 )
-_EYE_PLANES = (
-    *("v", "up", "low", "closed", "within", "cover", "_mask", "under", "aside", "front", "steep", "taper"),
-    *("lash_x", "line_alpha", "past", "outside", "_turns"),
+_EYE_PLANES = _names(
+    "v up low closed within cover _mask under aside front steep taper lash_x line_alpha line_tall wing _turns"
 )
-_EYE_COLOURS = ("crop", "skin", "lashes", "line_tone", "upper_lid", "lower_lid", "whole_lid")
-_MOUTH_NUMBERS = (
-    *(
-        "width",
-        "half",
-        "left",
-        "top",
-        "block",
-        "chin",
-        "unit",
-        "drop",
-        "tongue_length",
-        "gap",
-        "soft",
-        "drawn",
-    ),
-    *("outlined", "no_teeth", "own", "shows_teeth", "_chin_share", "_above", "_sag", "_smile", "_level"),
-    *(
-        "_slant",
-        "_teeth_line",
-        "_far",
-        "along",
-        "down",
-        "origin",
-        "lip",
-        "line",
-        "teeth",
-        "dark",
-        "flesh",
-        "shadow",
-    ),
-    *("tongue", "tongue_out"),
+_EYE_COLOURS = _names("crop skin lashes line_tone upper_lid lower_lid whole_lid")
+_MOUTH_NUMBERS = _names(
+    "width half left top block chin unit drop tongue_length gap soft drawn outlined plain own shows_teeth _hides_teeth "
+    "_chin_share _above _sag _smile _level _slant _teeth_line _far _span _small _tilt _meet along down origin lip line teeth "
+    "dark flesh shadow tongue tongue_out"
 )
-_MOUTH_TABLES = (
-    *("_rest", "_inner", "_bow", "_round", "_sinks", "_jaw", "_shifts", "_to_left", "_to_right", "_up_left"),
-    *("_up_right", "_cheeks", "_lines", "_lip_colours", "teeth_end", "inside"),
+_MOUTH_TABLES = _names(
+    "_rest _inner _bow _sides _round _apart _jaw_opening _sinks _jaw _shifts _to_left _to_right _up_left _up_right _cheeks "
+    "_lines _lip_colours teeth_end inside"
 )
 
 #: Numbers of modules that drawing uses, and of those that reading the driver does.
 _DRAWING = {
-    head: ("FURTHEST", "STRIP", "FACE_INVERSION", "STILL"),
-    surface: ("LARGEST_TILT", "BODY", "INVERSION", "SLOPES"),
-    eyes: ("NOTHING", "ALIKE", "_STEP", "_ONSET", "SHADE"),
-    brows: ("INNER_TO_OUTER", "OUTER_TO_INNER", "WIDE", "OUTER_DOWN", "TOGETHER"),
-    mouth: ("NOTHING", "SMILE", "STRETCH", "FROWN", "PUCKER", "FUNNEL", "TONGUE"),
+    head: "FURTHEST STRIP FACE_INVERSION STILL",
+    surface: "LARGEST_TILT BODY INVERSION LEAST_SIZE LARGEST_STEP",
+    eyes: "NOTHING ALIKE _STEP _ONSET SHADE WINGS_GONE",
+    brows: "INNER_TO_OUTER OUTER_TO_INNER WIDE OUTER_DOWN TOGETHER",
+    mouth: "NOTHING SMILE STRETCH FROWN PUCKER FUNNEL TONGUE",
 }
 _READING = {
-    driver: (
-        *("REST_CUTOFF", "CUTOFF_PER_SPEED", "SPEED_CUTOFF", "AMOUNT_REST", "AMOUNT_RISE", "AMOUNT_SPEED"),
-        *("AMOUNT_GUARD", "HOLDS", "RELEASE", "GIVES_WAY", "HELD"),
-    ),
-    pose: (
-        *(
-            "NOISE",
-            "OUTLIER",
-            "CLOSE_TILT",
-            "CLOSE_TURN_GAIN",
-            "CLOSE_NOD_GAIN",
-            "ANCHOR_WEIGHTS",
-            "BESIDE_ANCHORS",
-        ),
-        *(
-            "ANCHOR_REACH",
-            "STILL_TURNS",
-            "STILL_NODS",
-            "ROUNDS",
-            "STILL_ROUNDS",
-            "LARGEST_STEP",
-            "NEEDED",
-            "WEIGHTS",
-        ),
-    ),
-    range: (
-        *(
-            "BEGINS",
-            "ENDS",
-            "LONGEST",
-            "SHALLOWEST",
-            "BOTH",
-            "REMEMBERED",
-            "WHOLE",
-            "LEAST",
-            "FRAMES",
-            "FIRST",
-            "EVERY",
-        ),
-        *("QUIET", "MOST_NOISE", "USUALLY", "SMILED", "OVER", "STRONG", "MISREAD", "BEFORE", "MOST", "EASES"),
-    ),
-    amounts: (
-        *("CALM", "LEARNT", "USUAL", "CLOSE_SHUT_AT", "CLOSE_BLINK_GAIN", "CLOSE_SIDEWAYS", "CLOSE_VERTICAL"),
-        *(
-            "CLOSE_OWN_GAZE",
-            "CLOSE_CROSSED",
-            "CLOSE_BEHIND_LID",
-            "CLOSE_OPEN",
-            "CLOSE_CALM",
-            "CLOSE_SMALLEST",
-        ),
-        *(
-            "_CLOSE_GAIN",
-            "CLOSE_BROW_UP",
-            "CLOSE_BROW_DOWN",
-            "CLOSE_BROW_IN",
-            "CLOSE_BROW_CALM",
-            "_LOWEST",
-            "_HIGHEST",
-        ),
-        *("NAMES",),
-    ),
-    close_ups: (
-        "EYE_SIDE",
-        "MOUTH_SIDE",
-        "HEAD_SIDE",
-        "HEAD_FALL",
-        "EYE_RISE",
-        "PLACING",
-        "ALIASED",
-        "_ANCHOR_ROWS",
-    ),
-    reading: ("EYE_AMOUNTS", "MOUTH_AMOUNTS", "HEAD_AMOUNTS"),
+    driver: "REST_CUTOFF CUTOFF_PER_SPEED SPEED_CUTOFF AMOUNT_REST AMOUNT_RISE AMOUNT_SPEED AMOUNT_GUARD HOLDS RELEASE GIVES_WAY HELD",
+    pose: "NOISE OUTLIER CLOSE_TILT CLOSE_TURN_GAIN CLOSE_NOD_GAIN ANCHOR_WEIGHTS BESIDE_ANCHORS ANCHOR_REACH STILL_TURNS STILL_NODS "
+    "ROUNDS STILL_ROUNDS LARGEST_STEP NEEDED WEIGHTS",
+    range: "BEGINS ENDS LONGEST SHALLOWEST BOTH REMEMBERED WHOLE LEAST FRAMES FIRST EVERY QUIET MOST_NOISE USUALLY SMILED OVER STRONG "
+    "MISREAD BEFORE MOST EASES",
+    amounts: "NAMES CALM LEARNT USUAL CLOSE_SHUT_AT CLOSE_BLINK_GAIN CLOSE_SIDEWAYS CLOSE_VERTICAL CLOSE_OWN_GAZE CLOSE_CROSSED "
+    "CLOSE_BEHIND_LID CLOSE_OPEN CLOSE_CALM CLOSE_SMALLEST _CLOSE_GAIN CLOSE_BROW_UP CLOSE_BROW_DOWN CLOSE_BROW_IN CLOSE_BROW_CALM "
+    "_LOWEST _HIGHEST",
+    close_ups: "EYE_SIDE MOUTH_SIDE HEAD_SIDE HEAD_FALL EYE_RISE PLACING ALIASED _ANCHOR_ROWS",
+    reading: "EYE_AMOUNTS MOUTH_AMOUNTS HEAD_AMOUNTS",
 }
 
 
@@ -282,7 +172,7 @@ def _sheet(name: str, flat: np.ndarray, coarse: np.ndarray) -> dict[str, np.ndar
 def _eye(layers: EyeLayers) -> tuple[dict[str, np.ndarray], dict]:
     arrays = {name.lstrip("_"): getattr(layers, name) for name in (*_EYE_PLANES, *_EYE_COLOURS)}
     if layers.has_white:
-        arrays |= {name: getattr(layers, name) for name in ("white", "iris")}
+        arrays |= {name.lstrip("_"): getattr(layers, name) for name in ("_white_ball", "iris")}
         if layers.has_glint:
             arrays["glint"] = layers._glint
     else:
@@ -304,12 +194,16 @@ def _mouth(layers: MouthLayers) -> tuple[dict[str, np.ndarray], dict]:
     for name, row in (("upper", layers._upper_teeth), ("lower", layers._lower_teeth)):
         arrays |= {f"{name}_row": row.layer, f"{name}_row_shaded": row.shaded}
         told[f"{name}_row"] = [row.middle, row.edge]
+    if layers.plain:
+        arrays["fringe_upper"], arrays["fringe_lower"] = layers._fringes
     return arrays, told
 
 
-def _constants(modules: dict[Any, tuple[str, ...]]) -> dict:
+def _constants(modules: dict[Any, str]) -> dict:
     return {
-        module.__name__.rpartition(".")[2]: {name.lstrip("_"): getattr(module, name) for name in names}
+        module.__name__.rpartition(".")[2]: {
+            name.lstrip("_"): getattr(module, name) for name in names.split()
+        }
         for module, names in modules.items()
     }
 
@@ -333,6 +227,9 @@ def _npz(arrays: dict[str, np.ndarray], told: dict, lossless: bool | None) -> by
             kept[name] = array
         elif array.dtype == np.uint8:
             kept |= {name: array} if lossless or array.size < LARGE else _webp(name, array)
+        elif name.startswith("mouth "):
+            # Where lips squeeze the skin between them and the nose, they magnify what is off.
+            kept[name] = array.astype(np.float32)
         else:
             # Whole steps that are no finer than can be seen: they take half the room of the finest. Zero stays zero.
             low, high = float(array.min()), float(array.max())

@@ -34,7 +34,7 @@ const most = ({ blink, wide, squint, across, down }) => Math.max(blink, wide, sq
 
 /** One eye. */
 export class EyeLayers {
-  /** @param {"left" | "right"} side @param {Part} part @param {Record<string, number>} constants */
+  /** @param {"left" | "right"} side @param {Part} part @param {any} constants */
   constructor(side, { arrays, told }, constants) {
     this.side = side;
     this.told = told;
@@ -66,13 +66,14 @@ export class EyeLayers {
     this.steep = plane("steep");
     this.taper = plane("taper");
     this.lashX = plane("lash_x");
+    this.lineTall = plane("line_tall");
+    this.wing = plane("wing");
     this.lineAlpha = plane("line_alpha");
-    this.past = plane("past");
-    this.outside = plane("outside");
     this.coverUpper = plane("cover_upper");
     this.coverLower = plane("cover_lower");
     this.turns = plane("turns");
-    this.white = told.has_white ? picture("white").pixels : null;
+    /** The white with its shade as alpha, where the eyeball is seen. */
+    this.white = told.has_white ? picture("white_ball") : null;
     this.iris = told.has_white ? picture("iris") : null;
     this.glint = arrays.glint ? picture("glint") : null;
     this.ball = told.has_white ? null : new Sampler(picture("ball"));
@@ -105,7 +106,7 @@ export class EyeLayers {
 
   /** @param {EyeAmounts} wanted */
   _draw(wanted) {
-    const { told, out, upper, lower, v, width } = this;
+    const { told, constants, out, upper, lower, v, width } = this;
     const { blink } = wanted;
     const soft = 1 / told.soft;
     this._edges(wanted);
@@ -132,6 +133,14 @@ export class EyeLayers {
     }
     this._drawUpperLid(lowered, soft);
     if (shut > 0) this._drawLashes(shut);
+    const [fades, gone] = constants.WINGS_GONE;
+    if (lowered > 0 && lowered < gone) {
+      // Lashes beyond the corners.
+      const left = 1 - smooth(fades, gone, lowered);
+      for (let at = 0; at < out.length; at++) {
+        if (this.wing[at] > 0) out[at] = mixed(out[at], this.crop[at], this.wing[at] * left);
+      }
+    }
     if (told.has_front) {
       for (let at = told.front_rows[0] * width; at < told.front_rows[1] * width; at++) out[at] = mixed(out[at], this.crop[at], this.front[at]);
     }
@@ -156,8 +165,9 @@ export class EyeLayers {
       first = Math.min(row, told.up_rows[1] - 1) * width;
     }
     const sinks = smooth(0.25, 0.95, lowered);
-    const inside = 1 / (1 - 0.9 * sinks) - 1;
-    const beside = 1 / (1 - 0.95 * sinks) - 1 - inside;
+    const sink = 1 / (1 - 0.75 * sinks) - 1;
+    const fade = Math.max(told.soft, 1);
+    const leaves = lowered > 0.6 ? smooth(0.6, 1, lowered) : 0;
     for (let at = first; at < stop; at++) {
       let colour = this.stillUpper[at];
       let cover = this.coverUpper[at];
@@ -166,10 +176,10 @@ export class EyeLayers {
         colour = this._slid(this.wholeLid, at, (upper[at] - up[at]) * held(1 - away / told.gives_way_above));
         cover = (colour >>> 24) / 255;
       } else if (lowered > 0) {
-        // Those beside the corners come to lie along the line.
-        const beyond = Math.min(v[at] - upper[at] + told.line_tall, 0);
-        colour = this._slid(this.upperLid, at, upper[at] - up[at] - beyond * (inside + this.past[at] * beside));
-        cover = ((colour >>> 24) / 255) * (1 - this.outside[at] * sinks);
+        const beyond = Math.min(v[at] - upper[at] + this.lineTall[at], 0);
+        colour = this._slid(this.upperLid, at, upper[at] - up[at] - beyond * sink);
+        // Closed, the line is left of them, and what hangs down.
+        cover = ((colour >>> 24) / 255) * (1 - held(-beyond / fade) * leaves);
       }
       out[at] = mixed(out[at], colour, cover);
     }
@@ -192,10 +202,10 @@ export class EyeLayers {
   }
 
   /** @param {EyeAmounts} wanted */
-  _rise({ blink, wide, squint, down }) {
+  _rise({ blink, squint, down }) {
     const { told } = this;
     // The lower lid gives way to an eye that looks down.
-    return (told.squint * squint - 0.05 * wide) * (1 - blink) - ((0.35 * told.to_down) / Math.max(told.tall, 1)) * Math.max(down, 0) * (1 - blink);
+    return told.squint * squint * (1 - blink) - ((0.35 * told.to_down) / Math.max(told.tall, 1)) * Math.max(down, 0) * (1 - blink);
   }
 
   /** @param {EyeAmounts} wanted */
@@ -228,7 +238,8 @@ export class EyeLayers {
     let down = below * (below > 0 ? told.to_down : told.to_up);
     // A lid that closes turns the eye a little down.
     if (told.has_white) down += 0.16 * told.tall * blink;
-    return [across * told.along[0] + down * told.down[0], across * told.along[1] + down * told.down[1]];
+    const [x, y] = told.aside;
+    return [across * x - down * y, across * y + down * x];
   }
 
   /** The eyeball in this gaze and the lids' shade; a blink's shade is deeper. @param {EyeAmounts} wanted */
@@ -236,9 +247,10 @@ export class EyeLayers {
     const { told, out, v, upper, lower, width, white, iris, glint, ball } = this;
     const [[top, bottom], [left, right]] = told.ball_at;
     const [dx, dy] = this._gaze(wanted);
-    let deepest = told.shade + (0.42 - told.shade) * Math.min(wanted.blink * 2, 1);
     // What is left of it between lids that nearly meet is dark.
-    deepest += (0.8 - deepest) * smooth(0.5, 0.8, wanted.blink);
+    const deepest = 0.25 * Math.min(wanted.blink * 2, 1) + 0.4 * smooth(0.5, 0.8, wanted.blink);
+    // Its shades and corners stay between the lids.
+    const moved = this._lowered(wanted) !== 0 || this._lowerMoves(wanted);
     const fade = -this.constants.SHADE / told.width;
     // A ball turns: the disc narrows towards the side.
     const squeeze = 1 / Math.max(1 - 0.1 * wanted.across * wanted.across, 0.5) - 1;
@@ -255,11 +267,24 @@ export class EyeLayers {
           const y = SCALE * (row - this.turns[at] * dy) + OFFSET;
           colour = sampled(ball.fine.pixels, ball.fine.width, ball.fine.height, x, y, true) | 0xff000000;
         } else if (white && iris) {
-          colour = white[at];
+          let placeX = column - left;
+          let placeY = row - top;
+          if (moved) {
+            const share = Math.min(Math.max((v[at] - upper[at]) / Math.max(lower[at] - upper[at], 0.5), -0.1), 1.1);
+            const shift = this.up[at] + share * (this.low[at] - this.up[at]) - v[at];
+            placeX += shift * told.down[0];
+            placeY += shift * told.down[1];
+          }
+          const ground = sampled(white.pixels, white.width, white.height, placeX, placeY, true);
+          const shade = ground >>> 24;
+          colour = ground | 0xff000000;
           const x = column - middleX;
           const y = row - middleY;
           const disc = sampled(iris.pixels, iris.width, iris.height, told.iris_size + turn[0] * x + turn[1] * y, told.iris_size + turn[1] * x + turn[2] * y, false);
-          if (disc !== 0) colour = laidOver(colour, disc);
+          if (disc !== 0) {
+            const dimmed = (/** @type {number} */ shift) => byShare((disc >>> shift) & 255, shade) << shift;
+            colour = laidOver(colour, dimmed(0) | dimmed(8) | dimmed(16) | (disc & 0xff000000));
+          }
           const cover = disc >>> 24;
           if (glint && cover) {
             // The cornea is a ball in front of the iris: its lights go half as far.

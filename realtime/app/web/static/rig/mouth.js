@@ -78,6 +78,11 @@ export class MouthLayers {
     this.cheeks = table("cheeks");
     this.lines = table("lines");
     this.teethEnd = table("teeth_end");
+    this.apart = table("apart");
+    this.sides = table("sides");
+    this.jawOpening = table("jaw_opening");
+    /** Hairs at both edges of a mouth without lips. */
+    this.fringes = ["fringe_upper", "fringe_lower"].filter((name) => arrays[name]).map((name) => pictureFrom(arrays[name]));
     // Tables of columns one after another: rests, offsets, lines; and what is between.
     const rest = table("rest");
     this.tables = new Float32Array((2 * KNOTS + 2) * count);
@@ -125,48 +130,62 @@ export class MouthLayers {
     // A tongue needs room.
     if (a.tongue > 0) gap = Math.max(gap, Math.min(a.tongue, 1) * (0.15 * w - told.gap));
     gap -= held(a.close) * (told.gap + Math.max(gap, 0) * 0.9);
+    // Lips that are pushed forward meet.
+    const stands = Math.max(told.gap + Math.min(gap, 0) - 0.05 * w, 0);
+    gap -= held(a.pucker) * held(1 - a.funnel) * (0.4 * stands + 0.4 * Math.min(stands, 0.1 * w));
     const opened = Math.max(a.open, 0);
     const parted = Math.max(gap, 0);
+    const jawUp = -Math.min(gap, 0) * (0.25 + 0.45 * smooth(0.15, 0.4, told.gap / w));
     const jaw = opened * told.drop;
     // An opening mouth becomes a lens of one shape, however its line runs at rest; one that stands open keeps its own.
-    const round = (smooth(0, 0.32 * w, parted) * parted) / (parted + 2 * told.gap + 1e-3);
-    const inward = (0.06 + 0.25 * Math.max(told.sag / w, 0)) * round * Math.min((0.75 * w) / Math.max(parted + told.gap, 1), 1);
-    const narrow = constants.PUCKER * a.pucker + FUNNEL[0] * a.funnel + inward;
+    const round = told.plain ? 0 : (smooth(0, 0.32 * w, parted) * parted) / (parted + 2 * told.gap + 1e-3);
+    // Small ones grow broader, as faces that have them are drawn.
+    const inward = (0.06 + 0.25 * Math.max(told.sag / w, 0)) * round * Math.min((0.75 * w) / Math.max(parted + told.gap, 1), 1) - 0.16 * round * told.small;
+    // Muzzles are stiffer than lips.
+    const stiff = told.plain ? 0.5 : 1;
+    const narrow = stiff * (constants.PUCKER * a.pucker + FUNNEL[0] * a.funnel) + inward;
     const aside = (/** @type {number} */ smile, /** @type {number} */ stretch, /** @type {number} */ far) =>
-      w * ((SMILE[0] * smile + STRETCH[0] * stretch + 0.05 * a.press) * (1 - 0.7 * far) - narrow - 0.14 * far * round);
+      told.span * (SMILE[0] * smile + STRETCH[0] * stretch + 0.05 * a.press) * (1 - 0.7 * far) - w * (narrow + 0.14 * far * round);
     const lefts = aside(a.smileLeft, a.stretchLeft, told.far[0]);
     const rights = aside(a.smileRight, a.stretchRight, told.far[1]);
-    const shift = 0.2 * a.aside * w;
+    const shift = (told.plain ? 0.08 : 0.2) * a.aside * told.span;
     const corner = (/** @type {number} */ smile, /** @type {number} */ frown, /** @type {number} */ stretch) =>
       -told.smile * smile * (1 - 0.15 * held(smile)) + constants.FROWN * frown + STRETCH[1] * stretch;
-    const cornerLeft = corner(a.smileLeft, a.frownLeft, a.stretchLeft);
-    const cornerRight = corner(a.smileRight, a.frownRight, a.stretchRight);
+    // Lips that smile on both sides are as level as the eyes.
+    const even = 0.5 * told.tilt * held(Math.min(a.smileLeft, a.smileRight));
+    const cornerLeft = corner(a.smileLeft, a.frownLeft, a.stretchLeft) + even;
+    const cornerRight = corner(a.smileRight, a.frownRight, a.stretchRight) - even;
     // Lips that hardly part do so in the middle; an open mouth is round, its corners half-way down.
     const forward = held(Math.max(a.funnel, a.pucker));
     const steep = 1.3 - 0.62 * Math.min((1.8 * parted) / w, 1);
-    const rise = 0.05 * parted;
-    const sink = (1 - round) * 0.25 * jaw + round * (told.sag - rise + 0.38 * (parted + told.gap));
+    const rise = told.plain ? 0 : 0.05 * parted;
+    const sink = (told.plain ? 0.4 : 1) * (1 - round) * 0.25 * jaw + round * (told.sag - rise + 0.38 * (parted + told.gap));
     const part = Math.max(a.funnel, 0) ** 1.25 * w;
     const smile = 0.5 * (a.smileLeft + a.smileRight);
     // Broad smiles bare teeth, unless the lips do so already.
-    let bared = told.no_teeth ? 0 : 0.085 * w * smooth(0.45, 1, smile) * (1 - held(Math.max(told.gap, gap) / (0.12 * w)));
+    let bared = told.plain || told.shows_teeth ? 0 : 0.085 * told.span * smooth(0.45, 1, smile) * (1 - held(Math.max(told.gap, gap) / (0.12 * w)));
     bared *= (1 - held(1.5 * (a.upperLeft + a.upperRight))) * (1 - held(a.press)) * (1 - held(a.close));
     // Of lips that are pushed forward the upper one turns outwards; a smile and an open mouth stretch both.
     const thick = 1 - 0.35 * a.press - 0.15 * a.puff - 0.15 * smile - 0.3 * Math.min(parted / (0.6 * w), 1);
     const thickUpper = (thick - 0.05 * smile + 0.4 * a.pucker) * (1 - 0.75 * held(a.rollUpper)) - 1;
     const thickLower = (thick + 0.05 * a.pucker - 0.25 * a.funnel) * (1 - 0.75 * held(a.rollLower)) - 1;
+    const shutting = Math.min(gap, 0);
+    gap = Math.max(gap, 0);
     const offsets = KNOTS * count;
     for (let at = 0; at < count; at++) {
       this.asideTable[at] = -lefts * this.toLeft[at] + rights * this.toRight[at] + shift * this.shifts[at] + 0.075 * a.puff * told.unit * this.cheeks[at];
-      const corners = (this.corners[at] = w * (cornerLeft * this.upLeft[at] + cornerRight * this.upRight[at]));
-      const node = nodes[at] / (1 - 0.18 * forward);
-      const lens = Math.max(1 - node * node, 0) ** steep;
+      const corners = (this.corners[at] = told.span * (cornerLeft * this.upLeft[at] + cornerRight * this.upRight[at]));
+      const node = nodes[at] / (1 - (1 - told.meet) * forward);
+      // The upper edge of a mouth without lips stays on the picture's line, and the jaw goes down as a whole.
+      const lens = told.plain ? this.jawOpening[at] : Math.max(1 - node * node, 0) ** steep;
       // Lips that are pushed forward meet a little further down.
-      const base = corners + 0.03 * a.pucker * w * this.sinks[at] + sink * this.sinks[at] - (0.08 * a.shrugLower + 0.03 * a.shrugUpper) * w * this.bow[at];
+      const base = corners + (told.shows_teeth ? 0 : 0.03 * a.pucker * w * this.sinks[at]) + sink * this.sinks[at] - (0.08 * a.shrugLower + 0.03 * a.shrugUpper) * w * this.bow[at];
       const raised = (a.upperLeft * this.toLeft[at] + a.upperRight * this.toRight[at]) * w;
       const lowered = (a.lowerLeft * this.toLeft[at] + a.lowerRight * this.toRight[at]) * w;
-      const up = (sink + rise) * lens + 0.07 * raised * this.bow[at] + FUNNEL[1] * part * this.round[at] + 0.35 * bared * this.inner[at];
-      const low = (gap - rise - sink) * lens + 0.07 * lowered * this.bow[at] + FUNNEL[2] * part * this.round[at] + 0.65 * bared * this.inner[at];
+      // Closing lips meet along their whole length, the upper one coming down a little.
+      const shut = shutting * this.apart[at];
+      const up = (sink + rise) * lens + 0.15 * shut + 0.07 * raised * this.sides[at] + (2 * stiff - 1) * FUNNEL[1] * part * this.round[at] + 0.35 * bared * this.inner[at];
+      const low = (gap - rise - sink) * lens + 0.85 * shut + 0.07 * lowered * this.bow[at] + FUNNEL[2] * part * this.round[at] + 0.65 * bared * this.inner[at];
       const rest = (/** @type {number} */ knot) => tables[knot * count + at];
       const innerUp = base - up;
       let innerLow = base + low;
@@ -177,7 +196,7 @@ export class MouthLayers {
       tables[offsets + 2 * count + at] = innerUp;
       tables[offsets + 3 * count + at] = innerLow;
       tables[offsets + 4 * count + at] = innerLow + (rest(4) - rest(3)) * thickLower * this.bow[at];
-      tables[offsets + 5 * count + at] = (told.chin_share * jaw + 0.25 * Math.min(gap, 0) - 0.07 * a.shrugLower * w) * this.jaw[at];
+      tables[offsets + 5 * count + at] = (told.chin_share * jaw - jawUp - 0.07 * a.shrugLower * w) * this.jaw[at];
       tables[offsets + 6 * count + at] = 0;
       // The dark line between shut lips belongs to neither: where they part it is left out.
       const gapHere = Math.max(tables[offsets + 3 * count + at] - tables[offsets + 2 * count + at], 0);
@@ -188,10 +207,17 @@ export class MouthLayers {
     }
   }
 
+  /** How far the jaw moves aside, in pixels. @param {MouthAmounts} a */
+  jawAside(a) {
+    const { told } = this;
+    // Without lips to move, the jaw does it.
+    return (0.15 * a.jawAside + (told.plain ? 0.1 * a.aside : 0)) * told.span;
+  }
+
   /** Where the tongue and its shadow may be. @param {number} across @param {number} toUpper @param {number} toLower */
   reached(across, toUpper, toLower) {
     const { told } = this;
-    return Math.abs(across) < 1.3 * this.constants.TONGUE * told.width && toUpper > 0 && toLower > -1.2 * told.tongue_length - told.block;
+    return Math.abs(across) < 2.2 * this.constants.TONGUE * told.span && toUpper > 0 && toLower > -1.2 * told.tongue_length - told.block;
   }
 }
 
@@ -204,7 +230,7 @@ export class MouthBend {
   constructor(layers) {
     this.layers = layers;
     const float = () => new Memory(Float32Array);
-    this.memory = { nodes: float(), shiftX: float(), shiftY: float(), fine: float(), near: float(), shade: float(), blur: float(), blurred: float(), tongue: float(), colours: new Memory(Uint8Array), inside: new Memory(Int32Array) };
+    this.memory = { nodes: float(), shiftX: float(), shiftY: float(), fine: float(), near: float(), shade: float(), colours: new Memory(Uint8Array), inside: new Memory(Int32Array) };
     /** Where it bends the picture, in its pixels; and by how much what is shown there comes from elsewhere, in the enlarged picture's. */
     this.left = 0;
     this.top = 0;
@@ -279,11 +305,13 @@ export class MouthBend {
     let source = s;
     const off = v - told.middle;
     // The nose stays, and the chin goes along a little.
-    const reach = off / (off < 0 ? told.above : 0.5 * told.width);
-    const window = Math.exp(-reach * reach) * inside;
-    const jaw = a.jawAside ? inside * 0.1 * a.jawAside * told.width * smooth(0, told.chin, v) * smooth(2 * told.chin, told.chin, v) : 0;
+    const reach = (2 / told.width) * Math.max(off, 0);
+    const window = Math.exp(-reach * reach) * inside * smooth(told.above, 0.15 * told.above, -off);
+    // The jaw takes the lower lip and the chin along, less the further away from it.
+    const jaw = inside * layers.jawAside(a) * smooth(-0.1 * told.width, 0.25 * told.width, off) * smooth(2 * told.chin, told.chin, v);
     for (let round = 0; round < 3; round++) {
-      source = s - (layers.lookup(layers.asideTable, 0, layers.nodeAt(source)) * window + jaw) / told.half;
+      const place = layers.nodeAt(source);
+      source = s - (layers.lookup(layers.asideTable, 0, place) * window + layers.lookup(layers.jaw, 0, place) * jaw) / told.half;
     }
     const node = layers.nodeAt(source);
     for (let knot = 0; knot < KNOTS; knot++) {
@@ -292,8 +320,10 @@ export class MouthBend {
     }
     knots[2] -= planeAt(tables, 2 * KNOTS * count, count, 1, node, 0) * inside;
     knots[3] += planeAt(tables, (2 * KNOTS + 1) * count, count, 1, node, 0) * inside;
-    const up = Math.min(this._through(0, 2, v), knots[2] - v);
-    const low = Math.max(this._through(3, 6, v), knots[3] - v);
+    // Lips that part show nothing beyond their edges; those that do not go on over the line, or it would be doubled.
+    const slack = Math.max(1.5 * told.block - (knots[KNOTS + 3] - knots[KNOTS + 2]), 0);
+    const up = Math.min(this._through(0, 2, v), knots[2] - v + slack);
+    const low = Math.max(this._through(3, 6, v), knots[3] - v - slack);
     const toUpper = v - knots[KNOTS + 2];
     const toLower = knots[KNOTS + 3] - v;
     const aside = (source - s) * told.half;
@@ -512,6 +542,7 @@ export class MouthBend {
     if (told.own) this._ownInside(box, inside);
     // A mouth that stands wide open shows them itself.
     if (!told.drawn && told.gap < 0.25 * told.width) this._lineWithLips(box, parted, inside);
+    this._hangHairs(box, inside);
     // Where lips run steeply a pixel is nearer to them than it lies below or above.
     const near = this.memory.near.values;
     const size = box.width * box.height;
@@ -525,7 +556,7 @@ export class MouthBend {
         out[to] = mixed(out[to], inside[pixel], mask);
       }
     }
-    if (a.tongue > 1e-4) this._putOut(Math.min(a.tongue, 1), out, width, offsetX, offsetY, wide, high, lowerEdge - highestGap, lowerEdge);
+    if (a.tongue > 1e-4) this._putOut(a, out, width, offsetX, offsetY, wide, high, lowerEdge - highestGap, lowerEdge);
   }
 
   /** Distances from both lips. @param {{top: number, left: number, width: number, height: number}} box @param {Float32Array} toUpper @param {Float32Array} toLower */
@@ -547,7 +578,7 @@ export class MouthBend {
   _ridge(s, height, tall) {
     const { told } = this.layers;
     const side = Math.min(Math.abs(s), 1);
-    const tongue = told.drawn ? 0.62 * (tall - 0.08 * told.width) : 0.3 * told.width * Math.min(tall / (0.6 * told.width), 1);
+    const tongue = told.drawn || told.plain ? 0.62 * (tall - 0.08 * told.width) : 0.3 * told.width * Math.min(tall / (0.6 * told.width), 1);
     return height - tongue * (1 - 0.9 * side * side);
   }
 
@@ -574,9 +605,9 @@ export class MouthBend {
     const risen = Math.min(layers.corners[layers.count >> 1], 0);
     const [upperRow, lowerRow] = layers.rows;
     const dim = 1 - 0.15 * forward;
-    const rows = [{ row: lowerRow, edge: lowerEdge - bared, light: (0.5 + 0.3 * open) * dim }];
-    if (!told.shows_teeth) rows.push({ row: upperRow, edge: told.teeth_line + risen - 0.06 * w * forward, light: (0.7 + 0.3 * open) * dim });
-    if (told.no_teeth) rows.length = 0;
+    const rows = [{ row: lowerRow, edge: lowerEdge - bared, light: (0.5 + 0.3 * open) * dim, aside: layers.jawAside(a) }];
+    if (!told.shows_teeth || told.hides_teeth) rows.push({ row: upperRow, edge: told.teeth_line + risen - 0.06 * w * forward, light: (0.7 + 0.3 * open) * dim, aside: 0 });
+    if (told.plain) rows.length = 0;
     const shadow = packed(told.shadow);
     const scaleX = halfWide / box.width;
     const scaleY = halfHigh / box.height;
@@ -603,8 +634,8 @@ export class MouthBend {
           colour |= ((value + 0.5) | 0) << (8 * channel);
         }
         const here = (box.top + y) * fine.width + box.left + x;
-        for (const { row: teeth, edge, light } of rows) {
-          const toothX = across[here] + teeth.middle;
+        for (const { row: teeth, edge, light, aside } of rows) {
+          const toothX = across[here] + teeth.middle - aside;
           const toothY = down[here] + teeth.edge - edge;
           const { layer, shaded } = teeth;
           const lit = sampled(layer.pixels, layer.width, layer.height, toothX, toothY, false);
@@ -634,6 +665,8 @@ export class MouthBend {
     const planeS = /** @type {Float32Array} */ (this.s);
     const toUpper = /** @type {Float32Array} */ (this.toUpper);
     const toLower = /** @type {Float32Array} */ (this.toLower);
+    const back = told.plain ? 0.2 : 0.06;
+    const front = told.plain ? 0.14 : 0.08;
     const lit = Math.min(Math.max(0.35 + (0.8 * tall) / (0.5 * w), 0.35), 0.85);
     for (let row = 0, to = 0; row < high; row++) {
       for (let column = 0; column < wide; column++, to++) {
@@ -645,7 +678,7 @@ export class MouthBend {
         const lower = near[size + pixel];
         // The tongue lies behind the lower teeth: lightest where it bulges, in the dark further back.
         const ridge = this._ridge(s, height, tall);
-        const share = 0.9 * smooth(0.06 * w, -0.08 * w, ridge) * held((0.95 - s) / 0.35);
+        const share = 0.9 * smooth(back * w, -front * w, ridge) * held((0.95 - s) / 0.35);
         let light = lit * (1 - 0.3 * held(ridge / (-0.3 * w)) - 0.25 * s);
         light *= 1 - 0.16 * Math.exp(-((s / 0.07) ** 2)) * held((ridge * -8) / w);
         // Into the corners goes the cheek, as the lips' inside is lit.
@@ -687,7 +720,7 @@ export class MouthBend {
         const here = at(row, column);
         let colour = dark;
         if (tall > 0.08 * w) colour = mixed(colour, tongue, held(0.5 - this._ridge(s[here], toLower[here], tall) / told.soft));
-        if (!told.no_teeth && !told.shows_teeth) {
+        if (!told.plain && !told.shows_teeth) {
           // Its edge is flatter than an arched lip.
           const upper = downs[here] - toUpper[here];
           const edge = band + 0.65 * Math.min(upper, arch) + 0.35 * upper;
@@ -732,7 +765,9 @@ export class MouthBend {
         // What would be stretched to streaks is drawn instead, and so is what is below teeth that fill the mouth.
         let share = 0;
         const past = smooth(-0.5 * told.soft, 1.5 * told.soft, v - end);
-        if (told.shows_teeth) share = past * smooth(1.02, 1.3, (bottom - upper) / Math.max(lower - upper, 1));
+        // There is little to be stretched where teeth fill it.
+        const tall = 0.3 * Math.max(lower - upper, 1);
+        if (told.shows_teeth) share = past * smooth(1.06, 2, (beyond + tall) / (room + tall));
         else if (told.gap < 0.25 * told.width && !told.drawn) share = past * smooth(1.15, 1.8, beyond / Math.max(room, 1));
         out[to] = mixed(own, out[to], share);
       }
@@ -779,130 +814,94 @@ export class MouthBend {
     }
   }
 
-  /**
-   * The tongue over the lower lip; `top` and `edge` are the opening's in the middle.
-   * @param {number} much @param {Int32Array} out @param {number} width of the picture
-   * @param {number} offsetX @param {number} offsetY of the opening's planes @param {number} wide @param {number} high of them
-   * @param {number} top @param {number} edge
-   */
-  _putOut(much, out, width, offsetX, offsetY, wide, high, top, edge) {
-    const { fine, layers } = this;
-    const { told } = layers;
-    const half = layers.constants.TONGUE * told.width;
-    const length = much * told.tongue_length;
-    const tip = edge + length;
-    const room = Math.max(edge - top, 1);
-    const [across, downs, toUpper, toLower] = [this.across, this.down, this.toUpper, this.toLower].map((plane) => /** @type {Float32Array} */ (plane));
-    let firstRow = high;
-    let lastRow = -1;
-    let firstColumn = wide;
-    let lastColumn = -1;
-    for (let row = 0; row < high; row++) {
-      for (let column = 0; column < wide; column++) {
-        const at = row * fine.width + column;
-        if (!(Math.abs(across[at]) < 1.4 * half && downs[at] > top && downs[at] < tip + 0.3 * half)) continue;
-        firstRow = Math.min(firstRow, row);
-        lastRow = Math.max(lastRow, row);
-        firstColumn = Math.min(firstColumn, column);
-        lastColumn = Math.max(lastColumn, column);
-      }
-    }
-    if (lastRow < 0) return;
-    const boxWide = lastColumn + 1 - firstColumn;
-    const boxHigh = lastRow + 1 - firstRow;
-    const size = boxWide * boxHigh;
-    // It comes out of the dark from under the upper teeth, broad, and narrows over the lip to a round tip.
-    const shapes = this.memory.tongue.take(3 * size);
-    const [sides, alongs, offs] = [0, 1, 2].map((index) => shapes.subarray(index * size, (index + 1) * size));
-    const shadow = this.memory.blur.take(size);
-    for (let row = 0, to = 0; row < boxHigh; row++) {
-      for (let column = 0; column < boxWide; column++, to++) {
-        const at = (firstRow + row) * fine.width + firstColumn + column;
-        const y = downs[at];
-        const along = (y - edge) / length;
-        const x = across[at] / (half * (1.04 - 0.12 * held(along) - 0.1 * held(-(y - edge) / room)));
-        const end = Math.max((y - (tip - 0.92 * half)) / (0.92 * half), 0);
-        const off = 1 - Math.sqrt(x * x * (0.9 + 0.1 * x * x) + end * end);
-        [sides[to], alongs[to], offs[to]] = [x, along, off];
-        shadow[to] = off < 0 ? held(1 + off / 0.28) * held((toLower[at] * -4) / told.width) : 0;
-      }
-    }
-    if (!told.drawn) this._blur(shadow, boxWide, boxHigh, Math.max(0.07 * half, 0.5));
-    const cast = this.memory.blurred.values;
-    const [tongue, groove, outline, shade] = [told.tongue, told.tongue.map((/** @type {number} */ value) => 0.75 * value), told.line, told.lip.map((/** @type {number} */ value) => 0.4 * value)].map(packed);
-    const line = Math.max(0.012 * told.width, 1);
-    for (let row = 0, at = 0; row < boxHigh; row++) {
-      for (let column = 0; column < boxWide; column++, at++) {
-        const place = (firstRow + row) * fine.width + firstColumn + column;
-        const to = (offsetY + firstRow + row) * width + offsetX + firstColumn + column;
-        const x = sides[at];
-        const along = alongs[at];
-        const off = offs[at];
-        const above = toUpper[place];
-        const within = held(off * (half / (1.2 * told.soft)) + 0.5) * held(above / told.soft + 0.5);
-        if (told.drawn) {
-          const wideHere = half * (1.04 - 0.12 * held(along) - 0.1 * held((-along * length) / room));
-          let colour = mixed(tongue, groove, along < 0.55 ? held((0.6 * line - Math.abs(x) * wideHere) / told.soft + 0.5) * smooth(-0.4, 0, along) : 0);
-          if (told.outlined) colour = mixed(colour, outline, held((line - off * half) / told.soft + 0.5));
-          out[to] = mixed(out[to], colour, within * held((above - 0.3 * room) / told.soft + 0.5));
-        } else {
-          const share = within * smooth(told.no_teeth ? 0.3 : 0.45, 1, above / room);
-          // It casts a shadow on the lip.
-          const around = mixed(out[to], shade, 0.45 * cast[at]);
-          out[to] = share > 0 ? mixed(around, this._litTongue(x, along, held(off), smooth(-0.8 * room, 0.1 * half, along * length)), share) : around;
+  /** Hairs hang over a mouth without lips from above, and stand into it from below. @param {{top: number, left: number, width: number, height: number}} box @param {Int32Array} out */
+  _hangHairs(box, out) {
+    const { layers, fine } = this;
+    for (const [index, hairs] of layers.fringes.entries()) {
+      const depth = /** @type {Float32Array} */ (index ? this.toLower : this.toUpper);
+      const planeS = /** @type {Float32Array} */ (this.s);
+      for (let row = 0, to = 0; row < box.height; row++) {
+        for (let column = 0; column < box.width; column++, to++) {
+          const at = (box.top + row) * fine.width + box.left + column;
+          out[to] = laidOver(out[to], sampled(hairs.pixels, hairs.width, hairs.height, layers.nodeAt(planeS[at]), depth[at], false));
         }
       }
     }
   }
 
   /**
-   * The tongue in the face's light.
-   * @param {number} x across it, -1 and 1 at its sides @param {number} along 0 at the lip, 1 at the tip
-   * @param {number} within 0 at its edge, 1 in the middle @param {number} outside 0 in the mouth, 1 outside
+   * The tongue over the lower lip; `top` and `edge` are the opening's in the middle.
+   * @param {MouthAmounts} a @param {Int32Array} out @param {number} width of the picture
+   * @param {number} offsetX @param {number} offsetY of the opening's planes @param {number} wide @param {number} high of them
+   * @param {number} top @param {number} edge
    */
-  _litTongue(x, along, within, outside) {
+  _putOut(a, out, width, offsetX, offsetY, wide, high, top, edge) {
+    const { fine, layers } = this;
+    const { told } = layers;
+    const half = layers.constants.TONGUE * told.span;
+    const length = Math.min(a.tongue, 1) * told.tongue_length;
+    const room = Math.max(edge - top, 1);
+    const cap = Math.min(1.2 * half, length + 0.5 * room);
+    const tip = edge + length;
+    const aside = layers.jawAside(a);
+    // In a mouth that shows its own inside it comes out of that.
+    const stands = told.gap >= 0.25 * told.width && !told.drawn;
+    const [planeX, downs, toUpper, toLower] = [this.across, this.down, this.toUpper, this.toLower].map((plane) => /** @type {Float32Array} */ (plane));
+    const paler = (/** @type {number[]} */ colour, /** @type {number} */ factor) => packed(colour.map((value) => factor * value));
+    const tongue = packed(told.tongue);
+    const groove = paler(told.tongue, 0.78);
+    const outline = told.outlined ? packed(told.line) : paler(told.tongue, 0.72);
+    const cast = paler(told.lip, 0.35);
+    const line = Math.max(0.012 * told.width, 1.2 * told.soft);
+    for (let row = 0; row < high; row++) {
+      for (let column = 0; column < wide; column++) {
+        const at = row * fine.width + column;
+        const y = downs[at];
+        if (!(Math.abs(planeX[at]) < 2.1 * half && y > top && y < tip + 0.7 * half)) continue;
+        const to = (offsetY + row) * width + offsetX + column;
+        const across = planeX[at] - aside;
+        // Its root is broad and lies in the dark; over the lip it is narrower, and ends in a round tip.
+        const beyond = (y - edge) / length;
+        const into = held((edge - y) / Math.min(room, 0.3 * told.span));
+        const x = across / (half * (1 - 0.08 * held(beyond) + (stands ? 0.4 : 0.8) * smooth(0, 1, into)));
+        const along = (y - (tip - cap)) / cap;
+        const end = Math.max(along, 0);
+        const off = 1 - Math.sqrt(x * x * (0.9 + 0.1 * x * x) + end * end);
+        const within = held(off * (half / (1.2 * told.soft)) + 0.5) * held(toUpper[at] / told.soft + 0.5);
+        if (told.drawn) {
+          let colour = mixed(tongue, groove, held((0.6 * line - Math.abs(across)) / told.soft + 0.5) * smooth(0.6, 0.5, beyond) * smooth(0.5, 0.3, into));
+          colour = mixed(colour, outline, held((line - off * half) / told.soft + 0.5));
+          out[to] = mixed(out[to], colour, within * held(((0.72 - into) * room) / told.soft + 0.5));
+          continue;
+        }
+        // It lies on the lip, and casts a shadow on it and on the chin.
+        const low = Math.max(along - 0.15, 0);
+        const shade = held(0.5 + (1 - Math.sqrt(x * x * 0.85 + low * low)) / 0.36) * smooth(0, -0.1 * told.width, toLower[at]);
+        const around = mixed(out[to], cast, 0.42 * shade);
+        const share = within * smooth(0.95, stands ? 0 : 0.3, into);
+        out[to] = share > 0 ? mixed(around, this._litTongue(x, beyond, held(off), into * (stands ? 0.3 : 1)), share) : around;
+      }
+    }
+  }
+
+  /**
+   * The tongue in the face's light.
+   * @param {number} x across it, -1 and 1 at its sides @param {number} beyond 0 at the lip, 1 at the tip
+   * @param {number} within 0 at its edge, 1 in the middle @param {number} into 0 at the lip, 1 under the upper one
+   */
+  _litTongue(x, beyond, within, into) {
     const { told } = this.layers;
-    const across = Math.abs(x);
-    // Round, it turns away to the sides, and below the lip downwards; a groove goes down its middle.
-    let light = 0.62 + 0.34 * Math.sqrt(Math.max(within * (2 - within), 0)) - 0.14 * smooth(0.25, 1, along);
-    const groove = Math.exp(-((x / 0.1) ** 2)) * smooth(1, 0.35, along);
-    light -= 0.07 * groove - 0.03 * Math.exp(-(((across - 0.28) / 0.14) ** 2)) * smooth(1, 0.4, along);
-    light *= (1 + told.slant * x) * (0.42 + 0.58 * outside);
+    // Round, it turns away to the sides and at the tip, and is lightest where it bends over the lip.
+    let light = 0.63 + 0.25 * Math.sqrt(Math.max(within * (2 - within), 0)) + 0.12 * Math.exp(-(((beyond - 0.12) / 0.35) ** 2));
+    light -= 0.06 * Math.exp(-((x / 0.13) ** 2)) * smooth(0.85, 0.2, beyond);
+    light *= (1 + told.slant * x) * (1 - 0.72 * smooth(0, 0.85, into));
     // It is wet.
-    const shine = 9 * Math.exp(-(((across - 0.42) / 0.15) ** 2) - ((along - 0.3) / 0.25) ** 2) * told.level * (1 + 3 * told.slant * x);
+    const shine = 12 * Math.exp(-(((Math.abs(x) - 0.34) / 0.2) ** 2) - ((beyond - 0.2) / 0.22) ** 2) * told.level * (1 + 3 * told.slant * x);
     let colour = 0xff000000 | 0;
     for (let channel = 0; channel < 3; channel++) {
       const value = told.tongue_out[channel] * light + shine;
       colour |= (value < 0 ? 0 : value > 255 ? 255 : value | 0) << (8 * channel);
     }
     return colour;
-  }
-
-  /** Blur a plane into `memory.blurred`. @param {Float32Array} plane @param {number} wide @param {number} high @param {number} sigma */
-  _blur(plane, wide, high, sigma) {
-    const reach = Math.round(sigma * 8 + 1) >> 1;
-    const weights = Float64Array.from({ length: 2 * reach + 1 }, (_, at) => Math.exp(-((at - reach) ** 2) / (2 * sigma * sigma)));
-    const total = weights.reduce((sum, weight) => sum + weight, 0);
-    const blurred = this.memory.blurred.take(2 * wide * high);
-    const inner = (/** @type {number} */ at, /** @type {number} */ size) => {
-      let place = at;
-      while (size > 1 && (place < 0 || place >= size)) place = place < 0 ? -place : 2 * size - 2 - place;
-      return size > 1 ? place : 0;
-    };
-    const lines = wide * high;
-    for (let row = 0; row < high; row++) {
-      for (let column = 0; column < wide; column++) {
-        let sum = 0;
-        for (let tap = -reach; tap <= reach; tap++) sum += weights[reach + tap] * plane[row * wide + inner(column + tap, wide)];
-        blurred[lines + row * wide + column] = sum / total;
-      }
-    }
-    for (let row = 0; row < high; row++) {
-      for (let column = 0; column < wide; column++) {
-        let sum = 0;
-        for (let tap = -reach; tap <= reach; tap++) sum += weights[reach + tap] * blurred[lines + inner(row + tap, high) * wide + column];
-        blurred[row * wide + column] = sum / total;
-      }
-    }
   }
 }

@@ -40,7 +40,7 @@ export class Surface {
    * @param {Float32Array} shape.outline
    * @param {(Float32Array | null)[]} shape.pins of the left, top, right and bottom edge
    * @param {number[]} shape.centre @param {number[]} shape.pivot
-   * @param {{LARGEST_TILT: number, BODY: number, INVERSION: number, SLOPES: number[]}} constants
+   * @param {{LARGEST_TILT: number, BODY: number, INVERSION: number, LEAST_SIZE: number, LARGEST_STEP: number}} constants
    */
   constructor(grid, { turning, head, body, outline, pins, centre, pivot }, constants) {
     const { size } = grid;
@@ -62,7 +62,7 @@ export class Surface {
     this.x = new Float32Array(size);
     this.y = new Float32Array(size);
     this._moved = new Float32Array(2 * size);
-    this._slopes = new Float32Array(2 * size);
+    this._steps = new Float32Array(4 * size);
   }
 
   /** Work out `x` and `y` in this pose, whose shift is in pixels. @param {HeadPose} wanted */
@@ -113,27 +113,33 @@ export class Surface {
   }
 
   _invert() {
-    // Newton's method with the diagonal of the derivative.
-    const { grid, x, y, _moved: moved, _slopes: slopes } = this;
+    // Newton's method.
+    const { grid, x, y, _moved: moved, _steps: steps } = this;
     const { rows, columns, size, cell } = grid;
-    const [least, most] = this.constants.SLOPES;
+    const { INVERSION, LEAST_SIZE, LARGEST_STEP } = this.constants;
     for (let at = 0; at < 2 * size; at++) moved[at] /= cell;
     for (let row = 0, at = 0; row < rows; row++) {
       for (let column = 0; column < columns; column++, at++) {
-        const across = column > 0 && column < columns - 1 ? 0.5 * (moved[at + 1] - moved[at - 1]) : 0;
-        const down = row > 0 && row < rows - 1 ? 0.5 * (moved[size + at + columns] - moved[size + at - columns]) : 0;
-        slopes[at] = Math.min(Math.max(across, least), most) + 1;
-        slopes[size + at] = Math.min(Math.max(down, least), most) + 1;
+        const inner = column > 0 && column < columns - 1;
+        const middle = row > 0 && row < rows - 1;
+        const xx = 1 + (inner ? 0.5 * (moved[at + 1] - moved[at - 1]) : 0);
+        const xy = middle ? 0.5 * (moved[at + columns] - moved[at - columns]) : 0;
+        const yx = inner ? 0.5 * (moved[size + at + 1] - moved[size + at - 1]) : 0;
+        const yy = 1 + (middle ? 0.5 * (moved[size + at + columns] - moved[size + at - columns]) : 0);
+        const area = Math.max(xx * yy - xy * yx, LEAST_SIZE);
+        steps[at] = yy / area;
+        steps[size + at] = -xy / area;
+        steps[2 * size + at] = -yx / area;
+        steps[3 * size + at] = xx / area;
       }
     }
-    const { INVERSION } = this.constants;
     const offset = 0.5 / cell + 0.5;
     for (let row = 0, at = 0; row < rows; row++) {
       for (let column = 0; column < columns; column++, at++) {
         let across = column - moved[at];
         let down = row - moved[size + at];
         for (let round = 0; round < INVERSION; round++) {
-          // As `planeAt`, of four planes at once.
+          // As `planeAt`, of six planes at once.
           const placeX = Math.min(Math.max(Math.floor(32 * across + 0.5), 0), 32 * (columns - 1));
           const placeY = Math.min(Math.max(Math.floor(32 * down + 0.5), 0), 32 * (rows - 1));
           const right = (placeX & 31) / 32;
@@ -148,10 +154,11 @@ export class Surface {
           const d = right * below;
           const foundX = a * moved[first] + b * moved[second] + c * moved[third] + d * moved[fourth];
           const foundY = a * moved[size + first] + b * moved[size + second] + c * moved[size + third] + d * moved[size + fourth];
-          const slopeX = a * slopes[first] + b * slopes[second] + c * slopes[third] + d * slopes[fourth];
-          const slopeY = a * slopes[size + first] + b * slopes[size + second] + c * slopes[size + third] + d * slopes[size + fourth];
-          across += (column - across - foundX) / slopeX;
-          down += (row - down - foundY) / slopeY;
+          const offX = column - across - foundX;
+          const offY = row - down - foundY;
+          const step = (/** @type {number} */ plane) => a * steps[plane + first] + b * steps[plane + second] + c * steps[plane + third] + d * steps[plane + fourth];
+          across += Math.min(Math.max(step(0) * offX + step(size) * offY, -LARGEST_STEP), LARGEST_STEP);
+          down += Math.min(Math.max(step(2 * size) * offX + step(3 * size) * offY, -LARGEST_STEP), LARGEST_STEP);
         }
         x[at] = (across - offset) * cell;
         y[at] = (down - offset) * cell;
