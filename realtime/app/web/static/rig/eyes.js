@@ -68,6 +68,7 @@ export class EyeLayers {
     this.lashX = plane("lash_x");
     this.lineTall = plane("line_tall");
     this.wing = plane("wing");
+    this.tapers = plane("tapers");
     this.lineAlpha = plane("line_alpha");
     this.coverUpper = plane("cover_upper");
     this.coverLower = plane("cover_lower");
@@ -179,7 +180,7 @@ export class EyeLayers {
         const beyond = Math.min(v[at] - upper[at] + this.lineTall[at], 0);
         colour = this._slid(this.upperLid, at, upper[at] - up[at] - beyond * sink);
         // Closed, the line is left of them, and what hangs down.
-        cover = ((colour >>> 24) / 255) * (1 - held(-beyond / fade) * leaves);
+        cover = ((colour >>> 24) / 255) * (1 - Math.max(held(-beyond / fade), this.tapers[at]) * leaves);
       }
       out[at] = mixed(out[at], colour, cover);
     }
