@@ -187,7 +187,7 @@ FACES = (
     {**both("eyeSquint"), **both("eyeLookDown", 0.8), **both("browDown")},
     {"jawOpen": 1.0},
     {"jawOpen": 0.3, "mouthFunnel": 0.7},
-    {**both("mouthSmile", 0.8), "browInnerUp": 1.0},
+    {**both("mouthSmile", 0.6), "browInnerUp": 1.0},
     {"jawOpen": 0.5, "mouthSmileLeft": 0.9, "mouthDimpleRight": 0.5},
     {**both("mouthFrown"), **both("mouthStretch", 0.5), "mouthPucker": 0.4},
     {"mouthLeft": 1.0, "jawRight": 0.6, "jawOpen": 0.2, "mouthShrugLower": 0.6},
