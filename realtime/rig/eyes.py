@@ -385,6 +385,9 @@ class EyeLayers:
             white = np.dstack([self.white, cv2.convertScaleAbs(self.shade, alpha=255)])
             self._white_ball = np.ascontiguousarray(white[self._ball_at])
             self._opaque = np.full(self._white_ball.shape[:2], 255, np.uint8)
+            self._white_still = np.ascontiguousarray(self._white_ball[..., :3])
+            shade = cv2.extractChannel(self._white_ball, 3)
+            self._shade_still = cv2.merge([shade, shade, shade, self._opaque])
         starts = columns.start, rows.start
         self._ball_places = [
             (place - np.float32(start), float(step))
@@ -1385,24 +1388,23 @@ class EyeLayers:
     def _draw_ball(self, wanted: EyeAmounts, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
         """The eyeball in this gaze and the lids' shade, uint8 RGB of `_ball_at`; a blink's shade is deeper."""
         at = self._ball_at
-        if self.has_white:
-            white = self._white_ball
-            if upper is not self.up or lower is not self.low:
-                # Its shades and corners stay between the lids.
-                v, up = self.v[at], self.up[at]
-                share = (v - upper[at]) / np.maximum(lower[at] - upper[at], np.float32(0.5))
-                shift = (
-                    up + np.minimum(np.maximum(share, np.float32(-0.1)), np.float32(1.1)) * self.span[at] - v
-                )
-                x, y = (place[at] + shift * np.float32(step) for place, step in self._ball_places)
-                white = cv2.remap(white, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        if self.has_white and upper is self.up and lower is self.low:
+            out = self._white_still.copy()
+            self._draw_iris(out, wanted, self._shade_still)
+        elif self.has_white:
+            # Its shades and corners stay between the lids.
+            above, up, span = upper[at], self.up[at], self.span[at]
+            share = (self.v[at] - above) / np.maximum(lower[at] - above, np.float32(0.5))
+            shift = up + np.minimum(np.maximum(share, np.float32(-0.1)), np.float32(1.1)) * span - self.v[at]
+            x, y = (place[at] + shift * np.float32(step) for place, step in self._ball_places)
+            white = cv2.remap(self._white_ball, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             out = cv2.cvtColor(white, cv2.COLOR_RGBA2RGB)
-            self._draw_iris(out, wanted, cv2.extractChannel(white, 3))
+            shade = cv2.extractChannel(white, 3)
+            self._draw_iris(out, wanted, cv2.merge([shade, shade, shade, self._opaque]))
         else:
             out = self._turned(wanted)
         # What is left of it between lids that nearly meet is dark.
-        blink = wanted.blink
-        most = 0.25 * min(2 * blink, 1.0) + 0.4 * float(smooth(0.5, 0.8, blink))
+        most = 0.65 * float(smooth(0.45, 0.8, wanted.blink))
         if most > 0:
             v, fade = self.v[at], np.float32(-SHADE / self.width)
             dark = cv2.exp(np.maximum(v - upper[at], 0) * fade)
@@ -1470,7 +1472,7 @@ class EyeLayers:
     def _edges(self, wanted: EyeAmounts) -> tuple[np.ndarray, np.ndarray]:
         """Heights of both lids' edges at every pixel."""
         blink, down = wanted.blink, wanted.down
-        upper = self.up + (self.closed - self.up) * np.float32(self._lowered(wanted))
+        lowered = self._lowered(wanted)
         rise = self.squint * wanted.squint * (1 - blink)
         # The lower lid gives way to an eye that looks down.
         rise -= 0.35 * self.to_down / max(self.tall, 1.0) * max(down, 0.0) * (1 - blink)
@@ -1478,6 +1480,9 @@ class EyeLayers:
         if blink > 0 or rise:
             lower = lower + (np.minimum(self.closed, lower) - lower) * np.float32(blink)
             lower -= self.span * np.float32(rise)
+        if lowered == 0:
+            return self.up, lower
+        upper = self.up + (self.closed - self.up) * np.float32(lowered)
         # It comes to lie over the lower one.
         most = lower + np.float32(0.3)
         if blink > 0.5:
@@ -1504,7 +1509,7 @@ class EyeLayers:
         return cv2.cvtColor(self._ball.at_enlarged(x, y), cv2.COLOR_RGBA2RGB)
 
     def _draw_iris(self, out: np.ndarray, wanted: EyeAmounts, shade: np.ndarray) -> None:
-        """The iris with this gaze, in `shade` uint8 (h, w) and under the catch-lights, on the pixels of `_ball_at`."""
+        """The iris with this gaze, in `shade` uint8 (h, w, 4) and under the catch-lights, on the pixels of `_ball_at`."""
         dx, dy = self._gaze(wanted)
         rows, columns = self._ball_at
         extent = out.shape[1::-1]
@@ -1516,7 +1521,7 @@ class EyeLayers:
         matrix = np.column_stack([turn, self.iris_size - turn @ centre])
         iris = cv2.warpAffine(self.iris, matrix, extent, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
         cover = cv2.extractChannel(iris, 3)
-        lay_over(out, cv2.multiply(iris, cv2.merge([shade, shade, shade, self._opaque]), scale=1 / 255))
+        lay_over(out, cv2.multiply(iris, shade, scale=1 / 255))
         if self.has_glint:
             # The cornea is a ball in front of the iris: its lights go half as far.
             step = np.float32([[1, 0, 0.55 * dx], [0, 1, 0.55 * dy]])
