@@ -538,3 +538,23 @@ def test_a_turned_avatar_moves_as_far_as_one_of_its_size_that_faces_the_viewer()
     for yaw, size in ((0.0, 0.2), (0.6, 0.2), (0.0, 0.3)):
         motion = RigDriver(NAMES).motion(told, seen(turned(yaw), size), MotionSettings(smoothing=0.0))
         np.testing.assert_allclose(motion.pose.shift, (0.1 * size / 0.2, 0), atol=0.006)
+
+
+def test_a_chin_close_to_the_lower_edge_of_the_picture_rises_with_its_head():
+    """The body is held where the edge cuts it, and turns to the neck's depth below the chin; a head of its own does neither."""
+    size, unit = 256, 64.0
+    landmarks = np.array([size * 0.5, size * 0.45]) + unit * LANDMARKS[:, :2]
+    matte = np.full((size, size), 255, np.uint8)
+    matte[:, :30] = matte[:, -30:] = 0
+    surface = build_surface(matte.shape, landmarks, NAMES, matte)
+    head = matte.copy()
+    head[round(landmarks[NAMES.index("chin"), 1]) :] = 0
+    rotation = turned(pitch=-0.25)
+    pose = HeadPose(1.0, rotation, -(rotation @ surface.pivot - surface.pivot)[:2])
+    at = landmarks[[NAMES.index("chin"), NAMES.index("upper lip")]][None].astype(np.float32)
+    places = LANDMARKS[[NAMES.index("chin"), NAMES.index("upper lip")]] * unit
+    wanted = (places @ rotation.T - places)[:, 1] + pose.shift[1]
+    moved = [each.sampled(each.displacement(pose), at)[0, :, 1] for each in (surface, surface.of_head(head))]
+    assert wanted.max() < -0.2 * unit
+    np.testing.assert_allclose(moved[1], wanted, atol=0.07 * unit)
+    assert moved[0][0] - wanted[0] > 0.1 * unit

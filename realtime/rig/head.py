@@ -301,13 +301,16 @@ class Head:
         if background is None:
             if split is None:
                 return [_Sheet(np.dstack([layers.colours, layers.alpha]), surface)]
-            return [_Sheet(split.body, surface.of_body()), _Sheet(split.head, surface.of_head())]
+            return [
+                _Sheet(split.body, surface.of_body()),
+                _Sheet(split.head, surface.of_head(split.head_alpha)),
+            ]
         own = figure_colours(picture, layers.matte)
         if split is None:
             return [_Sheet(self._over_others(own, layers.matte), surface)]
         return [
             _Sheet(self._over_others(split.torso_on(own), split.body_alpha), surface.of_body()),
-            _Sheet(self._over_others(own, split.head_alpha), surface.of_head()),
+            _Sheet(self._over_others(own, split.head_alpha), surface.of_head(split.head_alpha)),
         ]
 
     def _over_others(self, colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -67,6 +67,9 @@ FACE_BOX = 2.6
 #: strand.
 CLOSE, STRAND = 0.3, 12.0
 
+#: Where more than this share of the surroundings differs from its own, they are full of things.
+BUSY = 0.05
+
 #: Levels that may be added to what is behind.
 GLOW = 12.0
 
@@ -429,7 +432,8 @@ def compose_layers(picture: np.ndarray, matte: np.ndarray, band: int, sure: bool
     if sure:
         hole = _with_strands(picture, matte, hole, band)
     plate = fill(picture, hole)
-    matte = _with_solid_parts(picture, plate, matte, hole, band)
+    if sure:
+        matte = _with_solid_parts(picture, plate, matte, hole, band)
     seen, ground = picture[hole].astype(np.float32), plate[hole].astype(np.float32)
     alpha = matte.copy()
     alpha[hole] = np.maximum(alpha[hole], _least_alpha(seen, ground).astype(np.uint8))
@@ -454,6 +458,8 @@ def _with_solid_parts(
     rough = _difference(picture, cv2.GaussianBlur(picture, (0, 0), max(2.0, band / 2.5)))
     outside = (~hole) & _grown(hole, 2 * band)
     usual = float(np.percentile(rough[outside], 80)) if outside.any() else SOLID
+    if outside.any() and (rough[outside] > STRAND).mean() > BUSY:
+        return matte
     solid = (unlike > max(SOLID, SOLID_TIMES * usual)) & hole
     disc = _disc(max(2, round(SOLID_WIDTH * band)))
     open_ = (solid & (matte < FIRM)).astype(np.uint8)
@@ -467,7 +473,8 @@ def _with_solid_parts(
 def _with_strands(picture: np.ndarray, matte: np.ndarray, hole: np.ndarray, band: int) -> np.ndarray:
     """Of the `hole`, bool (H, W), around a sure matte what is close to it or has strands, and the strands that go on from there.
 
-    A glow or a wall's shading around a head belongs to the wall: as a part of the figure it would show where the hole ends.
+    A glow or a wall's shading around a head belongs to the wall: as a part of the figure it would show where the hole ends. Where
+    a room is full of edges, strands are its lines, which must not go along.
     """
     close = cv2.dilate((matte > 8).astype(np.uint8), _disc(max(2, round(CLOSE * band))))
     empty = (matte <= 8).astype(np.float32)
@@ -476,6 +483,8 @@ def _with_strands(picture: np.ndarray, matte: np.ndarray, hole: np.ndarray, band
     calm = cv2.GaussianBlur(picture * empty[..., None], (0, 0), size) / np.maximum(near, 1e-3)
     rough = np.abs(picture - calm).max(axis=2)
     outside = (~hole) & _grown(hole, 2 * band)
+    if outside.any() and (rough[outside] > STRAND).mean() > BUSY:
+        return close > 0
     usual = float(np.percentile(rough[outside], 80)) if outside.any() else TELLING
     strands = ((rough > max(2.0 * usual, STRAND)) & (matte <= 8)).astype(np.uint8)
     strands = cv2.morphologyEx(strands, cv2.MORPH_CLOSE, _disc(max(1, band // 6)))

@@ -37,6 +37,9 @@ SMOOTH, BRIDGE, SOFT = 0.10, 0.30, 0.10
 #: pixel would become a streak; across the turn it would be sheared; and the steepest of all of them between chin and neck.
 SQUEEZED, STRETCHED, SHEARED, JAW = 1.6, 2.5, 1.3, 1.1
 
+#: Where the jaw's edge is, from the chin downwards.
+CHIN = -0.12
+
 #: Depth of the skull's outline behind the irises. Within `ROUND` of it, hair, ears and hats come
 #: nearer by `BULGE`.
 SKULL, BULGE, ROUND = -1.4, 0.5, 1.0
@@ -91,9 +94,11 @@ class Surface:
         depth: float32 (rows, columns), towards the viewer, from the plane of the irises.
         turning: float32 (4, rows, columns), the same as heads show it that turn right, left, down and up: no steeper than may be
             squeezed on the side that turns away, and stretched on the other.
+        turning_alone: the same of a head that is a layer of its own.
         head: float32 (rows, columns), 1 on the head, 0 on the body.
         body: float32 (rows, columns), how much the body there follows its upper end.
         outline: float32 (rows, columns), 1 where the surface is closed, see `OUTLINE`.
+        outline_alone: the same of a head that is a layer of its own.
         pins: for (left, top, right, bottom), float32 (rows, columns) by which motion away from that edge is multiplied; None
             where the figure does not touch it.
         centre: float64 (2,), the middle between the irises.
@@ -108,9 +113,11 @@ class Surface:
     down: np.ndarray
     depth: np.ndarray
     turning: np.ndarray
+    turning_alone: np.ndarray
     head: np.ndarray
     body: np.ndarray
     outline: np.ndarray
+    outline_alone: np.ndarray
     pins: tuple[np.ndarray | None, ...]
     centre: np.ndarray
     unit: float
@@ -136,9 +143,18 @@ class Surface:
         )
         return np.stack(planes).reshape(12, -1)
 
-    def of_head(self) -> Surface:
-        """The same for a head that is a layer of its own: all of it turns, but long hair on the shoulders."""
-        return replace(self, head=_fading(self.under, HAIR, HAIR_FADE))
+    def of_head(self, matte: np.ndarray) -> Surface:
+        """The same for a head that is a layer of its own, `matte` uint8 (H, W): all of it turns, but long hair on the shoulders; and
+        it is held only where it is cut itself.
+        """
+        alpha = _on_cells(matte, self.cell, self.depth.shape)
+        return replace(
+            self,
+            head=_fading(self.under, HAIR, HAIR_FADE),
+            turning=self.turning_alone,
+            outline=self.outline_alone,
+            pins=_pins(alpha, self.across, self.down, self.shape, self.unit),
+        )
 
     def of_body(self) -> Surface:
         """The same for the body behind it: the neck's upper end goes along, and does not turn."""
@@ -252,23 +268,7 @@ def build_surface(
         ((np.arange(rows) - 0.5) * cell - 0.5).astype(np.float32),
     )
     unit, centre = pose.scale, pose.shift
-    alpha = None
-    if matte is not None:
-        alpha = (
-            cv2.resize(
-                cv2.copyMakeBorder(
-                    matte,
-                    cell,
-                    (rows - 1) * cell - height,
-                    cell,
-                    (columns - 1) * cell - width,
-                    cv2.BORDER_REPLICATE,
-                ),
-                (columns, rows),
-                interpolation=cv2.INTER_AREA,
-            ).astype(np.float32)
-            / 255
-        )
+    alpha = None if matte is None else _on_cells(matte, cell, (rows, columns))
     # The face's own directions.
     _, roll = split(pose.rotation)
     right, below = np.array([np.cos(roll), np.sin(roll)]), np.array([-np.sin(roll), np.cos(roll)])
@@ -285,21 +285,18 @@ def build_surface(
         depth = _with_relief(depth, relief, across, down, u, v, unit, width)
     under = v - chin + RISE * (1 - np.exp(-np.square(np.maximum(np.abs(u) - HALF_JAW, 0) / FLANK)))
     head = _fading(under, NECK, FADE)
-    # The neck turns about its own axis: its outline stays.
-    depth = np.where(under > 0, np.minimum(depth, PIVOT[2] * unit), depth)
     soft = max(0.6, SOFT * unit / cell)
     above = _fading(under, -0.3, 0.1)
-    fall, rise, beside = (
-        (JAW + above * (steepest - JAW)) * cell for steepest in (SQUEEZED, STRETCHED, SHEARED)
+    # The neck turns about its own axis: its outline stays.
+    whole = np.where(under > 0, np.minimum(depth, PIVOT[2] * unit), depth)
+    turning = _turning(whole, JAW + above * (SQUEEZED - JAW), JAW + above * (STRETCHED - JAW), cell, soft)
+    # A head that is a layer of its own ends at the jaw, and comes forward as far as that.
+    jaw = _carried(depth, under > CHIN)
+    alone = _turning(jaw, SQUEEZED, STRETCHED, cell, soft)
+    outline, outline_alone = (
+        _outline_of(cv2.GaussianBlur(plane.astype(np.float32), (0, 0), soft), unit) for plane in (whole, jaw)
     )
-    turning = [
-        cv2.GaussianBlur(_gentle(_gentle(depth, axis, *slopes), 1 - axis, beside, beside), (0, 0), soft)
-        for axis in (1, 0)
-        for slopes in ((fall, rise), (rise, fall))
-    ]
-    depth = cv2.GaussianBlur(depth.astype(np.float32), (0, 0), soft)
-    outline = np.clip((depth / (SKULL * unit) - (1 - OUTLINE)) / OUTLINE, 0, 1)
-    outline = outline * outline * (3 - 2 * outline)
+    depth = cv2.GaussianBlur(whole.astype(np.float32), (0, 0), soft)
     fall = np.exp(-np.square(np.maximum(v - chin, 0) / BODY_REACH))
     if alpha is None:
         # One layer: the motion ends softly within the picture.
@@ -317,16 +314,27 @@ def build_surface(
         across,
         down,
         as32(depth),
-        as32(np.stack(turning)),
+        as32(turning),
+        as32(alone),
         as32(head),
         as32(fall),
         as32(outline),
+        as32(outline_alone),
         pins,
         centre,
         unit,
         pivot,
         as32(under),
     )
+
+
+def _on_cells(matte: np.ndarray, cell: int, shape: tuple[int, ...]) -> np.ndarray:
+    """`matte` uint8 (H, W) on the grid of `shape` (rows, columns), float32 in [0, 1]."""
+    (rows, columns), (height, width) = shape, matte.shape
+    wide = cv2.copyMakeBorder(
+        matte, cell, (rows - 1) * cell - height, cell, (columns - 1) * cell - width, cv2.BORDER_REPLICATE
+    )
+    return cv2.resize(wide, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
 def _fading(under: np.ndarray, middle: float, width: float) -> np.ndarray:
@@ -379,6 +387,39 @@ def _with_relief(depth, relief, across, down, u, v, unit: float, width: int) -> 
     # Never much further from what a head would have there: misread depths would fold.
     change = np.clip(level + np.float32(off) - depth, -MOST * unit, MOST * unit)
     return (depth + share * change).astype(np.float32)
+
+
+def _turning(depth: np.ndarray, squeezed, stretched, cell: int, soft: float) -> np.ndarray:
+    """See `Surface.turning`, for slopes that are no steeper than these: numbers or planes."""
+    fall, rise, beside = (
+        np.broadcast_to(np.float32(cell) * np.asarray(steepest, np.float32), depth.shape)
+        for steepest in (squeezed, stretched, np.minimum(squeezed, SHEARED))
+    )
+    return np.stack(
+        [
+            cv2.GaussianBlur(_gentle(_gentle(depth, axis, *slopes), 1 - axis, beside, beside), (0, 0), soft)
+            for axis in (1, 0)
+            for slopes in ((fall, rise), (rise, fall))
+        ]
+    )
+
+
+def _carried(depth: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """`depth` with that of the nearest cell elsewhere, where it is `below`, bool (rows, columns)."""
+    if below.all():
+        return depth
+    _, labels = cv2.distanceTransformWithLabels(
+        below.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    of = np.zeros(int(labels.max()) + 1, depth.dtype)
+    of[labels[~below]] = depth[~below]
+    return of[labels]
+
+
+def _outline_of(depth: np.ndarray, unit: float) -> np.ndarray:
+    """See `Surface.outline`."""
+    outline = np.clip((depth / (SKULL * unit) - (1 - OUTLINE)) / OUTLINE, 0, 1)
+    return outline * outline * (3 - 2 * outline)
 
 
 def _gentle(depth: np.ndarray, axis: int, fall: np.ndarray, rise: np.ndarray) -> np.ndarray:
