@@ -187,7 +187,7 @@ FACES = (
     {**both("eyeSquint"), **both("eyeLookDown", 0.8), **both("browDown")},
     {"jawOpen": 1.0},
     {"jawOpen": 0.3, "mouthFunnel": 0.7},
-    {**both("mouthSmile", 0.6), "browInnerUp": 1.0},
+    {**both("mouthSmile"), "browInnerUp": 1.0},
     {"jawOpen": 0.5, "mouthSmileLeft": 0.9, "mouthDimpleRight": 0.5},
     {**both("mouthFrown"), **both("mouthStretch", 0.5), "mouthPucker": 0.4},
     {"mouthLeft": 1.0, "jawRight": 0.6, "jawOpen": 0.2, "mouthShrugLower": 0.6},
@@ -205,8 +205,9 @@ def states_of(face: Face) -> list[dict]:
         state(face, pitch=-0.25),
         state(face, -0.35, 0.1, 0.1, 1.1, (0.05, -0.03)),
     ]
-    # The drawn mouth's line lies in the middle of a row of pixels: turned a little, it belongs to neither lip.
-    found += [state(face, roll=0.02 if at > 9 else 0.0, **values) for at, values in enumerate(FACES)]
+    # Turned a little, since ties are broken either way: a mouth's line in the middle of a row of pixels, a grid's line on the edge
+    # of what a mouth moves.
+    found += [state(face, roll=0.02 if at > 5 else 0.0, **values) for at, values in enumerate(FACES)]
     for values in FACES[::3]:
         turns, moved = random.normal(0, 0.15, 3), random.normal(0, 0.01, (len(face.names), 2))
         found.append(
