@@ -146,11 +146,14 @@ def _head(drawn: Head) -> tuple[dict[str, np.ndarray], dict]:
         arrays["plate"] = drawn._plate
     for number, sheet in enumerate(drawn._sheets):
         arrays[f"sheet {number} head"] = sheet.surface.head
+        arrays[f"sheet {number} turning"] = sheet.surface.turning
+        for edge, pin in enumerate(sheet.surface.pins):
+            if pin is not None:
+                arrays[f"sheet {number} pin {edge}"] = pin
         arrays[f"sheet {number} outline"] = sheet.surface.outline
         if sheet.coarse is not None:
             arrays |= _sheet(f"sheet {number}", sheet.still, sheet.coarse)
-    arrays |= {"turning": own.turning, "body": own.body}
-    arrays |= {f"pin {edge}": pin for edge, pin in enumerate(own.pins) if pin is not None}
+    arrays["body"] = own.body
     told = {
         "shape": own.shape,
         "cell": own.cell,

@@ -228,7 +228,7 @@ export class EyeLayers {
       // It comes to lie over the lower one.
       let end = edge + 0.3;
       if (blink > 0.5) end += Math.max(line - edge, 0) * (2 * blink - 1);
-      upper[at] = Math.min(up[at] + (line - up[at]) * lowered, end);
+      upper[at] = lowered === 0 ? up[at] : Math.min(up[at] + (line - up[at]) * lowered, end);
     }
   }
 
@@ -249,7 +249,7 @@ export class EyeLayers {
     const [[top, bottom], [left, right]] = told.ball_at;
     const [dx, dy] = this._gaze(wanted);
     // What is left of it between lids that nearly meet is dark.
-    const deepest = 0.25 * Math.min(wanted.blink * 2, 1) + 0.4 * smooth(0.5, 0.8, wanted.blink);
+    const deepest = 0.65 * smooth(0.45, 0.8, wanted.blink);
     // Its shades and corners stay between the lids.
     const moved = this._lowered(wanted) !== 0 || this._lowerMoves(wanted);
     const fade = -this.constants.SHADE / told.width;

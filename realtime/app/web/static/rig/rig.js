@@ -76,8 +76,9 @@ export class Rig {
     this.mouth = told.mouth ? new MouthLayers(part("mouth", told.mouth), constants.mouth, picture) : null;
     const floats = (/** @type {string} */ name) => /** @type {Float32Array} */ (arrays[name].values);
     const grid = (this.grid = new Grid(width, height, told.cell));
-    const shape = { turning: floats("turning"), body: floats("body"), pins: [0, 1, 2, 3].map((edge) => (arrays[`pin ${edge}`] ? floats(`pin ${edge}`) : null)), centre: told.centre, pivot: told.pivot };
-    this.surfaces = Array.from({ length: told.sheets }, (_, index) => new Surface(grid, { ...shape, head: floats(`sheet ${index} head`), outline: floats(`sheet ${index} outline`) }, constants.surface));
+    const shape = { body: floats("body"), centre: told.centre, pivot: told.pivot };
+    const pinsOf = (/** @type {number} */ index) => [0, 1, 2, 3].map((edge) => (arrays[`sheet ${index} pin ${edge}`] ? floats(`sheet ${index} pin ${edge}`) : null));
+    this.surfaces = Array.from({ length: told.sheets }, (_, index) => new Surface(grid, { ...shape, pins: pinsOf(index), turning: floats(`sheet ${index} turning`), head: floats(`sheet ${index} head`), outline: floats(`sheet ${index} outline`) }, constants.surface));
     this.fields = floats("fields");
     this.head = this._headOf(arrays, picture, arrays.plate ? pictureFrom(arrays.plate) : null);
     /** Where it is drawn over another background, or none. @type {Head | null} */
