@@ -114,6 +114,20 @@ def test_nothing_is_left_of_a_shard_that_could_not_be_written(tmp_path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
+def test_a_full_disk_is_named_with_the_commands_own_argument(tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from livepuppet.train.cli.puppets import puppets
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pool, "_write", full)
+    result = CliRunner().invoke(puppets, ["pool", str(tmp_path), "--shards", "1", "--size", "32"])
+    assert result.exit_code
+    assert "or give another FOLDER." in result.output and "--output" not in result.output
+
+
 def test_pairs_are_of_one_identity_and_some_are_still(tmp_path):
     draw_shard(tmp_path, 1000, SIZE)
     held = PuppetPool(tmp_path)

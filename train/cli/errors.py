@@ -7,6 +7,10 @@ import click
 from livepuppet.train.loop.errors import error_message
 
 
-def click_error(error: Exception) -> click.ClickException:
-    """One sentence on standard error, exit status 2 (`realtime/app/cli.py` sets it)."""
-    return click.ClickException(error_message(error))
+def click_error(error: Exception, output: str = "--output folder") -> click.ClickException:
+    """One sentence on standard error, exit status 2 (`realtime/app/cli.py` sets it).
+
+    Args:
+        output: what the command calls the folder that it writes.
+    """
+    return click.ClickException(error_message(error, output))

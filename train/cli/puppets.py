@@ -141,7 +141,7 @@ def pool(folder, shards, first, size, coarse, setting):
     try:
         draw_shards(folder, range(first, first + shards), size, coarse, setting)
     except (OSError, ValueError) as error:
-        raise click_error(error) from error
+        raise click_error(error, "FOLDER") from error
 
 
 @puppets.command()

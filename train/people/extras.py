@@ -262,15 +262,23 @@ def glasses(
     ears: list[np.ndarray],
     nose: np.ndarray,
     rng: np.random.Generator,
+    skin: np.ndarray,
     before: float = 0.0,
 ) -> list[Mesh]:
-    """Rims, bridge and temples, and lenses; `eyes` and `ears` first on the picture's left."""
+    """Rims, bridge and temples, and lenses; `eyes` and `ears` first on the picture's left, `skin` (n, 3) is what they clear."""
     unit = float(np.linalg.norm(eyes[1] - eyes[0]))
     front = max(eyes[0][2], eyes[1][2]) + 0.36 * unit
     front = max(front, nose[2] - 0.13 * unit) + before * unit
     half_width, half_height = rng.uniform(0.37, 0.47) * unit, rng.uniform(0.22, 0.40) * unit
     power, thick = rng.uniform(2, 4.5), rng.uniform(0.010, 0.040) * unit
     drop = rng.uniform(0.02, 0.10) * unit
+    # Neither brows nor cheeks come through.
+    for eye in eyes:
+        offset = skin - eye + np.array([0, drop, 0])
+        near = (np.abs(offset[:, 0]) < 1.1 * half_width) & (np.abs(offset[:, 1]) < 1.15 * half_height)
+        if near.any():
+            out = (skin[near, 2] + 0.30 * skin[near, 0] ** 2 / unit).max()
+            front = max(front, out + 0.03 * unit + before * unit)
     pieces, lenses = [], []
     angle = np.linspace(0, 2 * np.pi, 29)
 
@@ -523,7 +531,7 @@ def draw_parts(
     elif shorn:
         # Tall hair stands up only where it curls.
         curls = origin.ethnicity["african"] > 0.5
-        heights = [0.03, 0.07, 0.13, 0.30 if curls else 0.10, 0.45 if curls else 0.05]
+        heights = [0.03, 0.07, 0.13, 0.18 if curls else 0.10, 0.25 if curls else 0.05]
         height = rng.choice(heights, p=[0.24, 0.32, 0.26, 0.10, 0.08]) * rng.uniform(0.8, 1.2)
         grown = fur(assets, base, about_scalp, height, "shorn", rng.uniform(0.75, 1.0))
         if grown is not None:
@@ -575,6 +583,7 @@ def draw_parts(
             [at("left ear top"), at("right ear top")],
             at("nose bridge"),
             rng,
+            base[np.unique(meshes["body"].anchors[:, 0])],
             0.12 * drawn,
         )
         look.part_colours["glasses"] = rng.random(3) ** 2 * 0.3 if rng.random() < 0.75 else rng.random(3)

@@ -382,33 +382,30 @@ def details(maps: SkinMap, look, tone: np.ndarray) -> tuple[np.ndarray, np.ndarr
         window, amount = _brow(maps, look.brows, side, rng)
         over.put_in(window, colour, amount * look.brow_density)
     relief = pores * np.float32(8 * d["pores"]) + mottled * np.float32(4 * d["pores"])
-    relief *= 1 - 0.8 * masks["lips"]
-    relief -= (
-        masks["lips"] * np.float32(14) * np.abs(np.sin(maps.rest[..., 0] * 110 + 2.5 * mottled + 2 * blotch))
-    )
+    lips = maps.windows["lips"]
+    of_lips = masks["lips"][lips]
+    lines = np.abs(np.sin(maps.rest[lips][..., 0] * 110 + 2.5 * mottled[lips] + 2 * blotch[lips]))
+    relief[lips] = relief[lips] * (1 - 0.8 * of_lips) - 14 * of_lips * lines
     if d["wrinkles"] > 0.02:
         relief += (12 + 110 * d["wrinkles"]) * masks["wrinkles"]
     # Hair grows unevenly, and its border is none that a ruler could draw.
-    uneven = 1 + 0.25 * mottled + 0.15 * pores
-    grown = [
-        smooth(0.12, 0.75, masks[name] * uneven) * (1 - np.clip(2.5 * masks["lips"], 0, 1))
-        for name in ("beard", "scalp")
-    ]
+    grown = []
+    for name in ("beard", "scalp"):
+        window = maps.windows[name]
+        uneven = masks[name][window] * (1 + 0.25 * mottled[window] + 0.15 * pores[window])
+        plane = np.zeros_like(relief)
+        plane[window] = smooth(0.12, 0.75, uneven) * (1 - np.clip(2.5 * masks["lips"][window], 0, 1))
+        grown.append(255 * plane)
     shine = (0.42 + 0.5 * masks["oily"]) * (1 + 0.28 * pores + 0.2 * mottled)
     wet = 0.55 + 0.9 * d["lip gloss"]
-    shine += masks["lips"] * (wet * (1 + 0.25 * pores) - shine)
+    shine[lips] += of_lips * (wet * (1 + 0.25 * pores[lips]) - shine[lips])
     layer = over.layer
     np.sqrt(layer[:3], out=layer[:3])
     layer *= 255
     layer += np.float32(0.5)
     return (
         cv2.merge(list(layer.astype(np.uint8))),
-        cv2.merge(
-            [
-                np.clip(plane, 0, 255).astype(np.uint8)
-                for plane in (relief + 128, shine * 110, *(255 * plane for plane in grown))
-            ]
-        ),
+        cv2.merge([np.clip(plane, 0, 255).astype(np.uint8) for plane in (relief + 128, shine * 110, *grown)]),
     )
 
 
