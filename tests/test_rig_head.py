@@ -18,6 +18,7 @@ from livepuppet.realtime.rig.driver import RigDriver, _BlinkHold
 from livepuppet.realtime.rig.head import Head, HeadState, _Sheet
 from livepuppet.realtime.rig.lattice import Lattice
 from livepuppet.realtime.rig.layers import (
+    FigureLayers,
     _beyond_the_body,
     _first_below,
     _in_one_piece,
@@ -179,6 +180,21 @@ def test_a_picture_without_a_figure_is_one_layer():
     assert (out != picture).any()
     np.testing.assert_array_equal(out[0], picture[0])
     np.testing.assert_array_equal(drawn(head, HeadPose.rest()), picture)
+
+
+@pytest.mark.parametrize("layered", [True, False])
+def test_every_pixel_is_written(layered):
+    picture, matte, landmarks = figure()
+    landmarks = 0.5 * (landmarks - 128) + 128  # far from the edges: strips begin and end within the picture
+    unit, box = 25.6, Square(64, 64, 128)
+    layers = None if layered else FigureLayers(None, picture, picture, why="one layer")
+    head = Head(picture, box, landmarks, NAMES, matte, layers=layers)
+    poses = [turned(0.3), turned(-0.2, 0.1), turned(0, 0.2, 0.1)]
+    for pose in [HeadPose(1.0, rotation, np.array([0.1 * unit, 0.0])) for rotation in poses]:
+        one, other = (np.full(head.shape, level, np.uint8) for level in (0, 255))
+        for out in (one, other):
+            head.draw(HeadState(pose), out)
+        np.testing.assert_array_equal(one, other)
 
 
 def test_holes_are_filled_smoothly():

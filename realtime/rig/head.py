@@ -478,7 +478,11 @@ class Head:
             if 1 not in across or top >= bottom or left >= right:
                 continue
             spans = []
-            for figure, other in zip(masks[::2], masks[1::2], strict=True):
+            for sheet, figure, other in zip(self._sheets, masks[::2], masks[1::2], strict=True):
+                if sheet.coarse is None:
+                    # Nothing is behind it: what it left out would show the frame before.
+                    spans.append((slice(left, right), slice(left, right)))
+                    continue
                 start, stop = right, right
                 if 1 in figure:
                     start = min(max((figure.find(1) - 1) * cell, left), right)
