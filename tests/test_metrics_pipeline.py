@@ -16,7 +16,8 @@ def measured():
     from livepuppet.train.metrics.responses import draw_probes
 
     torch.set_num_threads(1)
-    probes = draw_probes(1, 7, 256, ("shift", "open"), "rich")
+    # Three: a single puppet's mouth may be hard to read.
+    probes = draw_probes(3, 7, 256, ("shift", "open"), "rich")
     rows = []
     table = pipeline_responses(
         probes, engine=load_engine("onnx", threads=1), shown=lambda *row: rows.append(row)
@@ -28,7 +29,7 @@ def test_a_head_that_moves_is_shown_to_move(measured):
     table, _ = measured
     assert table["shift"]["cross"] > 0.5
     assert table["shift"]["l1"] < table["shift"]["copy"]
-    assert table["open"]["cross"] > 0.1
+    assert table["open"]["cross"] > 0.25
 
 
 def test_the_sheet_holds_driver_truth_and_what_was_drawn(measured):
@@ -36,7 +37,7 @@ def test_the_sheet_holds_driver_truth_and_what_was_drawn(measured):
 
     _, rows = measured
     sheet = pipeline_sheet(rows, side=64)
-    assert sheet.shape == (5 * 64, 2 * 64, 3) and sheet.dtype == np.uint8
+    assert sheet.shape == (5 * 64, 6 * 64, 3) and sheet.dtype == np.uint8
     # What was drawn is another picture than the avatar.
     assert (sheet[4 * 64 :] != sheet[2 * 64 : 3 * 64]).any()
 
