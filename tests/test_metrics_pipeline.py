@@ -37,9 +37,9 @@ def test_the_sheet_holds_driver_truth_and_what_was_drawn(measured):
 
     _, rows = measured
     sheet = pipeline_sheet(rows, side=64)
-    assert sheet.shape == (5 * 64, 6 * 64, 3) and sheet.dtype == np.uint8
+    assert sheet.shape == (3 * 5 * 64, 2 * 64, 3) and sheet.dtype == np.uint8
     # What was drawn is another picture than the avatar.
-    assert (sheet[4 * 64 :] != sheet[2 * 64 : 3 * 64]).any()
+    assert (sheet[4 * 64 : 5 * 64] != sheet[2 * 64 : 3 * 64]).any()
 
 
 def test_errors_at_the_outline_are_told_from_those_of_the_background():
