@@ -23,11 +23,13 @@ from livepuppet.realtime.rig.layers import (
     _first_below,
     _in_one_piece,
     _torso,
+    _with_half_seen_parts,
     behind,
     compose_layers,
     fill,
     split_layers,
 )
+from livepuppet.realtime.rig.matting import Portrait
 from livepuppet.realtime.rig.mouth import Mouth, MouthAmounts
 from livepuppet.realtime.rig.patches import Patch
 from livepuppet.realtime.rig.pose import HeadPose, PoseTracker, depth_slopes, joined, place, split
@@ -474,6 +476,21 @@ def test_a_glow_around_a_sure_outline_is_background_and_strands_of_hair_are_not(
     assert np.array_equal(cv2.add(layers.colours, behind(layers.plate, layers.alpha)), picture)
 
 
+def test_an_ear_that_the_network_has_half_seen_goes_with_the_figure():
+    picture = np.full((256, 256, 3), (150, 180, 220), np.uint8)
+    matte = np.zeros((256, 256), np.uint8)
+    matte[90:, 60:200] = 255
+    ear, cloud = (slice(20, 90), slice(160, 190)), (slice(20, 90), slice(70, 100))
+    picture[matte > 0], picture[ear], picture[cloud] = (220, 210, 200), (200, 120, 110), (160, 190, 225)
+    levels = np.zeros((256, 256, 3), np.uint8)
+    levels[ear] = levels[cloud] = 40
+    levels[matte > 0] = 255
+    portrait = Portrait(levels, np.zeros((256, 256)), np.eye(3)[:2], np.ones((256, 256), bool))
+    found = _with_half_seen_parts(picture, portrait, matte, 10)
+    assert found[25:90, 163:187].min() > 240
+    assert found[20:84, 70:100].max() == 0 and (found >= matte).all()
+
+
 def test_what_is_wide_and_unlike_a_calm_background_is_not_seen_through():
     """A quiff that the matte hardly has is opaque like the rest of the hair; a textured wall stays what it is."""
     side, band = 200, 20
@@ -521,8 +538,10 @@ def test_a_figure_has_one_head():
     share[10:50, 30:70] = share[80:90, 40:50] = share[12:20, 80:90] = 1
     matte = np.zeros((100, 100), np.uint8)
     matte[10:50, 30:70] = matte[50:, 20:80] = matte[12:20, 80:90] = 255
+    share[20:25, 40:45], share[70, 40:50] = 0, 0.3
     found = _in_one_piece(share, matte)
     assert found[10:50, 30:70].min() == 1 and found[80:90, 40:50].max() == 0
+    assert found[70].max() == 0
     # What hangs in the air is hair.
     assert found[12:20, 80:90].min() == 1
 

@@ -45,6 +45,9 @@ NEAR = np.ones((3, 3), np.uint8)
 #: What lies this close to the head, in widths of the band, goes with it where the body behind does not explain it.
 MARGIN = 0.15
 
+#: Shares of head above which a pixel shows some of it.
+RIM = 0.02
+
 #: Levels of a matte above which a pixel is all figure.
 FIRM = 240
 
@@ -76,6 +79,9 @@ GLOW = 12.0
 #: What differs from the background by so many levels, and by so many times its own roughness, is nothing that it shines through,
 #: where it is wider than twice this share of the band.
 SOLID, SOLID_TIMES, SOLID_WIDTH = 26.0, 4.0, 0.25
+
+#: What the network has seen at so many levels at least may be figure.
+HALF_SEEN = 16
 
 #: A figure is believed if it holds at least this much of the face, and its outline stands out: the share of it along which colours
 #: inside and outside differ by `STANDS_OUT` levels.
@@ -158,7 +164,9 @@ def split_layers(
         portrait = find_portrait(picture, centre, unit)
         portrait = portrait if portrait.sure and portrait.holds(landmarks) else None
     if matte is None and portrait is not None:
-        matte = refine(picture, _matte_of(picture, portrait, centre, unit), band)
+        matte = _matte_of(picture, portrait, centre, unit)
+        matte = _with_half_seen_parts(picture, portrait, matte, band)
+        matte = refine(picture, matte, band)
     elif matte is None:
         matte = find_matte(picture, square, skull)
         if matte.min() > 0 or matte.max() == 0:
@@ -382,16 +390,34 @@ def _beyond_the_body(
 
 
 def _in_one_piece(share: np.ndarray, matte: np.ndarray) -> np.ndarray:
-    """`share` (H, W) of the one head of the figure in `matte` uint8 (H, W): pieces of it within the body are the body's."""
+    """`share` (H, W) of the one head of the figure in `matte` uint8 (H, W): pieces of it within the body are the body's, and those
+    of the body within it are its own.
+    """
     firm = matte > FIRM
     head = firm & (share > 0.5)
+    # Spots of body within the head are the head's.
+    spots = _enclosed((matte > 127) & ~head, matte)
+    share, head = np.where(spots, 1, share).astype(share.dtype), head | spots
     _, labels, facts, _ = cv2.connectedComponentsWithStats(head.astype(np.uint8), connectivity=4)
+    if len(facts) > 2:
+        mine = labels == 1 + int(facts[1:, cv2.CC_STAT_AREA].argmax())
+        beside = cv2.dilate((firm & ~head).astype(np.uint8), NEAR) > 0
+        theirs = np.unique(labels[beside & head & ~mine])
+        share, head = np.where(np.isin(labels, theirs), 0, share), head & ~np.isin(labels, theirs)
+    # Nor are there rims of such pieces.
+    _, labels = cv2.connectedComponents((firm & (share > RIM)).astype(np.uint8), connectivity=8)
+    return np.where((labels > 0) & ~np.isin(labels, np.unique(labels[head])), 0, share)
+
+
+def _enclosed(body: np.ndarray, matte: np.ndarray) -> np.ndarray:
+    """Pieces of the `body`, bool (H, W), that touch neither its largest nor the outline of the figure in `matte` nor an edge."""
+    _, labels, facts, _ = cv2.connectedComponentsWithStats(body.astype(np.uint8), connectivity=8)
     if len(facts) <= 2:
-        return share
-    mine = labels == 1 + int(facts[1:, cv2.CC_STAT_AREA].argmax())
-    beside = cv2.dilate((firm & ~head).astype(np.uint8), NEAR) > 0
-    theirs = np.unique(labels[beside & head & ~mine])
-    return np.where(np.isin(labels, theirs), 0, share)
+        return np.zeros_like(body)
+    beside = cv2.dilate((matte <= 127).astype(np.uint8), NEAR) > 0
+    beside[[0, -1]] = beside[:, [0, -1]] = True
+    open_ = np.append(np.unique(labels[beside]), [0, 1 + int(facts[1:, cv2.CC_STAT_AREA].argmax())])
+    return ~np.isin(labels, open_)
 
 
 def _over_exactly(picture: np.ndarray, below: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -444,6 +470,23 @@ def compose_layers(picture: np.ndarray, matte: np.ndarray, band: int, sure: bool
     alpha[left.any(axis=2)] = 255
     colours = cv2.subtract(picture, behind(plate, alpha))
     return FigureLayers(matte, plate, colours, alpha)
+
+
+def _with_half_seen_parts(
+    picture: np.ndarray, portrait: Portrait, matte: np.ndarray, band: int
+) -> np.ndarray:
+    """`matte` uint8 (H, W) with what the network has half seen, if it is unlike a calm background: an ear of an animal, a hat.
+
+    Beyond the reach of the band it would stay behind, in the plate.
+    """
+    half = portrait.on(portrait.alpha[..., 0], picture.shape[:2]) > HALF_SEEN
+    hole = _grown((matte > 8) | half, band)
+    if hole.all():
+        return matte
+    more = _with_solid_parts(picture, fill(picture, hole), matte, hole, band)
+    _, labels = cv2.connectedComponents(((more > 127) & (half | (matte > 127))).astype(np.uint8))
+    mine = np.setdiff1d(np.unique(labels[matte > FIRM]), [0])
+    return np.where(_grown(np.isin(labels, mine), max(1, band // 4)), more, matte)
 
 
 def _with_solid_parts(
