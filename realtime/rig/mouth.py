@@ -52,6 +52,9 @@ FRINGES = 0.10, 0.045
 #: The chin's least share of the lower lip's way down.
 CHIN = 0.55
 
+#: What of the room between an upper lip and the nose, which stays, a full smile takes at most.
+MOST_UP = 0.7
+
 #: Dark lines between what is seen in a mouth that tell that it is teeth.
 LEAST_PARTINGS = 3
 
@@ -482,7 +485,9 @@ class MouthLayers:
         beyond = np.maximum(np.abs(_NODES) - 1, 0)
         # Beyond the corners the skin goes along over half a mouth's width, without a crease.
         outside = np.exp(-((beyond / (1.4 if self.plain else 0.95)) ** 2))
-        self._shifts = outside
+        # Where a turned head's outline is near they go less far aside, and do not bend it.
+        far = np.where(_NODES < 0, *self._far)
+        self._shifts = np.exp(-((beyond / ((1.4 if self.plain else 0.95) * (1 - 0.6 * far))) ** 2))
         clipped = np.clip(_NODES, -1, 1)
         aside = np.exp(-((beyond / 0.6) ** 2))
         self._to_left, self._to_right = ((1 - clipped) / 2) * aside, ((1 + clipped) / 2) * aside
@@ -502,6 +507,12 @@ class MouthLayers:
             * SMILE[1]
             * (1 - float(np.clip((hangs / self.width - 0.02) / 0.22, -0.1, 0.6)))
         )
+        # Noses stay: lips that smile leave some of the skin below them.
+        way = 0.85 * self._span * self._smile * (self._up_left + self._up_right)
+        room = np.maximum(outer_up - self.rest.top, 0)
+        fits = np.minimum(MOST_UP * room / np.maximum(way, 1e-3), 1).astype(np.float32)
+        fits = cv2.GaussianBlur(cv2.erode(fits[None], np.ones((1, 17))), (0, 0), 6)[0]
+        self._up_left, self._up_right = self._up_left * fits, self._up_right * fits
         # Cheeks bulge beside the mouth.
         self._cheeks = np.sign(_NODES) * np.exp(-np.square((away - 0.62) / 0.24))
 
