@@ -29,7 +29,7 @@ from livepuppet.realtime.rig.editing import handles, nearest, switched
 from livepuppet.realtime.rig.editing import moved as dragged
 from livepuppet.realtime.rig.eyes import Eyes
 from livepuppet.realtime.rig.looks import Landmarks
-from livepuppet.realtime.rig.mouth import _NODES, TONGUE, Mouth, MouthAmounts, MouthBend
+from livepuppet.realtime.rig.mouth import _NODES, TONGUE, Mouth, MouthAmounts, MouthBend, MouthLayers
 from livepuppet.realtime.rig.patches import paste
 from livepuppet.realtime.rig.pose import HeadPose
 from livepuppet.realtime.rig.rig import Face, Rig
@@ -693,6 +693,32 @@ def test_a_short_chin_goes_down_with_the_lip_and_stays_a_chin(face):
     middle = len(offset) // 2
     lip, chin = (layers._rest + offset)[middle, 4:6]
     assert chin - lip > 0.4 * (layers._rest[middle, 5] - layers._rest[middle, 4])
+
+
+def test_a_smile_leaves_skin_below_a_near_nose(face):
+    """The nose stays: of the little skin below it some is left, and the corners go up all the same."""
+    picture, contours = face
+    mouth, lids = contours.mouth, np.concatenate([contours.left.lower, contours.right.lower])
+    smile = MouthAmounts.of(amounts(both("mouthSmile")))
+    for off in (0, 55):
+        layers = MouthLayers(picture, mouth, 130.0, lids=lids + np.array([0, off], np.float32))
+        offset, _ = layers._offsets(smile)
+        room = layers._rest[:, 1] - layers._rest[:, 0]
+        middle = np.abs(_NODES) < 0.6
+        assert (room + offset[:, 1])[middle].min() > 0.2 * room[middle].min()
+        assert offset[np.abs(_NODES - 1).argmin(), 2] < 0
+
+
+def test_a_mouth_in_the_dark_is_dark_inside():
+    picture, contours = drawn_face()
+    rough = np.random.default_rng(0).normal(0, 6, (SIDE, SIDE, 1))
+    light = np.clip(picture + rough, 0, 255).astype(np.uint8)
+    dark = light.copy()
+    dark[270:350, 130:270] //= 6
+    none = replace(contours, mouth=replace(contours.mouth, teeth="none"))
+    tongues = [Mouth(shown, none).layers.tongue.mean() for shown in (light, dark)]
+    assert tongues[1] < 0.35 * tongues[0]
+    assert tongues[1] < 1.2 * dark[270:350, 130:270].mean()
 
 
 def test_a_drawn_mouths_inside_is_flat():

@@ -563,6 +563,10 @@ class MouthLayers:
                 white, 0.93 * self._white.max() * (0.5 * tint + 0.5 * self._white / self._white.max())
             )
         white = white + (0.5 if self.drawn else 0.3) * (248 * tint - white)
+        # Lips of the skin's own colour are carved or cast, and so are teeth.
+        hues = self.lip / max(float(self.lip.mean()), 1.0), bright / max(float(bright.mean()), 1.0)
+        carved = float(smooth(0.07, 0.035, float(np.abs(hues[0] - hues[1]).max()))) * colourful
+        white = white + carved * (bright + 0.6 * (248 * bright / bright.max() - bright) - white)
         self.teeth = np.clip(white, 0, 245).astype(np.float32)
         self.soft = self._softness(v, upper, lower, s)
         hue = self.lip / max(float(self.lip.mean()), 1.0)
@@ -579,9 +583,16 @@ class MouthLayers:
         # It is redder than lips are, which may be painted.
         flesh = np.array([214.0, 108, 110]) * self._level
         self.flesh = 0.5 * self.lip + 0.5 * flesh if painted else np.maximum(0.95 * self.lip, 0.4 * bright)
+        self.tongue_out = self.flesh
+        # Inside it is no lighter than the picture is dark around the mouth.
+        around = (np.abs(s) < 1) & (np.abs(v - 0.5 * (upper + lower)) < 0.3 * self.width)
+        if around.any():
+            deep, usual = np.percentile(crop[around].mean(1), [10, 50])
+            most = 1.06 * float(np.sqrt(max(self.lip.mean(), 1.0) * max(usual, 1.0)))
+            self.flesh = self.flesh * min(most / max(float(self.flesh.mean()), 1.0), 1.0)
+            self.dark *= np.float32(np.clip(0.7 * deep / max(float(self.dark.mean()), 1.0), 0.5, 1.0))
         self.shadow = (0.5 * self.dark + 0.2 * self.flesh).astype(np.float32)
         self.tongue = (0.85 * self.flesh).astype(np.float32)
-        self.tongue_out = self.flesh
         if self.drawn:
             # Painted with few colours: a deep red, a lighter one for the tongue.
             hue = self.lip / max(float(self.lip.max()), 1.0)
@@ -679,7 +690,8 @@ class MouthLayers:
         light = colour.mean(2)
         streaks = cv2.GaussianBlur(light[: max(count // 2, 1)].mean(0)[None], (0, 0), 1.0)[0]
         streaks = streaks - cv2.GaussianBlur(streaks[None], (0, 0), 5)[0]
-        streaks /= max(float(streaks[np.abs(_NODES) < 1].std()), 1.0)
+        # Each by those beside it: where dark fur meets light fur there is no longer tuft.
+        streaks /= np.maximum(np.sqrt(cv2.GaussianBlur(np.square(streaks)[None], (0, 0), 12)[0]), 1.0)
         length = longest * np.clip(0.4 + 0.2 * streaks, 0.1, 0.9) * smooth(1.0, 0.7, np.abs(_NODES))
         alpha = 0.92 * smooth(1.0, 0.35, depth[:, None] / np.maximum(length, 0.5)[None])
         # They are in the opening's shade.
