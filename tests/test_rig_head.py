@@ -491,6 +491,30 @@ def test_an_ear_that_the_network_has_half_seen_goes_with_the_figure():
     assert found[20:84, 70:100].max() == 0 and (found >= matte).all()
 
 
+def test_what_touches_the_head_where_nobody_was_seen_is_no_part_of_it():
+    """A picture's frame on a calm wall."""
+    picture = np.full((200, 200, 3), 120, np.uint8)
+    matte = np.zeros((200, 200), np.uint8)
+    cv2.circle(matte, (100, 120), 50, 255, -1)
+    picture[matte > 0] = (200, 150, 130)
+    frame = slice(66, 82), slice(145, 165)
+    picture[frame] = (190, 160, 70)
+    seen = matte > 0
+    assert compose_layers(picture, matte, 20, sure=True).matte[frame].max() == 255
+    assert compose_layers(picture, matte, 20, sure=True, half=seen).matte[frame].max() == 0
+
+
+def test_a_chin_that_was_read_on_the_neck_does_not_hide_the_head():
+    levels = np.full((256, 256, 3), 255, np.uint8)
+    levels[200:, :, 1] = 0
+    portrait = Portrait(levels, np.zeros((256, 256)), np.eye(3)[:2], np.ones((256, 256), bool))
+    face = np.array([(100.0 + k, 100.0) for k in range(16)])
+    face[:2, 1] = 230
+    assert portrait.holds(face)
+    face[:6, 1] = 230
+    assert not portrait.holds(face)
+
+
 def test_what_is_wide_and_unlike_a_calm_background_is_not_seen_through():
     """A quiff that the matte hardly has is opaque like the rest of the hair; a textured wall stays what it is."""
     side, band = 200, 20

@@ -183,7 +183,8 @@ def split_layers(
     matte = np.where(theirs, 0, matte).astype(np.uint8)
     if matte.min() > 0 or matte.max() == 0:
         return _one_layer(picture, "No figure stands out in this picture, so it moves as one layer.")
-    layers = compose_layers(picture, matte, band, sure=portrait is not None)
+    half = None if portrait is None else _half_seen(portrait, picture.shape[:2])
+    layers = compose_layers(picture, matte, band, portrait is not None, half)
     if portrait is None:
         return layers
     head = _split_head(picture, layers, portrait, band, theirs)
@@ -446,11 +447,14 @@ def _one_layer(picture: np.ndarray, why: str) -> FigureLayers:
     return FigureLayers(None, picture, picture, why=why)
 
 
-def compose_layers(picture: np.ndarray, matte: np.ndarray, band: int, sure: bool = False) -> FigureLayers:
+def compose_layers(
+    picture: np.ndarray, matte: np.ndarray, band: int, sure: bool = False, half: np.ndarray | None = None
+) -> FigureLayers:
     """Plate and colours for a matte, uint8 (H, W), that is as good as it will be.
 
     Args:
         sure: whether the matte's outline is the figure's. What lies beyond it and is smooth then is background.
+        half: bool (H, W), where there may be figure that the matte has not; None for anywhere.
     """
     # What the cut missed (a strand of hair, a rim) would stay behind as a ghost: the plate is made from clear of it, and what
     # differs from it there goes along with the figure, as thinly as explains it.
@@ -459,7 +463,8 @@ def compose_layers(picture: np.ndarray, matte: np.ndarray, band: int, sure: bool
         hole = _with_strands(picture, matte, hole, band)
     plate = fill(picture, hole)
     if sure:
-        matte = _with_solid_parts(picture, plate, matte, hole, band)
+        may = hole if half is None else hole & _grown(half, max(1, round(CLOSE * band)))
+        matte = _with_solid_parts(picture, plate, matte, hole, band, may)
     seen, ground = picture[hole].astype(np.float32), plate[hole].astype(np.float32)
     alpha = matte.copy()
     alpha[hole] = np.maximum(alpha[hole], _least_alpha(seen, ground).astype(np.uint8))
@@ -472,6 +477,11 @@ def compose_layers(picture: np.ndarray, matte: np.ndarray, band: int, sure: bool
     return FigureLayers(matte, plate, colours, alpha)
 
 
+def _half_seen(portrait: Portrait, shape: tuple[int, int]) -> np.ndarray:
+    """Where the network has seen some figure at least, bool (H, W)."""
+    return portrait.on(portrait.alpha[..., 0], shape) > HALF_SEEN
+
+
 def _with_half_seen_parts(
     picture: np.ndarray, portrait: Portrait, matte: np.ndarray, band: int
 ) -> np.ndarray:
@@ -479,23 +489,24 @@ def _with_half_seen_parts(
 
     Beyond the reach of the band it would stay behind, in the plate.
     """
-    half = portrait.on(portrait.alpha[..., 0], picture.shape[:2]) > HALF_SEEN
+    half = _half_seen(portrait, picture.shape[:2])
     hole = _grown((matte > 8) | half, band)
     if hole.all():
         return matte
-    more = _with_solid_parts(picture, fill(picture, hole), matte, hole, band)
+    more = _with_solid_parts(picture, fill(picture, hole), matte, hole, band, half)
     _, labels = cv2.connectedComponents(((more > 127) & (half | (matte > 127))).astype(np.uint8))
     mine = np.setdiff1d(np.unique(labels[matte > FIRM]), [0])
     return np.where(_grown(np.isin(labels, mine), max(1, band // 4)), more, matte)
 
 
 def _with_solid_parts(
-    picture: np.ndarray, plate: np.ndarray, matte: np.ndarray, hole: np.ndarray, band: int
+    picture: np.ndarray, plate: np.ndarray, matte: np.ndarray, hole: np.ndarray, band: int, may: np.ndarray
 ) -> np.ndarray:
     """`matte` uint8 (H, W) with what hangs on the figure, is wide, and unlike the plate: no background shines through there.
 
     Args:
         hole: bool (H, W), where the plate is not the picture.
+        may: bool (H, W), where such parts may be.
     """
     unlike = _difference(picture, plate)
     rough = _difference(picture, cv2.GaussianBlur(picture, (0, 0), max(2.0, band / 2.5)))
@@ -503,7 +514,7 @@ def _with_solid_parts(
     usual = float(np.percentile(rough[outside], 80)) if outside.any() else SOLID
     if outside.any() and (rough[outside] > STRAND).mean() > BUSY:
         return matte
-    solid = (unlike > max(SOLID, SOLID_TIMES * usual)) & hole
+    solid = (unlike > max(SOLID, SOLID_TIMES * usual)) & may
     disc = _disc(max(2, round(SOLID_WIDTH * band)))
     open_ = (solid & (matte < FIRM)).astype(np.uint8)
     wide = (cv2.dilate(cv2.morphologyEx(open_, cv2.MORPH_OPEN, disc), disc) & open_) > 0

@@ -29,8 +29,9 @@ SIDE, REACH, EYES_AT = 256, 10.0, 0.42
 FACE_WIDTH = 0.8
 
 #: A matte is sure of itself where few pixels are neither figure nor background: their share of the figure's outline, in pixels
-#: of the network's picture; and where it holds this much of the face.
-UNSURE, HOLDS_FACE = 6.0, 0.9
+#: of the network's picture; and where the figure holds this much of the face, and the head: landmarks of the jaw are read on the
+#: neck at times.
+UNSURE, HOLDS_FACE, HEAD_HOLDS_FACE = 6.0, 0.9, 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,8 @@ class Portrait:
         """Whether most of the `landmarks` (K, 2), in pixels of the picture, are the figure's and the head's."""
         places = landmarks @ self.affine[:, :2].T + self.affine[:, 2]
         x, y = np.clip(np.rint(places), 0, SIDE - 1).astype(int).T
-        return bool((self.alpha[y, x, :2].min(1) > 127).mean() >= HOLDS_FACE)
+        figure, head = (self.alpha[y, x, :2] > 127).mean(0)
+        return bool(figure >= HOLDS_FACE and head >= HEAD_HOLDS_FACE)
 
     def on(self, values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         """Values (S, S[, C]) of the square on the picture of `shape` (H, W), smoothly; beyond it as at its edge."""
