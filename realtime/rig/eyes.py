@@ -38,6 +38,9 @@ LASH_TALL = 0.2
 #: Lashes beyond the corners are seen until the lid has gone from so much of its way to so much.
 WINGS_GONE = 0.3, 0.9
 
+#: Up to so uneven, in percent of its light, skin is drawn, and from the second on real: then lashes are fine.
+SHADED = 1.15, 1.4
+
 #: How fast a lid's shade on the eyeball fades, in e-folds per width of the eye.
 SHADE = 16.0
 
@@ -238,6 +241,9 @@ class EyeLayers:
         self._find_skin(picture)
         self._find_lashes(picture)
         self._find_white(picture)
+        #: Whether its lashes are real ones, 1, or drawn, 0. Eyes as tall as the round ones of comics are drawn.
+        real = smooth(*SHADED, self.shaded) * smooth(0.65, 0.52, self.tall / self.width)
+        self.fine = float(real) if self.has_white else 0.0
         self._shut(picture)
         self._lift(picture)
         self._find_iris(picture)
@@ -340,11 +346,12 @@ class EyeLayers:
         slope += cv2.Sobel(self.closed, cv2.CV_32F, 0, 1, scale=0.125) * self.along[1]
         self.steep = 1 / np.sqrt(1 + slope * slope)
         self.taper = self.taper * self.steep
-        thick = max(0.02 * self.width, 0.9)
+        thick = max((0.02 - 0.006 * self.fine) * self.width, 0.9)
         self.line_thick = float(np.hypot(thick, 0.5 * self.soft))
         # Where there is one already, none is drawn.
-        own = 1 - 0.4 * smooth(0.01 * self.width, 0.05 * self.width, self.solid)
+        own = 1 - 0.4 * (1 - self.fine) * smooth(0.01 * self.width, 0.05 * self.width, self.solid)
         self.line_alpha = self.line_alpha * (thick / self.line_thick) ** 0.5 * own
+        self.line_alpha = self.line_alpha + self.fine * (0.72 - self.line_alpha)
         ends = 0.15 if self.has_white else 0.3
         self.line_alpha = self.line_alpha * smooth(-0.02, ends, self.u) * smooth(1.02, 1 - ends, self.u)
         self._still_lids = tuple(
@@ -476,6 +483,17 @@ class EyeLayers:
         rough = picture - cv2.GaussianBlur(picture, (0, 0), 1.0)
         self.grain = float(np.median(np.abs(rough[below]))) if below.any() else 0.0
         self.flat = self.grain < 0.35
+        # How uneven the skin below is: drawn skin is one colour or a smooth gradient.
+        # Without rims that cross it.
+        plain = below
+        if self.rims is not None:
+            plain = below & (cv2.dilate(self.rims.astype(np.uint8), _disc(0.05 * self.width)) == 0)
+            plain = plain if plain.sum() > 0.2 * below.sum() else below
+        known = plain.astype(np.float32)
+        usual, weight = (cv2.GaussianBlur(v, (0, 0), 0.12 * self.width) for v in (self.light * known, known))
+        rough = self.light - usual / np.maximum(weight, 1e-3)
+        level = max(float(self.cheek_colour.mean()), 1.0)
+        self.shaded = 100 * float(np.percentile(np.abs(rough[plain]), 25)) / level if plain.any() else 0.0
 
     def _shut(self, picture: np.ndarray) -> None:
         """The picture with closed lids but for their lashes: opening and lashes filled smoothly from the skin around."""
@@ -619,7 +637,7 @@ class EyeLayers:
         alpha *= smooth(0.04 * w, 0.01 * w, self.lash_rows)[:, None] if self.has_white else 0
         alpha *= (smooth(0.0, 0.06, self.lash_u) * smooth(1.0, 0.94, self.lash_u))[None]
         alpha *= np.clip((self.reach - np.abs(self.lash_rows)) / (0.25 * self.reach), 0, 1)[:, None]
-        self.hang_alpha = alpha.astype(np.float32)
+        self.hang_alpha = ((1 - 0.6 * self.fine) * alpha).astype(np.float32)
         self.hang_rgb = np.broadcast_to(tone, (*alpha.shape, 3)).astype(np.float32)
         # A dark line on a lid is of the lid's hue.
         lid = self.lid_colour.mean((0, 1))
@@ -816,6 +834,8 @@ class EyeLayers:
         middle = np.abs(self.u - 0.5) < 0.3
         bold = float(smooth(0.05, 0.09, np.median(self.solid[middle]) / w)) if middle.any() else 0.0
         self.line_tall = np.clip(self.solid, 0.015 * w, (0.025 + 0.025 * bold) * w).astype(np.float32)
+        # Real lashes fade as the lid closes: from the front little but a line is left of them. Drawn ones stay.
+        self.tapers = np.maximum(self.tapers, np.float32(0.8 * self.fine))
         #: Up to so far above its edge a lid goes along as it is: with its lashes.
         self.rigid = np.float32(np.clip(np.percentile(self.lash_up, 75), 0.02 * w, 0.09 * w))
 
