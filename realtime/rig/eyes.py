@@ -242,7 +242,7 @@ class EyeLayers:
         self._find_lashes(picture)
         self._find_white(picture)
         #: Whether its lashes are real ones, 1, or drawn, 0. Eyes as tall as the round ones of comics are drawn.
-        real = smooth(*SHADED, self.shaded) * smooth(0.65, 0.52, self.tall / self.width)
+        real = smooth(*SHADED, self.shaded) * smooth(0.59, 0.53, self.tall / self.width)
         self.fine = float(real) if self.has_white else 0.0
         self._shut(picture)
         self._lift(picture)
