@@ -483,6 +483,12 @@ class _Film:
     def _planned(self, seen: Survey, animator: Animator) -> Plan:
         engine, neutral, fixed = animator.engine, self._neutral, self._crop != "auto"
         if not seen.has_face and not fixed:
+            if isinstance(self._face, int) and seen.faces:
+                there = "one" if seen.faces == 1 else str(seen.faces)
+                raise UserError(
+                    f"There is no face number {self._face} in {self._driving}, where at most {there} can be seen at a "
+                    "time: choose a smaller number for --face."
+                )
             which = "" if self._face == "largest" else f" '{self._face}'"
             raise UserError(
                 f"No face{which} is found anywhere in {self._driving}: choose another video, or say where to look with "

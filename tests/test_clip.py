@@ -180,6 +180,17 @@ def test_a_clip_that_cuts_every_frame_or_has_one_frame(engine, look, clip):
     assert len(made.shown) == 1 and made.shown[0].begins is not None
 
 
+def test_a_head_that_leaps_from_frame_to_frame_does_what_it_does_in_its_place(engine, look, clip):
+    pictures = [beside(clip[REST[step]], (20, 130, 60, 160)[step % 4]) for step in range(12)]
+    made = planned(engine, look(pictures))
+    assert any("somewhere else in nearly every frame from 0:00" in sentence for sentence in made.sentences)
+    heads = np.array([one.driving.points.mean(axis=0) for one in made.shown if one.driving is not None])
+    assert len(heads) > 5 and np.ptp(heads, axis=0).max() < 0.1
+    # A slide show may have its heads anywhere.
+    slow = planned(engine, look(pictures, rate=5))
+    assert not any("every frame" in sentence for sentence in slow.sentences)
+
+
 def test_someone_who_walks_across_is_followed(engine, look, clip):
     pictures = [beside(clip[REST[step % 12]], 10 + 5 * step) for step in range(31)]
     made = planned(engine, look(pictures))
@@ -462,6 +473,12 @@ def test_bad_options_are_refused_before_an_engine_is_loaded(tmp_path, small_avat
     monkeypatch.setattr("livepuppet.realtime.animate.load_engine", lambda *a, **k: pytest.fail("loaded"))
     with pytest.raises(UserError):
         animate(small_avatar, driving, tmp_path / "out.mp4", **options)
+
+
+def test_a_number_beyond_the_faces_says_how_many_there_are(tmp_path, engine, small_avatar, clip):
+    driving = write_clip(tmp_path / "in.mp4", [beside(clip[number], 90) for number in REST[:4]])
+    with pytest.raises(UserError, match=r"no face number 2 in .* at most one can be seen"):
+        animate(small_avatar, driving, tmp_path / "out.mp4", engine=engine, face=2)
 
 
 def test_a_picture_as_neutral_pose(tmp_path, engine, small_avatar, clip):

@@ -34,6 +34,10 @@ STANDS, SAME_SIZE = 0.35, 0.35
 #: deviation).
 PATH_SECONDS = 0.8
 
+#: No head moves on by so many sides from frame to frame (median over the shot, of frames that follow each other within so many
+#: seconds): the video is cut at nearly every frame. Ten people who talk and shake their heads go on by .0046 at most.
+LEAPS, FOLLOWS = 0.12, 0.1
+
 #: Two shots show the same person where skin and hair are of the same colours, and the landmarks of
 #: about the same shape; distances in units of these add up to less than 1. A turned head's landmarks
 #: differ more from its own (.25) than those of two people who look ahead, so shape tells little.
@@ -49,6 +53,9 @@ UPSIDE_DOWN = (
 NEVER_MOVES = (
     "The face that drives never moves: if it is a picture in the background, choose another one with --face."
 )
+
+#: What is said of a face that is somewhere else in every frame.
+LEAPING = "The face is somewhere else in nearly every frame from {} to {}: its expressions are shown, its place is not."
 
 #: Landmarks of a living face wander by more than this (standard deviation, in half sides of the square) within a second: by .0018
 #: or more of people who hold still before a camera, by .0001 of a printed one.
@@ -107,6 +114,7 @@ class _Part:
     seen: Track
     squares: list[Square]
     person: int = 0
+    leaps: bool = False
 
 
 def clock(seconds: float | Fraction) -> str:
@@ -167,6 +175,9 @@ def plan(
         cuts.append(part.seen[0].shot in survey.cuts and _opens(part, survey))
         begins[part.frames[0]] = _brought_to(poses[part.person], part, names, matrices)
     sentences += _absences(survey)
+    leaping = [part.seen for part in parts if part.leaps]
+    if leaping:
+        sentences.append(LEAPING.format(clock(leaping[0][0].time), clock(leaping[-1][-1].time)))
     if survey.upside_down is not None:
         sentences.append(UPSIDE_DOWN.format(clock(survey.upside_down)))
     if not fixed and all(_never_moves(own) for own in people):
@@ -280,12 +291,15 @@ def _place(part: _Part, survey: Survey, size: int, matrices: Matrices, fixed: bo
     """Have the part's squares stand still, or follow a head that goes far smoothly, and its keypoints
     be those of these squares.
     """
-    if fixed or len(set(part.squares)) == 1:
+    if fixed or len(part.seen) < 2:
         return
     heads = np.array([_head(one, size) for one in part.seen])
     side = float(np.median([square.side for square in part.squares]))
+    part.leaps = _leaps(heads[:, :2] / side, [float(one.time) for one in part.seen])
+    if len(set(part.squares)) == 1 and not part.leaps:
+        return
     low, high = np.quantile(heads, (0.02, 0.98), axis=0)
-    if np.hypot(*(high - low)[:2]) < STANDS * side and high[2] - low[2] < SAME_SIZE:
+    if not part.leaps and np.hypot(*(high - low)[:2]) < STANDS * side and high[2] - low[2] < SAME_SIZE:
         own = max(set(part.squares), key=part.squares.count)
         wanted = [own] * len(part.squares)
     else:
@@ -295,7 +309,7 @@ def _place(part: _Part, survey: Survey, size: int, matrices: Matrices, fixed: bo
         )
         aside = np.median((squares[:, :2] - heads[:, :2]) / np.exp(squares[:, 2:]), axis=0)
         larger = float(np.median(squares[:, 2] - heads[:, 2]))
-        path = _averaged(heads, _step(part.seen))
+        path = heads if part.leaps else _averaged(heads, _step(part.seen))
         sides = np.exp(path[:, 2] + larger)
         centres = path[:, :2] + aside * sides[:, None]
         wanted = [
@@ -309,6 +323,13 @@ def _place(part: _Part, survey: Survey, size: int, matrices: Matrices, fixed: bo
         for one, square in zip(part.seen, wanted, strict=True)
     )
     part.squares = wanted
+
+
+def _leaps(places: np.ndarray, times: Sequence[float]) -> bool:
+    """Whether a head at `places` (N, 2), in sides, is too fast for one that moves."""
+    near = np.diff(times) < FOLLOWS
+    steps = np.hypot(*np.diff(places, axis=0).T)[near]
+    return len(steps) > 2 and float(np.median(steps)) > LEAPS
 
 
 def _carried(one: Seen, square: Square, size: int, matrices: Matrices) -> Keypoints:

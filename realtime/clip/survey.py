@@ -78,6 +78,7 @@ class Survey:
         sizes: (height, width) of the frames of each shot.
         cuts: numbers of the shots that begin with a cut; the first one does.
         upside_down: when a face that stands on its head is first found; None where there is none.
+        faces: the most that were found at once, where one of several was asked for by its place.
     """
 
     seen: Sequence[Seen]
@@ -86,6 +87,7 @@ class Survey:
     sizes: Sequence[tuple[int, int]]
     cuts: frozenset[int] = frozenset({0})
     upside_down: Fraction | None = None
+    faces: int = 0
 
     @property
     def has_face(self) -> bool:
@@ -114,10 +116,14 @@ class Finder:
     Args:
         engine: whose keypoints are landmarks.
         face: see `FACES`.
+
+    Attributes:
+        most: see `Survey.faces`.
     """
 
     def __init__(self, engine: Engine, face: str | int = "largest"):
         self._engine, self._face = engine, check_face(face)
+        self.most = 0
 
     def __call__(self, image: np.ndarray) -> Square | None:
         """The square around the face in `image` uint8 RGB (H, W, 3), or None."""
@@ -143,6 +149,7 @@ class Finder:
         return found
 
     def _chosen(self, squares: list[Square]) -> Square | None:
+        self.most = max(self.most, len(squares))
         if not squares:
             return None
         if isinstance(self._face, int):
@@ -247,6 +254,11 @@ class Watcher:
         self._again: tuple[float, ...] = ()
         #: The last picture that was searched in vain.
         self._vain: np.ndarray | None = None
+
+    @property
+    def faces(self) -> int:
+        """See `Survey`."""
+        return self._finder.most
 
     def see(self, frame: Frame) -> Seen:
         """The next frame."""
@@ -362,7 +374,13 @@ def look_through(
         seen.append(watcher.see(frame))
         advanced(len(seen))
     return Survey(
-        seen, video.start, video.broken, watcher.sizes, frozenset(watcher.cuts), watcher.upside_down
+        seen,
+        video.start,
+        video.broken,
+        watcher.sizes,
+        frozenset(watcher.cuts),
+        watcher.upside_down,
+        watcher.faces,
     )
 
 
