@@ -112,6 +112,28 @@ def test_a_cut_in_every_frame_is_no_cut_any_more():
     assert sum(seen[3:]) <= 2
 
 
+def test_a_dissolve_is_a_cut_where_it_ends_and_fading_light_is_none(clip):
+    light = np.linspace(60, 200, 320, dtype=np.float32)[None, :, None].repeat(180, 0)
+    one = [beside(clip[REST[step % 12]], 20) for step in range(34)]
+    other = [
+        beside(clip[REST[step % 12]], 150)[:, ::-1] * 0.5 + light * (0.3, 0.5, 0.6) for step in range(34)
+    ]
+    for blended in (10, 18):
+        shares = np.clip((np.arange(34) - 8) / blended, 0, 1)[:, None, None, None]
+        pictures = ((1 - shares) * one + shares * other).astype(np.uint8)
+        cuts = Cuts()
+        seen = [number for number, picture in enumerate(pictures) if cuts.see(picture)]
+        assert len(seen) == 1 and 0 <= seen[0] - (8 + blended) <= 2
+        # A size that changes in the middle of it.
+        cuts = Cuts()
+        assert [cuts.see(picture) for picture in (*pictures[: 8 + blended], *pictures[:2, ::2, ::2])][
+            -2:
+        ] == [True, False]
+        dimmed = (other * (1 - 0.6 * shares)).astype(np.uint8)
+        cuts = Cuts()
+        assert not any(cuts.see(picture) for picture in dimmed)
+
+
 # What is seen.
 
 
