@@ -62,9 +62,14 @@ def _lens(x: float, y: float, half: float, up: float, low: float, count: int = 1
     return np.column_stack([along, y - up * bump]), np.column_stack([along, y + low * bump])
 
 
-@cache
 def drawn_face() -> tuple[np.ndarray, Contours]:
-    """A drawn face, and where its edges are."""
+    """A drawn face, to paint on, and where its edges are."""
+    picture, contours = _drawn_face()
+    return picture.copy(), contours
+
+
+@cache
+def _drawn_face() -> tuple[np.ndarray, Contours]:
     scale = 4
     big = np.full((SIDE * scale, SIDE * scale, 3), (120, 140, 150), np.uint8)
 
@@ -1454,3 +1459,15 @@ def test_an_opening_ends_where_it_looks_like_skin():
     assert ends[0] == -1 and 0.35 < ends[1] < 0.8
     columns, up, low = eye_fit.ended(up, low, ends)
     assert columns[-1] == np.float32(ends[1]) and abs(up[-1] - low[-1]) < 1e-4 and (low >= up).all()
+
+
+def test_teeth_are_of_stone_where_eyes_are_too():
+    """Lips may have the skin's hue on a living face; a face whose whites have it as well is carved."""
+    for carved in (False, True):
+        picture, contours = drawn_face()
+        for colour, light in ((LIP, 0.7), (WHITE, 1.0)):
+            if colour is LIP or carved:
+                at = np.abs(picture.astype(int) - colour).max(2) < 40
+                picture[at] = np.round(light * np.array(SKIN))
+        teeth = Mouth(picture, contours).layers.teeth
+        assert (np.ptp(teeth / teeth.max()) > 0.25) == carved

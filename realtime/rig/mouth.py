@@ -563,9 +563,11 @@ class MouthLayers:
                 white, 0.93 * self._white.max() * (0.5 * tint + 0.5 * self._white / self._white.max())
             )
         white = white + (0.5 if self.drawn else 0.3) * (248 * tint - white)
-        # Lips of the skin's own colour are carved or cast, and so are teeth.
-        hues = self.lip / max(float(self.lip.mean()), 1.0), bright / max(float(bright.mean()), 1.0)
-        carved = float(smooth(0.07, 0.035, float(np.abs(hues[0] - hues[1]).max()))) * colourful
+        # Lips and eyes of the skin's own colour are carved or cast, and so are teeth. Lips alone may have it on living faces.
+        others = [self.lip] if self._white is None else [self.lip, self._white]
+        hues = [colour / max(float(colour.mean()), 1.0) for colour in (bright, *others)]
+        unlike = max(float(np.abs(hue - hues[0]).max()) for hue in hues[1:])
+        carved = float(smooth(0.07, 0.035, unlike)) * colourful
         white = white + carved * (bright + 0.6 * (248 * bright / bright.max() - bright) - white)
         self.teeth = np.clip(white, 0, 245).astype(np.float32)
         self.soft = self._softness(v, upper, lower, s)
@@ -737,10 +739,13 @@ class MouthLayers:
         if self.shows_teeth:
             # A row of teeth ends in one smooth curve: columns that say otherwise are misread.
             self.teeth_end = self._teeth_curve(upper + (lower - upper) * reach, reach > 0.1)
-            # The other row is like it.
+            # The other row is like it, but for what is darker than lips and as red: that is a lip's shade.
             shown = levels[None] < reach[:, None]
             seen = cv2.cvtColor(colours.clip(0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)[shown]
-            self.teeth = np.percentile(seen, 80, axis=0).astype(np.float32)
+            own = np.percentile(seen, 80, axis=0).astype(np.float32)
+            redder = own / max(float(own.mean()), 1.0) - self.lip / max(float(self.lip.mean()), 1.0)
+            if own.mean() > self.lip.mean() or redder[0] < -0.05:
+                self.teeth = own
             self._upper_teeth, self._lower_teeth = (self._tinted(upper) for upper in (True, False))
             # Of teeth of which only the uppermost part shows, the rest comes out from behind the lower lip.
             shown = self.teeth_end[_MIDDLE] - upper[_MIDDLE]
