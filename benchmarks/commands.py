@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -382,7 +383,6 @@ def rig_command(pictures, side, puppets, json_path, **choice):
     Times are of one core, at best and usually. With --puppets: how much of each head motion is
     shown, given the true pose (1 is right).
     """
-    from dataclasses import asdict
 
     from livepuppet.benchmarks.rig import measure, responses
     from livepuppet.realtime import bundled
@@ -461,4 +461,27 @@ def speech(sound, avatar, rate, live, strip_path, json_path, **choice):
         click.echo(
             f"| {row['voice']} | {row['picture']['frames']} | {cells[0]} | {cells[1]} | {row['picture']['loudness']:.2f} | {cells[2]} |"
         )
+    _report({"machine": machine, "rows": rows}, json_path)
+
+
+@bench.command("files")
+@click.argument("video", metavar="VIDEO")
+@click.option("--avatar", metavar="PICTURE", help="[default: the bundled one]")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Each way, in turn.")
+@engine_options
+@_JSON
+def files_command(video, avatar, rounds, json_path, **choice):
+    """What it takes to look a file through before it is drawn: animate in two passes, beside one. Prints a Markdown table."""
+    from livepuppet.benchmarks import files
+    from livepuppet.realtime.bundled import AVATAR
+
+    speed_commands.check_json(json_path)
+    engine, machine = _engine(**choice), describe()
+    click.echo(f"{machine['processor']}, {machine['cores']} cores, {engine.model_name} ({engine.provider})\n")
+    for text in files.HEADING:
+        click.echo(text)
+    rows = []
+    for row in files.measure(engine, avatar or AVATAR, video, rounds):
+        rows.append(asdict(row))
+        click.echo(files.line(row))
     _report({"machine": machine, "rows": rows}, json_path)

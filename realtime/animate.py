@@ -138,7 +138,7 @@ def animate(
     driving, output = path_of(driving, "the driving video"), path_of(output, "the output")
     check_file_output(output)
     with as_file(driving) as name:
-        film = _Film(
+        film = Film(
             name,
             rate=rate,
             settings=settings,
@@ -228,7 +228,7 @@ def animate_many(
         raise UserError(f"Several videos need a folder, and {folder} is none: give --output a folder's name.")
     avatars = list_images(avatar) if avatar.is_dir() else [avatar]
     drivings = _videos(driving) or [driving]
-    films = [_Film(one, **options) for one in drivings]
+    films = [Film(one, **options) for one in drivings]
     if engine is None or isinstance(engine, str):
         engine = load_engine(engine, model, threads, device, precision)
     try:
@@ -271,7 +271,7 @@ def _videos(driving: str) -> list[str]:
     ]
 
 
-class _Film:
+class Film:
     """A driving video, for one avatar after the other.
 
     Args:

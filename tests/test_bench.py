@@ -15,6 +15,7 @@ import pytest
 import tiny_bundle as by_hand
 from bench_object import InProcess
 from click.testing import CliRunner
+from media import write_clip
 
 from livepuppet.benchmarks import (
     live,
@@ -670,3 +671,30 @@ def test_without_espeak_speech_says_what_to_do(monkeypatch, bundle):
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(UserError, match="--sound FILE"):
         CliRunner().invoke(bench, ["speech", "--model", str(bundle)], catch_exceptions=False)
+
+
+# Files: two passes beside one.
+
+
+def test_files_in_two_passes_and_in_one(tmp_path):
+    from livepuppet.core.video import open_video
+    from livepuppet.realtime import bundled
+
+    with open_video(bundled.DRIVING) as video:
+        clip = write_clip(tmp_path / "clip.mp4", [frame.image for frame in video.frames(range(4))])
+    arguments = [
+        "files",
+        str(clip),
+        "--rounds",
+        "1",
+        "--engine",
+        "onnx",
+        "--threads",
+        "1",
+        "--json",
+        str(tmp_path / "a.json"),
+    ]
+    result = CliRunner().invoke(bench, arguments, catch_exceptions=False)
+    assert result.exit_code == 0 and "| 4 | 256x256 | side by side |" in result.output
+    rows = json.loads((tmp_path / "a.json").read_text())["rows"]
+    assert [row["side_by_side"] for row in rows] == [False, True] and all(row["ratio"] > 0 for row in rows)
