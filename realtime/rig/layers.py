@@ -55,7 +55,7 @@ FIRM = 240
 OUTLINE_WIDTH = 2.5
 
 #: Pixels of the picture to one of the head's relief, and over how many pixels of the network's picture that is smoothed.
-RELIEF, RELIEF_SMOOTH = 4, 2.0
+RELIEF, RELIEF_SMOOTH = 4, 1.0
 
 #: Colours of figure and background that differ by this much, in levels, tell how much of each a pixel has.
 TELLING = 26.0

@@ -1,9 +1,9 @@
 """A head in a still picture as a surface with depth, and the field that moves it.
 
-Of the face the depth is that of a generic head laid over the landmarks, around it what the matting network has seen. Where the
-figure is wider than that head (hair, ears, hats) the surface then goes on at the depth of the skull's middle, so that its outline
-stays about where it is while the face turns. Below the chin the head's motion fades into the body's, which follows a part of what
-the neck does.
+The depth is what the matting network has seen; of the face in part, and where nothing was seen, that of a generic head laid over the
+landmarks. Where the figure is wider than that head (hair, ears, hats) the surface then goes on at the depth of the skull's middle,
+so that its outline stays about where it is while the face turns. Below the chin the head's motion fades into the body's, which
+follows a part of what the neck does.
 
 Fields live on a coarse grid of cells, one of which lies beyond each edge: cell (i, j) has its middle at the pixel
 ((j - .5) cell - .5, (i - .5) cell - .5), so that `cv2.resize` enlarges a grid to whole pixels.
@@ -12,6 +12,8 @@ Fields live on a coarse grid of cells, one of which lies beyond each edge: cell 
 from __future__ import annotations
 
 import itertools
+import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,17 +27,18 @@ from livepuppet.realtime.rig.template import head_template
 #: Side of a cell in pixels, for pictures whose longer side is 720; in larger ones cells are as much larger.
 CELL = 10
 
-#: Turns and nods are held softly within so many radians: the surface shows nothing that the picture did not.
-LARGEST_TILT = 0.45
+#: Turns and nods are held softly within so many radians: the surface shows nothing that the picture did not. Up to the smaller one
+#: its slopes may be steeper in proportion.
+SMALL_TILT, LARGEST_TILT = 0.2, 0.45
 
 #: Lengths below are in eye distances of the face.
 
 #: Smoothness of the depth, of what bridges its gaps, and of all of it in the end.
-SMOOTH, BRIDGE, SOFT = 0.10, 0.30, 0.10
+SMOOTH, BRIDGE, SOFT = 0.06, 0.30, 0.06
 
-#: Steepest slopes of the depth: where a turn squeezes it, what is steeper would fold at `LARGEST_TILT`; where it stretches it, one
+#: Steepest slopes of the depth at `LARGEST_TILT`: where a turn squeezes it, what is steeper would fold; where it stretches it, one
 #: pixel would become a streak; across the turn it would be sheared; and the steepest of all of them between chin and neck.
-SQUEEZED, STRETCHED, SHEARED, JAW = 1.6, 2.5, 1.3, 1.1
+SQUEEZED, STRETCHED, SHEARED, JAW = 1.35, 2.5, 1.3, 0.75
 
 #: Where the jaw's edge is, from the chin downwards.
 CHIN = -0.12
@@ -44,17 +47,30 @@ CHIN = -0.12
 #: nearer by `BULGE`.
 SKULL, BULGE, ROUND = -1.4, 0.5, 1.0
 
-#: Half the width of what is face in the relief, where its middle lies below the irises, and half its height.
-FACE = 0.95, 0.35, 1.05
+#: Half the width of what is face in the relief, where its middle lies below the irises, and half its height; and how much of a
+#: face's depth is that of the generic head laid over its landmarks.
+FACE, GENERIC = (0.95, 0.35, 1.05), 0.25
+
+#: Half the width of a nose's tip, half its height, and by how much smooth reliefs are too flat there.
+NOSE = 0.11, 0.15, 0.13
+
+#: Around each eye, whose middle lies so far from between them, over so much across and down, both depths are the same.
+EYES = 0.5, 0.25, 0.15
 
 #: By how much the relief may differ from a generic head.
-MOST = 0.8
+MOST = 1.2
+
+#: How far cameras are: what comes nearer grows. Webcams see faces from 6 to 10 eye distances.
+DISTANCE = 8.0
+
+#: Half the width and half the height of what does.
+LARGE = 1.6, 2.0
 
 #: Shares of head, smoothed, from which on the relief is believed, and wholly.
 SEEN = 0.3, 0.7
 
-#: Beyond this share of the way back to the skull's middle the outline is held.
-OUTLINE = 0.7
+#: Beyond this share of the way back to the skull's middle the outline is held; and over what that is smoothed.
+OUTLINE, EVEN = 0.7, 0.15
 
 #: Where the head's motion fades into the body's: below the chin, over how much (the logistic's
 #: width), and how much higher beside the jaw, where shoulders are.
@@ -92,8 +108,8 @@ class Surface:
         cell: side of a cell.
         across, down: float32 (rows, columns), the cells' middles.
         depth: float32 (rows, columns), towards the viewer, from the plane of the irises.
-        turning: float32 (4, rows, columns), the same as heads show it that turn right, left, down and up: no steeper than may be
-            squeezed on the side that turns away, and stretched on the other.
+        turning: float32 (2, 4, rows, columns), the same as heads show it that turn right, left, down and up: no steeper than may
+            be squeezed on the side that turns away, and stretched on the other, at `SMALL_TILT` and at `LARGEST_TILT`.
         turning_alone: the same of a head that is a layer of its own.
         head: float32 (rows, columns), 1 on the head, 0 on the body.
         body: float32 (rows, columns), how much the body there follows its upper end.
@@ -131,17 +147,22 @@ class Surface:
 
     @cached_property
     def _basis(self) -> np.ndarray:
-        """What a displacement is a sum of, float32 (12, rows x columns): of the head its places (x, y), the same away from the
-        outline, its depth for each way of `turning`, and 1; of the body 1 and its places.
+        """What a displacement is a sum of, float32 (19, rows x columns): of the head its places (x, y), the same away from the
+        outline, and 1; of the body 1 and its places; of the head x x, x y and y y, and its depth for each way of `turning`.
         """
         x, y = self.across - np.float32(self.centre[0]), self.down - np.float32(self.centre[1])
         inner, body = self.head * (1 - self.outline), (1 - self.head) * self.body
+        near, far = (
+            np.clip(plane, -most * self.unit, most * self.unit)
+            for plane, most in zip((x, y), LARGE, strict=True)
+        )
         planes = (
             *(self.head * x, self.head * y, inner * x, inner * y),
-            *(self.head * depth for depth in self.turning),
             *(self.head, body, body * x, body * y),
+            *(self.head * near * near, self.head * near * far, self.head * far * far),
+            *(self.head * depth for depth in self.turning.reshape(8, *self.depth.shape)),
         )
-        return np.stack(planes).reshape(12, -1)
+        return np.stack(planes).reshape(len(planes), -1)
 
     def of_head(self, matte: np.ndarray) -> Surface:
         """The same for a head that is a layer of its own, `matte` uint8 (H, W): all of it turns, but long hair on the shoulders; and
@@ -182,19 +203,28 @@ class Surface:
     def _moved(self, pose: HeadPose) -> np.ndarray:
         """The `displacement`, float32 (2, rows, columns)."""
         pose = pose.held(LARGEST_TILT)
-        rotation = pose.scale * pose.rotation
+        scale, shift, pivot = pose.scale, pose.shift.tolist(), self.pivot.tolist()
+        # Plain numbers: of so few NumPy is slower.
+        rotation = pose.rotation.tolist()
         _, roll = split(pose.rotation)
+        cosine, sine, grow = scale * math.cos(roll), scale * math.sin(roll), BODY * (scale - 1)
+        # What comes nearer grows about the middle between the irises.
+        nearer, farther = (value / (DISTANCE * self.unit) for value in rotation[2][:2])
+        small = _smallness(rotation)
+        weights = []
         # The outline of a closed surface neither shrinks nor moves apart when it turns.
-        flat = pose.scale * np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
-        neck = (rotation @ self.pivot - self.pivot)[:2]
-        grow = BODY * (pose.scale - 1)
-        weights = np.zeros((2, 12))
-        weights[:, :2], weights[:, 2:4] = flat - np.eye(2), rotation[:2, :2] - flat
-        across, down = rotation[:2, 2]
-        weights[0, 4 if across > 0 else 5], weights[1, 6 if down > 0 else 7] = across, down
-        weights[:, 8] = pose.shift
-        weights[:, 9], weights[:, 10:] = BODY * (neck + pose.shift) - grow * self.pivot[:2], grow * np.eye(2)
-        moved = (weights.astype(np.float32) @ self._basis).reshape(2, *self.depth.shape)
+        for axis, (x, y) in enumerate(((cosine, -sine), (sine, cosine))):
+            turned = [scale * value for value in rotation[axis]]
+            neck = sum(map(operator.mul, turned, pivot)) - pivot[axis]
+            row = [x - (axis == 0), y - (axis == 1), turned[0] - x, turned[1] - y]
+            row += [shift[axis], BODY * (neck + shift[axis]) - grow * pivot[axis]]
+            row += [grow * (axis == 0), grow * (axis == 1)]
+            row += [x * nearer, x * farther + y * nearer, y * farther]
+            ways = [0.0] * 8
+            way = 2 * axis + (turned[2] <= 0)
+            ways[way], ways[way + 4] = small * turned[2], (1 - small) * turned[2]
+            weights.append(row + ways)
+        moved = (np.array(weights, np.float32) @ self._basis).reshape(2, *self.depth.shape)
         for pin, axis, inward in zip(self.pins, (0, 1, 0, 1), (1, 1, -1, -1), strict=True):
             if pin is not None:
                 part = moved[axis]
@@ -241,6 +271,14 @@ class Surface:
         return cv2.remap(field, self._cells(places), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
+def _smallness(rotation: list[list[float]]) -> float:
+    """How much of a turned head's depth is that of `SMALL_TILT`, so that the steepest slope goes with the tilt's cotangent."""
+    # The viewer's axis: its part in the picture's plane over that towards the viewer is the tilt's tangent.
+    x, y, z = (row[2] for row in rotation)
+    least, most = 1 / math.tan(LARGEST_TILT), 1 / math.tan(SMALL_TILT)
+    return min(max((max(z, 1e-6) / max(math.hypot(x, y), 1e-6) - least) / (most - least), 0.0), 1.0)
+
+
 def build_surface(
     shape: tuple[int, int],
     landmarks: np.ndarray,
@@ -283,6 +321,7 @@ def build_surface(
     depth = _depth(landmarks, places, pose, across, down, cell, skull)
     if relief is not None:
         depth = _with_relief(depth, relief, across, down, u, v, unit, width)
+        depth = depth + _nose(landmarks, names, across, down, right, below, unit)
     under = v - chin + RISE * (1 - np.exp(-np.square(np.maximum(np.abs(u) - HALF_JAW, 0) / FLANK)))
     head = _fading(under, NECK, FADE)
     soft = max(0.6, SOFT * unit / cell)
@@ -293,8 +332,9 @@ def build_surface(
     # A head that is a layer of its own ends at the jaw, and comes forward as far as that.
     jaw = _carried(depth, under > CHIN)
     alone = _turning(jaw, SQUEEZED, STRETCHED, cell, soft)
+    even = max(0.6, EVEN * unit / cell)
     outline, outline_alone = (
-        _outline_of(cv2.GaussianBlur(plane.astype(np.float32), (0, 0), soft), unit) for plane in (whole, jaw)
+        _outline_of(cv2.GaussianBlur(plane.astype(np.float32), (0, 0), even), unit) for plane in (whole, jaw)
     )
     depth = cv2.GaussianBlur(whole.astype(np.float32), (0, 0), soft)
     fall = np.exp(-np.square(np.maximum(v - chin, 0) / BODY_REACH))
@@ -374,34 +414,45 @@ def _depth(landmarks, places, pose: HeadPose, across, down, cell: int, skull: np
 
 
 def _with_relief(depth, relief, across, down, u, v, unit: float, width: int) -> np.ndarray:
-    """`depth` on the grid, with hair, ears and hats as they were seen. Of faces a generic one fitted to the landmarks knows more."""
+    """`depth` on the grid as it was seen; faces in part as a generic one that is fitted to the landmarks."""
     scale = np.float32(relief.shape[1] / width)
     x, y = ((places + np.float32(0.5)) * scale - np.float32(0.5) for places in (across, down))
     seen = cv2.remap(relief, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     level = seen[..., 0] * np.float32(unit)
     sure = np.clip((seen[..., 1] - SEEN[0]) / (SEEN[1] - SEEN[0]), 0, 1)
-    # Both are of one head: what they are off on the face is no depth.
-    face = np.exp(-(np.square(u) + np.square(v - 0.3)) / (2 * 0.5**2)) * sure
-    off = float(((depth - level) * face).sum() / max(float(face.sum()), 1e-6))
-    share = sure * (1 - np.exp(-((u / FACE[0]) ** 4) - ((v - FACE[1]) / FACE[2]) ** 4))
+    # Both are of one head: what they are off at the eyes is no depth.
+    eyes = np.exp(-(np.square((np.abs(u) - EYES[0]) / EYES[1]) + np.square(v / EYES[2])) / 2) * sure
+    off = float(((depth - level) * eyes).sum() / max(float(eyes.sum()), 1e-6))
+    share = sure * (1 - GENERIC * np.exp(-((u / FACE[0]) ** 4) - ((v - FACE[1]) / FACE[2]) ** 4))
     # Never much further from what a head would have there: misread depths would fold.
     change = np.clip(level + np.float32(off) - depth, -MOST * unit, MOST * unit)
     return (depth + share * change).astype(np.float32)
 
 
+def _nose(landmarks, names, across, down, right, below, unit: float) -> np.ndarray:
+    """What the relief lacks of a nose's height, on the grid."""
+    if "nose tip" not in names:
+        return np.zeros_like(across)
+    x, y = landmarks[list(names).index("nose tip")]
+    u = (across - x) * right[0] + (down - y) * right[1]
+    v = (across - x) * below[0] + (down - y) * below[1]
+    away = np.square(u / (NOSE[0] * unit)) + np.square(v / (NOSE[1] * unit))
+    return (NOSE[2] * unit * np.exp(-away / 2)).astype(np.float32)
+
+
 def _turning(depth: np.ndarray, squeezed, stretched, cell: int, soft: float) -> np.ndarray:
-    """See `Surface.turning`, for slopes that are no steeper than these: numbers or planes."""
-    fall, rise, beside = (
-        np.broadcast_to(np.float32(cell) * np.asarray(steepest, np.float32), depth.shape)
-        for steepest in (squeezed, stretched, np.minimum(squeezed, SHEARED))
-    )
-    return np.stack(
-        [
-            cv2.GaussianBlur(_gentle(_gentle(depth, axis, *slopes), 1 - axis, beside, beside), (0, 0), soft)
-            for axis in (1, 0)
-            for slopes in ((fall, rise), (rise, fall))
-        ]
-    )
+    """See `Surface.turning`, for slopes that are no steeper than these at `LARGEST_TILT`: numbers or planes."""
+    levels = []
+    for steeper in (math.tan(LARGEST_TILT) / math.tan(SMALL_TILT), 1.0):
+        fall, rise, beside = (
+            np.broadcast_to(np.float32(cell * steeper) * np.asarray(steepest, np.float32), depth.shape)
+            for steepest in (squeezed, stretched, np.minimum(squeezed, SHEARED))
+        )
+        for axis in (1, 0):
+            for slopes in ((fall, rise), (rise, fall)):
+                gentle = _gentle(_gentle(depth, axis, *slopes), 1 - axis, beside, beside)
+                levels.append(cv2.GaussianBlur(gentle, (0, 0), soft))
+    return np.stack(levels).reshape(2, 4, *depth.shape)
 
 
 def _carried(depth: np.ndarray, below: np.ndarray) -> np.ndarray:

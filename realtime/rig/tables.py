@@ -21,7 +21,7 @@ from livepuppet.realtime.rig.rig import Face, Rig
 from livepuppet.realtime.rig.template import head_template
 
 #: Of the format. Whoever reads another refuses it.
-VERSION = 1
+VERSION = 2
 
 #: Bytes from which on colours are lossy, and their quality, from 0 to 100.
 LARGE, QUALITY = 200_000, 92
@@ -53,7 +53,7 @@ _MOUTH_TABLES = _names(
 #: Numbers of modules that drawing uses, and of those that reading the driver does.
 _DRAWING = {
     head: "FURTHEST STRIP FACE_INVERSION STILL",
-    surface: "LARGEST_TILT BODY INVERSION LEAST_SIZE LARGEST_STEP",
+    surface: "SMALL_TILT LARGEST_TILT DISTANCE LARGE BODY INVERSION LEAST_SIZE LARGEST_STEP",
     eyes: "NOTHING ALIKE _STEP _ONSET SHADE WINGS_GONE",
     brows: "INNER_TO_OUTER OUTER_TO_INNER WIDE OUTER_DOWN TOGETHER",
     mouth: "NOTHING SMILE STRETCH FROWN PUCKER FUNNEL TONGUE",
@@ -159,6 +159,7 @@ def _head(drawn: Head) -> tuple[dict[str, np.ndarray], dict]:
         "cell": own.cell,
         "centre": own.centre,
         "pivot": own.pivot,
+        "eyes_apart": own.unit,
         "sheets": len(drawn._sheets),
         "parts": drawn._parts,
         "widths": drawn._widths,

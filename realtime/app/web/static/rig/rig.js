@@ -21,7 +21,7 @@ import { Grid, Surface } from "./surface.js";
  */
 
 /** Of the file's format. */
-const VERSION = 1;
+const VERSION = 2;
 
 /** Turns a file of WebP's format into RGBA. @typedef {(data: Uint8Array) => Promise<{width: number, height: number, data: Uint8ClampedArray}>} Decode */
 
@@ -76,7 +76,7 @@ export class Rig {
     this.mouth = told.mouth ? new MouthLayers(part("mouth", told.mouth), constants.mouth, picture) : null;
     const floats = (/** @type {string} */ name) => /** @type {Float32Array} */ (arrays[name].values);
     const grid = (this.grid = new Grid(width, height, told.cell));
-    const shape = { body: floats("body"), centre: told.centre, pivot: told.pivot };
+    const shape = { body: floats("body"), centre: told.centre, pivot: told.pivot, unit: told.eyes_apart };
     const pinsOf = (/** @type {number} */ index) => [0, 1, 2, 3].map((edge) => (arrays[`sheet ${index} pin ${edge}`] ? floats(`sheet ${index} pin ${edge}`) : null));
     this.surfaces = Array.from({ length: told.sheets }, (_, index) => new Surface(grid, { ...shape, pins: pinsOf(index), turning: floats(`sheet ${index} turning`), head: floats(`sheet ${index} head`), outline: floats(`sheet ${index} outline`) }, constants.surface));
     this.fields = floats("fields");

@@ -5,7 +5,7 @@ import { heldWithin, split } from "./pose.js";
 /** @typedef {import("./pose.js").HeadPose} HeadPose */
 
 /** Numbers of a displacement's basis. */
-const BASIS = 12;
+const BASIS = 19;
 
 /** Cell (i, j) of a grid has its middle at the pixel ((j - .5) cell - .5, (i - .5) cell - .5). */
 export class Grid {
@@ -34,28 +34,33 @@ export class Surface {
   /**
    * @param {Grid} grid
    * @param {object} shape
-   * @param {Float32Array} shape.turning (4, rows, columns), depth as heads show it that turn right, left, down and up
+   * @param {Float32Array} shape.turning (2, 4, rows, columns), depth as heads show it that turn right, left, down and up, little and far
    * @param {Float32Array} shape.head (rows, columns), as all of these
    * @param {Float32Array} shape.body
    * @param {Float32Array} shape.outline
    * @param {(Float32Array | null)[]} shape.pins of the left, top, right and bottom edge
-   * @param {number[]} shape.centre @param {number[]} shape.pivot
-   * @param {{LARGEST_TILT: number, BODY: number, INVERSION: number, LEAST_SIZE: number, LARGEST_STEP: number}} constants
+   * @param {number[]} shape.centre @param {number[]} shape.pivot @param {number} shape.unit eye distance
+   * @param {{SMALL_TILT: number, LARGEST_TILT: number, DISTANCE: number, LARGE: number[], BODY: number, INVERSION: number, LEAST_SIZE: number, LARGEST_STEP: number}} constants
    */
-  constructor(grid, { turning, head, body, outline, pins, centre, pivot }, constants) {
+  constructor(grid, { turning, head, body, outline, pins, centre, pivot, unit }, constants) {
     const { size } = grid;
     this.grid = grid;
     this.pins = pins;
     this.pivot = pivot;
+    this.unit = unit;
     this.constants = constants;
     const basis = (this.basis = new Float32Array(BASIS * size));
+    const [wide, high] = constants.LARGE.map((most) => most * unit);
     for (let at = 0; at < size; at++) {
       const x = grid.across[at] - centre[0];
       const y = grid.down[at] - centre[1];
-      const inner = head[at] * (1 - outline[at]);
-      const rest = (1 - head[at]) * body[at];
-      const values = [head[at] * x, head[at] * y, inner * x, inner * y, 0, 0, 0, 0, head[at], rest, rest * x, rest * y];
-      for (let way = 0; way < 4; way++) values[4 + way] = head[at] * turning[way * size + at];
+      const near = Math.min(Math.max(x, -wide), wide);
+      const far = Math.min(Math.max(y, -high), high);
+      const own = head[at];
+      const inner = own * (1 - outline[at]);
+      const rest = (1 - own) * body[at];
+      const values = [own * x, own * y, inner * x, inner * y, own, rest, rest * x, rest * y, own * near * near, own * near * far, own * far * far];
+      for (let plane = 0; plane < 8; plane++) values.push(own * turning[plane * size + at]);
       for (let plane = 0; plane < BASIS; plane++) basis[plane * size + at] = values[plane];
     }
     /** Where what is seen at each cell's middle came from, in pixels. */
@@ -79,19 +84,26 @@ export class Surface {
     const { scale, rotation, shift } = pose;
     const roll = split(rotation)[2];
     const flat = [scale * Math.cos(roll), -scale * Math.sin(roll), scale * Math.sin(roll), scale * Math.cos(roll)];
-    const grow = this.constants.BODY * (scale - 1);
+    const { BODY, DISTANCE } = this.constants;
+    const grow = BODY * (scale - 1);
+    // What comes nearer grows about the middle between the irises.
+    const nearer = [rotation[6] / (DISTANCE * this.unit), rotation[7] / (DISTANCE * this.unit)];
+    const small = this._smallness(rotation);
     for (let axis = 0; axis < 2; axis++) {
       const row = 3 * axis;
       const turned = [scale * rotation[row], scale * rotation[row + 1], scale * rotation[row + 2]];
       const neck = turned[0] * pivot[0] + turned[1] * pivot[1] + turned[2] * pivot[2] - pivot[axis];
+      const [x, y] = [flat[2 * axis], flat[2 * axis + 1]];
       const weights = [
-        flat[2 * axis] - (axis === 0 ? 1 : 0), flat[2 * axis + 1] - (axis === 1 ? 1 : 0),
-        turned[0] - flat[2 * axis], turned[1] - flat[2 * axis + 1],
-        0, 0, 0, 0,
-        shift[axis], this.constants.BODY * (neck + shift[axis]) - grow * pivot[axis],
+        x - (axis === 0 ? 1 : 0), y - (axis === 1 ? 1 : 0), turned[0] - x, turned[1] - y,
+        shift[axis], BODY * (neck + shift[axis]) - grow * pivot[axis],
         axis === 0 ? grow : 0, axis === 1 ? grow : 0,
+        x * nearer[0], x * nearer[1] + y * nearer[0], y * nearer[1],
+        0, 0, 0, 0, 0, 0, 0, 0,
       ];
-      weights[4 + 2 * axis + (turned[2] > 0 ? 0 : 1)] = turned[2];
+      const way = 11 + 2 * axis + (turned[2] > 0 ? 0 : 1);
+      weights[way] = small * turned[2];
+      weights[way + 4] = (1 - small) * turned[2];
       const to = axis * size;
       moved.fill(0, to, to + size);
       for (let plane = 0; plane < BASIS; plane++) {
@@ -110,6 +122,14 @@ export class Surface {
         if (moved[to + at] * inward > 0) moved[to + at] *= pin[at];
       }
     }
+  }
+
+  /** How much of a turned head's depth is that of `SMALL_TILT`, so that the steepest slope goes with the tilt's cotangent. @param {ArrayLike<number>} rotation */
+  _smallness(rotation) {
+    const flat = Math.max(Math.hypot(rotation[2], rotation[5]), 1e-6);
+    const least = 1 / Math.tan(this.constants.LARGEST_TILT);
+    const most = 1 / Math.tan(this.constants.SMALL_TILT);
+    return Math.min(Math.max((Math.max(rotation[8], 1e-6) / flat - least) / (most - least), 0), 1);
   }
 
   _invert() {
