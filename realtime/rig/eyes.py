@@ -35,8 +35,8 @@ _ONSET = 0.12
 #: Lashes and lines hang over an eye by no more than this, in its widths.
 LASH_TALL = 0.2
 
-#: Lashes beyond the corners are seen until the lid has gone from so much of its way to so much.
-WINGS_GONE = 0.3, 0.9
+#: Lashes beyond the corners are seen until the lid has gone from so much of its way to so much: real and drawn ones.
+WINGS_GONE = (0.15, 0.65), (0.3, 0.9)
 
 #: Up to so uneven, in percent of its light, skin is drawn, and from the second on real: then lashes are fine.
 SHADED = 1.15, 1.4
@@ -346,13 +346,19 @@ class EyeLayers:
         slope += cv2.Sobel(self.closed, cv2.CV_32F, 0, 1, scale=0.125) * self.along[1]
         self.steep = 1 / np.sqrt(1 + slope * slope)
         self.taper = self.taper * self.steep
+        # Real ones are thickest at the outer side.
+        outward = self.u if self.side == "right" else 1 - self.u
+        bold = (
+            smooth(-0.05, 0.35, self.u) * smooth(1.05, 0.65, self.u) * (0.7 + 0.4 * smooth(0.2, 0.8, outward))
+        )
+        self.steep = self.steep / (1 - self.fine * (1 - np.maximum(bold, 0.3)))
         thick = max((0.02 - 0.006 * self.fine) * self.width, 0.9)
         self.line_thick = float(np.hypot(thick, 0.5 * self.soft))
         # Where there is one already, none is drawn.
-        own = 1 - 0.4 * (1 - self.fine) * smooth(0.01 * self.width, 0.05 * self.width, self.solid)
+        own = 1 - 0.2 * (1 - self.fine) * smooth(0.01 * self.width, 0.05 * self.width, self.solid)
         self.line_alpha = self.line_alpha * (thick / self.line_thick) ** 0.5 * own
         self.line_alpha = self.line_alpha + self.fine * (0.72 - self.line_alpha)
-        ends = 0.15 if self.has_white else 0.3
+        ends = 0.1 if self.has_white else 0.3
         self.line_alpha = self.line_alpha * smooth(-0.02, ends, self.u) * smooth(1.02, 1 - ends, self.u)
         self._still_lids = tuple(
             np.ascontiguousarray(lid[..., :3]) for lid in (self.whole_lid, self.lower_lid)
@@ -461,17 +467,11 @@ class EyeLayers:
         deep = max(float(self.low.max()), 1e-3)
         least = (0.2 if self.radius < 0.35 * self.width else 0.28) * self.width
         hangs = min(deep, least + 0.35 * max(deep - least, 0))
-        # They meet on the lower lashes, however thick those are.
-        dark = self.light < 0.5 * float(np.median(self.cheek_colour))
-        offs = np.arange(0.0, 0.16, 0.01)
-        middle = np.abs(self.u - 0.5) < 0.35
-        seen = [dark[middle & (np.abs((self.v - self.low) / self.width - off) < 0.012)] for off in offs]
-        thick = 0.01 * sum(float(band.mean()) for band in seen if band.size)
-        hang = float(np.clip(0.03 + 0.5 * thick, 0.06, 0.12))
+        # The lower lid rises to meet the upper one, which comes to lie a little above its edge.
         u = np.linspace(0, 1, 97)
         low = np.interp(u, *self._column(self.low))
         arc = 1 - np.square(2 * u - 1)
-        closed = 0.7 * np.where(low > 0, low * (hangs / deep), low) + (0.3 * hangs + hang * self.width) * arc
+        closed = 0.6 * np.where(low > 0, low * (hangs / deep), low) + 0.045 * self.width * arc
         closed = cv2.GaussianBlur(closed[None], (0, 0), 4.0, borderType=cv2.BORDER_REPLICATE)[0]
         # Corners stay where they are, and beside them nothing comes down.
         closed -= closed[0] + (closed[-1] - closed[0]) * u
@@ -582,7 +582,38 @@ class EyeLayers:
         clean = _filled(picture, known) if known.any() else picture
         clean = cv2.GaussianBlur(clean, (0, 0), max(0.02 * w, 0.7))
         self.texture = self._texture_beside(picture, hole)
-        lid = self._lid_skin(picture, known, clean, behind, thin) + self.texture
+        # Specks that are left of them are no skin.
+        close = cv2.dilate(gone.astype(np.uint8), _disc(0.15 * w)) > 0
+        specks = (thin > 6) & ~gone & (self.v > self.up - 0.3 * w) & (self.v < self.up) & (self.front < 0.3)
+        specks &= np.abs(self.u - 0.5) < 0.7
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(specks.astype(np.uint8), connectivity=8)
+        small = np.maximum(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT]) < 0.2 * w
+        small[0] = False
+        gone |= (cv2.dilate(small[labels].astype(np.uint8), _disc(0.03 * w)) > 0) & close
+        changed = cv2.morphologyEx((gone | rim).astype(np.uint8), cv2.MORPH_CLOSE, _disc(0.05 * w)) > 0
+        fresh = cv2.GaussianBlur(changed.astype(np.float32), (0, 0), max(0.015 * w, 0.7))
+        # Wide shadows beside an eye go on over its lid, hair and rims do not.
+        wide = cv2.dilate(((self.rim > 0) | (thin > 10)).astype(np.uint8), _disc(0.02 * w)) == 0
+        wide &= np.abs(self.u - 0.5) > 0.5
+        free = (~changed & ((self.front < 0.05) | wide)).astype(np.float32)
+        if self.fine < 0.5:
+            # A drawn line says nothing of the colours beside it.
+            lines = cv2.morphologyEx(self.light, cv2.MORPH_BLACKHAT, _disc(0.04 * w)) > max(8, 5 * self.grain)
+            free[cv2.dilate(lines.astype(np.uint8), _disc(0.02 * w)) > 0] = 0
+        own = self._own_lid(picture, known, clean, thin) if self.has_fold else None
+        seeds, colours = free, picture
+        if own is not None:
+            # What is seen of a lid under its fold counts, however thin it is.
+            strip = (self.v > self.cut) & (self.v < self.cut + 0.06 * w) & (np.abs(self.u - 0.5) < 0.42)
+            seeds, colours = np.maximum(free, strip), np.where(strip[..., None], own, picture)
+        lid = clean
+        if free.any():
+            # The lid's skin goes down to where lids meet.
+            lid = _membrane(colours, seeds, w)
+            above = _membrane(colours, seeds * (self.v < self.closed), w)
+            over = smooth(0.01 * w, -0.03 * w, self.v - self.closed) * (0.9 if self.has_fold else 0.5)
+            lid = lid + (above - lid) * over[..., None]
+        lid = lid + self.texture
         # Where lashes were outside of the lid there is skin.
         away = cv2.GaussianBlur((strokes | bar).astype(np.float32), (0, 0), max(0.012 * w, 0.6))
         away = held(1.6 * away) * (1 - self.front)
@@ -596,22 +627,31 @@ class EyeLayers:
         self.wing[self.wing < 0.02] = 0
         skin = picture + (behind + self.texture - picture) * away[..., None]
         feather = max(0.02 * w, 0.7)
-        share = smooth(-feather, feather, self.v - self.cut) * smooth(0.07 * w, 0.03 * w, self.v - self.low)
-        share *= smooth(-0.04, 0.01, self.u) * smooth(1.04, 0.99, self.u) * (1 - self.front)
+        if self.has_fold:
+            fresh = fresh * smooth(-feather, feather, self.v - self.cut)
+        share = held(2.5 * fresh) * (1 - self.front) * smooth(0.82, 0.7, np.abs(self.u - 0.5))
         self.skin = np.clip(skin + (lid - skin) * share[..., None], 0, 255).astype(np.float32)
         # How much of each pixel is lash, before the skin behind it.
         light, own = behind.mean(2), picture.mean(2)
         depth = max(float(np.percentile((light - own)[strokes], 90)) if strokes.any() else 0.0, 20.0)
-        self.stroke = held((light - own - 0.12 * depth) / (0.6 * depth)) * held(
+        # Real ones are as soft as they are, drawn ones are there or not.
+        least, most = 0.12 - 0.07 * self.fine, 0.6 + 0.35 * self.fine
+        self.stroke = held((light - own - least * depth) / (most * depth)) * held(
             1.6 * cv2.GaussianBlur(strokes.astype(np.float32), (0, 0), max(0.012 * w, 0.6))
         )
         self.stroke *= (self.v < self.up + 0.5 * self.soft) * (1 - self.front)
         self.stroke *= smooth(longest, 0.75 * longest, far) * smooth(0.0, 0.03, 0.5 - np.abs(self.u - 0.5))
+        if self.fine:
+            # Towards the corners, past which they do not come down, they get shorter.
+            most = (0.01 + 0.6 * (0.5 - np.abs(self.u - 0.5))) * w
+            self.stroke *= 1 - self.fine * (1 - smooth(1.3 * most, 0.5 * most, far))
         if not self.has_white:
             self.stroke[:] = 0
         # Their colour, without it.
         strong = np.maximum(self.stroke, 0.25)[..., None]
-        self.stroke_rgb = np.clip(behind + (picture - behind) / strong, 0, behind)
+        darkest = np.percentile(picture[strokes], 4, axis=0) if strokes.any() else 0
+        darkest = np.minimum(self.fine * darkest, behind)
+        self.stroke_rgb = np.clip(behind + (picture - behind) / strong, darkest, behind)
         self._take_lashes(strokes | bar)
         self.cover = np.maximum(away, share)
         self.tapers = smooth(0.22, 0.02, 0.5 - np.abs(self.u - 0.5)).astype(np.float32)
@@ -637,7 +677,7 @@ class EyeLayers:
         alpha *= smooth(0.04 * w, 0.01 * w, self.lash_rows)[:, None] if self.has_white else 0
         alpha *= (smooth(0.0, 0.06, self.lash_u) * smooth(1.0, 0.94, self.lash_u))[None]
         alpha *= np.clip((self.reach - np.abs(self.lash_rows)) / (0.25 * self.reach), 0, 1)[:, None]
-        self.hang_alpha = ((1 - 0.6 * self.fine) * alpha).astype(np.float32)
+        self.hang_alpha = ((1 - 0.35 * self.fine) * alpha).astype(np.float32)
         self.hang_rgb = np.broadcast_to(tone, (*alpha.shape, 3)).astype(np.float32)
         # A dark line on a lid is of the lid's hue.
         lid = self.lid_colour.mean((0, 1))
@@ -685,6 +725,9 @@ class EyeLayers:
         depth = seen[path, np.arange(len(path))]
         self.fold_depth = float(np.median(depth))
         self.has_fold = bool(np.mean(depth > max(7.0, 1.2 * usual)) > 0.6)
+        if self.fine < 0.5:
+            # Nor is the upper rim of a drawn line.
+            self.has_fold &= bool(np.median(offs[path]) > 0.06 * w)
         # Lashes that go on above it make none.
         mx, my = self._at(u * w, rows[path, np.arange(len(path))] - 0.06 * w)
         over = cv2.remap(lashes, mx[None], my[None], cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
@@ -718,27 +761,27 @@ class EyeLayers:
         picked = np.searchsorted(self.u.ravel()[order], at).clip(0, self.u.size - 1)
         return at, field.ravel()[order][picked]
 
-    def _lid_skin(
-        self, picture: np.ndarray, known: np.ndarray, clean: np.ndarray, behind: np.ndarray, thin: np.ndarray
-    ) -> np.ndarray:
-        """The skin that a closing lid unfolds, float32 (h, w, 3): as that which is seen of the lid, round."""
+    def _own_lid(
+        self, picture: np.ndarray, known: np.ndarray, clean: np.ndarray, thin: np.ndarray
+    ) -> np.ndarray | None:
+        """The colours of the skin that is seen between a fold and the lashes, over u alone, float32 (h, w, 3); None where none is."""
         w = self.width
         room = self.up - self.cut
-        room = room - (np.minimum(0.4 * room, self.lash_up) if self.has_fold else self.lash_up)
+        room = room - np.minimum(0.4 * room, self.lash_up)
         inside = (self.u > -0.05) & (self.u < 1.05)
         strip = inside & (self.v > self.cut + 0.25 * room) & (self.v < self.cut + 0.9 * room)
-        above = inside & (self.v < self.cut - (0.07 if self.has_fold else 0.0) * w)
+        above = inside & (self.v < self.cut - 0.07 * w)
         above &= self.v > self.cut - 0.16 * w
         # A lid may be darker than what is around it, by make-up; folds and the feet of lashes are darker still.
         clear = strip & (known > 0)
-        usual = float(np.percentile(thin[clear], 25)) if self.has_fold and clear.any() else 0.0
+        usual = float(np.percentile(thin[clear], 25)) if clear.any() else 0.0
         dark = np.maximum(thin - np.where(strip, usual, 0.0), 0)
         weight = known * np.exp(-np.square(dark / 12.0))
-        weight *= strip * (2.0 if self.has_fold else 1.0) + above * (0.01 if self.has_fold else 1.0)
+        weight *= 2.0 * strip + 0.01 * above
         weight = weight.ravel()
         chosen = weight > 0
         if chosen.sum() < 20:
-            return clean
+            return None
         u, colour, weight = self.u.ravel()[chosen], picture.reshape(-1, 3)[chosen], weight[chosen]
         # A lid's light half: what is dark is a fold's shadow or the foot of a lash.
         order = np.argsort(colour.mean(1))
@@ -755,27 +798,9 @@ class EyeLayers:
         # What little is seen says little.
         sure = held(np.float32(sure) / (0.002 * w * w)).astype(np.float32)
         sure = np.interp(self.u.ravel(), NODES, sure).reshape(self.u.shape).astype(np.float32)
-        # It is no lighter than what is around, and close to the fold as what is seen there.
+        # It is no lighter than what is around.
         base *= np.minimum(1.03 * clean.mean(2) / np.maximum(base.mean(2), 1), 1)[..., None]
-        deep = np.clip((self.v - self.cut) / np.maximum(self.closed - self.cut, 1), 0, 1)
-        own = (
-            sure * (0.95 - 0.15 * smooth(0.0, 0.6, deep))
-            if self.has_fold
-            else 0.5 * sure * smooth(0.4, 0.0, deep)
-        )
-        base = clean + (base - clean) * own[..., None]
-        # A lid is round: lightest in its middle; above it there is the fold's shadow, also of one that was not seen.
-        bulge = 0.05 * np.sin(np.pi * deep) - 0.05 * deep**4
-        if not self.has_fold:
-            bulge -= (
-                0.08
-                * np.exp(-np.square((self.v - self.cut) / (0.03 * w)))
-                * smooth(0.1, 0.3, 0.5 - np.abs(self.u - 0.5))
-            )
-        lid = base * (1 + (0.6 if self.flat or not self.has_white else 1.0) * bulge)[..., None]
-        reach = 0.12 if self.has_fold else 0.25
-        ends = np.maximum(smooth(reach, 0.0, self.u), smooth(1 - reach, 1.0, self.u))
-        return (lid + (behind - lid) * ends[..., None]).astype(np.float32)
+        return clean + (base - clean) * sure[..., None]
 
     def _lift(self, picture: np.ndarray) -> None:
         """Both lids as layers that slide with their edges, uint8 RGBA (h, w, 4): the picture without what is in front of it;
@@ -836,6 +861,11 @@ class EyeLayers:
         self.line_tall = np.clip(self.solid, 0.015 * w, (0.025 + 0.025 * bold) * w).astype(np.float32)
         # Real lashes fade as the lid closes: from the front little but a line is left of them. Drawn ones stay.
         self.tapers = np.maximum(self.tapers, np.float32(0.8 * self.fine))
+        self.wings_gone = WINGS_GONE[0 if self.fine > 0.5 else 1]
+        #: Of a lid's way, where they begin to fade.
+        self.leaves = float(0.6 - 0.35 * self.fine)
+        #: How long they are at the end, as a share.
+        self.hangs = float(0.35 + 0.2 * self.fine)
         #: Up to so far above its edge a lid goes along as it is: with its lashes.
         self.rigid = np.float32(np.clip(np.percentile(self.lash_up, 75), 0.02 * w, 0.09 * w))
 
@@ -899,7 +929,7 @@ class EyeLayers:
             # The rim of an eye that is dark itself belongs to it.
             opening = (self.v > self.up) & (self.v < self.low) & (self.u > 0) & (self.u < 1)
             dark &= cv2.dilate(opening.astype(np.uint8), _disc(0.2 * w)) == 0
-        dark = cv2.morphologyEx(dark.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.03 * w))
+        dark = cv2.morphologyEx(dark.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.08 * w))
         return (brow | dark).astype(np.float32)
 
     def _coloured_rims(self) -> np.ndarray:
@@ -908,6 +938,7 @@ class EyeLayers:
         outward = self.u - 1 if self.side == "right" else -self.u
         eye = (self.v > self.up - 0.14 * w) & (self.v < self.low + 0.02 * w) & (np.abs(self.u - 0.5) < 0.38)
         lashes = (self.from_edge < 0.17 * w) & (outward > -0.15)
+        lashes |= (self.from_edge < 0.1 * w) & (np.abs(self.u - 0.5) < 0.56)
         return (self.rims & ~(eye | lashes)).astype(np.float32)
 
     def _thick_rims(self) -> np.ndarray:
@@ -1396,8 +1427,8 @@ class EyeLayers:
         mix_in(part, colours, mask)
         if shut > 0:
             self._draw_lashes(out, upper, shut)
-        if 0 < lowered < WINGS_GONE[1]:
-            left = np.float32(1 - smooth(*WINGS_GONE, lowered))
+        if 0 < lowered < self.wings_gone[1]:
+            left = np.float32(1 - smooth(*self.wings_gone, lowered))
             for at in self._wings:
                 mix_in(out[at], self.crop[at], self.wing[at] * left)
         if self.has_front:
@@ -1455,10 +1486,10 @@ class EyeLayers:
         sinks = float(smooth(0.25, 0.95, lowered))
         beyond = np.minimum(v - upper + self.line_tall[rows], 0)
         colours, cover = self._slid(0, rows, upper - up - beyond * np.float32(1 / (1 - 0.75 * sinks) - 1))
-        if lowered > 0.6:
+        if lowered > self.leaves:
             # Closed, the line is left of them, and what hangs down.
             gone = np.maximum(held(beyond * np.float32(-1 / max(self.soft, 1.0))), self.tapers[rows])
-            cover = cover * (1 - gone * np.float32(smooth(0.6, 1.0, lowered)))
+            cover = cover * (1 - gone * np.float32(smooth(self.leaves, 1.0, lowered)))
         return colours, cover
 
     def _lower_lid(self, rows: slice, lower: np.ndarray, still: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -1556,7 +1587,7 @@ class EyeLayers:
         if hang > 0:
             rows = self.lashes.shape[0]
             per_row = (rows - 1) / (2 * self.reach)
-            my = offset * (self.taper[at] * np.float32(per_row / (-0.1 - 0.25 * shut)))
+            my = offset * (self.taper[at] * np.float32(per_row / (-0.1 - (self.hangs - 0.1) * shut)))
             my += np.float32(self.reach * per_row)
             lashes = cv2.remap(
                 self.lashes, self.lash_x[at], my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
@@ -1610,3 +1641,28 @@ def _filled(picture: np.ndarray, known: np.ndarray) -> np.ndarray:
         own = colour / np.maximum(weight, 1e-4)[..., None]
         value = value * (1 - share) + own * share
     return value
+
+
+def _membrane(picture: np.ndarray, known: np.ndarray, width: float) -> np.ndarray:
+    """`picture` float32 (h, w, 3) where `known` (h, w) is 1; elsewhere the smoothest surface from rim to rim, which no edge betrays.
+
+    Args:
+        width: of the eye, in pixels: the finer ones are left out.
+    """
+    h, w = known.shape
+    k = min(44.0 / width, 1.0)
+    size = max(round(k * w), 3), max(round(k * h), 3)
+    sure = cv2.resize(known, size, interpolation=cv2.INTER_AREA)
+    colours = cv2.resize(picture * known[..., None], size, interpolation=cv2.INTER_AREA)
+    small = np.where(sure[..., None] > 0.5, colours / np.maximum(sure, 0.5)[..., None], 0)
+    # Grain at the rim would make streaks.
+    held_at = (sure > 0.5).astype(np.float32)
+    near = cv2.GaussianBlur(held_at, (0, 0), 1.1)
+    even = cv2.GaussianBlur(small, (0, 0), 1.1) / np.maximum(near, 1e-3)[..., None]
+    value = _filled(even, held_at)
+    fixed, kept = (held_at > 0.5).astype(np.uint8), value.copy()
+    kernel = np.float32([[0, 0.25, 0], [0.25, 0, 0.25], [0, 0.25, 0]])
+    for _ in range(100):
+        value = cv2.filter2D(value, -1, kernel, borderType=cv2.BORDER_REPLICATE)
+        cv2.copyTo(kept, fixed, value)
+    return cv2.resize(value, (w, h), interpolation=cv2.INTER_CUBIC)

@@ -16,7 +16,7 @@ PER_D, ASIDE, ABOVE, BELOW = 150, 1.05, 0.55, 0.75
 BRIDGE_ASIDE, BRIDGE_ABOVE, BRIDGE_BELOW = (0.07, 0.15), 0.40, 0.35
 
 #: By how much a bridge differs from the skin above and below it, and both its sides at most from one another (CIELAB of 8 bits).
-STANDS_OUT, ALIKE = 26.0, 22.0
+STANDS_OUT, ALIKE = 26.0, 32.0
 
 #: How much of an eye's width rims pass over.
 SPAN = 0.8

@@ -34,7 +34,7 @@ def _names(text: str) -> tuple[str, ...]:
 #: Names of what is taken as it is; an underscore in front of them is left out.
 _EYE_NUMBERS = _names(
     "width tall left top iris_x iris_y soft rigid gives_way_above gives_way_below rise squint to_right to_left to_up to_down "
-    "has_white reach line_thick has_front strip_tall along down _aside _ball_at _low_rows _up_rows _lash_rows_at _front_rows"
+    "has_white reach line_thick leaves hangs wings_gone has_front strip_tall along down _aside _ball_at _low_rows _up_rows _lash_rows_at _front_rows"
 )
 _EYE_PLANES = _names(
     "v up low closed within cover _mask under aside front steep taper lash_x line_alpha line_tall wing tapers _turns"
@@ -54,7 +54,7 @@ _MOUTH_TABLES = _names(
 _DRAWING = {
     head: "FURTHEST STRIP FACE_INVERSION STILL",
     surface: "SMALL_TILT LARGEST_TILT DISTANCE LARGE BODY INVERSION LEAST_SIZE LARGEST_STEP",
-    eyes: "NOTHING ALIKE _STEP _ONSET SHADE WINGS_GONE",
+    eyes: "NOTHING ALIKE _STEP _ONSET SHADE",
     brows: "INNER_TO_OUTER OUTER_TO_INNER WIDE OUTER_DOWN TOGETHER",
     mouth: "NOTHING SMILE STRETCH FROWN PUCKER FUNNEL TONGUE",
 }

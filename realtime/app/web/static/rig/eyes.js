@@ -134,7 +134,7 @@ export class EyeLayers {
     }
     this._drawUpperLid(lowered, soft);
     if (shut > 0) this._drawLashes(shut);
-    const [fades, gone] = constants.WINGS_GONE;
+    const [fades, gone] = told.wings_gone;
     if (lowered > 0 && lowered < gone) {
       // Lashes beyond the corners.
       const left = 1 - smooth(fades, gone, lowered);
@@ -168,7 +168,7 @@ export class EyeLayers {
     const sinks = smooth(0.25, 0.95, lowered);
     const sink = 1 / (1 - 0.75 * sinks) - 1;
     const fade = Math.max(told.soft, 1);
-    const leaves = lowered > 0.6 ? smooth(0.6, 1, lowered) : 0;
+    const leaves = lowered > told.leaves ? smooth(told.leaves, 1, lowered) : 0;
     for (let at = first; at < stop; at++) {
       let colour = this.stillUpper[at];
       let cover = this.coverUpper[at];
@@ -311,7 +311,7 @@ export class EyeLayers {
     const { told, out, v, upper, width, lashes } = this;
     const hang = smooth(0.6, 1, shut);
     const perRow = (lashes.height - 1) / (2 * told.reach);
-    const stretch = perRow / (-0.1 - 0.25 * shut);
+    const stretch = perRow / (-0.1 - (told.hangs - 0.1) * shut);
     for (let at = told.lash_rows_at[0] * width; at < told.lash_rows_at[1] * width; at++) {
       const offset = v[at] - upper[at];
       if (hang > 0) {
