@@ -42,6 +42,7 @@ from livepuppet.realtime.rig.told import FacePose, NeutralFace
 
 if TYPE_CHECKING:
     from livepuppet.realtime.remote.protocol import Canvas
+    from livepuppet.realtime.remote.call import CallSender
     from livepuppet.realtime.remote.renderer import Outcome, RemoteRenderer
 
 logger = logging.getLogger(__name__)
@@ -134,6 +135,7 @@ class Plan:
     Attributes:
         rests: show the avatar as it is.
         timings: seconds per stage until now.
+        time: of the frame, in seconds.
     """
 
     driving_square: np.ndarray
@@ -143,6 +145,7 @@ class Plan:
     drawing: Drawing | None
     rests: bool
     timings: Timings
+    time: float = 0.0
 
     @property
     def moved(self) -> bool:
@@ -264,7 +267,7 @@ class Animator:
         self._rig_driver = _rig_driver(engine, rig)
         self._rig_mode = rig or DEFAULT_RIG
         #: Renders on another machine; None where this one does. See `use_renderer`.
-        self.renderer: RemoteRenderer | None = getattr(engine, "renderer", None)
+        self.renderer: RemoteRenderer | CallSender | None = getattr(engine, "renderer", None)
         self._problem: str | None = None
         #: Where the model's own square is returned, rigs draw on a canvas of that size.
         self._rig_canvas = self.compositor or Compositor(engine.size, engine.size, paste=False)
@@ -598,7 +601,7 @@ class Animator:
         square = self.cut(image)
         cropped = clock.perf_counter()
         if not framed:
-            return Plan(square, False, None, None, None, True, Timings(cropped - began))
+            return Plan(square, False, None, None, None, True, Timings(cropped - began), time)
         present = self.framing.square
         assert present is not None
         driving = self._watched(image, present, self.engine.detect(square))
@@ -607,7 +610,7 @@ class Animator:
         timings = Timings(
             cropped - began, detected - cropped, retargeted - detected, clock.perf_counter() - retargeted
         )
-        return Plan(square, True, driving, keypoints, drawing, drawing is None or self.resting, timings)
+        return Plan(square, True, driving, keypoints, drawing, drawing is None or self.resting, timings, time)
 
     def _plan_told(self, face: FacePose, sketch: np.ndarray | None, time: float, began: float) -> Plan:
         """`plan` of a face in numbers: as keypoints of a neutral face in its pose, which carry the numbers for rigs."""
@@ -628,7 +631,7 @@ class Animator:
         detected = clock.perf_counter()
         keypoints, drawing, retargeted = self._moved(driving, time)
         timings = Timings(0.0, detected - began, retargeted - detected, clock.perf_counter() - retargeted)
-        return Plan(square, True, driving, keypoints, drawing, drawing is None or self.resting, timings)
+        return Plan(square, True, driving, keypoints, drawing, drawing is None or self.resting, timings, time)
 
     def _as_keypoints(self, face: FacePose) -> Keypoints:
         """What the model would find in a neutral face in the pose of `face`.
@@ -656,7 +659,7 @@ class Animator:
             out: as above.
         """
         began = clock.perf_counter()
-        picture, fresh = self._show(plan.drawing, plan.rests, out)
+        picture, fresh = self._show(plan.drawing, plan.rests, out, plan.time)
         timings = replace(plan.timings, compose=clock.perf_counter() - began)
         return Result(
             picture,
@@ -681,7 +684,7 @@ class Animator:
             As `__call__`.
         """
         _, drawing, _ = self._moved(driving, time)
-        return self._show(drawing, self.resting, out)[0]
+        return self._show(drawing, self.resting, out, time)[0]
 
     def begin_shot(
         self, neutral: Keypoints, at_rest: bool, own: DriverRange | None = None, cut: bool = False
@@ -724,12 +727,13 @@ class Animator:
         return keypoints, drawing, retargeted
 
     def _show(
-        self, drawing: Drawing | None, at_rest: bool, out: np.ndarray | None
+        self, drawing: Drawing | None, at_rest: bool, out: np.ndarray | None, time: float
     ) -> tuple[np.ndarray, bool]:
         """The finished picture, and whether it is the one of `drawing`."""
         if self.renderer is not None:
             out = np.empty(self._rig_canvas.shape, np.uint8) if out is None else out
-            return out, self._render_remotely(self.renderer, drawing, at_rest, out) == "new"
+            outcome = self._render_remotely(self.renderer, drawing, at_rest, time, out)
+            return out, outcome in ("new", "sent")
         return self.draw_at_rest(out) if drawing is None or at_rest else self._compose(drawing, out), True
 
     def look_closer(
@@ -844,7 +848,12 @@ class Animator:
         self._compose(self._drawn(prepared, known, motion), out)
 
     def _render_remotely(
-        self, renderer: RemoteRenderer, drawing: Drawing | None, at_rest: bool, out: np.ndarray
+        self,
+        renderer: RemoteRenderer | CallSender,
+        drawing: Drawing | None,
+        at_rest: bool,
+        time: float,
+        out: np.ndarray,
     ) -> Outcome:
         from livepuppet.realtime.remote.packets import RenderRequest
 
@@ -852,8 +861,8 @@ class Animator:
         if drawing is not None and not at_rest:
             wanted = drawing.motion is None or renderer.wants_keypoints
             request = RenderRequest(drawing.motion, drawing.keypoints if wanted else None)
-        outcome = renderer.render(self.avatar, self.remote_canvas(), request, out)
-        if outcome == "none":
+        outcome = renderer.render(self.avatar, self.remote_canvas(), request, time, out)
+        if outcome in ("none", "sent"):
             self._rig_canvas.at_rest(out)
         return outcome
 

@@ -56,9 +56,6 @@ LOOKING = "Looking for your face: look straight ahead, with a neutral expression
 #: How much the newest frame counts in what planning usually takes.
 _PLANNING_SHARE = 0.2
 
-#: Frames that are on their way to another machine that renders, or back, at the same time.
-FRAMES_ON_THE_WAY = 4
-
 #: A stage that fails on so many frames in a row will not recover.
 MOST_FAILURES = 100
 
@@ -365,7 +362,7 @@ class LiveLoop:
 
     @property
     def _workers(self) -> int:
-        return 1 if self.animator.renderer is None else FRAMES_ON_THE_WAY
+        return 1 if self.animator.renderer is None else self.animator.renderer.frames_on_the_way
 
     def use_renderer(self, renderer: RemoteRenderer | None) -> None:
         """Render on another machine from now on, or here (None), in the loop's thread."""

@@ -22,7 +22,7 @@ CONNECT_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """What `livepuppet serve` prints.
+    """What `livepuppet serve` and `receive` print.
 
     Attributes:
         host, port: where it listens.
@@ -39,7 +39,7 @@ class ServerAddress:
     def parse(cls, text: str) -> ServerAddress:
         """From `https://HOST:PORT/#token=...&fingerprint=...`. Raises UserError."""
         wrong = UserError(
-            "The address of the server has to be copied whole, as livepuppet serve prints it: "
+            "The address of the other machine has to be copied whole, as it is printed there: "
             "https://HOST:PORT/#token=...&fingerprint=..."
         )
         try:
@@ -68,12 +68,22 @@ class ServerAddress:
 class Connection:
     """A websocket to a server. Any thread may send, one receives.
 
+    Args:
+        address: of the server.
+        path: of the websocket.
+        program: what people start over there.
+
     Raises:
         UserError: nobody answers there, it is another machine, or it refuses.
     """
 
-    def __init__(self, address: ServerAddress):
-        self._wire = _connect(address)
+    def __init__(self, address: ServerAddress, path: str = PATH, program: str = "livepuppet serve"):
+        self._wire = _connect(address, path, program)
+
+    @property
+    def peer(self) -> str:
+        """The server's address, without a port."""
+        return self._wire.socket.getpeername()[0]
 
     def send(self, message: bytes | dict) -> None:
         """Send bytes, or a JSON object. A connection that is broken is found out by `receive`."""
@@ -105,7 +115,7 @@ class Connection:
             self._wire.close()
 
 
-def _connect(address: ServerAddress) -> Any:
+def _connect(address: ServerAddress, path: str, program: str) -> Any:
     try:
         from websockets.exceptions import InvalidStatus, WebSocketException
         from websockets.sync.client import connect
@@ -118,8 +128,7 @@ def _connect(address: ServerAddress) -> Any:
         plain = socket.create_connection((address.host, address.port), timeout=CONNECT_SECONDS)
     except OSError as error:
         raise UserError(
-            f"Nobody answers at {place} ({error.strerror or error}): start livepuppet serve there, and let the firewall "
-            "pass it."
+            f"Nobody answers at {place} ({error.strerror or error}): start {program} there, and let the firewall pass it."
         ) from error
     wire = plain
     try:
@@ -128,7 +137,7 @@ def _connect(address: ServerAddress) -> Any:
             wire = _secured(plain, address)
         # The token is shown only once it is known to whom.
         opening = connect(
-            f"ws://{place}{PATH}",
+            f"ws://{place}{path}",
             sock=wire,
             subprotocols=["livepuppet", f"token.{address.token}"],  # type: ignore[list-item]
             compression=None,
@@ -144,7 +153,7 @@ def _connect(address: ServerAddress) -> Any:
         raise UserError(f"{place} refuses: copy the address again, with its token.") from error
     except (OSError, WebSocketException, TimeoutError) as error:
         wire.close()
-        raise UserError(f"{place} is no livepuppet serve, or of another version ({error}).") from error
+        raise UserError(f"{place} is no {program}, or of another version ({error}).") from error
 
 
 def _secured(plain: socket.socket, address: ServerAddress) -> ssl.SSLSocket:

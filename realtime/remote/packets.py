@@ -31,6 +31,11 @@ HEADER = struct.Struct("<IBIBB")
 
 AT_REST, MOTION, WITH_AMOUNTS, KEYPOINTS = 1, 2, 4, 8
 
+#: Flags above those: by how many powers of two differences are coarser than steps, but for the pose's.
+_COARSE_SHIFT, COARSEST = 4, 3
+
+_SHAPE = MOTION | WITH_AMOUNTS | KEYPOINTS
+
 #: Frames that both ends keep as possible bases.
 REMEMBERED = 120
 
@@ -103,27 +108,30 @@ class PacketEncoder:
         self._sent.clear()
         self._base = None
 
-    def encode(self, number: int, sent: int, request: RenderRequest) -> bytes:
+    def encode(self, number: int, sent: int, request: RenderRequest, coarse: int = 0) -> bytes:
         """The packet of one frame.
 
         Args:
             number: growing, below 2**32.
             sent: time in tenths of milliseconds, taken modulo 2**32.
             request: what to render.
+            coarse: 0 to `COARSEST`; each makes the steps of all but the pose twice as large.
         """
         shape, groups = _to_steps(request)
         base, before = 0, [np.zeros_like(group) for group in groups]
         known = None if self._base is None else self._sent.get(self._base)
         if known is not None and known[0] == shape and number - self._base < 256:  # type: ignore[operator]
             base, before = number - self._base, known[1]  # type: ignore[operator]
-        bits = _Bits()
-        for group, old in zip(groups, before, strict=True):
-            bits.write_group(group - old)
-        self._sent[number] = shape, groups
+        bits, known_there = _Bits(), []
+        for shift, group, old in zip(_shifts(shape[0], coarse), groups, before, strict=True):
+            change = np.rint((group - old) / (1 << shift)).astype(np.int64) if shift else group - old
+            bits.write_group(change)
+            known_there.append(np.clip(old + (change << shift), -LARGEST, LARGEST))
+        self._sent[number] = shape, known_there
         while len(self._sent) > REMEMBERED:
             self._sent.popitem(last=False)
         flags, count = shape
-        flags |= AT_REST if request.at_rest else 0
+        flags |= (AT_REST if request.at_rest else 0) | coarse << _COARSE_SHIFT
         return HEADER.pack(number, base, sent & 0xFFFFFFFF, flags, count) + bits.data()
 
 
@@ -145,11 +153,11 @@ class PacketDecoder:
         if not HEADER.size <= len(packet) <= LONGEST:
             raise BadPacket("length")
         number, base, sent, flags, count = HEADER.unpack_from(packet)
-        if flags & ~(AT_REST | MOTION | WITH_AMOUNTS | KEYPOINTS) or count > MOST_KEYPOINTS:
+        if flags >> _COARSE_SHIFT > COARSEST or count > MOST_KEYPOINTS:
             raise BadPacket("kind")
         if number <= self._newest:
             raise StalePacket("number")
-        shape = (flags & ~AT_REST, count)
+        shape = (flags & _SHAPE, count)
         sizes = _sizes(*shape)
         before = [np.zeros(size, np.int64) for size in sizes]
         if base:
@@ -158,14 +166,25 @@ class PacketDecoder:
                 raise UnknownBase("base")
             before = known[1]
         bits = _Reader(packet[HEADER.size :])
-        groups = [bits.read_group(size) + old for size, old in zip(sizes, before, strict=True)]
-        if any(np.abs(group).max(initial=0) > LARGEST for group in groups):
+        shifts = _shifts(flags, flags >> _COARSE_SHIFT)
+        groups = [
+            (bits.read_group(size) << shift) + old
+            for shift, size, old in zip(shifts, sizes, before, strict=True)
+        ]
+        if any(np.abs(group).max(initial=0) > LARGEST << COARSEST for group in groups):
             raise BadPacket("range")
+        groups = [np.clip(group, -LARGEST, LARGEST) for group in groups]
         self._newest = number
         self._known[number] = shape, groups
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return Packet(number, sent, _from_steps(shape, groups, bool(flags & AT_REST)))
+
+
+def _shifts(flags: int, coarse: int) -> list[int]:
+    """Of each group's differences. A head's pose moves every pixel, and is six numbers."""
+    pose = [0] if flags & MOTION else []
+    return pose + [coarse] * (len(_sizes(flags, 0)) - len(pose))
 
 
 def _sizes(flags: int, count: int) -> list[int]:
