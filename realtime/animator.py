@@ -41,8 +41,9 @@ from livepuppet.realtime.rig.rig import MODES, Face, Rig
 from livepuppet.realtime.rig.told import FacePose, NeutralFace
 
 if TYPE_CHECKING:
-    from livepuppet.realtime.remote.protocol import Canvas
     from livepuppet.realtime.remote.call import CallSender
+    from livepuppet.realtime.remote.packets import RenderRequest
+    from livepuppet.realtime.remote.protocol import Canvas
     from livepuppet.realtime.remote.renderer import Outcome, RemoteRenderer
 
 logger = logging.getLogger(__name__)
@@ -276,6 +277,7 @@ class Animator:
         self._framed = False
         #: Whether the last frame was a face in numbers.
         self._is_told = False
+        self._is_asked = False
         self._neutral_face: NeutralFace | None = None
         self._actor: Animator | None = None
         #: Seconds of a driving file before which it is known to show no face.
@@ -341,9 +343,13 @@ class Animator:
             self._rig_driver.restart()
         self._rig_canvas.set_avatar(self.avatar)
 
-    def add(self, index: int, avatar: Avatar) -> None:
-        """Encode one more avatar and put it at `index`. The selection stays on the same picture."""
-        self._prepared.insert(index, self._prepare(avatar))
+    def add(self, index: int, avatar: Avatar, wait: bool = False) -> None:
+        """Encode one more avatar and put it at `index`. The selection stays on the same picture.
+
+        Args:
+            wait: for its rig, too, which takes a second or two.
+        """
+        self._prepared.insert(index, self._prepare(avatar, wait))
         self._current += index <= self._current
 
     def replace(self, index: int, avatar: Avatar) -> None:
@@ -396,6 +402,11 @@ class Animator:
         return replace(face, contours=contours, mode=self._rig_mode)
 
     # The driver.
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the animator of another machine says what is drawn now."""
+        return self._is_asked
 
     @property
     def is_told(self) -> bool:
@@ -584,6 +595,10 @@ class Animator:
         frame is planned; nothing else of this animator may be called there, and no avatar be changed meanwhile.
         """
         began = clock.perf_counter()
+        request = getattr(frame, "request", None)
+        self._is_asked = request is not None
+        if request is not None:
+            return self._plan_asked(request, self._timed(frame, time), began)
         face = told_by(frame)
         if face is not None:
             sketch = frame.image if isinstance(frame, Frame) else None
@@ -611,6 +626,14 @@ class Animator:
             cropped - began, detected - cropped, retargeted - detected, clock.perf_counter() - retargeted
         )
         return Plan(square, True, driving, keypoints, drawing, drawing is None or self.resting, timings, time)
+
+    def _plan_asked(self, request: RenderRequest, time: float, began: float) -> Plan:
+        """`plan` of what the animator of another machine wants."""
+        drawing = None if self.resting else self._asked(request.motion, request.keypoints, request.at_rest)
+        moved = None if request.at_rest else request.keypoints or self.keypoints
+        square = np.zeros((self.engine.size,) * 2 + (3,), np.uint8)
+        timings = Timings(render=clock.perf_counter() - began)
+        return Plan(square, True, None, moved, drawing, drawing is None, timings, time)
 
     def _plan_told(self, face: FacePose, sketch: np.ndarray | None, time: float, began: float) -> Plan:
         """`plan` of a face in numbers: as keypoints of a neutral face in its pose, which carry the numbers for rigs."""
@@ -830,22 +853,39 @@ class Animator:
     @property
     def drawn_by_rig(self) -> bool:
         """Whether the present avatar is drawn by a rig alone, which needs no keypoints."""
+        return self.shown_residuals is not None
+
+    @property
+    def has_rig(self) -> bool:
+        """Whether something of the present avatar is drawn by a rig."""
+        return self._prepared[self._current].face is not None
+
+    @property
+    def shown_residuals(self) -> list[int] | None:
+        """Keypoints of whose residuals the rig shows something, beside amounts; None where no rig draws everything."""
         prepared = self._prepared[self._current]
         if not prepared.drawn_by_rig or prepared.face is None:
-            return False
+            return None
         rig = self._rig_canvas.rig(prepared.avatar, prepared.face)
-        return rig is not None and rig.head is not None
+        return None if rig is None or rig.head is None else rig.shown_residuals
 
     def render_request(
         self, motion: RigMotion | None, keypoints: Keypoints | None, at_rest: bool, out: np.ndarray
     ) -> None:
         """Draw what the animator of another machine wants, into `out`: see `remote.packets.RenderRequest`."""
+        drawing = self._asked(motion, keypoints, at_rest)
+        if drawing is None:
+            self.draw_at_rest(out)
+        else:
+            self._compose(drawing, out)
+
+    def _asked(self, motion: RigMotion | None, keypoints: Keypoints | None, at_rest: bool) -> Drawing | None:
+        """What another machine's animator wants; None where that is the avatar at rest."""
         prepared = self._prepared[self._current]
         if at_rest or (keypoints is None and not (motion is not None and self.drawn_by_rig)):
-            self.draw_at_rest(out)
-            return
+            return None
         known = prepared.keypoints if keypoints is None else keypoints
-        self._compose(self._drawn(prepared, known, motion), out)
+        return self._drawn(prepared, known, motion)
 
     def _render_remotely(
         self,

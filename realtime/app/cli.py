@@ -37,6 +37,14 @@ COMMANDS = {
         "livepuppet.realtime.app.commands.serve:serve",
         "Render for the camera of another machine (run --engine remote there).",
     ),
+    "send": (
+        "livepuppet.realtime.app.commands.send:send",
+        "Call someone whose machine draws your avatar (receive there): numbers alone are sent.",
+    ),
+    "receive": (
+        "livepuppet.realtime.app.commands.receive:receive",
+        "Draw the avatar of someone who calls with livepuppet send.",
+    ),
     "animate": (
         "livepuppet.realtime.app.commands.animate:animate_command",
         "Animate a picture with a driving video, offline.",

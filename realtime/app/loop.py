@@ -168,8 +168,11 @@ class LiveLoop:
     def reduced(self) -> tuple[Step, ...]:
         """What is left out now for want of time."""
         steps = STEPS[: self._level]
-        # Nobody looks closely at a face in numbers.
-        return tuple(step for step in steps if not (self.animator.is_told and step.name == "close-ups"))
+        return tuple(step for step in steps if self._saves(step))
+
+    def _saves(self, step: Step) -> bool:
+        """Whether leaving it out saves time: nobody looks closely at numbers."""
+        return step.name != "close-ups" or not (self.animator.is_told or self.animator.is_asked)
 
     # What other threads call.
 
@@ -248,6 +251,8 @@ class LiveLoop:
         """`no picture`, `looking`, `counting`, `at rest`, `frozen`, `lost` or `live`."""
         if self._banner_at:
             return "no picture"
+        if self.animator.is_asked:
+            return "at rest" if self.animator.resting else "live"
         if not (self.animator.framing.settled or self.animator.is_told):
             return "looking"
         return "at rest" if self.animator.resting else self.animator.retargeter.state
@@ -375,12 +380,12 @@ class LiveLoop:
     def _set_level(self, level: int) -> None:
         """Have so many of `STEPS` in force, and say so."""
         for step in STEPS[self._level : level]:
-            if self.animator.is_told and step.name == "close-ups":
+            if not self._saves(step):
                 continue
             why = self._power.reason()
             self.notify(f"The computer is busy: {step.told}.{f' {why}' if why else ''}")
         for step in reversed(STEPS[level : self._level]):
-            if self.animator.is_told and step.name == "close-ups":
+            if not self._saves(step):
                 continue
             self.notify(f"There is time again: {step.ended}.")
         self._level = level

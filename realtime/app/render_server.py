@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import json
 import logging
 import re
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
@@ -22,6 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from livepuppet.core.engine import Engine
 from livepuppet.core.errors import UserError
+from livepuppet.realtime.app.clients import BROKEN, Bucket, ClientConnection, invitation
 from livepuppet.realtime.app.control import control_token
 from livepuppet.realtime.app.render_session import RenderSession, SharedEngine
 from livepuppet.realtime.app.studio.access import PROTOCOL, TOKEN_PROTOCOL, Access, Wording
@@ -47,12 +45,6 @@ HELLO_SECONDS, IDLE_SECONDS, KEPT_SECONDS = 3.0, 60.0, 20.0
 
 #: Messages a second of one client, on average over two seconds, and of avatars.
 MOST_MESSAGES, MOST_AVATARS_A_SECOND = 300.0, 1.0
-
-#: Messages that wait for a client who does not read.
-MOST_WAITING = 32
-
-#: Codes of a websocket that ended without a word (RFC 6455, section 7.4).
-_BROKEN = (None, 1005, 1006)
 
 #: For people.
 WORDING = Wording(
@@ -80,28 +72,8 @@ class _Place:
     """
 
     session: RenderSession | None = None
-    connection: _Connection | None = None
+    connection: ClientConnection | None = None
     left: float = 0.0
-
-
-@dataclass
-class _Bucket:
-    """At most so many messages a second, on average over two seconds."""
-
-    rate: float
-    tokens: float = field(init=False)
-    filled: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        self.tokens = 2 * self.rate
-
-    def take(self) -> None:
-        """Count one. Raises UserError where it is one too many."""
-        now = time.monotonic()
-        self.tokens = min(self.tokens + self.rate * (now - self.filled), 2 * self.rate) - 1
-        self.filled = now
-        if self.tokens < 0:
-            raise UserError("Too many messages came.")
 
 
 class RenderServer:
@@ -157,9 +129,7 @@ class RenderServer:
             host: as addresses have it.
             fingerprint: of the certificate, as `tls.certificate` returns it; None without TLS.
         """
-        pinned = "" if fingerprint is None else f"&fingerprint={fingerprint.replace(':', '').lower()}"
-        # What stands behind # is never sent, and so never logged.
-        return f"{'https' if pinned else 'http'}://{host}:{self.port}/#token={quote(token)}{pinned}"
+        return invitation(host, self.port, token, fingerprint)
 
     def close(self) -> None:
         """Stop listening and end every session."""
@@ -177,7 +147,7 @@ class RenderServer:
     async def _serve(self, socket: WebSocket) -> None:
         offered = [text for text in socket.scope["subprotocols"] if text.startswith(TOKEN_PROTOCOL)]
         await socket.accept(PROTOCOL)
-        connection = _Connection(socket)
+        connection = ClientConnection(socket)
         key = place = None
         orderly = False
         try:
@@ -210,7 +180,7 @@ class RenderServer:
             raise BadMessage("session")
         return session
 
-    def _take_place(self, key: tuple[str, str], connection: _Connection) -> _Place:
+    def _take_place(self, key: tuple[str, str], connection: ClientConnection) -> _Place:
         """Its old place, or a free one. Raises UserError."""
         place = self._places.get(key)
         if place is None:
@@ -231,7 +201,9 @@ class RenderServer:
             place.session.attach(connection.send_from_elsewhere)
         return place
 
-    def _leave(self, key: tuple[str, str], place: _Place, connection: _Connection, orderly: bool) -> None:
+    def _leave(
+        self, key: tuple[str, str], place: _Place, connection: ClientConnection, orderly: bool
+    ) -> None:
         if place.session is not None:
             place.session.detach(connection.send_from_elsewhere)
         if place.connection is not connection:
@@ -254,14 +226,14 @@ class RenderServer:
         if place is not None and place.session is not None:
             asyncio.get_running_loop().run_in_executor(None, place.session.close)
 
-    async def _listen(self, connection: _Connection, place: _Place) -> bool:
+    async def _listen(self, connection: ClientConnection, place: _Place) -> bool:
         """Do what the client says. Returns whether it has taken leave, or has to."""
-        packets, messages, avatars = PacketDecoder(), _Bucket(MOST_MESSAGES), _Bucket(MOST_AVATARS_A_SECOND)
+        packets, messages, avatars = PacketDecoder(), Bucket(MOST_MESSAGES), Bucket(MOST_AVATARS_A_SECOND)
         while True:
             message = await asyncio.wait_for(connection.socket.receive(), IDLE_SECONDS)
             received = time.perf_counter()
             if message["type"] != "websocket.receive":
-                return message.get("code") not in _BROKEN
+                return message.get("code") not in BROKEN
             messages.take()
             data = message.get("bytes")
             if data is None:
@@ -291,7 +263,7 @@ class RenderServer:
             else:
                 raise BadMessage("kind")
 
-    async def _obey(self, message: dict, connection: _Connection, place: _Place) -> None:
+    async def _obey(self, message: dict, connection: ClientConnection, place: _Place) -> None:
         # Messages of a later version are skipped.
         if "canvas" in message:
             await self._use_canvas(Canvas.from_json(message["canvas"]), connection, place)
@@ -302,7 +274,7 @@ class RenderServer:
         elif message.get("key") is True:
             place.session.command("key")
 
-    async def _use_canvas(self, canvas: Canvas, connection: _Connection, place: _Place) -> None:
+    async def _use_canvas(self, canvas: Canvas, connection: ClientConnection, place: _Place) -> None:
         session = place.session
         if session is not None:
             known = session.canvas
@@ -320,48 +292,3 @@ class RenderServer:
             raise WebSocketDisconnect
         made.attach(connection.send_from_elsewhere)
         place.session = made
-
-
-class _Connection:
-    """The messages on their way to one client. Belongs to the server's thread, but for `send_from_elsewhere`."""
-
-    def __init__(self, socket: WebSocket):
-        self.socket = socket
-        self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[bytes | dict] = asyncio.Queue(MOST_WAITING)
-        self._sending = asyncio.ensure_future(self._send_all())
-        self._serving = asyncio.current_task()
-
-    def send(self, message: bytes | dict) -> None:
-        """Send soon. What a client does not read is dropped: pictures are acknowledged, so only one that lies gets so far."""
-        with suppress(asyncio.QueueFull):
-            self._queue.put_nowait(message)
-
-    def send_from_elsewhere(self, message: bytes | dict) -> None:
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self.send, message)
-
-    async def say_last(self, message: dict) -> None:
-        """Send a message before the connection is closed."""
-        self._sending.cancel()
-        with suppress(Exception):
-            await asyncio.wait_for(self.socket.send_text(json.dumps(message)), 1.0)
-
-    async def close(self) -> None:
-        self._sending.cancel()
-        with suppress(Exception):
-            await asyncio.wait_for(self.socket.close(), 1.0)
-
-    def abandon(self) -> None:
-        """The client has another connection."""
-        if self._serving is not None:
-            self._serving.cancel()
-
-    async def _send_all(self) -> None:
-        with suppress(WebSocketDisconnect, RuntimeError):
-            while True:
-                message = await self._queue.get()
-                if isinstance(message, dict):
-                    await self.socket.send_text(json.dumps(message))
-                else:
-                    await self.socket.send_bytes(message)

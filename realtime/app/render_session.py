@@ -215,7 +215,7 @@ class RenderSession:
         if self._animator is None:
             self._animator = Animator(avatar, engine=self._engine, size=self._compositor, rig=self.canvas.rig)
         elif digest not in self._avatars:
-            self._animator.add(len(self._animator), avatar)
+            self._animator.add(len(self._animator), avatar, wait=True)
         self._avatars[digest] = None
         return digest
 

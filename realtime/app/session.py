@@ -88,6 +88,7 @@ class Session:
         settings: what to open.
         engine: loaded.
         source: instead of the one that the settings name.
+        avatar: instead of those that the settings name, until the animator is given another one.
         outputs: beside those that the settings name.
         frames: end after so many animated frames.
         carry: see `LiveLoop`.
@@ -108,6 +109,7 @@ class Session:
         settings: Settings,
         engine: Engine,
         source: LiveSource | None = None,
+        avatar: Avatar | None = None,
         outputs: Sequence[Output] = (),
         frames: int | None = None,
         carry: Callable[[np.ndarray, np.ndarray], None] | None = None,
@@ -134,7 +136,9 @@ class Session:
             compositor = Compositor(
                 width, height, picture.fit, picture.paste, picture.background, picture.sharp
             )
-            avatars = self._open_avatars(settings, engine, stack)
+            self._chosen = ""
+            self.folder: AvatarFolder | None = None
+            avatars = [avatar] if avatar is not None else self._open_avatars(settings, engine, stack)
             self.source, capture = self._open_source(settings, source, stack)
             if settings.motion.variance != MotionSettings.variance and engine.matrices != "covariance":
                 self._notify(NO_VARIANCE.format(engine.model_name))
@@ -210,11 +214,12 @@ class Session:
             path, name = own_folder(path, bool(wanted))
             self._chosen = name if wanted else self._chosen
         with progress_bar("Reading avatars", path.is_dir()) as progress:
-            self.folder = AvatarFolder(path, engine.size, settings.avatar.avatar_crop, progress)
-        stack.callback(self.folder.close)
-        for sentence in self.folder.messages():
+            folder = AvatarFolder(path, engine.size, settings.avatar.avatar_crop, progress)
+        self.folder = folder
+        stack.callback(folder.close)
+        for sentence in folder.messages():
             self._notify(sentence)
-        return list(self.folder.avatars)
+        return list(folder.avatars)
 
     def _encode(self, engine: Engine, avatars: list[Avatar], compositor: Compositor) -> Animator:
         done = itertools.count(1)

@@ -11,6 +11,7 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.matrices import Matrices
 from livepuppet.realtime.engines import load_engine
+from livepuppet.realtime.remote.call import CallSender
 from livepuppet.realtime.remote.connection import ServerAddress
 from livepuppet.realtime.remote.renderer import RemoteRenderer
 
@@ -53,12 +54,12 @@ class RemoteEngine:
 
     Args:
         local: detects.
-        renderer: renders.
+        renderer: renders, or sends to somebody who does.
     """
 
     name = REMOTE
 
-    def __init__(self, local: Engine, renderer: RemoteRenderer):
+    def __init__(self, local: Engine, renderer: RemoteRenderer | CallSender):
         self.local, self.renderer = local, renderer
         self.device, self.providers = local.device, local.providers
         self.precision: Precision = local.precision

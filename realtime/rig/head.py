@@ -325,6 +325,11 @@ class Head:
         """Of what is drawn."""
         return (*self._shape, 4 if self._open else 3)
 
+    @property
+    def parts(self) -> list[int]:
+        """Landmarks whose residuals are drawn."""
+        return [int(part) for part in self._parts]
+
     def draw(self, state: HeadState, out: np.ndarray) -> None:
         """Write the picture in this state into `out`, uint8 (H, W, 3), or RGBA where there is no background. May be a view."""
         if not state.moves:

@@ -86,7 +86,7 @@ def look(engine: Engine, picture: np.ndarray, square: Square) -> Landmarks:
     # A look that is sure of most of the face sees a face; the others may see anything.
     trust = sure.mean(axis=1, keepdims=True) ** 4
     anchor = _weighted_middle(points, sure * trust, points[int(np.argmax(trust))])
-    confidence = (sure * trust).sum(0) / trust.sum()
+    confidence = (sure * trust).sum(0) / max(float(trust.sum()), 1e-9)
     eyes = [names.index(f"{side} iris") for side in ("left", "right")]
     unit = max(float(np.linalg.norm(anchor[eyes[0]] - anchor[eyes[1]])), 1.0)
     close, close_sure = seen(home, CLOSE)

@@ -135,6 +135,13 @@ class Rig:
         assert self.head is not None
         return self.head.shape
 
+    @property
+    def shown_residuals(self) -> list[int]:
+        """Landmarks of whose residuals something is drawn where amounts are told. For mode `on`."""
+        assert self.head is not None
+        hidden = {*self._eyes.tolist(), *self._brow_rows.tolist()}
+        return [part for part in self.head.parts if part not in hidden]
+
     def draw(self, motion: RigMotion, out: np.ndarray) -> None:
         """Write the avatar in this motion into `out`, uint8 of `shape`; may be a view. For mode `on`."""
         assert self.head is not None

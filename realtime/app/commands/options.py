@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +178,15 @@ _SERVER = click.option(
     "that livepuppet serve prints there. Better given as the variable LIVEPUPPET_SERVER, which other users of this computer "
     "cannot read.",
 )
+
+
+def setting_options(*sections: str, without: Sequence[str] = ()) -> Callable[[Callable], Callable]:
+    """Add an option for every setting of some sections to a click command, but for those `without`."""
+    skipped = (*NOT_OPTIONS, *without)
+    rules = [
+        option_of(rule) for key, rule in RULES.items() if rule.section in sections and key not in skipped
+    ]
+    return lambda command: _apply(tuple(rules), command)
 
 
 def settings_options(command: Callable) -> Callable:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +19,10 @@ from livepuppet.realtime.app.commands.options import settings_options
 from livepuppet.realtime.app.session import Session, inputs_of
 from livepuppet.realtime.app.settings import Settings
 from livepuppet.realtime.engines import Engine, Precision, load_engine
+
+if TYPE_CHECKING:
+    from livepuppet.core.avatar import Avatar
+    from livepuppet.realtime.remote.call import CallSender
 
 #: What the next session takes over from the command line of this one: what a person chooses once.
 KEPT = (
@@ -46,6 +50,8 @@ def run_live(
     device: str | None = None,
     precision: Precision | None = None,
     server: str | None = None,
+    renderer: Callable[[Engine], CallSender] | None = None,
+    avatar: Callable[[Engine], Avatar] | None = None,
     opened: Callable[[Session], None] = lambda session: None,
     **parts: Any,
 ) -> Session:
@@ -61,6 +67,8 @@ def run_live(
         frames: end after so many animated frames.
         stats: file for the figures.
         pixel_format: of a virtual camera.
+        renderer: makes what frames are sent to; by default as `engine` says.
+        avatar: makes what is shown instead of the settings' avatar.
         opened: called once everything is open, before the first frame.
         parts: of `Session`.
 
@@ -88,6 +96,14 @@ def run_live(
             machine: Engine = remote
         else:
             machine = load_engine(engine, model, threads, device, precision, use=use)
+        if renderer is not None:
+            from livepuppet.realtime.remote.engine import RemoteEngine
+
+            sending = RemoteEngine(machine, renderer(machine))
+            stack.callback(sending.close)
+            machine = sending
+        if avatar is not None:
+            parts["avatar"] = avatar(machine)
         return _run_with(machine, settings, frames, stats, pixel_format, opened, {"server": server, **parts})
 
 
