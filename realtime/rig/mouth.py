@@ -584,13 +584,16 @@ class MouthLayers:
         self.dark = (np.clip(hue, 0.6, 1.6) * 22 + np.array([12.0, 0, 1]) * painted).astype(np.float32)
         # It is redder than lips are, which may be painted.
         flesh = np.array([214.0, 108, 110]) * self._level
-        self.flesh = 0.5 * self.lip + 0.5 * flesh if painted else np.maximum(0.95 * self.lip, 0.4 * bright)
+        # A muzzle's rim is dark, and its tongue is not.
+        lip = 0.85 * flesh if self.plain and painted else self.lip
+        self.flesh = 0.5 * lip + 0.5 * flesh if painted else np.maximum(0.95 * lip, 0.4 * bright)
         self.tongue_out = self.flesh
         # Inside it is no lighter than the picture is dark around the mouth.
         around = (np.abs(s) < 1) & (np.abs(v - 0.5 * (upper + lower)) < 0.3 * self.width)
         if around.any():
             deep, usual = np.percentile(crop[around].mean(1), [10, 50])
-            most = 1.06 * float(np.sqrt(max(self.lip.mean(), 1.0) * max(usual, 1.0)))
+            beside = usual if self.plain and painted else self.lip.mean()
+            most = 1.06 * float(np.sqrt(max(beside, 1.0) * max(usual, 1.0)))
             self.flesh = self.flesh * min(most / max(float(self.flesh.mean()), 1.0), 1.0)
             self.dark *= np.float32(np.clip(0.7 * deep / max(float(self.dark.mean()), 1.0), 0.5, 1.0))
         self.shadow = (0.5 * self.dark + 0.2 * self.flesh).astype(np.float32)
@@ -1076,7 +1079,7 @@ class MouthLayers:
             _over(layer, outline, held((line - off * half) * soft + 0.5))
             share = within * held((0.72 - into) * room * soft + 0.5)
         else:
-            share = within * smooth(0.95, 0.0 if stands else 0.3, into)
+            share = within * smooth(0.95, 0.25 if stands else 0.3, into)
             layer = self._lit_tongue(x, out, held(off), into * (0.3 if stands else 1.0))
             # It lies on the lip, and casts a shadow on it and on the chin.
             low = np.maximum(along - np.float32(0.15), 0)
@@ -1158,7 +1161,8 @@ class MouthLayers:
         opened = np.float32(self.width * min(max(parted / (0.45 * self.width), 0.0), 1.0))
         if opened < 1e-3 * self.width:
             return
-        corner = smooth(0.4, 1.0, np.abs(opening.s))
+        # A muzzle's are narrow all along.
+        corner = np.float32(not self.plain) * smooth(0.4, 1.0, np.abs(opening.s))
         broad_upper, broad_lower = opened * (0.010 + 0.05 * corner), opened * (0.026 + 0.034 * corner)
         upper, lower = near_upper / (broad_upper + 1e-3), near_lower / (broad_lower + 1e-3)
         upper, lower = np.maximum(upper, 0), np.maximum(lower, 0)
@@ -1222,11 +1226,14 @@ class MouthLayers:
         )
         # The tongue lies behind the lower teeth: lightest where it bulges, in the dark further back.
         ridge = self._ridge(s, height, tall)
-        back, front = (0.2, 0.14) if self.plain else (0.06, 0.08)
+        back, front = (0.1, 0.1) if self.plain else (0.06, 0.08)
         tongue = smooth(back * w, -front * w, ridge) * held((0.95 - s) / 0.35)
-        lit = min(max(0.35 + 0.8 * tall / (0.5 * w), 0.35), 0.85)
+        lit = min(max(0.35 + 0.8 * tall / (0.5 * w), 0.35), 1.05)
         light = lit * (1 - 0.3 * held(ridge / (-0.3 * w)) - 0.25 * s)
-        light *= 1 - 0.16 * np.exp(-np.square(s / 0.07)) * held(ridge * (-8 / w))
+        # It is wet, and bends most where it comes out of the dark.
+        shine = np.exp(-np.square(ridge / (0.07 * w) + 1.3) - np.square((s - 0.22) / 0.2))
+        light += 0.13 * lit * shine
+        light *= 1 - 0.12 * np.exp(-np.square(s / 0.07)) * held(ridge * (-8 / w))
         share = 0.9 * tongue
         # Into the corners goes the cheek, as the lips' inside is lit.
         cheek = 0.6 * smooth(0.75, 1.0, s)

@@ -665,9 +665,9 @@ export class MouthBend {
     const planeS = /** @type {Float32Array} */ (this.s);
     const toUpper = /** @type {Float32Array} */ (this.toUpper);
     const toLower = /** @type {Float32Array} */ (this.toLower);
-    const back = told.plain ? 0.2 : 0.06;
-    const front = told.plain ? 0.14 : 0.08;
-    const lit = Math.min(Math.max(0.35 + (0.8 * tall) / (0.5 * w), 0.35), 0.85);
+    const back = told.plain ? 0.1 : 0.06;
+    const front = told.plain ? 0.1 : 0.08;
+    const lit = Math.min(Math.max(0.35 + (0.8 * tall) / (0.5 * w), 0.35), 1.05);
     for (let row = 0, to = 0; row < high; row++) {
       for (let column = 0; column < wide; column++, to++) {
         const here = (box.top + 2 * row) * fine.width + box.left + 2 * column;
@@ -680,7 +680,9 @@ export class MouthBend {
         const ridge = this._ridge(s, height, tall);
         const share = 0.9 * smooth(back * w, -front * w, ridge) * held((0.95 - s) / 0.35);
         let light = lit * (1 - 0.3 * held(ridge / (-0.3 * w)) - 0.25 * s);
-        light *= 1 - 0.16 * Math.exp(-((s / 0.07) ** 2)) * held((ridge * -8) / w);
+        // It is wet, and bends most where it comes out of the dark.
+        light += 0.13 * lit * Math.exp(-((ridge / (0.07 * w) + 1.3) ** 2) - ((s - 0.22) / 0.2) ** 2);
+        light *= 1 - 0.12 * Math.exp(-((s / 0.07) ** 2)) * held((ridge * -8) / w);
         // Into the corners goes the cheek, as the lips' inside is lit.
         const cheek = 0.6 * smooth(0.75, 1, s) * (1 - share);
         for (let channel = 0; channel < 3; channel++) {
@@ -791,7 +793,7 @@ export class MouthBend {
     for (let row = 0, to = 0; row < box.height; row++) {
       for (let column = 0; column < box.width; column++, to++) {
         const s = planeS[(box.top + row) * fine.width + box.left + column];
-        const corner = smooth(0.4, 1, Math.abs(s));
+        const corner = told.plain ? 0 : smooth(0.4, 1, Math.abs(s));
         const broadUpper = opened * (0.01 + 0.05 * corner);
         const broadLower = opened * (0.026 + 0.034 * corner);
         const upper = Math.max(near[to] / (broadUpper + 1e-3), 0);
@@ -878,7 +880,7 @@ export class MouthBend {
         const low = Math.max(along - 0.15, 0);
         const shade = held(0.5 + (1 - Math.sqrt(x * x * 0.85 + low * low)) / 0.36) * smooth(0, -0.1 * told.width, toLower[at]);
         const around = mixed(out[to], cast, 0.42 * shade);
-        const share = within * smooth(0.95, stands ? 0 : 0.3, into);
+        const share = within * smooth(0.95, stands ? 0.25 : 0.3, into);
         out[to] = share > 0 ? mixed(around, this._litTongue(x, beyond, held(off), into * (stands ? 0.3 : 1)), share) : around;
       }
     }
