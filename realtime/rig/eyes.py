@@ -478,6 +478,7 @@ class EyeLayers:
         ends = np.interp([0, 1], *self._edge_table())
         closed += ends[0] + (ends[1] - ends[0]) * u
         closed = np.interp(self.u.ravel(), u, closed).reshape(self.u.shape)
+        self.arch = np.square(2 * np.clip(self.u, 0, 1) - 1).astype(np.float32)
         inside = (self.u > 0) & (self.u < 1)
         self.closed = np.where(inside, np.maximum(closed, self.up), self.up).astype(np.float32)
         rough = picture - cv2.GaussianBlur(picture, (0, 0), 1.0)
@@ -612,6 +613,7 @@ class EyeLayers:
             lid = _membrane(colours, seeds, w)
             above = _membrane(colours, seeds * (self.v < self.closed), w)
             over = smooth(0.01 * w, -0.03 * w, self.v - self.closed) * (0.9 if self.has_fold else 0.5)
+            over *= smooth(0.6, 0.44, np.abs(self.u - 0.5))
             lid = lid + (above - lid) * over[..., None]
         lid = lid + self.texture
         # Where lashes were outside of the lid there is skin.
@@ -1533,7 +1535,11 @@ class EyeLayers:
             lower -= self.span * np.float32(rise)
         if lowered == 0:
             return self.up, lower
-        upper = self.up + (self.closed - self.up) * np.float32(lowered)
+        way = np.float32(lowered)
+        if lowered > 0:
+            # Its edge stays an arch for a while: an opening gets narrower as well.
+            way = way + self.arch * np.float32(lowered * max(1 - lowered, 0))
+        upper = self.up + (self.closed - self.up) * way
         # It comes to lie over the lower one.
         most = lower + np.float32(0.3)
         if blink > 0.5:

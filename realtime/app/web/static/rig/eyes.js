@@ -57,6 +57,7 @@ export class EyeLayers {
     this.up = plane("up");
     this.low = plane("low");
     this.closed = plane("closed");
+    this.arch = plane("arch");
     this.within = plane("within");
     this.cover = plane("cover");
     this.mask = plane("mask");
@@ -228,7 +229,9 @@ export class EyeLayers {
       // It comes to lie over the lower one.
       let end = edge + 0.3;
       if (blink > 0.5) end += Math.max(line - edge, 0) * (2 * blink - 1);
-      upper[at] = lowered === 0 ? up[at] : Math.min(up[at] + (line - up[at]) * lowered, end);
+      // Its edge stays an arch for a while: an opening gets narrower as well.
+      const way = lowered > 0 ? lowered * (1 + this.arch[at] * Math.max(1 - lowered, 0)) : lowered;
+      upper[at] = lowered === 0 ? up[at] : Math.min(up[at] + (line - up[at]) * way, end);
     }
   }
 
