@@ -19,6 +19,7 @@ from livepuppet.realtime.rig.head import Head, HeadState, _Sheet
 from livepuppet.realtime.rig.lattice import Lattice
 from livepuppet.realtime.rig.layers import (
     FigureLayers,
+    _as_beside,
     _beyond_the_body,
     _first_below,
     _in_one_piece,
@@ -589,10 +590,28 @@ def test_a_neck_goes_on_behind_the_head_in_its_own_colours_and_stays_when_that_m
     assert np.abs(torso[cut + 5, 85].astype(int) - (90, 70, 60)).max() < 4
     assert np.abs(torso[cut - 40, 150].astype(int) - (140, 100, 90)).max() < 12
     picture = own.copy()
-    left = _beyond_the_body(share, picture, torso, below - np.arange(side)[:, None], band)
+    up, anywhere = below - np.arange(side)[:, None], np.ones((side, side), bool)
+    left = _beyond_the_body(share, picture, torso, up, anywhere, band)
     # The strip of neck below the jaw is none of the head's, and the jaw is.
     assert left[cut + 5, 120:180].max() < 0.05 and left[cut - 5, 120:180].min() > 0.95
     assert left[: cut - 30].min() == 1
+    # A hair on the neck and a jaw that is the neck's colour in a few columns make neither spikes nor notches.
+    picture[cut : cut + 10, 140:144] = 20
+    torso[cut - 12 : cut, 160:166] = picture[cut - 12 : cut, 160:166]
+    left = _beyond_the_body(share, picture, torso, up, anywhere, band)
+    assert left[cut + 5, 120:180].max() < 0.05 and left[cut - 5, 120:180].min() > 0.95
+
+
+def test_what_lies_beside_the_head_and_looks_as_the_body_stays_with_it():
+    picture = np.full((60, 60, 3), (200, 160, 140), np.uint8)
+    picture[20:, 30:] = (30, 40, 120)
+    picture[20:23, :30] = (60, 40, 30)
+    hidden = np.zeros((60, 60), bool)
+    hidden[:24] = True
+    beside = _as_beside(picture, hidden, 4)
+    # A collar goes on up to the jaw; a jaw's drawn outline has a colour of its own.
+    assert beside[20:24, 35:].all()
+    assert not beside[20:23, :20].any()
 
 
 def test_a_figure_has_one_head():

@@ -45,6 +45,9 @@ NEAR = np.ones((3, 3), np.uint8)
 #: What lies this close to the head, in widths of the band, goes with it where the body behind does not explain it.
 MARGIN = 0.15
 
+#: By how many levels colours differ that are the same.
+ALIKE = 6
+
 #: Shares of head above which a pixel shows some of it.
 RIM = 0.02
 
@@ -259,34 +262,92 @@ def _split_head(
     near = cv2.dilate(behind_head, _disc(max(1, round(SLIVER * band)))) > 100
     share = np.where(theirs, 0, np.where(near, whole, share))
     share = _outlined(_in_one_piece(share, layers.matte), layers.matte)
-    # What is left of the head's outline beside it would stay behind.
-    margin = _disc(max(1, round(MARGIN * band)))
-    hidden = cv2.dilate((share > 0.02).astype(np.uint8), margin) > 0
     own = _own_colours(layers, picture)
-    below = _first_below(hidden)
-    up = below - np.arange(shape[0])[:, None]
-    at = np.minimum(below, shape[0] - 1), np.arange(shape[1])
-    # A neck goes up behind the head as wide as it comes out below; where nothing is seen below, nothing is known.
-    widest = np.where(below < shape[0], layers.alpha[at], 255)
-    close = (up < CUT * band) & near & (below < shape[0])
-    behind_head = np.minimum(np.where(close, layers.alpha, behind_head), widest)
-    body_alpha = np.where(hidden, np.maximum(behind_head, (1 - share) * layers.matte), layers.alpha)
-    body_alpha = np.rint(body_alpha).astype(np.uint8)
-    torso = _torso(own, layers.alpha, hidden, below, band)
-    colours = cv2.multiply(torso, cv2.cvtColor(body_alpha, cv2.COLOR_GRAY2RGB), scale=1 / 255)
-    colours = np.where(hidden[..., None], colours, layers.colours)
-    ground = cv2.add(colours, behind(layers.plate, body_alpha))
-    share = _beyond_the_body(share, picture, ground, up, band)
+    body = _body_behind(share, None, layers, own, behind_head, near, band)
+    share = np.where(theirs, 0, _beyond_the_body(share, picture, body.ground, body.up, near, band))
+    body = _body_behind(share, picture, layers, own, behind_head, near, band)
     head_alpha = np.rint(share * layers.alpha).astype(np.uint8)
-    head_colours, over = _over_exactly(picture, ground, head_alpha)
+    head_colours, over = _over_exactly(picture, body.ground, head_alpha)
     return HeadLayers(
         np.rint(255 * share).astype(np.uint8),
-        body_alpha,
+        body.alpha,
         np.rint(share * layers.matte).astype(np.uint8),
-        torso,
-        np.dstack([colours, body_alpha]),
+        body.torso,
+        np.dstack([body.colours, body.alpha]),
         np.dstack([head_colours, over]),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Body:
+    """The body as it goes on behind a head.
+
+    Attributes:
+        alpha: uint8 (H, W).
+        torso: see `HeadLayers`.
+        colours: uint8 RGB (H, W, 3), premultiplied.
+        ground: uint8 RGB (H, W, 3), plate and body without the head.
+        up: int (H, W), how many pixels above what the head does not hide; H and more where it hides all that is below.
+    """
+
+    alpha: np.ndarray
+    torso: np.ndarray
+    colours: np.ndarray
+    ground: np.ndarray
+    up: np.ndarray
+
+
+def _body_behind(
+    share: np.ndarray,
+    picture: np.ndarray | None,
+    layers: FigureLayers,
+    own: np.ndarray,
+    behind_head: np.ndarray,
+    near: np.ndarray,
+    band: int,
+) -> _Body:
+    """The body without the head, of which each pixel has this `share` (H, W).
+
+    Args:
+        picture: in which what is close to the head may be told to be body by its colours; None where all of that goes with the head.
+        own: the figure's own colours, uint8 RGB (H, W, 3).
+        behind_head: uint8 (H, W), the body's alpha as it was seen to go on behind the head; `near`: bool (H, W), where that may be.
+    """
+    assert layers.matte is not None and layers.alpha is not None
+    height = len(share)
+    # What is left of the head's outline beside it would stay behind.
+    margin = max(1, round(MARGIN * band))
+    of_head = share > RIM
+    hidden = cv2.dilate(of_head.astype(np.uint8), _disc(margin)) > 0
+    if picture is not None:
+        hidden &= of_head | ~_as_beside(picture, hidden, margin)
+    below = _first_below(hidden)
+    up = below - np.arange(height)[:, None]
+    at = np.minimum(below, height - 1), np.arange(share.shape[1])
+    # A neck goes up behind the head as wide as it comes out below; where nothing is seen below, nothing is known.
+    widest = np.where(below < height, layers.alpha[at], 255)
+    close = (up < CUT * band) & near & (below < height)
+    behind_head = np.minimum(np.where(close, layers.alpha, behind_head), widest)
+    alpha = np.where(hidden, np.maximum(behind_head, (1 - share) * layers.matte), layers.alpha)
+    alpha = np.rint(alpha).astype(np.uint8)
+    torso = _torso(own, layers.alpha, hidden, below, band)
+    colours = cv2.multiply(torso, cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB), scale=1 / 255)
+    colours = np.where(hidden[..., None], colours, layers.colours)
+    return _Body(alpha, torso, colours, cv2.add(colours, behind(layers.plate, alpha)), up)
+
+
+def _as_beside(picture: np.ndarray, hidden: np.ndarray, margin: int) -> np.ndarray:
+    """Where a picture has no colour that is not also close by and not `hidden`, bool (H, W).
+
+    Args:
+        margin: how wide what is hidden may be there, in pixels.
+    """
+    disc, clear = _disc(2 * margin), ~hidden[..., None]
+    least = cv2.erode(np.where(clear, picture, 255).astype(np.uint8), disc)
+    most = cv2.dilate(np.where(clear, picture, 0).astype(np.uint8), disc)
+    return (cv2.add(picture, (ALIKE, ALIKE, ALIKE, 0)) >= least).all(axis=2) & (
+        cv2.subtract(picture, (ALIKE, ALIKE, ALIKE, 0)) <= most
+    ).all(axis=2)
 
 
 def _outlined(share: np.ndarray, matte: np.ndarray) -> np.ndarray:
@@ -373,21 +434,25 @@ def _difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _beyond_the_body(
-    share: np.ndarray, picture: np.ndarray, ground: np.ndarray, up: np.ndarray, band: int
+    share: np.ndarray, picture: np.ndarray, ground: np.ndarray, up: np.ndarray, near: np.ndarray, band: int
 ) -> np.ndarray:
     """`share` (H, W) of the head without what close above the cut is the body's: as far as it looks as what goes on from below.
 
     The cut along a jaw is vague. A strip of neck that goes with the head would stick out at the neck's outline.
 
     Args:
-        ground: uint8 RGB (H, W, 3), plate and body without the head.
-        up: (H, W), how many pixels above what is not hidden by the head.
+        ground, up: see `_Body`.
+        near: bool (H, W), where there may be body behind the head.
     """
     unlike = cv2.GaussianBlur(_difference(picture, ground).astype(np.float32), (0, 0), 1.0)
     unlike = smooth(*UNLIKE, unlike)
     unlike = np.maximum.accumulate(unlike[::-1], axis=0)[::-1]
     sure = held((up / np.float32(CUT * band) - 0.5) * 2)
-    return np.minimum(share, np.maximum(unlike, sure))
+    found = np.minimum(share, np.maximum(unlike, sure)).astype(np.float32)
+    # Columns were looked at one by one: the cut has neither notches nor spikes.
+    disc = _disc(max(1, round(SLIVER * band)))
+    even = cv2.morphologyEx(cv2.morphologyEx(found, cv2.MORPH_CLOSE, disc), cv2.MORPH_OPEN, disc)
+    return np.where(near & (up < 2 * CUT * band), np.minimum(even, share), found)
 
 
 def _in_one_piece(share: np.ndarray, matte: np.ndarray) -> np.ndarray:
