@@ -41,6 +41,9 @@ WINGS_GONE = (0.15, 0.65), (0.3, 0.9)
 #: Up to so uneven, in percent of its light, skin is drawn, and from the second on real: then lashes are fine.
 SHADED = 1.15, 1.4
 
+#: So much of the iris's way its catch-lights go along; half of it on a real cornea, where they leave small irises.
+GLINT = 0.7
+
 #: How fast a lid's shade on the eyeball fades, in e-folds per width of the eye.
 SHADE = 16.0
 
@@ -248,6 +251,7 @@ class EyeLayers:
         self._lift(picture)
         self._find_iris(picture)
         self._find_ends()
+        self._rest(picture)
 
     def _softness(self) -> float:
         """Over how many pixels edges go in this picture, which may have been enlarged: drawn ones
@@ -377,7 +381,10 @@ class EyeLayers:
         under = held(1 - np.maximum(self.closed - self.v, self.v - self.low) * (10 / self.width))
         self.under = np.maximum(self.beside, under)
         self.lash_x = (self.u + np.float32(0.1)) * np.float32((self.lashes.shape[1] - 1) / 1.2)
+        # A ball turns least at its sides; its edges under the lids stay what the picture shows.
         self._turns = held(np.minimum(self.u, 1 - self.u) * np.float32(1 / 0.4))
+        close = np.minimum(self.v - self.up, self.low - self.v) - np.float32(0.5 * self.soft)
+        self._turns = self._turns * smooth(0.0, 0.3 * self.tall, close).astype(np.float32)
         self._places = tuple(
             np.float32(SCALE) * place.astype(np.float32) + np.float32(OFFSET) for place in (self.x, self.y)
         )
@@ -1175,93 +1182,92 @@ class EyeLayers:
         if least > albedo:
             lift = 1 + (least / albedo - 1) * (1 - self.white_seen)
             self.white = self.white * lift[..., None]
-        # What lies on the eyeball, lids' and corners' shade, lies on the iris as well.
-        shade = cv2.GaussianBlur(self.white.mean(2), (0, 0), max(0.02 * self.width, 0.7))
+        # What lies on the eyeball, lids' and corners' shade, lies on the iris as well, but less is seen of it there.
+        shade = cv2.GaussianBlur(self.white.mean(2), (0, 0), max(0.05 * self.width, 0.7))
         disc = self.shows & (self.away < 0.8 * self.radius)
         usual = float(np.median(shade[disc])) if disc.any() else max(albedo, least)
-        self.shade = np.clip(shade / max(usual, 1.0), 0.35, 1.0).astype(np.float32)
+        self.shade = (np.clip(shade / max(usual, 1.0), 0.4, 1.0) ** 0.6).astype(np.float32)
         self.white = np.clip(self.white, 0, 255).astype(np.float32)
 
     def _whole_white(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The eyeball without its iris, float32 (h, w, 3), and where that is the picture's own (h, w), 0 to 1. The iris's place is filled
-        from both its sides at the same share of the way from lid to lid, so that lids' shade goes on over it.
+        """The eyeball without its iris, float32 (h, w, 3), and where that is the picture's own (h, w), 0 to 1. What the picture does not
+        show goes on from what it does, at the same share of the way from lid to lid, so that lids' shade goes on, too.
         """
         w, r = self.width, self.radius
         rim = max(0.10 * r, 1.2 * self.soft, 1.0)
-        outside = self.away > r + rim
-        known = outside & (self.v > self.up) & (self.v < self.low) & (self.u > 0.0) & (self.u < 1.0)
-        rows = np.linspace(0, 1, 33)
-        columns = np.linspace(0.02, 0.98, 97)
+        inside = (self.v > self.up) & (self.v < self.low) & (self.u > 0.0) & (self.u < 1.0)
+        share, hue = self._white_share(inside & (self.away > r + 0.5 * rim), rim)
+        # Over shares of the way across and down.
+        rows, columns = np.linspace(0, 1, 33), np.linspace(0.0, 1.0, 97)
         edge = np.interp(columns, *self._edge_table())
         tall = np.maximum(np.interp(columns, *self._column(self.low)) - edge, 1e-3)
         mx, my = self._at(np.broadcast_to(columns * w, (33, 97)), edge + rows[:, None] * tall)
         colour = cv2.remap(picture, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        seen = cv2.remap(outside.astype(np.float32), mx, my, cv2.INTER_NEAREST) > 0.5
+        weight = cv2.remap(share, mx, my, cv2.INTER_LINEAR) ** 2
+        weight *= np.minimum(tall / (0.06 * w), 1)
+        if weight.sum() < 1:
+            colour[:], weight = 0.9 * self.cheek_colour.mean((0, 1)), np.ones_like(weight)
+        # Veins and lashes are darker than the white around them.
         light = colour.mean(2)
-        ends = np.full((2, 33, 3), np.nan)
-        at = (self.iris_u * 1.0 / w, self.iris_u * 1.0 / w)
-        for side, part in enumerate((columns < at[0], columns > at[1])):
-            for row in range(33):
-                near = np.flatnonzero(seen[row] & part)
-                if len(near) < 4:
-                    continue
-                # Nearest to the iris; corners, veins and lashes are darker than the white, and lights brighter.
-                near = near[-24:] if side == 0 else near[:24]
-                order = near[np.argsort(light[row, near])]
-                order = order[int(0.6 * len(order)) : max(int(0.95 * len(order)), int(0.6 * len(order)) + 1)]
-                ends[side, row] = colour[row, order].mean(0)
-        for side in (0, 1):
-            there = np.isfinite(ends[side, :, 0])
-            if there.sum() < 5:
-                ends[side] = np.nan
-                continue
-            for k in range(3):
-                ends[side, :, k] = np.interp(np.arange(33), np.flatnonzero(there), ends[side, there, k])
-        if np.isnan(ends[0]).any() and np.isnan(ends[1]).any():
-            ends[:] = (
-                np.median(picture[known], axis=0) if known.any() else 0.9 * self.cheek_colour.mean((0, 1))
-            )
-        for side in (0, 1):
-            if np.isnan(ends[side]).any():
-                ends[side] = 0.93 * ends[1 - side]
-        # One side in the dark of its corner is not the white's own colour.
-        level = ends.mean((1, 2))
-        for side in (0, 1):
-            if level[side] < 0.8 * level[1 - side]:
-                ends[side] *= 0.8 * level[1 - side] / level[side]
-        ends = np.stack(
-            [cv2.GaussianBlur(end.astype(np.float32), (1, 0), sigmaX=0.01, sigmaY=2.0) for end in ends]
-        )
-        deep = (self.v - self.up) / np.maximum(self.span, 1e-3)
-        place = np.clip(deep, 0, 1) * 32
-        values = [
-            np.stack([np.interp(place.ravel(), np.arange(33), end[:, k]) for k in range(3)], -1)
-            for end in ends
-        ]
-        at = self.iris_u / w
-        reach = max(r / w, 0.05)
-        across = smooth(at - reach, at + reach, self.u)[..., None]
-        shape = (*self.u.shape, 3)
-        fill = values[0].reshape(shape) * (1 - across) + values[1].reshape(shape) * across
-        # Little of a white's colour is its own.
-        fill = fill + 0.5 * (fill.mean(2, keepdims=True) - fill)
-        # A ball is darker to its sides; where they are seen they are as they are.
-        strength = 0.35 if self.flat else 1.0
-        off = np.abs(self.u - 0.5)
-        fill = fill * (1 - strength * 0.15 * smooth(0.3, 0.52, off))[..., None]
-        share = cv2.erode(known.astype(np.uint8), _disc(max(0.5 * rim, 1))).astype(np.float32)
-        share = np.maximum(share, (known & (self.away > r + 2 * rim)).astype(np.float32))
-        share = cv2.GaussianBlur(share, (0, 0), max(0.5 * rim, 0.7))
-        beyond = (self.v <= self.up) | (self.v >= self.low) | (self.u <= 0) | (self.u >= 1)
-        # Beside the iris, what is darker than the white is still iris.
-        ratio = picture.mean(2) / np.maximum(fill.mean(2), 1)
-        ratio = cv2.erode(cv2.GaussianBlur(ratio, (0, 0), 0.6), _disc(0.02 * w))
-        share *= np.maximum(
-            smooth(0.62, 0.8, ratio) * smooth(1.45, 1.2, ratio), smooth(1.8 * r, 2.3 * r, self.away)
-        )
-        share = np.where(beyond & outside, 1.0, held(2 * share - 0.6)) * (self.away > r + 0.5 * rim)
-        share = cv2.GaussianBlur(share.astype(np.float32), (0, 0), max(0.5 * self.soft, 0.5))
+        usual = float(np.average(light, weights=weight))
+        weight = weight * smooth(0.5, 0.9, light / max(usual, 1.0)) + 1e-9
+        usual = float(np.average(light, weights=weight))
+        fill, total = np.zeros_like(colour), np.zeros_like(weight)
+        # Close to what is seen as there; far from it as all of it.
+        for across, down, part in ((5.0, 2.0, 1.0), (16.0, 4.0, 0.02), (60.0, 12.0, 1e-3)):
+
+            def spread(value: np.ndarray, sigmas: tuple[float, float] = (across, down)) -> np.ndarray:
+                return cv2.GaussianBlur(
+                    value, (0, 0), sigmaX=sigmas[0], sigmaY=sigmas[1], borderType=cv2.BORDER_REFLECT
+                )
+
+            fill += part * spread((colour * weight[..., None]).astype(np.float32))
+            total += part * spread(weight.astype(np.float32))
+        fill /= total[..., None]
+        deep = np.clip((self.v - self.up) / np.maximum(self.span, 1e-3), 0, 1)
+        at = np.clip(self.u, 0, 1) * np.float32(96), deep * np.float32(32)
+        fill = cv2.remap(fill, *(k.astype(np.float32) for k in at), cv2.INTER_LINEAR)
+        # It is hardly lighter than most of it.
+        fill *= np.minimum(1.08 * usual / np.maximum(fill.mean(2, keepdims=True), 1.0), 1)
+        # What is red at its ends is not the white's own.
+        fill += 0.6 * (hue * fill.mean(2, keepdims=True) - fill)
+        # A ball is darker to its sides, and under its lid, but in flat drawings; where they are seen they are as they are.
+        shade = 0.20 * smooth(0.28, 0.5, np.abs(self.u - 0.5))
+        shade = shade + 0.22 * np.exp(-np.maximum(self.v - self.up, 0) / (0.08 * w))
+        fill = fill * (1 - smooth(0.3, 1.2, self.shaded) * shade)[..., None]
+        share = cv2.GaussianBlur(share, (0, 0), max(0.5 * self.soft, 0.5))
         return (fill + (picture - fill) * share[..., None]).astype(np.float32), share
+
+    def _white_share(self, outside: np.ndarray, rim: float) -> tuple[np.ndarray, np.ndarray]:
+        """How much of each pixel `outside` the iris, bool (h, w), is white, float32 (h, w): skin, the corner's red and lashes are none;
+        and the white's colour (3,), of a mean of 1.
+        """
+        share = cv2.erode(outside.astype(np.uint8), _disc(max(0.4 * self.soft, 1.0))).astype(np.float32)
+        chosen = share > 0
+        if chosen.sum() < 6:
+            return share, np.ones(3, np.float32)
+        light, hue = self.light, self.lab[..., 1:]
+        bright = chosen & (light >= np.percentile(light[chosen], 50))
+        # Of what is bright the part that is least coloured.
+        chroma = np.ptp(self.crop.astype(np.float32), axis=2)
+        bright &= chroma <= np.percentile(chroma[bright], 50)
+        colour = np.median(self.crop[bright], axis=0).astype(np.float32)
+        usual, white = float(np.median(light[bright])), np.median(hue[bright], axis=0)
+        share *= smooth(0.5, 0.72, light / max(usual, 1.0)) * smooth(1.5, 1.25, light / max(usual, 1.0))
+        skin = cv2.cvtColor(self.cheek_colour.clip(0, 255).astype(np.uint8), cv2.COLOR_RGB2LAB)
+        skin = np.median(skin[chosen].astype(np.float32), axis=0)[1:]
+        way = skin - white
+        length = float(np.hypot(*way))
+        if length > 5:
+            # Deeper in the white more of it may be red.
+            along = ((hue - white) @ way) / length**2
+            share *= smooth(1.0, 0.6, cv2.GaussianBlur(along, (0, 0), max(0.4 * self.soft, 0.6)))
+        # Beside the iris, what is darker than the white is still iris.
+        near = smooth(1.2, 2.0, self.away / (self.radius + rim))
+        share *= np.maximum(
+            smooth(0.62, 0.85, cv2.erode(light, _disc(0.015 * self.width)) / max(usual, 1.0)), near
+        )
+        return share.astype(np.float32), colour / max(float(colour.mean()), 1.0)
 
     def tint(self, tone: np.ndarray) -> None:
         """Give the white that the picture does not show the colour `tone` (3,)."""
@@ -1289,7 +1295,11 @@ class EyeLayers:
         mx, my = self.iris_x + dx, self.iris_y + dy
         tex = cv2.remap(picture, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         # Lashes hang over its top.
-        clear = self.shows & (self.v > self.up + 0.06 * self.width)
+        hang = 0.03 + 0.03 * self.fine
+        clear = (self.v > self.up + hang * self.width + 0.4 * self.soft) & (
+            self.v < self.low - 0.4 * self.soft
+        )
+        clear &= (self.u > 0.02) & (self.u < 0.98)
         clear = clear if (clear & (self.away < r)).sum() > 20 else self.shows
         seen = cv2.remap(clear.astype(np.float32), mx, my, cv2.INTER_LINEAR) > 0.95
         if self.has_white:
@@ -1320,28 +1330,35 @@ class EyeLayers:
         guess = np.stack([np.interp(far, rings, profile[:, k]) for k in range(3)], -1).astype(np.float32)
         over = light - guess.mean(2)
         span = float(np.percentile(light[seen], 95) - np.percentile(light[seen], 20)) if seen.any() else 60.0
-        limit = max(0.4 * span, 26.0)
-        spot = np.clip((over - 0.6 * limit) / (0.6 * limit), 0, 1) * seen * (far < 0.97 * r)
-        # What hangs together with the rim is the white beside it.
-        _, parts = cv2.connectedComponents((spot > 0.2).astype(np.uint8), connectivity=8)
-        spot *= ~np.isin(parts, np.unique(parts[(far > 0.9 * r) & (parts > 0)]))
-        if float((spot > 0.5).sum()) > 0.22 * max(float((seen & (far < r)).sum()), 1.0):
+        limit = float(np.clip(0.4 * span, 24.0, 40.0))
+        # They are seen between lashes, too.
+        open_ = (self.v > self.up - 0.9 * self.thick + 0.5 * self.soft) & (
+            self.v < self.low - 0.4 * self.soft
+        )
+        open_ = cv2.remap(open_.astype(np.float32), mx, my, cv2.INTER_LINEAR) > 0.95
+        spot = np.clip((over - 0.6 * limit) / (0.6 * limit), 0, 1) * open_ * (far < 0.97 * r)
+        # What lies about the rim is the white beside it.
+        count, parts = cv2.connectedComponents((spot > 0.2).astype(np.uint8), connectivity=8)
+        white = [k for k in range(1, count) if np.median(far[parts == k]) > 0.72 * r]
+        spot *= ~np.isin(parts, white)
+        # Drawn lights are a part of the drawn iris.
+        many = float((spot > 0.5).sum()) > 0.22 * max(float((seen & (far < r)).sum()), 1.0)
+        if many or not self.fine:
             spot = np.zeros_like(spot)
         spot = cv2.GaussianBlur(spot, (0, 0), 0.6)
-        around = cv2.dilate(
-            spot, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * max(round(0.07 * r), 1) + 1,) * 2)
-        )
-        own = seen & (around < 0.08)
-        mirror = own[:, ::-1] & ~seen
-        # Around its rim the white or a lid may show: what is not like the rest of its ring is none of it.
-        off = np.abs(light - guess.mean(2))
-        own &= ~((far > 0.72 * r) & (off > max(0.35 * span, 14.0)))
-        texture = np.where(
-            own[..., None], tex, np.where(mirror[..., None], 0.5 * tex[:, ::-1] + 0.5 * guess, guess)
-        )
-        keep = cv2.GaussianBlur((own | mirror).astype(np.float32), (0, 0), max(0.05 * r, 0.8))[..., None]
-        keep = np.clip(2.2 * keep - 1.1, 0, 1)
-        self.iris = (texture * keep + guess * (1 - keep)).astype(np.float32)
+        around = cv2.dilate(spot, _disc(max(0.07 * r, 0.03 * r + 0.6 * self.soft)))
+        own = seen & (around < 0.08) & (far < 1.02 * r)
+        # Beside its rim the white or a lid may show: what is lighter than the rest of its ring is none of it.
+        own &= ~((far > 0.72 * r) & (over > max(0.35 * span, 14.0)))
+        mirror = own[:, ::-1] & ~own
+        off = np.where(own[..., None], tex - guess, (tex - guess)[:, ::-1])
+        # What is hidden goes on from what is seen.
+        known = own + 0.35 * mirror
+        near = guess + _filled(off, known.astype(np.float32))
+        texture = np.where(own[..., None], tex, np.where(mirror[..., None], 0.5 * (off + guess + near), near))
+        keep = cv2.GaussianBlur(own.astype(np.float32), (0, 0), max(0.04 * r, 0.7))[..., None]
+        keep = np.clip(2.0 * keep - 1.0, 0, 1)
+        self.iris = np.clip(texture * keep + near * (1 - keep), 0, 255).astype(np.float32)
         soft = max(0.10 * r, 1.0, self.soft)
         self.iris_alpha = np.clip((1.03 * r - far) / soft + 0.5, 0, 1).astype(np.float32)
         # Catch-lights in the crop's own place.
@@ -1351,20 +1368,116 @@ class EyeLayers:
             spot.astype(np.float32), back_x, back_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
         )
         self.glint = cv2.convertScaleAbs(np.dstack([picture * whole[..., None], 255 * whole]))
+        if whole.max() > 0.5:
+            # Those that shine through lashes come out below them.
+            hidden = float(np.percentile((self.up + 0.5 * self.soft - self.v)[whole > 0.5], 80))
+            if hidden > 0:
+                x, y = (
+                    place - np.float32(min(hidden, 0.5 * r) * k)
+                    for place, k in zip((self.x, self.y), self.down, strict=True)
+                )
+                self.glint = cv2.remap(self.glint, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
         self.has_glint = bool(whole.max() > 0.1)
+
+    def _rest(self, picture: np.ndarray) -> None:
+        """Make the lids over an eye at rest the picture: what it shows before the eyeball, lashes, their shade, the corner's red and
+        skin, belongs to the lids and stays while the eye moves.
+        """
+        if self.has_white:
+            size = self.iris_size
+            at = [
+                (place - middle + size).astype(np.float32)
+                for place, middle in ((self.x, self.iris_x), (self.y, self.iris_y))
+            ]
+            iris = cv2.remap(self.iris, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            disc = cv2.remap(self.iris_alpha, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)[
+                ..., None
+            ]
+            ball = self.white + (iris * self.shade[..., None] - self.white) * disc
+            light = self.glint[..., 3:].astype(np.float32) * (disc / 255)
+            ball = ball * (1 - light) + self.glint[..., :3] * disc
+        else:
+            ball = self.ball.astype(np.float32)
+        w, soft = self.width, self.soft
+        inside = smooth(-0.02, 0.02, self.u) * smooth(1.02, 0.98, self.u)
+        corner = smooth(0.22, 0.1, np.minimum(self.u, 1 - self.u))
+        # By how much of the way to skin a colour is another one.
+        skin = np.linalg.norm(self.cheek_colour - self.white, axis=2) if self.has_white else 60.0
+        enough = np.clip(0.5 * skin, 14.0, 50.0)
+        unlike = 1 - self.white_seen if self.has_white else 1.0
+        # Shade is a little of the darkest that there is.
+        band = self._edge_band(0.05)
+        dark = (
+            picture[band][self.light[band] <= np.percentile(self.light[band], 5)].mean(0)
+            if band.any()
+            else 0.0
+        )
+        lids = []
+        for lid, edge, sign in ((self.lower_lid, self.low, -1), (self.whole_lid, self.up, 1)):
+            deep = sign * (self.v - edge)
+            own = cv2.GaussianBlur(lid[..., 3].astype(np.float32) / 255, (0, 0), max(0.3 * soft, 0.5))
+            at_edge = smooth(-1.5 * soft, -0.5 * soft, deep) * inside
+            off = picture - ball
+            # Lashes and lines are darker than the eyeball, skin and wet rims may be lighter.
+            black = np.maximum((ball - dark).mean(2), 20.0)
+            darker, lighter = held((-off.mean(2) - 3) / black), held((np.abs(off).max(2) - 4) / enough)
+            reach = (0.08 + 0.06 * corner) * w + 0.5 * soft
+            need = darker * smooth(reach, 0.4 * reach, deep)
+            reach = np.maximum(0.04, 0.2 * corner) * w + 0.3 * soft
+            lighter = lighter * smooth(reach, 0.5 * reach, deep) * unlike
+            need = np.maximum(need, lighter if sign < 0 else lighter * corner) * at_edge
+            cover = np.maximum(own, need)
+            # The colour with which it covers what is behind it as the picture shows.
+            solved = (picture - (1 - cover[..., None]) * ball) / np.maximum(cover, 0.02)[..., None]
+            solved = np.minimum(solved, np.maximum(picture, lid[..., :3]) + 10)
+            solved = lid[..., :3] + (solved.clip(0, 255) - lid[..., :3]) * at_edge[..., None]
+            if self.has_white:
+                # Before the iris as beside it.
+                layer, weight = self._beside_iris(np.dstack([solved * need[..., None], need]), edge)
+                there = np.maximum(layer[..., 3], own)
+                colours = (lid[..., :3] * own[..., None] + layer[..., :3]) / np.maximum(
+                    own + layer[..., 3], 1e-3
+                )[..., None]
+                weight = (weight * at_edge)[..., None]
+                solved, cover = solved + (colours - solved) * weight, cover + (there - cover) * weight[..., 0]
+            lid = np.rint(np.dstack([solved.clip(0, 255), 255 * cover])).astype(np.uint8)
+            lids.append(lid)
+            ball = ball + (lid[..., :3] - ball) * (lid[..., 3:].astype(np.float32) / 255)
+        self.lower_lid, self.whole_lid = lids
+
+    def _beside_iris(self, layer: np.ndarray, edge: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Before the iris what `layer` float32 (h, w, n) shows beside it, as far from the lid's `edge`; and where that is, (h, w)."""
+        w = self.width
+        reach = (1.12 * self.radius + 0.8 * self.soft) / w
+        at, height = self._column(edge)
+        u = np.array([self.iris_u / w - reach, self.iris_u / w + reach])
+        sides, trust = [], smooth(0.02, 0.12, np.array([u[0], 1 - u[1]]))
+        for k, top in zip(np.clip(u, 0.05, 0.95), np.interp(np.clip(u, 0.05, 0.95), at, height), strict=True):
+            x, y = self._at(np.broadcast_to(np.float64(k * w), edge.shape), top + self.v - edge)
+            sides.append(cv2.remap(layer, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+        across = np.clip((self.u - u[0]) / max(u[1] - u[0], 1e-3), 0, 1)
+        shares = np.stack([(1 - across) * (trust[0] + 1e-3), across * (trust[1] + 1e-3)])
+        shares = (shares / np.maximum(shares.sum(0), 1e-6)).astype(np.float32)
+        last = (1.12 + 0.15 * self.fine) * self.radius + (0.8 + 0.4 * self.fine) * self.soft
+        weight = smooth(last, last - 0.1 * self.radius - 0.3 * self.soft, self.away)
+        return sides[0] * shares[0][..., None] + sides[1] * shares[1][..., None], weight.astype(np.float32)
 
     def _find_ends(self) -> None:
         """How far the iris goes to each side: to the corners, and under both lids."""
         r, w = self.radius, self.width
-        room = 0.68 * min(r, 0.3 * w) + 0.02 * w
-        self.to_right = float(np.clip(w - room - self.iris_u, 0.2 * r, 1.35 * r))
-        self.to_left = float(np.clip(self.iris_u - room, 0.2 * r, 1.35 * r))
+        # In narrow eyes hardly any white is seen: there little of it shows.
+        open_ = float(smooth(0.9, 1.4, self.tall / r))
+        room, most = 0.72 * min(r, 0.3 * w) + 0.02 * w, (1.05 + 0.3 * open_) * r
+        self.to_right = float(np.clip(w - room - self.iris_u, 0.2 * r, most))
+        self.to_left = float(np.clip(self.iris_u - room, 0.2 * r, most))
         # How high the upper lid goes, and how far above it the skin gives way.
         self.rise = float(min(0.32 * self.tall, 0.10 * w))
         if self.has_white:
-            # Until the iris is just clear of it.
+            # Until it covers the iris by a little.
             covered = float(np.interp(self.iris_u / w, *self._edge_table())) - (self.iris_v - r)
-            self.rise = float(np.clip(covered + 0.4 * r, 0.15 * self.tall, self.rise))
+            self.rise = float(
+                np.clip(min(covered + 0.08 * r, 0.28 * r + 0.3 * covered), 0.15 * self.tall, self.rise)
+            )
         # How far the lower one comes up.
         self.squint = min(0.24, 0.10 * w / max(self.tall, 1.0))
         close = (
@@ -1381,13 +1494,13 @@ class EyeLayers:
         self.gives_way_above = np.float32(max(min(self.gives_way, 0.2 * w), 1.7 * self.rise))
         comes_up = float(np.maximum(self.low - self.closed, 0).max())
         self.gives_way_below = max(0.28 * w, 1.5 * comes_up)
-        self.to_up = min(0.48 * r, 0.42 * self.tall)
+        self.to_up = min(0.48 * r, (0.30 + 0.12 * open_) * self.tall)
         self.to_down = min(0.55 * r, 0.45 * self.tall)
         if not self.has_white:
             # Eyes that are all iris turn a little behind their lids.
             self.rise = min(self.rise, 0.05 * w)
-            self.to_right = self.to_left = 0.10 * w
-            self.to_up = self.to_down = 0.06 * w
+            self.to_right = self.to_left = 0.14 * w
+            self.to_up = self.to_down = min(0.10 * w, 0.12 * self.tall)
 
     # What is done per frame.
 
@@ -1580,8 +1693,8 @@ class EyeLayers:
         cover = cv2.extractChannel(iris, 3)
         lay_over(out, cv2.multiply(iris, shade, scale=1 / 255))
         if self.has_glint:
-            # The cornea is a ball in front of the iris: its lights go half as far.
-            step = np.float32([[1, 0, 0.55 * dx], [0, 1, 0.55 * dy]])
+            # The cornea is a ball in front of the iris: its lights go less far.
+            step = np.float32([[1, 0, GLINT * dx], [0, 1, GLINT * dy]])
             lights = cv2.warpAffine(self._glint, step, extent)
             lay_over(out, cv2.multiply(lights, cv2.merge([cover] * 4), scale=1 / 255))
 

@@ -291,8 +291,8 @@ export class EyeLayers {
           }
           const cover = disc >>> 24;
           if (glint && cover) {
-            // The cornea is a ball in front of the iris: its lights go half as far.
-            const light = sampled(glint.pixels, glint.width, glint.height, column - left - 0.55 * dx, row - top - 0.55 * dy, false);
+            // The cornea is a ball in front of the iris: its lights go less far.
+            const light = sampled(glint.pixels, glint.width, glint.height, column - left - this.constants.GLINT * dx, row - top - this.constants.GLINT * dy, false);
             if (light !== 0) {
               const part = (/** @type {number} */ shift) => byShare((light >>> shift) & 255, cover) << shift;
               colour = laidOver(colour, part(0) | part(8) | part(16) | part(24));
