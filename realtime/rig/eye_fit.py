@@ -496,12 +496,65 @@ def _iris_by_size(maps: EyeMaps, theta: np.ndarray, r0: float) -> tuple[np.ndarr
     return radii, at, rows.max(1)
 
 
+#: Rims that are worse by no more than this may be the iris's where a pupil's is the best.
+PUPIL = 0.42
+
+
 def refine_irises(maps: tuple[EyeMaps, EyeMaps], fits: list[EyeFit]) -> list[np.ndarray]:
     """Both irises (x, y, r), which are of one size, seen through their known openings."""
     size = float(np.sqrt(fits[0].theta[10] * fits[1].theta[10]))
     found = [_iris_by_size(one, fit.theta, size) for one, fit in zip(maps, fits, strict=True)]
-    k = int(np.argmax(found[0][2] + found[1][2]))
-    return [np.array([*at[k], radii[k]], np.float32) for radii, at, _ in found]
+    total = found[0][2] + found[1][2]
+    k = int(np.argmax(total))
+    irises = [np.array([*at[k], radii[k]], np.float32) for radii, at, _ in found]
+    # A pupil's rim may be clearer than the iris's: around it there is iris, not white.
+    left = _left_over(maps, fits, irises)
+    if left > 0.25:
+        wider = [_iris_by_size(one, fit.theta, 1.5 * size) for one, fit in zip(maps, fits, strict=True)]
+        more, best = wider[0][2] + wider[1][2], float(total[k])
+        for k in np.argsort(-more):
+            if more[k] < best - PUPIL:
+                break
+            others = [np.array([*at[k], radii[k]], np.float32) for radii, at, _ in wider]
+            if others[0][2] > 1.15 * irises[0][2] and _left_over(maps, fits, others) < 0.3 * left:
+                return others
+    return irises
+
+
+def _left_over(maps: tuple[EyeMaps, EyeMaps], fits: list[EyeFit], irises: list[np.ndarray]) -> float:
+    """How much of what lies right around two irises (x, y, r) is none of the white, their mean: 0 where it is white, 1 where it is as far
+    from it as what lies right within.
+    """
+    angle = np.radians(np.concatenate([np.arange(-30, 46, 15), 180 + np.arange(-45, 31, 15)]))
+    found = []
+    for one, fit, (x, y, r) in zip(maps, fits, irises, strict=True):
+        theta = fit.theta
+        up, low = (h[0] for h in heights(theta[None]))
+        c, s = np.cos(theta[5]), np.sin(theta[5])
+
+        def seen(x: np.ndarray, y: np.ndarray, one=one, theta=theta, up=up, low=low, c=c, s=s) -> np.ndarray:
+            """The colours (N, 3) of those places that lie in the opening."""
+            u = ((x - theta[0]) * c + (y - theta[1]) * s) / theta[2]
+            v = -(x - theta[0]) * s + (y - theta[1]) * c
+            within = (np.abs(u) < 0.9) & (v > np.interp(u, U, up) + 0.02) & (v < np.interp(u, U, low) - 0.012)
+            x, y = (np.float32(size / 2 + PER_D * k) for size, k in ((WIDTH, x), (HEIGHT, y)))
+            return sample(one.lab, x[None], y[None])[0][within]
+
+        grid = np.meshgrid(
+            theta[0] + theta[2] * np.linspace(-0.85, 0.85, 35),
+            theta[1] + np.linspace(-theta[3], theta[4], 15),
+        )
+        whole = seen(*(k.ravel() for k in grid))
+        inner, outer = (
+            seen(x + far * r * np.cos(angle), y + far * r * np.sin(angle)) for far in (0.78, 1.22)
+        )
+        if min(len(whole) / 4, len(inner), len(outer)) < 3:
+            return 0.0
+        # The lightest of the opening is the white.
+        white = np.median(whole[whole[:, 0] >= np.percentile(whole[:, 0], 80)], axis=0)
+        inner, outer = (float(np.linalg.norm(np.median(k, axis=0) - white)) for k in (inner, outer))
+        found.append(min(outer / max(inner, 8.0), 1.0))
+    return float(np.mean(found))
 
 
 _REACH = np.linspace(-0.045, 0.045, 25).astype(np.float32)

@@ -1423,6 +1423,7 @@ class EyeLayers:
             darker, lighter = held((-off.mean(2) - 3) / black), held((np.abs(off).max(2) - 4) / enough)
             reach = (0.08 + 0.06 * corner) * w + 0.5 * soft
             need = darker * smooth(reach, 0.4 * reach, deep)
+            shade = need * smooth(1.0, 0.5, lighter * corner) * at_edge
             reach = np.maximum(0.04, 0.2 * corner) * w + 0.3 * soft
             lighter = lighter * smooth(reach, 0.5 * reach, deep) * unlike
             need = np.maximum(need, lighter if sign < 0 else lighter * corner) * at_edge
@@ -1432,8 +1433,8 @@ class EyeLayers:
             solved = np.minimum(solved, np.maximum(picture, lid[..., :3]) + 10)
             solved = lid[..., :3] + (solved.clip(0, 255) - lid[..., :3]) * at_edge[..., None]
             if self.has_white:
-                # Before the iris as beside it.
-                layer, weight = self._beside_iris(np.dstack([solved * need[..., None], need]), edge)
+                # Before the iris there are lashes and shade as beside it.
+                layer, weight = self._beside_iris(np.dstack([solved * shade[..., None], shade]), edge)
                 there = np.maximum(layer[..., 3], own)
                 colours = (lid[..., :3] * own[..., None] + layer[..., :3]) / np.maximum(
                     own + layer[..., 3], 1e-3
