@@ -1151,7 +1151,7 @@ class EyeLayers:
         white = self.shows & (away > 1.14 * self.radius)
         disc = self.shows & (away < 0.9 * self.radius)
         disc_light = float(np.median(self.light[disc])) if disc.any() else 60.0
-        enough = white.sum() > max(0.16 * self.shows.sum(), 6)
+        enough = white.sum() > max(0.08 * self.shows.sum(), 6)
         skin_light = float(np.median(self.cheek_colour))
         #: Of the iris, beside the skin's.
         self.darkness = disc_light / max(skin_light, 1.0)
@@ -1253,7 +1253,7 @@ class EyeLayers:
         bright &= chroma <= np.percentile(chroma[bright], 50)
         colour = np.median(self.crop[bright], axis=0).astype(np.float32)
         usual, white = float(np.median(light[bright])), np.median(hue[bright], axis=0)
-        share *= smooth(0.5, 0.72, light / max(usual, 1.0)) * smooth(1.5, 1.25, light / max(usual, 1.0))
+        share *= smooth(0.6, 0.82, light / max(usual, 1.0)) * smooth(1.5, 1.25, light / max(usual, 1.0))
         skin = cv2.cvtColor(self.cheek_colour.clip(0, 255).astype(np.uint8), cv2.COLOR_RGB2LAB)
         skin = np.median(skin[chosen].astype(np.float32), axis=0)[1:]
         way = skin - white
