@@ -1477,7 +1477,7 @@ class EyeLayers:
             # Until it covers the iris by a little.
             covered = float(np.interp(self.iris_u / w, *self._edge_table())) - (self.iris_v - r)
             self.rise = float(
-                np.clip(min(covered + 0.08 * r, 0.28 * r + 0.3 * covered), 0.15 * self.tall, self.rise)
+                np.clip(min(covered + 0.08 * r, 0.28 * r + 0.3 * covered), 0.17 * self.tall, self.rise)
             )
         # How far the lower one comes up.
         self.squint = min(0.24, 0.10 * w / max(self.tall, 1.0))
