@@ -313,3 +313,11 @@ def test_bundles_that_do_not_say_have_jacobians(monkey_bundle, tmp_path):
     (folder / "bundle.json").write_text(json.dumps({**facts, "matrices": "quaternion"}))
     with pytest.raises(UserError, match="of a kind that this livepuppet does not know"):
         OnnxEngine(folder)
+
+
+def test_detect_leaves_a_core_to_the_thread_that_paints(tiny_bundle, monkeypatch):
+    monkeypatch.setattr("livepuppet.realtime.engines.onnx.usable_cores", lambda: 4)
+    assert OnnxEngine(tiny_bundle / "bundle")._threads == {"detect": 3, "encode": 4, "render": 4}
+    assert set(OnnxEngine(tiny_bundle / "bundle", threads=2)._threads.values()) == {2}
+    monkeypatch.setattr("livepuppet.realtime.engines.onnx.usable_cores", lambda: 1)
+    assert set(OnnxEngine(tiny_bundle / "bundle")._threads.values()) == {1}

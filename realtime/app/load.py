@@ -9,6 +9,7 @@ take now: what they took before it was taken was measured beside whatever kept t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,12 +18,20 @@ import numpy as np
 #: Seconds of frames that are judged together, and the fewest of them.
 WINDOW, FEWEST = 2.0, 8
 
+#: Seconds after a change of level that are not judged: the first pictures find nothing in the caches.
+SETTLING = 0.7
+
+#: A frame that comes so many seconds late waited for something that leaving out details does not hasten: a
+#: rig that was being made, a computer that slept.
+STALLED = 1.0
+
 #: A frame is late after this many intervals of the camera. One that keeps its stages busy for more
 #: than this share of an interval leaves no time for the next.
 LATE, FULL = 2.0, 0.95
 
-#: Shares of frames late or dropped at which quality steps down, and up to which there is room.
-MANY, FEW = 0.1, 0.05
+#: Shares of frames late or dropped at which quality steps down, at once or in two windows in a row, and up to
+#: which there is room.
+MOST, MANY, FEW = 0.25, 0.1, 0.05
 
 #: Windows with room in a row before a step is taken back. One that has to be taken again within
 #: `REGRETTED` windows waits twice as long for its next chance, up to `MOST_CALM`: unless frames
@@ -56,8 +65,8 @@ class Step:
 STEPS = (
     Step(
         "close-ups",
-        "eyes and mouth are analysed every other frame",
-        "eyes and mouth are analysed in every frame",
+        "eyes and mouth are analysed half as often",
+        "eyes and mouth are analysed as often as before",
         planning=1.2,
     ),
     Step(
@@ -114,6 +123,10 @@ class LoadControl:
         self._needed = [CALM] * len(STEPS)
         self._in_vain: list[float | None] = [None] * len(STEPS)
         self._calm = 0
+        #: Whether too many were late in the window before.
+        self._warned = False
+        #: Nothing captured before that is judged.
+        self._from = -math.inf
         #: The step that was taken back last, windows ago, and seconds per frame before that.
         self._trial: tuple[int, float] | None = None
         self._since_trial = 0
@@ -130,20 +143,26 @@ class LoadControl:
         Returns:
             `level` from now on.
         """
-        if self._began is None:
+        if delay > STALLED:
+            self.restart()
+            return self.level
+        if self._began is None or captured < self._from:
             self._begin(captured, dropped)
         self._delays.append(delay)
         self._efforts.append(effort)
         assert self._began is not None
         if interval is not None and captured - self._began >= WINDOW and len(self._delays) >= FEWEST:
+            before = self.level
             self._judge(np.array(self._delays), self._efforts, dropped - self._dropped, interval)
+            if self.level != before:
+                self._from = captured + SETTLING
             self._begin(captured, dropped)
         return self.level
 
     def restart(self) -> None:
         """Judge nothing by what has been until now: the camera was away, or something was changed."""
         self._began = None
-        self._calm = 0
+        self._calm, self._warned = 0, False
 
     def _begin(self, captured: float, dropped: int) -> None:
         self._began, self._dropped = captured, dropped
@@ -153,9 +172,11 @@ class LoadControl:
         """By the frames of a window."""
         self._since_trial += 1
         latest = LATE * interval
-        if _lost(delays, latest, dropped) > MANY:
+        lost = _lost(delays, latest, dropped)
+        again, self._warned = self._warned, lost > MANY
+        if lost > MANY:
             self._calm = 0
-            if self.level < len(STEPS):
+            if self.level < len(STEPS) and (again or lost > MOST):
                 self._step_down()
             return
         if self._since_trial > REGRETTED:
@@ -189,7 +210,7 @@ class LoadControl:
             step, seconds = self._trial
             self._needed[step] = min(2 * self._needed[step], MOST_CALM)
             self._in_vain[step] = seconds
-        self._trial = None
+        self._trial, self._warned = None, False
         self.level += 1
 
 

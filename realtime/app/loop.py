@@ -56,6 +56,9 @@ LOOKING = "Looking for your face: look straight ahead, with a neutral expression
 #: How much the newest frame counts in what planning usually takes.
 _PLANNING_SHARE = 0.2
 
+#: A camera that is faster than this shows more frames a second than eyes and mouth are worth looking at closely.
+MOST_LOOKS = 45.0
+
 #: A stage that fails on so many frames in a row will not recover.
 MOST_FAILURES = 100
 
@@ -154,6 +157,8 @@ class LiveLoop:
         #: The address of a machine that can render; see `rendering`.
         self.server: str | None = None
         self._planning = 0.0
+        #: Frames per second that the camera was last seen to deliver; 0 before that.
+        self._camera_rate = 0.0
         self._load = LoadControl() if adapt else None
         self._level = 0
         self._power = PowerWatch()
@@ -346,6 +351,7 @@ class LiveLoop:
         if self._load is not None and self._load.level != self._level:
             self._painting.drain()
             self._set_level(self._load.level)
+        self.animator.look_every = self._look_every
 
     def switch(self, capture: Capture, countdown: float) -> Capture:
         """Take frames from another source, in the loop's thread: the face is looked for anew, and its
@@ -390,8 +396,14 @@ class LiveLoop:
             self.notify(f"There is time again: {step.ended}.")
         self._level = level
         names = {step.name for step in self.reduced}
-        self.animator.look_every = 2 if "close-ups" in names else 1
+        self.animator.look_every = self._look_every
         self.compositor.detail = DETAIL if "detail" in names else 1.0
+
+    @property
+    def _look_every(self) -> int:
+        """Of how many frames one is looked at closely: of a fast camera's, no more per second than of a usual one's."""
+        usual = 2 if self._camera_rate > MOST_LOOKS else 1
+        return 2 * usual if any(step.name == "close-ups" for step in STEPS[: self._level]) else usual
 
     def _change_avatar(self, change: Change) -> None:
         if change.kind == "removed":
@@ -469,9 +481,10 @@ class LiveLoop:
         self.stats.add(job.frame.captured, marks, handed_over)
         for step in self.reduced:
             self.stats.reduced[step.name] = self.stats.reduced.get(step.name, 0) + 1
+        rate = self.capture.measured_rate
+        self._camera_rate = rate or 0.0
         # Leaving out details here would not help another machine that renders.
         if self._load is not None and self.animator.renderer is None:
-            rate = self.capture.measured_rate
             captured = job.frame.captured
             effort = Effort(job.planned - job.taken, handed_over - began, self._painting.overlaps)
             self._load.add(
