@@ -32,7 +32,7 @@ from livepuppet.core.video import Frame, Video, open_video
 from livepuppet.realtime.animator import NO_LANDMARKS, Animator, AvatarLike, check_rig, load_any
 from livepuppet.realtime.avatars import check_avatar_crop
 from livepuppet.realtime.clip.neutral import moment_or_picture
-from livepuppet.realtime.clip.plan import Plan, plan, ranges
+from livepuppet.realtime.clip.plan import Plan, clock, plan, ranges
 from livepuppet.realtime.clip.survey import Survey, Watcher, check_face, look_through
 from livepuppet.realtime.driving.opening import is_sound_file
 from livepuppet.realtime.engines import Engine, Precision, load_engine
@@ -488,6 +488,11 @@ class Film:
                 raise UserError(
                     f"There is no face number {self._face} in {self._driving}, where at most {there} can be seen at a "
                     "time: choose a smaller number for --face."
+                )
+            if seen.upside_down is not None:
+                raise UserError(
+                    f"No face is found in {self._driving} but one that is upside down at {clock(seen.upside_down)}: turn "
+                    "the video first."
                 )
             which = "" if self._face == "largest" else f" '{self._face}'"
             raise UserError(

@@ -237,6 +237,17 @@ def test_a_face_on_its_head_and_one_that_never_moves_are_said(engine, look, clip
     assert planned(engine, look(speaking, rate=5)).sentences == ()
 
 
+def test_a_small_face_on_its_head_is_said(tmp_path, engine, look, small_avatar, clip):
+    upright = [beside(clip[number], 20) for number in REST[:3]]
+    over = [picture[::-1, ::-1].copy() for picture in upright]
+    turned = write_clip(tmp_path / "turned.mp4", over, rate=25)
+    with pytest.raises(UserError, match=r"one that is upside down at 0:00\.0: turn the video first"):
+        animate(small_avatar, turned, tmp_path / "o.mp4", engine=engine)
+    assert not (tmp_path / "o.mp4").exists()
+    # Where the right way up follows, that drives, and nothing is wrong with it.
+    assert look([*over, *upright]).upside_down is None
+
+
 @pytest.mark.parametrize(
     "yaw, pitch, opening", [(0.5, 0.0, 0.0), (-0.4, 0.2, 0.0), (0.0, -0.25, 0.0), (0.0, 0.0, 0.5)]
 )

@@ -62,6 +62,9 @@ SAME_FACE = 0.4
 #: up they are .36 to .68 less sure.
 TURNED_OVER = 0.15
 
+#: In so many pictures that show no face, before one has, it is looked for upside down.
+TURNED_LOOKS = 3
+
 #: Side at which a face's colours are kept, and where in the square skin and hair are seen: top,
 #: bottom, left, right.
 COLOUR_SIDE = 16
@@ -249,6 +252,7 @@ class Watcher:
         self.sizes: list[tuple[int, int]] = []
         self.cuts: set[int] = set()
         self.upside_down: Fraction | None = None
+        self._turned_looks = TURNED_LOOKS
         self._place: _Place | None = None
         self._here = self._seen_in_shot = False
         self._again: tuple[float, ...] = ()
@@ -271,8 +275,13 @@ class Watcher:
             begins = True
         else:
             begins = False
-        place = self._place
+        place, vain = self._place, self._vain
         square, found, pixels = self._look(image, begins, time)
+        if self._place is None and self._vain is not None and self._vain is not vain:
+            self._look_turned(frame)
+        if place is None and self._place is not None:
+            # One that is the right way up has come.
+            self.upside_down = None
         if self.upside_down is None and self._place is not place and pixels is not None:
             turned = self._engine.detect(np.ascontiguousarray(pixels[::-1, ::-1]))
             if found is not None and confidence(turned) > confidence(found) + TURNED_OVER:
@@ -288,6 +297,14 @@ class Watcher:
             self._look_again(image, time, found)
         sharpness, colours = _sharpness(pixels), _colours(pixels)
         return Seen(frame.time, frame.duration, shot, square, found, sharpness, colours)
+
+    def _look_turned(self, frame: Frame) -> None:
+        """See whether a picture in which no face is found has one that stands on its head."""
+        if self.upside_down is not None or self._turned_looks == 0:
+            return
+        self._turned_looks -= 1
+        if Finder(self._engine)(np.ascontiguousarray(frame.image[::-1, ::-1])) is not None:
+            self.upside_down = frame.time
 
     def _look_again(self, image: np.ndarray, time: float, found: Keypoints) -> None:
         """Put the shot's square right, if another look at the face gives a better one."""
