@@ -455,6 +455,20 @@ def test_smoothing_takes_trembling_and_leaves_blinks():
     assert np.correlate(smoothed[110:155], clean[105:160], "valid").argmax() == 5
 
 
+def test_rare_large_errors_of_a_still_head_are_noise_where_so_much_is_granted():
+    random = np.random.default_rng(3)
+    # Mostly steady, and off by three times as much in a frame now and then; then a real turn.
+    values = 0.001 * random.standard_normal((200, 1, 1))
+    values[10:120:11] += 0.007
+    values[150:] += 0.1
+    plain, granted = smooth(values, 1 / 25), smooth(values, 1 / 25, least=0.004)
+    assert np.abs(plain[:140]).max() > 0.006 and np.abs(granted[:140]).max() < 0.003
+    assert abs(granted[149, 0, 0]) < 0.01 and granted[150, 0, 0] > 0.09
+    # Each vector has its own.
+    both = smooth(np.concatenate([values, values], axis=1), 1 / 25, least=np.array([0.0, 0.004]))
+    assert np.array_equal(both, np.concatenate([plain, granted], axis=1))
+
+
 def test_smoothing_may_be_off_and_knows_no_direction():
     _, noisy = signal()
     values = noisy[:, None, None]

@@ -32,14 +32,24 @@ NOISE, MOTION = 1.5, 4.0
 #: taken for noise.
 MOST_NOISE = 0.25
 
+#: Deviation of the noise that is granted at least, in half sides of the square: of the head's place, tilt and size, and of a
+#: landmark on the skull. Most frames err by less, some by far more, as in a blink, and the head is not to go along.
+HEAD_NOISE, SKULL_NOISE = 0.002, 0.006
 
-def smooth(values: np.ndarray, step: float, strength: float = 1.0) -> np.ndarray:
+#: Words in the names of landmarks on the skull. Irises and brows sit there too, but move by themselves.
+ON_SKULL = ("lower lid", "nose", "forehead")
+
+
+def smooth(
+    values: np.ndarray, step: float, strength: float = 1.0, least: float | np.ndarray = 0.0
+) -> np.ndarray:
     """Smooth signals over time.
 
     Args:
         values: (N, G, D), N samples of G vectors; each vector's numbers move together.
         step: seconds between samples.
         strength: of the average in quiet parts, 0 to 2; 0 leaves all as it is.
+        least: deviation of noise that is granted at least, to all vectors or to each: (G,).
 
     Returns:
         (N, G, D).
@@ -57,17 +67,21 @@ def smooth(values: np.ndarray, step: float, strength: float = 1.0) -> np.ndarray
     unit = np.zeros(len(quiet))
     unit[reach] = 1.0
     smoothed = np.empty(values.shape)
+    granted = np.broadcast_to(least, values.shape[1])
     # One vector after the other: temporary arrays of all of a long video would be large.
     for group in range(values.shape[1]):
-        smoothed[:, group] = _smoothed(values[:, group : group + 1], quiet, lively, unit)[:, 0]
+        part = slice(group, group + 1)
+        smoothed[:, part] = _smoothed(values[:, part], quiet, lively, unit, granted[part])
     return smoothed
 
 
-def _smoothed(values: np.ndarray, quiet: np.ndarray, lively: np.ndarray, unit: np.ndarray) -> np.ndarray:
+def _smoothed(
+    values: np.ndarray, quiet: np.ndarray, lively: np.ndarray, unit: np.ndarray, least: np.ndarray
+) -> np.ndarray:
     """`values` (N, G, D), each where it is quiet averaged with the weights `quiet`, where it moves
-    with `lively`, and where it jumps with `unit`.
+    with `lively`, and where it jumps with `unit`; noise is at least `least` (G,).
     """
-    noise = _noise(values)
+    noise = np.maximum(_noise(values), least)
     mean, near = _filtered(values, quiet), _filtered(values, lively)
     moving = _beyond(near - mean, noise * float(np.linalg.norm(lively - quiet)))
     sudden = _beyond(values - near, noise * float(np.linalg.norm(unit - lively)))
@@ -151,9 +165,14 @@ def smooth_keypoints(
     del points
     head[:, 2] = np.unwrap(head[:, 2], period=2 * np.pi * size)
     # Place, tilt and size each have noise of their own.
-    head[:, :2] = smooth(head[:, None, :2], step, strength)[:, 0]
-    head[:, 2:] = smooth(head[:, 2:, None], step, strength)[..., 0]
-    face = smooth(face, step, strength)
+    head[:, :2] = smooth(head[:, None, :2], step, strength, HEAD_NOISE)[:, 0]
+    head[:, 2:] = smooth(head[:, 2:, None], step, strength, HEAD_NOISE)[..., 0]
+    # Eye corners and nose, by landmarks and by anchors, tell the head's pose; lips, lids and brows do as they like.
+    least = np.full(face.shape[1], SKULL_NOISE)
+    for index, name in enumerate(names):
+        if not any(word in name for word in ON_SKULL):
+            least[index] = 0.0
+    face = smooth(face, step, strength, least)
     _smooth_in_place(jacobians, step, strength)
     _smooth_in_place(numbers[..., None], step, strength)
     for index, one in enumerate(map(_known, keypoints)):
