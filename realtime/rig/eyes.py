@@ -478,14 +478,18 @@ class EyeLayers:
         u = np.linspace(0, 1, 97)
         low = np.interp(u, *self._column(self.low))
         arc = 1 - np.square(2 * u - 1)
-        closed = 0.6 * np.where(low > 0, low * (hangs / deep), low) + 0.045 * self.width * arc
+        round_eye = float(smooth(0.24, 0.38, deep / self.width))
+        share, hang = 0.8 - 0.2 * round_eye, 0.065 - 0.02 * round_eye
+        closed = share * np.where(low > 0, low * (hangs / deep), low) + hang * self.width * arc
         closed = cv2.GaussianBlur(closed[None], (0, 0), 4.0, borderType=cv2.BORDER_REPLICATE)[0]
         # Corners stay where they are, and beside them nothing comes down.
         closed -= closed[0] + (closed[-1] - closed[0]) * u
         ends = np.interp([0, 1], *self._edge_table())
         closed += ends[0] + (ends[1] - ends[0]) * u
         closed = np.interp(self.u.ravel(), u, closed).reshape(self.u.shape)
-        self.arch = np.square(2 * np.clip(self.u, 0, 1) - 1).astype(np.float32)
+        # How much sooner than its share an edge comes down: beside the corners, and of lids that are not round all over.
+        sooner = 0.35 * (1 - round_eye)
+        self.arch = sooner + (1 - sooner) * np.square(2 * np.clip(self.u, 0, 1) - 1).astype(np.float32)
         inside = (self.u > 0) & (self.u < 1)
         self.closed = np.where(inside, np.maximum(closed, self.up), self.up).astype(np.float32)
         rough = picture - cv2.GaussianBlur(picture, (0, 0), 1.0)
@@ -619,7 +623,7 @@ class EyeLayers:
             # The lid's skin goes down to where lids meet.
             lid = _membrane(colours, seeds, w)
             above = _membrane(colours, seeds * (self.v < self.closed), w)
-            over = smooth(0.01 * w, -0.03 * w, self.v - self.closed) * (0.9 if self.has_fold else 0.5)
+            over = smooth(0.01 * w, -0.03 * w, self.v - self.closed) * (0.6 if self.has_fold else 0.3)
             over *= smooth(0.6, 0.44, np.abs(self.u - 0.5))
             lid = lid + (above - lid) * over[..., None]
         lid = lid + self.texture
@@ -1632,7 +1636,7 @@ class EyeLayers:
             1.1 * self.to_down / max(self.tall, 1.0) * max(down, 0.0)
             - 0.3 * self.to_up / max(self.tall, 1.0) * max(-down, 0.0)
             - self.rise / max(self.tall, 1.0) * wide
-            + 0.10 * squint
+            + 0.06 * squint
         )
         return follow * (1 - wanted.blink) + wanted.blink
 
