@@ -952,7 +952,11 @@ class EyeLayers:
         eye = (self.v > self.up - 0.14 * w) & (self.v < self.low + 0.02 * w) & (np.abs(self.u - 0.5) < 0.38)
         lashes = (self.from_edge < 0.17 * w) & (outward > -0.15)
         lashes |= (self.from_edge < 0.1 * w) & (np.abs(self.u - 0.5) < 0.56)
-        return (self.rims & ~(eye | lashes)).astype(np.float32)
+        rims = (self.rims & ~(eye | lashes)).astype(np.uint8)
+        # What is left of an eye's own outline is small.
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(rims, connectivity=8)
+        large = np.maximum(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT]) > 0.3 * w
+        return (large[labels] & (rims > 0)).astype(np.float32)
 
     def _thick_rims(self) -> np.ndarray:
         """Rims that are dark, thicker than lashes and pass over the eye, float32 (h, w); 1 also close to its edge."""
