@@ -397,6 +397,60 @@ def test_an_iris_is_a_disc_where_the_white_shows_through_its_rim(face):
         assert (np.abs(moved[ring].astype(int) - IRIS).max(1) < 60).mean() > 0.97
 
 
+def test_what_lies_before_the_eyeball_stays_while_it_turns(face):
+    """A corner's red and a lower line are the lid's, wherever the iris is."""
+    picture, contours = face[0].copy(), face[1]
+    x, y = EYES["left"]
+    red = (186, 70, 66)
+    corner = contours.left.lower[-3:]
+    cv2.fillPoly(
+        picture, [np.rint(np.concatenate([corner, contours.left.upper[-3:][::-1]])).astype(np.int32)], red
+    )
+    turned = paste(
+        picture.copy(), Eyes(picture, contours).draw(amounts(eyeLookInRight=1.0, eyeLookOutLeft=1.0))
+    )
+    place = slice(y - 2, y + 3), slice(x + 26, x + 29)
+    assert np.abs(turned[place].astype(int) - picture[place]).mean() < 12
+    # The iris has moved all the same.
+    assert np.abs(turned[y, x - 6].astype(int) - WHITE).max() < 40
+
+
+def test_drawn_lights_go_along_with_a_drawn_iris(face):
+    picture, contours = face[0].copy(), face[1]
+    for x, y in EYES.values():
+        cv2.circle(picture, (x + 5, y - 2), 2, (255, 255, 255), -1)
+    turned = paste(
+        picture.copy(), Eyes(picture, contours).draw(amounts(eyeLookOutRight=1.0, eyeLookInLeft=1.0))
+    )
+    for x, y in EYES.values():
+        row = turned[y - 4 : y + 1, x - 18 : x + 4].astype(int).min(2).max(0)
+        dark = np.flatnonzero(row < 130)
+        # Between dark and dark there is a light.
+        assert row[dark[0] : dark[-1]].max() > 200
+
+
+def test_a_light_iris_ends_where_its_white_begins(monkeypatch):
+    """Not at its pupil's rim."""
+    theta = np.float32([0, 0, 0.3, 0.1, 0.1, 0, 0, 0.9, 0, 0, 0.08])
+    crop = np.full((eye_fit.HEIGHT, eye_fit.WIDTH, 3), (206, 160, 138), np.uint8)
+    eye, middle = np.full_like(crop, (236, 232, 228)), (eye_fit.WIDTH // 2, eye_fit.HEIGHT // 2)
+    cv2.circle(eye, middle, round(0.12 * eye_fit.PER_D), (190, 172, 110), -1)
+    cv2.circle(eye, middle, round(0.075 * eye_fit.PER_D), (10, 8, 8), -1)
+    edges = [
+        np.column_stack([k[0] for k in eye_fit.place(theta[None], eye_fit.U[None], rows)])
+        for rows in eye_fit.heights(theta[None])
+    ]
+    outline = np.rint(np.concatenate([edges[0], edges[1][::-1]])).astype(np.int32)
+    inside = cv2.fillPoly(np.zeros(crop.shape[:2], np.uint8), [outline], 1) > 0
+    crop[inside] = eye[inside]
+    maps, fits = (eye_fit.EyeMaps(crop),) * 2, [eye_fit.EyeFit(theta, 1.0, 1.0, 1.0, 1.0)] * 2
+    for iris in eye_fit.refine_irises(maps, fits):
+        assert 0.11 < iris[2] < 0.135
+    # Its rim alone is the clearer one.
+    monkeypatch.setattr(eye_fit, "PUPIL", -1.0)
+    assert eye_fit.refine_irises(maps, fits)[0][2] < 0.1
+
+
 def test_a_thick_rim_over_the_eye_stays_in_front_of_the_lid(face):
     picture, contours = face
     picture = picture.copy()

@@ -213,6 +213,17 @@ def _resampled(points: np.ndarray) -> np.ndarray:
     return np.column_stack([np.interp(at, length, points[:, k]) for k in (0, 1)]).astype(np.float32)
 
 
+def _forward(points: np.ndarray) -> np.ndarray:
+    """A curve (N, 2) that bulges beyond its corners, without turning back."""
+    line = points[-1] - points[0]
+    length = max(float(np.hypot(*line)), 1e-6)
+    along = line / length
+    at = (points - points[0]) @ along
+    step = 0.004 * length * np.arange(len(points))
+    wanted = np.minimum(np.maximum.accumulate(at - step) + step, length - step[::-1])
+    return (points + (wanted - at)[:, None] * along).astype(np.float32)
+
+
 def _find_eyes(
     picture: np.ndarray, landmarks: Landmarks, axes: _Axes, looks: Sequence[Look]
 ) -> list[EyeContours]:
@@ -316,7 +327,7 @@ def _dark_eye(spot: dark_eyes.DarkEye, matrix: np.ndarray, unit: float, mirrored
 
     def points(curve: np.ndarray) -> np.ndarray:
         curve = curve @ inverse[:, :2].T + inverse[:, 2]
-        return _resampled(curve[::-1] if mirrored else curve)
+        return _forward(_resampled(curve[::-1] if mirrored else curve))
 
     u = np.linspace(-1, 1, len(spot.upper))
     tall = float(spot.lower[:, 1].max() - spot.upper[:, 1].min())
