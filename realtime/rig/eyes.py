@@ -1235,8 +1235,9 @@ class EyeLayers:
         deep = np.clip((self.v - self.up) / np.maximum(self.span, 1e-3), 0, 1)
         at = np.clip(self.u, 0, 1) * np.float32(96), deep * np.float32(32)
         fill = cv2.remap(fill, *(k.astype(np.float32) for k in at), cv2.INTER_LINEAR)
-        # It is hardly lighter than most of it.
-        fill *= np.minimum(1.08 * usual / np.maximum(fill.mean(2, keepdims=True), 1.0), 1)
+        # It is no lighter than most of it, and in drawings hardly.
+        most = (1.08 - 0.08 * smooth(*SHADED, self.shaded)) * usual
+        fill *= np.minimum(most / np.maximum(fill.mean(2, keepdims=True), 1.0), 1)
         # What is red at its ends is not the white's own.
         fill += 0.6 * (hue * fill.mean(2, keepdims=True) - fill)
         # A ball is darker to its sides, and under its lid, but in flat drawings; where they are seen they are as they are.
@@ -1392,6 +1393,9 @@ class EyeLayers:
         skin, belongs to the lids and stays while the eye moves.
         """
         if self.has_white:
+            # As rough as what is around.
+            unseen = 0.7 * self.fine * (1 - self.white_seen)[..., None]
+            self.white = np.clip(self.white + self.texture * unseen, 0, 255).astype(np.float32)
             size = self.iris_size
             at = [
                 (place - middle + size).astype(np.float32)
