@@ -298,7 +298,8 @@ def test_the_pictures_are_pythons(site, camera):
             expected = engine.render(features, own, Keypoints(points, jacobians))
             found = page.evaluate(
                 """async ({ points, jacobians }) => {
-                    const { Engine, fetched, prepareRuntime } = await import(new URL("engine.js", location.href).href);
+                    const { Engine, prepareRuntime } = await import(new URL("engine.js", location.href).href);
+                    const { fetched } = await import(new URL("fetching.js", location.href).href);
                     prepareRuntime(1);
                     const bundle = JSON.parse(new TextDecoder().decode(await fetched("./model/bundle.json")));
                     const graphs = {};

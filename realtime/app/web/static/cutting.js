@@ -1,30 +1,46 @@
 // A square of a picture in the model's size. Beyond the edges the outermost pixels are repeated, as in
 // livepuppet/core/square.py.
 import { whole } from "./motion/follow.js";
+import { Memory } from "./rig/pixels.js";
 
 /** @typedef {import("./motion/framing.js").Square} Square */
 
-/**
- * Which pixels of a line, and how much of each, make each pixel of a shorter one: the area that it covers.
- * @param {number} begin of the part, in pixels of the line
- * @param {number} length of the part
- * @param {number} size pixels wanted
- * @param {number} last pixel that there is
- */
-function coverage(begin, length, size, last) {
-  const scale = length / size;
-  const taps = Math.ceil(scale) + 1;
-  const [indices, weights] = [new Int32Array(size * taps), new Float32Array(size * taps)];
-  for (let at = 0; at < size; at++) {
-    const [from, to] = [begin + at * scale, begin + (at + 1) * scale];
-    for (let tap = 0; tap < taps; tap++) {
-      const pixel = Math.floor(from) + tap;
-      indices[at * taps + tap] = Math.min(Math.max(pixel, 0), last);
-      weights[at * taps + tap] = Math.max(0, Math.min(to, pixel + 1) - Math.max(from, pixel)) / scale;
+/** Which pixels of a line, and how much of each, make each pixel of a shorter one: the area that it covers. */
+class Coverage {
+  indices = new Int32Array(0);
+  weights = new Float32Array(0);
+  taps = 0;
+  _known = "";
+
+  /**
+   * @param {number} begin of the part, in pixels of the line
+   * @param {number} length of the part
+   * @param {number} size pixels wanted
+   * @param {number} last pixel that there is
+   */
+  of(begin, length, size, last) {
+    const wanted = `${begin} ${length} ${size} ${last}`;
+    if (wanted === this._known) return this;
+    this._known = wanted;
+    const scale = length / size;
+    const whole = Number.isInteger(scale);
+    const taps = (this.taps = whole ? scale : Math.ceil(scale) + 1);
+    if (this.indices.length < size * taps) [this.indices, this.weights] = [new Int32Array(size * taps), new Float32Array(size * taps)];
+    for (let at = 0; at < size; at++) {
+      const [from, to] = [begin + at * scale, begin + (at + 1) * scale];
+      for (let tap = 0; tap < taps; tap++) {
+        const pixel = Math.floor(from) + tap;
+        this.indices[at * taps + tap] = Math.min(Math.max(pixel, 0), last);
+        this.weights[at * taps + tap] = Math.max(0, Math.min(to, pixel + 1) - Math.max(from, pixel)) / scale;
+      }
     }
+    return this;
   }
-  return { indices, weights, taps };
 }
+
+const across = new Coverage();
+const down = new Coverage();
+const lines = new Memory(Float32Array);
 
 /**
  * Shrink a part of a picture, each pixel the mean of the area that it covers, into `out` RGB (size, size, 3).
@@ -37,34 +53,62 @@ function coverage(begin, length, size, last) {
  * @param {Uint8Array} out
  */
 export function shrink(rgba, width, height, part, size, flipped, out) {
-  const across = coverage(part.x, part.side, size, width - 1);
-  const down = coverage(part.y, part.side, size, height - 1);
-  const line = new Float32Array(3 * width);
+  across.of(part.x, part.side, size, width - 1);
+  down.of(part.y, part.side, size, height - 1);
+  const line = lines.take(3 * width);
   for (let row = 0; row < size; row++) {
-    line.fill(0);
-    for (let tap = 0; tap < down.taps; tap++) {
-      const weight = down.weights[row * down.taps + tap];
-      if (weight === 0) continue;
-      const start = 4 * width * down.indices[row * down.taps + tap];
-      for (let from = start, to = 0; to < line.length; from += 4, to += 3) {
-        line[to] += weight * rgba[from];
-        line[to + 1] += weight * rgba[from + 1];
-        line[to + 2] += weight * rgba[from + 2];
-      }
+    addRow(rgba, width, row, 0, line);
+    for (let tap = 2; tap < down.taps; tap += 2) addRow(rgba, width, row, tap, line);
+    squeeze(line, 3 * size * row, size, flipped, out);
+  }
+}
+
+/**
+ * Lay two rows of a picture, as far as they are covered, on a line; the first two begin it.
+ * @param {Uint8Array | Uint8ClampedArray} rgba @param {number} width
+ * @param {number} row that is wanted @param {number} tap @param {Float32Array} line
+ */
+function addRow(rgba, width, row, tap, line) {
+  const at = row * down.taps + tap;
+  const two = tap + 1 < down.taps;
+  const first = down.weights[at];
+  const second = two ? down.weights[at + 1] : 0;
+  const other = 4 * width * ((two ? down.indices[at + 1] : down.indices[at]) - down.indices[at]);
+  const end = 3 * width;
+  let from = 4 * width * down.indices[at];
+  if (tap === 0) {
+    for (let to = 0; to < end; from += 4, to += 3) {
+      line[to] = first * rgba[from] + second * rgba[from + other];
+      line[to + 1] = first * rgba[from + 1] + second * rgba[from + other + 1];
+      line[to + 2] = first * rgba[from + 2] + second * rgba[from + other + 2];
     }
-    for (let column = 0; column < size; column++) {
-      let [red, green, blue] = [0.5, 0.5, 0.5];
-      for (let tap = column * across.taps; tap < (column + 1) * across.taps; tap++) {
-        const [weight, from] = [across.weights[tap], 3 * across.indices[tap]];
-        red += weight * line[from];
-        green += weight * line[from + 1];
-        blue += weight * line[from + 2];
-      }
-      const to = 3 * (size * row + (flipped ? size - 1 - column : column));
-      out[to] = red;
-      out[to + 1] = green;
-      out[to + 2] = blue;
+  } else if (first > 0) {
+    for (let to = 0; to < end; from += 4, to += 3) {
+      line[to] += first * rgba[from] + second * rgba[from + other];
+      line[to + 1] += first * rgba[from + 1] + second * rgba[from + other + 1];
+      line[to + 2] += first * rgba[from + 2] + second * rgba[from + other + 2];
     }
+  }
+}
+
+/** @param {Float32Array} line @param {number} start of the row in `out` @param {number} size @param {boolean} flipped @param {Uint8Array} out */
+function squeeze(line, start, size, flipped, out) {
+  const { indices, weights, taps } = across;
+  for (let column = 0, tap = 0; column < size; column++) {
+    let red = 0.5;
+    let green = 0.5;
+    let blue = 0.5;
+    for (const end = tap + taps; tap < end; tap++) {
+      const weight = weights[tap];
+      const from = 3 * indices[tap];
+      red += weight * line[from];
+      green += weight * line[from + 1];
+      blue += weight * line[from + 2];
+    }
+    const to = start + 3 * (flipped ? size - 1 - column : column);
+    out[to] = red;
+    out[to + 1] = green;
+    out[to + 2] = blue;
   }
 }
 

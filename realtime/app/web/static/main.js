@@ -49,8 +49,10 @@ const source = new Source(element("video"), onFrame, () => {
   toast(texts.cameraGone, { bad: true });
 });
 
-/** @type {Worker} */
+/** Reads the driver. @type {Worker} */
 let worker;
+/** Draws rigs. @type {Worker} */
+let drawer;
 /** What the model is loaded in. @type {any} */
 let model = null;
 /** @type {Avatar[]} */
@@ -68,6 +70,8 @@ let drawn = null;
 let [busy, waiting] = [false, false];
 /** When the newest frame was captured. */
 let newest = 0;
+/** When the last frame was captured that moves nothing. */
+let rested = -Infinity;
 /** Whether all pictures are drawn by the network, for whoever measures. */
 const byNetwork = new URLSearchParams(location.search).has("network");
 /** @type {Recording | null} */
@@ -103,11 +107,16 @@ async function start() {
   const cores = navigator.hardwareConcurrency || 2;
   const asked = new URLSearchParams(location.search);
   const threads = self.crossOriginIsolated ? Number(asked.get("threads")) || Math.min(Math.max(2, cores - 1), 4, cores) : 1;
-  worker = new Worker("./worker.js", { type: "module" });
-  worker.addEventListener("message", ({ data }) => heard[data.kind](data));
-  worker.addEventListener("error", (event) => fail(texts.broken(event.message || "worker")));
+  [worker, drawer] = ["./worker.js", "./drawing.js"].map((path) => {
+    const made = new Worker(path, { type: "module" });
+    made.addEventListener("message", ({ data }) => heard[data.kind](data));
+    made.addEventListener("error", (event) => fail(texts.broken(event.message || "worker")));
+    return made;
+  });
   total = known.bytes;
-  worker.postMessage({ kind: "start", threads, precision: asked.get("precision") });
+  const between = new MessageChannel();
+  drawer.postMessage({ kind: "start", port: between.port1 }, [between.port1]);
+  worker.postMessage({ kind: "start", threads, precision: asked.get("precision"), port: between.port2 }, [between.port2]);
   await choose(avatars[0]);
 }
 
@@ -187,14 +196,22 @@ const heard = {
     for (const id of ["snapshot", "record"]) element(id).disabled = false;
   },
   noFace: () => toast(texts.noFace, { bad: true }),
-  picture(told) {
+  looked(told) {
     busy = false;
     if (source.kind !== "none") {
-      // One that was drawn for another background comes too late, too.
-      if (told.number === onCanvas && (!told.whole || told.cut === (background !== "as-is"))) paint(told);
+      if (!told.draws && told.number === onCanvas) {
+        rested = told.captured;
+        paint(told);
+      }
       showState(told);
     }
     if (waiting) send();
+  },
+  picture(told) {
+    // One of before the avatar rested comes too late, as one that was drawn for another background does.
+    const late = told.captured <= rested || (told.whole && told.cut !== (background !== "as-is"));
+    if (source.kind !== "none" && told.number === onCanvas && !late) paint(told);
+    else if (told.whole) drawer.postMessage({ kind: "shown", memory: told.whole }, [told.whole]);
   },
   failed({ during, number: which, reason }) {
     busy = false;
@@ -226,7 +243,7 @@ function backgroundNow() {
 
 /** @param {any} told */
 function paint(told) {
-  if (drawn?.whole) worker.postMessage({ kind: "shown", memory: drawn.whole }, [drawn.whole]);
+  if (drawn?.whole) drawer.postMessage({ kind: "shown", memory: drawn.whole }, [drawn.whole]);
   drawn = told.pixels || told.whole ? told : null;
   painter.draw(drawn);
   recording?.draw();
@@ -577,7 +594,7 @@ function startDropping() {
 function setBackground(wanted) {
   if (!layers?.figure && wanted !== "as-is") return;
   background = wanted;
-  worker.postMessage({ kind: "cut", on: background !== "as-is" });
+  drawer.postMessage({ kind: "cut", on: background !== "as-is" });
   const before = drawn;
   showAvatar();
   if (before && !before.whole) painter.draw((drawn = before));

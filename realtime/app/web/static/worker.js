@@ -1,14 +1,14 @@
-// Everything from a camera's frame to the avatar's next picture, beside the page, so that the page never waits.
+// From a camera's frame to what the avatar does, beside the page, so that the page never waits. Rigs are drawn by another worker
+// (drawing.js); what has none is drawn here, by the network.
 import { Cutter } from "./cutting.js";
-import { CloseUps, Engine, compare, fetched, finds, passes, prepareRuntime } from "./engine.js";
+import { CloseUps, Engine, compare, finds, passes, prepareRuntime } from "./engine.js";
+import { fetched } from "./fetching.js";
 import { unhalved } from "./halves.js";
 import { Follower, whole } from "./motion/follow.js";
 import { centredSquare, reexpressed, seek, squareFor } from "./motion/framing.js";
 import { DEFAULTS, Retargeter } from "./motion/retargeter.js";
 import { readNpz } from "./npz.js";
 import { RigDriver } from "./rig/driver.js";
-import { pictureFrom } from "./rig/pixels.js";
-import { Rig, unpacked } from "./rig/rig.js";
 import { knowledgeFrom } from "./rig/tracker.js";
 
 /** @typedef {import("./motion/framing.js").Square} Square */
@@ -28,13 +28,11 @@ let engine;
 /** @type {Retargeter} */
 let retargeter;
 /**
- * What is moved: by its rig, else by the network.
+ * What is moved.
  * @typedef {object} Avatar
  * @property {Keypoints} keypoints
  * @property {number} number
- * @property {Rig | null} rig
- * @property {Promise<ArrayBuffer> | null} sheets file of what the rig draws before other backgrounds
- * @property {import("./engine.js").Features | null} features
+ * @property {import("./engine.js").Features | null} features to draw it by; null where its rig does
  */
 
 /** @type {Avatar | null} */
@@ -46,10 +44,8 @@ let canDraw = false;
 let closeUps;
 /** @type {RigDriver} */
 let driver;
-/** Whether the picture's own background is left out. */
-let cut = false;
-/** Memory for pictures that the page has shown. @type {ArrayBuffer[]} */
-const spare = [];
+/** The worker that draws rigs. @type {MessagePort} */
+let drawer;
 /** @type {Square | null} */
 let square = null;
 let [tries, lostSince] = [0, NaN];
@@ -69,8 +65,9 @@ async function checksum(data) {
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Load what reads faces. @param {{threads: number, precision: string | null}} wanted */
-async function start({ threads, precision: only }) {
+/** Load what reads faces. @param {{threads: number, precision: string | null, port: MessagePort}} wanted */
+async function start({ threads, precision: only, port }) {
+  drawer = port;
   prepareRuntime(threads);
   const bundle = JSON.parse(new TextDecoder().decode(await fetched("./model/bundle.json")));
   /** @type {Map<string, Promise<ArrayBuffer>>} */
@@ -125,19 +122,6 @@ async function start({ threads, precision: only }) {
   tell({ kind: "ready", threads, size, quality: found, loading: loaded - fetchedAt, gate: performance.now() - loaded, fetching: fetchedAt - began });
 }
 
-/** Pixels of a picture that the browser can read. @param {ImageBitmapSource} source */
-async function pixelsOf(source) {
-  const bitmap = await createImageBitmap(source, { premultiplyAlpha: "none", colorSpaceConversion: "none" });
-  const { width, height } = bitmap;
-  const context = /** @type {OffscreenCanvasRenderingContext2D} */ (new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true }));
-  context.drawImage(bitmap, 0, 0);
-  bitmap.close();
-  return context.getImageData(0, 0, width, height);
-}
-
-/** @param {ArrayBuffer} file */
-const opened = async (file) => unpacked(await readNpz(file), (data) => pixelsOf(new Blob([/** @type {Uint8Array<ArrayBuffer>} */ (data)])));
-
 /**
  * @typedef {object} Chosen
  * @property {number} number
@@ -149,40 +133,41 @@ const opened = async (file) => unpacked(await readNpz(file), (data) => pixelsOf(
  */
 
 /** @param {Chosen} chosen */
-async function setAvatar({ number, picture, square: given, small: prepared, rig: address, sheets }) {
+async function setAvatar({ number, picture, square: given, small: prepared, rig, sheets }) {
   const { width, height } = picture;
   const face = given ? null : await faceIn(picture);
   const place = given ?? squareFor(picture, face);
   // To whole pixels: what was cut is what has to be put back.
   const cutAs = whole(place);
   const small = prepared ?? cutter.drawn(picture, width, height, cutAs, false).slice();
-  let rig = null;
   let features = null;
   /** @type {Keypoints} */
   let keypoints;
-  if (address) {
-    const { data } = await pixelsOf(picture);
-    const file = await opened(await fetched(`./avatars/${address}`));
-    rig = new Rig(file, pictureFrom({ shape: [height, width, 4], values: new Uint8Array(data.buffer) }));
-    const { points, jacobians } = file.told.keypoints;
-    keypoints = { points: Float32Array.from(points.flat()), jacobians: Float32Array.from(jacobians.flat(2)), confidence: null };
+  if (rig) {
+    keypoints = await drawnByRig({ number, picture, rig, sheets });
   } else {
     if (!canDraw) await loadDrawing();
     keypoints = await engine.detect(small);
     features = await engine.encode(small);
+    picture.close();
   }
-  // Fetched now, so that nothing is while the page is in use.
-  avatar = { features, keypoints, number, rig, sheets: sheets ? fetched(`./avatars/${sheets}`) : null };
+  avatar = { features, keypoints, number };
   retargeter.setAvatar(keypoints);
   driver.restart();
-  if (cut) await setCut();
-  picture.close();
   tell({ kind: "avatar", number, square: cutAs, small, found: given !== null || face !== null, rig: rig !== null });
 }
 
-/** Make ready for another background. */
-async function setCut() {
-  if (avatar?.rig && avatar.sheets && !avatar.rig.cut) avatar.rig.setCut(await opened(await avatar.sheets));
+/**
+ * Have the other worker draw a picture by its rig.
+ * @param {{number: number, picture: ImageBitmap, rig: string, sheets: string | null}} chosen
+ * @returns {Promise<Keypoints>}
+ */
+async function drawnByRig(chosen) {
+  drawer.postMessage({ kind: "avatar", ...chosen }, [chosen.picture]);
+  const { data } = await new Promise((resolve) => (drawer.onmessage = resolve));
+  if (data.reason) throw new Error(data.reason);
+  const { points, jacobians } = data.keypoints;
+  return { points: Float32Array.from(points.flat()), jacobians: Float32Array.from(jacobians.flat(2)), confidence: null };
 }
 
 /** Forget where the driver's face is. @param {number} countdown */
@@ -203,55 +188,35 @@ async function drive({ picture, width, height, time, captured }) {
   const place = square;
   if (place === null || avatar === null) {
     picture.close();
-    tell({ kind: "picture", captured, state: "looking", square: null, number: avatar?.number ?? 0 });
+    tell({ kind: "looked", captured, state: "looking", square: null, number: avatar?.number ?? 0, draws: false });
     return;
   }
+  const { number, features } = avatar;
   const cropped = await cutter.cut(picture, width, height, place, mirror);
   const cutAt = performance.now();
   const driving = await engine.detect(cropped);
   const detected = performance.now();
-  const { rig } = avatar;
-  if (rig && cutter.seen) driving.reading = await closeUps.look(driving.points, engine.size, cutter.seen);
+  if (!features && cutter.seen) driving.reading = await closeUps.look(driving.points, engine.size, cutter.seen);
   const moved = retargeter.move(driving, time);
   const looked = performance.now();
   await watch(picture, width, height, time);
   picture.close();
   if (square === place && isOfFace) follow(place, { width, height }, driving, time);
-  const told = {
-    kind: "picture",
-    captured,
-    state: retargeter.state,
-    square: place,
-    number: avatar.number,
-    left: retargeter.countdownLeft,
-    fit: retargeter.fit,
-    initialFit: retargeter.initialFit,
-  };
-  if (moved === null) {
-    tell(told);
-    return;
-  }
-  const drawing = performance.now();
   const stages = { cut: cutAt - began, detect: detected - cutAt, look: looked - detected, render: 0 };
-  if (rig) {
-    const { transferred } = retargeter;
-    if (!transferred || !driver.canUse(transferred.initial)) {
-      tell(told);
-      return;
-    }
-    const motion = driver.motion(transferred, avatar.keypoints, retargeter.settings);
-    const bytes = 4 * rig.width * rig.height;
-    const memory = spare.find((one) => one.byteLength === bytes) ?? new ArrayBuffer(bytes);
-    spare.length = 0;
-    rig.draw(motion, new Int32Array(memory), cut);
+  const drawn = { kind: "picture", captured, number, stages };
+  let draws = moved !== null;
+  if (moved !== null && features) {
+    const drawing = performance.now();
+    const { pixels, deformation, rows, columns } = await engine.render(features, avatar.keypoints, moved);
     stages.render = performance.now() - drawing;
-    tell({ ...told, cut, whole: memory, width: rig.width, height: rig.height, stages }, [memory]);
-    return;
+    tell({ ...drawn, pixels, deformation, rows, columns }, [pixels.buffer, deformation.buffer].map((one) => /** @type {ArrayBuffer} */ (one)));
+  } else if (moved !== null) {
+    const { transferred } = retargeter;
+    draws = transferred !== null && driver.canUse(transferred.initial);
+    if (transferred && draws) drawer.postMessage({ kind: "motion", motion: driver.motion(transferred, avatar.keypoints, retargeter.settings), told: drawn });
   }
-  const drawn = await engine.render(/** @type {import("./engine.js").Features} */ (avatar.features), avatar.keypoints, moved);
-  stages.render = performance.now() - drawing;
-  const { pixels, deformation } = drawn;
-  tell({ ...told, pixels, deformation, rows: drawn.rows, columns: drawn.columns, stages }, [pixels.buffer, deformation.buffer].map((one) => /** @type {ArrayBuffer} */ (one)));
+  const { state, countdownLeft: left, fit, initialFit } = retargeter;
+  tell({ kind: "looked", captured, state, square: place, number, left, fit, initialFit, draws });
 }
 
 /**
@@ -340,10 +305,6 @@ const handlers = {
     mirror = on;
     retargeter.reset(0);
   },
-  cut: ({ on }) => {
-    cut = on;
-    return on ? setCut() : undefined;
-  },
   neutral: ({ countdown }) => retargeter.reset(countdown),
   anew: ({ countdown }) => beginAnew(countdown),
 };
@@ -352,10 +313,6 @@ const handlers = {
 /** @type {Promise<unknown>} */
 let queue = Promise.resolve();
 self.addEventListener("message", ({ data }) => {
-  if (data.kind === "shown") {
-    spare.push(data.memory);
-    return;
-  }
   queue = queue.then(() => handlers[data.kind](data)).catch((error) => {
     tell({ kind: "failed", during: data.kind, number: data.number, reason: String(error?.message ?? error) });
   });

@@ -1,0 +1,21 @@
+// Files of this site.
+
+/**
+ * The file at `path` beside this module.
+ * @param {string} path
+ * @param {(bytes: number) => void} advanced told of all bytes so far
+ * @returns {Promise<ArrayBuffer>}
+ */
+export async function fetched(path, advanced = () => {}) {
+  const response = await fetch(new URL(path, import.meta.url));
+  if (!response.ok || !response.body) throw new Error(`${path}: ${response.status}`);
+  const parts = [];
+  let bytes = 0;
+  const reader = response.body.getReader();
+  for (let step = await reader.read(); !step.done; step = await reader.read()) {
+    parts.push(step.value);
+    bytes += step.value.byteLength;
+    advanced(bytes);
+  }
+  return new Blob(parts).arrayBuffer();
+}
