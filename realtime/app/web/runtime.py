@@ -26,6 +26,9 @@ FILES = {
     "ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
 }
 
+#: The largest of them.
+WASM = "ort-wasm-simd-threaded.wasm"
+
 REGISTRY = "https://registry.npmjs.org"
 
 #: Bytes of the largest package that is read; it has 33 million.

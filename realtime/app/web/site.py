@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import logging
 import re
@@ -22,7 +23,7 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.files import write_atomically
 from livepuppet.core.images import encode_png
 from livepuppet.realtime.app.web.halves import halved
-from livepuppet.realtime.app.web.runtime import LICENCE, runtime_files
+from livepuppet.realtime.app.web.runtime import LICENCE, WASM, runtime_files
 from livepuppet.realtime.avatars import load_avatars
 from livepuppet.realtime.bundled import AVATAR, DRIVING, MODEL
 from livepuppet.realtime.compositing.matte import figure_colours
@@ -45,6 +46,9 @@ SHARED_FILES = ("studio.css", "dom.js", "icon.svg", "numbers.js", "slider.js", "
 #: The file that names all others, and tells a site from any other folder.
 FILES_FILE = "files.js"
 
+#: The runtime as the page fetches it.
+RUNTIME = "runtime/ort-wasm-simd-threaded.packed"
+
 #: Without these no browser gives WebAssembly threads. (A service worker sets them where a host does not.)
 HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -59,6 +63,9 @@ QUALITY, LONGEST = 92, 720
 
 #: Mean confidence of keypoints from which on a picture shows a face.
 SURE = 0.5
+
+#: What the bundle's reference tells of finding faces; the rest is of drawing them.
+OF_FACES = ("pictures", "points", "matrices")
 
 #: The graphs' precision that a page loads first.
 FIRST = "int8"
@@ -105,7 +112,12 @@ def write_site(
     bundle = model or MODEL
     pictures = _loaded(avatars or [AVATAR], read_bundle(bundle)["size"])
     files = _page()
-    files.update({f"runtime/{name}": data for name, data in runtime_files(runtime).items()})
+    for name, data in runtime_files(runtime).items():
+        # Not every host packs it on its way.
+        if name == WASM:
+            files[RUNTIME] = gzip.compress(data, mtime=0)
+        else:
+            files[f"runtime/{name}"] = data
     files["runtime/LICENSE.txt"] = LICENCE.encode()
     graphs, loaded = _model(bundle)
     files.update(graphs)
@@ -120,7 +132,7 @@ def write_site(
     told = {
         "avatars": entries,
         "clip": None,
-        "bytes": sum(len(files[name]) for name in loaded),
+        "bytes": sum(len(files[name]) for name in {RUNTIME, *loaded}),
         "synthetic": {"badge": BADGE_TEXT, "comment": COMMENT, "xmp": XMP.decode()},
     }
     if clip is not None:
@@ -128,8 +140,9 @@ def write_site(
         files["avatars/clip.mp4"] = clip.read_bytes()
     files["site.json"] = _json(told)
     files.update(_for_hosts())
-    # What is fetched when somebody asks for it; and what a precision that passed needs no more.
+    # What is fetched when somebody asks for it, a precision that passed needs no more, or the network alone draws with.
     later = {"avatars/clip.mp4", *(graphs.keys() - loaded)}
+    later |= {f"avatars/{entry['small']}" for entry in entries if "rig" in entry}
     files[FILES_FILE] = _file_list(files, later)
     try:
         for name, data in files.items():
@@ -203,30 +216,44 @@ def _model(bundle: Path) -> tuple[dict[str, bytes], set[str]]:
         raise UserError(
             f"{bundle} cannot be used on a page, which needs landmarks with Jacobians and reference pictures: leave --model out."
         )
-    kept = {key: metadata[key] for key in ("size", "num_keypoints", "keypoint_names", "graphs", "reference")}
-    kept["variants"] = {
-        name: graphs for name, graphs in metadata.get("variants", {}).items() if name == FIRST
-    }
-    entries = [metadata["graphs"][stage]["file"] for stage in STAGES]
+    kept = {key: metadata[key] for key in ("size", "num_keypoints", "keypoint_names")}
     fastest = metadata["variants"][FIRST] if FIRST in variants_of(metadata) else metadata["graphs"]
     # Pictures that come with the page are drawn by their rigs: what the network draws with is loaded with the first that has none.
-    loaded = {
-        f"model/{metadata['graphs']['detect']['file']}",
-        f"model/{reference[0].name}",
-        f"model/{BUNDLE_FILE}",
+    with np.load(reference[0]) as arrays:
+        of_faces = {name: arrays[name] for name in OF_FACES}
+        of_pictures = {name: arrays[name] for name in arrays.files if name not in OF_FACES}
+    first = {
+        "detect.half": halved((bundle / metadata["graphs"]["detect"]["file"]).read_bytes()),
+        "reference.npz": _npz(of_faces),
+        "close-ups.half": halved(default_close_ups().read_bytes()),
+        "reading.npz": reading_file(),
     }
-    names = {f"model/{file}" for file in (*entries, *(fastest[stage]["file"] for stage in STAGES))} | loaded
-    files = {
-        name: (bundle / Path(name).name).read_bytes()
-        for name in sorted(names)
-        if not name.endswith(BUNDLE_FILE)
+    drawing = {
+        entry["file"]: (bundle / entry["file"]).read_bytes()
+        for graphs in (metadata["graphs"], fastest)
+        for entry in (graphs[stage] for stage in STAGES if stage != "detect")
     }
-    files[f"model/{BUNDLE_FILE}"] = _json(kept)
-    looks = {
-        "model/close-ups.half": halved(default_close_ups().read_bytes()),
-        "model/reading.npz": reading_file(),
-    }
-    return files | looks, loaded | looks.keys()
+    files = {**first, **drawing, "drawn.npz": _npz(of_pictures)}
+
+    def told(name: str) -> dict[str, str]:
+        return {"file": name, "sha256": hashlib.sha256(files[name]).hexdigest()}
+
+    def chosen(graphs: Mapping) -> dict:
+        own = {stage: told(graphs[stage]["file"]) for stage in STAGES if stage != "detect"}
+        return {"detect": told("detect.half"), **own}
+
+    kept |= {"graphs": chosen(metadata["graphs"]), "variants": {}}
+    if fastest is not metadata["graphs"]:
+        kept["variants"][FIRST] = chosen(fastest)
+    kept |= {"reference": told("reference.npz"), "drawn": told("drawn.npz")}
+    first[BUNDLE_FILE] = files[BUNDLE_FILE] = _json(kept)
+    return {f"model/{name}": data for name, data in files.items()}, {f"model/{name}" for name in first}
+
+
+def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+    return file.getvalue()
 
 
 def _avatar_files(avatar: Avatar, stem: str, engine: Engine) -> tuple[dict[str, bytes], dict]:

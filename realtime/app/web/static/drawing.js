@@ -77,7 +77,9 @@ function draw() {
   const { motion, told } = newest;
   newest = null;
   if (told.number !== avatar?.number) return;
-  const { rig } = avatar;
+  const { rig, sheets } = avatar;
+  // Not ready for the other background yet.
+  if (cut && sheets && !rig.cut) return;
   const began = performance.now();
   const bytes = 4 * rig.width * rig.height;
   const memory = spare.find((one) => one.byteLength === bytes) ?? new ArrayBuffer(bytes);

@@ -19,3 +19,10 @@ export async function fetched(path, advanced = () => {}) {
   }
   return new Blob(parts).arrayBuffer();
 }
+
+/** A file that gzip packed, or one that the host has unpacked on its way. @param {ArrayBuffer} data */
+export async function unpacked(data) {
+  const [first, second] = new Uint8Array(data, 0, 2);
+  if (first !== 0x1f || second !== 0x8b) return data;
+  return new Response(new Blob([data]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+}

@@ -106,7 +106,8 @@ async function start() {
   element("start-demo").onclick = () => attempt(() => openDemo(`./avatars/${known.clip}`));
   const cores = navigator.hardwareConcurrency || 2;
   const asked = new URLSearchParams(location.search);
-  const threads = self.crossOriginIsolated ? Number(asked.get("threads")) || Math.min(Math.max(2, cores - 1), 4, cores) : 1;
+  // One is left for what draws rigs, one for the page; two that read beside it on two cores are slower than one.
+  const threads = self.crossOriginIsolated ? Number(asked.get("threads")) || Math.min(Math.max(1, cores - 2), 4) : 1;
   [worker, drawer] = ["./worker.js", "./drawing.js"].map((path) => {
     const made = new Worker(path, { type: "module" });
     made.addEventListener("message", ({ data }) => heard[data.kind](data));
@@ -199,7 +200,7 @@ const heard = {
   looked(told) {
     busy = false;
     if (source.kind !== "none") {
-      if (!told.draws && told.number === onCanvas) {
+      if (!told.shows && told.number === onCanvas) {
         rested = told.captured;
         paint(told);
       }
@@ -477,14 +478,14 @@ async function choose(avatar) {
   showChosen();
   number = avatar.number = number + 1;
   const mine = number;
-  const [open, figure, small] = await Promise.all([avatar.open(), avatar.openFigure?.() ?? null, avatar.openSmall?.() ?? null]);
+  const { rig, sheets } = byNetwork ? { rig: null, sheets: null } : avatar;
+  const [open, figure, small] = await Promise.all([avatar.open(), avatar.openFigure?.() ?? null, rig ? null : (avatar.openSmall?.() ?? null)]);
   if (mine !== number) return;
   layers?.open.close();
   layers?.figure?.close();
   layers = { open, figure };
   shown = null;
   const picture = await createImageBitmap(open);
-  const { rig, sheets } = byNetwork ? { rig: null, sheets: null } : avatar;
   worker.postMessage({ kind: "avatar", number: mine, picture, square: avatar.square, small, rig, sheets }, [picture]);
   if (!model) {
     // Something to see while the model loads.

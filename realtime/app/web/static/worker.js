@@ -1,8 +1,8 @@
 // From a camera's frame to what the avatar does, beside the page, so that the page never waits. Rigs are drawn by another worker
 // (drawing.js); what has none is drawn here, by the network.
 import { Cutter } from "./cutting.js";
-import { CloseUps, Engine, compare, finds, passes, prepareRuntime } from "./engine.js";
-import { fetched } from "./fetching.js";
+import { CloseUps, Engine, RUNTIME, compare, draws, finds, prepareRuntime } from "./engine.js";
+import { fetched, unpacked } from "./fetching.js";
 import { unhalved } from "./halves.js";
 import { Follower, whole } from "./motion/follow.js";
 import { centredSquare, reexpressed, seek, squareFor } from "./motion/framing.js";
@@ -68,17 +68,18 @@ async function checksum(data) {
 /** Load what reads faces. @param {{threads: number, precision: string | null, port: MessagePort}} wanted */
 async function start({ threads, precision: only, port }) {
   drawer = port;
-  prepareRuntime(threads);
   const bundle = JSON.parse(new TextDecoder().decode(await fetched("./model/bundle.json")));
   /** @type {Map<string, Promise<ArrayBuffer>>} */
   const files = new Map();
   /** @type {Map<string, number>} */
   const counts = new Map();
-  const load = async (/** @type {{file: string, sha256?: string}} */ { file: name, sha256 }) => {
-    const data = await fetched(`./model/${name}`, (bytes) => {
-      counts.set(name, bytes);
+  const counted = (/** @type {string} */ path) =>
+    fetched(path, (bytes) => {
+      counts.set(path, bytes);
       tell({ kind: "progress", bytes: [...counts.values()].reduce((sum, count) => sum + count, 0) });
     });
+  const load = async (/** @type {{file: string, sha256?: string}} */ { file: name, sha256 }) => {
+    const data = await counted(`./model/${name}`);
     if (sha256 && (await checksum(data)) !== sha256) throw new Error("damaged");
     return data;
   };
@@ -89,14 +90,18 @@ async function start({ threads, precision: only, port }) {
   };
   const graphs = bundle.graphs;
   const began = performance.now();
-  const [detect, reference, looks, known] = await Promise.all([graphs.detect, bundle.reference, { file: "close-ups.half" }, { file: "reading.npz" }].map(file));
+  const [runtime, detect, reference, looks, known] = await Promise.all([
+    counted(RUNTIME),
+    ...[graphs.detect, bundle.reference, { file: "close-ups.half" }, { file: "reading.npz" }].map(file),
+  ]);
   const fetchedAt = performance.now();
+  prepareRuntime(threads, await unpacked(runtime));
   const knowledge = knowledgeFrom(await readNpz(known));
-  engine = await Engine.open(bundle, "float32", { detect });
+  engine = await Engine.open(bundle, "float16", { detect: unhalved(detect) });
   closeUps = await CloseUps.open(unhalved(looks), bundle.keypoint_names, knowledge);
   const loaded = performance.now();
-  const found = await compare(engine, reference, false);
-  if (!finds(found, "float32")) throw new Error("gate");
+  const found = await compare(engine, reference);
+  if (!finds(found, "float16")) throw new Error("gate");
   retargeter = new Retargeter(bundle.keypoint_names, DEFAULTS);
   driver = new RigDriver(bundle.keypoint_names, retargeter.lids, knowledge);
   const { size } = engine;
@@ -106,10 +111,11 @@ async function start({ threads, precision: only, port }) {
     for (const precision of PRECISIONS) {
       const entries = precision === "float32" ? graphs : bundle.variants?.[precision];
       if (!entries || (only && only !== precision)) continue;
-      const [encode, render] = await Promise.all([entries.encode, entries.render].map(file));
+      const [encode, render, drawn] = await Promise.all([entries.encode, entries.render, bundle.drawn].map(file));
       const candidate = await Engine.open(bundle, precision, { encode, render }, engine);
-      const quality = await compare(candidate, reference);
-      if (passes(quality, precision)) {
+      const quality = await compare(candidate, reference, drawn);
+      // How it finds faces was looked at when the page started.
+      if (draws(quality, precision)) {
         engine = candidate;
         canDraw = true;
         tell({ kind: "network", precision, quality, refused });
@@ -188,7 +194,7 @@ async function drive({ picture, width, height, time, captured }) {
   const place = square;
   if (place === null || avatar === null) {
     picture.close();
-    tell({ kind: "looked", captured, state: "looking", square: null, number: avatar?.number ?? 0, draws: false });
+    tell({ kind: "looked", captured, state: "looking", square: null, number: avatar?.number ?? 0, shows: false });
     return;
   }
   const { number, features } = avatar;
@@ -204,7 +210,7 @@ async function drive({ picture, width, height, time, captured }) {
   if (square === place && isOfFace) follow(place, { width, height }, driving, time);
   const stages = { cut: cutAt - began, detect: detected - cutAt, look: looked - detected, render: 0 };
   const drawn = { kind: "picture", captured, number, stages };
-  let draws = moved !== null;
+  let shows = moved !== null;
   if (moved !== null && features) {
     const drawing = performance.now();
     const { pixels, deformation, rows, columns } = await engine.render(features, avatar.keypoints, moved);
@@ -212,11 +218,11 @@ async function drive({ picture, width, height, time, captured }) {
     tell({ ...drawn, pixels, deformation, rows, columns }, [pixels.buffer, deformation.buffer].map((one) => /** @type {ArrayBuffer} */ (one)));
   } else if (moved !== null) {
     const { transferred } = retargeter;
-    draws = transferred !== null && driver.canUse(transferred.initial);
-    if (transferred && draws) drawer.postMessage({ kind: "motion", motion: driver.motion(transferred, avatar.keypoints, retargeter.settings), told: drawn });
+    shows = transferred !== null && driver.canUse(transferred.initial);
+    if (transferred && shows) drawer.postMessage({ kind: "motion", motion: driver.motion(transferred, avatar.keypoints, retargeter.settings), told: drawn });
   }
   const { state, countdownLeft: left, fit, initialFit } = retargeter;
-  tell({ kind: "looked", captured, state, square: place, number, left, fit, initialFit, draws });
+  tell({ kind: "looked", captured, state, square: place, number, left, fit, initialFit, shows });
 }
 
 /**

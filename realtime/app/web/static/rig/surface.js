@@ -176,9 +176,12 @@ export class Surface {
           const foundY = a * moved[size + first] + b * moved[size + second] + c * moved[size + third] + d * moved[size + fourth];
           const offX = column - across - foundX;
           const offY = row - down - foundY;
-          const step = (/** @type {number} */ plane) => a * steps[plane + first] + b * steps[plane + second] + c * steps[plane + third] + d * steps[plane + fourth];
-          across += Math.min(Math.max(step(0) * offX + step(size) * offY, -LARGEST_STEP), LARGEST_STEP);
-          down += Math.min(Math.max(step(2 * size) * offX + step(3 * size) * offY, -LARGEST_STEP), LARGEST_STEP);
+          const xx = a * steps[first] + b * steps[second] + c * steps[third] + d * steps[fourth];
+          const xy = a * steps[size + first] + b * steps[size + second] + c * steps[size + third] + d * steps[size + fourth];
+          const yx = a * steps[2 * size + first] + b * steps[2 * size + second] + c * steps[2 * size + third] + d * steps[2 * size + fourth];
+          const yy = a * steps[3 * size + first] + b * steps[3 * size + second] + c * steps[3 * size + third] + d * steps[3 * size + fourth];
+          across += Math.min(Math.max(xx * offX + xy * offY, -LARGEST_STEP), LARGEST_STEP);
+          down += Math.min(Math.max(yx * offX + yy * offY, -LARGEST_STEP), LARGEST_STEP);
         }
         x[at] = (across - offset) * cell;
         y[at] = (down - offset) * cell;

@@ -1,7 +1,7 @@
 // As much of onnxruntime-web as the page uses; its own types come with the package.
 export const env: {
   logLevel: string;
-  wasm: { numThreads: number; wasmPaths: { mjs: string; wasm: string } };
+  wasm: { numThreads: number; wasmPaths: { mjs: string }; wasmBinary: ArrayBuffer };
 };
 export class Tensor {
   constructor(type: "uint8" | "float32", data: Uint8Array | Float32Array, dims: number[]);
