@@ -12,6 +12,7 @@ import shutil
 import threading
 import time
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -86,7 +87,15 @@ class Browser:
 
 
 @contextlib.contextmanager
-def browsing(site: Path, camera: Path | None, plain: bool = False, width: int = 1366, height: int = 768):
+def browsing(
+    site: Path,
+    camera: Path | None,
+    plain: bool = False,
+    width: int = 1366,
+    height: int = 768,
+    allowed: bool = True,
+    workers: Literal["allow", "block"] = "allow",
+):
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
         pytest.skip("there is no Chromium (Debian: apt install chromium)")
@@ -103,13 +112,15 @@ def browsing(site: Path, camera: Path | None, plain: bool = False, width: int = 
     threading.Thread(target=server.serve_forever, daemon=True).start()
     options = ["--headless=new", "--no-sandbox", "--mute-audio"]
     if camera is not None:
-        options += ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
-        options += [f"--use-file-for-fake-video-capture={camera}"]
+        options += ["--use-fake-ui-for-media-stream"] if allowed else ["--deny-permission-prompts"]
+        options += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={camera}"]
     try:
         with playwright.sync_playwright() as driver:
             chromium = driver.chromium.launch(executable_path=found, args=options)
             context = chromium.new_context(
-                viewport={"width": width, "height": height}, permissions=["camera", "microphone"]
+                viewport={"width": width, "height": height},
+                permissions=["camera", "microphone"] if allowed else [],
+                service_workers=workers,
             )
             address = f"http://localhost:{server.server_address[1]}/under/a%20path/"
             yield Browser(context, address)
@@ -233,7 +244,7 @@ def test_from_the_link_to_a_recording_of_an_added_picture(site, camera, tmp_path
 def test_nothing_leaves_and_it_works_without_a_connection(site, camera):
     with browsing(site, camera, plain=True) as browser:
         # A host without headers: the service worker isolates the page.
-        page = browser.open()
+        page = browser.open("?threads=2")
         assert page.evaluate("crossOriginIsolated")
         shows(page, "document.querySelector('#engine').textContent.includes('threads')")
         assert all(url.startswith(browser.address) for url in browser.requests)
@@ -273,11 +284,48 @@ def test_what_goes_wrong_is_said_and_the_page_goes_on(site, tmp_path):
         page.evaluate(
             """() => {
                 const dropped = new DataTransfer();
-                dropped.items.add(new File([new Uint8Array(65 << 20)], "huge.png", { type: "image/png" }));
+                dropped.items.add(new File([new Uint8Array(100 << 20)], "huge.png", { type: "image/png" }));
                 document.dispatchEvent(new DragEvent("drop", { dataTransfer: dropped, bubbles: true, cancelable: true }));
             }"""
         )
         page.get_by_text("huge.png is larger than 64 MB").wait_for()
+        page.get_by_role("button", name="Try it with a clip").click()
+        until(lambda: frames(page) > 3)
+        assert browser.troubles == []
+
+
+def test_a_camera_that_goes_away_can_come_back(site, camera):
+    with browsing(site, camera) as browser:
+        page = browser.open()
+        page.get_by_role("button", name="Start camera").click()
+        until(lambda: frames(page) > 3)
+        # A recording stands still while its tab is hidden.
+        page.get_by_role("button", name="Record").click()
+        for hidden in ("true", "false"):
+            page.evaluate(
+                f"Object.defineProperty(document, 'hidden', {{ value: {hidden}, configurable: true }});"
+                "document.dispatchEvent(new Event('visibilitychange'))"
+            )
+        page.get_by_text("The recording stood still while this tab was hidden").wait_for()
+        page.locator("#record").click()
+        # As a browser tells of a camera that was pulled out.
+        page.evaluate(
+            "document.querySelector('#video').srcObject.getVideoTracks()[0].dispatchEvent(new Event('ended'))"
+        )
+        page.get_by_text("The camera stopped: connect it again").wait_for()
+        before = frames(page)
+        page.get_by_role("button", name="Start camera").click()
+        until(lambda: frames(page) > before + 3)
+        assert browser.troubles == []
+
+
+def test_without_leave_and_without_threads_it_says_so_and_goes_on(site, camera):
+    with browsing(site, camera, plain=True, allowed=False, workers="block") as browser:
+        page = browser.open()
+        assert not page.evaluate("crossOriginIsolated")
+        page.get_by_text("Only one processor thread is used").wait_for()
+        page.get_by_role("button", name="Start camera").click()
+        page.get_by_text("The camera is not allowed: allow it beside the address").wait_for()
         page.get_by_role("button", name="Try it with a clip").click()
         until(lambda: frames(page) > 3)
         assert browser.troubles == []

@@ -28,6 +28,9 @@ import { startTheme } from "./theme.js";
 const LARGEST_FILE = 64 << 20;
 const LARGEST_SIDE = 2048;
 
+/** Milliseconds for the service worker to be there. */
+const WORKER_PATIENCE = 10_000;
+
 /** Frames over which speed and delay are shown. */
 const MEASURED = 90;
 
@@ -106,7 +109,7 @@ async function start() {
   element("start-demo").onclick = () => attempt(() => openDemo(`./avatars/${known.clip}`));
   const cores = navigator.hardwareConcurrency || 2;
   const asked = new URLSearchParams(location.search);
-  // One is left for what draws rigs, one for the page; two that read beside it on two cores are slower than one.
+  // Two cores are left for what draws rigs and for the page.
   const threads = self.crossOriginIsolated ? Number(asked.get("threads")) || Math.min(Math.max(1, cores - 2), 4) : 1;
   [worker, drawer] = ["./worker.js", "./drawing.js"].map((path) => {
     const made = new Worker(path, { type: "module" });
@@ -140,7 +143,9 @@ async function isolated() {
     ready.catch(() => {});
     return true;
   }
-  if (tried || !(await ready.catch(() => null))) {
+  // One that cannot be installed is never ready, and says nothing.
+  const late = new Promise((resolve) => setTimeout(resolve, WORKER_PATIENCE, null));
+  if (tried || !(await Promise.race([ready.catch(() => null), late]))) {
     toast(texts.noThreads);
     return true;
   }

@@ -73,7 +73,7 @@ export const texts = {
   background_colour: "Colour",
   backgroundColour: "Colour behind the figure",
   noFigure: "For other backgrounds, take a picture with a transparent one.",
-  network: "The network draws this picture. Those that come with the page have a rig, made when it was written: sharper eyes and mouths.",
+  network: "The network draws this picture: softer eyes and mouths, flatter turns, and slower. A page written by 'livepuppet web --avatar PICTURE' has its rig.",
   keys: "Keys",
   keysTitle: "Keys",
   close: "Close",
