@@ -90,7 +90,7 @@ class Mesh:
         triangles: (t, 3) int32 corners.
         rulers: (3, 3): per axis two base vertices and their distance on the base head (0: offsets are not scaled).
         hides: base vertices that it covers.
-        extra: (m, 2) per corner, for fur: height of the layer in [0, 1], and how thickly hair grows there.
+        extra: of fur (m, 2) per corner: height of the layer in [0, 1], and how thickly hair grows there; of strands (m, 3): where they run.
     """
 
     name: str

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from livepuppet.train.people import paint, shaders
+from livepuppet.train.people import hair, paint, shaders
 from livepuppet.train.people.assets import AssetsError
 from livepuppet.train.people.person import Person, Posed, vertex_table
 from livepuppet.train.people.scene import Scene
 
 #: Raised with each change that alters pictures or truth.
-RENDERER = 9
+RENDERER = 10
 
 #: Versions whose pools are as good to train on: looks alone have changed since, what arrays mean has not.
-READABLE = (4, 5, 6, 7, 8, 9)
+READABLE = (4, 5, 6, 7, 8, 9, 10)
 
 #: Kinds of parts that cast no shadow, and those that are no surface of their own for flow and depth.
 NO_SHADOW = frozenset(["lash", "teeth", "tongue", "eye", "lens", "strands", "fur", "ring"])
@@ -179,6 +179,15 @@ class Renderer:
                 self.textures[name] = (self._texture(picture), mean)
         return self.textures[name]
 
+    def _hair(self, name: str) -> tuple:
+        """The texture of a mesh of hair, and per corner where its strands run in it; see `hair.strands`."""
+        if name not in self.textures:
+            mesh = self.assets.meshes[name]
+            picture = self.assets.texture(f"hair/{name}")
+            texture, directions = hair.strands(mesh, mesh.place(self.assets.base), picture)
+            self.textures[name] = (self._texture(texture, False), directions)
+        return self.textures[name]
+
     def skin_tone(self, person: Person) -> np.ndarray:
         """The mean colour (3,) of the person's skin, linear."""
         look = person.look
@@ -205,7 +214,7 @@ class Renderer:
         c, count = self.context, len(person.corners)
         more = np.zeros((count, 4), np.float32)
         more[:, 0] = 1
-        #: Of the skin and of fur, places on the base head.
+        #: Of the skin and of fur, places on the base head; of hair, where strands run, at rest.
         home = np.zeros((count, 3), np.float32)
         first = 0
         for k, part in enumerate(person.parts):
@@ -213,12 +222,19 @@ class Renderer:
             occlusion = self._occlusion_of(part)
             if occlusion is not None:
                 more[rows, 0] = occlusion[part.corners]
-            if part.extra is not None:
+            if part.kind == "fur":
                 more[rows, 1], more[rows, 3] = part.extra[:, 0], part.extra[:, 1]
             if part.kind == "skin":
                 more[rows, 1] = self.maps.mouth[part.corners]
             if part.kind in ("skin", "fur"):
                 home[rows] = self.assets.base[part.anchors[part.corners, 0]]
+            elif part.kind == "hair":
+                skull = person.joints["head"] + np.array([0, 0.55, 0.35])
+                own = person.rest[person.starts[k] : person.starts[k + 1]]
+                home[rows] = hair.along(part, own, self._hair(part.name)[1], skull + np.array([0, 1, 0]))
+                more[rows, 0] = hair.depth(own, skull)[part.corners]
+            elif part.kind == "strands":
+                home[rows] = part.extra
             first += len(part.corners)
             assert person.starts[k + 1] - person.starts[k] == len(part.anchors)
         more[:, 2] = person.headness[person.corners]
@@ -412,9 +428,9 @@ class Renderer:
         for part, (first, last) in zip(person.parts, person.ranges, strict=True):
             if part.kind in NO_SHADOW:
                 continue
-            holes = part.kind == "hair" and self._named(f"hair/{part.name}")[1] is not None
+            holes = part.kind == "hair"
             if holes:
-                self._named(f"hair/{part.name}")[0].use(0)
+                self._hair(part.name)[0].use(0)
             (c.enable if part.kind == "skin" else c.disable)(gl.CULL_FACE)
             self.shadow_arrays[holes].render(vertices=3 * (last - first), first=3 * first)
         return matrix
@@ -602,15 +618,14 @@ class Renderer:
         elif kind == shaders.HAIR:
             tint, second = look.hair, look.hair_tips
             if part.kind == "hair":
-                texture, mean = self._named(f"hair/{part.name}")
-                bright = 1.0 if mean is None else 1 / max(1.5 * float(mean.mean()), 0.03)
-                amounts = [bright, 1.0 if not look.style else 0.0, 0, 0]
+                texture, mean = self._hair(part.name)
+                amounts[1] = float(not look.style)
         elif kind == shaders.FINE:
             texture, mean = self._named(f"{part.kind}/{part.name}")
             tint, amounts[0] = np.array([0.012, 0.010, 0.010]), look.lash_density
         elif kind == shaders.FUR:
             of_scalp = part.name == "shorn"
-            tint, amounts = look.hair * (1.0 if of_scalp else 0.8), [1.0, float(of_scalp), 0, 0]
+            tint, amounts = look.hair if of_scalp else look.beard * 0.8, [1.0, float(of_scalp), 0, 0]
         elif kind == shaders.HARD:
             tint = look.part_colours.get(part.kind, np.full(3, 0.1))
             amounts[0] = 0.9 if part.kind == "ring" else 0.12
@@ -629,6 +644,7 @@ class Renderer:
             flatness=float(look.flat) if kind == shaders.SKIN else 0.0,
             pattern=look.cloth_pattern if part.kind == "cloth" else 0,
             pattern_scale=float(look.cloth_scale),
+            hue=tuple(look.cloth_hue.tolist()),
         )
         (c.enable if cull else c.disable)(self.gl.CULL_FACE)
         first, last = span
@@ -658,9 +674,9 @@ class Renderer:
             if part.kind in NO_POINT or (posed.shut and part.kind in ("teeth", "tongue")):
                 continue
             first, last = self.middle_fur.get(id(part), (first, last))
-            holes = part.kind == "hair" and self._named(f"hair/{part.name}")[1] is not None
+            holes = part.kind == "hair"
             if holes:
-                self._named(f"hair/{part.name}")[0].use(0)
+                self._hair(part.name)[0].use(0)
             self.point_programs[holes]["first"] = float(first)
             self.point_arrays[holes].render(vertices=3 * (last - first), first=3 * first)
         found = np.frombuffer(target.read(components=2, dtype="f4"), np.float32).reshape(side, side, 2)[::-1]

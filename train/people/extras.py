@@ -116,7 +116,13 @@ def beard(places: np.ndarray) -> np.ndarray:
     x, y, z = np.abs(places[:, 0]), places[:, 1], places[:, 2]
     # Upper border: from the sideburns along the cheek to the mouth's corner; the upper lip is apart.
     border = np.interp(x, [0.0, 0.2, 0.32, 0.55, 0.75, 0.85], [6.42, 6.46, 6.60, 6.78, 6.98, 7.05])
-    cheeks = smooth(-0.10, 0.06, border - y) * smooth(5.85, 6.15, y) * smooth(0.32, 0.62, z)
+    # Lower border: below the jaw, from the throat up to the ear.
+    low = np.interp(z, [0.3, 0.55, 0.8, 1.1, 1.35], [6.75, 6.50, 6.22, 6.05, 5.95])
+    cheeks = smooth(-0.14, 0.12, border - y) * smooth(-0.08, 0.20, y - low) * smooth(0.30, 0.62, z)
+    # None on the lobe of the ear.
+    cheeks = cheeks * (
+        1 - np.clip(1.8 * np.exp(-(((x - 0.84) / 0.13) ** 2) - ((z - 0.42) / 0.24) ** 2), 0, 1)
+    )
     # A moustache falls towards the corners and is thin under the nose's middle.
     high = 6.775 - 0.45 * x**1.5
     lip = smooth(0.03, -0.02, y - high) * smooth(6.58, 6.62, y) * smooth(0.36, 0.24, x) * (z > 1.2)
@@ -202,7 +208,7 @@ def restyled(mesh: Mesh, base: np.ndarray, skull: np.ndarray, rng: np.random.Gen
             wave = np.sin(offset[:, 1] * rng.uniform(5, 11) + rng.uniform(0, 6.3))
             offset[:, axis] += rng.uniform(0, 0.05) * np.minimum(low * 2, 1) * wave
     top = np.clip(offset[:, 1] - 0.6, 0, None)
-    offset[:, 1] += rng.uniform(-0.05, 0.22) * top
+    offset[:, 1] += rng.uniform(-0.12, 0.12) * top
     offset[:, 0] += rng.normal(0, 0.05) * top
     grain = np.sin(offset @ rng.normal(0, 14, (3, 6)) + rng.uniform(0, 6.3, 6)).sum(1, keepdims=True)
     offset *= 1 + rng.uniform(0, 0.006) * grain
@@ -246,12 +252,16 @@ def strays(hair: Mesh, skull: np.ndarray, rng: np.random.Generator) -> Mesh:
     along = np.gradient(path, axis=1)
     across = np.cross(along, [0, 0, 1.0])
     across /= np.maximum(np.linalg.norm(across, axis=2, keepdims=True), 1e-6)
-    width = rng.uniform(0.0015, 0.0045, (count, 1, 1)) * (1 - 0.7 * t)
+    # As wide as a sample, and the more transparent: thinner ones would be dotted.
+    width = rng.uniform(0.004, 0.007, (count, 1, 1)) * (1 - 0.5 * t)
     ribbon = np.stack([path - width * across, path + width * across], 2).reshape(-1, 3)
     first = np.arange(count)[:, None] * 2 * steps + np.arange(steps - 1)[None] * 2
     quads = first.reshape(-1, 1) + np.array([[0, 1, 2, 1, 3, 2]])
     uv = np.broadcast_to(t, (count, steps, 1)).repeat(2, 2).reshape(-1, 1)
-    return rigid("strands", "strands", ribbon, quads.reshape(-1, 3), np.concatenate([uv, uv], 1))
+    found = rigid("strands", "strands", ribbon, quads.reshape(-1, 3), np.concatenate([uv, uv], 1))
+    along /= np.maximum(np.linalg.norm(along, axis=2, keepdims=True), 1e-6)
+    found.extra = along.repeat(2, 1).reshape(-1, 3).astype(np.float32)
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------------ things worn
@@ -307,7 +317,13 @@ def glasses(
         hinge = np.array([np.sign(ear[0]) * abs(ear[0]) * 0.97, level, start[2] - 0.35 * unit])
         end = np.array([ear[0] * 0.95, ear[1] + 0.08, ear[2]])
         bend = end + np.array([0, -0.10, -0.18])
-        pieces.append(tube(np.stack([start, hinge, end, bend]), thick * 0.9))
+        # Round the temple, not through it.
+        path = hinge + np.linspace(0, 1, 5)[:, None] * (end - hinge)
+        for place in path[:4]:
+            near = (np.abs(skin[:, 1:] - place[1:]) < 0.16).all(1) & (skin[:, 0] * sign > 0)
+            if near.any():
+                place[0] = sign * max(abs(place[0]), np.abs(skin[near, 0]).max() + thick)
+        pieces.append(tube(np.concatenate([start[None], path, bend[None]]), thick * 0.9))
     return [merged("glasses", "glasses", pieces), merged("lenses", "lens", lenses)]
 
 
@@ -335,15 +351,15 @@ def headphones(ears: list[np.ndarray], crown: np.ndarray, rng: np.random.Generat
 
 def hood(ears: list[np.ndarray], crown: np.ndarray, throat: np.ndarray, rng: np.random.Generator) -> Mesh:
     """A hood over head and neck, open before the face, with a thick hem and folds."""
-    wide = abs(ears[1][0] - ears[0][0]) / 2 + rng.uniform(0.04, 0.14)
+    wide = abs(ears[1][0] - ears[0][0]) / 2 + rng.uniform(0.08, 0.14)
     middle = (ears[0] + ears[1]) / 2
-    top, bottom = crown[1] + rng.uniform(0.05, 0.16), throat[1] + rng.uniform(-0.05, 0.15)
+    top, bottom = crown[1] + rng.uniform(0.14, 0.24), throat[1] - rng.uniform(0.10, 0.30)
     front, back = middle[2] + rng.uniform(0.55, 0.85), middle[2] - 1.0
     rows, columns = 16, 41
     # From the hem back, and from one side of the throat over the crown to the other.
     s, t = np.linspace(0, 1, rows)[:, None], np.linspace(-1, 1, columns)[None]
     depth = front + (back - front) * (1 - np.cos(0.5 * np.pi * s))
-    full = np.sqrt(np.clip(1 - s**2.6, 0, 1)) * (0.92 + 0.08 * np.sin(np.pi * np.minimum(2 * s, 1)))
+    full = np.sqrt(np.clip(1 - s**5, 0, 1))
     angle = t * 0.5 * np.pi * 1.28
     x = wide * full * np.sin(angle) * (1 - 0.12 * np.abs(t) ** 6)
     level = middle[1] + 0.05
@@ -352,10 +368,10 @@ def hood(ears: list[np.ndarray], crown: np.ndarray, throat: np.ndarray, rng: np.
     # Below the ears it narrows to the throat and comes forward.
     low = smooth(0.62, 1.0, np.abs(t))
     hem = (1 - s) ** 2
-    x = x * (1 - 0.62 * low * hem + 0.25 * low * (1 - hem))
+    x = x * (1 - 0.10 * hem) * (1 - rng.uniform(0.78, 0.95) * low * hem + 0.25 * low * (1 - hem))
     # Over the forehead the hem hangs down, at the throat it meets.
     y = y - 0.10 * hem * np.clip(up, 0, 1) - 0.25 * low * (1 - hem)
-    z = depth + 0.25 * low * hem
+    z = depth + low * hem * (throat[2] + 0.16 - front)
     folds = np.sin(9 * t + 5 * s + rng.uniform(0, 6.3)) * np.sin(4 * s - 3 * t + rng.uniform(0, 6.3))
     swell = 1 + 0.035 * folds * smooth(0, 0.25, s)
     places = np.stack([x * swell, level + (y - level) * swell, z + 0.02 * folds], -1)
@@ -514,8 +530,13 @@ def draw_parts(
     meshes = assets.meshes
     parts = [meshes["body"], meshes.get("eyes") or meshes["plain eyes"]]
     parts += [meshes[pick(assets.of_kind(kind))] for kind in ("teeth", "tongue", "lash")]
+    # By a generator of its own: what else people are does not depend on it.
+    own = np.random.default_rng([look.seed, 10])
     cloth = assets.of_kind("cloth")
-    parts.append(meshes[pick([name for name in cloth if name.startswith("female") != male] or cloth)])
+    worn = [name for name in cloth if name.startswith("female") != male] or cloth
+    if not male and own.random() < 0.4:
+        worn = [name for name in cloth if name.startswith("male_casual")] or worn
+    parts.append(meshes[pick(worn)])
 
     # Without its texture a mesh of hair is a block.
     hairs = [name for name in assets.of_kind("hair") if assets.has_texture(name)]
@@ -567,6 +588,10 @@ def draw_parts(
     own = np.random.default_rng([look.seed, 8])
     hooded = own.random() < HOODS
     if hooded:
+        if not any(part.kind == "fur" for part in parts) and look.details["scalp"] > 0.4:
+            # Hair lies flat under it.
+            grown = fur(assets, base, about_scalp, 0.05, "shorn", 0.95)
+            parts += [grown] if grown is not None else []
         parts.append(hood(ears, at("crown"), at("collar"), own))
         look.part_colours["hood"] = look.cloth
         parts = [part for part in parts if part.kind not in ("hair", "strands")]

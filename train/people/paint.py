@@ -120,6 +120,18 @@ class SkinMap:
                 if len(rows)
                 else (slice(0, 0), slice(0, 0))
             )
+        #: Texels (n, 2) where the scalp's hair begins, and unit vectors from there to where it grows.
+        begins = cv2.findContours(
+            (self.masks["scalp"] > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        )[0]
+        at = np.concatenate(begins)[:, 0]
+        broad = cv2.GaussianBlur(self.masks["scalp"], (0, 0), 4.0)
+        inwards = np.stack(
+            [cv2.Sobel(broad, cv2.CV_32F, *order)[at[:, 1], at[:, 0]] for order in ((1, 0), (0, 1))], 1
+        )
+        length = np.linalg.norm(inwards, axis=1)
+        keep = (length > 1e-3) & (at[:, 0] > 8) & (at[:, 0] < WIDTH - 8) & (at[:, 1] < HEIGHT - 8)
+        self.hairline = at[keep].astype(np.float32), inwards[keep] / length[keep, None]
         self._brow_depth = self._depths(places[self.mouth < 0.5])
 
     @staticmethod
@@ -330,6 +342,29 @@ def _brow(maps: SkinMap, shape: Brows, side: int, rng: np.random.Generator) -> t
     return (slice(low[1], high[1]), slice(low[0], high[0])), whole
 
 
+def _hairline(maps: SkinMap, rng: np.random.Generator, count: int = 1500) -> np.ndarray:
+    """Opacity (HEIGHT, WIDTH) of short hairs where the scalp begins: it is no line."""
+    at, inwards = maps.hairline
+    if not len(at):
+        return np.zeros((HEIGHT, WIDTH), np.float32)
+    pick = rng.integers(len(at), size=count)
+    angle = rng.normal(0, 0.45, count)
+    x, y = inwards[pick].T
+    ahead = np.stack([x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)], 1)
+    root = at[pick] - inwards[pick] * (rng.exponential(3.0, (count, 1)) - 3)
+    tip = root + ahead * rng.uniform(6, 22, (count, 1))
+    # Drawn twice as large: hairs are finer than texels.
+    picture = np.zeros((2 * HEIGHT, 2 * WIDTH), np.uint8)
+    for a, b, strength in zip(
+        (root * 32).astype(int).tolist(),
+        (tip * 32).astype(int).tolist(),
+        rng.uniform(90, 230, count),
+        strict=True,
+    ):
+        cv2.line(picture, a, b, strength, 1, cv2.LINE_AA, 4)
+    return cv2.resize(picture, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+
+
 def details(maps: SkinMap, look, tone: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What is painted on a person's head.
 
@@ -362,12 +397,14 @@ def details(maps: SkinMap, look, tone: np.ndarray) -> tuple[np.ndarray, np.ndarr
     if d["moles"] >= 1:
         over.put(tone * 0.22, 0.9 * (_spots(rng, int(d["moles"]), 2, 4.5)))
     hair = np.asarray(look.hair, np.float32)
+    of_beard = np.asarray(look.beard, np.float32)
     if d["stubble"] > 0:
         dots = np.clip(0.45 + 0.30 * pores, 0, 1)
-        over.put(np.minimum(hair * 0.6, 0.12) + tone * 0.1, min(d["stubble"], 1.0) * 0.75 * dots, "beard")
+        over.put(np.minimum(of_beard * 0.6, 0.12) + tone * 0.1, min(d["stubble"], 1.0) * 0.75 * dots, "beard")
     if d.get("scalp", 0) > 0:
         over.put(hair * 0.55, d["scalp"] * np.clip(0.85 + 0.2 * pores, 0, 1), "scalp")
         over.put(tone * np.array([0.42, 0.34, 0.32]), 0.45 * d["scalp"], "below hair")
+        over.put(hair * 0.5, (d["scalp"] > 0.4) * _hairline(maps, rng))
     if d["shadow"] > 0:
         over.put(d.get("shadow colour", tone * 0.5), 0.8 * d["shadow"], "lid")
     if d["blush"] > 0:
@@ -387,7 +424,7 @@ def details(maps: SkinMap, look, tone: np.ndarray) -> tuple[np.ndarray, np.ndarr
     lines = np.abs(np.sin(maps.rest[lips][..., 0] * 110 + 2.5 * mottled[lips] + 2 * blotch[lips]))
     relief[lips] = relief[lips] * (1 - 0.8 * of_lips) - 14 * of_lips * lines
     if d["wrinkles"] > 0.02:
-        relief += (12 + 110 * d["wrinkles"]) * masks["wrinkles"]
+        relief += (8 + 90 * d["wrinkles"]) * masks["wrinkles"]
     # Hair grows unevenly, and its border is none that a ruler could draw.
     grown = []
     for name in ("beard", "scalp"):

@@ -79,6 +79,7 @@ class Look:
         details: amounts for `paint`: freckles, stubble, wrinkles, make-up ...
         iris: numbers for `paint.iris`.
         hair, brow, cloth, ...: colours.
+        cloth_hue: cosine and sine of a turn of the texture's hues times their saturation, and its brightness.
         lip_tint: factor on the skin's colour; lip_colour: of paint.
         brows: their shape; brow_density, lash_density: factors on the opacity of their hairs.
         style: "" photo-like, "cel", "ink", "paint", "metal"; see `stylise`.
@@ -93,6 +94,7 @@ class Look:
     lip_colour: np.ndarray = field(default_factory=lambda: np.array([0.5, 0.1, 0.1]))
     hair: np.ndarray = field(default_factory=lambda: np.array([0.1, 0.07, 0.05]))
     hair_tips: np.ndarray = field(default_factory=lambda: np.array([0.1, 0.07, 0.05]))
+    beard: np.ndarray = field(default_factory=lambda: np.array([0.1, 0.07, 0.05]))
     brow: np.ndarray = field(default_factory=lambda: np.array([0.05, 0.035, 0.03]))
     brows: Brows = field(default_factory=lambda: draw_brows(np.random.default_rng(0), False, 0.0))
     brow_density: float = 0.9
@@ -103,6 +105,7 @@ class Look:
     cloth_pattern: int = 0
     cloth_scale: float = 8.0
     cloth_textured: bool = True
+    cloth_hue: np.ndarray = field(default_factory=lambda: np.array([1.0, 0.0, 1.0]))
     gloss: float = 0.4
     seed: int = 0
     style: str = ""
@@ -685,16 +688,16 @@ def project(camera: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndar
 #: Deviation of local targets, by folder.
 DEVIATIONS = {
     "asym": 0.12,
-    "cheek": 0.28,
-    "chin": 0.28,
+    "cheek": 0.25,
+    "chin": 0.22,
     "ears": 0.32,
     "eyebrows": 0.22,
     "eyes": 0.20,
-    "forehead": 0.25,
-    "head": 0.16,
+    "forehead": 0.18,
+    "head": 0.12,
     "mouth": 0.25,
     "neck": 0.18,
-    "nose": 0.28,
+    "nose": 0.24,
 }
 
 #: Ends of names that are opposites: a negative value takes the first, a positive one the second.
@@ -824,20 +827,20 @@ def _shape(assets: Assets, origin: Origin, rng: np.random.Generator) -> np.ndarr
             deviation = 0.10
         if "jaw-drop" in name:
             deviation = 0.15
-        value = both_sides(folder, name, rng.normal(0, deviation)) + rng.normal(0, 0.05)
+        value = both_sides(folder, name, deviation * np.clip(rng.normal(), -2, 2)) + rng.normal(0, 0.05)
         value = float(np.clip(value, -1, 1))
         amount[high if value > 0 else low] = abs(value)
     for whole in single:
         folder, name = whole.split("/")
         drawn = abs(rng.normal(0, DEVIATIONS[folder]))
         if folder == "head":
-            drawn = abs(rng.normal(0, 0.28)) * (rng.random() < 0.3)
+            drawn = min(abs(rng.normal(0, 0.22)), 0.4) * (rng.random() < 0.3)
         elif folder == "ears":
             drawn = both_sides(folder, name, abs(rng.normal(0, 0.3)) * (rng.random() < 0.4))
         amount[whole] = drawn
     base = assets.base.copy()
     # MakeHuman's brows look angry: calm ones are higher at their inner ends.
-    calm = {"browInnerUp": rng.uniform(0.05, 0.35), "browOuterUpLeft": rng.uniform(-0.1, 0.15)}
+    calm = {"browInnerUp": rng.uniform(0.0, 0.22), "browOuterUpLeft": rng.uniform(-0.1, 0.15)}
     calm["browOuterUpRight"] = calm["browOuterUpLeft"]
     calm["eyeWideLeft"] = calm["eyeWideRight"] = rng.uniform(-0.2, 0.25)
     for name, value in calm.items():
@@ -900,7 +903,7 @@ def _draw_look(assets: Assets, origin: Origin, rng: np.random.Generator) -> Look
     look.gain = np.exp(swing + rng.normal(0, [0.02, 0.02, 0.04])) * np.ones(3)
     if african > 0.5:
         # The dark skins' textures are red: bring them to where people are.
-        look.gain = look.gain * np.array([0.90, 0.98, 1.08])
+        look.gain = look.gain * np.array([0.84, 1.0, 1.13])
     look.gain = look.gain.clip(0.6, 1.5)
     old = origin.old
     look.details = {
@@ -909,7 +912,7 @@ def _draw_look(assets: Assets, origin: Origin, rng: np.random.Generator) -> Look
         "freckles": (rng.random() < 0.16 * (1 - african)) * rng.uniform(0.3, 1.0),
         "moles": float(rng.integers(0, 6)),
         "pores": rng.uniform(0.3, 1.0) * (1 - 0.7 * origin.child),
-        "wrinkles": float(np.clip(rng.normal(1.0 * old, 0.15), 0, 1)),
+        "wrinkles": float(np.clip(rng.normal(0.95 * old - 0.08, 0.12), 0, 1)),
         "circles": max(0.0, rng.normal(0.3, 0.25)),
         "stubble": max(0.0, rng.normal(0.15, 0.4)) * male * (origin.child < 0.2),
         "lips": (rng.random() < 0.3) * rng.uniform(0.25, 0.8) * (not male) * (origin.child < 0.2),
@@ -945,7 +948,8 @@ def _draw_look(assets: Assets, origin: Origin, rng: np.random.Generator) -> Look
     if old > 0.4:
         chance = chance * HAIR_OLD
     look.hair = HAIR[rng.choice(8, p=chance / chance.sum())] * rng.uniform(0.75, 1.3)
-    if rng.random() < 0.05:
+    look.beard = look.hair
+    if rng.random() < 0.04:
         look.hair = _colour(rng)
     look.hair_tips = look.hair * (rng.uniform(1.1, 2.2) if rng.random() < 0.3 else 1.0)
     look.brow = np.minimum(look.hair * 0.6, 0.14) if rng.random() < 0.8 else np.array([0.03, 0.022, 0.018])
@@ -968,6 +972,8 @@ def _draw_look(assets: Assets, origin: Origin, rng: np.random.Generator) -> Look
     )
     look.cloth, look.cloth_second = _colour(rng), _colour(rng)
     look.cloth_textured = rng.random() < 0.5
+    turn, pale = fine.uniform(0, 2 * np.pi), fine.uniform(0.15, 1.0)
+    look.cloth_hue = np.array([pale * np.cos(turn), pale * np.sin(turn), np.exp(fine.normal(0, 0.3))])
     look.cloth_pattern = int(rng.choice(7, p=[0.46, 0.12, 0.1, 0.1, 0.08, 0.07, 0.07]))
     look.cloth_scale = rng.uniform(3, 16)
     look.gloss = rng.uniform(0.15, 0.8)

@@ -55,7 +55,7 @@ uniform mat4 light; uniform vec3 sh[9]; uniform vec3 key; uniform vec3 key_colou
 uniform vec3 fill; uniform vec3 fill_colour; uniform vec3 eye;
 uniform vec3 tint2; uniform vec4 par; uniform float cut;
 uniform vec2 span; uniform vec3 lids[4]; uniform vec4 balls[2]; uniform vec3 fronts[2]; uniform vec4 of_head[2];
-uniform float gloss; uniform float textured; uniform int pattern; uniform float pattern_scale;
+uniform float gloss; uniform float textured; uniform int pattern; uniform float pattern_scale; uniform vec3 hue;
 uniform vec3 flat_colour; uniform float flatness; uniform vec3 shade; uniform float exposure;
 
 vec3 tone(vec3 x) {
@@ -123,6 +123,8 @@ void main() {
   vec3 c = texture(skin, T).rgb; alb *= mix(vec3(1), c * c, textured);
 #elif KIND == 3
   vec3 c = mix(vec3(.9), texture(skin, T).rgb, textured); float lum = dot(c, vec3(.333));
+  // A texture's hues turn about grey.
+  vec3 off = c - lum; vec3 dyed = max(hue.z * lum + hue.x * off + hue.y * cross(vec3(.57735), off), 0);
   vec2 q = R.xy * pattern_scale; vec2 w = fract(q) - .5;
   float second = 0;
   if (pattern == 1) second = step(0., w.y);
@@ -131,20 +133,24 @@ void main() {
   if (pattern == 4) second = step(dot(w, w), .07);
   if (pattern == 5) second = smoothstep(-.1, .1, sin(q.x * 2.1 + 2 * sin(q.y * 1.3)) + sin(q.y * 1.9 + 2 * sin(q.x * 1.1)));
   if (pattern == 6) second = step(.5, fract(q.x * .5 + q.y * .5));
-  alb = mix(mix(tint, tint2, second) * (.55 + .5 * lum), c * c, par.x); ao *= 1 - .65 * inner * par.y;
+  alb = mix(mix(tint, tint2, second) * (.68 + .36 * lum), dyed * dyed, par.x); ao *= 1 - .65 * inner * par.y;
 #if CEL == 0
   alb *= .9 + .2 * texture(grain, R.xy * 1.7 + R.z).r;
 #endif
 #elif KIND == 4
-  vec4 c = mix(vec4(.6, .6, .6, 1), texture(skin, T), textured);
-  a = c.a; float lum = dot(c.rgb, vec3(.333)) * par.x * 1.5;
-  alb = mix(tint, tint2, smoothstep(.3, -1.2, R.y)) * (.25 + .75 * lum);
+  // Brightness, strands, locks, opacity; a stray hair is thin and thinner at its tip.
+  vec4 c = mix(vec4(.55, .5, .5, .6 * (1 - T.x * T.x)), texture(skin, T), textured);
+  a = c.a; strands = c.g; float lum = 2 * c.r - 1;
+  alb = mix(tint, tint2, smoothstep(.3, -1.2, R.y)) * (1 + .35 * lum) * (.62 + .45 * strands + .30 * c.b);
   // The outline of a head of hair is single hairs: the more, the more it is seen from the side.
-  strands = texture(grain, vec2(R.x + R.z, R.y * .12) * 2.3).r;
-  a *= mix(1., smoothstep(-.05, .10 + .5 * strands, facing), par.y);
-  alb *= .72 + .55 * strands; ao = mix(.45, 1, clamp(lum, 0, 1)) * mix(.7, 1., smoothstep(.15, .6, facing));
+  a *= mix(1., smoothstep(-.05, .05 + .45 * strands, facing), par.y);
+  ao = M.x * (.62 + .5 * c.b) * mix(.75, 1., smoothstep(.1, .6, facing));
 #elif KIND == 5
   vec4 c = mix(vec4(1), texture(skin, T), textured); a = min(1, c.a * par.x);
+#if CEL > 0
+  // A drawing's lashes are one stroke.
+  a = smoothstep(.12, .30, c.a);
+#endif
 #elif KIND == 6
   vec2 d0 = chart(); vec4 grown = texture(relief, d0); vec2 q = d0 * vec2(1.7, .8) * par.x;
   float layer = M.y, dense = M.w * mix(grown.b, grown.a, par.y), g = texture(grain, q).r, h2 = texture(grain, q * .31 + .37).r;
@@ -208,10 +214,15 @@ void main() {
 #elif KIND == 3
   sp = .02 * sharp(nh, 10); d *= ao; d2 *= ao;
 #elif KIND == 4
-  vec3 t = normalize(vec3(0, 1, 0) - n * n.y); float th = dot(t, h);
-  sp = (.07 * gloss * sharp(sqrt(max(1 - th * th, 0)), 60) + .03 * sharp(nh, 12)) * (.4 + 1.2 * strands);
+  // Strands shine across themselves (Kajiya and Kay), once white and once in their own colour (Marschner et al.).
+  vec3 x = of_head[0].xyz, y = of_head[1].xyz, t = normalize(x * H.x + y * H.y + cross(x, y) * H.z + 1e-4);
+  float tl = dot(t, key); d = key_colour * mix(clamp(nl, 0, 1), sqrt(max(1 - tl * tl, 0)) * clamp(nl * .6 + .4, 0, 1), .5) * S * ao;
+  float shift = .35 * (strands - .5) + .25 * (lum), t1 = dot(normalize(t + n * (shift - .12)), h), t2 = dot(normalize(t + n * (shift + .18)), h);
+  float white = sharp(sqrt(max(1 - t1 * t1, 0)), 90), own = sharp(sqrt(max(1 - t2 * t2, 0)), 25);
+  sp = (.03 + .08 * gloss) * white * (.3 + 1.2 * strands) * ao; alb *= 1 + (.4 + .8 * gloss) * own * clamp(nl, 0, 1) * S;
+  rs = around(reflect(-v, n)) * fresnel * .12 * ao * strands;
 #elif KIND == 6
-  d = key_colour * clamp(nl * .7 + .3, 0, 1) * mix(.3, 1., S);
+  d = key_colour * clamp(nl * .7 + .3, 0, 1) * mix(.3, 1., S); sp = .05 * h2 * layer * sharp(nh, 8);
 #elif KIND == 7
   sp = .6 * sharp(nh, 80); rs = around(reflect(-v, n)) * par.x;
 #elif KIND == 8

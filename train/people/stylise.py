@@ -178,6 +178,7 @@ def _paint(look, kind: str, rng: np.random.Generator) -> None:
     look.ink = np.array([0.005, 0.005, 0.008]) if rng.random() < 0.7 else look.flat_colour * 0.08
     if rng.random() < 0.7:
         look.hair = np.clip(rng.random(3) ** 1.3, 0.03, 1)
+    look.beard = look.hair
     look.hair_tips = look.hair * rng.uniform(0.8, 1.6)
     look.brow, look.brow_density = look.hair * 0.22, 1.0
     look.tone = look.flat_colour * 0.8
