@@ -431,3 +431,64 @@ def test_held_out_people_are_probed_as_puppets_are(renderer):
     assert (
         pictures.shape == (2, 3, SIZE, SIZE) and points.shape == (2, len(LANDMARKS), 2) and seen.mean() > 0.5
     )
+
+
+def sheet_of_hair(slant):
+    """A curtain of hair that hangs from the crown, (mesh, places), and a texture of stripes that lean by `slant` columns per row."""
+    from livepuppet.train.people import hair
+    from livepuppet.train.people.assets import Mesh
+
+    n = 9
+    u, v = np.meshgrid(np.linspace(0.1, 0.9, n), np.linspace(0.1, 0.9, n))
+    uv = np.stack([u, v], -1).reshape(-1, 2).astype(np.float32)
+    # v = 0.9 lies below the crown.
+    places = np.stack([uv[:, 0] - 0.5, hair.CROWN[1] - 0.1 - 2 * (0.9 - uv[:, 1]), np.full(n * n, 0.2)], 1)
+    k = np.arange(n * n, dtype=np.int32).reshape(n, n)
+    a, b, c, d = (part.reshape(-1) for part in (k[:-1, :-1], k[:-1, 1:], k[1:, :-1], k[1:, 1:]))
+    triangles = np.concatenate([np.stack([a, b, c], 1), np.stack([b, d, c], 1)])
+    nothing = np.zeros((n * n, 3))
+    mesh = Mesh("hair", "hair", nothing.astype(int), nothing, places, np.arange(n * n), uv, triangles)
+    row, column = np.mgrid[:512, :512]
+    grey = 128 + 80 * np.sin((column - slant * row) / 3.0)
+    picture = np.dstack([grey, grey, grey, np.full_like(grey, 255)]).astype(np.uint8)
+    return mesh, places, picture
+
+
+@pytest.mark.parametrize("slant", [0.0, 0.5, -0.5])
+def test_strands_run_as_the_texture_is_painted(slant):
+    from livepuppet.train.people import hair
+
+    mesh, places, picture = sheet_of_hair(slant)
+    texture, directions = hair.strands(mesh, places, picture)
+    wanted = np.array([slant, 1]) / np.hypot(slant, 1)
+    assert np.abs(directions @ wanted).min() > 0.98
+    # Fine strands are alike along the stripes and unlike across them.
+    fine = texture[100:400, 100:400, 1].astype(float)
+    step = 8
+    ahead = texture[100 + step : 400 + step, 100 + round(step * slant) : 400 + round(step * slant), 1]
+    aside = texture[100:400, 108:408, 1]
+    along, across = (np.corrcoef(fine.ravel(), other.ravel())[0, 1] for other in (ahead, aside))
+    assert along > 0.3 and along > 3 * across
+    runs = hair.along(mesh, places, directions, hair.CROWN)
+    assert np.allclose(np.linalg.norm(runs, axis=1), 1, atol=1e-5)
+    assert (runs[:, 1] < 0).mean() > 0.9, "they hang down from the crown"
+
+
+def test_hair_ends_in_strands_and_begins_whole():
+    from livepuppet.train.people import hair
+
+    mesh, places, picture = sheet_of_hair(0.0)
+    alpha = hair.strands(mesh, places, picture)[0][..., 3].astype(float)
+    inside = slice(80, 430)
+    ends, middle, roots = alpha[52:62, inside], alpha[250:262, inside], alpha[450:458, inside]
+    assert middle.min() == 255 and roots.min() > 200
+    # Each strand ends where it likes.
+    assert ends.mean() < 220 and ends.std(1).mean() > 40
+
+
+def test_hair_within_hair_is_in_the_dark():
+    from livepuppet.train.people import hair
+
+    out = np.array([[0, 0.1, 1.2], [0, 0.1, 0.8], [0.9, 0.9, 0.1]]) + np.array([0, 7.5, 0.3])
+    outer, inner, alone = hair.depth(out, np.array([0, 7.5, 0.3]))
+    assert outer == alone == 1 and inner < 0.5
