@@ -408,6 +408,80 @@ def rig_command(pictures, side, puppets, json_path, **choice):
     _report(facts, json_path)
 
 
+@bench.command("call")
+@click.argument("clips", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--avatar", type=click.Path(path_type=Path), help="The picture that is moved. [default: the bundled one]"
+)
+@click.option("--side", default=256, show_default=True, help="Of the square that is drawn, in pixels.")
+@click.option(
+    "--frames", default=125, show_default=True, type=click.IntRange(10), help="Of each clip, at most."
+)
+@click.option(
+    "--live",
+    is_flag=True,
+    help="Instead, how late a call is whose two ends are processes of this machine; with --round-trip over a wire of TUN devices "
+    "(Linux, root).",
+)
+@click.option("--seconds", default=20.0, show_default=True, help="Of each --live call.")
+@click.option(
+    "--round-trip",
+    type=click.FloatRange(0),
+    help="In milliseconds. [default: 20 for rates, loopback for --live]",
+)
+@click.option(
+    "--loss", default=0.0, show_default=True, type=click.FloatRange(0, 50), help="Of the wire, in percent."
+)
+@click.option("--runs", default=1, show_default=True, type=click.IntRange(1), help="Calls with --live.")
+@click.option("--stream", is_flag=True, help="--live without datagrams, over the TLS connection alone.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw rates and qualities there."
+)
+@engine_options
+@_JSON
+def call(
+    clips, avatar, side, frames, live, seconds, round_trip, loss, runs, stream, plot, json_path, **choice
+):
+    """What livepuppet send needs for clips of faces, and H.264 for pictures as good, beside the drawn pictures and beside the real ones."""
+    from livepuppet.realtime import bundled
+
+    speed_commands.check_json(json_path)
+    machine = describe()
+    click.echo(f"{machine['processor']}, {machine['cores']} cores\n")
+    if live:
+        from livepuppet.benchmarks import call_live
+
+        rows = []
+        click.echo("\n".join(call_live.HEADING))
+        for _ in range(runs):
+            rows.append(
+                call_live.measure(seconds, "640x480", round_trip, loss, "connection" if stream else "")
+            )
+            click.echo(call_live.line(rows[-1]))
+        _report({"machine": machine, "rows": rows}, json_path)
+        return
+    from livepuppet.benchmarks import call_rates, plots
+
+    plots.check(plot)
+    engine, delay = _engine(**choice), (20.0 if round_trip is None else round_trip) / 1000
+    drawn, faces = [], []
+    click.echo("\n".join(call_rates.HEADING))
+    for clip in clips or (bundled.DRIVING,):
+        drawn.append(call_rates.measure(engine, clip, avatar or bundled.AVATAR, side, frames, delay))
+        click.echo(call_rates.line(drawn[-1]))
+        faces.append(call_rates.measure_face(engine, clip, frames, delay))
+    panels = []
+    for title, rows in (("beside what unpacked numbers draw", drawn), ("beside the real face", faces)):
+        of_call, of_video = call_rates.mean_points(rows)
+        lines = call_rates.mean_lines(of_call, of_video)
+        click.echo("\n".join(("", f"Means, {title}:", "", *call_rates.MEAN_HEADING, *lines)))
+        panels.append((title, call_rates.as_dict(of_call), [call_rates.as_dict(one) for one in of_video]))
+    if plot is not None:
+        plots.save(plots.call_figure(panels, f"{machine['processor']}, {len(drawn)} clips"), plot)
+    facts = [{"title": title, "call": one, "video": video} for title, one, video in panels]
+    _report({"machine": machine, "panels": facts}, json_path)
+
+
 @bench.command()
 @click.option(
     "--sound",

@@ -354,6 +354,39 @@ def startup_figure(facts: dict[str, dict], machine: str):
     return _figure(0.55 * len(bars) + 2.3, "From the command to the first animated picture", machine, draw)
 
 
+def call_figure(panels: Sequence[tuple[str, dict, Sequence[dict]]], machine: str):
+    """How good pictures are at which rate: numbers, which the far side draws, beside H.264.
+
+    Args:
+        panels: what pictures are compared with; of the numbers, and of H.264 at each of its qualities, `payload` in kbit/s, `ms_ssim`,
+            and `akd` in pixels.
+        machine: of `machine.sentence`.
+    """
+
+    def draw(figure) -> None:
+        axes = figure.subplots(2, len(panels), squeeze=False)
+        for column, (title, call, video) in enumerate(panels):
+            for row, (name, label) in enumerate((("ms_ssim", "MS-SSIM"), ("akd", "AKD, pixels of 256"))):
+                axis = axes[row][column]
+                rates = [point["payload"] for point in video]
+                axis.plot(
+                    rates,
+                    [point[name] for point in video],
+                    "o-",
+                    color=ORANGE,
+                    label="H.264 (x264, no delay)",
+                )
+                axis.plot([call["payload"]], [call[name]], "D", color=BLUE, markersize=9, label="numbers")
+                axis.axvline(call["payload"], color=BLUE, linewidth=0.8, linestyle=":")
+                axis.set(xscale="log", ylabel=label)
+                axis.set_title(title if row == 0 else "", fontsize=10, loc="left")
+            axes[1][column].set_xlabel("kbit/s, without headers")
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+
+    return _figure(6.2, "A call in numbers, and in H.264", machine, draw)
+
+
 def _figure(height: float, title: str, machine: str, draw: Callable):
     """A figure with title and machine on top, laid out after `draw` has filled it; no window is
     ever opened.

@@ -126,6 +126,40 @@ class Budget:
         self._left -= size
 
 
+class Pace:
+    """Keeps a call within `MOST_PAYLOAD` and `MOST_WIRE`: packets are coarser where little is left, and frames left out where nothing is."""
+
+    def __init__(self) -> None:
+        self._payload, self._wire = Budget(MOST_PAYLOAD), Budget(MOST_WIRE)
+
+    def _left(self, now: float) -> float:
+        return min(self._payload.left(now), self._wire.left(now))
+
+    def coarse(self, now: float) -> int:
+        """How coarse a packet has to be at `now`, in seconds."""
+        left = self._left(now)
+        return min(sum(left < share for share in COARSER_BELOW), COARSEST)
+
+    def may_send(self, now: float) -> bool:
+        """Whether a packet may go."""
+        return self._left(now) >= 0
+
+    def spend(self, payload: int, wire: int) -> None:
+        """Count bytes: of a packet, and with all headers; or of a receipt, with headers alone."""
+        self._payload.spend(payload)
+        self._wire.spend(wire)
+
+
+def what_shows(request: RenderRequest, motion: bool, parts: list[int] | None) -> RenderRequest:
+    """What of a request is drawn where a rig wants `motion`, and of its residuals those of `parts` (None: all)."""
+    found = request.motion if motion else None
+    if found is not None and parts is not None and found.amounts is not None:
+        residuals = np.zeros_like(found.residuals)
+        residuals[parts] = found.residuals[parts]
+        found = replace(found, residuals=residuals)
+    return replace(request, motion=found)
+
+
 class CallSender(RemoteClient):
     """Sends frames to a receiver that draws them. `Animator` takes it for a `RemoteRenderer` whose pictures never come.
 
@@ -147,8 +181,9 @@ class CallSender(RemoteClient):
     def __init__(self, address: ServerAddress, model: str):
         self.delay = Durations()
         self.held_back = self.wire_up = self.wire_down = 0
-        self._payload_budget, self._wire_budget = Budget(MOST_PAYLOAD), Budget(MOST_WIRE)
-        self._wants_motion, self._parts = True, None
+        self._pace = Pace()
+        self._wants_motion = True
+        self._parts: list[int] | None = None
         self._datagrams: _Datagrams | None = None
         self._datagram_heard = self._probed = -math.inf
         self._tell_clock_at = 0.0
@@ -172,19 +207,15 @@ class CallSender(RemoteClient):
                     return "sent"
                 connection, now = self._connection, time.perf_counter()
                 self._began = now if self._began is None else self._began
-                left = min(self._payload_budget.left(now), self._wire_budget.left(now))
-                coarse = min(sum(left < share for share in COARSER_BELOW), COARSEST)
-                packet = self._packets.encode(
-                    self._number + 1, int(captured * TICKS), self._wanted(request), coarse
-                )
-                in_time = self._send(connection, packet, now)
-                if not in_time:
+                wanted = what_shows(request, self._wants_motion, self._parts)
+                coarse = self._pace.coarse(now)
+                packet = self._packets.encode(self._number + 1, int(captured * TICKS), wanted, coarse)
+                if not self._send(connection, packet, now):
                     self.held_back += 1
                     return "sent"
                 self._number += 1
                 self._sent += 1
                 self._remember(self._number, now)
-                self._payload_budget.spend(len(packet))
                 self.bytes_up += len(packet)
                 self.frames += 1
         return "sent"
@@ -232,15 +263,6 @@ class CallSender(RemoteClient):
     def _datagrams_silent(self) -> bool:
         return time.perf_counter() - self._datagram_heard > DATAGRAMS_SILENT
 
-    def _wanted(self, request: RenderRequest) -> RenderRequest:
-        """What of a frame shows over there."""
-        motion = request.motion if self._wants_motion else None
-        if motion is not None and self._parts is not None and motion.amounts is not None:
-            residuals = np.zeros_like(motion.residuals)
-            residuals[self._parts] = motion.residuals[self._parts]
-            motion = replace(motion, residuals=residuals)
-        return replace(request, motion=motion)
-
     def _send(self, connection: Connection | None, packet: bytes, now: float) -> bool:
         """Send a packet the way that is open, both where that is not known. Returns whether it went."""
         assert connection is not None
@@ -249,11 +271,7 @@ class CallSender(RemoteClient):
         datagrams, silent = self._datagrams, self._datagrams_silent
         by_datagram = datagrams is not None and (not silent or now - self._probed >= PROBING)
         by_stream = (datagrams is None or silent) and len(self._in_stream) < MOST_IN_STREAM
-        if (
-            not (by_datagram or by_stream)
-            or self._payload_budget.left(now) < 0
-            or self._wire_budget.left(now) < 0
-        ):
+        if not (by_datagram or by_stream) or not self._pace.may_send(now):
             return False
         self._way = "connection" if by_stream else "datagrams"
         size = 0
@@ -265,7 +283,7 @@ class CallSender(RemoteClient):
             self._in_stream.append((self._number + 1, now))
             size += len(packet) + 1 + STREAM_OVERHEAD
         self.wire_up += size
-        self._wire_budget.spend(size)
+        self._pace.spend(len(packet), size)
         return True
 
     def _disconnected(self) -> Connection | None:
@@ -317,7 +335,7 @@ class CallSender(RemoteClient):
             more = (receipt.came - self._came) & 0xFFFF
             self._came += more if more < 0x8000 else 0
             self.wire_down += size
-            self._wire_budget.spend(size)
+            self._pace.spend(0, size)
             sent = self._sent_at.pop(receipt.number, None)
         if sent is not None:
             self.clock.add(sent, receipt.received, receipt.received + receipt.held, arrived)
