@@ -287,6 +287,25 @@ def test_where_datagrams_do_not_come_through_the_connection_does(server, bundle,
     sender.close()
 
 
+def test_what_is_lost_costs_only_itself(server, bundle, tmp_path, monkeypatch):
+    chance, whole = np.random.default_rng(0), calls._Datagrams.send
+    monkeypatch.setattr(
+        calls._Datagrams, "send", lambda self, packet: 0 if chance.random() < 0.3 else whole(self, packet)
+    )
+    complaints = []
+    told = CallSender._obey
+    monkeypatch.setattr(
+        CallSender,
+        "_obey",
+        lambda self, wire, said: complaints.append("no_base" in said) or told(self, wire, said),
+    )
+    animator, sender = calling(bundle, server, tmp_path)
+    for number in range(30):
+        seen(animator, server, number)
+    assert sender.frames > 30 and not any(complaints) and sender._came >= 20
+    sender.close()
+
+
 def test_a_call_that_breaks_goes_on_with_the_same_avatar(server, bundle, tmp_path):
     animator, sender = calling(bundle, server, tmp_path)
     seen(animator, server)
@@ -529,6 +548,32 @@ def test_a_sender_that_sends_too_fast_is_not_drawn_faster(server):
         wait_for(lambda: server.datagrams > 0)
         time.sleep(0.3)
         assert server._call.came <= 2 * call_server.MOST_MESSAGES + 150
+
+
+# What is measured.
+
+
+def test_pictures_are_compared():
+    from livepuppet.benchmarks import call_rates
+
+    picture = gradient(256, 256)
+    noisy = np.clip(picture + np.random.default_rng(0).normal(0, 20, picture.shape), 0, 255).astype(np.uint8)
+    one, other = (call_rates._luma(image) for image in (picture, noisy))
+    assert call_rates.ms_ssim(one, one) == pytest.approx(1.0)
+    assert 0.3 < call_rates.ms_ssim(one, other) < 0.99
+    frames = [np.roll(noisy, shift, 1) for shift in range(0, 24, 2)]
+    points = []
+    for crf in (23, 41):
+        payload, wire, shown = call_rates.h264(frames, 25.0, crf)
+        assert len(shown) == len(frames) and wire > payload > 0
+        similar = call_rates.ms_ssim(call_rates._luma(shown[-1]), call_rates._luma(frames[-1]))
+        quality = call_rates.Quality(0.0, 0.0, similar, 0.0)
+        points.append(call_rates.Point(payload, wire, quality))
+    good, bad = points
+    assert good.payload > bad.payload and good.quality.ms_ssim > bad.quality.ms_ssim
+    between = call_rates.rate_at(points, (good.quality.ms_ssim + bad.quality.ms_ssim) / 2)
+    assert bad.payload < between < good.payload
+    assert call_rates.rate_at(points, 1.0) is None and call_rates.rate_at(points, 0.0) == bad.payload
 
 
 # On the command line.
