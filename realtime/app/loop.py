@@ -487,9 +487,9 @@ class LiveLoop:
         if self._load is not None and self.animator.renderer is None:
             captured = job.frame.captured
             effort = Effort(job.planned - job.taken, handed_over - began, self._painting.overlaps)
-            self._load.add(
-                captured, handed_over - captured, self.counts()[1], 1 / rate if rate else None, effort
-            )
+            # What a network took is no reason to leave out details.
+            late = handed_over - getattr(job.frame, "arrived", captured)
+            self._load.add(captured, late, self.counts()[1], 1 / rate if rate else None, effort)
 
     # What the loop's thread does beside, and both.
 

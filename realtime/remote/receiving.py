@@ -28,9 +28,11 @@ class RequestFrame(Frame):
 
     Attributes:
         request: what to draw.
+        arrived: `time.perf_counter()` at which it came; `captured` is when the sender's camera took it, by that clock.
     """
 
     request: RenderRequest = field(default_factory=RenderRequest)
+    arrived: float = 0.0
 
 
 class CallSource:
@@ -45,7 +47,7 @@ class CallSource:
 
     def __init__(self, waiting: str):
         self.greeting, self.trouble = GREETING, waiting
-        self._newest: tuple[RenderRequest, float] | None = None
+        self._newest: tuple[RenderRequest, float, float] | None = None
         self._changed = threading.Condition()
         self._begin = time.perf_counter()
 
@@ -56,7 +58,7 @@ class CallSource:
             captured: when the sender's camera took it, in seconds of our clock (`time.perf_counter()`).
         """
         with self._changed:
-            self._newest, self.trouble = (request, captured), None
+            self._newest, self.trouble = (request, captured, time.perf_counter()), None
             self._changed.notify()
 
     def stopped(self, why: str) -> None:
@@ -77,10 +79,12 @@ class CallSource:
                         self.trouble = "Nothing comes from the sender: its camera may have stopped."
                     continue
             heard = time.monotonic()
-            request, captured = newest
+            request, captured, arrived = newest
             # Times grow, whatever was told of clocks.
             last = max(last + 1e-6, captured)
-            yield RequestFrame(_NO_PICTURE, Fraction(last - self._begin), last, request=request)
+            yield RequestFrame(
+                _NO_PICTURE, Fraction(last - self._begin), last, request=request, arrived=arrived
+            )
 
     def close(self) -> None:
         """Nothing has to be released."""
