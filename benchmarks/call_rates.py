@@ -67,19 +67,20 @@ class Point:
     quality: Quality
 
 
-def numbers(animator: Animator, clip: Path, frames: int, round_trip: float) -> dict:
+def numbers(animator: Animator, clip: Path, frames: int, round_trip: float, neutral: str = "auto") -> dict:
     """One clip as a call would send it, and drawn from packed and unpacked numbers.
 
     Args:
         animator: draws the avatar; its driver is begun anew.
         frames: of the clip, at most.
         round_trip: after which receipts arrive, in seconds.
+        neutral: D1, as of `Animator.take_neutral`.
 
     Returns:
         `drawn` (from unpacked numbers) and `packed`, lists of pictures; `frames`, the clip's own; rates.
     """
     animator.begin_anew(0.0)
-    animator.take_neutral(clip)
+    animator.take_neutral(clip, neutral)
     parts, needs = animator.shown_residuals, animator.has_rig
     pace, packer, unpacker = Pace(), PacketEncoder(), PacketDecoder()
     receipts: list[tuple[float, int]] = []
@@ -232,7 +233,8 @@ def measure_face(engine: Engine, clip: Path, frames: int, round_trip: float) -> 
         first = next(iter(video)).image
     side = first.shape[0]
     animator = Animator(first, engine=engine, size=side, avatar_crop="center", crop="full")
-    found = numbers(animator, clip, frames, round_trip)
+    # The avatar shows the first frame's pose, so that is the neutral one.
+    found = numbers(animator, clip, frames, round_trip, "first")
     faces = [cv2.resize(face, (side, side)) for face in found["faces"]]
     return {
         "clip": clip.stem,

@@ -189,8 +189,8 @@ class CallSender(RemoteClient):
         self._tell_clock_at = 0.0
         self._in_stream: deque[tuple[int, float]] = deque()
         self._way = "datagrams"
-        #: Packets that were sent and that came, on this connection.
-        self._sent = self._came = 0
+        #: Packets that were sent and that came, and those that came on this connection.
+        self._sent = self._came = self._came_here = 0
         self._began: float | None = None
         super().__init__(address, model)
 
@@ -295,7 +295,7 @@ class CallSender(RemoteClient):
         if self._datagrams is not None:
             self._datagrams.close()
         self._datagrams, self._datagram_heard = None, -math.inf
-        self._sent = self._came = 0
+        self._came_here = 0
         self._tell_clock_at = 0.0
 
     # The reading threads: of the connection, and of datagrams.
@@ -332,8 +332,9 @@ class CallSender(RemoteClient):
             while self._in_stream and self._in_stream[0][0] <= receipt.number:
                 self._in_stream.popleft()
             self.problem, self._refusal, self._failures = None, None, 0
-            more = (receipt.came - self._came) & 0xFFFF
-            self._came += more if more < 0x8000 else 0
+            more = (receipt.came - self._came_here) & 0xFFFF
+            if more < 0x8000:
+                self._came, self._came_here = self._came + more, self._came_here + more
             self.wire_down += size
             self._pace.spend(0, size)
             sent = self._sent_at.pop(receipt.number, None)
