@@ -76,12 +76,15 @@ class Browser:
         self.troubles: list[str] = []
         context.on("request", lambda request: self.requests.append(request.url))
 
-    def open(self, query: str = "") -> playwright.Page:
+    def open(self, query: str = "", says: str | None = None) -> playwright.Page:
+        """`says` is what the page says before it is ready, and not for long."""
         page = self.context.new_page()
         page.set_default_timeout(PATIENCE * 1000)
         page.on("pageerror", lambda error: self.troubles.append(str(error)))
         page.on("console", lambda told: told.type == "error" and self.troubles.append(told.text))
         page.goto(self.address + query)
+        if says is not None:
+            page.get_by_text(says).wait_for()
         shows(page, "document.body?.dataset.ready === 'true'")
         return page
 
@@ -321,9 +324,8 @@ def test_a_camera_that_goes_away_can_come_back(site, camera):
 
 def test_without_leave_and_without_threads_it_says_so_and_goes_on(site, camera):
     with browsing(site, camera, plain=True, allowed=False, workers="block") as browser:
-        page = browser.open()
+        page = browser.open(says="Only one processor thread is used")
         assert not page.evaluate("crossOriginIsolated")
-        page.get_by_text("Only one processor thread is used").wait_for()
         page.get_by_role("button", name="Start camera").click()
         page.get_by_text("The camera is not allowed: allow it beside the address").wait_for()
         page.get_by_role("button", name="Try it with a clip").click()
