@@ -166,6 +166,11 @@ def split_layers(
     if landmarks is not None and centre is not None:
         portrait = find_portrait(picture, centre, unit)
         portrait = portrait if portrait.sure and portrait.holds(landmarks) else None
+        if matte is None and portrait is None:
+            # What colours alone tell apart is not the figure then: a cushion, or half of what is behind it, goes along.
+            return _one_layer(
+                picture, "The figure cannot be told from its background, so the picture moves as one layer."
+            )
     if matte is None and portrait is not None:
         matte = _matte_of(picture, portrait, centre, unit)
         matte = _with_half_seen_parts(picture, portrait, matte, band)
@@ -403,8 +408,8 @@ def _torso(
     weight = found.astype(np.float32)[..., None] / 255
     away = (below - np.arange(height)[box[0], None]).astype(np.float32)
     packed = np.dstack([colours * weight, weight])
-    extent, tiny = packed.shape[1::-1], tuple(-(-size // COARSE) for size in packed.shape[1::-1])
-    coarse = cv2.resize(packed, tiny, interpolation=cv2.INTER_AREA)
+    extent, small = packed.shape[1::-1], tuple(-(-size // COARSE) for size in packed.shape[1::-1])
+    coarse = cv2.resize(packed, small, interpolation=cv2.INTER_AREA)
     result = colours
     for reach, size in ((0.4 * band, band / 6), (1.5 * band, band / 2), (4.0 * band, 1.5 * band)):
         if size < COARSE:
@@ -414,14 +419,18 @@ def _torso(
             smoothed = cv2.resize(smoothed, extent, interpolation=cv2.INTER_LINEAR)
         smoothed = smoothed[..., :3] / np.maximum(smoothed[..., 3:], 1e-3)
         result = result + held(away / np.float32(reach))[..., None] * (smoothed - result)
-    result = np.clip(np.rint(result), 0, 255).astype(np.uint8)
     if ((found == 0) & inner).any():
-        # Where nothing is seen below, what is seen around.
+        # Where nothing is seen below, what is seen around; between both no edge stands upright.
         tiny = tuple(-(-size // COARSE) for size in (width, height))
         nearby = cv2.resize(known.astype(np.float32), tiny, interpolation=cv2.INTER_AREA) > 0.99
         around = fill(cv2.resize(own, tiny, interpolation=cv2.INTER_AREA), ~nearby)
         around = cv2.resize(around, (width, height), interpolation=cv2.INTER_LINEAR)[box]
-        result = np.where((found > 0)[..., None], result, around)
+        seen = cv2.resize(weight[..., 0], small, interpolation=cv2.INTER_AREA)
+        seen = cv2.resize(cv2.GaussianBlur(seen, (0, 0), 1.5 * band / COARSE), extent)[..., None]
+        far = np.where(found > 0, held(away / np.float32(4.0 * band)), 1)[..., None]
+        result = np.where((found > 0)[..., None], result, smoothed)
+        result = result + far * (1 - seen) * (around - result)
+    result = np.clip(np.rint(result), 0, 255).astype(np.uint8)
     torso = own.copy()
     torso[box] = np.where(inner[..., None], result, own[box])
     return torso

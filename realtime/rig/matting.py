@@ -31,7 +31,7 @@ FACE_WIDTH = 0.8
 #: A matte is sure of itself where few pixels are neither figure nor background: their share of the figure's outline, in pixels
 #: of the network's picture; and where the figure holds this much of the face, and the head: landmarks of the jaw are read on the
 #: neck at times.
-UNSURE, HOLDS_FACE, HEAD_HOLDS_FACE = 6.0, 0.9, 0.8
+UNSURE, HOLDS_FACE, HEAD_HOLDS_FACE = 5.0, 0.9, 0.8
 
 
 @dataclass(frozen=True, eq=False)
