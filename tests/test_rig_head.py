@@ -149,8 +149,8 @@ def test_a_heap_of_points_has_no_pose():
 
 
 def test_layers_give_the_picture_back_to_the_bit():
-    picture, _, landmarks = figure()
-    layers = split_layers(picture, SQUARE, landmarks, 51.0)
+    picture, matte, landmarks = figure()
+    layers = split_layers(picture, SQUARE, landmarks, 51.0, matte)
     assert layers.matte is not None and layers.why is None
     np.testing.assert_array_equal(cv2.add(layers.colours, behind(layers.plate, layers.alpha)), picture)
     assert layers.alpha[140, 128] == 255 and layers.alpha[10, 10] == 0
@@ -161,15 +161,15 @@ def test_layers_give_the_picture_back_to_the_bit():
 
 
 def test_another_person_beside_is_not_moved():
-    picture, _, landmarks = figure()
+    picture, matte, landmarks = figure()
     right = Square(200, 90, 100)
-    layers = split_layers(picture, SQUARE, landmarks, 51.0, others=(right,))
+    layers = split_layers(picture, SQUARE, landmarks, 51.0, matte, others=(right,))
     assert layers.matte[140, 128] == 255 and not layers.matte[90:190, 205:].any()
     # A print on one's own chest is no other person.
     below = Square(110, 225, 30)
-    whole = split_layers(picture, SQUARE, landmarks, 51.0).alpha
+    whole = split_layers(picture, SQUARE, landmarks, 51.0, matte).alpha
     np.testing.assert_array_equal(
-        split_layers(picture, SQUARE, landmarks, 51.0, others=(below,)).alpha, whole
+        split_layers(picture, SQUARE, landmarks, 51.0, matte, others=(below,)).alpha, whole
     )
 
 

@@ -42,15 +42,13 @@ ODD, PLAIN_BACKGROUND = 22.0, 0.16
 FIT_RADIUS, FIT_CONTRAST = 0.008, 9.0
 
 
-def find_matte(picture: np.ndarray, square: Square, head: np.ndarray | None = None) -> np.ndarray:
+def find_matte(picture: np.ndarray, square: Square) -> np.ndarray:
     """Cut the figure out of `picture` by its colours (GrabCut, Rother et al., SIGGRAPH 2004).
 
     Args:
         picture: uint8 RGB (H, W, 3).
         square: the face crop in its pixels: a head in the middle, shoulders below. It seeds the
             cut.
-        head: float (N, 2), points whose hull is surely figure, in its pixels; None where no more is
-            known than `square`.
 
     Returns:
         uint8 (H, W), 255 in the figure, 0 in the background, soft at the edge. All 255 where no
@@ -62,13 +60,13 @@ def find_matte(picture: np.ndarray, square: Square, head: np.ndarray | None = No
     small = cv2.resize(picture, extent, interpolation=cv2.INTER_AREA)
     if min(extent) < SMALLEST_SIDE or small.std(axis=(0, 1)).max() < PLAIN:
         return np.full((height, width), 255, np.uint8)
-    figure = _cut(small, square.scaled(factor), None if head is None else np.rint(head * factor).astype(int))
+    figure = _cut(small, square.scaled(factor))
     if figure is None:
         return np.full((height, width), 255, np.uint8)
     return _fit_to_edges(figure, picture)
 
 
-def _cut(picture: np.ndarray, square: Square, head: np.ndarray | None) -> np.ndarray | None:
+def _cut(picture: np.ndarray, square: Square) -> np.ndarray | None:
     """The figure in a small picture, uint8 (H, W) of 0 and 1; None where none stands out.
     Remembered: it is the longest part of a start.
     """
@@ -76,13 +74,12 @@ def _cut(picture: np.ndarray, square: Square, head: np.ndarray | None) -> np.nda
         "cutter": [CUTTER, cv2.__version__],
         "picture": [hashlib.sha256(picture.tobytes()).hexdigest(), *picture.shape],
         "square": [square.x, square.y, square.side],
-        "head": None if head is None else head.tolist(),
     }
     try:
         kept = remembered("figures", inputs)
         return None if kept is None else _unpacked(kept, picture.shape[:2])
     except (KeyError, TypeError, ValueError):
-        figure = _cut_anew(picture, square, head)
+        figure = _cut_anew(picture, square)
     remember(
         "figures",
         inputs,
@@ -96,11 +93,11 @@ def _unpacked(text: str, shape: tuple[int, int]) -> np.ndarray:
     return np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape)
 
 
-def _cut_anew(picture: np.ndarray, square: Square, head: np.ndarray | None) -> np.ndarray | None:
+def _cut_anew(picture: np.ndarray, square: Square) -> np.ndarray | None:
     try:
         # Its start is random, and the same picture should give the same cut.
         cv2.setRNGSeed(0)
-        labels = _seeds(picture, square, head)
+        labels = _seeds(picture, square)
         cv2.grabCut(  # pyright: ignore[reportCallIssue]
             cv2.cvtColor(picture, cv2.COLOR_RGB2BGR),
             labels,
@@ -119,11 +116,7 @@ def _cut_anew(picture: np.ndarray, square: Square, head: np.ndarray | None) -> n
     return _one_piece(_with_what_hangs_on(figure, picture, square))
 
 
-def _seeds(
-    picture: np.ndarray,
-    square: Square,
-    head: np.ndarray | None = None,
-) -> np.ndarray:
+def _seeds(picture: np.ndarray, square: Square) -> np.ndarray:
     """What GrabCut starts from, uint8 (H, W): where heads and shoulders are, and what is unlike the
     picture's sides.
 
@@ -155,10 +148,6 @@ def _seeds(
         labels[(near > 0) & (_unlikeness(picture, edges) > UNLIKE)] = cv2.GC_PR_FGD
     labels[edges] = cv2.GC_BGD
     ellipse(labels, cv2.GC_FGD, 0.17, 0.23)
-    if head is not None:
-        face = np.zeros((height, width), np.uint8)
-        cv2.fillConvexPoly(face, cv2.convexHull(head.astype(np.int32)), 1)
-        labels[face > 0] = cv2.GC_FGD
     return labels
 
 

@@ -22,7 +22,7 @@ from livepuppet.realtime.rig.lattice import Lattice, box_of
 from livepuppet.realtime.rig.layers import FigureLayers, split_layers
 from livepuppet.realtime.rig.mouth import MouthBend, MouthMotion
 from livepuppet.realtime.rig.patches import Patch
-from livepuppet.realtime.rig.pose import HeadPose, place, skull_of
+from livepuppet.realtime.rig.pose import HeadPose, place
 from livepuppet.realtime.rig.sampling import OFFSET, SCALE, Sampler
 from livepuppet.realtime.rig.surface import Surface, build_surface
 
@@ -261,7 +261,6 @@ class Head:
                 square,
                 landmarks,
                 placed[1].scale,
-                skull_of(placed[1]),
                 matte,
                 placed[1].shift,
                 others,

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from livepuppet.core.square import Square
-from livepuppet.realtime.compositing.matte import find_matte, fit_to_edges
+from livepuppet.realtime.compositing.matte import fit_to_edges
 from livepuppet.realtime.rig.lattice import box_of
 from livepuppet.realtime.rig.matting import REACH, SIDE, Portrait, find_portrait
 from livepuppet.realtime.rig.ramps import held, smooth
@@ -86,10 +86,6 @@ SOLID, SOLID_TIMES, SOLID_WIDTH = 26.0, 4.0, 0.25
 #: What the network has seen at so many levels at least may be figure.
 HALF_SEEN = 16
 
-#: A figure is believed if it holds at least this much of the face, and its outline stands out: the share of it along which colours
-#: inside and outside differ by `STANDS_OUT` levels.
-HOLDS_FACE, STANDS_OUT, OUTLINE_SEEN = 0.9, 14.0, 0.45
-
 
 @dataclass(frozen=True, eq=False)
 class FigureLayers:
@@ -144,7 +140,6 @@ def split_layers(
     square: Square,
     landmarks: np.ndarray | None = None,
     unit: float | None = None,
-    skull: np.ndarray | None = None,
     matte: np.ndarray | None = None,
     centre: np.ndarray | None = None,
     others: Sequence[Square] = (),
@@ -153,11 +148,11 @@ def split_layers(
 
     Args:
         square: the face crop, in its pixels.
-        landmarks: float (K, 2) of the face in its pixels: a figure without them is none.
+        landmarks: float (K, 2) of the face in its pixels: a figure or head without them is none.
         unit: eye distance of the face in pixels.
-        skull: float (N, 2), points whose hull is surely figure too.
         matte: uint8 (H, W), where the figure is known (the file's own transparency, say).
-        centre: float (2,), the middle between the irises; without it head and body stay one.
+        centre: float (2,), the middle between the irises; without it and `landmarks` head and body stay one, and only a known
+            matte makes layers.
         others: boxes of other people's faces. What is nearer to them is none of this figure's.
     """
     unit = square.side / 4 if unit is None else unit
@@ -166,23 +161,14 @@ def split_layers(
     if landmarks is not None and centre is not None:
         portrait = find_portrait(picture, centre, unit)
         portrait = portrait if portrait.sure and portrait.holds(landmarks) else None
-        if matte is None and portrait is None:
-            # What colours alone tell apart is not the figure then: a cushion, or half of what is behind it, goes along.
+    if matte is None:
+        if portrait is None:
+            # What colours alone tell apart need not be the figure: a cushion, or half of what is behind it, would go along.
             return _one_layer(
                 picture, "The figure cannot be told from its background, so the picture moves as one layer."
             )
-    if matte is None and portrait is not None:
         matte = _matte_of(picture, portrait, centre, unit)
         matte = _with_half_seen_parts(picture, portrait, matte, band)
-        matte = refine(picture, matte, band)
-    elif matte is None:
-        matte = find_matte(picture, square, skull)
-        if matte.min() > 0 or matte.max() == 0:
-            return _one_layer(picture, "No figure stands out in this picture, so it moves as one layer.")
-        if not _believable(picture, matte, landmarks, band):
-            return _one_layer(
-                picture, "The figure cannot be told from its background, so the picture moves as one layer."
-            )
         matte = refine(picture, matte, band)
     middle = np.asarray(
         centre if centre is not None else (square.x + square.side / 2, square.y + square.side / 2)
@@ -704,31 +690,3 @@ def refine(picture: np.ndarray, matte: np.ndarray, band: int) -> np.ndarray:
     fine = np.where(unsure, np.clip(mixed, 0, 1), known)
     fine = np.where((fine < 0.04), 0, fine)
     return np.rint(255 * fine).astype(np.uint8)
-
-
-def _believable(picture: np.ndarray, matte: np.ndarray, landmarks: np.ndarray | None, band: int) -> bool:
-    """Whether the cut is a figure with a face, and along an edge of the picture."""
-    cut = (matte > 127).astype(np.uint8)
-    if landmarks is not None:
-        height, width = matte.shape
-        x = np.clip(np.rint(landmarks[:, 0]), 0, width - 1).astype(int)
-        y = np.clip(np.rint(landmarks[:, 1]), 0, height - 1).astype(int)
-        if cut[y, x].mean() < HOLDS_FACE:
-            return False
-    smooth = cv2.GaussianBlur(picture, (0, 0), max(1.0, band / 4)).astype(np.float32)
-    kernel = _disc(max(2, band // 2))
-    inner, outer = cv2.erode(cut, kernel), cv2.dilate(cut, kernel)
-    inside, outside = fill_mean(smooth, inner, band), fill_mean(smooth, 1 - outer, band)
-    edge = cv2.morphologyEx(cut, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
-    edge[[0, -1]] = edge[:, [0, -1]] = False
-    if not edge.any():
-        return False
-    differs = np.linalg.norm(inside - outside, axis=2)[edge]
-    return bool((differs > STANDS_OUT).mean() > OUTLINE_SEEN)
-
-
-def fill_mean(values: np.ndarray, mask: np.ndarray, size: int) -> np.ndarray:
-    """Means of `values` float32 (H, W, C) over the nearby part of `mask` uint8 (H, W)."""
-    weight = cv2.blur(mask.astype(np.float32), (4 * size + 1, 4 * size + 1))
-    total = cv2.blur(values * mask[..., None], (4 * size + 1, 4 * size + 1))
-    return total / np.maximum(weight, 1e-4)[..., None]

@@ -34,9 +34,6 @@ WEIGHTS = {
     "forehead": 0.6,
 }
 
-#: How much of a generic head is head in any picture.
-SKULL_SHARE = 0.82
-
 #: The middle of a generic head, about which it turns and nods, in its eye distances from between its irises.
 SKULL_MIDDLE = np.array([0.0, 0.0, -0.85])
 
@@ -181,14 +178,6 @@ def place(landmarks: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, Head
     turned[:, :2] += pose.shift
     places[known] = turned * size
     return places, HeadPose(pose.scale * size, pose.rotation, pose.shift * size)
-
-
-def skull_of(pose: HeadPose, share: float = SKULL_SHARE) -> np.ndarray:
-    """Points on a generic head in `place`'s pose, drawn in to `share` of its size about its middle: float64 (N, 2)."""
-    points = head_template().points
-    turned = (points[points[:, 1] < 1.3] @ pose.rotation.T)[:, :2] * pose.scale + pose.shift
-    middle = (turned.min(0) + turned.max(0)) / 2
-    return middle + share * (turned - middle)
 
 
 class PoseTracker:
