@@ -147,6 +147,13 @@ def test_from_the_address_to_a_recording_of_an_added_picture(page, studio, tmp_p
     page.get_by_role("button", name="Reset Strength").click()
     shows(page, "Number(document.querySelector('#slider-strength').value) === 1")
 
+    # Without a camera, and back to the clip, which shows itself only while it drives.
+    for choice, name in (("Mouse pointer", "pointer"), ("clip.mp4", "clip.mp4")):
+        page.locator("#choose").click()
+        page.locator("#sources .source", has_text=choice).click()
+        shows(page, f"document.querySelector('#source-name').textContent.includes('{name}')")
+        page.locator("#sources-dialog").wait_for(state="hidden")
+
     # Keys as in the window: the first avatar, the list of keys.
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("d")
@@ -167,6 +174,7 @@ def test_from_the_address_to_a_recording_of_an_added_picture(page, studio, tmp_p
     [file] = (tmp_path / "videos" / "livepuppet").iterdir()
     capture = cv2.VideoCapture(str(file))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) > 10 and capture.read()[0]
+    shows(page, f"document.querySelector('#recording-state').textContent === '{file.name}'")
 
     # The address for OBS shows the picture alone.
     page.get_by_role("button", name="Copy address").click()
@@ -182,6 +190,29 @@ def test_from_the_address_to_a_recording_of_an_added_picture(page, studio, tmp_p
     time.sleep(0.5)
     assert process.poll() is None
     assert [text for text in troubles if "400" not in text] == []
+
+
+def test_what_went_wrong_outlives_what_went_well_and_no_dialog_covers_it(page, studio):
+    address, _ = studio
+    page.goto(address)
+    shows(page, "document.querySelectorAll('#grid li').length === 1")
+    told, place = page.evaluate(
+        """async () => {
+            const { toast } = await import('/static/dom.js');
+            const toasts = document.querySelector('#toasts');
+            toasts.replaceChildren();
+            toast('wrong', { bad: true });
+            for (const text of ['one', 'two', 'three']) toast(text);
+            const told = [...toasts.children].map((box) => box.textContent);
+            document.querySelector('#keys-dialog').showModal();
+            toast('four');
+            return [told, toasts.parentElement.id];
+        }"""
+    )
+    assert told == ["wrong", "two", "three"]
+    assert place == "keys-dialog"
+    page.get_by_role("button", name="Close").click()
+    shows(page, "document.querySelector('#toasts').parentElement === document.body")
 
 
 @pytest.mark.parametrize(

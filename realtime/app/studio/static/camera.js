@@ -79,6 +79,8 @@ async function listSources() {
 
 function entry(source) {
   const canvas = make("canvas", { width: 240, height: 135, role: "img", "aria-label": texts.cameraThumbnail });
+  // A clip shows itself only while it drives; what needs no camera has nothing to show.
+  const seen = !source.without && (source.present || source.id !== "first");
   const facts = [
     source.present && texts.cameraInUse,
     source.virtual && texts.cameraVirtual,
@@ -91,7 +93,7 @@ function entry(source) {
   const button = make(
     "button",
     { className: source.present ? "source used" : "source" },
-    source.without ? "" : canvas,
+    seen ? canvas : "",
     make("b", { textContent: name }),
     make("span", { className: "quiet", textContent: facts.join(" · ") }),
   );

@@ -115,16 +115,18 @@ export function renderControls(state) {
 function renderOutput(kind, told) {
   set(find(kind), "aria-checked", told.on);
   const element = find(`${kind}-state`);
+  const nameOf = (path) => path.split(/[\\/]/).pop();
   let text = told.problem;
+  let whole = "";
   if (!text && kind === "recording" && told.seconds !== null) {
     const seconds = Math.floor(told.seconds);
-    text = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}  ${told.name.split(/[\\/]/).pop()}`;
+    text = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}  ${nameOf(told.name)}`;
   } else if (!text && told.on) {
     text = told.name.replace(/^virtual:/, "");
   } else if (!text && told.file) {
-    text = texts.recordingFile(told.file);
+    [text, whole] = [texts.recordingFile(nameOf(told.file)), told.file];
   }
   say(element, text || texts[`${kind}Hint`]);
   set(element, "class", told.problem ? "problem" : "quiet");
-  element.title = element.textContent;
+  element.title = whole || element.textContent;
 }

@@ -32,8 +32,12 @@ export function toast(text, { bad = false, action = null } = {}) {
     box.append(button);
   }
   const toasts = find("toasts");
+  // An open dialog covers everything else, for screen readers, too.
+  const place = document.querySelector("dialog[open]") || document.body;
+  if (toasts.parentElement !== place) place.append(toasts);
   toasts.append(box);
-  while (toasts.children.length > 3) toasts.firstElementChild.remove();
+  // What went wrong outlives what went well.
+  while (toasts.children.length > 3) (toasts.querySelector(".toast:not(.bad)") || toasts.firstElementChild).remove();
   setTimeout(() => box.remove(), bad ? 9000 : 4500);
 }
 

@@ -57,6 +57,7 @@ function startPicture() {
   const ages = [];
   const canvas = find("picture");
   canvas.parentElement.dataset.alpha = description.alpha;
+  canvas.style.setProperty("--aspect", description.size[0] / description.size[1]);
   showPicture(canvas, {
     size: description.size,
     alpha: description.alpha,
@@ -79,7 +80,10 @@ function startPicture() {
 async function start() {
   fill(texts);
   startTheme(texts);
-  for (const button of document.querySelectorAll("dialog .close")) button.onclick = () => button.closest("dialog").close();
+  for (const dialog of document.querySelectorAll("dialog")) {
+    dialog.querySelector(".close").onclick = () => dialog.close();
+    dialog.addEventListener("close", () => document.body.append(find("toasts")));
+  }
   if (!hasToken) {
     toast(texts.noToken, { bad: true });
     return;

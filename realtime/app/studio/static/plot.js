@@ -3,6 +3,9 @@ import { find, make, say } from "./dom.js";
 import { texts } from "./texts.js";
 
 const KEPT = 60;
+
+// In milliseconds: one pause, of a computer that slept, does not flatten a minute.
+const MOST = 500;
 const history = [];
 let last = 0;
 
@@ -34,8 +37,11 @@ function draw(canvas) {
   context.scale(ratio, ratio);
   const style = getComputedStyle(canvas);
   const values = history.flat().filter((value) => value !== null);
-  const top = Math.max(50, Math.ceil((1.15 * Math.max(0, ...values)) / 50) * 50);
-  const at = (index, value) => [34 + ((width - 42) * index) / (KEPT - 1), height - 6 - ((height - 14) * value) / top];
+  const top = Math.min(MOST, Math.max(50, Math.ceil((1.15 * Math.max(0, ...values)) / 50) * 50));
+  const at = (index, value) => [
+    34 + ((width - 42) * index) / (KEPT - 1),
+    height - 6 - (height - 14) * Math.min(value / top, 1),
+  ];
   context.font = "11px system-ui, sans-serif";
   context.textAlign = "right";
   context.textBaseline = "middle";
