@@ -189,7 +189,7 @@ def live(engine: Engine, path: Path, fps: float, avatar: Path = AVATAR) -> Follo
     )
     watch = _Watch()
     source = open_face(f"microphone:{path}", fps)
-    with Session(settings, engine, source, [watch], keyboard=False) as session:
+    with Session(settings, engine, source, outputs=[watch], keyboard=False) as session:
         session.run()
         begun = source.begun
     times = np.array(watch.times) - begun

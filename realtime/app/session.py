@@ -109,6 +109,7 @@ class Session:
         settings: Settings,
         engine: Engine,
         source: LiveSource | None = None,
+        *,
         avatar: Avatar | None = None,
         outputs: Sequence[Output] = (),
         frames: int | None = None,
