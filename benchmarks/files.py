@@ -49,7 +49,7 @@ class ReadOnce(Film):
 
     def open(self) -> Video:
         clip = super().open()
-        clip.endless = True
+        setattr(clip, "endless", True)  # noqa: B010 - of videos it is an attribute, of folders a constant
         return clip
 
 

@@ -102,7 +102,11 @@ def _in_turn(
         ways[REMOTE](frames[0])
     spent = {way: Durations() for way in ways}
     number, due = 0, time.perf_counter()
-    before = renderer.bytes_up, renderer.bytes_down, renderer.frames, renderer.delay.count
+
+    def counted() -> tuple[int, int, int, int]:
+        return renderer.bytes_up, renderer.bytes_down, renderer.frames, renderer.delay.count
+
+    before = counted()
     end = due + seconds
     while number < 2 * SKIP or time.perf_counter() < end:
         frame, number = frames[number % len(frames)], number + 1
@@ -113,8 +117,7 @@ def _in_turn(
                 spent[way].add(time.perf_counter() - began)
         due = max(due + 1 / rate, time.perf_counter())
         time.sleep(max(due - time.perf_counter(), 0))
-    up, down = renderer.bytes_up - before[0], renderer.bytes_down - before[1]
-    sent, received = renderer.frames - before[2], renderer.delay.count - before[3]
+    up, down, sent, received = (int(now) - int(then) for now, then in zip(counted(), before, strict=True))
     sizes = {REMOTE: (up / max(sent, 1), down / max(received, 1)), JPEG: ways[JPEG].sizes}  # type: ignore[attr-defined]
     return [
         {

@@ -121,8 +121,9 @@ def _carry(round_trip: float, loss: float, name: str) -> None:
     counts = [{"packets": 0, "bytes": 0, "lost": 0} for _ in ends]
     while True:
         left = max(0.0, waiting[0][0] - time.perf_counter()) if waiting else 1.0
-        ready = select.select([*ends, sys.stdin], [], [], left)[0]
-        if sys.stdin in ready:
+        keyboard = sys.stdin.fileno()
+        ready = select.select([*ends, keyboard], [], [], left)[0]
+        if keyboard in ready:
             print(json.dumps(dict(zip(("first", "second"), counts, strict=True))), flush=True)
             return
         now = time.perf_counter()

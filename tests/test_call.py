@@ -248,7 +248,9 @@ def test_a_picture_drawn_there_is_the_one_drawn_here(server, bundle, tmp_path):
     figures = sender.figures()
     assert figures["way"] == "datagrams" and figures["wire_kbit_s"] > figures["payload_kbit_s"] > 0
     assert "kbit/s of numbers" in sender.sentence()
-    assert server.datagrams > 2 and server.foreign == 0
+    # Receipts come later than pictures.
+    wait_for(lambda: seen(animator, server) is not None and server.datagrams > 2)
+    assert server.foreign == 0
     # Whoever leaves takes all of it along.
     sender.close()
     wait_for(lambda: len(server._live.animator) == 1 and server._live.source.trouble == call_server.LEFT)
@@ -303,7 +305,8 @@ def test_what_is_lost_costs_only_itself(server, bundle, tmp_path, monkeypatch):
     animator, sender = calling(bundle, server, tmp_path)
     for number in range(30):
         seen(animator, server, number)
-    assert sender.frames > 30 and not any(complaints) and sender._came >= 20
+    wait_for(lambda: seen(animator, server) is not None and sender._came >= 20)
+    assert sender.frames > 30 and not any(complaints)
     sender.close()
 
 

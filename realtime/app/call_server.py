@@ -242,8 +242,8 @@ class CallServer:
             if data is None:
                 told = parse_json(message["text"])
                 if isinstance(told.get("show"), str) and len(told["show"]) == 64:
-                    wanted = told["show"]
-                    self._live.call(lambda digest=wanted: self._show(connection, digest))
+                    digest = wanted = str(told["show"])
+                    self._live.call(lambda digest=digest: self._show(connection, digest))
                 elif "clock" in told:
                     call.set_clock(told["clock"])
             elif data[:1] == b"T" and len(data) == CLOCK_REQUEST.size:

@@ -77,7 +77,7 @@ class OnnxEngine(BundleEngine):
             raise UserError(missing)
         self._graphs = graphs_of(folder, metadata, self.precision)
         cores = usable_cores() if threads is None else threads
-        self._threads = dict.fromkeys(STAGES, cores)
+        self._threads: dict[str, int] = dict.fromkeys(STAGES, cores)
         if threads is None and cores > 1:
             # On two cores of a Xeon with AVX-512, in a live loop: 1.1 ms of a core less per frame, and no more delay.
             self._threads["detect"] = cores - 1

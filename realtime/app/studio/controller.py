@@ -18,6 +18,7 @@ from livepuppet.core.avatar import Avatar
 from livepuppet.core.durations import Durations
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.app import actions, keys, settings
+from livepuppet.realtime.app.avatar_folder import AvatarFolder
 from livepuppet.realtime.app.live_outputs import is_file_output
 from livepuppet.realtime.app.settings import RULES
 from livepuppet.realtime.app.stats import STAGES
@@ -183,18 +184,24 @@ class Controller:
             "size": [compositor.width, compositor.height],
             "alpha": compositor.shape[2] == 4,
             "obs": self._obs_address(),
-            "folder": str(self._session.folder.path),
+            "folder": str(self._folder.path),
             "largest_upload": uploads.LARGEST_UPLOAD,
             "suffixes": sorted(uploads.IMAGE_SUFFIXES),
         }
 
     # Avatars.
 
+    @property
+    def _folder(self) -> AvatarFolder:
+        """What a session with a page always has."""
+        assert self._session.folder is not None
+        return self._session.folder
+
     def _row(self) -> list[dict]:
         """The avatars in order; the one in use is the session's `number`."""
         return [
             {"name": avatar.name, "key": self._key(avatar), "added": _added(avatar)}
-            for avatar in tuple(self._session.folder.avatars)
+            for avatar in tuple(self._folder.avatars)
         ]
 
     def _key(self, avatar: Avatar) -> int:
@@ -205,14 +212,14 @@ class Controller:
 
     def thumbnail(self, key: int) -> bytes:
         """JPEG of an avatar's square. Raises UserError."""
-        for avatar in tuple(self._session.folder.avatars):
+        for avatar in tuple(self._folder.avatars):
             if self._key(avatar) == key:
                 return self._thumbnail(key, avatar)
         raise UserError("That avatar is gone.")
 
     def _thumbnail(self, key: int, avatar: Avatar) -> bytes:
         if key not in self._thumbnails:
-            present = {self._key(one) for one in tuple(self._session.folder.avatars)}
+            present = {self._key(one) for one in tuple(self._folder.avatars)}
             self._thumbnails = {known: data for known, data in self._thumbnails.items() if known in present}
             small = cv2.resize(avatar.image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
             self._thumbnails[key] = to_jpeg(small)
@@ -227,7 +234,7 @@ class Controller:
     @property
     def avatars_folder(self) -> Path:
         """Where pictures are stored. Raises UserError where the session has a single file."""
-        folder = self._session.folder.path
+        folder = self._folder.path
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder, so nothing can be added: start with --avatar FOLDER.")
         return folder
