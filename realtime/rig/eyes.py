@@ -35,9 +35,6 @@ _ONSET = 0.12
 #: Lashes and lines hang over an eye by no more than this, in its widths.
 LASH_TALL = 0.2
 
-#: Lashes beyond the corners are seen until the lid has gone from so much of its way to so much: real and drawn ones.
-WINGS_GONE = (0.15, 0.65), (0.3, 0.9)
-
 #: Up to so uneven, in percent of its light, skin is drawn, and from the second on real: then lashes are fine.
 SHADED = 1.15, 1.4
 
@@ -227,7 +224,7 @@ class EyeLayers:
         self.skin_ends = self._skin_ends()
         self._trim()
         self._settle()
-        self._lids = tuple(Sampler(layer) for layer in (self.upper_lid, self.lower_lid, self.whole_lid))
+        self._lids = tuple(Sampler(layer) for layer in (self.upper_lid, self.lower_lid))
         self._ball = None if self.has_white else Sampler(self.ball)
         self._rgb = self.crop.copy()
         self._alpha = np.zeros(self.crop.shape[:2], np.uint8)
@@ -356,25 +353,22 @@ class EyeLayers:
             smooth(-0.05, 0.35, self.u) * smooth(1.05, 0.65, self.u) * (0.7 + 0.4 * smooth(0.2, 0.8, outward))
         )
         self.steep = self.steep / (1 - self.fine * (1 - np.maximum(bold, 0.3)))
-        thick = max((0.02 - 0.006 * self.fine) * self.width, 0.9)
+        middle = np.abs(self.u - 0.5) < 0.3
+        solid = float(np.median(self.solid[middle])) / self.width if middle.any() else 0.0
+        thick = max((0.014 + (1 - self.fine) * np.clip(0.5 * solid - 0.014, 0.006, 0.026)) * self.width, 0.9)
         self.line_thick = float(np.hypot(thick, 0.5 * self.soft))
-        # Where there is one already, none is drawn.
-        own = 1 - 0.2 * (1 - self.fine) * smooth(0.01 * self.width, 0.05 * self.width, self.solid)
-        self.line_alpha = self.line_alpha * (thick / self.line_thick) ** 0.5 * own
+        self.line_alpha = self.line_alpha * (thick / self.line_thick) ** 0.5
         self.line_alpha = self.line_alpha + self.fine * (0.72 - self.line_alpha)
         ends = 0.1 if self.has_white else 0.3
         self.line_alpha = self.line_alpha * smooth(-0.02, ends, self.u) * smooth(1.02, 1 - ends, self.u)
         self._still_lids = tuple(
-            np.ascontiguousarray(lid[..., :3]) for lid in (self.whole_lid, self.lower_lid)
+            np.ascontiguousarray(lid[..., :3]) for lid in (self.upper_lid, self.lower_lid)
         )
         self._covers = tuple(
-            lid[..., 3].astype(np.float32) * np.float32(1 / 255) for lid in (self.whole_lid, self.lower_lid)
+            lid[..., 3].astype(np.float32) * np.float32(1 / 255) for lid in (self.upper_lid, self.lower_lid)
         )
         self.aside = np.maximum(smooth(0.005, -0.01, self.u), smooth(0.995, 1.01, self.u))
         lower_cover = np.maximum(self._covers[1], self.aside)
-        goes = self.upper_lid[..., 3] > 0
-        self.strip_tall = float((self.up - self.v)[goes].max()) + 2 if goes.any() else 0.0
-        self._row_ends = np.maximum.accumulate(self.v.max(1))
         self._covers = self._covers[0], lower_cover.astype(np.float32)
         self.lower_lid[..., 3] = np.rint(255 * lower_cover)
         # Lower lashes and rim that go under a closed lid.
@@ -428,7 +422,6 @@ class EyeLayers:
         self._up_rows = _bounds(v < deepest + 0.06 * w + soft)[0]
         self._lash_rows_at = _bounds((v > self.up - soft) & (v < self.closed + self.reach + soft))[0]
         self._front_rows = _bounds(self.front > 0)[0]
-        self._wings = [_bounds((self.wing > 0) & side) for side in (self.u < 0.5, self.u >= 0.5)]
 
     def _band_colour(
         self, picture: np.ndarray, chosen: np.ndarray, like: np.ndarray | None = None
@@ -479,7 +472,7 @@ class EyeLayers:
         low = np.interp(u, *self._column(self.low))
         arc = 1 - np.square(2 * u - 1)
         round_eye = float(smooth(0.24, 0.38, deep / self.width))
-        share, hang = 0.8 - 0.2 * round_eye, 0.065 - 0.02 * round_eye
+        share, hang = 0.85 - 0.2 * round_eye, 0.045
         closed = share * np.where(low > 0, low * (hangs / deep), low) + hang * self.width * arc
         closed = cv2.GaussianBlur(closed[None], (0, 0), 4.0, borderType=cv2.BORDER_REPLICATE)[0]
         # Corners stay where they are, and beside them nothing comes down.
@@ -626,23 +619,24 @@ class EyeLayers:
             over = smooth(0.01 * w, -0.03 * w, self.v - self.closed) * (0.6 if self.has_fold else 0.3)
             over *= smooth(0.6, 0.44, np.abs(self.u - 0.5))
             lid = lid + (above - lid) * over[..., None]
+        whole = np.zeros_like(known)
+        if self.fine > 0.5:
+            lid, whole = self._unrolled(picture, known, lid)
         lid = lid + self.texture
         # Where lashes were outside of the lid there is skin.
         away = cv2.GaussianBlur((strokes | bar).astype(np.float32), (0, 0), max(0.012 * w, 0.6))
         away = held(1.6 * away) * (1 - self.front)
-        # Those beyond the corners stay where they are, as the corners do, and those close to them go over into them.
         inner = smooth(0.0, 0.12, 0.5 - np.abs(self.u - 0.5))
         # Those that hang together with hair stay for good.
         hair = cv2.GaussianBlur(self.front, (0, 0), max(0.06 * w, 1.0))
         away *= np.maximum(inner, smooth(0.25, 0.05, hair))
-        stays = (self.v < self.up) | (np.abs(self.u - 0.5) > 0.5)
-        self.wing = (away * (1 - inner) * stays).astype(np.float32) * self.has_white
-        self.wing[self.wing < 0.02] = 0
         skin = picture + (behind + self.texture - picture) * away[..., None]
         feather = max(0.02 * w, 0.7)
         if self.has_fold:
             fresh = fresh * smooth(-feather, feather, self.v - self.cut)
-        share = held(2.5 * fresh) * (1 - self.front) * smooth(0.82, 0.7, np.abs(self.u - 0.5))
+        share = (
+            np.maximum(held(2.5 * fresh), whole) * (1 - self.front) * smooth(0.82, 0.7, np.abs(self.u - 0.5))
+        )
         self.skin = np.clip(skin + (lid - skin) * share[..., None], 0, 255).astype(np.float32)
         # How much of each pixel is lash, before the skin behind it.
         light, own = behind.mean(2), picture.mean(2)
@@ -660,11 +654,6 @@ class EyeLayers:
             self.stroke *= 1 - self.fine * (1 - smooth(1.3 * most, 0.5 * most, far))
         if not self.has_white:
             self.stroke[:] = 0
-        # Their colour, without it.
-        strong = np.maximum(self.stroke, 0.25)[..., None]
-        darkest = np.percentile(picture[strokes], 4, axis=0) if strokes.any() else 0
-        darkest = np.minimum(self.fine * darkest, behind)
-        self.stroke_rgb = np.clip(behind + (picture - behind) / strong, darkest, behind)
         self._take_lashes(strokes | bar)
         self.cover = np.maximum(away, share)
         self.tapers = smooth(0.22, 0.02, 0.5 - np.abs(self.u - 0.5)).astype(np.float32)
@@ -815,11 +804,59 @@ class EyeLayers:
         base *= np.minimum(1.03 * clean.mean(2) / np.maximum(base.mean(2), 1), 1)[..., None]
         return clean + (base - clean) * sure[..., None]
 
+    def _unrolled(
+        self, picture: np.ndarray, known: np.ndarray, lid: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`lid` float32 (h, w, 3) with the skin between crease and lashes drawn out down to where lids meet, and where that is, (h, w):
+        at the crease it is the picture's own, so that nothing shows where it begins.
+
+        Args:
+            known: how much of each pixel is skin, float32 (h, w).
+        """
+        w = self.width
+        top = self.cut - 0.04 * w if self.has_fold else self.crease
+        at, heights = self._column(top)
+        heights = cv2.GaussianBlur(
+            heights[None].astype(np.float32), (0, 0), 3.0, borderType=cv2.BORDER_REPLICATE
+        )[0]
+        top = np.interp(self.u.ravel(), at, heights).reshape(self.u.shape).astype(np.float32)
+        room = np.maximum(0.6 * (self.up - top), 0.03 * w)
+        deep = np.maximum(self.v - top, 0)
+        # One to one at first, then ever more drawn out.
+        back = room * (1 - np.exp(-deep / room)) - deep
+        x, y = (
+            place + back * np.float32(step) for place, step in zip((self.x, self.y), self.down, strict=True)
+        )
+        # What is much darker than around is a lash or a fold.
+        usual = lid.mean(2)
+        known = known * (0.03 + 0.97 * smooth(0.6, 0.85, picture.mean(2) / np.maximum(usual, 1.0))).astype(
+            np.float32
+        )
+        weighted = np.dstack([picture * known[..., None], known])
+        drawn = cv2.remap(weighted, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        # Without the streaks that this makes.
+        inside = (self.v < self.closed + 0.1 * w).astype(np.float32)
+        drawn *= inside[..., None]
+        wide = cv2.GaussianBlur(drawn, (0, 0), sigmaX=0.08 * w, sigmaY=0.03 * w)
+        near = cv2.GaussianBlur(drawn, (0, 0), max(0.015 * w, 0.6))
+        total = near + (wide - near) * smooth(0.02 * w, 0.12 * w, deep)[..., None]
+        total = total + np.dstack([lid, np.ones_like(known)]) * np.float32(0.2)
+        unrolled = total[..., :3] / total[..., 3:]
+        # It is a ball that is covered: less light falls on its sides and on its edge.
+        tall = np.maximum(self.closed - top, 1.0)
+        way = np.clip(deep / tall, 0, 1)
+        light = 0.06 * np.sin(np.pi * way) ** 2 * smooth(0.5, 0.15, np.abs(self.u - 0.5))
+        light -= 0.10 * smooth(0.12 * w, 0.0, self.closed - self.v)
+        unrolled *= (1 + light)[..., None]
+        within = smooth(0.0, 0.06 * w, self.v - top) * smooth(0.02 * w, -0.02 * w, self.v - self.closed)
+        within *= smooth(0.52, 0.40, np.abs(self.u - 0.5))
+        return lid + (unrolled - lid) * within[..., None], within.astype(np.float32)
+
     def _lift(self, picture: np.ndarray) -> None:
         """Both lids as layers that slide with their edges, uint8 RGBA (h, w, 4): the picture without what is in front of it;
         alpha ends at the edge, and goes on in lashes.
         """
-        w, soft = self.width, np.float32(1 / self.soft)
+        soft = np.float32(1 / self.soft)
         bare = picture
         if self.has_front:
             clear = (self.front < 0.02).astype(np.float32)
@@ -854,32 +891,36 @@ class EyeLayers:
         )
         above = self._without_iris(above)
         hangs = smooth(-0.3 * self.soft, 0.7 * self.soft, self.v - self.up)[..., None]
-        # Of what is above the edge the strip below the fold goes along, and every lash.
-        room = np.maximum(self.up - self.cut, 0.02 * w)
-        between = smooth(0.0, 0.08, self.u) * smooth(1.0, 0.92, self.u)
-        strip = smooth(0.2, 0.6, (self.v - self.cut) / room) * between
-        own = np.where(self.v < self.up, strip, between)
-        strip = np.maximum(own, self.stroke)
         colours = above + (tone - above) * hangs
-        upper = self.stroke_rgb + (colours - self.stroke_rgb) * (own / np.maximum(strip, 1e-3))[..., None]
-        upper = np.dstack([upper, 255 * np.maximum(skin, alpha) * strip])
+        upper = np.dstack([colours, 255 * np.maximum(skin, alpha)])
         lower = np.dstack([below, 255 * held((self.v - self.low) * soft + np.float32(0.5))])
-        whole = np.dstack([colours, 255 * np.maximum(skin, alpha)])
-        self.upper_lid, self.lower_lid, self.whole_lid = (
-            np.clip(lid, 0, 255).astype(np.uint8) for lid in (upper, lower, whole)
+        self.upper_lid, self.lower_lid = (np.clip(lid, 0, 255).astype(np.uint8) for lid in (upper, lower))
+        self._find_ways()
+
+    def _find_ways(self) -> None:
+        """How a lid's skin and lashes go along with its edge as it comes down."""
+        w = self.width
+        middle = np.abs(self.u - 0.5) < 0.4
+        usual = float(np.percentile(self.lash_up[middle], 75)) if middle.any() else 0.0
+        #: Above its edge a line goes along as it is, lashes up to `stiff` sink, and over `room` more the skin stretches.
+        self.line = 0.03 * w
+        self.stiff = float(np.clip(usual + 0.01 * w, 0.04 * w, 0.16 * w))
+        room = cv2.GaussianBlur(self.up - (self.cut if self.has_fold else self.crease), (0, 0), 0.05 * w)
+        self.room = np.maximum(room - self.stiff, 0.08 * w).astype(np.float32)
+        #: How far what is above the corners goes: times the lid's share of its way, and times that and what is left of it.
+        way = (self.closed - self.up).astype(np.float32)
+        self.follow, self.follow_arch = (
+            cv2.GaussianBlur(one, (0, 0), 0.1 * w) for one in (way, way * self.arch)
         )
-        #: How tall the line at the lid's edge is, which does not sink.
-        middle = np.abs(self.u - 0.5) < 0.3
-        bold = float(smooth(0.05, 0.09, np.median(self.solid[middle]) / w)) if middle.any() else 0.0
-        self.line_tall = np.clip(self.solid, 0.015 * w, (0.025 + 0.025 * bold) * w).astype(np.float32)
-        # Real lashes fade as the lid closes: from the front little but a line is left of them. Drawn ones stay.
-        self.tapers = np.maximum(self.tapers, np.float32(0.8 * self.fine))
-        self.wings_gone = WINGS_GONE[0 if self.fine > 0.5 else 1]
-        #: Of a lid's way, where they begin to fade.
-        self.leaves = float(0.6 - 0.35 * self.fine)
-        #: How long they are at the end, as a share.
+        #: Of a lid's way, from where to where the skin that unfolds takes the place of what is seen now. Fur stretches well.
+        self.bares = (0.06, 0.55) if self.has_white else (0.35, 0.85)
+        # The line between the corners is left until the lid is nearly closed, and has one of its own.
+        self.leaves = 0.6, 0.95
+        self.between = (smooth(-0.02, 0.06, self.u) * smooth(1.02, 0.94, self.u)).astype(np.float32)
+        self.tapers = np.maximum(self.tapers, np.float32(0.85))
+        #: How long hanging lashes are at the end, as a share.
         self.hangs = float(0.35 + 0.2 * self.fine)
-        #: Up to so far above its edge a lid goes along as it is: with its lashes.
+        #: Up to so far above its edge a lid that opens wide goes along as it is: with its lashes.
         self.rigid = np.float32(np.clip(np.percentile(self.lash_up, 75), 0.02 * w, 0.09 * w))
 
     def _without_iris(self, lid: np.ndarray) -> np.ndarray:
@@ -1008,7 +1049,8 @@ class EyeLayers:
             if (part & tips).any():
                 # Most of it is lash, and hangs together with something else by chance; or hardly any is.
                 close = part & (self.from_edge < 0.30 * w)
-                part = close if close.sum() > 0.85 * part.sum() else part & (self.from_edge < 0.1 * w)
+                between = (self.from_edge < 0.1 * w) & (np.abs(self.u - 0.5) < 0.46)
+                part = close if close.sum() > 0.85 * part.sum() else part & between
             out |= part.astype(np.uint8)
         return out
 
@@ -1425,7 +1467,7 @@ class EyeLayers:
             else 0.0
         )
         lids = []
-        for lid, edge, sign in ((self.lower_lid, self.low, -1), (self.whole_lid, self.up, 1)):
+        for lid, edge, sign in ((self.lower_lid, self.low, -1), (self.upper_lid, self.up, 1)):
             deep = sign * (self.v - edge)
             own = cv2.GaussianBlur(lid[..., 3].astype(np.float32) / 255, (0, 0), max(0.3 * soft, 0.5))
             at_edge = smooth(-1.5 * soft, -0.5 * soft, deep) * inside
@@ -1456,7 +1498,7 @@ class EyeLayers:
             lid = np.rint(np.dstack([solved.clip(0, 255), 255 * cover])).astype(np.uint8)
             lids.append(lid)
             ball = ball + (lid[..., :3] - ball) * (lid[..., 3:].astype(np.float32) / 255)
-        self.lower_lid, self.whole_lid = lids
+        self.lower_lid, self.upper_lid = lids
 
     def _beside_iris(self, layer: np.ndarray, edge: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Before the iris what `layer` float32 (h, w, n) shows beside it, as far from the lid's `edge`; and where that is, (h, w)."""
@@ -1546,19 +1588,13 @@ class EyeLayers:
             mix_in(part, self.skin[rows], self.under[rows] * np.float32(shut) * cover)
         rows = self._up_rows
         part, above = out[rows], upper[rows]
-        if lowered > 0:
-            # The skin that unfolds, and what hangs over it.
+        if lowered > self.bares[0]:
+            # The skin that unfolds.
             mix_in(part, self.skin[rows], held((above - self.v[rows]) * soft + np.float32(0.5)))
-            rows = self._strip_rows(above)
-            part, above = out[rows], upper[rows]
         colours, mask = self._upper_lid(rows, above, lowered)
         mix_in(part, colours, mask)
         if shut > 0:
             self._draw_lashes(out, upper, shut)
-        if 0 < lowered < self.wings_gone[1]:
-            left = np.float32(1 - smooth(*self.wings_gone, lowered))
-            for at in self._wings:
-                mix_in(out[at], self.crop[at], self.wing[at] * left)
         if self.has_front:
             part = out[self._front_rows]
             mix_in(part, self.crop[self._front_rows], self.front[self._front_rows])
@@ -1594,31 +1630,35 @@ class EyeLayers:
             )
         return out
 
-    def _strip_rows(self, upper: np.ndarray) -> slice:
-        """The rows in which what goes along with the lid lies, with its edge at `upper` in `_up_rows`."""
-        last = self._up_rows.stop
-        first = int(np.searchsorted(self._row_ends, float(upper.min()) - self.strip_tall))
-        return slice(min(first, last - 1), last)
-
     def _upper_lid(self, rows: slice, upper: np.ndarray, lowered: float) -> tuple[np.ndarray, np.ndarray]:
         """These rows of what moves with the upper lid with its edge at `upper`, uint8 RGB, and where it covers the eye, float32.
 
-        A lid that comes down takes its strip of skin and its lashes along, which sink; one that goes up pushes the skin above it.
+        A lid that goes up pushes the skin above it. One that comes down is stretched between its lashes, which sink, and its
+        crease, until unfolded skin takes its place down to the line along its edge.
         """
         if lowered == 0:
             return self._still_lids[0][rows].copy(), self._covers[0][rows].copy()
-        v, up = self.v[rows], self.up[rows]
+        away, shift = upper - self.v[rows], upper - self.up[rows]
         if lowered < 0:
-            away = upper - v - self.rigid
-            return self._slid(2, rows, (upper - up) * held(1 - away * np.float32(1 / self.gives_way_above)))
-        sinks = float(smooth(0.25, 0.95, lowered))
-        beyond = np.minimum(v - upper + self.line_tall[rows], 0)
-        colours, cover = self._slid(0, rows, upper - up - beyond * np.float32(1 / (1 - 0.75 * sinks) - 1))
-        if lowered > self.leaves:
-            # Closed, the line is left of them, and what hangs down.
-            gone = np.maximum(held(beyond * np.float32(-1 / max(self.soft, 1.0))), self.tapers[rows])
-            cover = cover * (1 - gone * np.float32(smooth(self.leaves, 1.0, lowered)))
-        return colours, cover
+            away -= self.rigid
+            return self._slid(0, rows, shift * held(1 - away * np.float32(1 / self.gives_way_above)))
+        away = np.maximum(away, 0)
+        bare, late = float(smooth(*self.bares, lowered)), float(smooth(*self.leaves, lowered))
+        left = 1.0
+        if bare > 0:
+            left = held(2 - away * np.float32(1 / self.line)) * self.between[rows]
+            left *= 1 - np.float32(late) * self.tapers[rows]
+            left = left * np.float32(bare) + np.float32(1 - bare)
+        # What hangs over the corners goes along a little.
+        far = self.follow[rows] * np.float32(lowered)
+        far += self.follow_arch[rows] * np.float32(lowered * max(1 - lowered, 0))
+        shift += (far - shift) * np.minimum(away * np.float32(1 / (0.12 * self.width)), 1)
+        sunk, band = 1 - 0.6 * float(smooth(0, 0.8, lowered)), self.stiff - self.line
+        away -= np.float32(self.line)
+        shift += np.minimum(np.maximum(away, 0) * np.float32(1 / sunk - 1), np.float32(band * (1 - sunk)))
+        away -= np.float32(band * sunk)
+        colours, cover = self._slid(0, rows, shift * held(1 - away / (self.room[rows] + shift)))
+        return colours, cover * left
 
     def _lower_lid(self, rows: slice, lower: np.ndarray, still: bool) -> tuple[np.ndarray, np.ndarray]:
         """The same of the lower one."""

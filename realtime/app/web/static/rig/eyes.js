@@ -52,7 +52,6 @@ export class EyeLayers {
     this.lashes = picture("lashes");
     this.upperLid = new Sampler(picture("upper_lid"));
     this.lowerLid = new Sampler(picture("lower_lid"));
-    this.wholeLid = new Sampler(picture("whole_lid"));
     this.v = plane("v");
     this.up = plane("up");
     this.low = plane("low");
@@ -67,9 +66,11 @@ export class EyeLayers {
     this.steep = plane("steep");
     this.taper = plane("taper");
     this.lashX = plane("lash_x");
-    this.lineTall = plane("line_tall");
-    this.wing = plane("wing");
+    this.between = plane("between");
     this.tapers = plane("tapers");
+    this.room = plane("room");
+    this.follow = plane("follow");
+    this.followArch = plane("follow_arch");
     this.lineAlpha = plane("line_alpha");
     this.coverUpper = plane("cover_upper");
     this.coverLower = plane("cover_lower");
@@ -83,9 +84,6 @@ export class EyeLayers {
     this.upper = new Float32Array(size);
     this.lower = new Float32Array(size);
     this.out = this.crop.slice();
-    /** How far down each row reaches, of all rows up to it. */
-    this.rowEnds = Float32Array.from({ length: this.height }, (_, row) => this.v.subarray(row * this.width, (row + 1) * this.width).reduce((high, value) => Math.max(high, value), -Infinity));
-    for (let row = 1; row < this.height; row++) this.rowEnds[row] = Math.max(this.rowEnds[row], this.rowEnds[row - 1]);
     /** @type {EyeAmounts | null} */
     this.last = null;
     /** @type {Patch} */
@@ -135,53 +133,47 @@ export class EyeLayers {
     }
     this._drawUpperLid(lowered, soft);
     if (shut > 0) this._drawLashes(shut);
-    const [fades, gone] = told.wings_gone;
-    if (lowered > 0 && lowered < gone) {
-      // Lashes beyond the corners.
-      const left = 1 - smooth(fades, gone, lowered);
-      for (let at = 0; at < out.length; at++) {
-        if (this.wing[at] > 0) out[at] = mixed(out[at], this.crop[at], this.wing[at] * left);
-      }
-    }
     if (told.has_front) {
       for (let at = told.front_rows[0] * width; at < told.front_rows[1] * width; at++) out[at] = mixed(out[at], this.crop[at], this.front[at]);
     }
     this._frame(wanted, shut, lowered);
   }
 
-  /** @param {number} lowered the share of its way @param {number} soft */
+  /**
+   * A lid that goes up pushes the skin above it. One that comes down is stretched between its lashes, which sink, and its crease,
+   * until unfolded skin takes its place down to the line along its edge.
+   * @param {number} lowered the share of its way @param {number} soft
+   */
   _drawUpperLid(lowered, soft) {
     const { told, out, upper, v, up, width } = this;
-    const stop = told.up_rows[1] * width;
-    let first = told.up_rows[0] * width;
-    if (lowered > 0) {
-      // The skin that unfolds, and what hangs over it.
-      let highest = Infinity;
-      for (let at = first; at < stop; at++) {
-        out[at] = mixed(out[at], this.skin[at], held((upper[at] - v[at]) * soft + 0.5));
-        highest = Math.min(highest, upper[at]);
-      }
-      // What goes along with the lid lies in the rows below these.
-      let row = 0;
-      while (row < this.height && this.rowEnds[row] < highest - told.strip_tall) row++;
-      first = Math.min(row, told.up_rows[1] - 1) * width;
-    }
-    const sinks = smooth(0.25, 0.95, lowered);
-    const sink = 1 / (1 - 0.75 * sinks) - 1;
-    const fade = Math.max(told.soft, 1);
-    const leaves = lowered > told.leaves ? smooth(told.leaves, 1, lowered) : 0;
-    for (let at = first; at < stop; at++) {
+    const [begins, ends] = told.bares;
+    const bare = smooth(begins, ends, lowered);
+    const late = smooth(told.leaves[0], told.leaves[1], lowered);
+    const sunk = 1 - 0.6 * smooth(0, 0.8, lowered);
+    const band = told.stiff - told.line;
+    for (let at = told.up_rows[0] * width; at < told.up_rows[1] * width; at++) {
+      // The skin that unfolds.
+      if (lowered > begins) out[at] = mixed(out[at], this.skin[at], held((upper[at] - v[at]) * soft + 0.5));
       let colour = this.stillUpper[at];
       let cover = this.coverUpper[at];
+      let shift = upper[at] - up[at];
       if (lowered < 0) {
-        const away = upper[at] - v[at] - told.rigid;
-        colour = this._slid(this.wholeLid, at, (upper[at] - up[at]) * held(1 - away / told.gives_way_above));
+        colour = this._slid(this.upperLid, at, shift * held(1 - (upper[at] - v[at] - told.rigid) / told.gives_way_above));
         cover = (colour >>> 24) / 255;
       } else if (lowered > 0) {
-        const beyond = Math.min(v[at] - upper[at] + this.lineTall[at], 0);
-        colour = this._slid(this.upperLid, at, upper[at] - up[at] - beyond * sink);
-        // Closed, the line is left of them, and what hangs down.
-        cover = ((colour >>> 24) / 255) * (1 - Math.max(held(-beyond / fade), this.tapers[at]) * leaves);
+        const away = Math.max(upper[at] - v[at], 0);
+        let left = 1;
+        if (bare > 0) {
+          left = held(2 - away / told.line) * this.between[at] * (1 - late * this.tapers[at]);
+          left = left * bare + 1 - bare;
+        }
+        // What hangs over the corners goes along a little.
+        const far = this.follow[at] * lowered + this.followArch[at] * lowered * Math.max(1 - lowered, 0);
+        shift += (far - shift) * Math.min(away / (0.12 * told.width), 1);
+        const above = away - told.line;
+        shift += Math.min(Math.max(above, 0) * (1 / sunk - 1), band * (1 - sunk));
+        colour = this._slid(this.upperLid, at, shift * held(1 - (above - band * sunk) / (this.room[at] + shift)));
+        cover = ((colour >>> 24) / 255) * left;
       }
       out[at] = mixed(out[at], colour, cover);
     }
