@@ -518,6 +518,10 @@ class EyeLayers:
         lashes[folds] = 0
         # There are hardly any beside the inner corner, and beside the outer one they do not go down.
         inward = self.u - 1 if self.side == "left" else -self.u
+        beyond, deep = (lashes > 0) & (inward < -1.04), self.v > self.up + 0.06 * w
+        if (beyond & deep).sum() > 0.3 * beyond.sum():
+            # A fold that runs down past the corner is none.
+            lashes[(inward < -1) | ((inward < -0.86) & (self.from_edge > 0.06 * w))] = 0
         lashes[(inward > 0.05) | ((inward < -1) & (self.v > self.up + 0.05 * w))] = 0
         if not self.has_white:
             # Dark eyes go on into their corners.
@@ -679,7 +683,7 @@ class EyeLayers:
         alpha *= smooth(0.04 * w, 0.01 * w, self.lash_rows)[:, None] if self.has_white else 0
         alpha *= (smooth(0.0, 0.06, self.lash_u) * smooth(1.0, 0.94, self.lash_u))[None]
         alpha *= np.clip((self.reach - np.abs(self.lash_rows)) / (0.25 * self.reach), 0, 1)[:, None]
-        self.hang_alpha = ((1 - 0.35 * self.fine) * alpha).astype(np.float32)
+        self.hang_alpha = ((1 - 0.65 * self.fine) * alpha).astype(np.float32)
         self.hang_rgb = np.broadcast_to(tone, (*alpha.shape, 3)).astype(np.float32)
         # A dark line on a lid is of the lid's hue.
         lid = self.lid_colour.mean((0, 1))
@@ -916,7 +920,9 @@ class EyeLayers:
         self.bares = (0.06, 0.55) if self.has_white else (0.35, 0.85)
         # The line between the corners is left until the lid is nearly closed, and has one of its own.
         self.leaves = 0.6, 0.95
-        self.between = (smooth(-0.02, 0.06, self.u) * smooth(1.02, 0.94, self.u)).astype(np.float32)
+        inwards = 0.5 - np.abs(self.u - 0.5)
+        self.between = smooth(-0.02, 0.06, inwards).astype(np.float32)
+        self.line_tall = (self.line * (0.4 + 0.6 * smooth(0.0, 0.25, inwards))).astype(np.float32)
         self.tapers = np.maximum(self.tapers, np.float32(0.85))
         #: How long hanging lashes are at the end, as a share.
         self.hangs = float(0.35 + 0.2 * self.fine)
@@ -1074,8 +1080,9 @@ class EyeLayers:
         fine = picture - cv2.GaussianBlur(picture, (0, 0), max(coarse * w, 0.8))
         free = (~hole) & (self.front < 0.1) & (cv2.dilate(hole.astype(np.uint8), _disc(0.03 * w)) == 0)
         usual = float(np.median(np.abs(fine[free]))) if free.sum() > 20 else 0.0
-        # Wrinkles and folds are more than grain.
-        most = (1.5 if self.has_white else 3.5) * usual + 0.3
+        # Wrinkles and folds are more than grain; cracks and strokes of paint are all over.
+        rough = float(smooth(2.0, 4.0, usual))
+        most = (1.5 + 3 * rough if self.has_white else 3.5) * usual + 0.3
         best, known = np.zeros_like(fine), np.zeros(hole.shape, np.float32)
         tall = self.tall + 0.16 * w
         # Without seams.
@@ -1646,7 +1653,7 @@ class EyeLayers:
         bare, late = float(smooth(*self.bares, lowered)), float(smooth(*self.leaves, lowered))
         left = 1.0
         if bare > 0:
-            left = held(2 - away * np.float32(1 / self.line)) * self.between[rows]
+            left = held(2 - away / self.line_tall[rows]) * self.between[rows]
             left *= 1 - np.float32(late) * self.tapers[rows]
             left = left * np.float32(bare) + np.float32(1 - bare)
         # What hangs over the corners goes along a little.

@@ -37,7 +37,7 @@ _EYE_NUMBERS = _names(
     "has_white reach line_thick leaves hangs bares line stiff has_front along down _aside _ball_at _low_rows _up_rows _lash_rows_at _front_rows"
 )
 _EYE_PLANES = _names(
-    "v up low closed arch within cover _mask under aside front steep taper lash_x line_alpha between tapers room follow follow_arch _turns"
+    "v up low closed arch within cover _mask under aside front steep taper lash_x line_alpha line_tall between tapers room follow follow_arch _turns"
 )
 _EYE_COLOURS = _names("crop skin lashes line_tone upper_lid lower_lid")
 _MOUTH_NUMBERS = _names(

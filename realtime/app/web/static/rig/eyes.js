@@ -66,6 +66,7 @@ export class EyeLayers {
     this.steep = plane("steep");
     this.taper = plane("taper");
     this.lashX = plane("lash_x");
+    this.lineTall = plane("line_tall");
     this.between = plane("between");
     this.tapers = plane("tapers");
     this.room = plane("room");
@@ -164,7 +165,7 @@ export class EyeLayers {
         const away = Math.max(upper[at] - v[at], 0);
         let left = 1;
         if (bare > 0) {
-          left = held(2 - away / told.line) * this.between[at] * (1 - late * this.tapers[at]);
+          left = held(2 - away / this.lineTall[at]) * this.between[at] * (1 - late * this.tapers[at]);
           left = left * bare + 1 - bare;
         }
         // What hangs over the corners goes along a little.
