@@ -359,7 +359,10 @@ class EyeLayers:
         self.line_thick = float(np.hypot(thick, 0.5 * self.soft))
         self.line_alpha = self.line_alpha * (thick / self.line_thick) ** 0.5
         self.line_alpha = self.line_alpha + self.fine * (0.72 - self.line_alpha)
-        ends = 0.1 if self.has_white else 0.3
+        if not self.has_white:
+            # Dark rims meet.
+            self.line_alpha = max(self.line_alpha, 0.85 * (thick / self.line_thick) ** 0.5)
+        ends = 0.1 if self.has_white else 0.18
         self.line_alpha = self.line_alpha * smooth(-0.02, ends, self.u) * smooth(1.02, 1 - ends, self.u)
         self._still_lids = tuple(
             np.ascontiguousarray(lid[..., :3]) for lid in (self.upper_lid, self.lower_lid)
@@ -575,7 +578,7 @@ class EyeLayers:
         # Nor do tips that are left.
         tips = (cv2.dilate(strokes.astype(np.uint8), _disc(0.06 * w)) > 0) & (thin > max(0.2 * black, 6.0))
         tips &= (self.v < self.up) & (self.v > (self.cut if self.has_fold else self.up - 0.3 * w))
-        tips &= (self.u > 0.04) & (self.u < 0.96)
+        tips &= (outward > -0.46) & (outward < (0.46 if self.fine > 0.5 else 0.62))
         gone |= cv2.dilate(tips.astype(np.uint8), _disc(0.02 * w)) > 0
         strokes = strokes | (gone & (self.v < self.up))
         gone &= self.front < 0.5
@@ -624,7 +627,7 @@ class EyeLayers:
             over *= smooth(0.6, 0.44, np.abs(self.u - 0.5))
             lid = lid + (above - lid) * over[..., None]
         whole = np.zeros_like(known)
-        if self.fine > 0.5:
+        if self.fine > 0.5 or (self.has_fold and self.has_white):
             lid, whole = self._unrolled(picture, known, lid)
         lid = lid + self.texture
         # Where lashes were outside of the lid there is skin.
@@ -633,7 +636,14 @@ class EyeLayers:
         inner = smooth(0.0, 0.12, 0.5 - np.abs(self.u - 0.5))
         # Those that hang together with hair stay for good.
         hair = cv2.GaussianBlur(self.front, (0, 0), max(0.06 * w, 1.0))
-        away *= np.maximum(inner, smooth(0.25, 0.05, hair))
+        stays = smooth(0.25, 0.05, hair)
+        beyond = strokes & (np.abs(self.u - 0.5) > 0.5)
+        keeps = self.fine < 0.5 and bool(beyond.any()) and float((stays[beyond] < 0.5).mean()) > 0.15
+        if keeps:
+            # A drawn one of which a part would be left stays as a whole.
+            outer = smooth(0.1, 0.3, outward)
+            stays = stays * (1 - outer)
+        away *= np.maximum(inner, stays)
         skin = picture + (behind + self.texture - picture) * away[..., None]
         feather = max(0.02 * w, 0.7)
         if self.has_fold:
@@ -641,6 +651,8 @@ class EyeLayers:
         share = (
             np.maximum(held(2.5 * fresh), whole) * (1 - self.front) * smooth(0.82, 0.7, np.abs(self.u - 0.5))
         )
+        if keeps:
+            share *= np.maximum(inner, 1 - outer)
         self.skin = np.clip(skin + (lid - skin) * share[..., None], 0, 255).astype(np.float32)
         # How much of each pixel is lash, before the skin behind it.
         light, own = behind.mean(2), picture.mean(2)
@@ -818,13 +830,13 @@ class EyeLayers:
             known: how much of each pixel is skin, float32 (h, w).
         """
         w = self.width
-        top = self.cut - 0.04 * w if self.has_fold else self.crease
+        top = self.cut if self.has_fold else self.crease
         at, heights = self._column(top)
         heights = cv2.GaussianBlur(
             heights[None].astype(np.float32), (0, 0), 3.0, borderType=cv2.BORDER_REPLICATE
         )[0]
         top = np.interp(self.u.ravel(), at, heights).reshape(self.u.shape).astype(np.float32)
-        room = np.maximum(0.6 * (self.up - top), 0.03 * w)
+        room = np.maximum(0.6 * (self.up - top - 0.6 * self.lash_up), 0.02 * w)
         deep = np.maximum(self.v - top, 0)
         # One to one at first, then ever more drawn out.
         back = room * (1 - np.exp(-deep / room)) - deep
@@ -839,12 +851,17 @@ class EyeLayers:
         weighted = np.dstack([picture * known[..., None], known])
         drawn = cv2.remap(weighted, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         # Without the streaks that this makes.
-        inside = (self.v < self.closed + 0.1 * w).astype(np.float32)
-        drawn *= inside[..., None]
+        inside = self.v < self.closed + 0.1 * w
+        if self.has_fold:
+            # Above a fold there is skin of another colour.
+            inside &= self.v > top
+        drawn *= inside[..., None].astype(np.float32)
         wide = cv2.GaussianBlur(drawn, (0, 0), sigmaX=0.08 * w, sigmaY=0.03 * w)
         near = cv2.GaussianBlur(drawn, (0, 0), max(0.015 * w, 0.6))
         total = near + (wide - near) * smooth(0.02 * w, 0.12 * w, deep)[..., None]
-        total = total + np.dstack([lid, np.ones_like(known)]) * np.float32(0.2)
+        # Where little is seen of it, as what is around.
+        least = np.float32(0.03 if self.has_fold else 0.2)
+        total = total + np.dstack([lid, np.ones_like(known)]) * least
         unrolled = total[..., :3] / total[..., 3:]
         # It is a ball that is covered: less light falls on its sides and on its edge.
         tall = np.maximum(self.closed - top, 1.0)
@@ -1085,8 +1102,9 @@ class EyeLayers:
         most = (1.5 + 3 * rough if self.has_white else 3.5) * usual + 0.3
         best, known = np.zeros_like(fine), np.zeros(hole.shape, np.float32)
         tall = self.tall + 0.16 * w
-        # Without seams.
-        clear = cv2.GaussianBlur(free.astype(np.float32), (0, 0), max(0.05 * w, 1.0))
+        # Without seams, nor where the picture ends.
+        clear = cv2.copyMakeBorder(free[1:-1, 1:-1].astype(np.float32), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+        clear = cv2.GaussianBlur(clear, (0, 0), max(0.05 * w, 1.0), borderType=cv2.BORDER_CONSTANT)
         clear = held(2 * clear - 1)
         below, beside = self.down * tall, self.along * w
         shifts = [below, 0.7 * below]
@@ -1592,7 +1610,8 @@ class EyeLayers:
         mix_in(part, colours, cover)
         if shut > 0:
             # Lower lashes and the dark rim go under a closed lid.
-            mix_in(part, self.skin[rows], self.under[rows] * np.float32(shut) * cover)
+            gone = shut if self.has_white else min(2 * shut, 1.0)
+            mix_in(part, self.skin[rows], self.under[rows] * np.float32(gone) * cover)
         rows = self._up_rows
         part, above = out[rows], upper[rows]
         if lowered > self.bares[0]:

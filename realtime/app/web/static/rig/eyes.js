@@ -116,6 +116,7 @@ export class EyeLayers {
     if (blink < 0.995) this._drawBall(wanted);
     const shut = smooth(0.3, 0.95, blink);
     const lowerMoves = this._lowerMoves(wanted);
+    const gone = told.has_white ? shut : Math.min(2 * shut, 1);
     for (let at = told.low_rows[0] * width; at < told.low_rows[1] * width; at++) {
       let colour = this.stillLower[at];
       let cover = this.coverLower[at];
@@ -130,7 +131,7 @@ export class EyeLayers {
       }
       out[at] = mixed(out[at], colour, cover);
       // Lower lashes and the dark rim go under a closed lid.
-      if (shut > 0) out[at] = mixed(out[at], this.skin[at], this.under[at] * shut * cover);
+      if (shut > 0) out[at] = mixed(out[at], this.skin[at], this.under[at] * gone * cover);
     }
     this._drawUpperLid(lowered, soft);
     if (shut > 0) this._drawLashes(shut);
