@@ -352,18 +352,20 @@ class EyeLayers:
         bold = (
             smooth(-0.05, 0.35, self.u) * smooth(1.05, 0.65, self.u) * (0.7 + 0.4 * smooth(0.2, 0.8, outward))
         )
-        self.steep = self.steep / (1 - self.fine * (1 - np.maximum(bold, 0.3)))
+        swells = self.fine if self.has_white else 0.8
+        self.steep = self.steep / (1 - swells * (1 - np.maximum(bold, 0.3)))
         middle = np.abs(self.u - 0.5) < 0.3
         solid = float(np.median(self.solid[middle])) / self.width if middle.any() else 0.0
-        thick = max((0.014 + (1 - self.fine) * np.clip(0.5 * solid - 0.014, 0.006, 0.026)) * self.width, 0.9)
+        thick = 0.014 + (1 - self.fine) * np.clip(0.5 * solid - 0.014, 0.006, 0.026)
+        thick = max((thick if self.has_white else 0.03) * self.width, 0.9)
         self.line_thick = float(np.hypot(thick, 0.5 * self.soft))
         self.line_alpha = self.line_alpha * (thick / self.line_thick) ** 0.5
         self.line_alpha = self.line_alpha + self.fine * (0.72 - self.line_alpha)
         if not self.has_white:
             # Dark rims meet.
             self.line_alpha = max(self.line_alpha, 0.85 * (thick / self.line_thick) ** 0.5)
-        ends = 0.1 if self.has_white else 0.18
-        self.line_alpha = self.line_alpha * smooth(-0.02, ends, self.u) * smooth(1.02, 1 - ends, self.u)
+        begins, ends = (-0.02, 0.1) if self.has_white else (-0.1, 0.12)
+        self.line_alpha = self.line_alpha * smooth(begins, ends, 0.5 - np.abs(self.u - 0.5))
         self._still_lids = tuple(
             np.ascontiguousarray(lid[..., :3]) for lid in (self.upper_lid, self.lower_lid)
         )
@@ -468,7 +470,7 @@ class EyeLayers:
         self.lid_colour = self._spread(self._band_colour(picture, above, cheek.mean(0)))
         # Where lids meet is one smooth curve, close to the lower lid; in round eyes it hangs less.
         deep = max(float(self.low.max()), 1e-3)
-        least = (0.2 if self.radius < 0.35 * self.width else 0.28) * self.width
+        least = 0.2 * self.width
         hangs = min(deep, least + 0.35 * max(deep - least, 0))
         # The lower lid rises to meet the upper one, which comes to lie a little above its edge.
         u = np.linspace(0, 1, 97)
@@ -701,6 +703,11 @@ class EyeLayers:
         lid = self.lid_colour.mean((0, 1))
         dark = np.minimum(self.line_tone, tone)
         self.line_tone = (lid * (dark.mean() / max(float(lid.mean()), 1.0))).astype(np.float32)
+        band = self._edge_band(0.06)
+        if not self.has_white and band.any():
+            # Rims have their own.
+            darkest = band & (self.light <= np.percentile(self.light[band], 25))
+            self.line_tone = np.median(self.crop[darkest], axis=0).astype(np.float32)
 
     def _find_fold(self, lashes: np.ndarray) -> None:
         """Where the lid's own skin ends and what hangs over it begins: `cut`, float32 (h, w), heights. A fold that is seen ends it;
@@ -1093,13 +1100,23 @@ class EyeLayers:
         where the picture ends, at the eye's place.
         """
         w = self.width
-        coarse = 0.02 if self.has_white else 0.06
-        fine = picture - cv2.GaussianBlur(picture, (0, 0), max(coarse * w, 0.8))
         free = (~hole) & (self.front < 0.1) & (cv2.dilate(hole.astype(np.uint8), _disc(0.03 * w)) == 0)
-        usual = float(np.median(np.abs(fine[free]))) if free.sum() > 20 else 0.0
-        # Wrinkles and folds are more than grain; cracks and strokes of paint are all over.
-        rough = float(smooth(2.0, 4.0, usual))
-        most = (1.5 + 3 * rough if self.has_white else 3.5) * usual + 0.3
+
+        def finer(coarse: float) -> tuple[np.ndarray, float]:
+            """What is finer than so many widths, and how much of it there is."""
+            fine = picture - cv2.GaussianBlur(picture, (0, 0), max(coarse * w, 0.8))
+            return fine, float(np.median(np.abs(fine[free]))) if free.sum() > 20 else 0.0
+
+        if self.has_white:
+            fine, usual = finer(0.02)
+            # Wrinkles and folds are more than grain; cracks and strokes of paint are all over.
+            rough = float(smooth(3.0, 5.0, usual))
+            if rough > 0:
+                fine, usual = finer(0.02 + 0.04 * rough)
+            most = (1.5 + 4 * rough) * usual + 0.3
+        else:
+            fine, usual = finer(0.06)
+            most = 3.5 * usual + 0.3
         best, known = np.zeros_like(fine), np.zeros(hole.shape, np.float32)
         tall = self.tall + 0.16 * w
         # Without seams, nor where the picture ends.
