@@ -674,6 +674,8 @@ class EyeLayers:
             self.stroke[:] = 0
         self._take_lashes(strokes | bar)
         self.cover = np.maximum(away, share)
+        if self.fine > 0.5:
+            self._smooth_out()
         self.tapers = smooth(0.22, 0.02, 0.5 - np.abs(self.u - 0.5)).astype(np.float32)
         aside = np.maximum(smooth(0.04, -0.04, self.u), smooth(0.96, 1.04, self.u))
         self.beside = smooth(0.0, 0.1, self.cover) * (aside if self.has_white else 1.0)
@@ -826,6 +828,20 @@ class EyeLayers:
         # It is no lighter than what is around.
         base *= np.minimum(1.03 * clean.mean(2) / np.maximum(base.mean(2), 1), 1)[..., None]
         return clean + (base - clean) * sure[..., None]
+
+    def _smooth_out(self) -> None:
+        """Fade creases and folds of `skin` above where lids meet: a lid that closes pulls them smooth."""
+        w = self.width
+        light = cv2.GaussianBlur(self.skin.mean(2), (0, 0), max(0.02 * w, 0.7))
+        pad = round(0.2 * w) + 1
+        padded = cv2.copyMakeBorder(light, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+        deep = cv2.morphologyEx(padded, cv2.MORPH_BLACKHAT, _disc(0.15 * w))[pad:-pad, pad:-pad]
+        where = smooth(0.0, 0.06 * w, self.closed - self.v) * smooth(0.34 * w, 0.24 * w, self.up - self.v)
+        where *= smooth(0.62, 0.45, np.abs(self.u - 0.5)) * (1 - cv2.GaussianBlur(self.front, (0, 0), 0.05 * w))
+        deep = cv2.GaussianBlur(deep, (0, 0), max(0.01 * w, 0.5))
+        self.skin *= (1 + 0.6 * where * deep / np.maximum(light, 8.0))[..., None]
+        self.skin = self.skin.clip(0, 255).astype(np.float32)
+        self.cover = np.maximum(self.cover, where.astype(np.float32))
 
     def _unrolled(
         self, picture: np.ndarray, known: np.ndarray, lid: np.ndarray
