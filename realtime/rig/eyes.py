@@ -837,7 +837,9 @@ class EyeLayers:
         padded = cv2.copyMakeBorder(light, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
         deep = cv2.morphologyEx(padded, cv2.MORPH_BLACKHAT, _disc(0.15 * w))[pad:-pad, pad:-pad]
         where = smooth(0.0, 0.06 * w, self.closed - self.v) * smooth(0.34 * w, 0.24 * w, self.up - self.v)
-        where *= smooth(0.62, 0.45, np.abs(self.u - 0.5)) * (1 - cv2.GaussianBlur(self.front, (0, 0), 0.05 * w))
+        where *= smooth(0.62, 0.45, np.abs(self.u - 0.5)) * (
+            1 - cv2.GaussianBlur(self.front, (0, 0), 0.05 * w)
+        )
         deep = cv2.GaussianBlur(deep, (0, 0), max(0.01 * w, 0.5))
         self.skin *= (1 + 0.6 * where * deep / np.maximum(light, 8.0))[..., None]
         self.skin = self.skin.clip(0, 255).astype(np.float32)
@@ -947,8 +949,9 @@ class EyeLayers:
         middle = np.abs(self.u - 0.5) < 0.4
         usual = float(np.percentile(self.lash_up[middle], 75)) if middle.any() else 0.0
         #: Above its edge a line goes along as it is, lashes up to `stiff` sink, and over `room` more the skin stretches.
-        self.line = 0.03 * w
-        self.stiff = float(np.clip(usual + 0.01 * w, 0.04 * w, 0.16 * w))
+        solid = float(np.median(self.solid[middle])) / w if middle.any() else 0.0
+        self.line = float(0.03 + (1 - self.fine) * np.clip(1.2 * solid - 0.03, 0.0, 0.05)) * w
+        self.stiff = float(np.clip(usual + 0.01 * w, self.line + 0.01 * w, 0.16 * w))
         room = cv2.GaussianBlur(self.up - (self.cut if self.has_fold else self.crease), (0, 0), 0.05 * w)
         self.room = np.maximum(room - self.stiff, 0.08 * w).astype(np.float32)
         #: How far what is above the corners goes: times the lid's share of its way, and times that and what is left of it.
@@ -964,6 +967,8 @@ class EyeLayers:
         self.between = smooth(-0.02, 0.06, inwards).astype(np.float32)
         self.line_tall = (self.line * (0.4 + 0.6 * smooth(0.0, 0.25, inwards))).astype(np.float32)
         self.tapers = np.maximum(self.tapers, np.float32(0.85))
+        #: Of a blink, where lids begin to dim what is between them, and how much they do at last: drawn ones less.
+        self.dims = float(0.45 - 0.2 * self.fine), float(0.4 + 0.25 * self.fine)
         #: How long hanging lashes are at the end, as a share.
         self.hangs = float(0.35 + 0.2 * self.fine)
         #: Up to so far above its edge a lid that opens wide goes along as it is: with its lashes.
@@ -1678,7 +1683,8 @@ class EyeLayers:
         else:
             out = self._turned(wanted)
         # What is left of it between lids that nearly meet is dark.
-        most = 0.65 * float(smooth(0.45, 0.8, wanted.blink))
+        begins, most = self.dims
+        most *= float(smooth(begins, 0.8, wanted.blink))
         if most > 0:
             v, fade = self.v[at], np.float32(-SHADE / self.width)
             dark = cv2.exp(np.maximum(v - upper[at], 0) * fade)
@@ -1705,7 +1711,7 @@ class EyeLayers:
         bare, late = float(smooth(*self.bares, lowered)), float(smooth(*self.leaves, lowered))
         left = 1.0
         if bare > 0:
-            left = held(2 - away / self.line_tall[rows]) * self.between[rows]
+            left = held(2 - away / (self.line_tall[rows] * np.float32(1 - 0.6 * late))) * self.between[rows]
             left *= 1 - np.float32(late) * self.tapers[rows]
             left = left * np.float32(bare) + np.float32(1 - bare)
         # What hangs over the corners goes along a little.

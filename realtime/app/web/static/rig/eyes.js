@@ -166,7 +166,7 @@ export class EyeLayers {
         const away = Math.max(upper[at] - v[at], 0);
         let left = 1;
         if (bare > 0) {
-          left = held(2 - away / this.lineTall[at]) * this.between[at] * (1 - late * this.tapers[at]);
+          left = held(2 - away / (this.lineTall[at] * (1 - 0.6 * late))) * this.between[at] * (1 - late * this.tapers[at]);
           left = left * bare + 1 - bare;
         }
         // What hangs over the corners goes along a little.
@@ -246,7 +246,7 @@ export class EyeLayers {
     const [[top, bottom], [left, right]] = told.ball_at;
     const [dx, dy] = this._gaze(wanted);
     // What is left of it between lids that nearly meet is dark.
-    const deepest = 0.65 * smooth(0.45, 0.8, wanted.blink);
+    const deepest = told.dims[1] * smooth(told.dims[0], 0.8, wanted.blink);
     // Its shades and corners stay between the lids.
     const moved = this._lowered(wanted) !== 0 || this._lowerMoves(wanted);
     const fade = -this.constants.SHADE / told.width;
