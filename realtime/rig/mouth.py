@@ -46,6 +46,9 @@ SMILE, STRETCH, FROWN, PUCKER, FUNNEL = (0.15, 0.33), (0.11, 0.05), 0.14, 0.14, 
 #: The same of a mouth without lips, in mouth widths; and what of its line stays shut at each corner.
 PLAIN_GAP, PLAIN_CORNER = 0.62, 0.14
 
+#: How far the upper edge of a wide opening hangs down in the middle, in mouth widths.
+HANG = 0.09
+
 #: How far hairs hang over such an opening from above, and stand into it from below, in mouth widths.
 FRINGES = 0.10, 0.045
 
@@ -63,7 +66,7 @@ LEAST_PARTINGS = 3
 FLAT = 0.12
 
 #: Half the width of the tongue's end, in mouth widths.
-TONGUE = 0.2
+TONGUE = 0.25
 
 
 @dataclass(frozen=True)
@@ -470,7 +473,7 @@ class MouthLayers:
         # Upper lips are drawn up more beside the middle.
         self._sides = self._bow + 3 * inner * np.square(np.minimum(np.abs(_NODES), 1))
         # Lips that form a funnel stay together at the corners, those that stand open less.
-        self._meet = 0.89 + 0.11 * held(self.gap / (0.05 * self.width))
+        self._meet = 0.97 + 0.03 * held(self.gap / (0.05 * self.width))
         self._round = np.maximum(1 - np.square(_NODES / self._meet), 0) ** 0.75
         # The opening of a mouth without lips.
         corner = np.minimum(np.abs(_NODES) / (1 - PLAIN_CORNER), 1)
@@ -793,7 +796,7 @@ class MouthLayers:
         else:
             gap = a.open * self.gap
         # A tongue needs room.
-        gap = max(gap, min(a.tongue, 1.0) * (0.15 * w - self.gap)) if a.tongue > 0 else gap
+        gap = max(gap, min(a.tongue, 1.0) * (0.24 * w - self.gap)) if a.tongue > 0 else gap
         gap -= np.clip(a.close, 0, 1) * (self.gap + max(gap, 0.0) * 0.9)
         # Lips that are pushed forward meet.
         stands = max(self.gap + min(gap, 0.0) - 0.05 * w, 0.0)
@@ -831,7 +834,7 @@ class MouthLayers:
         inner = np.maximum(1 - np.square(_NODES / (1 - (1 - self._meet) * forward)), 0)
         lens = inner ** (1.3 - 0.62 * min(1.8 * parted / w, 1.0))
         if self.plain:
-            # The upper edge stays on the picture's line, and the jaw goes down as a whole.
+            # The jaw goes down as a whole.
             lens = self._jaw_opening
         rise = 0.05 * parted * (not self.plain)
         sink = (0.4 if self.plain else 1) * (1 - round_) * 0.25 * jaw + round_ * (
@@ -860,6 +863,9 @@ class MouthLayers:
             + (2 * stiff - 1) * FUNNEL[1] * part
             + 0.35 * bared * self._inner
         )
+        if self.plain:
+            # An upper edge without a lip hangs over the opening in a bow.
+            up = up - HANG * self._span * float(smooth(0, 0.35 * w, gap)) * self._bow
         low = (
             (gap - rise - sink) * lens
             + 0.85 * shutting
@@ -1061,7 +1067,12 @@ class MouthLayers:
         out, into = (y - edge) / length, held((edge - y) / min(room, np.float32(0.3 * self._span)))
         # In a mouth that shows its own inside it comes out of that.
         stands = self.gap >= 0.25 * self.width and not self.drawn
-        wide = half * (1 - 0.08 * held(out) + (0.4 if stands else 0.8) * smooth(0.0, 1.0, into))
+        wide = half * (
+            1
+            - 0.06 * held(out)
+            - 0.16 * np.square(held(out))
+            + (0.3 if stands else 0.45) * smooth(0.0, 1.0, into)
+        )
         x = across / wide
         along = (y - (tip - cap)) / cap
         off = 1 - np.sqrt(np.square(x) * (0.9 + 0.1 * np.square(x)) + np.square(np.maximum(along, 0)))

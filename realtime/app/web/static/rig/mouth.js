@@ -128,7 +128,7 @@ export class MouthLayers {
     const FUNNEL = constants.FUNNEL;
     let gap = a.open >= 0 ? a.open * Math.max(told.drop - 0.5 * told.gap, 0.3 * told.drop) : a.open * told.gap;
     // A tongue needs room.
-    if (a.tongue > 0) gap = Math.max(gap, Math.min(a.tongue, 1) * (0.15 * w - told.gap));
+    if (a.tongue > 0) gap = Math.max(gap, Math.min(a.tongue, 1) * (0.24 * w - told.gap));
     gap -= held(a.close) * (told.gap + Math.max(gap, 0) * 0.9);
     // Lips that are pushed forward meet.
     const stands = Math.max(told.gap + Math.min(gap, 0) - 0.05 * w, 0);
@@ -171,12 +171,14 @@ export class MouthLayers {
     const thickLower = (thick + 0.05 * a.pucker - 0.25 * a.funnel) * (1 - 0.75 * held(a.rollLower)) - 1;
     const shutting = Math.min(gap, 0);
     gap = Math.max(gap, 0);
+    // An upper edge without a lip hangs over the opening in a bow.
+    const hang = told.plain ? constants.HANG * told.span * smooth(0, 0.35 * w, gap) : 0;
     const offsets = KNOTS * count;
     for (let at = 0; at < count; at++) {
       this.asideTable[at] = -lefts * this.toLeft[at] + rights * this.toRight[at] + shift * this.shifts[at] + 0.075 * a.puff * told.unit * this.cheeks[at];
       const corners = (this.corners[at] = told.span * (cornerLeft * this.upLeft[at] + cornerRight * this.upRight[at]));
       const node = nodes[at] / (1 - (1 - told.meet) * forward);
-      // The upper edge of a mouth without lips stays on the picture's line, and the jaw goes down as a whole.
+      // Of a mouth without lips the jaw goes down as a whole.
       const lens = told.plain ? this.jawOpening[at] : Math.max(1 - node * node, 0) ** steep;
       // Lips that are pushed forward meet a little further down.
       const base = corners + (told.shows_teeth ? 0 : 0.03 * a.pucker * w * this.sinks[at]) + sink * this.sinks[at] - (0.08 * a.shrugLower + 0.03 * a.shrugUpper) * w * this.bow[at];
@@ -184,7 +186,7 @@ export class MouthLayers {
       const lowered = (a.lowerLeft * this.toLeft[at] + a.lowerRight * this.toRight[at]) * w;
       // Closing lips meet along their whole length, the upper one coming down a little.
       const shut = shutting * this.apart[at];
-      const up = (sink + rise) * lens + 0.15 * shut + 0.07 * raised * this.sides[at] + (2 * stiff - 1) * FUNNEL[1] * part * this.round[at] + 0.35 * bared * this.inner[at];
+      const up = (sink + rise) * lens + 0.15 * shut + 0.07 * raised * this.sides[at] + (2 * stiff - 1) * FUNNEL[1] * part * this.round[at] + 0.35 * bared * this.inner[at] - hang * this.bow[at];
       const low = (gap - rise - sink) * lens + 0.85 * shut + 0.07 * lowered * this.bow[at] + FUNNEL[2] * part * this.round[at] + 0.65 * bared * this.inner[at];
       const rest = (/** @type {number} */ knot) => tables[knot * count + at];
       const innerUp = base - up;
@@ -865,7 +867,7 @@ export class MouthBend {
         // Its root is broad and lies in the dark; over the lip it is narrower, and ends in a round tip.
         const beyond = (y - edge) / length;
         const into = held((edge - y) / Math.min(room, 0.3 * told.span));
-        const x = across / (half * (1 - 0.08 * held(beyond) + (stands ? 0.4 : 0.8) * smooth(0, 1, into)));
+        const x = across / (half * (1 - 0.06 * held(beyond) - 0.16 * held(beyond) ** 2 + (stands ? 0.3 : 0.45) * smooth(0, 1, into)));
         const along = (y - (tip - cap)) / cap;
         const end = Math.max(along, 0);
         const off = 1 - Math.sqrt(x * x * (0.9 + 0.1 * x * x) + end * end);
