@@ -959,6 +959,11 @@ class EyeLayers:
         self.follow, self.follow_arch = (
             cv2.GaussianBlur(one, (0, 0), 0.1 * w) for one in (way, way * self.arch)
         )
+        #: The lid's edge before the iris, how far it goes there, and how much sooner than its share.
+        self.before_iris = tuple(
+            float(np.interp(self.iris_u / w, *self._column(field)))
+            for field in (self.up, self.closed - self.up, self.arch)
+        )
         #: Of a lid's way, from where to where the skin that unfolds takes the place of what is seen now. Fur stretches well.
         self.bares = (0.06, 0.55) if self.has_white else (0.35, 0.85)
         # The line between the corners is left until the lid is nearly closed, and has one of its own.
@@ -1781,8 +1786,14 @@ class EyeLayers:
         """How far the iris goes, in pixels of the crop."""
         across = wanted.across * (self.to_right if wanted.across > 0 else self.to_left)
         down = wanted.down * (self.to_down if wanted.down > 0 else self.to_up)
-        # A lid that closes turns the eye a little down.
         if self.has_white:
+            if down < 0:
+                # Of an iris that turns up half is seen below a lid that comes down, as long as that is so at rest.
+                edge, way, arch = self.before_iris
+                lowered = max(self._lowered(wanted), 0.0)
+                hidden = edge + way * lowered * (1 + arch * max(1 - lowered, 0.0)) - self.iris_v
+                down = max(down, min(hidden, 0.0))
+            # A lid that closes turns the eye a little down.
             down += 0.16 * self.tall * wanted.blink
         x, y = self._aside
         return across * x - down * y, across * y + down * x

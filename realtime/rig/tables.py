@@ -33,7 +33,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 #: Names of what is taken as it is; an underscore in front of them is left out.
 _EYE_NUMBERS = _names(
-    "width tall left top iris_x iris_y soft rigid gives_way_above gives_way_below rise squint to_right to_left to_up to_down "
+    "width tall left top iris_x iris_y iris_v before_iris soft rigid gives_way_above gives_way_below rise squint to_right to_left to_up to_down "
     "has_white reach line_thick leaves hangs dims bares line stiff has_front along down _aside _ball_at _low_rows _up_rows _lash_rows_at _front_rows"
 )
 _EYE_PLANES = _names(

@@ -230,12 +230,22 @@ export class EyeLayers {
   }
 
   /** How far the iris goes, in pixels. @param {EyeAmounts} wanted @returns {[number, number]} */
-  _gaze({ across: aside, down: below, blink }) {
+  _gaze(wanted) {
+    const { across: aside, down: below, blink } = wanted;
     const { told } = this;
     const across = aside * (aside > 0 ? told.to_right : told.to_left);
     let down = below * (below > 0 ? told.to_down : told.to_up);
-    // A lid that closes turns the eye a little down.
-    if (told.has_white) down += 0.16 * told.tall * blink;
+    if (told.has_white) {
+      if (down < 0) {
+        // Of an iris that turns up half is seen below a lid that comes down, as long as that is so at rest.
+        const [edge, way, arch] = told.before_iris;
+        const lowered = Math.max(this._lowered(wanted), 0);
+        const hidden = edge + way * lowered * (1 + arch * Math.max(1 - lowered, 0)) - told.iris_v;
+        down = Math.max(down, Math.min(hidden, 0));
+      }
+      // A lid that closes turns the eye a little down.
+      down += 0.16 * told.tall * blink;
+    }
     const [x, y] = told.aside;
     return [across * x - down * y, across * y + down * x];
   }
