@@ -297,6 +297,51 @@ def test_old_lashes_go_where_the_lid_goes(face):
         assert np.abs(np.diff(above.mean(2), axis=0)).max() < 16
 
 
+def test_lashes_beyond_a_corner_leave_with_the_lid_and_no_copy_stays(face):
+    picture, contours = face
+    picture = picture.copy()
+    places = []
+    for (x, y), sign in zip(EYES.values(), (-1, 1), strict=True):
+        cv2.line(picture, (x + sign * 27, y - 2), (x + sign * 40, y - 8), (40, 30, 28), 3, cv2.LINE_AA)
+        places.append((slice(y - 14, y), slice(*sorted((x + sign * 32, x + sign * 39)))))
+    eyes = Eyes(picture, contours)
+    before = None
+    for amount in np.linspace(0, 0.6, 7):
+        drawn = paste(picture.copy(), eyes.draw(amounts(both("eyeBlink", float(amount)))))
+        dark = [np.maximum(np.mean(SKIN) - drawn[place].astype(float).mean(2), 0).sum() for place in places]
+        # They fade and are not torn in two.
+        assert before is None or all(one <= 1.05 * other for one, other in zip(dark, before, strict=True))
+        first = dark if before is None else first
+        before = dark
+    assert max(before) < 0.15 * min(first)
+
+
+@pytest.mark.parametrize("amount", [0.3, 0.5])
+def test_the_line_along_a_lid_that_comes_down_is_no_thicker_than_at_rest(amount):
+    picture, contours = shaded_lids(False)
+    drawn = paste(picture.copy(), Eyes(picture, contours).draw(amounts(both("eyeBlink", amount))))
+
+    def thick(shown: np.ndarray, x: int, y: int) -> float:
+        # Before the white beside the iris.
+        column = shown[y - 22 : y + 10, [*range(x - 22, x - 16), *range(x + 17, x + 23)]]
+        return float((column.astype(float).mean(2) < 85).sum(0).mean())
+
+    for x, y in EYES.values():
+        assert 1 < thick(drawn, x, y) < thick(picture, x, y) + 1
+
+
+def test_an_iris_that_turns_up_stays_half_seen_below_a_lid_that_comes_down(face):
+    def seen(**values) -> int:
+        shown = moved(face, **values)
+        return sum(
+            int((np.abs(shown[y - 16 : y + 12, x - 30 : x + 31].astype(int) - IRIS).max(2) < 40).sum())
+            for x, y in EYES.values()
+        )
+
+    shut = both("eyeBlink", 0.5)
+    assert seen(**shut, **both("eyeLookUp")) > 0.97 * seen(**shut) > 0
+
+
 def shaded_lids(folds: bool) -> tuple[np.ndarray, Contours]:
     """The drawn face with a lid of its own colour between lashes and a fold of a dark line, and with grain."""
     picture, contours = drawn_face()
