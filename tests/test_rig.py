@@ -305,14 +305,14 @@ def test_lashes_beyond_a_corner_leave_with_the_lid_and_no_copy_stays(face):
         cv2.line(picture, (x + sign * 27, y - 2), (x + sign * 40, y - 8), (40, 30, 28), 3, cv2.LINE_AA)
         places.append((slice(y - 14, y), slice(*sorted((x + sign * 32, x + sign * 39)))))
     eyes = Eyes(picture, contours)
-    before = None
+    first: list[float] = []
+    before: list[float] = []
     for amount in np.linspace(0, 0.6, 7):
         drawn = paste(picture.copy(), eyes.draw(amounts(both("eyeBlink", float(amount)))))
         dark = [np.maximum(np.mean(SKIN) - drawn[place].astype(float).mean(2), 0).sum() for place in places]
         # They fade and are not torn in two.
-        assert before is None or all(one <= 1.05 * other for one, other in zip(dark, before, strict=True))
-        first = dark if before is None else first
-        before = dark
+        assert not before or all(one <= 1.05 * other for one, other in zip(dark, before, strict=True))
+        first, before = first or dark, dark
     assert max(before) < 0.15 * min(first)
 
 

@@ -837,9 +837,8 @@ class EyeLayers:
         padded = cv2.copyMakeBorder(light, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
         deep = cv2.morphologyEx(padded, cv2.MORPH_BLACKHAT, _disc(0.15 * w))[pad:-pad, pad:-pad]
         where = smooth(0.0, 0.06 * w, self.closed - self.v) * smooth(0.34 * w, 0.24 * w, self.up - self.v)
-        where *= smooth(0.62, 0.45, np.abs(self.u - 0.5)) * (
-            1 - cv2.GaussianBlur(self.front, (0, 0), 0.05 * w)
-        )
+        where *= smooth(0.62, 0.45, np.abs(self.u - 0.5))
+        where *= smooth(0.4, 0.05, cv2.GaussianBlur(self.front, (0, 0), 0.08 * w))
         deep = cv2.GaussianBlur(deep, (0, 0), max(0.01 * w, 0.5))
         self.skin *= (1 + 0.6 * where * deep / np.maximum(light, 8.0))[..., None]
         self.skin = self.skin.clip(0, 255).astype(np.float32)
@@ -1653,11 +1652,11 @@ class EyeLayers:
         mix_in(part, colours, cover)
         if shut > 0:
             # Lower lashes and the dark rim go under a closed lid.
-            gone = shut if self.has_white else min(2 * shut, 1.0)
+            gone = shut if self.has_white else float(smooth(0.1, 0.5, blink))
             mix_in(part, self.skin[rows], self.under[rows] * np.float32(gone) * cover)
         rows = self._up_rows
         part, above = out[rows], upper[rows]
-        if lowered > self.bares[0]:
+        if lowered > min(self.bares[0], 0.1):
             # The skin that unfolds.
             mix_in(part, self.skin[rows], held((above - self.v[rows]) * soft + np.float32(0.5)))
         colours, mask = self._upper_lid(rows, above, lowered)
@@ -1718,7 +1717,9 @@ class EyeLayers:
         if bare > 0:
             left = held(2 - away / (self.line_tall[rows] * np.float32(1 - 0.6 * late))) * self.between[rows]
             left *= 1 - np.float32(late) * self.tapers[rows]
-            left = left * np.float32(bare) + np.float32(1 - bare)
+            # What hangs beside the corners goes first.
+            sooner = np.float32(smooth(0.1, 0.5, lowered) * (1 - bare))
+            left = left * np.float32(bare) + np.float32(1 - bare) - sooner * (1 - self.between[rows])
         # What hangs over the corners goes along a little.
         far = self.follow[rows] * np.float32(lowered)
         far += self.follow_arch[rows] * np.float32(lowered * max(1 - lowered, 0))

@@ -116,7 +116,7 @@ export class EyeLayers {
     if (blink < 0.995) this._drawBall(wanted);
     const shut = smooth(0.3, 0.95, blink);
     const lowerMoves = this._lowerMoves(wanted);
-    const gone = told.has_white ? shut : Math.min(2 * shut, 1);
+    const gone = told.has_white ? shut : smooth(0.1, 0.5, blink);
     for (let at = told.low_rows[0] * width; at < told.low_rows[1] * width; at++) {
       let colour = this.stillLower[at];
       let cover = this.coverLower[at];
@@ -151,11 +151,13 @@ export class EyeLayers {
     const [begins, ends] = told.bares;
     const bare = smooth(begins, ends, lowered);
     const late = smooth(told.leaves[0], told.leaves[1], lowered);
+    // What hangs beside the corners goes first.
+    const sooner = smooth(0.1, 0.5, lowered) * (1 - bare);
     const sunk = 1 - 0.6 * smooth(0, 0.8, lowered);
     const band = told.stiff - told.line;
     for (let at = told.up_rows[0] * width; at < told.up_rows[1] * width; at++) {
       // The skin that unfolds.
-      if (lowered > begins) out[at] = mixed(out[at], this.skin[at], held((upper[at] - v[at]) * soft + 0.5));
+      if (lowered > Math.min(begins, 0.1)) out[at] = mixed(out[at], this.skin[at], held((upper[at] - v[at]) * soft + 0.5));
       let colour = this.stillUpper[at];
       let cover = this.coverUpper[at];
       let shift = upper[at] - up[at];
@@ -167,7 +169,7 @@ export class EyeLayers {
         let left = 1;
         if (bare > 0) {
           left = held(2 - away / (this.lineTall[at] * (1 - 0.6 * late))) * this.between[at] * (1 - late * this.tapers[at]);
-          left = left * bare + 1 - bare;
+          left = left * bare + 1 - bare - sooner * (1 - this.between[at]);
         }
         // What hangs over the corners goes along a little.
         const far = this.follow[at] * lowered + this.followArch[at] * lowered * Math.max(1 - lowered, 0);
