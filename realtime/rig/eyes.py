@@ -1640,8 +1640,8 @@ class EyeLayers:
         upper, lower = self._edges(wanted)
         lowered = self._lowered(wanted)
         # From bottom to top: eyeball, lower lid, upper lid, lashes. Beside the corners there is skin alone.
-        if blink < 0.995:
-            out[self._ball_at] = self._draw_ball(wanted, upper, lower)
+        shows = blink < 0.995
+        out[self._ball_at] = self._draw_ball(wanted, upper, lower) if shows else self.skin[self._ball_at]
         shut = float(smooth(0.30, 0.95, blink))
         rows = self._low_rows
         part, below = out[rows], lower[rows]

@@ -114,6 +114,7 @@ export class EyeLayers {
     const lowered = this._lowered(wanted);
     // From bottom to top: eyeball, lower lid, upper lid, lashes. Beside the corners there is skin alone.
     if (blink < 0.995) this._drawBall(wanted);
+    else this._coverBall();
     const shut = smooth(0.3, 0.95, blink);
     const lowerMoves = this._lowerMoves(wanted);
     const gone = told.has_white ? shut : smooth(0.1, 0.5, blink);
@@ -312,6 +313,15 @@ export class EyeLayers {
         }
         out[at] = colour;
       }
+    }
+  }
+
+  /** Skin where the eyeball is seen when the lids are open. */
+  _coverBall() {
+    const [[top, bottom], [left, right]] = this.told.ball_at;
+    for (let row = top; row < bottom; row++) {
+      const first = row * this.width;
+      this.out.set(this.skin.subarray(first + left, first + right), first + left);
     }
   }
 
