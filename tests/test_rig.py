@@ -667,6 +667,14 @@ def test_what_looks_alike_is_not_drawn_again_and_nothing_creeps(face):
     assert 5 <= len({id(patch) for _, patch in found}) <= 13 < len(found)
 
 
+def test_an_eye_looks_the_same_whatever_it_showed_before(face):
+    eyes = Eyes(*face)
+    for amount in (0.4, 0.1, 1.0, 0.7, 0.2):
+        values = amounts(both("eyeBlink", amount))
+        one, other = (paste(face[0].copy(), each.draw(values)) for each in (eyes, Eyes(*face)))
+        assert np.array_equal(one, other)
+
+
 def test_a_wink_moves_one_eye(face):
     wink = moved(face, eyeBlinkRight=1.0)
     assert np.array_equal(wink[:, 205:], face[0][:, 205:])
