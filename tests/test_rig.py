@@ -601,7 +601,8 @@ def test_wide_eyes_show_more_white_under_the_same_lid(face):
     for x, y in EYES.values():
         box = slice(y - 26, y + 16), slice(x - 30, x + 31)
         was, now = ((np.abs(p[box].astype(int) - WHITE).max(2) < 30).sum() for p in (face[0], wide))
-        assert now > 1.2 * was
+        # A sixth of the opening, not a stare.
+        assert 1.1 * was < now < 1.4 * was
         # The line along the lid goes up with it.
         column = wide[y - 26 : y, x - 3 : x + 4].astype(float).mean((1, 2))
         still = face[0][y - 26 : y, x - 3 : x + 4].astype(float).mean((1, 2))

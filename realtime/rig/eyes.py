@@ -39,7 +39,10 @@ LASH_TALL = 0.2
 SHADED = 1.15, 1.4
 
 #: So much of the iris's way its catch-lights go along; half of it on a real cornea, where they leave small irises.
-GLINT = 0.7
+GLINT = 0.5
+
+#: Of the skin's colour, as far as it differs from gray, a real white has no more than this share.
+SKIN_IN_WHITE = 0.42
 
 #: How fast a lid's shade on the eyeball fades, in e-folds per width of the eye.
 SHADE = 16.0
@@ -240,10 +243,11 @@ class EyeLayers:
         self._lower_edge()
         self._find_skin(picture)
         self._find_lashes(picture)
+        #: Whether it is a real one, 1, or drawn, 0. Eyes as tall as the round ones of comics are drawn.
+        self.real = float(smooth(*SHADED, self.shaded) * smooth(0.59, 0.53, self.tall / self.width))
         self._find_white(picture)
-        #: Whether its lashes are real ones, 1, or drawn, 0. Eyes as tall as the round ones of comics are drawn.
-        real = smooth(*SHADED, self.shaded) * smooth(0.59, 0.53, self.tall / self.width)
-        self.fine = float(real) if self.has_white else 0.0
+        #: The same of its lashes.
+        self.fine = self.real if self.has_white else 0.0
         self._shut(picture)
         self._lift(picture)
         self._find_iris(picture)
@@ -1295,7 +1299,7 @@ class EyeLayers:
         self.white_tone = np.median(self.white[self.shows & (light > 0.85 * albedo)], axis=0)
         self.whiteness = albedo / max(skin_light, 1.0)
         # In the shade of lids it is never much darker than the skin.
-        least = max(self._least_white or 0, 0.6) * skin_light
+        least = max(self._least_white or 0, 0.6 + 0.35 * self.real) * skin_light
         if least > albedo:
             lift = 1 + (least / albedo - 1) * (1 - self.white_seen)
             self.white = self.white * lift[..., None]
@@ -1319,7 +1323,11 @@ class EyeLayers:
         edge = np.interp(columns, *self._edge_table())
         tall = np.maximum(np.interp(columns, *self._column(self.low)) - edge, 1e-3)
         mx, my = self._at(np.broadcast_to(columns * w, (33, 97)), edge + rows[:, None] * tall)
-        colour = cv2.remap(picture, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        # A ball is darker to its sides, and under its lid, but in flat drawings; where they are seen they are as they are.
+        shade = 0.22 * smooth(0.2, 0.5, np.abs(self.u - 0.5))
+        shade = shade + 0.30 * np.exp(-np.maximum(self.v - self.up, 0) / (0.07 * w))
+        shade = (1 - smooth(0.3, 1.2, self.shaded) * shade)[..., None].astype(np.float32)
+        colour = cv2.remap(picture / shade, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         weight = cv2.remap(share, mx, my, cv2.INTER_LINEAR) ** 2
         weight *= np.minimum(tall / (0.06 * w), 1)
         if weight.sum() < 1:
@@ -1328,7 +1336,9 @@ class EyeLayers:
         light = colour.mean(2)
         usual = float(np.average(light, weights=weight))
         weight = weight * smooth(0.5, 0.9, light / max(usual, 1.0)) + 1e-9
-        usual = float(np.average(light, weights=weight))
+        # Shade that is none does not make it much lighter than it is anywhere.
+        seen = cv2.remap(picture, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).mean(2)
+        usual = min(float(np.average(light, weights=weight)), 1.12 * float(np.average(seen, weights=weight)))
         fill, total = np.zeros_like(colour), np.zeros_like(weight)
         # Close to what is seen as there; far from it as all of it.
         for across, down, part in ((5.0, 2.0, 1.0), (16.0, 4.0, 0.02), (60.0, 12.0, 1e-3)):
@@ -1349,10 +1359,7 @@ class EyeLayers:
         fill *= np.minimum(most / np.maximum(fill.mean(2, keepdims=True), 1.0), 1)
         # What is red at its ends is not the white's own.
         fill += 0.6 * (hue * fill.mean(2, keepdims=True) - fill)
-        # A ball is darker to its sides, and under its lid, but in flat drawings; where they are seen they are as they are.
-        shade = 0.20 * smooth(0.28, 0.5, np.abs(self.u - 0.5))
-        shade = shade + 0.22 * np.exp(-np.maximum(self.v - self.up, 0) / (0.08 * w))
-        fill = fill * (1 - smooth(0.3, 1.2, self.shaded) * shade)[..., None]
+        fill = self._neutral(fill) * shade
         share = cv2.GaussianBlur(share, (0, 0), max(0.5 * self.soft, 0.5))
         return (fill + (picture - fill) * share[..., None]).astype(np.float32), share
 
@@ -1387,6 +1394,21 @@ class EyeLayers:
         )
         return share.astype(np.float32), colour / max(float(colour.mean()), 1.0)
 
+    def _neutral(self, white: np.ndarray) -> np.ndarray:
+        """The colours of a real white float32 (h, w, 3) without the skin's that is mixed into a narrow one's few pixels: under any
+        light it is less red.
+        """
+        skin = np.median(self.cheek_colour, axis=(0, 1))
+        skin = skin / max(float(skin.mean()), 1.0)
+        light = white.mean(2, keepdims=True)
+        usual = white[self.shows] if self.shows.any() else white.reshape(-1, 3)
+        usual = usual.mean(0) / max(float(usual.mean()), 1.0)
+        off = skin - 1
+        # How much of the skin's colour it has.
+        has = float((usual - 1) @ off) / max(float(off @ off), 1e-4)
+        less = max(has - SKIN_IN_WHITE, 0.0) * self.real
+        return white - light * np.float32(less * off)
+
     def tint(self, tone: np.ndarray) -> None:
         """Give the white that the picture does not show the colour `tone` (3,)."""
         ratio = np.clip(tone / np.maximum(self.white_tone, 1.0), 0.8, 1.25)
@@ -1413,13 +1435,15 @@ class EyeLayers:
         mx, my = self.iris_x + dx, self.iris_y + dy
         tex = cv2.remap(picture, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         # Lashes hang over its top.
-        hang = 0.03 + 0.03 * self.fine
-        clear = (self.v > self.up + hang * self.width + 0.4 * self.soft) & (
-            self.v < self.low - 0.4 * self.soft
-        )
+        hang = min((0.03 + 0.03 * self.fine) * self.width + 0.4 * self.soft, 0.18 * self.tall)
+        clear = (self.v > self.up + hang) & (self.v < self.low - min(0.7 * self.soft, 0.18 * self.tall))
         clear &= (self.u > 0.02) & (self.u < 0.98)
         clear = clear if (clear & (self.away < r)).sum() > 20 else self.shows
         seen = cv2.remap(clear.astype(np.float32), mx, my, cv2.INTER_LINEAR) > 0.95
+        # Up to the line along the lid's edge there may be iris, or lashes.
+        maybe = (self.v > self.up - self.thick + self.solid + 0.4 * self.soft) & (self.u > 0.02) & (self.u < 0.98)
+        maybe &= clear | (self.v < self.up + hang)
+        maybe = (cv2.remap(maybe.astype(np.float32), mx, my, cv2.INTER_LINEAR) > 0.95) & ~seen
         if self.has_white:
             # Without the shade on it, which stays with the lids.
             shade = cv2.remap(self.shade, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -1430,7 +1454,10 @@ class EyeLayers:
         profile = np.zeros((len(rings), 3), np.float32)
         last = None
         for k, ring in enumerate(rings):
-            near = seen & (np.abs(far - ring) < 1.0) & (far < 1.02 * r)
+            ringed = (np.abs(far - ring) < 1.0) & (far < 1.02 * r)
+            near = seen & ringed
+            if near.sum() < 0.2 * ringed.sum():
+                near = (seen | maybe) & ringed
             if near.sum() > 3:
                 order = np.argsort(light[near])
                 middle = order[
@@ -1445,10 +1472,24 @@ class EyeLayers:
             first = int(np.argmax(profile.any(1)))
             profile[:first] = profile[first]
         profile = cv2.GaussianBlur(profile[None], (0, 0), 1.2, borderType=cv2.BORDER_REPLICATE)[0]
+        # At its rim the picture is half white, and a light in its middle is none of it.
+        pure = max(r - 0.8 * max(self.soft, 0.1 * r), 0.6 * r)
+        inner = int(np.searchsorted(rings, pure))
+        darkest = int(profile[: inner + 1].mean(1).argmin())
+        if self.real > 0.5:
+            profile[:darkest] = profile[darkest]
+        lighter = profile[inner:].mean(1) > profile[inner].mean()
+        profile[inner:][lighter] = profile[inner]
         guess = np.stack([np.interp(far, rings, profile[:, k]) for k in range(3)], -1).astype(np.float32)
         over = light - guess.mean(2)
         span = float(np.percentile(light[seen], 95) - np.percentile(light[seen], 20)) if seen.any() else 60.0
         limit = float(np.clip(0.4 * span, 24.0, 40.0))
+        within = (seen | maybe) & (far < 0.75 * r)
+        if self.real > 0.5 and within.any():
+            # In a dark one less is a light.
+            lower = min(limit, max(0.5 * float(np.percentile(light[within], 50)), 18.0))
+            # From above.
+            limit = np.where(dy < 0.1 * r, np.float32(lower), np.float32(limit))
         # They are seen between lashes, too.
         open_ = (self.v > self.up - 0.9 * self.thick + 0.5 * self.soft) & (
             self.v < self.low - 0.4 * self.soft
@@ -1460,7 +1501,8 @@ class EyeLayers:
         white = [k for k in range(1, count) if np.median(far[parts == k]) > 0.72 * r]
         spot *= ~np.isin(parts, white)
         # Drawn lights are a part of the drawn iris.
-        many = float((spot > 0.5).sum()) > 0.22 * max(float((seen & (far < r)).sum()), 1.0)
+        lit = float((spot > 0.5).sum())
+        many = lit > 0.22 * max(float((seen & (far < r)).sum()), 1.0) and lit > 0.2 * np.pi * r * r
         if many or not self.fine:
             spot = np.zeros_like(spot)
         spot = cv2.GaussianBlur(spot, (0, 0), 0.6)
@@ -1468,6 +1510,9 @@ class EyeLayers:
         own = seen & (around < 0.08) & (far < 1.02 * r)
         # Beside its rim the white or a lid may show: what is lighter than the rest of its ring is none of it.
         own &= ~((far > 0.72 * r) & (over > max(0.35 * span, 14.0)))
+        own &= (far < pure) | (over < 4)
+        # Lashes are darker than its rings.
+        own |= maybe & (around < 0.08) & (far < pure) & (np.abs(over) < max(0.12 * span, 10.0))
         mirror = own[:, ::-1] & ~own
         off = np.where(own[..., None], tex - guess, (tex - guess)[:, ::-1])
         # What is hidden goes on from what is seen.
@@ -1587,19 +1632,17 @@ class EyeLayers:
     def _find_ends(self) -> None:
         """How far the iris goes to each side: to the corners, and under both lids."""
         r, w = self.radius, self.width
-        # In narrow eyes hardly any white is seen: there little of it shows.
+        # Its edge comes to the corner. In narrow eyes hardly any white is seen: there little of it shows.
         open_ = float(smooth(0.9, 1.4, self.tall / r))
-        room, most = 0.72 * min(r, 0.3 * w) + 0.02 * w, (1.05 + 0.3 * open_) * r
+        room, most = min(r, 0.3 * w) + 0.02 * w, (1.15 + 0.3 * open_) * r
         self.to_right = float(np.clip(w - room - self.iris_u, 0.2 * r, most))
         self.to_left = float(np.clip(self.iris_u - room, 0.2 * r, most))
-        # How high the upper lid goes, and how far above it the skin gives way.
-        self.rise = float(min(0.32 * self.tall, 0.10 * w))
+        # How high the upper lid goes, and how far above it the skin gives way: real ones by a sixth, to half as tall as wide.
+        self.rise = float(np.clip(0.5 * w - self.tall, 0.12 * self.tall, 0.2 * self.tall))
         if self.has_white:
-            # Until it covers the iris by a little.
+            # It goes on covering the iris.
             covered = float(np.interp(self.iris_u / w, *self._edge_table())) - (self.iris_v - r)
-            self.rise = float(
-                np.clip(min(covered + 0.08 * r, 0.28 * r + 0.3 * covered), 0.17 * self.tall, self.rise)
-            )
+            self.rise = float(np.clip(covered - 0.1 * r, 0.12 * self.tall, self.rise))
         # How far the lower one comes up.
         self.squint = min(0.24, 0.10 * w / max(self.tall, 1.0))
         close = (
@@ -1616,8 +1659,8 @@ class EyeLayers:
         self.gives_way_above = np.float32(max(min(self.gives_way, 0.2 * w), 1.7 * self.rise))
         comes_up = float(np.maximum(self.low - self.closed, 0).max())
         self.gives_way_below = max(0.28 * w, 1.5 * comes_up)
-        self.to_up = min(0.48 * r, (0.30 + 0.12 * open_) * self.tall)
-        self.to_down = min(0.55 * r, 0.45 * self.tall)
+        self.to_up = min(0.60 * r, (0.30 + 0.12 * open_) * self.tall)
+        self.to_down = min(0.72 * r, 0.45 * self.tall)
         if not self.has_white:
             # Eyes that are all iris turn a little behind their lids.
             self.rise = min(self.rise, 0.05 * w)
@@ -1752,7 +1795,7 @@ class EyeLayers:
         """
         down, wide, squint = wanted.down, wanted.wide, wanted.squint
         follow = (
-            1.1 * self.to_down / max(self.tall, 1.0) * max(down, 0.0)
+            0.6 * self.to_down / max(self.tall, 1.0) * max(down, 0.0)
             - 0.3 * self.to_up / max(self.tall, 1.0) * max(-down, 0.0)
             - self.rise / max(self.tall, 1.0) * wide
             + 0.06 * squint
@@ -1764,8 +1807,9 @@ class EyeLayers:
         blink, down = wanted.blink, wanted.down
         lowered = self._lowered(wanted)
         rise = self.squint * wanted.squint * (1 - blink)
-        # The lower lid gives way to an eye that looks down.
-        rise -= 0.35 * self.to_down / max(self.tall, 1.0) * max(down, 0.0) * (1 - blink)
+        # The lower lid gives way to an eye that looks down, and follows one that looks up.
+        follow = 0.2 * self.to_up * max(-down, 0.0) - 0.2 * self.to_down * max(down, 0.0)
+        rise += follow / max(self.tall, 1.0) * (1 - blink)
         lower = self.low
         if blink > 0 or rise:
             lower = lower + (np.minimum(self.closed, lower) - lower) * np.float32(blink)

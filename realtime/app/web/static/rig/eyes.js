@@ -196,15 +196,16 @@ export class EyeLayers {
   _lowered({ blink, wide, squint, down }) {
     const { told } = this;
     const tall = Math.max(told.tall, 1);
-    const follow = ((1.1 * told.to_down) / tall) * Math.max(down, 0) - ((0.3 * told.to_up) / tall) * Math.max(-down, 0) - (told.rise / tall) * wide + 0.06 * squint;
+    const follow = ((0.6 * told.to_down) / tall) * Math.max(down, 0) - ((0.3 * told.to_up) / tall) * Math.max(-down, 0) - (told.rise / tall) * wide + 0.06 * squint;
     return follow * (1 - blink) + blink;
   }
 
   /** @param {EyeAmounts} wanted */
   _rise({ blink, squint, down }) {
     const { told } = this;
-    // The lower lid gives way to an eye that looks down.
-    return told.squint * squint * (1 - blink) - ((0.35 * told.to_down) / Math.max(told.tall, 1)) * Math.max(down, 0) * (1 - blink);
+    // The lower lid gives way to an eye that looks down, and follows one that looks up.
+    const follow = 0.2 * told.to_up * Math.max(-down, 0) - 0.2 * told.to_down * Math.max(down, 0);
+    return (told.squint * squint + follow / Math.max(told.tall, 1)) * (1 - blink);
   }
 
   /** @param {EyeAmounts} wanted */
