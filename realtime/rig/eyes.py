@@ -1441,7 +1441,9 @@ class EyeLayers:
         clear = clear if (clear & (self.away < r)).sum() > 20 else self.shows
         seen = cv2.remap(clear.astype(np.float32), mx, my, cv2.INTER_LINEAR) > 0.95
         # Up to the line along the lid's edge there may be iris, or lashes.
-        maybe = (self.v > self.up - self.thick + self.solid + 0.4 * self.soft) & (self.u > 0.02) & (self.u < 0.98)
+        maybe = (
+            (self.v > self.up - self.thick + self.solid + 0.4 * self.soft) & (self.u > 0.02) & (self.u < 0.98)
+        )
         maybe &= clear | (self.v < self.up + hang)
         maybe = (cv2.remap(maybe.astype(np.float32), mx, my, cv2.INTER_LINEAR) > 0.95) & ~seen
         if self.has_white:
