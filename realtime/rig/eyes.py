@@ -844,7 +844,7 @@ class EyeLayers:
         where *= smooth(0.62, 0.45, np.abs(self.u - 0.5))
         where *= smooth(0.4, 0.05, cv2.GaussianBlur(self.front, (0, 0), 0.08 * w))
         deep = cv2.GaussianBlur(deep, (0, 0), max(0.01 * w, 0.5))
-        self.skin *= (1 + 0.6 * where * deep / np.maximum(light, 8.0))[..., None]
+        self.skin *= (1 + 0.75 * where * deep / np.maximum(light, 8.0))[..., None]
         self.skin = self.skin.clip(0, 255).astype(np.float32)
         self.cover = np.maximum(self.cover, where.astype(np.float32))
 
@@ -896,6 +896,11 @@ class EyeLayers:
         way = np.clip(deep / tall, 0, 1)
         light = 0.06 * np.sin(np.pi * way) ** 2 * smooth(0.5, 0.15, np.abs(self.u - 0.5))
         light -= 0.10 * smooth(0.12 * w, 0.0, self.closed - self.v)
+        # It is hardly darker than the cheek below it, whatever shade lies on the fold above.
+        middle = (np.abs(self.u - 0.5) < 0.3) & (self.v > self.up) & (self.v < self.closed)
+        cheek = float(self.cheek_colour[middle].mean()) if middle.any() else 0.0
+        lacks = 0.9 * cheek / max(float(unrolled[middle].mean()), 1.0) if middle.any() else 1.0
+        light += 0.7 * max(min(lacks, 1.3) - 1, 0.0) * smooth(0.0, 0.5, way)
         unrolled *= (1 + light)[..., None]
         within = smooth(0.0, 0.06 * w, self.v - top) * smooth(0.02 * w, -0.02 * w, self.v - self.closed)
         within *= smooth(0.52, 0.40, np.abs(self.u - 0.5))
