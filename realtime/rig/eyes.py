@@ -1331,7 +1331,11 @@ class EyeLayers:
         # A ball is darker to its sides, and under its lid, but in flat drawings; where they are seen they are as they are.
         shade = 0.22 * smooth(0.2, 0.5, np.abs(self.u - 0.5))
         shade = shade + 0.30 * np.exp(-np.maximum(self.v - self.up, 0) / (0.07 * w))
-        shade = (1 - smooth(0.3, 1.2, self.shaded) * shade)[..., None].astype(np.float32)
+        shade = 1 - smooth(0.3, 1.2, self.shaded) * shade
+        # Where less light falls on the skin less falls on the ball.
+        skin = self.cheek_colour.mean(2)
+        shade = shade * np.clip(skin / max(float(np.median(skin[inside])), 1.0), 0.5, 1.5) ** 0.5
+        shade = shade[..., None].astype(np.float32)
         colour = cv2.remap(picture / shade, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         weight = cv2.remap(share, mx, my, cv2.INTER_LINEAR) ** 2
         weight *= np.minimum(tall / (0.06 * w), 1)
@@ -1343,7 +1347,7 @@ class EyeLayers:
         weight = weight * smooth(0.5, 0.9, light / max(usual, 1.0)) + 1e-9
         # Shade that is none does not make it much lighter than it is anywhere.
         seen = cv2.remap(picture, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).mean(2)
-        usual = min(float(np.average(light, weights=weight)), 1.12 * float(np.average(seen, weights=weight)))
+        usual = min(float(np.average(light, weights=weight)), 1.2 * float(np.average(seen, weights=weight)))
         fill, total = np.zeros_like(colour), np.zeros_like(weight)
         # Close to what is seen as there; far from it as all of it.
         for across, down, part in ((5.0, 2.0, 1.0), (16.0, 4.0, 0.02), (60.0, 12.0, 1e-3)):
@@ -1456,6 +1460,8 @@ class EyeLayers:
             shade = cv2.remap(self.shade, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             tex = tex / np.maximum(shade, 0.5)[..., None]
         light = tex.mean(2)
+        if self.has_white:
+            r *= self._disc_share(tex, (seen | maybe) & (np.abs(dy) < 0.5 * far))
         # The median over each ring, from what is seen; lower than the middle, so that catch-lights do not count.
         rings = np.arange(0, size + 2, 0.5, dtype=np.float32)
         profile = np.zeros((len(rings), 3), np.float32)
@@ -1506,7 +1512,17 @@ class EyeLayers:
         # What lies about the rim is the white beside it.
         count, parts = cv2.connectedComponents((spot > 0.2).astype(np.uint8), connectivity=8)
         white = [k for k in range(1, count) if np.median(far[parts == k]) > 0.72 * r]
-        spot *= ~np.isin(parts, white)
+        if self.real > 0.5 and count > 1:
+            # Specks beside them are the picture's grain.
+            sizes = np.array([float(spot[parts == k].sum()) for k in range(1, count)])
+            white += [k + 1 for k in np.flatnonzero(sizes < 0.2 * sizes.max()).tolist()]
+            # Below the middle there are lights of the iris's own.
+            white += [
+                k
+                for k in range(1, count)
+                if np.median(dy[parts == k]) > 0.15 * r and over[parts == k].max() < 2.2 * np.max(limit)
+            ]
+        spot *= (parts > 0) & ~np.isin(parts, white)
         # Drawn lights are a part of the drawn iris.
         lit = float((spot > 0.5).sum())
         many = lit > 0.22 * max(float((seen & (far < r)).sum()), 1.0) and lit > 0.2 * np.pi * r * r
@@ -1516,10 +1532,24 @@ class EyeLayers:
         around = cv2.dilate(spot, _disc(max(0.07 * r, 0.03 * r + 0.6 * self.soft)))
         own = seen & (around < 0.08) & (far < 1.02 * r)
         # Beside its rim the white or a lid may show: what is lighter than the rest of its ring is none of it.
-        own &= ~((far > 0.72 * r) & (over > max(0.35 * span, 14.0)))
+        beside = (far > 0.72 * r) & (over > max(0.35 * span, 14.0))
+        if self.has_white:
+            # Unless it looks more like the iris than like the white.
+            white = cv2.remap(self.white, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            own_lab, *others = (
+                cv2.cvtColor(k.clip(0, 255).astype(np.uint8), cv2.COLOR_RGB2LAB).astype(np.float32)
+                for k in (tex, white, guess)
+            )
+            # By hue more than by shade.
+            far_off = [
+                np.linalg.norm((own_lab - other) * np.float32((0.5, 2, 2)), axis=2) for other in others
+            ]
+            beside &= far_off[0] < far_off[1]
+        own &= ~beside
         own &= (far < pure) | (over < 4)
         # Lashes are darker than its rings.
-        own |= maybe & (around < 0.08) & (far < pure) & (np.abs(over) < max(0.12 * span, 10.0))
+        if self.real > 0.5:
+            own |= maybe & (around < 0.08) & (far < pure) & (np.abs(over) < max(0.12 * span, 10.0))
         mirror = own[:, ::-1] & ~own
         off = np.where(own[..., None], tex - guess, (tex - guess)[:, ::-1])
         # What is hidden goes on from what is seen.
@@ -1548,6 +1578,35 @@ class EyeLayers:
                 )
                 self.glint = cv2.remap(self.glint, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
         self.has_glint = bool(whole.max() > 0.1)
+
+    def _disc_share(self, tex: np.ndarray, beside: np.ndarray) -> float:
+        """How much smaller than its contour the iris is in a soft picture: where, on the mean, its colour is half-way to the white's.
+
+        Args:
+            tex: the iris and what is around it, float32 (n, n, 3).
+            beside: which of it is to be seen left and right of the middle, bool (n, n).
+        """
+        n = tex.shape[0] // 2
+        y, x = np.mgrid[-n : n + 1, -n : n + 1].astype(np.float32) / self.radius
+        far, shares = np.hypot(x, y), []
+        steps = np.arange(0.6, 1.32, 0.04, dtype=np.float32)
+        for side in (beside & (x < 0), beside & (x > 0)):
+            rings = [side & (np.abs(far - step) < 0.05) for step in steps]
+            if min(ring.sum() for ring in rings) < 2:
+                continue
+            colours = np.stack([np.median(tex[ring], axis=0) for ring in rings])
+            iris = np.median(colours[:5], axis=0)
+            way = colours[-1] - iris
+            length = float(way @ way)
+            if length < 30.0**2:
+                continue
+            at = (colours - iris) @ way / length
+            # The last place that looks more like the iris.
+            half = int(np.flatnonzero(at <= 0.5)[-1]) + 1
+            if 0 < half < len(steps):
+                before, after = float(at[half - 1]), float(at[half])
+                shares.append(float(steps[half - 1]) + 0.04 * (0.5 - before) / max(after - before, 1e-3))
+        return float(np.clip(np.mean(shares), 0.78, 1.0)) if shares else 1.0
 
     def _rest(self, picture: np.ndarray) -> None:
         """Make the lids over an eye at rest the picture: what it shows before the eyeball, lashes, their shade, the corner's red and
@@ -1641,9 +1700,13 @@ class EyeLayers:
         r, w = self.radius, self.width
         # Its edge comes to the corner. In narrow eyes hardly any white is seen: there little of it shows.
         open_ = float(smooth(0.9, 1.4, self.tall / r))
-        room, most = min(r, 0.3 * w) + 0.02 * w, (1.15 + 0.3 * open_) * r
+        room, most = 0.95 * min(r, 0.3 * w), (1.15 + 0.3 * open_) * r
         self.to_right = float(np.clip(w - room - self.iris_u, 0.2 * r, most))
         self.to_left = float(np.clip(self.iris_u - room, 0.2 * r, most))
+        # An eye turns as far as any, and is held softly where its corner is near.
+        self.turn_right, self.turn_left = (
+            float(min(most / far, 2.0)) for far in (self.to_right, self.to_left)
+        )
         # How high the upper lid goes, and how far above it the skin gives way: real ones by a sixth, to half as tall as wide.
         self.rise = float(np.clip(0.5 * w - self.tall, 0.12 * self.tall, 0.2 * self.tall))
         if self.has_white:
@@ -1672,6 +1735,7 @@ class EyeLayers:
             # Eyes that are all iris turn a little behind their lids.
             self.rise = min(self.rise, 0.05 * w)
             self.to_right = self.to_left = 0.14 * w
+            self.turn_right = self.turn_left = 1.0
             self.to_up = self.to_down = min(0.10 * w, 0.12 * self.tall)
 
     # What is done per frame.
@@ -1815,7 +1879,8 @@ class EyeLayers:
         lowered = self._lowered(wanted)
         rise = self.squint * wanted.squint * (1 - blink)
         # The lower lid gives way to an eye that looks down, and follows one that looks up.
-        follow = 0.2 * self.to_up * max(-down, 0.0) - 0.2 * self.to_down * max(down, 0.0)
+        follow = 0.35 * self.to_up * max(-down, 0.0) * max(1 - 2 * blink, 0.0)
+        follow -= 0.2 * self.to_down * max(down, 0.0)
         rise += follow / max(self.tall, 1.0) * (1 - blink)
         lower = self.low
         if blink > 0 or rise:
@@ -1836,7 +1901,8 @@ class EyeLayers:
 
     def _gaze(self, wanted: EyeAmounts) -> tuple[float, float]:
         """How far the iris goes, in pixels of the crop."""
-        across = wanted.across * (self.to_right if wanted.across > 0 else self.to_left)
+        far, turn = (self.to_right, self.turn_right) if wanted.across > 0 else (self.to_left, self.turn_left)
+        across = far * wanted.across * turn / (1 + (turn - 1) * abs(wanted.across))
         down = wanted.down * (self.to_down if wanted.down > 0 else self.to_up)
         if self.has_white:
             if down < 0:

@@ -33,8 +33,8 @@ def _names(text: str) -> tuple[str, ...]:
 
 #: Names of what is taken as it is; an underscore in front of them is left out.
 _EYE_NUMBERS = _names(
-    "width tall left top iris_x iris_y iris_v before_iris soft rigid gives_way_above gives_way_below rise squint to_right to_left to_up to_down "
-    "has_white reach line_thick leaves hangs dims bares line stiff has_front along down _aside _ball_at _low_rows _up_rows _lash_rows_at _front_rows"
+    "width tall left top iris_x iris_y iris_v before_iris soft rigid gives_way_above gives_way_below rise squint to_right to_left turn_right turn_left to_up "
+    "to_down has_white reach line_thick leaves hangs dims bares line stiff has_front along down _aside _ball_at _low_rows _up_rows _lash_rows_at _front_rows"
 )
 _EYE_PLANES = _names(
     "v up low closed arch within cover _mask under aside front steep taper lash_x line_alpha line_tall between tapers room follow follow_arch _turns"

@@ -204,7 +204,7 @@ export class EyeLayers {
   _rise({ blink, squint, down }) {
     const { told } = this;
     // The lower lid gives way to an eye that looks down, and follows one that looks up.
-    const follow = 0.2 * told.to_up * Math.max(-down, 0) - 0.2 * told.to_down * Math.max(down, 0);
+    const follow = 0.35 * told.to_up * Math.max(-down, 0) * Math.max(1 - 2 * blink, 0) - 0.2 * told.to_down * Math.max(down, 0);
     return (told.squint * squint + follow / Math.max(told.tall, 1)) * (1 - blink);
   }
 
@@ -237,7 +237,9 @@ export class EyeLayers {
   _gaze(wanted) {
     const { across: aside, down: below, blink } = wanted;
     const { told } = this;
-    const across = aside * (aside > 0 ? told.to_right : told.to_left);
+    const [far, turn] = aside > 0 ? [told.to_right, told.turn_right] : [told.to_left, told.turn_left];
+    // Held softly where the corner is near.
+    const across = (far * aside * turn) / (1 + (turn - 1) * Math.abs(aside));
     let down = below * (below > 0 ? told.to_down : told.to_up);
     if (told.has_white) {
       if (down < 0) {
