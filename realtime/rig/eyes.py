@@ -846,7 +846,7 @@ class EyeLayers:
         deep = cv2.GaussianBlur(deep, (0, 0), max(0.01 * w, 0.5))
         self.skin *= (1 + 0.75 * where * deep / np.maximum(light, 8.0))[..., None]
         self.skin = self.skin.clip(0, 255).astype(np.float32)
-        self.cover = np.maximum(self.cover, where.astype(np.float32))
+        self.cover = np.maximum(self.cover, where * held(deep * 0.5)).astype(np.float32)
 
     def _unrolled(
         self, picture: np.ndarray, known: np.ndarray, lid: np.ndarray
