@@ -312,6 +312,8 @@ class EyeLayers:
             value = cv2.GaussianBlur(value[None].astype(np.float32), (0, 0), 2.5)[0]
             curves.append(np.interp(self.u.ravel(), u, value).reshape(self.u.shape).astype(np.float32))
         self.thick, self.solid = curves
+        # The iris and the shade below a lid are dark as well.
+        self.thick = np.minimum(self.thick, np.maximum(self.solid, 0.18 * (self.low - self.up)))
         self.up = self.up + self.thick
         self.low = np.maximum(self.low, self.up + 0.02)
         self.span = self.low - self.up
@@ -387,7 +389,7 @@ class EyeLayers:
         # A ball turns least at its sides; its edges under the lids stay what the picture shows.
         self._turns = held(np.minimum(self.u, 1 - self.u) * np.float32(1 / 0.4))
         close = np.minimum(self.v - self.up, self.low - self.v) - np.float32(0.5 * self.soft)
-        self._turns = self._turns * smooth(0.0, 0.3 * self.tall, close).astype(np.float32)
+        self._turns = self._turns * smooth(0.0, 0.5 * self.tall, close).astype(np.float32)
         self._places = tuple(
             np.float32(SCALE) * place.astype(np.float32) + np.float32(OFFSET) for place in (self.x, self.y)
         )
@@ -1708,7 +1710,7 @@ class EyeLayers:
             float(min(most / far, 2.0)) for far in (self.to_right, self.to_left)
         )
         # How high the upper lid goes, and how far above it the skin gives way: real ones by a sixth, to half as tall as wide.
-        self.rise = float(np.clip(0.5 * w - self.tall, 0.12 * self.tall, 0.2 * self.tall))
+        self.rise = float(np.clip(0.5 * w - self.tall, 0.12 * self.tall, 0.17 * self.tall))
         if self.has_white:
             # It goes on covering the iris.
             covered = float(np.interp(self.iris_u / w, *self._edge_table())) - (self.iris_v - r)
@@ -1734,7 +1736,7 @@ class EyeLayers:
         if not self.has_white:
             # Eyes that are all iris turn a little behind their lids.
             self.rise = min(self.rise, 0.05 * w)
-            self.to_right = self.to_left = 0.14 * w
+            self.to_right = self.to_left = 0.12 * w
             self.turn_right = self.turn_left = 1.0
             self.to_up = self.to_down = min(0.10 * w, 0.12 * self.tall)
 
