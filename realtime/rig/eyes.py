@@ -975,7 +975,8 @@ class EyeLayers:
             for field in (self.up, self.closed - self.up, self.arch)
         )
         #: Of a lid's way, from where to where the skin that unfolds takes the place of what is seen now. Fur stretches well.
-        self.bares = (0.06, 0.55) if self.has_white else (0.35, 0.85)
+        later = 0.06 * (1 - self.fine)
+        self.bares = (0.06 + later, 0.55 + later) if self.has_white else (0.35, 0.85)
         # The line between the corners is left until the lid is nearly closed, and has one of its own.
         self.leaves = 0.6, 0.95
         inwards = 0.5 - np.abs(self.u - 0.5)
