@@ -43,7 +43,14 @@ from livepuppet.realtime.framing.follow import reexpressed
 from livepuppet.realtime.motion.retargeter import blend
 from livepuppet.realtime.motion.smoothing import Smoother
 from livepuppet.realtime.rig import eye_fit
-from livepuppet.realtime.rig.amounts import CLOSE_OPEN, CLOSE_SIDEWAYS, INDEX, STRONGEST, CloseUpReader
+from livepuppet.realtime.rig.amounts import (
+    CLOSE_BARED,
+    CLOSE_OPEN,
+    CLOSE_SIDEWAYS,
+    INDEX,
+    STRONGEST,
+    CloseUpReader,
+)
 from livepuppet.realtime.rig.close_ups import EYE_AT, PLACING, crop_maps, cut_crop
 from livepuppet.realtime.rig.close_ups import CloseUps as LookCloser
 from livepuppet.realtime.rig.pose import CLOSE_TURN_GAIN, PoseTracker, joined
@@ -333,6 +340,20 @@ def test_amounts_are_relative_to_the_drivers_neutral_face():
     inwards = reader.read(_reading(eye=0.2, iris=0.2, blink=0.2, jaw=0.3))
     assert inwards[INDEX["eyeLookInRight"]] > 0.1 and not inwards[INDEX["eyeLookOutRight"]]
     assert np.abs(reader.read(_reading(eye=0.2, iris=0.1, blink=0.2, jaw=0.32))).max() < 0.02
+
+
+def test_bared_teeth_are_no_open_mouth():
+    reader = CloseUpReader()
+    reader.set_neutral(_reading())
+    bared, parted = _reading(), _reading(jaw=0.3)
+    # Lips part as far as an upper lip that is drawn up and a lower one that is drawn down part them.
+    bared.mouth[0] = sum(CLOSE_BARED.values())
+    for name in CLOSE_BARED:
+        for side in ("Left", "Right"):
+            bared.mouth[4 + MOUTH_AMOUNTS.index(name + side)] = 1.0
+    shown = reader.read(bared)
+    assert abs(shown[INDEX["jawOpen"]]) < 0.03 and shown[INDEX["mouthUpperUpLeft"]] > 0.9
+    assert reader.read(parted)[INDEX["jawOpen"]] > 0.27
 
 
 def test_brows_are_those_of_their_own_side_and_noise_moves_none():

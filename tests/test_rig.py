@@ -944,6 +944,20 @@ def test_a_smile_bares_teeth_not_gums():
     assert bare.any(axis=0).all() and bare.sum(0).min() >= 4
 
 
+def test_a_mouth_that_shows_its_teeth_bares_few_more():
+    layers = eyes_and_mouth()[1].layers
+    sides = ("mouthUpperUpLeft", "mouthUpperUpRight", "mouthLowerDownLeft", "mouthLowerDownRight")
+    bares = MouthAmounts.of(amounts(**dict.fromkeys(sides, 1.0)))
+
+    def gap() -> float:
+        offset = layers._offsets(bares)[0]
+        return float((offset[:, 3] - offset[:, 2]).max()) / layers.width
+
+    shut = gap()
+    layers.shows_teeth = True
+    assert shut > 0.18 and gap() < 0.3 * shut
+
+
 def test_a_funnel_leaves_the_corners_shut():
     layers = eyes_and_mouth()[1].layers
     offset, _ = layers._offsets(MouthAmounts.of(amounts(mouthFunnel=1.0, jawOpen=0.3)))

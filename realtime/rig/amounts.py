@@ -271,6 +271,9 @@ CLOSE_BEHIND_LID = 0.05
 #: By how much the lips part, in face units, where `jawOpen` goes from 0 to 1 (rendered people).
 CLOSE_OPEN = 0.48
 
+#: By how much lips part that are drawn up or down by 1, in face units (rendered people).
+CLOSE_BARED = {"mouthUpperUp": 0.072, "mouthLowerDown": 0.057}
+
 #: Changes of an amount up to this much are the network's noise, for those that are read as amounts alone.
 CLOSE_CALM = 0.04
 
@@ -306,7 +309,12 @@ class CloseUpReader:
         amounts = change[4 : 4 + len(MOUTH_AMOUNTS)]
         found[_CLOSE_MOUTH] = _calmed(amounts) * _CLOSE_GAIN
         jaw = INDEX["jawOpen"]
-        found[jaw] = 0.5 * (found[jaw] + float(change[0]) / CLOSE_OPEN)
+        # Lips that bare the teeth part without the jaw.
+        parted = sum(
+            0.5 * share * max(float(found[INDEX[name + "Left"]] + found[INDEX[name + "Right"]]), 0.0)
+            for name, share in CLOSE_BARED.items()
+        )
+        found[jaw] = 0.5 * (found[jaw] + (float(change[0]) - parted) / CLOSE_OPEN)
         # The picture's left is the face's right.
         for place, side in enumerate(("Right", "Left")):
             now, was = reading.eyes[place], rest.eyes[place]

@@ -851,15 +851,17 @@ class MouthLayers:
         )
         bared *= not (self.plain or self.shows_teeth)
         bared *= (1 - held(1.5 * (a.upper_left + a.upper_right))) * (1 - held(a.press)) * (1 - held(a.close))
-        raised = (a.upper_left * self._to_left + a.upper_right * self._to_right) * w
-        lowered = (a.lower_left * self._to_left + a.lower_right * self._to_right) * w
+        # A mouth that shows its teeth has bared most of them.
+        bares = (0.25 if self.shows_teeth else 1.0) * w
+        raised = (a.upper_left * self._to_left + a.upper_right * self._to_right) * bares
+        lowered = (a.lower_left * self._to_left + a.lower_right * self._to_right) * bares
         # Closing lips meet along their whole length, the upper one coming down a little.
         shutting = min(gap, 0.0) * self._apart
         gap = max(gap, 0.0)
         up = (
             (sink + rise) * lens
             + 0.15 * shutting
-            + 0.07 * raised * self._sides
+            + 0.1 * raised * self._sides
             + (2 * stiff - 1) * FUNNEL[1] * part
             + 0.35 * bared * self._inner
         )
@@ -869,7 +871,7 @@ class MouthLayers:
         low = (
             (gap - rise - sink) * lens
             + 0.85 * shutting
-            + 0.07 * lowered * self._bow
+            + 0.09 * lowered * self._bow
             + FUNNEL[2] * part
             + 0.65 * bared * self._inner
         )

@@ -56,7 +56,12 @@ export class CloseUpReader {
     const rest = /** @type {FaceReading} */ (neutral);
     const found = new Float32Array(c.NAMES.length);
     for (const [at, place] of this.mouth.entries()) found[place] = calmed(reading.mouth[4 + at] - rest.mouth[4 + at], c.CLOSE_CALM) * c.CLOSE_GAIN[at];
-    found[index.jawOpen] = 0.5 * (found[index.jawOpen] + (reading.mouth[0] - rest.mouth[0]) / c.CLOSE_OPEN);
+    // Lips that bare the teeth part without the jaw.
+    let gap = reading.mouth[0] - rest.mouth[0];
+    for (const [name, share] of Object.entries(c.CLOSE_BARED)) {
+      gap -= 0.5 * share * Math.max(found[index[`${name}Left`]] + found[index[`${name}Right`]], 0);
+    }
+    found[index.jawOpen] = 0.5 * (found[index.jawOpen] + gap / c.CLOSE_OPEN);
     // The picture's left is the face's right.
     for (const [place, side] of ["Right", "Left"].entries()) {
       const now = reading.eyes[place];

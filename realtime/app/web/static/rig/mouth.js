@@ -169,6 +169,8 @@ export class MouthLayers {
     const thick = 1 - 0.35 * a.press - 0.15 * a.puff - 0.15 * smile - 0.3 * Math.min(parted / (0.6 * w), 1);
     const thickUpper = (thick - 0.05 * smile + 0.4 * a.pucker) * (1 - 0.75 * held(a.rollUpper)) - 1;
     const thickLower = (thick + 0.05 * a.pucker - 0.25 * a.funnel) * (1 - 0.75 * held(a.rollLower)) - 1;
+    // A mouth that shows its teeth has bared most of them.
+    const bares = (told.shows_teeth ? 0.25 : 1) * w;
     const shutting = Math.min(gap, 0);
     gap = Math.max(gap, 0);
     // An upper edge without a lip hangs over the opening in a bow.
@@ -182,12 +184,12 @@ export class MouthLayers {
       const lens = told.plain ? this.jawOpening[at] : Math.max(1 - node * node, 0) ** steep;
       // Lips that are pushed forward meet a little further down.
       const base = corners + (told.shows_teeth ? 0 : 0.03 * a.pucker * w * this.sinks[at]) + sink * this.sinks[at] - (0.08 * a.shrugLower + 0.03 * a.shrugUpper) * w * this.bow[at];
-      const raised = (a.upperLeft * this.toLeft[at] + a.upperRight * this.toRight[at]) * w;
-      const lowered = (a.lowerLeft * this.toLeft[at] + a.lowerRight * this.toRight[at]) * w;
+      const raised = (a.upperLeft * this.toLeft[at] + a.upperRight * this.toRight[at]) * bares;
+      const lowered = (a.lowerLeft * this.toLeft[at] + a.lowerRight * this.toRight[at]) * bares;
       // Closing lips meet along their whole length, the upper one coming down a little.
       const shut = shutting * this.apart[at];
-      const up = (sink + rise) * lens + 0.15 * shut + 0.07 * raised * this.sides[at] + (2 * stiff - 1) * FUNNEL[1] * part * this.round[at] + 0.35 * bared * this.inner[at] - hang * this.bow[at];
-      const low = (gap - rise - sink) * lens + 0.85 * shut + 0.07 * lowered * this.bow[at] + FUNNEL[2] * part * this.round[at] + 0.65 * bared * this.inner[at];
+      const up = (sink + rise) * lens + 0.15 * shut + 0.1 * raised * this.sides[at] + (2 * stiff - 1) * FUNNEL[1] * part * this.round[at] + 0.35 * bared * this.inner[at] - hang * this.bow[at];
+      const low = (gap - rise - sink) * lens + 0.85 * shut + 0.09 * lowered * this.bow[at] + FUNNEL[2] * part * this.round[at] + 0.65 * bared * this.inner[at];
       const rest = (/** @type {number} */ knot) => tables[knot * count + at];
       const innerUp = base - up;
       let innerLow = base + low;
