@@ -492,3 +492,71 @@ def test_hair_within_hair_is_in_the_dark():
     out = np.array([[0, 0.1, 1.2], [0, 0.1, 0.8], [0.9, 0.9, 0.1]]) + np.array([0, 7.5, 0.3])
     outer, inner, alone = hair.depth(out, np.array([0, 7.5, 0.3]))
     assert outer == alone == 1 and inner < 0.5
+
+
+@needs_data
+@pytest.mark.parametrize("seed", range(6))
+def test_heads_have_measures_that_people_have(assets, seed):
+    from livepuppet.train.people.person import unlikely
+
+    assert unlikely(assets, assets.base) == 0
+    stretched = assets.base.copy()
+    stretched[:, 1] = 7.3 + 1.4 * (stretched[:, 1] - 7.3)
+    assert unlikely(assets, stretched) > 0.5
+    # What is left after a few draws is close.
+    assert unlikely(assets, person_of(assets, seed).base) < 0.5
+
+
+def test_a_fringe_ends_at_the_brows_and_its_strands_keep_their_order():
+    from livepuppet.train.people.extras import _off_the_eyes
+
+    eyes, brows = np.array([[-0.31, 7.3, 1.3], [0.31, 7.3, 1.3]]), 7.45
+    fringe = np.stack([np.full(9, 0.3), np.linspace(8.0, 6.8, 9), np.full(9, 1.45)], 1)
+    found = _off_the_eyes(fringe, eyes, brows)
+    assert np.allclose(found[fringe[:, 1] > brows], fringe[fringe[:, 1] > brows])
+    assert found[:, 1].min() > eyes[0, 1] and (np.diff(found[:, 1]) < 0).all()
+    beside = fringe + np.array([0.6, 0, -1.2])
+    assert np.allclose(_off_the_eyes(beside, eyes, brows), beside)
+
+
+def test_hair_under_a_hat_is_pressed_down():
+    from livepuppet.train.people.extras import _under
+
+    hair = np.array([[0.5, 8.5, 0.5], [0.9, 7.0, 0.4]], np.float32)
+    found = _under(hair, 8.0, np.array([0, 7.6, 0.3]))
+    assert found[0, 1] < 8.1 and abs(found[0, 0]) < 0.5 and np.array_equal(found[1], hair[1])
+
+
+@needs_data
+def test_strips_have_a_named_row_for_each_factor_and_unit(renderer):
+    from livepuppet.train.people.sheets import NAMED, strip_sheet, strips
+
+    rows = strips()
+    moved_by = {name for _, moves in rows.values() for name in moves}
+    assert moved_by == set(COLUMNS)
+    sheet = strip_sheet(0, "people", 3, SIZE)
+    assert sheet.shape == (len(rows) * SIZE, 3 * SIZE + round(NAMED * SIZE), 3)
+    for k, name in enumerate(rows):
+        row = sheet[k * SIZE : (k + 1) * SIZE]
+        pictures = np.split(row[:, round(NAMED * SIZE) :].astype(float), 3, 1)
+        assert (
+            row[:, : round(NAMED * SIZE)].min() < 128 and np.abs(pictures[0] - pictures[2]).mean() > 0.02
+        ), name
+
+
+def test_hair_that_is_combed_back_begins_thin(monkeypatch):
+    from livepuppet.train.people import hair
+
+    mesh, places, picture = sheet_of_hair(0.0)
+    # Its edge lies on the forehead.
+    places = places + np.array([0, 1.0, 0.7])
+    fringe = hair.strands(mesh, places, picture)[0][..., 3].astype(float)
+    monkeypatch.setattr(hair, "COMBED_BACK", frozenset([mesh.name]))
+    begins = hair.strands(mesh, places, picture)[0][..., 3].astype(float)
+    inside = slice(140, 370)
+    middle = begins[250:262, inside]
+    assert middle.min() == 255
+    # Thicker row by row, and at no place as far behind the edge as strands of a fringe end before it.
+    rows = begins[52:72, inside].mean(1)
+    assert (np.diff(rows) > -1).all() and rows[-1] > rows[0] + 50
+    assert begins[95:100, inside].min() > 200 > fringe[52:62, inside].mean()

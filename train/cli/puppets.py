@@ -52,7 +52,9 @@ def puppets():
     "--rows", default=4, show_default=True, type=click.IntRange(min=1), help="For people: rows of pictures."
 )
 @click.option("--columns", default=8, show_default=True, type=click.IntRange(min=1), help="Pictures per row.")
-@click.option("--strips", is_flag=True, help="For people: a row per factor and unit, one person per column.")
+@click.option(
+    "--strips", is_flag=True, help="For people: a named row per factor and unit, one person from end to end."
+)
 @_assets
 def sheet(file, seed, setting, rows, columns, strips):
     """A contact sheet (PNG): identities in columns, neutral and in three poses; of people, each in
@@ -65,7 +67,9 @@ def sheet(file, seed, setting, rows, columns, strips):
         if setting in PEOPLE:
             from livepuppet.train.people.sheets import people_sheet, strip_sheet
 
-            picture = (strip_sheet if strips else people_sheet)(seed, setting, columns, rows)
+            picture = (
+                strip_sheet(seed, setting, columns) if strips else people_sheet(seed, setting, columns, rows)
+            )
         else:
             picture = contact_sheet(seed, columns, rows, setting=setting)
         write(file, picture)

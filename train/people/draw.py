@@ -18,10 +18,10 @@ from livepuppet.train.people.person import Person, Posed, vertex_table
 from livepuppet.train.people.scene import Scene
 
 #: Raised with each change that alters pictures or truth.
-RENDERER = 10
+RENDERER = 11
 
 #: Versions whose pools are as good to train on: looks alone have changed since, what arrays mean has not.
-READABLE = (4, 5, 6, 7, 8, 9, 10)
+READABLE = (4, 5, 6, 7, 8, 9, 10, 11)
 
 #: Kinds of parts that cast no shadow, and those that are no surface of their own for flow and depth.
 NO_SHADOW = frozenset(["lash", "teeth", "tongue", "eye", "lens", "strands", "fur", "ring"])
@@ -184,6 +184,7 @@ class Renderer:
         if name not in self.textures:
             mesh = self.assets.meshes[name]
             picture = self.assets.texture(f"hair/{name}")
+            picture = hair.painted() if picture is None else picture
             texture, directions = hair.strands(mesh, mesh.place(self.assets.base), picture)
             self.textures[name] = (self._texture(texture, False), directions)
         return self.textures[name]
@@ -385,7 +386,7 @@ class Renderer:
         # Pixel i of S lies at -1 + 2 i / (S - 1), as everywhere here; OpenGL's lies at (2 i + 1) / S - 1.
         fit = np.diag([(self.size - 1) / self.size] * 2 + [1, 1])
         self._uniforms(fit @ camera, eye, matrix, scene)
-        self._values |= self._eyes(posed)
+        self._values |= self._eyes(posed) | self._mouth(posed)
         body, head = self._halves()
         self.target.use()
         self.target.clear(0, 0, 0, 0, depth=1.0)
@@ -454,7 +455,8 @@ class Renderer:
             "light": light.T.astype(np.float32).tobytes(),
             "sh": scene.harmonics.astype(np.float32).tobytes(),
             "span": (paint.LOW, paint.HIGH),
-            "gloss": look.gloss,
+            # Where a camera brightens a dark face, it would shine like metal.
+            "gloss": look.gloss * min(1.0, self.skin_luminance(self.person) / 0.25) ** 0.5,
             "exposure": scene.exposure,
             "skin": 0,
             "over": 1,
@@ -497,6 +499,24 @@ class Renderer:
             "balls": packed(balls),
             "fronts": packed(fronts),
             "of_head": packed(across),
+        }
+
+    def _mouth(self, posed: Posed) -> dict[str, object]:
+        """Where the lips' edges lie, which shade what is between and behind them."""
+        person, table = self.person, vertex_table(self.assets)
+        turn, shift = posed.head[:, :3], posed.head[:, 3]
+        rows = person.own[[table[f"mouth inside {k}"] for k in range(8)]]
+        x, y, z = ((posed.vertices[rows] - shift) @ turn).T
+        edges = []
+        for lip in ([0, 1, 2, 3, 4], [4, 5, 6, 7, 0]):
+            middle = 0.5 * (x[0] + x[4])
+            a, b, c = np.polyfit(x[lip] - middle, y[lip], 2)
+            edges.append((a, b - 2 * a * middle, a * middle**2 - b * middle + c))
+        before = 0.5 * (z[2] + z[6])
+        plane = np.append(turn[:, 2], -turn[:, 2] @ shift - before)
+        return {
+            "lips": np.asarray(edges, np.float32).tobytes(),
+            "lip_plane": plane.astype(np.float32).tobytes(),
         }
 
     def _surface(self, kind: int, **values):
@@ -548,9 +568,14 @@ class Renderer:
             # Lines: the back sides, grown along the normals.
             c.enable(gl.CULL_FACE)
             c.cull_face = "front"
-            lines = self._surface(shaders.INK, grow=look.outline, tint=tuple(look.ink.tolist()))
             for part, (first, last) in parts:
                 if part.kind in ("skin", "cloth", "hair", "hat", "hood", "phones", "hand", "microphone"):
+                    holes = part.kind == "hair"
+                    if holes:
+                        self._hair(part.name)[0].use(0)
+                    lines = self._surface(
+                        shaders.INK, grow=look.outline, tint=tuple(look.ink.tolist()), textured=float(holes)
+                    )
                     lines.render(vertices=3 * (last - first), first=3 * first)
             c.cull_face = "back"
 
@@ -568,8 +593,10 @@ class Renderer:
             if part.kind == "hair":
                 self._part(part, span, 0.6)
         self.target.depth_mask = False
+        # Single hairs are for what looks like a photograph.
+        fine = () if person.look.style in ("cel", "ink", "metal") else ("strands",)
         for part, span in parts:
-            if part.kind in ("hair", "strands", "lens"):
+            if part.kind in ("hair", "lens", *fine):
                 self._part(part, span, 0.02)
         self.target.depth_mask = True
 

@@ -6,16 +6,33 @@ import functools
 
 import numpy as np
 
+from livepuppet.train.people import hair
 from livepuppet.train.people.assets import FINGERS, HAND_BONES, Assets, Mesh
 
-#: Hairs whose fringe covers an eye come less often.
-SELDOM = {"bob02": 0.05, "short03": 0.15}
+#: How often a mesh of hair is chosen among those of its length, by how it looks from the front.
+OFTEN = {
+    "long01": 1.0,
+    "braid01": 0.9,
+    "bob01": 0.7,
+    "bob02": 0.55,
+    "ponytail01": 0.15,
+    "short01": 1.0,
+    "short02": 0.9,
+    "short03": 0.25,
+    "short04": 0.3,
+}
+
+#: Hair that lies close to the skull: it cannot be fuller without standing off.
+SLEEK = frozenset(["ponytail01", "short04"])
 
 #: Shares of people with a hand and with a microphone before them.
 HANDS, MICROPHONES = 0.08, 0.08
 
 #: Share of people in a hood.
-HOODS = 0.06
+HOODS = 0.01
+
+#: How far hats are pulled down from where their meshes sit, in decimetres, and how much wider they are.
+HAT_DOWN, HAT_WIDER = 0.09, 1.09
 
 #: Distance of the base head's eyes, in decimetres.
 EYES_APART = 0.6155
@@ -104,11 +121,11 @@ def smooth(low: float, high: float, value: np.ndarray) -> np.ndarray:
 def scalp(places: np.ndarray) -> np.ndarray:
     """How thickly hair grows at places of the base mesh at rest (n, 3): 0 to 1."""
     x, y, z = places.T
-    line = np.interp(z, [-0.6, 0.2, 0.45, 0.62, 0.85, 1.15, 1.45], [6.25, 6.5, 7.0, 7.15, 7.45, 7.92, 8.02])
+    line = np.interp(z, [-0.6, 0.2, 0.45, 0.62, 0.85, 1.15, 1.45], [6.25, 6.5, 7.0, 7.15, 7.43, 7.89, 7.985])
     # Hairlines go back at the temples.
     line = line + 0.10 * np.exp(-(((np.abs(x) - 0.42) / 0.14) ** 2)) * (z > 0.9)
     ear = np.exp(-(((np.abs(x) - 0.82) / 0.12) ** 2) - ((z - 0.42) / 0.22) ** 2) * (y < 7.75)
-    return smooth(-0.07, 0.07, y - line) * (1 - np.clip(1.6 * ear, 0, 1))
+    return smooth(-0.10, 0.11, y - line) * (1 - np.clip(1.6 * ear, 0, 1))
 
 
 def beard(places: np.ndarray) -> np.ndarray:
@@ -127,7 +144,7 @@ def beard(places: np.ndarray) -> np.ndarray:
     high = 6.775 - 0.45 * x**1.5
     lip = smooth(0.03, -0.02, y - high) * smooth(6.58, 6.62, y) * smooth(0.36, 0.24, x) * (z > 1.2)
     lip = lip * (1 - 0.4 * np.exp(-((x / 0.022) ** 2)))
-    mouth = np.exp(-((x / 0.26) ** 4) - ((y - 6.585) / 0.045) ** 2) * (z > 1.1)
+    mouth = np.exp(-((x / 0.26) ** 4) - ((y - 6.585) / 0.040) ** 2) * (z > 1.1)
     return np.clip(cheeks + lip, 0, 1) * (1 - mouth)
 
 
@@ -192,15 +209,45 @@ def fur(assets: Assets, base: np.ndarray, region, height: float, name: str, thin
     )
 
 
-def restyled(mesh: Mesh, base: np.ndarray, skull: np.ndarray, rng: np.random.Generator) -> Mesh:
-    """A head of hair made another: mirrored, fuller, longer, wavy, leaning."""
-    places = mesh.place(base).astype(np.float64)
+def _off_the_eyes(places: np.ndarray, eyes: np.ndarray, brows: float) -> np.ndarray:
+    """Hair (n, 3) whose fringe ends at the brows' height instead of hanging over an eye; `eyes` (2, 3)."""
+    unit = float(np.linalg.norm(eyes[1] - eyes[0]))
+    x, y, z = places.T
+    before = smooth(1.12, 0.80, np.abs(x) / unit) * smooth(-0.35, -0.05, (z - eyes[:, 2].mean()) / unit)
+    low = np.maximum(brows - y, 0)
+    found = places.copy()
+    # Strands keep their order: what hung lower still does, by a little.
+    found[:, 1] += before * (low - 0.10 * unit * (1 - np.exp(-low / (0.4 * unit))))
+    return found
+
+
+def _under(places: np.ndarray, brim: float, skull: np.ndarray) -> np.ndarray:
+    """Hair (n, 3) pressed down under a hat whose brim is at a height."""
+    found = places.copy()
+    above = np.maximum(places[:, 1] - brim, 0)
+    found[:, 1] -= 0.85 * above
+    found[:, [0, 2]] -= (0.16 * smooth(0.0, 0.15, above)[:, None] * (places - skull)[:, [0, 2]]).astype(
+        np.float32
+    )
+    return found
+
+
+def restyled(
+    mesh: Mesh, base: np.ndarray, skull: np.ndarray, rng: np.random.Generator, eyes: np.ndarray, brows: float
+) -> Mesh:
+    """A head of hair made another: mirrored, fuller, longer, wavy, leaning. Its fringe ends above the eyes (2, 3), at the brows."""
+    places = _off_the_eyes(mesh.place(base).astype(np.float64), eyes, brows)
     triangles = mesh.triangles
     offset = places - skull
     if rng.random() < 0.5:
         offset[:, 0] *= -1
         triangles = triangles[:, ::-1]
-    offset *= 1 + np.clip(rng.normal(0.02, 0.025, 3), -0.005, 0.09)
+    sleek = mesh.name in SLEEK
+    fuller = np.clip(rng.normal(0.02, 0.025, 3), -0.005, 0.09)
+    offset *= 1 + fuller + (0.0 if sleek else np.array([0.03, 0.02, 0.01]))
+    if not sleek:
+        # Fuller above the ears, where skulls are narrow.
+        offset[:, 0] *= 1 + 0.06 * smooth(0.1, 0.6, offset[:, 1])
     low = np.clip(-(offset[:, 1] + 0.25) / 1.2, 0, None)
     if low.max() > 0.3:
         offset[:, 1] -= rng.uniform(-0.35, 0.30) * low
@@ -208,7 +255,8 @@ def restyled(mesh: Mesh, base: np.ndarray, skull: np.ndarray, rng: np.random.Gen
             wave = np.sin(offset[:, 1] * rng.uniform(5, 11) + rng.uniform(0, 6.3))
             offset[:, axis] += rng.uniform(0, 0.05) * np.minimum(low * 2, 1) * wave
     top = np.clip(offset[:, 1] - 0.6, 0, None)
-    offset[:, 1] += rng.uniform(-0.12, 0.12) * top
+    lift = 0.06 if "short" in mesh.name else -0.02
+    offset[:, 1] += (rng.uniform(-0.12, 0.12) + lift) * top
     offset[:, 0] += rng.normal(0, 0.05) * top
     grain = np.sin(offset @ rng.normal(0, 14, (3, 6)) + rng.uniform(0, 6.3, 6)).sum(1, keepdims=True)
     offset *= 1 + rng.uniform(0, 0.006) * grain
@@ -218,11 +266,11 @@ def restyled(mesh: Mesh, base: np.ndarray, skull: np.ndarray, rng: np.random.Gen
     return found
 
 
-def strays(hair: Mesh, skull: np.ndarray, rng: np.random.Generator) -> Mesh:
+def strays(of: Mesh, skull: np.ndarray, rng: np.random.Generator) -> Mesh:
     """Single hairs that leave the outline: thin ribbons rooted in the hair."""
     count = int(rng.integers(60, STRAYS))
-    places = hair.offsets
-    faces = hair.corners[hair.triangles]
+    places = of.offsets
+    faces = of.corners[of.triangles]
     normal = normals_of(places, faces)
     outwards = places - skull
     outwards /= np.maximum(np.linalg.norm(outwards, axis=1, keepdims=True), 1e-6)
@@ -237,7 +285,7 @@ def strays(hair: Mesh, skull: np.ndarray, rng: np.random.Generator) -> Mesh:
     down = np.array([0, -1.0, 0]) + rng.normal(0, 0.45, (count, 3))
     flow = down - (down * normal[roots]).sum(1, keepdims=True) * normal[roots]
     length = rng.uniform(0.10, 0.5, (count, 1, 1)) * rng.uniform(0.5, 1.2)
-    if "short" in hair.name:
+    if "short" in of.name:
         length *= 0.4
     lift = rng.uniform(0.02, 0.22, (count, 1, 1))
     curl = rng.normal(0, 0.12, (count, 1, 3))
@@ -279,9 +327,11 @@ def glasses(
     unit = float(np.linalg.norm(eyes[1] - eyes[0]))
     front = max(eyes[0][2], eyes[1][2]) + 0.36 * unit
     front = max(front, nose[2] - 0.13 * unit) + before * unit
-    half_width, half_height = rng.uniform(0.37, 0.47) * unit, rng.uniform(0.22, 0.40) * unit
-    power, thick = rng.uniform(2, 4.5), rng.uniform(0.010, 0.040) * unit
-    drop = rng.uniform(0.02, 0.10) * unit
+    half_width, half_height = rng.uniform(0.38, 0.46) * unit, rng.uniform(0.22, 0.34) * unit
+    power, thick = rng.uniform(2, 4.5), rng.uniform(0.010, 0.027) * unit
+    drop = rng.uniform(0.02, 0.08) * unit
+    # Lenses are further apart than pupils.
+    apart = 0.05 * unit
     # Neither brows nor cheeks come through.
     for eye in eyes:
         offset = skin - eye + np.array([0, drop, 0])
@@ -296,25 +346,30 @@ def glasses(
         return front - 0.30 * x**2 / unit
 
     for eye in eyes:
-        x = eye[0] + np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** (2 / power) * half_width
+        middle_x = eye[0] + np.sign(eye[0]) * apart
+        x = middle_x + np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** (2 / power) * half_width
         y = eye[1] - drop + np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** (2 / power) * half_height
         rim = np.stack([x, y, curve(x)], 1)
         pieces.append(tube(rim, thick))
-        middle = np.array([[eye[0], eye[1] - drop, curve(np.array([eye[0]]))[0] + 0.012 * unit]])
+        middle = np.array([[middle_x, eye[1] - drop, curve(np.array([middle_x]))[0] + 0.012 * unit]])
         fan = np.concatenate([middle, rim[:-1]])
         k = np.arange(1, 29)
         lenses.append((fan, np.stack([np.zeros(28, int), k, np.roll(k, -1)], 1)))
     level = eyes[0][1] + 0.06 * unit
-    inner = [eyes[0][0] + half_width * 0.95, eyes[1][0] - half_width * 0.95]
+    inner = [eyes[0][0] - apart + half_width * 0.95, eyes[1][0] + apart - half_width * 0.95]
     if inner[0] < inner[1]:
         x = np.linspace(inner[0], inner[1], 5)
         y = level + 0.04 * unit * np.sin(np.linspace(0, np.pi, 5))
         pieces.append(tube(np.stack([x, y, curve(x) + 0.01 * unit], 1), thick))
     for eye, ear in zip(eyes, ears, strict=True):
         sign = np.sign(eye[0])
-        x = eye[0] + sign * half_width
+        x = eye[0] + sign * (apart + 0.97 * half_width)
         start = np.array([x, level, curve(np.array([x]))[0]])
-        hinge = np.array([np.sign(ear[0]) * abs(ear[0]) * 0.97, level, start[2] - 0.35 * unit])
+        # The hinge stands just beside the temple.
+        back = start[2] - 0.22 * unit
+        beside = (np.abs(skin[:, 1] - level) < 0.15 * unit) & (skin[:, 2] > back - 0.05 * unit)
+        temple = np.abs(skin[beside & (skin[:, 0] * sign > 0), 0]).max(initial=0.0) + 1.5 * thick
+        hinge = np.array([sign * max(abs(x) + 0.03 * unit, temple), level, back])
         end = np.array([ear[0] * 0.95, ear[1] + 0.08, ear[2]])
         bend = end + np.array([0, -0.10, -0.18])
         # Round the temple, not through it.
@@ -351,9 +406,9 @@ def headphones(ears: list[np.ndarray], crown: np.ndarray, rng: np.random.Generat
 
 def hood(ears: list[np.ndarray], crown: np.ndarray, throat: np.ndarray, rng: np.random.Generator) -> Mesh:
     """A hood over head and neck, open before the face, with a thick hem and folds."""
-    wide = abs(ears[1][0] - ears[0][0]) / 2 + rng.uniform(0.08, 0.14)
+    wide = abs(ears[1][0] - ears[0][0]) / 2 + rng.uniform(0.04, 0.08)
     middle = (ears[0] + ears[1]) / 2
-    top, bottom = crown[1] + rng.uniform(0.14, 0.24), throat[1] - rng.uniform(0.10, 0.30)
+    top, bottom = crown[1] + rng.uniform(0.08, 0.16), throat[1] - rng.uniform(0.10, 0.30)
     front, back = middle[2] + rng.uniform(0.55, 0.85), middle[2] - 1.0
     rows, columns = 16, 41
     # From the hem back, and from one side of the throat over the crown to the other.
@@ -390,7 +445,7 @@ def earrings(lobes: list[np.ndarray], rng: np.random.Generator) -> Mesh:
             for lobe in lobes
         ]
     else:
-        radius = rng.uniform(0.08, 0.22)
+        radius = rng.uniform(0.06, 0.15)
         angle = np.linspace(0, 2 * np.pi, 17)
         pieces = [
             tube(
@@ -478,7 +533,7 @@ def microphone(mouth: np.ndarray, rng: np.random.Generator) -> Mesh:
     long = rng.uniform(0.3, 1.2)
     pieces = [
         ellipsoid(centre, np.full(3, radius), 9, 14),
-        tube(centre + t * long * axis, np.full(5, radius * rng.uniform(0.7, 1.0)), 12),
+        tube(centre + t * long * axis, np.full(5, radius * rng.uniform(0.55, 0.8)), 12),
     ]
     end = centre + long * axis
     foot = end + np.array([side * rng.uniform(0.2, 2.5), -5.0, rng.normal(0, 0.5)])
@@ -538,14 +593,18 @@ def draw_parts(
         worn = [name for name in cloth if name.startswith("male_casual")] or worn
     parts.append(meshes[pick(worn)])
 
-    # Without its texture a mesh of hair is a block.
-    hairs = [name for name in assets.of_kind("hair") if assets.has_texture(name)]
-    usual = male if rng.random() < 0.85 else not male
+    # Without its texture a mesh of hair is a block, but for some.
+    hairs = [name for name in assets.of_kind("hair") if assets.has_texture(name) or name in hair.PAINTED]
+    known = hairs
+    usual = male if rng.random() < 0.9 else not male
     hairs = [name for name in hairs if ("short" in name or "afro" in name) == usual] or hairs
+    if male and not usual:
+        # What men wear long hangs down.
+        hairs = [name for name in hairs if "long" in name] or hairs
     kind = rng.random()
     bald = male and (rng.random() < 0.10) and child < 0.2
     # Hair on the skin itself: shorn heads, and the roots under every other hair.
-    shorn = not hairs or kind < (0.22 if male else 0.06)
+    shorn = not hairs or kind < (0.18 if male else 0.02)
     look.details["scalp"] = 0.0
     if bald and not drawn:
         look.details["scalp"] = rng.uniform(0, 0.35)
@@ -559,13 +618,16 @@ def draw_parts(
             parts.append(grown)
         look.details["scalp"] = 0.85
     else:
-        name = pick(hairs, [SELDOM.get(name, 1.0) for name in hairs])
-        hair = restyled(meshes[name], base, skull, rng)
-        parts.append(hair)
-        parts.append(strays(hair, skull, rng))
-        look.details["scalp"] = 0.8
-    if male and child < 0.1 and rng.random() < 0.28:
-        whole = rng.random() < 0.55
+        name = pick(hairs, [OFTEN.get(name, 1.0) for name in hairs])
+        brows = 0.5 * float(at("left brow")[1] + at("right brow")[1])
+        eyes = np.stack([joints["left"], joints["right"]])
+        styled = restyled(meshes[name], base, skull, rng, eyes, brows)
+        parts.append(styled)
+        parts.append(strays(styled, skull, rng))
+        # What a fringe hides need not be painted.
+        look.details["scalp"] = 0.8 if name in hair.COMBED_BACK else 0.4
+    if male and child < 0.1 and rng.random() < 0.28 and origin.sex["male"] > 0.75:
+        whole = rng.random() < 0.75
 
         def region(places: np.ndarray) -> np.ndarray:
             grown = about_beard(places)
@@ -573,35 +635,52 @@ def draw_parts(
                 return grown
             return grown * smooth(0.42, 0.30, np.abs(places[:, 0])) * (places[:, 2] > 1.0)
 
-        height = rng.choice([0.015, 0.04, 0.09]) * rng.uniform(0.8, 1.3)
-        grown = fur(assets, base, region, height, "beard", rng.uniform(0.6, 1.0))
+        height = rng.choice([0.015, 0.035, 0.07], p=[0.45, 0.37, 0.18]) * rng.uniform(0.8, 1.3)
+        grown = fur(assets, base, region, height, "beard", rng.uniform(0.5, 0.9))
         if grown is not None:
             parts.append(grown)
-        look.details["stubble"] = max(look.details["stubble"], 1.0 if whole else 0.3)
-    elif look.details["stubble"] > 0.5:
-        grown = fur(assets, base, about_beard, 0.010, "stubble", 0.6)
-        if grown is not None:
-            parts.append(grown)
+        look.details["stubble"] = max(look.details["stubble"], 1.0 if whole else 0.6)
+        # Skin does not shine through a beard of some length.
+        look.details["bearded"] = float(whole and height > 0.025)
     ears = [at("left ear middle"), at("right ear middle")]
     hats = assets.of_kind("hat")
     # By a generator of its own: what else people are does not depend on it.
     own = np.random.default_rng([look.seed, 8])
     hooded = own.random() < HOODS
     if hooded:
-        if not any(part.kind == "fur" for part in parts) and look.details["scalp"] > 0.4:
+        if not any(part.kind == "fur" for part in parts) and look.details["scalp"] >= 0.4:
             # Hair lies flat under it.
             grown = fur(assets, base, about_scalp, 0.05, "shorn", 0.95)
             parts += [grown] if grown is not None else []
+            look.details["scalp"] = 0.85
         parts.append(hood(ears, at("crown"), at("collar"), own))
         look.part_colours["hood"] = look.cloth
         parts = [part for part in parts if part.kind not in ("hair", "strands")]
-    elif hats and rng.random() < 0.06:
-        parts.append(meshes[pick(hats)])
-        look.part_colours["hat"] = _colour(rng)
-        # A hat goes over no mass of hair.
-        parts = [
-            part for part in parts if part.kind not in ("hair", "strands") or part.name.startswith("long")
-        ]
+    elif hats and rng.random() < 0.03:
+        hat = meshes[pick(hats)]
+        parts = [part for part in parts if part.kind != "strands"]
+        if not any(part.kind == "fur" for part in parts) and look.details["scalp"] >= 0.4:
+            grown = fur(assets, base, about_scalp, 0.03, "shorn", 0.95)
+            parts += [grown] if grown is not None else []
+            look.details["scalp"] = 0.85
+        places = hat.place(base).astype(float)
+        middle = places.mean(0) * (1, 0, 1)
+        places = middle + (places - middle) * (HAT_WIDER, 1, HAT_WIDER) - (0, HAT_DOWN, 0)
+        worn_hat = rigid(hat.name, hat.kind, places, hat.triangles, hat.uv)
+        worn_hat.corners = hat.corners
+        # Short hair is under it; of long hair, what hangs out below its brim. A fringe would be a strip beside it.
+        hanging = (
+            any(part.kind == "hair" and "short" not in part.name for part in parts) and "long01" in known
+        )
+        parts = [part for part in parts if part.kind != "hair"] + [worn_hat]
+        if hanging:
+            brows = 0.5 * float(at("left brow")[1] + at("right brow")[1])
+            eyes = np.stack([joints["left"], joints["right"]])
+            parts.append(restyled(meshes["long01"], base, skull, own, eyes, brows))
+        for part in parts:
+            if part.kind == "hair":
+                part.offsets = _under(part.offsets, float(places[:, 1].min()) + 0.08, skull)
+        look.part_colours["hat"] = _colour(rng) * 0.5
     if rng.random() < 0.20:
         parts += glasses(
             [joints["left"], joints["right"]],
@@ -611,7 +690,9 @@ def draw_parts(
             base[np.unique(meshes["body"].anchors[:, 0])],
             0.12 * drawn,
         )
-        look.part_colours["glasses"] = rng.random(3) ** 2 * 0.3 if rng.random() < 0.75 else rng.random(3)
+        look.part_colours["glasses"] = (
+            rng.random(3) ** 2 * 0.12 if rng.random() < 0.93 else rng.random(3) ** 2
+        )
         tint = rng.random() < 0.12
         look.part_colours["lens"] = np.append(
             _colour(rng) * 0.15, rng.uniform(0.5, 0.95) if tint else rng.uniform(0.02, 0.12)

@@ -17,6 +17,15 @@ SIDE = 512
 #: How far strands reach beyond one another where hair ends, in decimetres.
 FRINGE = 0.15
 
+#: Meshes that are combed back from the forehead: above this height of the base head, and before this depth, they begin there.
+COMBED_BACK, ROOTS_ABOVE, ROOTS_BEFORE = frozenset(["long01", "ponytail01", "short01", "short04"]), 7.66, 0.55
+
+#: How far hair is thin where it begins, in decimetres.
+THIN = 0.14
+
+#: Meshes that look like hair without their own textures.
+PAINTED = frozenset(["bob01"])
+
 #: Whence hair hangs, on the base head.
 CROWN = np.array([0, 8.55, 0.2])
 
@@ -76,6 +85,15 @@ def _texels_per_decimetre(mesh: Mesh, places: np.ndarray) -> float:
     return SIDE * np.sqrt(of_texture / max(area(places[mesh.corners[mesh.triangles]]), 1e-9))
 
 
+def painted() -> np.ndarray:
+    """A texture for a mesh that has none, whose strands run up and down: uint8 RGBA (SIDE, SIDE, 4)."""
+    streaks = np.random.default_rng(0).standard_normal((SIDE, SIDE)).astype(np.float32)
+    streaks = cv2.GaussianBlur(streaks, (0, 0), sigmaX=0.8, sigmaY=12)
+    picture = np.full((SIDE, SIDE, 4), 255, np.uint8)
+    picture[..., :3] = np.clip(120 + 40 * streaks / streaks.std(), 0, 255)[..., None]
+    return picture
+
+
 def strands(mesh: Mesh, places: np.ndarray, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The texture by which a mesh of hair is drawn, and where its strands run.
 
@@ -111,15 +129,23 @@ def strands(mesh: Mesh, places: np.ndarray, picture: np.ndarray) -> tuple[np.nda
     # Hair ends where an edge lies across its strands. Those along them are sides of locks, which lie upon others.
     edge = texels[edges[:, 1]] - texels[edges[:, 0]]
     across = np.abs((edge * directions[edges[:, 0]]).sum(1)) < 0.7 * np.linalg.norm(edge, axis=1)
-    for ends in (16 * texels[edges[across]]).round().astype(int).tolist():
-        cv2.line(inside, *ends, 0, 1, cv2.LINE_8, 4)
+    middle = places[mesh.corners[edges]].mean(1)
+    roots = (middle[:, 1] > ROOTS_ABOVE) & (middle[:, 2] > ROOTS_BEFORE) & (mesh.name in COMBED_BACK)
+    begins = np.ones_like(inside)
+    for some, into in ((across & ~roots, inside), (roots, begins)):
+        for ends in (16 * texels[edges[some]]).round().astype(int).tolist():
+            cv2.line(into, *ends, 0, 1, cv2.LINE_8, 4)
     within = cv2.distanceTransform(inside, cv2.DIST_L2, 5)
-    fringe = FRINGE * _texels_per_decimetre(mesh, places)
+    scale = _texels_per_decimetre(mesh, places)
+    fringe = FRINGE * scale
     # Narrow locks keep most of their width.
     reach = np.clip(0.35 * cv2.dilate(within, np.ones((25, 25))), 1.0, fringe)
     longest = 0.65 * fine + 0.35 * locks
     parted = np.clip((within - reach * np.clip(1.6 * longest - 0.4, 0, 1)) / (0.22 * reach + 0.8), 0, 1)
-    alpha = np.minimum(opaque, 255 * parted)
+    # A hairline is no edge: single hairs, then more of them.
+    rooted = cv2.distanceTransform(begins, cv2.DIST_L2, 5) / (THIN * scale)
+    rooted = np.clip(1.7 * rooted - 0.7 * fine - 0.2 * locks, 0, 1)
+    alpha = np.minimum(opaque, 255 * np.minimum(parted, rooted))
     planes = [np.clip(128 * even, 0, 255), 255 * fine, 255 * locks, alpha]
     return np.ascontiguousarray(np.dstack(planes).astype(np.uint8)), directions
 

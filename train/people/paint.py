@@ -90,6 +90,8 @@ class SkinMap:
             y - (7.285 + 0.05 * np.sign(y - 7.285) * np.sqrt(np.clip(1 - ((x - 0.307) / 0.15) ** 2, 0, 1)))
         )
         self.masks["liner"] = np.exp(-((edge / 0.012) ** 2)) * (np.abs(x - 0.307) < 0.16) * (z > 1.2)
+        # Upper lids bear more of it.
+        self.masks["liner"] *= np.where(y > 7.285, 1.0, 0.4)
         self.masks["lower lip"] = (
             self.masks["lips"]
             * smooth(6.606, 6.59, y)
@@ -399,7 +401,7 @@ def details(maps: SkinMap, look, tone: np.ndarray) -> tuple[np.ndarray, np.ndarr
     hair = np.asarray(look.hair, np.float32)
     of_beard = np.asarray(look.beard, np.float32)
     if d["stubble"] > 0:
-        dots = np.clip(0.45 + 0.30 * pores, 0, 1)
+        dots = np.clip(0.45 + 0.30 * pores + 0.6 * d.get("bearded", 0.0), 0, 1)
         over.put(np.minimum(of_beard * 0.6, 0.12) + tone * 0.1, min(d["stubble"], 1.0) * 0.75 * dots, "beard")
     if d.get("scalp", 0) > 0:
         over.put(hair * 0.55, d["scalp"] * np.clip(0.85 + 0.2 * pores, 0, 1), "scalp")

@@ -123,7 +123,7 @@ class Framing:
 
     Attributes:
         eyes: distance of the eyes, over the picture's side.
-        view: vertical angle of view, radians: 1.0 is a webcam near by, 0.3 a portrait.
+        view: vertical angle of view, radians: 0.7 is a webcam near by, 0.3 a portrait.
         place: (x, y) of the middle between the eyes at rest, in [-1, 1].
         height, side: angles from which the camera looks, radians.
         roll: of the camera.
@@ -687,18 +687,32 @@ def project(camera: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 #: Deviation of local targets, by folder.
 DEVIATIONS = {
-    "asym": 0.12,
-    "cheek": 0.25,
-    "chin": 0.22,
-    "ears": 0.32,
-    "eyebrows": 0.22,
-    "eyes": 0.20,
-    "forehead": 0.18,
-    "head": 0.12,
-    "mouth": 0.25,
-    "neck": 0.18,
-    "nose": 0.24,
+    "asym": 0.08,
+    "cheek": 0.20,
+    "chin": 0.18,
+    "ears": 0.24,
+    "eyebrows": 0.18,
+    "eyes": 0.16,
+    "forehead": 0.15,
+    "head": 0.10,
+    "mouth": 0.19,
+    "neck": 0.15,
+    "nose": 0.18,
 }
+
+#: Ranges of a head's measures over the distance of its eyes. What lies beyond is drawn anew, up to so many times.
+RANGES = {
+    "mouth": (0.63, 0.90),
+    "lips to chin": (0.57, 0.82),
+    "eyes to chin": (1.66, 2.06),
+    "eyes to crown": (1.62, 2.12),
+    "bridge to nose tip": (0.47, 0.69),
+    "face": (2.28, 2.62),
+    "ears": (2.60, 3.22),
+    "nose before lips": (0.07, 0.35),
+    "chin behind lips": (0.16, 0.35),
+}
+REDRAWN = 8
 
 #: Ends of names that are opposites: a negative value takes the first, a positive one the second.
 OPPOSITES = (
@@ -720,10 +734,10 @@ HAIR = np.array(
         [0.42, 0.29, 0.15],
         [0.27, 0.09, 0.035],
         [0.30, 0.30, 0.30],
-        [0.62, 0.60, 0.57],
+        [0.50, 0.485, 0.46],
     ]
 )
-HAIR_DARK = np.array([0.55, 0.25, 0.08, 0.03, 0.02, 0.02, 0.03, 0.02])
+HAIR_DARK = np.array([0.64, 0.25, 0.06, 0.01, 0.005, 0.01, 0.02, 0.005])
 HAIR_LIGHT = np.array([0.15, 0.25, 0.22, 0.13, 0.10, 0.07, 0.05, 0.03])
 HAIR_OLD = np.array([0.4, 0.5, 0.6, 0.6, 0.6, 0.5, 5, 6])
 
@@ -854,6 +868,44 @@ def _shape(assets: Assets, origin: Origin, rng: np.random.Generator) -> np.ndarr
     return base
 
 
+def measures(assets: Assets, base: np.ndarray) -> dict[str, float]:
+    """Measures of a head (N, 3) over the distance of its eyes; see `RANGES`."""
+    table = vertex_table(assets)
+    eyes = np.stack([base[assets.joints[f"eye.{letter}"]].mean(0) for letter in "LR"])
+    unit = float(np.linalg.norm(eyes[0] - eyes[1]))
+    level = float(eyes[:, 1].mean())
+
+    def at(name: str) -> np.ndarray:
+        return base[table[name]].astype(float)
+
+    def apart(a: str, b: str) -> float:
+        return float(np.linalg.norm(at(a) - at(b)))
+
+    left, right, _ = RULERS[0]
+    return {
+        name: value / unit
+        for name, value in {
+            "mouth": apart("left mouth corner", "right mouth corner"),
+            "lips to chin": at("lower lip")[1] - at("chin")[1],
+            "eyes to chin": level - at("chin")[1],
+            "eyes to crown": at("crown")[1] - level,
+            "bridge to nose tip": apart("nose bridge", "nose tip"),
+            "face": abs(float(base[left, 0] - base[right, 0])),
+            "ears": apart("left ear middle", "right ear middle"),
+            "nose before lips": at("nose tip")[2] - at("upper lip")[2],
+            "chin behind lips": at("upper lip")[2] - at("chin")[2],
+        }.items()
+    }
+
+
+def unlikely(assets: Assets, base: np.ndarray) -> float:
+    """How far a head's measures lie outside `RANGES`, in widths of these: 0 for one that people have."""
+    found = measures(assets, base)
+    return sum(
+        max(low - found[name], found[name] - high, 0.0) / (high - low) for name, (low, high) in RANGES.items()
+    )
+
+
 def _choose(rng: np.random.Generator, names: list[str], weights=None) -> str | None:
     if not names:
         return None
@@ -901,9 +953,9 @@ def _draw_look(assets: Assets, origin: Origin, rng: np.random.Generator) -> Look
     # Skins of one ethnicity are lightened or darkened where people are mixed.
     swing = rng.normal(0, 0.10 + 0.25 * (1 - mixed))
     look.gain = np.exp(swing + rng.normal(0, [0.02, 0.02, 0.04])) * np.ones(3)
-    if african > 0.5:
+    if "african" in (look.skin or ""):
         # The dark skins' textures are red: bring them to where people are.
-        look.gain = look.gain * np.array([0.84, 1.0, 1.13])
+        look.gain = look.gain * np.array([0.82, 1.0, 1.15])
     look.gain = look.gain.clip(0.6, 1.5)
     old = origin.old
     look.details = {
@@ -936,11 +988,13 @@ def _draw_look(assets: Assets, origin: Origin, rng: np.random.Generator) -> Look
                 [0.10, 0.20, 0.38],
             ]
         )[rng.integers(5)] * rng.uniform(0.6, 1.3)
+    # Nor do the irises of dark faces glow.
+    iris = iris * (1 - 0.45 * african)
     look.iris = {
         "colour": iris,
         "size": rng.uniform(0.455, 0.52),
         "pupil": rng.uniform(0.30, 0.55),
-        "ring": rng.uniform(0.3, 0.9),
+        "ring": rng.uniform(0.55, 0.95),
         "red": rng.uniform(0, 0.6),
         "white": rng.uniform(0.45, 0.70),
     }
@@ -948,8 +1002,10 @@ def _draw_look(assets: Assets, origin: Origin, rng: np.random.Generator) -> Look
     if old > 0.4:
         chance = chance * HAIR_OLD
     look.hair = HAIR[rng.choice(8, p=chance / chance.sum())] * rng.uniform(0.75, 1.3)
+    # Where a camera brightens a dark face, pale hair would glow.
+    look.hair = look.hair * min(1.0, (0.13 + 0.85 * float(look.tone.mean())) / float(look.hair.mean()))
     look.beard = look.hair
-    if rng.random() < 0.04:
+    if rng.random() < 0.03:
         look.hair = _colour(rng)
     look.hair_tips = look.hair * (rng.uniform(1.1, 2.2) if rng.random() < 0.3 else 1.0)
     look.brow = np.minimum(look.hair * 0.6, 0.14) if rng.random() < 0.8 else np.array([0.03, 0.022, 0.018])
@@ -983,10 +1039,11 @@ def _draw_look(assets: Assets, origin: Origin, rng: np.random.Generator) -> Look
 def _draw_framing(rng: np.random.Generator) -> Framing:
     """As webcams and portraits show people: eyes 45 to 68 of 256 pixels apart, seldom less."""
     eyes = rng.uniform(0.175, 0.265) if rng.random() < 0.8 else rng.uniform(0.13, 0.19)
-    near = rng.random() < 0.6
+    # Nearer than an arm's length noses swell and ears hide.
+    away = rng.uniform(4.3, 7.5) if rng.random() < 0.6 else rng.uniform(8.0, 16.0)
     return Framing(
         eyes=eyes,
-        view=rng.uniform(0.65, 1.05) if near else rng.uniform(0.25, 0.6),
+        view=2 * float(np.arctan(0.5 * extras.EYES_APART / eyes / away)),
         place=(
             float(np.clip(rng.normal(0, 0.09), -0.3, 0.3)),
             float(np.clip(rng.normal(-0.14, 0.10), -0.4, 0.15)),
@@ -1008,6 +1065,14 @@ def draw_person(assets: Assets, seed: int, drawn: bool = False) -> Person:
     rng = np.random.default_rng([seed, 771])
     origin = _draw_origin(rng)
     base = _shape(assets, origin, rng)
+    far = unlikely(assets, base)
+    for again in range(REDRAWN):
+        if far == 0:
+            break
+        # By generators of their own: all else about the person stays as it is.
+        other = _shape(assets, origin, np.random.default_rng([seed, 772, again]))
+        if unlikely(assets, other) < far:
+            base, far = other, unlikely(assets, other)
     look = _draw_look(assets, origin, rng)
     parts = extras.draw_parts(assets, base, origin, look, rng, drawn)
     person = Person(assets, base, parts, look, _draw_framing(rng))

@@ -103,7 +103,7 @@ def draw_scene(assets: Assets, rng: np.random.Generator, skin: float, drawn: boo
     strength = rng.uniform(0.05, 0.55) if rng.random() < 0.6 else 0.0
     if strength > 0 and rng.random() < 0.4:
         # A light from behind draws the outline.
-        fill, strength = fill * (1.6, 1.0, -1.0), 1.8 * strength
+        fill, strength = fill * (1.6, 1.0, -1.0), 1.4 * strength
         fill /= np.linalg.norm(fill)
     # A screen or a lamp of another colour.
     tint = (
@@ -140,7 +140,7 @@ def _painted_sky(rng: np.random.Generator) -> np.ndarray:
 
 def _background(environment: np.ndarray, rng: np.random.Generator, drawn: bool) -> np.ndarray:
     """(SIDE, SIDE, 3), linear: a piece of the environment, a room, or a plain wall."""
-    kind = rng.choice(4, p=[0.30, 0.20, 0.38, 0.12] if drawn else [0.54, 0.24, 0.18, 0.04])
+    kind = rng.choice(4, p=[0.10, 0.30, 0.44, 0.16] if drawn else [0.54, 0.24, 0.18, 0.04])
     if kind == 0:
         picture = _piece(environment, rng)
     elif kind == 1:

@@ -31,7 +31,8 @@ uniform mat4 camera; uniform float grow;
 void main() {
   // Lines of ink leave eyes and nose alone: round large eyes they would be glasses.
   vec2 at_eye = vec2(abs(home.x) - .31, home.y - 7.29) / vec2(.42, .42), at_nose = vec2(home.x, home.y - 7.02) / vec2(.26, .24);
-  float plain = step(.8, home.z) * max(1 - dot(at_eye, at_eye), 1 - dot(at_nose, at_nose));
+  vec2 at_face = vec2(home.x, home.y - 7.08) / vec2(.62, .66);
+  float plain = step(.8, home.z) * max(1 - dot(at_face, at_face), max(1 - dot(at_eye, at_eye), 1 - dot(at_nose, at_nose)));
   P = place + normal * grow * (1 - smoothstep(0., .25, plain)); N = normal; T = uv; M = more; R = rest; H = home;
   gl_Position = camera * vec4(P, 1.0);
 }
@@ -47,7 +48,13 @@ layout(location = 0) out vec4 colour;
 layout(location = 1) out vec4 share;
 uniform vec3 tint;
 #if KIND == 9
-void main() { colour = vec4(sqrt(tint), 1); share = vec4(M.z, 0, 0, 1); }
+uniform sampler2D skin; uniform float textured;
+void main() {
+  // None where space was folded by a change of proportions, and none of hair that is not there.
+  vec2 at_face = vec2(H.x, H.y - 7.08) / vec2(.58, .62);
+  if (H.z > .8 && dot(at_face, at_face) < 1 || textured > 0 && texture(skin, T).a < .5) discard;
+  colour = vec4(sqrt(tint), 1); share = vec4(M.z, 0, 0, 1);
+}
 #else
 uniform sampler2D skin; uniform sampler2D over; uniform sampler2D relief; uniform sampler2D grain;
 uniform sampler2DShadow shadow;
@@ -55,6 +62,7 @@ uniform mat4 light; uniform vec3 sh[9]; uniform vec3 key; uniform vec3 key_colou
 uniform vec3 fill; uniform vec3 fill_colour; uniform vec3 eye;
 uniform vec3 tint2; uniform vec4 par; uniform float cut;
 uniform vec2 span; uniform vec3 lids[4]; uniform vec4 balls[2]; uniform vec3 fronts[2]; uniform vec4 of_head[2];
+uniform vec3 lips[2]; uniform vec4 lip_plane;
 uniform float gloss; uniform float textured; uniform int pattern; uniform float pattern_scale; uniform vec3 hue;
 uniform vec3 flat_colour; uniform float flatness; uniform vec3 shade; uniform float exposure;
 
@@ -121,6 +129,11 @@ void main() {
   cornea = mix(n, cornea, smoothstep(.80, .88, dot(normalize(away), fronts[which])));
 #elif KIND == 2
   vec3 c = texture(skin, T).rgb; alb *= mix(vec3(1), c * c, textured);
+  // Lips shade what is between them, and the mouth what is behind them.
+  vec2 q = vec2(dot(of_head[0], vec4(P, 1)), dot(of_head[1], vec4(P, 1))); vec3 xx = vec3(q.x * q.x, q.x, 1);
+  float under = dot(lips[0], xx) - q.y, over_ = q.y - dot(lips[1], xx), behind = -dot(lip_plane, vec4(P, 1));
+  float within = mix(.42, 1., smoothstep(-.03, .05, under)) * mix(.60, 1., smoothstep(-.015, .04, over_)) * mix(.14, 1., smoothstep(.33, .13, behind));
+  ao *= mix(1., within, smoothstep(-.04, .04, behind));
 #elif KIND == 3
   vec3 c = mix(vec3(.9), texture(skin, T).rgb, textured); float lum = dot(c, vec3(.333));
   // A texture's hues turn about grey.
@@ -142,6 +155,9 @@ void main() {
   vec4 c = mix(vec4(.55, .5, .5, .6 * (1 - T.x * T.x)), texture(skin, T), textured);
   a = c.a; strands = c.g; float lum = 2 * c.r - 1;
   alb = mix(tint, tint2, smoothstep(.3, -1.2, R.y)) * (1 + .35 * lum) * (.62 + .45 * strands + .30 * c.b);
+#if CEL > 0
+  alb = mix(mix(tint, tint2, smoothstep(.3, -1.2, R.y)), alb, .35); a = smoothstep(.35, .65, a);
+#endif
   // The outline of a head of hair is single hairs: the more, the more it is seen from the side.
   a *= mix(1., smoothstep(-.05, .05 + .45 * strands, facing), par.y);
   ao = M.x * (.62 + .5 * c.b) * mix(.75, 1., smoothstep(.1, .6, facing));
@@ -149,7 +165,7 @@ void main() {
   vec4 c = mix(vec4(1), texture(skin, T), textured); a = min(1, c.a * par.x);
 #if CEL > 0
   // A drawing's lashes are one stroke.
-  a = smoothstep(.12, .30, c.a);
+  a = smoothstep(.30, .50, c.a * par.x);
 #endif
 #elif KIND == 6
   vec2 d0 = chart(); vec4 grown = texture(relief, d0); vec2 q = d0 * vec2(1.7, .8) * par.x;
@@ -157,8 +173,14 @@ void main() {
   // Hairs end where their length is below the layer.
   float reach = (.45 + .55 * h2) * dense;
   a = smoothstep(layer - .25, layer + .15, reach) * smoothstep(.18 + .34 * layer, .50 + .34 * layer, g + .35 * dense * (1 - layer));
-  a = clamp(a * (1.15 - .4 * layer), 0, 1) * smoothstep(.03, .35, dense);
-  alb *= (.5 + .7 * layer) * (.75 + .5 * h2); ao = .6 + .4 * layer;
+  // Thin at its border; seen from the side, layers would be lines.
+  a = clamp(a * (1.15 - .4 * layer), 0, 1) * smoothstep(.03, mix(.80, .45, par.y), dense) * smoothstep(.02, .10 + .35 * layer, facing);
+#if CEL > 0
+  // Drawn, it is a patch of one colour.
+  a = smoothstep(.30, .36, dense * (1 - .35 * layer)) * step(.5 * layer, facing); alb *= .9 + .2 * step(.5, h2); ao = 1;
+#else
+  alb = max(alb, vec3(.022, .019, .017)) * (.5 + .7 * layer) * (.55 + .5 * h2 + .4 * g); ao = .6 + .4 * layer;
+#endif
 #elif KIND == 8
   a = par.x;
 #endif
@@ -170,7 +192,8 @@ void main() {
   float nl = dot(n, key), S = lit(P, n); vec3 e = around(n) * ao;
   vec3 h = normalize(key + v); float nh = max(dot(n, h), 0);
 #if CEL > 0
-  float level = clamp(nl * .5 + .5, 0, 1) * mix(.6, 1., S);
+  // Heads cast no shadows upon themselves: their borders would be scribbles over a face.
+  float level = clamp(nl * .5 + .5, 0, 1) * mix(.6, 1., mix(S, 1., .8 * M.z));
 #if CEL == 3
   float bright = clamp(level * 1.15, 0, 1);
 #else
@@ -179,12 +202,21 @@ void main() {
 #if KIND == 1
   bright = 1;
 #endif
-#if KIND == 6
-  a = step(.35, a);
+#if KIND == 2
+  // The back of the mouth is one dark red.
+  alb = mix(vec3(.10, .015, .015), alb, smoothstep(.12, .45, M.x)) * mix(1., within, .5); bright = 1;
+#endif
+#if KIND == 0
+  // The nose and the lower lip show by their undersides.
+  vec2 nose = vec2(H.x, H.y - 6.86) / vec2(.22, .15), lip = vec2(H.x, H.y - 6.475) / vec2(.17, .06);
+  float there = M.z * step(1.1, H.z) * smoothstep(1., .8, min(dot(nose, nose), dot(lip, lip)));
+  bright *= 1 - there * smoothstep(.30, .42, -dot(n, of_head[1].xyz));
 #endif
   colour = vec4(alb * mix(shade, vec3(1), bright), a);
 #if KIND == 4 && CEL == 1
-  colour.rgb += .30 * step(.965, nh) * tint;
+  // A ring of light round the head, across its strands.
+  vec3 hx = of_head[0].xyz, hy = of_head[1].xyz; float th = dot(normalize(hx * H.x + hy * H.y + cross(hx, hy) * H.z + 1e-4), h);
+  colour.rgb += .30 * smoothstep(.985, .992, sqrt(max(1 - th * th, 0))) * smoothstep(.55, .65, nh) * smoothstep(.35, .6, strands) * tint;
 #endif
 #if CEL == 2 && KIND != 1
   colour.rgb = alb * (e * .5 + key_colour * clamp(nl, 0, 1) * S * .4) + around(reflect(-v, n)) * .45 + vec3(1) * pow(nh, 80);
@@ -200,15 +232,16 @@ void main() {
 #if KIND == 0
   vec3 w = vec3(.38, .16, .09);
   d = key_colour * clamp((nl + w) / (1 + w), 0, 1) * mix(vec3(.20, .06, .035), vec3(1), S);
-  d2 = fill_colour * clamp((dot(n, fill) + w) / (1 + w), 0, 1);
+  d2 = fill_colour * clamp((dot(n, fill) + w) / (1 + w), 0, 1) * min(1., 1.4 * ao);
   vec3 h2 = normalize(fill + v); float nh2 = max(dot(n, h2), 0);
   sp = gloss * oily * (.10 * sharp(nh, 12) + .20 * sharp(nh, 60));
-  rs = around(reflect(-v, n)) * fresnel * .4 * ao * ao + gloss * oily * .10 * fill_colour * sharp(nh2, 40);
+  rs = around(reflect(-v, n)) * fresnel * .4 * ao * ao + gloss * oily * .10 * ao * fill_colour * sharp(nh2, 40);
 #elif KIND == 1
   d = key_colour * clamp(nl * .6 + .4, 0, 1) * mix(.5, 1., S) * ao; d2 *= ao;
   // Windows and lamps are seen in the wet cornea as small bright patches.
-  float window = smoothstep(.978, .988, dot(cornea, h)), lamp = smoothstep(.985, .992, dot(cornea, normalize(fill + v)));
-  rs = around(reflect(-v, cornea)) * (.05 + .3 * fresnel) * ao + ao * (window * .8 * (key_colour * max(S, .3) + .4 * around(key)) + lamp * .8 * fill_colour);
+  float window = smoothstep(.984, .991, dot(cornea, h)), lamp = smoothstep(.990, .995, dot(cornea, normalize(fill + v)));
+  // A camera that brightens a dark face would fill its irises with what they mirror.
+  rs = tint * tint * tint * (around(reflect(-v, cornea)) * (.03 + .2 * fresnel) * ao + ao * (window * .8 * (key_colour * max(S, .3) + .4 * around(key)) + lamp * .6 * fill_colour));
 #elif KIND == 2
   d = key_colour * clamp(nl * .6 + .4, 0, 1) * mix(.4, 1., S) * ao; d2 *= ao; sp = .4 * ao * sharp(nh, 80);
 #elif KIND == 3
@@ -222,7 +255,7 @@ void main() {
   sp = (.03 + .08 * gloss) * white * (.3 + 1.2 * strands) * ao; alb *= 1 + (.4 + .8 * gloss) * own * clamp(nl, 0, 1) * S;
   rs = around(reflect(-v, n)) * fresnel * .12 * ao * strands;
 #elif KIND == 6
-  d = key_colour * clamp(nl * .7 + .3, 0, 1) * mix(.3, 1., S); sp = .05 * h2 * layer * sharp(nh, 8);
+  d = key_colour * clamp(nl * .7 + .3, 0, 1) * mix(.3, 1., S); sp = .10 * h2 * layer * sharp(nh, 8);
 #elif KIND == 7
   sp = .6 * sharp(nh, 80); rs = around(reflect(-v, n)) * par.x;
 #elif KIND == 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 import torch
 
@@ -14,40 +15,46 @@ from livepuppet.train.people.person import Person
 from livepuppet.train.people.scene import Scene
 from livepuppet.train.people.shards import draw, person_and_scene, renderer_of
 
-#: What a strip sheet shows: each changes alone from neutral.
-CHANGES: tuple[dict[str, float], ...] = (
-    {},
-    {"smile": 1.0},
-    {"smile": -0.7},
-    {"open": 0.5},
-    {"open": 1.0},
-    {"pucker": 1.0},
-    {"blink_left": 0.5, "blink_right": 0.5},
-    {"blink_left": 1.0, "blink_right": 1.0},
-    {"blink_left": 1.0},
-    {"gaze_x": 1.0},
-    {"gaze_x": -1.0},
-    {"gaze_y": 1.0},
-    {"gaze_y": -1.0},
-    {"brow_left": 1.0, "brow_right": 1.0},
-    {"brow_left": -1.0, "brow_right": -1.0},
-    {"browInnerUp": 1.0},
-    {"yaw": 0.7},
-    {"pitch": 0.4},
-    {"roll": 0.4},
-    {"shift_x": 0.28, "shift_y": 0.2},
-    {"scale": 0.2},
-    {"tongueOut": 0.8, "open": 0.3},
-    {"mouthFunnel": 1.0},
-    {"mouthStretchLeft": 1.0, "mouthStretchRight": 1.0},
-    {"mouthRollLower": 1.0, "mouthRollUpper": 1.0},
-    {"mouthLeft": 1.0},
-    {"jawRight": 1.0},
-    {"noseSneerLeft": 1.0, "noseSneerRight": 1.0},
-    {"cheekPuff": 1.0},
-    {"eyeSquintLeft": 1.0, "eyeSquintRight": 1.0},
-    {"eyeWideLeft": 1.0, "eyeWideRight": 1.0},
-)
+#: How far a strip goes to each side where a factor's own ends are not -1 and 1; nothing below 0 where it has one side alone.
+ENDS: dict[str, tuple[float, float]] = {
+    "yaw": (-0.7, 0.7),
+    "pitch": (-0.44, 0.44),
+    "roll": (-0.45, 0.45),
+    "shift_x": (-0.28, 0.28),
+    "shift_y": (-0.28, 0.28),
+    "scale": (-0.25, 0.25),
+    "smile": (-1.0, 1.0),
+    "gaze_x": (-1.0, 1.0),
+    "gaze_y": (-1.0, 1.0),
+    "brows": (-1.0, 1.0),
+}
+
+#: What a strip moves where it is more than the column of its name: a pair of sides, or what else it needs.
+MOVES: dict[str, dict[str, float]] = {
+    "blinks": {"blink_left": 1.0, "blink_right": 1.0},
+    "brows": {"brow_left": 1.0, "brow_right": 1.0},
+    "tongueOut": {"tongueOut": 0.8, "open": 0.3},
+    "mouthClose": {"mouthClose": 0.7, "open": 1.0},
+}
+
+#: Width of the strips' names, over the pictures' side.
+NAMED = 0.8
+
+
+def strips() -> dict[str, tuple[tuple[float, float], dict[str, float]]]:
+    """What each strip is called -> its ends, and what changes by how much at 1: factors, then units with both sides as one."""
+    found = {}
+    alone = ("mouthLeft", "mouthRight", "jawLeft", "jawRight")
+    for name in (*COLUMNS, "blinks", "brows"):
+        if name in ("brow_left", "brow_right", "blink_right") or (
+            name.endswith("Right") and name not in alone
+        ):
+            continue
+        paired = name.endswith("Left") and name not in alone
+        moves = dict.fromkeys((name, name[:-4] + "Right") if paired else (name,), 1.0)
+        called = name.removesuffix("Left") if paired else name
+        found[called] = ENDS.get(name, (0.0, 1.0)), MOVES.get(name, moves)
+    return found
 
 
 def _tiles(pictures: list[np.ndarray], columns: int) -> np.ndarray:
@@ -67,20 +74,25 @@ def people_sheet(seed: int, setting: str, columns: int = 8, rows: int = 4, size:
     return _tiles(pictures, columns)
 
 
-def strip_sheet(seed: int, setting: str, columns: int = 8, rows: int = 4, size: int = 160) -> np.ndarray:
-    """What each of `CHANGES` does to `columns` people: one row per change. `rows` says nothing here."""
+def strip_sheet(seed: int, setting: str, columns: int = 7, size: int = 160) -> np.ndarray:
+    """What each factor and unit does to one person: a named row for each, from one of its ends to the other; uint8 RGB."""
     renderer = renderer_of(size)
-    columns_of = []
-    for k in range(columns):
-        person, scene = person_and_scene(renderer, seed * 1000 + k, setting)
-        pictures = []
-        for change in CHANGES:
+    person, scene = person_and_scene(renderer, seed * 1000, setting)
+    rows = []
+    for name, ((low, high), moves) in strips().items():
+        label = np.full((size, round(NAMED * size), 3), 255, np.uint8)
+        for k, text in enumerate((name, f"{low:g} to {high:g}")):
+            cv2.putText(
+                label, text, (6, size // 2 + 18 * k), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA
+            )
+        row = [label]
+        for value in np.linspace(low, high, columns):
             motion = neutral().values[0].numpy().copy()
-            for name, value in change.items():
-                motion[COLUMNS.index(name)] = value
-            pictures.append(renderer.draw(person, person.pose(motion), scene).colour)
-        columns_of.append(np.concatenate(pictures, 0))
-    return np.concatenate(columns_of, 1)
+            for moved, by in moves.items():
+                motion[COLUMNS.index(moved)] = value * by
+            row.append(renderer.draw(person, person.pose(motion), scene).colour)
+        rows.append(np.concatenate(row, 1))
+    return np.concatenate(rows, 0)
 
 
 def _in_scene(renderer: Renderer, number: int, setting: str, scene: int | None) -> tuple[Person, Scene]:

@@ -72,8 +72,9 @@ def apply(person, rng: np.random.Generator) -> None:
         warps.append(
             warp(
                 joints[f"eye.{letter}"] + np.array([sign * 0.02 * unit, 0, 0.1 * unit]),
-                0.45,
-                np.array([0.62, 0.66, 0.8]) * unit,
+                # A plateau that ends abruptly would fold what lies round large eyes.
+                0.25,
+                np.array([0.64, 0.68, 0.8]) * unit,
                 (big * 0.96, big * rng.uniform(0.95, 1.15), 0.75 if kind == "anime" else 0.9),
                 (0, -0.04 * unit, 0),
             )
@@ -153,6 +154,9 @@ def apply(person, rng: np.random.Generator) -> None:
     )
     person.warps = warps
     _paint(person.look, kind, rng)
+    if any(part.kind == "hair" for part in person.parts):
+        # Drawn hair has an edge.
+        person.look.details["scalp"] = 0.0
     person.kind = kind
 
 
@@ -162,7 +166,9 @@ def _paint(look, kind: str, rng: np.random.Generator) -> None:
     )
     natural = np.array([0.9, 0.58, 0.42]) * rng.uniform(0.25, 1.1)
     odd = rng.random(3) ** 1.2 * 0.9 + 0.05
-    likely = {"anime": 0.75, "cartoon": 0.6, "portrait": 0.95}.get(kind, 0.15)
+    likely = {"anime": 0.85, "cartoon": 0.75, "portrait": 0.97}.get(kind, 0.15)
+    # Other colours are paler than those of plastic.
+    odd = 0.7 * odd + 0.3 * odd.mean()
     look.flat_colour = natural if rng.random() < likely else odd
     look.flat = (
         0.95
@@ -177,14 +183,20 @@ def _paint(look, kind: str, rng: np.random.Generator) -> None:
     )
     look.ink = np.array([0.005, 0.005, 0.008]) if rng.random() < 0.7 else look.flat_colour * 0.08
     if rng.random() < 0.7:
-        look.hair = np.clip(rng.random(3) ** 1.3, 0.03, 1)
+        look.hair = 0.3 * look.hair + 0.7 * np.clip(rng.random(3) ** 1.3, 0.03, 1)
     look.beard = look.hair
     look.hair_tips = look.hair * rng.uniform(0.8, 1.6)
     look.brow, look.brow_density = look.hair * 0.22, 1.0
+    # Of its own generator: what else characters are does not depend on it.
+    own = np.random.default_rng([look.seed, 11])
+    # Two strokes of one colour; eyes are outlined, and few have lashes besides.
+    look.brows.solid, look.brows.hairs = 0.97, 40
+    look.details["liner"] = own.uniform(0.7, 1.0)
+    look.lash_density = own.uniform(0.5, 1.0) if own.random() < 0.5 else 0.0
     look.tone = look.flat_colour * 0.8
     look.teeth = np.ones(3) * rng.uniform(0.85, 1.0)
     details = look.details
-    for name in ("blotches", "pores", "circles", "freckles", "moles", "wrinkles"):
+    for name in ("blotches", "pores", "circles", "freckles", "moles", "wrinkles", "stubble"):
         details[name] = float(details[name]) * 0.3
     details["lips"] = max(details["lips"], rng.uniform(0, 0.8) * (rng.random() < 0.5))
     if kind == "anime" or rng.random() < 0.5:
