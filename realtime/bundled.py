@@ -9,7 +9,8 @@ DATA = Path(__file__).resolve().parent / "data"
 #: The default model: an ONNX bundle (`bundle.json`, `detect.onnx`, `encode.onnx`, `render.onnx`).
 MODEL = DATA / "lite-256"
 
-#: The demo's avatar, a square picture, and a clip of a person who drives it; nobody in them exists:
+#: The demo's avatar, a square picture, and a clip of a person who drives it; nobody in them exists. Renderers
+#: of people before 11 drew them by
 #: `livepuppet puppets draw avatar.png --setting people --seed 14 --scene 57 --size 512` and
 #: `livepuppet puppets draw driving.mp4 --setting people --seed 101 --seconds 12`.
 AVATAR = DATA / "avatar.png"
