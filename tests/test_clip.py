@@ -202,6 +202,22 @@ def test_a_clip_that_cuts_every_frame_or_has_one_frame(engine, look, clip):
     assert len(made.shown) == 1 and made.shown[0].begins is not None
 
 
+def test_one_face_in_another_room_at_every_cut_is_one_person(engine, look, clip):
+    random, pictures = np.random.default_rng(3), []
+    for step in range(36):
+        colours = random.integers(0, 255, (6, 8, 3), np.uint8)
+        room = cv2.resize(colours, (640, 360), interpolation=cv2.INTER_LINEAR)
+        side = int(random.integers(170, 300))
+        x, y = int(random.integers(0, 640 - side)), int(random.integers(0, 360 - side))
+        face = clip[REST[step // 2 % len(REST)]]
+        room[y : y + side, x : x + side] = cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA)
+        pictures.append(room)
+    made = planned(engine, look(pictures))
+    assert len([one for one in made.shown if one.begins is not None]) > 2
+    assert {one.person for one in made.shown} == {0}
+    assert not any("another face" in sentence for sentence in made.sentences)
+
+
 def test_a_head_that_leaps_from_frame_to_frame_does_what_it_does_in_its_place(engine, look, clip):
     pictures = [beside(clip[REST[step]], (20, 130, 60, 160)[step % 4]) for step in range(12)]
     made = planned(engine, look(pictures))

@@ -43,6 +43,10 @@ LEAPS, FOLLOWS = 0.12, 0.1
 #: differ more from its own (.25) than those of two people who look ahead, so shape tells little.
 SAME_COLOURS, SAME_SHAPE = 12.0, 0.35
 
+#: A shot of fewer frames tells less of whom it shows: its square is often askew, with the room where hair should be. So much further
+#: apart may the same person's be then (1.4 where one face is cut to another place at every frame).
+FEW, OF_FEW = 6, 2.0
+
 #: What is said of a single picture.
 SINGLE = "A single picture drives, so its pose is given as it is, and not as movement since a neutral one."
 
@@ -115,6 +119,22 @@ class _Part:
     squares: list[Square]
     person: int = 0
     leaps: bool = False
+
+
+@dataclass
+class _Person:
+    """Someone who is seen in some parts, with mean colours as of `Seen` and landmarks as of `_shape`."""
+
+    colours: np.ndarray
+    shape: np.ndarray
+    parts: list[_Part]
+
+    def apart(self, other: _Person) -> float:
+        """Below 1 where both are likely the same."""
+        colours = np.sqrt(np.mean(np.square((self.colours - other.colours) * LIGHTNESS))) / SAME_COLOURS
+        shape = np.median(np.hypot(*(self.shape - other.shape).T)) / SAME_SHAPE
+        few = min(sum(len(part.seen) for part in one.parts) for one in (self, other)) < FEW
+        return float(np.hypot(colours, shape)) / (OF_FEW if few else 1.0)
 
 
 def clock(seconds: float | Fraction) -> str:
@@ -363,29 +383,28 @@ def _averaged(values: np.ndarray, step: float) -> np.ndarray:
 
 def _people(parts: Sequence[_Part], names: Sequence[str], cuts: frozenset[int]) -> list[list[_Part]]:
     """The parts by whom they show."""
-    people: list[tuple[np.ndarray, np.ndarray, list[_Part]]] = []
+    people: list[_Person] = []
     before: _Part | None = None
     for part in parts:
         last, before = before, part
         if last is not None and part.seen[0].shot not in cuts and _goes_on(last, part):
             part.person = last.person
-            people[part.person][2].append(part)
+            people[part.person].parts.append(part)
             continue
         colours = np.median([one.colours for one in part.seen if one.colours is not None], axis=0)
         shape = np.median([_shape(_keypoints(one), names) for one in part.seen], axis=0)
-        for number, (their_colours, their_shape, own) in enumerate(people):
-            apart = np.hypot(
-                np.sqrt(np.mean(np.square((colours - their_colours) * LIGHTNESS))) / SAME_COLOURS,
-                np.median(np.hypot(*(shape - their_shape).T)) / SAME_SHAPE,
-            )
-            if apart < 1:
-                own.append(part)
-                part.person = number
-                break
+        found = _Person(colours, shape, [part])
+        apart = [found.apart(other) for other in people]
+        if apart and min(apart) < 1:
+            part.person = int(np.argmin(apart))
+            known = people[part.person]
+            if max(len(one.seen) for one in known.parts) < FEW <= len(part.seen):
+                known.colours, known.shape = colours, shape
+            known.parts.append(part)
         else:
             part.person = len(people)
-            people.append((colours, shape, [part]))
-    return [own for _, _, own in people]
+            people.append(found)
+    return [one.parts for one in people]
 
 
 def _never_moves(own: Sequence[_Part]) -> bool:
