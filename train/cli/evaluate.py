@@ -15,7 +15,7 @@ from livepuppet.core.files import sha256
 from livepuppet.model import checkpoint
 from livepuppet.train.cli.errors import click_error
 from livepuppet.train.cli.evaluate_faces import on_avatars, on_faces, score
-from livepuppet.train.cli.evaluate_puppets import on_pipeline, on_puppets, on_reading
+from livepuppet.train.cli.evaluate_puppets import on_pipeline, on_puppets, on_reading, on_starts
 from livepuppet.train.cli.options import device_option, threads_option
 from livepuppet.train.loop.errors import TrainingError
 from livepuppet.train.loop.precision import choose_device
@@ -90,6 +90,11 @@ from livepuppet.train.loop.precision import choose_device
     is_flag=True,
     help="What is read of people who perform before a webcam: turns and amounts against exact truth, and trembling.",
 )
+@click.option(
+    "--starts",
+    is_flag=True,
+    help="Of clips of people that begin at a bad moment: how near `animate` comes to a neutral start.",
+)
 @click.option("--sheet", type=click.Path(path_type=Path), help="Write an image sheet (PNG).")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures as JSON.")
 @click.option(
@@ -107,6 +112,7 @@ def evaluate(
     scored,
     pipeline,
     reading,
+    starts,
     sheet,
     json_path,
     table,
@@ -130,6 +136,9 @@ def evaluate(
 
     With --reading, of people: what the live path reads of a driver who performs before a webcam, with its
     smoothing on, against exact truth: response, correlation, what is read where nothing moves, and trembling.
+
+    With --starts, of people: clips that begin with an open mouth, shut eyes, a head turned by 30 degrees, or in blur, and how far
+    the responses of `animate` are off those after a neutral start.
 
     With --faces: each frame from its clip's first beside the bare warp and a copy, keypoints'
     motion and the dense motion against optical flow, opened mouths, tracking_metrics, and
@@ -177,6 +186,8 @@ def evaluate(
             report = on_pipeline(weights, identities, seed, settings, sheet)
         elif reading:
             report = on_reading(weights, identities, seed, settings)
+        elif starts:
+            report = on_starts(weights, identities, seed, settings)
         elif scored:
             report = {"score": score(model, faces, settings[0] if settings else None)}
         elif faces is not None:

@@ -4,6 +4,7 @@ where truth is known.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
@@ -104,21 +105,65 @@ def on_reading(weights: Path, identities: int, seed: int, settings: tuple[str, .
     from livepuppet.realtime.engines import load_engine
     from livepuppet.train.metrics.reading import reading_figures
     from livepuppet.train.people.evaluation import draw_performances
-    from livepuppet.train.puppets.identities import PEOPLE
 
-    settings = settings or ("people",)
-    if unknown := [name for name in settings if name not in PEOPLE]:
-        raise click.UsageError(
-            f"--reading is of people: give --setting {' or '.join(PEOPLE)}, not {unknown[0]}."
-        )
     engine, found = load_engine("torch", weights), {}
-    for setting in settings:
+    for setting in _of_people(settings, "--reading"):
         _say_if_shorn(setting)
         performances = draw_performances(identities, seed, engine.size, setting)
         click.echo(f"what is read of a driver, {setting}, seed {seed}, {identities} performances")
         found[setting] = reading_figures(performances, engine)
         _print(found[setting], READING_COLUMNS)
     return {"reading": found, "identities": identities}
+
+
+def on_starts(weights: Path, identities: int, seed: int, settings: tuple[str, ...]) -> dict:
+    """Measure, print and return what `train.metrics.starts` says of each setting of people."""
+    from livepuppet.realtime.engines import load_engine
+    from livepuppet.train.metrics.starts import COMPARED, LENGTH, WITHIN, start_responses
+    from livepuppet.train.people.evaluation import draw_starts
+
+    engine, found = load_engine("torch", weights), {}
+    for setting in _of_people(settings, "--starts"):
+        _say_if_shorn(setting)
+        people = draw_starts(identities, seed, engine.size, LENGTH, setting)
+        click.echo(f"clips that begin at a bad moment, {setting}, seed {seed}, {identities} performances")
+        rows: dict[str, dict[str, list[dict[str, float]]]] = {}
+        for neutral, name, row in start_responses(people, engine):
+            rows.setdefault(neutral, {}).setdefault(name, []).append(row)
+        for neutral, starts in rows.items():
+            begun = starts.pop("neutral")
+            off = {
+                name: {
+                    key: [abs(one[key] - base[key]) for one, base in zip(own, begun, strict=True)]
+                    for key in COMPARED
+                }
+                for name, own in starts.items()
+            }
+            click.echo(f"--neutral {neutral}: off the response after a neutral start, RMS (within {WITHIN})")
+            click.echo(f"{'start':10}" + "".join(f"{key:>16}" for key in COMPARED))
+            together = {key: [value for own in off.values() for value in own[key]] for key in COMPARED}
+            for name, own in {**off, "all": together}.items():
+                cells = [_within(own[key], WITHIN) for key in COMPARED]
+                click.echo(f"{name:10}" + "".join(f"{cell:>16}" for cell in cells))
+            found.setdefault(setting, {})[neutral] = {"neutral start": begun, "off": off}
+    return {"starts": found, "identities": identities}
+
+
+def _within(values: list[float], bound: float) -> str:
+    """Root mean square of `values`, and how many are within `bound`."""
+    rms = math.sqrt(sum(value * value for value in values) / len(values))
+    return f"{rms:.3f} ({sum(value <= bound for value in values)}/{len(values)})"
+
+
+def _of_people(settings: tuple[str, ...], option: str) -> tuple[str, ...]:
+    from livepuppet.train.puppets.identities import PEOPLE
+
+    settings = settings or ("people",)
+    if unknown := [name for name in settings if name not in PEOPLE]:
+        raise click.UsageError(
+            f"{option} is of people: give --setting {' or '.join(PEOPLE)}, not {unknown[0]}."
+        )
+    return settings
 
 
 def _say_if_shorn(setting: str) -> None:

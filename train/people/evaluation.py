@@ -5,6 +5,7 @@ The number of a person is its identity: those from `HELD_OUT` on are in no pool.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -18,6 +19,7 @@ from livepuppet.realtime.rig.pose import HeadPose
 from livepuppet.train.metrics.inference import device_of, evaluating
 from livepuppet.train.metrics.reading import LENGTH, RATE, Performance
 from livepuppet.train.metrics.responses import CHANGES, FREE, GROUPS, Probe
+from livepuppet.train.metrics.starts import BEGINNING, Started
 from livepuppet.train.people import landmarks, motion, truth
 from livepuppet.train.people.person import Person
 from livepuppet.train.people.shards import person_and_scene, renderer_of
@@ -257,6 +259,19 @@ def edges(model, probes: list[PeopleProbe]) -> dict[str, dict[str, float]]:
     return table
 
 
+#: Bad moments for a clip to begin at, as motions; a blurred one looks ahead.
+STARTS: dict[str, dict[str, float]] = {
+    "neutral": {},
+    "open": {"open": 0.8},
+    "shut": {"blink_left": 1.0, "blink_right": 1.0},
+    "turned": {"yaw": math.radians(30)},
+    "blurred": {},
+}
+
+#: Deviation of the blur, in pixels of 256.
+BLUR = 3.0
+
+
 def draw_performances(
     count: int, seed: int, size: int, setting: str = "people", frames: int = LENGTH
 ) -> list[Performance]:
@@ -265,19 +280,43 @@ def draw_performances(
     Raises:
         AssetsError: people cannot be drawn here.
     """
-    renderer, up = renderer_of(size), np.diag([1.0, -1.0, 1.0])
-    performances = []
+    renderer = renderer_of(size)
+    return [_performance(renderer, k, seed, setting, frames)[0] for k in range(count)]
+
+
+def draw_starts(count: int, seed: int, size: int, frames: int, setting: str = "people") -> list[Started]:
+    """The same people with frames of `STARTS` to begin with; angles and amounts are since the neutral pose.
+
+    Raises:
+        AssetsError: people cannot be drawn here.
+    """
+    renderer, found = renderer_of(size), []
     for k in range(count):
-        person, scene = person_and_scene(renderer, HELD_OUT + (seed + 1) * EACH - 1 - k, setting)
-        motions = motion.scripted_people_clip(frames, RATE, seed + k).values.numpy()
-        pictures, angles, first = [], [], None
-        for values in motions:
-            posed = person.pose(values)
-            pictures.append(renderer.colour(person, posed, scene))
-            # Room and mesh have y up, pictures have it down.
-            turn = up @ truth.camera_rotation(person) @ posed.head[:3, :3] @ up
-            first = turn if first is None else first
-            angles.append(HeadPose(1.0, turn @ first.T, np.zeros(2)).angles)
-        amounts = np.stack([motion.amounts_row(values) for values in motions])
-        performances.append(Performance(np.stack(pictures), np.array(angles), amounts - amounts[0]))
-    return performances
+        performance, person, scene = _performance(renderer, k, seed, setting, frames)
+        begun, starts = motion.scripted_people_clip(1, RATE, seed + k), {}
+        for name, changes in STARTS.items():
+            values = begun.replace(**changes).values.numpy()[0]
+            picture = renderer.colour(person, person.pose(values), scene)
+            if name == "blurred":
+                picture = cv2.GaussianBlur(picture, (0, 0), BLUR * size / 256)
+            starts[name] = picture[None].repeat(BEGINNING, 0)
+        found.append(Started(performance, starts))
+    return found
+
+
+def _performance(
+    renderer, k: int, seed: int, setting: str, frames: int
+) -> tuple[Performance, Person, object]:
+    up = np.diag([1.0, -1.0, 1.0])
+    person, scene = person_and_scene(renderer, HELD_OUT + (seed + 1) * EACH - 1 - k, setting)
+    motions = motion.scripted_people_clip(frames, RATE, seed + k).values.numpy()
+    pictures, angles, first = [], [], None
+    for values in motions:
+        posed = person.pose(values)
+        pictures.append(renderer.colour(person, posed, scene))
+        # Room and mesh have y up, pictures have it down.
+        turn = up @ truth.camera_rotation(person) @ posed.head[:3, :3] @ up
+        first = turn if first is None else first
+        angles.append(HeadPose(1.0, turn @ first.T, np.zeros(2)).angles)
+    amounts = np.stack([motion.amounts_row(values) for values in motions])
+    return Performance(np.stack(pictures), np.array(angles), amounts - amounts[0]), person, scene
