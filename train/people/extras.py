@@ -627,7 +627,7 @@ def draw_parts(
         # What a fringe hides need not be painted.
         look.details["scalp"] = 0.8 if name in hair.COMBED_BACK else 0.4
     if male and child < 0.1 and rng.random() < 0.28 and origin.sex["male"] > 0.75:
-        whole = rng.random() < 0.75
+        whole = rng.random() < 0.88
 
         def region(places: np.ndarray) -> np.ndarray:
             grown = about_beard(places)
@@ -636,7 +636,7 @@ def draw_parts(
             return grown * smooth(0.42, 0.30, np.abs(places[:, 0])) * (places[:, 2] > 1.0)
 
         height = rng.choice([0.015, 0.035, 0.07], p=[0.45, 0.37, 0.18]) * rng.uniform(0.8, 1.3)
-        grown = fur(assets, base, region, height, "beard", rng.uniform(0.5, 0.9))
+        grown = fur(assets, base, region, height, "beard", rng.uniform(0.5, 0.9) * (1 if whole else 0.7))
         if grown is not None:
             parts.append(grown)
         look.details["stubble"] = max(look.details["stubble"], 1.0 if whole else 0.6)

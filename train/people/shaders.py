@@ -179,7 +179,7 @@ void main() {
   // Drawn, it is a patch of one colour.
   a = smoothstep(.30, .36, dense * (1 - .35 * layer)) * step(.5 * layer, facing); alb *= .9 + .2 * step(.5, h2); ao = 1;
 #else
-  alb = max(alb, vec3(.022, .019, .017)) * (.5 + .7 * layer) * (.55 + .5 * h2 + .4 * g); ao = .6 + .4 * layer;
+  alb = max(alb, vec3(.036, .030, .026)) * (.5 + .7 * layer) * (.55 + .5 * h2 + .4 * g); ao = .6 + .4 * layer;
 #endif
 #elif KIND == 8
   a = par.x;
