@@ -71,6 +71,16 @@ class ClientConnection:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self.send, message)
 
+    def end_from_elsewhere(self, message: dict) -> None:
+        """Send a message, and close the connection."""
+
+        async def ending() -> None:
+            await self.say_last(message)
+            await self.close()
+
+        with suppress(RuntimeError):
+            asyncio.run_coroutine_threadsafe(ending(), self._loop)
+
     async def say_last(self, message: dict) -> None:
         """Send a message before the connection is closed."""
         self._sending.cancel()

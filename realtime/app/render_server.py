@@ -8,7 +8,7 @@ import hmac
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from livepuppet.core.engine import Engine
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.app.clients import BROKEN, Bucket, ClientConnection, invitation
 from livepuppet.realtime.app.control import control_token
-from livepuppet.realtime.app.render_session import RenderSession, SharedEngine
+from livepuppet.realtime.app.render_session import RenderSession, SharedEngine, Watcher
 from livepuppet.realtime.app.studio.access import PROTOCOL, TOKEN_PROTOCOL, Access, Wording
-from livepuppet.realtime.app.studio.server import Server
+from livepuppet.realtime.app.studio.server import MOST_CONNECTIONS, MOST_OF_ONE_MACHINE, Server
 from livepuppet.realtime.remote.packets import BadPacket, PacketDecoder, StalePacket, UnknownBase
 from livepuppet.realtime.remote.protocol import (
     ACKNOWLEDGE,
@@ -53,7 +53,8 @@ WORDING = Wording(
     "choose another port with livepuppet serve --port NUMBER",
 )
 
-_SESSION = re.compile("[0-9a-f]{32}")
+#: A client's name for its session.
+SESSION = re.compile("[0-9a-f]{32}")
 
 
 def token_for(person: str) -> str:
@@ -62,18 +63,25 @@ def token_for(person: str) -> str:
 
 
 @dataclass
-class _Place:
+class Place:
     """One of the server's places.
 
     Attributes:
+        key: the client's token and its name for its session: nobody finds another one's.
         session: None until the client's canvas is known.
         connection: None while the client is away.
         left: when it went, by `time.monotonic()`.
     """
 
+    key: tuple[str, str]
     session: RenderSession | None = None
     connection: ClientConnection | None = None
     left: float = 0.0
+
+
+def connections(places: int) -> tuple[int, int]:
+    """Connections at the same time, and of one machine, for so many places: who comes again, and who is refused, needs one, too."""
+    return max(MOST_CONNECTIONS, 4 * places), max(MOST_OF_ONE_MACHINE, 4 * places)
 
 
 class RenderServer:
@@ -81,10 +89,11 @@ class RenderServer:
 
     Args:
         engine: loaded; renders what rigs do not.
-        tokens: of everybody who may come.
+        tokens: of everybody who may come; or what says whether one is known.
         address, port: to listen at; port 0 takes a free one.
         certificate: files of certificate and key, for TLS; None only on this computer.
         places: sessions at the same time.
+        watcher: of all sessions.
 
     Attributes:
         port: where it listens.
@@ -96,20 +105,24 @@ class RenderServer:
     def __init__(
         self,
         engine: Engine,
-        tokens: Sequence[str],
+        tokens: Sequence[str] | Callable[[str], bool],
         address: str = "127.0.0.1",
         port: int = 0,
         certificate: tuple[Path, Path] | None = None,
         places: int = 4,
+        watcher: Watcher | None = None,
     ):
         self._engine: Any = SharedEngine(engine)
         self._most_places = places
-        #: By token and the client's name for its session: nobody finds another one's. Belongs to the server's thread.
-        self._places: dict[tuple[str, str], _Place] = {}
+        self._watcher = watcher
+        #: By their keys. Belongs to the server's thread.
+        self._places: dict[tuple[str, str], Place] = {}
         app = Starlette(routes=[WebSocketRoute(PATH, self._serve)])
         secure = certificate is not None
         access = Access(app, tokens, open_to=secure, secure=secure, wording=WORDING)
-        self._server = Server(access, address, port, self._report, certificate, LARGEST_MESSAGE, WORDING)
+        self._server = Server(
+            access, address, port, self._report, certificate, LARGEST_MESSAGE, WORDING, connections(places)
+        )
         self.port = self._server.port
 
     @property
@@ -148,12 +161,12 @@ class RenderServer:
         offered = [text for text in socket.scope["subprotocols"] if text.startswith(TOKEN_PROTOCOL)]
         await socket.accept(PROTOCOL)
         connection = ClientConnection(socket)
-        key = place = None
+        place = None
         orderly = False
         try:
-            session = self._checked(parse_json(await asyncio.wait_for(socket.receive_text(), HELLO_SECONDS)))
-            key = "".join(offered[:1]), session
-            place = self._take_place(key, connection)
+            hello = parse_json(await asyncio.wait_for(socket.receive_text(), HELLO_SECONDS))
+            shown = "".join(offered[:1]).removeprefix(TOKEN_PROTOCOL)
+            place = self._take_place(shown, self._checked(hello), hello, connection)
             connection.send({"welcome": VERSION, "engine": self._engine.name})
             orderly = await self._listen(connection, place)
         except (WebSocketDisconnect, asyncio.TimeoutError, asyncio.CancelledError, RuntimeError, KeyError):
@@ -163,8 +176,8 @@ class RenderServer:
             reason = str(error) if isinstance(error, UserError) else f"It is not understood: {error}."
             await connection.say_last({"error": reason})
         finally:
-            if key is not None and place is not None:
-                self._leave(key, place, connection, orderly)
+            if place is not None:
+                self._leave(place, connection, orderly)
             await connection.close()
 
     def _checked(self, hello: dict) -> str:
@@ -176,24 +189,15 @@ class RenderServer:
                 f"This machine has the model {self._engine.model_name}: give both the same --model."
             )
         session = hello.get("session")
-        if not isinstance(session, str) or not _SESSION.fullmatch(session):
+        if not isinstance(session, str) or not SESSION.fullmatch(session):
             raise BadMessage("session")
         return session
 
-    def _take_place(self, key: tuple[str, str], connection: ClientConnection) -> _Place:
+    def _take_place(self, token: str, session: str, hello: dict, connection: ClientConnection) -> Place:
         """Its old place, or a free one. Raises UserError."""
-        place = self._places.get(key)
-        if place is None:
-            if len(self._places) >= self._most_places:
-                # Whoever is away longest has to begin anew.
-                away = [
-                    (other.left, name) for name, other in self._places.items() if other.connection is None
-                ]
-                if not away:
-                    raise UserError(f"All {self._most_places} places are taken: try again later.")
-                self._end(min(away)[1])
-            place = self._places[key] = _Place()
-        elif place.connection is not None:
+        place = self._find_place(token, session, hello)
+        self._places[place.key] = place
+        if place.connection is not None:
             # Its end has not come here yet: the network of the camera's machine has changed, say.
             place.connection.abandon()
         place.connection = connection
@@ -201,22 +205,42 @@ class RenderServer:
             place.session.attach(connection.send_from_elsewhere)
         return place
 
-    def _leave(
-        self, key: tuple[str, str], place: _Place, connection: ClientConnection, orderly: bool
-    ) -> None:
+    def _find_place(self, token: str, session: str, hello: dict) -> Place:
+        place = self._places.get((token, session))
+        if place is None:
+            self._make_room(len(self._places), self._most_places)
+            place = Place((token, session))
+        return place
+
+    def _make_room(self, taken: int, most: int) -> None:
+        """End the session of whoever is away longest where all places are taken. Raises UserError."""
+        if taken < most:
+            return
+        away = [(place.left, key) for key, place in self._places.items() if place.connection is None]
+        if not away:
+            raise UserError(f"All {most} places are taken: try again later.")
+        self._end(min(away)[1])
+
+    def _frame_comes(self, place: Place) -> None:
+        """Before it is rendered. Raises UserError."""
+
+    def _avatar_comes(self, place: Place) -> None:
+        """Before it is looked at. Raises UserError."""
+
+    def _leave(self, place: Place, connection: ClientConnection, orderly: bool) -> None:
         if place.session is not None:
             place.session.detach(connection.send_from_elsewhere)
         if place.connection is not connection:
             return
         place.connection, place.left = None, time.monotonic()
         if orderly or place.session is None:
-            self._end(key)
+            self._end(place.key)
             return
 
         def forget() -> None:
             gone = place.connection is None and time.monotonic() - place.left >= KEPT_SECONDS - 0.1
-            if gone and self._places.get(key) is place:
-                self._end(key)
+            if gone and self._places.get(place.key) is place:
+                self._end(place.key)
 
         asyncio.get_running_loop().call_later(KEPT_SECONDS, forget)
 
@@ -226,7 +250,7 @@ class RenderServer:
         if place is not None and place.session is not None:
             asyncio.get_running_loop().run_in_executor(None, place.session.close)
 
-    async def _listen(self, connection: ClientConnection, place: _Place) -> bool:
+    async def _listen(self, connection: ClientConnection, place: Place) -> bool:
         """Do what the client says. Returns whether it has taken leave, or has to."""
         packets, messages, avatars = PacketDecoder(), Bucket(MOST_MESSAGES), Bucket(MOST_AVATARS_A_SECOND)
         while True:
@@ -254,16 +278,18 @@ class RenderServer:
                 except UnknownBase:
                     connection.send({"no_base": True})
                     continue
+                self._frame_comes(place)
                 place.session.request(packet.number, packet.request)
             elif kind == b"K" and len(data) == ACKNOWLEDGE.size:
                 place.session.acknowledge(ACKNOWLEDGE.unpack(data)[1])
             elif kind == b"A":
                 avatars.take()
+                self._avatar_comes(place)
                 place.session.command("avatar", data)
             else:
                 raise BadMessage("kind")
 
-    async def _obey(self, message: dict, connection: ClientConnection, place: _Place) -> None:
+    async def _obey(self, message: dict, connection: ClientConnection, place: Place) -> None:
         # Messages of a later version are skipped.
         if "canvas" in message:
             await self._use_canvas(Canvas.from_json(message["canvas"]), connection, place)
@@ -274,7 +300,7 @@ class RenderServer:
         elif message.get("key") is True:
             place.session.command("key")
 
-    async def _use_canvas(self, canvas: Canvas, connection: ClientConnection, place: _Place) -> None:
+    async def _use_canvas(self, canvas: Canvas, connection: ClientConnection, place: Place) -> None:
         session = place.session
         if session is not None:
             known = session.canvas
@@ -286,7 +312,7 @@ class RenderServer:
             place.session = None
             await loop.run_in_executor(None, session.close)
         # It opens an encoder.
-        made = await loop.run_in_executor(None, lambda: RenderSession(self._engine, canvas))
+        made = await loop.run_in_executor(None, lambda: RenderSession(self._engine, canvas, self._watcher))
         if place.connection is not connection:
             await loop.run_in_executor(None, made.close)
             raise WebSocketDisconnect

@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -41,6 +41,16 @@ FRAME_SECONDS, ACKNOWLEDGEMENTS = 1 / 30, 32
 
 #: Sends a message, bytes or JSON, to the client; may be called from any thread.
 Send = Callable[[bytes | dict], None]
+
+
+class Watcher(Protocol):
+    """Is told what a session does, from its thread or the server's."""
+
+    def drew(self, waited: float, rendered: float, encoded: float, size: int) -> None:
+        """A picture of `size` bytes; seconds."""
+
+    def replaced(self) -> None:
+        """A frame waited until a newer one came."""
 
 
 class SharedEngine:
@@ -84,10 +94,11 @@ class RenderSession:
     Args:
         engine: for several threads.
         canvas: what is composed on; its shape, fit and rig stay.
+        watcher: of what it does.
     """
 
-    def __init__(self, engine: Engine, canvas: Canvas):
-        self._engine, self.canvas = engine, canvas
+    def __init__(self, engine: Engine, canvas: Canvas, watcher: Watcher | None = None):
+        self._engine, self.canvas, self._watcher = engine, canvas, watcher
         self._compositor = Compositor(
             canvas.width, canvas.height, canvas.fit, canvas.paste, canvas.background, canvas.sharp
         )
@@ -126,6 +137,8 @@ class RenderSession:
     def request(self, number: int, request: RenderRequest) -> None:
         """Render this frame next, instead of the one that waits."""
         with self._changed:
+            if self._newest is not None and self._watcher is not None:
+                self._watcher.replaced()
             self._newest = _Frame(number, request, time.perf_counter())
             self._changed.notify()
 
@@ -242,6 +255,8 @@ class RenderSession:
         with self._changed:
             self._in_flight.append((frame.number, encoded))
         send(head + data)
+        if self._watcher is not None:
+            self._watcher.drew(*spent, len(head) + len(data))
 
 
 def _name_of(digest: str) -> str:

@@ -9,6 +9,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
+from typing import Any
 
 from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
@@ -91,7 +92,8 @@ class RemoteClient:
         self._stop = threading.Event()
         self._failures = 0
         self._heard = self._asked_clock = time.monotonic()
-        self._connection: Connection | None = self._connected()
+        self._connection: Connection | None = None
+        self._connection = self._connected()
         self._thread = start_thread(self._run, "remote", self._stop)
 
     # Called by those who have frames.
@@ -175,7 +177,7 @@ class RemoteClient:
                 continue
             try:
                 self._keep_alive(connection)
-                message = connection.receive(CLOCK_SECONDS)
+                message = connection.receive(self._clock_seconds)
             except ConnectionError:
                 self._lose(connection)
                 continue
@@ -191,14 +193,22 @@ class RemoteClient:
         """Ask for the server's time now and then. Raises ConnectionError where nothing comes back any more."""
         now = time.monotonic()
         prepared = self._avatar is not None and self._ready == self._avatar[1]
-        if now - self._heard > (SILENCE if prepared else SILENCE_PREPARING):
+        if now - self._heard > (self._silence if prepared else SILENCE_PREPARING):
             raise ConnectionError("silence")
-        if now - self._asked_clock >= CLOCK_SECONDS:
+        if now - self._asked_clock >= self._clock_seconds:
             self._ask_clock(connection, now)
 
     def _ask_clock(self, connection: Connection, now: float) -> None:
         self._asked_clock = now
         connection.send(CLOCK_REQUEST.pack(b"T", time.perf_counter()))
+
+    @property
+    def _clock_seconds(self) -> float:
+        return CLOCK_SECONDS
+
+    @property
+    def _silence(self) -> float:
+        return SILENCE
 
     def _lose(self, connection: Connection) -> None:
         with self._changed:
@@ -230,9 +240,13 @@ class RemoteClient:
 
     def _connected(self) -> Connection:
         """A new connection on which we have said who we are. Raises UserError."""
-        connection = Connection(self._address, self.path, self.program)
-        connection.send({"version": VERSION, "model": self._model, "session": self._session})
+        connection = self._introduced(self._address)
         self._heard = time.monotonic()
+        return connection
+
+    def _introduced(self, address: ServerAddress, **more: Any) -> Connection:
+        connection = Connection(address, self.path, self.program)
+        connection.send({"version": VERSION, "model": self._model, "session": self._session, **more})
         return connection
 
     def _back_off(self) -> None:

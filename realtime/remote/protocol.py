@@ -4,7 +4,9 @@ Text messages are JSON objects, binary ones begin with a letter.
 
 To the server:
     {"version", "model", "session"}             hello; `session` is 128 random bits in hexadecimal digits, by which a client whose
-                                                connection broke finds its session again
+                                                connection broke finds its session again. To a service, with "at", the name of the
+                                                worker that renders now, or "lost", of one that is gone; to a warm spare, with
+                                                {"standby": true}: it prepares the avatar, and takes over with the first motion
     {"canvas"}, {"show": hash}, {"key": true}   compose on this canvas; switch to an avatar; send a key picture
     A                                           an avatar (`pack_avatar`)
     N                                           motion of one frame (`packets`)
@@ -13,6 +15,8 @@ To the server:
 To the client:
     {"welcome", "engine"}, {"error"}            hello is accepted; what is wrong, a sentence
     {"need": hash}, {"ready": hash, "keypoints"}  send this avatar; it is shown, and whether frames need keypoints
+    {"move": {"to", "spare"}}                   of a service: go to this worker, and know that spare, {"name", "address"} each
+    {"refused", "busy": seconds}                 of a service: why it has no place; taken for about so long
     {"no_base": true}                           the last packet could not be decoded
     P                                           a picture (`PICTURE`)
     T                                           clock reply (`CLOCK_REPLY`)

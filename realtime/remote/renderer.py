@@ -9,10 +9,10 @@ import numpy as np
 
 from livepuppet.core.avatar import Avatar
 from livepuppet.core.durations import Durations
-from livepuppet.realtime.remote.client import RemoteClient
 from livepuppet.realtime.remote.connection import Connection, ServerAddress
 from livepuppet.realtime.remote.packets import RenderRequest
 from livepuppet.realtime.remote.protocol import ACKNOWLEDGE, PICTURE, Canvas
+from livepuppet.realtime.remote.service_client import ServiceClient
 from livepuppet.realtime.remote.video import BadPicture, DecodedPicture, VideoDecoder
 
 #: Seconds that a picture is waited for: at least, in round trips, and at most.
@@ -26,12 +26,12 @@ STAGES = ("up", "wait", "render", "encode", "down", "decode")
 Outcome = Literal["new", "overtaken", "old", "none", "sent"]
 
 
-class RemoteRenderer(RemoteClient):
+class RemoteRenderer(ServiceClient):
     """Has another machine render frames. Several threads may call `render` at the same time, so that several frames are on their
     way.
 
     Args:
-        address, model: see `RemoteClient`.
+        address, model: see `RemoteClient`; of one machine, or of a service.
 
     Attributes:
         delay: seconds from a frame's packet to its decoded picture; `stages` is what they were spent on, by clocks that are
@@ -120,6 +120,10 @@ class RemoteRenderer(RemoteClient):
         longer = PATIENCE_ROUND_TRIPS * round_trip if round_trip == round_trip else 0.0
         return min(max(PATIENCE, longer), MOST_PATIENCE)
 
+    def _has(self, number: int) -> bool:
+        with self._changed:
+            return number == 0 or self._arrived(number)
+
     def _arrived(self, number: int) -> bool:
         return self._newest is not None and self._newest[0] >= number
 
@@ -135,10 +139,12 @@ class RemoteRenderer(RemoteClient):
         return [{"canvas": canvas.as_dict()}]
 
     def _opening(self) -> list[dict]:
-        if self._canvas is None:
-            return []
-        self._decoder = VideoDecoder(self._canvas.shape)
-        return [{"canvas": self._canvas.as_dict()}]
+        if self._canvas is not None:
+            self._decoder = VideoDecoder(self._canvas.shape)
+        return self._canvas_told()
+
+    def _canvas_told(self) -> list[dict]:
+        return [] if self._canvas is None else [{"canvas": self._canvas.as_dict()}]
 
     # The reading thread.
 

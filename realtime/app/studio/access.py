@@ -18,7 +18,7 @@ import ipaddress
 import json
 import logging
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, quote
@@ -82,7 +82,7 @@ class Access:
     """Checks requests and websockets before `app` sees them.
 
     Args:
-        token: that everything has to show; several of them for several people.
+        token: that everything has to show; several of them for several people; or what says whether one is known.
         open_to: addresses of other machines may be used as Host, too (the server listens for them).
         secure: it speaks TLS.
         wording: in what people read.
@@ -91,13 +91,18 @@ class Access:
     def __init__(
         self,
         app: Any,
-        token: str | Sequence[str],
+        token: str | Sequence[str] | Callable[[str], bool],
         open_to: bool = False,
         secure: bool = False,
         wording: Wording = STUDIO,
     ):
         self._app, self._wording = app, wording
-        self._tokens = (token,) if isinstance(token, str) else tuple(token)
+        self._tokens: tuple[str, ...] = ()
+        if callable(token):
+            self._knows = token
+        else:
+            self._tokens = (token,) if isinstance(token, str) else tuple(token)
+            self._knows = self._is_token
         self._open_to, self._secure = open_to, secure
         self._names = names_of_this_computer() if open_to else ()
         self._reported: set[str] = set()
@@ -167,14 +172,18 @@ class Access:
         by_address = not shown and "token" in query
         if by_address:
             shown = query["token"][0]
-        if sum(same_token(shown, token) for token in self._tokens):
+        if self._knows(shown):
             return by_address
         path = scope["path"]
-        if scope["type"] == "http" and not shown and (path in PAGES or path.startswith(STATIC)):
+        asks_for_page = scope["type"] == "http" and (path in PAGES or path.startswith(STATIC))
+        if asks_for_page and self._tokens and not shown:
             given = _cookies(headers.get("cookie", "")).get(COOKIE, "")
             if same_token(given, self.cookie):
                 return False
         raise Refusal(401, f"The token is missing or wrong: {self._wording.token_remedy}.")
+
+    def _is_token(self, shown: str) -> bool:
+        return bool(sum(same_token(shown, token) for token in self._tokens))
 
     async def _enter(self, scope: dict, send: Any, query: Mapping[str, list[str]]) -> None:
         """Give the page its cookie, and take the token out of what the address bar and the history

@@ -54,6 +54,8 @@ class BoundedProtocol(H11Protocol):
     #: Connections of this server, websockets included, by their transports, oldest first.
     open: dict[asyncio.BaseTransport, BoundedProtocol]
     report: Callable[[str], None]
+    #: Of all machines, and of one other.
+    most: tuple[int, int]
     _slow: asyncio.TimerHandle | None = None
     _lingering: asyncio.TimerHandle | None = None
     _answered = False
@@ -75,13 +77,14 @@ class BoundedProtocol(H11Protocol):
         """Whether this one may come in. Where all places are taken, the oldest connection that
         asks for nothing makes room: who only keeps places keeps nobody out.
         """
+        most, most_of_this = self.most
         of_this = sum(one._machine == self._machine for one in self.open.values())
-        if of_this >= MOST_OF_ONE_MACHINE and not is_loopback(self._machine):
-            self.report(f"there are {MOST_OF_ONE_MACHINE} connections of {self._machine} already")
+        if of_this >= most_of_this and not is_loopback(self._machine):
+            self.report(f"there are {most_of_this} connections of {self._machine} already")
             return False
-        if len(self.open) < MOST_CONNECTIONS:
+        if len(self.open) < most:
             return True
-        self.report(f"there are {MOST_CONNECTIONS} connections already")
+        self.report(f"there are {most} connections already")
         idle = next((one for one in self.open.values() if one.is_idle), None)
         if idle is None:
             return False
@@ -226,6 +229,7 @@ class Server:
         certificate: files of certificate and key, for TLS.
         largest_message: of websockets, in bytes.
         wording: in what people read.
+        most_connections: at the same time, and of those of one other machine.
 
     Attributes:
         port: where it listens.
@@ -243,13 +247,14 @@ class Server:
         certificate: tuple[Path, Path] | None = None,
         largest_message: int = LARGEST_MESSAGE,
         wording: Wording = STUDIO,
+        most_connections: tuple[int, int] = (MOST_CONNECTIONS, MOST_OF_ONE_MACHINE),
     ):
         self._wording = wording
         self._socket = _listen(address, port, wording)
         self.port: int = self._socket.getsockname()[1]
 
         # What its connections share is the server's own.
-        shared = {"open": {}, "report": staticmethod(report)}
+        shared = {"open": {}, "report": staticmethod(report), "most": most_connections}
         config = _Config(
             app,
             http=type("Protocol", (BoundedProtocol,), shared),
