@@ -408,6 +408,52 @@ def rig_command(pictures, side, puppets, json_path, **choice):
     _report(facts, json_path)
 
 
+@bench.command("service")
+@click.option(
+    "--people", default=2, show_default=True, type=click.IntRange(2, 64), help="Of the service that is hurt."
+)
+@click.option("--cores", default=32, show_default=True, type=click.IntRange(1), help="Of a socket.")
+@click.option(
+    "--many", default=10_000, show_default=True, type=click.IntRange(1), help="People at once in the evening."
+)
+@click.option(
+    "--batch",
+    "batches",
+    multiple=True,
+    metavar="SIZE:MS",
+    help="Milliseconds of a card's batch, as bench streams prints them; once for each size.",
+)
+@click.option("--no-kills", is_flag=True, help="The simulation alone.")
+@_JSON
+def service_command(people, cores, many, batches, no_kills, json_path):
+    """A service of livepuppet service on this machine: workers are killed, stopped and drained while people use them. Then a
+    simulation with measured times: people a core, a socket and a card carry, and what many at once need.
+    """
+    from livepuppet.benchmarks import service
+    from livepuppet.realtime.engines import load_engine
+
+    speed_commands.check_json(json_path)
+    try:
+        curve = {int(size): float(ms) for size, _, ms in (text.partition(":") for text in batches)}
+    except ValueError:
+        raise UserError("Write batches as SIZE:MS, --batch 8:12.5 for example.") from None
+    machine = describe()
+    click.echo(f"{machine['processor']}, {machine['cores']} cores\n")
+    report = {"machine": machine}
+    if not no_kills:
+        report.update(service.hurt(people))
+        click.echo("\n".join((*service.HEADING, *map(service.line, report["rows"]))))
+        click.echo(
+            f"\nOne too many hears of it after {report['busy_ms']} ms; a session takes {report['session_megabytes']} MB of its worker, "
+            "and as much of its spare.\n"
+        )
+    report["simulated"] = []
+    for text in service.simulated(load_engine("onnx", threads=1), curve, cores, many):
+        report["simulated"].append(text)
+        click.echo(text)
+    _report(report, json_path)
+
+
 @bench.command("call")
 @click.argument("clips", nargs=-1, type=click.Path(path_type=Path))
 @click.option(

@@ -37,6 +37,10 @@ COMMANDS = {
         "livepuppet.realtime.app.commands.serve:serve",
         "Render for the camera of another machine (run --engine remote there).",
     ),
+    "service": (
+        "livepuppet.realtime.app.commands.service:service",
+        "Render for many people, on many workers.",
+    ),
     "send": (
         "livepuppet.realtime.app.commands.send:send",
         "Call someone whose machine draws your avatar (receive there): numbers alone are sent.",

@@ -224,7 +224,7 @@ class RenderServer:
     def _frame_comes(self, place: Place) -> None:
         """Before it is rendered. Raises UserError."""
 
-    def _avatar_comes(self, place: Place) -> None:
+    def _avatar_comes(self, place: Place, message: bytes) -> None:
         """Before it is looked at. Raises UserError."""
 
     def _leave(self, place: Place, connection: ClientConnection, orderly: bool) -> None:
@@ -284,7 +284,7 @@ class RenderServer:
                 place.session.acknowledge(ACKNOWLEDGE.unpack(data)[1])
             elif kind == b"A":
                 avatars.take()
-                self._avatar_comes(place)
+                self._avatar_comes(place, data)
                 place.session.command("avatar", data)
             else:
                 raise BadMessage("kind")

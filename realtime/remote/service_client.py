@@ -129,9 +129,10 @@ class ServiceClient(RemoteClient):
     # The spare.
 
     def _use_spare(self, spare: Worker | None) -> None:
-        if self._standby is None:
-            self._standby = Standby(self._describe, self._find_spare, self._introduced_to_spare)
-        self._standby.use(spare)
+        standby = self._standby
+        if standby is None:
+            standby = self._standby = Standby(self._describe, self._find_spare, self._introduced_to_spare)
+        standby.use(spare)
 
     def _describe(self) -> Described | None:
         with self._changed:
@@ -204,7 +205,7 @@ class ServiceClient(RemoteClient):
             self.clock = ClockOffset()
             self._heard = time.monotonic()
             opening = self._opening()
-            if now == prepared.described:
+            if now is not None and now == prepared.described:
                 self._ready, self.wants_keypoints = now.digest, prepared.keypoints
             elif now is not None:
                 self._ready = None

@@ -44,6 +44,7 @@ class Report:
         sessions: those that it renders, and whose keys' aliases.
         standbys: sessions that it would take over.
         draining: it takes none, and wants the rest to go elsewhere.
+        metrics: host and port where they are read; None: nowhere.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Report:
     sessions: Mapping[str, str] = field(default_factory=dict)
     standbys: int = 0
     draining: bool = False
+    metrics: str | None = None
 
 
 @dataclass(frozen=True)
@@ -242,9 +244,9 @@ class Directory:
             worker = self._living(self._store.find(session))
             if worker is not None and self._free(worker) <= 0:
                 worker = None
-        if worker is not None and worker.name == lost:
-            worker = None
-        worker = worker or self._freest({lost} if lost else set()) or (self._freest(()) if lost else None)
+        if worker is None or worker.name == lost:
+            # Where there is no other, it may be a client's network that was lost.
+            worker = self._freest({lost} if lost else ()) or worker
         if worker is None:
             self.refused += 1
             raise Full(self.seconds_until_free())
@@ -303,6 +305,11 @@ class Directory:
     @property
     def workers(self) -> int:
         return len(self._ready())
+
+    @property
+    def metrics(self) -> list[str]:
+        """Hosts and ports where those of workers are read."""
+        return [known.report.metrics for known in self._workers.values() if known.report.metrics]
 
     def seconds_until_free(self) -> float:
         """An estimate: sessions end evenly, after as long as those that have ended."""

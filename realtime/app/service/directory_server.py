@@ -94,6 +94,10 @@ class DirectoryServer:
         self.metrics.places.set(self._directory.places)
         self.metrics.workers.set(self._directory.workers)
 
+    def targets(self) -> list[str]:
+        """Hosts and ports where metrics of workers are read."""
+        return self._directory.metrics
+
     def close(self) -> None:
         self._server.close()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from livepuppet.core.errors import UserError
@@ -85,6 +85,7 @@ class MetricsServer:
         registry: of the metrics.
         ready: whether clients may come.
         refresh: called before the metrics are read.
+        targets: where those of workers are read, for Prometheus' `http_sd_configs`, at /targets.
         address, port: to listen at; port 0 takes a free one.
 
     Raises:
@@ -98,6 +99,7 @@ class MetricsServer:
         refresh: Callable[[], None],
         address: str = "127.0.0.1",
         port: int = 0,
+        targets: Callable[[], list[str]] | None = None,
     ):
         async def metrics(_: Request) -> Response:
             refresh()
@@ -111,7 +113,12 @@ class MetricsServer:
                 PlainTextResponse("ready\n") if ready() else PlainTextResponse("not ready\n", status_code=503)
             )
 
+        async def told(_: Request) -> Response:
+            return JSONResponse([{"targets": targets()}])
+
         routes = [Route("/metrics", metrics), Route("/healthz", alive), Route("/readyz", is_ready)]
+        if targets is not None:
+            routes.append(Route("/targets", told))
         self._server = Server(Starlette(routes=routes), address, port, logger.warning, wording=WORDING)
         self.port = self._server.port
 

@@ -7,38 +7,27 @@ import json
 import logging
 import os
 import socket
-import statistics
 import sys
 import tempfile
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from livepuppet.core.avatar import Avatar
-from livepuppet.core.engine import Engine, Precision
-from livepuppet.realtime import bundled
-from livepuppet.realtime.animator import Animator
-from livepuppet.realtime.app.render_session import SharedEngine
+from livepuppet.core.engine import Precision
+from livepuppet.realtime.app.service.capacity import measured_places
 from livepuppet.realtime.app.service.metrics import MetricsServer
-from livepuppet.realtime.app.service.worker import GIVEN_AWAY, Worker
+from livepuppet.realtime.app.service.worker import Worker
 from livepuppet.realtime.app.studio.studio import reachable
 from livepuppet.realtime.app.studio.tls import certificate
-from livepuppet.realtime.compositing.compositor import Compositor
 from livepuppet.realtime.engines import load_engine
-from livepuppet.realtime.engines.cores import usable_cores
-from livepuppet.realtime.motion.parts import Motion
 from livepuppet.realtime.remote.connection import ServerAddress
-from livepuppet.realtime.remote.video import open_encoder
 
 logger = logging.getLogger(__name__)
 
-#: Frames a second of a session, and its canvas, for which places are measured.
-RATE, CANVAS = 30.0, (480, 640)
-
-#: Pictures that are measured.
-MEASURED = 40
+#: Workers of one machine whose ports follow each other.
+MOST_WORKERS = 512
 
 
 @dataclass(frozen=True)
@@ -50,7 +39,7 @@ class WorkerOptions:
         secret: of the service.
         node: the machine that it would be lost with; None: this computer's name.
         listen: an address of the machine that clients reach; None: this computer alone, without TLS.
-        port: 0 takes a free one.
+        port: the first that is tried; 0 takes a free one.
         places: sessions; None: as many as it is measured to render in time, times `GIVEN_AWAY`.
         model, engine, device, precision: see `load_engine`.
         pinned: it is held to one core, which no other worker of this computer takes.
@@ -103,7 +92,7 @@ class RunningWorker:
             ServerAddress.parse(options.directory),
             reachable(address),
             address,
-            options.port,
+            first_free(address, options.port),
             files,
             fingerprint,
             places,
@@ -117,6 +106,8 @@ class RunningWorker:
                 options.metrics_address,
                 options.metrics_port,
             )
+            host = reachable(options.metrics_address)
+            self.worker.metrics_place = f"{host}:{self.metrics.port}"
         self.worker.metrics.ready_seconds.set(time.perf_counter() - began)
 
     def close(self) -> None:
@@ -140,41 +131,15 @@ def run_worker(name: str, options: WorkerOptions, stopped: threading.Event) -> N
         running.close()
 
 
-def measured_places(engine: Engine, avatar: Path | None = None, rate: float = RATE) -> int:
-    """How many sessions this process could render in time, times `GIVEN_AWAY`; at least 1.
-
-    Args:
-        engine: loaded.
-        avatar: a picture; the bundled one by default.
-        rate: frames a second of a session.
-    """
-    return max(int(GIVEN_AWAY / (rate * statistics.median(service_seconds(engine, avatar)))), 1)
-
-
-def service_seconds(engine: Engine, avatar: Path | None = None, count: int = MEASURED) -> list[float]:
-    """Seconds of render and encode for pictures of `CANVAS`, of somebody who moves the head."""
-    height, width = CANVAS
-    shared: Any = SharedEngine(engine)
-    picture = Avatar.load(avatar or bundled.AVATAR, size=engine.size)
-    animator = Animator(picture, engine=shared, size=Compositor(width, height, "letterbox"))
-    encoder = open_encoder((height, width, 3), usable_cores() or 1)
-    out = encoder_in = None
-    import numpy as np
-
-    out = np.empty((height, width, 3), np.uint8)
-    del encoder_in
-    spent = []
-    for number in range(count + 5):
-        began = time.perf_counter()
-        animator.render_request(moving(number), None, False, out)
-        encoder.encode(out, number == 0)
-        if number >= 5:
-            spent.append(time.perf_counter() - began)
-    return spent
-
-
-def moving(number: int) -> Motion:
-    raise NotImplementedError
+def first_free(address: str, port: int) -> int:
+    """The first free port from `port` on, among so many as a machine may have workers."""
+    for tried in range(port, min(port + MOST_WORKERS, 65536) if port else 0):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address, tried))
+            return tried
+    return 0
 
 
 def claim_core() -> IO[bytes] | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
 import threading
 import time
+from collections import OrderedDict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,8 @@ logger = logging.getLogger(__name__)
 #: Share of what a worker could render that is given away as places: the rest is for those who take over from another one.
 GIVEN_AWAY = 0.7
 
-#: Standbys for every place.
-STANDBYS = 4
+#: Standbys for every place, and sessions whose avatars are counted.
+STANDBYS, REMEMBERED = 4, 4096
 
 #: Seconds in which the sessions of a worker that drains have to be gone, and the first pause after a directory was not reached.
 DRAIN_SECONDS, RETRY_SECONDS = 30.0, 0.2
@@ -37,11 +39,10 @@ DRAIN_SECONDS, RETRY_SECONDS = 30.0, 0.2
 
 @dataclass
 class WorkerPlace(Place):
-    """Attributes: what its client may do; whether another worker renders for it; avatars that it has brought."""
+    """Attributes: what its client may do; whether another worker renders for it."""
 
     ticket: Ticket | None = None
     standby: bool = False
-    avatars: int = 0
 
 
 class Worker(RenderServer):
@@ -80,6 +81,10 @@ class Worker(RenderServer):
         self._name, self._node, self._host, self._fingerprint = name, node, host, fingerprint
         self._directory = directory
         self.draining = False
+        #: Host and port where the metrics are read.
+        self.metrics_place: str | None = None
+        #: Hashes of what each session has brought, however often it came.
+        self._brought: OrderedDict[str, set[bytes]] = OrderedDict()
         self._stop = threading.Event()
         super().__init__(engine, self._signer.knows, address, port, certificate, places, self.metrics)
         self._thread = start_thread(self._report_on, "reports", self._stop)
@@ -151,10 +156,13 @@ class Worker(RenderServer):
             place.standby = False
             logger.info("A session came from another worker.")
 
-    def _avatar_comes(self, place: Place) -> None:
+    def _avatar_comes(self, place: Place, message: bytes) -> None:
         assert isinstance(place, WorkerPlace) and place.ticket is not None
-        place.avatars += 1
-        if place.avatars > place.ticket.avatars:
+        brought = self._brought.setdefault(place.key[1], set())
+        while len(self._brought) > REMEMBERED:
+            self._brought.popitem(last=False)
+        brought.add(hashlib.sha256(message).digest())
+        if len(brought) > place.ticket.avatars:
             raise UserError(f"A session may bring {place.ticket.avatars} avatars.")
 
     async def _use_canvas(self, canvas: Canvas, connection: ClientConnection, place: Place) -> None:
@@ -179,6 +187,7 @@ class Worker(RenderServer):
             {session: alias for alias, session in active},
             len(self._places) - len(active),
             self.draining,
+            self.metrics_place,
         )
 
     def _report_on(self) -> None:

@@ -1,0 +1,252 @@
+"""A service on this machine: what people notice of workers that die, hang and drain, and how many people it would carry."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from livepuppet.benchmarks.service_simulation import Day, day, most_people, one_worker
+from livepuppet.core.errors import UserError
+from livepuppet.core.video import open_video
+from livepuppet.realtime import bundled
+from livepuppet.realtime.animator import Animator
+from livepuppet.realtime.app.service.capacity import places, service_seconds
+from livepuppet.realtime.app.service.directory import Directory
+from livepuppet.realtime.app.service.directory_server import DirectoryServer
+from livepuppet.realtime.app.service.fleet import ProcessFleet
+from livepuppet.realtime.app.service.keys import Keys, Limits
+from livepuppet.realtime.app.service.running import WorkerOptions
+from livepuppet.realtime.app.service.store import open_store
+from livepuppet.realtime.app.service.tickets import Signer
+from livepuppet.realtime.engines import Engine, load_engine
+from livepuppet.realtime.remote.connection import ServerAddress
+from livepuppet.realtime.remote.engine import RemoteEngine
+from livepuppet.realtime.remote.renderer import RemoteRenderer
+
+#: Workers, and people, of the service that is hurt; frames a second of each.
+WORKERS, PEOPLE, RATE = 2, 2, 10.0
+
+#: Seconds that things may take before it is given up.
+PATIENCE = 120.0
+
+#: Seconds before and after a worker is hurt.
+QUIET = 3.0
+
+HEADING = (
+    "| what happens | people | pictures again after ms (median, worst) | frames without a new picture, of all | p95 of the others ms, before -> after |",
+    "|---|--:|--:|--:|--:|",
+)
+
+#: Rates of people that are simulated, share of a socket's cores that is counted on, and people at once.
+RATES, SOCKET, MANY = (30.0, 20.0, 15.0), 32, 10_000
+
+
+class Person:
+    """A client with a camera of its own, in a thread: frames of the bundled clip."""
+
+    def __init__(self, address: ServerAddress, local: Engine, frames: Sequence[np.ndarray]):
+        self._engine = RemoteEngine(local, RemoteRenderer(address, local.model_name))
+        self.renderer = self._engine.renderer
+        self._animator = Animator(bundled.AVATAR, engine=self._engine, size=(640, 480))
+        self._frames, self._stop = frames, threading.Event()
+        #: Of each frame: when it was given, seconds until the picture, and whether that was new.
+        self.log: list[tuple[float, float, bool]] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def at(self) -> str:
+        return self.renderer._worker.name
+
+    @property
+    def spare(self) -> str | None:
+        ready = self.renderer._standby.ready
+        return None if ready is None else ready.name
+
+    def _run(self) -> None:
+        number, due = 0, time.perf_counter()
+        while not self._stop.is_set():
+            began = time.perf_counter()
+            fresh = self._animator.step(self._frames[number % len(self._frames)]).fresh
+            self.log.append((began, time.perf_counter() - began, fresh))
+            number, due = number + 1, max(due + 1 / RATE, time.perf_counter())
+            self._stop.wait(max(due - time.perf_counter(), 0))
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(5)
+        self._engine.close()
+
+
+@contextmanager
+def running(workers: int, people: int) -> Iterator[tuple[Directory, ServerAddress, ProcessFleet]]:
+    """A service on loopback, with room for so many people."""
+    keys = Keys("bench", {"": Limits(sessions=people)})
+    directory = Directory(keys, open_store(None), Signer("bench"))
+    server = DirectoryServer(directory, keys)
+    options = WorkerOptions(
+        server.workers_address("127.0.0.1", None), "bench", places=people // workers, engine="onnx"
+    )
+    fleet = ProcessFleet(options)
+    try:
+        fleet.scale(workers)
+        _wait(lambda: directory.workers == workers, "The workers do not start.")
+        yield directory, ServerAddress.parse(server.address("127.0.0.1", "", None)), fleet
+    finally:
+        fleet.close()
+        server.close()
+
+
+def hurt(people: int = PEOPLE) -> dict[str, Any]:
+    """Kill, stop and drain a worker while people use it, and have one too many come.
+
+    Returns:
+        rows: see `line`; megabytes a session; milliseconds until one too many hears of it.
+    """
+    local = load_engine("onnx", threads=1, use="detect")
+    frames = [frame for _, frame in zip(range(60), open_video(bundled.DRIVING), strict=False)]
+    with running(WORKERS, people) as (directory, address, fleet):
+        idle = sum(private_bytes(fleet.pid(name)) for name in fleet.names)
+        crowd = [Person(address, local, frames) for _ in range(people)]
+        try:
+            _wait(lambda: all(one.spare for one in crowd), "No spare gets ready.")
+            time.sleep(QUIET)
+            used = sum(private_bytes(fleet.pid(name)) for name in fleet.names)
+            refused = _refused(address, local)
+            rows = []
+            for what in ("killed", "stopped silently", "drained"):
+                _wait(lambda: directory.workers >= WORKERS and all(one.spare for one in crowd), "No spare.")
+                time.sleep(QUIET)
+                rows.append(_hurt_one(what, crowd, fleet))
+            return {
+                "rows": rows,
+                # Every session is there twice: at its worker, and at its spare.
+                "session_megabytes": round((used - idle) / 1e6 / (2 * people), 2),
+                "busy_ms": round(1000 * refused, 1),
+            }
+        finally:
+            for one in crowd:
+                one.close()
+
+
+def _hurt_one(what: str, crowd: Sequence[Person], fleet: ProcessFleet) -> dict:
+    name = crowd[0].at
+    hit = [one for one in crowd if one.at == name]
+    others = [one for one in crowd if one.at != name]
+    at, pid = time.perf_counter(), fleet.pid(name)
+    assert pid is not None
+    if what == "killed":
+        os.kill(pid, signal.SIGKILL)
+    elif what == "stopped silently":
+        os.kill(pid, signal.SIGSTOP)
+    else:
+        os.kill(pid, signal.SIGTERM)
+    time.sleep(QUIET + 2)
+    if what == "stopped silently":
+        os.kill(pid, signal.SIGKILL)
+    back = [_back(one, at) for one in hit]
+    log = [entry for one in hit for entry in one.log if entry[0] >= at]
+    return {
+        "what": what,
+        "people": len(hit),
+        "back_ms": [round(1000 * seconds) for seconds in back],
+        "missing": sum(not fresh for _, _, fresh in log),
+        "frames": len(log),
+        "others_before_ms": _p95(others, at - QUIET, at),
+        "others_after_ms": _p95(others, at, at + QUIET),
+    }
+
+
+def _back(one: Person, at: float) -> float:
+    """Seconds until a frame that was given after `at` had its picture, from the first one that had none; 0 where all had."""
+    entries = [entry for entry in one.log if entry[0] + entry[1] >= at]
+    missed = next((number for number, entry in enumerate(entries) if not entry[2]), None)
+    if missed is None:
+        return 0.0
+    again = next((began + took for began, took, fresh in entries[missed:] if fresh), None)
+    return float("nan") if again is None else again - at
+
+
+def _p95(people: Sequence[Person], start: float, end: float) -> float | None:
+    took = [took for one in people for began, took, _ in one.log if start <= began < end]
+    return round(1000 * float(np.quantile(took, 0.95)), 1) if took else None
+
+
+def _refused(address: ServerAddress, local: Engine) -> float:
+    """Seconds until one too many hears that all places are taken."""
+    began = time.perf_counter()
+    try:
+        RemoteRenderer(address, local.model_name).close()
+    except UserError:
+        return time.perf_counter() - began
+    raise UserError("One too many was let in.")
+
+
+def private_bytes(pid: int | None) -> int:
+    """Memory that would be free without that process; Linux."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+
+
+def _wait(condition: Callable[[], bool], sentence: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise UserError(sentence)
+        time.sleep(0.02)
+
+
+def line(row: dict) -> str:
+    """A row of the table."""
+    others = "-"
+    if row["others_before_ms"] is not None:
+        others = f"{row['others_before_ms']} -> {row['others_after_ms']}"
+    back = f"{statistics.median(row['back_ms']):.0f}, {max(row['back_ms'])}"
+    return f"| a worker is {row['what']} | {row['people']} | {back} | {row['missing']} of {row['frames']} | {others} |"
+
+
+def simulated(
+    engine: Engine, batches: dict[int, float] | None = None, cores: int = SOCKET, many: int = MANY
+) -> Iterator[str]:
+    """What one core, one socket and one card carry, and what many people at once need, in sentences.
+
+    Args:
+        engine: of one thread; its times are measured.
+        batches: milliseconds of a batch by its size, of a card, as `bench streams` measures them.
+        cores: of a socket.
+        many: people at once.
+    """
+    seconds = service_seconds(engine)
+    median, slow = 1000 * statistics.median(seconds), 1000 * float(np.quantile(seconds, 0.95))
+    each = places(statistics.median(seconds))
+    yield f"A picture of 640x480, rendered and encoded on one core: {median:.1f} ms (p95 {slow:.1f}); places of a worker: {each}."
+    for rate in RATES:
+        people = most_people(rate, seconds)
+        load = one_worker(max(people, 1), rate, seconds, np.random.default_rng(1))
+        yield (
+            f"At {rate:g} FPS a core carries {people} with p95 under 50 ms (p95 {1000 * load.p95:.0f} ms, core {load.busy:.0%} "
+            f"in use), a socket of {cores} cores {people * cores}; to count on (70 %): {int(0.7 * people * cores)}."
+        )
+    yield _of_day(many, cores, each, day(many, each, node=cores))
+    if batches:
+        for rate in RATES:
+            of_card = {size: ms / 1000 for size, ms in batches.items()}
+            people = most_people(rate, of_card)
+            yield f"At {rate:g} FPS a card of those batches carries {people}; to count on (70 %): {int(0.7 * people)}."
+
+
+def _of_day(many: int, cores: int, each: int, found: Day) -> str:
+    return (
+        f"A day with {many:,} people at once in the evening: at most {found.workers:,} workers of {each} places "
+        f"({-(-found.workers // cores):,} sockets of {cores} cores), {found.worker_hours / 24:,.0f} on average; refused {found.refused:.2%}; "
+        f"{found.lost} workers lost with their machines, {found.moved} sessions taken over, {found.ended} ended."
+    )
