@@ -54,8 +54,8 @@ class Person:
     """A client with a camera of its own, in a thread: frames of the bundled clip."""
 
     def __init__(self, address: ServerAddress, local: Engine, frames: Sequence[np.ndarray]):
-        self._engine = RemoteEngine(local, RemoteRenderer(address, local.model_name))
-        self.renderer = self._engine.renderer
+        self._renderer = RemoteRenderer(address, local.model_name)
+        self._engine = RemoteEngine(local, self._renderer)
         self._animator = Animator(bundled.AVATAR, engine=self._engine, size=(640, 480))
         self._frames, self._stop = frames, threading.Event()
         #: Of each frame: when it was given, seconds until the picture, and whether that was new.
@@ -64,13 +64,12 @@ class Person:
         self._thread.start()
 
     @property
-    def at(self) -> str:
-        return self.renderer._worker.name
+    def at(self) -> str | None:
+        return self._renderer.worker
 
     @property
     def spare(self) -> str | None:
-        ready = self.renderer._standby.ready
-        return None if ready is None else ready.name
+        return self._renderer.spare
 
     def _run(self) -> None:
         number, due = 0, time.perf_counter()
@@ -113,7 +112,7 @@ def hurt(people: int = PEOPLE) -> dict[str, Any]:
         rows: see `line`; megabytes a session; milliseconds until one too many hears of it.
     """
     local = load_engine("onnx", threads=1, use="detect")
-    frames = [frame for _, frame in zip(range(60), open_video(bundled.DRIVING), strict=False)]
+    frames = [frame.image for _, frame in zip(range(60), open_video(bundled.DRIVING), strict=False)]
     with running(WORKERS, people) as (directory, address, fleet):
         idle = sum(private_bytes(fleet.pid(name)) for name in fleet.names)
         crowd = [Person(address, local, frames) for _ in range(people)]
@@ -140,6 +139,7 @@ def hurt(people: int = PEOPLE) -> dict[str, Any]:
 
 def _hurt_one(what: str, crowd: Sequence[Person], fleet: ProcessFleet) -> dict:
     name = crowd[0].at
+    assert name is not None
     hit = [one for one in crowd if one.at == name]
     others = [one for one in crowd if one.at != name]
     at, pid = time.perf_counter(), fleet.pid(name)

@@ -82,12 +82,11 @@ class Client:
 
     @property
     def at(self):
-        return self.renderer._worker.name
+        return self.renderer.worker
 
     @property
     def spare(self):
-        ready = self.renderer._standby.ready
-        return None if ready is None else ready.name
+        return self.renderer.spare
 
     def picture(self, seconds=30.0):
         frame = gradient(64, 64)

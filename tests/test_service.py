@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -13,6 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,15 +30,18 @@ from service import SECRET, Service, wait_for
 
 from livepuppet.benchmarks import service_simulation as simulation
 from livepuppet.core.errors import UserError
+from livepuppet.realtime.app.commands import service as commands
 from livepuppet.realtime.app.service.capacity import places
 from livepuppet.realtime.app.service.directory import SILENT, Directory, Full, Report
 from livepuppet.realtime.app.service.fleet import ProcessFleet
 from livepuppet.realtime.app.service.keys import Keys, Limits, read_limits
-from livepuppet.realtime.app.service.metrics import MetricsServer
+from livepuppet.realtime.app.service.metrics import DirectoryMetrics, MetricsServer, WorkerMetrics
+from livepuppet.realtime.app.service.ray_fleet import HEALTH
 from livepuppet.realtime.app.service.running import JsonLines, WorkerOptions, claim_core
 from livepuppet.realtime.app.service.scaling import BUSY_SECONDS, IDLE_SECONDS, Scaling
 from livepuppet.realtime.app.service.store import RedisStore, open_store
 from livepuppet.realtime.app.service.tickets import BadTicket, Signer, Ticket
+from livepuppet.realtime.remote import renderer, service_client
 from livepuppet.realtime.remote.connection import Connection, ServerAddress
 
 
@@ -68,7 +73,11 @@ def test_a_spare_takes_over_with_the_same_picture(service, avatar):
     wait_for(lambda: service.directory._sessions[client.renderer._session].worker == client.at)
 
 
-def test_a_worker_that_drains_loses_no_frame(service, avatar):
+def test_a_worker_that_drains_loses_no_frame(service, avatar, monkeypatch):
+    # However busy this machine is: a frame that is lost has no picture after any time.
+    for name in ("PATIENCE", "MOST_PATIENCE"):
+        monkeypatch.setattr(renderer, name, 10.0)
+    monkeypatch.setattr(service_client, "LAST_PICTURES", 10.0)
     first = service.add("one", "a")
     client = service.client(avatar)
     before = client.picture()
@@ -147,9 +156,9 @@ def test_only_who_has_a_ticket_of_the_session_comes_to_a_worker(service):
     address = ServerAddress("127.0.0.1", worker.port, forged, None)
     with pytest.raises(UserError, match="refuses"):
         Connection(address)
-    renderer = service.renderer().renderer
-    stolen = Connection(renderer._worker.address)
-    stolen.send({"version": 1, "model": renderer._model, "session": secrets.token_hex(16)})
+    client = service.renderer().renderer
+    stolen = Connection(client._worker.address)
+    stolen.send({"version": 1, "model": client._model, "session": secrets.token_hex(16)})
     assert "another session" in json.loads(stolen.receive(10))["error"]
     stolen.close()
     # Nor are a client's tokens a worker's.
@@ -286,15 +295,18 @@ def hurt(fleet, client, number):
 
 
 @pytest.mark.slow
-def test_a_node_of_a_ray_cluster_is_killed_while_eight_use_it(service, bundle, avatar):
+def test_a_node_of_a_ray_cluster_is_killed_while_eight_use_it(bundle, avatar, monkeypatch):
     ray = pytest.importorskip("ray", reason="the extra 'service' is not installed")
     from ray.cluster_utils import Cluster
 
-    from livepuppet.realtime.app.service.ray_fleet import HEALTH, NAMESPACE, RayFleet
+    from livepuppet.realtime.app.service.ray_fleet import NAMESPACE, RayFleet
 
+    # The machine may be busy.
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "120")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": HEALTH})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     ray.init(cluster.address, namespace=NAMESPACE, log_to_driver=False)
+    service = Service(bundle, {"": Limits(sessions=8)})
     options = WorkerOptions(
         service.workers_address, SECRET, places=8, model=bundle, engine="onnx", pinned=False
     )
@@ -315,6 +327,7 @@ def test_a_node_of_a_ray_cluster_is_killed_while_eight_use_it(service, bundle, a
         cluster.add_node(num_cpus=1)
         wait_for(lambda: service.directory.workers == 2, 120)
     finally:
+        service.__exit__()
         fleet.close()
         ray.shutdown()
         cluster.shutdown()
@@ -542,3 +555,41 @@ def test_a_day_without_room_refuses_and_one_with_room_does_not():
     assert free.refused < 0.01 and 150 < free.people < 260
     full = simulation.day(200, 4, node=2, ceiling=20)
     assert full.refused > 0.2 and full.people <= 80
+
+
+# What it is deployed with.
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+
+
+def test_the_dashboard_shows_metrics_that_there_are():
+    known = {
+        name
+        for metrics in (WorkerMetrics(), DirectoryMetrics())
+        for family in metrics.registry.collect()
+        for name in (family.name, f"{family.name}_total", f"{family.name}_bucket")
+    }
+    panels = json.loads((DEPLOY / "grafana.json").read_text())["panels"]
+    shown = {
+        name
+        for panel in panels
+        for target in panel["targets"]
+        for name in re.findall(r"livepuppet_\w+", target["expr"])
+    }
+    assert len(panels) == 9 and shown <= known
+
+
+def test_the_manifest_starts_what_there_is():
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    cluster = yaml.safe_load((DEPLOY / "kuberay.yaml").read_text())
+    head = cluster["spec"]["headGroupSpec"]
+    assert json.loads(head["rayStartParams"]["system-config"].strip("'")) == HEALTH
+    directory = next(one for one in head["template"]["spec"]["containers"] if one["name"] == "directory")
+    command, *arguments = directory["args"]
+    assert command == "service"
+    context = commands.service.make_context("service", arguments, resilient_parsing=True)
+    assert context.params["ray"] and context.params["most_workers"] == 64
+    ports = {port["name"]: port["containerPort"] for port in directory["ports"]}
+    assert ports == {"service": commands.PORT, "metrics": commands.METRICS_PORT}
+    volumes = {one["name"] for one in head["template"]["spec"]["volumes"]}
+    assert {mount["name"] for mount in directory["volumeMounts"]} == volumes

@@ -57,8 +57,19 @@ class ServiceClient(RemoteClient):
         super().close()
 
     @property
+    def worker(self) -> str | None:
+        """The name of who renders; None where that is the machine of the address."""
+        return None if self._worker is None else self._worker.name
+
+    @property
+    def spare(self) -> str | None:
+        """The name of who could take over now."""
+        ready = None if self._standby is None else self._standby.ready
+        return None if ready is None else ready.name
+
+    @property
     def _spare_ready(self) -> bool:
-        return self._standby is not None and self._standby.ready is not None
+        return self.spare is not None
 
     @property
     def _clock_seconds(self) -> float:

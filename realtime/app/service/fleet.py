@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from livepuppet.core.threads import start_thread
@@ -26,6 +27,7 @@ class Fleet(Protocol):
     @property
     def names(self) -> tuple[str, ...]:
         """Of workers that shall be."""
+        ...
 
     def scale(self, count: int) -> None:
         """Start or drain workers until there are so many."""
@@ -48,7 +50,7 @@ class ProcessFleet:
         # Threads do not survive a fork.
         self._context = multiprocessing.get_context("spawn")
         self._lock = threading.Lock()
-        self._processes: dict[str, multiprocessing.process.BaseProcess] = {}
+        self._processes: dict[str, BaseProcess] = {}
         self._started: dict[str, float] = {}
         self._stop = threading.Event()
         self._thread = start_thread(self._heal, "fleet", self._stop)
@@ -103,13 +105,13 @@ class ProcessFleet:
                         self._start(name)
 
 
-def _terminate(process: multiprocessing.process.BaseProcess) -> None:
+def _terminate(process: BaseProcess) -> None:
     # Not with the lock of `multiprocessing`: it may just be starting.
     with suppress(ProcessLookupError, ValueError):
         process.terminate()
 
 
-def _await(process: multiprocessing.process.BaseProcess) -> None:
+def _await(process: BaseProcess) -> None:
     process.join(DRAINED_SECONDS)
     if process.is_alive():
         process.kill()

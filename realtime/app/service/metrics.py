@@ -113,11 +113,12 @@ class MetricsServer:
                 PlainTextResponse("ready\n") if ready() else PlainTextResponse("not ready\n", status_code=503)
             )
 
-        async def told(_: Request) -> Response:
-            return JSONResponse([{"targets": targets()}])
-
         routes = [Route("/metrics", metrics), Route("/healthz", alive), Route("/readyz", is_ready)]
         if targets is not None:
+
+            async def told(_: Request) -> Response:
+                return JSONResponse([{"targets": targets()}])
+
             routes.append(Route("/targets", told))
         self._server = Server(Starlette(routes=routes), address, port, logger.warning, wording=WORDING)
         self.port = self._server.port

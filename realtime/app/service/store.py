@@ -21,6 +21,7 @@ class Store(Protocol):
 
     def find(self, session: str) -> str | None:
         """The worker where it was last."""
+        ...
 
     def remove(self, session: str) -> None:
         """Forget it."""
@@ -30,6 +31,7 @@ class Store(Protocol):
 
     def seconds(self, key: str) -> float:
         """Of today."""
+        ...
 
     def close(self) -> None: ...
 
