@@ -499,6 +499,9 @@ def _iris_by_size(maps: EyeMaps, theta: np.ndarray, r0: float) -> tuple[np.ndarr
 #: Rims that are worse by no more than this may be the iris's where a pupil's is the best.
 PUPIL = 0.42
 
+#: Irises below this radius, in D, are mostly pupils: people's have 0.093.
+SMALL_IRIS = 0.075
+
 
 def refine_irises(maps: tuple[EyeMaps, EyeMaps], fits: list[EyeFit]) -> list[np.ndarray]:
     """Both irises (x, y, r), which are of one size, seen through their known openings."""
@@ -513,10 +516,13 @@ def refine_irises(maps: tuple[EyeMaps, EyeMaps], fits: list[EyeFit]) -> list[np.
         wider = [_iris_by_size(one, fit.theta, 1.5 * size) for one, fit in zip(maps, fits, strict=True)]
         more, best = wider[0][2] + wider[1][2], float(total[k])
         for k in np.argsort(-more):
-            if more[k] < best - PUPIL:
+            if more[k] < best - (PUPIL if irises[0][2] > SMALL_IRIS else 2.5 * PUPIL):
                 break
             others = [np.array([*at[k], radii[k]], np.float32) for radii, at, _ in wider]
-            if others[0][2] > 1.15 * irises[0][2] and _left_over(maps, fits, others) < 0.3 * left:
+            # Both are as high in their openings.
+            high = [(other[1] - fit.theta[1]) / other[2] for other, fit in zip(others, fits, strict=True)]
+            alike = abs(high[0] - high[1]) < 0.4
+            if alike and others[0][2] > 1.15 * irises[0][2] and _left_over(maps, fits, others) < 0.3 * left:
                 return others
     return irises
 

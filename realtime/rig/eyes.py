@@ -44,6 +44,9 @@ GLINT = 0.5
 #: Of the skin's colour, as far as it differs from gray, a real white has no more than this share.
 SKIN_IN_WHITE = 0.42
 
+#: Eyes without a white whose iris is as light as this beside their skin are of stone, and look nowhere.
+STONE = 0.7
+
 #: How fast a lid's shade on the eyeball fades, in e-folds per width of the eye.
 SHADE = 16.0
 
@@ -386,10 +389,16 @@ class EyeLayers:
         under = held(1 - np.maximum(self.closed - self.v, self.v - self.low) * (10 / self.width))
         self.under = np.maximum(self.beside, under)
         self.lash_x = (self.u + np.float32(0.1)) * np.float32((self.lashes.shape[1] - 1) / 1.2)
-        # A ball turns least at its sides; its edges under the lids stay what the picture shows.
-        self._turns = held(np.minimum(self.u, 1 - self.u) * np.float32(1 / 0.4))
-        close = np.minimum(self.v - self.up, self.low - self.v) - np.float32(0.5 * self.soft)
-        self._turns = self._turns * smooth(0.0, 0.5 * self.tall, close).astype(np.float32)
+        # A ball turns least at its sides; its edges under the lids stay what the picture shows, and so does skin within a round outline.
+        # Lights belong to it.
+        ball = np.minimum(self.v - self.up, self.low - self.v) > np.float32(0.5 * self.soft)
+        ball &= (self.u > 0) & (self.u < 1) & (self.light < 0.75 * float(np.median(self.cheek_colour)))
+        ball = cv2.morphologyEx(ball.astype(np.uint8), cv2.MORPH_CLOSE, _disc(0.08 * self.width))
+        deep = cv2.distanceTransform(
+            cv2.copyMakeBorder(ball, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 5
+        )
+        deep = cv2.GaussianBlur(deep[1:-1, 1:-1], (0, 0), max(0.03 * self.width, 0.7))
+        self._turns = held((deep - 0.02 * self.width) / max(float(deep.max()), 1.0)).astype(np.float32)
         self._places = tuple(
             np.float32(SCALE) * place.astype(np.float32) + np.float32(OFFSET) for place in (self.x, self.y)
         )
@@ -1740,6 +1749,8 @@ class EyeLayers:
             self.to_right = self.to_left = 0.12 * w
             self.turn_right = self.turn_left = 1.0
             self.to_up = self.to_down = min(0.10 * w, 0.12 * self.tall)
+            if self.darkness > STONE:
+                self.to_right = self.to_left = self.to_up = self.to_down = 0.0
 
     # What is done per frame.
 
@@ -1884,7 +1895,8 @@ class EyeLayers:
         # The lower lid gives way to an eye that looks down, and follows one that looks up.
         follow = 0.35 * self.to_up * max(-down, 0.0) * max(1 - 2 * blink, 0.0)
         follow -= 0.2 * self.to_down * max(down, 0.0)
-        rise += follow / max(self.tall, 1.0) * (1 - blink)
+        if self.has_white:
+            rise += follow / max(self.tall, 1.0) * (1 - blink)
         lower = self.low
         if blink > 0 or rise:
             lower = lower + (np.minimum(self.closed, lower) - lower) * np.float32(blink)

@@ -205,7 +205,7 @@ export class EyeLayers {
     const { told } = this;
     // The lower lid gives way to an eye that looks down, and follows one that looks up.
     const follow = 0.35 * told.to_up * Math.max(-down, 0) * Math.max(1 - 2 * blink, 0) - 0.2 * told.to_down * Math.max(down, 0);
-    return (told.squint * squint + follow / Math.max(told.tall, 1)) * (1 - blink);
+    return (told.squint * squint + (told.has_white ? follow / Math.max(told.tall, 1) : 0)) * (1 - blink);
   }
 
   /** @param {EyeAmounts} wanted */
