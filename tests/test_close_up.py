@@ -7,6 +7,7 @@ from functools import partial
 
 import cv2
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -51,12 +52,12 @@ from livepuppet.realtime.rig.amounts import (
     STRONGEST,
     CloseUpReader,
 )
-from livepuppet.realtime.rig.close_ups import EYE_AT, PLACING, crop_maps, cut_crop
+from livepuppet.realtime.rig.close_ups import EYE_AT, PLACING, crop_maps, cut_crop, default_close_ups
 from livepuppet.realtime.rig.close_ups import CloseUps as LookCloser
 from livepuppet.realtime.rig.pose import CLOSE_TURN_GAIN, PoseTracker, joined
 from livepuppet.realtime.rig.template import head_template
 from livepuppet.train.recipes import close_up as close_up_recipe
-from livepuppet.train.recipes.close_up import train_close_up
+from livepuppet.train.recipes.close_up import of_graph, train_close_up
 from livepuppet.train.tasks.close_up import KINDS, CloseUpTask, CropPool, Crops, close_up_scores, framed
 
 STORED = KINDS["eye"].stored
@@ -305,6 +306,25 @@ def test_the_graph_that_ships_is_read():
     at = _face(np.eye(2), (120, 90))
     look = LookCloser(PLACING)(np.full((240, 260, 3), 90, np.uint8), np.array([at[name] for name in PLACING]))
     assert np.isfinite(look.reading.numbers()).all() and look.head.shape == (len(HEAD_POINTS), 2)
+
+
+def test_training_goes_on_from_the_graph_that_ships(folder, tmp_path):
+    """With norms of their own again, in the training's way too, networks return what the graph returns."""
+    session = onnxruntime.InferenceSession(str(default_close_ups()), providers=["CPUExecutionProvider"])
+    crops = np.random.default_rng(0).integers(0, 256, (2, EYE.size, EYE.size, 3), np.uint8)
+    feed = {one.name: np.zeros(one.shape, np.uint8) for one in session.get_inputs()} | {"eyes": crops}
+    points, amounts, _ = session.run(["eye_points", "eye_amounts", "eye_logits"], feed)
+    network = of_graph(default_close_ups(), "eye", CropPool(folder / "training", "eye"), batches=1, pairs=8)
+    with torch.no_grad():
+        own = network(torch.from_numpy(crops).permute(0, 3, 1, 2) / 255)
+    assert np.abs(own[0].numpy() - points).max() < 1e-3 and np.abs(own[1].numpy() - amounts).max() < 1e-3
+    norms = [one for one in network.modules() if isinstance(one, torch.nn.BatchNorm2d)]
+    assert norms and all(
+        float(one.running_var.min()) >= 0 and float(one.running_mean.abs().max()) > 0 for one in norms
+    )
+    (tmp_path / "other.onnx").write_bytes(b"no graph")
+    with pytest.raises(UserError, match="no graph of close-up networks"):
+        of_graph(tmp_path / "other.onnx", "eye", CropPool(folder / "training", "eye"))
 
 
 @pytest.mark.slow

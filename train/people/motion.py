@@ -186,6 +186,9 @@ MOUTH_SHAPES: tuple[tuple[float, tuple[str, ...]], ...] = (
     (0.11, ("tongueOut",)),
 )
 
+#: How far lips that bare the teeth are drawn up and down, in units.
+BARED = 2.0
+
 
 def draw_vivid_groups(groups: int, poses: int, rng: torch.Generator, likely: float = 0.6) -> Motion:
     """`draw_people_groups`, of which a share `likely` of the poses does something as strongly as faces can: wide turns of the
@@ -269,10 +272,16 @@ def _vivid(motion: Tensor, rng: torch.Generator) -> Tensor:
     smiling = m["smile"].clamp(min=0)
     for name in ("mouthUpperUpLeft", "mouthLowerDownLeft", "mouthDimpleLeft"):
         add(name, d.chance(0.12) * even() * (1 - round_) * (1 - 0.5 * m["open"] - 0.5 * smiling))
+    # Teeth that are shown, by a smile or without one, and mostly clenched: real lips part further than one unit of theirs.
+    bares = d.chance(0.4) * (round_ == 0) * (m["tongueOut"] == 0)
+    much = even(0.3, BARED)
+    for name in ("mouthUpperUpLeft", "mouthLowerDownLeft"):
+        add(name, bares * much * d.uniform(0.6, 1.0))
+    m["open"] = torch.where((bares > 0) & (d.chance(0.75) > 0), 0.12 * m["open"], m["open"])
     add("cheekSquintLeft", d.chance(0.2) * even() * (1 - 0.35 * smiling))
     sideways = d.uniform(0, 1)
     for k, name in enumerate(("mouthLeft", "mouthRight", "jawLeft", "jawRight")):
-        add(name, (sideways >= 0.05 * k) * (sideways < 0.05 * k + 0.05) * even())
+        add(name, (sideways >= 0.09 * k) * (sideways < 0.09 * k + 0.09) * even())
     add("jawForward", d.chance(0.06) * even())
     add("mouthClose", d.chance(0.12) * even() * 0.7 * m["open"])
     return torch.stack([m[name] for name in COLUMNS], 1)

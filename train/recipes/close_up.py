@@ -7,7 +7,8 @@ python -m livepuppet.train.recipes.close_up mouth FOLDER OUTPUT --minutes 120
 python -m livepuppet.train.recipes.close_up head FOLDER OUTPUT --minutes 120
 python -m livepuppet.export.close_ups OUTPUT close-ups.onnx
 
-Trained networks learn something more with `--init FOLDER --learning-rate 5e-4`.
+Trained networks learn something more with `--init FOLDER --learning-rate 5e-4`, and so do those that ship, with
+`--init realtime/data/rig/close-ups.onnx`.
 
 On a GPU `--minutes 10 --batch 1024 --learning-rate 3e-3` are enough, for all three at once.
 """
@@ -22,10 +23,20 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from livepuppet.export.close_ups import load_close_up
+from livepuppet.core.errors import UserError
+from livepuppet.export.close_ups import CONFIGS, load_close_up
+from livepuppet.model.close_up import CloseUp
+from livepuppet.model.lite import ConvNorm
 from livepuppet.train.loop.precision import choose_device
 from livepuppet.train.loop.trainer import Trainer
-from livepuppet.train.tasks.close_up import KINDS, CloseUpTask, CropPool, close_up_scores
+from livepuppet.train.tasks.close_up import (
+    KINDS,
+    CloseUpTask,
+    CropPool,
+    close_up_scores,
+    framed,
+    roll_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +66,7 @@ def train_close_up(
         learning_rate: the peak.
         device: see `choose_device`.
         resume: go on from the checkpoint in `output`, if there is one.
-        init: folder with the KIND.safetensors to begin with.
+        init: folder with the KIND.safetensors to begin with, or the graph of all three that `export.close_ups` wrote.
 
     Returns:
         `close_up_scores` of the EMA on the validation shards.
@@ -70,7 +81,8 @@ def train_close_up(
     began = time.perf_counter()
     task = CloseUpTask(CropPool(folder / "training", kind, chosen), batch)
     if init is not None:
-        task.model.load_state_dict(load_close_up(init, kind).state_dict())
+        begun = of_graph(init, kind, task.pool) if init.suffix == ".onnx" else load_close_up(init, kind)
+        task.model.load_state_dict(begun.state_dict())
     validation = CropPool(folder / "validation", kind, chosen)
     logger.info("%d crops read in %.0f s", len(task.pool.pictures), time.perf_counter() - began)
     # A GPU reads more of them in the time that it takes to start.
@@ -100,6 +112,54 @@ def train_close_up(
         trainer.resume()
     trainer.run()
     return scores_of(trainer)
+
+
+@torch.no_grad()
+def of_graph(path: Path, kind: str, pool: CropPool, batches: int = 4, pairs: int = 64) -> CloseUp:
+    """The network of one kind out of an exported graph, ready to train.
+
+    Export folds batch norms into the convolutions before them. Here each gets back the statistics of its layer on crops of `pool`,
+    and the scale and shift that undo them, so that the network gives what the graph gives.
+
+    Raises:
+        UserError: the file is no graph of these networks.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    network = CloseUp(CONFIGS[kind]).to(pool.device).eval()
+    try:
+        graph = {one.name: one for one in onnx.load(path).graph.initializer}
+
+        def read(name: str) -> torch.Tensor:
+            return torch.from_numpy(numpy_helper.to_array(graph[f"{kind}.{name}"]).copy()).to(pool.device)
+
+        state = network.state_dict()
+        known = {
+            name: read(name).view_as(value) for name, value in state.items() if f"{kind}.{name}" in graph
+        }
+        layers = {name: one for name, one in network.named_modules() if isinstance(one, ConvNorm)}
+        shifts = {layers[name]: read(f"{name}.0.weight_bias") for name in layers}
+        network.load_state_dict(state | known)
+    except Exception as error:
+        raise UserError(f"{path} is no graph of close-up networks ({error!r}).") from error
+
+    def give_back(layer: ConvNorm, inputs: tuple[torch.Tensor], _) -> torch.Tensor:
+        convolution, norm = layer[0], layer[1]
+        values = convolution(inputs[0])
+        norm.running_mean.copy_(values.mean((0, 2, 3)))
+        norm.running_var.copy_(values.var((0, 2, 3)))
+        norm.weight.copy_((norm.running_var + norm.eps).sqrt())
+        norm.bias.copy_(shifts[layer] + norm.running_mean)
+        return layer.forward(inputs[0])
+
+    hooks = [layer.register_forward_hook(give_back) for layer in layers.values()]
+    rng = torch.Generator().manual_seed(0)
+    size, roll = CONFIGS[kind].size, roll_of(kind)
+    network(torch.cat([framed(pool.pairs(pairs, rng), size, rng, roll=roll).picture for _ in range(batches)]))
+    for hook in hooks:
+        hook.remove()
+    return network
 
 
 def main() -> None:

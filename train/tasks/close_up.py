@@ -67,7 +67,10 @@ MOUTH_AMOUNT_WEIGHT = tuple(
     3.0
     if name == "jawOpen"
     else 1.5
-    if any(word in name for word in ("Smile", "Pucker", "Funnel", "tongue"))
+    if any(
+        word in name
+        for word in ("Smile", "Pucker", "Funnel", "tongue", "mouthLeft", "mouthRight", "UpperUp", "LowerDown")
+    )
     else 0.7
     for name in MOUTH_AMOUNTS
 )
