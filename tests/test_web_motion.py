@@ -37,8 +37,8 @@ DEFAULTS = {"strength": 1, "smoothing": 1, "shift": 1, "turn": 1, "zoom": 1, "ey
 CLOSE = 1e-6
 
 
-def run(script: str, told: dict) -> dict:
-    """What a module script writes, given `told`; it finds the page's modules under `motion`."""
+def run(script: str, told: dict, patience: float = 60) -> dict:
+    """What a module script writes within `patience` seconds, given `told`; it finds the page's modules under `motion`."""
     script = script.replace("motion/", f"{STATIC.as_uri()}/motion/")
     begin = "import fs from 'node:fs'; const told = JSON.parse(fs.readFileSync(0, 'utf8'));"
     restore = (
@@ -50,7 +50,7 @@ def run(script: str, told: dict) -> dict:
         input=json.dumps(told),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -17,7 +17,7 @@ from typing import Literal
 import cv2
 import numpy as np
 import pytest
-from media import write_picture
+from media import gradient, write_picture
 from PIL import Image
 
 from livepuppet.core.keypoints import Keypoints
@@ -43,8 +43,8 @@ pytestmark = [
     ),
 ]
 
-#: Seconds that anything may take here.
-PATIENCE = 120
+#: Seconds that anything may take here, and that a rig may.
+PATIENCE, MAKING = 120, 400
 
 
 @pytest.fixture(scope="module")
@@ -188,11 +188,19 @@ def test_from_the_link_to_a_recording_of_an_added_picture(site, camera, tmp_path
         write_picture(tmp_path / "My own.png", cv2.resize(own, (400, 400)))
         page.set_input_files("#files", tmp_path / "My own.png")
         page.get_by_role("button", name="My own", pressed=True).wait_for()
-        # The network draws it, where the page's own picture has a rig; both say so.
+        # Its rig is made here; what has no face is drawn by the network. Both say so.
+        page.get_by_text("Making this picture's rig").wait_for()
+        page.locator("#making").wait_for(state="hidden", timeout=MAKING * 1000)
         assert page.evaluate("document.querySelector('#engine').textContent.startsWith('rig, ')")
+        assert page.get_by_role("button", name="Clear").is_enabled()
+        before = frames(page)
+        until(lambda: frames(page) > before + 2)
+        write_picture(tmp_path / "wall.png", gradient(48, 3000))
+        page.set_input_files("#files", tmp_path / "wall.png")
+        page.get_by_text("No face was found in wall").wait_for()
         page.get_by_text("The network draws this picture").wait_for()
         assert "network, int8" in page.inner_text("#engine")
-        page.get_by_text("For other backgrounds").wait_for()
+        page.get_by_text("for other backgrounds").wait_for()
         (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
         page.set_input_files("#files", tmp_path / "broken.png")
         page.get_by_text("broken.png cannot be read here").wait_for()

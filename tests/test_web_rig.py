@@ -37,14 +37,14 @@ pytestmark = pytest.mark.skipif(NODE is None, reason="there is no Node.js to run
 OFF, FEW, OFF_THERE, OFF_ON_AVERAGE = 2, 1e-3, 32, 0.1
 
 
-def run(folder: Path, script: str, told: dict) -> dict:
+def run(folder: Path, script: str, told: dict, patience: float = 60) -> dict:
     """What a module script writes, given `told`; it finds the page's modules under `web`, and files of `folder` by `open`."""
     begin = (
         "const {readNpz} = await import('motion/../npz.js');"
         "const open = async (name) => { const file = fs.readFileSync(`${told.folder}/${name}`);"
         " return readNpz(file.buffer.slice(file.byteOffset, file.byteOffset + file.byteLength)); };"
     )
-    return run_motion(begin + script.replace("web/", "motion/../"), {**told, "folder": str(folder)})
+    return run_motion(begin + script.replace("web/", "motion/../"), {**told, "folder": str(folder)}, patience)
 
 
 def with_readings(frames: list[tuple[Keypoints, float]], seed: int) -> list[tuple[Keypoints, float]]:

@@ -163,6 +163,19 @@ def _jittered(maps: list[np.ndarray], zoom: float, right: float, down: float) ->
     ]
 
 
+def _session(path: str | os.PathLike | None, threads: int):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        str(path or default_close_ups()), options, providers=["CPUExecutionProvider"]
+    )
+
+
 class CloseUps:
     """Looks at faces closely, with onnxruntime on the processor: 60 MMAC for four crops.
 
@@ -176,19 +189,10 @@ class CloseUps:
     """
 
     def __init__(self, names: Sequence[str], path: str | os.PathLike | None = None, threads: int = 1):
-        import onnxruntime
-
         if missing := [name for name in PLACING if name not in names]:
             raise ValueError(f"these keypoints lack {missing[0]}")
         self._rows = [list(names).index(name) for name in PLACING]
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            str(path or default_close_ups()), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = _session(path, threads)
         # The graph says how large each crop is: crops of one size are one input, in the order of `crop_maps`.
         self._inputs = {one.name: np.empty(one.shape, np.uint8) for one in self._session.get_inputs()}
         self._crops = [crop for crops in self._inputs.values() for crop in crops]

@@ -9,6 +9,7 @@ import base64
 import functools
 import hashlib
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,34 +131,43 @@ def find_portrait(picture: np.ndarray, centre: np.ndarray, unit: float, reach: f
     line = np.arange(SIDE)
     x, y = (line - affine[0, 2]) / scale, (line - affine[1, 2]) / scale
     inside = ((y > -0.5) & (y < height - 0.5))[:, None] & ((x > -0.5) & (x < width - 0.5))[None]
-    key = {
-        "weights": WEIGHTS,
-        "picture": hashlib.sha256(seen.tobytes()).hexdigest(),
-        "face": [float(value) for value in (*centre, unit, reach)],
-    }
-    try:
-        kept = zlib.decompress(base64.b64decode(remembered("portraits", key)))
-        values = np.frombuffer(kept, np.uint8).reshape(SIDE, SIDE, 4)
-    except (KeyError, TypeError, ValueError, zlib.error):
-        bell = np.exp(
-            -(np.square(x - centre[0])[None] + np.square(y - centre[1])[:, None])
-            / (2 * (FACE_WIDTH * unit) ** 2)
-        )
+    bell = np.exp(
+        -(np.square(x - centre[0])[None] + np.square(y - centre[1])[:, None]) / (2 * (FACE_WIDTH * unit) ** 2)
+    )
+
+    def levels() -> np.ndarray:
         colours = np.where(inside[..., None], seen.astype(np.float32) / 255, np.float32(0.5))
-        square = np.dstack([colours, bell, inside]).astype(np.float32).transpose(2, 0, 1)[None]
-        # Mirrored it is seen once more. Looks differ where one of them misses a part of the figure: an ear, a lock of hair.
-        (alpha, depth), (other, deep) = _seen(square), _seen(square[..., ::-1])
-        other, deep = other[..., ::-1], deep[..., ::-1]
-        figure = np.maximum(alpha[:1], other[:1])
-        share = 0.5 * (alpha[1:2] / np.maximum(alpha[:1], 0.05) + other[1:2] / np.maximum(other[:1], 0.05))
-        alpha = np.concatenate([figure, figure * share, 0.5 * (alpha[2:] + other[2:])]).clip(0, 1)
-        depth = 0.5 * (depth + deep)
-        levels = np.concatenate([alpha, np.clip(depth / 8 + 0.5, 0, 1)]).transpose(1, 2, 0)
-        values = np.rint(255 * levels).astype(np.uint8)
-        remember("portraits", key, base64.b64encode(zlib.compress(values.tobytes(), 6)).decode())
+        return _levels(np.dstack([colours, bell, inside]).astype(np.float32).transpose(2, 0, 1)[None])
+
+    values = _kept(seen, [float(value) for value in (*centre, unit, reach)], levels)
     alpha = np.ascontiguousarray(values[..., :3])
     alpha[~inside] = 0
     return Portrait(alpha, (values[..., 3].astype(np.float32) / 255 - 0.5) * 8, affine, inside)
+
+
+def _kept(seen: np.ndarray, face: list[float], levels: Callable[[], np.ndarray]) -> np.ndarray:
+    """`levels`, uint8 (S, S, 4), remembered by what is `seen` and where its `face` is."""
+    key = {"weights": WEIGHTS, "picture": hashlib.sha256(seen.tobytes()).hexdigest(), "face": face}
+    try:
+        kept = zlib.decompress(base64.b64decode(remembered("portraits", key)))
+        return np.frombuffer(kept, np.uint8).reshape(SIDE, SIDE, 4)
+    except (KeyError, TypeError, ValueError, zlib.error):
+        values = levels()
+        remember("portraits", key, base64.b64encode(zlib.compress(values.tobytes(), 6)).decode())
+        return values
+
+
+def _levels(square: np.ndarray) -> np.ndarray:
+    """What the network is shown, float32 (1, 5, S, S), in its mattes and depth, in levels: uint8 (S, S, 4)."""
+    # Mirrored it is seen once more. Looks differ where one of them misses a part of the figure: an ear, a lock of hair.
+    (alpha, depth), (other, deep) = _seen(square), _seen(square[..., ::-1])
+    other, deep = other[..., ::-1], deep[..., ::-1]
+    figure = np.maximum(alpha[:1], other[:1])
+    share = 0.5 * (alpha[1:2] / np.maximum(alpha[:1], 0.05) + other[1:2] / np.maximum(other[:1], 0.05))
+    alpha = np.concatenate([figure, figure * share, 0.5 * (alpha[2:] + other[2:])]).clip(0, 1)
+    depth = 0.5 * (depth + deep)
+    levels = np.concatenate([alpha, np.clip(depth / 8 + 0.5, 0, 1)]).transpose(1, 2, 0)
+    return np.rint(255 * levels).astype(np.uint8)
 
 
 def _seen(square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -83,6 +83,11 @@ def rig_file(rig: Rig, face: Face, lossless: bool = False) -> bytes:
         face: that it was made of.
         lossless: colours are arrays.
     """
+    return _npz(*rig_tables(rig, face), lossless)
+
+
+def rig_tables(rig: Rig, face: Face) -> tuple[dict[str, np.ndarray], dict]:
+    """The arrays of `rig_file` before they are packed, and what it tells beside them."""
     assert rig.head is not None
     arrays, told = _head(rig.head)
     told |= {"version": VERSION, "constants": _constants(_DRAWING), "names": amounts.NAMES, "unit": rig._unit}
@@ -100,13 +105,19 @@ def rig_file(rig: Rig, face: Face, lossless: bool = False) -> bytes:
         arrays |= {f"mouth {name}": plane for name, plane in planes.items()}
     told["brows"] = {"upright": rig._brows._upright, "down": rig._brows._down}
     arrays |= {f"{side} brow": planes for side, planes in rig._brows._planes.items()}
-    return _npz(arrays, told, lossless)
+    return arrays, told
 
 
 def sheets_file(rig: Rig, face: Face, square: Square, lossless: bool = False) -> bytes | None:
     """What moves where another background, or none, is behind the figure: the sheets of `rig_file` with the figure's own colours,
     premultiplied, and all of it at rest; None where no figure stands out.
     """
+    arrays = sheets_tables(rig, face, square)
+    return None if arrays is None else _npz(arrays, {"version": VERSION}, lossless)
+
+
+def sheets_tables(rig: Rig, face: Face, square: Square) -> dict[str, np.ndarray] | None:
+    """The arrays of `sheets_file` before they are packed."""
     assert rig.head is not None
     layers = rig.head.layers
     if layers.matte is None:
@@ -117,7 +128,7 @@ def sheets_file(rig: Rig, face: Face, square: Square, lossless: bool = False) ->
     for number, sheet in enumerate(drawn._sheets):
         arrays |= _sheet(f"sheet {number}", _premultiplied(sheet.still), sheet.coarse)
     arrays["rest"] = _premultiplied(np.dstack([drawn.rest[..., :3], layers.matte]))
-    return _npz(arrays, {"version": VERSION}, lossless)
+    return arrays
 
 
 def _premultiplied(layer: np.ndarray) -> np.ndarray:

@@ -22,8 +22,9 @@ from livepuppet.core.engine import STAGES
 from livepuppet.core.errors import UserError
 from livepuppet.core.files import write_atomically
 from livepuppet.core.images import encode_png
-from livepuppet.realtime.app.web.halves import halved
+from livepuppet.realtime.app.web.halves import halved, quartered
 from livepuppet.realtime.app.web.runtime import LICENCE, WASM, runtime_files
+from livepuppet.realtime.app.web.translate import rig_maker
 from livepuppet.realtime.avatars import load_avatars
 from livepuppet.realtime.bundled import AVATAR, DRIVING, MODEL
 from livepuppet.realtime.compositing.matte import figure_colours
@@ -32,6 +33,7 @@ from livepuppet.realtime.framing.seek import confidence
 from livepuppet.realtime.outputs.badge import BADGE_TEXT, COMMENT, XMP
 from livepuppet.realtime.rig.close_ups import default_close_ups
 from livepuppet.realtime.rig.finding import contours_of
+from livepuppet.realtime.rig.matting import default_matting
 from livepuppet.realtime.rig.rig import Face, Rig
 from livepuppet.realtime.rig.tables import reading_file, rig_file, sheets_file
 
@@ -48,6 +50,9 @@ FILES_FILE = "files.js"
 
 #: The runtime as the page fetches it.
 RUNTIME = "runtime/ort-wasm-simd-threaded.packed"
+
+#: Where what makes rigs of visitors' pictures lies.
+ENCODING = "encoding/"
 
 #: Without these no browser gives WebAssembly threads. (A service worker sets them where a host does not.)
 HEADERS = {
@@ -140,8 +145,9 @@ def write_site(
         files["avatars/clip.mp4"] = clip.read_bytes()
     files["site.json"] = _json(told)
     files.update(_for_hosts())
-    # What is fetched when somebody asks for it, a precision that passed needs no more, or the network alone draws with.
+    # What is fetched when somebody asks for it, what visitors' own pictures take, a precision that passed needs no more, or the network alone draws with.
     later = {"avatars/clip.mp4", *(graphs.keys() - loaded)}
+    later |= {name for name in files if name.startswith(ENCODING)}
     later |= {f"avatars/{entry['small']}" for entry in entries if "rig" in entry}
     files[FILES_FILE] = _file_list(files, later)
     try:
@@ -201,6 +207,7 @@ def _page() -> dict[str, bytes]:
         if path.is_file()
     }
     files.update({name: (SHARED / name).read_bytes() for name in SHARED_FILES})
+    files[f"{ENCODING}modules.js"] = rig_maker().encode()
     return files
 
 
@@ -234,6 +241,7 @@ def _model(bundle: Path) -> tuple[dict[str, bytes], set[str]]:
         for entry in (graphs[stage] for stage in STAGES if stage != "detect")
     }
     files = {**first, **drawing, "drawn.npz": _npz(of_pictures)}
+    files["matting.quarter"] = quartered(default_matting().read_bytes())
 
     def told(name: str) -> dict[str, str]:
         return {"file": name, "sha256": hashlib.sha256(files[name]).hexdigest()}
@@ -245,7 +253,11 @@ def _model(bundle: Path) -> tuple[dict[str, bytes], set[str]]:
     kept |= {"graphs": chosen(metadata["graphs"]), "variants": {}}
     if fastest is not metadata["graphs"]:
         kept["variants"][FIRST] = chosen(fastest)
-    kept |= {"reference": told("reference.npz"), "drawn": told("drawn.npz")}
+    kept |= {
+        "reference": told("reference.npz"),
+        "drawn": told("drawn.npz"),
+        "matting": told("matting.quarter"),
+    }
     first[BUNDLE_FILE] = files[BUNDLE_FILE] = _json(kept)
     return {f"model/{name}": data for name, data in files.items()}, {f"model/{name}" for name in first}
 

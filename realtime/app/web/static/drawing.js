@@ -8,7 +8,9 @@ import { Rig, unpacked } from "./rig/rig.js";
 /** @typedef {import("./rig/rig.js").RigMotion} RigMotion */
 /** What the page gets with the picture. @typedef {{captured: number, number: number, stages: Record<string, number>}} Told */
 
-/** @type {{rig: Rig, number: number, sheets: Promise<ArrayBuffer> | null} | null} */
+/** @typedef {import("./rig/rig.js").Part} Part */
+
+/** @type {{rig: Rig, number: number, sheets: (() => Promise<Part>) | null} | null} */
 let avatar = null;
 /** Whether the picture's own background is left out. */
 let cut = false;
@@ -50,16 +52,19 @@ const opened = async (file) => unpacked(await readNpz(file), (data) => pixelsOf(
 
 /**
  * Draw another avatar from now on; answers with its keypoints, or with what went wrong.
- * @param {{number: number, picture: ImageBitmap, rig: string, sheets: string | null}} chosen `rig` and `sheets` are addresses
+ * @param {{number: number, picture: ImageBitmap, rig: string | null, sheets: string | null, made: {file: Part, sheets: Part | null} | null}} chosen
+ *     `rig` and `sheets` are addresses, `made` is both where they were made here
  */
-async function setAvatar({ number, picture, rig: address, sheets }) {
+async function setAvatar({ number, picture, rig: address, sheets, made }) {
   try {
     const { data, width, height } = await pixelsOf(picture);
     picture.close();
-    const file = await opened(await fetched(`./avatars/${address}`));
+    const file = made ? made.file : await opened(await fetched(`./avatars/${address}`));
     const rig = new Rig(file, pictureFrom({ shape: [height, width, 4], values: new Uint8Array(data.buffer) }));
     // Fetched now, so that nothing is while the page is in use.
-    avatar = { rig, number, sheets: sheets ? fetched(`./avatars/${sheets}`) : null };
+    const flat = sheets ? fetched(`./avatars/${sheets}`) : null;
+    const ready = made?.sheets ?? null;
+    avatar = { rig, number, sheets: ready ? async () => ready : flat && (async () => opened(await flat)) };
     if (cut) await setCut();
     reader.postMessage({ number, keypoints: file.told.keypoints });
   } catch (error) {
@@ -69,7 +74,7 @@ async function setAvatar({ number, picture, rig: address, sheets }) {
 
 /** Make ready for another background. */
 async function setCut() {
-  if (avatar?.sheets && !avatar.rig.cut) avatar.rig.setCut(await opened(await avatar.sheets));
+  if (avatar?.sheets && !avatar.rig.cut) avatar.rig.setCut(await avatar.sheets());
 }
 
 function draw() {

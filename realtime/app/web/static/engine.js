@@ -69,6 +69,17 @@ export class CloseUps {
   }
 
   /**
+   * All outputs of the graph, in its order, of crops that were cut elsewhere.
+   * @param {import("./npz.js").NumpyArray[]} crops
+   * @returns {Promise<import("./npz.js").NumpyArray[]>}
+   */
+  async read(crops) {
+    const names = Object.keys(this.inputs);
+    const found = await this.session.run(Object.fromEntries(crops.map(({ shape, values }, at) => [names[at], new ort.Tensor("uint8", /** @type {Uint8Array} */ (values), shape)])));
+    return this.session.outputNames.map((/** @type {string} */ name) => ({ shape: found[name].dims, values: found[name].data.slice() }));
+  }
+
+  /**
    * What is seen of the face with keypoints `points`, in [-1, 1] of the square.
    * @param {Float32Array} points
    * @param {number} size of the model's pictures
@@ -94,6 +105,25 @@ export class CloseUps {
     const origin = flipped ? [-middle[0], middle[1]] : middle;
     reading.anchors = reading.anchors.map((value, place) => (value - origin[place % 2]) / unit);
     return reading;
+  }
+}
+
+/** Tells figure, head and body of a picture apart, and how deep they are. */
+export class Matting {
+  /** @param {any} session */
+  constructor(session) {
+    this.session = session;
+  }
+
+  /** @param {ArrayBuffer} graph */
+  static async open(graph) {
+    return new Matting(await sessionOf(graph));
+  }
+
+  /** @param {import("./npz.js").NumpyArray} square (1, 5, S, S) @returns {Promise<import("./npz.js").NumpyArray[]>} alpha (3, S, S) and depth (1, S, S) */
+  async look({ shape, values }) {
+    const { alpha, depth } = await this.session.run({ square: new ort.Tensor("float32", /** @type {Float32Array} */ (values), shape) }, ["alpha", "depth"]);
+    return [alpha, depth].map((one) => ({ shape: one.dims.slice(1), values: one.data.slice() }));
   }
 }
 

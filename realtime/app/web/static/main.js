@@ -20,13 +20,18 @@ import { startTheme } from "./theme.js";
  * @property {(() => Promise<ImageBitmap>) | null} openFigure the same with a transparent background, where there is one
  * @property {(() => Promise<Uint8Array>) | null} openSmall the model's square, RGB, where it was made with the page
  * @property {import("./motion/framing.js").Square | null} square
- * @property {string | null} rig address of what its rig needs, where it was made with the page; else the network draws
+ * @property {string | null} rig address of what its rig needs, where it was made with the page
+ * @property {any} made its rig, where it was made here; where there is neither, the network draws
  * @property {string | null} sheets the same before other backgrounds
  * @property {string} thumbnail address
  */
 
 const LARGEST_FILE = 64 << 20;
-const LARGEST_SIDE = 2048;
+/** Longest side of a picture, in pixels: rigs draw each of them. */
+const LARGEST_SIDE = 720;
+
+/** What is behind pictures that are transparent: see `over_gray` of livepuppet/core/images.py. */
+const BEHIND = "rgb(200 200 200)";
 
 /** Milliseconds for the service worker to be there. */
 const WORKER_PATIENCE = 10_000;
@@ -169,6 +174,7 @@ function fail(sentence) {
 /** @type {Record<string, (told: any) => void>} */
 const heard = {
   progress({ bytes }) {
+    if (model) return;
     const share = Math.min(1, bytes / total);
     element("progress").value = Math.min(share, 0.99);
     say(element("loading"), share < 1 ? texts.loading(Math.round(100 * share)) : texts.checking);
@@ -186,16 +192,38 @@ const heard = {
       attempt(openCamera);
     }
   },
+  making({ number: which, share }) {
+    if (which !== number) return;
+    element("making").hidden = false;
+    say(element("making"), texts.making(Math.round(100 * share)));
+  },
+  unmade({ number: which, reason }) {
+    console.warn(reason);
+    if (which === number) toast(texts.unmade(chosen?.name));
+  },
   network(told) {
     Object.assign(model, told);
     if (told.refused) toast(texts.refused);
   },
-  avatar({ number: which, square, small, found, rig }) {
-    if (which !== number || !layers) return;
+  async avatar({ number: which, square, small, found, rig, made }) {
+    if (which !== number || !layers || !chosen) return;
+    element("making").hidden = true;
+    if (made) {
+      const { figure, ...rest } = made;
+      chosen.made = rest;
+      const of = figure && imageOf(figure);
+      if (of) chosen.openFigure = () => createImageBitmap(of);
+      const opened = of && (await createImageBitmap(of));
+      if (which !== number) return;
+      layers.figure?.close();
+      layers.figure = opened;
+    }
     onCanvas = which;
     say(element("engine"), texts.engine({ ...model, rig }));
     element("engine").title = rig ? texts.byRig : texts.quality(model.quality);
-    element("network").hidden = rig;
+    const notes = rig ? (chosen.made?.notes ?? []) : [texts.network];
+    element("network").hidden = !notes.length;
+    say(element("network"), notes.join(" "));
     shown = { square, small, size: model.size };
     showAvatar();
     if (!found) toast(texts.noFaceInPicture(chosen?.name));
@@ -237,6 +265,7 @@ function showAvatar() {
   const plain = background === "as-is" || !layers.figure;
   const figure = plain ? layers.open : layers.figure;
   painter.setAvatar({ ...shown, figure: /** @type {ImageBitmap} */ (figure), background: plain ? "clear" : backgroundNow() });
+  canvas.style.setProperty("--aspect", String(canvas.width / canvas.height));
   drawn = null;
   painter.draw(null);
   showBackgrounds();
@@ -420,6 +449,7 @@ function bundled({ name, picture, figure, small, square, rig = null, sheets = nu
     number: (number += 1),
     square,
     rig,
+    made: null,
     sheets,
     open: async () => openPicture(await blob(picture)),
     openFigure: figure ? async () => openPicture(await blob(figure)) : null,
@@ -457,8 +487,9 @@ async function addPicture(file) {
     number: (number += 1),
     square: null,
     rig: null,
+    made: null,
     sheets: null,
-    open: () => openPicture(file),
+    open: async () => (transparent ? overGray(await openPicture(file)) : openPicture(file)),
     openFigure: transparent ? () => openPicture(file) : null,
     openSmall: null,
     thumbnail: URL.createObjectURL(file),
@@ -477,24 +508,55 @@ function hasTransparency(picture) {
   return data.some((/** @type {number} */ value, /** @type {number} */ at) => at % 4 === 3 && value < 250);
 }
 
+/** @param {ImageBitmap} picture is lost */
+function overGray(picture) {
+  const canvas = new OffscreenCanvas(picture.width, picture.height);
+  const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  context.fillStyle = BEHIND;
+  context.fillRect(0, 0, picture.width, picture.height);
+  context.drawImage(picture, 0, 0);
+  picture.close();
+  return canvas.transferToImageBitmap();
+}
+
+/** How opaque it is. @param {ImageBitmap} picture */
+function alphaOf(picture) {
+  const context = /** @type {any} */ (new OffscreenCanvas(picture.width, picture.height).getContext("2d", { willReadFrequently: true }));
+  context.drawImage(picture, 0, 0);
+  const { data } = context.getImageData(0, 0, picture.width, picture.height);
+  return new Uint8Array(data.length / 4).map((_, at) => data[4 * at + 3]);
+}
+
+/** A figure that was cut out. @param {{rgb: Uint8Array, alpha: Uint8Array, width: number, height: number}} figure */
+function imageOf({ rgb, alpha, width, height }) {
+  if (alpha.every((one) => one >= 250) || alpha.every((one) => one < 250)) return null;
+  const image = new ImageData(width, height);
+  for (let at = 0; at < alpha.length; at++) image.data.set([rgb[3 * at], rgb[3 * at + 1], rgb[3 * at + 2], alpha[at]], 4 * at);
+  return image;
+}
+
 /** @param {Avatar} avatar */
 async function choose(avatar) {
   chosen = avatar;
   showChosen();
   number = avatar.number = number + 1;
   const mine = number;
-  const { rig, sheets } = byNetwork ? { rig: null, sheets: null } : avatar;
+  const { rig, sheets, made } = byNetwork ? { rig: null, sheets: null, made: null } : avatar;
   const [open, figure, small] = await Promise.all([avatar.open(), avatar.openFigure?.() ?? null, rig ? null : (avatar.openSmall?.() ?? null)]);
   if (mine !== number) return;
   layers?.open.close();
   layers?.figure?.close();
   layers = { open, figure };
   shown = null;
+  element("making").hidden = true;
   const picture = await createImageBitmap(open);
-  worker.postMessage({ kind: "avatar", number: mine, picture, square: avatar.square, small, rig, sheets }, [picture]);
-  if (!model) {
-    // Something to see while the model loads.
+  const alpha = figure && !rig && !made ? alphaOf(figure) : null;
+  worker.postMessage({ kind: "avatar", number: mine, picture, square: avatar.square, small, rig, sheets, made, alpha, byNetwork }, [picture]);
+  if (!model || (!rig && !made)) {
+    // Something to see while the model loads, or a rig is made.
+    onCanvas = 0;
     painter.setAvatar({ figure: open, square: { x: 0, y: 0, side: 1 }, small: new Uint8Array(3), size: 1, background: "clear" });
+    canvas.style.setProperty("--aspect", String(canvas.width / canvas.height));
     painter.draw(null);
   }
 }

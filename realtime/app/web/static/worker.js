@@ -1,9 +1,9 @@
 // From a camera's frame to what the avatar does, beside the page, so that the page never waits. Rigs are drawn by another worker
 // (drawing.js); what has none is drawn here, by the network.
 import { Cutter } from "./cutting.js";
-import { CloseUps, Engine, RUNTIME, compare, draws, finds, prepareRuntime } from "./engine.js";
+import { CloseUps, Engine, Matting, RUNTIME, compare, draws, finds, prepareRuntime } from "./engine.js";
 import { fetched, unpacked } from "./fetching.js";
-import { unhalved } from "./halves.js";
+import { unhalved, unquartered } from "./halves.js";
 import { Follower, whole } from "./motion/follow.js";
 import { centredSquare, reexpressed, seek, squareFor } from "./motion/framing.js";
 import { DEFAULTS, Retargeter } from "./motion/retargeter.js";
@@ -40,6 +40,14 @@ let avatar = null;
 /** Load what the model draws with: pictures without a rig need it. @type {() => Promise<void>} */
 let loadDrawing;
 let canDraw = false;
+/** Load what tells figures apart: pictures whose rig is made here need it. @type {() => Promise<Matting>} */
+let loadMatting;
+/** @type {Matting | null} */
+let matting = null;
+/** What a rig's making needs to know. @type {import("./rig/tracker.js").Knowledge} */
+let knowledge;
+/** What makes a rig now. @type {{stop: () => void} | null} */
+let making = null;
 /** @type {CloseUps} */
 let closeUps;
 /** @type {RigDriver} */
@@ -96,7 +104,7 @@ async function start({ threads, precision: only, port }) {
   ]);
   const fetchedAt = performance.now();
   prepareRuntime(threads, await unpacked(runtime));
-  const knowledge = knowledgeFrom(await readNpz(known));
+  knowledge = knowledgeFrom(await readNpz(known));
   engine = await Engine.open(bundle, "float16", { detect: unhalved(detect) });
   closeUps = await CloseUps.open(unhalved(looks), bundle.keypoint_names, knowledge);
   const loaded = performance.now();
@@ -125,6 +133,7 @@ async function start({ threads, precision: only, port }) {
     }
     throw new Error("gate");
   };
+  loadMatting = async () => (matting ??= await Matting.open(unquartered(await file(bundle.matting))));
   tell({ kind: "ready", threads, size, quality: found, loading: loaded - fetchedAt, gate: performance.now() - loaded, fetching: fetchedAt - began });
 }
 
@@ -136,10 +145,18 @@ async function start({ threads, precision: only, port }) {
  * @property {Uint8Array | null} small
  * @property {string | null} rig address
  * @property {string | null} sheets address
+ * @property {Made | null} made its rig, if that was made here
+ * @property {Uint8Array | null} alpha (height, width), of a picture that is transparent itself
+ * @property {boolean} byNetwork whether no rig is wanted
  */
 
+/** What encoding/maker.js gives. @typedef {{file: any, sheets: any, figure: any, notes: string[]}} Made */
+
+/** Mean confidence of keypoints from which on a picture shows a face. */
+const SURE = 0.5;
+
 /** @param {Chosen} chosen */
-async function setAvatar({ number, picture, square: given, small: prepared, rig, sheets }) {
+async function setAvatar({ number, picture, square: given, small: prepared, rig, sheets, made: known, alpha, byNetwork }) {
   const { width, height } = picture;
   const face = given ? null : await faceIn(picture);
   const place = given ?? squareFor(picture, face);
@@ -149,8 +166,10 @@ async function setAvatar({ number, picture, square: given, small: prepared, rig,
   let features = null;
   /** @type {Keypoints} */
   let keypoints;
-  if (rig) {
-    keypoints = await drawnByRig({ number, picture, rig, sheets });
+  let made = known;
+  if (!rig && !made && !byNetwork && face) made = await rigOf(picture, cutAs, await engine.detect(small), alpha, number);
+  if (rig || made) {
+    keypoints = await drawnByRig({ number, picture, rig, sheets, made });
   } else {
     if (!canDraw) await loadDrawing();
     keypoints = await engine.detect(small);
@@ -160,12 +179,64 @@ async function setAvatar({ number, picture, square: given, small: prepared, rig,
   avatar = { features, keypoints, number };
   retargeter.setAvatar(keypoints);
   driver.restart();
-  tell({ kind: "avatar", number, square: cutAs, small, found: given !== null || face !== null, rig: rig !== null });
+  tell({ kind: "avatar", number, square: cutAs, small, found: given !== null || face !== null, rig: Boolean(rig || made), made: known ? null : made });
+}
+
+/**
+ * A picture's rig, made here; null where that does not succeed.
+ * @param {ImageBitmap} picture @param {Square} square @param {Keypoints} keypoints of the square @param {Uint8Array | null} alpha
+ * @param {number} number of the avatar
+ * @returns {Promise<Made | null>}
+ */
+async function rigOf(picture, square, keypoints, alpha, number) {
+  const { confidence } = keypoints;
+  if (!confidence || confidence.reduce((sum, one) => sum + one, 0) / confidence.length < SURE) return null;
+  const { width, height } = picture;
+  const context = /** @type {OffscreenCanvasRenderingContext2D} */ (new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true }));
+  context.drawImage(picture, 0, 0);
+  const { data } = context.getImageData(0, 0, width, height);
+  const rgb = new Uint8Array(3 * width * height);
+  for (let from = 0, to = 0; from < data.length; from += 4, to += 3) {
+    rgb[to] = data[from];
+    rgb[to + 1] = data[from + 1];
+    rgb[to + 2] = data[from + 2];
+  }
+  const maker = new Worker(new URL("./encoding/maker.js", import.meta.url), { type: "module" });
+  try {
+    return await new Promise((resolve, reject) => {
+      making = { stop: () => reject(new Error("another picture")) };
+      maker.onerror = ({ message }) => reject(new Error(message || "the rig's maker could not be loaded"));
+      maker.onmessage = async ({ data: told }) => {
+        if (told.kind === "progress") tell({ kind: "making", number, share: told.share });
+        else if (told.kind === "made") resolve(told.made);
+        else if (told.kind === "failed") reject(new Error(told.reason));
+        else maker.postMessage({ kind: "answer", outputs: await answerOf(told).catch((error) => (reject(error), [])) });
+      };
+      const { points, jacobians } = keypoints;
+      maker.postMessage({ kind: "make", picture: { width, height, rgb, alpha }, square, keypoints: { points, jacobians, confidence }, names: engine.names, size: engine.size, knowledge });
+    });
+  } catch (error) {
+    if (/** @type {Error} */ (error).message === "another picture") throw error;
+    tell({ kind: "unmade", number, reason: String(error) });
+    return null;
+  } finally {
+    making = null;
+    maker.terminate();
+  }
+}
+
+/** What a network says. @param {{network: string, inputs: import("./npz.js").NumpyArray[]}} question @returns {Promise<import("./npz.js").NumpyArray[]>} */
+async function answerOf({ network, inputs }) {
+  if (network === "matting") return (await loadMatting()).look(inputs[0]);
+  if (network === "closeUps") return closeUps.read(inputs);
+  const { points, jacobians, confidence } = await engine.detect(/** @type {Uint8Array} */ (inputs[0].values));
+  const count = engine.names.length;
+  return [{ shape: [count, 2], values: points }, { shape: [count, 2, 2], values: jacobians }, { shape: [count], values: confidence ?? new Float32Array(count).fill(1) }];
 }
 
 /**
  * Have the other worker draw a picture by its rig.
- * @param {{number: number, picture: ImageBitmap, rig: string, sheets: string | null}} chosen
+ * @param {{number: number, picture: ImageBitmap, rig: string | null, sheets: string | null, made: Made | null}} chosen
  * @returns {Promise<Keypoints>}
  */
 async function drawnByRig(chosen) {
@@ -319,6 +390,7 @@ const handlers = {
 /** @type {Promise<unknown>} */
 let queue = Promise.resolve();
 self.addEventListener("message", ({ data }) => {
+  if (data.kind === "avatar") making?.stop();
   queue = queue.then(() => handlers[data.kind](data)).catch((error) => {
     tell({ kind: "failed", during: data.kind, number: data.number, reason: String(error?.message ?? error) });
   });
