@@ -244,17 +244,29 @@ class Surface:
         field, steps = cv2.merge(moved), cv2.merge([yy / size, -xy / size, -yx / size, xx / size])
         still, most = self._still_cells, np.float32(LARGEST_STEP)
         source = [place - plane for place, plane in zip(still, moved, strict=True)]
+        rounds = [(field, *self._found[0]), (steps, *self._found[1])]
         for _ in range(INVERSION):
-            found, inverse = (
-                cv2.split(cv2.remap(plane, *source, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
-                for plane in (field, steps)
-            )
+            for plane, sampled, planes in rounds:
+                cv2.remap(
+                    plane, *source, cv2.INTER_LINEAR, dst=sampled, borderMode=cv2.BORDER_REPLICATE
+                )
+                cv2.split(sampled, planes)
+            (_, _, found), (_, _, inverse) = rounds
             off = [still[axis] - source[axis] - found[axis] for axis in (0, 1)]
             for axis in (0, 1):
                 step = inverse[2 * axis] * off[0] + inverse[2 * axis + 1] * off[1]
                 source[axis] += np.minimum(np.maximum(step, -most), most)
         offset, cell = np.float32(0.5 / self.cell + 0.5), np.float32(self.cell)
         return cv2.merge([(plane - offset) * cell for plane in source])
+
+    @cached_property
+    def _found(self) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+        """What `_inverted` writes to: arrays that OpenCV makes itself cost more than what is written to them."""
+        shape = self.depth.shape
+        return [
+            (np.empty((*shape, count), np.float32), [np.empty(shape, np.float32) for _ in range(count)])
+            for count in (2, 4)
+        ]
 
     @cached_property
     def _still_cells(self) -> tuple[np.ndarray, np.ndarray]:
