@@ -221,6 +221,32 @@ def host(size, repeats, json_path, **choice):
     _report({"machine": machine, **as_json(steps, whole)}, json_path)
 
 
+@bench.command("quality")
+@click.argument("clips", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--engine", default="onnx", show_default=True, help="As of livepuppet run.")
+@click.option(
+    "--seconds", default=4.0, show_default=True, type=click.FloatRange(min=0.2), help="Of each clip."
+)
+@click.option("--side", default=720, show_default=True, type=click.IntRange(64, 2048), help="Of the picture.")
+@_JSON
+def quality_command(clips, engine, seconds, side, json_path):
+    """What int8 and the load control's steps change in what the live path shows, beside float32 with every frame looked at.
+
+    CLIPS show faces; by default the bundled one. Prints a Markdown table.
+    """
+    from livepuppet.benchmarks import quality
+
+    speed_commands.check_json(json_path)
+    rows = quality.measure(clips, engine, seconds, side)
+    for text in (*quality.heading(), *map(quality.line, rows)):
+        click.echo(text)
+    kept = [
+        row.as_dict() if isinstance(row, quality.Quality) else dict(zip(("setup", "error"), row, strict=True))
+        for row in rows
+    ]
+    _report({"machine": describe(), "rows": kept}, json_path)
+
+
 @bench.command()
 @click.option("--minutes", default=60.0, show_default=True, type=click.FloatRange(min=0.05))
 @click.option("--rate", default=30.0, show_default=True, help="Frames per second of the simulated camera.")

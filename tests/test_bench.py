@@ -510,6 +510,19 @@ def test_batches_run_for_real(in_process, tiny_bundle, tmp_path):
     assert "streams of 30 frames per second" in result.output and Path(drawn).exists()
 
 
+def test_quality_beside_float32(tmp_path):
+    path = tmp_path / "quality.json"
+    arguments = ["quality", "--seconds", "0.5", "--side", "160", "--json", str(path)]
+    result = CliRunner().invoke(bench, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    rows = {row["setup"]: row for row in json.loads(path.read_text())["rows"]}
+    assert list(rows) == ["float32", "int8", "first step", "both steps"]
+    same = rows["float32"]
+    assert (same["response"], same["levels"], same["sharpness"]) == (pytest.approx(1), 0, 1)
+    assert 0 < rows["first step"]["amounts"] < 0.1
+    assert rows["both steps"]["levels"] > rows["first step"]["levels"]
+
+
 # Pictures
 
 

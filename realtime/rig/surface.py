@@ -247,9 +247,7 @@ class Surface:
         rounds = [(field, *self._found[0]), (steps, *self._found[1])]
         for _ in range(INVERSION):
             for plane, sampled, planes in rounds:
-                cv2.remap(
-                    plane, *source, cv2.INTER_LINEAR, dst=sampled, borderMode=cv2.BORDER_REPLICATE
-                )
+                cv2.remap(plane, *source, cv2.INTER_LINEAR, dst=sampled, borderMode=cv2.BORDER_REPLICATE)
                 cv2.split(sampled, planes)
             (_, _, found), (_, _, inverse) = rounds
             off = [still[axis] - source[axis] - found[axis] for axis in (0, 1)]
