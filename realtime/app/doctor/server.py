@@ -12,6 +12,7 @@ from livepuppet.realtime.app.doctor.checks import Chapter, Finding
 from livepuppet.realtime.remote.clock import ClockOffset
 from livepuppet.realtime.remote.connection import Connection, ServerAddress
 from livepuppet.realtime.remote.protocol import CLOCK_REPLY, CLOCK_REQUEST, VERSION, parse_json
+from livepuppet.realtime.remote.standby import Worker
 
 #: Times that the server is asked for its clock, and seconds for each answer.
 EXCHANGES, PATIENCE = 10, 2.0
@@ -36,21 +37,28 @@ def server(text: str) -> Chapter:
         reason = str(error).replace(place, "the server's address") if place else str(error)
         return Chapter("Server", findings=(Finding("FAIL", "No machine would render", reason),))
     try:
-        return _asked(connection, address.fingerprint is not None)
-    except (ConnectionError, ValueError) as error:
+        return _asked(connection, address.fingerprint is not None, secrets.token_hex(16))
+    except (ConnectionError, ValueError, UserError) as error:
         remedy = "Look at what livepuppet serve prints there, and give both machines the same version."
         return Chapter("Server", findings=(Finding("FAIL", f"The server broke off ({error})", remedy),))
     finally:
         connection.close()
 
 
-def _asked(connection: Connection, secure: bool) -> Chapter:
+def _asked(connection: Connection, secure: bool, session: str) -> Chapter:
     model = read_bundle(bundled.MODEL)["preset"]["name"]
-    connection.send({"version": VERSION, "model": model, "session": secrets.token_hex(16)})
+    connection.send({"version": VERSION, "model": model, "session": session})
     reply = connection.receive(PATIENCE)
     answer = parse_json(reply) if isinstance(reply, str) else {}
+    if isinstance(answer.get("move"), dict) and (worker := Worker.from_json(answer["move"].get("to"))):
+        # A service: this is who would render.
+        there = Connection(worker.address)
+        try:
+            return _asked(there, secure, session)
+        finally:
+            there.close()
     if "welcome" not in answer:
-        reason = str(answer.get("error") or "it does not answer")[:300]
+        reason = str(answer.get("error") or answer.get("refused") or "it does not answer")[:300]
         return Chapter("Server", findings=(Finding("WARN", "The server would not render now", reason),))
     clock = ClockOffset()
     for _ in range(EXCHANGES):
