@@ -62,6 +62,11 @@ def service(bundle):
         yield service
 
 
+def alike(one, other):
+    """The same picture but for what H.264 leaves out, which differs between key pictures and others."""
+    return np.abs(one.astype(int) - other).mean() < 2
+
+
 def test_a_spare_takes_over_with_the_same_picture(service, avatar):
     service.add("one", "a")
     service.add("two", "b")
@@ -69,7 +74,7 @@ def test_a_spare_takes_over_with_the_same_picture(service, avatar):
     before, neutral, first = client.picture(), client.animator.retargeter.initial, client.at
     wait_for(lambda: client.spare not in (None, first))
     service.workers.pop(first).close()
-    assert (client.picture() == before).all()
+    assert alike(client.picture(), before)
     assert client.at != first and client.animator.retargeter.initial is neutral
     wait_for(lambda: service.directory._sessions[client.renderer._session].worker == client.at)
 
@@ -89,7 +94,7 @@ def test_a_worker_that_drains_loses_no_frame(service, avatar, monkeypatch):
     while client.at == "one":
         outcomes.append(client.animator.step(gradient(64, 64)).fresh)
     thread.join(30)
-    assert (client.picture() == before).all() and all(outcomes)
+    assert alike(client.picture(), before) and all(outcomes)
     assert not first._active()
 
 
@@ -131,7 +136,7 @@ def test_a_worker_that_says_nothing_is_left(service, avatar):
     place = next(iter(service.workers[first]._active().values()))
     place.connection._loop.call_soon_threadsafe(time.sleep, 3)
     wait_for(lambda: client.animator.step(gradient(64, 64)) and client.at != first)
-    assert (client.picture() == before).all()
+    assert alike(client.picture(), before)
     # The one that comes back is told that the session goes on elsewhere, or has noticed it by itself.
     wait_for(lambda: not service.workers[first]._active())
 
@@ -285,12 +290,12 @@ def test_processes_are_killed_stopped_and_started_again(service, bundle, avatar)
         for number in (signal.SIGKILL, signal.SIGSTOP):
             wait_for(lambda: client.spare not in (None, client.at), 120)
             hurt(fleet, client, number)
-            assert (client.picture() == before).all()
+            assert alike(client.picture(), before)
             wait_for(lambda: service.directory.workers == 2, 120)
         # One fewer is wanted: it leaves without a frame lost, whoever it is.
         fleet.scale(1)
         wait_for(lambda: service.directory.workers == 1 and client.at in fleet.names, 120)
-        assert (client.picture() == before).all()
+        assert alike(client.picture(), before)
     finally:
         fleet.close()
 
@@ -341,7 +346,7 @@ def test_a_node_of_a_ray_cluster_is_killed_while_eight_use_it(bundle, avatar, mo
         for client, picture in zip(clients, before, strict=True):
             # Its worker may live a little longer than the node.
             left(client, name)
-            assert (client.picture() == picture).all()
+            assert alike(client.picture(), picture)
         # Ray starts the worker again where there is room.
         cluster.add_node(num_cpus=1)
         wait_for(lambda: service.directory.workers == 2, 120)
