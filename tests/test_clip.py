@@ -23,11 +23,18 @@ from livepuppet.realtime.app.settings import Settings, merge
 from livepuppet.realtime.clip.neutral import faults
 from livepuppet.realtime.clip.plan import clock, plan
 from livepuppet.realtime.clip.shots import Cuts
-from livepuppet.realtime.clip.smoothing import smooth
+from livepuppet.realtime.clip.smoothing import smooth, smooth_head
 from livepuppet.realtime.clip.survey import Survey, Watcher, _Place, check_face, look_through
 from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.rig.close_ups import EYE_AT
-from livepuppet.realtime.rig.pose import CLOSE_NOD_GAIN, CLOSE_TURN_GAIN, SKULL_MIDDLE, head_in_space, joined
+from livepuppet.realtime.rig.pose import (
+    CLOSE_NOD_GAIN,
+    CLOSE_TURN_GAIN,
+    SKULL_MIDDLE,
+    PoseTracker,
+    head_in_space,
+    joined,
+)
 from livepuppet.realtime.rig.template import head_template
 
 #: Moments of the bundled clip: at rest, mouth wide open, head turned aside.
@@ -483,6 +490,45 @@ def test_rare_large_errors_of_a_still_head_are_noise_where_so_much_is_granted():
     # Each vector has its own.
     both = smooth(np.concatenate([values, values], axis=1), 1 / 25, least=np.array([0.0, 0.004]))
     assert np.array_equal(both, np.concatenate([plain, granted], axis=1))
+
+
+def test_a_head_that_holds_still_is_held_and_its_swings_keep_their_height_and_moment():
+    random, times = np.random.default_rng(5), np.arange(250) / 25
+    noise = 0.002 * random.standard_normal(250)
+
+    def smoothed(values):
+        return smooth_head(values[:, None], 1 / 25, 1.0, (0.0009, 0.0026))[:, 0]
+
+    assert np.diff(smoothed(noise)).std() < 0.35 * np.diff(noise).std()
+    # Four degrees to either side, once to three times a second.
+    for rate in (1, 2, 3):
+        swings = np.where(np.abs(times - 5) < 1, np.radians(4) * np.sin(2 * np.pi * rate * (times - 4)), 0)
+        found = smoothed(swings + noise)[105:146]
+        share = [
+            found @ swings[105 + lag : 146 + lag] / (swings[105:146] @ swings[105:146]) for lag in (-1, 0, 1)
+        ]
+        assert share[1] > 0.95 and np.argmax(share) == 1
+    line = 0.1 * times
+    assert np.allclose(smoothed(line), line) and np.array_equal(smoothed(line[:4]), line[:4])
+
+
+def test_a_head_trembles_less_and_its_face_does_as_before(engine, look, clip):
+    random, still = np.random.default_rng(6), look([clip[REST[0]]] * 40)
+    rolls = np.radians(0.25) * random.standard_normal(40)
+    seen = []
+    for one, roll in zip(still.seen, rolls, strict=True):
+        turn = np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
+        turned = replace(one.keypoints, points=(one.keypoints.points @ turn.T).astype(np.float32))
+        seen.append(replace(one, keypoints=turned))
+
+    def told(smoothing):
+        made = planned(engine, replace(still, seen=seen), "first", smoothing=smoothing)
+        tracker = PoseTracker(engine.keypoint_names, made.shown[0].begins)
+        assert made.shown[0].begins is not None
+        assert np.array_equal(made.shown[0].begins.points, made.shown[0].driving.points)
+        return np.array([tracker.pose(one.driving).angles[2] for one in made.shown])
+
+    assert np.diff(told(1.0)).std() < 0.35 * np.diff(told(0.0)).std()
 
 
 def test_smoothing_may_be_off_and_knows_no_direction():

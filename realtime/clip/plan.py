@@ -4,6 +4,7 @@ a square that follows the head, and the neutral pose that they are compared with
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +18,13 @@ from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.matrices import Matrices, carried
 from livepuppet.core.square import Square, centred_square
 from livepuppet.realtime.clip.neutral import most_at_rest
-from livepuppet.realtime.clip.smoothing import smooth_keypoints
+from livepuppet.realtime.clip.smoothing import HEAD_ROLLS, smooth_head, smooth_keypoints
 from livepuppet.realtime.clip.survey import Survey
 from livepuppet.realtime.clip.track import Kept, Seen, Track
 from livepuppet.realtime.framing.follow import reexpressed
 from livepuppet.realtime.motion.parts import rigid_indices
 from livepuppet.realtime.rig.driver import RigDriver
-from livepuppet.realtime.rig.pose import PoseTracker
+from livepuppet.realtime.rig.pose import PoseTracker, split
 from livepuppet.realtime.rig.range import DriverRange
 
 #: A head that goes no further than so many sides, and grows by no more than this factor (natural
@@ -193,7 +194,13 @@ def plan(
     for part in parts:
         # A face that turns up later in a shot has none.
         cuts.append(part.seen[0].shot in survey.cuts and _opens(part, survey))
-        begins[part.frames[0]] = _brought_to(poses[part.person], part, names, matrices)
+        chosen = poses[part.person]
+        initial = _brought_to(chosen, part, names, matrices)
+        _steady(part, initial, names, smoothing, matrices)
+        if isinstance(chosen, Seen) and chosen.shot == part.seen[0].shot:
+            # The frame that D1 is stays D1 to the bit.
+            initial = next((_keypoints(one) for one in part.seen if one.time == chosen.time), initial)
+        begins[part.frames[0]] = initial
     sentences += _absences(survey)
     leaping = [part.seen for part in parts if part.leaps]
     if leaping:
@@ -343,6 +350,44 @@ def _place(part: _Part, survey: Survey, size: int, matrices: Matrices, fixed: bo
         for one, square in zip(part.seen, wanted, strict=True)
     )
     part.squares = wanted
+
+
+def _steady(
+    part: _Part, initial: Keypoints, names: Sequence[str], smoothing: float, matrices: Matrices
+) -> None:
+    """Smooth the pose that a head has since D1, `initial`: errors of single landmarks, which their own smoothing takes for motion,
+    are small in it. The keypoints go along.
+    """
+    tracker, step = PoseTracker(names, initial), _step(part.seen)
+    if not tracker.usable or smoothing <= 0:
+        return
+    heads = np.empty((len(part.seen), 4))
+    for index, face in enumerate(part.seen.faces):
+        pose = tracker.pose(face if face is not None else initial)
+        heads[index] = split(pose.rotation)[1], math.log(pose.scale), *(pose.shift / tracker.unit)
+    heads[:, 0] = np.unwrap(heads[:, 0])
+    steady = smooth_head(heads, step, smoothing, HEAD_ROLLS)
+
+    def carried_along(one: Seen, was: np.ndarray, now: np.ndarray) -> Seen:
+        roll, grown, *_ = now - was
+        turn = math.exp(grown) * np.array(
+            [[math.cos(roll), -math.sin(roll)], [math.sin(roll), math.cos(roll)]]
+        )
+        before, after = tracker.centre + was[2:] * tracker.unit, tracker.centre + now[2:] * tracker.unit
+
+        def moved(points: np.ndarray) -> np.ndarray:
+            return ((points - before) @ turn.T + after).astype(np.float32)
+
+        face = _keypoints(one)
+        face = replace(
+            face,
+            points=moved(face.points),
+            jacobians=carried(turn, face.jacobians, matrices).astype(np.float32),
+            reading=None if face.reading is None else face.reading.mapped(moved, roll),
+        )
+        return replace(one, keypoints=face)
+
+    part.seen = Track(map(carried_along, part.seen, heads, steady))
 
 
 def _leaps(places: np.ndarray, times: Sequence[float]) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.matrices import Matrices
-from livepuppet.core.reading import FaceReading
+from livepuppet.core.reading import HEAD_NUMBERS, FaceReading
 from livepuppet.realtime.motion.parts import Origin, Similarity, rigid_indices
 
 #: Standard deviation in seconds of the average in quiet parts.
@@ -35,6 +35,16 @@ MOST_NOISE = 0.25
 #: Deviation of the noise that is granted at least, in half sides of the square: of the head's place, tilt and size, and of a
 #: landmark on the skull. Most frames err by less, some by far more, as in a blink, and the head is not to go along.
 HEAD_NOISE, SKULL_NOISE = 0.002, 0.006
+
+#: Cut-offs in hertz of a head's own motion, which has a mass and no blinks: where it holds still, and where it moves.
+HEAD_STILL, HEAD_MOVES = 3.5, 7.0
+
+#: What lies between the two cut-offs is noise up to the first of these (RMS over `HEAD_SECONDS` to either side), and motion from the
+#: second on: of roll in radians, of the size's logarithm and of the place in eye distances; and of turns and nods in radians.
+HEAD_ROLLS, HEAD_TURNS, HEAD_SECONDS = (0.0009, 0.0026), (0.0018, 0.0052), 0.16
+
+#: The longest half of a kernel, in frames.
+LONGEST_KERNEL = 100
 
 #: Words in the names of landmarks on the skull. Irises and brows sit there too, but move by themselves.
 ON_SKULL = ("lower lid", "nose", "forehead")
@@ -73,6 +83,41 @@ def smooth(
         part = slice(group, group + 1)
         smoothed[:, part] = _smoothed(values[:, part], quiet, lively, unit, granted[part])
     return smoothed
+
+
+def smooth_head(values: np.ndarray, step: float, strength: float, bounds: tuple[float, float]) -> np.ndarray:
+    """Smooth a head's motion over time.
+
+    Args:
+        values: (N, D), each column by itself.
+        step: seconds between samples.
+        strength: divides the cut-offs, 0 to 2; 0 leaves all as it is.
+        bounds: as of `HEAD_ROLLS`.
+
+    Returns:
+        (N, D).
+    """
+    if len(values) < 5 or strength <= 0 or step <= 0:
+        return values
+    still, moves = (_low_pass(values, step, cutoff / strength) for cutoff in (HEAD_STILL, HEAD_MOVES))
+    reach = max(1, round(HEAD_SECONDS / step))
+    off = np.pad(np.square(moves - still), ((reach, reach), (0, 0)), "edge")
+    weights = np.full(2 * reach + 1, 1 / (2 * reach + 1))
+    off = np.sqrt(np.stack([np.convolve(column, weights, "valid") for column in off.T], axis=1))
+    share = np.clip((off - bounds[0]) / (bounds[1] - bounds[0]), 0.0, 1.0)
+    return still + share * (moves - still)
+
+
+def _low_pass(values: np.ndarray, step: float, cutoff: float) -> np.ndarray:
+    """(N, D) without what is above `cutoff` Hz, by the kernel of Whittaker's smoother of third order: no lag, and parabolas stay."""
+    reach = min(max(3, int(np.ceil(1.6 / (cutoff * step)))), LONGEST_KERNEL)
+    penalty = (2 * np.sin(min(np.pi * cutoff * step, np.pi / 2))) ** -6.0
+    third = np.diff(np.eye(4 * reach + 1), n=3, axis=0)
+    kernel = np.linalg.inv(np.eye(4 * reach + 1) + penalty * third.T @ third)[
+        2 * reach, reach : 3 * reach + 1
+    ]
+    padded = np.pad(values, ((reach, reach), (0, 0)), "reflect", reflect_type="odd")
+    return np.stack([np.convolve(column, kernel / kernel.sum(), "valid") for column in padded.T], axis=1)
 
 
 def _smoothed(
@@ -174,7 +219,13 @@ def smooth_keypoints(
             least[index] = 0.0
     face = smooth(face, step, strength, least)
     _smooth_in_place(jacobians, step, strength)
+    if all_read:
+        # Yaw, pitch and roll.
+        turned = numbers.shape[1] - HEAD_NUMBERS + np.arange(3)
+        angles = smooth_head(numbers[:, turned].astype(np.float64), step, strength, HEAD_TURNS)
     _smooth_in_place(numbers[..., None], step, strength)
+    if all_read:
+        numbers[:, turned] = angles
     for index, one in enumerate(map(_known, keypoints)):
         x, y, tilt, grown = head[index].tolist()
         steady = Similarity(centre, np.array([x, y]), tilt / size, float(np.exp(grown / size)))
