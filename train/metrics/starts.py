@@ -103,9 +103,9 @@ def _told(animator: Animator, survey: Survey, neutral: str, skipped: int) -> tup
             animator.retargeter.move(one.driving, float(one.time))
             told = animator.retargeter.transferred
             motion = None if told is None else reader.motion(told, animator.keypoints, animator.settings)
-        known_amounts = motion is not None and motion.amounts is not None
+        shown = None if motion is None else motion.amounts
         angles.append(motion.pose.angles if motion is not None else (0.0, 0.0, 0.0))
-        amounts.append(motion.amounts if known_amounts else np.zeros(len(INDEX), np.float32))
+        amounts.append(np.zeros(len(INDEX), np.float32) if shown is None else shown)
     return np.array(angles[skipped:]), np.stack(amounts[skipped:])
 
 
