@@ -1671,6 +1671,8 @@ class EyeLayers:
             reach = np.maximum(0.04, 0.2 * corner) * w + 0.3 * soft
             lighter = lighter * smooth(reach, 0.5 * reach, deep) * unlike
             need = np.maximum(need, lighter if sign < 0 else lighter * corner) * at_edge
+            # No sharper than the picture: what is seen of rims moves.
+            need = cv2.GaussianBlur(need, (0, 0), (0.3 if self.has_white else 0.5) * soft)
             cover = np.maximum(own, need)
             # The colour with which it covers what is behind it as the picture shows.
             solved = (picture - (1 - cover[..., None]) * ball) / np.maximum(cover, 0.02)[..., None]
