@@ -465,7 +465,7 @@ def service_command(people, cores, many, batches, no_kills, json_path):
         raise UserError("Write batches as SIZE:MS, --batch 8:12.5 for example.") from None
     machine = describe()
     click.echo(f"{machine['processor']}, {machine['cores']} cores\n")
-    report = {"machine": machine}
+    report: dict = {"machine": machine}
     if not no_kills:
         report.update(service.hurt(people))
         click.echo("\n".join((*service.HEADING, *map(service.line, report["rows"]))))

@@ -738,6 +738,7 @@ def test_one_other_machine_takes_not_all_places(monkeypatch):
 
     class Protocol(server_module.BoundedProtocol):
         open, report, scope = {}, staticmethod(told.append), {}
+        most = (server_module.MOST_CONNECTIONS, server_module.MOST_OF_ONE_MACHINE)
 
         def __init__(self, address):
             # Busy, as websockets are.

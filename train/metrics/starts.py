@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import cast
 
 import numpy as np
 
-from livepuppet.core.video import Frame
+from livepuppet.core.video import Frame, Video
 from livepuppet.realtime.animate import OFFLINE
 from livepuppet.realtime.animator import Animator
 from livepuppet.realtime.clip.plan import plan, ranges
@@ -66,7 +67,7 @@ def start_responses(
         true = _compared(one.performance.angles, one.performance.amounts)
         for name, start in one.starts.items():
             survey = look_through(
-                _Pictures(np.concatenate([start, one.performance.frames])),
+                cast(Video, _Pictures(np.concatenate([start, one.performance.frames]))),
                 Watcher(animator.engine, animator.look_closer),
             )
             for neutral in neutrals:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from livepuppet.core.errors import UserError
 from livepuppet.export.close_ups import CONFIGS, load_close_up
@@ -144,8 +145,14 @@ def of_graph(path: Path, kind: str, pool: CropPool, batches: int = 4, pairs: int
     except Exception as error:
         raise UserError(f"{path} is no graph of close-up networks ({error!r}).") from error
 
-    def give_back(layer: ConvNorm, inputs: tuple[torch.Tensor], _) -> torch.Tensor:
+    def give_back(layer: nn.Module, inputs: tuple[torch.Tensor], _: object) -> torch.Tensor:
+        assert isinstance(layer, ConvNorm)
         convolution, norm = layer[0], layer[1]
+        assert (
+            isinstance(norm, nn.BatchNorm2d)
+            and norm.running_mean is not None
+            and norm.running_var is not None
+        )
         values = convolution(inputs[0])
         norm.running_mean.copy_(values.mean((0, 2, 3)))
         norm.running_var.copy_(values.var((0, 2, 3)))

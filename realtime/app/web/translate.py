@@ -102,6 +102,9 @@ REALTIME = (
     "rig.patches",
     "rig.rims",
     "rig.sampling",
+    "rig.eye_crop",
+    "rig.eye_lids",
+    "rig.eye_balls",
     "rig.eyes",
     "compositing.matte",
     "rig.lattice",
@@ -244,9 +247,14 @@ def _leave_out_unused(
             if not isinstance(node, ast.ClassDef):
                 look_into(module, node)
                 continue
+            for base in node.bases:
+                look_into(module, base)
             for one in node.body:
-                plain = isinstance(one, ast.FunctionDef) and not one.name.startswith("__")
-                if plain and one.name not in attributes:
+                if (
+                    isinstance(one, ast.FunctionDef)
+                    and not one.name.startswith("__")
+                    and one.name not in attributes
+                ):
                     methods.setdefault(one.name, []).append((module, one))
                 else:
                     held.append((module, one))
@@ -562,7 +570,8 @@ class _Module:
             lines.insert(0, f"constructor({', '.join(texts)}) {{\n{own}\nthis.__post_init__?.();\n}}")
             lines.append(f"static fields = {json.dumps([name for name, _ in fields])};")
         body = "\n".join(lines)
-        text = f"{_name(node.name)} = $.callable(class {{\n{body}\n}});"
+        bases = f" extends {self._value(node.bases[0])}.cls" if node.bases else ""
+        text = f"{_name(node.name)} = $.callable(class{bases} {{\n{body}\n}});"
         for target, value in statics:
             assert isinstance(target, ast.Name)
             text += f"\n{_name(node.name)}.{target.id} = {self._value(value)};"
@@ -585,6 +594,10 @@ class _Module:
         name = "constructor" if node.name == "__init__" else node.name
         if name == "constructor":
             body = body.removesuffix("return null;")
+            above = next((line for line in body.splitlines() if line.startswith("super(")), None)
+            if above is not None:
+                # There is no `this` before it.
+                body = above + "\n" + body.replace(above + "\n", "", 1)
         return f"{star}{name}({parameters}) {{\n{body}\n}}"
 
     # Expressions.
@@ -795,6 +808,8 @@ class _Module:
             for one in node.keywords
         )
         function = node.func
+        if isinstance(function, ast.Attribute) and ast.unparse(function.value) == "super()":
+            return f"super({plain})" if function.attr == "__init__" else f"super.{function.attr}({plain})"
         if isinstance(function, ast.Attribute):
             of = self._value(function.value)
             native = isinstance(function.value, ast.Name) and function.value.id in (
