@@ -15,8 +15,8 @@ from livepuppet.realtime.app.studio.access import Wording
 from livepuppet.realtime.app.studio.server import Server
 
 try:
-    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-    from prometheus_client.exposition import CONTENT_TYPE_LATEST
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest  # pyright: ignore[reportMissingImports]
+    from prometheus_client.exposition import CONTENT_TYPE_LATEST  # pyright: ignore[reportMissingImports]
 except ImportError as error:
     raise UserError(
         "The service needs the package prometheus_client: pip install 'livepuppet[service]'."

@@ -31,7 +31,7 @@ class WorkerActor:
     """A worker within an actor's process. Its constructor takes no session: one that is started again begins empty."""
 
     def __init__(self, name: str, options: WorkerOptions):
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         node = ray.get_runtime_context().get_node_id()
         self._running = RunningWorker(name, replace(options, node=options.node or node))
@@ -42,7 +42,7 @@ class WorkerActor:
 
     def node(self) -> str:
         """Ray's name of its node."""
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         return ray.get_runtime_context().get_node_id()
 
@@ -74,7 +74,7 @@ class RayFleet:
         prefix: str = "worker",
     ):
         try:
-            import ray
+            import ray  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise UserError(
                 "Several machines need the package ray: pip install 'livepuppet[service]'."

@@ -128,7 +128,7 @@ class RedisStore:
 
 def _redis(where: str) -> Any:
     try:
-        import redis
+        import redis  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError("Redis needs the package redis: pip install 'livepuppet[service]'.") from error
     client = redis.Redis.from_url(where, socket_timeout=1.0)
