@@ -1,6 +1,7 @@
 """The close-up networks as one ONNX graph, as the live path reads it.
 
-python -m livepuppet.export.close_ups FOLDER OUTPUT.onnx
+python -m livepuppet.export.close_ups FOLDER close-ups.onnx
+python -m livepuppet.export.close_ups FOLDER avatar-eyes.onnx --eyes
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 
 from livepuppet.core.errors import UserError
 from livepuppet.export.graphs import write_graph
-from livepuppet.model.close_up import EYE, HEAD, MOUTH, CloseUp, CloseUps
+from livepuppet.model.close_up import EYE, HEAD, MOUTH, CloseUp, CloseUps, Eyes
 
 #: Kinds of crops, in the order of the graph's outputs.
 CONFIGS = {"eye": EYE, "mouth": MOUTH, "head": HEAD}
@@ -64,5 +65,21 @@ def export_close_ups(networks: CloseUps, path: Path) -> None:
     write_graph(networks, crops, path, list(INPUTS), list(OUTPUTS))
 
 
+def export_eyes(eye: CloseUp, path: Path) -> None:
+    """Write the graph of an eye's network alone.
+
+    Raises:
+        ExportError: as above.
+    """
+    size = eye.config.size
+    write_graph(
+        Eyes(eye), (torch.zeros(2, size, size, 3, dtype=torch.uint8),), path, ["eyes"], list(OUTPUTS[:3])
+    )
+
+
 if __name__ == "__main__":
-    export_close_ups(load_close_ups(Path(sys.argv[1])), Path(sys.argv[2]))
+    folder, path = map(Path, sys.argv[1:3])
+    if "--eyes" in sys.argv[3:]:
+        export_eyes(load_close_up(folder, "eye"), path)
+    else:
+        export_close_ups(load_close_ups(folder), path)

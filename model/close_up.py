@@ -119,6 +119,23 @@ class CloseUp(nn.Module):
         return points, self.amounts(read), self.sure(read)
 
 
+def _unit(crops: Tensor) -> Tensor:
+    """uint8 (B, S, S, 3) as (B, 3, S, S) in [0, 1]."""
+    return crops.permute(0, 3, 1, 2).float() / 255
+
+
+class Eyes(nn.Module):
+    """An eye's network alone as a graph, with the inputs and outputs that it has in `CloseUps`."""
+
+    def __init__(self, eye: CloseUp):
+        super().__init__()
+        self.eye = eye
+
+    def forward(self, eyes: Tensor) -> tuple[Tensor, ...]:
+        """Read uint8 crops (2, S, S, 3); returns points, amounts and logits, as `CloseUp`."""
+        return self.eye(_unit(eyes))
+
+
 class CloseUps(nn.Module):
     """The three networks as one graph, over the crops that `realtime.rig.close_ups.CloseUps` cuts."""
 
@@ -134,5 +151,4 @@ class CloseUps(nn.Module):
             Of the eyes (2 rows), the mouth (1) and the head (1): points, amounts, logits, as
                 `CloseUp`.
         """
-        eyes, mouth, head = (crops.permute(0, 3, 1, 2).float() / 255 for crops in (eyes, mouth, head))
-        return (*self.eye(eyes), *self.mouth(mouth), *self.head(head))
+        return (*self.eye(_unit(eyes)), *self.mouth(_unit(mouth)), *self.head(_unit(head)))

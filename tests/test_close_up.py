@@ -26,7 +26,7 @@ from livepuppet.core.reading import (
     FaceReading,
 )
 from livepuppet.core.square import Square
-from livepuppet.export.close_ups import export_close_ups
+from livepuppet.export.close_ups import export_close_ups, export_eyes
 from livepuppet.model.close_up import (
     EYE,
     HEAD,
@@ -201,6 +201,29 @@ def test_close_ups_in_onnxruntime_read_what_pytorch_reads(tmp_path):
     asked = look(picture, places, mirrored=True)
     assert np.allclose(mirrored.reading.numbers(), asked.reading.numbers(), atol=1e-2)
     assert np.allclose(mirrored.reading.eyes[::-1], seen.reading.eyes, atol=2e-2)
+
+
+def test_eyes_of_avatars_are_read_by_a_network_of_their_own(tmp_path):
+    torch.manual_seed(0)
+    networks = CloseUps(CloseUp(EYE), CloseUp(MOUTH), CloseUp(HEAD)).eval()
+    other = CloseUps(CloseUp(EYE).eval(), networks.mouth, networks.head)
+    export_close_ups(networks, tmp_path / "close-ups.onnx")
+    export_close_ups(other, tmp_path / "other.onnx")
+    export_eyes(other.eye, tmp_path / "eyes.onnx")
+    picture = np.random.default_rng(0).integers(0, 255, (240, 260, 3), dtype=np.uint8)
+    at = _face(np.eye(2), (120, 90))
+    points = np.array([at[name] for name in PLACING])
+    drivers, others, avatars = (
+        LookCloser(PLACING, tmp_path / graph, eyes=eyes)(picture, points)
+        for graph, eyes in (
+            ("close-ups.onnx", None),
+            ("other.onnx", None),
+            ("close-ups.onnx", tmp_path / "eyes.onnx"),
+        )
+    )
+    assert np.allclose(avatars.reading.numbers(), others.reading.numbers(), atol=1e-4)
+    assert np.allclose(avatars.eyes, others.eyes, atol=0.01)
+    assert not np.allclose(avatars.reading.eyes, drivers.reading.eyes, atol=0.01)
 
 
 def test_a_heap_of_landmarks_is_not_looked_at(tmp_path):

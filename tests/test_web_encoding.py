@@ -218,12 +218,13 @@ def test_the_page_makes_the_rig_that_python_makes(tmp_path, monkeypatch):
 
     class Session:
         def __init__(self, path, threads):
+            self.network = "closeUps" if path is None else "avatarEyes"
             self.own = session(path, threads)
             self.get_inputs = self.own.get_inputs
 
         def run(self, names, inputs):
             found = self.own.run(names, inputs)
-            note("closeUps", [one.copy() for one in inputs.values()], found)
+            note(self.network, [one.copy() for one in inputs.values()], found)
             return found
 
     def look(square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -248,7 +249,7 @@ def test_the_page_makes_the_rig_that_python_makes(tmp_path, monkeypatch):
     shutil.copytree(STATIC, static)
     (static / "encoding/modules.js").write_text(rig_maker())
     (static / "package.json").write_text('{"type": "module"}')
-    outputs = {"detect": [0, 1, 2], "matting": [0, 1], "closeUps": list(range(9))}
+    outputs = {"detect": [0, 1, 2], "matting": [0, 1], "closeUps": list(range(9)), "avatarEyes": [0, 1, 2]}
     states = [
         state(face),
         state(face, yaw=0.26),

@@ -41,6 +41,11 @@ def default_close_ups() -> Path:
     return Path(__file__).parent.parent / "data" / "rig" / "close-ups.onnx"
 
 
+def default_avatar_eyes() -> Path:
+    """The network that comes with livepuppet for the eyes of avatars: a driver is a person at a camera, an avatar may be anything."""
+    return Path(__file__).parent.parent / "data" / "rig" / "avatar-eyes.onnx"
+
+
 def face_frame(at: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The face's upright frame by its landmarks, in their unit.
 
@@ -183,16 +188,24 @@ class CloseUps:
         names: of the keypoints that will place the crops.
         path: of the graph that `export.close_ups` wrote; by default the one that comes with livepuppet.
         threads: of the processor.
+        eyes: of a graph of one eye's network that reads the eyes instead.
 
     Raises:
         ValueError: the names lack one of `PLACING`.
     """
 
-    def __init__(self, names: Sequence[str], path: str | os.PathLike | None = None, threads: int = 1):
+    def __init__(
+        self,
+        names: Sequence[str],
+        path: str | os.PathLike | None = None,
+        threads: int = 1,
+        eyes: str | os.PathLike | None = None,
+    ):
         if missing := [name for name in PLACING if name not in names]:
             raise ValueError(f"these keypoints lack {missing[0]}")
         self._rows = [list(names).index(name) for name in PLACING]
         self._session = _session(path, threads)
+        self._eyes = None if eyes is None else _session(eyes, threads)
         # The graph says how large each crop is: crops of one size are one input, in the order of `crop_maps`.
         self._inputs = {one.name: np.empty(one.shape, np.uint8) for one in self._session.get_inputs()}
         self._crops = [crop for crops in self._inputs.values() for crop in crops]
@@ -246,9 +259,10 @@ class CloseUps:
             if mirrored:
                 affine = affine * [[-1], [1]] + [[0, 0, picture.shape[1] - 1], [0, 0, 0]]
             crop[:] = cut_crop(picture, affine, len(crop))
-        eyes, eye_amounts, eye_sure, mouth, mouth_amounts, mouth_sure, head, head_amounts, head_sure = (
-            value for value in self._session.run(None, self._inputs)
-        )
+        found = self._session.run(None, self._inputs)
+        if self._eyes is not None:
+            found = [*self._eyes.run(None, {"eyes": self._inputs["eyes"]}), *found[3:]]
+        eyes, eye_amounts, eye_sure, mouth, mouth_amounts, mouth_sure, head, head_amounts, head_sure = found
         placed = [
             points @ affine[:, :2].T + affine[:, 2]
             for points, affine in zip((*eyes, mouth[0], head[0]), maps, strict=True)

@@ -11,7 +11,7 @@ from livepuppet.core.cache import remember, remembered
 from livepuppet.core.errors import UserError
 from livepuppet.core.square import Square
 from livepuppet.realtime.engines import Engine
-from livepuppet.realtime.rig.close_ups import PLACING, CloseUps
+from livepuppet.realtime.rig.close_ups import PLACING, CloseUps, default_avatar_eyes
 from livepuppet.realtime.rig.contours import Contours, find_contours
 from livepuppet.realtime.rig.looks import look
 from livepuppet.realtime.rig.sidecar import checksum, from_json, read_sidecar, sidecar_path, to_json
@@ -39,7 +39,7 @@ def find(engine: Engine, picture: np.ndarray, square: Square) -> Contours:
         return find_contours(picture, None)
     looks = []
     if set(PLACING) <= names:
-        looks = CloseUps(landmarks.names).several(picture, landmarks.points)
+        looks = CloseUps(landmarks.names, eyes=default_avatar_eyes()).several(picture, landmarks.points)
     return find_contours(picture, landmarks, looks)
 
 

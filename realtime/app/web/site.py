@@ -31,7 +31,7 @@ from livepuppet.realtime.compositing.matte import figure_colours
 from livepuppet.realtime.engines import Engine, load_engine
 from livepuppet.realtime.framing.seek import confidence
 from livepuppet.realtime.outputs.badge import BADGE_TEXT, COMMENT, XMP
-from livepuppet.realtime.rig.close_ups import default_close_ups
+from livepuppet.realtime.rig.close_ups import default_avatar_eyes, default_close_ups
 from livepuppet.realtime.rig.finding import contours_of
 from livepuppet.realtime.rig.matting import default_matting
 from livepuppet.realtime.rig.rig import Face, Rig
@@ -241,6 +241,7 @@ def _model(bundle: Path) -> tuple[dict[str, bytes], set[str]]:
         for entry in (graphs[stage] for stage in STAGES if stage != "detect")
     }
     files = {**first, **drawing, "drawn.npz": _npz(of_pictures)}
+    files["avatar-eyes.half"] = halved(default_avatar_eyes().read_bytes())
     files["matting.quarter"] = quartered(default_matting().read_bytes())
 
     def told(name: str) -> dict[str, str]:

@@ -136,6 +136,7 @@ INSTEAD = {
     "matting._kept": "$host.kept",
     "matting._seen": "$host.matting",
     "close_ups._session": "$host.closeUps",
+    "close_ups.default_avatar_eyes": "$host.avatarEyes",
     "template.head_template": "$host.headTemplate",
 }
 

@@ -44,6 +44,10 @@ let canDraw = false;
 let loadMatting;
 /** @type {Matting | null} */
 let matting = null;
+/** Load what reads the eyes of pictures. @type {() => Promise<CloseUps>} */
+let loadAvatarEyes;
+/** @type {CloseUps | null} */
+let avatarEyes = null;
 /** What a rig's making needs to know. @type {import("./rig/tracker.js").Knowledge} */
 let knowledge;
 /** What makes a rig now. @type {{stop: () => void} | null} */
@@ -133,6 +137,7 @@ async function start({ threads, precision: only, port }) {
     }
     throw new Error("gate");
   };
+  loadAvatarEyes = async () => (avatarEyes ??= await CloseUps.open(unhalved(await file({ file: "avatar-eyes.half" })), bundle.keypoint_names, knowledge));
   loadMatting = async () => (matting ??= await Matting.open(unquartered(await file(bundle.matting))));
   tell({ kind: "ready", threads, size, quality: found, loading: loaded - fetchedAt, gate: performance.now() - loaded, fetching: fetchedAt - began });
 }
@@ -229,6 +234,7 @@ async function rigOf(picture, square, keypoints, alpha, number) {
 async function answerOf({ network, inputs }) {
   if (network === "matting") return (await loadMatting()).look(inputs[0]);
   if (network === "closeUps") return closeUps.read(inputs);
+  if (network === "avatarEyes") return (await loadAvatarEyes()).read(inputs);
   const { points, jacobians, confidence } = await engine.detect(/** @type {Uint8Array} */ (inputs[0].values));
   const count = engine.names.length;
   return [{ shape: [count, 2], values: points }, { shape: [count, 2, 2], values: jacobians }, { shape: [count], values: confidence ?? new Float32Array(count).fill(1) }];

@@ -6,7 +6,7 @@ import { load } from "./modules.js";
 import { py } from "./python.js";
 
 /** @typedef {import("../npz.js").NumpyArray} NumpyArray */
-/** What is asked of a network. @typedef {{network: "detect" | "closeUps" | "matting", inputs: NumpyArray[]}} Question */
+/** What is asked of a network. @typedef {{network: "detect" | "closeUps" | "avatarEyes" | "matting", inputs: NumpyArray[]}} Question */
 
 class Wanted extends Error {
   /** @param {Question} wanted */
@@ -88,7 +88,8 @@ async function make({ picture: { width, height, rgb, alpha }, square: place, key
   const modules = load({
     kept: (/** @type {any} */ seen, /** @type {any} */ face, /** @type {() => any} */ make) => make(),
     matting: (/** @type {any} */ input) => T(...asked("matting", [input])),
-    closeUps: () => ({ get_inputs: () => inputs, run: (/** @type {any} */ _, /** @type {Map<string, any>} */ given) => asked("closeUps", [...given.values()]) }),
+    avatarEyes: () => "avatarEyes",
+    closeUps: (/** @type {"avatarEyes" | null} */ path) => ({ get_inputs: () => inputs, run: (/** @type {any} */ _, /** @type {Map<string, any>} */ given) => asked(path ?? "closeUps", [...given.values()]) }),
     headTemplate: () => template,
   });
   const module = (/** @type {string} */ name) => modules[Object.keys(modules).find((one) => one.endsWith(`.${name}`)) ?? ""];
