@@ -18,6 +18,7 @@ from livepuppet.core.reading import (
     EYE_NUMBERS,
     EYE_POINTS,
     HEAD_AMOUNTS,
+    HEAD_MEASURES,
     HEAD_NUMBERS,
     HEAD_POINTS,
     MOUTH_AMOUNTS,
@@ -52,7 +53,14 @@ from livepuppet.realtime.rig.amounts import (
     STRONGEST,
     CloseUpReader,
 )
-from livepuppet.realtime.rig.close_ups import EYE_AT, PLACING, crop_maps, cut_crop, default_close_ups
+from livepuppet.realtime.rig.close_ups import (
+    EYE_AT,
+    PLACING,
+    brow_heights,
+    crop_maps,
+    cut_crop,
+    default_close_ups,
+)
 from livepuppet.realtime.rig.close_ups import CloseUps as LookCloser
 from livepuppet.realtime.rig.pose import CLOSE_TURN_GAIN, PoseTracker, joined
 from livepuppet.realtime.rig.template import head_template
@@ -235,7 +243,7 @@ def test_a_heap_of_landmarks_is_not_looked_at(tmp_path):
 
 
 def test_a_reading_goes_there_and_back_as_numbers():
-    numbers = np.arange(2 * 13 + 34 + 14, dtype=np.float32)
+    numbers = np.arange(2 * 13 + 34 + 18, dtype=np.float32)
     reading = FaceReading.of_numbers(numbers)
     assert np.array_equal(reading.numbers(), numbers)
     rolled = reading.mapped(lambda points: points, 1.0)
@@ -403,18 +411,74 @@ def test_brows_are_those_of_their_own_side_and_noise_moves_none():
     rest, reader = _reading(), CloseUpReader()
     reader.set_neutral(rest)
 
-    def read(eye: float, head: float) -> np.ndarray:
-        """With the picture's left brow raised by as much, as its eye's close-up and the head's see it."""
+    def read(middle: float = 0.0, inner: float = 0.0, eye: float = 0.0, pitch: float = 0.0) -> np.ndarray:
+        """With the picture's left brow higher by as much, raised as its eye's close-up sees it, and a head that nods."""
         eyes, numbers = rest.eyes.copy(), rest.head.copy()
         eyes[0, EYE_AT["browOuterUp"]] += eye
-        numbers[[HEAD_AMOUNTS.index("browOuterUpRight"), HEAD_AMOUNTS.index("browInnerUp")]] += head
+        for name, change in (("left brow", middle), ("left inner brow", inner)):
+            numbers[len(HEAD_AMOUNTS) + HEAD_MEASURES.index(name)] += change
+        numbers[HEAD_AMOUNTS.index("pitch")] += pitch
         return reader.read(FaceReading(eyes, rest.mouth, numbers))
 
-    raised = read(0.35, 0.15)
-    assert raised[INDEX["browOuterUpRight"]] > 0.5 > raised[INDEX["browInnerUp"]] > 0.1
+    raised = read(0.1, 0.1)
+    assert raised[INDEX["browOuterUpRight"]] > 0.8 > raised[INDEX["browInnerUp"]] > 0.3
     assert not raised[INDEX["browOuterUpLeft"]] and not raised[INDEX["browDownRight"]]
-    assert read(0.04, 0.02).max() < 0.04
-    assert read(1.0, 1.0).max() == pytest.approx(STRONGEST)
+    frown = read(0.0, -0.08)
+    assert frown[INDEX["browDownRight"]] > 0.9 and not frown[INDEX["browDownLeft"]]
+    assert read(eye=0.35)[INDEX["browOuterUpRight"]] > 0.3
+    assert read(0.01, 0.01, 0.02).max() < 0.06
+    # A head that nods by ten degrees lowers its brows by so much, and they are at rest.
+    assert read(-0.044, -0.044, pitch=0.175)[INDEX["browDownRight"]] < 0.02
+    assert read(1.0, 1.0, 1.0).max() == pytest.approx(STRONGEST)
+
+
+def test_brows_are_as_high_in_a_face_that_rolls_is_larger_or_turns_aside(tmp_path):
+    def heights(turn: np.ndarray, yaw: float = 0.0, narrower: float = 1.0) -> np.ndarray:
+        """Of two eyes 100 apart and brows 40 and 30 above them."""
+        eyes, head = np.zeros((2, 9, 2)), np.zeros((len(HEAD_POINTS), 2))
+        eyes[:, 0], eyes[:, 4] = [(-65, 0), (35, 0)], [(-35, 0), (65, 0)]
+        for side, sign in (("left", -1), ("right", 1)):
+            head[HEAD_POINTS.index(f"{side} brow")] = (sign * 50, -40)
+            head[HEAD_POINTS.index(f"{side} brow inner end")] = (sign * 20, -30)
+        squeezed = turn * [narrower, 1]
+        return brow_heights(*(eyes @ squeezed.T), head @ squeezed.T, yaw)
+
+    expected = (0.4, 0.3, 0.4, 0.3)
+    cosine, sine = np.cos(0.4), np.sin(0.4)
+    assert np.allclose(heights(np.eye(2)), expected)
+    assert np.allclose(heights(2.5 * np.array([[cosine, -sine], [sine, cosine]])), expected)
+    assert np.allclose(heights(np.eye(2), 0.5, np.cos(0.5)), expected)
+
+
+def test_frowns_and_narrow_lips_are_read_by_their_points():
+    rest, reader = _reading(), CloseUpReader()
+    reader.set_neutral(rest)
+
+    def read(opens: float = 0.0, widens: float = 0.0, corners: float = 0.0) -> np.ndarray:
+        mouth = rest.mouth.copy()
+        mouth[:4] += [opens, widens, corners, corners]
+        return reader.read(FaceReading(rest.eyes, mouth, rest.head))
+
+    frown = read(corners=-0.12)
+    assert frown[INDEX["mouthFrownLeft"]] == frown[INDEX["mouthFrownRight"]] > 0.8
+    assert read(corners=0.12)[INDEX["mouthFrownLeft"]] == 0
+    assert read(widens=-0.4)[INDEX["mouthPucker"]] == pytest.approx(0.7)
+    assert read(widens=-0.05)[INDEX["mouthPucker"]] == 0
+    # An open mouth is narrower, and puckers no lips.
+    assert read(opens=0.45, widens=-0.3)[INDEX["mouthPucker"]] == 0
+
+
+def test_who_looks_down_has_lowered_lids():
+    rest, reader = _reading(), CloseUpReader()
+    reader.set_neutral(rest)
+
+    def down(lowered: float) -> float:
+        eyes = rest.eyes.copy()
+        eyes[:, EYE_AT["eyeLookDown"]] += 1.0
+        eyes[:, 0] *= 1 - lowered
+        return float(reader.read(FaceReading(eyes, rest.mouth, rest.head))[INDEX["eyeLookDownLeft"]])
+
+    assert down(0.0) == pytest.approx(0.3, abs=0.01) and down(0.4) == pytest.approx(1.0, abs=0.01)
 
 
 def test_both_eyes_look_the_same_way_unless_they_cross_or_one_is_shut():

@@ -120,6 +120,11 @@ ANCHORS = (
     *("nose bridge", "nose tip", "left nostril", "right nostril"),
 )
 
+#: What is measured of the head's points: how high the middle and the inner end of the picture's left
+#: and right brow are above the line of the eyes, in distances of the eyes as they would be if the head
+#: did not turn aside.
+HEAD_MEASURES = ("left brow", "left inner brow", "right brow", "right inner brow")
+
 #: How many numbers a `FaceReading` has of each eye: the opening between its lids and the iris's
 #: place along and across the eye, all in widths of the eye; then `EYE_AMOUNTS`, and how sure it is.
 EYE_NUMBERS = 3 + len(EYE_AMOUNTS) + 1
@@ -128,8 +133,8 @@ EYE_NUMBERS = 3 + len(EYE_AMOUNTS) + 1
 #: left) above the lips' middle, all in face units; then `MOUTH_AMOUNTS`, and how sure it is.
 MOUTH_NUMBERS = 4 + len(MOUTH_AMOUNTS) + 1
 
-#: Of the head: `HEAD_AMOUNTS`, whose roll is the one in the frame, and how sure it is.
-HEAD_NUMBERS = len(HEAD_AMOUNTS) + 1
+#: Of the head: `HEAD_AMOUNTS`, whose roll is the one in the frame, `HEAD_MEASURES`, and how sure it is.
+HEAD_NUMBERS = len(HEAD_AMOUNTS) + len(HEAD_MEASURES) + 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ import numpy as np
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
-from livepuppet.core.reading import HEAD_AMOUNTS, MOUTH_AMOUNTS, FaceReading
+from livepuppet.core.reading import HEAD_AMOUNTS, HEAD_MEASURES, MOUTH_AMOUNTS, FaceReading
 from livepuppet.realtime.motion.eyes import lid_pairs, openings
 from livepuppet.realtime.rig.close_ups import EYE_AT
 from livepuppet.realtime.rig.ramps import smooth
@@ -262,6 +262,9 @@ CLOSE_SIDEWAYS = 0.3
 #: so many of its travel's widths are added to them.
 CLOSE_VERTICAL = 2.0
 
+#: How far an eye can look down whose upper lid has not come down, and how much further for each share of its opening that it has.
+CLOSE_DOWN_OPEN, CLOSE_DOWN_LOWERED = 0.3, 2.5
+
 #: Eyes look the same way: of what one differs from both by, this share is believed, and all of it from where on they cross.
 CLOSE_OWN_GAZE, CLOSE_CROSSED = 0.25, (0.5, 0.9)
 
@@ -315,6 +318,7 @@ class CloseUpReader:
             for name, share in CLOSE_BARED.items()
         )
         found[jaw] = 0.5 * (found[jaw] + (float(change[0]) - parted) / CLOSE_OPEN)
+        self._read_lips(found, change)
         # The picture's left is the face's right.
         for place, side in enumerate(("Right", "Left")):
             now, was = reading.eyes[place], rest.eyes[place]
@@ -323,22 +327,39 @@ class CloseUpReader:
                 found[INDEX[name + side]] = _calmed(change[at])
             self._read_eye(found, side, now, was, place)
         self._read_gaze(found, reading.eyes, rest.eyes)
-        self._read_brows(found, reading, rest)
+        self._read_brows(found, reading.eyes - rest.eyes, reading.head - rest.head)
         return np.clip(np.nan_to_num(found), _LOWEST, _HIGHEST)
 
-    def _read_brows(self, found: np.ndarray, now: FaceReading, was: FaceReading) -> None:
-        """An eye's close-up sees its brow largest, the head's sees it whole."""
-        head, eyes = now.head - was.head, now.eyes - was.eyes
+    @staticmethod
+    def _read_lips(found: np.ndarray, change: np.ndarray) -> None:
+        """Corners that fall, lips that come together: of people before a camera, points tell more of them than amounts."""
+        fallen = (
+            float(_calmed(max(-0.5 * float(change[2] + change[3]), 0.0), CLOSE_PLACE_CALM)) / CLOSE_CORNER
+        )
+        for side in ("Left", "Right"):
+            frown = INDEX["mouthFrown" + side]
+            found[frown] = max(found[frown], fallen)
+        # A mouth that opens becomes narrower, too.
+        narrowed = -float(change[1]) - CLOSE_OPEN_NARROWS * max(float(change[0]), 0.0)
+        share = (narrowed - CLOSE_NARROWED[0]) / (CLOSE_NARROWED[1] - CLOSE_NARROWED[0])
+        pucker = INDEX["mouthPucker"]
+        found[pucker] = max(found[pucker], CLOSE_NARROW_PUCKERS * min(share, 1.0))
+
+    @staticmethod
+    def _read_brows(found: np.ndarray, eyes: np.ndarray, head: np.ndarray) -> None:
+        """By where brows are against the eyes, and what the eyes' close-ups tell. Of a head that nods down they come down, too."""
+        nodded = CLOSE_BROW_NODDED * float(head[_HEAD_AT["pitch"]])
         raised = 0.0
-        for place, side in enumerate(("Right", "Left")):
-            up = float(eyes[place, EYE_AT["browOuterUp"]])
-            down = float(eyes[place, EYE_AT["browDown"]] + head[_HEAD_AT["browDown" + side]])
-            outer = up + 0.5 * float(head[_HEAD_AT["browOuterUp" + side]])
-            raised += 0.25 * up
-            found[INDEX["browOuterUp" + side]] = CLOSE_BROW_UP * _calmed(outer, CLOSE_BROW_CALM)
-            found[INDEX["browDown" + side]] = CLOSE_BROW_DOWN * _calmed(down, CLOSE_BROW_CALM)
-        inner = float(head[_HEAD_AT["browInnerUp"]]) + raised
-        found[INDEX["browInnerUp"]] = CLOSE_BROW_IN * _calmed(inner, CLOSE_BROW_CALM)
+        for place, (side, name) in enumerate((("Right", "left"), ("Left", "right"))):
+            middle, inner = (
+                float(_calmed(head[_HEAD_AT[part]] + nodded, CLOSE_PLACE_CALM))
+                for part in (f"{name} brow", f"{name} inner brow")
+            )
+            up, down = (float(_calmed(eyes[place, EYE_AT[part]])) for part in ("browOuterUp", "browDown"))
+            found[INDEX["browOuterUp" + side]] = middle / CLOSE_BROW_UP + up
+            found[INDEX["browDown" + side]] = -inner / CLOSE_BROW_DOWN + down
+            raised += 0.5 * (inner / CLOSE_BROW_IN + 0.5 * up)
+        found[INDEX["browInnerUp"]] = raised
 
     def _read_eye(self, found: np.ndarray, side: str, now: np.ndarray, was: np.ndarray, place: int) -> None:
         change = now - was
@@ -366,6 +387,9 @@ class CloseUpReader:
         shut = np.clip(found[[INDEX["eyeBlinkRight"], INDEX["eyeBlinkLeft"]]], 0.0, 1.0)
         weights = 1 - (1 - CLOSE_BEHIND_LID) * shut
         own = CLOSE_OWN_GAZE + (1 - CLOSE_OWN_GAZE) * float(smooth(*CLOSE_CROSSED, abs(aside[0] - aside[1])))
+        # Lids follow a look down: who seems to look down with open lids looks aside, or was misread in D1.
+        lowered = 1 - now[:, 0] / np.maximum(was[:, 0], CLOSE_SMALLEST)
+        down = np.minimum(down, CLOSE_DOWN_OPEN + CLOSE_DOWN_LOWERED * np.maximum(lowered, 0.0))
         # What a shut eye looks at is not seen.
         own = own * (1 - shut)
         both = np.average(aside, weights=weights)
@@ -398,14 +422,22 @@ _CLOSE_GAIN = np.array(
 _CLOSE_EYE = {name: EYE_AT[name] for name in ("eyeSquint", "eyeWide")}
 
 
-#: Of a brow's rise, fall and lift of its inner end the networks read half, .4 and a third. Part of it is taken back.
-CLOSE_BROW_UP, CLOSE_BROW_DOWN, CLOSE_BROW_IN = 1.7, 1.9, 1.9
+#: How far a brow rises, its inner end falls and its inner end rises where the amount goes from 0 to 1, in distances of the eyes,
+#: and how far it falls while the head nods by a radian.
+CLOSE_BROW_UP, CLOSE_BROW_DOWN, CLOSE_BROW_IN, CLOSE_BROW_NODDED = 0.08, 0.06, 0.12, 0.25
 
-#: As `CLOSE_CALM`, of brows.
-CLOSE_BROW_CALM = 0.06
+#: As `CLOSE_CALM`, of places of brows and lips, in distances of the eyes.
+CLOSE_PLACE_CALM = 0.02
+
+#: How far corners of the mouth fall below its middle in a whole frown, in face units.
+CLOSE_CORNER = 0.1
+
+#: By how much a mouth is narrower, in face units, where it begins to pucker and where it has; up to which amount that counts, since
+#: lips that are pressed together are narrow, too; and by how much it becomes narrower for each unit that it opens.
+CLOSE_NARROWED, CLOSE_NARROW_PUCKERS, CLOSE_OPEN_NARROWS = (0.08, 0.33), 0.7, 0.5
 
 #: Places in `FaceReading.head`.
-_HEAD_AT = {name: index for index, name in enumerate(HEAD_AMOUNTS)}
+_HEAD_AT = {name: index for index, name in enumerate((*HEAD_AMOUNTS, *HEAD_MEASURES))}
 
 
 def _calmed(change: np.ndarray | float, calm: float = CLOSE_CALM) -> np.ndarray:

@@ -155,6 +155,12 @@ class Look:
 #: Where the head's anchors are among its points.
 _ANCHOR_ROWS = [HEAD_POINTS.index(name) for name in ANCHORS[4:]]
 
+#: Where the points of `HEAD_MEASURES` are among the head's.
+_BROW_ROWS = [
+    HEAD_POINTS.index(name)
+    for name in ("left brow", "left brow inner end", "right brow", "right brow inner end")
+]
+
 #: How crops of a still picture are enlarged, and shifted in shares of their half side, for looks beside the first.
 WAYS = ((0.85, 0.0, 0.0), (1.2, 0.0, 0.0), (1.0, 0.08, 0.05), (1.0, -0.08, -0.05), (1.1, 0.05, -0.06))
 
@@ -279,7 +285,14 @@ class CloseUps:
             np.concatenate(
                 [mouth_measures(mouth[0]), mouth_amounts[0], _logistic(mouth_sure[0])], dtype=np.float32
             ),
-            np.concatenate([head_amounts, _logistic(head_sure[0])], dtype=np.float32),
+            np.concatenate(
+                [
+                    head_amounts,
+                    brow_heights(*placed[:2], placed[3], float(head_amounts[0])),
+                    _logistic(head_sure[0]),
+                ],
+                dtype=np.float32,
+            ),
         )
         return Look(reading, np.stack(placed[:2]), placed[2], placed[3])
 
@@ -306,6 +319,15 @@ def mouth_measures(points: np.ndarray) -> np.ndarray:
     return (
         np.array([gap, np.hypot(*(right - left)), middle[1] - left[1], middle[1] - right[1]]) * MOUTH_SIDE / 2
     )
+
+
+def brow_heights(left_eye: np.ndarray, right_eye: np.ndarray, head: np.ndarray, yaw: float) -> np.ndarray:
+    """`HEAD_MEASURES` of points in the picture, (9, 2), (9, 2) and (23, 2), of a head that is turned aside by `yaw` radians."""
+    left, right = ((eye[0] + eye[4]) / 2 for eye in (left_eye, right_eye))
+    along = right - left
+    apart = max(float(np.hypot(*along)), 1e-6)
+    up = np.array([along[1], -along[0]]) / apart
+    return (head[_BROW_ROWS] - (left + right) / 2) @ up * (max(float(np.cos(yaw)), 0.5) / apart)
 
 
 def _logistic(logits: np.ndarray) -> np.ndarray:

@@ -164,7 +164,7 @@ function blur(pixels, width, height, sigma) {
  * @param {any} constants
  * @returns {FaceReading}
  */
-export function readingOf(found, maps, { close_ups: { MOUTH_SIDE, ANCHOR_ROWS }, reading: { HEAD_AMOUNTS } }) {
+export function readingOf(found, maps, { close_ups: { MOUTH_SIDE, ANCHOR_ROWS, BROW_ROWS }, reading: { HEAD_AMOUNTS } }) {
   const sure = (/** @type {number} */ logit) => 1 / (1 + Math.exp(-Math.min(Math.max(logit, -30), 30)));
   const place = (/** @type {ArrayLike<number>} */ points, /** @type {number} */ at, /** @type {Affine} */ map) =>
     [0, 3].map((row) => map[row] * points[2 * at] + map[row + 1] * points[2 * at + 1] + map[row + 2]);
@@ -174,11 +174,26 @@ export function readingOf(found, maps, { close_ups: { MOUTH_SIDE, ANCHOR_ROWS },
     return Float32Array.from([...eyeMeasures(points), ...found.eye_amounts.data.subarray(count * side, count * side + count), sure(found.eye_logits.data[side])]);
   });
   const mouth = Float32Array.from([...mouthMeasures(found.mouth_points.data, MOUTH_SIDE), ...found.mouth_amounts.data, sure(found.mouth_logits.data[0])]);
-  const head = Float32Array.from([...found.head_amounts.data, sure(found.head_logits.data[0])]);
+  const eyeAt = (/** @type {number} */ side, /** @type {number} */ at) => place(found.eye_points.data, 9 * side + at, maps[side]);
+  const brows = BROW_ROWS.map((/** @type {number} */ at) => place(found.head_points.data, at, maps[3]));
+  const heights = browHeights([0, 1].map((side) => [eyeAt(side, 0), eyeAt(side, 4)]), brows, found.head_amounts.data[0]);
+  const head = Float32Array.from([...found.head_amounts.data, ...heights, sure(found.head_logits.data[0])]);
   head[HEAD_AMOUNTS.indexOf("roll")] += Math.atan2(maps[3][3], maps[3][0]);
-  const corners = [0, 1].flatMap((side) => [0, 4].flatMap((at) => place(found.eye_points.data, 9 * side + at, maps[side])));
+  const corners = [0, 1].flatMap((side) => [0, 4].flatMap((at) => eyeAt(side, at)));
   const rest = ANCHOR_ROWS.flatMap((/** @type {number} */ at) => place(found.head_points.data, at, maps[3]));
   return { eyes, mouth, head, anchors: Float32Array.from([...corners, ...rest]) };
+}
+
+/**
+ * How high brows are above the line of the eyes, in distances of the eyes.
+ * @param {number[][][]} corners of each eye @param {number[][]} brows @param {number} yaw of the head, in radians
+ */
+function browHeights(corners, brows, yaw) {
+  const [left, right] = corners.map(([one, other]) => [(one[0] + other[0]) / 2, (one[1] + other[1]) / 2]);
+  const along = [right[0] - left[0], right[1] - left[1]];
+  const apart = Math.max(Math.hypot(along[0], along[1]), 1e-6);
+  const unit = Math.max(Math.cos(yaw), 0.5) / (apart * apart);
+  return brows.map(([x, y]) => ((x - (left[0] + right[0]) / 2) * along[1] - (y - (left[1] + right[1]) / 2) * along[0]) * unit);
 }
 
 /** Of an eye's points: the mean opening between the lids, and the iris's place along the eye and down, in its widths. @param {Float32Array} points (9, 2) */

@@ -28,14 +28,14 @@ export class CloseUpReader {
   constructor({ constants }) {
     this.constants = constants.amounts;
     const { NAMES } = this.constants;
-    const { EYE_AMOUNTS, MOUTH_AMOUNTS, HEAD_AMOUNTS } = constants.reading;
+    const { EYE_AMOUNTS, MOUTH_AMOUNTS, HEAD_AMOUNTS, HEAD_MEASURES } = constants.reading;
     const places = (/** @type {string[]} */ names, first = 0) => Object.fromEntries(names.map((name, at) => [name, first + at]));
     /** @type {Record<string, number>} */
     this.index = places(NAMES);
     /** @type {Record<string, number>} */
     this.eye = places(EYE_AMOUNTS, 3);
     /** @type {Record<string, number>} */
-    this.head = places(HEAD_AMOUNTS);
+    this.head = places([...HEAD_AMOUNTS, ...HEAD_MEASURES]);
     /** @type {number[]} */
     this.mouth = MOUTH_AMOUNTS.map((/** @type {string} */ name) => this.index[name]);
     /** @type {FaceReading | null} */
@@ -62,6 +62,7 @@ export class CloseUpReader {
       gap -= 0.5 * share * Math.max(found[index[`${name}Left`]] + found[index[`${name}Right`]], 0);
     }
     found[index.jawOpen] = 0.5 * (found[index.jawOpen] + gap / c.CLOSE_OPEN);
+    this._readLips(found, (at) => reading.mouth[at] - rest.mouth[at]);
     // The picture's left is the face's right.
     for (const [place, side] of ["Right", "Left"].entries()) {
       const now = reading.eyes[place];
@@ -94,7 +95,12 @@ export class CloseUpReader {
     const change = (/** @type {number} */ place, /** @type {number} */ at) => now[place][at] - was[place][at];
     // To the picture's right.
     const aside = [0, 1].map((place) => (place ? -0.5 : 0.5) * (change(place, 1) / c.CLOSE_SIDEWAYS + change(place, eye.eyeLookIn) - change(place, eye.eyeLookOut)));
-    const down = [0, 1].map((place) => change(place, eye.eyeLookDown) - change(place, eye.eyeLookUp) + c.CLOSE_VERTICAL * change(place, 2));
+    const down = [0, 1].map((place) => {
+      const read = change(place, eye.eyeLookDown) - change(place, eye.eyeLookUp) + c.CLOSE_VERTICAL * change(place, 2);
+      // Lids follow a look down.
+      const lowered = 1 - now[place][0] / Math.max(was[place][0], c.CLOSE_SMALLEST);
+      return Math.min(read, c.CLOSE_DOWN_OPEN + c.CLOSE_DOWN_LOWERED * Math.max(lowered, 0));
+    });
     const shut = [index.eyeBlinkRight, index.eyeBlinkLeft].map((at) => held(found[at]));
     const weights = shut.map((value) => 1 - (1 - c.CLOSE_BEHIND_LID) * value);
     const crossed = c.CLOSE_OWN_GAZE + (1 - c.CLOSE_OWN_GAZE) * smooth(c.CLOSE_CROSSED[0], c.CLOSE_CROSSED[1], Math.abs(aside[0] - aside[1]));
@@ -111,19 +117,31 @@ export class CloseUpReader {
     }
   }
 
-  /** An eye's close-up sees its brow largest, the head's sees it whole. @param {Float32Array} found @param {FaceReading} now @param {FaceReading} was */
+  /** Corners that fall, lips that come together, by their points. @param {Float32Array} found @param {(at: number) => number} change */
+  _readLips(found, change) {
+    const { constants: c, index } = this;
+    const fallen = calmed(Math.max(-0.5 * (change(2) + change(3)), 0), c.CLOSE_PLACE_CALM) / c.CLOSE_CORNER;
+    for (const side of ["Left", "Right"]) found[index[`mouthFrown${side}`]] = Math.max(found[index[`mouthFrown${side}`]], fallen);
+    // A mouth that opens becomes narrower, too.
+    const narrowed = -change(1) - c.CLOSE_OPEN_NARROWS * Math.max(change(0), 0);
+    const share = (narrowed - c.CLOSE_NARROWED[0]) / (c.CLOSE_NARROWED[1] - c.CLOSE_NARROWED[0]);
+    found[index.mouthPucker] = Math.max(found[index.mouthPucker], c.CLOSE_NARROW_PUCKERS * Math.min(share, 1));
+  }
+
+  /** By where brows are against the eyes, and what the eyes' close-ups tell. @param {Float32Array} found @param {FaceReading} now @param {FaceReading} was */
   _readBrows(found, now, was) {
     const { constants: c, index, eye } = this;
     const head = (/** @type {string} */ name) => now.head[this.head[name]] - was.head[this.head[name]];
+    const nodded = c.CLOSE_BROW_NODDED * head("pitch");
     let raised = 0;
-    for (const [place, side] of ["Right", "Left"].entries()) {
-      const change = (/** @type {number} */ at) => now.eyes[place][at] - was.eyes[place][at];
-      const up = change(eye.browOuterUp);
-      raised += 0.25 * up;
-      found[index[`browOuterUp${side}`]] = c.CLOSE_BROW_UP * calmed(up + 0.5 * head(`browOuterUp${side}`), c.CLOSE_BROW_CALM);
-      found[index[`browDown${side}`]] = c.CLOSE_BROW_DOWN * calmed(change(eye.browDown) + head(`browDown${side}`), c.CLOSE_BROW_CALM);
+    for (const [place, [side, name]] of [["Right", "left"], ["Left", "right"]].entries()) {
+      const [middle, inner] = [`${name} brow`, `${name} inner brow`].map((part) => calmed(head(part) + nodded, c.CLOSE_PLACE_CALM));
+      const [up, down] = [eye.browOuterUp, eye.browDown].map((at) => calmed(now.eyes[place][at] - was.eyes[place][at], c.CLOSE_CALM));
+      found[index[`browOuterUp${side}`]] = middle / c.CLOSE_BROW_UP + up;
+      found[index[`browDown${side}`]] = -inner / c.CLOSE_BROW_DOWN + down;
+      raised += 0.5 * (inner / c.CLOSE_BROW_IN + 0.5 * up);
     }
-    found[index.browInnerUp] = c.CLOSE_BROW_IN * calmed(head("browInnerUp") + raised, c.CLOSE_BROW_CALM);
+    found[index.browInnerUp] = raised;
   }
 }
 
