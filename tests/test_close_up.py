@@ -50,6 +50,7 @@ from livepuppet.realtime.rig.amounts import (
     CLOSE_OPEN,
     CLOSE_SIDEWAYS,
     INDEX,
+    SHAPE,
     STRONGEST,
     CloseUpReader,
 )
@@ -405,6 +406,39 @@ def test_bared_teeth_are_no_open_mouth():
     shown = reader.read(bared)
     assert abs(shown[INDEX["jawOpen"]]) < 0.03 and shown[INDEX["mouthUpperUpLeft"]] > 0.9
     assert reader.read(parted)[INDEX["jawOpen"]] > 0.27
+
+
+def test_mouths_go_aside_lean_and_narrow_where_landmarks_and_close_ups_agree():
+    reader = CloseUpReader(SHAPE)
+    reader.set_neutral(_reading())
+
+    def read(left=(0, 0), right=(0, 0), middle=0.0, nose=0.0, turn=0.0, **numbers: float) -> np.ndarray:
+        """With mouth corners, upper lip and nose that have moved by as much, and a close-up that sees the mouth's own."""
+        seen = _reading()
+        rise = 0.5 * numbers.get("rise", 0.0)
+        seen.mouth[1:4] = numbers.get("width", 0.0), rise, -rise
+        smiles = [4 + MOUTH_AMOUNTS.index("mouthSmile" + side) for side in ("Left", "Right")]
+        seen.mouth[smiles] = numbers.get("smile", 0.0)
+        beyond = np.array([left, right, (middle, 0), (nose, 0)], np.float64)
+        return reader.read(seen, beyond, turn)
+
+    # To the picture's right is to the face's own left; a head whose turn is misread takes its nose along, and trembling is none.
+    aside = read((0.15, 0), (0.15, 0), 0.15)
+    assert aside[INDEX["mouthLeft"]] > 0.8 and not aside[INDEX["mouthRight"]]
+    assert read((-0.15, 0), (-0.15, 0), -0.15)[INDEX["mouthRight"]] == aside[INDEX["mouthLeft"]]
+    assert not read((0.06, 0), (0.06, 0), 0.06, nose=0.1).any()
+    assert read((0.02, 0), (0.02, 0), 0.02).max() < 0.03
+    assert not read((0.15, 0), (0.15, 0), 0.15, turn=0.6).any()
+    # The picture's left corner rises: the close-ups' amounts, which are of both sides, go to that one.
+    lean = read((0, -0.1), (0, 0.1), rise=0.2, smile=0.5)
+    assert lean[INDEX["mouthSmileRight"]] > 1.0 and lean[INDEX["mouthSmileLeft"]] < 0.3
+    skew = read((0, -0.1), (0, 0.1), rise=0.2)
+    assert skew[INDEX["mouthSmileRight"]] > 0.35 and skew[INDEX["mouthFrownLeft"]] > 0.35
+    assert not read((0, -0.1), (0, 0.1), rise=-0.2).any()
+    # Of a pucker, too: what only the close-up sees counts less.
+    narrow = read((0.1, 0), (-0.1, 0), width=-0.2)
+    assert narrow[INDEX["mouthPucker"]] > 0.7 > 0.4 > read(width=-0.2)[INDEX["mouthPucker"]]
+    assert not read((0.1, 0), (-0.1, 0), width=0.1).any()
 
 
 def test_brows_are_those_of_their_own_side_and_noise_moves_none():

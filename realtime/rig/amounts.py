@@ -281,6 +281,20 @@ CLOSE_BARED = {"mouthUpperUp": 0.072, "mouthLowerDown": 0.057}
 CLOSE_CALM = 0.04
 
 
+#: A mouth drawn wholly aside, in eye distances; what less is the reader's noise; and the share of the nose's own error that the
+#: mouth shares where the head's turn is misread.
+CLOSE_ASIDE, CLOSE_ASIDE_CALM, CLOSE_LIKE_NOSE = 0.13, 0.04, 0.6
+
+#: By how much one corner rises above the other in a smile of one side, in eye distances; what less is noise; and how much of a
+#: frown the other corner makes for each smile that it has not got to lose.
+CLOSE_LEAN, CLOSE_LEAN_CALM, CLOSE_LEAN_FROWN = 0.2, 0.03, 1.2
+
+#: By how much a whole pucker makes the mouth narrower, in eye distances, as landmarks and close-ups agree.
+CLOSE_NARROW = 0.21
+
+#: Turns of the head, in radians, from which and at which none of these is believed any more.
+CLOSE_TURNED = 0.2, 0.45
+
 #: Some faces are read to go further than faces do.
 STRONGEST = 1.6
 
@@ -290,10 +304,15 @@ _HIGHEST = np.array([1.0 if name.startswith("eyeBlink") else STRONGEST for name 
 class CloseUpReader:
     """Reads amounts of eyes, brows and mouth off close-ups (`core.reading`), relative to the driver's own neutral face.
 
-    Cheeks and nose are left at 0: the networks that ship do not read them.
+    Cheeks and nose are left at 0: the networks that ship do not read them. Nor do they read mouths that are drawn aside or to
+    one side only, and of those that are pursed only some; but landmarks tell.
+
+    Args:
+        names: of the keypoints beside the readings.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str] = ()) -> None:
+        self._rows = [list(names).index(name) for name in SHAPE] if set(SHAPE) <= set(names) else []
         self._neutral: FaceReading | None = None
         self._usual = np.ones(2)
 
@@ -302,9 +321,15 @@ class CloseUpReader:
         self._neutral = reading
         self._usual = np.maximum(reading.eyes[:, 0].astype(np.float64), CLOSE_SMALLEST)
 
-    def read(self, reading: FaceReading) -> np.ndarray:
+    def read(self, reading: FaceReading, beyond: np.ndarray | None = None, turn: float = 0.0) -> np.ndarray:
         """How far this face is from the neutral one: float32 (52,), up to `STRONGEST` (blinks up to 1), which `range.DriverRange`
-        makes use of. The first face read is neutral, unless one was set."""
+        makes use of. The first face read is neutral, unless one was set.
+
+        Args:
+            beyond: float (K, 2), by how far keypoints have moved beyond what the head did since then, in eye distances and in the
+                neutral face's frame; None where that is not known.
+            turn: of the head since then, in radians.
+        """
         if self._neutral is None:
             self.set_neutral(reading)
         rest, found = self._neutral, zeros()
@@ -319,6 +344,8 @@ class CloseUpReader:
         )
         found[jaw] = 0.5 * (found[jaw] + (float(change[0]) - parted) / CLOSE_OPEN)
         self._read_lips(found, change)
+        if beyond is not None and self._rows:
+            self._read_shape(found, change, beyond[self._rows], turn)
         # The picture's left is the face's right.
         for place, side in enumerate(("Right", "Left")):
             now, was = reading.eyes[place], rest.eyes[place]
@@ -344,6 +371,29 @@ class CloseUpReader:
         share = (narrowed - CLOSE_NARROWED[0]) / (CLOSE_NARROWED[1] - CLOSE_NARROWED[0])
         pucker = INDEX["mouthPucker"]
         found[pucker] = max(found[pucker], CLOSE_NARROW_PUCKERS * min(share, 1.0))
+
+    @staticmethod
+    def _read_shape(found: np.ndarray, change: np.ndarray, beyond: np.ndarray, turn: float) -> None:
+        """What the mouth does aside and on one side only, and how narrow it is, by landmarks of `SHAPE` beyond the head's motion."""
+        left, right, upper, nose = beyond.tolist()
+        believed = float(smooth(*reversed(CLOSE_TURNED), abs(turn)))
+        aside = 0.5 * upper[0] + 0.25 * (left[0] + right[0]) - CLOSE_LIKE_NOSE * nose[0]
+        aside = believed * float(_calmed(aside, CLOSE_ASIDE_CALM)) / CLOSE_ASIDE
+        # To the picture's right is to the face's own left.
+        found[INDEX["mouthLeft"]] += aside
+        found[INDEX["mouthRight"]] -= aside
+        # What landmarks and close-ups agree on is no noise: that one corner rises above the other, and that the mouth is narrower.
+        lean = _agreed(right[1] - left[1], float(change[2] - change[3]))
+        lean = 0.5 * believed * float(_calmed(lean, CLOSE_LEAN_CALM)) / CLOSE_LEAN
+        for side, more in (("Right", lean), ("Left", -lean)):
+            smile, frown = INDEX["mouthSmile" + side], INDEX["mouthFrown" + side]
+            found[smile] += more
+            found[frown] += CLOSE_LEAN_FROWN * max(-more - max(found[smile] - more, 0.0), 0.0)
+        narrow = -_agreed(right[0] - left[0], float(change[1]))
+        narrow -= CLOSE_OPEN_NARROWS * max(float(change[0]), 0.0)
+        narrow = believed * float(_calmed(max(narrow, 0.0), CLOSE_LEAN_CALM)) / CLOSE_NARROW
+        pucker = INDEX["mouthPucker"]
+        found[pucker] = max(found[pucker], narrow)
 
     @staticmethod
     def _read_brows(found: np.ndarray, eyes: np.ndarray, head: np.ndarray) -> None:
@@ -405,6 +455,9 @@ class CloseUpReader:
 #: An eye that was open by less, in its widths, was shut in D1.
 CLOSE_SMALLEST = 0.08
 
+#: Landmarks that tell where the mouth is, and where the nose is.
+SHAPE = "left mouth corner", "right mouth corner", "upper lip", "nose tip"
+
 #: Places of the close-ups' amounts among all.
 _CLOSE_MOUTH = [INDEX[name] for name in MOUTH_AMOUNTS]
 
@@ -438,6 +491,11 @@ CLOSE_NARROWED, CLOSE_NARROW_PUCKERS, CLOSE_OPEN_NARROWS = (0.08, 0.33), 0.7, 0.
 
 #: Places in `FaceReading.head`.
 _HEAD_AT = {name: index for index, name in enumerate((*HEAD_AMOUNTS, *HEAD_MEASURES))}
+
+
+def _agreed(one: float, other: float) -> float:
+    """The smaller of two changes of the same sign; 0 of those that differ in it."""
+    return math.copysign(min(abs(one), abs(other)), one) if one * other > 0 else 0.0
 
 
 def _calmed(change: np.ndarray | float, calm: float = CLOSE_CALM) -> np.ndarray:

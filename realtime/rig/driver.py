@@ -71,7 +71,7 @@ class RigDriver:
         self._names = tuple(names)
         self._lids = lid_pairs(self._names)
         self._reader = LandmarkReader(names) if self._lids is not None else None
-        self._close_reader = CloseUpReader()
+        self._close_reader = CloseUpReader(names)
         self._steady, self.range = _AmountFilter(), DriverRange()
         self._tracker: PoseTracker | None = None
         self._placed: tuple[Keypoints, HeadPose | None] | None = None
@@ -96,12 +96,14 @@ class RigDriver:
         tracker = self._tracker
         pose = tracker.pose(told.driving)
         residuals = np.zeros((len(self._names), 2))
+        beyond = None
         if tracker.usable:
             # In D1's own frame: what the head itself did is taken back.
             off = np.asarray(told.driving.points, np.float64) - tracker.rigid(pose)
             _, roll = split(pose.rotation)
             cosine, sine = math.cos(roll) / pose.scale, math.sin(roll) / pose.scale
-            residuals = np.nan_to_num(off @ np.array([[cosine, -sine], [sine, cosine]])) * told.scale
+            beyond = np.nan_to_num(off @ np.array([[cosine, -sine], [sine, cosine]]))
+            residuals, beyond = beyond * told.scale, beyond / tracker.unit
         if told.opened is not None and self._lids is not None:
             # Lids close by shares of their own opening, on every eye.
             open_by = 1 + max(settings.eyes, 1.0) * (told.opened - 1)
@@ -110,7 +112,9 @@ class RigDriver:
                 residuals[upper] = residuals[lower] + (1 - max(share, 0.0)) * across
         amounts, blink = None, 0.0
         if self._reader is not None:
-            read = self._read(told.driving, told.initial, told.time, settings.smoothing)
+            read = self._read(
+                told.driving, told.initial, told.time, settings.smoothing, beyond, pose.angles[0]
+            )
             blink = float(max(read[INDEX["eyeBlinkLeft"]], read[INDEX["eyeBlinkRight"]]))
             amounts = np.float32(told.share) * self.range(read, told.time)
         if settings.smoothing > 0:
@@ -162,12 +166,20 @@ class RigDriver:
         if initial.reading is not None:
             self._close_reader.set_neutral(initial.reading)
 
-    def _read(self, driving: Keypoints, initial: Keypoints, time: float, smoothing: float) -> np.ndarray:
-        """Amounts of `driving` since D1, as they are read: float32 (52,)."""
+    def _read(
+        self,
+        driving: Keypoints,
+        initial: Keypoints,
+        time: float,
+        smoothing: float,
+        beyond: np.ndarray | None = None,
+        turn: float = 0.0,
+    ) -> np.ndarray:
+        """Amounts of `driving` since D1, as they are read: float32 (52,). For `beyond` and `turn` see `CloseUpReader.read`."""
         assert self._reader is not None
         if driving.reading is None or initial.reading is None:
             return self._reader.read(driving)
-        return self._steady(self._close_reader.read(driving.reading), time, smoothing)
+        return self._steady(self._close_reader.read(driving.reading, beyond, turn), time, smoothing)
 
     def learn(self, initial: Keypoints, seen: Iterable[tuple[Keypoints, float]]) -> None:
         """Learn the driver's `range` from keypoints and times of a shot, with D1 `initial`, whose values are steady."""

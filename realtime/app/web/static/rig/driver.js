@@ -22,12 +22,17 @@ function calmed(change, calm) {
   return size < 2 * calm ? (change * size) / (4 * calm) : change - Math.sign(change) * calm;
 }
 
+/** The smaller of two changes of the same sign; 0 of those that differ in it. @param {number} one @param {number} other */
+const agreed = (one, other) => (one * other > 0 ? Math.sign(one) * Math.min(Math.abs(one), Math.abs(other)) : 0);
+
 /** Reads amounts of eyes, brows and mouth off close-ups, relative to the driver's own neutral face. */
 export class CloseUpReader {
-  /** @param {Knowledge} knowledge */
-  constructor({ constants }) {
+  /** @param {Knowledge} knowledge @param {string[]} names of the keypoints beside the readings */
+  constructor({ constants }, names) {
     this.constants = constants.amounts;
     const { NAMES } = this.constants;
+    /** @type {number[]} */
+    this.shape = this.constants.SHAPE.map((/** @type {string} */ name) => names.indexOf(name));
     const { EYE_AMOUNTS, MOUTH_AMOUNTS, HEAD_AMOUNTS, HEAD_MEASURES } = constants.reading;
     const places = (/** @type {string[]} */ names, first = 0) => Object.fromEntries(names.map((name, at) => [name, first + at]));
     /** @type {Record<string, number>} */
@@ -49,8 +54,13 @@ export class CloseUpReader {
     this.usual = reading.eyes.map((eye) => Math.max(eye[0], this.constants.CLOSE_SMALLEST));
   }
 
-  /** How far this face is from the neutral one: (52,), which may go beyond 1. @param {FaceReading} reading */
-  read(reading) {
+  /**
+   * How far this face is from the neutral one: (52,), which may go beyond 1.
+   * @param {FaceReading} reading
+   * @param {Float64Array | null} beyond (K, 2), by how far keypoints have moved beyond what the head did, in eye distances
+   * @param {number} turn of the head, in radians
+   */
+  read(reading, beyond, turn) {
     if (!this.neutral) this.setNeutral(reading);
     const { constants: c, index, neutral } = this;
     const rest = /** @type {FaceReading} */ (neutral);
@@ -62,7 +72,9 @@ export class CloseUpReader {
       gap -= 0.5 * share * Math.max(found[index[`${name}Left`]] + found[index[`${name}Right`]], 0);
     }
     found[index.jawOpen] = 0.5 * (found[index.jawOpen] + gap / c.CLOSE_OPEN);
-    this._readLips(found, (at) => reading.mouth[at] - rest.mouth[at]);
+    const change = (/** @type {number} */ at) => reading.mouth[at] - rest.mouth[at];
+    this._readLips(found, change);
+    if (beyond && Math.min(...this.shape) >= 0) this._readShape(found, change, beyond, turn);
     // The picture's left is the face's right.
     for (const [place, side] of ["Right", "Left"].entries()) {
       const now = reading.eyes[place];
@@ -74,6 +86,33 @@ export class CloseUpReader {
     this._readBrows(found, reading, rest);
     for (let at = 0; at < found.length; at++) found[at] = within(found[at] || 0, c.LOWEST[at], c.HIGHEST[at]);
     return found;
+  }
+
+  /**
+   * What the mouth does aside and on one side only, and how narrow it is, by landmarks beyond the head's motion.
+   * @param {Float32Array} found @param {(at: number) => number} change @param {Float64Array} beyond @param {number} turn
+   */
+  _readShape(found, change, beyond, turn) {
+    const { constants: c, index } = this;
+    const [left, right, upper, nose] = this.shape.map((at) => [beyond[2 * at], beyond[2 * at + 1]]);
+    const believed = 1 - smooth(c.CLOSE_TURNED[0], c.CLOSE_TURNED[1], Math.abs(turn));
+    let aside = 0.5 * upper[0] + 0.25 * (left[0] + right[0]) - c.CLOSE_LIKE_NOSE * nose[0];
+    aside = (believed * calmed(aside, c.CLOSE_ASIDE_CALM)) / c.CLOSE_ASIDE;
+    // To the picture's right is to the face's own left.
+    found[index.mouthLeft] += aside;
+    found[index.mouthRight] -= aside;
+    // What landmarks and close-ups agree on is no noise: that one corner rises above the other, and that the mouth is narrower.
+    let lean = agreed(right[1] - left[1], change(2) - change(3));
+    lean = (0.5 * believed * calmed(lean, c.CLOSE_LEAN_CALM)) / c.CLOSE_LEAN;
+    for (const [side, more] of /** @type {[string, number][]} */ ([["Right", lean], ["Left", -lean]])) {
+      const smile = index[`mouthSmile${side}`];
+      const before = found[smile];
+      found[smile] += more;
+      found[index[`mouthFrown${side}`]] += c.CLOSE_LEAN_FROWN * Math.max(-more - Math.max(before, 0), 0);
+    }
+    let narrow = -agreed(right[0] - left[0], change(1)) - c.CLOSE_OPEN_NARROWS * Math.max(change(0), 0);
+    narrow = calmed(Math.max(narrow, 0), c.CLOSE_LEAN_CALM) / c.CLOSE_NARROW;
+    found[index.mouthPucker] = Math.max(found[index.mouthPucker], believed * narrow);
   }
 
   /** @param {Float32Array} now @param {Float32Array} was @param {number} place */
@@ -375,7 +414,7 @@ export class RigDriver {
     this.names = names;
     this.lids = lids;
     this.knowledge = knowledge;
-    this.reader = new CloseUpReader(knowledge);
+    this.reader = new CloseUpReader(knowledge, names);
     this.range = new DriverRange(knowledge);
     /** @type {PoseTracker | null} */
     this.tracker = null;
@@ -419,6 +458,7 @@ export class RigDriver {
     const tracker = this._trackerOf(initial);
     let pose = tracker.pose(driving);
     const residuals = new Float64Array(2 * this.names.length);
+    const beyond = new Float64Array(residuals.length);
     // In D1's own frame: what the head itself did is taken back.
     const rigid = tracker.rigid(pose);
     const roll = split(pose.rotation)[2];
@@ -427,8 +467,10 @@ export class RigDriver {
     for (let at = 0; at < residuals.length; at += 2) {
       const x = driving.points[at] - rigid[at];
       const y = driving.points[at + 1] - rigid[at + 1];
-      residuals[at] = (x * cosine + y * sine) * told.scale || 0;
-      residuals[at + 1] = (y * cosine - x * sine) * told.scale || 0;
+      for (const [axis, off] of [x * cosine + y * sine, y * cosine - x * sine].entries()) {
+        residuals[at + axis] = off * told.scale || 0;
+        beyond[at + axis] = off / tracker.unit || 0;
+      }
     }
     if (opened && this.lids) {
       // Lids close by shares of their own opening, on every eye.
@@ -440,7 +482,8 @@ export class RigDriver {
     let amounts = null;
     let blink = 0;
     if (driving.reading) {
-      const read = this.steady.steady(this.reader.read(driving.reading), time, settings.smoothing);
+      const turn = split(pose.rotation)[1];
+      const read = this.steady.steady(this.reader.read(driving.reading, tracker.usable ? beyond : null, turn), time, settings.smoothing);
       blink = Math.max(read[this.places.eyeBlinkLeft], read[this.places.eyeBlinkRight]);
       amounts = this.range.shown(read, time).map((value) => share * value);
     }
