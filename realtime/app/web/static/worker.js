@@ -1,6 +1,7 @@
 // From a camera's frame to what the avatar does, beside the page, so that the page never waits. Rigs are drawn by another worker
 // (drawing.js); what has none is drawn here, by the network.
 import { Cutter } from "./cutting.js";
+import { writeAnswer } from "./answers.js";
 import { CloseUps, Engine, Matting, RUNTIME, compare, draws, finds, prepareRuntime } from "./engine.js";
 import { fetched, unpacked } from "./fetching.js";
 import { unhalved, unquartered } from "./halves.js";
@@ -215,7 +216,7 @@ async function rigOf(picture, square, keypoints, alpha, number) {
         if (told.kind === "progress") tell({ kind: "making", number, share: told.share });
         else if (told.kind === "made") resolve(told.made);
         else if (told.kind === "failed") reject(new Error(told.reason));
-        else maker.postMessage({ kind: "answer", outputs: await answerOf(told).catch((error) => (reject(error), [])) });
+        else writeAnswer(told.answer, await answerOf(told).catch((error) => (reject(error), [])));
       };
       const { points, jacobians } = keypoints;
       maker.postMessage({ kind: "make", picture: { width, height, rgb, alpha }, square, keypoints: { points, jacobians, confidence }, names: engine.names, size: engine.size, knowledge });

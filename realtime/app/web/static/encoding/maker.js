@@ -1,60 +1,26 @@
 // Works out a picture's rig, in a worker of its own, with the Python that does so elsewhere (modules.js, which `livepuppet web` writes: see
-// realtime/app/web/translate.py). Networks run beside the page's reader: what is asked of them ends the attempt; with the answer it begins
-// again, and earlier answers are at hand.
+// realtime/app/web/translate.py). Networks run beside the page's reader, and this waits for what they say.
+import { makeAnswer, readAnswer } from "../answers.js";
 import { NDArray, Slice, T, asArray } from "./arrays.js";
 import { load } from "./modules.js";
 import { py } from "./python.js";
 
 /** @typedef {import("../npz.js").NumpyArray} NumpyArray */
-/** What is asked of a network. @typedef {{network: "detect" | "closeUps" | "avatarEyes" | "matting", inputs: NumpyArray[]}} Question */
+/** What is asked of a network. @typedef {{network: "detect" | "closeUps" | "avatarEyes" | "matting", inputs: NumpyArray[], answer: SharedArrayBuffer}} Question */
 
-class Wanted extends Error {
-  /** @param {Question} wanted */
-  constructor(wanted) {
-    super("wanted");
-    this.wanted = wanted;
-  }
-}
-
-/** @type {NumpyArray[][]} */
-let answers = [];
-let answered = 0;
-/** @type {(answer: NumpyArray[]) => void} */
-let go = () => {};
-
-const kinds = new Map([[Uint8Array, "uint8"], [Float32Array, "float32"], [Float64Array, "float64"], [Int8Array, "int8"]]);
-const arrayOf = (/** @type {any} */ { shape, values }) => new NDArray(values, Array.from(shape), kinds.get(values.constructor) ?? "float32");
+const arrayOf = (/** @type {any} */ { shape, values }) => new NDArray(values, Array.from(shape), "float32");
 const plainOf = (/** @type {NDArray} */ array) => ({ shape: array._shape, values: array.flat.slice() });
+
+const answer = makeAnswer();
 
 /** What a network says of these inputs. @param {Question["network"]} network @param {any[]} inputs */
 function asked(network, inputs) {
-  const known = answers[answered];
-  if (!known) throw new Wanted({ network, inputs: inputs.map((one) => plainOf(asArray(one))) });
-  answered += 1;
-  return known.map(arrayOf);
+  self.postMessage({ kind: "asked", network, inputs: inputs.map((one) => plainOf(asArray(one))), answer });
+  return readAnswer(answer).map(arrayOf);
 }
 
 /** @param {number} share of all work that is done */
 const tellProgress = (share) => self.postMessage({ kind: "progress", share });
-
-/** What `act` gives once networks have said all that it asks. @template R @param {() => R} act @param {number} from @param {number} to shares of the work @param {number} count of questions, about @returns {Promise<R>} */
-async function withAnswers(act, from, to, count) {
-  answers = [];
-  for (;;) {
-    answered = 0;
-    try {
-      return act();
-    } catch (error) {
-      const { wanted } = /** @type {any} */ (error);
-      if (!wanted) throw error;
-      tellProgress(from + (to - from) * (1 - 1 / (1 + (2 * answers.length) / count)));
-      answers.push(await new Promise((resolve) => {
-        go = resolve;
-        self.postMessage({ kind: "asked", ...wanted });
-      }));
-    }
-  }
-}
 
 /** As JSON has it. @param {any} one @returns {any} */
 function plain(one) {
@@ -76,7 +42,7 @@ const packed = (arrays) => Object.fromEntries([...arrays].map(([name, array]) =>
  * @param {number} wanted.size
  * @param {any} wanted.knowledge see rig/tracker.js
  */
-async function make({ picture: { width, height, rgb, alpha }, square: place, keypoints: own, names: ownNames, size, knowledge }) {
+function make({ picture: { width, height, rgb, alpha }, square: place, keypoints: own, names: ownNames, size, knowledge }) {
   const count = knowledge.points.length / 3;
   const template = {
     points: new NDArray(Float64Array.from(knowledge.points), [count, 3], "float64"),
@@ -103,13 +69,13 @@ async function make({ picture: { width, height, rgb, alpha }, square: place, key
   const square = module("square").Square(place.x, place.y, place.side);
 
   tellProgress(0);
-  const contours = await withAnswers(() => module("finding").find(engine, picture, square), 0, 0.4, 40);
+  const contours = module("finding").find(engine, picture, square);
   const face = module("rig").Face(keypoints, names, size, square, contours);
   const landmarks = face.on(square.x, square.y, square.side);
   const placed = module("pose").place(landmarks, names);
   if (placed === null) throw new Error("no face");
   const [, pose] = placed;
-  const layers = await withAnswers(() => module("layers").split_layers(picture, square, landmarks, pose.scale, matte, pose.shift), 0.4, 0.65, 3);
+  const layers = module("layers").split_layers(picture, square, landmarks, pose.scale, matte, pose.shift);
   tellProgress(0.65);
   const rig = module("rig").Rig(picture, face, square, matte, null, layers);
   tellProgress(0.9);
@@ -124,13 +90,9 @@ async function make({ picture: { width, height, rgb, alpha }, square: place, key
   };
 }
 
-self.onmessage = async ({ data }) => {
-  if (data.kind === "answer") {
-    go(data.outputs);
-    return;
-  }
+self.onmessage = ({ data }) => {
   try {
-    self.postMessage({ kind: "made", made: await make(data) });
+    self.postMessage({ kind: "made", made: make(data) });
   } catch (error) {
     self.postMessage({ kind: "failed", reason: String(/** @type {any} */ (error)?.stack ?? error) });
   }
