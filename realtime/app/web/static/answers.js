@@ -12,7 +12,7 @@ export function writeAnswer(memory, outputs) {
   for (const { shape, values } of outputs) {
     numbers.set([shape.length, ...shape], at);
     at += 1 + shape.length;
-    numbers.set(values, at);
+    numbers.set(/** @type {Float32Array} */ (values), at);
     at += values.length;
   }
   const state = new Int32Array(memory);

@@ -9,6 +9,7 @@ import { Follower, whole } from "./motion/follow.js";
 import { centredSquare, reexpressed, seek, squareFor } from "./motion/framing.js";
 import { DEFAULTS, Retargeter } from "./motion/retargeter.js";
 import { readNpz } from "./npz.js";
+import { remember, remembered } from "./remembering.js";
 import { RigDriver } from "./rig/driver.js";
 import { knowledgeFrom } from "./rig/tracker.js";
 
@@ -207,9 +208,13 @@ async function rigOf(picture, square, keypoints, alpha, number) {
     rgb[to + 1] = data[from + 1];
     rgb[to + 2] = data[from + 2];
   }
+  const key = await keyOf({ width, height, square }, [rgb, alpha ?? new Uint8Array()]);
+  const known = await remembered(key);
+  if (known) return known;
   const maker = new Worker(new URL("./encoding/maker.js", import.meta.url), { type: "module" });
   try {
-    return await new Promise((resolve, reject) => {
+    /** @type {Made} */
+    const made = await new Promise((resolve, reject) => {
       making = { stop: () => reject(new Error("another picture")) };
       maker.onerror = ({ message }) => reject(new Error(message || "the rig's maker could not be loaded"));
       maker.onmessage = async ({ data: told }) => {
@@ -221,6 +226,8 @@ async function rigOf(picture, square, keypoints, alpha, number) {
       const { points, jacobians } = keypoints;
       maker.postMessage({ kind: "make", picture: { width, height, rgb, alpha }, square, keypoints: { points, jacobians, confidence }, names: engine.names, size: engine.size, knowledge });
     });
+    remember(key, made);
+    return made;
   } catch (error) {
     if (/** @type {Error} */ (error).message === "another picture") throw error;
     tell({ kind: "unmade", number, reason: String(error) });
@@ -229,6 +236,15 @@ async function rigOf(picture, square, keypoints, alpha, number) {
     making = null;
     maker.terminate();
   }
+}
+
+/**
+ * What a rig is kept by: this site's version, the picture, and what is told of it.
+ * @param {object} told @param {any[]} pixels
+ */
+async function keyOf(told, pixels) {
+  const version = await fetched("./files.js").catch(() => new ArrayBuffer(0));
+  return checksum(await new Blob([version, JSON.stringify(told), ...pixels]).arrayBuffer());
 }
 
 /** What a network says. @param {{network: string, inputs: import("./npz.js").NumpyArray[]}} question @returns {Promise<import("./npz.js").NumpyArray[]>} */

@@ -1,5 +1,8 @@
 // Arrays as NumPy has them: views with strides, broadcasting, kinds of numbers, indices. What is written in Python for NumPy runs on
 // these after realtime/app/web/translate.py has turned it into JavaScript.
+import { KERNELS as OF_BYTES } from "./kernels.js?uint8";
+import { KERNELS as OF_SINGLES } from "./kernels.js?float32";
+import { KERNELS as OF_DOUBLES } from "./kernels.js?float64";
 
 /** Arrays by kind of number; whole numbers of 64 bits are floats that are whole. @type {Record<string, any>} */
 export const STORES = { bool: Uint8Array, uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int16: Int16Array, uint32: Uint32Array, int32: Int32Array, int64: Float64Array, float32: Float32Array, float64: Float64Array };
@@ -323,43 +326,11 @@ function withNumber(dtype, number) {
   return dtype === "bool" && typeof number === "number" ? "int64" : dtype;
 }
 
-const modulo = (/** @type {number} */ x, /** @type {number} */ y) => x - y * Math.floor(x / y);
-
-/** @typedef {(o: any, P: number, Q: number, q: number, a: any, I: number, S: number, s: number, b: any, J: number, T: number, t: number, m: number, n: number) => void} Kernel */
-/* eslint-disable */
-/** Two loops for each operation, so that each is fast: `m` lines of `n`. @type {Record<string, Kernel>} */
-const KERNELS = {
-  add: (o, P, Q, q, a, I, S, s, b, J, T, t, m, n) => { for (let r = 0; r < m; r++, P += Q, I += S, J += T) for (let k = 0, p = P, i = I, j = J; k < n; k++, p += q, i += s, j += t) o[p] = a[i] + b[j]; },
-  sub: (o, P, Q, q, a, I, S, s, b, J, T, t, m, n) => { for (let r = 0; r < m; r++, P += Q, I += S, J += T) for (let k = 0, p = P, i = I, j = J; k < n; k++, p += q, i += s, j += t) o[p] = a[i] - b[j]; },
-  mul: (o, P, Q, q, a, I, S, s, b, J, T, t, m, n) => { for (let r = 0; r < m; r++, P += Q, I += S, J += T) for (let k = 0, p = P, i = I, j = J; k < n; k++, p += q, i += s, j += t) o[p] = a[i] * b[j]; },
-  div: (o, P, Q, q, a, I, S, s, b, J, T, t, m, n) => { for (let r = 0; r < m; r++, P += Q, I += S, J += T) for (let k = 0, p = P, i = I, j = J; k < n; k++, p += q, i += s, j += t) o[p] = a[i] / b[j]; },
-  floordiv: (o, P, Q, q, a, I, S, s, b, J, T, t, m, n) => { for (let r = 0; r < m; r++, P += Q, I += S, J += T) for (let k = 0, p = P, i = I, j = J; k < n; k++, p += q, i += s, j += t) o[p] = Math.floor(a[i] / b[j]); },
-  mod: (o, P, Q, q, a, I, S, s, b, J, T, t, m, n) => { for (let r = 0; r < m; r++, P += Q, I += S, J += T) for (let k = 0, p = P, i = I, j = J; k < n; k++, p += q, i += s, j += t) o[p] = modulo(a[i], b[j]); },
-  pow: (o, P, Q, q, a, I, S, s, b, J, T, t, m, n) => { for (let r = 0; r < m; r++, P += Q, I += S, J += T) for (let k = 0, p = P, i = I, j = J; k < n; k++, p += q, i += s, j += t) o[p] = a[i] ** b[j]; },
-  maximum: (o, P, Q, q, a, I, S, s, b, J, T, t, m, n) => { for (let r = 0; r < m; r++, P += Q, I += S, J += T) for (let k = 0, p = P, i = I, j = J; k < n; k++, p += q, i += s, j += t) { const x = a[i], y = b[j]; o[p] = x > y || x !== x ? x : y; } },
-  minimum: (o, P, Q, q, a, I, S, s, b, J, T, t, m, n) => { for (let r = 0; r < m; r++, P += Q, I += S, J += T) for (let k = 0, p = P, i = I, j = J; k < n; k++, p += q, i += s, j += t) { const x = a[i], y = b[j]; o[p] = x < y || x !== x ? x : y; } },
-  hypot: (o, P, Q, q, a, I, S, s, b, J, T, t, m, n) => { for (let r = 0; r < m; r++, P += Q, I += S, J += T) for (let k = 0, p = P, i = I, j = J; k < n; k++, p += q, i += s, j += t) { const x = a[i], y = b[j]; o[p] = Math.sqrt(x * x + y * y); } },
-  arctan2: (o, P, Q, q, a, I, S, s, b, J, T, t, m, n) => { for (let r = 0; r < m; r++, P += Q, I += S, J += T) for (let k = 0, p = P, i = I, j = J; k < n; k++, p += q, i += s, j += t) o[p] = Math.atan2(a[i], b[j]); },
-  and_: (o, P, Q, q, a, I, S, s, b, J, T, t, m, n) => { for (let r = 0; r < m; r++, P += Q, I += S, J += T) for (let k = 0, p = P, i = I, j = J; k < n; k++, p += q, i += s, j += t) o[p] = a[i] & b[j]; },
-  or_: (o, P, Q, q, a, I, S, s, b, J, T, t, m, n) => { for (let r = 0; r < m; r++, P += Q, I += S, J += T) for (let k = 0, p = P, i = I, j = J; k < n; k++, p += q, i += s, j += t) o[p] = a[i] | b[j]; },
-  xor: (o, P, Q, q, a, I, S, s, b, J, T, t, m, n) => { for (let r = 0; r < m; r++, P += Q, I += S, J += T) for (let k = 0, p = P, i = I, j = J; k < n; k++, p += q, i += s, j += t) o[p] = a[i] ^ b[j]; },
-  eq: (o, P, Q, q, a, I, S, s, b, J, T, t, m, n) => { for (let r = 0; r < m; r++, P += Q, I += S, J += T) for (let k = 0, p = P, i = I, j = J; k < n; k++, p += q, i += s, j += t) o[p] = a[i] === b[j] ? 1 : 0; },
-  ne: (o, P, Q, q, a, I, S, s, b, J, T, t, m, n) => { for (let r = 0; r < m; r++, P += Q, I += S, J += T) for (let k = 0, p = P, i = I, j = J; k < n; k++, p += q, i += s, j += t) o[p] = a[i] !== b[j] ? 1 : 0; },
-  lt: (o, P, Q, q, a, I, S, s, b, J, T, t, m, n) => { for (let r = 0; r < m; r++, P += Q, I += S, J += T) for (let k = 0, p = P, i = I, j = J; k < n; k++, p += q, i += s, j += t) o[p] = a[i] < b[j] ? 1 : 0; },
-  le: (o, P, Q, q, a, I, S, s, b, J, T, t, m, n) => { for (let r = 0; r < m; r++, P += Q, I += S, J += T) for (let k = 0, p = P, i = I, j = J; k < n; k++, p += q, i += s, j += t) o[p] = a[i] <= b[j] ? 1 : 0; },
-  gt: (o, P, Q, q, a, I, S, s, b, J, T, t, m, n) => { for (let r = 0; r < m; r++, P += Q, I += S, J += T) for (let k = 0, p = P, i = I, j = J; k < n; k++, p += q, i += s, j += t) o[p] = a[i] > b[j] ? 1 : 0; },
-  ge: (o, P, Q, q, a, I, S, s, b, J, T, t, m, n) => { for (let r = 0; r < m; r++, P += Q, I += S, J += T) for (let k = 0, p = P, i = I, j = J; k < n; k++, p += q, i += s, j += t) o[p] = a[i] >= b[j] ? 1 : 0; },
-};
-/* eslint-enable */
 const COMPARE = new Set(["eq", "ne", "lt", "le", "gt", "ge"]);
 const FLOATS = new Set(["div", "hypot", "arctan2"]);
 
-/** @param {NDArray} array */
-function common(array) {
-  const { data } = array;
-  if (data instanceof Float32Array || data instanceof Float64Array || data instanceof Uint8Array) return array;
-  return new NDArray(Float64Array.from(array.flat), array._shape, "int64");
-}
+/** Its numbers in arrays of this kind. @param {NDArray} array @param {any} Store */
+const storedIn = (array, Store) => (array.data instanceof Store ? array : new NDArray(Store.from(array.flat), array._shape, array.dtype));
 
 /** @param {number[]} one @param {number[]} other */
 const sameShape = (one, other) => one.length === other.length && one.every((size, axis) => size === other[axis]);
@@ -390,24 +361,28 @@ export function elementwise(name, a, b, out = null, /** @type {any} */ where = n
   // Beside numbers of 32 bits one alone is one, too.
   if (dtype === "float32" && isScalar(a)) a = Math.fround(Number(a instanceof Float64 ? a.number : a));
   if (dtype === "float32" && isScalar(b)) b = Math.fround(Number(b instanceof Float64 ? b.number : b));
+  const compared = dtype;
   if (COMPARE.has(name)) dtype = "bool";
   else if (FLOATS.has(name) && !isFloat(dtype)) dtype = "float64";
   else if (dtype === "bool" && ["add", "mul", "maximum", "minimum"].includes(name)) dtype = "bool";
   [a, b] = [asArray(a), asArray(b)];
-  // What is rare is made what is common: loops that see few kinds of arrays are fast.
-  [a, b] = [common(a), common(b)];
+  // A number may be none of a byte's.
+  const kind = !COMPARE.has(name) ? dtype : [a, b].some((one) => !one._shape.length && (one.item() < 0 || one.item() > 255)) ? "float64" : compared;
+  const [Store, kernels] = kind === "float32" ? [Float32Array, OF_SINGLES] : kind === "bool" || kind === "uint8" ? [Uint8Array, OF_BYTES] : [Float64Array, OF_DOUBLES];
+  if (name === "pow" && b.size === 1 && Number(b.item()) === 2) [name, b] = ["mul", a];
+  [a, b] = [storedIn(a, Store), storedIn(b, Store)];
   if (!out && !where && !(dtype === "bool" && !COMPARE.has(name)) && a.isWhole && b.isWhole && a._shape.length && b._shape.length <= a._shape.length && (b._shape.length === 0 || sameShape(a._shape, b._shape))) {
     const size = a.size;
     const made = new NDArray(new STORES[dtype](size), a._shape, dtype);
-    KERNELS[name](made.data, 0, 0, 1, a.data, a.offset, 0, 1, b.data, b.offset, 0, b._shape.length ? 1 : 0, 1, size);
+    kernels[name](made.data, 0, 0, 1, a.data, a.offset, 0, 1, b.data, b.offset, 0, b._shape.length ? 1 : 0, 1, size);
     return made;
   }
   const shape = broadcastShape(a._shape, b._shape);
   const made = out ?? new NDArray(new STORES[dtype](sizeOf(shape)), shape, dtype);
   const [x, y] = [broadcastTo(a, shape), broadcastTo(b, shape)];
-  const kernel = KERNELS[name];
+  const kernel = kernels[name];
   // Whole numbers of 64 bits are floats here.
-  const boolean = dtype === "bool" && (name === "add" || name === "or_" ? KERNELS.or_ : name === "mul" ? KERNELS.and_ : null);
+  const boolean = dtype === "bool" && (name === "add" || name === "or_" ? kernels.or_ : name === "mul" ? kernels.and_ : null);
   const act = boolean || kernel;
   if (where) {
     const result = elementwise(name, a, b);

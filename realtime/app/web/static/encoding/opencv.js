@@ -16,8 +16,8 @@ function image(src) {
 /** @param {any} values floats @param {number[]} shape @param {string} dtype rounded and held where it is one of whole numbers */
 function made(values, shape, dtype) {
   if (dtype === "uint8") {
-    const out = new Uint8ClampedArray(values.length);
-    for (let at = 0; at < values.length; at++) out[at] = values[at];
+    if (values instanceof Uint8Array) return new NDArray(values, shape, dtype);
+    const out = new Uint8ClampedArray(values);
     return new NDArray(new Uint8Array(out.buffer), shape, "uint8");
   }
   if (dtype === "float32" || dtype === "float64") return new NDArray(values instanceof STORES[dtype] ? values : STORES[dtype].from(values), shape, dtype);
@@ -45,49 +45,51 @@ function bordered(at, size, border) {
   return own;
 }
 
+/** Of one kind of array, loops are faster. @param {any} values @returns {Float32Array} */
+const floatsOf = (values) => (values instanceof Float32Array ? values : Float32Array.from(values));
+
 /** Rows then columns weighted by a kernel each. @param {any} src @param {ArrayLike<number>} across @param {ArrayLike<number>} down @param {number} border @param {string} dtype */
 function separable(src, across, down, border, dtype) {
   const { values, height, width, channels, shape } = image(src);
-  // Of one kind of array, loops are faster.
-  const floats = values instanceof Float32Array ? values : Float32Array.from(values);
-  const lines = across.length === 1 && across[0] === 1 ? floats : alongRows(floats, height, width, channels, across, border);
+  const lines = across.length === 1 && across[0] === 1 ? floatsOf(values) : alongRows(floatsOf(values), height, width, channels, Float64Array.from(across), border);
   if (down.length === 1 && down[0] === 1) return made(lines, shape, dtype);
   const stride = width * channels;
+  const rows = height + down.length - 1;
+  const from = Int32Array.from({ length: rows }, (_, at) => bordered(at - (down.length >> 1), height, border));
+  const sums = new Float64Array(stride);
   const out = new Float32Array(values.length);
-  const reach = down.length >> 1;
+  const nothing = new Float32Array(stride);
+  const line = (/** @type {number} */ at) => (from[at] < 0 ? nothing : lines.subarray(from[at] * stride, (from[at] + 1) * stride));
   for (let row = 0; row < height; row++) {
-    const to = row * stride;
-    for (let tap = 0; tap < down.length; tap++) {
-      const from = bordered(row + tap - reach, height, border);
-      const weight = down[tap];
-      if (from < 0 || weight === 0) continue;
-      const begin = from * stride;
-      for (let at = 0; at < stride; at++) out[to + at] += weight * lines[begin + at];
-    }
+    sums.fill(0);
+    let tap = 0;
+    for (; tap + 4 <= down.length; tap += 4) addLines(sums, line(row + tap), line(row + tap + 1), line(row + tap + 2), line(row + tap + 3), down[tap], down[tap + 1], down[tap + 2], down[tap + 3]);
+    if (tap < down.length) addLines(sums, line(row + tap), tap + 1 < down.length ? line(row + tap + 1) : nothing, tap + 2 < down.length ? line(row + tap + 2) : nothing, nothing, down[tap], down[tap + 1] ?? 0, down[tap + 2] ?? 0, 0);
+    out.set(sums, row * stride);
   }
   return made(out, shape, dtype);
 }
 
-/** @param {any} values @param {number} height @param {number} width @param {number} channels @param {ArrayLike<number>} kernel @param {number} border */
+/** Four at once: what is added up is read and written less often. @param {Float64Array} sums @param {Float32Array} a @param {Float32Array} b @param {Float32Array} c @param {Float32Array} d @param {number} p @param {number} q @param {number} r @param {number} s */
+function addLines(sums, a, b, c, d, p, q, r, s) {
+  for (let at = 0; at < sums.length; at++) sums[at] += p * a[at] + q * b[at] + r * c[at] + s * d[at];
+}
+
+/** @param {Float32Array} values @param {number} height @param {number} width @param {number} channels @param {Float64Array} kernel @param {number} border */
 function alongRows(values, height, width, channels, kernel, border) {
   const reach = kernel.length >> 1;
-  const lines = new Float32Array(values.length);
-  const wide = new Float32Array((width + 2 * reach) * channels);
   const stride = width * channels;
+  const lines = new Float32Array(values.length);
+  const wide = new Float64Array((width + 2 * reach) * channels);
+  const from = Int32Array.from({ length: width + 2 * reach }, (_, at) => bordered(at - reach, width, border));
+  const span = kernel.length * channels;
   for (let row = 0; row < height; row++) {
     const begin = row * stride;
-    for (let at = 0; at < stride; at++) wide[reach * channels + at] = values[begin + at];
-    for (let beyond = 1; beyond <= reach; beyond++) {
-      for (const at of [-beyond, width - 1 + beyond]) {
-        const from = bordered(at, width, border);
-        for (let channel = 0; channel < channels; channel++) wide[(reach + at) * channels + channel] = from < 0 ? 0 : values[begin + from * channels + channel];
-      }
-    }
-    for (let tap = 0; tap < kernel.length; tap++) {
-      const weight = kernel[tap];
-      if (weight === 0) continue;
-      const shift = tap * channels;
-      for (let at = 0; at < stride; at++) lines[begin + at] += weight * wide[shift + at];
+    for (let at = 0, to = 0; at < from.length; at++) for (let channel = 0; channel < channels; channel++) wide[to++] = from[at] < 0 ? 0 : values[begin + from[at] * channels + channel];
+    for (let at = 0; at < stride; at++) {
+      let sum = 0;
+      for (let place = at, tap = 0; place < at + span; place += channels) sum += kernel[tap++] * wide[place];
+      lines[begin + at] = sum;
     }
   }
   return lines;
@@ -97,30 +99,31 @@ function alongRows(values, height, width, channels, kernel, border) {
 function averaged(src, wide, high, border) {
   const { values, height, width, channels, dtype, shape } = image(src);
   const stride = width * channels;
+  const floats = floatsOf(values);
   const lines = new Float64Array(values.length);
+  const [left, above] = [wide >> 1, high >> 1];
+  const columns = Int32Array.from({ length: width + wide }, (_, at) => bordered(at - left, width, border) * channels);
+  const rows = Int32Array.from({ length: height + high }, (_, at) => bordered(at - above, height, border) * stride);
   for (let row = 0; row < height; row++) {
     for (let channel = 0; channel < channels; channel++) {
       const begin = row * stride + channel;
-      const at = (/** @type {number} */ column) => values[begin + bordered(column, width, border) * channels];
       let sum = 0;
-      for (let column = -(wide >> 1); column < wide - (wide >> 1); column++) sum += at(column);
+      for (let column = 0; column < wide; column++) sum += floats[begin + columns[column]];
       for (let column = 0; column < width; column++) {
         lines[begin + column * channels] = sum;
-        sum += at(column + wide - (wide >> 1)) - at(column - (wide >> 1));
+        sum += floats[begin + columns[column + wide]] - floats[begin + columns[column]];
       }
     }
   }
-  const out = new Float64Array(values.length);
+  const out = new Float32Array(values.length);
   const sums = new Float64Array(stride);
-  const add = (/** @type {number} */ row, /** @type {number} */ sign) => {
-    const begin = bordered(row, height, border) * stride;
-    for (let at = 0; at < stride; at++) sums[at] += sign * lines[begin + at];
-  };
-  for (let row = -(high >> 1); row < high - (high >> 1); row++) add(row, 1);
+  for (let row = 0; row < high; row++) for (let at = 0; at < stride; at++) sums[at] += lines[rows[row] + at];
   for (let row = 0; row < height; row++) {
-    for (let at = 0; at < stride; at++) out[row * stride + at] = sums[at] / (wide * high);
-    add(row + high - (high >> 1), 1);
-    add(row - (high >> 1), -1);
+    const [to, coming, going] = [row * stride, rows[row + high], rows[row]];
+    for (let at = 0; at < stride; at++) {
+      out[to + at] = sums[at] / (wide * high);
+      sums[at] += lines[coming + at] - lines[going + at];
+    }
   }
   return made(out, shape, dtype);
 }
@@ -162,91 +165,56 @@ function places(kernel) {
   return found;
 }
 
-/** The largest (or smallest) under a kernel: runs of each of its rows. @param {any} src @param {any} kernel @param {boolean} most */
+/** The largest (or smallest) under a kernel, whose rows are runs. @param {any} src @param {any} kernel @param {boolean} most */
 function extremes(src, kernel, most) {
   const { values, height, width, channels, dtype, shape } = image(src);
   /** @type {Map<number, number[]>} */
   const byRow = new Map();
   for (const [row, column] of places(kernel)) byRow.set(row, [...(byRow.get(row) ?? []), column]);
-  const Store = dtype === "uint8" ? Uint8Array : Float32Array;
-  const nothing = dtype === "uint8" ? (most ? 0 : 255) : most ? -Infinity : Infinity;
-  const own = values instanceof Store ? values : Store.from(values);
+  const runs = [...byRow].map(([shift, columns]) => ({ shift, low: Math.min(...columns), high: Math.max(...columns) }));
+  if (runs.some(({ shift, low, high }) => byRow.get(shift)?.length !== high - low + 1)) throw new Error("a kernel with holes");
+  // Between sides of nothing, and the smallest is the largest of what is turned round.
+  const [sign, margin] = [most ? 1 : -1, Math.max(...runs.flatMap(({ low, high }) => [-low, high])) + 1];
+  const stride = (width + 2 * margin) * channels;
+  const Store = dtype === "uint8" ? Int16Array : Float32Array;
+  const nothing = dtype === "uint8" ? -256 : -Infinity;
+  const own = new Store(height * stride).fill(nothing);
+  for (let row = 0, at = 0; row < height; row++) for (let to = row * stride + margin * channels, end = to + width * channels; to < end; to++) own[to] = sign * values[at++];
+  // The largest of each 1, 2, 4 ... to the right.
+  const doubled = [own];
+  for (let size = 1; 2 * size <= Math.max(...runs.map(({ low, high }) => high - low + 1)); size *= 2) doubled.push(largerOf(new Store(own.length).fill(nothing), doubled[doubled.length - 1], 0, size * channels, 0, own.length - size * channels));
   const out = new Store(own.length).fill(nothing);
-  // Rows of a kernel that are alike share their lines.
-  /** @type {Map<string, number[]>} */
-  const alike = new Map();
-  for (const [shift, columns] of byRow) alike.set(columns.join(), [...(alike.get(columns.join()) ?? []), shift]);
-  const stride = width * channels;
-  for (const [key, shifts] of alike) {
-    const columns = key.split(",").map(Number);
-    const [low, high] = [Math.min(...columns), Math.max(...columns)];
-    let line = own;
-    if (columns.length !== high - low + 1) line = scattered(own, width, channels, columns, most, nothing);
-    else if (low < high || low) line = running(own, height, width, channels, low, high, most, nothing);
-    for (const shift of shifts) {
-      for (let row = Math.max(0, -shift); row < Math.min(height, height - shift); row++) {
-        const to = row * stride;
-        const begin = (row + shift) * stride;
-        if (most) for (let at = 0; at < stride; at++) out[to + at] = line[begin + at] > out[to + at] ? line[begin + at] : out[to + at];
-        else for (let at = 0; at < stride; at++) out[to + at] = line[begin + at] < out[to + at] ? line[begin + at] : out[to + at];
-      }
-    }
+  for (const { shift, low, high } of runs) {
+    const level = Math.floor(Math.log2(high - low + 1));
+    const begin = Math.max(0, -shift) * stride + margin * channels;
+    const end = Math.min(height, height - shift) * stride - margin * channels;
+    const first = shift * stride + low * channels;
+    largerOf(out, doubled[level], first, first + (high - low + 1 - (1 << level)) * channels, begin, end);
   }
-  return made(out, shape, dtype);
+  const result = new (dtype === "uint8" ? Uint8Array : Float32Array)(values.length);
+  for (let row = 0, to = 0; row < height; row++) for (let at = row * stride + margin * channels, end = at + width * channels; at < end; at++) result[to++] = sign * out[at];
+  return made(result, shape, dtype);
 }
 
-/** @param {any} values @param {number} width @param {number} channels @param {number[]} columns @param {boolean} most @param {number} nothing */
-function scattered(values, width, channels, columns, most, nothing) {
-  const out = new values.constructor(values.length).fill(nothing);
-  for (let at = 0; at < values.length; at++) {
-    const column = Math.floor(at / channels) % width;
-    for (const shift of columns) {
-      if (column + shift < 0 || column + shift >= width) continue;
-      const one = values[at + shift * channels];
-      if (most ? one > out[at] : one < out[at]) out[at] = one;
-    }
+/** From `begin` to `end` the largest of what is there and of two places of `values`. @param {any} out @param {any} values @param {number} one @param {number} other @param {number} begin @param {number} end */
+function largerOf(out, values, one, other, begin, end) {
+  for (let at = begin; at < end; at++) {
+    const x = values[at + one];
+    const y = values[at + other];
+    const larger = x > y ? x : y;
+    if (larger > out[at]) out[at] = larger;
   }
   return out;
 }
 
-/** Extremes of [low, high] around each, in blocks (van Herk). @param {any} values @param {number} height @param {number} width @param {number} channels @param {number} low @param {number} high @param {boolean} most @param {number} nothing */
-function running(values, height, width, channels, low, high, most, nothing) {
-  const out = new values.constructor(values.length);
-  const n = high - low + 1;
-  if (n <= 5 && channels === 1) {
-    // Few are looked at one by one.
-    for (let row = 0; row < height; row++) {
-      const begin = row * width;
-      for (let at = 0; at < width; at++) {
-        let one = nothing;
-        for (let from = Math.max(at + low, 0), last = Math.min(at + high, width - 1); from <= last; from++) {
-          const other = values[begin + from];
-          if (most ? other > one : other < one) one = other;
-        }
-        out[begin + at] = one;
-      }
-    }
-    return out;
-  }
-  const pick = (/** @type {number} */ one, /** @type {number} */ other) => (one > other === most ? one : other);
-  const length = width + n;
-  const line = new Float64Array(length);
-  const forth = new Float64Array(length);
-  const back = new Float64Array(length);
-  for (let row = 0; row < height; row++) {
-    for (let channel = 0; channel < channels; channel++) {
-      const begin = row * width * channels + channel;
-      for (let at = 0; at < length; at++) {
-        const from = at + low;
-        line[at] = from >= 0 && from < width ? values[begin + from * channels] : nothing;
-      }
-      for (let at = 0; at < length; at++) forth[at] = at % n === 0 ? line[at] : pick(forth[at - 1], line[at]);
-      for (let at = length - 1; at >= 0; at--) back[at] = at % n === n - 1 || at === length - 1 ? line[at] : pick(back[at + 1], line[at]);
-      for (let at = 0; at < width; at++) out[begin + at * channels] = pick(back[at], forth[at + n - 1]);
-    }
-  }
-  return out;
+/** Weights of four pixels, `x` from the second to the third. @param {number} x */
+function cubic(x) {
+  const A = -0.75;
+  const weights = [((A * (x + 1) - 5 * A) * (x + 1) + 8 * A) * (x + 1) - 4 * A, ((A + 2) * x - (A + 3)) * x * x + 1, ((A + 2) * (1 - x) - (A + 3)) * (1 - x) * (1 - x) + 1];
+  return [...weights, 1 - weights[0] - weights[1] - weights[2]];
 }
+/** The same for every 32nd. */
+const CUBIC = Float64Array.from(Array.from({ length: 32 }, (_, part) => cubic(part / 32)).flat());
 
 /** Weights of linear, cubic and area sampling: first pixel and weights of each of `size`. @param {number} from @param {number} size @param {number} way @param {number} scale */
 function taps(from, size, way, scale) {
@@ -279,11 +247,7 @@ function taps(from, size, way, scale) {
       part = part <= 0 ? 0 : part - Math.floor(part);
     }
     if (way === 2) {
-      const A = -0.75;
-      const x = part;
-      const weights = [((A * (x + 1) - 5 * A) * (x + 1) + 8 * A) * (x + 1) - 4 * A, ((A + 2) * x - (A + 3)) * x * x + 1, ((A + 2) * (1 - x) - (A + 3)) * (1 - x) * (1 - x) + 1];
-      weights.push(1 - weights[0] - weights[1] - weights[2]);
-      all.push({ at: [-1, 0, 1, 2].map((shift) => held(low + shift)), weights });
+      all.push({ at: [-1, 0, 1, 2].map((shift) => held(low + shift)), weights: cubic(part) });
       continue;
     }
     if (low < 0) [low, part] = [0, 0];
@@ -302,16 +266,24 @@ function resized(src, dsize, fx, fy, way) {
   const rows = taps(height, high, way, sy);
   const fixed = way === 1 && dtype === "uint8";
   if (fixed) for (const one of [...columns, ...rows]) one.weights = one.weights.map((weight) => rounded(2048 * weight));
+  const floats = floatsOf(values);
   const lines = new Float32Array(height * wide * channels);
-  // Each pixel's part in all that it makes, row by row.
-  const ways = columns.flatMap(({ at, weights }, column) => weights.map((weight, tap) => [column * channels, at[tap] * channels, weight])).filter(([, , weight]) => weight);
-  const tos = Int32Array.from(ways, ([to]) => to);
-  const froms = Int32Array.from(ways, ([, from]) => from);
-  const shares = Float32Array.from(ways, ([, , weight]) => weight);
-  for (let row = 0; row < height; row++) {
-    const [begin, start] = [row * width * channels, row * wide * channels];
-    if (channels === 1) for (let way = 0; way < shares.length; way++) lines[start + tos[way]] += shares[way] * values[begin + froms[way]];
-    else for (let way = 0; way < shares.length; way++) for (let channel = 0; channel < channels; channel++) lines[start + tos[way] + channel] += shares[way] * values[begin + froms[way] + channel];
+  const many = Math.max(...columns.map(({ at }) => at.length));
+  const froms = new Int32Array(many * wide);
+  const shares = new Float64Array(many * wide);
+  columns.forEach(({ at, weights }, column) => {
+    froms.set(at.map((one) => one * channels), many * column);
+    shares.set(weights, many * column);
+  });
+  for (let row = 0, to = 0; row < height; row++) {
+    const begin = row * width * channels;
+    for (let column = 0; column < wide; column++) {
+      for (let channel = begin; channel < begin + channels; channel++) {
+        let sum = 0;
+        for (let way = many * column; way < many * column + many; way++) sum += shares[way] * floats[channel + froms[way]];
+        lines[to++] = sum;
+      }
+    }
   }
   const out = new Float32Array(high * wide * channels);
   const stride = wide * channels;
@@ -320,8 +292,8 @@ function resized(src, dsize, fx, fy, way) {
     const to = row * stride;
     if (fixed) {
       // As OpenCV's whole numbers are rounded.
-      const [upper, lower] = [at[0] * stride, at[1] * stride];
-      for (let place = 0; place < stride; place++) out[to + place] = ((((lines[upper + place] >> 4) * weights[0]) >> 16) + (((lines[lower + place] >> 4) * weights[1]) >> 16) + 2) >> 2;
+      const [upper, lower, one, other] = [at[0] * stride, at[1] * stride, weights[0], weights[1]];
+      for (let place = 0; place < stride; place++) out[to + place] = ((((lines[upper + place] >> 4) * one) >> 16) + (((lines[lower + place] >> 4) * other) >> 16) + 2) >> 2;
       continue;
     }
     for (let tap = 0; tap < at.length; tap++) {
@@ -339,17 +311,17 @@ function resized(src, dsize, fx, fy, way) {
  * @param {number[]} size rows, columns @param {number} way @param {number} border @param {any} value
  */
 function sampledAt(src, xs, ys, [high, wide], way, border, value) {
-  const { values, height, width, channels, dtype, shape } = image(src);
+  const { values: own, height, width, channels, dtype, shape } = image(src);
+  const values = floatsOf(own);
   const out = new Float32Array(high * wide * channels);
   const beyond = Array.isArray(value) ? value : [value ?? 0, 0, 0, 0];
-  const A = -0.75;
-  const cubic = (/** @type {number} */ x) => [((A * (x + 1) - 5 * A) * (x + 1) + 8 * A) * (x + 1) - 4 * A, ((A + 2) * x - (A + 3)) * x * x + 1, ((A + 2) * (1 - x) - (A + 3)) * (1 - x) * (1 - x) + 1];
+  const stride = width * channels;
   for (let at = 0, to = 0; at < high * wide; at++, to += channels) {
     const x = xs[at];
     const y = ys[at];
     if (way === 0) {
       const [column, row] = [bordered(rounded(x), width, border), bordered(rounded(y), height, border)];
-      for (let channel = 0; channel < channels; channel++) out[to + channel] = column < 0 || row < 0 ? beyond[channel] : values[(row * width + column) * channels + channel];
+      for (let channel = 0; channel < channels; channel++) out[to + channel] = column < 0 || row < 0 ? beyond[channel] : values[row * stride + column * channels + channel];
       continue;
     }
     const across = Math.floor(32 * x + 0.5);
@@ -359,25 +331,24 @@ function sampledAt(src, xs, ys, [high, wide], way, border, value) {
     const right = (across & 31) / 32;
     const below = (down & 31) / 32;
     if (way === 2) {
-      const [wx, wy] = [cubic(right), cubic(below)];
-      wx.push(1 - wx[0] - wx[1] - wx[2]);
-      wy.push(1 - wy[0] - wy[1] - wy[2]);
+      const [wx, wy] = [4 * (across & 31), 4 * (down & 31)];
+      const within = left > 0 && top > 0 && left < width - 2 && top < height - 2;
       for (let j = 0; j < 4; j++) {
-        const row = bordered(top - 1 + j, height, border);
+        const row = within ? top - 1 + j : bordered(top - 1 + j, height, border);
         for (let i = 0; i < 4; i++) {
-          const column = bordered(left - 1 + i, width, border);
-          const weight = wx[i] * wy[j];
-          for (let channel = 0; channel < channels; channel++) out[to + channel] += weight * (row < 0 || column < 0 ? beyond[channel] : values[(row * width + column) * channels + channel]);
+          const column = within ? left - 1 + i : bordered(left - 1 + i, width, border);
+          const weight = CUBIC[wx + i] * CUBIC[wy + j];
+          const from = row * stride + column * channels;
+          for (let channel = 0; channel < channels; channel++) out[to + channel] += weight * (row < 0 || column < 0 ? beyond[channel] : values[from + channel]);
         }
       }
       continue;
     }
     if (left >= 0 && top >= 0 && left < width - 1 && top < height - 1) {
-      const from = (top * width + left) * channels;
-      const next = width * channels;
+      const from = top * stride + left * channels;
       for (let channel = 0; channel < channels; channel++) {
         const place = from + channel;
-        out[to + channel] = (values[place] * (1 - right) + values[place + channels] * right) * (1 - below) + (values[place + next] * (1 - right) + values[place + next + channels] * right) * below;
+        out[to + channel] = (values[place] * (1 - right) + values[place + channels] * right) * (1 - below) + (values[place + stride] * (1 - right) + values[place + stride + channels] * right) * below;
       }
       continue;
     }
@@ -480,19 +451,30 @@ function distances(src, mask) {
   const [a, b, c] = mask === 3 ? [0.955, 1.3693, 0] : [1, 1.4, 2.1969];
   const steps = [[0, -1, a], [-1, 0, a], [-1, -1, b], [-1, 1, b]];
   if (mask !== 3) steps.push([-1, -2, c], [-1, 2, c], [-2, -1, c], [-2, 1, c]);
+  const [downs, rights, fars] = [0, 1, 2].map((part) => Float64Array.from(steps, (step) => step[part]));
+  const shifts = Int32Array.from(steps, ([down, right]) => down * width + right);
   for (const sign of [1, -1]) {
-    for (let index = 0; index < values.length; index++) {
-      const at = sign > 0 ? index : values.length - 1 - index;
-      if (!out[at]) continue;
-      const [row, column] = [Math.floor(at / width), at % width];
-      for (const [down, right, far] of steps) {
-        const [y, x] = [row + sign * down, column + sign * right];
-        if (y < 0 || y >= height || x < 0 || x >= width) continue;
-        const from = y * width + x;
-        if (out[from] + far < out[at]) {
-          out[at] = out[from] + far;
-          labels[at] = labels[from];
+    for (let line = 0; line < height; line++) {
+      const row = sign > 0 ? line : height - 1 - line;
+      for (let place = 0; place < width; place++) {
+        const column = sign > 0 ? place : width - 1 - place;
+        const at = row * width + column;
+        let least = out[at];
+        if (!least) continue;
+        const within = row > 1 && row < height - 2 && column > 1 && column < width - 2;
+        for (let step = 0; step < shifts.length; step++) {
+          if (!within) {
+            const [y, x] = [row + sign * downs[step], column + sign * rights[step]];
+            if (y < 0 || y >= height || x < 0 || x >= width) continue;
+          }
+          const from = at + sign * shifts[step];
+          const far = out[from] + fars[step];
+          if (far < least) {
+            least = far;
+            labels[at] = labels[from];
+          }
         }
+        out[at] = least;
       }
     }
   }
