@@ -227,6 +227,11 @@ export function loop(shape, strides, offsets, act, depth = 1) {
     sizes.unshift(1);
     steps.forEach((one) => one.unshift(0));
   }
+  const last = sizes.length - 1;
+  if (depth > 1 && sizes[last] < sizes[last - 1]) {
+    // Few long lines are faster than many short ones.
+    for (const one of [sizes, ...steps]) [one[last - 1], one[last]] = [one[last], one[last - 1]];
+  }
   const inner = sizes.length - depth;
   const n = sizes[sizes.length - 1];
   const along = steps.map((one) => one[sizes.length - 1]);

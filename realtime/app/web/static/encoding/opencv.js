@@ -80,17 +80,32 @@ function alongRows(values, height, width, channels, kernel, border) {
   const reach = kernel.length >> 1;
   const stride = width * channels;
   const lines = new Float32Array(values.length);
-  const wide = new Float64Array((width + 2 * reach) * channels);
+  // Four at once, the last of which may be too many.
+  const wide = new Float64Array((width + 2 * reach) * channels + 3);
+  const sums = new Float64Array(stride + 3);
   const from = Int32Array.from({ length: width + 2 * reach }, (_, at) => bordered(at - reach, width, border));
-  const span = kernel.length * channels;
+  const taps = kernel.length;
   for (let row = 0; row < height; row++) {
     const begin = row * stride;
     for (let at = 0, to = 0; at < from.length; at++) for (let channel = 0; channel < channels; channel++) wide[to++] = from[at] < 0 ? 0 : values[begin + from[at] * channels + channel];
-    for (let at = 0; at < stride; at++) {
-      let sum = 0;
-      for (let place = at, tap = 0; place < at + span; place += channels) sum += kernel[tap++] * wide[place];
-      lines[begin + at] = sum;
+    for (let at = 0; at < stride; at += 4) {
+      let a = 0;
+      let b = 0;
+      let c = 0;
+      let d = 0;
+      for (let tap = 0, place = at; tap < taps; tap++, place += channels) {
+        const weight = kernel[tap];
+        a += weight * wide[place];
+        b += weight * wide[place + 1];
+        c += weight * wide[place + 2];
+        d += weight * wide[place + 3];
+      }
+      sums[at] = a;
+      sums[at + 1] = b;
+      sums[at + 2] = c;
+      sums[at + 3] = d;
     }
+    lines.set(sums.subarray(0, stride), begin);
   }
   return lines;
 }
@@ -155,24 +170,24 @@ function inSteps(kernel) {
   return out;
 }
 
-/** @param {any} kernel @returns {[number, number][]} where it is, from its middle */
-function places(kernel) {
-  if (kernel === null || kernel === undefined) return places(np.ones([3, 3], "uint8"));
-  const { values, height, width } = image(kernel);
-  /** @type {[number, number][]} */
-  const found = [];
-  for (let row = 0; row < height; row++) for (let column = 0; column < width; column++) if (values[row * width + column]) found.push([row - (height >> 1), column - (width >> 1)]);
-  return found;
+/** Rows of a kernel, each of which is one run of pixels, from its middle. @param {any} kernel */
+function runsOf(kernel) {
+  const { values, height, width } = image(kernel ?? np.ones([3, 3], "uint8"));
+  const runs = [];
+  for (let row = 0; row < height; row++) {
+    const line = values.subarray(row * width, (row + 1) * width);
+    const [low, high] = [line.findIndex(Boolean), line.findLastIndex(Boolean)];
+    if (low < 0) continue;
+    if (line.subarray(low, high).includes(0)) throw new Error("a kernel with holes");
+    runs.push({ shift: row - (height >> 1), low: low - (width >> 1), high: high - (width >> 1) });
+  }
+  return runs;
 }
 
 /** The largest (or smallest) under a kernel, whose rows are runs. @param {any} src @param {any} kernel @param {boolean} most */
 function extremes(src, kernel, most) {
   const { values, height, width, channels, dtype, shape } = image(src);
-  /** @type {Map<number, number[]>} */
-  const byRow = new Map();
-  for (const [row, column] of places(kernel)) byRow.set(row, [...(byRow.get(row) ?? []), column]);
-  const runs = [...byRow].map(([shift, columns]) => ({ shift, low: Math.min(...columns), high: Math.max(...columns) }));
-  if (runs.some(({ shift, low, high }) => byRow.get(shift)?.length !== high - low + 1)) throw new Error("a kernel with holes");
+  const runs = runsOf(kernel);
   // Between sides of nothing, and the smallest is the largest of what is turned round.
   const [sign, margin] = [most ? 1 : -1, Math.max(...runs.flatMap(({ low, high }) => [-low, high])) + 1];
   const stride = (width + 2 * margin) * channels;
