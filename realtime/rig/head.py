@@ -10,7 +10,7 @@ the picture's own resolution, and laid over the plate. Nothing moves: the pictur
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -41,11 +41,22 @@ PARTS = {
 #: Furthest that a part goes, in its own widths.
 FURTHEST = 1.0
 
-#: Rows of cells that are drawn at once: each is as wide as the figure is there.
-STRIP = 12
+#: Rows of blocks that are drawn at once, each block between the middles of four cells: of more rows, more is sampled than is seen;
+#: fewer take more calls.
+STRIP = 6
 
-#: A cell and those around it.
-NEAR = np.ones((3, 3), np.uint8)
+#: What blocks show of a layer; runs of fewer solid ones are drawn as edges are.
+NOTHING, EDGE, SOLID, SHORTEST = 0, 1, 2, 3
+
+#: Where blocks come from is looked up in squares of which half the size is so many half cells, the smallest that hold them and
+#: what sampling looks at around them, in pixels.
+REACHES, AROUND = (2, 3, 5, 9), 3
+
+#: So far beyond its last pixel's middle a layer goes on, in pixels.
+WITHIN = 0.75
+
+#: The cells around a block.
+CORNERS = np.ones((2, 2), np.uint8)
 
 #: Rounds of iteration by which what the face does is inverted.
 FACE_INVERSION = 3
@@ -81,15 +92,6 @@ class HeadState:
         return moved or self.pose.moves or len(self.patches) > 0 or not still
 
 
-@dataclass(frozen=True)
-class _Strip:
-    """Rows of a picture, and columns of those: that changed; and of each sheet those in which it is, and that it fills."""
-
-    rows: slice
-    moved: slice
-    spans: tuple[tuple[slice, slice], ...]
-
-
 class Memory:
     """Memory that is used again for every picture, and small enough to stay in a core's cache: fresh pages cost more than what
     is written to them.
@@ -117,14 +119,14 @@ class _Sheet:
     Attributes:
         still: `flat` without what is laid over it.
         sampler: of `flat`.
-        coarse: the layer on the grid, float32 (rows, columns, 2): above 0 wherever a cell or its neighbours have some of it, and
-            1 where they have nothing else; None for a whole one.
+        whole: see above.
     """
 
     def __init__(self, flat: np.ndarray, surface: Surface, whole: bool = False):
         self.still, self.surface = flat, surface
         self.sampler = Sampler(flat)
-        self.coarse = None if whole else _cells(flat[..., 3], surface)
+        self.whole = whole
+        self._reach = None if whole else _Reach(flat[..., 3], surface.cell)
         # Beyond the picture there is no figure: where it reaches the edge, it is stretched.
         self._border = cv2.BORDER_REPLICATE if whole else cv2.BORDER_CONSTANT
         self._enlarged = Memory(np.float32)
@@ -136,11 +138,15 @@ class _Sheet:
         self._source = np.float32(SCALE) * source + np.float32(OFFSET)
         self._bend = None if bend is None else (bend.lattice.place, bend.shift(SCALE))
 
-    def _places(self, rows: slice, columns: slice) -> np.ndarray:
-        """Where these pixels come from in the sampler's picture, float32 (h, w, 2)."""
+    def places(self, blocks: tuple[slice, slice], rows: slice, columns: slice) -> np.ndarray:
+        """Where the pixels of these blocks come from in the sampler's picture, float32 (h, w, 2).
+
+        Args:
+            blocks: rows and columns of blocks.
+            rows, columns: their pixels.
+        """
         cell = self.surface.cell
-        # With the cells around: what lies between two middles is of both.
-        down, across = (slice(part.start // cell, (part.stop - 1) // cell + 3) for part in (rows, columns))
+        down, across = (slice(part.start, part.stop + 1) for part in blocks)
         part = self._source[down, across]
         enlarged = self._enlarged.take(cell * part.shape[0], cell * part.shape[1], 2)
         cv2.resize(part, enlarged.shape[1::-1], dst=enlarged, interpolation=cv2.INTER_LINEAR)
@@ -159,11 +165,11 @@ class _Sheet:
             places[here] += shift[there]
         return places
 
-    def seen(self, source: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Cells that show some of it, and cells that show more than it, bool (rows, columns) each."""
-        if self.coarse is None:
-            return moved, np.zeros_like(moved)
-        cell = self.surface.cell
+    def seen(self, source: np.ndarray) -> np.ndarray:
+        """What blocks show of it: `NOTHING`, its `EDGE`, or only that, which is `SOLID`. uint8 (rows - 1, columns - 1)."""
+        if self._reach is None:
+            return np.full((source.shape[0] - 1, source.shape[1] - 1), SOLID, np.uint8)
+        source, cell = source.copy(), self.surface.cell
         if self._bend is not None:
             # A chin that goes down is seen where there was none.
             place, shift = self._bend
@@ -176,28 +182,69 @@ class _Sheet:
                     slice(first, min(first + len(range(start, part.stop - part.start, cell)), count))
                 )
                 at.append(slice(start, start + cell * (cells[-1].stop - first), cell))
-            source = source.copy()
             source[tuple(cells)] += shift[tuple(at)] * np.float32(1 / SCALE)
-        within = source * np.float32(1 / cell) + np.float32(0.5 / cell + 0.5)
-        found = cv2.remap(self.coarse, within, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        return found[..., 0] > 0, found[..., 1] < 0.999
+        return self._reach.seen(source)
 
-    def sample(self, rows: slice, columns: slice, out: np.ndarray) -> np.ndarray:
-        """What is seen there, uint8 RGBA (h, w, 4), in `out`."""
-        return self.sampler.sample(self._places(rows, columns), self._border, out)
+    def sample(self, places: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """What is seen at `places`, some of those that the method of that name gave: uint8 RGBA (h, w, 4), in `out`."""
+        return self.sampler.sample(places, self._border, out)
 
 
-def _cells(matte: np.ndarray, surface: Surface) -> np.ndarray:
-    """See `_Sheet.coarse`."""
-    cell, (rows, columns), (height, width) = surface.cell, surface.depth.shape, matte.shape
-    wide = cv2.copyMakeBorder(
-        matte, cell, (rows - 1) * cell - height, cell, (columns - 1) * cell - width, cv2.BORDER_REPLICATE
-    )
-    cells = wide.reshape(rows, cell, columns, cell)
-    largest, least = cells.max(axis=(1, 3)), cells.min(axis=(1, 3))
-    # Beyond the picture there is nothing.
-    least[[0, -1]] = least[:, [0, -1]] = 0
-    return np.dstack([cv2.dilate(largest, NEAR), cv2.erode(least, NEAR)]).astype(np.float32) / 255
+class _Reach:
+    """Where squares of a layer have some of it, and where they have nothing else.
+
+    Args:
+        alpha: uint8 (H, W), of the layer.
+        cell: see `Surface`.
+    """
+
+    def __init__(self, alpha: np.ndarray, cell: int):
+        self._shape, self._cell, self._step = alpha.shape, cell, max(1, cell // 2)
+        height, width = alpha.shape
+        step, edge = self._step, REACHES[-1] + 1
+        wide = cv2.copyMakeBorder(alpha, 0, -height % step, 0, -width % step, cv2.BORDER_REPLICATE)
+        parts = wide.reshape(wide.shape[0] // step, step, wide.shape[1] // step, step)
+        rows, columns = parts.shape[0] + 2 * edge, parts.shape[2] + 2 * edge
+        some, solid = np.zeros((rows, columns), np.uint8), np.ones((rows, columns), np.uint8)
+        some[edge:-edge, edge:-edge] = parts.max(axis=(1, 3)) > 0
+        solid[edge:-edge, edge:-edge] = parts.min(axis=(1, 3)) == 255
+        self._height, self._edge = len(some), edge
+        tables = []
+        for reach in REACHES:
+            square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+            most, least = cv2.dilate(some, square), cv2.erode(solid, square)
+            tables.append(most + (most & least))
+        # Larger ones may have anything.
+        self._tables = np.concatenate([*tables, np.full_like(some, EDGE)])
+
+    def seen(self, source: np.ndarray) -> np.ndarray:
+        """What blocks show of it, uint8 (rows - 1, columns - 1). `source` float32 (rows, columns, 2) are the pixels that the cells'
+        middles show; it is changed.
+        """
+        # Outermost blocks end where the picture does.
+        for axis, size in enumerate(self._shape):
+            lines = source if axis == 0 else source.swapaxes(0, 1)
+            last = max((size / self._cell) - (len(lines) - 2.5), 0.0)
+            lines[0] += np.float32(0.5) * (lines[1] - lines[0])
+            lines[-1] = lines[-2] + np.float32(last) * (lines[-1] - lines[-2])
+        found, beyond = [], None
+        step = np.float32(1 / self._step)
+        offset = np.float32(0.5 / self._step - 0.5 + self._edge)
+        for plane, size in zip(cv2.split(source), reversed(self._shape), strict=True):
+            low, high = (make(plane, CORNERS, anchor=(0, 0))[:-1, :-1] for make in (cv2.erode, cv2.dilate))
+            found.append(((low + high) * (step / 2) + offset, high - low))
+            inside = np.minimum(low, np.float32(size - 1) - high)
+            beyond = inside if beyond is None else np.minimum(inside, beyond)
+        (x, wide), (y, tall) = found
+        large, highest = np.maximum(wide, tall), np.float32(self._height)
+        y, largest = np.minimum(np.maximum(y, 0), highest - 1), float(large.max())
+        for reach in REACHES:
+            limit = 2 * (reach * self._step - AROUND)
+            if largest > limit:
+                y += (large > limit) * highest
+        seen = cv2.remap(self._tables, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+        # Beyond the picture there is nothing, whatever the layer is at its edge.
+        return np.minimum(seen, np.where(beyond < -WITHIN, np.uint8(EDGE), np.uint8(SOLID)))
 
 
 def _common(one: slice, other: slice) -> slice:
@@ -206,12 +253,18 @@ def _common(one: slice, other: slice) -> slice:
     return slice(start, max(min(one.stop, other.stop), start))
 
 
-def _minus(span: slice, hole: slice) -> list[slice]:
-    """The parts of a span that lie outside of another."""
-    if hole.start >= hole.stop:
-        return [span] if span.start < span.stop else []
-    parts = (slice(span.start, min(span.stop, hole.start)), slice(max(span.start, hole.stop), span.stop))
-    return [part for part in parts if part.start < part.stop]
+def _runs(codes: np.ndarray) -> list[list[tuple[int, int, int]]]:
+    """By row of `codes` uint8 (rows, columns), the first column of each run of one, the one behind it, and the code."""
+    rows, columns = codes.shape
+    found: list[list[tuple[int, int, int]]] = [[] for _ in range(rows)]
+    row, ends = np.nonzero(codes[:, 1:] != codes[:, :-1])
+    starts = [0] * rows
+    for at, end in zip(row.tolist(), (ends + 1).tolist(), strict=True):
+        found[at].append((starts[at], end, int(codes[at, starts[at]])))
+        starts[at] = end
+    for at, last in enumerate(codes[:, -1].tolist()):
+        found[at].append((starts[at], columns, last))
+    return found
 
 
 class Head:
@@ -283,6 +336,12 @@ class Head:
         self._plate = plate
         self._mixing, self._sampled = (Memory(np.uint8), Memory(np.uint8), Memory(np.uint8)), Memory(np.uint8)
         self._sheets = self._cut(background)
+        # Pixels at which blocks begin, down and across.
+        cell = self.surface.cell
+        self._bounds = tuple(
+            [min(max(index * cell - (cell + 1) // 2, 0), size) for index in range(count)]
+            for count, size in zip(self.surface.depth.shape, self._shape, strict=True)
+        )
         # What patches are laid over, and without them.
         face = self._sheets[-1]
         self._still, self._sampler = face.still, face.sampler
@@ -356,48 +415,70 @@ class Head:
             return
         for sheet, own in zip(self._sheets, sources, strict=True):
             sheet.move(own, bend if sheet is face else None)
-        width, done = self._shape[1], 0
-        for strip in self._strips(sources, moved):
-            rows = strip.rows
-            self._show_rest(out, slice(done, rows.start), slice(0, width))
-            for side in _minus(slice(0, width), strip.moved):
-                self._show_rest(out, rows, side)
-            done = rows.stop
-            self._draw_strip(strip, out)
-        self._show_rest(out, slice(done, self._shape[0]), slice(0, width))
+        self._draw_moved(sources, moved, out)
         if bend is not None:
             bend.paint(out[bend.lattice.place])
 
-    def _draw_strip(self, strip: _Strip, out: np.ndarray) -> None:
+    def _draw_moved(self, sources: list[np.ndarray], moved: np.ndarray, out: np.ndarray) -> None:
         """Plate and sheets, from behind to the front; what a sheet in front of it fills is not drawn."""
-        rows, spans = strip.rows, strip.spans
-        # What nothing in front fills, for the plate and each sheet.
-        free = [strip.moved]
-        clear = [free]
-        for _, solid in reversed(spans):
-            free = [part for span in free for part in _minus(span, solid)]
-            clear.append(free)
-        clear.reverse()
-        if self._sheets[0].coarse is not None:
-            for part in clear[0]:
-                out[rows, part] = 0 if self._plate is None else self._plate[rows, part]
-        for sheet, (figure, solid), seen in zip(self._sheets, spans, clear[1:], strict=True):
-            for span in seen:
-                part = _common(span, figure)
-                if part.start >= part.stop:
-                    continue
-                sampled = self._sampled.take(rows.stop - rows.start, part.stop - part.start, 4)
-                sheet.sample(rows, part, sampled)
-                for side in _minus(part, solid):
-                    shown = sampled[:, side.start - part.start : side.stop - part.start]
-                    self._lay_over(shown, out[rows, side], out[rows, side])
-                inner = _common(part, solid)
-                if inner.start < inner.stop:
-                    shown = sampled[:, inner.start - part.start : inner.stop - part.start]
-                    if self._open:
-                        np.copyto(out[rows, inner], shown)
-                    else:
-                        cv2.cvtColor(shown, cv2.COLOR_RGBA2RGB, dst=out[rows, inner])
+        blocks = cv2.dilate(moved.view(np.uint8), CORNERS, anchor=(0, 0))[:-1, :-1]
+        downs, acrosses = self._bounds
+        height = self._shape[0]
+        lines = box_of(blocks > 0)
+        within = slice(0, 0) if lines is None else lines[0]
+        for rows in (slice(0, downs[within.start]), slice(downs[within.stop], height)):
+            np.copyto(out[rows], self.rest[rows])
+        if lines is None:
+            return
+        firsts = range(0, within.stop - within.start, STRIP)
+        moving = free = np.maximum.reduceat(blocks[within], firsts, axis=0)
+        shown, short = [], np.ones((1, SHORTEST), np.uint8)
+        for sheet, source in zip(reversed(self._sheets), reversed(sources), strict=True):
+            seen = sheet.seen(source)[within]
+            some, solid = (way.reduceat(seen, firsts, axis=0) for way in (np.maximum, np.minimum))
+            solid = cv2.morphologyEx(free & (solid >> 1), cv2.MORPH_OPEN, short)
+            shown.append((sheet, _runs((free & (some > NOTHING)) + solid)))
+            free = free & (1 - solid)
+        plate, kept, clear = None if self._sheets[0].whole else self._plate, _runs(moving), _runs(free)
+        for strip, first in enumerate(firsts):
+            blocks = slice(within.start + first, min(within.start + first + STRIP, within.stop))
+            rows = slice(downs[blocks.start], downs[blocks.stop])
+            if rows.start == rows.stop:
+                continue
+            for start, stop, marked in kept[strip]:
+                part = slice(acrosses[start], acrosses[stop])
+                if not marked:
+                    np.copyto(out[rows, part], self.rest[rows, part])
+            for start, stop, marked in clear[strip]:
+                part = slice(acrosses[start], acrosses[stop])
+                if marked:
+                    out[rows, part] = 0 if plate is None else plate[rows, part]
+            for sheet, runs in reversed(shown):
+                self._draw_sheet(sheet, runs[strip], blocks, rows, out)
+
+    def _draw_sheet(
+        self, sheet: _Sheet, runs: list[tuple[int, int, int]], blocks: slice, rows: slice, out: np.ndarray
+    ) -> None:
+        """What these rows of blocks show of a sheet, `runs` of `_runs`, over what is there."""
+        across, end, left, sampled = self._bounds[1], 0, 0, None
+        for number, (start, stop, code) in enumerate(runs):
+            first, last = across[start], across[stop]
+            if code == NOTHING or first == last:
+                continue
+            if sampled is None or start >= end:
+                # With the runs beside.
+                end = next((begin for begin, _, kind in runs[number + 1 :] if kind == NOTHING), runs[-1][1])
+                left = first
+                sampled = self._sampled.take(rows.stop - rows.start, across[end] - left, 4)
+                columns = slice(left, across[end])
+                sheet.sample(sheet.places((blocks, slice(start, end)), rows, columns), sampled)
+            seen, region = sampled[:, first - left : last - left], out[rows, first:last]
+            if code == EDGE:
+                self._lay_over(seen, region, region)
+            elif self._open:
+                np.copyto(region, seen)
+            else:
+                cv2.cvtColor(seen, cv2.COLOR_RGBA2RGB, dst=region)
 
     def _bend(self, mouth: MouthMotion, source: np.ndarray) -> MouthBend | None:
         """The mouth where it is seen."""
@@ -421,7 +502,7 @@ class Head:
         if self._open:
             _over_straight(figure, below, region)
             return
-        if below is None or self._sheets[0].coarse is None:
+        if below is None or self._sheets[0].whole:
             cv2.cvtColor(figure, cv2.COLOR_RGBA2RGB, dst=region)
             return
         height, width = figure.shape[:2]
@@ -439,10 +520,6 @@ class Head:
     def _below_at(self, rows: slice, columns: slice) -> np.ndarray | None:
         return None if self._below is None else self._below[rows, columns]
 
-    def _show_rest(self, out: np.ndarray, rows: slice, columns: slice) -> None:
-        if rows.start < rows.stop and columns.start < columns.stop:
-            np.copyto(out[rows, columns], self.rest[rows, columns])
-
     def _moved(self, sources: list[np.ndarray], bend: MouthBend | None) -> np.ndarray:
         """Cells whose middles show anything other than at rest, bool (rows, columns)."""
         moved = np.zeros(self.surface.depth.shape, bool)
@@ -457,46 +534,6 @@ class Head:
                     columns.start // cell + 1 : columns.stop // cell + 2,
                 ] = True
         return moved
-
-    def _strips(self, sources: list[np.ndarray], moved: np.ndarray) -> Iterator[_Strip]:
-        """Strips that together hold all that moved, none twice."""
-        cell, (height, width) = self.surface.cell, self._shape
-        half = -(-cell // 2)
-        seen = [sheet.seen(source, moved) for sheet, source in zip(self._sheets, sources, strict=True)]
-        down = moved.any(axis=1).tobytes()
-        highest, lowest = (down.find(1) - 1) * cell - half, down.rfind(1) * cell + half
-        # What lies between two cells is of both.
-        firsts = range(1, len(moved) - 1, STRIP)
-        bounds = [bound for first in firsts for bound in (first - 1, first + STRIP + 1) if bound < len(moved)]
-
-        def in_windows(cells: np.ndarray) -> list[bytes]:
-            """Which columns of each window hold such cells."""
-            return [row.tobytes() for row in np.logical_or.reduceat(cells, bounds, axis=0)[::2]]
-
-        shown = zip(*(in_windows(mask) for pair in seen for mask in pair), strict=True)
-        for first, across, masks in zip(firsts, in_windows(moved), shown, strict=True):
-            top = max((first - 1) * cell, highest)
-            bottom = min((first - 1 + STRIP) * cell, lowest, height)
-            left = max((across.find(1) - 1) * cell - half, 0)
-            right = min(across.rfind(1) * cell + half, width)
-            if 1 not in across or top >= bottom or left >= right:
-                continue
-            spans = []
-            for sheet, figure, other in zip(self._sheets, masks[::2], masks[1::2], strict=True):
-                if sheet.coarse is None:
-                    # Nothing is behind it: what it left out would show the frame before.
-                    spans.append((slice(left, right), slice(left, right)))
-                    continue
-                start, stop = right, right
-                if 1 in figure:
-                    start = min(max((figure.find(1) - 1) * cell, left), right)
-                    stop = max(min(figure.rfind(1) * cell, right), start)
-                # The longest run of cells that are all figure.
-                run = max(other.split(b"\1"), key=len)
-                inner = min(max((other.find(run) - 1) * cell, start), stop)
-                outer = max(min((other.find(run) + len(run) - 1) * cell, stop), inner)
-                spans.append((slice(start, stop), slice(inner, outer)))
-            yield _Strip(slice(top, bottom), slice(left, right), tuple(spans))
 
     def _residual(self, residuals: np.ndarray) -> np.ndarray:
         """The parts' own motions on the grid, float32 (rows, columns, 2)."""

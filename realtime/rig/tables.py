@@ -21,7 +21,7 @@ from livepuppet.realtime.rig.rig import Face, Rig
 from livepuppet.realtime.rig.template import head_template
 
 #: Of the format. Whoever reads another refuses it.
-VERSION = 2
+VERSION = 3
 
 #: Bytes from which on colours are lossy, and their quality, from 0 to 100.
 LARGE, QUALITY = 200_000, 92
@@ -52,7 +52,7 @@ _MOUTH_TABLES = _names(
 
 #: Numbers of modules that drawing uses, and of those that reading the driver does.
 _DRAWING = {
-    head: "FURTHEST STRIP FACE_INVERSION STILL",
+    head: "FURTHEST STRIP REACHES AROUND WITHIN FACE_INVERSION STILL",
     surface: "SMALL_TILT LARGEST_TILT DISTANCE LARGE BODY INVERSION LEAST_SIZE LARGEST_STEP",
     eyes: "NOTHING ALIKE _STEP _ONSET SHADE GLINT",
     brows: "INNER_TO_OUTER OUTER_TO_INNER WIDE OUTER_DOWN TOGETHER",
@@ -127,7 +127,7 @@ def sheets_tables(rig: Rig, face: Face, square: Square) -> dict[str, np.ndarray]
     drawn = Head(rig.head._picture, square, landmarks, face.names, background="alpha", layers=layers)
     arrays = {}
     for number, sheet in enumerate(drawn._sheets):
-        arrays |= _sheet(f"sheet {number}", _premultiplied(sheet.still), sheet.coarse)
+        arrays[f"sheet {number}"] = _premultiplied(sheet.still)
     arrays["rest"] = _premultiplied(np.dstack([drawn.rest[..., :3], layers.matte]))
     return arrays
 
@@ -163,8 +163,8 @@ def _head(drawn: Head) -> tuple[dict[str, np.ndarray], dict]:
             if pin is not None:
                 arrays[f"sheet {number} pin {edge}"] = pin
         arrays[f"sheet {number} outline"] = sheet.surface.outline
-        if sheet.coarse is not None:
-            arrays |= _sheet(f"sheet {number}", sheet.still, sheet.coarse)
+        if not sheet.whole:
+            arrays[f"sheet {number}"] = sheet.still
     arrays["body"] = own.body
     told = {
         "shape": own.shape,
@@ -178,11 +178,6 @@ def _head(drawn: Head) -> tuple[dict[str, np.ndarray], dict]:
     }
     arrays["fields"] = drawn._fields
     return arrays, told
-
-
-def _sheet(name: str, flat: np.ndarray, coarse: np.ndarray) -> dict[str, np.ndarray]:
-    """A layer uint8 RGBA (H, W, 4), and where cells have some of it. One that fills the picture is the picture itself."""
-    return {name: flat, f"{name} coarse": np.rint(coarse * 255).astype(np.uint8)}
 
 
 def _eye(layers: EyeLayers) -> tuple[dict[str, np.ndarray], dict]:

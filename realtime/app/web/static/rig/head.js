@@ -26,55 +26,130 @@ import { OFFSET, SCALE, Sampler, between, byShare, laidOver, pictureOf, planeAt,
  * @property {Float32Array | null} brows (2, rows, columns)
  */
 
+/** What blocks show of a layer. A block lies between the middles of four cells, and has the number of the first one. */
+const [NOTHING, EDGE, SOLID] = [0, 1, 2];
+
 /** One layer that moves as a whole. */
 export class Sheet {
   /**
    * @param {Picture} still RGBA, premultiplied
    * @param {Surface} surface
-   * @param {Uint8Array | null} coarse on the grid, (rows, columns, 2): see realtime/rig/head.py; null where it fills the picture
+   * @param {boolean} whole it fills the picture, and beyond its edge goes on
+   * @param {{REACHES: number[], AROUND: number, WITHIN: number}} constants
    */
-  constructor(still, surface, coarse) {
+  constructor(still, surface, whole, constants) {
     this.still = still;
     this.surface = surface;
     this.sampler = new Sampler(still);
-    const { size } = surface.grid;
-    this.coarse = coarse && [0, 1].map((channel) => Float32Array.from({ length: size }, (_, at) => coarse[2 * at + channel] / 255));
-    /** Where there is some of it, and where there is more than it. */
-    this.figure = new Uint8Array(size);
-    this.other = new Uint8Array(size);
+    this.whole = whole;
+    this._reach = whole ? null : new Reach(still, surface.grid, constants);
+    /** What blocks show of it. */
+    this.seen = new Uint8Array(surface.grid.size).fill(SOLID);
   }
 
-  /** @param {Uint8Array} moved @param {MouthBend | null} bend */
-  look(moved, bend) {
-    const { surface, figure, other, coarse } = this;
-    const { grid, x, y } = surface;
-    const { rows, columns, cell } = grid;
-    if (!coarse) {
-      figure.set(moved);
-      other.fill(0);
-      return;
-    }
-    const offset = 0.5 / cell + 0.5;
-    for (let at = 0; at < grid.size; at++) {
-      let across = x[at];
-      let down = y[at];
-      if (bend) {
-        // A chin that goes down is seen where there was none.
-        const column = ((at % columns) - 1) * cell + (cell >> 1) - bend.left;
-        const row = (Math.floor(at / columns) - 1) * cell + (cell >> 1) - bend.top;
-        if (column >= 0 && row >= 0 && column < bend.width && row < bend.height) {
-          across += bend.shiftX[row * bend.width + column] / SCALE;
-          down += bend.shiftY[row * bend.width + column] / SCALE;
-        }
+  /** Find what is `seen` now. */
+  look() {
+    if (this._reach) this._reach.look(this.surface, this.seen);
+  }
+}
+
+/** Where squares of a layer have some of it, and where they have nothing else: see realtime/rig/head.py. */
+class Reach {
+  /** @param {Picture} still @param {Grid} grid @param {{REACHES: number[], AROUND: number, WITHIN: number}} constants */
+  constructor({ width, height, pixels }, grid, constants) {
+    this.width = width;
+    this.height = height;
+    this.constants = constants;
+    const { REACHES } = constants;
+    const step = (this.step = Math.max(1, grid.cell >> 1));
+    const edge = (this.edge = REACHES[REACHES.length - 1] + 1);
+    const rows = (this.rows = Math.ceil(height / step) + 2 * edge);
+    const columns = (this.columns = Math.ceil(width / step) + 2 * edge);
+    const some = new Uint8Array(rows * columns);
+    const other = new Uint8Array(rows * columns);
+    for (let row = 0, at = 0; row < height; row++) {
+      const line = (Math.floor(row / step) + edge) * columns + edge;
+      for (let column = 0; column < width; column++, at++) {
+        const alpha = pixels[at] >>> 24;
+        const to = line + Math.floor(column / step);
+        if (alpha > 0) some[to] = 1;
+        if (alpha < 255) other[to] = 1;
       }
-      const placeX = across / cell + offset;
-      const placeY = down / cell + offset;
-      // Beyond the picture there is nothing.
-      const out = placeX <= -1 || placeY <= -1 || placeX >= columns || placeY >= rows;
-      figure[at] = !out && planeAt(coarse[0], 0, columns, rows, placeX, placeY) > 0 ? 1 : 0;
-      other[at] = out || planeAt(coarse[1], 0, columns, rows, placeX, placeY) < 0.999 ? 1 : 0;
+    }
+    this.tables = REACHES.map((reach) => {
+      const mixed = spread(other, rows, columns, reach);
+      return spread(some, rows, columns, reach).map((value, at) => (value ? (mixed[at] ? EDGE : SOLID) : NOTHING));
+    });
+    this._x = new Float32Array(grid.size);
+    this._y = new Float32Array(grid.size);
+  }
+
+  /** @param {Surface} surface whose cells' middles show its pixels @param {Uint8Array} seen */
+  look({ grid, x, y }, seen) {
+    const { width, height, step, edge, rows, columns, tables, constants } = this;
+    const { REACHES, AROUND, WITHIN } = constants;
+    this._x.set(x);
+    this._y.set(y);
+    const planes = [this._x, this._y];
+    for (const plane of planes) atEdges(plane, grid, width, height);
+    for (let row = 0; row < grid.rows - 1; row++) {
+      for (let column = 0; column < grid.columns - 1; column++) {
+        const first = row * grid.columns + column;
+        const [[left, right], [top, bottom]] = planes.map((plane) => rangeOf(plane, first, grid.columns));
+        const size = Math.max(right - left, bottom - top);
+        const table = tables[REACHES.findIndex((reach) => size <= 2 * (reach * step - AROUND))];
+        seen[first] = EDGE;
+        if (!table) continue;
+        const across = Math.min(Math.max(Math.floor(((left + right) / 2 + 0.5) / step) + edge, 0), columns - 1);
+        const down = Math.min(Math.max(Math.floor(((top + bottom) / 2 + 0.5) / step) + edge, 0), rows - 1);
+        // Beyond the picture there is nothing, whatever the layer is at its edge.
+        const beyond = Math.min(left, top, width - 1 - right, height - 1 - bottom) < -WITHIN;
+        seen[first] = Math.min(table[down * columns + across], beyond ? EDGE : SOLID);
+      }
     }
   }
+}
+
+/**
+ * Outermost blocks end where the picture does: have the outermost cells' values at its edges.
+ * @param {Float32Array} plane @param {Grid} grid @param {number} width @param {number} height
+ */
+function atEdges(plane, { rows, columns, cell }, width, height) {
+  const ends = [
+    [rows, columns, columns, 1, height],
+    [columns, 1, rows, columns, width],
+  ];
+  for (const [count, step, lines, apart, size] of ends) {
+    const last = Math.max(size / cell - (count - 2.5), 0);
+    for (let line = 0; line < lines; line++) {
+      const at = line * apart;
+      const end = at + (count - 1) * step;
+      plane[at] += 0.5 * (plane[at + step] - plane[at]);
+      plane[end] = plane[end - step] + last * (plane[end] - plane[end - step]);
+    }
+  }
+}
+
+/** The least and the greatest of a block's four values. @param {Float32Array} plane @param {number} first @param {number} columns */
+function rangeOf(plane, first, columns) {
+  const values = [plane[first], plane[first + 1], plane[first + columns], plane[first + columns + 1]];
+  return [Math.min(...values), Math.max(...values)];
+}
+
+/** 1 within `reach` of what is 1. @param {Uint8Array} plane @param {number} rows @param {number} columns @param {number} reach */
+function spread(plane, rows, columns, reach) {
+  const across = new Uint8Array(plane.length);
+  const all = new Uint8Array(plane.length);
+  for (let at = 0; at < plane.length; at++) {
+    const column = at % columns;
+    if (plane[at]) across.fill(1, at - Math.min(reach, column), at + Math.min(reach, columns - 1 - column) + 1);
+  }
+  for (let at = 0; at < plane.length; at++) {
+    if (!across[at]) continue;
+    const row = Math.floor(at / columns);
+    for (let other = Math.max(row - reach, 0); other <= Math.min(row + reach, rows - 1); other++) all[other * columns + (at % columns)] = 1;
+  }
+  return all;
 }
 
 /** Draws one picture. */
@@ -133,7 +208,7 @@ export class Head {
       for (const spot of this._pasted.values()) this._showFlat(spot, out);
       return;
     }
-    for (const sheet of sheets) sheet.look(this._moved, sheet === face ? bend : null);
+    for (const sheet of sheets) sheet.look();
     this._drawStrips(bend, out);
     if (bend) bend.paint(out, this.picture.width, this.picture.height);
   }
@@ -239,25 +314,26 @@ export class Head {
   /** @param {MouthBend | null} bend @param {Int32Array} out */
   _drawStrips(bend, out) {
     const { grid, picture, _moved: moved } = this;
-    const { rows, columns, cell, size } = grid;
-    const half = Math.ceil(cell / 2);
+    const { rows, columns, cell } = grid;
     const { STRIP } = this.constants;
-    const highest = (Math.floor(moved.indexOf(1) / columns) - 1) * cell - half;
-    const lowest = Math.floor(moved.lastIndexOf(1) / columns) * cell + half;
-    for (let first = 1; first < rows - 1; first += STRIP) {
-      const top = Math.max((first - 1) * cell, highest);
-      const bottom = Math.min((first - 1 + STRIP) * cell, lowest, picture.height);
-      let firstColumn = columns;
-      let lastColumn = -1;
-      for (let at = (first - 1) * columns; at < Math.min((first + STRIP + 1) * columns, size); at++) {
-        if (!moved[at]) continue;
-        firstColumn = Math.min(firstColumn, at % columns);
-        lastColumn = Math.max(lastColumn, at % columns);
+    // Blocks that moved.
+    const first = Math.max(Math.floor(moved.indexOf(1) / columns) - 1, 0);
+    const last = Math.min(Math.floor(moved.lastIndexOf(1) / columns) + 1, rows - 1);
+    const begins = (/** @type {number} */ block, /** @type {number} */ size) => Math.min(Math.max(block * cell - ((cell + 1) >> 1), 0), size);
+    for (let row = first; row < last; row += STRIP) {
+      const end = Math.min(row + STRIP, last);
+      let start = -1;
+      for (let column = 0; column < columns; column++) {
+        let any = false;
+        // There is one block less than there are cells.
+        for (let line = row; line <= end && column < columns - 1; line++) {
+          any ||= moved[line * columns + column] === 1 || moved[line * columns + column + 1] === 1;
+        }
+        if (any && start < 0) start = column;
+        if (any || start < 0) continue;
+        this._drawBlocks(begins(row, picture.height), begins(end, picture.height), begins(start, picture.width), begins(column, picture.width), bend, out);
+        start = -1;
       }
-      const left = Math.max((firstColumn - 1) * cell - half, 0);
-      const right = Math.min(lastColumn * cell + half, picture.width);
-      if (lastColumn < 0 || top >= bottom || left >= right) continue;
-      this._drawBlocks(top, bottom, left, right, bend, out);
     }
   }
 
@@ -271,7 +347,7 @@ export class Head {
     const { grid, plate, sheets, face } = this;
     const { columns, cell } = grid;
     const { width } = this.picture;
-    const whole = face.coarse === null;
+    const { whole } = face;
     const nodeAt = (/** @type {number} */ pixel) => Math.floor((pixel + 0.5) / cell + 0.5);
     const firstOf = (/** @type {number} */ node) => Math.ceil((node - 0.5) * cell - 0.5);
     for (let row = nodeAt(top); row <= nodeAt(bottom - 1); row++) {
@@ -286,8 +362,8 @@ export class Head {
         let lowest = sheets.length;
         let solid = false;
         while (lowest > 0 && !solid) {
-          const { other } = sheets[--lowest];
-          solid = whole || (!(bent && sheets[lowest] === face) && !(other[node] | other[node + 1] | other[node + columns] | other[node + columns + 1]));
+          const sheet = sheets[--lowest];
+          solid = whole || (!(bent && sheet === face) && sheet.seen[node] === SOLID);
         }
         if (!solid) {
           for (let y = y0; y < y1; y++) {
@@ -299,8 +375,7 @@ export class Head {
         for (let index = lowest; index < sheets.length; index++) {
           const sheet = sheets[index];
           const shift = bent && sheet === face ? bend : null;
-          const { figure } = sheet;
-          if (!shift && !whole && !(figure[node] | figure[node + 1] | figure[node + columns] | figure[node + columns + 1])) continue;
+          if (!shift && sheet.seen[node] === NOTHING) continue;
           layBlock(sheet, node, x0, x1, y0, y1, firstOf, row, column, solid && index === lowest, whole, shift, out, width);
         }
       }

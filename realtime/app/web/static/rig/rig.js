@@ -21,7 +21,7 @@ import { Grid, Surface } from "./surface.js";
  */
 
 /** Of the file's format. */
-const VERSION = 2;
+const VERSION = 3;
 
 /** Turns a file of WebP's format into RGBA. @typedef {(data: Uint8Array) => Promise<{width: number, height: number, data: Uint8ClampedArray}>} Decode */
 
@@ -104,7 +104,7 @@ export class Rig {
     const { picture, told, surfaces, fields } = this;
     const sheets = surfaces.map((surface, index) => {
       const flat = arrays[`sheet ${index}`];
-      return new Sheet(flat ? pictureFrom(flat) : picture, surface, flat ? /** @type {Uint8Array} */ (arrays[`sheet ${index} coarse`].values) : null);
+      return new Sheet(flat ? pictureFrom(flat) : picture, surface, !flat, told.constants.head);
     });
     return new Head({ picture, rest, plate, sheets, indices: told.parts, widths: told.widths, fields }, told.constants.head);
   }
