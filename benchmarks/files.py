@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from livepuppet.benchmarks.memory import peak_bytes
+from livepuppet.core.memory import peak_bytes
 from livepuppet.core.video import Video, open_video
 from livepuppet.realtime.animate import Film
 from livepuppet.realtime.animator import AvatarLike

@@ -19,11 +19,11 @@ import numpy as np
 
 from livepuppet.benchmarks import clock
 from livepuppet.benchmarks.latency import ClockCamera, Loopback, Recorder, clocked
-from livepuppet.benchmarks.memory import peak_bytes
 from livepuppet.benchmarks.soak import BUSY
 from livepuppet.benchmarks.workers import Worker, WorkerError
 from livepuppet.core.engine import Precision
 from livepuppet.core.errors import UserError
+from livepuppet.core.memory import peak_bytes
 from livepuppet.core.video import Frame
 from livepuppet.realtime.app.session import parse_size
 from livepuppet.realtime.engines import load_engine

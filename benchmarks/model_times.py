@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 
 from livepuppet.benchmarks import peaks, timing
-from livepuppet.benchmarks.memory import peak_bytes, resident_bytes
 from livepuppet.benchmarks.subjects import Subject, work_of
 from livepuppet.benchmarks.workers import Worker, WorkerError
 from livepuppet.core.engine import Features, Precision
 from livepuppet.core.errors import UserError
 from livepuppet.core.images import read_image
 from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.memory import peak_bytes, resident_bytes
 from livepuppet.core.square import centred_square, cut
 from livepuppet.core.transfer import movement_scale, transfer
 from livepuppet.realtime import bundled

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from livepuppet.benchmarks.latency import ClockCamera, Loopback, clocked
-from livepuppet.benchmarks.memory import resident_bytes
+from livepuppet.core.memory import resident_bytes
 from livepuppet.realtime.app.session import parse_size
 from livepuppet.realtime.engines import Engine
 

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import shutil
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from media import gradient
 
 import livepuppet
 from livepuppet.core.errors import UserError
+from livepuppet.core.memory import resident_bytes
 from livepuppet.realtime.app.doctor import engines as doctor_engines
 from livepuppet.realtime.engines import OnnxEngine, failures, load_engine, loading, selection
 from livepuppet.realtime.engines.selection import Timing, Way, ranking
@@ -207,6 +209,34 @@ def test_the_steadier_of_two_and_the_usual_one_unless_it_is_clearly_slower():
     near = timing("openvino", 3, 28)
     assert ranking([usual, near], "frame")[0] is usual
     assert ranking([], "frame") == []
+
+
+def test_of_those_that_are_as_fast_the_one_that_takes_less_memory():
+    usual, lean = (replace(timing(name, 3, 28), memory=60.0) for name in ("onnx", "torch"))
+    large = replace(timing("openvino", 2.9, 27), memory=90.0)
+    for use in ("frame", "detect"):
+        assert [one.name for one in ranking([large, lean], use)] == ["torch", "openvino"]
+        assert ranking([usual, lean, large], use)[0] is usual
+        # Little less is not worth another engine than the usual one.
+        assert ranking([replace(large, memory=80.0), lean], use)[0].name == "openvino"
+        # Nor is it worth time; and where nothing is known of it, it decides nothing.
+        slow = replace(lean, detect=(4, 4), frame=(36, 36))
+        assert ranking([slow, large], use)[0] is large
+        assert ranking([large, timing("torch", 3, 28)], use)[0] is large
+    # Where a rig draws, nobody waits for whole frames.
+    drawing = replace(timing("openvino", 3, 14), memory=90.0)
+    assert (
+        ranking([usual, drawing], "detect")[0] is usual and ranking([usual, drawing], "frame")[0] is drawing
+    )
+
+
+def test_memory_is_measured_while_engines_are_loaded(bundle):
+    if not resident_bytes():
+        pytest.skip("this system does not say how much memory a process has")
+    load_engine(None, bundle, threads=1)
+    found = selection.kept(selection.inputs_of(bundle, None, None, 1))
+    onnx, openvino = (one.memory for one in found.timings)
+    assert onnx is not None and openvino is not None
 
 
 def test_where_a_rig_draws_detecting_counts():

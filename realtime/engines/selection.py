@@ -7,11 +7,12 @@ them alike. What was found is kept in the user's cache; later starts read it.
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from livepuppet.core.engine import Engine, Precision
 from livepuppet.core.errors import UserError
 from livepuppet.core.files import sha256
 from livepuppet.core.images import read_image
+from livepuppet.core.memory import resident_bytes
 from livepuppet.core.square import centred_square, cut
 from livepuppet.realtime.bundled import AVATAR
 from livepuppet.realtime.engines.cores import usable_cores
@@ -42,6 +44,10 @@ LOADING = 8.0
 
 #: What people gain nothing by: the usual engine stays unless another is faster by this factor.
 MARGIN = 1.1
+
+#: Where engines are as fast but for that, one that takes so many megabytes less than another runs. Alone in a process they differ by
+#: more: what one leaves behind is used again by the next.
+SPARED = 25.0
 
 #: A start waits so long for another one that is timing.
 PATIENCE = 30.0
@@ -71,6 +77,8 @@ class Timing:
         name, device, precision: which.
         detect, frame: milliseconds of `detect`, and of `detect` and `render`: median and 95th
             percentile.
+        memory: megabytes by which the process grew while it was loaded and first run, the most of all that run on the
+            same library, which the first of them loads; None where that cannot be said.
     """
 
     name: str
@@ -78,6 +86,7 @@ class Timing:
     precision: Precision
     detect: tuple[float, float]
     frame: tuple[float, float]
+    memory: float | None = None
 
     @property
     def way(self) -> Way:
@@ -94,23 +103,34 @@ class Timing:
 def ranking(timings: Sequence[Timing], use: Use) -> list[Timing]:
     """The engine to run, then what to fall back to, best first.
 
+    Of engines that are about as fast, those that take clearly more memory come later, and the usual one runs.
+
     Args:
         timings: the usual engine first.
-        use: where a rig draws, engines that detect as fast as the fastest are told apart by whole
-            frames, which avatars without a face take.
+        use: where a rig draws, engines that detect as fast as the fastest are told apart by memory, then by
+            whole frames, which avatars without a face take.
     """
     order = sorted(timings, key=lambda timing: (timing.cost(use), timing.cost("frame")))
     if use == "detect" and order:
-        least = order[0].cost(use)
-        near = [timing for timing in timings if timing.cost(use) <= MARGIN * least]
+        near = _lean(_as_fast(timings, order[0], (use,)))
         order = [*sorted(near, key=lambda timing: timing.cost("frame")), *(t for t in order if t not in near)]
     if order:
-        usual, best = timings[0], order[0]
-        same = all(usual.cost(one) <= MARGIN * best.cost(one) for one in (use, "frame"))
-        if same:
-            order.remove(usual)
-            order.insert(0, usual)
+        alike = _lean(_as_fast(timings, order[0], (use, "frame")))
+        best = timings[0] if timings[0] in alike else next(timing for timing in order if timing in alike)
+        order.remove(best)
+        order.insert(0, best)
     return order
+
+
+def _as_fast(timings: Sequence[Timing], best: Timing, uses: Sequence[Use]) -> list[Timing]:
+    """Those that are no slower than `best`, or hardly."""
+    return [timing for timing in timings if all(timing.cost(one) <= MARGIN * best.cost(one) for one in uses)]
+
+
+def _lean(timings: Sequence[Timing]) -> list[Timing]:
+    """Without those that take clearly more memory than another."""
+    least = min((timing.memory for timing in timings if timing.memory is not None), default=0.0)
+    return [timing for timing in timings if timing.memory is None or timing.memory < least + SPARED]
 
 
 def reason(order: Sequence[Timing], use: Use) -> str:
@@ -218,7 +238,14 @@ def kept(inputs: dict[str, Any]) -> Kept | None:
     try:
         found = remembered(KIND, inputs)
         timings = tuple(
-            Timing(one["name"], one["device"], one["precision"], tuple(one["detect"]), tuple(one["frame"]))
+            Timing(
+                one["name"],
+                one["device"],
+                one["precision"],
+                tuple(one["detect"]),
+                tuple(one["frame"]),
+                one["memory"],
+            )
             for one in found["timings"]
         )
         return Kept(timings, tuple(Way(*one) for one in found["left_out"])) if timings else None
@@ -311,19 +338,30 @@ def load_and_time(
         ways: the usual one first.
         load: an engine that passed the gate, or None for one that did not.
     """
-    journal, engines, begin = Journal(inputs), [], time.monotonic()
+    journal, engines, grown, begin = Journal(inputs), [], [], time.monotonic()
+    # Close-ups are read with it, whichever engine runs: it is no part of what one of them takes.
+    with suppress(ImportError):
+        importlib.import_module("onnxruntime")
     try:
         for way in ways:
             if engines and time.monotonic() - begin > LOADING:
                 break
             journal.trying(way)
+            before = resident_bytes()
             engine = load(way)
             if engine is not None:
+                Stopwatch(engine)
                 engines.append(engine)
+                grown.append((resident_bytes() - before) / 1e6 if before else None)
     finally:  # an exception, or somebody's Ctrl-C, is no crash
         journal.trying(None)
     # Where there is one, nothing is to be chosen.
     timings = timed(engines) if len(engines) > 1 else [_untimed(engine) for engine in engines]
+    most: dict[str, float] = {}
+    for engine, memory in zip(engines, grown, strict=True):
+        if memory is not None:
+            most[engine.name] = max(memory, most.get(engine.name, 0.0))
+    timings = [replace(timing, memory=most.get(timing.name)) for timing in timings]
     return list(zip(engines, timings, strict=True))
 
 
