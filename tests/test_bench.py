@@ -20,7 +20,6 @@ from media import write_clip
 from livepuppet.benchmarks import (
     live,
     machine,
-    memory,
     model_times,
     peaks,
     plots,
@@ -33,6 +32,7 @@ from livepuppet.benchmarks import (
     workers,
 )
 from livepuppet.benchmarks.commands import bench
+from livepuppet.core import memory
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.realtime.engines import Offer, load_engine
