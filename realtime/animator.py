@@ -445,6 +445,20 @@ class Animator:
             self._rig_driver.restart()
         self.retargeter.reset(countdown)
 
+    def take_over(self, other: Animator) -> None:
+        """Go on with the driver of `other`, an animator of the same engine that is not used any more: with its framing, neutral
+        pose and settings, and with what it has learned of the driver.
+        """
+        self.framing, self.settings, self.mirror = other.framing, other.settings, other.mirror
+        self.look_every, self.resting = other.look_every, other.resting
+        self.__dict__["_close_ups"] = other._close_ups
+        if self._rig_driver is not None and other._rig_driver is not None:
+            self._rig_driver.range = other._rig_driver.range
+        pose, square = other.retargeter.initial, other.framing.square
+        counting = other.retargeter.state == "counting"
+        self.saved_pose = None if pose is None or square is None or counting else (pose, square)
+        self._framed = False
+
     def take_neutral(
         self,
         driving: str | os.PathLike,

@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from livepuppet import Animator
 from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
-from livepuppet.realtime.app import render_server, render_session
+from livepuppet.realtime.app import flow, render_server
 from livepuppet.realtime.app.render_server import RenderServer
 from livepuppet.realtime.app.studio import server as studio_server
 from livepuppet.realtime.engines import load_engine
@@ -265,7 +265,7 @@ def test_who_acknowledges_nothing_gets_two_pictures(server, bystander):
                 next_picture(wire, 0.5)
                 pictures += 1
         except TimeoutError:
-            assert pictures == render_session.MIN_IN_FLIGHT
+            assert pictures == flow.MIN_IN_FLIGHT
 
 
 def test_who_lies_about_what_arrived_and_reads_nothing_is_cut(server, bystander, monkeypatch):

@@ -8,22 +8,26 @@ import hmac
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.routing import WebSocketRoute
+from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from livepuppet.core.engine import Engine
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.app.clients import BROKEN, Bucket, ClientConnection, invitation
 from livepuppet.realtime.app.control import control_token
+from livepuppet.realtime.app.remote_page.page import page_routes
+from livepuppet.realtime.app.remote_page.protocol import LARGEST_PICTURE, PAGE_PATH, PAGE_VERSION, RECEIPT
+from livepuppet.realtime.app.remote_page.session import Offered, PageSession
 from livepuppet.realtime.app.render_session import RenderSession, SharedEngine, Watcher
 from livepuppet.realtime.app.studio.access import PROTOCOL, TOKEN_PROTOCOL, Access, Wording
 from livepuppet.realtime.app.studio.server import MOST_CONNECTIONS, MOST_OF_ONE_MACHINE, Server
+from livepuppet.realtime.outputs.badge import BADGE_TEXT, COMMENT, XMP
 from livepuppet.realtime.remote.packets import BadPacket, PacketDecoder, StalePacket, UnknownBase
 from livepuppet.realtime.remote.protocol import (
     ACKNOWLEDGE,
@@ -36,6 +40,7 @@ from livepuppet.realtime.remote.protocol import (
     Canvas,
     parse_json,
 )
+from livepuppet.realtime.remote.video import NAMES
 
 logger = logging.getLogger(__name__)
 
@@ -68,13 +73,13 @@ class Place:
 
     Attributes:
         key: the client's token and its name for its session: nobody finds another one's.
-        session: None until the client's canvas is known.
+        session: None until the client's canvas is known; a page's is there at once.
         connection: None while the client is away.
         left: when it went, by `time.monotonic()`.
     """
 
     key: tuple[str, str]
-    session: RenderSession | None = None
+    session: RenderSession | PageSession | None = None
     connection: ClientConnection | None = None
     left: float = 0.0
 
@@ -94,6 +99,7 @@ class RenderServer:
         certificate: files of certificate and key, for TLS; None only on this computer.
         places: sessions at the same time.
         watcher: of all sessions.
+        page: serve the page, too, by which a browser sends its camera, with these pictures to move.
 
     Attributes:
         port: where it listens.
@@ -111,15 +117,21 @@ class RenderServer:
         certificate: tuple[Path, Path] | None = None,
         places: int = 4,
         watcher: Watcher | None = None,
+        page: Sequence[Offered] | None = None,
     ):
         self._engine: Any = SharedEngine(engine)
         self._most_places = places
         self._watcher = watcher
         #: By their keys. Belongs to the server's thread.
         self._places: dict[tuple[str, str], Place] = {}
-        app = Starlette(routes=[WebSocketRoute(PATH, self._serve)])
+        self._offered = page or ()
+        routes: list[BaseRoute] = [WebSocketRoute(PATH, self._serve)]
+        if page is not None:
+            routes += [WebSocketRoute(PAGE_PATH, self._serve_page), *page_routes(page)]
         secure = certificate is not None
-        access = Access(app, tokens, open_to=secure, secure=secure, wording=WORDING)
+        access = Access(
+            Starlette(routes=routes), tokens, secure, secure, wording=WORDING, open_pages=page is not None
+        )
         self._server = Server(
             access, address, port, self._report, certificate, LARGEST_MESSAGE, WORDING, connections(places)
         )
@@ -158,6 +170,46 @@ class RenderServer:
         logger.warning("The render server refused a client: %s.", what)
 
     async def _serve(self, socket: WebSocket) -> None:
+        async def begin(shown: str, hello: dict, connection: ClientConnection) -> Place:
+            place = self._take_place(shown, self._checked(hello), hello, connection)
+            connection.send({"welcome": VERSION, "engine": self._engine.name})
+            return place
+
+        await self._converse(socket, begin, self._listen)
+
+    async def _serve_page(self, socket: WebSocket) -> None:
+        async def begin(shown: str, hello: dict, connection: ClientConnection) -> Place:
+            if hello.get("version") != PAGE_VERSION:
+                raise UserError("This page is of another version: load it again.")
+            codecs = hello.get("codecs")
+            if not isinstance(codecs, list) or not all(codec in NAMES for codec in codecs):
+                raise BadMessage("codecs")
+            # Other clients' names are digits alone, so neither finds the other's session.
+            place = self._take_place(shown, f"page {_session_of(hello)}", hello, connection)
+            resumed = isinstance(place.session, PageSession)
+            if not resumed:
+                echo = hello.get("echo") is True
+                place.session = PageSession(self._engine, self._offered, codecs, echo)
+            welcome = {
+                "welcome": PAGE_VERSION,
+                "codecs": list(NAMES),
+                "offered": [one.name for one in self._offered],
+                "words": {"badge": BADGE_TEXT, "comment": COMMENT, "xmp": XMP.decode()},
+                "resumed": resumed,
+            }
+            connection.send(welcome)
+            if not resumed:
+                place.session.attach(connection.send_from_elsewhere)
+            return place
+
+        await self._converse(socket, begin, self._listen_to_page)
+
+    async def _converse(
+        self,
+        socket: WebSocket,
+        begin: Callable[[str, dict, ClientConnection], Awaitable[Place]],
+        listen: Callable[[ClientConnection, Any], Awaitable[bool]],
+    ) -> None:
         offered = [text for text in socket.scope["subprotocols"] if text.startswith(TOKEN_PROTOCOL)]
         await socket.accept(PROTOCOL)
         connection = ClientConnection(socket)
@@ -166,9 +218,8 @@ class RenderServer:
         try:
             hello = parse_json(await asyncio.wait_for(socket.receive_text(), HELLO_SECONDS))
             shown = "".join(offered[:1]).removeprefix(TOKEN_PROTOCOL)
-            place = self._take_place(shown, self._checked(hello), hello, connection)
-            connection.send({"welcome": VERSION, "engine": self._engine.name})
-            orderly = await self._listen(connection, place)
+            place = await begin(shown, hello, connection)
+            orderly = await listen(connection, place)
         except (WebSocketDisconnect, asyncio.TimeoutError, asyncio.CancelledError, RuntimeError, KeyError):
             pass
         except (BadMessage, BadPacket, UserError) as error:
@@ -188,10 +239,7 @@ class RenderServer:
             raise UserError(
                 f"This machine has the model {self._engine.model_name}: give both the same --model."
             )
-        session = hello.get("session")
-        if not isinstance(session, str) or not SESSION.fullmatch(session):
-            raise BadMessage("session")
-        return session
+        return _session_of(hello)
 
     def _take_place(self, token: str, session: str, hello: dict, connection: ClientConnection) -> Place:
         """Its old place, or a free one. Raises UserError."""
@@ -268,7 +316,7 @@ class RenderServer:
                 sent = CLOCK_REQUEST.unpack(data)[1]
                 connection.send(CLOCK_REPLY.pack(b"T", sent, received, time.perf_counter()))
                 continue
-            if place.session is None:
+            if not isinstance(place.session, RenderSession):
                 raise BadMessage("no canvas")
             if kind == b"N":
                 try:
@@ -293,7 +341,7 @@ class RenderServer:
         # Messages of a later version are skipped.
         if "canvas" in message:
             await self._use_canvas(Canvas.from_json(message["canvas"]), connection, place)
-        elif place.session is None:
+        elif not isinstance(place.session, RenderSession):
             raise BadMessage("no canvas")
         elif isinstance(message.get("show"), str) and len(message["show"]) == 64:
             place.session.command("show", message["show"])
@@ -302,7 +350,7 @@ class RenderServer:
 
     async def _use_canvas(self, canvas: Canvas, connection: ClientConnection, place: Place) -> None:
         session = place.session
-        if session is not None:
+        if isinstance(session, RenderSession):
             known = session.canvas
             if (known.shape, known.fit, known.rig) == (canvas.shape, canvas.fit, canvas.rig):
                 session.command("canvas", canvas)
@@ -318,3 +366,58 @@ class RenderServer:
             raise WebSocketDisconnect
         made.attach(connection.send_from_elsewhere)
         place.session = made
+
+    # Pages.
+
+    async def _listen_to_page(self, connection: ClientConnection, place: Place) -> bool:
+        """Do what a page says. Returns whether it has taken leave, or has to."""
+        session = place.session
+        assert isinstance(session, PageSession)
+        messages, pictures = Bucket(MOST_MESSAGES), Bucket(MOST_AVATARS_A_SECOND)
+        while True:
+            message = await asyncio.wait_for(connection.socket.receive(), IDLE_SECONDS)
+            received = time.perf_counter()
+            if message["type"] != "websocket.receive":
+                return message.get("code") not in BROKEN
+            messages.take()
+            data = message.get("bytes")
+            if data is None:
+                _obey_page(parse_json(message["text"]), session)
+                continue
+            kind = data[:1]
+            if kind == b"T" and len(data) == CLOCK_REQUEST.size:
+                sent = CLOCK_REQUEST.unpack(data)[1]
+                connection.send(CLOCK_REPLY.pack(b"T", sent, received, time.perf_counter()))
+            elif kind == b"V":
+                connection.send(RECEIPT.pack(b"R", session.camera(data)))
+            elif kind == b"K" and len(data) == ACKNOWLEDGE.size:
+                session.acknowledge(ACKNOWLEDGE.unpack(data)[1])
+            elif kind == b"A" and len(data) <= LARGEST_PICTURE:
+                pictures.take()
+                session.command("picture", (hashlib.sha256(data[1:]).hexdigest(), data[1:]))
+            else:
+                raise BadMessage("kind")
+
+
+def _obey_page(message: dict, session: PageSession) -> None:
+    """Raises BadMessage."""
+    for name, value in message.items():
+        # What a later version says is skipped.
+        if name == "show" and isinstance(value, str) and len(value) <= 64:
+            session.command("show", value)
+        elif (
+            (name == "mirror" and isinstance(value, bool))
+            or (name == "do" and value in ("neutral", "find"))
+            or name in ("settings", "neutral")
+        ):
+            session.command(name, value)
+        elif name == "key" and value is True:
+            session.command("key")
+
+
+def _session_of(hello: dict) -> str:
+    """The client's name for its session. Raises BadMessage."""
+    session = hello.get("session")
+    if not isinstance(session, str) or not SESSION.fullmatch(session):
+        raise BadMessage("session")
+    return session

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections import OrderedDict, deque
@@ -19,6 +18,7 @@ from livepuppet.core.errors import LivePuppetError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.threads import start_thread
 from livepuppet.realtime.animator import Animator
+from livepuppet.realtime.app.flow import Flow
 from livepuppet.realtime.compositing.compositor import Compositor
 from livepuppet.realtime.engines.cores import usable_cores
 from livepuppet.realtime.remote.packets import RenderRequest
@@ -30,14 +30,8 @@ logger = logging.getLogger(__name__)
 #: Avatars that a session keeps, and those and other commands that wait.
 MOST_AVATARS, MOST_COMMANDS = 4, 8
 
-#: Pictures on their way, not yet acknowledged: at least, and at most where a round trip takes longer than a frame.
-MIN_IN_FLIGHT, MAX_IN_FLIGHT = 2, 8
-
 #: Frames a second of one client.
 MOST_FRAMES = 60.0
-
-#: Seconds of a frame, and acknowledgements of which the quickest counts as the way there and back.
-FRAME_SECONDS, ACKNOWLEDGEMENTS = 1 / 30, 32
 
 #: Sends a message, bytes or JSON, to the client; may be called from any thread.
 Send = Callable[[bytes | dict], None]
@@ -110,8 +104,7 @@ class RenderSession:
         self._send: Send | None = None
         self._commands: deque[tuple[str, Any]] = deque()
         self._newest: _Frame | None = None
-        self._in_flight: deque[tuple[int, float]] = deque()
-        self._round_trips: deque[float] = deque(maxlen=ACKNOWLEDGEMENTS)
+        self._flow = Flow()
         self._key_wanted = True
         self._due = 0.0
         self._changed = threading.Condition()
@@ -125,8 +118,7 @@ class RenderSession:
         with self._changed:
             self._send, self._newest, self._key_wanted = send, None, True
             self._commands.clear()
-            self._in_flight.clear()
-            self._round_trips.clear()
+            self._flow.clear()
 
     def detach(self, send: Send) -> None:
         """The connection of `send` is gone."""
@@ -158,10 +150,8 @@ class RenderSession:
 
     def acknowledge(self, number: int) -> None:
         """The client has that picture, and those before it."""
-        now = time.perf_counter()
         with self._changed:
-            while self._in_flight and self._in_flight[0][0] <= number:
-                self._round_trips.append(now - self._in_flight.popleft()[1])
+            self._flow.acknowledged(number)
             self._changed.notify()
 
     def close(self) -> None:
@@ -171,14 +161,6 @@ class RenderSession:
             self._changed.notify()
         self._thread.join(3)
 
-    # With `_changed` held.
-
-    @property
-    def _may_send(self) -> bool:
-        """Whether the connection takes another picture: where more than a round trip's pictures are on their way, they queue."""
-        on_the_way = math.ceil(min(self._round_trips, default=0.0) / FRAME_SECONDS)
-        return len(self._in_flight) < min(max(MIN_IN_FLIGHT, 1 + on_the_way), MAX_IN_FLIGHT)
-
     # The session's own thread.
 
     def _run(self) -> None:
@@ -187,7 +169,7 @@ class RenderSession:
                 frame = command = None
                 if self._commands:
                     command = self._commands.popleft()
-                elif self._newest is not None and self._may_send:
+                elif self._newest is not None and self._flow.is_open:
                     early = self._due - time.perf_counter()
                     if early > 0:
                         self._changed.wait(early)
@@ -253,7 +235,7 @@ class RenderSession:
         spent = began - frame.received, rendered - began, encoded - rendered
         head = PICTURE.pack(b"P", frame.number, self._encoder.codec, key, frame.received, *spent)
         with self._changed:
-            self._in_flight.append((frame.number, encoded))
+            self._flow.sent(frame.number)
         send(head + data)
         if self._watcher is not None:
             self._watcher.drew(*spent, len(head) + len(data))

@@ -1,7 +1,9 @@
-"""Pictures on their way back: H.264 without delay, or JPEG. Alpha travels below the picture, as gray."""
+"""Pictures on their way: H.264 or VP8 without delay, or JPEG. Alpha travels below the picture, as gray."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from fractions import Fraction
 from typing import Protocol
 
@@ -12,10 +14,19 @@ from av.error import FFmpegError
 from av.video.frame import PictureType
 
 #: Codecs, by their byte in `protocol.PICTURE`.
-JPEG, H264 = 0, 1
+JPEG, H264, VP8 = 0, 1, 2
+
+#: Their names, as browsers are told them.
+NAMES = {"jpeg": JPEG, "h264": H264, "vp8": VP8}
 
 #: Constant quality of H.264 (x264's CRF) and its limit in bits a second; quality of JPEG.
 CRF, MAX_BIT_RATE, JPEG_QUALITY = 22, 16_000_000, 88
+
+#: Bits a second of VP8.
+VP8_BIT_RATE = 4_000_000
+
+#: Pixels of a camera's picture.
+MOST_PIXELS = 1280 * 1280
 
 #: Slices of a picture, coded side by side: the most, and the pixels for which another one pays.
 MOST_SLICES, SLICE_PIXELS = 4, 200_000
@@ -83,21 +94,54 @@ class H264Encoder:
         self._number = 0
 
     def encode(self, picture: np.ndarray, key: bool) -> bytes:
-        # OpenCV converts in a quarter of the time that swscale takes; the frame borrows its planes.
-        planes = np.asarray(cv2.cvtColor(_padded(_stacked(picture)), cv2.COLOR_RGB2YUV_I420), np.uint8)
-        frame = av.VideoFrame.from_numpy_buffer(planes, format="yuv420p")
-        frame.pts, frame.time_base = self._number, Fraction(1, 30)
+        frame = _as_frame(picture, self._number, key)
         self._number += 1
-        frame.pict_type = PictureType.I if key else PictureType.NONE
         return b"".join(bytes(packet) for packet in self._context.encode(frame))
 
 
-def open_encoder(shape: tuple[int, ...], threads: int = 1) -> VideoEncoder:
-    """H.264 where PyAV has it, else JPEG."""
-    try:
-        return H264Encoder(shape, threads)
-    except OSError:
-        return JpegEncoder()
+class Vp8Encoder:
+    """libvpx without look-ahead. As `H264Encoder`; it takes more of the processor, and every browser decodes it."""
+
+    codec = VP8
+
+    def __init__(self, shape: tuple[int, ...], threads: int = 1):
+        height, width = _coded_size(shape)
+        try:
+            self._context = av.CodecContext.create("libvpx", "w")
+            self._context.width, self._context.height = width, height
+            self._context.pix_fmt, self._context.time_base = "yuv420p", Fraction(1, 30)
+            self._context.framerate, self._context.bit_rate = Fraction(30), VP8_BIT_RATE
+            self._context.thread_count = max(1, min(threads, MOST_SLICES, height * width // SLICE_PIXELS))
+            self._context.options = {
+                "deadline": "realtime",
+                "cpu-used": "12",
+                "lag-in-frames": "0",
+                "auto-alt-ref": "0",
+                "crf": "10",
+                "qmin": "4",
+                "qmax": "48",
+                "g": "100000",
+            }
+            self._context.open()
+        except (FFmpegError, ValueError) as error:
+            raise OSError(f"there is no VP8 encoder here ({error})") from error
+        self._number = 0
+
+    def encode(self, picture: np.ndarray, key: bool) -> bytes:
+        frame = _as_frame(picture, self._number, key)
+        self._number += 1
+        return b"".join(bytes(packet) for packet in self._context.encode(frame))
+
+
+def open_encoder(shape: tuple[int, ...], threads: int = 1, codecs: Sequence[str] = ("h264",)) -> VideoEncoder:
+    """The first codec of `codecs` that PyAV has here, else JPEG."""
+    for codec in codecs:
+        with suppress(OSError):
+            if codec == "h264":
+                return H264Encoder(shape, threads)
+            if codec == "vp8":
+                return Vp8Encoder(shape, threads)
+    return JpegEncoder()
 
 
 class DecodedPicture:
@@ -166,6 +210,65 @@ class VideoDecoder:
         if (frame.height, frame.width) != (height, width) or frame.format.name != "yuv420p":
             raise BadPicture("size or format")
         return frame
+
+
+class CameraDecoder:
+    """Decodes a camera's pictures, whose size may change at a key picture. One codec at a time."""
+
+    def __init__(self) -> None:
+        self._contexts: dict[int, av.VideoCodecContext] = {}
+
+    def decode(self, codec: int, data: bytes) -> np.ndarray:
+        """A picture, uint8 RGB (H, W, 3). Raises BadPicture."""
+        return self.picture(self.feed(codec, data))
+
+    def feed(self, codec: int, data: bytes) -> av.VideoFrame | np.ndarray:
+        """The same, whose colours are not converted: one that is overtaken needs no more. Raises BadPicture."""
+        if codec == JPEG:
+            size = _jpeg_size(data)
+            if size is None or size[0] * size[1] > MOST_PIXELS:
+                raise BadPicture("no JPEG, or too large")
+            found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            if found is None or found.shape[0] * found.shape[1] > MOST_PIXELS:
+                raise BadPicture("no JPEG")
+            return found
+        if codec not in (H264, VP8):
+            raise BadPicture("codec")
+        context = self._contexts.get(codec)
+        if context is None:
+            context = av.CodecContext.create("h264" if codec == H264 else "vp8", "r")
+            context.thread_type, context.thread_count = "SLICE", 1
+            # Whole macroblocks, with an edge around.
+            context.options = {"flags": "low_delay", "max_pixels": str(_macroblocks(1280, 1280))}
+            self._contexts[codec] = context
+        try:
+            frames = context.decode(av.Packet(data))
+        except FFmpegError as error:
+            raise BadPicture(str(error)) from error
+        if not frames:
+            raise BadPicture("a picture before it is missing")
+        frame = frames[-1]
+        if frame.width * frame.height > MOST_PIXELS or min(frame.width, frame.height) < 16:
+            raise BadPicture("size")
+        return frame
+
+    @staticmethod
+    def picture(fed: av.VideoFrame | np.ndarray) -> np.ndarray:
+        """uint8 RGB (H, W, 3) of what `feed` returned."""
+        if isinstance(fed, np.ndarray):
+            return cv2.cvtColor(fed, cv2.COLOR_BGR2RGB)
+        if fed.format.name == "yuv420p" and not (fed.width % 2 or fed.height % 2):
+            return cv2.cvtColor(fed.to_ndarray(), cv2.COLOR_YUV2RGB_I420)
+        return fed.to_ndarray(format="rgb24")
+
+
+def _as_frame(picture: np.ndarray, number: int, key: bool) -> av.VideoFrame:
+    """A picture for an encoder. OpenCV converts in a quarter of the time that swscale takes; the frame borrows its planes."""
+    planes = np.asarray(cv2.cvtColor(_padded(_stacked(picture)), cv2.COLOR_RGB2YUV_I420), np.uint8)
+    frame = av.VideoFrame.from_numpy_buffer(planes, format="yuv420p")
+    frame.pts, frame.time_base = number, Fraction(1, 30)
+    frame.pict_type = PictureType.I if key else PictureType.NONE
+    return frame
 
 
 def _stacked_size(shape: tuple[int, ...]) -> tuple[int, int]:

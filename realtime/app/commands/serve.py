@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -12,10 +13,15 @@ import click
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.app.commands.options import engine_options
 from livepuppet.realtime.app.commands.run import notify
+from livepuppet.realtime.bundled import AVATAR
 from livepuppet.realtime.engines import Precision, load_engine
 
 #: What to do on the other machine.
-_INVITATION = "On the machine with the camera{person}:\n  livepuppet run --engine remote --server '{address}'"
+_INVITATION = (
+    "On the machine with the camera{person} open this address in a browser, where nothing needs to be installed:\n  {address}\n"
+    "or have livepuppet send numbers instead of the camera's picture:\n"
+    "  livepuppet run --engine remote --server '{address}'"
+)
 
 #: Where it listens by default.
 PORT = 7471
@@ -42,12 +48,28 @@ PORT = 7471
     help="Print an address for this person alone; without the name at the next start it is no longer valid. May be given "
     "several times. [default: one address]",
 )
+@click.option(
+    "--avatar",
+    "avatars",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="PICTURE",
+    help="A picture, or a folder of pictures, that the page in the browser offers beside people's own. May be given several "
+    "times. [default: the one that comes with livepuppet]",
+)
+@click.option(
+    "--qr/--no-qr",
+    default=None,
+    help="Print the address as a QR code for phones. [default: with --listen, on a terminal]",
+)
 @engine_options
 def serve(
     listen: str | None,
     port: int,
     places: int,
     people: tuple[str, ...],
+    avatars: tuple[Path, ...],
+    qr: bool | None,
     model: Path | None,
     engine: str | None,
     threads: int | None,
@@ -56,9 +78,13 @@ def serve(
 ) -> None:
     """Render for the camera of another machine, until stopped.
 
-    There, livepuppet run --engine remote reads the driver's face and sends some 50 bytes a frame; the picture comes back.
+    There, a browser sends its camera's picture, or livepuppet run --engine remote reads the driver's face and sends some 50 bytes
+    a frame; the picture comes back.
     """
     try:
+        from livepuppet.realtime.app.remote_page.pictures import load_offered
+        from livepuppet.realtime.app.remote_page.qr import qr_code
+        from livepuppet.realtime.app.remote_page.session import Offered
         from livepuppet.realtime.app.render_server import RenderServer, token_for
         from livepuppet.realtime.app.studio.studio import checked_address, reachable
         from livepuppet.realtime.app.studio.tls import certificate
@@ -75,7 +101,11 @@ def serve(
         files = certificate_file, key
     tokens = {person: token_for(person) for person in people or ("",)}
     machine = load_engine(engine, model, threads, device, precision)
-    server = RenderServer(machine, tuple(tokens.values()), address, port, files, places)
+    offered, skipped = load_offered(avatars or (AVATAR,), machine.size)
+    for sentence in skipped:
+        notify(sentence)
+    page = [Offered(*one) for one in offered]
+    server = RenderServer(machine, tuple(tokens.values()), address, port, files, places, page=page)
     stopped = threading.Event()
     with suppress(ValueError):
         signal.signal(signal.SIGTERM, lambda *_: stopped.set())
@@ -83,6 +113,8 @@ def serve(
         for person, token in tokens.items():
             invitation = server.address(reachable(address), token, fingerprint)
             notify(_INVITATION.format(address=invitation, person=f" ({person})" if person else ""))
+            if (listen is not None and sys.stderr.isatty()) if qr is None else qr:
+                notify(qr_code(invitation))
         while not stopped.wait(0.5):
             pass
     except KeyboardInterrupt:

@@ -86,6 +86,8 @@ class Access:
         open_to: addresses of other machines may be used as Host, too (the server listens for them).
         secure: it speaks TLS.
         wording: in what people read.
+        open_pages: pages and their files need no token, and links to them may stand anywhere: for a page that holds nothing,
+            and whose token stands behind # in its address, where nobody gets to see it.
     """
 
     def __init__(
@@ -95,8 +97,9 @@ class Access:
         open_to: bool = False,
         secure: bool = False,
         wording: Wording = STUDIO,
+        open_pages: bool = False,
     ):
-        self._app, self._wording = app, wording
+        self._app, self._wording, self._open_pages = app, wording, open_pages
         self._tokens: tuple[str, ...] = ()
         if callable(token):
             self._knows = token
@@ -121,7 +124,7 @@ class Access:
         headers = _headers(scope)
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"), errors="surrogateescape")
         try:
-            self._check_sender(headers)
+            self._check_sender(headers, scope)
             by_address = self._check_token(scope, headers, query)
         except Refusal as refusal:
             self.refused += 1
@@ -140,14 +143,15 @@ class Access:
             self._reported.add(sentence)
             logger.warning("The %s refused a request: %s", self._wording.name, sentence)
 
-    def _check_sender(self, headers: Mapping[str, str]) -> None:
+    def _check_sender(self, headers: Mapping[str, str], scope: dict) -> None:
         host = headers.get("host", "")
         if not self._is_ours(host):
             raise Refusal(403, "Ask for 127.0.0.1 or localhost.")
         origin = headers.get("origin")
         if origin is not None and origin != f"{'https' if self._secure else 'http'}://{host}":
             raise Refusal(403, "Web pages of other places may not use this server.")
-        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        followed = self._open_pages and scope["path"] == "/" and headers.get("sec-fetch-dest") == "document"
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not followed:
             raise Refusal(403, "Web pages of other places may not use this server.")
 
     def _is_ours(self, host: str) -> bool:
@@ -176,6 +180,8 @@ class Access:
             return by_address
         path = scope["path"]
         asks_for_page = scope["type"] == "http" and (path in PAGES or path.startswith(STATIC))
+        if asks_for_page and self._open_pages and not shown:
+            return False
         if asks_for_page and self._tokens and not shown:
             given = _cookies(headers.get("cookie", "")).get(COOKIE, "")
             if same_token(given, self.cookie):

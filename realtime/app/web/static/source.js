@@ -8,9 +8,11 @@ export class Source {
    * @param {HTMLVideoElement} video
    * @param {(captured: number) => void} onFrame called with the time of each new frame, in milliseconds
    * @param {() => void} onEnd called when a camera goes away by itself
+   * @param {MediaTrackConstraints} wanted of a camera
    */
-  constructor(video, onFrame, onEnd) {
+  constructor(video, onFrame, onEnd, wanted = WANTED) {
     this.video = video;
+    this.wanted = wanted;
     this.onEnd = onEnd;
     /** @type {"none" | "camera" | "clip"} */
     this.kind = "none";
@@ -39,7 +41,7 @@ export class Source {
   /** Throws what `getUserMedia` throws. @param {string} deviceId */
   async openCamera(deviceId = "") {
     const device = deviceId ? { deviceId: { exact: deviceId } } : { facingMode: "user" };
-    const stream = await navigator.mediaDevices.getUserMedia({ video: { ...WANTED, ...device }, audio: false });
+    const stream = await navigator.mediaDevices.getUserMedia({ video: { ...this.wanted, ...device }, audio: false });
     this.close();
     this.stream = stream;
     this.kind = "camera";

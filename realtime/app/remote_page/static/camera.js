@@ -1,0 +1,138 @@
+// The camera's pictures on their way: encoded by WebCodecs, or as JPEG. None waits: what cannot go at once is left out.
+import { NUMBERS, encoderConfig } from "./codecs.js";
+import { now } from "./link.js";
+
+const HEAD = 15;
+const [MOST_RATE, LEAST_RATE] = [1_500_000, 250_000];
+// Pictures that may be on their way beyond those of a round trip, and bytes that may wait in the socket.
+const [AHEAD, MOST_WAITING, LARGEST] = [2, 48_000, 960];
+const [MEASURED, QUALITY] = [60, 0.85];
+
+export class CameraSender {
+  constructor(link, codec) {
+    Object.assign(this, { link, codec, encoder: null, size: "", rate: MOST_RATE, number: 0, keyWanted: true, busy: false });
+    this.onTheWay = new Map();
+    this.offered = this.dropped = 0;
+    this.sent = 0;
+    // Milliseconds that encoding takes, by the camera's time, for whoever adds up delays.
+    this.encoded = new Map();
+    this.canvas = document.createElement("canvas");
+    link.addEventListener("receipt", ({ detail }) => this.onTheWay.delete(detail.getUint32(1, true)));
+    link.addEventListener("lost", () => this.restart());
+  }
+
+  // The next picture can be decoded without those before.
+  restart() {
+    this.keyWanted = true;
+    this.onTheWay.clear();
+  }
+
+  get _full() {
+    const trip = this.link.clock?.trip ?? 0;
+    const most = AHEAD + Math.ceil(30 * trip);
+    return this.busy || (this.encoder?.encodeQueueSize ?? 0) > 0 || this.onTheWay.size >= most || this.link.waiting > MOST_WAITING;
+  }
+
+  // A new picture of `video` was captured at so many seconds of this page's clock.
+  offer(video, captured) {
+    if (!this.link.isOpen || video.readyState < 2 || !video.videoWidth) return;
+    this.offered += 1;
+    if (this._full) this.dropped += 1;
+    else if (this.codec === "jpeg") this._sendJpeg(video, captured);
+    else this._encode(video, captured);
+    if (this.offered >= MEASURED) this._adapt();
+  }
+
+  _adapt() {
+    const share = this.dropped / this.offered;
+    this.offered = this.dropped = 0;
+    const rate = share > 0.1 ? Math.max(0.6 * this.rate, LEAST_RATE) : Math.min(1.15 * this.rate, MOST_RATE);
+    if (Math.abs(rate - this.rate) < 1) return;
+    this.rate = Math.round(rate);
+    this.size = "";
+  }
+
+  // Sides in pixels as they are sent: even, and not larger than is of use.
+  _sides(video) {
+    const scale = Math.min(1, LARGEST / Math.max(video.videoWidth, video.videoHeight));
+    return [video.videoWidth, video.videoHeight].map((side) => 2 * Math.round((side * scale) / 2));
+  }
+
+  _encode(video, captured) {
+    const [width, height] = this._sides(video);
+    const size = `${width} ${height}`;
+    if (!this.encoder || this.encoder.state === "closed") {
+      this.encoder = new VideoEncoder({ output: (chunk) => this._send(chunk), error: () => this._giveUp() });
+      this.size = "";
+      this.keyWanted = true;
+    }
+    if (size !== this.size) {
+      // Another rate alone needs no key picture, but not every encoder knows that.
+      this.encoder.configure(encoderConfig(this.codec, width, height, this.rate));
+      this.size = size;
+      this.keyWanted = true;
+    }
+    const frame = this._frame(video, width, height, Math.round(1e6 * captured));
+    this.began = performance.now();
+    this.encoder.encode(frame, { keyFrame: this.keyWanted });
+    frame.close();
+    this.keyWanted = false;
+  }
+
+  // A phone's camera is turned, and cameras are large: those go over a canvas, which costs a copy.
+  _frame(video, width, height, timestamp) {
+    const frame = new VideoFrame(video, { timestamp });
+    if (!frame.rotation && !frame.flip && frame.displayWidth === width && frame.displayHeight === height) return frame;
+    frame.close();
+    this._draw(video, width, height);
+    return new VideoFrame(this.canvas, { timestamp });
+  }
+
+  _draw(video, width, height) {
+    const { canvas } = this;
+    if (canvas.width !== width) canvas.width = width;
+    if (canvas.height !== height) canvas.height = height;
+    this.context ||= canvas.getContext("2d", { alpha: false, willReadFrequently: true });
+    this.context.drawImage(video, 0, 0, width, height);
+  }
+
+  // An encoder that fails is not asked again.
+  _giveUp() {
+    this.codec = "jpeg";
+    this.encoder = null;
+  }
+
+  _send(chunk) {
+    const message = new Uint8Array(HEAD + chunk.byteLength);
+    chunk.copyTo(message.subarray(HEAD));
+    this._post(message, NUMBERS[this.codec], chunk.type === "key", chunk.timestamp / 1e6);
+  }
+
+  async _sendJpeg(video, captured) {
+    this.busy = true;
+    this.began = performance.now();
+    this._draw(video, ...this._sides(video));
+    const blob = await new Promise((resolve) => this.canvas.toBlob(resolve, "image/jpeg", QUALITY));
+    this.busy = false;
+    if (!blob) return;
+    const message = new Uint8Array(HEAD + blob.size);
+    message.set(new Uint8Array(await blob.arrayBuffer()), HEAD);
+    this._post(message, NUMBERS.jpeg, true, captured);
+  }
+
+  _post(message, codec, key, captured) {
+    const view = new DataView(message.buffer);
+    const number = this.number;
+    this.number = (number + 1) >>> 0;
+    view.setUint8(0, 86);
+    view.setUint32(1, number, true);
+    view.setUint8(5, codec);
+    view.setUint8(6, key ? 1 : 0);
+    view.setFloat64(7, captured, true);
+    this.onTheWay.set(number, now());
+    this.encoded.set(captured, now());
+    if (this.encoded.size > 64) this.encoded.delete(this.encoded.keys().next().value);
+    this.sent += 1;
+    this.link.send(message);
+  }
+}
