@@ -186,20 +186,20 @@ class RenderServer:
                 raise BadMessage("codecs")
             # Other clients' names are digits alone, so neither finds the other's session.
             place = self._take_place(shown, f"page {_session_of(hello)}", hello, connection)
-            resumed = isinstance(place.session, PageSession)
-            if not resumed:
+            made = None
+            if place.session is None:
                 echo = hello.get("echo") is True
-                place.session = PageSession(self._engine, self._offered, codecs, echo)
+                made = place.session = PageSession(self._engine, self._offered, codecs, echo)
             welcome = {
                 "welcome": PAGE_VERSION,
                 "codecs": list(NAMES),
                 "offered": [one.name for one in self._offered],
                 "words": {"badge": BADGE_TEXT, "comment": COMMENT, "xmp": XMP.decode()},
-                "resumed": resumed,
+                "resumed": made is None,
             }
             connection.send(welcome)
-            if not resumed:
-                place.session.attach(connection.send_from_elsewhere)
+            if made is not None:
+                made.attach(connection.send_from_elsewhere)
             return place
 
         await self._converse(socket, begin, self._listen_to_page)

@@ -33,13 +33,39 @@ export class CameraSender {
     return this.busy || (this.encoder?.encodeQueueSize ?? 0) > 0 || this.onTheWay.size >= most || this.link.waiting > MOST_WAITING;
   }
 
-  // A new picture of `video` was captured at so many seconds of this page's clock.
+  // A new picture of `video` was captured at so many seconds of this page's clock. Where the camera itself hands pictures out
+  // (`followTrack`) that is too late.
   offer(video, captured) {
-    if (!this.link.isOpen || video.readyState < 2 || !video.videoWidth) return;
+    if (video.readyState >= 2 && video.videoWidth && !this.track) this._offer(video, captured, null);
+  }
+
+  // Take the pictures as the camera hands them out, which is sooner than a <video> shows them. Returns whether that goes here.
+  async followTrack(video, track) {
+    this.track = null;
+    if (!("MediaStreamTrackProcessor" in self) || this.codec === "jpeg") return;
+    const reader = new MediaStreamTrackProcessor({ track, maxBufferSize: 1 }).readable.getReader();
+    this.track = track;
+    // Its time stamps are of another clock, by which the quickest picture came at once.
+    let shift = Infinity;
+    for (;;) {
+      const { value: frame, done } = await reader.read();
+      if (done || this.track !== track) {
+        frame?.close();
+        reader.cancel().catch(() => {});
+        return;
+      }
+      shift = Math.min(shift, now() - frame.timestamp / 1e6);
+      if (video.videoWidth) this._offer(video, frame.timestamp / 1e6 + shift, frame);
+      frame.close();
+    }
+  }
+
+  _offer(video, captured, frame) {
+    if (!this.link.isOpen) return;
     this.offered += 1;
     if (this._full) this.dropped += 1;
     else if (this.codec === "jpeg") this._sendJpeg(video, captured);
-    else this._encode(video, captured);
+    else this._encode(video, captured, frame);
     if (this.offered >= MEASURED) this._adapt();
   }
 
@@ -58,7 +84,7 @@ export class CameraSender {
     return [video.videoWidth, video.videoHeight].map((side) => 2 * Math.round((side * scale) / 2));
   }
 
-  _encode(video, captured) {
+  _encode(video, captured, given) {
     const [width, height] = this._sides(video);
     const size = `${width} ${height}`;
     if (!this.encoder || this.encoder.state === "closed") {
@@ -72,16 +98,15 @@ export class CameraSender {
       this.size = size;
       this.keyWanted = true;
     }
-    const frame = this._frame(video, width, height, Math.round(1e6 * captured));
-    this.began = performance.now();
+    const frame = this._frame(video, width, height, Math.round(1e6 * captured), given);
     this.encoder.encode(frame, { keyFrame: this.keyWanted });
     frame.close();
     this.keyWanted = false;
   }
 
   // A phone's camera is turned, and cameras are large: those go over a canvas, which costs a copy.
-  _frame(video, width, height, timestamp) {
-    const frame = new VideoFrame(video, { timestamp });
+  _frame(video, width, height, timestamp, given) {
+    const frame = new VideoFrame(given ?? video, { timestamp });
     if (!frame.rotation && !frame.flip && frame.displayWidth === width && frame.displayHeight === height) return frame;
     frame.close();
     this._draw(video, width, height);
@@ -110,7 +135,6 @@ export class CameraSender {
 
   async _sendJpeg(video, captured) {
     this.busy = true;
-    this.began = performance.now();
     this._draw(video, ...this._sides(video));
     const blob = await new Promise((resolve) => this.canvas.toBlob(resolve, "image/jpeg", QUALITY));
     this.busy = false;

@@ -313,7 +313,12 @@ function showState(state) {
   showSquare(state);
 }
 
-function showSquare({ square, mode }) {
+let squared = null;
+new ResizeObserver(() => squared && showSquare(squared)).observe(find("preview"));
+
+function showSquare(state) {
+  squared = state;
+  const { square, mode } = state;
   const box = find("square");
   const { videoWidth, videoHeight, clientWidth, clientHeight } = source.video;
   box.hidden = !square || !videoWidth;
@@ -341,6 +346,8 @@ async function openCamera(deviceId = "") {
   }
   delays.length = times.length = 0;
   camera.restart();
+  const track = source.stream.getVideoTracks()[0];
+  if (!asked.has("rvfc")) camera.followTrack(source.video, track).catch(() => (camera.track = null));
   link.send({ do: "find" });
   find("start").hidden = true;
   find("stop").hidden = false;
