@@ -306,6 +306,23 @@ def test_half_open_connections_keep_nobody_out(server, bystander):
     assert threading.active_count() < 60
 
 
+def test_pictures_do_not_wait_for_acknowledgements_of_those_before(server):
+    # Nagle's algorithm held each one back until the next message came.
+    connections = []
+    original = studio_server.BoundedWebSocket.connection_made
+    with pytest.MonkeyPatch.context() as patch:
+
+        def made(self, transport):
+            connections.append(transport.get_extra_info("socket"))
+            original(self, transport)
+
+        patch.setattr(studio_server.BoundedWebSocket, "connection_made", made)
+        with join(server) as wire:
+            wire.send(hello(server))
+            next_json(wire)
+            assert connections[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_the_clock_is_told(server):
     with join(server) as wire:
         enter(wire, server)
