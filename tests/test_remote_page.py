@@ -81,7 +81,7 @@ class Page:
             open_timeout=20,
             close_timeout=1,
             max_size=1 << 24,
-        )
+        ).__enter__()
         self.say({"version": PAGE_VERSION, "session": self.session, "codecs": list(codecs), **more})
         self.told: list[dict] = []
         self.receipts: list[int] = []
