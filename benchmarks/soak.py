@@ -37,7 +37,7 @@ class Sample:
         frames, dropped: animated and overtaken in the interval.
         p50, p95: of the delay in the interval, in milliseconds.
         threads, files: open at its end.
-        beside: whether the busy process was there then.
+        beside: whether the busy process was there for most of it.
         reduced: steps by which quality was reduced then, see `livepuppet.realtime.app.load`.
     """
 
@@ -66,12 +66,19 @@ class Guest:
 
     def __init__(self, seconds: float):
         self._seconds, self._process = seconds, None
+        self._came: float | None = None
+        self._stayed = 0.0
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="guest", daemon=True)
 
     @property
     def there(self) -> bool:
         return self._process is not None
+
+    def stayed(self) -> float:
+        """Seconds for which it has been there until now."""
+        came, stayed = self._came, self._stayed
+        return stayed if came is None else stayed + time.perf_counter() - came
 
     def __enter__(self) -> Guest:
         self._thread.start()
@@ -84,12 +91,14 @@ class Guest:
     def _run(self) -> None:
         while not self._end.wait(self._seconds):
             self._process = subprocess.Popen([sys.executable, "-c", BUSY])
+            self._came = time.perf_counter()
             try:
                 self._end.wait(self._seconds)
             finally:
                 self._process.kill()
                 self._process.wait()
                 self._process = None
+                self._came, self._stayed = None, self.stayed()
 
 
 class Sampler(threading.Thread):
@@ -113,13 +122,14 @@ class Sampler(threading.Thread):
         self._end = threading.Event()
 
     def run(self) -> None:
-        begin, frames, dropped = time.perf_counter(), 0, 0
+        begin, frames, dropped, stayed = time.perf_counter(), 0, 0, 0.0
         while not self._end.wait(self.interval):
             # The list is read and emptied, so that measuring is not what grows.
             taken = len(self.readings)
             delays = np.array([reading[1] for reading in self.readings[:taken]]) * 1000
             del self.readings[:taken]
             state = self.live.state()
+            before, stayed = stayed, 0.0 if self.guest is None else self.guest.stayed()
             sample = Sample(
                 round((time.perf_counter() - begin) / 60, 2),
                 resident_bytes(),
@@ -129,7 +139,7 @@ class Sampler(threading.Thread):
                 round(float(np.percentile(delays, 95)), 2) if taken else 0.0,
                 threading.active_count(),
                 open_files(),
-                self.guest is not None and self.guest.there,
+                stayed - before > self.interval / 2,
                 len(state["reduced"]),
             )
             frames, dropped = state["frames"], state["dropped"]

@@ -90,6 +90,8 @@ def test_a_guest_comes_and_goes():
                 seen.append(guest.there)
             time.sleep(0.002)
     assert seen == [False, True, False] and not guest.there
+    stayed = guest.stayed()
+    assert 0.05 <= stayed == guest.stayed()
 
 
 def test_a_leak_would_be_seen():

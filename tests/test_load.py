@@ -141,6 +141,20 @@ def test_a_process_that_comes_and_goes_every_20_seconds():
     assert full[-1] > 0.3 and full[-1] > 0.8 * full[1]
 
 
+@pytest.mark.parametrize("away", [9, 10, 12, 14])
+@pytest.mark.parametrize("guest", GUESTS)
+def test_a_guest_that_comes_soon_after_a_step_was_taken_back_is_no_reason_to_wait_longer(guest, away):
+    """Seen in a soak: the guest came within `REGRETTED` windows, and from then on steps waited longer than it was away."""
+    machine = Machine()
+    for _ in range(8):
+        machine.run(20, GUESTS[guest])
+        before = machine.control.level
+        assert before
+        machine.run(away)
+        assert machine.control.level < before
+    assert machine.control._needed == [load.CALM] * len(STEPS)
+
+
 def test_a_start_that_stalls_is_no_load():
     """A rig is waited for, once, in the first second."""
     machine = Machine()

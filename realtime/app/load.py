@@ -38,6 +38,10 @@ MOST, MANY, FEW = 0.25, 0.1, 0.05
 #: then take less than this share of what they took when it was tried in vain.
 CALM, REGRETTED, MOST_CALM, FASTER = 2, 3, 16, 0.85
 
+#: Where what a step has nothing to do with takes so many times as long as before it was taken back, it is taken again because of
+#: something else that came: that is nothing to wait longer for. As told by this last share of a window.
+SLOWER, LAST = 1.2, 0.25
+
 #: Share of the canvas's resolution at which rigs are drawn where there is no time for all of it. Half
 #: saves little more, and is two thirds as sharp.
 DETAIL = 0.6
@@ -100,6 +104,10 @@ class Effort:
         """Seconds after which the next one can be taken."""
         return max(self.planning, self.painting) if self.overlaps else self.seconds
 
+    def beside(self, step: Step) -> float:
+        """Seconds of the stage that `step` has nothing to do with."""
+        return self.painting if step.planning > 1 else self.planning
+
     def without(self, step: Step) -> Effort:
         """What it would have taken had `step` been taken back."""
         return Effort(step.planning * self.planning, step.painting * self.painting, self.overlaps)
@@ -127,8 +135,9 @@ class LoadControl:
         self._warned = False
         #: Nothing captured before that is judged.
         self._from = -math.inf
-        #: The step that was taken back last, windows ago, and seconds per frame before that.
-        self._trial: tuple[int, float] | None = None
+        #: The step that was taken back last, windows ago, and seconds per frame before that; of all, and of what it has
+        #: nothing to do with.
+        self._trial: tuple[int, float, float] | None = None
         self._since_trial = 0
 
     def add(self, captured: float, delay: float, dropped: int, interval: float | None, effort: Effort) -> int:
@@ -177,7 +186,7 @@ class LoadControl:
         if lost > MANY:
             self._calm = 0
             if self.level < len(STEPS) and (again or lost > MOST):
-                self._step_down()
+                self._step_down(efforts)
             return
         if self._since_trial > REGRETTED:
             self._trial_went_well()
@@ -197,19 +206,23 @@ class LoadControl:
         if self._calm >= (CALM if faster else self._needed[self.level - 1]):
             self._trial_went_well()
             self.level -= 1
-            self._trial, self._since_trial, self._calm = (self.level, seconds), 0, 0
+            beside = float(np.median([effort.beside(step) for effort in efforts]))
+            self._trial, self._since_trial, self._calm = (self.level, seconds, beside), 0, 0
 
     def _trial_went_well(self) -> None:
         if self._trial is not None:
-            step, _ = self._trial
+            step = self._trial[0]
             self._needed[step], self._in_vain[step], self._trial = CALM, None, None
 
-    def _step_down(self) -> None:
+    def _step_down(self, efforts: list[Effort]) -> None:
         if self._trial is not None and self._trial[0] == self.level and self._since_trial <= REGRETTED:
-            # Doing without this step was premature.
-            step, seconds = self._trial
-            self._needed[step] = min(2 * self._needed[step], MOST_CALM)
-            self._in_vain[step] = seconds
+            step, seconds, beside = self._trial
+            last = efforts[-max(1, round(LAST * len(efforts))) :]
+            now = float(np.median([effort.beside(STEPS[step]) for effort in last]))
+            if now < SLOWER * beside:
+                # Doing without this step was premature.
+                self._needed[step] = min(2 * self._needed[step], MOST_CALM)
+                self._in_vain[step] = seconds
         self._trial, self._warned = None, False
         self.level += 1
 
