@@ -65,8 +65,11 @@ LEAST_PARTINGS = 3
 #: noise, 0.15 at least of what is none.
 FLAT = 0.12
 
+#: How far upper teeth reach over the lower ones, in mouth widths.
+OVERBITE = 0.02
+
 #: Half the width of the tongue's end, in mouth widths.
-TONGUE = 0.25
+TONGUE = 0.22
 
 
 @dataclass(frozen=True)
@@ -1069,12 +1072,7 @@ class MouthLayers:
         out, into = (y - edge) / length, held((edge - y) / min(room, np.float32(0.3 * self._span)))
         # In a mouth that shows its own inside it comes out of that.
         stands = self.gap >= 0.25 * self.width and not self.drawn
-        wide = half * (
-            1
-            - 0.06 * held(out)
-            - 0.16 * np.square(held(out))
-            + (0.3 if stands else 0.45) * smooth(0.0, 1.0, into)
-        )
+        wide = half * (1 - 0.08 * held(out) - 0.16 * np.square(held(out)) + 0.3 * smooth(0.0, 1.0, into))
         x = across / wide
         along = (y - (tip - cap)) / cap
         off = 1 - np.sqrt(np.square(x) * (0.9 + 0.1 * np.square(x)) + np.square(np.maximum(along, 0)))
@@ -1114,7 +1112,7 @@ class MouthLayers:
         """
         # Round, it turns away to the sides and at the tip, and is lightest where it bends over the lip.
         bend = np.exp(-np.square((out - 0.12) / 0.35))
-        light = 0.63 + 0.25 * np.sqrt(np.maximum(within * (2 - within), 0)) + 0.12 * bend
+        light = 0.55 + 0.33 * np.sqrt(np.maximum(within * (2 - within), 0)) + 0.12 * bend
         groove = np.exp(-np.square(x / 0.13)) * smooth(0.85, 0.2, out)
         light -= 0.06 * groove
         light *= (1 + np.float32(self._slant) * x) * (1 - 0.72 * smooth(0.0, 0.85, into))
@@ -1141,7 +1139,12 @@ class MouthLayers:
             # Lips that hardly part shade them; lips pushed forward cover them, too.
             open_ = float(max(smooth(0, 0.18 * w, tall), held(0.5 * (a.smile_left + a.smile_right))))
             forward = min(max(a.funnel, a.pucker, 0.0), 1.0)
-            rows = [(self._lower_teeth, lower_edge - bared, 0.5 + 0.3 * open_, self._jaw_aside(a))]
+            edge = lower_edge - bared
+            # Behind a lip that is drawn down they stand where the jaw has them: just behind the upper ones where it is shut.
+            shut = self._teeth_line - OVERBITE * w + max(a.open, 0.0) * self.drop
+            bares = held(0.75 * (a.lower_left + a.lower_right))
+            edge -= bares * max(edge - shut, 0.0)
+            rows = [(self._lower_teeth, edge, 0.5 + max(0.3 * open_, 0.35 * bares), self._jaw_aside(a))]
             if not self.shows_teeth or self._hides_teeth:
                 # A smile takes lips up in the middle, too, further than teeth are long: gums stay hidden.
                 risen = min(float(self._corners(a)[len(_NODES) // 2]), 0.0)

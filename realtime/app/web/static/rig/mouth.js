@@ -609,7 +609,11 @@ export class MouthBend {
     const risen = Math.min(layers.corners[layers.count >> 1], 0);
     const [upperRow, lowerRow] = layers.rows;
     const dim = 1 - 0.15 * forward;
-    const rows = [{ row: lowerRow, edge: lowerEdge - bared, light: (0.5 + 0.3 * open) * dim, aside: layers.jawAside(a) }];
+    // Behind a lip that is drawn down they stand where the jaw has them: just behind the upper ones where it is shut.
+    const shut = told.teeth_line - layers.constants.OVERBITE * w + Math.max(a.open, 0) * told.drop;
+    const bares = held(0.75 * (a.lowerLeft + a.lowerRight));
+    const lower = lowerEdge - bared - bares * Math.max(lowerEdge - bared - shut, 0);
+    const rows = [{ row: lowerRow, edge: lower, light: (0.5 + Math.max(0.3 * open, 0.35 * bares)) * dim, aside: layers.jawAside(a) }];
     if (!told.shows_teeth || told.hides_teeth) rows.push({ row: upperRow, edge: told.teeth_line + risen - 0.06 * w * forward, light: (0.7 + 0.3 * open) * dim, aside: 0 });
     if (told.plain) rows.length = 0;
     const shadow = packed(told.shadow);
@@ -869,7 +873,7 @@ export class MouthBend {
         // Its root is broad and lies in the dark; over the lip it is narrower, and ends in a round tip.
         const beyond = (y - edge) / length;
         const into = held((edge - y) / Math.min(room, 0.3 * told.span));
-        const x = across / (half * (1 - 0.06 * held(beyond) - 0.16 * held(beyond) ** 2 + (stands ? 0.3 : 0.45) * smooth(0, 1, into)));
+        const x = across / (half * (1 - 0.08 * held(beyond) - 0.16 * held(beyond) ** 2 + 0.3 * smooth(0, 1, into)));
         const along = (y - (tip - cap)) / cap;
         const end = Math.max(along, 0);
         const off = 1 - Math.sqrt(x * x * (0.9 + 0.1 * x * x) + end * end);
@@ -898,7 +902,7 @@ export class MouthBend {
   _litTongue(x, beyond, within, into) {
     const { told } = this.layers;
     // Round, it turns away to the sides and at the tip, and is lightest where it bends over the lip.
-    let light = 0.63 + 0.25 * Math.sqrt(Math.max(within * (2 - within), 0)) + 0.12 * Math.exp(-(((beyond - 0.12) / 0.35) ** 2));
+    let light = 0.55 + 0.33 * Math.sqrt(Math.max(within * (2 - within), 0)) + 0.12 * Math.exp(-(((beyond - 0.12) / 0.35) ** 2));
     light -= 0.06 * Math.exp(-((x / 0.13) ** 2)) * smooth(0.85, 0.2, beyond);
     light *= (1 + told.slant * x) * (1 - 0.72 * smooth(0, 0.85, into));
     // It is wet.
