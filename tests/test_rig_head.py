@@ -351,6 +351,21 @@ def test_brows_rise_and_nothing_else_does(head):
     np.testing.assert_array_equal(out[180:], picture[180:])
 
 
+def test_skin_that_is_stretched_to_twice_its_length_keeps_its_order():
+    landmarks = figure()[2]
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 256, 1).repeat(3, 2)
+    head = Head(ramp, SQUARE, landmarks, NAMES)
+    # Rows between 100 and 120 are stretched upwards, as between a lid and a brow that is raised; above them all goes along.
+    down = head.surface.down
+    rise = 22 * np.clip((120 - down) / 20, 0, 1) * np.clip(down / 60, 0, 1)
+    brows = np.ascontiguousarray(np.dstack([0 * rise, -rise]), np.float32)
+    column = drawn(head, HeadPose.rest(), brows=brows)[:, 128, 0].astype(int)
+    assert (np.diff(column[40:200]) >= 0).all()
+    # A forward map: what was at 110 is at 99.
+    assert column[99] == pytest.approx(110, abs=1.5) and column[89] == pytest.approx(105, abs=2)
+    np.testing.assert_array_equal(column[122:], np.arange(122, 256))
+
+
 def test_patches_are_laid_over_and_taken_away(head):
     picture = figure()[0]
     rng = np.random.default_rng(3)

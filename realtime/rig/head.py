@@ -58,8 +58,8 @@ WITHIN = 0.75
 #: The cells around a block.
 CORNERS = np.ones((2, 2), np.uint8)
 
-#: Rounds of iteration by which what the face does is inverted.
-FACE_INVERSION = 3
+#: Rounds of iteration by which what the face does is inverted, and the one, from 0, that goes but half its way.
+FACE_INVERSION, HALFWAY = 3, 1
 
 #: Motion of less than this many pixels is none.
 STILL = 1 / 64
@@ -404,8 +404,13 @@ class Head:
             face_field = residual if face_field is None else residual + face_field
         if face_field is not None:
             seen = source.copy()
-            for _ in range(FACE_INVERSION):
-                np.subtract(seen, face.surface.sampled(face_field, source), out=source)
+            for number in range(FACE_INVERSION):
+                found = face.surface.sampled(face_field, source)
+                np.subtract(seen, found, out=found)
+                if number == HALFWAY:
+                    # Where skin is stretched to twice its length rounds swing about the answer.
+                    cv2.addWeighted(source, 0.5, found, 0.5, 0, dst=found)
+                np.copyto(source, found)
         bend = None if state.mouth is None else self._bend(state.mouth, source)
         moved = self._moved(sources, bend)
         if not moved.any():

@@ -163,7 +163,7 @@ export class Head {
    * @param {number[]} parts.indices of the landmarks that move parts, (P,)
    * @param {number[]} parts.widths of those parts, in pixels
    * @param {Float32Array} parts.fields (P, rows, columns)
-   * @param {{FURTHEST: number, STRIP: number, FACE_INVERSION: number, STILL: number}} constants
+   * @param {{FURTHEST: number, STRIP: number, FACE_INVERSION: number, HALFWAY: number, STILL: number}} constants
    */
   constructor({ picture, rest, plate, sheets, indices, widths, fields }, constants) {
     this.picture = picture;
@@ -226,13 +226,15 @@ export class Head {
     seen.set(x);
     seen.set(y, size);
     const offset = 0.5 / cell + 0.5;
+    const { FACE_INVERSION, HALFWAY } = this.constants;
     for (let at = 0; at < size; at++) {
-      for (let round = 0; round < this.constants.FACE_INVERSION; round++) {
+      for (let round = 0; round < FACE_INVERSION; round++) {
         const across = x[at] / cell + offset;
         const down = y[at] / cell + offset;
-        const first = planeAt(field, 0, columns, rows, across, down);
-        y[at] = seen[size + at] - planeAt(field, size, columns, rows, across, down);
-        x[at] = seen[at] - first;
+        // Where skin is stretched to twice its length rounds swing about the answer.
+        const share = round === HALFWAY ? 0.5 : 1;
+        x[at] += share * (seen[at] - planeAt(field, 0, columns, rows, across, down) - x[at]);
+        y[at] += share * (seen[size + at] - planeAt(field, size, columns, rows, across, down) - y[at]);
       }
     }
   }
