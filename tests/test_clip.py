@@ -23,7 +23,7 @@ from livepuppet.realtime.app.settings import Settings, merge
 from livepuppet.realtime.clip.neutral import faults
 from livepuppet.realtime.clip.plan import clock, plan
 from livepuppet.realtime.clip.shots import Cuts
-from livepuppet.realtime.clip.smoothing import smooth, smooth_head
+from livepuppet.realtime.clip.smoothing import HEAD_SIZES, SIZE_CUTOFFS, smooth, smooth_head
 from livepuppet.realtime.clip.survey import Survey, Watcher, _Place, check_face, look_through
 from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.rig.close_ups import EYE_AT
@@ -508,6 +508,12 @@ def test_a_head_that_holds_still_is_held_and_its_swings_keep_their_height_and_mo
             found @ swings[105 + lag : 146 + lag] / (swings[105:146] @ swings[105:146]) for lag in (-1, 0, 1)
         ]
         assert share[1] > 0.95 and np.argmax(share) == 1
+    # Someone who comes nearer by a sixth within half a second, and back; steps of a size that blinks are read to make.
+    nearer = 0.15 * np.exp(-0.5 * ((times - 5) / 0.3) ** 2)
+    blinks = 0.015 * (np.abs(times - 2) < 0.08)
+    sizes = smooth_head((nearer + blinks)[:, None], 1 / 25, 1.0, HEAD_SIZES, SIZE_CUTOFFS)[:, 0]
+    assert sizes[125] > 0.97 * nearer[125] and np.argmax(sizes) == 125
+    assert np.abs(np.diff(sizes[:75])).max() < 0.3 * 0.015
     line = 0.1 * times
     assert np.allclose(smoothed(line), line) and np.array_equal(smoothed(line[:4]), line[:4])
 

@@ -19,7 +19,7 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.names import path_of
 from livepuppet.core.numbers import number_of, quoted
-from livepuppet.core.reading import EYE_NUMBERS, HEAD_AMOUNTS
+from livepuppet.core.reading import EYE_NUMBERS, HEAD_AMOUNTS, MOUTH_AMOUNTS
 from livepuppet.realtime.clip.track import Seen
 from livepuppet.realtime.motion.calibration import SURE, pose, pose_indices
 from livepuppet.realtime.motion.parts import Origin, rigid_indices
@@ -27,11 +27,12 @@ from livepuppet.realtime.rig.close_ups import EYE_AT
 
 #: What is wrong with a frame, beyond *free*, in units of which one costs 1 and two cost 4. Openings
 #: of the mouth and its width are in mouth widths (or face units, of close-ups), openings of the
-#: eyes in shares of the driver's usual one, gaze in shares of what eyes can do, angles in radians, places in sides of the square, speed
+#: eyes in shares of the driver's usual one, what lips do in shares of the most that they can, gaze in shares of what eyes can do, angles in radians, places in sides of the square, speed
 #: in sides per second, sharpness as a share of the clip's.
 FREE = {
     "mouth": 0.02,
     "width": 0.05,
+    "lips": 0.08,
     "shut": 0.10,
     "wide": 0.10,
     "gaze": 0.25,
@@ -47,6 +48,7 @@ FREE = {
 UNIT = {
     "mouth": 0.08,
     "width": 0.10,
+    "lips": 0.12,
     "shut": 0.20,
     "wide": 0.20,
     "gaze": 0.25,
@@ -64,6 +66,7 @@ UNIT = {
 SAID = {
     "mouth": "an open mouth",
     "width": "a mouth that smiles or speaks",
+    "lips": "a mouth that smiles or speaks",
     "shut": "eyes that are not fully open",
     "wide": "wide eyes",
     "gaze": "eyes that look aside",
@@ -77,9 +80,17 @@ SAID = {
     "order": "a face that is hard to read",
 }
 
-#: Lips rest where they do in this share of the frames; eyes are as far open as in this one, for
-#: models that read nothing closely.
-RESTING_LIPS, OPEN_EYES = 0.15, 0.7
+#: Lips rest where they do in this share of the frames, but never further apart than the second number, in units of "mouth"; eyes are
+#: as far open as in this share, for models that read nothing closely.
+RESTING_LIPS, SHUT_LIPS, OPEN_EYES = 0.15, 0.03, 0.7
+
+#: What a mouth at rest does not do, by close-ups; some mouths seem to do a little of it all the time, as in this share of the frames,
+#: and no more than that.
+LIPS = (
+    *("mouthSmile", "mouthFrown", "mouthStretch", "mouthUpperUp", "mouthLowerDown", "mouthPress"),
+    *("mouthPucker", "mouthFunnel", "mouthLeft", "mouthRight"),
+)
+ALWAYS, AT_MOST = 0.1, 0.2
 
 #: Eyes are open as usual where close-ups see no more of a blink than this beyond the least (people
 #: with narrow eyes seem to blink a little all the time), and no wide eyes; in so many frames.
@@ -136,7 +147,8 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
     points, sure = np.empty((count, *first.points.shape)), np.empty(count)
     values = {name: np.empty(count) for name in pose(first.points, where)}
     read, yaw = np.zeros(count, bool), np.zeros(count, np.float32)
-    eyes_read, lips = np.zeros((count, 2, EYE_NUMBERS), np.float32), np.zeros((count, 2), np.float32)
+    eyes_read = np.zeros((count, 2, EYE_NUMBERS), np.float32)
+    gaps, mouths = np.zeros(count, np.float32), np.zeros((count, len(MOUTH_AMOUNTS)), np.float32)
     # One frame after the other: all of a long video's would take much memory.
     for index, face in enumerate(map(_face, seen)):
         points[index], sure[index] = face.points, _sure(face)
@@ -144,16 +156,19 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
             values[name][index] = value
         if face.reading is not None:
             read[index] = True
-            eyes_read[index], lips[index] = face.reading.eyes, face.reading.mouth[:2]
+            eyes_read[index], gaps[index] = face.reading.eyes, face.reading.mouth[0]
+            mouths[index] = face.reading.mouth[4 : 4 + len(MOUTH_AMOUNTS)]
             yaw[index] = face.reading.head[HEAD_AMOUNTS.index("yaw")]
     left, right = (points[:, index] for index in where.corners)
     width = np.hypot(*(right - left).T) / np.maximum(_size(points), 1e-6)
     mouth, eyes = values["mouth"], values["eyes"]
     usual = float(np.quantile(eyes, OPEN_EYES))
-    wide, gaze = np.full(count, np.inf), np.zeros(count)
+    resting = float(np.quantile(mouth, RESTING_LIPS))
+    wide, gaze, lips = np.full(count, np.inf), np.zeros(count), np.zeros(count)
     if read.all():
-        # Close-ups see lips and lids better than landmarks do.
-        mouth, width = lips.T
+        # Close-ups see lips and lids better than landmarks do, and know what a mouth at rest looks like: in some clips none rests.
+        mouth, width, lips = gaps, np.ones(count), _busy(mouths)
+        resting = min(float(np.quantile(mouth, RESTING_LIPS)), SHUT_LIPS)
         eyes = eyes_read[:, :, 0].min(axis=1)
         usual = _usual_opening(eyes_read, usual)
         # Large eyes seem to be wide all the time.
@@ -163,8 +178,9 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
         values["turn"] = (values["turn"] + yaw) / 2
     usual = max(usual, 1e-3)
     found = {
-        "mouth": np.maximum(mouth - np.quantile(mouth, RESTING_LIPS), 0.0),
+        "mouth": np.maximum(mouth - resting, 0.0),
         "width": np.abs(width / max(float(np.median(width)), 1e-3) - 1),
+        "lips": lips,
         "shut": np.maximum(1 - eyes / usual, 0.0),
         "wide": np.maximum(np.minimum(eyes / usual - 1, wide), 0.0),
         "gaze": gaze,
@@ -178,6 +194,17 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
         "order": _disorder(points, values, names),
     }
     return {name: np.maximum(np.abs(value) - FREE[name], 0.0) / UNIT[name] for name, value in found.items()}
+
+
+def _busy(mouths: np.ndarray) -> np.ndarray:
+    """How much lips of `MOUTH_AMOUNTS` (N, 29) do that those at rest do not: (N,)."""
+    total = np.zeros(len(mouths))
+    for name in LIPS:
+        sides = (name, name + "Left", name + "Right")
+        own = mouths[:, [MOUTH_AMOUNTS.index(side) for side in sides if side in MOUTH_AMOUNTS]].mean(axis=1)
+        usual = min(max(float(np.quantile(own, ALWAYS)), 0.0), AT_MOST)
+        total += np.square(np.maximum(own - usual, 0.0))
+    return np.sqrt(total)
 
 
 def _usual_opening(eyes: np.ndarray, otherwise: float) -> float:

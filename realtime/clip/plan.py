@@ -18,7 +18,13 @@ from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.matrices import Matrices, carried
 from livepuppet.core.square import Square, centred_square
 from livepuppet.realtime.clip.neutral import most_at_rest
-from livepuppet.realtime.clip.smoothing import HEAD_ROLLS, smooth_head, smooth_keypoints
+from livepuppet.realtime.clip.smoothing import (
+    HEAD_ROLLS,
+    HEAD_SIZES,
+    SIZE_CUTOFFS,
+    smooth_head,
+    smooth_keypoints,
+)
 from livepuppet.realtime.clip.survey import Survey
 from livepuppet.realtime.clip.track import Kept, Seen, Track
 from livepuppet.realtime.framing.follow import reexpressed
@@ -367,6 +373,7 @@ def _steady(
         heads[index] = split(pose.rotation)[1], math.log(pose.scale), *(pose.shift / tracker.unit)
     heads[:, 0] = np.unwrap(heads[:, 0])
     steady = smooth_head(heads, step, smoothing, HEAD_ROLLS)
+    steady[:, 1] = smooth_head(heads[:, 1:2], step, smoothing, HEAD_SIZES, SIZE_CUTOFFS)[:, 0]
 
     def carried_along(one: Seen, was: np.ndarray, now: np.ndarray) -> Seen:
         roll, grown, *_ = now - was

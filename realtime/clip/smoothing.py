@@ -36,12 +36,13 @@ MOST_NOISE = 0.25
 #: landmark on the skull. Most frames err by less, some by far more, as in a blink, and the head is not to go along.
 HEAD_NOISE, SKULL_NOISE = 0.002, 0.006
 
-#: Cut-offs in hertz of a head's own motion, which has a mass and no blinks: where it holds still, and where it moves.
-HEAD_STILL, HEAD_MOVES = 3.5, 7.0
+#: Cut-offs in hertz of a head's own motion, which has a mass and no blinks: where it holds still, and where it moves; and of its size,
+#: since nobody comes nearer in a tenth of a second, but the size is read a few hundredths larger or smaller as lids and lips move.
+HEAD_CUTOFFS, SIZE_CUTOFFS = (3.5, 7.0), (1.5, 3.5)
 
 #: What lies between the two cut-offs is noise up to the first of these (RMS over `HEAD_SECONDS` to either side), and motion from the
-#: second on: of roll in radians, of the size's logarithm and of the place in eye distances; and of turns and nods in radians.
-HEAD_ROLLS, HEAD_TURNS, HEAD_SECONDS = (0.0009, 0.0026), (0.0018, 0.0052), 0.16
+#: second on: of roll in radians and of the place in eye distances; of the size's logarithm; and of turns and nods in radians.
+HEAD_ROLLS, HEAD_SIZES, HEAD_TURNS, HEAD_SECONDS = (0.0009, 0.0026), (0.004, 0.012), (0.0018, 0.0052), 0.16
 
 #: The longest half of a kernel, in frames.
 LONGEST_KERNEL = 100
@@ -85,21 +86,27 @@ def smooth(
     return smoothed
 
 
-def smooth_head(values: np.ndarray, step: float, strength: float, bounds: tuple[float, float]) -> np.ndarray:
+def smooth_head(
+    values: np.ndarray,
+    step: float,
+    strength: float,
+    bounds: tuple[float, float],
+    cutoffs: tuple[float, float] = HEAD_CUTOFFS,
+) -> np.ndarray:
     """Smooth a head's motion over time.
 
     Args:
         values: (N, D), each column by itself.
         step: seconds between samples.
         strength: divides the cut-offs, 0 to 2; 0 leaves all as it is.
-        bounds: as of `HEAD_ROLLS`.
+        bounds, cutoffs: as of `HEAD_ROLLS` and `HEAD_CUTOFFS`.
 
     Returns:
         (N, D).
     """
     if len(values) < 5 or strength <= 0 or step <= 0:
         return values
-    still, moves = (_low_pass(values, step, cutoff / strength) for cutoff in (HEAD_STILL, HEAD_MOVES))
+    still, moves = (_low_pass(values, step, cutoff / strength) for cutoff in cutoffs)
     reach = max(1, round(HEAD_SECONDS / step))
     off = np.pad(np.square(moves - still), ((reach, reach), (0, 0)), "edge")
     weights = np.full(2 * reach + 1, 1 / (2 * reach + 1))
