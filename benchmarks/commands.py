@@ -610,6 +610,69 @@ def speech(sound, avatar, rate, live, strip_path, json_path, **choice):
     _report({"machine": machine, "rows": rows}, json_path)
 
 
+@bench.command("neutral")
+@click.argument(
+    "clips", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@click.option(
+    "--avatar",
+    "avatars",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="A picture, or a folder of pictures; may be given more than once.  [default: the bundled one]",
+)
+@click.option(
+    "--every", default=4, show_default=True, type=click.IntRange(1), help="Of so many frames one is drawn."
+)
+@engine_options
+@_JSON
+def neutral_command(clips, avatars, every, json_path, **choice):
+    """What the neutral pose of a file is worth: CLIPS of faces drawn with --neutral auto and first, and begun at their worst moments.
+
+    How well the drawn faces follow the driver is the correlation of what the same networks read in both. Prints Markdown tables.
+    """
+    from livepuppet.benchmarks import neutral
+    from livepuppet.core.images import list_images
+    from livepuppet.realtime.bundled import AVATAR
+
+    speed_commands.check_json(json_path)
+    engine, machine, rows = _engine(**choice), describe(), []
+    pictures = [
+        one for path in avatars or (AVATAR,) for one in (list_images(path) if path.is_dir() else [path])
+    ]
+    for row in neutral.measure(engine, clips, pictures, every):
+        if row.begins == "" and row.neutral == "auto":
+            click.echo(f"{row.clip}: {row.sentence or 'the neutral pose is the first frame.'}", err=True)
+        rows.append(row)
+    click.echo(f"{len(clips)} clips, {len(pictures)} avatars, {engine.model_name} ({engine.provider})\n")
+    for text in neutral.tables(rows):
+        click.echo(text)
+    _report({"machine": machine, "rows": [asdict(row) for row in rows]}, json_path)
+
+
+@bench.command("smoothing")
+@click.argument(
+    "clips", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@engine_options
+@_JSON
+def smoothing_command(clips, json_path, **choice):
+    """How steady heads of CLIPS are that hold still, beside their own motion by optical flow; and what smoothing leaves of blinks and
+    syllables. Prints Markdown tables.
+    """
+    from livepuppet.benchmarks import smoothing
+
+    speed_commands.check_json(json_path)
+    engine, machine, rows = _engine(**choice), describe(), []
+    for text in smoothing.HEADING:
+        click.echo(text)
+    for row in smoothing.measure(engine, clips):
+        rows.append(row)
+        click.echo(smoothing.line(row))
+    click.echo(smoothing.medians(rows))
+    _report({"machine": machine, "rows": [asdict(row) for row in rows]}, json_path)
+
+
 @bench.command("files")
 @click.argument("video", metavar="VIDEO")
 @click.option("--avatar", metavar="PICTURE", help="[default: the bundled one]")

@@ -58,7 +58,10 @@ FACTORS: dict[str, tuple[Callable[[FaceReading], float], float]] = {
     "smile": (lambda read: _mouth(read, "mouthSmileLeft", "mouthSmileRight"), 0.06),
     "pucker": (lambda read: _mouth(read, "mouthPucker"), 0.06),
     "eyes shut": (lambda read: -float(read.eyes[:, 0].mean()), 0.015),
-    "look aside": (lambda read: float(_eyes(read, "eyeLookIn") @ (1, -1) - _eyes(read, "eyeLookOut") @ (1, -1)), 0.1),
+    "look aside": (
+        lambda read: float(_eyes(read, "eyeLookIn") @ (1, -1) - _eyes(read, "eyeLookOut") @ (1, -1)),
+        0.1,
+    ),
     "look down": (lambda read: float((_eyes(read, "eyeLookDown") - _eyes(read, "eyeLookUp")).mean()), 0.06),
     "brow": (lambda read: float((_eyes(read, "browOuterUp") - _eyes(read, "browDown")).mean()), 0.06),
 }
@@ -89,9 +92,7 @@ class Row:
         return float(np.median(self.correlation[factor]))
 
 
-def measure(
-    engine: Engine, clips: Sequence[Path], avatars: Sequence[Path], every: int = 4
-) -> Iterator[Row]:
+def measure(engine: Engine, clips: Sequence[Path], avatars: Sequence[Path], every: int = 4) -> Iterator[Row]:
     """Draw each clip with both neutral poses, and begun at its three worst moments.
 
     Args:
@@ -138,7 +139,11 @@ def _shown(
             if one.begins is not None:
                 animator.begin_shot(one.begins, False, known.get(one.person), one.cut)
             if index in wanted:
-                faces.append(None if one.driving is None else _read(animator, animator.move(one.driving, float(one.time))))
+                faces.append(
+                    None
+                    if one.driving is None
+                    else _read(animator, animator.move(one.driving, float(one.time)))
+                )
         found.append(_all_numbers(faces))
         sentence = next((text for text in made.sentences if text.startswith("Neutral pose from")), "")
     return np.stack(found), sentence
@@ -155,7 +160,9 @@ def _all_numbers(faces) -> np.ndarray:
     nothing = [np.nan] * len(FACTORS)
     return np.array(
         [
-            nothing if face is None or face.reading is None else [of(face.reading) for of, _ in FACTORS.values()]
+            nothing
+            if face is None or face.reading is None
+            else [of(face.reading) for of, _ in FACTORS.values()]
             for face in faces
         ]
     ).reshape(-1, len(FACTORS))
@@ -189,3 +196,60 @@ def _worst(survey: Survey) -> dict[str, int]:
         for name, fault in faults.items()
         if np.isfinite(fault[LATER:last]).any()
     }
+
+
+def tables(rows: Sequence[Row]) -> Iterator[str]:
+    """Two Markdown tables: medians over avatars, `auto` beside `first`; and of clips begun at bad moments, beside the same frames of the
+    whole clip.
+    """
+    names = [name for name in FACTORS if any(name in row.correlation for row in rows)]
+    found = {(row.clip, row.begins, row.neutral): row for row in rows}
+    yield f"`auto` / `first`, medians over avatars; ! where `auto` is worse by more than {WITHIN}"
+    yield from ("", "| clip | " + " | ".join(names) + " |", "|---|" + "--:|" * len(names))
+    for row in rows:
+        if (row.begins, row.neutral) == ("", "auto"):
+            yield _line(row.clip, names, row, found[row.clip, "", "first"], reference=1)
+    yield from (
+        "",
+        f"whole clip / `auto` / `first`, begun at bad moments; ! where `auto` is worse than the whole clip by more than {WITHIN}",
+    )
+    yield from ("", "| clip, from frame | " + " | ".join(names) + " |", "|---|" + "--:|" * len(names))
+    for row in rows:
+        if row.begins and row.neutral == "whole":
+            others = (found[row.clip, row.begins, neutral] for neutral in ("auto", "first"))
+            yield _line(f"{row.clip}, {row.frame} ({row.begins})", names, row, *others, reference=0)
+    for text, count, of in _verdicts(rows):
+        yield from ("", f"{text}: {count} of {of}")
+
+
+def _line(head: str, names: Sequence[str], *rows: Row, reference: int) -> str:
+    """One line of a table; `auto`, the row beside `reference` or the first but that, is marked where it is worse."""
+    cells = []
+    for name in names:
+        if any(name not in row.correlation for row in rows):
+            cells.append("-")
+            continue
+        values = [row.median(name) for row in rows]
+        auto = values[1 - reference]
+        cells.append(
+            " / ".join(f"{value:.2f}" for value in values)
+            + ("!" if auto < values[reference] - WITHIN else "")
+        )
+    return f"| {head} | " + " | ".join(cells) + " |"
+
+
+def _verdicts(rows: Sequence[Row]) -> Iterator[tuple[str, int, int]]:
+    """How many factors of how many are worse by more than `WITHIN`: from the start, and begun at a bad moment."""
+    found = {(row.clip, row.begins, row.neutral): row for row in rows}
+    for text, reference, wanted in (
+        ("Worse with `auto` than with `first`", "first", False),
+        ("Worse begun at a bad moment than in the whole clip", "whole", True),
+    ):
+        pairs = [
+            (row.median(name), found[row.clip, row.begins, reference].median(name))
+            for row in rows
+            if row.neutral == "auto" and bool(row.begins) == wanted
+            for name in row.correlation
+            if name in found[row.clip, row.begins, reference].correlation
+        ]
+        yield text, sum(one < other - WITHIN for one, other in pairs), len(pairs)

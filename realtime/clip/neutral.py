@@ -96,6 +96,9 @@ ALWAYS, AT_MOST = 0.1, 0.2
 #: with narrow eyes seem to blink a little all the time), and no wide eyes; in so many frames.
 BLINKS, WIDE, FEW = 0.1, 0.15, 3
 
+#: Lips that are at fault by more than this in the best frame, in the same units, never rest: D1 has those that the driver would have.
+NO_REST = 0.4
+
 #: Neighbours on either side that share in a frame's cost.
 NEIGHBOURS = 2
 
@@ -127,10 +130,12 @@ class Choice:
     Attributes:
         index: among the frames asked.
         instead_of: what is wrong with the first frame, where that is not taken.
+        lips: the most that D1's `FaceReading.mouth` may be, (M,); None where the frame shows lips at rest.
     """
 
     index: int
     instead_of: str | None = None
+    lips: np.ndarray | None = None
 
 
 def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -196,15 +201,38 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
     return {name: np.maximum(np.abs(value) - FREE[name], 0.0) / UNIT[name] for name, value in found.items()}
 
 
+def _sides(name: str) -> list[int]:
+    """Where an amount of the mouth is among `MOUTH_AMOUNTS`: on one side, or on both."""
+    sides = (name, name + "Left", name + "Right")
+    return [MOUTH_AMOUNTS.index(side) for side in sides if side in MOUTH_AMOUNTS]
+
+
+def _usual(own: np.ndarray) -> float:
+    """What of an amount (N,) is there all the time."""
+    return min(max(float(np.quantile(own, ALWAYS)), 0.0), AT_MOST)
+
+
 def _busy(mouths: np.ndarray) -> np.ndarray:
     """How much lips of `MOUTH_AMOUNTS` (N, 29) do that those at rest do not: (N,)."""
     total = np.zeros(len(mouths))
     for name in LIPS:
-        sides = (name, name + "Left", name + "Right")
-        own = mouths[:, [MOUTH_AMOUNTS.index(side) for side in sides if side in MOUTH_AMOUNTS]].mean(axis=1)
-        usual = min(max(float(np.quantile(own, ALWAYS)), 0.0), AT_MOST)
-        total += np.square(np.maximum(own - usual, 0.0))
+        own = mouths[:, _sides(name)].mean(axis=1)
+        total += np.square(np.maximum(own - _usual(own), 0.0))
     return np.sqrt(total)
+
+
+def _resting_lips(seen: Sequence[Seen]) -> np.ndarray | None:
+    """`Choice.lips` of someone whose lips never rest; None where close-ups do not read all of `seen`."""
+    readings = [_face(one).reading for one in seen]
+    mouths = np.stack([one.mouth for one in readings if one is not None] or [np.zeros(0)])
+    if len(mouths) < len(readings):
+        return None
+    most = np.full(mouths.shape[1], np.inf, np.float32)
+    most[0] = min(max(float(np.quantile(mouths[:, 0], ALWAYS)), 0.0), SHUT_LIPS)
+    for name in ("jawOpen", *LIPS):
+        for index in _sides(name):
+            most[4 + index] = _usual(mouths[:, 4 + index])
+    return most
 
 
 def _usual_opening(eyes: np.ndarray, otherwise: float) -> float:
@@ -234,10 +262,13 @@ def most_at_rest(seen: Sequence[Seen], names: Sequence[str]) -> Choice:
     around = np.mean([padded[k : k + len(cost)] for k in range(2 * NEIGHBOURS + 1)], axis=0)
     total = cost + 0.5 * around
     best = int(np.argmin(total))
-    if best == 0 or total[0] < total[best] + WORTH:
-        return Choice(0)
+    if total[0] < total[best] + WORTH:
+        best = 0
+    lips = _resting_lips(seen) if max(wrong["mouth"][best], wrong["lips"][best]) > NO_REST else None
+    if best == 0:
+        return Choice(0, lips=lips)
     worst = max(wrong, key=lambda name: wrong[name][0] - wrong[name][best])
-    return Choice(best, SAID[worst])
+    return Choice(best, SAID[worst], lips)
 
 
 def _face(one: Seen) -> Keypoints:

@@ -68,6 +68,9 @@ NEVER_MOVES = (
 #: What is said of a face that is somewhere else in every frame.
 LEAPING = "The face is somewhere else in nearly every frame from {} to {}: its expressions are shown, its place is not."
 
+#: What is said of lips of which no frame shows how they rest.
+LIPS_NEVER_REST = "The lips never rest: where they would is estimated."
+
 #: Landmarks of a living face wander by more than this (standard deviation, in half sides of the square) within a second: by .0018
 #: or more of people who hold still before a camera, by .0001 of a printed one.
 ALIVE, A_SECOND = 0.0005, 1.0
@@ -186,6 +189,7 @@ def plan(
         sentences.append(SINGLE)
     given = _pose_at(survey, parts, neutral) if isinstance(neutral, (int, float)) else None
     poses: list[Keypoints | Seen] = []
+    lips: dict[int, np.ndarray] = {}
     for number, own in enumerate(people):
         if given is not None and number == given[0]:
             poses.append(given[1])
@@ -194,7 +198,10 @@ def plan(
         elif neutral == "first" or single:
             poses.append(own[0].seen[0])
         else:
-            poses.append(_at_rest(survey, own, names, number, sentences))
+            chosen, resting = _at_rest(survey, own, names, number, sentences)
+            poses.append(chosen)
+            if resting is not None:
+                lips[number] = resting
     begins: dict[int, Keypoints] = {}
     cuts: list[bool] = []
     for part in parts:
@@ -206,7 +213,7 @@ def plan(
         if isinstance(chosen, Seen) and chosen.shot == part.seen[0].shot:
             # The frame that D1 is stays D1 to the bit.
             initial = next((_keypoints(one) for one in part.seen if one.time == chosen.time), initial)
-        begins[part.frames[0]] = initial
+        begins[part.frames[0]] = _with_lips(initial, lips.get(part.person))
     sentences += _absences(survey)
     leaping = [part.seen for part in parts if part.leaps]
     if leaping:
@@ -505,10 +512,18 @@ def _pose_at(survey: Survey, parts: Sequence[_Part], seconds: float) -> tuple[in
     raise UserError(f"No face is seen at {clock(seconds)}: choose another moment for the neutral pose.")
 
 
+def _with_lips(initial: Keypoints, most: np.ndarray | None) -> Keypoints:
+    """D1 with lips at rest, see `Choice.lips`."""
+    reading = initial.reading
+    if most is None or reading is None:
+        return initial
+    return replace(initial, reading=replace(reading, mouth=np.minimum(reading.mouth, most)))
+
+
 def _at_rest(
     survey: Survey, own: Sequence[_Part], names: Sequence[str], number: int, sentences: list[str]
-) -> Seen:
-    """The best frame for D1 of one person, and a sentence where it is not their first frame."""
+) -> tuple[Seen, np.ndarray | None]:
+    """The best frame for D1 of one person, and what its lips are at most; and a sentence where it is not their first frame."""
     seen = own[0].seen if len(own) == 1 else Track(one for part in own for one in part.seen)
     choice = most_at_rest(seen, names)
     chosen, whose = seen[choice.index], "" if number == 0 else " of another face"
@@ -517,7 +532,11 @@ def _at_rest(
         sentences.append(f"Neutral pose{whose} from {clock(chosen.time)} ({first} has {choice.instead_of}).")
     elif number > 0 or seen[0].time > survey.seen[0].time:
         sentences.append(f"Neutral pose{whose} from {clock(chosen.time)}, where that face is first seen.")
-    return chosen
+    if choice.lips is not None:
+        sentences.append(
+            LIPS_NEVER_REST if number == 0 else LIPS_NEVER_REST.replace("The lips", "Another face's lips")
+        )
+    return chosen, choice.lips
 
 
 def _brought_to(chosen: Keypoints | Seen, part: _Part, names: Sequence[str], matrices: Matrices) -> Keypoints:
