@@ -4,8 +4,8 @@ where truth is known.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
+from statistics import fmean
 
 import click
 
@@ -139,20 +139,25 @@ def on_starts(weights: Path, identities: int, seed: int, settings: tuple[str, ..
                 }
                 for name, own in starts.items()
             }
-            click.echo(f"--neutral {neutral}: off the response after a neutral start, RMS (within {WITHIN})")
-            click.echo(f"{'start':10}" + "".join(f"{key:>16}" for key in COMPARED))
-            together = {key: [value for own in off.values() for value in own[key]] for key in COMPARED}
-            for name, own in {**off, "all": together}.items():
-                cells = [_within(own[key], WITHIN) for key in COMPARED]
-                click.echo(f"{name:10}" + "".join(f"{cell:>16}" for cell in cells))
+            click.echo(
+                f"--neutral {neutral}: mean response (off a neutral start's; clips within {WITHIN} of theirs)"
+            )
+            click.echo(f"{'start':10}" + "".join(f"{key:>22}" for key in COMPARED))
+            usual = {key: fmean(one[key] for one in begun) for key in COMPARED}
+            click.echo(f"{'neutral':10}" + "".join(f"{usual[key]:>22.2f}" for key in COMPARED))
+            for name, own in starts.items():
+                cells = (_beside([one[key] for one in own], usual[key], off[name][key]) for key in COMPARED)
+                click.echo(f"{name:10}" + "".join(f"{cell:>22}" for cell in cells))
             found.setdefault(setting, {})[neutral] = {"neutral start": begun, "off": off}
     return {"starts": found, "identities": identities}
 
 
-def _within(values: list[float], bound: float) -> str:
-    """Root mean square of `values`, and how many are within `bound`."""
-    rms = math.sqrt(sum(value * value for value in values) / len(values))
-    return f"{rms:.3f} ({sum(value <= bound for value in values)}/{len(values)})"
+def _beside(responses: list[float], usual: float, off: list[float]) -> str:
+    """The mean response, by how much it is off `usual`, and how many clips are within `WITHIN` of theirs."""
+    from livepuppet.train.metrics.starts import WITHIN
+
+    mean = fmean(responses)
+    return f"{mean:.2f} ({mean - usual:+.3f}; {sum(value <= WITHIN for value in off)}/{len(off)})"
 
 
 def _of_people(settings: tuple[str, ...], option: str) -> tuple[str, ...]:
