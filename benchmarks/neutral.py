@@ -110,7 +110,7 @@ def measure(engine: Engine, clips: Sequence[Path], avatars: Sequence[Path], ever
         if not survey.has_face:
             raise UserError(f"No face is found in {clip}: give clips of faces.")
         drawn = np.arange(0, len(survey.seen), every)
-        true = _all_numbers(survey.seen[index].keypoints for index in drawn)
+        true = _all_numbers(survey.seen[index].keypoints for index in drawn.tolist())
         whole, sentence = _shown(animators, survey, "auto", drawn)
         yield Row(clip.name, "", 0, "auto", _correlations(whole, true), sentence)
         first, _ = _shown(animators, survey, "first", drawn)

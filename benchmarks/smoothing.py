@@ -28,7 +28,7 @@ from livepuppet.realtime.rig.amounts import INDEX, CloseUpReader
 from livepuppet.realtime.rig.pose import PoseTracker, split
 
 #: What of a head's motion is compared: radians, a logarithm, and eye distances.
-PARTS = ("roll", "size", "across", "down")
+PARTS: tuple[str, ...] = ("roll", "size", "across", "down")
 
 #: A face is held still where, over so many frames, its head moves less than in this share of the clip, and then its parts so.
 AROUND, STILLEST = 9, 0.5
@@ -95,13 +95,9 @@ def measure(engine: Engine, clips: Sequence[Path]) -> Iterator[Row]:
             name: _peaks(plain[1][:, column], smoothed[1][:, column], least)
             for column, (name, least) in enumerate(LEAST_PEAK.items())
         }
-        shares = [_rms(np.diff(told[0], axis=0)[still]) / own for told in (smoothed, plain)]
-        yield Row(
-            clip.name,
-            int(still.sum()),
-            *(dict(zip(PARTS, share.tolist(), strict=True)) for share in shares),
-            peaks,
-        )
+        steps = (_rms(np.diff(told[0], axis=0)[still]) / own for told in (smoothed, plain))
+        trembling, unsmoothed = (dict(zip(PARTS, step.tolist(), strict=True)) for step in steps)
+        yield Row(clip.name, int(still.sum()), trembling, unsmoothed, peaks)
 
 
 def line(row: Row) -> str:
@@ -228,13 +224,13 @@ def _peaks(plain: np.ndarray, smoothed: np.ndarray, least: float) -> tuple[int, 
     heights, lags = [], []
     for index in range(1, len(plain) - 1):
         low, high = max(index - BESIDE, 0), min(index + BESIDE + 1, len(plain))
-        around = plain[low:high]
-        rise = plain[index] - max(plain[low : index + 1].min(), plain[index:high].min())
+        around, after = plain[low:high], smoothed[low:high]
+        rise = plain[index] - _foot(around, index - low)
         if plain[index] < around.max() or rise < least:
             continue
-        base = max(plain[low : index + 1].min(), plain[index:high].min())
-        heights.append((smoothed[low:high].max() - base) / rise)
-        lags.append(_middle(smoothed[low:high] - base) - _middle(around - base))
+        foot = _foot(after, index - low)
+        heights.append((after.max() - foot) / rise)
+        lags.append(_middle(after) - _middle(around))
     return (
         (len(heights), float(np.median(heights)), float(np.median(lags)))
         if heights
@@ -242,7 +238,12 @@ def _peaks(plain: np.ndarray, smoothed: np.ndarray, least: float) -> tuple[int, 
     )
 
 
+def _foot(around: np.ndarray, index: int) -> float:
+    """What a peak at `index` rises from."""
+    return float(max(around[: index + 1].min(), around[index:].min()))
+
+
 def _middle(peak: np.ndarray) -> float:
     """Where the upper half of a peak has its middle."""
-    above = np.maximum(peak - peak.max() / 2, 0.0)
+    above = np.maximum(peak - (peak.max() + peak.min()) / 2, 0.0)
     return float((above * np.arange(len(peak))).sum() / max(float(above.sum()), 1e-9))

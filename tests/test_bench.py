@@ -35,6 +35,8 @@ from livepuppet.benchmarks.commands import bench
 from livepuppet.core import memory
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
+from livepuppet.core.video import open_video
+from livepuppet.realtime import bundled
 from livepuppet.realtime.engines import Offer, load_engine
 
 SIZE = "352x240"
@@ -521,6 +523,40 @@ def test_quality_beside_float32(tmp_path):
     assert (same["response"], same["levels"], same["sharpness"]) == (pytest.approx(1), 0, 1)
     assert 0 < rows["first step"]["amounts"] < 0.1
     assert rows["both steps"]["levels"] > rows["first step"]["levels"]
+
+
+@pytest.fixture(scope="module")
+def short_clip(tmp_path_factory):
+    """A second of the bundled clip, with an open mouth at first."""
+    with open_video(bundled.DRIVING) as video:
+        frames = [frame.image for frame in video.frames(set(range(270, 295)))]
+    return str(
+        write_clip(tmp_path_factory.mktemp("clip") / "short.mp4", [frame[::2, ::2] for frame in frames])
+    )
+
+
+def test_a_neutral_pose_is_worth_something(short_clip, tmp_path):
+    path = tmp_path / "neutral.json"
+    arguments = ["neutral", short_clip, "--engine", "onnx", "--threads", "1", "--json", str(path)]
+    result = CliRunner().invoke(bench, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    rows = json.loads(path.read_text())["rows"]
+    assert [(row["begins"], row["neutral"]) for row in rows[:2]] == [("", "auto"), ("", "first")]
+    assert {row["neutral"] for row in rows if row["begins"] == "mouth"} == {"whole", "auto", "first"}
+    assert rows[0]["correlation"]["open"][0] > 0.9
+    assert "Worse with `auto` than with `first`:" in result.output
+
+
+def test_smoothing_leaves_what_moves(short_clip, tmp_path):
+    path = tmp_path / "smoothing.json"
+    arguments = ["smoothing", short_clip, "--engine", "onnx", "--threads", "1", "--json", str(path)]
+    result = CliRunner().invoke(bench, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(path.read_text())["rows"]
+    count, height, lag = row["peaks"]["syllable"]
+    assert count >= 1 and height > 0.9 and abs(lag) < 0.2
+    assert row["still"] > 0 and all(0 < value < 10 for value in row["trembling"].values())
+    assert "| median |" in result.output
 
 
 # Pictures

@@ -12,7 +12,7 @@ from media import read_clip, write_clip, write_picture
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
-from livepuppet.core.reading import EYE_NUMBERS, HEAD_NUMBERS, MOUTH_NUMBERS, FaceReading
+from livepuppet.core.reading import EYE_NUMBERS, HEAD_NUMBERS, MOUTH_AMOUNTS, MOUTH_NUMBERS, FaceReading
 from livepuppet.core.square import Square
 from livepuppet.core.video import Frame, open_video
 from livepuppet.realtime import bundled
@@ -379,6 +379,54 @@ def test_eyes_that_are_narrow_most_of_the_time_are_still_known_open(look, engine
     for one in seen:
         one.keypoints.reading.eyes[:, EYE_AT["eyeLookIn"]] = 0.9, 0.0
     assert not faults(seen, engine.keypoint_names)["gaze"].any()
+
+
+def with_mouths(survey, mouths):
+    """The frames of `survey`, with what close-ups read of their lips: a dictionary of numbers each, by name, and "gap"."""
+    eyes = np.full((2, EYE_NUMBERS), 0.0, np.float32)
+    eyes[:, 0] = 0.28
+    seen = []
+    for one, lips in zip(survey.seen, mouths, strict=True):
+        mouth = np.zeros(MOUTH_NUMBERS, np.float32)
+        for name, value in lips.items():
+            mouth[0 if name == "gap" else 4 + MOUTH_AMOUNTS.index(name)] = value
+        reading = FaceReading(eyes, mouth, np.zeros(HEAD_NUMBERS, np.float32), np.zeros((8, 2)))
+        seen.append(replace(one, keypoints=replace(one.keypoints, reading=reading)))
+    return replace(survey, seen=seen)
+
+
+def smiling(share: float, gap: float = 0.0) -> dict[str, float]:
+    return {"mouthSmileLeft": share, "mouthSmileRight": share, "gap": gap}
+
+
+def test_lips_at_rest_are_known_where_most_frames_show_others(look, engine, clip):
+    survey = look([clip[REST[0]]] * 12)
+    found = with_mouths(survey, [smiling(0.6, 0.1)] * 8 + [smiling(0.05)] * 4)
+    wrong = faults(found.seen, engine.keypoint_names)
+    assert (wrong["lips"][:8] > 2).all() and not wrong["lips"][8:].any()
+    assert (wrong["mouth"][:8] > 0.5).all() and not wrong["mouth"][8:].any()
+    made = planned(engine, found, smoothing=0)
+    assert made.sentences == ("Neutral pose from 0:00.4 (0:00.0 has a mouth that smiles or speaks).",)
+    # A mouth that seems to smile a little all the time is as it is.
+    always = with_mouths(survey, [smiling(0.15)] * 12)
+    assert not faults(always.seen, engine.keypoint_names)["lips"].any()
+    assert planned(engine, always, smoothing=0).sentences == ()
+
+
+def test_lips_that_never_rest_are_measured_from_where_they_would(look, engine, clip):
+    survey = look([clip[REST[0]]] * 12)
+    found = with_mouths(survey, [smiling(0.7, 0.2)] * 8 + [smiling(0.5, 0.12)] * 4)
+    made = planned(engine, found, smoothing=0)
+    assert made.sentences[-1] == "The lips never rest: where they would is estimated."
+    initial, chosen = made.shown[0].begins, found.seen[8].keypoints
+    assert np.array_equal(initial.points, chosen.points)
+    mouth = initial.reading.mouth
+    assert 0 < mouth[4 + MOUTH_AMOUNTS.index("mouthSmileLeft")] <= 0.2 and 0 <= mouth[0] <= 0.03
+    # The papers' D1 stays what it is.
+    assert np.array_equal(
+        planned(engine, found, "first", smoothing=0).shown[0].begins.reading.mouth,
+        found.seen[0].keypoints.reading.mouth,
+    )
 
 
 # What is played, not worked through.
