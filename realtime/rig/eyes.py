@@ -37,6 +37,9 @@ _ONSET = 0.12
 #: So much of the iris's way its catch-lights go along; half of it on a real cornea, where they leave small irises.
 GLINT = 0.5
 
+#: So far, in its radii, the middle of an iris that turns up goes under a lid that comes down.
+UP_UNDER = 0.4
+
 #: How fast a lid's shade on the eyeball fades, in e-folds per width of the eye.
 SHADE = 16.0
 
@@ -491,10 +494,12 @@ class EyeLayers(EyeBall):
         down = wanted.down * (self.to_down if wanted.down > 0 else self.to_up)
         if self.has_white:
             if down < 0:
-                # Of an iris that turns up half is seen below a lid that comes down, as long as that is so at rest.
+                # Of an iris that turns up a third is seen below a lid that comes down, as long as so much is at rest: white below
+                # it says where it looks.
                 edge, way, arch = self.before_iris
                 lowered = max(self._lowered(wanted), 0.0)
                 hidden = edge + way * lowered * (1 + arch * max(1 - lowered, 0.0)) - self.iris_v
+                hidden -= UP_UNDER * self.radius
                 down = max(down, min(hidden, 0.0))
             # A lid that closes turns the eye a little down.
             down += 0.16 * self.tall * wanted.blink

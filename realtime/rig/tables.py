@@ -33,7 +33,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 #: Names of what is taken as it is; an underscore in front of them is left out.
 _EYE_NUMBERS = _names(
-    "width tall left top iris_x iris_y iris_v before_iris soft rigid gives_way_above gives_way_below rise squint to_right to_left turn_right turn_left to_up "
+    "width tall radius left top iris_x iris_y iris_v before_iris soft rigid gives_way_above gives_way_below rise squint to_right to_left turn_right turn_left to_up "
     "to_down has_white reach line_thick leaves hangs dims bares line stiff has_front along down _aside _ball_at _low_rows _up_rows _lash_rows_at _front_rows"
 )
 _EYE_PLANES = _names(
@@ -54,7 +54,7 @@ _MOUTH_TABLES = _names(
 _DRAWING = {
     head: "FURTHEST STRIP REACHES AROUND WITHIN FACE_INVERSION HALFWAY STILL",
     surface: "SMALL_TILT LARGEST_TILT DISTANCE LARGE BODY INVERSION LEAST_SIZE LARGEST_STEP",
-    eyes: "NOTHING ALIKE _STEP _ONSET SHADE GLINT",
+    eyes: "NOTHING ALIKE _STEP _ONSET SHADE GLINT UP_UNDER",
     brows: "INNER_TO_OUTER OUTER_TO_INNER WIDE OUTER_DOWN TOGETHER",
     mouth: "NOTHING SMILE STRETCH FROWN PUCKER FUNNEL TONGUE HANG OVERBITE",
 }

@@ -243,10 +243,12 @@ export class EyeLayers {
     let down = below * (below > 0 ? told.to_down : told.to_up);
     if (told.has_white) {
       if (down < 0) {
-        // Of an iris that turns up half is seen below a lid that comes down, as long as that is so at rest.
+        // Of an iris that turns up a third is seen below a lid that comes down, as long as so much is at rest: white below it says
+        // where it looks.
         const [edge, way, arch] = told.before_iris;
         const lowered = Math.max(this._lowered(wanted), 0);
-        const hidden = edge + way * lowered * (1 + arch * Math.max(1 - lowered, 0)) - told.iris_v;
+        const middle = edge + way * lowered * (1 + arch * Math.max(1 - lowered, 0)) - told.iris_v;
+        const hidden = middle - this.constants.UP_UNDER * told.radius;
         down = Math.max(down, Math.min(hidden, 0));
       }
       // A lid that closes turns the eye a little down.
