@@ -80,8 +80,37 @@ _JSON = click.option(
     is_flag=True,
     help="What it adds to have livepuppet serve render, in another process of this machine, beside JPEG both ways.",
 )
+@click.option(
+    "--browser",
+    is_flag=True,
+    help="From a browser's camera until livepuppet serve's page has drawn the picture, in Chromium (needs playwright), beside "
+    "JPEG both ways.",
+)
+@click.option(
+    "--round-trip",
+    type=click.FloatRange(0, 1000),
+    help="With --browser: over a wire of so many milliseconds, instead of loopback (Linux, root).",
+)
+@click.option(
+    "--loss", type=click.FloatRange(0, 50), default=0.0, help="Percent of packets that the wire loses."
+)
+@click.option("--runs", type=click.IntRange(1, 100), default=1, help="With --browser: so many of each way.")
 @_JSON
-def latency(seconds, rates, size, sharp, devices, page, remote, json_path, **choice):
+def latency(
+    seconds,
+    rates,
+    size,
+    sharp,
+    devices,
+    page,
+    remote,
+    browser,
+    round_trip,
+    loss,
+    runs,
+    json_path,
+    **choice,
+):
     """Delay from camera to output, end to end, by a clock in the picture that goes around the
     network.
 
@@ -92,6 +121,9 @@ def latency(seconds, rates, size, sharp, devices, page, remote, json_path, **cho
     engine, machine = _engine(**choice), describe()
     if page:
         _page_latency(engine, machine, seconds, rates or (30.0,), size, json_path)
+        return
+    if browser:
+        _browser_latency(engine, machine, seconds, round_trip, loss, runs, json_path)
         return
     if remote:
         _remote_latency(engine, machine, seconds, rates or (30.0,), size, json_path)
@@ -135,6 +167,26 @@ def _page_latency(engine, machine, seconds, rates, size, json_path) -> None:
         for kind in pages.KINDS:
             rows.append(pages.through_a_page(engine, seconds, rate, size, kind))
             click.echo(pages.line(rows[-1]))
+    _report({"machine": machine, "rows": rows}, json_path)
+
+
+def _browser_latency(engine, machine, seconds, round_trip, loss, runs, json_path) -> None:
+    from livepuppet.benchmarks import browser, remote
+
+    way = "loopback" if round_trip is None else f"{round_trip:g} ms round trip, {loss:g} % lost"
+    click.echo(
+        f"{machine['processor']}, {machine['cores']} cores, {engine.model_name} ({engine.provider}), {way}\n"
+    )
+    rows = []
+    click.echo("\n".join(browser.HEADING))
+    for _ in range(runs):
+        for row in browser.in_a_browser(seconds, browser.WAYS, round_trip, loss):
+            rows.append(row)
+            click.echo(browser.line(row))
+    if round_trip is None:
+        steps = remote.frame_to_picture(engine, seconds, 30.0, browser.CAMERA)
+        click.echo("\n".join(("", *remote.STEP_HEADING, *map(remote.step_line, steps))))
+        rows += steps
     _report({"machine": machine, "rows": rows}, json_path)
 
 

@@ -12,8 +12,7 @@ export class CameraSender {
   constructor(link, codec) {
     Object.assign(this, { link, codec, encoder: null, size: "", rate: MOST_RATE, number: 0, keyWanted: true, busy: false });
     this.onTheWay = new Map();
-    this.offered = this.dropped = 0;
-    this.sent = 0;
+    this.offered = this.dropped = this.left = this.sent = 0;
     // Milliseconds that encoding takes, by the camera's time, for whoever adds up delays.
     this.encoded = new Map();
     this.canvas = document.createElement("canvas");
@@ -63,8 +62,10 @@ export class CameraSender {
   _offer(video, captured, frame) {
     if (!this.link.isOpen) return;
     this.offered += 1;
-    if (this._full) this.dropped += 1;
-    else if (this.codec === "jpeg") this._sendJpeg(video, captured);
+    if (this._full) {
+      this.dropped += 1;
+      this.left += 1;
+    } else if (this.codec === "jpeg") this._sendJpeg(video, captured);
     else this._encode(video, captured, frame);
     if (this.offered >= MEASURED) this._adapt();
   }

@@ -46,7 +46,7 @@ const delays = [];
 const times = [];
 const stages = Object.fromEntries(["encode", "up", "wait", "render", "answer", "down", "show"].map((name) => [name, []]));
 // For whoever measures.
-const measured = { all: null, shown: 0, stages, link: () => link, camera: () => camera, way: null };
+const measured = { all: null, at: null, shown: 0, stages, link: () => link, camera: () => camera, way: null };
 Object.assign(window, { livepuppet: measured });
 
 const KEEP = "livepuppet token";
@@ -270,6 +270,7 @@ function show(picture, head) {
   canvas.dataset.frames = String(measured.shown);
   delays.push(1000 * (shown - head.captured));
   measured.all?.push(1000 * (shown - head.captured));
+  measured.at?.push(1000 * shown);
   times.push(shown);
   const { clock } = link;
   const sent = camera.encoded.get(head.captured);
