@@ -79,6 +79,19 @@ def line(row: dict) -> str:
     return f"| {row['way']} | {row['rate']:.1f} | {spread} | {row['pause_ms']:.0f} | {row['dropped']} | {rates} |"
 
 
+def summary(rows: Sequence[dict]) -> list[str]:
+    """The worst of several runs of each way, for people."""
+    lines = []
+    for way in dict.fromkeys(row["way"] for row in rows):
+        own = [row for row in rows if row["way"] == way]
+        late, pauses = ([row[name] for row in own] for name in ("ms", "pause_ms"))
+        lines.append(
+            f"{way}: {len(own)} runs, p95 {min(one['p95'] for one in late):.0f} to {max(one['p95'] for one in late):.0f} ms, "
+            f"longest pauses {min(pauses):.0f} to {max(pauses):.0f} ms."
+        )
+    return lines
+
+
 @contextmanager
 def _serving(prefix: list[str], folder: Path, *options: str) -> Iterator[str]:
     command = [*prefix, sys.executable, "-m", "livepuppet", "serve", "--port", "0", *options]

@@ -183,6 +183,8 @@ def _browser_latency(engine, machine, seconds, round_trip, loss, runs, json_path
         for row in browser.in_a_browser(seconds, browser.WAYS, round_trip, loss):
             rows.append(row)
             click.echo(browser.line(row))
+    if runs > 1:
+        click.echo("\n".join(("", *browser.summary(rows))))
     if round_trip is None:
         steps = remote.frame_to_picture(engine, seconds, 30.0, browser.CAMERA)
         click.echo("\n".join(("", *remote.STEP_HEADING, *map(remote.step_line, steps))))

@@ -220,3 +220,10 @@ def test_an_address_without_its_token_says_so(camera, tmp_path):
         page.goto(address.partition("#")[0])
         page.get_by_text("This address lacks its token").wait_for()
         assert page.get_by_role("button", name="Start camera").is_disabled()
+
+
+def test_the_benchmark_prints_what_each_way_takes(livepuppet):
+    if shutil.which("chromium") is None:
+        pytest.skip("there is no Chromium (Debian: apt install chromium)")
+    result = livepuppet("bench", "latency", "--browser", "--seconds", "2")
+    assert "| H.264, moved picture |" in result.stdout and "| JPEG both ways |" in result.stdout, result.stderr

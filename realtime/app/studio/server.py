@@ -20,6 +20,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.app.studio.access import STUDIO, Wording
+from livepuppet.realtime.remote.connection import hurry
 
 logger = logging.getLogger(__name__)
 
@@ -328,6 +329,7 @@ def _listen(address: str, port: int, wording: Wording) -> socket.socket:
         elif os.name != "nt":
             # Only ends the wait for a port that was just used.
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        hurry(listening)
         listening.bind((address, port))
         listening.listen(32)
     except (OSError, OverflowError) as error:
