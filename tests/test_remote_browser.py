@@ -226,4 +226,6 @@ def test_the_benchmark_prints_what_each_way_takes(livepuppet):
     if shutil.which("chromium") is None:
         pytest.skip("there is no Chromium (Debian: apt install chromium)")
     result = livepuppet("bench", "latency", "--browser", "--seconds", "2")
-    assert "| H.264, moved picture |" in result.stdout and "| JPEG both ways |" in result.stdout, result.stderr
+    assert "| H.264, moved picture |" in result.stdout and "| JPEG both ways |" in result.stdout, (
+        result.stderr
+    )
