@@ -115,6 +115,7 @@ class _Sheet:
         flat: uint8 RGBA (H, W, 4); premultiplied over a background, straight without one.
         surface: which moves it.
         whole: it fills the picture, and beyond its edge goes on.
+        changes: patches are laid over it.
 
     Attributes:
         still: `flat` without what is laid over it.
@@ -122,9 +123,9 @@ class _Sheet:
         whole: see above.
     """
 
-    def __init__(self, flat: np.ndarray, surface: Surface, whole: bool = False):
+    def __init__(self, flat: np.ndarray, surface: Surface, whole: bool = False, changes: bool = True):
         self.still, self.surface = flat, surface
-        self.sampler = Sampler(flat)
+        self.sampler = Sampler(flat, changes)
         self.whole = whole
         self._reach = None if whole else _Reach(flat[..., 3], surface.cell)
         # Beyond the picture there is no figure: where it reaches the edge, it is stretched.
@@ -345,10 +346,14 @@ class Head:
         # What patches are laid over, and without them.
         face = self._sheets[-1]
         self._still, self._sampler = face.still, face.sampler
-        self._flat, self._shown = face.sampler.pixels, picture.copy()
+        assert face.sampler.pixels is not None
+        self._flat = face.sampler.pixels
+        # The picture with patches, in the rows that have some, and the first of those.
+        self._shown, self._top = picture[:0], 0
         self._thin: dict[tuple[int, ...], tuple[np.ndarray, ...]] = {}
-        # What is behind the face at rest, and all of it.
-        self._below, self.rest = self._at_rest()
+        self.rest = self._at_rest()
+        # Frames need less of it than a whole picture does.
+        self._mixing = Memory(np.uint8), Memory(np.uint8), Memory(np.uint8)
 
     def _cut(self, background: np.ndarray | str | None) -> list[_Sheet]:
         """What moves, from behind to the front; the last one has the face."""
@@ -360,14 +365,16 @@ class Head:
             if split is None:
                 return [_Sheet(np.dstack([layers.colours, layers.alpha]), surface)]
             return [
-                _Sheet(split.body, surface.of_body()),
+                _Sheet(split.body, surface.of_body(), changes=False),
                 _Sheet(split.head, surface.of_head(split.head_alpha)),
             ]
         own = figure_colours(picture, layers.matte)
         if split is None:
             return [_Sheet(self._over_others(own, layers.matte), surface)]
         return [
-            _Sheet(self._over_others(split.torso_on(own), split.body_alpha), surface.of_body()),
+            _Sheet(
+                self._over_others(split.torso_on(own), split.body_alpha), surface.of_body(), changes=False
+            ),
             _Sheet(self._over_others(own, split.head_alpha), surface.of_head(split.head_alpha)),
         ]
 
@@ -416,7 +423,7 @@ class Head:
         if not moved.any():
             np.copyto(out, self.rest)
             for spot in self._pasted:
-                self._lay_over(self._flat[spot], self._below_at(*spot), out[spot])
+                self._lay_over(self._flat[spot], self._behind(spot), out[spot])
             return
         for sheet, own in zip(self._sheets, sources, strict=True):
             sheet.move(own, bend if sheet is face else None)
@@ -522,8 +529,14 @@ class Head:
         cv2.cvtColor(figure, cv2.COLOR_RGBA2RGB, dst=colour)
         cv2.add(colour, share, dst=region)
 
-    def _below_at(self, rows: slice, columns: slice) -> np.ndarray | None:
-        return None if self._below is None else self._below[rows, columns]
+    def _behind(self, spot: tuple[slice, slice]) -> np.ndarray | None:
+        """What is there behind the face at rest."""
+        below = None if self._plate is None else self._plate[spot]
+        for sheet in self._sheets[:-1]:
+            shown = np.empty((*sheet.still[spot].shape[:2], self.shape[2]), np.uint8)
+            self._lay_over(sheet.still[spot], below, shown)
+            below = shown
+        return below
 
     def _moved(self, sources: list[np.ndarray], bend: MouthBend | None) -> np.ndarray:
         """Cells whose middles show anything other than at rest, bool (rows, columns)."""
@@ -577,7 +590,11 @@ class Head:
         spots, self._laid = [patch.place for patch in patches], list(patches)
         gone = [spot for spot in self._pasted if spot not in spots]
         for spot in self._pasted:
-            np.copyto(self._shown[spot], self._picture[spot])
+            np.copyto(self._under(spot), self._picture[spot])
+        if spots:
+            top, bottom = min(rows.start for rows, _ in spots), max(rows.stop for rows, _ in spots)
+            if top < self._top or bottom > self._top + len(self._shown):
+                self._shown, self._top = self._picture[top:bottom].copy(), top
         for spot in gone:
             np.copyto(self._flat[spot], self._still[spot])
         for patch, spot in zip(patches, spots, strict=True):
@@ -586,8 +603,12 @@ class Head:
             self._sampler.refresh(*spot)
         self._pasted = spots
 
+    def _under(self, spot: tuple[slice, slice]) -> np.ndarray:
+        rows, columns = spot
+        return self._shown[rows.start - self._top : rows.stop - self._top, columns]
+
     def _lay(self, patch: Patch, spot: tuple[slice, slice]) -> None:
-        under = self._shown[spot]
+        under = self._under(spot)
         if patch.alpha is None:
             np.copyto(under, patch.rgb)
         else:
@@ -613,22 +634,17 @@ class Head:
             still[:, :3] = np.clip(still[:, :3] + change * still[:, 3:] // 255, 0, 255)
             flat[rows, columns] = still
 
-    def _at_rest(self) -> tuple[np.ndarray | None, np.ndarray]:
-        """What is behind the face, and all that is shown."""
-        below = self._plate
-        for sheet in self._sheets[:-1]:
-            shown = np.empty(self.shape, np.uint8)
-            self._lay_over(sheet.still, below, shown)
-            below = shown
+    def _at_rest(self) -> np.ndarray:
+        """All that is shown."""
         if self.layers.matte is None:
-            return below, self._still if self._open else self._picture
+            return self._still if self._open else self._picture
         if self._plate is self.layers.plate:
-            return below, self._picture
+            return self._picture
         # Of head and body at rest there is nothing to tell: the figure as it was cut out.
         flat = self._over_others(figure_colours(self._picture, self.layers.matte), self.layers.matte)
         rest = np.empty(self.shape, np.uint8)
         self._lay_over(flat, self._plate, rest)
-        return below, rest
+        return rest
 
 
 def _over_straight(figure: np.ndarray, below: np.ndarray | None, region: np.ndarray) -> None:

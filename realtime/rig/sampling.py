@@ -23,33 +23,37 @@ class Sampler:
 
     Args:
         picture: uint8 RGB (h, w, 3) or RGBA (h, w, 4).
+        changes: keep `pixels`.
 
     Attributes:
-        pixels: a copy of it, uint8 RGBA. What is written there is seen once it has been refreshed.
+        pixels: a copy of it, uint8 RGBA; None where it stays as it is. What is written there is seen once it has been refreshed.
     """
 
-    def __init__(self, picture: np.ndarray):
+    def __init__(self, picture: np.ndarray, changes: bool = False):
         if picture.shape[2] == 3:
             picture = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
         height, width = picture.shape[:2]
-        self._whole = cv2.copyMakeBorder(
-            picture, 0, -height % SMALLER, 0, -width % SMALLER, cv2.BORDER_REPLICATE
-        )
-        self.pixels = self._whole[:height, :width]
-        rows, columns = (size // SMALLER * LARGER for size in self._whole.shape[:2])
+        whole = cv2.copyMakeBorder(picture, 0, -height % SMALLER, 0, -width % SMALLER, cv2.BORDER_REPLICATE)
+        self._whole = whole if changes else None
+        self.pixels = whole[:height, :width] if changes else None
+        rows, columns = (size // SMALLER * LARGER for size in whole.shape[:2])
         self._fine = np.empty((rows + 2, columns + 2, 4), np.uint8)
-        self.refresh(slice(0, height), slice(0, width))
+        self._enlarge(whole, slice(0, height), slice(0, width))
 
     def refresh(self, rows: slice, columns: slice) -> None:
-        """These pixels have changed."""
+        """These of the `pixels` have changed."""
+        assert self._whole is not None
+        self._enlarge(self._whole, rows, columns)
+
+    def _enlarge(self, whole: np.ndarray, rows: slice, columns: slice) -> None:
         inner, outer = [], []
-        for wanted, size in zip((rows, columns), self._whole.shape[:2], strict=True):
+        for wanted, size in zip((rows, columns), whole.shape[:2], strict=True):
             start = max(wanted.start - REACH, 0) // SMALLER * SMALLER
             stop = min(-(-(wanted.stop + REACH) // SMALLER) * SMALLER, size)
             inner.append((start, stop))
             outer.append((max(start - MARGIN, 0), min(stop + MARGIN, size)))
         (top, bottom), (left, right) = outer
-        part = self._whole[top:bottom, left:right]
+        part = whole[top:bottom, left:right]
         extent = ((right - left) // SMALLER * LARGER, (bottom - top) // SMALLER * LARGER)
         larger = cv2.resize(part, extent, interpolation=cv2.INTER_CUBIC)
         larger = cv2.addWeighted(larger, 1 + SHARPEN, cv2.blur(larger, (3, 3)), -SHARPEN, 0)
@@ -60,7 +64,7 @@ class Sampler:
         ]
         self._fine[1:-1, 1:-1][tuple(fine)] = larger[tuple(part)]
         for axis, edge, beside in ((0, 0, 1), (0, -1, -2), (1, 0, 1), (1, -1, -2)):
-            if inner[axis][edge] in (0, self._whole.shape[axis]):
+            if inner[axis][edge] in (0, whole.shape[axis]):
                 pixels = self._fine if axis == 0 else self._fine.swapaxes(0, 1)
                 pixels[edge] = pixels[beside]
 
