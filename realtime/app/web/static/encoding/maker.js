@@ -11,16 +11,19 @@ import { py } from "./python.js";
 const arrayOf = (/** @type {any} */ { shape, values }) => new NDArray(values, Array.from(shape), "float32");
 const plainOf = (/** @type {NDArray} */ array) => ({ shape: array._shape, values: array.flat.slice() });
 
+/** @param {number} share of all work that is done */
+const tellProgress = (share) => self.postMessage({ kind: "progress", share });
+
 const answer = makeAnswer();
+let questions = 0;
 
 /** What a network says of these inputs. @param {Question["network"]} network @param {any[]} inputs */
 function asked(network, inputs) {
+  // Some forty are asked until the contours are looked for.
+  tellProgress(Math.min(0.3, 0.007 * questions++));
   self.postMessage({ kind: "asked", network, inputs: inputs.map((one) => plainOf(asArray(one))), answer });
   return readAnswer(answer).map(arrayOf);
 }
-
-/** @param {number} share of all work that is done */
-const tellProgress = (share) => self.postMessage({ kind: "progress", share });
 
 /** As JSON has it. @param {any} one @returns {any} */
 function plain(one) {
@@ -68,15 +71,15 @@ function make({ picture: { width, height, rgb, alpha }, square: place, keypoints
   const matte = alpha && new NDArray(alpha, [height, width], "uint8");
   const square = module("square").Square(place.x, place.y, place.side);
 
-  tellProgress(0);
   const contours = module("finding").find(engine, picture, square);
+  tellProgress(0.4);
   const face = module("rig").Face(keypoints, names, size, square, contours);
   const landmarks = face.on(square.x, square.y, square.side);
   const placed = module("pose").place(landmarks, names);
   if (placed === null) throw new Error("no face");
   const [, pose] = placed;
   const layers = module("layers").split_layers(picture, square, landmarks, pose.scale, matte, pose.shift);
-  tellProgress(0.65);
+  tellProgress(0.75);
   const rig = module("rig").Rig(picture, face, square, matte, null, layers);
   tellProgress(0.9);
   const [arrays, told] = module("tables").rig_tables(rig, face);

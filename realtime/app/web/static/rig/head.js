@@ -1,5 +1,5 @@
 // One avatar's head, drawn in any pose: sheets with depth over a plate, each sampled once. See realtime/rig/head.py.
-import { OFFSET, SCALE, Sampler, between, byShare, laidOver, pictureOf, planeAt, sampled } from "./pixels.js";
+import { OFFSET, SCALE, Sampler, between, byShare, laidOver, pictureOf, sampled } from "./pixels.js";
 
 /** @typedef {import("./pixels.js").Picture} Picture */
 /** @typedef {import("./surface.js").Surface} Surface */
@@ -229,12 +229,27 @@ export class Head {
     const { FACE_INVERSION, HALFWAY } = this.constants;
     for (let at = 0; at < size; at++) {
       for (let round = 0; round < FACE_INVERSION; round++) {
-        const across = x[at] / cell + offset;
-        const down = y[at] / cell + offset;
+        // As `planeAt`, of both planes: calls would allocate what they are given.
+        const across = Math.floor(32 * (x[at] / cell + offset) + 0.5);
+        const down = Math.floor(32 * (y[at] / cell + offset) + 0.5);
+        const right = (across & 31) / 32;
+        const below = (down & 31) / 32;
+        const column = across >> 5;
+        const row = down >> 5;
+        const left = Math.min(Math.max(column, 0), columns - 1);
+        const next = Math.min(Math.max(column + 1, 0), columns - 1);
+        const upper = Math.min(Math.max(row, 0), rows - 1) * columns;
+        const lower = Math.min(Math.max(row + 1, 0), rows - 1) * columns;
+        const a = (1 - right) * (1 - below);
+        const b = right * (1 - below);
+        const c = (1 - right) * below;
+        const d = right * below;
         // Where skin is stretched to twice its length rounds swing about the answer.
         const share = round === HALFWAY ? 0.5 : 1;
-        x[at] += share * (seen[at] - planeAt(field, 0, columns, rows, across, down) - x[at]);
-        y[at] += share * (seen[size + at] - planeAt(field, size, columns, rows, across, down) - y[at]);
+        x[at] += share * (seen[at] - (a * field[upper + left] + b * field[upper + next] + c * field[lower + left] + d * field[lower + next]) - x[at]);
+        const other = size + upper;
+        const last = size + lower;
+        y[at] += share * (seen[size + at] - (a * field[other + left] + b * field[other + next] + c * field[last + left] + d * field[last + next]) - y[at]);
       }
     }
   }
@@ -378,7 +393,7 @@ export class Head {
           const sheet = sheets[index];
           const shift = bent && sheet === face ? bend : null;
           if (!shift && sheet.seen[node] === NOTHING) continue;
-          layBlock(sheet, node, x0, x1, y0, y1, firstOf, row, column, solid && index === lowest, whole, shift, out, width);
+          layBlock(sheet, node, x0, x1, y0, y1, row, column, solid && index === lowest, whole, shift, out, width);
         }
       }
     }
@@ -452,7 +467,6 @@ export class Head {
  * @param {Sheet} sheet
  * @param {number} node the block's first one
  * @param {number} x0 @param {number} x1 @param {number} y0 @param {number} y1 its pixels
- * @param {(node: number) => number} firstOf
  * @param {number} row @param {number} column of the node
  * @param {boolean} instead
  * @param {boolean} repeats whether the sheet goes on beyond the picture
@@ -460,7 +474,7 @@ export class Head {
  * @param {Int32Array} out
  * @param {number} width of the picture
  */
-function layBlock(sheet, node, x0, x1, y0, y1, firstOf, row, column, instead, repeats, bend, out, width) {
+function layBlock(sheet, node, x0, x1, y0, y1, row, column, instead, repeats, bend, out, width) {
   const { x, y, grid } = sheet.surface;
   const { columns, cell } = grid;
   const { fine } = sheet.sampler;
@@ -476,6 +490,10 @@ function layBlock(sheet, node, x0, x1, y0, y1, firstOf, row, column, instead, re
   const highest = Math.min(y[node], y[node + 1], y[below], y[below + 1]) * SCALE + OFFSET;
   const lowest = Math.max(y[node], y[node + 1], y[below], y[below + 1]) * SCALE + OFFSET;
   const inside = !bend && least >= 0 && highest >= 0 && most < stride - 2 && lowest < height - 2;
+  if (inside) {
+    layInside(sheet, node, x0, x1, y0, y1, row, column, instead, out, width);
+    return;
+  }
   for (let line = y0; line < y1; line++) {
     const down = (line - nodeY) / cell;
     const leftX = x[node] + (x[below] - x[node]) * down;
@@ -488,42 +506,60 @@ function layBlock(sheet, node, x0, x1, y0, y1, firstOf, row, column, instead, re
     let atY = leftY * unit + start + stepY * (x0 - nodeX);
     let to = line * width + x0;
     const end = line * width + x1;
-    if (!inside) {
-      const bentRow = bend ? (line - bend.top) * bend.width - bend.left : 0;
-      const bentHere = bend !== null && line >= bend.top && line < bend.top + bend.height;
-      for (let place = x0; to < end; to++, place++, atX += stepX, atY += stepY) {
-        let ownX = (atX - 0.5) / 32;
-        let ownY = (atY - 0.5) / 32;
-        if (bend && bentHere && place >= bend.left && place < bend.left + bend.width) {
-          ownX += bend.shiftX[bentRow + place];
-          ownY += bend.shiftY[bentRow + place];
-        }
-        const colour = sampled(pixels, stride, height, ownX, ownY, repeats);
-        out[to] = instead || colour >>> 24 === 255 ? colour : laidOver(out[to], colour);
+    const bentRow = bend ? (line - bend.top) * bend.width - bend.left : 0;
+    const bentHere = bend !== null && line >= bend.top && line < bend.top + bend.height;
+    for (let place = x0; to < end; to++, place++, atX += stepX, atY += stepY) {
+      let ownX = (atX - 0.5) / 32;
+      let ownY = (atY - 0.5) / 32;
+      if (bend && bentHere && place >= bend.left && place < bend.left + bend.width) {
+        ownX += bend.shiftX[bentRow + place];
+        ownY += bend.shiftY[bentRow + place];
       }
-      continue;
+      const colour = sampled(pixels, stride, height, ownX, ownY, repeats);
+      out[to] = instead || colour >>> 24 === 255 ? colour : laidOver(out[to], colour);
     }
-    layLine(pixels, stride, atX, atY, stepX, stepY, instead, out, to, end);
   }
 }
 
 /**
- * A line of a sheet that lies inside of it, over what is there or instead of it.
- * @param {Int32Array} pixels @param {number} stride of the sheet's enlarged picture
- * @param {number} atX @param {number} atY in 32nds of its pixels, where the line's first pixel comes from @param {number} stepX @param {number} stepY
+ * A block of a sheet that lies inside of it, over what is there or instead of it. A function of its own, given whole numbers alone: others would
+ * be allocated at each call.
+ * @param {Sheet} sheet @param {number} node
+ * @param {number} x0 @param {number} x1 @param {number} y0 @param {number} y1 in pixels of the picture
+ * @param {number} row @param {number} column of the node
  * @param {boolean} instead
- * @param {Int32Array} out @param {number} to @param {number} end
+ * @param {Int32Array} out @param {number} width of the picture
  */
-function layLine(pixels, stride, atX, atY, stepX, stepY, instead, out, to, end) {
-  for (; to < end; to++, atX += stepX, atY += stepY) {
-    const across = atX | 0;
-    const along = atY | 0;
-    const from = (Math.imul(along >> 5, stride) + (across >> 5)) | 0;
-    const a = pixels[from];
-    const b = pixels[from + 1];
-    const c = pixels[from + stride];
-    const d = pixels[from + stride + 1];
-    const colour = (a | b | c | d) === 0 ? 0 : between(a, b, c, d, across & 31, along & 31);
-    out[to] = instead || colour >>> 24 === 255 ? colour : laidOver(out[to], colour);
+function layInside(sheet, node, x0, x1, y0, y1, row, column, instead, out, width) {
+  const { x, y, grid } = sheet.surface;
+  const { columns, cell } = grid;
+  const { pixels, width: stride } = sheet.sampler.fine;
+  const nodeX = (column - 0.5) * cell - 0.5;
+  const nodeY = (row - 0.5) * cell - 0.5;
+  const unit = 32 * SCALE;
+  const start = 32 * OFFSET + 0.5;
+  const below = node + columns;
+  for (let line = y0; line < y1; line++) {
+    const down = (line - nodeY) / cell;
+    const leftX = x[node] + (x[below] - x[node]) * down;
+    const rightX = x[node + 1] + (x[below + 1] - x[node + 1]) * down;
+    const leftY = y[node] + (y[below] - y[node]) * down;
+    const rightY = y[node + 1] + (y[below + 1] - y[node + 1]) * down;
+    const stepX = ((rightX - leftX) / cell) * unit;
+    const stepY = ((rightY - leftY) / cell) * unit;
+    let atX = leftX * unit + start + stepX * (x0 - nodeX);
+    let atY = leftY * unit + start + stepY * (x0 - nodeX);
+    const end = line * width + x1;
+    for (let to = line * width + x0; to < end; to++, atX += stepX, atY += stepY) {
+      const across = atX | 0;
+      const along = atY | 0;
+      const from = (Math.imul(along >> 5, stride) + (across >> 5)) | 0;
+      const a = pixels[from];
+      const b = pixels[from + 1];
+      const c = pixels[from + stride];
+      const d = pixels[from + stride + 1];
+      const colour = (a | b | c | d) === 0 ? 0 : between(a, b, c, d, across & 31, along & 31);
+      out[to] = instead || colour >>> 24 === 255 ? colour : laidOver(out[to], colour);
+    }
   }
 }

@@ -1,6 +1,6 @@
 // The mouth as layers: lips that move along their four curves, a chin that drops, and what shows between them.
 // See realtime/rig/mouth.py.
-import { Memory, OFFSET, SCALE, Sampler, cropOf, held, laidOver, mixed, packed, pictureFrom, planeAt, sampled, smooth } from "./pixels.js";
+import { Memory, OFFSET, SCALE, Sampler, cropOf, held, laidOver, lineAt, mixed, packed, pictureFrom, planeAt, sampled, smooth } from "./pixels.js";
 
 /** @typedef {import("./rig.js").Part} Part */
 /** @typedef {import("./rig.js").Amounts} Amounts */
@@ -116,7 +116,7 @@ export class MouthLayers {
 
   /** @param {Float32Array} tables @param {number} row @param {number} at */
   lookup(tables, row, at) {
-    return planeAt(tables, row * this.count, this.count, 1, at, 0);
+    return lineAt(tables, row * this.count, this.count, at);
   }
 
   /** How far each column's knots move down, and how far the columns move aside. @param {MouthAmounts} a */
@@ -319,11 +319,11 @@ export class MouthBend {
     }
     const node = layers.nodeAt(source);
     for (let knot = 0; knot < KNOTS; knot++) {
-      knots[knot] = planeAt(tables, knot * count, count, 1, node, 0);
-      knots[KNOTS + knot] = knots[knot] + planeAt(tables, (KNOTS + knot) * count, count, 1, node, 0) * inside;
+      knots[knot] = lineAt(tables, knot * count, count, node);
+      knots[KNOTS + knot] = knots[knot] + lineAt(tables, (KNOTS + knot) * count, count, node) * inside;
     }
-    knots[2] -= planeAt(tables, 2 * KNOTS * count, count, 1, node, 0) * inside;
-    knots[3] += planeAt(tables, (2 * KNOTS + 1) * count, count, 1, node, 0) * inside;
+    knots[2] -= lineAt(tables, 2 * KNOTS * count, count, node) * inside;
+    knots[3] += lineAt(tables, (2 * KNOTS + 1) * count, count, node) * inside;
     // Lips that part show nothing beyond their edges; those that do not go on over the line, or it would be doubled.
     const slack = Math.max(1.5 * told.block - (knots[KNOTS + 3] - knots[KNOTS + 2]), 0);
     const up = Math.min(this._through(0, 2, v), knots[2] - v + slack);
@@ -425,8 +425,8 @@ export class MouthBend {
         const down = (this.down[at] = this._enlarged(planes.down, x, y));
         const inside = this._enlarged(planes.inside, x, y);
         const node = layers.nodeAt(s);
-        this.toUpper[at] = down - planeAt(tables, 2 * count, count, 1, node, 0) - planeAt(tables, (KNOTS + 2) * count, count, 1, node, 0) * inside;
-        this.toLower[at] = planeAt(tables, 3 * count, count, 1, node, 0) + planeAt(tables, (KNOTS + 3) * count, count, 1, node, 0) * inside - down;
+        this.toUpper[at] = down - lineAt(tables, 2 * count, count, node) - lineAt(tables, (KNOTS + 2) * count, count, node) * inside;
+        this.toLower[at] = lineAt(tables, 3 * count, count, node) + lineAt(tables, (KNOTS + 3) * count, count, node) * inside - down;
       }
     }
   }
@@ -756,10 +756,10 @@ export class MouthBend {
         const here = (box.top + row) * fine.width + box.left + column;
         const s = planeS[here];
         const node = layers.nodeAt(s);
-        const upper = planeAt(tables, 2 * count, count, 1, node, 0);
-        const lower = planeAt(tables, 3 * count, count, 1, node, 0);
-        const end = planeAt(layers.teethEnd, 0, count, 1, node, 0);
-        let v = downs[here] - planeAt(layers.corners, 0, count, 1, node, 0);
+        const upper = lineAt(tables, 2 * count, count, node);
+        const lower = lineAt(tables, 3 * count, count, node);
+        const end = lineAt(layers.teethEnd, 0, count, node);
+        let v = downs[here] - lineAt(layers.corners, 0, count, node);
         // Where the lip rises above the teeth that the picture shows, they go along.
         v += Math.max(upper - (v - toUpper[here]), 0);
         const bottom = v + toLower[here];

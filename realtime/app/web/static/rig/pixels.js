@@ -128,8 +128,8 @@ function atEdge(pixels, width, height, column, row, x, y, repeats) {
 export function planeAt(plane, offset, columns, rows, x, y) {
   const across = Math.floor(32 * x + 0.5);
   const down = Math.floor(32 * y + 0.5);
-  let column = across >> 5;
-  let row = down >> 5;
+  const column = across >> 5;
+  const row = down >> 5;
   const right = (across & 31) / 32;
   const below = (down & 31) / 32;
   if (column >= 0 && row >= 0 && column < columns - 1 && row < rows - 1) {
@@ -139,16 +139,34 @@ export function planeAt(plane, offset, columns, rows, x, y) {
       (plane[at + columns] * (1 - right) + plane[at + columns + 1] * right) * below
     );
   }
+  return planeAtEdge(plane, offset, columns, rows, column, row, right, below);
+}
+
+/**
+ * @param {Float32Array} plane @param {number} offset @param {number} columns @param {number} rows
+ * @param {number} column @param {number} row @param {number} right @param {number} below
+ */
+function planeAtEdge(plane, offset, columns, rows, column, row, right, below) {
+  const left = Math.min(Math.max(column, 0), columns - 1);
   const next = Math.min(Math.max(column + 1, 0), columns - 1);
-  const after = Math.min(Math.max(row + 1, 0), rows - 1);
-  column = Math.min(Math.max(column, 0), columns - 1);
-  row = Math.min(Math.max(row, 0), rows - 1);
-  const first = offset + row * columns;
-  const second = offset + after * columns;
+  const first = offset + Math.min(Math.max(row, 0), rows - 1) * columns;
+  const second = offset + Math.min(Math.max(row + 1, 0), rows - 1) * columns;
   return (
-    (plane[first + column] * (1 - right) + plane[first + next] * right) * (1 - below) +
-    (plane[second + column] * (1 - right) + plane[second + next] * right) * below
+    (plane[first + left] * (1 - right) + plane[first + next] * right) * (1 - below) +
+    (plane[second + left] * (1 - right) + plane[second + next] * right) * below
   );
+}
+
+/**
+ * The same of a line. (Calls are short, so that compilers put them where they are: others allocate what they are given.)
+ * @param {Float32Array} line @param {number} offset of its first node @param {number} count @param {number} x
+ */
+export function lineAt(line, offset, count, x) {
+  const across = Math.floor(32 * x + 0.5);
+  const right = (across & 31) / 32;
+  const left = offset + Math.min(Math.max(across >> 5, 0), count - 1);
+  const next = offset + Math.min(Math.max((across >> 5) + 1, 0), count - 1);
+  return line[left] * (1 - right) + line[next] * right;
 }
 
 /**
