@@ -90,14 +90,20 @@ class Reach {
     const { REACHES, AROUND, WITHIN } = constants;
     this._x.set(x);
     this._y.set(y);
-    const planes = [this._x, this._y];
-    for (const plane of planes) atEdges(plane, grid, width, height);
+    atEdges(this._x, grid, width, height);
+    atEdges(this._y, grid, width, height);
+    const own = grid.columns;
     for (let row = 0; row < grid.rows - 1; row++) {
-      for (let column = 0; column < grid.columns - 1; column++) {
-        const first = row * grid.columns + column;
-        const [[left, right], [top, bottom]] = planes.map((plane) => rangeOf(plane, first, grid.columns));
+      for (let column = 0; column < own - 1; column++) {
+        const first = row * own + column;
+        const left = leastOf(this._x, first, own);
+        const right = mostOf(this._x, first, own);
+        const top = leastOf(this._y, first, own);
+        const bottom = mostOf(this._y, first, own);
         const size = Math.max(right - left, bottom - top);
-        const table = tables[REACHES.findIndex((reach) => size <= 2 * (reach * step - AROUND))];
+        let level = 0;
+        while (level < REACHES.length && size > 2 * (REACHES[level] * step - AROUND)) level += 1;
+        const table = tables[level];
         seen[first] = EDGE;
         if (!table) continue;
         const across = Math.min(Math.max(Math.floor(((left + right) / 2 + 0.5) / step) + edge, 0), columns - 1);
@@ -130,11 +136,11 @@ function atEdges(plane, { rows, columns, cell }, width, height) {
   }
 }
 
-/** The least and the greatest of a block's four values. @param {Float32Array} plane @param {number} first @param {number} columns */
-function rangeOf(plane, first, columns) {
-  const values = [plane[first], plane[first + 1], plane[first + columns], plane[first + columns + 1]];
-  return [Math.min(...values), Math.max(...values)];
-}
+/** The least of a block's four values. @param {Float32Array} plane @param {number} first @param {number} columns */
+const leastOf = (plane, first, columns) => Math.min(plane[first], plane[first + 1], plane[first + columns], plane[first + columns + 1]);
+
+/** The greatest. @param {Float32Array} plane @param {number} first @param {number} columns */
+const mostOf = (plane, first, columns) => Math.max(plane[first], plane[first + 1], plane[first + columns], plane[first + columns + 1]);
 
 /** 1 within `reach` of what is 1. @param {Uint8Array} plane @param {number} rows @param {number} columns @param {number} reach */
 function spread(plane, rows, columns, reach) {
