@@ -155,6 +155,14 @@ def frames(page) -> int:
     return page.evaluate("Number(document.querySelector('#picture').dataset.frames || 0)")
 
 
+#: How many rigs the browser keeps.
+KEPT = """() => new Promise((resolve) => {
+    indexedDB.open("livepuppet").onsuccess = ({ target }) => {
+        target.result.transaction("rigs").objectStore("rigs").count().onsuccess = (told) => resolve(told.target.result);
+    };
+})"""
+
+
 def test_from_the_link_to_a_recording_of_an_added_picture(site, camera, tmp_path):
     with browsing(site, camera) as browser:
         page = browser.open()
@@ -193,6 +201,13 @@ def test_from_the_link_to_a_recording_of_an_added_picture(site, camera, tmp_path
         page.locator("#making").wait_for(state="hidden", timeout=MAKING * 1000)
         assert page.evaluate("document.querySelector('#engine').textContent.startsWith('rig, ')")
         assert page.get_by_role("button", name="Clear").is_enabled()
+        # It is kept: the same picture again is not worked out again.
+        until(lambda: page.evaluate(KEPT) == 1)
+        write_picture(tmp_path / "Again.png", cv2.resize(own, (400, 400)))
+        page.evaluate("document.querySelector('#engine').textContent = ''")
+        page.set_input_files("#files", tmp_path / "Again.png")
+        shows(page, "document.querySelector('#engine').textContent.startsWith('rig, ')")
+        assert page.evaluate(KEPT) == 1
         before = frames(page)
         until(lambda: frames(page) > before + 2)
         write_picture(tmp_path / "wall.png", gradient(48, 3000))
