@@ -496,6 +496,12 @@ def test_frowns_and_narrow_lips_are_read_by_their_points():
     frown = read(corners=-0.12)
     assert frown[INDEX["mouthFrownLeft"]] == frown[INDEX["mouthFrownRight"]] > 0.8
     assert read(corners=0.12)[INDEX["mouthFrownLeft"]] == 0
+    # Corners fall as well where a smile of D1's ends.
+    smiling = rest.mouth.copy()
+    smiling[[4 + MOUTH_AMOUNTS.index(f"mouthSmile{side}") for side in ("Left", "Right")]] += 0.8
+    reader.set_neutral(FaceReading(rest.eyes, smiling, rest.head))
+    assert read(corners=-0.12)[INDEX["mouthFrownLeft"]] == 0
+    reader.set_neutral(rest)
     assert read(widens=-0.4)[INDEX["mouthPucker"]] == pytest.approx(0.7)
     assert read(widens=-0.05)[INDEX["mouthPucker"]] == 0
     # An open mouth is narrower, and puckers no lips.

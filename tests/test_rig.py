@@ -23,6 +23,7 @@ from livepuppet.realtime.rig.contours import (
     _fit_mouth,
     _plain_mouth,
     find_contours,
+    without_lenses,
 )
 from livepuppet.realtime.rig.driver import RigMotion
 from livepuppet.realtime.rig.editing import handles, nearest, switched
@@ -256,6 +257,22 @@ def test_a_tiny_face_is_unsure(face):
 
 
 # Layers.
+
+
+def test_lenses_of_dark_glasses_are_no_eyes():
+    def eye(x: float, radius: float) -> EyeContours:
+        curve = np.column_stack([np.linspace(x - radius, x + radius, 17), np.full(17, 50.0)]).astype(
+            np.float32
+        )
+        return EyeContours(
+            curve, curve + np.float32([0, 4]), curve - np.float32([0, 4]), np.float32([x, 50]), radius
+        )
+
+    large = without_lenses(eye(100, 21), eye(200, 21))
+    assert all(one.sure for one in large)
+    lenses = without_lenses(eye(100, 30), eye(200, 25))
+    assert not any(one.sure for one in lenses) and "dark glasses" in lenses[0].reason
+    assert without_lenses(None, eye(200, 30))[1].sure
 
 
 def test_at_rest_the_picture_is_itself_to_the_bit(face):

@@ -278,7 +278,7 @@ CLOSE_OPEN = 0.48
 CLOSE_BARED = {"mouthUpperUp": 0.072, "mouthLowerDown": 0.057}
 
 #: Changes of an amount up to this much are the network's noise, for those that are read as amounts alone.
-CLOSE_CALM = 0.04
+CLOSE_CALM, CLOSE_TONGUE_CALM = 0.04, 0.15
 
 
 #: A mouth drawn wholly aside, in eye distances; what less is the reader's noise; and the share of the nose's own error that the
@@ -336,6 +336,8 @@ class CloseUpReader:
         change = reading.mouth - rest.mouth
         amounts = change[4 : 4 + len(MOUTH_AMOUNTS)]
         found[_CLOSE_MOUTH] = _calmed(amounts) * _CLOSE_GAIN
+        # Of mouths that speak some tongue is read that nobody puts out.
+        found[INDEX["tongueOut"]] = _calmed(amounts[MOUTH_AMOUNTS.index("tongueOut")], CLOSE_TONGUE_CALM)
         jaw = INDEX["jawOpen"]
         # Lips that bare the teeth part without the jaw.
         parted = sum(
@@ -365,7 +367,9 @@ class CloseUpReader:
         )
         for side in ("Left", "Right"):
             frown = INDEX["mouthFrown" + side]
-            found[frown] = max(found[frown], fallen)
+            # Corners fall as well where a smile of D1's ends.
+            ended = max(-float(found[INDEX["mouthSmile" + side]]), 0.0)
+            found[frown] = max(found[frown], fallen - ended)
         # A mouth that opens becomes narrower, too.
         narrowed = -float(change[1]) - CLOSE_OPEN_NARROWS * max(float(change[0]), 0.0)
         share = (narrowed - CLOSE_NARROWED[0]) / (CLOSE_NARROWED[1] - CLOSE_NARROWED[0])

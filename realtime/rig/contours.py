@@ -134,6 +134,10 @@ EDGES_DECIDE = 0.9
 LEAST_OPENING = 0.085
 
 
+#: Irises of a larger radius, in distances between them, are none (a cat's have .21, dark lenses .3); and what is said of them.
+LENS, LENSES = 0.26, "it is as large as a lens of dark glasses"
+
+
 def find_contours(picture: np.ndarray, landmarks: Landmarks | None, looks: Sequence[Look] = ()) -> Contours:
     """The contours of the face in `picture` uint8 RGB (H, W, 3), fitted to its own edges near `landmarks`.
 
@@ -147,8 +151,23 @@ def find_contours(picture: np.ndarray, landmarks: Landmarks | None, looks: Seque
     axes = _Axes.of(landmarks)
     if axes is None:
         return Contours(width, height)
-    left, right = _find_eyes(picture, landmarks, axes, looks)
+    left, right = without_lenses(*_find_eyes(picture, landmarks, axes, looks))
     return Contours(width, height, left, right, _find_mouth(picture, landmarks, axes, looks))
+
+
+def without_lenses(
+    left: EyeContours | None, right: EyeContours | None
+) -> tuple[EyeContours | None, EyeContours | None]:
+    """Both eyes, neither of which is sure where their irises are as large as the lenses of dark glasses."""
+    if left is None or right is None:
+        return left, right
+    apart = float(np.hypot(*(right.iris - left.iris)))
+    if max(left.radius, right.radius) <= LENS * apart:
+        return left, right
+    return tuple(
+        EyeContours(eye.upper, eye.lower, eye.crease, eye.iris, eye.radius, False, eye.reason or LENSES)
+        for eye in (left, right)
+    )
 
 
 @dataclass(frozen=True)

@@ -1072,7 +1072,9 @@ class MouthLayers:
         out, into = (y - edge) / length, held((edge - y) / min(room, np.float32(0.3 * self._span)))
         # In a mouth that shows its own inside it comes out of that.
         stands = self.gap >= 0.25 * self.width and not self.drawn
-        wide = half * (1 - 0.08 * held(out) - 0.16 * np.square(held(out)) + 0.3 * smooth(0.0, 1.0, into))
+        # Elsewhere its root is broad: upper teeth that show beside it in a mouth that hardly opens look like fangs.
+        root = 0.3 if stands else 0.6
+        wide = half * (1 - 0.08 * held(out) - 0.16 * np.square(held(out)) + root * smooth(0.0, 1.0, into))
         x = across / wide
         along = (y - (tip - cap)) / cap
         off = 1 - np.sqrt(np.square(x) * (0.9 + 0.1 * np.square(x)) + np.square(np.maximum(along, 0)))

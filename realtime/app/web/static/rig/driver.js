@@ -43,6 +43,7 @@ export class CloseUpReader {
     this.head = places([...HEAD_AMOUNTS, ...HEAD_MEASURES]);
     /** @type {number[]} */
     this.mouth = MOUTH_AMOUNTS.map((/** @type {string} */ name) => this.index[name]);
+    this.tongue = 4 + MOUTH_AMOUNTS.indexOf("tongueOut");
     /** @type {FaceReading | null} */
     this.neutral = null;
     this.usual = [1, 1];
@@ -66,6 +67,8 @@ export class CloseUpReader {
     const rest = /** @type {FaceReading} */ (neutral);
     const found = new Float32Array(c.NAMES.length);
     for (const [at, place] of this.mouth.entries()) found[place] = calmed(reading.mouth[4 + at] - rest.mouth[4 + at], c.CLOSE_CALM) * c.CLOSE_GAIN[at];
+    // Of mouths that speak some tongue is read that nobody puts out.
+    found[index.tongueOut] = calmed(reading.mouth[this.tongue] - rest.mouth[this.tongue], c.CLOSE_TONGUE_CALM);
     // Lips that bare the teeth part without the jaw.
     let gap = reading.mouth[0] - rest.mouth[0];
     for (const [name, share] of Object.entries(c.CLOSE_BARED)) {
@@ -160,7 +163,11 @@ export class CloseUpReader {
   _readLips(found, change) {
     const { constants: c, index } = this;
     const fallen = calmed(Math.max(-0.5 * (change(2) + change(3)), 0), c.CLOSE_PLACE_CALM) / c.CLOSE_CORNER;
-    for (const side of ["Left", "Right"]) found[index[`mouthFrown${side}`]] = Math.max(found[index[`mouthFrown${side}`]], fallen);
+    for (const side of ["Left", "Right"]) {
+      // Corners fall as well where a smile of D1's ends.
+      const ended = Math.max(-found[index[`mouthSmile${side}`]], 0);
+      found[index[`mouthFrown${side}`]] = Math.max(found[index[`mouthFrown${side}`]], fallen - ended);
+    }
     // A mouth that opens becomes narrower, too.
     const narrowed = -change(1) - c.CLOSE_OPEN_NARROWS * Math.max(change(0), 0);
     const share = (narrowed - c.CLOSE_NARROWED[0]) / (c.CLOSE_NARROWED[1] - c.CLOSE_NARROWED[0]);

@@ -873,7 +873,7 @@ export class MouthBend {
         // Its root is broad and lies in the dark; over the lip it is narrower, and ends in a round tip.
         const beyond = (y - edge) / length;
         const into = held((edge - y) / Math.min(room, 0.3 * told.span));
-        const x = across / (half * (1 - 0.08 * held(beyond) - 0.16 * held(beyond) ** 2 + 0.3 * smooth(0, 1, into)));
+        const x = across / (half * (1 - 0.08 * held(beyond) - 0.16 * held(beyond) ** 2 + (stands ? 0.3 : 0.6) * smooth(0, 1, into)));
         const along = (y - (tip - cap)) / cap;
         const end = Math.max(along, 0);
         const off = 1 - Math.sqrt(x * x * (0.9 + 0.1 * x * x) + end * end);
