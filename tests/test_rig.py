@@ -888,6 +888,21 @@ def test_teeth_are_not_gray_beside_the_skin(face):
     assert np.median(teeth[..., 0] - teeth[..., 2]) > 4
 
 
+def test_lips_that_hardly_part_shade_the_teeth_behind_them(face):
+    """A little opening is dark, with teeth in the shade in its upper part; they get their light as it grows."""
+    lightest = []
+    for much in (0.1, 0.2, 0.4):
+        mouth, drawn = _mouth_with(much)
+        layers = mouth.layers
+        upper, lower = (layers_edge(layers, much, knot) for knot in (2, 3))
+        column = drawn[round(upper) : round(lower) + 1, 193:198].astype(int).mean(1)
+        lightest.append(column[: round(0.75 * len(column))].mean(1).max())
+        # Dark or red beside the lower lip, and no part of it gray: shaded teeth are as warm as the mouth.
+        assert column[round(0.6 * len(column)) : -3, 1].min() < 65
+        assert (column[:, 0] - column[:, 2]).min() > 10
+    assert lightest[0] < 125 < 150 < lightest[1] < lightest[2]
+
+
 def test_a_tongue_lies_over_the_lower_lip(face):
     mouth, without = _mouth_with(0.3)
     _, drawn = _mouth_with(0.3, tongueOut=1.0)
@@ -1248,11 +1263,11 @@ def test_lower_teeth_show_little_above_their_lip(face):
     assert inside.max() < 100
 
 
-def layers_edge(layers, opening):
-    """The row of the lower lip's inner edge in the middle of a mouth that is level."""
+def layers_edge(layers, opening, knot=3):
+    """The row of the lower lip's inner edge, or of another knot, in the middle of a mouth that is level."""
     offset, _ = layers._offsets(MouthAmounts.of(amounts(jawOpen=opening)))
     middle = len(offset) // 2
-    return layers.top + layers.origin[1] + (layers._rest + offset)[middle, 3]
+    return layers.top + layers.origin[1] + (layers._rest + offset)[middle, knot]
 
 
 def test_smile_and_pucker_move_the_corners(face):

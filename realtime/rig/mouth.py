@@ -65,6 +65,9 @@ LEAST_PARTINGS = 3
 #: noise, 0.15 at least of what is none.
 FLAT = 0.12
 
+#: How light teeth are in the shade of lips that hardly part; and the most of such an opening that they fill.
+SHADED, FILLED = 0.3, 0.6
+
 #: How far upper teeth reach over the lower ones, in mouth widths.
 OVERBITE = 0.02
 
@@ -562,7 +565,7 @@ class MouthLayers:
         drawn |= bool(skin.any()) and flat < FLAT * float(np.percentile(rough[skin], 90))
         self.drawn = mouth.teeth == "drawn" or (mouth.teeth == "auto" and drawn)
         # Teeth are a little yellower than white, in the light of the face.
-        tint = np.array([1.0, 0.97, 0.91]) if colourful else np.ones(3)
+        tint = np.array([1.0, 0.96, 0.895]) if colourful else np.ones(3)
         white = 0.42 * bright + 0.58 * bright.max() * tint
         if self._white is not None:
             white = np.maximum(
@@ -639,12 +642,14 @@ class MouthLayers:
         row = draw_row(self.kind, upper, per_mm, self.soft)
         gums = np.clip(0.75 * self.lip + np.array([40.0, 10, 14]) * (np.ptp(self.lip) > 14), 0, 255)
         light, gum, alpha = (plane[..., None] for plane in (row.light, row.gum, row.alpha))
-        # In the shade teeth are as warm as the mouth is.
-        colour = self.shadow + (self.teeth - self.shadow) * light
-        colour += (0.8 * light * gums - colour) * gum
+        # In the shade teeth are as warm as the mouth is: what light they get has fallen on lips and tongue before.
+        warm = self.flesh / max(float(self.flesh.max()), 1.0)
+        lit = self.teeth * light * warm ** (0.7 * (1 - light))
+        colour = lit + (0.8 * light * gums - lit) * gum
+        shaded = SHADED * colour * warm**1.4
         layers = (
             np.clip(np.rint(np.concatenate([planes * alpha, 255 * alpha], 2)), 0, 255).astype(np.uint8)
-            for planes in (colour, np.broadcast_to(self.shadow, colour.shape))
+            for planes in (colour, shaded)
         )
         return _TintedRow(*layers, row.middle, row.edge)
 
@@ -1037,7 +1042,8 @@ class MouthLayers:
         column = int(np.abs(s).min(axis=0).argmin())
         row = int(np.abs(height[:, column]).argmin())
         lower_edge = float(opening.down[row, column] + height[row, column])
-        inside = self._generic(a, opening, near_upper, near_lower, float(gap.max()), lower_edge)
+        upper_edge = lower_edge - float(gap[:, column].max())
+        inside = self._generic(a, opening, near_upper, near_lower, float(gap.max()), upper_edge, lower_edge)
         if self.own:
             inside = self._with_own(inside, opening, gap, self._corners(a))
         # A mouth that stands wide open shows them itself.
@@ -1052,7 +1058,7 @@ class MouthLayers:
         around = np.ascontiguousarray(rgb[part][..., :3])
         rgb[part][..., :3] = cv2.blendLinear(inside, around, mask, 1 - mask)
         if a.tongue > NOTHING:
-            self._put_out(a, every, whole, lower_edge - float(gap[:, column].max()), lower_edge)
+            self._put_out(a, every, whole, upper_edge, lower_edge)
 
     def _put_out(self, a: MouthAmounts, rgb: np.ndarray, opening: _Opening, top: float, edge: float) -> None:
         """The tongue over the lower lip, on `rgb` uint8 (h, w, 3 or 4); `top` and `edge` are the opening's in the middle."""
@@ -1128,9 +1134,16 @@ class MouthLayers:
         return cv2.merge(planes)
 
     def _generic(
-        self, a: MouthAmounts, opening: _Opening, near_upper, near_lower, tall: float, lower_edge: float
+        self,
+        a: MouthAmounts,
+        opening: _Opening,
+        near_upper: np.ndarray,
+        near_lower: np.ndarray,
+        tall: float,
+        upper_edge: float,
+        lower_edge: float,
     ) -> np.ndarray:
-        """Throat, tongue and teeth that the picture does not show, uint8 (h, w, 3)."""
+        """Throat, tongue and teeth that the picture does not show, uint8 (h, w, 3). The edges are the opening's in its middle."""
         if self.drawn:
             return self._drawn_inside(a, opening, near_upper, near_lower, tall)
         w = self.width
@@ -1138,21 +1151,27 @@ class MouthLayers:
         if not self.plain:
             # Upper teeth with the head; lower ones with the jaw, whose lip hides most of them, and in whose shadow they lie.
             bared = 0.05 * w * float(smooth(0.2 * w, 0.55 * w, tall))
-            # Lips that hardly part shade them; lips pushed forward cover them, too.
-            open_ = float(max(smooth(0, 0.18 * w, tall), held(0.5 * (a.smile_left + a.smile_right))))
+            # Lips that hardly part shade them; lips that are drawn off them do not, and those pushed forward cover them, too.
+            raised = held(0.75 * (a.upper_left + a.upper_right))
+            # A tongue lies over the lower ones.
+            bares = float(smooth(0.02, 0.3, 0.5 * (a.lower_left + a.lower_right))) * held(1 - 4 * a.tongue)
+            off = max(float(smooth(0.1, 0.8, 0.5 * (a.smile_left + a.smile_right))), raised)
+            open_ = max(float(smooth(0.03 * w, 0.19 * w, tall)), off)
             forward = min(max(a.funnel, a.pucker, 0.0), 1.0)
-            edge = lower_edge - bared
+            # Their row rises to its sides, which between lips that hardly part would show alone.
+            edge = lower_edge - bared + 0.1 * w * float(smooth(0.4 * w, 0.12 * w, tall))
             # Behind a lip that is drawn down they stand where the jaw has them: just behind the upper ones where it is shut.
             shut = self._teeth_line - OVERBITE * w + max(a.open, 0.0) * self.drop
-            bares = held(0.75 * (a.lower_left + a.lower_right))
             edge -= bares * max(edge - shut, 0.0)
-            rows = [(self._lower_teeth, edge, 0.5 + max(0.3 * open_, 0.35 * bares), self._jaw_aside(a))]
+            rows = [(self._lower_teeth, edge, max(0.75 * open_, 0.9 * bares), self._jaw_aside(a))]
             if not self.shows_teeth or self._hides_teeth:
                 # A smile takes lips up in the middle, too, further than teeth are long: gums stay hidden.
                 risen = min(float(self._corners(a)[len(_NODES) // 2]), 0.0)
-                rows.append(
-                    (self._upper_teeth, self._teeth_line + risen - 0.06 * w * forward, 0.7 + 0.3 * open_, 0.0)
-                )
+                edge = self._teeth_line + risen - 0.06 * w * forward
+                # Below their edge an opening is dark, unless lips are drawn off them.
+                filled = FILLED + (1 - FILLED) * max(off, bares)
+                edge = min(edge, upper_edge + filled * (lower_edge - upper_edge) + w * max(off, bares))
+                rows.append((self._upper_teeth, edge, 0.25 + 0.75 * max(open_, bares), 0.0))
             for row, edge, light, aside in rows:
                 left, top = np.float32(row.middle - aside), np.float32(row.edge - edge)
                 light *= 1 - 0.15 * forward

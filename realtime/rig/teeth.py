@@ -81,7 +81,8 @@ def draw_row(kind: str, upper: bool, per_mm: float, soft: float = 1.0) -> Row:
     parted = _PARTING * np.exp(-np.square(nearest / max(_PARTED, 0.7 / per_mm))) * (x < dark)
     # They are round, and lie deeper to the sides.
     light = (1 - parted) * (1 - 0.05 * place**2) * (1 - 0.62 * smooth(4.0, dark + 3, x))
-    light = light * (1 - 0.10 * smooth(2.5, 0.0, y - edge))
+    # The upper ones shade the lower ones' edges.
+    light = light * (1 - (0.10 if upper else 0.3) * smooth(2.5, 0.0, y - edge))
     necks = tall - 1.2 * place**2 - 0.6 * back[which]
     gum = smooth(-0.6, 0.6, y - necks)
     if upper:

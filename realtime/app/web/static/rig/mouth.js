@@ -541,7 +541,7 @@ export class MouthBend {
     this._measureNear(box, toUpper, toLower);
     const inside = this.memory.inside.take(box.width * box.height);
     if (told.drawn) this._drawnInside(a, box, tall, middle, inside);
-    else this._generic(a, box, tall, lowerEdge, inside);
+    else this._generic(a, box, tall, lowerEdge - highestGap, lowerEdge, inside);
     const parted = tall - (told.own ? told.gap : 0);
     if (told.own) this._ownInside(box, inside);
     // A mouth that stands wide open shows them itself.
@@ -589,9 +589,9 @@ export class MouthBend {
   /**
    * Throat, tongue and teeth that the picture does not show.
    * @param {MouthAmounts} a @param {{top: number, left: number, width: number, height: number}} box
-   * @param {number} tall @param {number} lowerEdge @param {Int32Array} out
+   * @param {number} tall @param {number} upperEdge @param {number} lowerEdge of the opening in its middle @param {Int32Array} out
    */
-  _generic(a, box, tall, lowerEdge, out) {
+  _generic(a, box, tall, upperEdge, lowerEdge, out) {
     const { layers, fine } = this;
     const { told } = layers;
     const w = told.width;
@@ -602,8 +602,11 @@ export class MouthBend {
     const shades = this.memory.shade.values;
     // Upper teeth with the head; lower ones with the jaw, whose lip hides most of them, and in whose shadow they lie.
     const bared = 0.05 * w * smooth(0.2 * w, 0.55 * w, tall);
-    // Lips that hardly part shade them; lips pushed forward cover them, too.
-    const open = Math.max(smooth(0, 0.18 * w, tall), held(0.5 * (a.smileLeft + a.smileRight)));
+    // Lips that hardly part shade them; lips that are drawn off them do not, and those pushed forward cover them, too.
+    // A tongue lies over the lower ones.
+    const bares = smooth(0.02, 0.3, 0.5 * (a.lowerLeft + a.lowerRight)) * held(1 - 4 * a.tongue);
+    const off = Math.max(smooth(0.1, 0.8, 0.5 * (a.smileLeft + a.smileRight)), held(0.75 * (a.upperLeft + a.upperRight)));
+    const open = Math.max(smooth(0.03 * w, 0.19 * w, tall), off);
     const forward = Math.min(Math.max(a.funnel, a.pucker, 0), 1);
     // A smile takes lips up in the middle, too, further than teeth are long: gums stay hidden.
     const risen = Math.min(layers.corners[layers.count >> 1], 0);
@@ -611,10 +614,16 @@ export class MouthBend {
     const dim = 1 - 0.15 * forward;
     // Behind a lip that is drawn down they stand where the jaw has them: just behind the upper ones where it is shut.
     const shut = told.teeth_line - layers.constants.OVERBITE * w + Math.max(a.open, 0) * told.drop;
-    const bares = held(0.75 * (a.lowerLeft + a.lowerRight));
-    const lower = lowerEdge - bared - bares * Math.max(lowerEdge - bared - shut, 0);
-    const rows = [{ row: lowerRow, edge: lower, light: (0.5 + Math.max(0.3 * open, 0.35 * bares)) * dim, aside: layers.jawAside(a) }];
-    if (!told.shows_teeth || told.hides_teeth) rows.push({ row: upperRow, edge: told.teeth_line + risen - 0.06 * w * forward, light: (0.7 + 0.3 * open) * dim, aside: 0 });
+    // Their row rises to its sides, which between lips that hardly part would show alone.
+    const hidden = lowerEdge - bared + 0.1 * w * smooth(0.4 * w, 0.12 * w, tall);
+    const lower = hidden - bares * Math.max(hidden - shut, 0);
+    const rows = [{ row: lowerRow, edge: lower, light: Math.max(0.75 * open, 0.9 * bares) * dim, aside: layers.jawAside(a) }];
+    // Below the upper ones' edge an opening is dark, unless lips are drawn off them.
+    const seen = Math.max(off, bares);
+    const { FILLED } = layers.constants;
+    const lowest = upperEdge + (FILLED + (1 - FILLED) * seen) * (lowerEdge - upperEdge) + w * seen;
+    const upper = Math.min(told.teeth_line + risen - 0.06 * w * forward, lowest);
+    if (!told.shows_teeth || told.hides_teeth) rows.push({ row: upperRow, edge: upper, light: (0.25 + 0.75 * Math.max(open, bares)) * dim, aside: 0 });
     if (told.plain) rows.length = 0;
     const shadow = packed(told.shadow);
     const scaleX = halfWide / box.width;
