@@ -913,6 +913,18 @@ def test_a_tongue_lies_over_the_lower_lip(face):
     assert change[tip + 12 :].max() == 0
 
 
+def test_a_tongue_comes_out_below_the_upper_teeth(face):
+    """They stand in front of it, as light as without it, along its whole width."""
+    mouth, without = _mouth_with(0.4)
+    _, drawn = _mouth_with(0.4, tongueOut=1.0)
+    layers = mouth.layers
+    edge = layers.top + layers.origin[1] + layers._teeth_line
+    half = round(1.3 * TONGUE * layers.width)
+    teeth = slice(round(edge) - 8, round(edge) - 3), slice(200 - half, 201 + half)
+    assert without[teeth].mean() > 120
+    assert np.abs(drawn[teeth].astype(int) - without[teeth]).max() < 8
+
+
 def test_a_tongue_is_round_has_a_groove_and_comes_out_of_the_dark(face):
     mouth, drawn = _mouth_with(0.3, tongueOut=1.0)
     layers, light = mouth.layers, drawn.astype(int).mean(2)

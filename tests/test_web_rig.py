@@ -194,6 +194,7 @@ FACES = (
     {"cheekPuff": 1.0, "mouthRollLower": 0.7, "mouthRollUpper": 0.7, **both("mouthPress", 0.5)},
     {**both("mouthUpperUp"), **both("mouthLowerDown"), **both("noseSneer", 0.4)},
     {"tongueOut": 1.0, "jawOpen": 0.5, "mouthClose": 0.2},
+    {"tongueOut": 0.5, "mouthSmileLeft": 0.6, "mouthSmileRight": 0.6, "mouthLowerDownLeft": 0.4},
 )
 
 

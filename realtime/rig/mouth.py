@@ -72,7 +72,7 @@ SHADED, FILLED = 0.3, 0.6
 OVERBITE = 0.02
 
 #: Half the width of the tongue's end, in mouth widths.
-TONGUE = 0.22
+TONGUE = 0.25
 
 
 @dataclass(frozen=True)
@@ -299,14 +299,34 @@ class MouthBend:
 
 @dataclass(frozen=True, eq=False)
 class _TintedRow:
-    """Teeth and gums as a layer: uint8 RGBA (h, w, 4), premultiplied, with the row's middle column and its edge's row; and the
-    same in the mouth's shadow.
+    """Teeth and gums as a layer: uint8 RGBA (h, w, 4), premultiplied, with the row's middle column and its edge's row; the same in
+    the mouth's shadow; and its last channel.
     """
 
     layer: np.ndarray
     shaded: np.ndarray
+    alpha: np.ndarray
     middle: float
     edge: float
+
+
+@dataclass(frozen=True, eq=False)
+class _PlacedRow:
+    """A row of teeth in a mouth: where the first ones' edge is, in pixels below the corners' line, how much of the light they get,
+    and how far aside they are.
+    """
+
+    teeth: _TintedRow
+    upper: bool
+    edge: float
+    light: float
+    aside: float
+
+    def seen(self, plane: np.ndarray, opening: _Opening) -> np.ndarray:
+        """`plane` uint8 (h, w, C), one of the row's own, at an opening's pixels."""
+        left, top = np.float32(self.teeth.middle - self.aside), np.float32(self.teeth.edge - self.edge)
+        x, y = opening.across + left, opening.down + top
+        return cv2.remap(plane, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -595,7 +615,7 @@ class MouthLayers:
         flesh = np.array([214.0, 108, 110]) * self._level
         # A muzzle's rim is dark, and its tongue is not.
         lip = 0.85 * flesh if self.plain and painted else self.lip
-        self.flesh = 0.5 * lip + 0.5 * flesh if painted else np.maximum(0.95 * lip, 0.4 * bright)
+        self.flesh = 0.5 * lip + 0.5 * flesh if painted else np.maximum(0.95 * lip, 0.5 * bright)
         self.tongue_out = self.flesh
         # Inside it is no lighter than the picture is dark around the mouth.
         around = (np.abs(s) < 1) & (np.abs(v - 0.5 * (upper + lower)) < 0.3 * self.width)
@@ -647,11 +667,11 @@ class MouthLayers:
         lit = self.teeth * light * warm ** (0.7 * (1 - light))
         colour = lit + (0.8 * light * gums - lit) * gum
         shaded = SHADED * colour * warm**1.4
-        layers = (
+        layers = [
             np.clip(np.rint(np.concatenate([planes * alpha, 255 * alpha], 2)), 0, 255).astype(np.uint8)
             for planes in (colour, shaded)
-        )
-        return _TintedRow(*layers, row.middle, row.edge)
+        ]
+        return _TintedRow(*layers, np.ascontiguousarray(layers[0][..., 3]), row.middle, row.edge)
 
     def _across_lips(self, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Colours of the upper and the lower lip at `_NODES`, float32 (N, len(shares), 3) each, at these shares of their
@@ -1043,12 +1063,13 @@ class MouthLayers:
         row = int(np.abs(height[:, column]).argmin())
         lower_edge = float(opening.down[row, column] + height[row, column])
         upper_edge = lower_edge - float(gap[:, column].max())
-        inside = self._generic(a, opening, near_upper, near_lower, float(gap.max()), upper_edge, lower_edge)
+        tall, rows = float(gap.max()), self._placed_teeth(a, float(gap.max()), upper_edge, lower_edge)
+        inside = self._generic(a, opening, near_upper, near_lower, tall, rows)
         if self.own:
             inside = self._with_own(inside, opening, gap, self._corners(a))
         # A mouth that stands wide open shows them itself.
         if not self.drawn and self.gap < 0.25 * self.width:
-            parted = float(gap.max()) - self.gap * self.own
+            parted = tall - self.gap * self.own
             self._line_with_lips(inside, opening, near_upper, near_lower, parted)
         if self.plain:
             at = _node_at(s)
@@ -1058,10 +1079,22 @@ class MouthLayers:
         around = np.ascontiguousarray(rgb[part][..., :3])
         rgb[part][..., :3] = cv2.blendLinear(inside, around, mask, 1 - mask)
         if a.tongue > NOTHING:
-            self._put_out(a, every, whole, upper_edge, lower_edge)
+            self._put_out(a, every, whole, upper_edge, lower_edge, [row for row in rows if row.upper])
 
-    def _put_out(self, a: MouthAmounts, rgb: np.ndarray, opening: _Opening, top: float, edge: float) -> None:
-        """The tongue over the lower lip, on `rgb` uint8 (h, w, 3 or 4); `top` and `edge` are the opening's in the middle."""
+    def _put_out(
+        self,
+        a: MouthAmounts,
+        rgb: np.ndarray,
+        opening: _Opening,
+        top: float,
+        edge: float,
+        teeth: list[_PlacedRow],
+    ) -> None:
+        """The tongue over the lower lip and below the upper `teeth`, on `rgb` uint8 (h, w, 3 or 4).
+
+        Args:
+            top, edge: the opening's edges in its middle.
+        """
         half = np.float32(TONGUE * self._span)
         much = min(a.tongue, 1.0)
         length, room = np.float32(much * self.tongue_length), np.float32(max(edge - top, 1.0))
@@ -1075,15 +1108,21 @@ class MouthLayers:
         opening = opening.part(*part)
         y, across = opening.down, opening.across - np.float32(self._jaw_aside(a))
         # Its root is broad and lies in the dark; over the lip it is narrower, and ends in a round tip.
-        out, into = (y - edge) / length, held((edge - y) / min(room, np.float32(0.3 * self._span)))
+        out, into = (y - edge) / length, held((edge - y) / min(room, np.float32(0.45 * self._span)))
         # In a mouth that shows its own inside it comes out of that.
         stands = self.gap >= 0.25 * self.width and not self.drawn
-        # Elsewhere its root is broad: upper teeth that show beside it in a mouth that hardly opens look like fangs.
-        root = 0.3 if stands else 0.6
-        wide = half * (1 - 0.08 * held(out) - 0.16 * np.square(held(out)) + root * smooth(0.0, 1.0, into))
+        root = 0.3 if stands else 0.45
+        wide = half * (1 - 0.16 * np.square(held(out)) + root * smooth(0.0, 1.0, into))
         x = across / wide
         along = (y - (tip - cap)) / cap
-        off = 1 - np.sqrt(np.square(x) * (0.9 + 0.1 * np.square(x)) + np.square(np.maximum(along, 0)))
+
+        def inward(low: np.ndarray) -> np.ndarray:
+            """0 at its edge, 1 in its middle, -1 as far outside, `low` capfuls below its broad part."""
+            return 1 - np.sqrt(
+                np.square(x) * (0.9 + 0.1 * np.square(x)) + np.square(np.maximum(low, np.float32(0)))
+            )
+
+        off = inward(along)
         within = held(off * (half / (1.2 * self.soft)) + 0.5)
         within *= held(opening.to_upper * np.float32(1 / self.soft) + 0.5)
         region = rgb[part]
@@ -1099,15 +1138,25 @@ class MouthLayers:
             share = within * held((0.72 - into) * room * soft + 0.5)
         else:
             share = within * smooth(0.95, 0.25 if stands else 0.3, into)
+            for row in teeth:
+                share *= 1 - row.seen(row.teeth.alpha, opening) * np.float32(1 / 255)
+            if self.shows_teeth:
+                share *= smooth(-self.soft, self.soft, self._past_own(opening, self._corners(a)))
             layer = self._lit_tongue(x, out, held(off), into * (0.3 if stands else 1.0))
-            # It lies on the lip, and casts a shadow on it and on the chin.
-            low = np.maximum(along - np.float32(0.15), 0)
-            shade = 1 - np.sqrt(np.square(x) * 0.85 + np.square(low))
-            shade = held(0.5 + shade / 0.36) * smooth(0, -0.1 * self.width, opening.to_lower)
-            _over(around, 0.35 * self.lip, 0.42 * shade)
+            # It lies on the lip, and casts its shadow downwards.
+            shade = smooth(-0.24, 0.15, inward(along - np.float32(0.14)))
+            shade *= smooth(0.02 * self.width, -0.1 * self.width, opening.to_lower)
+            _over(around, 0.3 * self.lip, 0.38 * shade)
         region[..., :3] = cv2.blendLinear(
             layer, around, share.astype(np.float32), (1 - share).astype(np.float32)
         )
+
+    def _past_own(self, opening: _Opening, corners: np.ndarray) -> np.ndarray:
+        """Pixels below the picture's own upper teeth, float32 (h, w)."""
+        table = np.stack([self._rest[:, 2], self.teeth_end, corners]).astype(np.float32)
+        upper, end, bent = self._lookup(table, opening.s)
+        v = opening.down - bent
+        return v + np.maximum(upper - (v - opening.to_upper), 0) - end
 
     def _lit_tongue(self, x, out, within, into) -> np.ndarray:
         """The tongue in the face's light, uint8 (h, w, 3).
@@ -1120,18 +1169,54 @@ class MouthLayers:
         """
         # Round, it turns away to the sides and at the tip, and is lightest where it bends over the lip.
         bend = np.exp(-np.square((out - 0.12) / 0.35))
-        light = 0.55 + 0.33 * np.sqrt(np.maximum(within * (2 - within), 0)) + 0.12 * bend
-        groove = np.exp(-np.square(x / 0.13)) * smooth(0.85, 0.2, out)
-        light -= 0.06 * groove
-        light *= (1 + np.float32(self._slant) * x) * (1 - 0.72 * smooth(0.0, 0.85, into))
+        light = 0.66 + 0.25 * smooth(0.0, 0.55, within) + 0.12 * bend
+        groove = np.exp(-np.square(x / 0.11)) * smooth(0.95, 0.35, out)
+        light -= 0.13 * groove
+        light *= (1 + np.float32(self._slant) * x) * (1 - 0.8 * smooth(0.0, 0.85, into))
         # It is wet.
-        shine = np.exp(-np.square((np.abs(x) - 0.34) / 0.2) - np.square((out - 0.2) / 0.22))
-        shine = 12 * shine * np.float32(self._level) * (1 + np.float32(3 * self._slant) * x)
+        shine = np.exp(-np.square((np.abs(x) - 0.36) / 0.2) - np.square((out - 0.22) / 0.22))
+        shine = 22 * shine * np.float32(self._level) * (1 + np.float32(3 * self._slant) * x)
         planes = [
             np.minimum(np.maximum(colour * light + shine, 0), 255).astype(np.uint8)
             for colour in self.tongue_out.tolist()
         ]
         return cv2.merge(planes)
+
+    def _placed_teeth(
+        self, a: MouthAmounts, tall: float, upper_edge: float, lower_edge: float
+    ) -> list[_PlacedRow]:
+        """The rows of teeth that the picture does not show, the one in front last; the edges are the opening's in its middle."""
+        if self.drawn or self.plain:
+            return []
+        w = self.width
+        # Upper teeth with the head; lower ones with the jaw, whose lip hides most of them, and in whose shadow they lie.
+        bared = 0.05 * w * float(smooth(0.2 * w, 0.55 * w, tall))
+        # Lips that hardly part shade them; lips that are drawn off them do not, and those pushed forward cover them, too.
+        raised = held(0.75 * (a.upper_left + a.upper_right))
+        # A tongue lies over the lower ones.
+        bares = float(smooth(0.02, 0.3, 0.5 * (a.lower_left + a.lower_right))) * held(1 - 4 * a.tongue)
+        off = max(float(smooth(0.1, 0.8, 0.5 * (a.smile_left + a.smile_right))), raised)
+        open_ = max(float(smooth(0.03 * w, 0.19 * w, tall)), off)
+        forward = min(max(a.funnel, a.pucker, 0.0), 1.0)
+        dim = 1 - 0.15 * forward
+        # Their row rises to its sides, which between lips that hardly part would show alone.
+        edge = lower_edge - bared + 0.1 * w * float(smooth(0.4 * w, 0.12 * w, tall))
+        # Behind a lip that is drawn down they stand where the jaw has them: just behind the upper ones where it is shut.
+        shut = self._teeth_line - OVERBITE * w + max(a.open, 0.0) * self.drop
+        edge -= bares * max(edge - shut, 0.0)
+        light = max(0.75 * open_, 0.9 * bares) * dim
+        rows = [_PlacedRow(self._lower_teeth, False, edge, light, self._jaw_aside(a))]
+        if not self.shows_teeth or self._hides_teeth:
+            # A smile takes lips up in the middle, too, further than teeth are long: gums stay hidden.
+            risen = min(float(self._corners(a)[len(_NODES) // 2]), 0.0)
+            edge = self._teeth_line + risen - 0.06 * w * forward
+            # Below their edge an opening is dark, unless lips are drawn off them.
+            seen = max(off, bares)
+            filled = FILLED + (1 - FILLED) * seen
+            edge = min(edge, upper_edge + filled * (lower_edge - upper_edge) + w * seen)
+            light = (0.25 + 0.75 * max(open_, bares)) * dim
+            rows.append(_PlacedRow(self._upper_teeth, True, edge, light, 0.0))
+        return rows
 
     def _generic(
         self,
@@ -1140,49 +1225,16 @@ class MouthLayers:
         near_upper: np.ndarray,
         near_lower: np.ndarray,
         tall: float,
-        upper_edge: float,
-        lower_edge: float,
+        rows: list[_PlacedRow],
     ) -> np.ndarray:
-        """Throat, tongue and teeth that the picture does not show, uint8 (h, w, 3). The edges are the opening's in its middle."""
+        """Throat, tongue and teeth that the picture does not show, uint8 (h, w, 3)."""
         if self.drawn:
             return self._drawn_inside(a, opening, near_upper, near_lower, tall)
-        w = self.width
         out, shade = self._throat(opening, near_upper, near_lower, tall)
-        if not self.plain:
-            # Upper teeth with the head; lower ones with the jaw, whose lip hides most of them, and in whose shadow they lie.
-            bared = 0.05 * w * float(smooth(0.2 * w, 0.55 * w, tall))
-            # Lips that hardly part shade them; lips that are drawn off them do not, and those pushed forward cover them, too.
-            raised = held(0.75 * (a.upper_left + a.upper_right))
-            # A tongue lies over the lower ones.
-            bares = float(smooth(0.02, 0.3, 0.5 * (a.lower_left + a.lower_right))) * held(1 - 4 * a.tongue)
-            off = max(float(smooth(0.1, 0.8, 0.5 * (a.smile_left + a.smile_right))), raised)
-            open_ = max(float(smooth(0.03 * w, 0.19 * w, tall)), off)
-            forward = min(max(a.funnel, a.pucker, 0.0), 1.0)
-            # Their row rises to its sides, which between lips that hardly part would show alone.
-            edge = lower_edge - bared + 0.1 * w * float(smooth(0.4 * w, 0.12 * w, tall))
-            # Behind a lip that is drawn down they stand where the jaw has them: just behind the upper ones where it is shut.
-            shut = self._teeth_line - OVERBITE * w + max(a.open, 0.0) * self.drop
-            edge -= bares * max(edge - shut, 0.0)
-            rows = [(self._lower_teeth, edge, max(0.75 * open_, 0.9 * bares), self._jaw_aside(a))]
-            if not self.shows_teeth or self._hides_teeth:
-                # A smile takes lips up in the middle, too, further than teeth are long: gums stay hidden.
-                risen = min(float(self._corners(a)[len(_NODES) // 2]), 0.0)
-                edge = self._teeth_line + risen - 0.06 * w * forward
-                # Below their edge an opening is dark, unless lips are drawn off them.
-                filled = FILLED + (1 - FILLED) * max(off, bares)
-                edge = min(edge, upper_edge + filled * (lower_edge - upper_edge) + w * max(off, bares))
-                rows.append((self._upper_teeth, edge, 0.25 + 0.75 * max(open_, bares), 0.0))
-            for row, edge, light, aside in rows:
-                left, top = np.float32(row.middle - aside), np.float32(row.edge - edge)
-                light *= 1 - 0.15 * forward
-                teeth = cv2.remap(
-                    cv2.addWeighted(row.layer, light, row.shaded, 1 - light, 0),
-                    opening.across + left,
-                    opening.down + top,
-                    cv2.INTER_LINEAR,
-                    borderMode=cv2.BORDER_CONSTANT,
-                )
-                lay_over(out, teeth)
+        for row in rows:
+            teeth = row.teeth
+            lit = cv2.addWeighted(teeth.layer, row.light, teeth.shaded, 1 - row.light, 0)
+            lay_over(out, row.seen(lit, opening))
         # Shade goes over into the mouth's own dark, not into gray.
         dark = np.empty_like(out)
         dark[...] = np.rint(self.shadow)

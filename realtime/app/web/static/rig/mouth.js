@@ -8,6 +8,7 @@ import { Memory, OFFSET, SCALE, Sampler, cropOf, held, laidOver, lineAt, mixed, 
 /** @typedef {import("./surface.js").Grid} Grid */
 /** @typedef {ReturnType<typeof amountsOf>} MouthAmounts */
 /** @typedef {{layers: MouthLayers, on: (left: number, top: number, right: number, bottom: number, grid: Grid, surface: Surface) => MouthBend | null}} MouthMotion */
+/** Teeth in a mouth. @typedef {{row: {layer: import("./pixels.js").Picture, shaded: import("./pixels.js").Picture, middle: number, edge: number}, upper: boolean, edge: number, light: number, aside: number}} PlacedRow */
 
 /** Knots of a column, from the nose to below the chin. */
 const KNOTS = 7;
@@ -539,9 +540,10 @@ export class MouthBend {
     }
     const lowerEdge = downs[edgeAt] + toLower[edgeAt];
     this._measureNear(box, toUpper, toLower);
+    const rows = this._placedTeeth(a, tall, lowerEdge - highestGap, lowerEdge);
     const inside = this.memory.inside.take(box.width * box.height);
     if (told.drawn) this._drawnInside(a, box, tall, middle, inside);
-    else this._generic(a, box, tall, lowerEdge - highestGap, lowerEdge, inside);
+    else this._generic(box, tall, rows, inside);
     const parted = tall - (told.own ? told.gap : 0);
     if (told.own) this._ownInside(box, inside);
     // A mouth that stands wide open shows them itself.
@@ -560,7 +562,7 @@ export class MouthBend {
         out[to] = mixed(out[to], inside[pixel], mask);
       }
     }
-    if (a.tongue > 1e-4) this._putOut(a, out, width, offsetX, offsetY, wide, high, lowerEdge - highestGap, lowerEdge);
+    if (a.tongue > 1e-4) this._putOut(a, out, width, offsetX, offsetY, wide, high, lowerEdge - highestGap, lowerEdge, rows.filter((row) => row.upper));
   }
 
   /** Distances from both lips. @param {{top: number, left: number, width: number, height: number}} box @param {Float32Array} toUpper @param {Float32Array} toLower */
@@ -587,19 +589,14 @@ export class MouthBend {
   }
 
   /**
-   * Throat, tongue and teeth that the picture does not show.
-   * @param {MouthAmounts} a @param {{top: number, left: number, width: number, height: number}} box
-   * @param {number} tall @param {number} upperEdge @param {number} lowerEdge of the opening in its middle @param {Int32Array} out
+   * The rows of teeth that the picture does not show, the one in front last.
+   * @param {MouthAmounts} a @param {number} tall @param {number} upperEdge @param {number} lowerEdge of the opening in its middle
    */
-  _generic(a, box, tall, upperEdge, lowerEdge, out) {
-    const { layers, fine } = this;
+  _placedTeeth(a, tall, upperEdge, lowerEdge) {
+    const { layers } = this;
     const { told } = layers;
+    if (told.drawn || told.plain) return [];
     const w = told.width;
-    const halfWide = Math.ceil(box.width / 2);
-    const halfHigh = Math.ceil(box.height / 2);
-    this._throat(box, tall, halfWide, halfHigh);
-    const colours = this.memory.colours.values;
-    const shades = this.memory.shade.values;
     // Upper teeth with the head; lower ones with the jaw, whose lip hides most of them, and in whose shadow they lie.
     const bared = 0.05 * w * smooth(0.2 * w, 0.55 * w, tall);
     // Lips that hardly part shade them; lips that are drawn off them do not, and those pushed forward cover them, too.
@@ -617,14 +614,29 @@ export class MouthBend {
     // Their row rises to its sides, which between lips that hardly part would show alone.
     const hidden = lowerEdge - bared + 0.1 * w * smooth(0.4 * w, 0.12 * w, tall);
     const lower = hidden - bares * Math.max(hidden - shut, 0);
-    const rows = [{ row: lowerRow, edge: lower, light: Math.max(0.75 * open, 0.9 * bares) * dim, aside: layers.jawAside(a) }];
+    const rows = [{ row: lowerRow, upper: false, edge: lower, light: Math.max(0.75 * open, 0.9 * bares) * dim, aside: layers.jawAside(a) }];
     // Below the upper ones' edge an opening is dark, unless lips are drawn off them.
     const seen = Math.max(off, bares);
     const { FILLED } = layers.constants;
     const lowest = upperEdge + (FILLED + (1 - FILLED) * seen) * (lowerEdge - upperEdge) + w * seen;
     const upper = Math.min(told.teeth_line + risen - 0.06 * w * forward, lowest);
-    if (!told.shows_teeth || told.hides_teeth) rows.push({ row: upperRow, edge: upper, light: (0.25 + 0.75 * Math.max(open, bares)) * dim, aside: 0 });
-    if (told.plain) rows.length = 0;
+    if (!told.shows_teeth || told.hides_teeth) rows.push({ row: upperRow, upper: true, edge: upper, light: (0.25 + 0.75 * Math.max(open, bares)) * dim, aside: 0 });
+    return rows;
+  }
+
+  /**
+   * Throat, tongue and teeth that the picture does not show.
+   * @param {{top: number, left: number, width: number, height: number}} box
+   * @param {number} tall @param {PlacedRow[]} rows @param {Int32Array} out
+   */
+  _generic(box, tall, rows, out) {
+    const { fine } = this;
+    const { told } = this.layers;
+    const halfWide = Math.ceil(box.width / 2);
+    const halfHigh = Math.ceil(box.height / 2);
+    this._throat(box, tall, halfWide, halfHigh);
+    const colours = this.memory.colours.values;
+    const shades = this.memory.shade.values;
     const shadow = packed(told.shadow);
     const scaleX = halfWide / box.width;
     const scaleY = halfHigh / box.height;
@@ -849,12 +861,12 @@ export class MouthBend {
   }
 
   /**
-   * The tongue over the lower lip; `top` and `edge` are the opening's in the middle.
+   * The tongue over the lower lip and below the upper `teeth`; `top` and `edge` are the opening's in the middle.
    * @param {MouthAmounts} a @param {Int32Array} out @param {number} width of the picture
    * @param {number} offsetX @param {number} offsetY of the opening's planes @param {number} wide @param {number} high of them
-   * @param {number} top @param {number} edge
+   * @param {number} top @param {number} edge @param {PlacedRow[]} teeth
    */
-  _putOut(a, out, width, offsetX, offsetY, wide, high, top, edge) {
+  _putOut(a, out, width, offsetX, offsetY, wide, high, top, edge, teeth) {
     const { fine, layers } = this;
     const { told } = layers;
     const half = layers.constants.TONGUE * told.span;
@@ -870,7 +882,7 @@ export class MouthBend {
     const tongue = packed(told.tongue);
     const groove = paler(told.tongue, 0.78);
     const outline = told.outlined ? packed(told.line) : paler(told.tongue, 0.72);
-    const cast = paler(told.lip, 0.35);
+    const cast = paler(told.lip, 0.3);
     const line = Math.max(0.012 * told.width, 1.2 * told.soft);
     for (let row = 0; row < high; row++) {
       for (let column = 0; column < wide; column++) {
@@ -881,11 +893,12 @@ export class MouthBend {
         const across = planeX[at] - aside;
         // Its root is broad and lies in the dark; over the lip it is narrower, and ends in a round tip.
         const beyond = (y - edge) / length;
-        const into = held((edge - y) / Math.min(room, 0.3 * told.span));
-        const x = across / (half * (1 - 0.08 * held(beyond) - 0.16 * held(beyond) ** 2 + (stands ? 0.3 : 0.6) * smooth(0, 1, into)));
+        const into = held((edge - y) / Math.min(room, 0.45 * told.span));
+        const x = across / (half * (1 - 0.16 * held(beyond) ** 2 + (stands ? 0.3 : 0.45) * smooth(0, 1, into)));
         const along = (y - (tip - cap)) / cap;
-        const end = Math.max(along, 0);
-        const off = 1 - Math.sqrt(x * x * (0.9 + 0.1 * x * x) + end * end);
+        // 0 at its edge, 1 in its middle, -1 as far outside, `low` capfuls below its broad part.
+        const inward = (/** @type {number} */ low) => 1 - Math.sqrt(x * x * (0.9 + 0.1 * x * x) + Math.max(low, 0) ** 2);
+        const off = inward(along);
         const within = held(off * (half / (1.2 * told.soft)) + 0.5) * held(toUpper[at] / told.soft + 0.5);
         if (told.drawn) {
           let colour = mixed(tongue, groove, held((0.6 * line - Math.abs(across)) / told.soft + 0.5) * smooth(0.6, 0.5, beyond) * smooth(0.5, 0.3, into));
@@ -893,14 +906,27 @@ export class MouthBend {
           out[to] = mixed(out[to], colour, within * held(((0.72 - into) * room) / told.soft + 0.5));
           continue;
         }
-        // It lies on the lip, and casts a shadow on it and on the chin.
-        const low = Math.max(along - 0.15, 0);
-        const shade = held(0.5 + (1 - Math.sqrt(x * x * 0.85 + low * low)) / 0.36) * smooth(0, -0.1 * told.width, toLower[at]);
-        const around = mixed(out[to], cast, 0.42 * shade);
-        const share = within * smooth(0.95, stands ? 0.25 : 0.3, into);
+        // It lies on the lip, and casts its shadow downwards.
+        const shade = smooth(-0.24, 0.15, inward(along - 0.14)) * smooth(0.02 * told.width, -0.1 * told.width, toLower[at]);
+        const around = mixed(out[to], cast, 0.38 * shade);
+        let share = within * smooth(0.95, stands ? 0.25 : 0.3, into);
+        for (const { row: one, edge: ends, aside: moved } of teeth) {
+          const { layer } = one;
+          share *= 1 - (sampled(layer.pixels, layer.width, layer.height, planeX[at] + one.middle - moved, y + one.edge - ends, false) >>> 24) / 255;
+        }
+        if (told.shows_teeth) share *= smooth(-told.soft, told.soft, this._pastOwn(at));
         out[to] = share > 0 ? mixed(around, this._litTongue(x, beyond, held(off), into * (stands ? 0.3 : 1)), share) : around;
       }
     }
+  }
+
+  /** Pixels below the picture's own upper teeth. @param {number} at */
+  _pastOwn(at) {
+    const { tables, count, corners, teethEnd } = this.layers;
+    const [s, toUpper, downs] = [this.s, this.toUpper, this.down].map((plane) => /** @type {Float32Array} */ (plane)[at]);
+    const node = this.layers.nodeAt(s);
+    const v = downs - lineAt(corners, 0, count, node);
+    return v + Math.max(lineAt(tables, 2 * count, count, node) - (v - toUpper), 0) - lineAt(teethEnd, 0, count, node);
   }
 
   /**
@@ -911,11 +937,11 @@ export class MouthBend {
   _litTongue(x, beyond, within, into) {
     const { told } = this.layers;
     // Round, it turns away to the sides and at the tip, and is lightest where it bends over the lip.
-    let light = 0.55 + 0.33 * Math.sqrt(Math.max(within * (2 - within), 0)) + 0.12 * Math.exp(-(((beyond - 0.12) / 0.35) ** 2));
-    light -= 0.06 * Math.exp(-((x / 0.13) ** 2)) * smooth(0.85, 0.2, beyond);
-    light *= (1 + told.slant * x) * (1 - 0.72 * smooth(0, 0.85, into));
+    let light = 0.66 + 0.25 * smooth(0, 0.55, within) + 0.12 * Math.exp(-(((beyond - 0.12) / 0.35) ** 2));
+    light -= 0.13 * Math.exp(-((x / 0.11) ** 2)) * smooth(0.95, 0.35, beyond);
+    light *= (1 + told.slant * x) * (1 - 0.8 * smooth(0, 0.85, into));
     // It is wet.
-    const shine = 12 * Math.exp(-(((Math.abs(x) - 0.34) / 0.2) ** 2) - ((beyond - 0.2) / 0.22) ** 2) * told.level * (1 + 3 * told.slant * x);
+    const shine = 22 * Math.exp(-(((Math.abs(x) - 0.36) / 0.2) ** 2) - ((beyond - 0.22) / 0.22) ** 2) * told.level * (1 + 3 * told.slant * x);
     let colour = 0xff000000 | 0;
     for (let channel = 0; channel < 3; channel++) {
       const value = told.tongue_out[channel] * light + shine;
