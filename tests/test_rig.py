@@ -347,6 +347,28 @@ def test_the_line_along_a_lid_that_comes_down_is_no_thicker_than_at_rest(amount)
         assert 1 < thick(drawn, x, y) < thick(picture, x, y) + 1
 
 
+@pytest.mark.parametrize("amount", [0.15, 0.3, 0.45, 0.6, 0.8, 1.0])
+def test_a_line_of_lashes_runs_along_a_real_lid_all_the_way_down(amount):
+    """From corner to corner, and a little past the outer one."""
+    picture, contours = shaded_lids(False)
+    # Real skin is uneven.
+    uneven = cv2.GaussianBlur(np.random.default_rng(3).normal(0, 1, picture.shape[:2]), (0, 0), 3.0)
+    picture = np.clip(picture * (1 + 0.08 * uneven / uneven.std())[..., None], 0, 255).astype(np.uint8)
+    eyes = Eyes(picture, contours)
+    drawn = paste(picture.copy(), eyes.draw(amounts(both("eyeBlink", amount))))
+    light = cv2.GaussianBlur(drawn.astype(np.float32).mean(2), (0, 0), 0.7)
+    for side, layers in eyes.layers.items():
+        assert layers.fine == 1
+        (wanted, patch), (h, w) = layers._last, layers.v.shape
+        assert wanted.blink == pytest.approx(amount, abs=0.01)
+        shown = light[patch.top : patch.top + h, patch.left : patch.left + w]
+        near = np.abs(layers.v - layers._edges(wanted)[0]) < 0.05 * layers.width
+        outward = layers.u if side == "right" else 1 - layers.u
+        first, last = (int(np.abs(outward - place).mean(0).argmin()) for place in (0.2, 1.0))
+        darkest = np.where(near, shown, 255).min(0)[slice(*sorted((first, last)))]
+        assert (darkest < 0.72 * np.mean(SKIN)).mean() > 0.97
+
+
 def test_an_iris_that_turns_up_is_seen_to_be_up_below_a_lid_that_comes_down(face):
     """A part of it is left, with white below."""
 
@@ -577,6 +599,25 @@ def test_round_dark_eyes_are_found_whole(animal):
         assert np.hypot(*(eye.iris - (x, y))) < 3
         assert abs(eye.upper[:, 1].min() - (y - 25)) < 4 and abs(eye.lower[:, 1].max() - (y + 25)) < 4
         assert abs(eye.upper[0, 0] - (x - 22)) < 5 and abs(eye.upper[-1, 0] - (x + 22)) < 5
+
+
+def test_large_dark_irises_leave_people_their_whites(face):
+    """Of which little is seen in the corners, under dark lashes."""
+    picture = face[0].copy()
+    picture[110:220, 85:315] = SKIN
+    halves = []
+    for x, y in EYES.values():
+        upper, lower = _lens(x, y, 28, 13, 12)
+        inside = np.zeros(picture.shape[:2], np.uint8)
+        cv2.fillPoly(inside, [np.rint(16 * np.concatenate([upper, lower[::-1]])).astype(np.int32)], 1, 8, 4)
+        eye = np.full_like(picture, 150)
+        cv2.circle(eye, (x, y), 17, (44, 30, 26), -1, cv2.LINE_AA)
+        picture[inside > 0] = eye[inside > 0]
+        cv2.polylines(picture, [np.rint(16 * upper).astype(np.int32)], False, (40, 30, 28), 3, cv2.LINE_AA, 4)
+    contours = find_contours(picture, landmarks_of(face[1], 2.0))
+    for eye, (x, _) in zip((contours.left, contours.right), EYES.values(), strict=True):
+        halves += [x - eye.upper[0, 0], eye.upper[-1, 0] - x]
+    assert min(halves) > 23
 
 
 def test_a_lid_closes_over_the_whole_of_a_round_eye(animal):

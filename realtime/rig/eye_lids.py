@@ -690,7 +690,7 @@ class EyeLids(EyeCrop):
         return np.clip(best, -most, most)
 
     def _take_lashes(self, strokes: np.ndarray) -> None:
-        """The lashes as they hang down from a closed lid's edge: a band over u and the distance from the edge."""
+        """The lashes' tone, and how they would hang down from a closed lid's edge: a band over u and the distance from the edge."""
         w = self.width
         strokes = strokes & (self.v < self.up)
         dark = strokes & (self.light <= np.percentile(self.light[strokes], 30)) if strokes.any() else strokes
@@ -709,16 +709,67 @@ class EyeLids(EyeCrop):
         alpha *= (smooth(0.0, 0.06, self.lash_u) * smooth(1.0, 0.94, self.lash_u))[None]
         alpha *= np.clip((self.reach - np.abs(self.lash_rows)) / (0.25 * self.reach), 0, 1)[:, None]
         self.hang_alpha = ((1 - 0.65 * self.fine) * alpha).astype(np.float32)
-        self.hang_rgb = np.broadcast_to(tone, (*alpha.shape, 3)).astype(np.float32)
-        # A dark line on a lid is of the lid's hue.
-        lid = self.lid_colour.mean((0, 1))
-        dark = np.minimum(self.line_tone, tone)
-        self.line_tone = (lid * (dark.mean() / max(float(lid.mean()), 1.0))).astype(np.float32)
+        # Lashes and lines are as dark as they are.
+        self.line_tone = np.minimum(tone, 0.5 * self.lid_colour.mean((0, 1))).astype(np.float32)
         band = self._edge_band(0.06)
         if not self.has_white and band.any():
             # Rims have their own.
             darkest = band & (self.light <= np.percentile(self.light[band], 25))
             self.line_tone = np.median(self.crop[darkest], axis=0).astype(np.float32)
+
+    def _lash_band(self) -> np.ndarray:
+        """How much of `lash_rows` below a lid's edge and of `lash_u` is lash or line when the lid is down, float32 (rows, columns)."""
+        w, u, below = self.width, self.lash_u, self.lash_rows[:, None]
+        outward = u if self.side == "right" else 1 - u
+        middle = np.abs(self.u - 0.5) < 0.3
+        solid = float(np.median(self.solid[middle])) / w if middle.any() else 0.0
+        # Drawn lines are as thick as they are, and go from corner to corner; dark rims meet.
+        thick = 0.014 + (1 - self.fine) * np.clip(0.5 * solid - 0.014, 0.006, 0.026)
+        thick = max((thick if self.has_white else 0.03) * w, 0.9)
+        soft = float(np.hypot(thick, 0.5 * self.soft))
+        most = self.line_alpha * (thick / soft) ** 0.5
+        if not self.has_white:
+            most = max(most, 0.85 * (thick / soft) ** 0.5)
+        begins, ends = (-0.02, 0.1) if self.has_white else (-0.1, 0.12)
+        bold = smooth(-0.05, 0.35, u) * smooth(1.05, 0.65, u) * (0.7 + 0.4 * smooth(0.2, 0.8, outward))
+        swells = 0.0 if self.has_white else 0.8
+        line = np.exp(-np.square(below / (soft * (1 - swells * (1 - np.maximum(bold, 0.3))))))
+        line = line * most * smooth(begins, ends, 0.5 - np.abs(u - 0.5))
+        # Their own, shorter than those that point up.
+        taper = np.maximum(smooth(-0.10, 0.18, u) * smooth(1.10, 0.82, u), 0.1)
+        own = np.zeros_like(line)
+        for k, length in enumerate(taper * (0.35 + 0.2 * self.fine)):
+            own[:, k] = np.interp(-self.lash_rows / length, self.lash_rows, self.hang_alpha[:, k], 0, 0)
+        drawn = 1 - (1 - line) * (1 - own)
+        if not self.fine:
+            return drawn.astype(np.float32)
+        # Real ones: a soft band, thickest at the outer side and a little past its corner, and out of it hang hairs.
+        bold = (
+            smooth(-0.06, 0.45, outward)
+            * smooth(1.12, 0.85, outward)
+            * (0.75 + 0.25 * smooth(0.3, 0.85, outward))
+        )
+        core = np.hypot(0.030 * w * np.maximum(bold, 0.15), 0.35 * self.soft)
+        band = np.exp(-np.square(np.where(below < 0, 1.8, 1.0) * below / core))
+        ends = smooth(-0.04, 0.08, outward) * smooth(1.10, 0.97, outward)
+        long = (0.075 + 0.045 * smooth(0.3, 0.85, outward)) * w * np.maximum(bold, 0.1)
+        hairs = held(1 - below / long) * (below > 0) * self._hairs(outward * w, below)
+        real = ends * (1 - (1 - 0.75 * band) * (1 - 0.5 * hairs) * (1 - 0.5 * own))
+        real = cv2.GaussianBlur(real.astype(np.float32), (0, 0), max(0.25 * self.soft, 0.4))
+        return (drawn + (real - drawn) * self.fine).astype(np.float32)
+
+    def _hairs(self, outward: np.ndarray, below: np.ndarray) -> np.ndarray:
+        """How dense hairs are, 0 to 1, over places from the inner to the outer corner (columns,) and below the edge (rows, 1), in pixels:
+        they lean outward, and no two are alike.
+        """
+        w = self.width
+        noise = np.random.default_rng(1).random(64).astype(np.float32)
+        lean = 0.9 * (outward / w - 0.35)
+        at = (outward - lean * below) / (0.02 * w) % 64
+        first = np.floor(at).astype(int)
+        share = smooth(0, 1, at - first)
+        value = noise[first % 64] * (1 - share) + noise[(first + 1) % 64] * share
+        return 0.25 + 0.75 * smooth(0.25, 0.75, value)
 
     def _lift(self, picture: np.ndarray) -> None:
         """Both lids as layers that slide with their edges, uint8 RGBA (h, w, 4): the picture without what is in front of it;
@@ -810,7 +861,7 @@ class EyeLids(EyeCrop):
         )
         #: Of a lid's way, from where to where the skin that unfolds takes the place of what is seen now. Fur stretches well.
         later = 0.06 * (1 - self.fine)
-        self.bares = (0.06 + later, 0.55 + later) if self.has_white else (0.35, 0.85)
+        self.bares = (0.05 + later, 0.45 + 2.5 * later) if self.has_white else (0.35, 0.85)
         # The line between the corners is left until the lid is nearly closed, and has one of its own.
         self.leaves = 0.6, 0.95
         inwards = 0.5 - np.abs(self.u - 0.5)
@@ -818,9 +869,9 @@ class EyeLids(EyeCrop):
         self.line_tall = (self.line * (0.4 + 0.6 * smooth(0.0, 0.25, inwards))).astype(np.float32)
         self.tapers = np.maximum(self.tapers, np.float32(0.85))
         #: Of a blink, where lids begin to dim what is between them, and how much they do at last: drawn ones less.
-        self.dims = float(0.45 - 0.2 * self.fine), float(0.4 + 0.25 * self.fine)
-        #: How long hanging lashes are at the end, as a share.
-        self.hangs = float(0.35 + 0.2 * self.fine)
+        self.dims = float(0.45 - 0.1 * self.fine), 0.4
+        #: Of a lid's way, from where to where the lashes of a closed one take the place of those of an open one.
+        self.lashes_come = (0.3 - 0.27 * self.fine, 0.95 - 0.65 * self.fine)
         #: Up to so far above its edge a lid that opens wide goes along as it is: with its lashes.
         self.rigid = np.float32(np.clip(np.percentile(self.lash_up, 75), 0.02 * w, 0.09 * w))
 

@@ -219,37 +219,10 @@ class EyeLayers(EyeBall):
     def _settle(self) -> None:
         """Bring what frames need into the form in which they take it: colours in whole levels, layers premultiplied."""
         self.white, self.skin = (cv2.convertScaleAbs(colours) for colours in (self.white, self.skin))
-        self.iris, self.lashes = (
-            cv2.convertScaleAbs(np.dstack([colours * alpha[..., None], 255 * alpha]))
-            for colours, alpha in ((self.iris, self.iris_alpha), (self.hang_rgb, self.hang_alpha))
+        self.iris = cv2.convertScaleAbs(
+            np.dstack([self.iris * self.iris_alpha[..., None], 255 * self.iris_alpha])
         )
-        self.line_tone = cv2.convertScaleAbs(np.broadcast_to(self.line_tone, self.crop.shape).copy())
-        # They get finer towards the corners.
-        self.taper = 1 / np.maximum(smooth(-0.10, 0.18, self.u) * smooth(1.10, 0.82, self.u), 0.1)
-        # Where they meet steeply, their distance is less than that straight down.
-        slope = cv2.Sobel(self.closed, cv2.CV_32F, 1, 0, scale=0.125) * self.along[0]
-        slope += cv2.Sobel(self.closed, cv2.CV_32F, 0, 1, scale=0.125) * self.along[1]
-        self.steep = 1 / np.sqrt(1 + slope * slope)
-        self.taper = self.taper * self.steep
-        # Real ones are thickest at the outer side.
-        outward = self.u if self.side == "right" else 1 - self.u
-        bold = (
-            smooth(-0.05, 0.35, self.u) * smooth(1.05, 0.65, self.u) * (0.7 + 0.4 * smooth(0.2, 0.8, outward))
-        )
-        swells = self.fine if self.has_white else 0.8
-        self.steep = self.steep / (1 - swells * (1 - np.maximum(bold, 0.3)))
-        middle = np.abs(self.u - 0.5) < 0.3
-        solid = float(np.median(self.solid[middle])) / self.width if middle.any() else 0.0
-        thick = 0.014 + (1 - self.fine) * np.clip(0.5 * solid - 0.014, 0.006, 0.026)
-        thick = max((thick if self.has_white else 0.03) * self.width, 0.9)
-        self.line_thick = float(np.hypot(thick, 0.5 * self.soft))
-        self.line_alpha = self.line_alpha * (thick / self.line_thick) ** 0.5
-        self.line_alpha = self.line_alpha + self.fine * (0.72 - self.line_alpha)
-        if not self.has_white:
-            # Dark rims meet.
-            self.line_alpha = max(self.line_alpha, 0.85 * (thick / self.line_thick) ** 0.5)
-        begins, ends = (-0.02, 0.1) if self.has_white else (-0.1, 0.12)
-        self.line_alpha = self.line_alpha * smooth(begins, ends, 0.5 - np.abs(self.u - 0.5))
+        self._settle_lashes()
         self._still_lids = tuple(
             np.ascontiguousarray(lid[..., :3]) for lid in (self.upper_lid, self.lower_lid)
         )
@@ -263,7 +236,6 @@ class EyeLayers(EyeBall):
         # Lower lashes and rim that go under a closed lid.
         under = held(1 - np.maximum(self.closed - self.v, self.v - self.low) * (10 / self.width))
         self.under = np.maximum(self.beside, under)
-        self.lash_x = (self.u + np.float32(0.1)) * np.float32((self.lashes.shape[1] - 1) / 1.2)
         # A ball turns least at its sides; its edges under the lids stay what the picture shows, and so does skin within a round outline.
         # Lights belong to it.
         ball = np.minimum(self.v - self.up, self.low - self.v) > np.float32(0.5 * self.soft)
@@ -286,6 +258,17 @@ class EyeLayers(EyeBall):
         for name, value in vars(self).items():
             if isinstance(value, np.ndarray) and value.dtype == np.float64:
                 setattr(self, name, value.astype(np.float32))
+
+    def _settle_lashes(self) -> None:
+        """The lashes of a lid that has come down, uint8 RGBA over u and the distance below its edge, and where frames find them."""
+        # Where lids meet steeply, their distance is less than that straight down.
+        slope = cv2.Sobel(self.closed, cv2.CV_32F, 1, 0, scale=0.125) * self.along[0]
+        slope += cv2.Sobel(self.closed, cv2.CV_32F, 0, 1, scale=0.125) * self.along[1]
+        per_row = np.float32((len(self.lash_rows) - 1) / (2 * self.reach))
+        self.steep = per_row / np.sqrt(1 + slope * slope)
+        self.lash_x = (self.u + np.float32(0.1)) * np.float32((len(self.lash_u) - 1) / 1.2)
+        alpha = self._lash_band()
+        self.lashes = cv2.convertScaleAbs(np.dstack([alpha[..., None] * self.line_tone, 255 * alpha]))
 
     def _settle_ball(self) -> None:
         """The white as frames take it: with the shade on it, on the pixels of `_ball_at`."""
@@ -362,8 +345,9 @@ class EyeLayers(EyeBall):
             mix_in(part, self.skin[rows], held((above - self.v[rows]) * soft + np.float32(0.5)))
         colours, mask = self._upper_lid(rows, above, lowered)
         mix_in(part, colours, mask)
-        if shut > 0:
-            self._draw_lashes(out, upper, shut)
+        lashes = float(smooth(*self.lashes_come, lowered))
+        if lashes > 0:
+            self._draw_lashes(out, upper, lashes)
         if self.has_front:
             part = out[self._front_rows]
             mix_in(part, self.crop[self._front_rows], self.front[self._front_rows])
@@ -535,23 +519,14 @@ class EyeLayers(EyeBall):
             lights = cv2.warpAffine(self._glint, step, extent)
             lay_over(out, cv2.multiply(lights, cv2.merge([cover] * 4), scale=1 / 255))
 
-    def _draw_lashes(self, out: np.ndarray, upper: np.ndarray, shut: float) -> None:
-        """The band of lashes along the moved edge, hanging down, and the line where lids meet."""
+    def _draw_lashes(self, out: np.ndarray, upper: np.ndarray, seen: float) -> None:
+        """The band of lashes along the moved edge; `seen` is how much of it there is, 0 to 1."""
         at = self._lash_rows_at
-        part, offset = out[at], self.v[at] - upper[at]
-        hang = float(smooth(0.6, 1.0, shut))
-        if hang > 0:
-            rows = self.lashes.shape[0]
-            per_row = (rows - 1) / (2 * self.reach)
-            my = offset * (self.taper[at] * np.float32(per_row / (-0.1 - (self.hangs - 0.1) * shut)))
-            my += np.float32(self.reach * per_row)
-            lashes = cv2.remap(
-                self.lashes, self.lash_x[at], my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
-            )
-            lay_over(part, lashes if hang == 1 else cv2.convertScaleAbs(lashes, alpha=hang))
-        # One line from corner to corner, whatever the lashes are.
-        line = cv2.exp(np.square(offset * self.steep[at]) * np.float32(-1 / self.line_thick**2))
-        mix_in(part, self.line_tone[at], line * (self.line_alpha[at] * np.float32(shut)))
+        # They are short as long as they point forward.
+        my = (self.v[at] - upper[at]) * (self.steep[at] * np.float32(1 / (0.5 + 0.5 * seen)))
+        my += np.float32(0.5 * (self.lashes.shape[0] - 1))
+        lashes = cv2.remap(self.lashes, self.lash_x[at], my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        lay_over(out[at], lashes if seen == 1 else cv2.convertScaleAbs(lashes, alpha=seen))
 
     def _frame(self, wanted: EyeAmounts, upper: np.ndarray, shut: float) -> None:
         """Around the eye the picture stays as it is."""

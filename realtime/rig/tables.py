@@ -34,12 +34,12 @@ def _names(text: str) -> tuple[str, ...]:
 #: Names of what is taken as it is; an underscore in front of them is left out.
 _EYE_NUMBERS = _names(
     "width tall radius left top iris_x iris_y iris_v before_iris soft rigid gives_way_above gives_way_below rise squint to_right to_left turn_right turn_left to_up "
-    "to_down has_white reach line_thick leaves hangs dims bares line stiff has_front along down _aside _ball_at _low_rows _up_rows _lash_rows_at _front_rows"
+    "to_down has_white leaves lashes_come dims bares line stiff has_front along down _aside _ball_at _low_rows _up_rows _lash_rows_at _front_rows"
 )
 _EYE_PLANES = _names(
-    "v up low closed arch within cover _mask under aside front steep taper lash_x line_alpha line_tall between tapers room follow follow_arch _turns"
+    "v up low closed arch within cover _mask under aside front steep lash_x line_tall between tapers room follow follow_arch _turns"
 )
-_EYE_COLOURS = _names("crop skin lashes line_tone upper_lid lower_lid")
+_EYE_COLOURS = _names("crop skin lashes upper_lid lower_lid")
 _MOUTH_NUMBERS = _names(
     "width half left top block chin unit drop tongue_length gap soft drawn outlined plain own shows_teeth _hides_teeth "
     "_chin_share _above _sag _smile _level _slant _teeth_line _far _span _small _tilt _meet along down origin lip line teeth "

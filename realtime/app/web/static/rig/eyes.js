@@ -46,7 +46,6 @@ export class EyeLayers {
     this.height = crop.height;
     this.crop = crop.pixels;
     this.skin = picture("skin").pixels;
-    this.tone = picture("line_tone").pixels;
     this.stillUpper = picture("still_upper").pixels;
     this.stillLower = picture("still_lower").pixels;
     this.lashes = picture("lashes");
@@ -64,7 +63,6 @@ export class EyeLayers {
     this.aside = plane("aside");
     this.front = plane("front");
     this.steep = plane("steep");
-    this.taper = plane("taper");
     this.lashX = plane("lash_x");
     this.lineTall = plane("line_tall");
     this.between = plane("between");
@@ -72,7 +70,6 @@ export class EyeLayers {
     this.room = plane("room");
     this.follow = plane("follow");
     this.followArch = plane("follow_arch");
-    this.lineAlpha = plane("line_alpha");
     this.coverUpper = plane("cover_upper");
     this.coverLower = plane("cover_lower");
     this.turns = plane("turns");
@@ -135,7 +132,8 @@ export class EyeLayers {
       if (shut > 0) out[at] = mixed(out[at], this.skin[at], this.under[at] * gone * cover);
     }
     this._drawUpperLid(lowered, soft);
-    if (shut > 0) this._drawLashes(shut);
+    const lashes = smooth(told.lashes_come[0], told.lashes_come[1], lowered);
+    if (lashes > 0) this._drawLashes(lashes);
     if (told.has_front) {
       for (let at = told.front_rows[0] * width; at < told.front_rows[1] * width; at++) out[at] = mixed(out[at], this.crop[at], this.front[at]);
     }
@@ -330,28 +328,21 @@ export class EyeLayers {
     }
   }
 
-  /** The band of lashes along the moved edge, hanging down, and the line where lids meet. @param {number} shut */
-  _drawLashes(shut) {
+  /** The band of lashes along the moved edge. @param {number} seen how much of it there is, 0 to 1 */
+  _drawLashes(seen) {
     const { told, out, v, upper, width, lashes } = this;
-    const hang = smooth(0.6, 1, shut);
-    const perRow = (lashes.height - 1) / (2 * told.reach);
-    const stretch = perRow / (-0.1 - (told.hangs - 0.1) * shut);
+    // They are short as long as they point forward.
+    const stretch = 1 / (0.5 + 0.5 * seen);
+    const middle = 0.5 * (lashes.height - 1);
     for (let at = told.lash_rows_at[0] * width; at < told.lash_rows_at[1] * width; at++) {
-      const offset = v[at] - upper[at];
-      if (hang > 0) {
-        const y = offset * this.taper[at] * stretch + told.reach * perRow;
-        let lash = sampled(lashes.pixels, lashes.width, lashes.height, this.lashX[at], y, false);
-        if (lash !== 0) {
-          if (hang < 1) {
-            const part = (/** @type {number} */ shift) => Math.round(((lash >>> shift) & 255) * hang) << shift;
-            lash = part(0) | part(8) | part(16) | part(24);
-          }
-          out[at] = laidOver(out[at], lash);
-        }
+      const y = (v[at] - upper[at]) * this.steep[at] * stretch + middle;
+      let lash = sampled(lashes.pixels, lashes.width, lashes.height, this.lashX[at], y, false);
+      if (lash === 0) continue;
+      if (seen < 1) {
+        const part = (/** @type {number} */ shift) => Math.round(((lash >>> shift) & 255) * seen) << shift;
+        lash = part(0) | part(8) | part(16) | part(24);
       }
-      // One line from corner to corner, whatever the lashes are.
-      const near = (offset * this.steep[at]) / told.line_thick;
-      out[at] = mixed(out[at], this.tone[at], Math.exp(-near * near) * this.lineAlpha[at] * shut);
+      out[at] = laidOver(out[at], lash);
     }
   }
 
