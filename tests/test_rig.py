@@ -106,6 +106,20 @@ def _drawn_face() -> tuple[np.ndarray, Contours]:
     return picture, Contours(SIDE, SIDE, eyes["left"], eyes["right"], mouth)
 
 
+def smiling_face() -> tuple[np.ndarray, Contours]:
+    """The same with lips that stand open over white teeth, one pixel further than the contours say."""
+    picture, contours = drawn_face()
+    x = np.linspace(154, 246, 17)
+    bow = 1 - ((x - 200) / 46) ** 2
+    upper, lower, rim = (np.column_stack([x, 300 + deep * bow]).astype(np.float32) for deep in (0, 9, 24))
+    further = np.array([0, 1])
+    for points, colour in (((upper, rim), LIP), ((upper - further, lower + further), (236, 232, 224))):
+        outline = np.concatenate([points[0], points[1][::-1]])
+        cv2.fillPoly(picture, [np.rint(outline).astype(np.int32)], colour)
+    mouth = replace(contours.mouth, inner_upper=upper, inner_lower=lower, outer_lower=rim)
+    return picture, replace(contours, mouth=mouth)
+
+
 def landmarks_of(contours: Contours, off: float = 0.0) -> Landmarks:
     """The model's landmarks of the drawn face, each `off` pixels away from where it belongs."""
     places = {
@@ -1045,6 +1059,44 @@ def test_a_mouth_that_shows_its_teeth_bares_few_more():
     shut = gap()
     layers.shows_teeth = True
     assert shut > 0.18 and gap() < 0.3 * shut
+
+
+@pytest.mark.parametrize("values", [{"jawOpen": -1.0}, {"mouthClose": 1.0}, {"mouthPucker": 1.0}])
+def test_lips_that_smile_meet_in_a_dark_line_without_teeth(values):
+    picture, contours = smiling_face()
+    mouth = Mouth(picture, contours)
+    assert mouth.layers.own and mouth.layers.shows_teeth
+    assert picture[295:325, 175:226].min(2).max() > 200
+    drawn = paste(picture.copy(), mouth.draw(amounts(values)))[285:325, 186:215].astype(int)
+    assert drawn.min(2).max() < 175
+    assert drawn.mean(2).min(0).max() < 112
+
+
+def test_teeth_of_a_drawing_stay_whole_where_its_mouth_opens():
+    """The dark begins below them, and does not lie over them as a veil."""
+    picture, contours = smiling_face()
+    mouth = Mouth(picture, contours)
+    drawn = paste(picture.copy(), mouth.draw(amounts(jawOpen=0.06)))[298:320, 190:211].astype(int)
+    levels = drawn.mean(2)
+    veiled = (levels > 130) & (levels < 215) & (np.ptp(drawn, axis=2) < 40)
+    assert mouth.layers.drawn and veiled.sum(0).max() <= 2
+
+
+def test_wide_lips_purse_further():
+    """A mouth that is wide, since it smiles, becomes nearly as narrow as others."""
+    picture, contours = drawn_face()
+    shares = []
+    for wider in (1.0, 1.6):
+        mouth = contours.mouth
+        curves = {
+            name: ((getattr(mouth, name) - [200, 300]) * [wider, 1] + [200, 300]).astype(np.float32)
+            for name in ("outer_upper", "inner_upper", "inner_lower", "outer_lower")
+        }
+        layers = Mouth(picture, replace(contours, mouth=replace(mouth, **curves))).layers
+        _, aside = layers._offsets(MouthAmounts.of(amounts(mouthPucker=1.0)))
+        left, right = np.interp([-1, 1], _NODES, aside)
+        shares.append(1 + (right - left) / layers.width)
+    assert 0.7 < shares[0] < 0.74 and 0.55 < shares[1] < 0.62
 
 
 def test_a_funnel_leaves_the_corners_shut():

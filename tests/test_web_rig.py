@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from test_rig import drawn_face, landmarks_of
+from test_rig import drawn_face, landmarks_of, smiling_face
 from test_web_motion import DEFAULTS, NODE, clip, names, written
 from test_web_motion import run as run_motion
 
@@ -194,6 +194,7 @@ FACES = (
     {"cheekPuff": 1.0, "mouthRollLower": 0.7, "mouthRollUpper": 0.7, **both("mouthPress", 0.5)},
     {**both("mouthUpperUp"), **both("mouthLowerDown"), **both("noseSneer", 0.4)},
     {"tongueOut": 1.0, "jawOpen": 0.5, "mouthClose": 0.2},
+    {"jawOpen": -0.7, "mouthPucker": 0.3},
     {"tongueOut": 0.5, "mouthSmileLeft": 0.6, "mouthSmileRight": 0.6, "mouthLowerDownLeft": 0.4},
 )
 
@@ -240,6 +241,15 @@ def muzzle_rig() -> tuple[Rig, Face, Square]:
 
 
 @cache
+def smiling_rig() -> tuple[Rig, Face, Square]:
+    """The same with a mouth that shows its teeth."""
+    picture, contours = smiling_face()
+    _, face, square = flat_rig()
+    face = replace(face, contours=contours)
+    return Rig(picture, face, square), face, square
+
+
+@cache
 def painted_rig() -> tuple[Rig, Face, Square]:
     """Of the bundled avatar: head, body and plate, lashes, teeth."""
     engine, avatar = load_engine("onnx", MODEL, precision="float32", use="detect"), load_avatar(AVATAR)
@@ -250,7 +260,7 @@ def painted_rig() -> tuple[Rig, Face, Square]:
     return Rig(avatar.original, face, avatar.square), face, avatar.square
 
 
-@pytest.mark.parametrize("make", [flat_rig, muzzle_rig, painted_rig])
+@pytest.mark.parametrize("make", [flat_rig, muzzle_rig, smiling_rig, painted_rig])
 def test_a_rig_is_drawn_as_python_draws_it(make, tmp_path):
     rig, face, square = make()
     assert rig.eyes.layers.keys() == {"left", "right"} and rig.mouth.layers is not None

@@ -46,6 +46,12 @@ SMILE, STRETCH, FROWN, PUCKER, FUNNEL = (0.15, 0.33), (0.11, 0.05), 0.14, 0.14, 
 #: The same of a mouth without lips, in mouth widths; and what of its line stays shut at each corner.
 PLAIN_GAP, PLAIN_CORNER = 0.62, 0.14
 
+#: How wide pursed lips are that smile at rest, in distances between the eyes.
+PURSED = 0.6
+
+#: How broad the line between lips is that are apart at rest, where they meet, in mouth widths.
+SEAM = 0.018
+
 #: How far the upper edge of a wide opening hangs down in the middle, in mouth widths.
 HANG = 0.09
 
@@ -390,6 +396,8 @@ class MouthLayers:
         # Expressions go as far as faces are large; those of small mouths less.
         self._span = min(width, 0.8 * unit)
         self._small = float(smooth(0.7, 0.45, width / unit))
+        # Mouths that are wide, since they smile, purse further.
+        self._pucker = float(np.clip(0.5 - 0.5 * PURSED * unit / width, PUCKER, 1.5 * PUCKER))
         # A mouth opens as far as people's do, whatever its width; small ones less, and not further than the chin is long.
         line = float(local[2][len(local[2]) // 2, 1])
         self.drop = float(np.clip(LARGEST_GAP * unit, LEAST_GAP * width, MOST_GAP * width))
@@ -410,6 +418,8 @@ class MouthLayers:
         self._colours(picture, mouth)
         self._find_own()
         self._measure_lips()
+        # As lips meet that are apart at rest, so much is left between them: their line.
+        self._seam = min(max(SEAM * width, 1.2), 0.6 * self.gap) if self.own else 0.0
         middle = float(np.median(0.5 * (self._rest[:, 2] + self._rest[:, 3])))
         self._line = middle
         self._above = max(1.3 * self._nose_above, 1.6 * (middle - highest)) * (0.6 if self.plain else 1)
@@ -684,7 +694,9 @@ class MouthLayers:
         return found[0], found[1]
 
     def _measure_lips(self) -> None:
-        """The lips' colours along the mouth, and how thick the dark line between shut ones is on either side, in pixels."""
+        """The lips' colours along the mouth; and how thick the dark line between shut ones is on either side, or what of the
+        inside is seen beside the contours of open ones, in pixels.
+        """
         shares = np.linspace(0, 0.45, 19).astype(np.float32)
         middle = np.abs(_NODES) < 0.85
         lips = self._across_lips(np.linspace(0.35, 0.75, 5).astype(np.float32))
@@ -695,17 +707,20 @@ class MouthLayers:
             tables.append(cv2.GaussianBlur(colour.astype(np.float32)[None], (0, 0), sigmaX=8, sigmaY=0.1))
         self._lip_colours = np.concatenate(tables)
         lines = np.zeros((2, len(_NODES)), np.float32)
-        if not self.own:
-            rest = self._rest
-            thick = rest[:, 2] - rest[:, 1], rest[:, 4] - rest[:, 3]
-            for k, seen in enumerate(self._across_lips(shares)):
-                light = seen.mean(2)
-                lip = np.percentile(light[:, len(shares) // 2 :], 60, axis=1)
-                dark = light[:, :3].min(axis=1)
-                above = light > (dark + 0.75 * (lip - dark))[:, None]
-                until = shares[np.where(above.any(1), above.argmax(1), len(shares) - 1)]
-                lines[k] = np.where(lip - dark > 10, until * thick[k], 0) * (np.abs(_NODES) < 1)
-            lines = cv2.GaussianBlur(np.minimum(lines, 0.05 * self.width), (0, 0), sigmaX=6, sigmaY=0.1)
+        rest = self._rest
+        thick = rest[:, 2] - rest[:, 1], rest[:, 4] - rest[:, 3]
+        for k, seen in enumerate(self._across_lips(shares)):
+            light = seen.mean(2)
+            lip = np.percentile(light[:, len(shares) // 2 :], 60, axis=1)[:, None]
+            # Beside an opening it is teeth as well as the dark.
+            off = np.abs(light - lip) if self.own else lip - light
+            most = off[:, :3].max(axis=1)
+            within = off < 0.25 * most[:, None]
+            until = shares[np.where(within.any(1), within.argmax(1), len(shares) - 1)]
+            lines[k] = np.where(most > 10, until * thick[k], 0) * (np.abs(_NODES) < 1)
+        # Of a line whose breadth changes, as pens draw them, none of it is to be left.
+        lines = cv2.dilate(np.minimum(lines, 0.05 * self.width), np.ones((1, 13)))
+        lines = cv2.GaussianBlur(lines, (0, 0), sigmaX=6, sigmaY=0.1)
         self._lines = lines
         if self.plain:
             # The rim of a muzzle's lips is dark.
@@ -827,8 +842,9 @@ class MouthLayers:
         gap = max(gap, min(a.tongue, 1.0) * (0.24 * w - self.gap)) if a.tongue > 0 else gap
         gap -= np.clip(a.close, 0, 1) * (self.gap + max(gap, 0.0) * 0.9)
         # Lips that are pushed forward meet.
-        stands = max(self.gap + min(gap, 0.0) - 0.05 * w, 0.0)
-        gap -= held(a.pucker) * held(1 - a.funnel) * (0.4 * stands + 0.4 * min(stands, 0.1 * w))
+        stands = max(self.gap + min(gap, 0.0), 0.0)
+        gap -= held(a.pucker) * held(1 - a.funnel) * (0.4 * stands + 0.6 * min(stands, 0.12 * w))
+        gap = max(gap, self._seam - self.gap)
         opened, parted = max(a.open, 0.0), max(gap, 0.0)
         jaw_up = -min(gap, 0.0) * (0.25 + 0.45 * float(smooth(0.15, 0.4, self.gap / w)))
         jaw = opened * self.drop
@@ -844,7 +860,7 @@ class MouthLayers:
         stiff = 0.5 if self.plain else 1.0
         # Small ones grow broader, as faces that have them are drawn.
         inward -= 0.16 * round_ * self._small
-        narrow = stiff * (PUCKER * a.pucker + FUNNEL[0] * a.funnel) + inward
+        narrow = stiff * (self._pucker * a.pucker + FUNNEL[0] * a.funnel) + inward
         lefts, rights = (
             self._span * (SMILE[0] * smile + STRETCH[0] * stretch + 0.05 * a.press) * (1 - 0.7 * far)
             - w * (narrow + 0.14 * far * round_)
@@ -1000,8 +1016,10 @@ class MouthLayers:
             for _ in range(3):
                 moved, along = self._lookup(table, source_s)
                 source_s = s - (moved * window + along * jaw) / np.float32(self.half)
-        # The dark line between shut lips belongs to neither: where they part it is left out.
-        gap = np.maximum(offset[:, 3] - offset[:, 2], 0)
+        # The dark line between shut lips belongs to neither: where they part it is left out; and so is what open ones have of the
+        # inside, where they move.
+        gap = offset[:, 3] - offset[:, 2]
+        gap = np.abs(gap) if self.own else np.maximum(gap, 0)
         lines = self._lines * held(gap / (3 * self._lines + np.float32(1e-3)))
         knots = self._lookup(np.concatenate([self._rest.T, offset.T, lines]), source_s)
         rest = knots[:7]
@@ -1067,6 +1085,13 @@ class MouthLayers:
         inside = self._generic(a, opening, near_upper, near_lower, tall, rows)
         if self.own:
             inside = self._with_own(inside, opening, gap, self._corners(a))
+            # Of lips that are about to meet there is nothing to be seen but their line.
+            begins = max(min(0.06 * self.width, 0.8 * self.gap) * (not self.drawn), 1.8 * self._seam)
+            shut = float(smooth(begins, 1.2 * self._seam, tall))
+            if shut > 0:
+                line = np.empty_like(inside)
+                line[...] = np.rint(self.line)
+                inside = cv2.addWeighted(line, shut, inside, 1 - shut, 0)
         # A mouth that stands wide open shows them itself.
         if not self.drawn and self.gap < 0.25 * self.width:
             parted = tall - self.gap * self.own
@@ -1369,7 +1394,10 @@ class MouthLayers:
         if self.shows_teeth:
             # There is little to be stretched where teeth fill it.
             tall = np.float32(0.3) * np.maximum(lower - upper, 1)
-            edge = past * smooth(1.06, 2.0, (beyond + tall) / (room + tall))
+            if self.drawn:
+                edge = past * held((beyond - room) * np.float32(1 / self.soft))
+            else:
+                edge = past * smooth(1.06, 2.0, (beyond + tall) / (room + tall))
         elif self.gap < 0.25 * self.width and not self.drawn:
             edge = past * smooth(1.15, 1.8, beyond / np.maximum(room, 1))
         else:

@@ -42,7 +42,7 @@ _EYE_PLANES = _names(
 _EYE_COLOURS = _names("crop skin lashes upper_lid lower_lid")
 _MOUTH_NUMBERS = _names(
     "width half left top block chin unit drop tongue_length gap soft drawn outlined plain own shows_teeth _hides_teeth "
-    "_chin_share _above _sag _smile _level _slant _teeth_line _far _span _small _tilt _meet along down origin lip line teeth "
+    "_chin_share _above _sag _smile _level _slant _teeth_line _far _span _small _tilt _meet _pucker _seam along down origin lip line teeth "
     "dark flesh shadow tongue tongue_out"
 )
 _MOUTH_TABLES = _names(
@@ -56,7 +56,7 @@ _DRAWING = {
     surface: "SMALL_TILT LARGEST_TILT DISTANCE LARGE BODY INVERSION LEAST_SIZE LARGEST_STEP",
     eyes: "NOTHING ALIKE _STEP _ONSET SHADE GLINT UP_UNDER",
     brows: "INNER_TO_OUTER OUTER_TO_INNER WIDE OUTER_DOWN TOGETHER",
-    mouth: "NOTHING SMILE STRETCH FROWN PUCKER FUNNEL TONGUE HANG OVERBITE FILLED",
+    mouth: "NOTHING SMILE STRETCH FROWN FUNNEL TONGUE HANG OVERBITE FILLED",
 }
 _READING = {
     driver: "REST_CUTOFF CUTOFF_PER_SPEED SPEED_CUTOFF AMOUNT_REST AMOUNT_RISE AMOUNT_SPEED AMOUNT_GUARD HOLDS RELEASE GIVES_WAY HELD",

@@ -132,8 +132,9 @@ export class MouthLayers {
     if (a.tongue > 0) gap = Math.max(gap, Math.min(a.tongue, 1) * (0.24 * w - told.gap));
     gap -= held(a.close) * (told.gap + Math.max(gap, 0) * 0.9);
     // Lips that are pushed forward meet.
-    const stands = Math.max(told.gap + Math.min(gap, 0) - 0.05 * w, 0);
-    gap -= held(a.pucker) * held(1 - a.funnel) * (0.4 * stands + 0.4 * Math.min(stands, 0.1 * w));
+    const stands = Math.max(told.gap + Math.min(gap, 0), 0);
+    gap -= held(a.pucker) * held(1 - a.funnel) * (0.4 * stands + 0.6 * Math.min(stands, 0.12 * w));
+    gap = Math.max(gap, told.seam - told.gap);
     const opened = Math.max(a.open, 0);
     const parted = Math.max(gap, 0);
     const jawUp = -Math.min(gap, 0) * (0.25 + 0.45 * smooth(0.15, 0.4, told.gap / w));
@@ -144,7 +145,7 @@ export class MouthLayers {
     const inward = (0.06 + 0.25 * Math.max(told.sag / w, 0)) * round * Math.min((0.75 * w) / Math.max(parted + told.gap, 1), 1) - 0.16 * round * told.small;
     // Muzzles are stiffer than lips.
     const stiff = told.plain ? 0.5 : 1;
-    const narrow = stiff * (constants.PUCKER * a.pucker + FUNNEL[0] * a.funnel) + inward;
+    const narrow = stiff * (told.pucker * a.pucker + FUNNEL[0] * a.funnel) + inward;
     const aside = (/** @type {number} */ smile, /** @type {number} */ stretch, /** @type {number} */ far) =>
       told.span * (SMILE[0] * smile + STRETCH[0] * stretch + 0.05 * a.press) * (1 - 0.7 * far) - w * (narrow + 0.14 * far * round);
     const lefts = aside(a.smileLeft, a.stretchLeft, told.far[0]);
@@ -203,11 +204,13 @@ export class MouthLayers {
       tables[offsets + 4 * count + at] = innerLow + (rest(4) - rest(3)) * thickLower * this.bow[at];
       tables[offsets + 5 * count + at] = (told.chin_share * jaw - jawUp - 0.07 * a.shrugLower * w) * this.jaw[at];
       tables[offsets + 6 * count + at] = 0;
-      // The dark line between shut lips belongs to neither: where they part it is left out.
-      const gapHere = Math.max(tables[offsets + 3 * count + at] - tables[offsets + 2 * count + at], 0);
+      // The dark line between shut lips belongs to neither: where they part it is left out; and so is what open ones have of the
+      // inside, where they move.
+      const gapHere = tables[offsets + 3 * count + at] - tables[offsets + 2 * count + at];
+      const parts = told.own ? Math.abs(gapHere) : Math.max(gapHere, 0);
       for (let lip = 0; lip < 2; lip++) {
         const line = lines[lip * count + at];
-        tables[(2 * KNOTS + lip) * count + at] = line * held(gapHere / (3 * line + 1e-3));
+        tables[(2 * KNOTS + lip) * count + at] = line * held(parts / (3 * line + 1e-3));
       }
     }
   }
@@ -545,7 +548,16 @@ export class MouthBend {
     if (told.drawn) this._drawnInside(a, box, tall, middle, inside);
     else this._generic(box, tall, rows, inside);
     const parted = tall - (told.own ? told.gap : 0);
-    if (told.own) this._ownInside(box, inside);
+    if (told.own) {
+      this._ownInside(box, inside);
+      // Of lips that are about to meet there is nothing to be seen but their line.
+      const begins = Math.max(told.drawn ? 0 : Math.min(0.06 * told.width, 0.8 * told.gap), 1.8 * told.seam);
+      const shut = smooth(begins, 1.2 * told.seam, tall);
+      if (shut > 0) {
+        const line = packed(told.line);
+        for (let pixel = 0; pixel < box.width * box.height; pixel++) inside[pixel] = mixed(inside[pixel], line, shut);
+      }
+    }
     // A mouth that stands wide open shows them itself.
     if (!told.drawn && told.gap < 0.25 * told.width) this._lineWithLips(box, parted, inside);
     this._hangHairs(box, inside);
@@ -798,7 +810,7 @@ export class MouthBend {
         const past = smooth(-0.5 * told.soft, 1.5 * told.soft, v - end);
         // There is little to be stretched where teeth fill it.
         const tall = 0.3 * Math.max(lower - upper, 1);
-        if (told.shows_teeth) share = past * smooth(1.06, 2, (beyond + tall) / (room + tall));
+        if (told.shows_teeth) share = past * (told.drawn ? held((beyond - room) / told.soft) : smooth(1.06, 2, (beyond + tall) / (room + tall)));
         else if (told.gap < 0.25 * told.width && !told.drawn) share = past * smooth(1.15, 1.8, beyond / Math.max(room, 1));
         out[to] = mixed(own, out[to], share);
       }
