@@ -55,6 +55,7 @@ class ClockCamera:
         timed: keep `decode`, which grows; not for hours.
 
     Attributes:
+        every: see `LiveSource`.
         made, lost: frames delivered, and frames for which the reader came too late.
         decode: seconds that decoding took, by the frame's ticks.
     """
@@ -64,16 +65,21 @@ class ClockCamera:
         self.name = f"simulated camera {width}x{height} at {rate:g}"
         self.rate, self.seconds = float(rate), seconds
         self.made = self.lost = 0
+        self.every = 1
         self.decode: dict[int, float] = {}
         first = itertools.islice(open_video(bundled.DRIVING), CLIP_FRAMES)
         self._pictures = [_as_webcam(frame.image, width, height) for frame in first]
 
-    def frames(self, stop: threading.Event) -> Iterator[Frame]:
+    def frames(self, stop: threading.Event) -> Iterator[Frame | None]:
         begin, number = time.perf_counter(), 0
         while number / self.rate < self.seconds:
             due = begin + number / self.rate
             if stop.wait(max(0.0, due - time.perf_counter())):
                 return
+            if number % self.every:
+                number += 1
+                yield None
+                continue
             began = time.perf_counter()
             picture = self.decoded(number)
             clock.paint(picture, int(due / clock.TICK))

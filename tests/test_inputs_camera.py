@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 
@@ -339,6 +340,17 @@ def test_capture_ends_while_the_camera_is_back_but_mute(plug, monkeypatch):
     wait_for(lambda: len(plug.opened) == 2)
     capture.close()
     assert capture.ended and not capture._thread.is_alive()
+
+
+def test_pictures_that_are_left_out_are_not_decoded(plug, monkeypatch):
+    decoded, original = [], FakeCapture.retrieve
+    monkeypatch.setattr(FakeCapture, "retrieve", lambda self: (decoded.append(1), original(self))[1])
+    camera = Camera(plug.at[1])
+    camera.every = 3
+    decoded.clear()
+    frames = list(itertools.islice(camera.frames(threading.Event()), 9))
+    assert [frame is not None for frame in frames] == [False, False, True] * 3 and len(decoded) == 3
+    camera.close()
 
 
 def test_single_bad_pictures_are_survived(plug, monkeypatch):

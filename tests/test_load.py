@@ -23,7 +23,7 @@ from livepuppet.core.video import open_video
 from livepuppet.realtime import bundled
 from livepuppet.realtime.animator import Animator, _carried
 from livepuppet.realtime.app import load
-from livepuppet.realtime.app.load import DETAIL, STEPS, Effort, LoadControl
+from livepuppet.realtime.app.load import DETAIL, STEPS, STEPS_FAST, Effort, LoadControl
 from livepuppet.realtime.app.power import BATTERY, PowerWatch
 
 INTERVAL = 1 / 30
@@ -44,12 +44,21 @@ class Machine:
     Args:
         overlaps: one frame is planned while another is painted.
         cold: frames take so many times as long in the half second after a change of level.
+        cores: of the computer, where it tells how long they are idle.
     """
 
     def __init__(
-        self, overlaps: bool = False, interval: float = INTERVAL, unsteady: float = 0.06, cold: float = 1.0
+        self,
+        overlaps: bool = False,
+        interval: float = INTERVAL,
+        unsteady: float = 0.06,
+        cold: float = 1.0,
+        cores: int | None = None,
     ):
-        self.control, self.overlaps, self.interval = LoadControl(), overlaps, interval
+        self.overlaps, self.interval, self.cores = overlaps, interval, cores
+        self.control = LoadControl(lambda: None if cores is None else self.idle)
+        #: Cores that a guest keeps busy, and seconds of all cores in which there was nothing to do.
+        self.guest, self.idle = 0, 0.0
         self.cold, self.changed = cold, -1.0
         self.planning = PLANNING
         self.noise = np.random.default_rng(0).lognormal(0, unsteady, 4096)
@@ -67,20 +76,27 @@ class Machine:
         begin, end = len(self.levels), self.number + round(seconds / self.interval)
         while self.number < end:
             start = max(self.free, self._decoded(self.number, stretch))
-            while self._decoded(self.number + 1, stretch) <= start:
-                self.number, self.dropped = self.number + 1, self.dropped + 1
-            level, busy = self.control.level, 1e-3 * stretch * self.noise[self.number % len(self.noise)]
+            while self._decoded(self.number + self.control.every, stretch) <= start:
+                self.number, self.dropped = self.number + self.control.every, self.dropped + 1
+            names = [step.name for step in self.control.steps[: self.control.level]]
+            busy = 1e-3 * stretch * self.noise[self.number % len(self.noise)]
             if self.levels[-2:-1] not in ([], self.levels[-1:]):
                 self.changed = start
             if start - self.changed < 0.5 and self.changed > 0:
                 busy *= self.cold
-            effort = Effort(self.planning[level] * busy, PAINTING[level] * busy, self.overlaps)
+            planning = self.planning["close-ups" in names] * busy
+            painting = PAINTING[2 * ("detail" in names)] * busy
+            core = None if self.cores is None else (planning + painting) / stretch
+            effort = Effort(planning, painting, self.overlaps, core)
             self.free = start + effort.period
+            if self.cores is not None:
+                passed = self.control.every * self.interval
+                self.idle += max((self.cores - self.guest) * passed - (planning + painting) / stretch, 0)
             captured = self.number * self.interval
             delay = start + effort.seconds - captured
             self.delays.append(delay)
             self.levels.append(self.control.add(captured, delay, self.dropped, self.interval, effort))
-            self.number += 1
+            self.number += self.control.every
         found = self.levels[begin:]
         return [level for index, level in enumerate(found) if not index or found[index - 1] != level]
 
@@ -220,9 +236,50 @@ def test_without_a_known_rate_nothing_is_judged():
 
 def test_what_was_before_a_pause_does_not_count():
     machine = Machine()
-    machine.run(1.8, 3.0)
+    machine.run(0.4, 3.0)
     machine.control.restart()
-    assert machine.run(1.8, 3.0) == [0] and machine.run(1.0, 3.0) == [0, 1]
+    assert machine.run(0.4, 3.0) == [0] and machine.run(1.0, 3.0) == [0, 1]
+
+
+def test_a_window_ends_once_it_is_lost():
+    """At 60 frames a second beside a guest, half a second of late frames is enough to know."""
+    machine = Machine(overlaps=True, interval=1 / 60)
+    assert machine.run(0.8, 2.0) == [0, 1]
+    assert machine.control.steps[0].name == "rate"
+
+
+#: On this computer all frames of a camera of 60 a second are in time while one is planned and another painted, and half of them
+#: where both share a core.
+QUICK = 0.8
+
+
+def test_of_a_fast_camera_every_other_frame_is_left_out_first():
+    machine = Machine(interval=1 / 60)
+    assert machine.run(3, QUICK) == [0, 1] and machine.control.every == 2
+    machine.delays.clear()
+    assert machine.run(20, QUICK) == [1]
+    assert np.percentile(machine.delays, 95) < 2 / 60
+
+
+def test_the_rate_is_tried_again_only_once_a_core_is_idle():
+    """Beside a guest half the frames take no longer than without it, since none is planned while another is painted."""
+    machine = Machine(overlaps=False, interval=1 / 60, cores=2)
+    machine.guest = 1
+    machine.run(3, QUICK)
+    machine.overlaps = True
+    assert machine.run(60, QUICK) == [1]
+    machine.guest = 0
+    assert machine.run(load.WINDOW * (load.CALM + 1), QUICK) == [1, 0]
+    assert machine.run(60, QUICK) == [0]
+
+
+def test_another_camera_has_other_steps():
+    machine = Machine(interval=1 / 60)
+    assert machine.run(3, QUICK)[-1] == 1
+    machine.interval, machine.number = 1 / 30, machine.number // 2
+    machine.control.restart()
+    machine.run(3)
+    assert machine.control.steps == STEPS and machine.control.level == 0
 
 
 # What the steps do
@@ -272,9 +329,12 @@ def test_eyes_and_mouth_are_looked_at_in_every_second_frame():
 def test_of_a_fast_camera_every_other_frame_is_looked_at_closely():
     session, _ = live([red_picture(100, SIZE)] * 3)
     finish(session)
-    for rate, level, every in ((30.0, 0, 1), (60.0, 0, 2), (60.0, 1, 4), (30.0, 1, 2)):
-        session._camera_rate, session._level = rate, level
-        assert session._look_every == every
+    for steps, rate, level, looks in (
+        *((STEPS, 30.0, 0, 1), (STEPS, 30.0, 1, 2)),
+        *((STEPS_FAST, 60.0, 0, 2), (STEPS_FAST, 60.0, 1, 1), (STEPS_FAST, 60.0, 2, 2)),
+    ):
+        session._camera_rate, session._steps, session._level = rate, steps, level
+        assert session._look_every == looks
 
 
 def test_rigs_are_drawn_at_less_resolution_and_back():

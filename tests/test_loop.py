@@ -41,7 +41,7 @@ class RedEngine:
     """Keypoints move right with the picture's red; the rendering is the avatar shifted right by that much."""
 
     name, provider, model_name, size, num_keypoints, keypoint_names = "fake", "NumPy", "red", SIZE, 4, ()
-    deforms, matrices, precision, reason = False, "jacobian", "float32", "the only engine here"
+    deforms, matrices, device, precision, reason = False, "jacobian", "cpu", "float32", "the only engine here"
 
     def __init__(self):
         self.encoded = 0

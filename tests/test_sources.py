@@ -176,6 +176,32 @@ def test_the_newest_frame_wins_and_drops_are_counted():
     assert source.closed
 
 
+@pytest.mark.parametrize("leaves_out", [False, True])
+def test_of_a_fast_camera_frames_can_be_left_out(leaves_out):
+    class Leaving(Scripted):
+        every = 1
+
+        def frames(self, stop):
+            for index, frame in enumerate(super().frames(stop)):
+                yield None if index % self.every else frame
+
+    source = Leaving(12) if leaves_out else Scripted(12)
+    capture = Capture(source)
+    capture.every = 2
+    seen = []
+    for _ in range(10):
+        source.release(1)
+        frame = capture.take(0.02)
+        seen += [] if frame is None else [int(frame.image[0, 0, 0])]
+    assert seen == [0, 2, 4, 6, 8] and (capture.captured, capture.dropped) == (5, 0)
+    # It is as fast as it was.
+    assert len(capture._times) == 10 and capture.measured_rate is not None
+    capture.every = 1
+    source.release(2)
+    assert capture.take(1).image[0, 0, 0] == 11
+    capture.close()
+
+
 def test_a_failing_source_is_heard_after_its_last_frame():
     source = Scripted(1, UserError("The cable is out: plug it in."))
     capture = Capture(source)

@@ -7,10 +7,11 @@ neither is a dependency.
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
-CPUINFO = Path("/proc/cpuinfo")
+CPUINFO, STAT = Path("/proc/cpuinfo"), Path("/proc/stat")
 
 
 def cpuinfo(key: str, path: Path | None = None) -> str:
@@ -38,3 +39,21 @@ def processor_flags() -> frozenset[str]:
     elsewhere none.
     """
     return frozenset((cpuinfo("flags") or cpuinfo("Features")).split())
+
+
+def idle_seconds(path: Path | None = None) -> float | None:
+    """How long the cores that this process may use have had nothing to do, or only what gives way to everything else, all together,
+    since the system started; None where it does not say (only Linux does).
+
+    Args:
+        path: another file than /proc/stat.
+    """
+    try:
+        lines = (path or STAT).read_text().splitlines()
+        names = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+        ticks = os.sysconf("SC_CLK_TCK")
+        # user, nice, system, idle, iowait
+        told = [line.split()[1:6] for line in lines if line.partition(" ")[0] in names]
+        return sum(int(count) for core in told for count in (core[1], *core[3:5])) / ticks
+    except (OSError, ValueError, AttributeError, IndexError):
+        return None

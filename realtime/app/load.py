@@ -10,7 +10,8 @@ take now: what they took before it was taken was measured beside whatever kept t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -42,6 +43,13 @@ CALM, REGRETTED, MOST_CALM, FASTER = 2, 3, 16, 0.85
 #: something else that came: that is nothing to wait longer for. As told by this last share of a window.
 SLOWER, LAST = 1.2, 0.25
 
+#: A camera that is faster than this shows more frames a second than calls do, and than eyes and mouth are worth looking at
+#: closely.
+FAST = 45.0
+
+#: A step is taken back only where cores have been idle for so many times what that takes more of them.
+ROOM = 1.2
+
 #: Share of the canvas's resolution at which rigs are drawn where there is no time for all of it. Half
 #: saves little more, and is two thirds as sharp.
 DETAIL = 0.6
@@ -56,13 +64,15 @@ class Step:
         told: in the window and the log.
         ended: the same once it is not left out any more.
         planning, painting: how many times as long both stages take once it is taken back.
+        every: of so many frames of the camera one is shown.
     """
 
-    name: Literal["close-ups", "detail"]
+    name: Literal["rate", "close-ups", "detail"]
     told: str
     ended: str
     planning: float = 1.0
     painting: float = 1.0
+    every: int = 1
 
 
 #: In the order in which they are taken: what costs least for the time that it saves comes first.
@@ -81,6 +91,17 @@ STEPS = (
     ),
 )
 
+#: The same for a camera that is faster than `FAST`: half its frames at full resolution are seen before all of them without.
+STEPS_FAST = (
+    Step(
+        "rate",
+        "every other frame of the camera is shown",
+        "every frame of the camera is shown",
+        every=2,
+    ),
+    *STEPS,
+)
+
 
 @dataclass(frozen=True)
 class Effort:
@@ -89,11 +110,13 @@ class Effort:
     Attributes:
         planning, painting: seconds.
         overlaps: whether the next frame is planned while this one is painted.
+        core: seconds of both in which they had a core; None where that says nothing, as of a graphics card's work.
     """
 
     planning: float
     painting: float
     overlaps: bool
+    core: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -110,26 +133,30 @@ class Effort:
 
     def without(self, step: Step) -> Effort:
         """What it would have taken had `step` been taken back."""
-        return Effort(step.planning * self.planning, step.painting * self.painting, self.overlaps)
+        whole = Effort(step.planning * self.planning, step.painting * self.painting, self.overlaps)
+        longer = whole.seconds / max(self.seconds, 1e-9)
+        return replace(whole, core=None if self.core is None else longer * self.core)
 
 
 class LoadControl:
-    """Tells how many of `STEPS` are in force.
+    """Tells how many steps are in force.
+
+    Args:
+        idle: tells for how many seconds cores have had nothing to do, all together; None where nobody knows.
 
     Attributes:
-        level: so many.
+        steps: those that there are, in their order: `STEPS`, or `STEPS_FAST`.
+        level: so many of them are in force.
     """
 
-    def __init__(self):
-        self.level = 0
+    def __init__(self, idle: Callable[[], float | None] = lambda: None):
+        self._idle = idle
+        self._use(STEPS)
         self._began: float | None = None
-        self._dropped = 0
+        self._dropped = self._late = 0
+        self._idle_before: float | None = None
         self._delays: list[float] = []
         self._efforts: list[Effort] = []
-        #: By step: windows with room that it waits for, and median seconds per frame when it was
-        #: last tried to do without it, where that was in vain.
-        self._needed = [CALM] * len(STEPS)
-        self._in_vain: list[float | None] = [None] * len(STEPS)
         self._calm = 0
         #: Whether too many were late in the window before.
         self._warned = False
@@ -139,6 +166,18 @@ class LoadControl:
         #: nothing to do with.
         self._trial: tuple[int, float, float] | None = None
         self._since_trial = 0
+
+    def _use(self, steps: tuple[Step, ...]) -> None:
+        self.steps, self.level = steps, 0
+        #: By step: windows with room that it waits for, and median seconds per frame when it was
+        #: last tried to do without it, where that was in vain.
+        self._needed = [CALM] * len(steps)
+        self._in_vain: list[float | None] = [None] * len(steps)
+
+    @property
+    def every(self) -> int:
+        """Of so many frames of the camera one is shown."""
+        return max((step.every for step in self.steps[: self.level]), default=1)
 
     def add(self, captured: float, delay: float, dropped: int, interval: float | None, effort: Effort) -> int:
         """Count one frame.
@@ -160,9 +199,19 @@ class LoadControl:
         self._delays.append(delay)
         self._efforts.append(effort)
         assert self._began is not None
-        if interval is not None and captured - self._began >= WINDOW and len(self._delays) >= FEWEST:
+        if interval is None:
+            return self.level
+        self._late += delay > LATE * interval
+        if len(self._delays) < FEWEST:
+            return self.level
+        # Of a whole window's frames too many are late already.
+        hopeless = self._late + dropped - self._dropped > MOST * WINDOW / (self.every * interval)
+        if captured - self._began >= WINDOW or hopeless:
             before = self.level
-            self._judge(np.array(self._delays), self._efforts, dropped - self._dropped, interval)
+            idle = self._idle()
+            if idle is not None and self._idle_before is not None:
+                idle = (idle - self._idle_before) / max(captured - self._began, 1e-3)
+            self._judge(np.array(self._delays), self._efforts, dropped - self._dropped, interval, idle)
             if self.level != before:
                 self._from = captured + SETTLING
             self._begin(captured, dropped)
@@ -174,29 +223,47 @@ class LoadControl:
         self._calm, self._warned = 0, False
 
     def _begin(self, captured: float, dropped: int) -> None:
-        self._began, self._dropped = captured, dropped
+        self._began, self._dropped, self._late = captured, dropped, 0
+        self._idle_before = self._idle()
         self._delays, self._efforts = [], []
 
-    def _judge(self, delays: np.ndarray, efforts: list[Effort], dropped: int, interval: float) -> None:
-        """By the frames of a window."""
+    def _judge(
+        self, delays: np.ndarray, efforts: list[Effort], dropped: int, interval: float, idle: float | None
+    ) -> None:
+        """By the frames of a window, and by how many cores have been idle in it."""
+        steps = STEPS_FAST if FAST * interval < 1 else STEPS
+        if steps is not self.steps:
+            # Another camera, or the same in other light.
+            self._use(steps)
+            self._trial, self._calm, self._warned = None, 0, False
         self._since_trial += 1
         latest = LATE * interval
         lost = _lost(delays, latest, dropped)
         again, self._warned = self._warned, lost > MANY
         if lost > MANY:
             self._calm = 0
-            if self.level < len(STEPS) and (again or lost > MOST):
+            if self.level < len(self.steps) and (again or lost > MOST):
                 self._step_down(efforts)
             return
         if self._since_trial > REGRETTED:
             self._trial_went_well()
         if not self.level:
             return
-        step = STEPS[self.level - 1]
+        step = self.steps[self.level - 1]
         whole = [effort.without(step) for effort in efforts]
         longer = np.array([after.seconds - now.seconds for after, now in zip(whole, efforts, strict=True)])
         period = float(np.median([effort.period for effort in whole]))
-        if period > FULL * interval or _lost(delays + longer, latest, dropped) > FEW:
+        every = max((other.every for other in self.steps[: self.level - 1]), default=1)
+        # Cores that the frames take now, and then.
+        now, then = (
+            sum(effort.core or 0.0 for effort in some) / (len(some) * count * interval)
+            for some, count in ((efforts, self.every), (whole, every))
+        )
+        if (
+            period > FULL * every * interval
+            or _lost(delays + longer, latest, dropped) > FEW
+            or (idle is not None and idle < ROOM * (then - now))
+        ):
             self._calm = 0
             return
         self._calm += 1
@@ -218,7 +285,7 @@ class LoadControl:
         if self._trial is not None and self._trial[0] == self.level and self._since_trial <= REGRETTED:
             step, seconds, beside = self._trial
             last = efforts[-max(1, round(LAST * len(efforts))) :]
-            now = float(np.median([effort.beside(STEPS[step]) for effort in last]))
+            now = float(np.median([effort.beside(self.steps[step]) for effort in last]))
             if now < SLOWER * beside:
                 # Doing without this step was premature.
                 self._needed[step] = min(2 * self._needed[step], MOST_CALM)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.processor import idle_seconds
 from livepuppet.core.video import Frame
 from livepuppet.realtime.animator import NO_FACE, Animator, Plan, Timings
 from livepuppet.realtime.app import actions
 from livepuppet.realtime.app.avatar_folder import AvatarFolder, Change
-from livepuppet.realtime.app.load import DETAIL, STEPS, Effort, LoadControl, Step
+from livepuppet.realtime.app.load import DETAIL, FAST, STEPS, Effort, LoadControl, Step
 from livepuppet.realtime.app.overlay.screens import draw_banner
 from livepuppet.realtime.app.overlay.snapshot import Snapshots
 from livepuppet.realtime.app.power import PowerWatch
@@ -56,9 +57,6 @@ LOOKING = "Looking for your face: look straight ahead, with a neutral expression
 #: How much the newest frame counts in what planning usually takes.
 _PLANNING_SHARE = 0.2
 
-#: A camera that is faster than this shows more frames a second than eyes and mouth are worth looking at closely.
-MOST_LOOKS = 45.0
-
 #: A stage that fails on so many frames in a row will not recover.
 MOST_FAILURES = 100
 
@@ -71,6 +69,7 @@ class _Job:
         plan: of `frame`.
         taken, planned: `time.perf_counter()` at which it was taken from the camera's slot, and
             passed on.
+        core: seconds in between in which the thread had a core.
         counts: of the capture, when it was taken.
         number: of frames before it.
     """
@@ -79,6 +78,7 @@ class _Job:
     plan: Plan
     taken: float
     planned: float
+    core: float
     counts: tuple[int, int]
     number: int
 
@@ -159,8 +159,9 @@ class LiveLoop:
         self._planning = 0.0
         #: Frames per second that the camera was last seen to deliver; 0 before that.
         self._camera_rate = 0.0
-        self._load = LoadControl() if adapt else None
-        self._level = 0
+        self._load = LoadControl(idle_seconds) if adapt else None
+        #: What the load control has told last.
+        self._steps, self._level = STEPS, 0
         self._power = PowerWatch()
 
     @property
@@ -172,8 +173,7 @@ class LiveLoop:
     @property
     def reduced(self) -> tuple[Step, ...]:
         """What is left out now for want of time."""
-        steps = STEPS[: self._level]
-        return tuple(step for step in steps if self._saves(step))
+        return tuple(step for step in self._steps[: self._level] if self._saves(step))
 
     def _saves(self, step: Step) -> bool:
         """Whether leaving it out saves time: nobody looks closely at numbers."""
@@ -348,9 +348,9 @@ class LiveLoop:
                 self._painting.drain()
                 self._guard(self._change_avatar, change)
 
-        if self._load is not None and self._load.level != self._level:
+        if self._load is not None and (self._load.steps, self._load.level) != (self._steps, self._level):
             self._painting.drain()
-            self._set_level(self._load.level)
+            self._set_level(self._load.steps, self._load.level)
         self.animator.look_every = self._look_every
 
     def switch(self, capture: Capture, countdown: float) -> Capture:
@@ -362,6 +362,7 @@ class LiveLoop:
         """
         so_far, before = self.counts(), self.capture
         self.capture = capture
+        self.capture.every = self._every
         captured, dropped = capture.counts()
         self._before = captured - so_far[0], dropped - so_far[1] + self._overtaken
         self._planning, self._banner_at = 0.0, 0.0
@@ -383,27 +384,31 @@ class LiveLoop:
         if self._load is not None:
             self._load.restart()
 
-    def _set_level(self, level: int) -> None:
-        """Have so many of `STEPS` in force, and say so."""
-        for step in STEPS[self._level : level]:
-            if not self._saves(step):
-                continue
-            why = self._power.reason()
-            self.notify(f"The computer is busy: {step.told}.{f' {why}' if why else ''}")
-        for step in reversed(STEPS[level : self._level]):
-            if not self._saves(step):
-                continue
-            self.notify(f"There is time again: {step.ended}.")
-        self._level = level
-        names = {step.name for step in self.reduced}
+    def _set_level(self, steps: tuple[Step, ...], level: int) -> None:
+        """Have so many of `steps` in force, and say so."""
+        before = self.reduced
+        self._steps, self._level = steps, level
+        for step in self.reduced:
+            if step not in before:
+                why = self._power.reason()
+                self.notify(f"The computer is busy: {step.told}.{f' {why}' if why else ''}")
+        for step in reversed(before):
+            if step not in self.reduced:
+                self.notify(f"There is time again: {step.ended}.")
+        self.capture.every = self._every
         self.animator.look_every = self._look_every
-        self.compositor.detail = DETAIL if "detail" in names else 1.0
+        self.compositor.detail = DETAIL if any(step.name == "detail" for step in self.reduced) else 1.0
+
+    @property
+    def _every(self) -> int:
+        """Of how many of the camera's frames one is shown."""
+        return max((step.every for step in self.reduced), default=1)
 
     @property
     def _look_every(self) -> int:
         """Of how many frames one is looked at closely: of a fast camera's, no more per second than of a usual one's."""
-        usual = 2 if self._camera_rate > MOST_LOOKS else 1
-        return 2 * usual if any(step.name == "close-ups" for step in STEPS[: self._level]) else usual
+        usual = 2 if self._camera_rate > FAST * self._every else 1
+        return 2 * usual if any(step.name == "close-ups" for step in self.reduced) else usual
 
     def _change_avatar(self, change: Change) -> None:
         if change.kind == "removed":
@@ -417,14 +422,15 @@ class LiveLoop:
 
     def _process_frame(self, frame: Frame, taken: float) -> None:
         """One frame, from the slot to the painting thread."""
-        counts = self.capture.counts()
+        busy, counts = time.thread_time(), self.capture.counts()
         for sound in self._sounds:
             sound.played(frame.time, frame.captured)
         self._report_source_problem(self.capture.trouble)
         plan = self.animator.plan(frame, frame.captured)
         planned = time.perf_counter()
         self._planning += _PLANNING_SHARE * (planned - taken - self._planning)
-        self._painting.put(_Job(frame, plan, taken, planned, counts, self._jobs))
+        busy = time.thread_time() - busy
+        self._painting.put(_Job(frame, plan, taken, planned, busy, counts, self._jobs))
         self._jobs += 1
         for message in self.animator.events():
             self.notify(f"{message[:-1]}{_NO_FACE_HELP}" if message == NO_FACE else message)
@@ -438,7 +444,7 @@ class LiveLoop:
 
     def _paint_frame(self, job: _Job) -> None:
         """One frame, from its plan to the outputs."""
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.thread_time()
         lease = self.pool.take()
         try:
             result = self.animator.paint(job.plan, lease.picture)
@@ -448,7 +454,8 @@ class LiveLoop:
                 if result.fresh and job.number > self._handed_over:
                     self._handed_over = job.number
                     self._hand_over(lease, job.frame, job.plan.driving_square)
-                    self._count_frame(job, result.timings, began, composed)
+                    core = job.core + time.thread_time() - busy
+                    self._count_frame(job, result.timings, began, composed, core)
                 else:
                     # Another machine was too late. The outputs hold the last picture.
                     self._overtaken += bool(self.stats.frames)
@@ -456,7 +463,7 @@ class LiveLoop:
         finally:
             lease.release()
 
-    def _count_frame(self, job: _Job, timings: Timings, began: float, composed: float) -> None:
+    def _count_frame(self, job: _Job, timings: Timings, began: float, composed: float, core: float) -> None:
         """It was handed over just now."""
         handed_over = time.perf_counter()
         if job.plan.framed:
@@ -467,6 +474,7 @@ class LiveLoop:
                 captured, dropped = job.counts
                 self._before = (captured - 1, dropped)
             self._count(job, timings, began, composed, handed_over)
+            self._judge(job, began, handed_over, core)
 
     def _count(self, job: _Job, timings: Timings, began: float, composed: float, handed_over: float) -> None:
         marks = {
@@ -481,15 +489,20 @@ class LiveLoop:
         self.stats.add(job.frame.captured, marks, handed_over)
         for step in self.reduced:
             self.stats.reduced[step.name] = self.stats.reduced.get(step.name, 0) + 1
-        rate = self.capture.measured_rate
-        self._camera_rate = rate or 0.0
+        self._camera_rate = self.capture.measured_rate or 0.0
+
+    def _judge(self, job: _Job, began: float, handed_over: float, core: float) -> None:
+        """Tell the load control what the frame took."""
         # Leaving out details here would not help another machine that renders.
-        if self._load is not None and self.animator.renderer is None:
-            captured = job.frame.captured
-            effort = Effort(job.planned - job.taken, handed_over - began, self._painting.overlaps)
-            # What a network took is no reason to leave out details.
-            late = handed_over - getattr(job.frame, "arrived", captured)
-            self._load.add(captured, late, self.counts()[1], 1 / rate if rate else None, effort)
+        if self._load is None or self.animator.renderer is not None:
+            return
+        rate, captured = self._camera_rate, job.frame.captured
+        # Threads that wait for a graphics card look like threads that wait for a core.
+        known = core if self.animator.engine.device == "cpu" else None
+        effort = Effort(job.planned - job.taken, handed_over - began, self._painting.overlaps, known)
+        # What a network took is no reason to leave out details.
+        late = handed_over - getattr(job.frame, "arrived", captured)
+        self._load.add(captured, late, self.counts()[1], 1 / rate if rate else None, effort)
 
     # What the loop's thread does beside, and both.
 

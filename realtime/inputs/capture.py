@@ -35,7 +35,7 @@ class LiveSource(Protocol):
         name: how to speak of it.
         rate: frames per second it says it delivers; a hint, see `Capture.measured_rate`.
 
-    Four more may be there:
+    Five more may be there:
 
     Attributes:
         trouble: one sentence about what is wrong now (unplugged, black, frozen) and what to do, or
@@ -44,6 +44,7 @@ class LiveSource(Protocol):
             right.
         note: one sentence about what differs from what was asked for, or None.
         greeting: one sentence that is said first, instead of that a face is looked for, or None.
+        every: of so many frames one is wanted; the others need not be decoded, and None is delivered in their place. It changes.
     """
 
     @property
@@ -52,7 +53,7 @@ class LiveSource(Protocol):
     @property
     def rate(self) -> float: ...
 
-    def frames(self, stop: threading.Event) -> Iterator[Frame]:
+    def frames(self, stop: threading.Event) -> Iterator[Frame | None]:
         """Frames as they come, until the source ends or `stop` is set. Raises UserError where it
         fails for good.
         """
@@ -71,13 +72,14 @@ class Capture:
 
     Attributes:
         source: what is read.
-        captured: frames read so far.
+        captured: frames read so far, without those that `every` leaves out.
         dropped: frames overwritten before anybody took them.
     """
 
     def __init__(self, source: LiveSource):
         self.source = source
         self.captured = self.dropped = 0
+        self._every = 1
         self._slot: Frame | None = None
         self._error: BaseException | None = None
         self._ended = False
@@ -89,13 +91,15 @@ class Capture:
 
     def _read(self) -> None:
         try:
-            for frame in self.source.frames(self._stop):
+            for number, frame in enumerate(self.source.frames(self._stop)):
                 with self._changed:
+                    self._heard = time.perf_counter()
+                    self._times.append(self._heard if frame is None else frame.captured)
+                    if frame is None or (not hasattr(self.source, "every") and number % self._every):
+                        continue
                     self.captured += 1
                     self.dropped += self._slot is not None
                     self._slot = frame
-                    self._heard = time.perf_counter()
-                    self._times.append(frame.captured)
                     self._changed.notify()
         except BaseException as error:
             self._error = error
@@ -103,6 +107,17 @@ class Capture:
             with self._changed:
                 self._ended = True
                 self._changed.notify()
+
+    @property
+    def every(self) -> int:
+        """Of so many frames one is kept. May be set at any time."""
+        return self._every
+
+    @every.setter
+    def every(self, count: int) -> None:
+        self._every = count
+        if hasattr(self.source, "every"):
+            self.source.every = count  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def ended(self) -> bool:

@@ -60,7 +60,7 @@ class Camera:
             through USB 2 at 30 per second; a camera without it keeps its own.
 
     Attributes:
-        trouble, silence, note: see `LiveSource`.
+        trouble, silence, note, every: see `LiveSource`.
         given: width, height and pixel format that the camera really delivers; the format is empty
             where the system does not say.
 
@@ -78,6 +78,7 @@ class Camera:
     ):
         self.info = info
         self.trouble: str | None = None
+        self.every = 1
         self._asked = (width, height, parse_pixel_format(pixel_format))
         self._asked_rate = rate
         self._capture = self._open()
@@ -142,10 +143,13 @@ class Camera:
             + f" instead of {asked[0]}x{asked[1]} {asked[2]}; livepuppet devices lists what it has."
         )
 
-    def frames(self, stop: threading.Event) -> Iterator[Frame]:
+    def frames(self, stop: threading.Event) -> Iterator[Frame | None]:
         first = None
         while not stop.is_set():
             for picture, captured in self._pictures(stop):
+                if picture is None:
+                    yield None
+                    continue
                 first = captured if first is None else first
                 self.trouble = self._watch.look(picture, captured)
                 yield Frame(picture, Fraction(captured - first), captured)
@@ -158,16 +162,20 @@ class Camera:
             self._wait_until_back(stop)
             self._watch.start_over()
 
-    def _pictures(self, stop: threading.Event) -> Iterator[tuple[np.ndarray, float]]:
-        """RGB pictures with their capture times, until the camera fails for too long."""
-        good = time.perf_counter()
+    def _pictures(self, stop: threading.Event) -> Iterator[tuple[np.ndarray | None, float]]:
+        """RGB pictures with their capture times, until the camera fails for too long; None for those that are left out."""
+        good, number = time.perf_counter(), 0
         while not stop.is_set():
-            # `grab` waits for the picture; decoding comes after, and counts as delay. Every picture
-            # is decoded, also those that are dropped: 4 ms for a 720p JPEG on this thread cost less
-            # than the loop's waiting for them.
+            # `grab` waits for the picture; decoding comes after, and counts as delay. Pictures that
+            # are dropped are decoded, too: 4 ms for a 720p JPEG on this thread cost less than the
+            # loop's waiting for them.
             asked = time.perf_counter()
             grabbed = self._capture.grab()
-            captured = time.perf_counter()
+            captured, number = time.perf_counter(), number + 1
+            if grabbed and number % self.every:
+                good = captured
+                yield None, captured
+                continue
             ok, picture = self._capture.retrieve() if grabbed else (False, None)
             if ok and picture is not None:
                 good = time.perf_counter()
