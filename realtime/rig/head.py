@@ -121,10 +121,13 @@ class _Sheet:
         still: `flat` without what is laid over it.
         sampler: of `flat`.
         whole: see above.
+        layer: rows and columns of the cells around what there is of it; None where it is whole.
     """
 
     def __init__(self, flat: np.ndarray, surface: Surface, whole: bool = False, changes: bool = True):
         self.still, self.surface = flat, surface
+        box = None if whole else box_of(flat[..., 3] > 0)
+        self.layer = None if box is None else surface.cells_around(*box)
         self.sampler = Sampler(flat, changes)
         self.whole = whole
         self._reach = None if whole else _Reach(flat[..., 3], surface.cell)
@@ -246,6 +249,11 @@ class _Reach:
         seen = cv2.remap(self._tables, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
         # Beyond the picture there is nothing, whatever the layer is at its edge.
         return np.minimum(seen, np.where(beyond < -WITHIN, np.uint8(EDGE), np.uint8(SOLID)))
+
+
+def _both(one: slice, other: slice) -> slice:
+    """From where either begins to where the last ends."""
+    return slice(min(one.start, other.start), max(one.stop, other.stop))
 
 
 def _common(one: slice, other: slice) -> slice:
@@ -402,13 +410,24 @@ class Head:
             return
         self._paste(state.patches)
         face = self._sheets[-1]
-        sources = [sheet.surface.source(state.pose) for sheet in self._sheets]
-        source = sources[-1]
         # What the face does comes before what the head does.
         face_field = state.brows
         if state.residuals is not None and np.any(state.residuals):
             residual = self._residual(state.residuals)
             face_field = residual if face_field is None else residual + face_field
+        further = 0.0 if face_field is None else float(np.abs(face_field).max())
+        layers = [sheet.layer for sheet in self._sheets]
+        if state.mouth is not None and layers[-1] is not None:
+            # What is below the chin comes up between the lips.
+            left, top, right, bottom = state.mouth.rectangle
+            around = self.surface.cells_around(slice(top, bottom), slice(left, right))
+            layers[-1] = tuple(map(_both, layers[-1], around))
+        found = [
+            sheet.surface.source(state.pose, layer, further)
+            for sheet, layer in zip(self._sheets, layers, strict=True)
+        ]
+        sources = [source for source, _ in found]
+        source, window = found[-1]
         if face_field is not None:
             seen = source.copy()
             for number in range(FACE_INVERSION):
@@ -418,7 +437,7 @@ class Head:
                     # Where skin is stretched to twice its length rounds swing about the answer.
                     cv2.addWeighted(source, 0.5, found, 0.5, 0, dst=found)
                 np.copyto(source, found)
-        bend = None if state.mouth is None else self._bend(state.mouth, source)
+        bend = None if state.mouth is None else self._bend(state.mouth, source, window)
         moved = self._moved(sources, bend)
         if not moved.any():
             np.copyto(out, self.rest)
@@ -492,13 +511,17 @@ class Head:
             else:
                 cv2.cvtColor(seen, cv2.COLOR_RGBA2RGB, dst=region)
 
-    def _bend(self, mouth: MouthMotion, source: np.ndarray) -> MouthBend | None:
-        """The mouth where it is seen."""
+    def _bend(self, mouth: MouthMotion, source: np.ndarray, window: tuple[slice, slice]) -> MouthBend | None:
+        """The mouth where it is seen, in the `window` of `Surface.source`."""
         left, top, right, bottom = mouth.rectangle
-        x, y = source[..., 0], source[..., 1]
+        x, y = source[(*window, 0)], source[(*window, 1)]
         box = box_of((x > left) & (x < right) & (y > top) & (y < bottom))
         if box is None:
             return None
+        box = [
+            slice(part.start + whole.start, part.stop + whole.start)
+            for part, whole in zip(box, window, strict=True)
+        ]
         # As far as the middles of the cells beside.
         cell, half = self.surface.cell, -(-self.surface.cell // 2)
         starts = [max((part.start - 2) * cell + half, 0) for part in box]

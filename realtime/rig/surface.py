@@ -194,9 +194,34 @@ class Surface:
         """Where what is seen at each cell's middle came from, float32 (rows, columns, 2) in pixels."""
         return self._inverted(*cv2.split(displacement))
 
-    def source(self, pose: HeadPose) -> np.ndarray:
-        """The inverse of the `displacement` in this pose."""
-        return self._inverted(*self._moved(pose))
+    def source(
+        self, pose: HeadPose, layer: tuple[slice, slice] | None = None, further: float = 0.0
+    ) -> tuple[np.ndarray, tuple[slice, slice]]:
+        """The inverse of the `displacement` in this pose.
+
+        Args:
+            layer: rows and columns of cells that hold all that moves; None for all.
+            further: what moves does so by at most so many pixels more.
+
+        Returns:
+            With the rows and columns of cells in which it is that; what is moved is nowhere else, and there nothing moves.
+        """
+        moved = self._moved(pose)
+        if layer is None:
+            return self._inverted(*moved), (slice(0, moved.shape[1]), slice(0, moved.shape[2]))
+        reach = further / self.cell + 2
+        part = moved[:, layer[0], layer[1]].reshape(2, -1)
+        low, high = part.min(1).tolist(), part.max(1).tolist()
+        rows, columns = (
+            slice(
+                min(max(cells.start + math.floor(low[axis] / self.cell - reach), 0), count - 2),
+                min(max(cells.stop + math.ceil(high[axis] / self.cell + reach), 2), count),
+            )
+            for axis, cells, count in zip((1, 0), layer, self.depth.shape, strict=True)
+        )
+        source, window = self.still.copy(), (rows, columns)
+        source[window] = self._inverted(*(plane[window] for plane in moved), window)
+        return source, window
 
     # Planes for x and y apart: NumPy is slow where the last axis is short.
 
@@ -231,8 +256,10 @@ class Surface:
                 np.multiply(part, pin, out=part, where=part * inward > 0)
         return moved
 
-    def _inverted(self, across: np.ndarray, down: np.ndarray) -> np.ndarray:
-        """See `inverse`."""
+    def _inverted(
+        self, across: np.ndarray, down: np.ndarray, window: tuple[slice, slice] = (slice(None), slice(None))
+    ) -> np.ndarray:
+        """See `inverse`; of these rows and columns of cells, as if there were no others."""
         # Newton's method: a plain fixed point is slow where the field stretches, the derivative's diagonal alone where it shears.
         moved = [plane * np.float32(1 / self.cell) for plane in (across, down)]
         (xx, xy), (yx, yy) = (
@@ -242,9 +269,16 @@ class Surface:
         xx, yy = xx + np.float32(1), yy + np.float32(1)
         size = np.maximum(xx * yy - xy * yx, np.float32(LEAST_SIZE))
         field, steps = cv2.merge(moved), cv2.merge([yy / size, -xy / size, -yx / size, xx / size])
-        still, most = self._still_cells, np.float32(LARGEST_STEP)
+        first = [np.float32(part.start or 0) for part in reversed(window)]
+        still = [
+            plane[window] - start if start else plane[window]
+            for plane, start in zip(self._still_cells, first, strict=True)
+        ]
+        most = np.float32(LARGEST_STEP)
         source = [place - plane for place, plane in zip(still, moved, strict=True)]
-        rounds = [(field, *self._found[0]), (steps, *self._found[1])]
+        rounds = [
+            (plane, *found) for plane, found in zip((field, steps), self._found(across.shape), strict=True)
+        ]
         for _ in range(INVERSION):
             for plane, sampled, planes in rounds:
                 cv2.remap(plane, *source, cv2.INTER_LINEAR, dst=sampled, borderMode=cv2.BORDER_REPLICATE)
@@ -255,22 +289,39 @@ class Surface:
                 step = inverse[2 * axis] * off[0] + inverse[2 * axis + 1] * off[1]
                 source[axis] += np.minimum(np.maximum(step, -most), most)
         offset, cell = np.float32(0.5 / self.cell + 0.5), np.float32(self.cell)
-        return cv2.merge([(plane - offset) * cell for plane in source])
+        return cv2.merge(
+            [(plane + (start - offset)) * cell for plane, start in zip(source, first, strict=True)]
+        )
+
+    def _found(self, shape: tuple[int, int]) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+        """What `_inverted` writes to: arrays that OpenCV makes itself cost more than what is written to them."""
+        height, width = shape
+        size, start, found = height * width, 0, []
+        for count in (2, 4):
+            whole = self._memory[start : start + count * size].reshape(height, width, count)
+            start += count * size
+            planes = self._memory[start : start + count * size].reshape(count, height, width)
+            start += count * size
+            found.append((whole, list(planes)))
+        return found
 
     @cached_property
-    def _found(self) -> list[tuple[np.ndarray, list[np.ndarray]]]:
-        """What `_inverted` writes to: arrays that OpenCV makes itself cost more than what is written to them."""
-        shape = self.depth.shape
-        return [
-            (np.empty((*shape, count), np.float32), [np.empty(shape, np.float32) for _ in range(count)])
-            for count in (2, 4)
-        ]
+    def _memory(self) -> np.ndarray:
+        return np.empty(12 * self.depth.size, np.float32)
 
     @cached_property
     def _still_cells(self) -> tuple[np.ndarray, np.ndarray]:
         """The cells' middles, counted in cells: float32 (rows, columns) each."""
         across, down = cv2.split(self._cells(self.still))
         return across, down
+
+    def cells_around(self, rows: slice, columns: slice) -> tuple[slice, slice]:
+        """Rows and columns of the cells in which pixels of these lie, and of those beside."""
+        rows, columns = (
+            slice(max(part.start // self.cell, 0), min(-(-part.stop // self.cell) + 2, count))
+            for part, count in zip((rows, columns), self.depth.shape, strict=True)
+        )
+        return rows, columns
 
     def _cells(self, places: np.ndarray) -> np.ndarray:
         """`places` in pixels, counted in cells."""
