@@ -361,13 +361,34 @@ def test_the_line_along_a_lid_that_comes_down_is_no_thicker_than_at_rest(amount)
         assert 1 < thick(drawn, x, y) < thick(picture, x, y) + 1
 
 
+def uneven(picture: np.ndarray) -> np.ndarray:
+    """The picture with a real skin's light and dark places."""
+    noise = cv2.GaussianBlur(np.random.default_rng(3).normal(0, 1, picture.shape[:2]), (0, 0), 3.0)
+    return np.clip(picture * (1 + 0.08 * noise / noise.std())[..., None], 0, 255).astype(np.uint8)
+
+
+def test_make_up_that_runs_into_the_shade_of_hair_leaves_with_the_lid(face):
+    """It is darker than the shade, which stays."""
+    contours = face[1]
+    picture = uneven(face[0])
+    x, y = EYES["right"]
+    shade = np.clip(1 - 0.09 * (np.arange(SIDE) - (x + 22)), 0.3, 1)
+    picture = (picture * shade[None, :, None]).astype(np.uint8)
+    wing = np.array([(x + 16, y - 12), (x + 30, y - 1), (x + 42, y - 3), (x + 42, y - 16)])
+    cv2.fillPoly(picture, [16 * wing], (12, 9, 9), cv2.LINE_AA, 4)
+    shut = paste(picture.copy(), Eyes(picture, contours).draw(amounts(both("eyeBlink"))))
+    place = slice(y - 15, y - 7), slice(x + 24, x + 36)
+    assert (picture[place].max(2) < 20).mean() > 0.6
+    assert (shut[place].max(2) < 40).mean() < 0.05
+    # Beyond it nothing changes.
+    np.testing.assert_array_equal(shut[:, x + 62 :], picture[:, x + 62 :])
+
+
 @pytest.mark.parametrize("amount", [0.15, 0.3, 0.45, 0.6, 0.8, 1.0])
 def test_a_line_of_lashes_runs_along_a_real_lid_all_the_way_down(amount):
     """From corner to corner, and a little past the outer one."""
     picture, contours = shaded_lids(False)
-    # Real skin is uneven.
-    uneven = cv2.GaussianBlur(np.random.default_rng(3).normal(0, 1, picture.shape[:2]), (0, 0), 3.0)
-    picture = np.clip(picture * (1 + 0.08 * uneven / uneven.std())[..., None], 0, 255).astype(np.uint8)
+    picture = uneven(picture)
     eyes = Eyes(picture, contours)
     drawn = paste(picture.copy(), eyes.draw(amounts(both("eyeBlink", amount))))
     light = cv2.GaussianBlur(drawn.astype(np.float32).mean(2), (0, 0), 0.7)
@@ -677,12 +698,23 @@ def test_wide_eyes_show_more_white_under_the_same_lid(face):
     for x, y in EYES.values():
         box = slice(y - 26, y + 16), slice(x - 30, x + 31)
         was, now = ((np.abs(p[box].astype(int) - WHITE).max(2) < 30).sum() for p in (face[0], wide))
-        # A sixth of the opening, not a stare.
+        # Not a stare.
         assert 1.1 * was < now < 1.4 * was
         # The line along the lid goes up with it.
         column = wide[y - 26 : y, x - 3 : x + 4].astype(float).mean((1, 2))
         still = face[0][y - 26 : y, x - 3 : x + 4].astype(float).mean((1, 2))
         assert int((column < 110).argmax()) < int((still < 110).argmax()) - 1
+
+
+def test_wide_eyes_open_further_where_the_lid_hangs_over_the_iris(face):
+    """By three tenths of their height at most; where it only touches the iris by less."""
+    picture, contours = face
+    rises = []
+    for radius in (12.0, 17.0):
+        sides = {side: replace(getattr(contours, side), radius=radius) for side in EYES}
+        layers = Eyes(picture, replace(contours, **sides)).layers
+        rises += [[one.rise / one.tall for one in layers.values()]]
+    assert all(0.13 < touched < 0.2 < over <= 0.3 for touched, over in zip(*rises, strict=True))
 
 
 def test_looking_aside_leaves_the_lashes_as_they_are(face):

@@ -15,6 +15,9 @@ SHADED = 1.15, 1.4
 #: Of the skin's colour, as far as it differs from gray, a real white has no more than this share.
 SKIN_IN_WHITE = 0.42
 
+#: Eyes that open wide do so by at most this share of their height.
+WIDE = 0.3
+
 #: Eyes without a white whose iris is as light as this beside their skin are of stone, and look nowhere.
 STONE = 0.7
 
@@ -458,12 +461,13 @@ class EyeBall(EyeLids):
         self.turn_right, self.turn_left = (
             float(min(most / far, 2.0)) for far in (self.to_right, self.to_left)
         )
-        # How high the upper lid goes, and how far above it the skin gives way: real ones by a sixth, to half as tall as wide.
-        self.rise = float(np.clip(0.5 * w - self.tall, 0.12 * self.tall, 0.17 * self.tall))
+        # How high the upper lid goes, and how far above it the skin gives way: by up to three tenths, to little more than half as tall
+        # as wide.
+        self.rise = float(np.clip(0.54 * w - self.tall, 0.14 * self.tall, WIDE * self.tall))
         if self.has_white:
-            # It goes on covering the iris.
+            # No more than a little white comes out above the iris.
             covered = float(np.interp(self.iris_u / w, *self._edge_table())) - (self.iris_v - r)
-            self.rise = float(np.clip(covered - 0.1 * r, 0.12 * self.tall, self.rise))
+            self.rise = float(np.clip(covered + 0.05 * r, 0.14 * self.tall, self.rise))
         # How far the lower one comes up.
         self.squint = min(0.24, 0.10 * w / max(self.tall, 1.0))
         close = (

@@ -222,6 +222,7 @@ class EyeLids(EyeCrop):
             near = cv2.dilate(opening.astype(np.uint8), disc(0.12 * w)) > 0
             dark = self.light < 0.6 * float(np.median(self.cheek_colour))
             lashes |= (near & dark & (np.abs(self.u - 0.5) > 0.42)).astype(np.uint8)
+        lashes |= self._wing()
         grow = disc(0.03 * w)
         hole = zone | (cv2.dilate(lashes, grow) > 0)
         thin = self._thin()
@@ -404,6 +405,21 @@ class EyeLids(EyeCrop):
                 part = close if close.sum() > 0.85 * part.sum() else part & between
             out |= part.astype(np.uint8)
         return out
+
+    def _wing(self) -> np.ndarray:
+        """Lashes and make-up beyond the outer corner, uint8 (h, w), where they run into the dark of hair or shade, which is less dark."""
+        w, above = self.width, self.up - self.v
+        outward = self.u if self.side == "right" else 1 - self.u
+        beside = (outward > 1.2) & (outward < 1.4) & (np.abs(above - 0.15 * w) < 0.25 * w)
+        if beside.sum() < 6:
+            return np.zeros(self.u.shape, np.uint8)
+        near = (
+            (np.hypot((outward - 1) * w, above - 0.1 * w) < 0.22 * w) & (outward > 0.9) & (above > -0.06 * w)
+        )
+        dark = float(np.median(self.light[beside]))
+        lid = float(np.median(self.cheek_colour))
+        dark = min(0.6 * dark, 0.4 * lid) if dark < 0.5 * lid else 0.0
+        return cv2.dilate((near & (self.light < dark)).astype(np.uint8), disc(0.025 * w))
 
     def _dark_around(self, lashes: np.ndarray, thin: np.ndarray) -> np.ndarray:
         """What is much darker than the lid and does not move with it, float32 (h, w) of 0 and 1: a brow, hair, the dark beside a face
@@ -725,11 +741,11 @@ class EyeLids(EyeCrop):
         solid = float(np.median(self.solid[middle])) / w if middle.any() else 0.0
         # Drawn lines are as thick as they are, and go from corner to corner; dark rims meet.
         thick = 0.014 + (1 - self.fine) * np.clip(0.5 * solid - 0.014, 0.006, 0.026)
-        thick = max((thick if self.has_white else 0.03) * w, 0.9)
+        thick = max((thick if self.has_white else 0.042) * w, 0.9)
         soft = float(np.hypot(thick, 0.5 * self.soft))
         most = self.line_alpha * (thick / soft) ** 0.5
         if not self.has_white:
-            most = max(most, 0.85 * (thick / soft) ** 0.5)
+            most = max(most, 0.95 * (thick / soft) ** 0.5)
         begins, ends = (-0.02, 0.1) if self.has_white else (-0.1, 0.12)
         bold = smooth(-0.05, 0.35, u) * smooth(1.05, 0.65, u) * (0.7 + 0.4 * smooth(0.2, 0.8, outward))
         swells = 0.0 if self.has_white else 0.8
