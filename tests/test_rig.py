@@ -1063,17 +1063,24 @@ def test_lips_are_cut_sharply_from_the_inside():
     assert light[first - 6] > 95
 
 
-def test_broad_smiles_bare_teeth_and_small_ones_do_not():
+def test_a_smile_parts_the_lips_hardly_and_raised_lips_bare_teeth():
+    """ARKit's smile is one of shut lips: whoever shows teeth says so by other amounts."""
     layers = eyes_and_mouth()[1].layers
     gaps = []
-    for much in (0.4, 1.0):
-        offset, _ = layers._offsets(MouthAmounts.of(amounts(both("mouthSmile", much))))
+    for values in (
+        both("mouthSmile", 0.4),
+        both("mouthSmile"),
+        both("mouthSmile") | both("mouthUpperUp", 0.6) | both("mouthLowerDown", 0.5),
+    ):
+        offset, _ = layers._offsets(MouthAmounts.of(amounts(values)))
         gaps.append(float((offset[:, 3] - offset[:, 2]).max()) / layers.width)
-    assert gaps[0] < 0.005 and 0.05 < gaps[1] < 0.12
+    assert gaps[0] < 0.005 and 0.01 < gaps[1] < 0.03 and 0.08 < gaps[2] < 0.2
 
 
 def test_a_smile_bares_teeth_not_gums():
-    _, drawn = _mouth_with(0.0, **both("mouthSmile"))
+    _, drawn = _mouth_with(
+        0.0, **both("mouthSmile"), **both("mouthUpperUp", 0.6), **both("mouthLowerDown", 0.5)
+    )
     light = drawn[270:305, 190:211].astype(int)
     bare = (light.min(2) > 120) & (np.ptp(light, axis=2) < 60)
     assert bare.any(axis=0).all() and bare.sum(0).min() >= 4

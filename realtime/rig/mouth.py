@@ -889,9 +889,9 @@ class MouthLayers:
         base = base + sink * self._sinks - (0.08 * a.shrug_lower + 0.03 * a.shrug_upper) * w * self._bow
         part = max(a.funnel, 0.0) ** 1.25 * w * self._round
         smile = 0.5 * (a.smile_left + a.smile_right)
-        # Broad smiles bare teeth, unless the lips do so already.
+        # Broad smiles part lips a little; what bares teeth are lips that are raised and lowered.
         bared = (
-            0.085 * self._span * float(smooth(0.45, 1.0, smile)) * (1 - held(max(self.gap, gap) / (0.12 * w)))
+            0.025 * self._span * float(smooth(0.45, 1.0, smile)) * (1 - held(max(self.gap, gap) / (0.12 * w)))
         )
         bared *= not (self.plain or self.shows_teeth)
         bared *= (1 - held(1.5 * (a.upper_left + a.upper_right))) * (1 - held(a.press)) * (1 - held(a.close))
@@ -1220,7 +1220,9 @@ class MouthLayers:
         raised = held(0.75 * (a.upper_left + a.upper_right))
         # A tongue lies over the lower ones.
         bares = float(smooth(0.02, 0.3, 0.5 * (a.lower_left + a.lower_right))) * held(1 - 4 * a.tongue)
-        off = max(float(smooth(0.1, 0.8, 0.5 * (a.smile_left + a.smile_right))), raised)
+        # Lips that smile are drawn off them, too, as far as they part.
+        smile = held(0.5 * (a.smile_left + a.smile_right))
+        off = max(smile * float(smooth(0.03 * w, 0.1 * w, tall)), raised)
         open_ = max(float(smooth(0.03 * w, 0.19 * w, tall)), off)
         forward = min(max(a.funnel, a.pucker, 0.0), 1.0)
         dim = 1 - 0.15 * forward

@@ -164,8 +164,8 @@ export class MouthLayers {
     const sink = (told.plain ? 0.4 : 1) * (1 - round) * 0.25 * jaw + round * (told.sag - rise + 0.38 * (parted + told.gap));
     const part = Math.max(a.funnel, 0) ** 1.25 * w;
     const smile = 0.5 * (a.smileLeft + a.smileRight);
-    // Broad smiles bare teeth, unless the lips do so already.
-    let bared = told.plain || told.shows_teeth ? 0 : 0.085 * told.span * smooth(0.45, 1, smile) * (1 - held(Math.max(told.gap, gap) / (0.12 * w)));
+    // Broad smiles part lips a little; what bares teeth are lips that are raised and lowered.
+    let bared = told.plain || told.shows_teeth ? 0 : 0.025 * told.span * smooth(0.45, 1, smile) * (1 - held(Math.max(told.gap, gap) / (0.12 * w)));
     bared *= (1 - held(1.5 * (a.upperLeft + a.upperRight))) * (1 - held(a.press)) * (1 - held(a.close));
     // Of lips that are pushed forward the upper one turns outwards; a smile and an open mouth stretch both.
     const thick = 1 - 0.35 * a.press - 0.15 * a.puff - 0.15 * smile - 0.3 * Math.min(parted / (0.6 * w), 1);
@@ -614,7 +614,9 @@ export class MouthBend {
     // Lips that hardly part shade them; lips that are drawn off them do not, and those pushed forward cover them, too.
     // A tongue lies over the lower ones.
     const bares = smooth(0.02, 0.3, 0.5 * (a.lowerLeft + a.lowerRight)) * held(1 - 4 * a.tongue);
-    const off = Math.max(smooth(0.1, 0.8, 0.5 * (a.smileLeft + a.smileRight)), held(0.75 * (a.upperLeft + a.upperRight)));
+    // Lips that smile are drawn off them, too, as far as they part.
+    const smile = held(0.5 * (a.smileLeft + a.smileRight));
+    const off = Math.max(smile * smooth(0.03 * w, 0.1 * w, tall), held(0.75 * (a.upperLeft + a.upperRight)));
     const open = Math.max(smooth(0.03 * w, 0.19 * w, tall), off);
     const forward = Math.min(Math.max(a.funnel, a.pucker, 0), 1);
     // A smile takes lips up in the middle, too, further than teeth are long: gums stay hidden.
