@@ -466,6 +466,51 @@ def test_brows_are_those_of_their_own_side_and_noise_moves_none():
     assert read(1.0, 1.0, 1.0).max() == pytest.approx(STRONGEST)
 
 
+def test_brows_stay_while_eyes_are_shut_and_do_not_rise_as_the_head_turns():
+    rest, reader = _reading(), CloseUpReader()
+    reader.set_neutral(rest)
+    at = [len(HEAD_AMOUNTS) + HEAD_MEASURES.index(name) for name in ("left brow", "right brow")]
+
+    def read(brows: tuple[float, float], shut: tuple[int, ...] = (), turn: float = 0.0) -> np.ndarray:
+        """`browOuterUp` of the picture's left and right, with eyes of these sides shut."""
+        eyes, numbers = rest.eyes.copy(), rest.head.copy()
+        for place in shut:
+            eyes[place, 0], eyes[place, EYE_AT["eyeBlink"]] = 0.0, 1.0
+        numbers[at] += brows
+        found = reader.read(FaceReading(eyes, rest.mouth, numbers), turn=turn)
+        return found[[INDEX["browOuterUpRight"], INDEX["browOuterUpLeft"]]]
+
+    np.testing.assert_array_equal(read((0.1, 0.1), shut=(0, 1)), 0)
+    raised = read((0.08, 0.08))
+    assert raised.min() > 0.7
+    np.testing.assert_allclose(read((-0.1, 0.2), shut=(0, 1)), raised, rtol=0.06)
+    # Of one who winks, both brows are as that of the open eye.
+    np.testing.assert_allclose(read((0.3, 0.08), shut=(0,)), raised, atol=1e-6)
+    assert not read((0.0, 0.0)).any()
+    assert 0 < read((0.08, 0.08), turn=0.25).max() < 0.6 * raised.max()
+    assert not read((0.08, 0.08), turn=-0.4).any()
+    read((0.08, 0.08))
+    reader.set_neutral(rest)
+    assert not read((0.08, 0.08), shut=(0, 1)).any()
+
+
+def test_corners_of_a_mouth_seen_from_below_or_pursed_do_not_frown():
+    rest, reader = _reading(), CloseUpReader()
+    reader.set_neutral(rest)
+
+    def frown(fallen: float, pitch: float = 0.0, narrower: float = 0.0) -> float:
+        mouth, numbers = rest.mouth.copy(), rest.head.copy()
+        mouth[1] -= narrower
+        mouth[2:4] -= fallen
+        numbers[HEAD_AMOUNTS.index("pitch")] += pitch
+        return reader.read(FaceReading(rest.eyes, mouth, numbers))[INDEX["mouthFrownLeft"]]
+
+    assert frown(0.06) > 0.35
+    assert frown(0.06, pitch=-0.21) < 0.1
+    assert frown(0.035, narrower=0.13) < 0.05
+    assert frown(0.0, pitch=-0.3) == 0
+
+
 def test_brows_are_as_high_in_a_face_that_rolls_is_larger_or_turns_aside(tmp_path):
     def heights(turn: np.ndarray, yaw: float = 0.0, narrower: float = 1.0) -> np.ndarray:
         """Of two eyes 100 apart and brows 40 and 30 above them."""

@@ -315,10 +315,12 @@ class CloseUpReader:
         self._rows = [list(names).index(name) for name in SHAPE] if set(SHAPE) <= set(names) else []
         self._neutral: FaceReading | None = None
         self._usual = np.ones(2)
+        self._brows = np.zeros((2, 3))
 
     def set_neutral(self, reading: FaceReading) -> None:
         """Measure from this face, D1, on."""
         self._neutral = reading
+        self._brows = np.zeros((2, 3))
         self._usual = np.maximum(reading.eyes[:, 0].astype(np.float64), CLOSE_SMALLEST)
 
     def read(self, reading: FaceReading, beyond: np.ndarray | None = None, turn: float = 0.0) -> np.ndarray:
@@ -345,7 +347,7 @@ class CloseUpReader:
             for name, share in CLOSE_BARED.items()
         )
         found[jaw] = 0.5 * (found[jaw] + (float(change[0]) - parted) / CLOSE_OPEN)
-        self._read_lips(found, change)
+        self._read_lips(found, change, float(reading.head[_HEAD_AT["pitch"]] - rest.head[_HEAD_AT["pitch"]]))
         if beyond is not None and self._rows:
             self._read_shape(found, change, beyond[self._rows], turn)
         # The picture's left is the face's right.
@@ -356,22 +358,23 @@ class CloseUpReader:
                 found[INDEX[name + side]] = _calmed(change[at])
             self._read_eye(found, side, now, was, place)
         self._read_gaze(found, reading.eyes, rest.eyes)
-        self._read_brows(found, reading.eyes - rest.eyes, reading.head - rest.head)
+        self._read_brows(found, reading.eyes - rest.eyes, reading.head - rest.head, turn)
         return np.clip(np.nan_to_num(found), _LOWEST, _HIGHEST)
 
     @staticmethod
-    def _read_lips(found: np.ndarray, change: np.ndarray) -> None:
+    def _read_lips(found: np.ndarray, change: np.ndarray, nodded: float) -> None:
         """Corners that fall, lips that come together: of people before a camera, points tell more of them than amounts."""
-        fallen = (
-            float(_calmed(max(-0.5 * float(change[2] + change[3]), 0.0), CLOSE_PLACE_CALM)) / CLOSE_CORNER
-        )
+        # A mouth that opens becomes narrower, too.
+        narrowed = -float(change[1]) - CLOSE_OPEN_NARROWS * max(float(change[0]), 0.0)
+        # Corners fall as well where the head looks up, seen from below, and where lips are pursed.
+        fallen = -0.5 * float(change[2] + change[3]) + CLOSE_CORNER_NODDED * nodded
+        fallen -= CLOSE_CORNER_NARROWED * max(narrowed, 0.0)
+        fallen = float(_calmed(max(fallen, 0.0), CLOSE_PLACE_CALM)) / CLOSE_CORNER
         for side in ("Left", "Right"):
             frown = INDEX["mouthFrown" + side]
             # Corners fall as well where a smile of D1's ends.
             ended = max(-float(found[INDEX["mouthSmile" + side]]), 0.0)
             found[frown] = max(found[frown], fallen - ended)
-        # A mouth that opens becomes narrower, too.
-        narrowed = -float(change[1]) - CLOSE_OPEN_NARROWS * max(float(change[0]), 0.0)
         share = (narrowed - CLOSE_NARROWED[0]) / (CLOSE_NARROWED[1] - CLOSE_NARROWED[0])
         pucker = INDEX["mouthPucker"]
         found[pucker] = max(found[pucker], CLOSE_NARROW_PUCKERS * min(share, 1.0))
@@ -399,21 +402,31 @@ class CloseUpReader:
         pucker = INDEX["mouthPucker"]
         found[pucker] = max(found[pucker], narrow)
 
-    @staticmethod
-    def _read_brows(found: np.ndarray, eyes: np.ndarray, head: np.ndarray) -> None:
+    def _read_brows(self, found: np.ndarray, eyes: np.ndarray, head: np.ndarray, turn: float) -> None:
         """By where brows are against the eyes, and what the eyes' close-ups tell. Of a head that nods down they come down, too."""
         nodded = CLOSE_BROW_NODDED * float(head[_HEAD_AT["pitch"]])
-        raised = 0.0
-        for place, (side, name) in enumerate((("Right", "left"), ("Left", "right"))):
+        now = np.empty((2, 3))
+        for place, name in enumerate(("left", "right")):
             middle, inner = (
                 float(_calmed(head[_HEAD_AT[part]] + nodded, CLOSE_PLACE_CALM))
                 for part in (f"{name} brow", f"{name} inner brow")
             )
             up, down = (float(_calmed(eyes[place, EYE_AT[part]])) for part in ("browOuterUp", "browDown"))
-            found[INDEX["browOuterUp" + side]] = middle / CLOSE_BROW_UP + up
-            found[INDEX["browDown" + side]] = -inner / CLOSE_BROW_DOWN + down
-            raised += 0.5 * (inner / CLOSE_BROW_IN + 0.5 * up)
-        found[INDEX["browInnerUp"]] = raised
+            now[place] = (
+                middle / CLOSE_BROW_UP + up,
+                -inner / CLOSE_BROW_DOWN + down,
+                0.5 * (inner / CLOSE_BROW_IN + 0.5 * up),
+            )
+        # The corners of an eye that shuts are not where they were: its brow goes with the other one, and while both are shut
+        # brows return slowly.
+        shut = smooth(*CLOSE_BROW_SHUT, found[[INDEX["eyeBlinkRight"], INDEX["eyeBlinkLeft"]]])[:, None]
+        unseen = (1 - shut[::-1]) * now[::-1] + shut[::-1] * CLOSE_BROW_KEPT * self._brows
+        self._brows = shut * unseen + (1 - shut) * now
+        # In perspective brows rise and fall where the head turns, differently on each face.
+        brows = self._brows * float(smooth(*reversed(CLOSE_BROW_TURNED), abs(turn)))
+        for place, side in enumerate(("Right", "Left")):
+            found[INDEX["browOuterUp" + side]], found[INDEX["browDown" + side]] = brows[place, :2]
+        found[INDEX["browInnerUp"]] = brows[:, 2].sum()
 
     def _read_eye(self, found: np.ndarray, side: str, now: np.ndarray, was: np.ndarray, place: int) -> None:
         change = now - was
@@ -483,11 +496,21 @@ _CLOSE_EYE = {name: EYE_AT[name] for name in ("eyeSquint", "eyeWide")}
 #: and how far it falls while the head nods by a radian.
 CLOSE_BROW_UP, CLOSE_BROW_DOWN, CLOSE_BROW_IN, CLOSE_BROW_NODDED = 0.08, 0.06, 0.12, 0.25
 
+#: Turns of the head, in radians, from which and at which brows are not believed any more.
+CLOSE_BROW_TURNED = 0.1, 0.4
+
+#: Blinks from which, and at which wholly, an eye's brow is not to be measured; and how much of a brow's last place is kept per frame.
+CLOSE_BROW_SHUT, CLOSE_BROW_KEPT = (0.4, 0.75), 0.95
+
 #: As `CLOSE_CALM`, of places of brows and lips, in distances of the eyes.
 CLOSE_PLACE_CALM = 0.02
 
 #: How far corners of the mouth fall below its middle in a whole frown, in face units.
 CLOSE_CORNER = 0.1
+
+#: By how much corners fall for each radian by which the head looks up, and for each unit by which pursed lips are narrower, in
+#: face units (rendered people).
+CLOSE_CORNER_NODDED, CLOSE_CORNER_NARROWED = 0.25, 0.25
 
 #: By how much a mouth is narrower, in face units, where it begins to pucker and where it has; up to which amount that counts, since
 #: lips that are pressed together are narrow, too; and by how much it becomes narrower for each unit that it opens.

@@ -47,12 +47,15 @@ export class CloseUpReader {
     /** @type {FaceReading | null} */
     this.neutral = null;
     this.usual = [1, 1];
+    /** Of both brows what is read while their eyes are open: up, down, the inner end up. */
+    this.brows = [[0, 0, 0], [0, 0, 0]];
   }
 
   /** Measure from this face on. @param {FaceReading} reading */
   setNeutral(reading) {
     this.neutral = reading;
     this.usual = reading.eyes.map((eye) => Math.max(eye[0], this.constants.CLOSE_SMALLEST));
+    this.brows = [[0, 0, 0], [0, 0, 0]];
   }
 
   /**
@@ -76,7 +79,7 @@ export class CloseUpReader {
     }
     found[index.jawOpen] = 0.5 * (found[index.jawOpen] + gap / c.CLOSE_OPEN);
     const change = (/** @type {number} */ at) => reading.mouth[at] - rest.mouth[at];
-    this._readLips(found, change);
+    this._readLips(found, change, reading.head[this.head.pitch] - rest.head[this.head.pitch]);
     if (beyond && Math.min(...this.shape) >= 0) this._readShape(found, change, beyond, turn);
     // The picture's left is the face's right.
     for (const [place, side] of ["Right", "Left"].entries()) {
@@ -86,7 +89,7 @@ export class CloseUpReader {
       found[index[`eyeBlink${side}`]] = this._blink(now, was, place);
     }
     this._readGaze(found, reading.eyes, rest.eyes);
-    this._readBrows(found, reading, rest);
+    this._readBrows(found, reading, rest, turn);
     for (let at = 0; at < found.length; at++) found[at] = within(found[at] || 0, c.LOWEST[at], c.HIGHEST[at]);
     return found;
   }
@@ -159,35 +162,50 @@ export class CloseUpReader {
     }
   }
 
-  /** Corners that fall, lips that come together, by their points. @param {Float32Array} found @param {(at: number) => number} change */
-  _readLips(found, change) {
+  /** Corners that fall, lips that come together, by their points. @param {Float32Array} found @param {(at: number) => number} change @param {number} nodded */
+  _readLips(found, change, nodded) {
     const { constants: c, index } = this;
-    const fallen = calmed(Math.max(-0.5 * (change(2) + change(3)), 0), c.CLOSE_PLACE_CALM) / c.CLOSE_CORNER;
+    // A mouth that opens becomes narrower, too.
+    const narrowed = -change(1) - c.CLOSE_OPEN_NARROWS * Math.max(change(0), 0);
+    // Corners fall as well where the head looks up, and where lips are pursed.
+    const seen = -0.5 * (change(2) + change(3)) + c.CLOSE_CORNER_NODDED * nodded - c.CLOSE_CORNER_NARROWED * Math.max(narrowed, 0);
+    const fallen = calmed(Math.max(seen, 0), c.CLOSE_PLACE_CALM) / c.CLOSE_CORNER;
     for (const side of ["Left", "Right"]) {
       // Corners fall as well where a smile of D1's ends.
       const ended = Math.max(-found[index[`mouthSmile${side}`]], 0);
       found[index[`mouthFrown${side}`]] = Math.max(found[index[`mouthFrown${side}`]], fallen - ended);
     }
-    // A mouth that opens becomes narrower, too.
-    const narrowed = -change(1) - c.CLOSE_OPEN_NARROWS * Math.max(change(0), 0);
     const share = (narrowed - c.CLOSE_NARROWED[0]) / (c.CLOSE_NARROWED[1] - c.CLOSE_NARROWED[0]);
     found[index.mouthPucker] = Math.max(found[index.mouthPucker], c.CLOSE_NARROW_PUCKERS * Math.min(share, 1));
   }
 
-  /** By where brows are against the eyes, and what the eyes' close-ups tell. @param {Float32Array} found @param {FaceReading} now @param {FaceReading} was */
-  _readBrows(found, now, was) {
+  /** By where brows are against the eyes, and what the eyes' close-ups tell. @param {Float32Array} found @param {FaceReading} now @param {FaceReading} was @param {number} turn */
+  _readBrows(found, now, was, turn) {
     const { constants: c, index, eye } = this;
     const head = (/** @type {string} */ name) => now.head[this.head[name]] - was.head[this.head[name]];
     const nodded = c.CLOSE_BROW_NODDED * head("pitch");
-    let raised = 0;
-    for (const [place, [side, name]] of [["Right", "left"], ["Left", "right"]].entries()) {
+    const seen = ["left", "right"].map((name, place) => {
       const [middle, inner] = [`${name} brow`, `${name} inner brow`].map((part) => calmed(head(part) + nodded, c.CLOSE_PLACE_CALM));
       const [up, down] = [eye.browOuterUp, eye.browDown].map((at) => calmed(now.eyes[place][at] - was.eyes[place][at], c.CLOSE_CALM));
-      found[index[`browOuterUp${side}`]] = middle / c.CLOSE_BROW_UP + up;
-      found[index[`browDown${side}`]] = -inner / c.CLOSE_BROW_DOWN + down;
-      raised += 0.5 * (inner / c.CLOSE_BROW_IN + 0.5 * up);
+      const raised = 0.5 * (inner / c.CLOSE_BROW_IN + 0.5 * up);
+      return [middle / c.CLOSE_BROW_UP + up, -inner / c.CLOSE_BROW_DOWN + down, raised];
+    });
+    // The corners of an eye that shuts are not where they were: its brow goes with the other one, and while both are shut brows return slowly.
+    const shut = ["Right", "Left"].map((side) => smooth(c.CLOSE_BROW_SHUT[0], c.CLOSE_BROW_SHUT[1], found[index[`eyeBlink${side}`]]));
+    this.brows = this.brows.map((brow, place) =>
+      brow.map((before, at) => {
+        const other = 1 - place;
+        const unseen = (1 - shut[other]) * seen[other][at] + shut[other] * c.CLOSE_BROW_KEPT * before;
+        return shut[place] * unseen + (1 - shut[place]) * seen[place][at];
+      }),
+    );
+    // In perspective brows rise and fall where the head turns, differently on each face.
+    const believed = 1 - smooth(c.CLOSE_BROW_TURNED[0], c.CLOSE_BROW_TURNED[1], Math.abs(turn));
+    for (const [place, side] of ["Right", "Left"].entries()) {
+      found[index[`browOuterUp${side}`]] = believed * this.brows[place][0];
+      found[index[`browDown${side}`]] = believed * this.brows[place][1];
     }
-    found[index.browInnerUp] = raised;
+    found[index.browInnerUp] = believed * (this.brows[0][2] + this.brows[1][2]);
   }
 }
 
