@@ -68,7 +68,6 @@ KINDS = {
     "lash": ("eyelashes/eyelashes*", 256),
     "hair": ("hair/*", 1024),
     "cloth": ("clothes/*suit*", 512),
-    "hat": ("clothes/fedora*", 256),
 }
 
 

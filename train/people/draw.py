@@ -18,10 +18,10 @@ from livepuppet.train.people.person import Person, Posed, vertex_table
 from livepuppet.train.people.scene import Scene
 
 #: Raised with each change that alters pictures or truth.
-RENDERER = 11
+RENDERER = 12
 
 #: Versions whose pools are as good to train on: looks alone have changed since, what arrays mean has not.
-READABLE = (4, 5, 6, 7, 8, 9, 10, 11)
+READABLE = (4, 5, 6, 7, 8, 9, 10, 11, 12)
 
 #: Kinds of parts that cast no shadow, and those that are no surface of their own for flow and depth.
 NO_SHADOW = frozenset(["lash", "teeth", "tongue", "eye", "lens", "strands", "fur", "ring"])
@@ -36,7 +36,6 @@ SOLID = frozenset(
         "tongue",
         "cloth",
         "hat",
-        "hood",
         "glasses",
         "phones",
         "ring",
@@ -182,10 +181,7 @@ class Renderer:
     def _hair(self, name: str) -> tuple:
         """The texture of a mesh of hair, and per corner where its strands run in it; see `hair.strands`."""
         if name not in self.textures:
-            mesh = self.assets.meshes[name]
-            picture = self.assets.texture(f"hair/{name}")
-            picture = hair.painted() if picture is None else picture
-            texture, directions = hair.strands(mesh, mesh.place(self.assets.base), picture)
+            texture, directions = hair.strands_of(self.assets, name)
             self.textures[name] = (self._texture(texture, False), directions)
         return self.textures[name]
 
@@ -236,6 +232,8 @@ class Renderer:
                 more[rows, 0] = hair.depth(own, skull)[part.corners]
             elif part.kind == "strands":
                 home[rows] = part.extra
+            elif part.kind == "microphone":
+                more[rows, 1] = part.extra
             first += len(part.corners)
             assert person.starts[k + 1] - person.starts[k] == len(part.anchors)
         more[:, 2] = person.headness[person.corners]
@@ -517,11 +515,13 @@ class Renderer:
         return {
             "lips": np.asarray(edges, np.float32).tobytes(),
             "lip_plane": plane.astype(np.float32).tobytes(),
+            # The opening as a disc: what lies as far behind it as its radius has half of its light.
+            "opening": max(float((x[4] - x[0]) * max(y[2] - y[6], 0.0)) / 4, 1e-5),
         }
 
     def _surface(self, kind: int, **values):
         """The vertex array of a kind of surface, its program filled; uniforms that it lacks are left out."""
-        key = (kind, {"cel": 1, "ink": 1, "metal": 2, "paint": 3}.get(self.person.look.style, 0))
+        key = (kind, {"cel": 1, "ink": 1, "paint": 2}.get(self.person.look.style, 0))
         if key not in self.programs:
             source = shaders.PICTURE_FRAGMENT % {"kind": key[0], "cel": key[1]}
             self.programs[key] = self.context.program(shaders.PICTURE_VERTEX, source)
@@ -569,7 +569,7 @@ class Renderer:
             c.enable(gl.CULL_FACE)
             c.cull_face = "front"
             for part, (first, last) in parts:
-                if part.kind in ("skin", "cloth", "hair", "hat", "hood", "phones", "hand", "microphone"):
+                if part.kind in ("skin", "cloth", "hair", "hat", "phones", "hand", "microphone"):
                     holes = part.kind == "hair"
                     if holes:
                         self._hair(part.name)[0].use(0)
@@ -594,7 +594,7 @@ class Renderer:
                 self._part(part, span, 0.6)
         self.target.depth_mask = False
         # Single hairs are for what looks like a photograph.
-        fine = () if person.look.style in ("cel", "ink", "metal") else ("strands",)
+        fine = () if person.look.style in ("cel", "ink") else ("strands",)
         for part, span in parts:
             if part.kind in ("hair", "lens", *fine):
                 self._part(part, span, 0.02)
@@ -630,18 +630,17 @@ class Renderer:
             tint = (
                 look.teeth * (1.35 if mean is not None else 0.8)
                 if part.kind == "teeth"
-                else np.array([0.75, 0.5, 0.5])
+                else np.array([0.95, 0.60, 0.60])
             )
             if mean is None and part.kind == "tongue":
-                tint = np.array([0.35, 0.10, 0.09])
+                tint = np.array([0.42, 0.13, 0.12])
         elif kind == shaders.CLOTH:
-            if part.kind != "hood":
+            if part.kind == "cloth":
                 texture, mean = self._named(f"{part.kind}/{part.name}")
             own = part.kind == "cloth" and look.cloth_textured and mean is not None and not look.style
             tint = look.part_colours.get(part.kind, look.cloth)
             second = look.cloth_second
-            # The inside of a hood is dark.
-            amounts[:2] = float(own), float(part.kind == "hood")
+            amounts[0] = float(own)
         elif kind == shaders.HAIR:
             tint, second = look.hair, look.hair_tips
             if part.kind == "hair":
@@ -655,7 +654,8 @@ class Renderer:
             tint, amounts = look.hair if of_scalp else look.beard * 0.8, [1.0, float(of_scalp), 0, 0]
         elif kind == shaders.HARD:
             tint = look.part_colours.get(part.kind, np.full(3, 0.1))
-            amounts[0] = 0.9 if part.kind == "ring" else 0.12
+            amounts[0] = 0.9 if part.kind == "ring" else 0.12 if part.kind == "glasses" else 0.05
+            amounts[1] = 1.0 if part.kind == "glasses" or part.kind == "ring" else 0.25
         elif kind == shaders.LENS:
             colour = look.part_colours.get("lens", np.array([0, 0, 0, 0.05]))
             tint, amounts = colour[:3], [float(colour[3]), 0, 0, 0]

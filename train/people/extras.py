@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import cv2
 import numpy as np
 
 from livepuppet.train.people import hair
@@ -13,7 +14,7 @@ from livepuppet.train.people.assets import FINGERS, HAND_BONES, Assets, Mesh
 OFTEN = {
     "long01": 1.0,
     "braid01": 0.9,
-    "bob01": 0.7,
+    "bob01": 0.45,
     "bob02": 0.55,
     "ponytail01": 0.15,
     "short01": 1.0,
@@ -28,11 +29,8 @@ SLEEK = frozenset(["ponytail01", "short04"])
 #: Shares of people with a hand and with a microphone before them.
 HANDS, MICROPHONES = 0.08, 0.08
 
-#: Share of people in a hood.
-HOODS = 0.01
-
-#: How far hats are pulled down from where their meshes sit, in decimetres, and how much wider they are.
-HAT_DOWN, HAT_WIDER = 0.09, 1.09
+#: Share of people in a knitted cap.
+HATS = 0.04
 
 #: Distance of the base head's eyes, in decimetres.
 EYES_APART = 0.6155
@@ -135,7 +133,7 @@ def beard(places: np.ndarray) -> np.ndarray:
     border = np.interp(x, [0.0, 0.2, 0.32, 0.55, 0.75, 0.85], [6.42, 6.46, 6.60, 6.78, 6.98, 7.05])
     # Lower border: below the jaw, from the throat up to the ear.
     low = np.interp(z, [0.3, 0.55, 0.8, 1.1, 1.35], [6.75, 6.50, 6.22, 6.05, 5.95])
-    cheeks = smooth(-0.14, 0.12, border - y) * smooth(-0.08, 0.20, y - low) * smooth(0.30, 0.62, z)
+    cheeks = smooth(-0.20, 0.17, border - y) * smooth(-0.14, 0.26, y - low) * smooth(0.26, 0.70, z)
     # None on the lobe of the ear.
     cheeks = cheeks * (
         1 - np.clip(1.8 * np.exp(-(((x - 0.84) / 0.13) ** 2) - ((z - 0.42) / 0.24) ** 2), 0, 1)
@@ -214,10 +212,18 @@ def _off_the_eyes(places: np.ndarray, eyes: np.ndarray, brows: float) -> np.ndar
     unit = float(np.linalg.norm(eyes[1] - eyes[0]))
     x, y, z = places.T
     before = smooth(1.12, 0.80, np.abs(x) / unit) * smooth(-0.35, -0.05, (z - eyes[:, 2].mean()) / unit)
-    low = np.maximum(brows - y, 0)
     found = places.copy()
-    # Strands keep their order: what hung lower still does, by a little.
-    found[:, 1] += before * (low - 0.10 * unit * (1 - np.exp(-low / (0.4 * unit))))
+    # All that lies over the forehead is drawn together, not the ends alone: these would be a dark fold.
+    level = brows + 0.62 * unit
+    lowest = y[before > 0.9].min(initial=brows)
+    if lowest < brows:
+        share = (level - brows) / (level - max(lowest, brows - 0.8 * unit))
+        low = np.maximum(brows - 0.8 * unit - y, 0)
+        squeezed = level - (level - np.maximum(y, brows - 0.8 * unit)) * share - 0.1 * low
+        rise = before * np.where(y < level, squeezed - y, 0)
+        # Foreheads lean back.
+        found[:, 1] += rise
+        found[:, 2] -= 0.28 * rise
     return found
 
 
@@ -236,7 +242,9 @@ def restyled(
     mesh: Mesh, base: np.ndarray, skull: np.ndarray, rng: np.random.Generator, eyes: np.ndarray, brows: float
 ) -> Mesh:
     """A head of hair made another: mirrored, fuller, longer, wavy, leaning. Its fringe ends above the eyes (2, 3), at the brows."""
-    places = _off_the_eyes(mesh.place(base).astype(np.float64), eyes, brows)
+    places = mesh.place(base).astype(np.float64)
+    if mesh.name not in hair.COMBED_BACK:
+        places = _off_the_eyes(places, eyes, brows)
     triangles = mesh.triangles
     offset = places - skull
     if rng.random() < 0.5:
@@ -266,50 +274,182 @@ def restyled(
     return found
 
 
-def strays(of: Mesh, skull: np.ndarray, rng: np.random.Generator) -> Mesh:
-    """Single hairs that leave the outline: thin ribbons rooted in the hair."""
+def _ribbons(
+    roots: np.ndarray,
+    along: np.ndarray,
+    normal: np.ndarray,
+    length: np.ndarray,
+    rng: np.random.Generator,
+    **how,
+) -> tuple[np.ndarray, ...]:
+    """Hairs or locks from roots (n, 3): places, triangles, texture coordinates and directions.
+
+    Args:
+        along, normal: (n, 3) unit vectors.
+        length: (n,).
+        how: `steps`; `lift` (n,), how far they leave the surface, over their length; `round`, radius of the surface that they
+            follow; `curl`; `fall`, over the squared length; `width` (n,), half of it at the root; `flat`, 1 for those that
+            lie on the surface, 0 for those that face the camera.
+    """
+    count, steps = len(roots), how["steps"]
+    t = np.linspace(0, 1, steps)[None, :, None]
+    reach = length[:, None, None] * t
+    path = roots[:, None] + reach * along[:, None]
+    path += normal[:, None] * (
+        0.006 + how["lift"][:, None, None] * 2 * reach * (1 - 0.6 * t) - reach**2 / (2 * how["round"])
+    )
+    path += how["curl"] * rng.normal(0, 1, (count, 1, 3)) * reach * t
+    path[..., 1] -= how["fall"] * (reach * t)[..., 0]
+    ahead = np.gradient(path, axis=1)
+    front = how["flat"] * normal[:, None] + (1 - how["flat"]) * np.array([0, 0, 1.0])
+    across = np.cross(ahead, front)
+    across /= np.maximum(np.linalg.norm(across, axis=2, keepdims=True), 1e-6)
+    half = how["width"][:, None, None] * (1 - 0.5 * t)
+    places = np.stack([path - half * across, path + half * across], 2).reshape(-1, 3)
+    first = np.arange(count)[:, None] * 2 * steps + np.arange(steps - 1)[None] * 2
+    quads = (first.reshape(-1, 1) + np.array([[0, 1, 2, 1, 3, 2]])).reshape(-1, 3)
+    # Along, and the number of the lock with the place across it; single hairs are no wider than a sample.
+    u = np.broadcast_to(t, (count, steps, 1)).repeat(2, 2)
+    sides = np.array([0.02, 0.98]) if how["flat"] else np.array([0.5, 0.5])
+    v = np.arange(count)[:, None, None] % 64 + np.broadcast_to(sides, (count, steps, 2))
+    ahead /= np.maximum(np.linalg.norm(ahead, axis=2, keepdims=True), 1e-6)
+    return places, quads, np.stack([u, v], -1).reshape(-1, 2), ahead.repeat(2, 1).reshape(-1, 3)
+
+
+def strays(assets: Assets, of: Mesh, base: np.ndarray, skull: np.ndarray, rng: np.random.Generator) -> Mesh:
+    """What makes a head of hair of a smooth shell: single hairs that leave its outline, locks that lie on it and hang out
+    below its ends, and the first hairs of the hairline.
+    """
     count = int(rng.integers(60, STRAYS))
-    places = of.offsets
-    faces = of.corners[of.triangles]
-    normal = normals_of(places, faces)
+    places = of.offsets.astype(float)
+    normal = normals_of(of.offsets, of.corners[of.triangles])
     outwards = places - skull
-    outwards /= np.maximum(np.linalg.norm(outwards, axis=1, keepdims=True), 1e-6)
+    away = np.linalg.norm(outwards, axis=1)
+    outwards /= np.maximum(away, 1e-6)[:, None]
     normal *= np.where((normal * outwards).sum(1, keepdims=True) < 0, -1, 1)
+    texture, directions = hair.strands_of(assets, of.name)
+    found = hair.along(of, places, directions, skull + np.array([0, 1, 0]))
+    # Surfaces reach beyond what is to be seen of them.
+    side = len(texture)
+    column, row = (of.uv * side - 0.5).round().astype(int).clip(0, side - 1).T
+    there = np.zeros(len(places), bool)
+    there[of.corners[texture[row, column, 3] > 128]] = True
+    flow = np.zeros_like(places)
+    flow[of.corners] = found
     # Those far from the skull are the outer ones; behind the head nobody sees them.
-    weight = np.clip(np.linalg.norm(places - skull, axis=1) - 0.7, 0.02, 1) * (places[:, 2] > -0.6)
+    weight = np.clip(away - 0.7, 0.02, 1) * (places[:, 2] > -0.6) * there
     # Nor do hairs grow over the face.
     weight = weight * np.where((places[:, 2] > skull[2] + 0.25) & (places[:, 1] < skull[1] + 0.75), 0.02, 1)
-    roots = rng.choice(len(places), count, p=weight / weight.sum())
-    steps = 6
-    t = np.linspace(0, 1, steps)[None, :, None]
-    down = np.array([0, -1.0, 0]) + rng.normal(0, 0.45, (count, 3))
-    flow = down - (down * normal[roots]).sum(1, keepdims=True) * normal[roots]
-    length = rng.uniform(0.10, 0.5, (count, 1, 1)) * rng.uniform(0.5, 1.2)
-    if "short" in of.name:
-        length *= 0.4
-    lift = rng.uniform(0.02, 0.22, (count, 1, 1))
-    curl = rng.normal(0, 0.12, (count, 1, 3))
-    path = (
-        places[roots][:, None]
-        + 0.004 * normal[roots][:, None]
-        + length * t * flow[:, None]
-        + lift * (t - 0.6 * t**2) * normal[roots][:, None] * length * 2
-        + curl * length * t**2
+    short = "short" in of.name
+    at = rng.choice(len(places), count, p=weight / weight.sum())
+    ahead = np.array([0, -1.0, 0]) + rng.normal(0, 0.45, (count, 3))
+    ahead = ahead - (ahead * normal[at]).sum(1, keepdims=True) * normal[at]
+    pieces = [
+        _ribbons(
+            places[at],
+            ahead,
+            normal[at],
+            rng.uniform(0.10, 0.5, count) * rng.uniform(0.5, 1.2) * (0.4 if short else 1),
+            rng,
+            steps=6,
+            lift=rng.uniform(0.02, 0.22, count),
+            round=9.0,
+            curl=0.12,
+            fall=0.15,
+            # As wide as a sample, and the more transparent: thinner ones would be dotted.
+            width=rng.uniform(0.004, 0.007, count),
+            flat=0.0,
+        )
+    ]
+    # Locks: half of them where hair ends, of each direction the lowest.
+    own = np.random.default_rng([len(places), int(rng.integers(1 << 31))])
+    column = np.floor((np.arctan2(outwards[:, 0], outwards[:, 2]) / (2 * np.pi) + 0.5) * 28).astype(int) % 28
+    lowest = np.full(28, np.inf)
+    np.minimum.at(lowest, column[there], places[there, 1])
+    seen = there & (places[:, 2] > skull[2] - 0.7) & (away > 0.75)
+    ends = seen & (places[:, 1] < lowest[column] + (0.25 if short else 0.5))
+    for chosen, many, long in ((ends, 70, (0.12, 0.34)), (seen, 60, (0.2, 0.6))):
+        rows = np.flatnonzero(chosen)
+        if not len(rows):
+            continue
+        at = own.choice(rows, many)
+        ahead = flow[at] + own.normal(0, 0.14, (many, 3))
+        ahead /= np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-6)
+        # They begin above the vertex: their roots are hidden in the hair.
+        length = own.uniform(*long, many) * (0.6 if short else 1)
+        pieces.append(
+            _ribbons(
+                places[at] - 0.4 * length[:, None] * ahead,
+                ahead,
+                normal[at],
+                length,
+                own,
+                steps=5,
+                lift=own.uniform(0.02, 0.12, many),
+                round=0.9,
+                curl=0.07,
+                fall=0.10,
+                width=own.uniform(0.008, 0.021, many),
+                flat=1.0,
+            )
+        )
+    pieces.append(_first_hairs(assets, base, of.name in hair.COMBED_BACK, own))
+    shift = np.cumsum([0] + [len(piece[0]) for piece in pieces])
+    result = rigid(
+        "strands",
+        "strands",
+        np.concatenate([piece[0] for piece in pieces]),
+        np.concatenate([piece[1] + first for piece, first in zip(pieces, shift, strict=False)]),
+        np.concatenate([piece[2] for piece in pieces]),
     )
-    path[..., 1] -= 0.15 * (length * t**2)[..., 0]
-    along = np.gradient(path, axis=1)
-    across = np.cross(along, [0, 0, 1.0])
-    across /= np.maximum(np.linalg.norm(across, axis=2, keepdims=True), 1e-6)
-    # As wide as a sample, and the more transparent: thinner ones would be dotted.
-    width = rng.uniform(0.004, 0.007, (count, 1, 1)) * (1 - 0.5 * t)
-    ribbon = np.stack([path - width * across, path + width * across], 2).reshape(-1, 3)
-    first = np.arange(count)[:, None] * 2 * steps + np.arange(steps - 1)[None] * 2
-    quads = first.reshape(-1, 1) + np.array([[0, 1, 2, 1, 3, 2]])
-    uv = np.broadcast_to(t, (count, steps, 1)).repeat(2, 2).reshape(-1, 1)
-    found = rigid("strands", "strands", ribbon, quads.reshape(-1, 3), np.concatenate([uv, uv], 1))
-    along /= np.maximum(np.linalg.norm(along, axis=2, keepdims=True), 1e-6)
-    found.extra = along.repeat(2, 1).reshape(-1, 3).astype(np.float32)
-    return found
+    result.extra = np.concatenate([piece[3] for piece in pieces]).astype(np.float32)
+    return result
+
+
+def _first_hairs(
+    assets: Assets, base: np.ndarray, combed_back: bool, rng: np.random.Generator, count: int = 130
+) -> tuple[np.ndarray, ...]:
+    """Short fine hairs where the scalp begins, as `_ribbons` has them."""
+    body = assets.meshes["body"]
+    rows = body.anchors[:, 0]
+    rest, faces = assets.base[rows], body.corners[body.triangles]
+    dense = scalp(rest)
+    edge = (dense[faces].max(1) > 0.3) & (dense[faces].min(1) < 0.75) & (rest[faces][..., 2].min(1) > 0.3)
+    if not combed_back:
+        # What a fringe hides stays hidden.
+        edge &= rest[faces][..., 2].max(1) < 0.95
+    faces = faces[edge]
+    places = base[rows].astype(float)
+    share = rng.dirichlet([1, 1, 1], count)[..., None]
+    chosen = faces[rng.integers(len(faces), size=count)]
+    corner = places[chosen]
+    u, v = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
+    normal = np.cross(u, v)
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+    root = (share * corner).sum(1)
+    # Up and back, at the temples back; under a fringe down to the side.
+    ahead = np.array([0, 0.8, -0.7]) if combed_back else np.array([0, -0.4, -0.8])
+    ahead = (
+        ahead
+        + np.stack([0.5 * root[:, 0], 0 * root[:, 0], 0 * root[:, 0]], 1)
+        + rng.normal(0, 0.3, (count, 3))
+    )
+    ahead -= (ahead * normal).sum(1, keepdims=True) * normal
+    ahead /= np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-6)
+    return _ribbons(
+        root,
+        ahead,
+        normal,
+        rng.uniform(0.05, 0.17, count),
+        rng,
+        steps=4,
+        lift=rng.uniform(0.02, 0.12, count),
+        round=1.2,
+        curl=0.10,
+        fall=0.0,
+        width=rng.uniform(0.0015, 0.0032, count),
+        flat=0.0,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ things worn
@@ -382,15 +522,33 @@ def glasses(
     return [merged("glasses", "glasses", pieces), merged("lenses", "lens", lenses)]
 
 
-def headphones(ears: list[np.ndarray], crown: np.ndarray, rng: np.random.Generator) -> Mesh:
-    """Cups at the ears and a band over the head."""
-    size = rng.uniform(0.26, 0.40)
+def headphones(
+    ears: list[np.ndarray], crown: np.ndarray, mouth: np.ndarray, rng: np.random.Generator
+) -> Mesh:
+    """Cushions and cups at the ears, a band over the head; now and then a microphone on a boom before the cheek."""
+    size, thick = rng.uniform(0.26, 0.36), rng.uniform(0.045, 0.07)
+    turn = np.linspace(0, 2 * np.pi, 23)
     pieces = []
     for ear in ears:
         sign = np.sign(ear[0])
-        pieces.append(ellipsoid(ear + np.array([sign * 0.06, 0.02, 0.0]), (0.16, size, size * 0.9)))
+        middle = ear + np.array([sign * 0.04, 0.02, 0.0])
+        ring = np.stack([0 * turn, size * np.cos(turn), 0.86 * size * np.sin(turn)], 1)
+        pieces.append(tube(middle + 0.84 * ring, thick + 0.02, 10))
+        # A cup: a rim, a step and a lid.
+        steps = np.array(
+            [[0.05, 0.98], [0.13, 0.94], [0.17, 0.80], [0.175, 0.60], [0.165, 0.55], [0.17, 0.05]]
+        )
+        places = np.concatenate(
+            [middle + np.array([sign * out, 0, 0]) + share * ring[:-1] for out, share in steps]
+        )
+        k = np.arange(22)
+        rows = (np.arange(len(steps) - 1) * 22)[:, None]
+        a, b = (rows + k).reshape(-1), (rows + (k + 1) % 22).reshape(-1)
+        pieces.append(
+            (places, np.concatenate([np.stack([a, b, a + 22], 1), np.stack([b, b + 22, a + 22], 1)]))
+        )
     angle = np.linspace(-1.45, 1.45, 21)
-    width = abs(ears[0][0] - ears[1][0]) / 2 + 0.08
+    width = abs(ears[0][0] - ears[1][0]) / 2 + 0.13
     rise = crown[1] + 0.10 - ears[0][1]
     path = np.stack(
         [
@@ -400,42 +558,75 @@ def headphones(ears: list[np.ndarray], crown: np.ndarray, rng: np.random.Generat
         ],
         1,
     )
-    pieces.append(tube(path, rng.uniform(0.05, 0.10), 8))
+    pieces.append(tube(path, rng.uniform(0.045, 0.085), 8))
+    if rng.random() < 0.5:
+        ear = ears[int(rng.integers(2))]
+        sign = np.sign(ear[0])
+        begin = ear + np.array([sign * 0.16, -0.6 * size, 0.15])
+        tip = mouth + np.array(
+            [sign * rng.uniform(0.28, 0.42), rng.uniform(-0.22, -0.08), rng.uniform(0.02, 0.10)]
+        )
+        elbow = np.array([sign * abs(begin[0]), tip[1] + 0.02, 0.55 * begin[2] + 0.45 * tip[2]])
+        t = np.linspace(0, 1, 9)[:, None]
+        pieces.append(tube((1 - t) ** 2 * begin + 2 * t * (1 - t) * elbow + t * t * tip, 0.022, 6))
+        pieces.append(ellipsoid(tip, (0.085, 0.06, 0.06)))
     return merged("headphones", "phones", pieces)
 
 
-def hood(ears: list[np.ndarray], crown: np.ndarray, throat: np.ndarray, rng: np.random.Generator) -> Mesh:
-    """A hood over head and neck, open before the face, with a thick hem and folds."""
-    wide = abs(ears[1][0] - ears[0][0]) / 2 + rng.uniform(0.04, 0.08)
-    middle = (ears[0] + ears[1]) / 2
-    top, bottom = crown[1] + rng.uniform(0.08, 0.16), throat[1] - rng.uniform(0.10, 0.30)
-    front, back = middle[2] + rng.uniform(0.55, 0.85), middle[2] - 1.0
-    rows, columns = 16, 41
-    # From the hem back, and from one side of the throat over the crown to the other.
-    s, t = np.linspace(0, 1, rows)[:, None], np.linspace(-1, 1, columns)[None]
-    depth = front + (back - front) * (1 - np.cos(0.5 * np.pi * s))
-    full = np.sqrt(np.clip(1 - s**5, 0, 1))
-    angle = t * 0.5 * np.pi * 1.28
-    x = wide * full * np.sin(angle) * (1 - 0.12 * np.abs(t) ** 6)
-    level = middle[1] + 0.05
-    up = np.cos(angle)
-    y = level + np.where(up > 0, (top - level) * up * full**0.6, (level - bottom) * up / 0.43)
-    # Below the ears it narrows to the throat and comes forward.
-    low = smooth(0.62, 1.0, np.abs(t))
-    hem = (1 - s) ** 2
-    x = x * (1 - 0.10 * hem) * (1 - rng.uniform(0.78, 0.95) * low * hem + 0.25 * low * (1 - hem))
-    # Over the forehead the hem hangs down, at the throat it meets.
-    y = y - 0.10 * hem * np.clip(up, 0, 1) - 0.25 * low * (1 - hem)
-    z = depth + low * hem * (throat[2] + 0.16 - front)
-    folds = np.sin(9 * t + 5 * s + rng.uniform(0, 6.3)) * np.sin(4 * s - 3 * t + rng.uniform(0, 6.3))
-    swell = 1 + 0.035 * folds * smooth(0, 0.25, s)
-    places = np.stack([x * swell, level + (y - level) * swell, z + 0.02 * folds], -1)
-    k = np.arange(rows * columns).reshape(rows, columns)
-    a, b, c, d = (part.reshape(-1) for part in (k[:-1, :-1], k[:-1, 1:], k[1:, :-1], k[1:, 1:]))
-    shell = np.concatenate([np.stack([a, b, c], 1), np.stack([b, d, c], 1)])
-    return merged(
-        "hood", "hood", [(places.reshape(-1, 3), shell), tube(places[0], rng.uniform(0.035, 0.06), 8)]
+def beanie(
+    places: np.ndarray, skull: np.ndarray, ears: list[np.ndarray], brows: float, rng: np.random.Generator
+) -> Mesh:
+    """A knitted cap pulled over the head, ribbed, with a hem that is turned up; `places` (n, 3) is the skin of head and neck."""
+    columns, rows = 72, 20
+    low_front = brows + rng.uniform(0.24, 0.42)
+    low_back = ears[0][1] - rng.uniform(0.0, 0.25)
+    phi = np.arange(columns) / columns * 2 * np.pi
+    # From the hem to the top, from the ears' height over which it lies.
+    front = 0.5 + 0.5 * np.cos(phi)
+    level = low_back + (low_front - low_back) * smooth(0.25, 0.9, front)
+    offset = places - skull
+    rise = np.arctan2(offset[:, 1], np.hypot(offset[:, 0], offset[:, 2]))
+    around = np.arctan2(offset[:, 0], offset[:, 2])
+    # Ears lie under it.
+    is_ear = np.min([np.linalg.norm(places - ear, axis=1) for ear in ears], 0) < 0.34
+    far = np.linalg.norm(offset, axis=1)
+    cells = np.zeros((15, 36))
+    inside = (rise > -0.5) & ~is_ear
+    i = ((rise[inside] + 0.5) / (np.pi / 2 + 0.5) * 14.99).astype(int)
+    j = ((around[inside] / (2 * np.pi) + 0.5) * 36).astype(int) % 36
+    np.maximum.at(cells, (i, j), far[inside])
+    # Cells without a vertex take what is beside them.
+    for _ in range(8):
+        wide = np.pad(cells, ((1, 1), (1, 1)), mode="edge")
+        wide[1:-1, 0], wide[1:-1, -1] = cells[:, -1], cells[:, 0]
+        near = np.max([wide[a : a + 15, b : b + 36] for a in range(3) for b in range(3)], 0)
+        cells = np.where(cells > 0, cells, near)
+    wide = np.concatenate([cells[:, -6:], cells, cells[:, :6]], 1).astype(np.float32)
+    cells = cv2.GaussianBlur(wide, (0, 0), 1.2, borderType=cv2.BORDER_REPLICATE)[:, 6:-6]
+
+    start = np.arctan2(level - skull[1], 0.95)
+    s = np.linspace(0, 1, rows)[:, None]
+    theta = start + (np.pi / 2 - start) * s
+    u = np.broadcast_to(((phi + np.pi) / (2 * np.pi) * 36 - 0.5) % 36, theta.shape).astype(np.float32)
+    v = ((theta + 0.5) / (np.pi / 2 + 0.5) * 15 - 0.5).astype(np.float32)
+    padded = np.concatenate([cells, cells[:, :1]], 1).astype(np.float32)
+    radius = cv2.remap(padded, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    # All columns meet at the top.
+    at_top = smooth(0.55, 1.0, s)
+    radius = radius + at_top * (radius[-1].mean() - radius)
+    slack = rng.uniform(0.0, 0.16)
+    hem = s < rng.uniform(0.2, 0.3)
+    ribs = 0.010 * np.cos(phi * 36 / 2)[None] * (1 - s**4)
+    radius = radius + 0.06 + 0.045 * hem + ribs + slack * s * s * (3 - 2 * s)
+    found = skull + radius[..., None] * np.stack(
+        [np.cos(theta) * np.sin(phi), np.sin(theta), np.cos(theta) * np.cos(phi)], -1
     )
+    # The hem ends inside, on the skin.
+    found = np.concatenate([skull + (found[:1] - skull) * (1 - 0.10 / radius[:1, :, None]), found])
+    k = np.arange((rows + 1) * columns).reshape(rows + 1, columns)
+    a, b, c, d = (part.reshape(-1) for part in (k[:-1], np.roll(k, -1, 1)[:-1], k[1:], np.roll(k, -1, 1)[1:]))
+    triangles = np.concatenate([np.stack([a, b, c], 1), np.stack([b, d, c], 1)])
+    return rigid("beanie", "hat", found.reshape(-1, 3), triangles)
 
 
 def earrings(lobes: list[np.ndarray], rng: np.random.Generator) -> Mesh:
@@ -521,24 +712,35 @@ def about_point(turn: np.ndarray, centre: np.ndarray) -> np.ndarray:
 
 
 def microphone(mouth: np.ndarray, rng: np.random.Generator) -> Mesh:
-    """A microphone on its arm: a capsule or a ball, from a side or from below."""
+    """A microphone on its stand, from a side or from below: a grille or a windscreen, a ring, and a body that narrows."""
     side = rng.choice([-1.0, 1.0])
     centre = mouth + np.array(
-        [side * abs(rng.normal(0.3, 0.3)), rng.uniform(-0.5, 0.1), rng.uniform(0.5, 1.1)]
+        [side * abs(rng.normal(0.22, 0.25)), rng.uniform(-0.65, 0.12), rng.uniform(0.5, 1.1)]
     )
-    radius = rng.uniform(0.20, 0.36)
-    axis = np.array([side * rng.uniform(0.2, 1.0), -1.0, rng.uniform(-0.2, 0.5)])
+    radius = rng.uniform(0.17, 0.27)
+    axis = np.array([side * rng.uniform(0.2, 1.0), -1.0, rng.uniform(0.0, 0.6)])
     axis /= np.linalg.norm(axis)
-    t = np.linspace(0, 1, 5)[:, None]
-    long = rng.uniform(0.3, 1.2)
-    pieces = [
-        ellipsoid(centre, np.full(3, radius), 9, 14),
-        tube(centre + t * long * axis, np.full(5, radius * rng.uniform(0.55, 0.8)), 12),
-    ]
-    end = centre + long * axis
+    long = rng.uniform(0.7, 1.5)
+    # Its outline from the tip to the body's end: distances along the axis and radii, over the head's radius.
+    outline = (
+        np.array([[-1, 0.05], [-0.92, 0.4], [-0.7, 0.72], [-0.35, 0.94], [0, 1], [0.4, 0.97], [0.75, 0.86]])
+        if rng.random() < 0.6
+        else np.array(
+            [[-1.5, 0.05], [-1.46, 0.5], [-1.3, 0.8], [-1.0, 0.95], [-0.4, 1], [0.3, 1], [0.7, 0.96]]
+        )
+    )
+    body = np.array(
+        [[0.78, 0.95], [0.80, 0.98], [0.98, 0.98], [1.0, 0.74], [1.3, 0.66], [1 + long / radius, 0.48]]
+    )
+    head = tube(centre + radius * outline[:, :1] * axis, radius * outline[:, 1], 18)
+    rest = tube(centre + radius * body[:, :1] * axis, radius * body[:, 1], 18)
+    end = centre + (radius + long) * axis
     foot = end + np.array([side * rng.uniform(0.2, 2.5), -5.0, rng.normal(0, 0.5)])
-    pieces.append(tube(end + t * (foot - end), 0.07, 8))
-    return merged("microphone", "microphone", pieces)
+    stand = tube(end + np.linspace(-0.05, 1, 5)[:, None] * (foot - end), 0.055, 8)
+    result = merged("microphone", "microphone", [head, rest, stand])
+    #: Where the grille is.
+    result.extra = (np.arange(len(result.offsets)) < len(head[0])).astype(np.float32)
+    return result
 
 
 def before_the_face(assets: Assets, at, look, size: float, rng: np.random.Generator) -> list[Mesh]:
@@ -558,7 +760,8 @@ def before_the_face(assets: Assets, at, look, size: float, rng: np.random.Genera
         parts.append(hand(assets, place, side, size, rng))
     if rng.random() < MICROPHONES:
         parts.append(microphone(0.5 * (at("upper lip") + at("lower lip")), rng))
-        look.part_colours["microphone"] = rng.random(3) * 0.08 if rng.random() < 0.8 else rng.random(3) ** 2
+        grey = rng.uniform(0.008, 0.04) if rng.random() < 0.75 else rng.uniform(0.12, 0.35)
+        look.part_colours["microphone"] = grey * (1 + 0.08 * rng.normal(size=3))
     return parts
 
 
@@ -616,16 +819,17 @@ def draw_parts(
         grown = fur(assets, base, about_scalp, height, "shorn", rng.uniform(0.75, 1.0))
         if grown is not None:
             parts.append(grown)
-        look.details["scalp"] = 0.85
+        look.details["scalp"] = 0.95
     else:
         name = pick(hairs, [OFTEN.get(name, 1.0) for name in hairs])
         brows = 0.5 * float(at("left brow")[1] + at("right brow")[1])
         eyes = np.stack([joints["left"], joints["right"]])
         styled = restyled(meshes[name], base, skull, rng, eyes, brows)
         parts.append(styled)
-        parts.append(strays(styled, skull, rng))
-        # What a fringe hides need not be painted.
-        look.details["scalp"] = 0.8 if name in hair.COMBED_BACK else 0.4
+        parts.append(strays(assets, styled, base, skull, rng))
+        # Nothing of the skin shines through: a fifth of it would make black hair's roots brown.
+        look.details["scalp"] = 0.97
+        look.details["combed back"] = float(name in hair.COMBED_BACK)
     if male and child < 0.1 and rng.random() < 0.28 and origin.sex["male"] > 0.75:
         whole = rng.random() < 0.88
 
@@ -641,33 +845,20 @@ def draw_parts(
             parts.append(grown)
         look.details["stubble"] = max(look.details["stubble"], 1.0 if whole else 0.6)
         # Skin does not shine through a beard of some length.
-        look.details["bearded"] = float(whole and height > 0.025)
+        look.details["bearded"] = float(whole and height > 0.012)
     ears = [at("left ear middle"), at("right ear middle")]
-    hats = assets.of_kind("hat")
     # By a generator of its own: what else people are does not depend on it.
     own = np.random.default_rng([look.seed, 8])
-    hooded = own.random() < HOODS
-    if hooded:
-        if not any(part.kind == "fur" for part in parts) and look.details["scalp"] >= 0.4:
-            # Hair lies flat under it.
-            grown = fur(assets, base, about_scalp, 0.05, "shorn", 0.95)
-            parts += [grown] if grown is not None else []
-            look.details["scalp"] = 0.85
-        parts.append(hood(ears, at("crown"), at("collar"), own))
-        look.part_colours["hood"] = look.cloth
-        parts = [part for part in parts if part.kind not in ("hair", "strands")]
-    elif hats and rng.random() < 0.03:
-        hat = meshes[pick(hats)]
+    if rng.random() < HATS:
         parts = [part for part in parts if part.kind != "strands"]
         if not any(part.kind == "fur" for part in parts) and look.details["scalp"] >= 0.4:
             grown = fur(assets, base, about_scalp, 0.03, "shorn", 0.95)
             parts += [grown] if grown is not None else []
-            look.details["scalp"] = 0.85
-        places = hat.place(base).astype(float)
-        middle = places.mean(0) * (1, 0, 1)
-        places = middle + (places - middle) * (HAT_WIDER, 1, HAT_WIDER) - (0, HAT_DOWN, 0)
-        worn_hat = rigid(hat.name, hat.kind, places, hat.triangles, hat.uv)
-        worn_hat.corners = hat.corners
+            look.details["scalp"] = 0.95
+        skin = base[np.unique(meshes["body"].anchors[:, 0])].astype(float)
+        brow = 0.5 * float(at("left brow")[1] + at("right brow")[1])
+        worn_hat = beanie(skin, skull, ears, brow, own)
+        places = worn_hat.offsets
         # Short hair is under it; of long hair, what hangs out below its brim. A fringe would be a strip beside it.
         hanging = (
             any(part.kind == "hair" and "short" not in part.name for part in parts) and "long01" in known
@@ -680,7 +871,7 @@ def draw_parts(
         for part in parts:
             if part.kind == "hair":
                 part.offsets = _under(part.offsets, float(places[:, 1].min()) + 0.08, skull)
-        look.part_colours["hat"] = _colour(rng) * 0.5
+        look.part_colours["hat"] = _colour(rng, 0.5) * 0.35
     if rng.random() < 0.20:
         parts += glasses(
             [joints["left"], joints["right"]],
@@ -697,10 +888,10 @@ def draw_parts(
         look.part_colours["lens"] = np.append(
             _colour(rng) * 0.15, rng.uniform(0.5, 0.95) if tint else rng.uniform(0.02, 0.12)
         )
-    if not hooded and rng.random() < 0.07:
-        parts.append(headphones(ears, at("crown"), rng))
+    if rng.random() < 0.07:
+        parts.append(headphones(ears, at("crown"), 0.5 * (at("upper lip") + at("lower lip")), rng))
         look.part_colours["phones"] = _colour(rng, 0.5)
-    elif not hooded and not male and rng.random() < 0.25:
+    elif not male and rng.random() < 0.25:
         parts.append(earrings([at("left ear lobe"), at("right ear lobe")], rng))
         look.part_colours["ring"] = (
             np.array([0.8, 0.62, 0.25]) if rng.random() < 0.5 else np.array([0.75, 0.75, 0.78])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from livepuppet.train.people.assets import Mesh
+from livepuppet.train.people.assets import Assets, Mesh
 
 #: Side of the textures made here.
 SIDE = 512
@@ -87,8 +87,11 @@ def _texels_per_decimetre(mesh: Mesh, places: np.ndarray) -> float:
 
 def painted() -> np.ndarray:
     """A texture for a mesh that has none, whose strands run up and down: uint8 RGBA (SIDE, SIDE, 4)."""
-    streaks = np.random.default_rng(0).standard_normal((SIDE, SIDE)).astype(np.float32)
-    streaks = cv2.GaussianBlur(streaks, (0, 0), sigmaX=0.8, sigmaY=12)
+    noise = np.random.default_rng(0).standard_normal((2, SIDE, SIDE)).astype(np.float32)
+    # Locks, and strands in them.
+    locks = cv2.GaussianBlur(noise[0], (0, 0), sigmaX=7, sigmaY=90)
+    streaks = cv2.GaussianBlur(noise[1], (0, 0), sigmaX=0.8, sigmaY=40)
+    streaks = locks / locks.std() + 0.8 * streaks / streaks.std()
     picture = np.full((SIDE, SIDE, 4), 255, np.uint8)
     picture[..., :3] = np.clip(120 + 40 * streaks / streaks.std(), 0, 255)[..., None]
     return picture
@@ -148,6 +151,15 @@ def strands(mesh: Mesh, places: np.ndarray, picture: np.ndarray) -> tuple[np.nda
     alpha = np.minimum(opaque, 255 * np.minimum(parted, rooted))
     planes = [np.clip(128 * even, 0, 255), 255 * fine, 255 * locks, alpha]
     return np.ascontiguousarray(np.dstack(planes).astype(np.uint8)), directions
+
+
+def strands_of(assets: Assets, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """`strands` of a mesh of the assets, once per set of these."""
+    known = assets.__dict__.setdefault("_strands", {})
+    if name not in known:
+        mesh, picture = assets.meshes[name], assets.texture(f"hair/{name}")
+        known[name] = strands(mesh, mesh.place(assets.base), painted() if picture is None else picture)
+    return known[name]
 
 
 def along(mesh: Mesh, places: np.ndarray, directions: np.ndarray, crown: np.ndarray) -> np.ndarray:

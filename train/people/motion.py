@@ -57,6 +57,9 @@ EXTRA = (
 #: Columns of a person's motion.
 COLUMNS = FACTORS + EXTRA
 
+#: How far the jaw opens at least for a tongue that is put out whole.
+TONGUE_ROOM = 0.5
+
 #: Angles of the eyeball, in radians, at a gaze of 1: sideways, and up or down.
 GAZE = (0.56, 0.31)
 
@@ -305,19 +308,24 @@ def amounts(motion: np.ndarray, blink: tuple[float, float] = (1.0, 1.0)) -> dict
             found[name] = found.get(name, 0.0) + value
 
     opening, smile, pucker = max(m["open"], 0.0), m["smile"], max(m["pucker"], 0.0)
+    # Lips that are held together over an open jaw show no teeth.
+    jaw = 0.80 * opening
+    apart = 1 - min(m["mouthClose"] / max(jaw, 1e-3), 1.0)
     smiling, sad = max(smile, 0.0), max(-smile, 0.0)
     # A broad smile parts the lips.
     broad = max(smiling - 0.35, 0.0) * (1 - pucker)
-    add("jawOpen", 0.80 * opening + 0.10 * broad)
+    add("jawOpen", jaw + 0.10 * broad)
+    # A tongue needs room.
+    add("jawOpen", max(TONGUE_ROOM * m["tongueOut"] - found.get("jawOpen", 0.0), 0.0))
     for side in ("Left", "Right"):
         add(f"mouthSmile{side}", 0.9 * smiling)
         add(f"mouthFrown{side}", sad)
         add(f"cheekSquint{side}", 0.35 * smiling)
         # Teeth show: lips leave them where one smiles or opens the mouth.
-        add(f"mouthUpperUp{side}", 0.90 * broad + 0.45 * opening * (1 - pucker))
-        add(f"mouthLowerDown{side}", 0.75 * broad + 0.28 * opening * (1 - pucker))
+        add(f"mouthUpperUp{side}", 0.90 * broad + 0.45 * opening * (1 - pucker) * apart)
+        add(f"mouthLowerDown{side}", 0.75 * broad + 0.28 * opening * (1 - pucker) * apart)
     add("mouthPucker", 1.2 * pucker)
-    add("mouthFunnel", 0.3 * pucker)
+    add("mouthFunnel", 0.1 * pucker)
     # The puppets' left is the picture's left, the person's right.
     for side, place, closed in (("Right", "left", blink[1]), ("Left", "right", blink[0])):
         shut = m[f"blink_{place}"]

@@ -20,6 +20,9 @@ WIDTH, HEIGHT, LOW, HIGH = 768, 480, 5.85, 8.4
 #: Brows are no lighter than this share of the skin's luminance.
 BROW_BELOW_SKIN = 0.45
 
+#: How far hair that is combed back begins below the scalp of short hair, in decimetres.
+COMBED_LOWER = 0.10
+
 #: Side of an eye's texture.
 EYE_SIDE = 128
 
@@ -79,7 +82,8 @@ class SkinMap:
         self.masks["lips"] = cv2.GaussianBlur(self.masks["lips"], (0, 0), 2.0)
         flat = self.rest.reshape(-1, 3)
         self.masks["beard"] = beard(flat).reshape(HEIGHT, WIDTH)
-        self.masks["scalp"] = scalp(flat).reshape(HEIGHT, WIDTH) * (far < 4)
+        for name, lower in (("scalp", 0.0), ("scalp combed back", COMBED_LOWER)):
+            self.masks[name] = scalp(flat + np.array([0, lower, 0])).reshape(HEIGHT, WIDTH) * (far < 4)
         # Closed lids and the border of the eye: where the base head's lids are.
         x, y, z = np.abs(self.rest[..., 0]), self.rest[..., 1], self.rest[..., 2]
         self.masks["cheek"] = np.exp(-(((x - 0.42) / 0.17) ** 2) - ((y - 6.92) / 0.16) ** 2) * (z > 0.8)
@@ -122,19 +126,21 @@ class SkinMap:
                 if len(rows)
                 else (slice(0, 0), slice(0, 0))
             )
-        #: Texels (n, 2) where the scalp's hair begins, and unit vectors from there to where it grows.
-        begins = cv2.findContours(
-            (self.masks["scalp"] > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-        )[0]
+        #: Texels (n, 2) where the hair of a scalp begins, and unit vectors from there to where it grows.
+        self.hairlines = {name: self._hairline(self.masks[name]) for name in ("scalp", "scalp combed back")}
+        self._brow_depth = self._depths(places[self.mouth < 0.5])
+
+    @staticmethod
+    def _hairline(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        begins = cv2.findContours((mask > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
         at = np.concatenate(begins)[:, 0]
-        broad = cv2.GaussianBlur(self.masks["scalp"], (0, 0), 4.0)
+        broad = cv2.GaussianBlur(mask, (0, 0), 4.0)
         inwards = np.stack(
             [cv2.Sobel(broad, cv2.CV_32F, *order)[at[:, 1], at[:, 0]] for order in ((1, 0), (0, 1))], 1
         )
         length = np.linalg.norm(inwards, axis=1)
         keep = (length > 1e-3) & (at[:, 0] > 8) & (at[:, 0] < WIDTH - 8) & (at[:, 1] < HEIGHT - 8)
-        self.hairline = at[keep].astype(np.float32), inwards[keep] / length[keep, None]
-        self._brow_depth = self._depths(places[self.mouth < 0.5])
+        return at[keep].astype(np.float32), inwards[keep] / length[keep, None]
 
     @staticmethod
     def _depths(places: np.ndarray) -> np.ndarray:
@@ -344,23 +350,23 @@ def _brow(maps: SkinMap, shape: Brows, side: int, rng: np.random.Generator) -> t
     return (slice(low[1], high[1]), slice(low[0], high[0])), whole
 
 
-def _hairline(maps: SkinMap, rng: np.random.Generator, count: int = 1500) -> np.ndarray:
+def _hairline(maps: SkinMap, scalp: str, rng: np.random.Generator, count: int = 2600) -> np.ndarray:
     """Opacity (HEIGHT, WIDTH) of short hairs where the scalp begins: it is no line."""
-    at, inwards = maps.hairline
+    at, inwards = maps.hairlines[scalp]
     if not len(at):
         return np.zeros((HEIGHT, WIDTH), np.float32)
     pick = rng.integers(len(at), size=count)
     angle = rng.normal(0, 0.45, count)
     x, y = inwards[pick].T
     ahead = np.stack([x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)], 1)
-    root = at[pick] - inwards[pick] * (rng.exponential(3.0, (count, 1)) - 3)
-    tip = root + ahead * rng.uniform(6, 22, (count, 1))
+    root = at[pick] - inwards[pick] * (rng.exponential(5.0, (count, 1)) - 4)
+    tip = root + ahead * rng.uniform(6, 20, (count, 1))
     # Drawn twice as large: hairs are finer than texels.
     picture = np.zeros((2 * HEIGHT, 2 * WIDTH), np.uint8)
     for a, b, strength in zip(
         (root * 32).astype(int).tolist(),
         (tip * 32).astype(int).tolist(),
-        rng.uniform(90, 230, count),
+        rng.uniform(40, 170, count),
         strict=True,
     ):
         cv2.line(picture, a, b, strength, 1, cv2.LINE_AA, 4)
@@ -402,11 +408,16 @@ def details(maps: SkinMap, look, tone: np.ndarray) -> tuple[np.ndarray, np.ndarr
     of_beard = np.asarray(look.beard, np.float32)
     if d["stubble"] > 0:
         dots = np.clip(0.45 + 0.30 * pores + 0.6 * d.get("bearded", 0.0), 0, 1)
-        over.put(np.minimum(of_beard * 0.6, 0.12) + tone * 0.1, min(d["stubble"], 1.0) * 0.75 * dots, "beard")
+        over.put(
+            np.minimum(of_beard * 0.6, 0.12) + tone * 0.1,
+            min(d["stubble"], 1.0) * (0.75 + 0.15 * d.get("bearded", 0.0)) * dots,
+            "beard",
+        )
     if d.get("scalp", 0) > 0:
-        over.put(hair * 0.55, d["scalp"] * np.clip(0.85 + 0.2 * pores, 0, 1), "scalp")
+        of_scalp = "scalp combed back" if d.get("combed back", 0) > 0 else "scalp"
+        over.put(hair * 0.55, d["scalp"] * np.clip(0.9 + 0.15 * pores, 0, 1), of_scalp)
         over.put(tone * np.array([0.42, 0.34, 0.32]), 0.45 * d["scalp"], "below hair")
-        over.put(hair * 0.5, (d["scalp"] > 0.4) * _hairline(maps, rng))
+        over.put(hair * 0.5, (d["scalp"] > 0.4) * _hairline(maps, of_scalp, rng))
     if d["shadow"] > 0:
         over.put(d.get("shadow colour", tone * 0.5), 0.8 * d["shadow"], "lid")
     if d["blush"] > 0:

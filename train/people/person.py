@@ -42,6 +42,19 @@ BITE, OVERBITE, OVERJET, BARED = 0.030, 0.012, 0.035, 0.060
 #: It is the base mesh's from this amount of tongueOut on.
 TONGUE_BELOW, TONGUE_BACK, TONGUE_HEIGHT, TONGUE_FREE = 0.035, 0.05, 0.55, 0.35
 
+#: A tongue that is put out whole reaches so far beyond the base mesh's, narrows to this share, and bends down over the lip
+#: with this radius up to this angle; decimetres of the base head, and radians.
+TONGUE_REACH, TONGUE_WIDTH, TONGUE_BEND, TONGUE_STEEP = 0.22, 0.80, 0.13, 1.05
+
+#: Units whose moves in the meshes alone are not what faces do -> what is moved for one of it. A funnel's lips come forward and
+#: round; alone, the middles of the lips part before the teeth. A jaw that comes forward takes its lip up to the other one.
+MIXED: dict[str, dict[str, float]] = {
+    "mouthFunnel": {"mouthFunnel": 0.4, "mouthPucker": 1.2, "jawOpen": 0.35},
+    "jawForward": {"jawForward": 1.0, "mouthShrugLower": 0.25},
+    "jawLeft": {"jawLeft": 1.4, "mouthShrugLower": 0.2},
+    "jawRight": {"jawRight": 1.4, "mouthShrugLower": 0.2},
+}
+
 #: How a turn of the head is shared out among the bones of the neck.
 NECK = (("neck01", 0.16), ("neck02", 0.18), ("neck03", 0.20), ("head", 0.46))
 
@@ -56,7 +69,6 @@ OF_HEAD = frozenset(
         "strands",
         "fur",
         "hat",
-        "hood",
         "glasses",
         "lens",
         "phones",
@@ -82,7 +94,7 @@ class Look:
         cloth_hue: cosine and sine of a turn of the texture's hues times their saturation, and its brightness.
         lip_tint: factor on the skin's colour; lip_colour: of paint.
         brows: their shape; brow_density, lash_density: factors on the opacity of their hairs.
-        style: "" photo-like, "cel", "ink", "paint", "metal"; see `stylise`.
+        style: "" photo-like, "cel", "ink", "paint"; see `stylise`.
     """
 
     skin: str | None = None
@@ -331,7 +343,7 @@ class Person:
         if part.kind in ("hand", "microphone"):
             head[:, -1], head[:, 0] = 0, 1
             return head
-        if part.kind in ("hair", "strands", "hood"):
+        if part.kind in ("hair", "strands"):
             # Hair on the scalp goes with the head; what hangs over the shoulders lies on them.
             skull, neck = self.joints["head"][1], self.joints["neck01"][1]
             share = np.clip((place[:, 1] - (neck - 0.3)) / (skull - neck + 0.3), 0, 1)[:, None]
@@ -404,16 +416,22 @@ class Person:
         some = vertices or self.vertices
         moved = np.zeros_like(self.base)
         for name, amount in units.items():
-            unit, moves = self.assets.units[name]
-            moved[unit] += moves * (self.scale * np.float32(amount))
+            for one, share in MIXED.get(name, {name: 1.0}).items():
+                by = amount * share
+                if one == "jawOpen" != name:
+                    # No jaw goes further than it can.
+                    by = min(by, max(1 - units.get("jawOpen", 0.0), 0.0))
+                unit, moves = self.assets.units[one]
+                moved[unit] += moves * (self.scale * np.float32(by))
         moved[TONGUE] += self.tongue_rest * np.float32(1 - min(units.get("tongueOut", 0.0) / TONGUE_FREE, 1))
-        # Where the lip goes further down than teeth are high, the jaw goes with it.
+        # Where the lip goes further down than teeth are high, the jaw goes with it; a funnel hides them.
         lip, teeth = (self.base[row, 1] + moved[row, 1] for row in self.lower_edges)
-        follow = max(teeth - lip - BARED * self.scale[1], 0.0)
+        bared = BARED * (1 - 1.7 * min(units.get("mouthFunnel", 0.0), 1.0))
+        follow = max(teeth - lip - bared * self.scale[1], 0.0)
         moved[LOWER_TEETH, 1] -= follow
         moved[TONGUE, 1] -= follow
         if units.get("tongueOut", 0.0) > 0:
-            self._over_the_lip(moved)
+            self._over_the_lip(moved, units["tongueOut"])
         # Eyeballs turn as balls; their units shear them.
         moved[LEFT_EYE] = moved[RIGHT_EYE] = 0
         places = some.rest.copy()
@@ -438,17 +456,33 @@ class Person:
             places, inner, fronts = warp(places), warp(inner), warp(fronts)
         return places, inner, fronts
 
-    def _over_the_lip(self, moved: np.ndarray) -> None:
-        """Lift a tongue that is put out over lower teeth and lip; `moved` (N, 3) is of the base mesh."""
+    def _over_the_lip(self, moved: np.ndarray, out: float) -> None:
+        """Lift a tongue that is put out over lower teeth and lip, and let its end hang down; `moved` (N, 3) is of the base mesh."""
+        high, far = self.scale[1:]
         tongue = self.base[TONGUE] + moved[TONGUE]
         lip, teeth = (self.base[row] + moved[row] for row in self.lower_edges)
-        out = tongue[:, 2] > teeth[2]
-        if out.any():
-            edge = max(lip[1], teeth[1]) + 0.012 * self.scale[1]
-            lift = max(edge - tongue[out, 1].min(), 0.0)
-            # From a root that stays.
-            share = np.clip((tongue[:, 2] - teeth[2] + 0.45) / 0.45, 0, 1)
-            moved[TONGUE, 1] += lift * share * share * (3 - 2 * share)
+        # From a root that stays.
+        share = np.clip((tongue[:, 2] - teeth[2] + 0.45 * far) / (0.45 * far), 0, 1)
+        share = share * share * (3 - 2 * share)
+        tongue[:, 2] += TONGUE_REACH * far * out * out * share
+        # Its end is round.
+        tip = np.clip(1 - (tongue[:, 2].max() - tongue[:, 2]) / (0.16 * far), 0, 1)
+        tongue[:, 0] *= 1 - out * share * (1 - TONGUE_WIDTH * np.sqrt(1 - 0.6 * tip * tip))
+        beyond = tongue[:, 2] > teeth[2]
+        if beyond.any():
+            edge = max(lip[1], teeth[1]) + 0.012 * high
+            tongue[:, 1] += max(edge - tongue[beyond, 1].min(), 0.0) * share
+            # Beyond the lip it bends down about an axis across it.
+            radius = TONGUE_BEND * far
+            along = np.maximum(tongue[:, 2] - lip[2], 0)
+            angle = np.minimum(along / radius, TONGUE_STEEP)
+            above = radius + tongue[:, 1] - edge
+            straight = along - radius * angle
+            there = along > 0
+            bent_y = edge - radius + above * np.cos(angle) - straight * np.sin(angle)
+            bent_z = lip[2] + above * np.sin(angle) + straight * np.cos(angle)
+            tongue[there, 1], tongue[there, 2] = bent_y[there], bent_z[there]
+        moved[TONGUE] = tongue - self.base[TONGUE]
 
     @functools.cached_property
     def vertices(self) -> Vertices:
@@ -955,7 +989,9 @@ def _draw_look(assets: Assets, origin: Origin, rng: np.random.Generator) -> Look
     look.gain = np.exp(swing + rng.normal(0, [0.02, 0.02, 0.04])) * np.ones(3)
     if "african" in (look.skin or ""):
         # The dark skins' textures are red: bring them to where people are.
-        look.gain = look.gain * np.array([0.82, 1.0, 1.15])
+        look.gain = look.gain * np.array([0.76, 1.0, 1.22])
+    # Skin that is darkened alone would turn orange.
+    look.gain = look.gain * np.minimum(look.gain.mean(), 1.0) ** np.array([0.0, -0.10, -0.22])
     look.gain = look.gain.clip(0.6, 1.5)
     old = origin.old
     look.details = {

@@ -11,7 +11,6 @@ SURFACE = {
     "tongue": WET,
     "cloth": CLOTH,
     "hat": CLOTH,
-    "hood": CLOTH,
     "hair": HAIR,
     "strands": HAIR,
     "lash": FINE,
@@ -62,7 +61,7 @@ uniform mat4 light; uniform vec3 sh[9]; uniform vec3 key; uniform vec3 key_colou
 uniform vec3 fill; uniform vec3 fill_colour; uniform vec3 eye;
 uniform vec3 tint2; uniform vec4 par; uniform float cut;
 uniform vec2 span; uniform vec3 lids[4]; uniform vec4 balls[2]; uniform vec3 fronts[2]; uniform vec4 of_head[2];
-uniform vec3 lips[2]; uniform vec4 lip_plane;
+uniform vec3 lips[2]; uniform vec4 lip_plane; uniform float opening;
 uniform float gloss; uniform float textured; uniform int pattern; uniform float pattern_scale; uniform vec3 hue;
 uniform vec3 flat_colour; uniform float flatness; uniform vec3 shade; uniform float exposure;
 
@@ -103,7 +102,7 @@ vec2 chart() {
 #endif
 void main() {
   vec3 n = normalize(N), v = normalize(eye - P); if (dot(n, v) < 0) n = -n;
-  float facing = dot(n, v), inner = step(dot(N, v), 0.);
+  float facing = dot(n, v);
   float a = 1, ao = M.x, strands = 1, oily = 1; vec3 alb = tint;
 #if KIND == 0
   vec4 c = texture(skin, T); alb *= mix(vec3(1), c.rgb * c.rgb, textured);
@@ -132,8 +131,8 @@ void main() {
   // Lips shade what is between them, and the mouth what is behind them.
   vec2 q = vec2(dot(of_head[0], vec4(P, 1)), dot(of_head[1], vec4(P, 1))); vec3 xx = vec3(q.x * q.x, q.x, 1);
   float under = dot(lips[0], xx) - q.y, over_ = q.y - dot(lips[1], xx), behind = -dot(lip_plane, vec4(P, 1));
-  float within = mix(.42, 1., smoothstep(-.03, .05, under)) * mix(.60, 1., smoothstep(-.015, .04, over_)) * mix(.14, 1., smoothstep(.33, .13, behind));
-  ao *= mix(1., within, smoothstep(-.04, .04, behind));
+  float within = mix(.42, 1., smoothstep(-.03, .05, under)) * mix(.60, 1., smoothstep(-.015, .04, over_)) * mix(.10, 1., min(1., 1.5 * opening / (opening + behind * behind)));
+  within = mix(1., within, smoothstep(-.04, .04, behind)); ao *= within;
 #elif KIND == 3
   vec3 c = mix(vec3(.9), texture(skin, T).rgb, textured); float lum = dot(c, vec3(.333));
   // A texture's hues turn about grey.
@@ -146,13 +145,17 @@ void main() {
   if (pattern == 4) second = step(dot(w, w), .07);
   if (pattern == 5) second = smoothstep(-.1, .1, sin(q.x * 2.1 + 2 * sin(q.y * 1.3)) + sin(q.y * 1.9 + 2 * sin(q.x * 1.1)));
   if (pattern == 6) second = step(.5, fract(q.x * .5 + q.y * .5));
-  alb = mix(mix(tint, tint2, second) * (.68 + .36 * lum), dyed * dyed, par.x); ao *= 1 - .65 * inner * par.y;
+  alb = mix(mix(tint, tint2, second) * (.68 + .36 * lum), dyed * dyed, par.x);
 #if CEL == 0
   alb *= .9 + .2 * texture(grain, R.xy * 1.7 + R.z).r;
 #endif
 #elif KIND == 4
   // Brightness, strands, locks, opacity; a stray hair is thin and thinner at its tip.
-  vec4 c = mix(vec4(.55, .5, .5, .6 * (1 - T.x * T.x)), texture(skin, T), textured);
+  // A lock has streaks of its own.
+  float side = fract(T.y), which = floor(T.y), streak = .5 + .5 * sin(23 * side + 2.4 * which + 1.5 * T.x);
+  float whole = smoothstep(0., .3, min(side, 1 - side)), begin = smoothstep(0., .25, T.x);
+  vec4 lock = vec4(.55 + .14 * sin(which * 4.1), .25 + .5 * streak, .5, (.45 + .3 * streak) * whole * mix(1, begin, step(.06, abs(side - .5))) * (1 - T.x * T.x));
+  vec4 c = mix(lock, texture(skin, T), textured);
   a = c.a; strands = c.g; float lum = 2 * c.r - 1;
   alb = mix(tint, tint2, smoothstep(.3, -1.2, R.y)) * (1 + .35 * lum) * (.62 + .45 * strands + .30 * c.b);
 #if CEL > 0
@@ -174,13 +177,16 @@ void main() {
   float reach = (.45 + .55 * h2) * dense;
   a = smoothstep(layer - .25, layer + .15, reach) * smoothstep(.18 + .34 * layer, .50 + .34 * layer, g + .35 * dense * (1 - layer));
   // Thin at its border; seen from the side, layers would be lines.
-  a = clamp(a * (1.15 - .4 * layer), 0, 1) * smoothstep(.03, mix(.80, .45, par.y), dense) * smoothstep(.02, .10 + .35 * layer, facing);
+  a = clamp(a * (1.15 - .4 * layer), 0, 1) * smoothstep(.03, mix(1., .45, par.y), dense) * smoothstep(.02, .10 + .35 * layer, facing);
 #if CEL > 0
   // Drawn, it is a patch of one colour.
   a = smoothstep(.30, .36, dense * (1 - .35 * layer)) * step(.5 * layer, facing); alb *= .9 + .2 * step(.5, h2); ao = 1;
 #else
   alb = max(alb, vec3(.036, .030, .026)) * (.5 + .7 * layer) * (.55 + .5 * h2 + .4 * g); ao = .6 + .4 * layer;
 #endif
+#elif KIND == 7
+  // The grille of a microphone.
+  float holes = sin(R.x * 110) * sin(R.y * 110); alb *= mix(1., 1.1 + .9 * holes, M.y);
 #elif KIND == 8
   a = par.x;
 #endif
@@ -194,7 +200,7 @@ void main() {
 #if CEL > 0
   // Heads cast no shadows upon themselves: their borders would be scribbles over a face.
   float level = clamp(nl * .5 + .5, 0, 1) * mix(.6, 1., mix(S, 1., .8 * M.z));
-#if CEL == 3
+#if CEL == 2
   float bright = clamp(level * 1.15, 0, 1);
 #else
   float bright = smoothstep(.40, .46, level);
@@ -217,9 +223,6 @@ void main() {
   // A ring of light round the head, across its strands.
   vec3 hx = of_head[0].xyz, hy = of_head[1].xyz; float th = dot(normalize(hx * H.x + hy * H.y + cross(hx, hy) * H.z + 1e-4), h);
   colour.rgb += .30 * smoothstep(.985, .992, sqrt(max(1 - th * th, 0))) * smoothstep(.55, .65, nh) * smoothstep(.35, .6, strands) * tint;
-#endif
-#if CEL == 2 && KIND != 1
-  colour.rgb = alb * (e * .5 + key_colour * clamp(nl, 0, 1) * S * .4) + around(reflect(-v, n)) * .45 + vec3(1) * pow(nh, 80);
 #endif
 #if KIND == 8
   colour.rgb = tint;
@@ -257,7 +260,7 @@ void main() {
 #elif KIND == 6
   d = key_colour * clamp(nl * .7 + .3, 0, 1) * mix(.3, 1., S); sp = .10 * h2 * layer * sharp(nh, 8);
 #elif KIND == 7
-  sp = .6 * sharp(nh, 80); rs = around(reflect(-v, n)) * par.x;
+  sp = .6 * par.y * (1 - M.y) * sharp(nh, 80); rs = around(reflect(-v, n)) * par.x * (1 - M.y);
 #elif KIND == 8
   rs = around(reflect(-v, n)) * (.04 + fresnel) + key_colour * .35 * pow(nh, 120);
 #endif

@@ -33,8 +33,7 @@ ENDS: dict[str, tuple[float, float]] = {
 MOVES: dict[str, dict[str, float]] = {
     "blinks": {"blink_left": 1.0, "blink_right": 1.0},
     "brows": {"brow_left": 1.0, "brow_right": 1.0},
-    "tongueOut": {"tongueOut": 0.8, "open": 0.3},
-    "mouthClose": {"mouthClose": 0.7, "open": 1.0},
+    "mouthClose": {"mouthClose": 0.8, "open": 1.0},
 }
 
 #: Width of the strips' names, over the pictures' side.

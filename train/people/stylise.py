@@ -161,9 +161,7 @@ def apply(person, rng: np.random.Generator) -> None:
 
 
 def _paint(look, kind: str, rng: np.random.Generator) -> None:
-    look.style = (
-        "metal" if kind == "robot" else str(rng.choice(["cel", "ink", "paint"], p=[0.45, 0.25, 0.30]))
-    )
+    look.style = str(rng.choice(["cel", "ink", "paint"], p=[0.45, 0.25, 0.30]))
     natural = np.array([0.9, 0.58, 0.42]) * rng.uniform(0.25, 1.1)
     odd = rng.random(3) ** 1.2 * 0.9 + 0.05
     likely = {"anime": 0.85, "cartoon": 0.75, "portrait": 0.97}.get(kind, 0.15)

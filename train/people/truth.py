@@ -47,7 +47,6 @@ LABEL_OF = {
     "teeth": "teeth",
     "tongue": "tongue",
     "hat": "hat",
-    "hood": "hat",
     "glasses": "glasses",
     "phones": "thing",
     "ring": "thing",
