@@ -23,7 +23,7 @@ from livepuppet.benchmarks.soak import BUSY
 from livepuppet.benchmarks.workers import Worker, WorkerError
 from livepuppet.core.engine import Precision
 from livepuppet.core.errors import UserError
-from livepuppet.core.memory import peak_bytes
+from livepuppet.core.memory import peak_bytes, resident_bytes
 from livepuppet.core.video import Frame
 from livepuppet.realtime.app.session import parse_size
 from livepuppet.realtime.engines import load_engine
@@ -77,7 +77,7 @@ class LiveRun:
 
     Attributes:
         ready: fps, dropped, delay_ms (p50, p95, p99), delays_ms (at `PERCENTILES`), stages_ms,
-            memory_mb, and what ran.
+            memory_mb (the most), resident_mb (at the end), and what ran.
     """
 
     def __init__(
@@ -107,6 +107,7 @@ class LiveRun:
             if isinstance(camera, EagerCamera):
                 _tell_when_taken(session.live.capture, camera)
             session.run()
+            resident = resident_bytes()
         if session.live.stats.errors:
             raise UserError(f"Frames failed: {next(iter(session.live.stats.errors))}.")
         self.ready = {
@@ -123,6 +124,7 @@ class LiveRun:
             "dropped": recorder.dropped,
             "reduced": dict(recorder.reduced),
             "memory_mb": round(peak_bytes() / 1e6, 1),
+            "resident_mb": round(resident / 1e6, 1),
         }
 
 
@@ -184,7 +186,7 @@ def measure(busy: bool = False, **arguments) -> dict:
 def heading() -> list[str]:
     """The first lines of the Markdown table."""
     return [
-        "| engine | device | precision | camera | beside | FPS | dropped | delay p50 / p95 / p99 ms | peak memory MB |",
+        "| engine | device | precision | camera | beside | FPS | dropped | delay p50 / p95 / p99 ms | memory MB (peak) |",
         "|---|---|---|---|---|--:|--:|--:|--:|",
     ]
 
@@ -197,4 +199,4 @@ def line(row: dict) -> str:
     if "error" in row:
         return f"{head} {row['error'].replace('|', '/')} |" + " |" * 3
     delays = " / ".join(f"{row['delay_ms'][name]:.1f}" for name in ("p50", "p95", "p99"))
-    return f"{head} {row['fps']:.1f} | {row['dropped']} | {delays} | {row['memory_mb']:.0f} |"
+    return f"{head} {row['fps']:.1f} | {row['dropped']} | {delays} | {row['resident_mb']:.0f} ({row['memory_mb']:.0f}) |"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from media import gradient
 from livepuppet.core import cache
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.square import Square
-from livepuppet.realtime.rig import remembering
+from livepuppet.realtime.compositing import compositor
+from livepuppet.realtime.rig import matting, remembering
 from livepuppet.realtime.rig.layers import FigureLayers, compose_layers
 from livepuppet.realtime.rig.remembering import layers_key, remember_layers, remembered_layers
 from livepuppet.realtime.rig.rig import Face
@@ -91,3 +94,15 @@ def test_a_damaged_file_is_made_anew():
     (file,) = cache.cache_folder("layers").iterdir()
     file.write_bytes(file.read_bytes()[:100])
     assert remembered_layers(key) is None
+
+
+def test_what_a_rig_was_made_with_is_closed():
+    def build(*_):
+        matting._session(str(matting.default_matting()))
+
+    rigs, avatar = compositor._Rigs(build), SimpleNamespace(name="one")
+    rigs.begin(("key",), avatar, face())
+    end = time.monotonic() + 60
+    while rigs._working and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not rigs._working and matting._session.cache_info().currsize == 0

@@ -15,11 +15,13 @@ import numpy as np
 
 from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
+from livepuppet.core.memory import give_back
 from livepuppet.core.square import Square, cut
 from livepuppet.core.threads import COMPUTING, start_thread
 from livepuppet.realtime.compositing.matte import blurred_background, figure_colours, find_matte
 from livepuppet.realtime.compositing.warp import FEATHER, Bend, Box, Buffers, resize, soft_edges
 from livepuppet.realtime.rig.driver import RigMotion
+from livepuppet.realtime.rig.matting import close_matting
 from livepuppet.realtime.rig.patches import Patch, paste
 from livepuppet.realtime.rig.remembering import layers_key, remember_layers, remembered_layers
 from livepuppet.realtime.rig.rig import Face, Rig
@@ -571,6 +573,11 @@ class _Rigs:
             self._make(key, avatar, face)
             with self._lock:
                 self._wanted.pop(key, None)
+                last = not self._wanted
+            if last:
+                # Making one takes far more than it is: without this 10 MB stay, and 100 where its layers are cut out.
+                close_matting()
+                give_back()
 
 
 class _Mattes:
