@@ -717,6 +717,16 @@ def test_wide_eyes_open_further_where_the_lid_hangs_over_the_iris(face):
     assert all(0.13 < touched < 0.2 < over <= 0.3 for touched, over in zip(*rises, strict=True))
 
 
+def test_irises_turn_as_far_as_peoples(face):
+    for layers in Eyes(*face).layers.values():
+        assert min(layers.to_left, layers.to_right) > 1.45 * layers.radius
+        # Not out of the opening.
+        assert max(layers.iris_u + layers.to_right, layers.width - layers.iris_u + layers.to_left) < (
+            layers.width - 0.8 * layers.radius
+        )
+        assert 0.7 * layers.radius < layers.to_up < 0.8 * layers.radius
+
+
 def test_looking_aside_leaves_the_lashes_as_they_are(face):
     """The line along the upper lid is the picture's own, also where the iris was before it."""
     picture, contours = face

@@ -452,9 +452,9 @@ class EyeBall(EyeLids):
     def _find_ends(self) -> None:
         """How far the iris goes to each side: to the corners, and under both lids."""
         r, w = self.radius, self.width
-        # Its edge comes to the corner. In narrow eyes hardly any white is seen: there little of it shows.
+        # Its edge goes a little past the corner. In narrow eyes hardly any white is seen: there little of it shows.
         open_ = float(smooth(0.9, 1.4, self.tall / r))
-        room, most = 0.95 * min(r, 0.3 * w), (1.15 + 0.3 * open_) * r
+        room, most = 0.9 * min(r, 0.3 * w), (1.35 + 0.3 * open_) * r
         self.to_right = float(np.clip(w - room - self.iris_u, 0.2 * r, most))
         self.to_left = float(np.clip(self.iris_u - room, 0.2 * r, most))
         # An eye turns as far as any, and is held softly where its corner is near.
@@ -484,8 +484,8 @@ class EyeBall(EyeLids):
         self.gives_way_above = np.float32(max(min(self.gives_way, 0.2 * w), 1.7 * self.rise))
         comes_up = float(np.maximum(self.low - self.closed, 0).max())
         self.gives_way_below = max(0.28 * w, 1.5 * comes_up)
-        self.to_up = min(0.60 * r, (0.30 + 0.12 * open_) * self.tall)
-        self.to_down = min(0.72 * r, 0.45 * self.tall)
+        self.to_up = min(0.75 * r, (0.37 + 0.14 * open_) * self.tall)
+        self.to_down = min(0.74 * r, 0.46 * self.tall)
         if not self.has_white:
             # Eyes that are all iris turn a little behind their lids.
             self.rise = min(self.rise, 0.05 * w)
