@@ -106,6 +106,13 @@ def _drawn_face() -> tuple[np.ndarray, Contours]:
     return picture, Contours(SIDE, SIDE, eyes["left"], eyes["right"], mouth)
 
 
+def narrower(mouth: MouthContours, share: float) -> MouthContours:
+    """The drawn face's mouth, of which this share of its width is left."""
+    names = ("outer_upper", "inner_upper", "inner_lower", "outer_lower")
+    across, middle = np.float32([share, 1]), np.float32([200, 300])
+    return replace(mouth, **{name: (getattr(mouth, name) - middle) * across + middle for name in names})
+
+
 def smiling_face() -> tuple[np.ndarray, Contours]:
     """The same with lips that stand open over white teeth, one pixel further than the contours say."""
     picture, contours = drawn_face()
@@ -1136,16 +1143,31 @@ def test_wide_lips_purse_further():
     picture, contours = drawn_face()
     shares = []
     for wider in (1.0, 1.6):
-        mouth = contours.mouth
-        curves = {
-            name: ((getattr(mouth, name) - [200, 300]) * [wider, 1] + [200, 300]).astype(np.float32)
-            for name in ("outer_upper", "inner_upper", "inner_lower", "outer_lower")
-        }
-        layers = Mouth(picture, replace(contours, mouth=replace(mouth, **curves))).layers
+        layers = Mouth(picture, replace(contours, mouth=narrower(contours.mouth, wider))).layers
         _, aside = layers._offsets(MouthAmounts.of(amounts(mouthPucker=1.0)))
         left, right = np.interp([-1, 1], _NODES, aside)
         shares.append(1 + (right - left) / layers.width)
     assert 0.7 < shares[0] < 0.74 and 0.55 < shares[1] < 0.62
+
+
+def test_small_muzzles_open_as_far_as_faces_are_large_and_grow_broader():
+    picture, contours = drawn_face()
+    mouth = replace(narrower(contours.mouth, 0.55), teeth="none")
+    layers = Mouth(picture, replace(contours, mouth=mouth)).layers
+    offset, aside = layers._offsets(MouthAmounts.of(amounts(jawOpen=1.0)))
+    left, right = np.interp([-1, 1], _NODES, aside)
+    assert (offset[:, 3] - offset[:, 2]).max() > 0.3 * layers.unit
+    assert right - left > 0.25 * layers.width
+
+
+def test_a_mouth_that_is_a_dark_line_shows_no_teeth():
+    """As animals are drawn."""
+    picture, contours = drawn_face()
+    dark = picture.copy()
+    dark[(np.abs(picture.astype(int) - LIP).max(2) < 40)] = (40, 22, 20)
+    for one, rows in ((picture, 2), (dark, 0)):
+        mouth = Mouth(one, replace(contours, mouth=replace(contours.mouth, teeth="even")))
+        assert len(mouth.layers._placed_teeth(MouthAmounts.of(amounts(jawOpen=0.5)), 30, 285, 315)) == rows
 
 
 def test_a_funnel_leaves_the_corners_shut():

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from test_rig import drawn_face, landmarks_of, smiling_face
+from test_rig import drawn_face, landmarks_of, narrower, smiling_face
 from test_web_motion import DEFAULTS, NODE, clip, names, written
 from test_web_motion import run as run_motion
 
@@ -219,10 +219,10 @@ def states_of(face: Face) -> list[dict]:
 
 
 @cache
-def flat_rig(teeth: str = "auto") -> tuple[Rig, Face, Square]:
+def flat_rig(teeth: str = "auto", narrow: float = 1.0) -> tuple[Rig, Face, Square]:
     """Of the drawn face, which is one layer over a plain background."""
     picture, contours = drawn_face()
-    contours = replace(contours, mouth=replace(contours.mouth, teeth=teeth))
+    contours = replace(contours, mouth=replace(narrower(contours.mouth, narrow), teeth=teeth))
     size = picture.shape[0]
     landmarks = landmarks_of(contours)
     keypoints = Keypoints(
@@ -236,8 +236,8 @@ def flat_rig(teeth: str = "auto") -> tuple[Rig, Face, Square]:
 
 
 def muzzle_rig() -> tuple[Rig, Face, Square]:
-    """The same with a mouth without lips, which opens along its line."""
-    return flat_rig("none")
+    """The same with a small mouth without lips, which opens along its line."""
+    return flat_rig("none", 0.6)
 
 
 @cache

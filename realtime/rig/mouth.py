@@ -71,6 +71,9 @@ LEAST_PARTINGS = 3
 #: noise, 0.15 at least of what is none.
 FLAT = 0.12
 
+#: The share of the skin's light below which what should be lips is a line.
+TOOTHLESS = 0.3
+
 #: How light teeth are in the shade of lips that hardly part; and the most of such an opening that they fill.
 SHADED, FILLED = 0.3, 0.6
 
@@ -404,7 +407,7 @@ class MouthLayers:
         # Muzzles, and mouths under a moustache, have no lips that could be drawn in: they open along their line.
         self.plain = mouth.teeth == "none"
         if self.plain:
-            self.drop = min(self.drop, PLAIN_GAP * width)
+            self.drop = min(self.drop, max(PLAIN_GAP * width, 0.36 * unit))
         self.drop = min(self.drop, 1.2 * (self.chin - line))
         # Where it is short it goes further down with the lip, which leaves it at least half of its height.
         self._chin_share = max(CHIN, 1 - 0.5 * (self.chin - lowest) / max(self.drop, 1e-3))
@@ -648,6 +651,8 @@ class MouthLayers:
                 np.float32
             )
         self.outlined = bool(self.line.mean() < 0.45 * bright.mean())
+        # What is as dark as a line is no lip, and what opens there, as in drawings of animals, shows no teeth.
+        self._toothless = self.plain or bool(self.lip.mean() < TOOTHLESS * bright.mean())
         self.kind = mouth.teeth if mouth.teeth in ("even", "broad", "pointed") else "even"
         self._teeth_line = float(np.median(self._rest[_MIDDLE, 2])) + 0.055 * self.width
         self._upper_teeth, self._lower_teeth = (self._tinted(upper) for upper in (True, False))
@@ -859,7 +864,7 @@ class MouthLayers:
         # Muzzles are stiffer than lips.
         stiff = 0.5 if self.plain else 1.0
         # Small ones grow broader, as faces that have them are drawn.
-        inward -= 0.16 * round_ * self._small
+        inward -= (0.16 * round_ + 0.22 * self.plain * min(parted / (0.6 * w), 1.0)) * self._small
         narrow = stiff * (self._pucker * a.pucker + FUNNEL[0] * a.funnel) + inward
         lefts, rights = (
             self._span * (SMILE[0] * smile + STRETCH[0] * stretch + 0.05 * a.press) * (1 - 0.7 * far)
@@ -1211,7 +1216,7 @@ class MouthLayers:
         self, a: MouthAmounts, tall: float, upper_edge: float, lower_edge: float
     ) -> list[_PlacedRow]:
         """The rows of teeth that the picture does not show, the one in front last; the edges are the opening's in its middle."""
-        if self.drawn or self.plain:
+        if self.drawn or self._toothless:
             return []
         w = self.width
         # Upper teeth with the head; lower ones with the jaw, whose lip hides most of them, and in whose shadow they lie.
