@@ -28,7 +28,7 @@ from livepuppet.realtime.rig.contours import (
 from livepuppet.realtime.rig.driver import RigMotion
 from livepuppet.realtime.rig.editing import handles, nearest, switched
 from livepuppet.realtime.rig.editing import moved as dragged
-from livepuppet.realtime.rig.eyes import Eyes
+from livepuppet.realtime.rig.eyes import EyeAmounts, Eyes
 from livepuppet.realtime.rig.looks import Landmarks
 from livepuppet.realtime.rig.mouth import _NODES, TONGUE, Mouth, MouthAmounts, MouthBend, MouthLayers
 from livepuppet.realtime.rig.patches import paste
@@ -722,6 +722,18 @@ def test_wide_eyes_open_further_where_the_lid_hangs_over_the_iris(face):
         layers = Eyes(picture, replace(contours, **sides)).layers
         rises += [[one.rise / one.tall for one in layers.values()]]
     assert all(0.13 < touched < 0.2 < over <= 0.3 for touched, over in zip(*rises, strict=True))
+
+
+def test_lower_lids_rise_as_far_as_peoples(face):
+    """By more than a third of the opening in a squint; they follow an eye that looks up by half of its way."""
+    for layers in Eyes(*face).layers.values():
+        middle = np.abs(layers.u - 0.5) < 0.1
+        for wanted, least, most in (
+            (EyeAmounts(0, 0, 1, 0, 0), 0.34, 0.38),
+            (EyeAmounts(0, 0, 0, 0, -1), 0.5 * layers.to_up / layers.tall, 0.6 * layers.to_up / layers.tall),
+        ):
+            lower = layers._edges(wanted)[1]
+            assert least < np.median(((layers.low - lower) / layers.span)[middle]) < most
 
 
 def test_irises_turn_as_far_as_peoples(face):

@@ -469,7 +469,7 @@ class EyeBall(EyeLids):
             covered = float(np.interp(self.iris_u / w, *self._edge_table())) - (self.iris_v - r)
             self.rise = float(np.clip(covered + 0.05 * r, 0.14 * self.tall, self.rise))
         # How far the lower one comes up.
-        self.squint = min(0.24, 0.10 * w / max(self.tall, 1.0))
+        self.squint = min(0.36, 0.15 * w / max(self.tall, 1.0))
         close = (
             (self.rim > 0)
             & (self.v > self.low)

@@ -450,7 +450,7 @@ class EyeLayers(EyeBall):
         lowered = self._lowered(wanted)
         rise = self.squint * wanted.squint * (1 - blink)
         # The lower lid gives way to an eye that looks down, and follows one that looks up.
-        follow = 0.35 * self.to_up * max(-down, 0.0) * max(1 - 2 * blink, 0.0)
+        follow = 0.55 * self.to_up * max(-down, 0.0) * max(1 - 2 * blink, 0.0)
         follow -= 0.2 * self.to_down * max(down, 0.0)
         if self.has_white:
             rise += follow / max(self.tall, 1.0) * (1 - blink)

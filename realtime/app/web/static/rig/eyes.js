@@ -202,7 +202,7 @@ export class EyeLayers {
   _rise({ blink, squint, down }) {
     const { told } = this;
     // The lower lid gives way to an eye that looks down, and follows one that looks up.
-    const follow = 0.35 * told.to_up * Math.max(-down, 0) * Math.max(1 - 2 * blink, 0) - 0.2 * told.to_down * Math.max(down, 0);
+    const follow = 0.55 * told.to_up * Math.max(-down, 0) * Math.max(1 - 2 * blink, 0) - 0.2 * told.to_down * Math.max(down, 0);
     return (told.squint * squint + (told.has_white ? follow / Math.max(told.tall, 1) : 0)) * (1 - blink);
   }
 
