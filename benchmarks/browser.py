@@ -66,7 +66,7 @@ def in_a_browser(
         laid = None if round_trip is None else stack.enter_context(wire(round_trip, loss))
         here, there = ([], []) if laid is None else laid.prefixes
         listen = [] if laid is None else ["--listen", ADDRESSES[0]]
-        address = stack.enter_context(_serving(here, folder, *listen))
+        address = stack.enter_context(serving(here, folder, *listen))
         context = stack.enter_context(_browser(there, folder))
         for name, query in ways:
             yield {"kind": f"browser, {name}", "way": name, **_measured(context, address, query, seconds)}
@@ -93,7 +93,8 @@ def summary(rows: Sequence[dict]) -> list[str]:
 
 
 @contextmanager
-def _serving(prefix: list[str], folder: Path, *options: str) -> Iterator[str]:
+def serving(prefix: list[str], folder: Path, *options: str) -> Iterator[str]:
+    """A `livepuppet serve` of its own, started by a command that begins with `prefix`. Yields its address. Raises UserError."""
     command = [*prefix, sys.executable, "-m", "livepuppet", "serve", "--port", "0", *options]
     environment = {**os.environ, "LIVEPUPPET_CONFIG": str(folder / "settings")}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)

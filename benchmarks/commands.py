@@ -225,6 +225,58 @@ def _latency_row(row: dict) -> str:
     )
 
 
+@bench.command("network")
+@click.option(
+    "--runs", default=20, show_default=True, type=click.IntRange(1), help="Of each way at each loss."
+)
+@click.option("--seconds", default=6.0, show_default=True, type=click.FloatRange(1), help="Of each run.")
+@click.option(
+    "--round-trip",
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(0, 1000),
+    help="Of the wire, in milliseconds.",
+)
+@click.option(
+    "--loss",
+    "losses",
+    multiple=True,
+    type=click.FloatRange(0, 50),
+    help="Percent of packets that it loses; several if given several times. [default: 3 and 5]",
+)
+@click.option(
+    "--way",
+    "ways",
+    multiple=True,
+    help="Several if given several times. [default: all, as the table names them]",
+)
+@_JSON
+def network_command(runs, seconds, round_trip, losses, ways, json_path):
+    """How every way to another machine bears a network that loses packets: delay from camera to picture and the longest pause, in
+    many runs. Prints a Markdown table.
+
+    Needs Linux, root, /dev/net/tun and, for the ways in a browser, the package playwright.
+    """
+    from livepuppet.benchmarks import network
+
+    speed_commands.check_json(json_path)
+    unknown = set(ways) - set(network.WAYS)
+    if unknown:
+        raise UserError(f"--way {min(unknown)} is none of: {'; '.join(network.WAYS)}.")
+    machine = describe()
+    click.echo(
+        f"{machine['processor']}, {machine['cores']} cores, {round_trip:g} ms round trip, {seconds:g} s a run\n"
+    )
+    click.echo("\n".join(network.HEADING))
+    rows = []
+    for way in ways or network.WAYS:
+        for loss in losses or (3.0, 5.0):
+            own = list(network.measure(way, runs, seconds, round_trip, loss))
+            click.echo(network.line(own))
+            rows += own
+    _report({"machine": machine, "rows": rows}, json_path)
+
+
 @bench.command("web")
 @_SECONDS
 @click.option(

@@ -189,7 +189,7 @@ def figures(
         frames; delay, model, decode and added (delay less those two, frame by frame: waiting,
         framing, motion, composing, conversion, threads) as p50/p95/p99; jitter: of the delay (p95 -
         p50) and of the interval between pictures (standard deviation); first and last: median delay
-        of the run's ends.
+        of the run's ends; pause: the longest interval.
     """
     # Pictures of the avatar at rest, before the neutral pose was taken, went through no model.
     readings = [reading for reading in readings if reading[0] in model] if model else readings
@@ -216,6 +216,7 @@ def figures(
         else {},
         "first_ms": round(float(np.median(delay[:end])) * 1000, 2) if len(delay) else None,
         "last_ms": round(float(np.median(delay[-end:])) * 1000, 2) if len(delay) else None,
+        "pause_ms": round(float(np.diff(arrived).max()) * 1000, 1) if len(delay) > 1 else None,
     }
 
 

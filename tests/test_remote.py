@@ -34,6 +34,7 @@ from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.remote.clock import ClockOffset
 from livepuppet.realtime.remote.connection import Connection, ServerAddress
 from livepuppet.realtime.remote.engine import RemoteEngine, load_remote
+from livepuppet.realtime.remote.lanes import LANES
 from livepuppet.realtime.remote.packets import (
     BadPacket,
     PacketDecoder,
@@ -443,9 +444,9 @@ class Relay:
         except OSError:
             pass
 
-    def freeze(self):
+    def freeze(self, lane=slice(None)):
         """Nothing comes through on the present connections any more, and neither end hears why."""
-        self.frozen = [end for pair in self._pairs for end in pair]
+        self.frozen = [end for pair in self._pairs[lane] for end in pair]
 
     def cut(self):
         for pair in self._pairs:
@@ -466,6 +467,7 @@ def test_a_connection_that_breaks_is_made_again_with_the_same_session(server, bu
     frame = gradient(64, 64)
     before, neutral = rendered(there, frame), there.retargeter.initial
     session = next(iter(server._places.values())).session
+    wait_for(lambda: engine.renderer._connection.lanes == LANES)
     getattr(relay, how)()
     if how == "freeze":
         # The last picture stays.
@@ -477,6 +479,23 @@ def test_a_connection_that_breaks_is_made_again_with_the_same_session(server, bu
     assert psnr(after, before) > 35 and there.retargeter.initial is neutral
     assert next(iter(server._places.values())).session is session
     assert "Pictures come again." in there.events()
+    engine.close()
+    relay.close()
+
+
+@pytest.mark.parametrize("lane", range(LANES))
+def test_a_lane_that_stands_still_holds_nothing_up(server, bundle, tmp_path, lane):
+    relay = Relay(server.port)
+    engine = remote_engine(bundle, relay.port)
+    there = Animator(avatar_file(tmp_path), engine=engine, size=64, crop="full")
+    frame = gradient(64, 64)
+    rendered(there, frame)
+    wait_for(lambda: engine.renderer._connection.lanes == LANES)
+    wait_for(lambda: there.step(frame).fresh)
+    relay.freeze(slice(lane, lane + 1))
+    for _ in range(10):
+        wait_for(lambda: there.step(frame).fresh)
+    assert engine.renderer.problem is None and there.events() == []
     engine.close()
     relay.close()
 

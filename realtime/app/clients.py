@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from livepuppet.core.errors import UserError
+from livepuppet.realtime.app.studio.access import TOKEN_PROTOCOL
+from livepuppet.realtime.remote.lanes import LANES, LaneReceiver, LaneSender
+from livepuppet.realtime.remote.protocol import BadMessage
 
 #: Messages that wait for a client who does not read.
 MOST_WAITING = 32
@@ -53,19 +58,68 @@ class Bucket:
 
 
 class ClientConnection:
-    """The messages on their way to one client. Belongs to the server's thread, but for `send_from_elsewhere`."""
+    """The messages of one client, over one connection or several lanes. Belongs to the server's thread, but for what says otherwise.
 
-    def __init__(self, socket: WebSocket):
+    Args:
+        socket: of the first lane, from which the hello was not yet read.
+        most: messages a second that the client may send.
+    """
+
+    def __init__(self, socket: WebSocket, most: float):
         self.socket = socket
         self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[bytes | dict] = asyncio.Queue(MOST_WAITING)
-        self._sending = asyncio.ensure_future(self._send_all())
+        self._lanes = [_Lane(socket)]
         self._serving = asyncio.current_task()
+        self._messages = Bucket(most)
+        self._incoming: asyncio.Queue[tuple[int, Any]] = asyncio.Queue(8)
+        self._reading: asyncio.Task | None = None
+        self._received, self._sender = LaneReceiver(), None
+        self._timer: asyncio.TimerHandle | None = None
+        #: The lane of the message that is answered now.
+        self._answered = 0
+
+    def number(self) -> None:
+        """Messages that have to arrive in order are numbered from now on, for lanes."""
+        self._sender = LaneSender(lambda lane, data: self._lanes[lane].queue.put_nowait(data))
+
+    async def receive(self, seconds: float) -> dict[str, Any]:
+        """The next message, as ASGI has it, of any lane.
+
+        Raises:
+            asyncio.TimeoutError: none comes in time.
+            UserError: the client sends too much.
+            BadMessage: it is malformed.
+        """
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._read(0))
+        self._answered, message = await asyncio.wait_for(self._incoming.get(), seconds)
+        if isinstance(message, Exception):
+            raise message
+        return message
+
+    async def serve_lane(self, socket: WebSocket) -> None:
+        """Use a further lane until it ends. Raises BadMessage where there are enough."""
+        if self._sender is None or len(self._lanes) >= LANES:
+            raise BadMessage("lane")
+        self._lanes.append(_Lane(socket))
+        number = len(self._lanes) - 1
+        await socket.send_text(json.dumps({"lane": True}))
+        self._sender.lanes = len(self._lanes)
+        await self._read(number)
 
     def send(self, message: bytes | dict) -> None:
         """Send soon. What a client does not read is dropped: pictures are acknowledged, so only one that lies gets so far."""
-        with suppress(asyncio.QueueFull):
-            self._queue.put_nowait(message)
+        if self._sender is None or (isinstance(message, bytes) and message[:1] != b"P"):
+            queue = self._lanes[self._answered].queue
+            if queue.qsize() < MOST_WAITING:
+                queue.put_nowait(message)
+            return
+        try:
+            data = message if isinstance(message, bytes) else json.dumps(message).encode()
+            self._sender.send(data, self._loop.time())
+        except BadMessage:
+            self.abandon()
+        self._check_in(0.0 if self._timer is None else None)
 
     def send_from_elsewhere(self, message: bytes | dict) -> None:
         with suppress(RuntimeError):
@@ -83,25 +137,109 @@ class ClientConnection:
 
     async def say_last(self, message: dict) -> None:
         """Send a message before the connection is closed."""
-        self._sending.cancel()
+        self._lanes[0].sending.cancel()
         with suppress(Exception):
             await asyncio.wait_for(self.socket.send_text(json.dumps(message)), 1.0)
 
     async def close(self) -> None:
-        self._sending.cancel()
-        with suppress(Exception):
-            await asyncio.wait_for(self.socket.close(), 1.0)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._reading is not None:
+            self._reading.cancel()
+        for lane in list(self._lanes):
+            lane.sending.cancel()
+            with suppress(Exception):
+                await asyncio.wait_for(lane.socket.close(), 1.0)
 
     def abandon(self) -> None:
-        """The client has another connection."""
+        """The client has another connection, or reads nothing."""
         if self._serving is not None:
             self._serving.cancel()
+
+    async def _read(self, lane: int) -> None:
+        """Hand out what a lane brings, until it ends."""
+        socket = self._lanes[lane].socket
+        try:
+            while True:
+                message = await socket.receive()
+                if message["type"] != "websocket.receive":
+                    await self._incoming.put((lane, message))
+                    return
+                self._messages.take()
+                data = message.get("bytes") or b""
+                if self._sender is None or data[:1] not in (b"M", b"m"):
+                    await self._incoming.put((lane, message))
+                elif data[:1] == b"m":
+                    self._sender.arrived(data, self._loop.time())
+                else:
+                    turn = self._received.take(data)
+                    self._lanes[lane].queue.put_nowait(self._received.acknowledgement)
+                    for one in turn:
+                        await self._incoming.put((lane, {**message, "bytes": one}))
+        except (BadMessage, UserError, RuntimeError) as error:
+            await self._incoming.put((lane, error))
+
+    def _check_in(self, seconds: float | None) -> None:
+        if seconds is not None:
+            self._timer = self._loop.call_later(seconds, self._check)
+
+    def _check(self) -> None:
+        self._timer = None
+        if self._sender is not None:
+            self._check_in(self._sender.check(self._loop.time()))
+
+
+class _Lane:
+    """A websocket, and what waits to be sent over it."""
+
+    def __init__(self, socket: WebSocket):
+        self.socket = socket
+        self.queue: asyncio.Queue[bytes | dict] = asyncio.Queue()
+        self.sending = asyncio.ensure_future(self._send_all())
 
     async def _send_all(self) -> None:
         with suppress(WebSocketDisconnect, RuntimeError):
             while True:
-                message = await self._queue.get()
+                message = await self.queue.get()
                 if isinstance(message, dict):
                     await self.socket.send_text(json.dumps(message))
                 else:
                     await self.socket.send_bytes(message)
+
+
+class Lanes:
+    """The connections of a server that may have further lanes, found by whoever knows a connection's token and secret."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, str], ClientConnection] = {}
+
+    def offer(self, token: str, hello: dict, connection: ClientConnection) -> None:
+        """A connection began. Raises BadMessage."""
+        secret = hello.get("lanes")
+        if secret is None:
+            return
+        if not isinstance(secret, str) or not _SECRET.fullmatch(secret) or (token, secret) in self._open:
+            raise BadMessage("lanes")
+        self._open[token, secret] = connection
+        connection.number()
+
+    async def serve(self, token: str, hello: dict, socket: WebSocket) -> None:
+        """Use a socket as a lane until it ends. Raises BadMessage where its connection is not known."""
+        connection = self._open.get((token, str(hello["lane"])))
+        if connection is None:
+            raise BadMessage("lane")
+        await connection.serve_lane(socket)
+
+    def end(self, connection: ClientConnection) -> None:
+        """A connection ended."""
+        for key in [key for key, one in self._open.items() if one is connection]:
+            del self._open[key]
+
+
+_SECRET = re.compile("[0-9a-f]{32}")
+
+
+def token_of(socket: WebSocket) -> str:
+    """What a client has shown."""
+    offered = [text for text in socket.scope["subprotocols"] if text.startswith(TOKEN_PROTOCOL)]
+    return "".join(offered[:1]).removeprefix(TOKEN_PROTOCOL)

@@ -19,15 +19,16 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from livepuppet.core.engine import Engine
 from livepuppet.core.errors import UserError
-from livepuppet.realtime.app.clients import BROKEN, Bucket, ClientConnection, invitation
+from livepuppet.realtime.app.clients import BROKEN, Bucket, ClientConnection, Lanes, invitation, token_of
 from livepuppet.realtime.app.control import control_token
 from livepuppet.realtime.app.remote_page.page import page_routes
 from livepuppet.realtime.app.remote_page.protocol import LARGEST_PICTURE, PAGE_PATH, PAGE_VERSION, RECEIPT
 from livepuppet.realtime.app.remote_page.session import Offered, PageSession
 from livepuppet.realtime.app.render_session import RenderSession, SharedEngine, Watcher
-from livepuppet.realtime.app.studio.access import PROTOCOL, TOKEN_PROTOCOL, Access, Wording
+from livepuppet.realtime.app.studio.access import PROTOCOL, Access, Wording
 from livepuppet.realtime.app.studio.server import MOST_CONNECTIONS, MOST_OF_ONE_MACHINE, Server
 from livepuppet.realtime.outputs.badge import BADGE_TEXT, COMMENT, XMP
+from livepuppet.realtime.remote.lanes import LANES
 from livepuppet.realtime.remote.packets import BadPacket, PacketDecoder, StalePacket, UnknownBase
 from livepuppet.realtime.remote.protocol import (
     ACKNOWLEDGE,
@@ -86,7 +87,8 @@ class Place:
 
 def connections(places: int) -> tuple[int, int]:
     """Connections at the same time, and of one machine, for so many places: who comes again, and who is refused, needs one, too."""
-    return max(MOST_CONNECTIONS, 4 * places), max(MOST_OF_ONE_MACHINE, 4 * places)
+    each = LANES + 3
+    return max(MOST_CONNECTIONS, each * places), max(MOST_OF_ONE_MACHINE, each * places)
 
 
 class RenderServer:
@@ -124,6 +126,7 @@ class RenderServer:
         self._watcher = watcher
         #: By their keys. Belongs to the server's thread.
         self._places: dict[tuple[str, str], Place] = {}
+        self._lanes = Lanes()
         self._offered = page or ()
         routes: list[BaseRoute] = [WebSocketRoute(PATH, self._serve)]
         if page is not None:
@@ -210,14 +213,16 @@ class RenderServer:
         begin: Callable[[str, dict, ClientConnection], Awaitable[Place]],
         listen: Callable[[ClientConnection, Any], Awaitable[bool]],
     ) -> None:
-        offered = [text for text in socket.scope["subprotocols"] if text.startswith(TOKEN_PROTOCOL)]
         await socket.accept(PROTOCOL)
-        connection = ClientConnection(socket)
+        connection, shown = ClientConnection(socket, MOST_MESSAGES), token_of(socket)
         place = None
         orderly = False
         try:
             hello = parse_json(await asyncio.wait_for(socket.receive_text(), HELLO_SECONDS))
-            shown = "".join(offered[:1]).removeprefix(TOKEN_PROTOCOL)
+            if "lane" in hello:
+                await self._lanes.serve(shown, hello, socket)
+                return
+            self._lanes.offer(shown, hello, connection)
             place = await begin(shown, hello, connection)
             orderly = await listen(connection, place)
         except (WebSocketDisconnect, asyncio.TimeoutError, asyncio.CancelledError, RuntimeError, KeyError):
@@ -227,6 +232,7 @@ class RenderServer:
             reason = str(error) if isinstance(error, UserError) else f"It is not understood: {error}."
             await connection.say_last({"error": reason})
         finally:
+            self._lanes.end(connection)
             if place is not None:
                 self._leave(place, connection, orderly)
             await connection.close()
@@ -300,13 +306,12 @@ class RenderServer:
 
     async def _listen(self, connection: ClientConnection, place: Place) -> bool:
         """Do what the client says. Returns whether it has taken leave, or has to."""
-        packets, messages, avatars = PacketDecoder(), Bucket(MOST_MESSAGES), Bucket(MOST_AVATARS_A_SECOND)
+        packets, avatars = PacketDecoder(), Bucket(MOST_AVATARS_A_SECOND)
         while True:
-            message = await asyncio.wait_for(connection.socket.receive(), IDLE_SECONDS)
+            message = await connection.receive(IDLE_SECONDS)
             received = time.perf_counter()
             if message["type"] != "websocket.receive":
                 return message.get("code") not in BROKEN
-            messages.take()
             data = message.get("bytes")
             if data is None:
                 await self._obey(parse_json(message["text"]), connection, place)
@@ -373,13 +378,12 @@ class RenderServer:
         """Do what a page says. Returns whether it has taken leave, or has to."""
         session = place.session
         assert isinstance(session, PageSession)
-        messages, pictures = Bucket(MOST_MESSAGES), Bucket(MOST_AVATARS_A_SECOND)
+        pictures = Bucket(MOST_AVATARS_A_SECOND)
         while True:
-            message = await asyncio.wait_for(connection.socket.receive(), IDLE_SECONDS)
+            message = await connection.receive(IDLE_SECONDS)
             received = time.perf_counter()
             if message["type"] != "websocket.receive":
                 return message.get("code") not in BROKEN
-            messages.take()
             data = message.get("bytes")
             if data is None:
                 _obey_page(parse_json(message["text"]), session)

@@ -328,6 +328,8 @@ class CallSender(RemoteClient):
             self._heard = time.monotonic()
             if by_datagram:
                 self._datagram_heard = arrived
+            else:
+                connection.widen()
             self._packets.acknowledged(receipt.number)
             while self._in_stream and self._in_stream[0][0] <= receipt.number:
                 self._in_stream.popleft()

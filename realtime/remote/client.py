@@ -246,7 +246,13 @@ class RemoteClient:
 
     def _introduced(self, address: ServerAddress, **more: Any) -> Connection:
         connection = Connection(address, self.path, self.program)
-        connection.send({"version": VERSION, "model": self._model, "session": self._session, **more})
+        hello = {
+            "version": VERSION,
+            "model": self._model,
+            "session": self._session,
+            "lanes": connection.secret,
+        }
+        connection.send({**hello, **more})
         return connection
 
     def _back_off(self) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import queue
+import secrets
 import socket
 import ssl
 import sys
+import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from livepuppet.core.errors import UserError
+from livepuppet.realtime.remote.lanes import LANES, LaneReceiver
 from livepuppet.realtime.remote.protocol import LARGEST_MESSAGE, PATH
 
 #: Seconds that connecting may take, and each of its steps.
@@ -80,38 +85,78 @@ class ServerAddress:
 
 
 class Connection:
-    """A websocket to a server. Any thread may send, one receives.
+    """A websocket to a server, and further lanes where those are wanted. Any thread may send, one receives.
 
     Args:
         address: of the server.
         path: of the websocket.
         program: what people start over there.
 
+    Attributes:
+        secret: what the hello has to say as "lanes" for `widen`.
+
     Raises:
         UserError: nobody answers there, it is another machine, or it refuses.
     """
 
     def __init__(self, address: ServerAddress, path: str = PATH, program: str = "livepuppet serve"):
-        self._wire = _connect(address, path, program)
+        self._asked = (address, path, program)
+        self.secret = secrets.token_hex(16)
+        #: Guards the lanes.
+        self._lock = Lock()
+        self._lanes = [_connect(*self._asked)]
+        self._wide = self._closed = False
+        self._incoming: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        self._received, self._turn = LaneReceiver(), deque()
+        #: The lane that brought the last numbered message, and that of the last message that stands alone.
+        self._heard = self._rotated = 0
 
     @property
     def peer(self) -> str:
         """The server's address, without a port."""
-        return self._wire.socket.getpeername()[0]
+        return self._lanes[0].socket.getpeername()[0]
+
+    @property
+    def lanes(self) -> int:
+        """How many there are."""
+        return len(self._lanes)
+
+    def widen(self) -> None:
+        """Open further lanes, soon; called by the thread that receives, after the server has answered. Safe to call again."""
+        if not self._wide:
+            self._wide = True
+            self._pump(0, self._lanes[0])
+            Thread(target=self._open_lanes, name="lanes", daemon=True).start()
 
     def send(self, message: bytes | dict) -> None:
         """Send bytes, or a JSON object. A connection that is broken is found out by `receive`."""
         with suppress(Exception):
-            self._wire.send(json.dumps(message) if isinstance(message, dict) else message)
+            self._lanes[self._lane_for(message)].send(
+                json.dumps(message) if isinstance(message, dict) else message
+            )
 
     def receive(self, seconds: float) -> bytes | str | None:
         """The next message; None where none comes in time. Raises ConnectionError where it is broken."""
+        deadline = time.monotonic() + seconds
         try:
-            return self._wire.recv(timeout=seconds)
-        except TimeoutError:
+            while not self._turn:
+                left = max(deadline - time.monotonic(), 0.0)
+                lane, message = (
+                    self._incoming.get(timeout=left) if self._wide else (0, self._lanes[0].recv(timeout=left))
+                )
+                if isinstance(message, Exception):
+                    raise message
+                if not isinstance(message, bytes) or message[:1] != b"M":
+                    return message
+                self._turn.extend(self._received.take(message))
+                self._heard = lane
+                self.send(self._received.acknowledgement)
+        except (TimeoutError, queue.Empty):
             return None
         except Exception as error:
             raise ConnectionError(str(error)) from error
+        message = self._turn.popleft()
+        return message.decode() if message[:1] == b"{" else message
 
     def close(self) -> None:
         """Take leave, and cut it. `receive` then raises."""
@@ -120,13 +165,61 @@ class Connection:
 
     def cut(self) -> None:
         """As `close`, without a word: the server keeps the session for a while."""
-        with suppress(Exception):
-            self._wire.socket.shutdown(socket.SHUT_RDWR)
+        for lane in list(self._lanes):
+            with suppress(Exception):
+                lane.socket.shutdown(socket.SHUT_RDWR)
         self.close()
 
     def _close(self) -> None:
-        with suppress(Exception):
-            self._wire.close()
+        with self._lock:
+            self._closed = True
+        for lane in list(self._lanes):
+            with suppress(Exception):
+                lane.close()
+
+    def _lane_for(self, message: bytes | dict) -> int:
+        if message == {"key": True}:
+            return self._heard
+        if isinstance(message, dict) or message[:1] == b"A":
+            # In order.
+            return 0
+        if message[:1] in (b"N", b"T"):
+            # Each stands alone: a lane that is held up takes a few of them, not all.
+            self._rotated = (self._rotated + 1) % len(self._lanes)
+            return self._rotated
+        return self._heard
+
+    def _open_lanes(self) -> None:
+        with suppress(UserError):
+            for _ in range(1, LANES):
+                lane = _connect(*self._asked)
+                if not _joined(lane, self.secret):
+                    lane.close()
+                    return
+                with self._lock:
+                    if self._closed:
+                        lane.close()
+                        return
+                    self._lanes.append(lane)
+                    self._pump(len(self._lanes) - 1, lane)
+
+    def _pump(self, number: int, lane: Any) -> None:
+        def pump() -> None:
+            try:
+                while True:
+                    self._incoming.put((number, lane.recv()))
+            except Exception as error:
+                self._incoming.put((number, error))
+
+        Thread(target=pump, name="lane", daemon=True).start()
+
+
+def _joined(lane: Any, secret: str) -> bool:
+    """Whether the server takes it for a lane of the connection with this secret."""
+    with suppress(Exception):
+        lane.send(json.dumps({"lane": secret}))
+        return json.loads(lane.recv(timeout=CONNECT_SECONDS)) == {"lane": True}
+    return False
 
 
 def _connect(address: ServerAddress, path: str, program: str) -> Any:

@@ -161,6 +161,7 @@ class RemoteRenderer(ServiceClient):
         if decoder is None:
             return
         connection.send(ACKNOWLEDGE.pack(b"K", number))
+        connection.widen()
         try:
             picture = decoder.decode(codec, message[PICTURE.size :])
         except BadPicture:

@@ -36,7 +36,7 @@ export class AnswerReceiver {
     const acknowledgement = new DataView(new ArrayBuffer(5));
     acknowledgement.setUint8(0, 75);
     acknowledgement.setUint32(1, head.number, true);
-    this.link.send(acknowledgement);
+    this.link.answer(acknowledgement);
     const follows = head.key || (this.last >= 0 && head.number === (this.last + 1) >>> 0);
     if (!follows) {
       this._askKey();

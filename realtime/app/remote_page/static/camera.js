@@ -16,8 +16,13 @@ export class CameraSender {
     // Milliseconds that encoding takes, by the camera's time, for whoever adds up delays.
     this.encoded = new Map();
     this.canvas = document.createElement("canvas");
-    link.addEventListener("receipt", ({ detail }) => this.onTheWay.delete(detail.getUint32(1, true)));
+    link.addEventListener("receipt", ({ detail }) => this._arrived(detail.getUint32(1, true)));
     link.addEventListener("lost", () => this.restart());
+  }
+
+  // That picture has come, and those before it.
+  _arrived(number) {
+    for (const one of this.onTheWay.keys()) if (one <= number) this.onTheWay.delete(one);
   }
 
   // The next picture can be decoded without those before.
@@ -158,6 +163,6 @@ export class CameraSender {
     this.encoded.set(captured, now());
     if (this.encoded.size > 64) this.encoded.delete(this.encoded.keys().next().value);
     this.sent += 1;
-    this.link.send(message);
+    this.link.sendInOrder(message);
   }
 }

@@ -1,4 +1,5 @@
-// The connection to the machine that renders: it comes back by itself, and its clock is known.
+// The connection to the machine that renders, of several lanes: it comes back by itself, and its clock is known.
+import { LANES, LaneReceiver, LaneSender } from "./lanes.js";
 
 const CLOCK_SECONDS = 0.25;
 const SILENCE = 2;
@@ -7,25 +8,27 @@ const WINDOW = 16;
 // Seconds of this page's clock.
 export const now = () => performance.now() / 1000;
 
+const hexadecimal = (bytes) => [...bytes].map((one) => one.toString(16).padStart(2, "0")).join("");
+
 export class Link extends EventTarget {
   // `hello` is said first on every connection. Events: "told" (JSON), "picture" and "receipt" (a DataView), "lost", "refused".
   constructor(path, token, hello) {
     super();
-    Object.assign(this, { path, token, hello, socket: null, wait: 0.1, exchanges: [], heard: 0, closed: false });
+    Object.assign(this, { path, token, hello, lanes: [], wait: 0.1, exchanges: [], heard: 0, timer: 0 });
     this.bytesUp = this.bytesDown = 0;
     this._open();
     setInterval(() => this._keepAlive(), 1000 * CLOCK_SECONDS);
     // Else the place is kept for a while.
-    addEventListener("pagehide", () => this.socket?.close(1000));
+    addEventListener("pagehide", () => this.lanes.forEach((socket) => socket.close(1000)));
   }
 
   get isOpen() {
-    return this.socket?.readyState === WebSocket.OPEN;
+    return this.lanes[0]?.readyState === WebSocket.OPEN;
   }
 
   // Bytes that wait to be sent.
   get waiting() {
-    return this.socket?.bufferedAmount ?? 0;
+    return this.lanes[this.sender?.lane ?? 0]?.bufferedAmount ?? 0;
   }
 
   // Seconds there and back of the quickest of the last exchanges, and what the other clock shows more than ours: as NTP.
@@ -33,11 +36,24 @@ export class Link extends EventTarget {
     return this.exchanges.reduce((best, one) => (best && best.trip <= one.trip ? best : one), null);
   }
 
-  send(message) {
+  // JSON, or bytes that stand alone.
+  send(message, lane = 0) {
     if (!this.isOpen) return;
     const data = message instanceof ArrayBuffer || ArrayBuffer.isView(message) ? message : JSON.stringify(message);
     this.bytesUp += data.byteLength ?? data.length;
-    this.socket.send(data);
+    this.lanes[lane]?.send(data);
+  }
+
+  // Bytes that have to arrive, in order. A lane that is held up is left.
+  sendInOrder(message) {
+    if (!this.isOpen) return;
+    this.sender.send(message, now());
+    this._check();
+  }
+
+  // An answer, the way that works.
+  answer(message) {
+    this.send(message, this.answered);
   }
 
   ask() {
@@ -47,46 +63,99 @@ export class Link extends EventTarget {
     this.send(request);
   }
 
-  _open() {
+  _socket() {
     const scheme = location.protocol === "https:" ? "wss" : "ws";
     const socket = new WebSocket(`${scheme}://${location.host}${this.path}`, ["livepuppet", `token.${this.token}`]);
     socket.binaryType = "arraybuffer";
-    this.socket = socket;
+    return socket;
+  }
+
+  _open() {
+    const socket = this._socket();
+    this.secret = hexadecimal(crypto.getRandomValues(new Uint8Array(16)));
+    this.lanes = [socket];
+    this.answered = 0;
+    this.sender = new LaneSender((lane, data) => this.send(data, lane));
+    this.receiver = new LaneReceiver();
     this.heard = now();
     socket.onopen = () => {
       this.exchanges = [];
       this.heard = now();
-      this.send(this.hello);
+      this.send({ ...this.hello, lanes: this.secret });
       this.ask();
     };
+    this._use(socket);
+  }
+
+  _use(socket) {
     socket.onmessage = ({ data }) => {
-      if (this.socket === socket) this._take(data);
+      const lane = this.lanes.indexOf(socket);
+      if (lane >= 0) this._receive(data, lane);
     };
-    socket.onclose = () => this.socket === socket && this._lost();
+    socket.onclose = () => this.lanes.includes(socket) && this._lost();
+  }
+
+  // One after the other, each of which the server has to confirm.
+  _openLane() {
+    const [first] = this.lanes;
+    const socket = this._socket();
+    socket.onopen = () => socket.send(JSON.stringify({ lane: this.secret }));
+    socket.onmessage = ({ data }) => {
+      if (this.lanes[0] !== first || typeof data !== "string" || JSON.parse(data).lane !== true) {
+        socket.close();
+        return;
+      }
+      this.lanes.push(socket);
+      this._use(socket);
+      this.sender.lanes = this.lanes.length;
+      if (this.lanes.length < LANES) this._openLane();
+    };
   }
 
   _lost() {
-    this.socket = null;
+    const { lanes } = this;
+    this.lanes = [];
+    for (const socket of lanes) socket.close();
     this.dispatchEvent(new Event("lost"));
     setTimeout(() => this._open(), 1000 * this.wait);
     this.wait = Math.min(2 * this.wait, 2);
   }
 
   _keepAlive() {
-    if (!this.socket) return;
-    if (now() - this.heard > SILENCE) {
-      // A network that is gone says nothing.
-      const { socket } = this;
-      this._lost();
-      socket.close();
-    } else this.ask();
+    if (!this.lanes.length) return;
+    // A network that is gone says nothing.
+    if (now() - this.heard > SILENCE) this._lost();
+    else this.ask();
+  }
+
+  _check() {
+    clearTimeout(this.timer);
+    const seconds = this.isOpen ? this.sender.check(now()) : null;
+    if (seconds !== null) this.timer = setTimeout(() => this._check(), 1000 * seconds);
+  }
+
+  _receive(data, lane) {
+    this.heard = now();
+    const bytes = typeof data === "string" ? null : new Uint8Array(data);
+    const kind = bytes ? String.fromCharCode(bytes[0]) : "";
+    if (kind === "m") {
+      this.sender.arrived(bytes, now());
+      this._check();
+    } else if (kind === "M") {
+      const turn = this.receiver.take(bytes);
+      this.answered = lane;
+      this.answer(this.receiver.acknowledgement);
+      for (const one of turn) this._take(one[0] === 123 ? new TextDecoder().decode(one) : one.buffer);
+    } else this._take(data);
   }
 
   _take(data) {
-    this.heard = now();
     if (typeof data === "string") {
       const told = JSON.parse(data);
-      if ("welcome" in told) this.wait = 0.1;
+      if ("welcome" in told) {
+        this.wait = 0.1;
+        if (this.lanes.length === 1) this._openLane();
+      }
       // Not at once again: it would be refused again.
       if ("error" in told) this.wait = 2;
       this.dispatchEvent(new CustomEvent("told", { detail: told }));

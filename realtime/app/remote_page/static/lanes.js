@@ -1,0 +1,92 @@
+// Numbered messages over several connections ("lanes"): as livepuppet/realtime/remote/lanes.py, which says why.
+
+export const LANES = 3;
+const HEAD = 5;
+const [MOST_HELD, COUNTED] = [32, 32];
+// Seconds and bytes: as there.
+const [SLACK, USUAL, AGAIN, MOST_SAVED] = [0.04, 0.1, 0.5, 256_000];
+
+const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
+
+function headed(kind, number, message = new Uint8Array(0)) {
+  const data = new Uint8Array(HEAD + message.length);
+  data[0] = kind.charCodeAt(0);
+  new DataView(data.buffer).setUint32(1, number, true);
+  data.set(message, HEAD);
+  return data;
+}
+
+const numberOf = (data) => new DataView(data.buffer, data.byteOffset).getUint32(1, true);
+
+export class LaneSender {
+  // `write` sends over a lane, given by its number.
+  constructor(write) {
+    Object.assign(this, { write, lanes: 1, lane: 0, again: 0, number: 0, waiting: [], trips: [], saved: MOST_SAVED });
+  }
+
+  send(message, now) {
+    const sent = { number: this.number, data: headed("M", this.number, message), first: now, last: now, lanes: new Set() };
+    this.number += 1;
+    this.waiting.push(sent);
+    this.saved = Math.min(this.saved + AGAIN * sent.data.length, MOST_SAVED);
+    this._sendOver(this.lane, sent, now);
+  }
+
+  arrived(data, now) {
+    const following = numberOf(data);
+    while (this.waiting.length && this.waiting[0].number < following) {
+      const sent = this.waiting.shift();
+      if (sent.lanes.size === 1) this.trips.push(now - sent.first);
+      if (this.trips.length > COUNTED) this.trips.shift();
+    }
+  }
+
+  // Send again what is late. Returns in how many seconds to look again; null where nothing waits.
+  check(now) {
+    const [oldest] = this.waiting;
+    if (!oldest || this.lanes === 1) return null;
+    const late = SLACK + (this.trips.length ? median(this.trips) : USUAL);
+    const left = oldest.last + late - now;
+    if (left > 0) return left;
+    const others = Array.from({ length: this.lanes - 1 }, (_, step) => (this.lane + step + 1) % this.lanes);
+    const lane = others.find((other) => !oldest.lanes.has(other));
+    if (lane === undefined || this.waiting.reduce((sum, sent) => sum + sent.data.length, 0) > this.saved) return late;
+    this.lane = lane;
+    for (const sent of this.waiting) {
+      if (sent.lanes.has(lane)) continue;
+      this.saved -= sent.data.length;
+      this.again += 1;
+      this._sendOver(lane, sent, now);
+    }
+    return late;
+  }
+
+  _sendOver(lane, sent, now) {
+    sent.lanes.add(lane);
+    sent.last = now;
+    this.write(lane, sent.data);
+  }
+}
+
+export class LaneReceiver {
+  constructor() {
+    Object.assign(this, { next: 0, held: new Map() });
+  }
+
+  // A numbered message came. Returns those whose turn it is now, each once.
+  take(data) {
+    const number = numberOf(data);
+    if (number < this.next || number > this.next + MOST_HELD) return [];
+    this.held.set(number, data.slice(HEAD));
+    const turn = [];
+    for (; this.held.has(this.next); this.next += 1) {
+      turn.push(this.held.get(this.next));
+      this.held.delete(this.next);
+    }
+    return turn;
+  }
+
+  get acknowledgement() {
+    return headed("m", this.next);
+  }
+}

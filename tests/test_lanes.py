@@ -1,0 +1,354 @@
+# ruff: noqa: F811
+"""Several connections of one session: what is late goes over another one, each message counts once, and nobody else gets in."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import random
+import secrets
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import test_render_server as single
+from media import gradient
+from test_render_server import TOKEN, bundle, bystander, join, next_json, server, wait_for  # noqa: F401
+from websockets.exceptions import ConnectionClosed
+
+from livepuppet.core.avatar import Avatar
+from livepuppet.realtime.app import clients
+from livepuppet.realtime.app.render_server import RenderServer
+from livepuppet.realtime.remote.lanes import (
+    ARRIVED,
+    LANES,
+    MOST_HELD,
+    MOST_HELD_BYTES,
+    MOST_SAVED,
+    MOST_UNACKNOWLEDGED,
+    NUMBERED,
+    LaneReceiver,
+    LaneSender,
+)
+from livepuppet.realtime.remote.protocol import BadMessage
+
+STATIC = Path(clients.__file__).parent / "remote_page" / "static"
+NODE = shutil.which("node")
+OTHER = TOKEN[::-1] + "2"
+
+
+def numbered(number, data=b"{}"):
+    return NUMBERED.pack(b"M", number) + data
+
+
+def arrived(following):
+    return ARRIVED.pack(b"m", following)
+
+
+# Both ends.
+
+
+def test_what_is_not_acknowledged_in_time_goes_over_another_lane():
+    written = []
+    sender = LaneSender(lambda lane, data: written.append((lane, NUMBERED.unpack_from(data)[1])))
+    sender.send(b"a", 0.0)
+    assert sender.check(9.0) is None, "there is no other lane"
+    sender.lanes = 3
+    sender.send(b"b", 0.05)
+    assert 0 < sender.check(0.1) < 0.1 and written == [(0, 0), (0, 1)]
+    sender.check(0.2)
+    assert written[2:] == [(1, 0), (1, 1)] and sender.lane == 1
+    sender.send(b"c", 0.21)
+    assert written[4:] == [(1, 2)]
+    # The second lane is held up, too; the third is the last.
+    sender.check(0.4)
+    assert written[5:] == [(2, 0), (2, 1), (2, 2)]
+    sender.check(9.0)
+    assert len(written) == 8
+    sender.arrived(arrived(3), 9.0)
+    assert sender.check(10.0) is None
+    sender.send(b"d", 10.0)
+    assert written[8:] == [(2, 3)]
+
+
+def test_late_is_what_takes_longer_than_it_usually_does():
+    sender = LaneSender(lambda lane, data: None)
+    sender.lanes = 2
+    for number in range(40):
+        sender.send(b"a", float(number))
+        sender.arrived(arrived(number + 1), number + 0.2)
+    sender.send(b"a", 50.0)
+    assert sender.check(50.2) > 0 and sender.again == 0
+    sender.check(50.25)
+    assert sender.again == 1
+
+
+def test_a_slow_network_is_not_asked_for_twice_as_much():
+    sender = LaneSender(lambda lane, data: None)
+    sender.lanes = 3
+    size = 20_000
+    for number in range(200):
+        sender.send(bytes(size), 10.0 * number)
+        sender.check(10.0 * number + 5)
+        sender.arrived(arrived(number + 1), 10.0 * number + 6)
+    sent = 200 * size
+    assert sender.again * size <= 0.5 * sent + MOST_SAVED + 200 * NUMBERED.size
+
+
+def test_an_end_that_acknowledges_nothing_or_too_much_is_found_out():
+    sender = LaneSender(lambda lane, data: None)
+    for _ in range(MOST_UNACKNOWLEDGED):
+        sender.send(b"a", 0.0)
+    with pytest.raises(BadMessage):
+        sender.send(b"a", 0.0)
+    for wrong in (arrived(MOST_UNACKNOWLEDGED + 1), b"m", arrived(1) + b"x"):
+        with pytest.raises(BadMessage):
+            sender.arrived(wrong, 0.0)
+
+
+def test_messages_come_in_order_and_once():
+    receiver = LaneReceiver()
+    assert receiver.take(numbered(0, b"a")) == [b"a"]
+    assert receiver.take(numbered(2, b"c")) == [] and receiver.acknowledgement == arrived(1)
+    assert receiver.take(numbered(2, b"other")) == []
+    assert receiver.take(numbered(0, b"other")) == []
+    assert receiver.take(numbered(1, b"b")) == [b"b", b"c"] and receiver.acknowledgement == arrived(3)
+
+
+def test_what_waits_for_its_turn_is_bounded():
+    for wrong in (numbered(MOST_HELD + 1), numbered(0, b""), b"M", numbered(1, bytes(MOST_HELD_BYTES))):
+        with pytest.raises(BadMessage):
+            LaneReceiver().take(wrong)
+    # A large one whose turn it is may come.
+    assert LaneReceiver().take(numbered(0, bytes(MOST_HELD_BYTES)))
+
+
+class LossyLanes:
+    """Pictures at 30 a second over connections that stand still now and then, and then bring everything at once: as TCP with
+    timeouts. Time is simulated.
+    """
+
+    def __init__(self, lanes, seed):
+        self._chance, self._events, self._order = random.Random(seed), [], 0
+        self._free = [0.0] * lanes
+        self._now, self.came = 0.0, []
+        self.sender, self._receiver = LaneSender(self._write), LaneReceiver()
+        self.sender.lanes = lanes
+
+    def _write(self, lane, data):
+        stall = self._chance.choice((0.25, 0.6, 0.9)) if self._chance.random() < 0.02 else 0.0
+        self._free[lane] = max(self._free[lane], self._now) + stall
+        self._at(self._free[lane] + 0.01, "data", (lane, data))
+
+    def _at(self, when, kind, value):
+        self._order += 1
+        heapq.heappush(self._events, (when, self._order, kind, value))
+
+    def run(self, pictures):
+        for number in range(pictures):
+            self._at(number / 30, "send", bytes(6000))
+        while self._events and len(self.came) < pictures:
+            self._now, _, kind, value = heapq.heappop(self._events)
+            if kind == "send":
+                self.sender.send(value, self._now)
+            elif kind == "data":
+                self.came += [self._now] * len(self._receiver.take(value[1]))
+                self._at(self._now + 0.01, "acknowledged", self._receiver.acknowledgement)
+                continue
+            elif kind == "acknowledged":
+                self.sender.arrived(value, self._now)
+            left = self.sender.check(self._now)
+            if left is not None:
+                self._at(self._now + left, "check", None)
+        return max(later - sooner for sooner, later in zip(self.came, self.came[1:], strict=False))
+
+
+def test_connections_that_stand_still_hold_nothing_up_for_long():
+    for seed in range(20):
+        lanes = LossyLanes(LANES, seed)
+        assert lanes.run(300) < 0.3, seed
+        assert lanes.sender.again < 150
+    assert max(LossyLanes(1, seed).run(300) for seed in range(20)) > 0.5
+
+
+@pytest.mark.skipif(NODE is None, reason="there is no Node.js to run the page's modules with")
+def test_the_page_does_the_same():
+    chance = random.Random(3)
+    now, sent, steps = 0.0, 0, []
+    for _ in range(400):
+        now += chance.choice((0.001, 0.02, 0.2))
+        kind = chance.choice(("send", "send", "arrived", "check", "check", "take"))
+        if kind == "send":
+            value, sent = chance.randint(1, 9000), sent + 1
+        elif kind == "arrived":
+            value = chance.randint(max(sent - 5, 0), sent)
+        else:
+            value = chance.randint(0, 40)
+        steps.append((kind, value, now))
+    told: list = []
+    sender = LaneSender(
+        lambda lane, data: told.append(["write", lane, NUMBERED.unpack_from(data)[1], len(data)])
+    )
+    sender.lanes, receiver = 3, LaneReceiver()
+    kept = []
+    for kind, value, at in steps:
+        if kind == "send":
+            if len(sender._waiting) >= MOST_UNACKNOWLEDGED:
+                continue
+            sender.send(bytes(value), at)
+        elif kind == "arrived":
+            sender.arrived(arrived(value), at)
+        elif kind == "check":
+            left = sender.check(at)
+            told.append(["left", None if left is None else round(left, 6)])
+        elif value - receiver._next <= MOST_HELD:
+            told.append(["took", [one[0] for one in receiver.take(numbered(value, bytes([value])))]])
+        else:
+            continue
+        kept.append([kind, value, at])
+    script = f"""
+        import {{ LaneSender, LaneReceiver }} from {json.dumps(str(STATIC / "lanes.js"))};
+        const told = [], numberOf = (data) => new DataView(data.buffer).getUint32(1, true);
+        const headed = (kind, number, more) => {{
+          const data = new Uint8Array(5 + more.length);
+          data[0] = kind.charCodeAt(0);
+          new DataView(data.buffer).setUint32(1, number, true);
+          data.set(more, 5);
+          return data;
+        }};
+        const sender = new LaneSender((lane, data) => told.push(["write", lane, numberOf(data), data.length]));
+        sender.lanes = 3;
+        const receiver = new LaneReceiver();
+        for (const [kind, value, at] of {json.dumps(kept)}) {{
+          if (kind === "send") sender.send(new Uint8Array(value), at);
+          else if (kind === "arrived") sender.arrived(headed("m", value, []), at);
+          else if (kind === "check") {{
+            const left = sender.check(at);
+            told.push(["left", left === null ? null : Math.round(left * 1e6) / 1e6]);
+          }} else told.push(["took", receiver.take(headed("M", value, [value])).map((one) => one[0])]);
+        }}
+        console.log(JSON.stringify(told));
+    """
+    done = subprocess.run(
+        [NODE, "--input-type=module", "-e", script], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == told and sender.again > 20
+
+
+# The server.
+
+
+def enter(wire, server, secret):
+    wire.send(single.hello(server, lanes=secret))
+    first = wire.recv(timeout=20)
+    assert first[:1] == b"M" and json.loads(first[NUMBERED.size :])["welcome"]
+    wire.send(arrived(1))
+
+
+def add_lane(server, secret, token=TOKEN):
+    lane = join(server, token)
+    lane.send(json.dumps({"lane": secret}))
+    return lane, next_json(lane)
+
+
+def test_a_lane_belongs_to_who_knows_token_and_secret(server):
+    secret = secrets.token_hex(16)
+    with join(server) as wire:
+        enter(wire, server, secret)
+        for shown, token in (
+            (secrets.token_hex(16), TOKEN),
+            (secret, OTHER),
+            (secret[:-1], TOKEN),
+            (None, TOKEN),
+            ({}, TOKEN),
+        ):
+            lane, answer = add_lane(server, shown, token)
+            assert "error" in answer
+            with pytest.raises(ConnectionClosed):
+                lane.recv(timeout=20)
+        lanes = [add_lane(server, secret) for _ in range(LANES)]
+        assert [answer == {"lane": True} for _, answer in lanes] == [True] * (LANES - 1) + [False]
+        # A second connection cannot take the secret over either.
+        with join(server) as thief:
+            thief.send(single.hello(server, lanes=secret))
+            assert "error" in next_json(thief)
+        # What comes over a lane is answered.
+        lanes[0][0].send(numbered(0, b'{"canvas": 1}'))
+        assert lanes[0][0].recv(timeout=20) == arrived(1)
+    # With the connection its lanes end, and so does the secret.
+    for lane, _ in lanes[:-1]:
+        with pytest.raises(ConnectionClosed):
+            while True:
+                lane.recv(timeout=20)
+    assert "error" in add_lane(server, secret)[1]
+    assert not server._lanes._open
+
+
+@pytest.mark.parametrize("secret", [5, "", "x" * 32, "a" * 33, ["a" * 32]])
+def test_secrets_are_checked(server, secret):
+    with join(server) as wire:
+        wire.send(single.hello(server, lanes=secret))
+        assert "lanes" in next_json(wire)["error"]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [numbered(MOST_HELD + 1)],
+        [numbered(5, bytes(MOST_HELD_BYTES))],
+        [b"M"],
+        [b"m"],
+        [arrived(7)],
+        [numbered(0, b"X")],
+        [numbered(0, b"{}")] * 700,
+        [arrived(0)] * 700,
+    ],
+    ids=[
+        "far ahead",
+        "large ahead",
+        "short",
+        "short receipt",
+        "forged receipt",
+        "kind",
+        "replays",
+        "receipts",
+    ],
+)
+def test_whoever_breaks_a_rule_on_a_lane_is_cut_and_others_go_on(server, bystander, messages):
+    secret = secrets.token_hex(16)
+    with join(server) as wire:
+        enter(wire, server, secret)
+        lane, _ = add_lane(server, secret)
+        with pytest.raises(ConnectionClosed):
+            for message in messages:
+                lane.send(message)
+            while True:
+                wire.recv(timeout=20)
+    bystander()
+
+
+def test_a_client_that_acknowledges_nothing_is_cut(server, bystander):
+    with join(server) as wire:
+        enter(wire, server, secrets.token_hex(16))
+        wire.send(single.canvas())
+        with pytest.raises(ConnectionClosed):
+            for _ in range(200):
+                wire.send(json.dumps({"show": "0" * 64}))
+                wire.recv(timeout=20)
+    bystander()
+
+
+def test_without_lanes_all_is_as_before(server):
+    picture = gradient(64, 64)
+    with join(server) as wire:
+        single.enter(wire, server, Avatar("a", picture, None, picture))
+        wire.send(single.frame(1))
+        assert single.next_picture(wire) == 1
+    assert isinstance(server, RenderServer)
+
+
+def test_places_count_sessions_and_not_lanes(server, bystander):
+    connection = bystander.animator.engine.renderer._connection
+    wait_for(lambda: bystander() or connection.lanes == LANES)
+    assert server.sessions == server.connections == 1
