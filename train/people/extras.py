@@ -368,7 +368,7 @@ def strays(assets: Assets, of: Mesh, base: np.ndarray, skull: np.ndarray, rng: n
     np.minimum.at(lowest, column[there], places[there, 1])
     seen = there & (places[:, 2] > skull[2] - 0.7) & (away > 0.75)
     ends = seen & (places[:, 1] < lowest[column] + (0.25 if short else 0.5))
-    for chosen, many, long in ((ends, 70, (0.12, 0.34)), (seen, 60, (0.2, 0.6))):
+    for chosen, many, long in ((ends, 70, (0.12, 0.34)), (seen, 110 if short else 60, (0.2, 0.6))):
         rows = np.flatnonzero(chosen)
         if not len(rows):
             continue
@@ -889,7 +889,20 @@ def draw_parts(
             _colour(rng) * 0.15, rng.uniform(0.5, 0.95) if tint else rng.uniform(0.02, 0.12)
         )
     if rng.random() < 0.07:
-        parts.append(headphones(ears, at("crown"), 0.5 * (at("upper lip") + at("lower lip")), rng))
+        # Over the hair, not through it.
+        above = at("crown")
+        for part in parts:
+            if part.kind == "hair":
+                away = part.offsets.astype(float)
+                for ear in ears:
+                    beside = away[
+                        (np.abs(away[:, 1:] - ear[1:]) < 0.22).all(1) & (away[:, 0] * ear[0] > 0), 0
+                    ]
+                    ear[0] = np.sign(ear[0]) * max(abs(ear[0]), np.abs(beside).max(initial=0.0) - 0.05)
+                top = away[np.abs(away[:, 2] - ears[0][2]) < 0.3, 1]
+                above[1] = max(above[1], top.max(initial=0.0) - 0.06)
+        mouth = 0.5 * (at("upper lip") + at("lower lip"))
+        parts.append(headphones([ear.copy() for ear in ears], above, mouth, rng))
         look.part_colours["phones"] = _colour(rng, 0.5)
     elif not male and rng.random() < 0.25:
         parts.append(earrings([at("left ear lobe"), at("right ear lobe")], rng))

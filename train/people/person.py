@@ -1050,7 +1050,7 @@ def _draw_look(assets: Assets, origin: Origin, rng: np.random.Generator) -> Look
     # Real brows are from sparse to solid; the meshes' lashes are made up, most people's are not.
     look.brow *= fine.uniform(0.6, 1.3)
     look.brow_density = fine.uniform(0.65, 1.0)
-    look.lash_density = fine.uniform(0.25, 0.9) if male or fine.random() < 0.5 else fine.uniform(0.8, 1.5)
+    look.lash_density = fine.uniform(0.25, 0.9) if male or fine.random() < 0.5 else fine.uniform(0.7, 1.2)
     look.brows = draw_brows(fine, male, old)
     look.lip_tint = (
         np.array([0.86, 0.60, 0.60]) * fine.normal(1, 0.07) * np.exp(fine.normal(0, [0.02, 0.07, 0.07]))

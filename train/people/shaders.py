@@ -157,7 +157,7 @@ void main() {
   vec4 lock = vec4(.55 + .14 * sin(which * 4.1), .25 + .5 * streak, .5, (.45 + .3 * streak) * whole * mix(1, begin, step(.06, abs(side - .5))) * (1 - T.x * T.x));
   vec4 c = mix(lock, texture(skin, T), textured);
   a = c.a; strands = c.g; float lum = 2 * c.r - 1;
-  alb = mix(tint, tint2, smoothstep(.3, -1.2, R.y)) * (1 + .35 * lum) * (.62 + .45 * strands + .30 * c.b);
+  alb = mix(tint, tint2, smoothstep(.3, -1.2, R.y)) * (1 + .35 * lum) * (.46 + .75 * strands + .30 * c.b);
 #if CEL > 0
   alb = mix(mix(tint, tint2, smoothstep(.3, -1.2, R.y)), alb, .35); a = smoothstep(.35, .65, a);
 #endif

@@ -164,7 +164,7 @@ def _paint(look, kind: str, rng: np.random.Generator) -> None:
     look.style = str(rng.choice(["cel", "ink", "paint"], p=[0.45, 0.25, 0.30]))
     natural = np.array([0.9, 0.58, 0.42]) * rng.uniform(0.25, 1.1)
     odd = rng.random(3) ** 1.2 * 0.9 + 0.05
-    likely = {"anime": 0.85, "cartoon": 0.75, "portrait": 0.97}.get(kind, 0.15)
+    likely = {"anime": 0.92, "cartoon": 0.85, "portrait": 0.97}.get(kind, 0.4)
     # Other colours are paler than those of plastic.
     odd = 0.7 * odd + 0.3 * odd.mean()
     look.flat_colour = natural if rng.random() < likely else odd
@@ -180,7 +180,7 @@ def _paint(look, kind: str, rng: np.random.Generator) -> None:
         look.style == "ink" or (look.style == "cel" and rng.random() < 0.7)
     )
     look.ink = np.array([0.005, 0.005, 0.008]) if rng.random() < 0.7 else look.flat_colour * 0.08
-    if rng.random() < 0.7:
+    if rng.random() < 0.5:
         look.hair = 0.3 * look.hair + 0.7 * np.clip(rng.random(3) ** 1.3, 0.03, 1)
     look.beard = look.hair
     look.hair_tips = look.hair * rng.uniform(0.8, 1.6)
