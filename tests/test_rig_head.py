@@ -19,12 +19,12 @@ from livepuppet.realtime.rig.head import EDGE, Head, HeadState, _Sheet
 from livepuppet.realtime.rig.lattice import Lattice
 from livepuppet.realtime.rig.layers import (
     FigureLayers,
-    _as_beside,
     _beyond_the_body,
     _first_below,
     _in_one_piece,
     _torso,
     _with_half_seen_parts,
+    _without_beside,
     behind,
     compose_layers,
     fill,
@@ -638,10 +638,10 @@ def test_what_lies_beside_the_head_and_looks_as_the_body_stays_with_it():
     picture[20:23, :30] = (60, 40, 30)
     hidden = np.zeros((60, 60), bool)
     hidden[:24] = True
-    beside = _as_beside(picture, hidden, 4)
+    left = _without_beside(hidden, hidden & (np.arange(60)[:, None] < 10), picture, 4)
     # A collar goes on up to the jaw; a jaw's drawn outline has a colour of its own.
-    assert beside[20:24, 35:].all()
-    assert not beside[20:23, :20].any()
+    assert not left[20:24, 35:].any()
+    assert left[20:23, :20].all() and left[:10].all()
 
 
 def test_a_figure_has_one_head():

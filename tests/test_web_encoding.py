@@ -100,6 +100,7 @@ def test_the_pages_opencv_is_opencv():
         "np.gradient(np.arange(12.0).reshape(3, 4) ** 2, axis=1)",
         "np.einsum('ij,kj->ik', np.arange(6.0).reshape(2, 3), np.arange(12.0).reshape(4, 3))",
         "np.random.default_rng(7).standard_normal((300, 3))",
+        "np.random.default_rng(1).random(64)",
         "np.argsort(np.array([3.0, 1.0, 2.0, 1.0]), kind='stable')",
         "np.cumsum(np.arange(6).reshape(2, 3), axis=0)",
         "np.dstack(np.meshgrid(np.arange(3), np.arange(2)))",

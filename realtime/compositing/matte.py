@@ -41,6 +41,9 @@ ODD, PLAIN_BACKGROUND = 22.0, 0.16
 #: levels.
 FIT_RADIUS, FIT_CONTRAST = 0.008, 9.0
 
+#: Largest side, in pixels, of what that is worked out in.
+COARSEST = 4
+
 
 def find_matte(picture: np.ndarray, square: Square) -> np.ndarray:
     """Cut the figure out of `picture` by its colours (GrabCut, Rother et al., SIGGRAPH 2004).
@@ -225,17 +228,28 @@ def fit_to_edges(rough: np.ndarray, picture: np.ndarray, radius: float = FIT_RAD
         picture: uint8 RGB (H, W, 3).
         radius: how far edges are looked for, in shares of the longer side.
     """
-    guide = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    size = 2 * max(2, round(radius * max(rough.shape))) + 1
+    reach = max(2, round(radius * max(rough.shape)))
+    # How both go together is smooth: it is worked out in larger pixels (He and Sun, "Fast Guided Filter", 2015).
+    step = min(reach // 2, COARSEST)
+    guide = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    extent = -(-rough.shape[1] // step), -(-rough.shape[0] // step)
+    coarse = cv2.resize(guide, extent, interpolation=cv2.INTER_AREA).astype(np.float32)
+    shown = cv2.resize(rough, extent, interpolation=cv2.INTER_AREA)
+    size = 2 * round(reach / step) + 1
 
     def mean(values: np.ndarray) -> np.ndarray:
         return cv2.blur(values, (size, size))
 
-    guide_mean, rough_mean = mean(guide), mean(rough)
-    slope = (mean(guide * rough) - guide_mean * rough_mean) / (
-        mean(guide * guide) - guide_mean**2 + FIT_CONTRAST**2
+    guide_mean, rough_mean = mean(coarse), mean(shown)
+    slope = (mean(coarse * shown) - guide_mean * rough_mean) / (
+        mean(coarse * coarse) - guide_mean**2 + FIT_CONTRAST**2
     )
-    return mean(slope) * guide + mean(rough_mean - slope * guide_mean)
+    offset = mean(rough_mean - slope * guide_mean)
+    slope, offset = (
+        cv2.resize(plane, rough.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        for plane in (mean(slope), offset)
+    )
+    return slope * guide + offset
 
 
 def figure_colours(picture: np.ndarray, matte: np.ndarray) -> np.ndarray:

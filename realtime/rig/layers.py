@@ -39,6 +39,9 @@ CUT, UNLIKE = 1.2, (6.0, 22.0)
 #: What is smooth is worked out in pixels so many times as large.
 COARSE = 4
 
+#: Blurs are worked out in pixels so large that they are at least so many of those wide.
+SMALLEST_BLUR = 1.5
+
 #: A pixel and those around it.
 NEAR = np.ones((3, 3), np.uint8)
 
@@ -245,17 +248,25 @@ def _split_head(
     behind_head = portrait.on(portrait.alpha[..., 2], shape)
     # Nothing is half a head over more than a seam's width.
     wide = max(2, round(VAGUE * band))
-    vague = cv2.morphologyEx(((share > 0.1) & (share < 0.9)).astype(np.uint8), cv2.MORPH_OPEN, _disc(wide))
-    decided = (cv2.GaussianBlur(share.astype(np.float32), (0, 0), band / 4) > 0.5).astype(np.float32)
-    share = np.where(cv2.dilate(vague, _disc(wide + 1)) > 0, cv2.GaussianBlur(decided, (0, 0), 1.0), share)
+    vague = cv2.erode(((share > 0.1) & (share < 0.9)).astype(np.uint8), _disc(wide))
+    if vague.any():
+        decided = (_smoothed(share.astype(np.float32), band / 4) > 0.5).astype(np.float32)
+        decided = cv2.GaussianBlur(decided, (0, 0), 1.0)
+        share = np.where(_grown(vague > 0, 2 * wide + 1), decided, share)
     # Slivers of head along the outline of neck and shoulders are those of the body.
-    whole = cv2.morphologyEx(share.astype(np.float32), cv2.MORPH_OPEN, _disc(max(1, round(SLIVER * band))))
-    near = cv2.dilate(behind_head, _disc(max(1, round(SLIVER * band)))) > 100
-    share = np.where(theirs, 0, np.where(near, whole, share))
+    sliver = max(1, round(SLIVER * band))
+    near = _grown(behind_head > 100, sliver)
+    box = box_of(near)
+    if box is not None:
+        inner, outer = _around(box, share.shape, 2 * sliver)
+        whole = cv2.morphologyEx(_in_levels(share[outer]), cv2.MORPH_OPEN, _disc(sliver))[inner]
+        share[box] = np.where(near[box], whole.astype(np.float32) / 255, share[box])
+    share[theirs] = 0
     share = _outlined(_in_one_piece(share, layers.matte), layers.matte)
     own = _own_colours(layers, picture)
     body = _body_behind(share, None, layers, own, behind_head, near, band)
-    share = np.where(theirs, 0, _beyond_the_body(share, picture, body.ground, body.up, near, band))
+    share = _beyond_the_body(share, picture, body.ground, body.up, near, band)
+    share[theirs] = 0
     body = _body_behind(share, picture, layers, own, behind_head, near, band)
     head_alpha = np.rint(share * layers.alpha).astype(np.uint8)
     head_colours, over = _over_exactly(picture, body.ground, head_alpha)
@@ -309,36 +320,47 @@ def _body_behind(
     # What is left of the head's outline beside it would stay behind.
     margin = max(1, round(MARGIN * band))
     of_head = share > RIM
-    hidden = cv2.dilate(of_head.astype(np.uint8), _disc(margin)) > 0
+    hidden = _grown(of_head, margin)
     if picture is not None:
-        hidden &= of_head | ~_as_beside(picture, hidden, margin)
+        hidden = _without_beside(hidden, of_head, picture, margin)
     below = _first_below(hidden)
-    up = below - np.arange(height)[:, None]
-    at = np.minimum(below, height - 1), np.arange(share.shape[1])
-    # A neck goes up behind the head as wide as it comes out below; where nothing is seen below, nothing is known.
-    widest = np.where(below < height, layers.alpha[at], 255)
-    close = (up < CUT * band) & near & (below < height)
-    behind_head = np.minimum(np.where(close, layers.alpha, behind_head), widest)
-    alpha = np.where(hidden, np.maximum(behind_head, (1 - share) * layers.matte), layers.alpha)
-    alpha = np.rint(alpha).astype(np.uint8)
-    torso = _torso(own, layers.alpha, hidden, below, band)
-    colours = cv2.multiply(torso, cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB), scale=1 / 255)
-    colours = np.where(hidden[..., None], colours, layers.colours)
+    up = below - np.arange(height, dtype=np.int32)[:, None]
+    alpha, colours, torso = layers.alpha.copy(), layers.colours.copy(), own
+    box = box_of(hidden)
+    if box is not None:
+        # A neck goes up behind the head as wide as it comes out below; where nothing is seen below, nothing is known.
+        inner, seen = hidden[box], below[box] < height
+        at = np.minimum(below[box], height - 1), np.arange(share.shape[1])[box[1]]
+        widest = np.where(seen, layers.alpha[at], 255)
+        close = (up[box] < CUT * band) & near[box] & seen
+        behind_head = np.minimum(np.where(close, layers.alpha[box], behind_head[box]), widest)
+        behind_head = np.maximum(behind_head, np.rint((1 - share[box]) * layers.matte[box]))
+        alpha[box] = np.where(inner, behind_head, alpha[box])
+        torso = _torso(own, layers.alpha, hidden, below, band)
+        shown = cv2.multiply(torso[box], cv2.cvtColor(alpha[box], cv2.COLOR_GRAY2RGB), scale=1 / 255)
+        colours[box] = cv2.copyTo(shown, inner.astype(np.uint8), colours[box])
     return _Body(alpha, torso, colours, cv2.add(colours, behind(layers.plate, alpha)), up)
 
 
-def _as_beside(picture: np.ndarray, hidden: np.ndarray, margin: int) -> np.ndarray:
-    """Where a picture has no colour that is not also close by and not `hidden`, bool (H, W).
+def _without_beside(hidden: np.ndarray, of_head: np.ndarray, picture: np.ndarray, margin: int) -> np.ndarray:
+    """Which pixels of the `hidden`, bool (H, W), are `of_head`, or have a colour that is not also close by and not hidden.
 
     Args:
         margin: how wide what is hidden may be there, in pixels.
     """
-    disc, clear = _disc(2 * margin), ~hidden[..., None]
-    least = cv2.erode(np.where(clear, picture, 255).astype(np.uint8), disc)
-    most = cv2.dilate(np.where(clear, picture, 0).astype(np.uint8), disc)
-    return (cv2.add(picture, (ALIKE, ALIKE, ALIKE, 0)) >= least).all(axis=2) & (
-        cv2.subtract(picture, (ALIKE, ALIKE, ALIKE, 0)) <= most
-    ).all(axis=2)
+    box = box_of(hidden)
+    if box is None:
+        return hidden
+    inner, outer = _around(box, hidden.shape, 2 * margin)
+    part, disc, clear = picture[outer], _disc(2 * margin), (~hidden[outer]).astype(np.uint8)
+    least = cv2.erode(cv2.copyTo(part, clear, np.full_like(part, 255)), disc)
+    most = cv2.dilate(cv2.copyTo(part, clear), disc)
+    # By how much it is darker or brighter than those.
+    off = cv2.max(cv2.subtract(least, part), cv2.subtract(part, most))
+    alike = cv2.max(cv2.max(off[..., 0], off[..., 1]), off[..., 2]) <= ALIKE
+    result = hidden.copy()
+    result[box] &= of_head[box] | ~alike[inner]
+    return result
 
 
 def _outlined(share: np.ndarray, matte: np.ndarray) -> np.ndarray:
@@ -360,16 +382,18 @@ def _outlined(share: np.ndarray, matte: np.ndarray) -> np.ndarray:
 
 def _first_below(hidden: np.ndarray) -> np.ndarray:
     """The row of the first pixel at or below each one, in its column, that is not `hidden`, bool (H, W); H where there is none."""
-    rows = np.where(hidden, len(hidden), np.arange(len(hidden))[:, None])
+    rows = np.where(hidden, np.int32(len(hidden)), np.arange(len(hidden), dtype=np.int32)[:, None])
     return np.minimum.accumulate(rows[::-1], axis=0)[::-1]
 
 
 def _own_colours(layers: FigureLayers, picture: np.ndarray) -> np.ndarray:
     """The figure's colours, uint8 RGB (H, W, 3), in soft outlines without the plate's."""
     assert layers.alpha is not None
-    share = np.maximum(layers.alpha, 1)[..., None].astype(np.float32) / 255
-    own = np.clip(np.rint(layers.colours / share), 0, 255).astype(np.uint8)
-    return np.where(layers.alpha[..., None] > 0, own, picture)
+    own = cv2.copyTo(layers.colours, (layers.alpha > 0).astype(np.uint8), picture.copy())
+    soft = (layers.alpha > 0) & (layers.alpha < 255)
+    share = layers.alpha[soft][:, None].astype(np.float32) / 255
+    own[soft] = np.clip(np.rint(layers.colours[soft] / share), 0, 255).astype(np.uint8)
+    return own
 
 
 def _torso(
@@ -388,37 +412,54 @@ def _torso(
         return own
     height, width = hidden.shape
     inner, below = hidden[box], below[box]
-    at = np.minimum(below, height - 1), np.arange(width)[box[1]]
-    found = np.where(inner & (below < height), alpha[at], 0)
-    colours = own[at].astype(np.float32)
-    weight = found.astype(np.float32)[..., None] / 255
-    away = (below - np.arange(height)[box[0], None]).astype(np.float32)
-    packed = np.dstack([colours * weight, weight])
-    extent, small = packed.shape[1::-1], tuple(-(-size // COARSE) for size in packed.shape[1::-1])
+    columns = np.arange(width)[box[1]]
+    # Of every other row: what is below is the same for many.
+    half = below[::2]
+    at = np.minimum(half, height - 1), columns
+    weight = np.where(inner[::2] & (half < height), alpha[at], 0).astype(np.uint8)
+    packed = np.dstack(
+        [cv2.multiply(own[at], cv2.cvtColor(weight, cv2.COLOR_GRAY2RGB), scale=1 / 255), weight]
+    )
+    packed = cv2.resize(packed, (_extent(packed, 2)[0], len(half)), interpolation=cv2.INTER_AREA)
+    packed = packed.astype(np.float32)
+    extent, small = packed.shape[1::-1], _extent(packed, COARSE // 2)
     coarse = cv2.resize(packed, small, interpolation=cv2.INTER_AREA)
-    result = colours
+    away = (below - np.arange(height)[box[0], None]).astype(np.float32)
+    distance = away[::2, ::2]
+    result = smoothed = None
     for reach, size in ((0.4 * band, band / 6), (1.5 * band, band / 2), (4.0 * band, 1.5 * band)):
         if size < COARSE:
-            smoothed = cv2.GaussianBlur(packed, (0, 0), size)
+            smoothed = cv2.GaussianBlur(packed, (0, 0), size / 2)
         else:
             smoothed = cv2.GaussianBlur(coarse, (0, 0), size / COARSE)
             smoothed = cv2.resize(smoothed, extent, interpolation=cv2.INTER_LINEAR)
-        smoothed = smoothed[..., :3] / np.maximum(smoothed[..., 3:], 1e-3)
-        result = result + held(away / np.float32(reach))[..., None] * (smoothed - result)
-    if ((found == 0) & inner).any():
+        smoothed = smoothed[..., :3] * (255 / np.maximum(smoothed[..., 3:], 0.255))
+        if result is None:
+            result = smoothed
+        else:
+            result = result + held(distance / np.float32(reach))[..., None] * (smoothed - result)
+    assert result is not None and smoothed is not None
+    found = packed[..., 3]
+    if (inner & (below >= height)).any():
         # Where nothing is seen below, what is seen around; between both no edge stands upright.
-        tiny = tuple(-(-size // COARSE) for size in (width, height))
-        nearby = cv2.resize(known.astype(np.float32), tiny, interpolation=cv2.INTER_AREA) > 0.99
-        around = fill(cv2.resize(own, tiny, interpolation=cv2.INTER_AREA), ~nearby)
-        around = cv2.resize(around, (width, height), interpolation=cv2.INTER_LINEAR)[box]
-        seen = cv2.resize(weight[..., 0], small, interpolation=cv2.INTER_AREA)
+        nearby = cv2.resize(255 * known.astype(np.uint8), _extent(own, COARSE), interpolation=cv2.INTER_AREA)
+        around = fill(cv2.resize(own, _extent(own, COARSE), interpolation=cv2.INTER_AREA), nearby < 253)
+        around = cv2.resize(around, (width, height), interpolation=cv2.INTER_LINEAR)[box][::2, ::2]
+        seen = cv2.resize(found, small, interpolation=cv2.INTER_AREA) / 255
         seen = cv2.resize(cv2.GaussianBlur(seen, (0, 0), 1.5 * band / COARSE), extent)[..., None]
-        far = np.where(found > 0, held(away / np.float32(4.0 * band)), 1)[..., None]
+        far = np.where(found > 0, held(distance / np.float32(4.0 * band)), 1)[..., None]
         result = np.where((found > 0)[..., None], result, smoothed)
         result = result + far * (1 - seen) * (around - result)
     result = np.clip(np.rint(result), 0, 255).astype(np.uint8)
+    result = cv2.resize(result, inner.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    # Close to what is seen every column goes on as it is.
+    near = inner & (away < 0.4 * band) & (below < height)
+    rows, places = np.nonzero(near)
+    colours = own[below[rows, places], columns[places]].astype(np.float32)
+    share = held(away[rows, places] / np.float32(0.4 * band))[:, None]
+    result[rows, places] = np.rint(colours + share * (result[rows, places] - colours)).astype(np.uint8)
     torso = own.copy()
-    torso[box] = np.where(inner[..., None], result, own[box])
+    torso[box] = cv2.copyTo(result, inner.astype(np.uint8), torso[box])
     return torso
 
 
@@ -439,15 +480,51 @@ def _beyond_the_body(
         ground, up: see `_Body`.
         near: bool (H, W), where there may be body behind the head.
     """
-    unlike = cv2.GaussianBlur(_difference(picture, ground).astype(np.float32), (0, 0), 1.0)
+    box = box_of((share > 0) & (up < 2 * CUT * band))
+    if box is None:
+        return share
+    disc = max(1, round(SLIVER * band))
+    # What is below counts as well.
+    inner, outer = _around((slice(box[0].start, len(share)), box[1]), share.shape, 4 * disc)
+    unlike = cv2.GaussianBlur(_difference(picture[outer], ground[outer]).astype(np.float32), (0, 0), 1.0)
     unlike = smooth(*UNLIKE, unlike)
     unlike = np.maximum.accumulate(unlike[::-1], axis=0)[::-1]
-    sure = held((up / np.float32(CUT * band) - 0.5) * 2)
-    found = np.minimum(share, np.maximum(unlike, sure)).astype(np.float32)
+    sure = held((up[outer] / np.float32(CUT * band) - 0.5) * 2)
+    found = np.minimum(share[outer], np.maximum(unlike, sure)).astype(np.float32)
     # Columns were looked at one by one: the cut has neither notches nor spikes.
-    disc = _disc(max(1, round(SLIVER * band)))
-    even = cv2.morphologyEx(cv2.morphologyEx(found, cv2.MORPH_CLOSE, disc), cv2.MORPH_OPEN, disc)
-    return np.where(near & (up < 2 * CUT * band), np.minimum(even, share), found)
+    even = cv2.morphologyEx(_in_levels(found), cv2.MORPH_CLOSE, _disc(disc))
+    even = cv2.morphologyEx(even, cv2.MORPH_OPEN, _disc(disc))[inner].astype(np.float32) / 255
+    box = slice(box[0].start, len(share)), box[1]
+    result = share.copy()
+    evened = near[box] & (up[box] < 2 * CUT * band)
+    result[box] = np.where(evened, np.minimum(even, share[box]), found[inner])
+    return result
+
+
+def _around(
+    box: tuple[slice, slice], shape: tuple[int, ...], margin: int
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """A box with so many pixels more on each side, within `shape` (H, W): where the box lies in that, and that itself."""
+    outer = tuple(
+        slice(max(part.start - margin, 0), min(part.stop + margin, size))
+        for part, size in zip(box, shape, strict=True)
+    )
+    inner = tuple(
+        slice(part.start - wide.start, part.stop - wide.start) for part, wide in zip(box, outer, strict=True)
+    )
+    return inner, outer
+
+
+def _in_levels(share: np.ndarray) -> np.ndarray:
+    """Shares in [0, 1] as uint8."""
+    return np.rint(255 * share).astype(np.uint8)
+
+
+def _chosen(labels: np.ndarray, count: int, which: np.ndarray) -> np.ndarray:
+    """Where `labels` int32 (H, W), all less than `count`, are some of `which`: bool (H, W)."""
+    table = np.zeros(count, bool)
+    table[which] = True
+    return table[labels]
 
 
 def _in_one_piece(share: np.ndarray, matte: np.ndarray) -> np.ndarray:
@@ -463,11 +540,11 @@ def _in_one_piece(share: np.ndarray, matte: np.ndarray) -> np.ndarray:
     if len(facts) > 2:
         mine = labels == 1 + int(facts[1:, cv2.CC_STAT_AREA].argmax())
         beside = cv2.dilate((firm & ~head).astype(np.uint8), NEAR) > 0
-        theirs = np.unique(labels[beside & head & ~mine])
-        share, head = np.where(np.isin(labels, theirs), 0, share), head & ~np.isin(labels, theirs)
+        theirs = _chosen(labels, len(facts), labels[beside & head & ~mine])
+        share, head = np.where(theirs, 0, share), head & ~theirs
     # Nor are there rims of such pieces.
-    _, labels = cv2.connectedComponents((firm & (share > RIM)).astype(np.uint8), connectivity=8)
-    return np.where((labels > 0) & ~np.isin(labels, np.unique(labels[head])), 0, share)
+    count, labels = cv2.connectedComponents((firm & (share > RIM)).astype(np.uint8), connectivity=8)
+    return np.where((labels > 0) & ~_chosen(labels, count, labels[head]), 0, share)
 
 
 def _enclosed(body: np.ndarray, matte: np.ndarray) -> np.ndarray:
@@ -477,18 +554,19 @@ def _enclosed(body: np.ndarray, matte: np.ndarray) -> np.ndarray:
         return np.zeros_like(body)
     beside = cv2.dilate((matte <= 127).astype(np.uint8), NEAR) > 0
     beside[[0, -1]] = beside[:, [0, -1]] = True
-    open_ = np.append(np.unique(labels[beside]), [0, 1 + int(facts[1:, cv2.CC_STAT_AREA].argmax())])
-    return ~np.isin(labels, open_)
+    largest = 1 + int(facts[1:, cv2.CC_STAT_AREA].argmax())
+    return ~_chosen(labels, len(facts), np.append(labels[beside], [0, largest]))
 
 
 def _over_exactly(picture: np.ndarray, below: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Premultiplied colours uint8 (H, W, 3), and an alpha (H, W) of `alpha` at least, that give `picture` over `below` to the bit."""
-    seen, ground = picture.astype(np.float32), below.astype(np.float32)
-    least = _least_alpha(seen, ground).astype(np.uint8)
-    alpha = np.maximum(alpha, np.where((picture != below).any(axis=2), least, 0)).astype(np.uint8)
+    alpha = alpha.copy()
+    thin = (alpha < 255) & (_difference(picture, below) > 0)
+    seen, ground = picture[thin].astype(np.float32), below[thin].astype(np.float32)
+    alpha[thin] = np.maximum(alpha[thin], _least_alpha(seen, ground).astype(np.uint8))
     colours = cv2.subtract(picture, behind(below, alpha))
-    left = cv2.add(colours, behind(below, alpha)) != picture
-    alpha[left.any(axis=2)] = 255
+    left = _difference(cv2.add(colours, behind(below, alpha)), picture)
+    alpha[left > 0] = 255
     return cv2.subtract(picture, behind(below, alpha)), alpha
 
 
@@ -525,14 +603,14 @@ def compose_layers(
     if sure:
         may = hole if half is None else hole & _grown(half, max(1, round(CLOSE * band)))
         matte = _with_solid_parts(picture, plate, matte, hole, band, may)
-    seen, ground = picture[hole].astype(np.float32), plate[hole].astype(np.float32)
-    alpha = matte.copy()
-    alpha[hole] = np.maximum(alpha[hole], _least_alpha(seen, ground).astype(np.uint8))
-    alpha[~hole] = 0
+    alpha = np.where(hole, matte, 0).astype(np.uint8)
+    thin = hole & (alpha < 255)
+    seen, ground = picture[thin].astype(np.float32), plate[thin].astype(np.float32)
+    alpha[thin] = np.maximum(alpha[thin], _least_alpha(seen, ground).astype(np.uint8))
     # Rounding leaves a level over at most; the plate takes it where it is seen.
     colours = cv2.subtract(picture, behind(plate, alpha))
-    left = cv2.add(colours, behind(plate, alpha)) != picture
-    alpha[left.any(axis=2)] = 255
+    left = _difference(cv2.add(colours, behind(plate, alpha)), picture)
+    alpha[left > 0] = 255
     colours = cv2.subtract(picture, behind(plate, alpha))
     return FigureLayers(matte, plate, colours, alpha)
 
@@ -554,9 +632,10 @@ def _with_half_seen_parts(
     if hole.all():
         return matte
     more = _with_solid_parts(picture, fill(picture, hole), matte, hole, band, half)
-    _, labels = cv2.connectedComponents(((more > 127) & (half | (matte > 127))).astype(np.uint8))
-    mine = np.setdiff1d(np.unique(labels[matte > FIRM]), [0])
-    return np.where(_grown(np.isin(labels, mine), max(1, band // 4)), more, matte)
+    seen = (more > 127) & (half | (matte > 127))
+    count, labels = cv2.connectedComponents(seen.astype(np.uint8))
+    mine = seen & _chosen(labels, count, labels[matte > FIRM])
+    return np.where(_grown(mine, max(1, band // 4)), more, matte)
 
 
 def _with_solid_parts(
@@ -569,7 +648,7 @@ def _with_solid_parts(
         may: bool (H, W), where such parts may be.
     """
     unlike = _difference(picture, plate)
-    rough = _difference(picture, cv2.GaussianBlur(picture, (0, 0), max(2.0, band / 2.5)))
+    rough = _difference(picture, _smoothed(picture, max(2.0, band / 2.5)))
     outside = (~hole) & _grown(hole, 2 * band)
     usual = float(np.percentile(rough[outside], 80)) if outside.any() else SOLID
     if outside.any() and (rough[outside] > STRAND).mean() > BUSY:
@@ -590,26 +669,27 @@ def _with_strands(picture: np.ndarray, matte: np.ndarray, hole: np.ndarray, band
     A glow or a wall's shading around a head belongs to the wall: as a part of the figure it would show where the hole ends. Where
     a room is full of edges, strands are its lines, which must not go along.
     """
-    close = cv2.dilate((matte > 8).astype(np.uint8), _disc(max(2, round(CLOSE * band))))
-    empty = (matte <= 8).astype(np.float32)
+    close = _grown(matte > 8, max(2, round(CLOSE * band)))
+    empty = (matte <= 8).astype(np.uint8)
     size = max(1.0, band / 5)
-    near = cv2.GaussianBlur(empty, (0, 0), size)[..., None]
-    calm = cv2.GaussianBlur(picture * empty[..., None], (0, 0), size) / np.maximum(near, 1e-3)
-    rough = np.abs(picture - calm).max(axis=2)
+    near = cv2.cvtColor(np.maximum(_smoothed(255 * empty, size), 1), cv2.COLOR_GRAY2RGB)
+    calm = cv2.divide(_smoothed(cv2.copyTo(picture, empty), size), near, scale=255)
+    rough = _difference(picture, calm)
     outside = (~hole) & _grown(hole, 2 * band)
     if outside.any() and (rough[outside] > STRAND).mean() > BUSY:
-        return close > 0
+        return close
     usual = float(np.percentile(rough[outside], 80)) if outside.any() else TELLING
     strands = ((rough > max(2.0 * usual, STRAND)) & (matte <= 8)).astype(np.uint8)
     strands = cv2.morphologyEx(strands, cv2.MORPH_CLOSE, _disc(max(1, band // 6)))
     if usual < STRAND / 2:
         # Before a calm background they are followed further.
         reach = _grown(hole, 2 * band).astype(np.uint8)
-        _, labels = cv2.connectedComponents(strands & reach, connectivity=8)
-        strands = np.isin(labels, np.setdiff1d(np.unique(labels[hole]), [0])).astype(np.uint8)
+        strands &= reach
+        count, labels = cv2.connectedComponents(strands, connectivity=8)
+        strands &= _chosen(labels, count, labels[hole]).astype(np.uint8)
     else:
         strands &= hole
-    return (close | cv2.dilate(strands, _disc(max(1, band // 5)))) > 0
+    return close | _grown(strands > 0, max(1, band // 5))
 
 
 def behind(plate: np.ndarray, matte: np.ndarray) -> np.ndarray:
@@ -637,22 +717,48 @@ def fill(picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
         return picture.copy()
     if hole.all():
         return np.broadcast_to(picture.reshape(-1, 3).mean(0).astype(np.uint8), picture.shape).copy()
-    levels = [(picture.astype(np.float32) * ~hole[..., None], (~hole).astype(np.float32))]
-    while min(levels[-1][1].shape) > 1 and (levels[-1][1] < 0.5).any():
-        colour, weight = levels[-1]
-        extent = ((weight.shape[1] + 1) // 2, (weight.shape[0] + 1) // 2)
+    # Within the hole nothing is seen of what is finer than two pixels: colours times weight, and weight, of twice as large ones.
+    known = (~hole).astype(np.uint8)
+    extent = _extent(known, 2)
+    colour = cv2.resize(cv2.copyTo(picture, known), extent, interpolation=cv2.INTER_AREA)
+    weight = cv2.resize(255 * known, extent, interpolation=cv2.INTER_AREA)
+    levels = [_bounded(cv2.GaussianBlur(np.dstack([colour, weight]).astype(np.float32), (3, 3), 0.5))]
+    while min(levels[-1].shape[:2]) > 1 and (levels[-1][..., 3] < 127.5).any():
+        level = levels[-1]
         # Smoothed before it is halved, so that the fill has no blocks.
-        weight = cv2.resize(cv2.GaussianBlur(weight, (5, 5), 1.0), extent, interpolation=cv2.INTER_AREA)
-        colour = cv2.resize(cv2.GaussianBlur(colour, (5, 5), 1.0), extent, interpolation=cv2.INTER_AREA)
-        share = np.minimum(weight, 0.5) / np.maximum(weight, 1e-9)
-        levels.append((colour * (2 * share)[..., None], weight * 2 * share))
-    colour, weight = levels.pop()
-    filled = colour / np.maximum(weight, 1e-9)[..., None]
+        level = cv2.resize(
+            cv2.GaussianBlur(level, (5, 5), 1.0), _extent(level, 2), interpolation=cv2.INTER_AREA
+        )
+        levels.append(_bounded(level))
+    level = levels.pop()
+    filled = level[..., :3] * (255 / np.maximum(level[..., 3:], 1e-6))
     while levels:
-        colour, weight = levels.pop()
-        wide = cv2.resize(filled, weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
-        filled = colour + wide * (1 - np.minimum(weight, 1.0))[..., None]
-    return np.where(hole[..., None], np.clip(np.rint(filled), 0, 255), picture).astype(np.uint8)
+        level = levels.pop()
+        wide = cv2.resize(filled, level.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        filled = level[..., :3] + wide * (1 - level[..., 3:] / 255)
+    filled = np.clip(np.rint(filled), 0, 255).astype(np.uint8)
+    filled = cv2.resize(filled, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return cv2.copyTo(picture, known, filled)
+
+
+def _bounded(level: np.ndarray) -> np.ndarray:
+    """Colours times weight, and weight, float32 (h, w, 4): half known is as good as known."""
+    return level * (255 / np.maximum(level[..., 3:], 127.5))
+
+
+def _extent(picture: np.ndarray, step: int) -> tuple[int, int]:
+    """Columns and rows of a `picture` (H, W[, C]) in pixels so many times as large."""
+    return -(-picture.shape[1] // step), -(-picture.shape[0] // step)
+
+
+def _smoothed(values: np.ndarray, size: float) -> np.ndarray:
+    """A Gaussian blur of `values` (H, W[, C]), worked out in pixels as large as it leaves nothing finer than."""
+    step = min(COARSE, int(size / SMALLEST_BLUR))
+    if step < 2:
+        return cv2.GaussianBlur(values, (0, 0), size)
+    coarse = cv2.resize(values, _extent(values, step), interpolation=cv2.INTER_AREA)
+    coarse = cv2.GaussianBlur(coarse, (0, 0), size / step)
+    return cv2.resize(coarse, values.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def refine(picture: np.ndarray, matte: np.ndarray, band: int) -> np.ndarray:
@@ -667,26 +773,26 @@ def refine(picture: np.ndarray, matte: np.ndarray, band: int) -> np.ndarray:
     unsure = outer & ~inner
     if not unsure.any() or not inner.any() or outer.all():
         return matte
-    figure = fill(picture, ~inner).astype(np.float32)
-    ground = fill(picture, outer).astype(np.float32)
-    seen = picture.astype(np.float32)
+    figure = fill(picture, ~inner)[unsure].astype(np.float32)
+    ground = fill(picture, outer)[unsure].astype(np.float32)
+    seen = picture[unsure].astype(np.float32)
+    inside = _smoothed(255 * cut, max(0.8, band / 3))[unsure].astype(np.float32) / 255
+    known = matte[unsure].astype(np.float32) / 255
     apart = figure - ground
-    square = (apart * apart).sum(2)
-    share = np.clip(((seen - ground) * apart).sum(2) / np.maximum(square, 1e-3), 0, 1)
+    square = (apart * apart).sum(1)
+    share = np.clip(((seen - ground) * apart).sum(1) / np.maximum(square, 1e-3), 0, 1)
     # A colour that is neither's is the figure's, unless it lies far outside.
-    odd = np.sqrt(np.square(seen - ground - share[..., None] * apart).sum(2))
-    inside = cv2.GaussianBlur(cut.astype(np.float32), (0, 0), max(0.8, band / 3))
-    unlike_ground = np.sqrt(np.square(seen - ground).sum(2))
+    odd = np.sqrt(np.square(seen - ground - share[:, None] * apart).sum(1))
+    unlike_ground = np.sqrt(np.square(seen - ground).sum(1))
     share = np.maximum(
         share, np.clip(unlike_ground / (2.2 * TELLING) - 0.6, 0, 1) * np.clip(1.6 * inside, 0, 1)
     )
     share = (share - NOTHING) / (EVERYTHING - NOTHING)
     told = square / (square + TELLING**2) * np.exp(-np.square(odd / 90))
-    known = matte.astype(np.float32) / 255
     # Far outside the cut only what is clearly not background counts.
     near = np.clip(2.2 * inside, 0, 1)
     mixed = told * np.clip(share, 0, 1) * near + (1 - told) * known
     mixed = np.where(inside > 0.85, np.maximum(mixed, known), mixed)
-    fine = np.where(unsure, np.clip(mixed, 0, 1), known)
-    fine = np.where((fine < 0.04), 0, fine)
-    return np.rint(255 * fine).astype(np.uint8)
+    fine = np.where(matte < 0.04 * 255, 0, matte)
+    fine[unsure] = np.rint(255 * np.where(mixed < 0.04, 0, np.clip(mixed, 0, 1))).astype(np.uint8)
+    return fine

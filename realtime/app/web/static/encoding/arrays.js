@@ -436,6 +436,17 @@ export function nonzero(mask) {
   for (let at = 0; at < flat.length; at++) if (flat[at]) count += 1;
   const shape = mask._shape;
   const lines = shape.map(() => new Float64Array(count));
+  if (shape.length === 2) {
+    const [rows, columns] = lines;
+    for (let row = 0, at = 0, to = 0; row < shape[0]; row++) {
+      for (let column = 0; column < shape[1]; column++, at++) {
+        if (!flat[at]) continue;
+        rows[to] = row;
+        columns[to++] = column;
+      }
+    }
+    return lines.map((line) => new NDArray(line, [count], "int64"));
+  }
   for (let at = 0, to = 0; at < flat.length; at++) {
     if (!flat[at]) continue;
     for (let axis = shape.length - 1, rest = at; axis >= 0; axis--) {
@@ -531,9 +542,22 @@ function located(array, key) {
   return { shape: together, bases, base: stridesOf(together), rest: shape, restStrides: strides, first: apart ? 0 : first };
 }
 
+/** Whether a key is a mask of an array that lies in one piece. @param {NDArray} array @param {any} key */
+const isMaskOf = (array, key) => key instanceof NDArray && key.dtype === "bool" && key._shape.length > 0 && array.isWhole && key._shape.every((size, axis) => size === array._shape[axis]);
+
 /** @param {NDArray} array @param {any} key */
 export function getItem(array, key) {
   if (typeof key === "number") return at0(array, key);
+  if (isMaskOf(array, key)) {
+    // Of rows and columns that are chosen, all channels.
+    const [mask, count] = [key.flat, array.size / Math.max(key.size, 1)];
+    let chosen = 0;
+    for (let at = 0; at < mask.length; at++) if (mask[at]) chosen += 1;
+    const out = new STORES[array.dtype](chosen * count);
+    const { data, offset } = array;
+    for (let at = 0, to = 0; at < mask.length; at++) if (mask[at]) for (let place = offset + at * count, end = place + count; place < end; place++) out[to++] = data[place];
+    return new NDArray(out, [chosen, ...array._shape.slice(key._shape.length)], array.dtype);
+  }
   const found = located(array, key);
   if ("view" in found) return found.view._shape.length ? found.view : found.view.item();
   const { shape, bases, rest, restStrides, first } = found;

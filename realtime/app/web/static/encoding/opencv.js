@@ -272,6 +272,23 @@ function taps(from, size, way, scale) {
   return all;
 }
 
+/** Means of blocks of whole pixels. @param {any} values @param {number} height @param {number} width @param {number} channels @param {number} across @param {number} down */
+function blocks(values, height, width, channels, across, down) {
+  const [stride, wide] = [width * channels, (width / across) * channels];
+  const out = new Float32Array((height / down) * wide);
+  const share = 1 / (across * down);
+  for (let row = 0, to = 0; row < height; row += down) {
+    for (let column = 0; column < stride; column += across * channels) {
+      for (let channel = 0; channel < channels; channel++) {
+        let sum = 0;
+        for (let j = 0, line = row * stride + column + channel; j < down; j++, line += stride) for (let i = 0, at = line; i < across; i++, at += channels) sum += values[at];
+        out[to++] = sum * share;
+      }
+    }
+  }
+  return out;
+}
+
 /** @param {any} src @param {any} dsize @param {number} fx @param {number} fy @param {number} way */
 function resized(src, dsize, fx, fy, way) {
   const { values, height, width, channels, dtype, shape } = image(src);
@@ -279,6 +296,7 @@ function resized(src, dsize, fx, fy, way) {
   const [sx, sy] = dsize ? [width / wide, height / high] : [1 / fx, 1 / fy];
   const columns = taps(width, wide, way === 3 && !(sx >= 1 && sy >= 1) ? 3 : way, sx);
   const rows = taps(height, high, way, sy);
+  if (way === 3 && sx >= 1 && Number.isInteger(sx) && Number.isInteger(sy)) return made(blocks(values, height, width, channels, sx, sy), [high, wide, ...shape.slice(2)], dtype);
   const fixed = way === 1 && dtype === "uint8";
   if (fixed) for (const one of [...columns, ...rows]) one.weights = one.weights.map((weight) => rounded(2048 * weight));
   const floats = floatsOf(values);
@@ -292,6 +310,13 @@ function resized(src, dsize, fx, fy, way) {
   });
   for (let row = 0, to = 0; row < height; row++) {
     const begin = row * width * channels;
+    if (many === 2) {
+      for (let column = 0, way = 0; column < wide; column++, way += 2) {
+        const [one, other, left, right] = [shares[way], shares[way + 1], begin + froms[way], begin + froms[way + 1]];
+        for (let channel = 0; channel < channels; channel++) lines[to++] = one * floats[left + channel] + other * floats[right + channel];
+      }
+      continue;
+    }
     for (let column = 0; column < wide; column++) {
       for (let channel = begin; channel < begin + channels; channel++) {
         let sum = 0;
@@ -309,6 +334,11 @@ function resized(src, dsize, fx, fy, way) {
       // As OpenCV's whole numbers are rounded.
       const [upper, lower, one, other] = [at[0] * stride, at[1] * stride, weights[0], weights[1]];
       for (let place = 0; place < stride; place++) out[to + place] = ((((lines[upper + place] >> 4) * one) >> 16) + (((lines[lower + place] >> 4) * other) >> 16) + 2) >> 2;
+      continue;
+    }
+    if (at.length === 2) {
+      const [upper, lower, one, other] = [at[0] * stride, at[1] * stride, weights[0], weights[1]];
+      for (let place = 0; place < stride; place++) out[to + place] = one * lines[upper + place] + other * lines[lower + place];
       continue;
     }
     for (let tap = 0; tap < at.length; tap++) {
@@ -453,15 +483,15 @@ function labelled(src, connectivity) {
   return { count, labels, height, width };
 }
 
-/** Distances to the nearest 0, and which that is, by steps of a chamfer. @param {any} src @param {number} mask */
-function distances(src, mask) {
+/** Distances to the nearest 0, and if wanted which that is, by steps of a chamfer. @param {any} src @param {number} mask @param {boolean} which */
+function distances(src, mask, which) {
   const { values, height, width } = image(src);
   const out = new Float32Array(values.length);
-  const labels = new Int32Array(values.length);
+  const labels = which ? new Int32Array(values.length) : null;
   let count = 0;
   for (let at = 0; at < values.length; at++) {
     out[at] = values[at] ? Infinity : 0;
-    if (!values[at]) labels[at] = ++count;
+    if (labels && !values[at]) labels[at] = ++count;
   }
   const [a, b, c] = mask === 3 ? [0.955, 1.3693, 0] : [1, 1.4, 2.1969];
   const steps = [[0, -1, a], [-1, 0, a], [-1, -1, b], [-1, 1, b]];
@@ -477,6 +507,20 @@ function distances(src, mask) {
         let least = out[at];
         if (!least) continue;
         const within = row > 1 && row < height - 2 && column > 1 && column < width - 2;
+        if (within && !labels) {
+          const [s0, s1, s2, s3] = sign > 0 ? [at - 1, at - width, at - width - 1, at - width + 1] : [at + 1, at + width, at + width + 1, at + width - 1];
+          const straight = Math.min(out[s0], out[s1]) + a;
+          const aslant = Math.min(out[s2], out[s3]) + b;
+          if (straight < least) least = straight;
+          if (aslant < least) least = aslant;
+          if (c) {
+            const [up, twice] = [sign * width, 2 * sign * width];
+            const far = Math.min(out[at - up - 2], out[at - up + 2], out[at - twice - 1], out[at - twice + 1]) + c;
+            if (far < least) least = far;
+          }
+          out[at] = least;
+          continue;
+        }
         for (let step = 0; step < shifts.length; step++) {
           if (!within) {
             const [y, x] = [row + sign * downs[step], column + sign * rights[step]];
@@ -486,7 +530,7 @@ function distances(src, mask) {
           const far = out[from] + fars[step];
           if (far < least) {
             least = far;
-            labels[at] = labels[from];
+            if (labels) labels[at] = labels[from];
           }
         }
         out[at] = least;
@@ -578,11 +622,32 @@ function filledPolygon(img, points, colour) {
   });
 }
 
+/** What is done most, of bytes. @type {Record<string, (out: Uint8ClampedArray, x: Uint8Array, y: Uint8Array, scale: number) => void>} */
+const ofBytes = {
+  mul: (out, x, y, scale) => {
+    for (let at = 0; at < out.length; at++) out[at] = Math.fround(x[at] * y[at] * scale);
+  },
+  add: (out, x, y) => {
+    for (let at = 0; at < out.length; at++) out[at] = x[at] + y[at];
+  },
+  sub: (out, x, y) => {
+    for (let at = 0; at < out.length; at++) out[at] = x[at] - y[at];
+  },
+  absdiff: (out, x, y) => {
+    for (let at = 0; at < out.length; at++) out[at] = x[at] > y[at] ? x[at] - y[at] : y[at] - x[at];
+  },
+};
+
 /** @param {string} name @param {any} src1 @param {any} src2 @param {number} scale @param {any} dst */
 function arithmetic(name, src1, src2, scale, dst) {
   const one = asArray(src1);
   // A colour has four numbers, whatever channels there are.
   const other = typeof src2 === "number" ? src2 : asArray(Array.isArray(src2) ? src2.slice(0, one._shape[2] ?? 1) : src2);
+  if (other instanceof NDArray && isByte(one.dtype) && isByte(other.dtype) && one.size === other.size && ofBytes[name]) {
+    const out = new Uint8ClampedArray(one.size);
+    ofBytes[name](out, one.flat, other.flat, Math.fround(scale));
+    return given(dst, new NDArray(new Uint8Array(out.buffer), one._shape, "uint8"));
+  }
   const dtype = one._shape.length ? one.dtype : /** @type {any} */ (other).dtype;
   const wide = (/** @type {any} */ x) => (typeof x === "number" ? x : isByte(x.dtype) ? x.astype("float32") : x);
   let out = elementwise(name, wide(one), wide(other));
@@ -772,11 +837,13 @@ export const cv2 = {
     return kernel;
   },
   multiply: (/** @type {any} */ src1, /** @type {any} */ src2, /** @type {any} */ dst = null, scale = 1) => arithmetic("mul", src1, src2, scale, dst),
+  divide: (/** @type {any} */ src1, /** @type {any} */ src2, /** @type {any} */ dst = null, scale = 1) => arithmetic("div", src1, src2, scale, dst),
   add: (/** @type {any} */ src1, /** @type {any} */ src2, /** @type {any} */ dst = null) => arithmetic("add", src1, src2, 1, dst),
   subtract: (/** @type {any} */ src1, /** @type {any} */ src2, /** @type {any} */ dst = null) => arithmetic("sub", src1, src2, 1, dst),
   max: (/** @type {any} */ src1, /** @type {any} */ src2, /** @type {any} */ dst = null) => given(dst, np.maximum(src1, src2)),
   absdiff: (/** @type {any} */ src1, /** @type {any} */ src2) => {
     const [one, other] = [asArray(src1), asArray(src2)];
+    if (isByte(one.dtype) && isByte(other.dtype)) return arithmetic("absdiff", one, other, 1, null);
     return np.abs(elementwise("sub", one.astype("float32"), other.astype("float32"))).astype(one.dtype);
   },
   addWeighted: (/** @type {any} */ src1, /** @type {number} */ alpha, /** @type {any} */ src2, /** @type {number} */ beta, /** @type {number} */ gamma, /** @type {any} */ dst = null) => {
@@ -803,6 +870,12 @@ export const cv2 = {
   copyTo: (/** @type {any} */ src, /** @type {any} */ mask, /** @type {any} */ dst = null) => {
     const array = asArray(src);
     const out = dst ?? np.zeros_like(array);
+    const where = asArray(mask);
+    if (out.isWhole && out.dtype === array.dtype && out.size % where.size === 0) {
+      const [from, to, own, channels] = [array.flat, out.data, where.flat, out.size / where.size];
+      for (let pixel = 0, at = 0, place = out.offset; pixel < own.length; pixel++, at += channels, place += channels) if (own[pixel]) for (let channel = 0; channel < channels; channel++) to[place + channel] = from[at + channel];
+      return out;
+    }
     let chosen = elementwise("ne", mask, 0);
     if (array._shape.length > chosen._shape.length) chosen = chosen.reshape(...chosen._shape, 1);
     np.copyto(out, array, null, chosen);
@@ -848,15 +921,15 @@ export const cv2 = {
   },
   distanceTransform: (/** @type {any} */ src, /** @type {number} */ distanceType, /** @type {number} */ maskSize) => {
     void distanceType;
-    const { out, shape } = distances(src, maskSize);
+    const { out, shape } = distances(src, maskSize, false);
     return new NDArray(out, shape, "float32");
   },
   distanceTransformWithLabels: (/** @type {any} */ src, /** @type {number} */ distanceType, /** @type {number} */ maskSize, /** @type {any} */ dst = null, /** @type {any} */ labels = null, labelType = 0) => {
     void [distanceType, dst, labels, labelType];
     // OpenCV always looks as far as 5 pixels here.
-    const found = distances(src, 5);
+    const found = distances(src, 5, true);
     void maskSize;
-    return T(new NDArray(found.out, found.shape, "float32"), new NDArray(found.labels, found.shape, "int32"));
+    return T(new NDArray(found.out, found.shape, "float32"), new NDArray(/** @type {Int32Array} */ (found.labels), found.shape, "int32"));
   },
   findContours: (/** @type {any} */ src) => T(T(...outlines(src)), null),
   contourArea: (/** @type {any} */ contour) => areaOf(pointsOf(contour)),
