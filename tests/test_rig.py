@@ -462,6 +462,19 @@ def test_a_lid_unfolds_its_own_skin_under_a_fold_that_stays(amount):
         assert column.min() < before.min() + 25
 
 
+@pytest.mark.parametrize("amount", [0.5, 1.0])
+def test_a_real_fold_stays_as_dark_all_along(amount):
+    picture, contours = shaded_lids(True)
+    picture = uneven(picture)
+    eyes = Eyes(picture, contours)
+    assert all(layers.has_fold and layers.fine == 1 for layers in eyes.layers.values())
+    shut = paste(picture.copy(), eyes.draw(amounts(both("eyeBlink", amount))))
+    for eye in (contours.left, contours.right):
+        x, y = np.rint(eye.upper[3:-3] - (0, 10)).astype(int).T
+        before, after = (cv2.blur(p, (3, 3))[y, x].astype(float).mean(1) for p in (picture, shut))
+        assert (after - before).max() < 12
+
+
 def test_a_lid_without_a_fold_goes_over_into_the_skin_above_without_an_edge():
     picture, contours = drawn_face()
     # Light falls from the left.

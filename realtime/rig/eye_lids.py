@@ -241,7 +241,7 @@ class EyeLids(EyeCrop):
             # A fold that meets the lashes somewhere is none; they are darker than a faint one.
             faint = thin < 2.2 * self.fold_depth
             lashes[faint & (self.v < self.cut) & (self.u > 0.02) & (self.u < 0.98)] = 0
-            lashes[(self.v < self.cut - 0.03 * w) & (np.abs(self.u - 0.5) > 0.35)] = 0
+            lashes[(self.v < self.cut - 0.03 * w) & (np.abs(self.u - 0.5) > 0.2)] = 0
         # Lashes are short, and longer at the outer side; what is less dark is a shadow.
         far = self.up - self.v
         outward = self.u - 0.5 if self.side == "right" else 0.5 - self.u
@@ -657,6 +657,9 @@ class EyeLids(EyeCrop):
         deep = cv2.morphologyEx(padded, cv2.MORPH_BLACKHAT, disc(0.15 * w))[pad:-pad, pad:-pad]
         where = smooth(0.0, 0.06 * w, self.closed - self.v) * smooth(0.34 * w, 0.24 * w, self.up - self.v)
         where *= smooth(0.62, 0.45, np.abs(self.u - 0.5))
+        if self.has_fold:
+            # A deep fold stays.
+            where *= smooth(0.0, 0.03 * w, self.v - self.cut)
         where *= smooth(0.4, 0.05, cv2.GaussianBlur(self.front, (0, 0), 0.08 * w))
         deep = cv2.GaussianBlur(deep, (0, 0), max(0.01 * w, 0.5))
         self.skin *= (1 + 0.75 * where * deep / np.maximum(light, 8.0))[..., None]
