@@ -659,7 +659,8 @@ class EyeLids(EyeCrop):
         where *= smooth(0.62, 0.45, np.abs(self.u - 0.5))
         if self.has_fold:
             # A deep fold stays.
-            where *= smooth(0.0, 0.03 * w, self.v - self.cut)
+            deepest = self.fold_depth / max(float(np.median(self.cheek_colour)), 1.0)
+            where *= 1 - smooth(0.14, 0.24, deepest) * smooth(0.03 * w, 0.0, self.v - self.cut)
         where *= smooth(0.4, 0.05, cv2.GaussianBlur(self.front, (0, 0), 0.08 * w))
         deep = cv2.GaussianBlur(deep, (0, 0), max(0.01 * w, 0.5))
         self.skin *= (1 + 0.75 * where * deep / np.maximum(light, 8.0))[..., None]
