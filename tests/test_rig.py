@@ -1236,6 +1236,24 @@ def _bend(layers, **named) -> tuple[MouthBend, np.ndarray]:
     return bend, np.where((bend.to_upper < bend.to_lower)[..., None], bend.upper, bend.lower)
 
 
+def test_a_mouth_that_goes_far_aside_leaves_the_outline_and_takes_each_column_from_where_it_was():
+    layers = eyes_and_mouth()[1].layers
+    named = {"mouthPucker": 1.0, "mouthLeft": 1.0, **both("mouthFrown")}
+    bend, _ = _bend(layers, **named)
+    _, aside = layers._offsets(MouthAmounts.of(amounts(**named)))
+    away = np.abs(_NODES) * layers.half / layers.unit
+    assert np.abs(aside).max() > 0.25 * layers.width
+    assert np.abs(aside[away > 1.1]).max() < 1e-3
+    # Along the lips' line, where all goes aside: a column that has moved is where it is seen.
+    row = np.abs(bend.down[:, 0] - layers._line).argmin()
+    s, seen = bend.s[row], bend.across[row] / layers.half
+    free = bend.inside[row] > 0.999
+    window = np.exp(-np.square(np.maximum(bend.down[row] - layers._line, 0) * 2 / layers.width))
+    moved = np.interp(s, _NODES, aside) / layers.half * window
+    np.testing.assert_allclose((s + moved)[free], seen[free], atol=0.02)
+    assert np.all(np.diff(s) > 0)
+
+
 @pytest.mark.parametrize(
     "named", [both("mouthSmile"), {"mouthSmileLeft": 1.0}, {"mouthRight": 1.0}, both("mouthFrown")]
 )

@@ -52,6 +52,13 @@ PURSED = 0.6
 #: How broad the line between lips is that are apart at rest, where they meet, in mouth widths.
 SEAM = 0.018
 
+#: What goes aside with the corners of a mouth fades between these distances from its middle, in eye distances, or over the third one
+#: beyond the corners of a broad mouth.
+OUTLINE = 0.5, 1.05, 0.5
+
+#: Skin that is pushed together is drawn no narrower than this share of it.
+LEAST_SLOPE = 0.2
+
 #: How far the upper edge of a wide opening hangs down in the middle, in mouth widths.
 HANG = 0.09
 
@@ -530,8 +537,12 @@ class MouthLayers:
         # Where a turned head's outline is near they go less far aside, and do not bend it.
         far = np.where(_NODES < 0, *self._far)
         self._shifts = np.exp(-((beyond / ((1.4 if self.plain else 0.95) * (1 - 0.6 * far))) ** 2))
+        # The face's outline stays, however near a broad mouth's corners are.
+        corner = max(self.half / self.unit, OUTLINE[0])
+        stays = smooth(max(OUTLINE[1], corner + OUTLINE[2]), corner, away)
+        self._shifts *= stays
         clipped = np.clip(_NODES, -1, 1)
-        aside = np.exp(-((beyond / 0.6) ** 2))
+        aside = np.exp(-((beyond / 0.75) ** 2)) * stays
         self._to_left, self._to_right = ((1 - clipped) / 2) * aside, ((1 + clipped) / 2) * aside
         # Smiles and frowns move the corners most, and the middle less than half as far as both of them, least of a mouth
         # that is bent downwards.
@@ -1005,7 +1016,7 @@ class MouthLayers:
     def bend(self, a: MouthAmounts, lattice: Lattice, x: np.ndarray, y: np.ndarray) -> MouthBend | None:
         """See `MouthMotion.on`."""
         offset, aside = self._offsets(a)
-        # Against the movement: which column comes to this place, by fixed-point steps; aside fades away from the lips.
+        # Against the movement: which column comes to this place, by Newton's steps; aside fades away from the lips.
         s, v = self._place(x, y)
         inside = self._lattice.sampled(self.inside, x, y)
         source_s = s
@@ -1013,14 +1024,21 @@ class MouthLayers:
             # The nose stays, and the chin goes along a little.
             off = v - np.float32(self._line)
             window = np.exp(-np.square(np.maximum(off, 0) * np.float32(2 / self.width))) * inside
+            # Newton's steps begin where they would end if all of the face went aside as far as the lips.
+            begin = np.interp(_NODES, np.maximum.accumulate(_NODES + aside / self.half), _NODES)
+            (begin,) = self._lookup(begin[None], s)
             window *= smooth(self._above, 0.15 * self._above, -off)
             # The jaw takes the lower lip and the chin along, less the further away from it.
             jaw = inside * np.float32(self._jaw_aside(a))
             jaw *= smooth(-0.1 * self.width, 0.25 * self.width, off) * smooth(2 * self.chin, self.chin, v)
-            table = np.stack([aside, self._jaw])
+            table = np.stack([aside, self._jaw]) / self.half
+            table = np.concatenate([table, np.gradient(table, _NODES, axis=1)]).astype(np.float32)
+            source_s = s + window * (begin - s)
             for _ in range(3):
-                moved, along = self._lookup(table, source_s)
-                source_s = s - (moved * window + along * jaw) / np.float32(self.half)
+                moved, along, moved_slope, along_slope = self._lookup(table, source_s)
+                over = source_s - s + moved * window + along * jaw
+                slope = 1 + moved_slope * window + along_slope * jaw
+                source_s = source_s - over / np.maximum(slope, np.float32(LEAST_SLOPE))
         # The dark line between shut lips belongs to neither: where they part it is left out; and so is what open ones have of the
         # inside, where they move.
         gap = offset[:, 3] - offset[:, 2]

@@ -91,6 +91,10 @@ export class MouthLayers {
       for (let knot = 0; knot < KNOTS; knot++) this.tables[knot * count + at] = rest[KNOTS * at + knot];
     }
     this.asideTable = new Float32Array(count);
+    this.asideSlope = new Float32Array(count);
+    this.jawSlope = new Float32Array(count);
+    this.beginTable = new Float32Array(count);
+    this._differentiate(this.jaw, this.jawSlope);
     this.corners = new Float32Array(count);
     const lips = table("lip_colours");
     this.lipColours = [0, 1, 2].map((channel) => Float32Array.from({ length: 2 * count }, (_, at) => lips[3 * at + channel]));
@@ -113,6 +117,31 @@ export class MouthLayers {
   /** Where in the tables a place along the mouth is. @param {number} s */
   nodeAt(s) {
     return (s - this.firstNode) * this.perNode;
+  }
+
+  /** By how much a table rises per unit along the mouth. @param {Float32Array} table @param {Float32Array} slope */
+  _differentiate(table, slope) {
+    const last = this.count - 1;
+    for (let at = 0; at <= last; at++) {
+      const [low, high] = [Math.max(at - 1, 0), Math.min(at + 1, last)];
+      slope[at] = ((table[high] - table[low]) * this.perNode) / (high - low);
+    }
+  }
+
+  /** Which column would come to each place if all of the face went aside as far as the lips. */
+  _invert() {
+    const { nodes, asideTable, told, count } = this;
+    let [before, reached, from] = [-Infinity, -Infinity, -1];
+    for (let at = 0; at < count; at++) {
+      while (from + 1 < count && reached <= nodes[at]) {
+        before = reached;
+        from++;
+        reached = Math.max(reached, nodes[from] + asideTable[from] / told.half);
+      }
+      if (reached <= nodes[at]) this.beginTable[at] = nodes[count - 1];
+      else if (from === 0) this.beginTable[at] = nodes[0];
+      else this.beginTable[at] = nodes[from - 1] + (nodes[from] - nodes[from - 1]) * ((nodes[at] - before) / (reached - before));
+    }
   }
 
   /** @param {Float32Array} tables @param {number} row @param {number} at */
@@ -213,6 +242,8 @@ export class MouthLayers {
         tables[(2 * KNOTS + lip) * count + at] = line * held(parts / (3 * line + 1e-3));
       }
     }
+    this._differentiate(this.asideTable, this.asideSlope);
+    this._invert();
   }
 
   /** How far the jaw moves aside, in pixels. @param {MouthAmounts} a */
@@ -310,16 +341,20 @@ export class MouthBend {
     const v = ownX * told.down[0] + ownY * told.down[1];
     const inside = planeAt(layers.inside, 0, layers.insideColumns, layers.insideRows, (x - told.lattice[0] + 0.5) / told.block - 0.5, (y - told.lattice[1] + 0.5) / told.block - 0.5);
     // Against the movement: which column comes to this place; aside fades away from the lips.
-    let source = s;
     const off = v - told.middle;
     // The nose stays, and the chin goes along a little.
     const reach = (2 / told.width) * Math.max(off, 0);
     const window = Math.exp(-reach * reach) * inside * smooth(told.above, 0.15 * told.above, -off);
     // The jaw takes the lower lip and the chin along, less the further away from it.
     const jaw = inside * layers.jawAside(a) * smooth(-0.1 * told.width, 0.25 * told.width, off) * smooth(2 * told.chin, told.chin, v);
+    // Newton's steps begin where they would end if all of the face went aside as far as the lips.
+    let source = s + window * (layers.lookup(layers.beginTable, 0, layers.nodeAt(s)) - s);
+    const leastSlope = layers.constants.LEAST_SLOPE;
     for (let round = 0; round < 3; round++) {
       const place = layers.nodeAt(source);
-      source = s - (layers.lookup(layers.asideTable, 0, place) * window + layers.lookup(layers.jaw, 0, place) * jaw) / told.half;
+      const over = source - s + (layers.lookup(layers.asideTable, 0, place) * window + layers.lookup(layers.jaw, 0, place) * jaw) / told.half;
+      const slope = 1 + (layers.lookup(layers.asideSlope, 0, place) * window + layers.lookup(layers.jawSlope, 0, place) * jaw) / told.half;
+      source -= over / Math.max(slope, leastSlope);
     }
     const node = layers.nodeAt(source);
     for (let knot = 0; knot < KNOTS; knot++) {
