@@ -23,8 +23,8 @@ from livepuppet.core.video_writer import write_video
 OUTPUT = Path(__file__).resolve().parent / "images/files.webp"
 
 #: Options of `livepuppet puppets draw`.
-DRIVER = ("--setting", "people", "--seed", "101", "--size", "480", "--seconds", "16")
-AVATAR = ("--setting", "people", "--seed", "14", "--scene", "57", "--size", "512")
+DRIVER = ("--setting", "people", "--seed", "88", "--size", "480", "--seconds", "16")
+AVATAR = ("--setting", "people", "--seed", "93", "--scene", "20", "--size", "512")
 
 #: Of the clips that are wider than a face, in pixels; and the side of the face in them.
 WIDTH, HEIGHT, FACE = 480, 270, 250

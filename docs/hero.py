@@ -22,10 +22,10 @@ import livepuppet
 OUTPUT = Path(__file__).resolve().parent / "images/hero.webp"
 
 #: Options of `livepuppet puppets draw`: of the clip, and of the avatars.
-DRIVING = ("--setting", "people", "--seed", "101", "--size", "480")
+DRIVING = ("--setting", "people", "--seed", "88", "--size", "480")
 AVATARS = (
-    ("--setting", "people", "--seed", "14", "--scene", "57", "--size", "512"),
-    ("--setting", "people-drawn", "--seed", "61", "--scene", "57", "--size", "512"),
+    ("--setting", "people", "--seed", "93", "--scene", "20", "--size", "512"),
+    ("--setting", "people-drawn", "--seed", "79", "--scene", "20", "--size", "512"),
     ("--setting", "rich", "--seed", "7", "--row", "2", "--size", "512"),
 )
 
