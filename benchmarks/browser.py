@@ -48,7 +48,11 @@ HEADING = (
 
 
 def in_a_browser(
-    seconds: float, ways: Sequence[tuple[str, str]], round_trip: float | None = None, loss: float = 0.0
+    seconds: float,
+    ways: Sequence[tuple[str, str]],
+    round_trip: float | None = None,
+    loss: float = 0.0,
+    skip: float = SKIP,
 ) -> Iterator[dict]:
     """A row for each way.
 
@@ -57,6 +61,7 @@ def in_a_browser(
         ways: as `WAYS`.
         round_trip: in milliseconds, of a wire; None is loopback.
         loss: in percent, of the wire, in either direction.
+        skip: seconds of each that do not count.
 
     Raises:
         UserError: the browser, what drives it, or the wire is missing.
@@ -69,7 +74,11 @@ def in_a_browser(
         address = stack.enter_context(serving(here, folder, *listen))
         context = stack.enter_context(_browser(there, folder))
         for name, query in ways:
-            yield {"kind": f"browser, {name}", "way": name, **_measured(context, address, query, seconds)}
+            yield {
+                "kind": f"browser, {name}",
+                "way": name,
+                **_measured(context, address, query, seconds, skip),
+            }
 
 
 def line(row: dict) -> str:
@@ -144,7 +153,7 @@ def _browser(prefix: list[str], folder: Path):
             shown.close()
 
 
-def _measured(context, address: str, query: str, seconds: float) -> dict:
+def _measured(context, address: str, query: str, seconds: float, skip: float) -> dict:
     page = context.new_page()
     page.goto(address.replace("/#", f"/{query}#"))
     _until(page, "document.body?.dataset.ready === 'true'")
@@ -152,7 +161,7 @@ def _measured(context, address: str, query: str, seconds: float) -> dict:
     _until(page, "livepuppet.shown > 0")
     if ECHO not in query:
         _until(page, "document.querySelector('#mode').dataset.mode === 'live'")
-    time.sleep(SKIP)
+    time.sleep(skip)
     figures = "[livepuppet.link().bytesUp, livepuppet.link().bytesDown, livepuppet.camera().left]"
     before = page.evaluate(f"(livepuppet.at = [], livepuppet.all = [], {figures})")
     began = time.perf_counter()
@@ -169,6 +178,7 @@ def _measured(context, address: str, query: str, seconds: float) -> dict:
         "rate": len(delays) / spent,
         "ms": {f"p{percent}": float(np.percentile(delays, percent)) for percent in (50, 95, 99)},
         "pause_ms": float(np.diff(shown).max()),
+        "first_last_ms": [float(np.median(part)) for part in np.array_split(delays, 10)[::9] if len(part)],
         "dropped": int(left),
         "kbit_s_up": up * 8 / 1000 / spent,
         "kbit_s_down": down * 8 / 1000 / spent,

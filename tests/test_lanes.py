@@ -27,6 +27,7 @@ from livepuppet.realtime.remote.lanes import (
     MOST_HELD_BYTES,
     MOST_SAVED,
     MOST_UNACKNOWLEDGED,
+    NUDGE,
     NUMBERED,
     LaneReceiver,
     LaneSender,
@@ -36,6 +37,11 @@ from livepuppet.realtime.remote.protocol import BadMessage
 STATIC = Path(clients.__file__).parent / "remote_page" / "static"
 NODE = shutil.which("node")
 OTHER = TOKEN[::-1] + "2"
+
+
+def numbers(written):
+    """Lanes and numbers of messages, and None for what only follows them."""
+    return [(lane, None if data == NUDGE else NUMBERED.unpack_from(data)[1]) for lane, data in written]
 
 
 def numbered(number, data=b"{}"):
@@ -51,7 +57,7 @@ def arrived(following):
 
 def test_what_is_not_acknowledged_in_time_goes_over_another_lane():
     written = []
-    sender = LaneSender(lambda lane, data: written.append((lane, NUMBERED.unpack_from(data)[1])))
+    sender = LaneSender(lambda lane, data: data == NUDGE or written.extend(numbers([(lane, data)])))
     sender.send(b"a", 0.0)
     assert sender.check(9.0) is None, "there is no other lane"
     sender.lanes = 3
@@ -79,9 +85,21 @@ def test_late_is_what_takes_longer_than_it_usually_does():
         sender.send(b"a", float(number))
         sender.arrived(arrived(number + 1), number + 0.2)
     sender.send(b"a", 50.0)
-    assert sender.check(50.2) > 0 and sender.again == 0
-    sender.check(50.25)
+    assert sender.check(50.21) > 0 and sender.again == 0
+    sender.check(50.225)
     assert sender.again == 1
+
+
+def test_something_follows_each_message_so_that_its_loss_is_noticed():
+    written = []
+    sender = LaneSender(lambda lane, data: written.append((lane, data)))
+    sender.lanes = 2
+    sender.send(b"a", 0.0)
+    assert sender.check(0.0) == pytest.approx(0.01)
+    sender.send(b"b", 0.005)
+    sender.check(0.0151)
+    sender.check(0.016)
+    assert numbers(written) == [(0, 0), (0, 1), (0, None)]
 
 
 def test_a_slow_network_is_not_asked_for_twice_as_much():
@@ -137,6 +155,8 @@ class LossyLanes:
         self.sender.lanes = lanes
 
     def _write(self, lane, data):
+        if data == NUDGE:
+            return
         stall = self._chance.choice((0.25, 0.6, 0.9)) if self._chance.random() < 0.02 else 0.0
         self._free[lane] = max(self._free[lane], self._now) + stall
         self._at(self._free[lane] + 0.01, "data", (lane, data))
@@ -187,9 +207,7 @@ def test_the_page_does_the_same():
             value = chance.randint(0, 40)
         steps.append((kind, value, now))
     told: list = []
-    sender = LaneSender(
-        lambda lane, data: told.append(["write", lane, NUMBERED.unpack_from(data)[1], len(data)])
-    )
+    sender = LaneSender(lambda lane, data: told.append(["write", *numbers([(lane, data)])[0], len(data)]))
     sender.lanes, receiver = 3, LaneReceiver()
     kept = []
     for kind, value, at in steps:
@@ -209,7 +227,7 @@ def test_the_page_does_the_same():
         kept.append([kind, value, at])
     script = f"""
         import {{ LaneSender, LaneReceiver }} from {json.dumps(str(STATIC / "lanes.js"))};
-        const told = [], numberOf = (data) => new DataView(data.buffer).getUint32(1, true);
+        const told = [], numberOf = (data) => (data.length === 1 ? null : new DataView(data.buffer).getUint32(1, true));
         const headed = (kind, number, more) => {{
           const data = new Uint8Array(5 + more.length);
           data[0] = kind.charCodeAt(0);
@@ -247,7 +265,7 @@ def enter(wire, server, secret):
 
 
 def add_lane(server, secret, token=TOKEN):
-    lane = join(server, token)
+    lane = join(server, token).__enter__()
     lane.send(json.dumps({"lane": secret}))
     return lane, next_json(lane)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ from contextlib import contextmanager
 
 import pytest
 import tiny_bundle
+from click.testing import CliRunner
 from media import gradient, read_clip, red_picture, write_clip, write_picture
 
 pytest.importorskip("starlette", reason="the extra 'studio' is not installed")
@@ -20,11 +23,14 @@ pytest.importorskip("websockets.sync.client", reason="the extra 'studio' is not 
 
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.app import actions, settings
+from livepuppet.realtime.app.commands.serve import serve
 from livepuppet.realtime.app.doctor import server as doctor
 from livepuppet.realtime.app.render_server import RenderServer
 from livepuppet.realtime.app.session import Session
 from livepuppet.realtime.app.settings import Settings, merge
+from livepuppet.realtime.app.studio.tls import own_certificate
 from livepuppet.realtime.engines import load_engine
+from livepuppet.realtime.remote.connection import ServerAddress, _secured
 
 TOKEN = "t" * 40
 CLI = [sys.executable, "-m", "livepuppet"]
@@ -131,6 +137,84 @@ def test_nothing_of_it_is_imported_without_being_asked_for():
         "print([name for name in sys.modules if '.remote' in name or name.split('.')[0] in ('websockets', 'uvicorn')])"
     )
     assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "[]"
+
+
+def made_for(name, folder, days=30, passphrase=None):
+    """Files of a certificate for `name`, and of its key."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    called = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    names = x509.SubjectAlternativeName([x509.DNSName(f"*.{name}"), x509.DNSName(name)])
+    made = (
+        x509.CertificateBuilder(called, called, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=60))
+        .not_valid_after(now + datetime.timedelta(days=days))
+        .add_extension(names, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    encryption = (
+        serialization.NoEncryption()
+        if passphrase is None
+        else serialization.BestAvailableEncryption(passphrase)
+    )
+    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+    files = folder / f"{name} {days}.pem", folder / f"{name} {days} key.pem"
+    files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(secret)
+    return files
+
+
+def test_a_certificate_of_ones_own(bundle, tmp_path):
+    name = "draw.example.org"
+    own, key = made_for(name, tmp_path)
+    fingerprint, names = own_certificate(own, key)
+    assert names == (name,)
+    server = RenderServer(
+        load_engine("onnx", bundle, threads=1), [TOKEN], certificate=(own, key), names=names
+    )
+    try:
+        told = server.address(name, TOKEN, fingerprint)
+        assert told.startswith(f"https://{name}:{server.port}/#")
+        address = ServerAddress.parse(told)
+        # There is no such name here: the connection goes to this computer, and only the name that is asked for is that.
+        for host, status in ((name, b"101"), ("other.example.org", b"403")):
+            plain = socket.create_connection(("127.0.0.1", server.port))
+            with _secured(plain, address) as wire:
+                wire.sendall(
+                    f"GET /render HTTP/1.1\r\nHost: {host}:{server.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                    f"Sec-WebSocket-Protocol: livepuppet, token.{TOKEN}\r\n\r\n".encode()
+                )
+                assert status in wire.recv(64).split(b"\r\n")[0]
+    finally:
+        server.close()
+
+
+def test_a_certificate_that_cannot_be_used_is_refused(tmp_path):
+    own, key = made_for("a.example.org", tmp_path)
+    old, old_key = made_for("a.example.org", tmp_path, days=-1)
+    locked, locked_key = made_for("b.example.org", tmp_path, passphrase=b"secret")
+    for files, sentence in (
+        ((own, old_key), "of each other"),
+        ((key, own), "of each other"),
+        ((old, old_key), "no longer valid"),
+        ((locked, locked_key), "has a passphrase"),
+        ((tmp_path / "none.pem", key), "cannot be read"),
+        ((own, tmp_path / "none.pem"), "cannot be read"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            own_certificate(*files)
+    for options in (
+        ["--certificate", str(own)],
+        ["--key", str(key), "--listen", "127.0.0.1"],
+        ["--certificate", str(own), "--key", str(key)],
+    ):
+        result = CliRunner().invoke(serve, options)
+        assert "belong together" in str(result.exception or result.output)
 
 
 def test_doctor_asks_the_server(bundle, monkeypatch):

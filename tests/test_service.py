@@ -325,7 +325,7 @@ def test_a_node_of_a_ray_cluster_is_killed_while_eight_use_it(bundle, avatar, mo
 
     # The machine may be busy.
     monkeypatch.setenv("RAY_raylet_start_wait_time_s", "120")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": HEALTH})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": dict(HEALTH)})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     ray.init(cluster.address, namespace=NAMESPACE, log_to_driver=False)
     service = Service(bundle, {"": Limits(sessions=8)})

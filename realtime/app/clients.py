@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.app.studio.access import TOKEN_PROTOCOL
-from livepuppet.realtime.remote.lanes import LANES, LaneReceiver, LaneSender
+from livepuppet.realtime.remote.lanes import LANES, NUDGE, LaneReceiver, LaneSender
 from livepuppet.realtime.remote.protocol import BadMessage
 
 #: Messages that wait for a client who does not read.
@@ -167,11 +167,11 @@ class ClientConnection:
                     return
                 self._messages.take()
                 data = message.get("bytes") or b""
-                if self._sender is None or data[:1] not in (b"M", b"m"):
+                if self._sender is None or data[:1] not in (b"M", b"m", NUDGE):
                     await self._incoming.put((lane, message))
                 elif data[:1] == b"m":
                     self._sender.arrived(data, self._loop.time())
-                else:
+                elif data[:1] == b"M":
                     turn = self._received.take(data)
                     self._lanes[lane].queue.put_nowait(self._received.acknowledgement)
                     for one in turn:

@@ -102,6 +102,7 @@ class RenderServer:
         places: sessions at the same time.
         watcher: of all sessions.
         page: serve the page, too, by which a browser sends its camera, with these pictures to move.
+        names: that the certificate is for, beside this computer's.
 
     Attributes:
         port: where it listens.
@@ -120,6 +121,7 @@ class RenderServer:
         places: int = 4,
         watcher: Watcher | None = None,
         page: Sequence[Offered] | None = None,
+        names: Sequence[str] = (),
     ):
         self._engine: Any = SharedEngine(engine)
         self._most_places = places
@@ -133,7 +135,13 @@ class RenderServer:
             routes += [WebSocketRoute(PAGE_PATH, self._serve_page), *page_routes(page)]
         secure = certificate is not None
         access = Access(
-            Starlette(routes=routes), tokens, secure, secure, wording=WORDING, open_pages=page is not None
+            Starlette(routes=routes),
+            tokens,
+            secure,
+            secure,
+            wording=WORDING,
+            open_pages=page is not None,
+            names=names,
         )
         self._server = Server(
             access, address, port, self._report, certificate, LARGEST_MESSAGE, WORDING, connections(places)

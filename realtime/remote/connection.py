@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import queue
 import secrets
 import socket
@@ -19,8 +20,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from livepuppet.core.errors import UserError
-from livepuppet.realtime.remote.lanes import LANES, LaneReceiver
+from livepuppet.realtime.remote.lanes import LANES, NUDGE, LaneReceiver
 from livepuppet.realtime.remote.protocol import LARGEST_MESSAGE, PATH
+
+#: Of the package websockets, which has news of connections that are cut while something arrives: `Connection.receive` says so.
+_UNHEARD = logging.getLogger("livepuppet.websockets")
+_UNHEARD.addHandler(logging.NullHandler())
+_UNHEARD.propagate = False
 
 #: Seconds that connecting may take, and each of its steps.
 CONNECT_SECONDS = 2.0
@@ -146,6 +152,8 @@ class Connection:
                 )
                 if isinstance(message, Exception):
                     raise message
+                if message == NUDGE:
+                    continue
                 if not isinstance(message, bytes) or message[:1] != b"M":
                     return message
                 self._turn.extend(self._received.take(message))
@@ -252,6 +260,7 @@ def _connect(address: ServerAddress, path: str, program: str) -> Any:
             open_timeout=CONNECT_SECONDS,
             close_timeout=0.2,
             ping_interval=None,
+            logger=_UNHEARD,
         )
         # Entered, as newer websockets want it; `Connection` closes it.
         return opening.__enter__()

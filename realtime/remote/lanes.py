@@ -9,12 +9,14 @@ A client says hello with {"lanes": secret}, 128 random bits in hexadecimal digit
 
     M       a numbered message (`NUMBERED`), JSON or binary
     m       those before this number have arrived (`ARRIVED`), over the lane that brought the last one
+    n       nothing (`NUDGE`): what comes behind a lost packet tells TCP that it is lost
 
 The end of any lane is the end of the connection.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import struct
 from collections import deque
@@ -33,7 +35,10 @@ NUMBERED = ARRIVED = struct.Struct("<cI")
 MOST_UNACKNOWLEDGED, MOST_HELD, MOST_HELD_BYTES = 64, 32, 4 << 20
 
 #: Seconds beyond the usual after which an acknowledgement is late, and the usual before one came; acknowledgements that count.
-SLACK, USUAL, COUNTED = 0.04, 0.1, 32
+SLACK, USUAL, COUNTED = 0.02, 0.1, 32
+
+#: What is sent so many seconds after a message, where nothing has followed it, so that the loss of its last packet is noticed.
+NUDGE, NUDGED_AFTER = b"n", 0.01
 
 #: Share of what is sent that may be sent again, and bytes of that which may be saved up: a slow network is not asked for twice as much.
 AGAIN, MOST_SAVED = 0.5, 256_000
@@ -46,6 +51,7 @@ class _Sent:
     first: float
     last: float
     lanes: set[int] = field(default_factory=set)
+    nudged: bool = False
 
 
 class LaneSender:
@@ -94,6 +100,18 @@ class LaneSender:
         """Send again what is late. Returns in how many seconds to look again; None where nothing waits."""
         if not self._waiting or self.lanes == 1:
             return None
+        return min(self._nudge(now), self._hedge(now))
+
+    def _nudge(self, now: float) -> float:
+        newest = self._waiting[-1]
+        left = newest.last + NUDGED_AFTER - now
+        if newest.nudged or left > 0:
+            return math.inf if newest.nudged else left
+        newest.nudged = True
+        self._write(self.lane, NUDGE)
+        return math.inf
+
+    def _hedge(self, now: float) -> float:
         late = SLACK + (statistics.median_high(self._trips) if self._trips else USUAL)
         oldest = self._waiting[0]
         left = oldest.last + late - now

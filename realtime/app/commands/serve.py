@@ -38,6 +38,15 @@ PORT = 7471
     "--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 takes a free one."
 )
 @click.option(
+    "--certificate",
+    "own",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --listen: a certificate of your own (PEM, with those between it and its authority), for a name that browsers then "
+    "open without a warning. [default: one that livepuppet makes]",
+)
+@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="Its private key (PEM).")
+@click.option(
     "--places", type=click.IntRange(1, 64), default=2, show_default=True, help="Sessions at the same time."
 )
 @click.option(
@@ -66,6 +75,8 @@ PORT = 7471
 def serve(
     listen: str | None,
     port: int,
+    own: Path | None,
+    key: Path | None,
     places: int,
     people: tuple[str, ...],
     avatars: tuple[Path, ...],
@@ -87,31 +98,41 @@ def serve(
         from livepuppet.realtime.app.remote_page.session import Offered
         from livepuppet.realtime.app.render_server import RenderServer, token_for
         from livepuppet.realtime.app.studio.studio import checked_address, reachable
-        from livepuppet.realtime.app.studio.tls import certificate
+        from livepuppet.realtime.app.studio.tls import certificate, own_certificate
     except ImportError as error:
         raise UserError(
             "The server needs the packages of the studio: pip install 'livepuppet[studio]'."
         ) from error
 
+    if (own is None) != (key is None) or (own is not None and listen is None):
+        raise UserError("--certificate FILE and --key FILE belong together, and to --listen.")
     files = fingerprint = None
+    names: tuple[str, ...] = ()
     address = "127.0.0.1"
     if listen is not None:
         address = checked_address(listen)
-        certificate_file, key, fingerprint = certificate(address)
-        files = certificate_file, key
+        if own is not None and key is not None:
+            files = own, key
+            fingerprint, names = own_certificate(own, key)
+        else:
+            *made, fingerprint = certificate(address)
+            files = made[0], made[1]
     tokens = {person: token_for(person) for person in people or ("",)}
     machine = load_engine(engine, model, threads, device, precision)
     offered, skipped = load_offered(avatars or (AVATAR,), machine.size)
     for sentence in skipped:
         notify(sentence)
     page = [Offered(*one) for one in offered]
-    server = RenderServer(machine, tuple(tokens.values()), address, port, files, places, page=page)
+    server = RenderServer(
+        machine, tuple(tokens.values()), address, port, files, places, page=page, names=names
+    )
+    host = names[0] if names else reachable(address)
     stopped = threading.Event()
     with suppress(ValueError):
         signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     try:
         for person, token in tokens.items():
-            invitation = server.address(reachable(address), token, fingerprint)
+            invitation = server.address(host, token, fingerprint)
             notify(_INVITATION.format(address=invitation, person=f" ({person})" if person else ""))
             if (listen is not None and sys.stderr.isatty()) if qr is None else qr:
                 notify(qr_code(invitation))

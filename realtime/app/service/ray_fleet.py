@@ -85,7 +85,7 @@ class RayFleet:
         self._actors: dict[str, Any] = {}
         try:
             if not ray.is_initialized():
-                here = {"_system_config": HEALTH, "include_dashboard": False} if address is None else {}
+                here = {"_system_config": dict(HEALTH), "include_dashboard": False} if address is None else {}
                 ray.init(address, namespace=NAMESPACE, log_to_driver=False, **here)
         except (ConnectionError, ValueError) as error:
             raise UserError(

@@ -88,6 +88,7 @@ class Access:
         wording: in what people read.
         open_pages: pages and their files need no token, and links to them may stand anywhere: for a page that holds nothing,
             and whose token stands behind # in its address, where nobody gets to see it.
+        names: by which other machines may ask for it, too, in lower case.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Access:
         secure: bool = False,
         wording: Wording = STUDIO,
         open_pages: bool = False,
+        names: Collection[str] = (),
     ):
         self._app, self._wording, self._open_pages = app, wording, open_pages
         self._tokens: tuple[str, ...] = ()
@@ -107,7 +109,7 @@ class Access:
             self._tokens = (token,) if isinstance(token, str) else tuple(token)
             self._knows = self._is_token
         self._open_to, self._secure = open_to, secure
-        self._names = names_of_this_computer() if open_to else ()
+        self._names = {*names, *names_of_this_computer()} if open_to else set()
         self._reported: set[str] = set()
         #: How many were refused.
         self.refused = 0

@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import ipaddress
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
 from livepuppet.core.errors import UserError
@@ -39,6 +40,49 @@ def certificate(address: str) -> tuple[Path, Path, str]:
     der = ssl.PEM_cert_to_DER_cert(data.decode())
     digest = hashlib.sha256(der).hexdigest().upper()
     return certificate_path(), key_path(), ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
+
+
+def own_certificate(path: Path, key: Path) -> tuple[str, tuple[str, ...]]:
+    """Fingerprint of a certificate that somebody else has made (SHA-256), and the names that it is for, without wildcards.
+
+    Args:
+        path: the certificate, and those between it and its authority (PEM).
+        key: its private key (PEM, without a passphrase).
+
+    Raises:
+        UserError: either cannot be used.
+    """
+    _check_pair(path, key)
+    try:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes
+    except ImportError as error:
+        raise UserError("TLS needs the package cryptography: pip install 'livepuppet[studio]'.") from error
+
+    found = x509.load_pem_x509_certificate(path.read_bytes())
+    if found.not_valid_after_utc <= datetime.datetime.now(datetime.timezone.utc):
+        raise UserError(f"The certificate {path} is no longer valid: renew it.")
+    names: list[str] = []
+    with suppress(x509.ExtensionNotFound):
+        told = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = [name.lower() for name in told.get_values_for_type(x509.DNSName) if "*" not in name]
+    return found.fingerprint(hashes.SHA256()).hex(), tuple(names)
+
+
+def _check_pair(path: Path, key: Path) -> None:
+    def encrypted() -> str:
+        raise UserError(f"The key {key} has a passphrase: give one without, that only you may read.")
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path, key, password=encrypted)
+    except OSError as error:
+        if not isinstance(error, ssl.SSLError):
+            raise UserError(
+                f"Certificate or key cannot be read ({error.strerror}): {path if not path.is_file() else key}."
+            ) from error
+        raise UserError(
+            f"{path} and {key} are no certificate and its key: both have to be PEM files, of each other."
+        ) from error
 
 
 def _known(address: str) -> bytes | None:

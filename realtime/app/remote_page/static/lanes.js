@@ -4,7 +4,8 @@ export const LANES = 3;
 const HEAD = 5;
 const [MOST_HELD, COUNTED] = [32, 32];
 // Seconds and bytes: as there.
-const [SLACK, USUAL, AGAIN, MOST_SAVED] = [0.04, 0.1, 0.5, 256_000];
+const [SLACK, USUAL, AGAIN, MOST_SAVED, NUDGED_AFTER] = [0.02, 0.1, 0.5, 256_000, 0.01];
+const NUDGE = new Uint8Array([110]);
 
 const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
 
@@ -25,7 +26,7 @@ export class LaneSender {
   }
 
   send(message, now) {
-    const sent = { number: this.number, data: headed("M", this.number, message), first: now, last: now, lanes: new Set() };
+    const sent = { number: this.number, data: headed("M", this.number, message), first: now, last: now, lanes: new Set(), nudged: false };
     this.number += 1;
     this.waiting.push(sent);
     this.saved = Math.min(this.saved + AGAIN * sent.data.length, MOST_SAVED);
@@ -43,8 +44,21 @@ export class LaneSender {
 
   // Send again what is late. Returns in how many seconds to look again; null where nothing waits.
   check(now) {
+    if (!this.waiting.length || this.lanes === 1) return null;
+    return Math.min(this._nudge(now), this._hedge(now));
+  }
+
+  _nudge(now) {
+    const newest = this.waiting[this.waiting.length - 1];
+    const left = newest.last + NUDGED_AFTER - now;
+    if (newest.nudged || left > 0) return newest.nudged ? Infinity : left;
+    newest.nudged = true;
+    this.write(this.lane, NUDGE);
+    return Infinity;
+  }
+
+  _hedge(now) {
     const [oldest] = this.waiting;
-    if (!oldest || this.lanes === 1) return null;
     const late = SLACK + (this.trips.length ? median(this.trips) : USUAL);
     const left = oldest.last + late - now;
     if (left > 0) return left;

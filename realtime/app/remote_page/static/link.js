@@ -146,7 +146,7 @@ export class Link extends EventTarget {
       this.answered = lane;
       this.answer(this.receiver.acknowledgement);
       for (const one of turn) this._take(one[0] === 123 ? new TextDecoder().decode(one) : one.buffer);
-    } else this._take(data);
+    } else if (kind !== "n") this._take(data);
   }
 
   _take(data) {
