@@ -209,6 +209,9 @@ def tables(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         if (row.begins, row.neutral) == ("", "auto"):
             yield _line(row.clip, names, row, found[row.clip, "", "first"], reference=1)
+    yield _line(
+        "median", names, *(_median(rows, neutral, False) for neutral in ("auto", "first")), reference=1
+    )
     yield from (
         "",
         f"whole clip / `auto` / `first`, begun at bad moments; ! where `auto` is worse than the whole clip by more than {WITHIN}",
@@ -218,8 +221,24 @@ def tables(rows: Sequence[Row]) -> Iterator[str]:
         if row.begins and row.neutral == "whole":
             others = (found[row.clip, row.begins, neutral] for neutral in ("auto", "first"))
             yield _line(f"{row.clip}, {row.frame} ({row.begins})", names, row, *others, reference=0)
+    yield _line(
+        "median",
+        names,
+        *(_median(rows, neutral, True) for neutral in ("whole", "auto", "first")),
+        reference=0,
+    )
     for text, count, of in _verdicts(rows):
         yield from ("", f"{text}: {count} of {of}")
+
+
+def _median(rows: Sequence[Row], neutral: str, begun: bool) -> Row:
+    """The medians over clips of medians over avatars, in clips as they are or in those that were `begun` anew."""
+    medians: dict[str, list[float]] = {}
+    for row in rows:
+        if row.neutral == neutral and bool(row.begins) == begun:
+            for name in row.correlation:
+                medians.setdefault(name, []).append(row.median(name))
+    return Row("", "", 0, neutral, {name: [float(np.median(values))] for name, values in medians.items()})
 
 
 def _line(head: str, names: Sequence[str], *rows: Row, reference: int) -> str:
