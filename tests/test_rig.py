@@ -1175,6 +1175,25 @@ def test_wide_lips_purse_further():
     assert 0.7 < shares[0] < 0.74 and 0.55 < shares[1] < 0.62
 
 
+def test_skin_beside_a_smile_is_shaded_along_its_fold_unless_it_is_drawn():
+    picture, contours = drawn_face()
+    assert Mouth(picture, contours).layers.folds is None
+    grain = picture + np.random.default_rng(3).normal(0, 8, picture.shape)
+    picture = grain.clip(0, 255).astype(np.uint8)
+    mouth = Mouth(picture, contours)
+    shaded = paste(picture.copy(), mouth.draw(amounts(mouthSmileLeft=1.0))).astype(int)
+    mouth.layers.folds = None
+    plain = paste(picture.copy(), mouth.draw(amounts(mouthSmileLeft=1.0)))
+    darker = (plain - shaded).mean(2)
+    # The face's own left is to the picture's right: between nose and mouth, and nowhere else.
+    assert darker[:, :215].max() == 0 and darker.min() >= 0
+    rows, columns = np.nonzero(darker > 4)
+    assert 5 < darker.max() < 40
+    assert rows.min() > 225 and rows.max() < 325 and columns.max() < 200 + 46 + 0.45 * mouth.layers.unit
+    # Softly.
+    assert np.abs(np.diff(cv2.GaussianBlur(darker, (0, 0), 1.5), axis=1)).max() < 4
+
+
 def test_small_muzzles_open_as_far_as_faces_are_large_and_grow_broader():
     picture, contours = drawn_face()
     mouth = replace(narrower(contours.mouth, 0.55), teeth="none")

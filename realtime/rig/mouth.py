@@ -84,6 +84,9 @@ TOOTHLESS = 0.3
 #: How light teeth are in the shade of lips that hardly part; and the most of such an opening that they fill.
 SHADED, FILLED = 0.3, 0.6
 
+#: How much darker the skin is along the fold beside a whole smile; that fold's width, and nodes of its table, across and down.
+FOLD, FOLD_WIDTH, FOLD_NODES = 0.3, 0.05, (48, 56)
+
 #: How far upper teeth reach over the lower ones, in mouth widths.
 OVERBITE = 0.02
 
@@ -278,7 +281,13 @@ class MouthBend:
         return shift
 
     def paint(self, out: np.ndarray) -> None:
-        """Draw what shows between the lips into the lattice's pixels `out`, uint8 RGB (h, w, 3) or RGBA; may be cut off."""
+        """Draw what shows between the lips, and the shade beside a smile, into the lattice's pixels `out`, uint8 RGB (h, w, 3) or
+        RGBA; may be cut off.
+        """
+        if self.layers.folds is not None:
+            for side, smile in enumerate((self.amounts.smile_left, self.amounts.smile_right)):
+                if smile > NOTHING:
+                    self._shade_fold(out, side, min(smile, 1.0))
         lips, fine = self._lips, self._fine
         if lips is None or fine is None:
             return
@@ -286,6 +295,33 @@ class MouthBend:
         height, width = region.shape[:2]
         if height and width:
             self.layers.paint(self.amounts, region, fine.part(slice(0, height), slice(0, width)))
+
+    def _shade_fold(self, out: np.ndarray, side: int, smile: float) -> None:
+        """Darken the skin along the fold beside the left (0) or right (1) corner."""
+        layers, lattice = self.layers, self.lattice
+        assert layers.folds is not None
+        (left, top), (across, down) = layers.fold_start.tolist(), layers.fold_step.tolist()
+        # Where what is seen there was at rest: it is the skin that is shaded.
+        x = (self.s * np.float32((2 * side - 1) * layers.half) - np.float32(left)) * np.float32(1 / across)
+        upper, lower = (plane @ layers.down for plane in (self.upper, self.lower))
+        y = self.down + np.where(self.to_upper < self.to_lower, upper, lower)
+        y = (y - np.float32(top)) * np.float32(1 / down)
+        rows, columns = layers.folds[side].shape
+        part = lattice.around((x > 0) & (x < columns - 1) & (y > 0) & (y < rows - 1))
+        if part is None:
+            return
+        region = out[lattice.pixels(part)]
+        height, width = region.shape[:2]
+        if not (height and width):
+            return
+        x, y = (lattice.enlarged(plane, part)[:height, :width] for plane in (x, y))
+        share = cv2.remap(layers.folds[side], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        skin, share = np.ascontiguousarray(region[..., :3]), share * np.float32(smile)
+        # What is darker stays as it is.
+        shaded = cv2.min(
+            skin, np.broadcast_to(np.rint(layers.fold_colours[side]).astype(np.uint8), skin.shape)
+        )
+        region[..., :3] = cv2.blendLinear(shaded, skin, share, 1 - share)
 
     @cached_property
     def _fine(self) -> _Opening | None:
@@ -428,6 +464,7 @@ class MouthLayers:
         self._colours(picture, mouth)
         self._find_own()
         self._measure_lips()
+        self._find_folds()
         # As lips meet that are apart at rest, so much is left between them: their line.
         self._seam = min(max(SEAM * width, 1.2), 0.6 * self.gap) if self.own else 0.0
         middle = float(np.median(0.5 * (self._rest[:, 2] + self._rest[:, 3])))
@@ -765,6 +802,51 @@ class MouthLayers:
         colour *= (1 - 0.45 * depth / count)[:, None, None]
         layer = np.concatenate([colour * alpha[..., None], 255 * alpha[..., None]], 2)
         return np.clip(np.rint(layer), 0, 255).astype(np.uint8)
+
+    def _find_folds(self) -> None:
+        """The shade along the folds beside a smile: how much of it, float32 (2, rows, columns), from `fold_start` pixels aside and below
+        the middle, in steps of so many, and its colours (2, 3). Drawings and animals have none.
+        """
+        self.folds: np.ndarray | None = None
+        self.fold_colours = np.zeros((2, 3), np.float32)
+        # From beside the nose in a bow to beside the corner.
+        unit, nose = self.unit, -self._nose_above
+        high, low = (
+            np.array([0.29 * unit, nose - 0.06 * unit]),
+            np.array([self.half + 0.13 * unit, -0.02 * unit]),
+        )
+        self.fold_start = np.array([0.05 * unit, high[1] - 0.15 * unit], np.float32)
+        end = np.array([self.half + 0.4 * unit, 0.2 * unit - 0.6 * nose])
+        self.fold_step = ((end - self.fold_start) / (np.array(FOLD_NODES) - 1)).astype(np.float32)
+        if self._toothless or self.drawn:
+            return
+        x, y = np.meshgrid(
+            *(
+                start + step * np.arange(n)
+                for start, step, n in zip(self.fold_start, self.fold_step, FOLD_NODES, strict=True)
+            )
+        )
+        way = (y - high[1]) / (low[1] - high[1])
+        bow = 0.035 * unit * np.sin(np.pi * np.clip(way, 0, 1))
+        steep = (low[0] - high[0]) / (low[1] - high[1])
+        off = (
+            (x - high[0] - (low[0] - high[0]) * np.clip(way, -0.3, 1.5) - bow) / np.sqrt(1 + steep**2) / unit
+        )
+        # Sharp where the cheek hangs over it, soft towards the mouth; and a dimple beside the corner.
+        shade = 0.55 * np.exp(-np.square(off / (0.7 * FOLD_WIDTH)))
+        shade += 0.45 * np.exp(-np.square((off + 0.7 * FOLD_WIDTH) / (1.5 * FOLD_WIDTH)))
+        shade *= smooth(-0.1, 0.35, way) * smooth(1.45, 0.9, way)
+        corner = np.square((x - self.half - 0.07 * unit) / (0.035 * unit)) + np.square(
+            (y / unit + 0.01) / 0.07
+        )
+        shade = np.maximum(shade, 0.7 * np.exp(-corner))
+        shade[[0, -1]] = shade[:, [0, -1]] = 0
+        # Less of it where lips smile at rest, and on the far side of a turned head.
+        much = FOLD * float(np.clip(self._smile / SMILE[1], 0.3, 1.0))
+        self.folds = np.stack([shade * much * (1 - far) for far in self._far]).astype(np.float32)
+        for side in (0, 1):
+            skin = self._seen(self.crop, (2 * side - 1) * x / self.half, y)[shade > 0.3]
+            self.fold_colours[side] = np.median(skin, axis=0) * np.array([0.74, 0.54, 0.50])
 
     def _find_own(self) -> None:
         """Whether the avatar's mouth is open, and how far down its own upper teeth reach in each column."""

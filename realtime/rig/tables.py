@@ -205,6 +205,13 @@ def _mouth(layers: MouthLayers) -> tuple[dict[str, np.ndarray], dict]:
     for name, row in (("upper", layers._upper_teeth), ("lower", layers._lower_teeth)):
         arrays |= {f"{name}_row": row.layer, f"{name}_row_shaded": row.shaded}
         told[f"{name}_row"] = [row.middle, row.edge]
+    if layers.folds is not None:
+        arrays["folds"] = layers.folds
+        told |= {
+            "fold_colours": layers.fold_colours,
+            "fold_start": layers.fold_start,
+            "fold_step": layers.fold_step,
+        }
     if layers.plain:
         arrays["fringe_upper"], arrays["fringe_lower"] = layers._fringes
     return arrays, told

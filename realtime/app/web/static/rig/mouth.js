@@ -84,6 +84,10 @@ export class MouthLayers {
     this.jawOpening = table("jaw_opening");
     /** Hairs at both edges of a mouth without lips. */
     this.fringes = ["fringe_upper", "fringe_lower"].filter((name) => arrays[name]).map((name) => pictureFrom(arrays[name]));
+    /** The shade along the folds beside a smile: how much of it, of either side. */
+    this.folds = arrays.folds ? table("folds") : null;
+    this.foldRows = arrays.folds ? arrays.folds.shape[1] : 0;
+    this.foldColumns = arrays.folds ? arrays.folds.shape[2] : 0;
     // Tables of columns one after another: rests, offsets, lines; and what is between.
     const rest = table("rest");
     this.tables = new Float32Array((2 * KNOTS + 2) * count);
@@ -261,7 +265,7 @@ export class MouthLayers {
 }
 
 /** Planes of a lattice's nodes. */
-const PLANES = /** @type {const} */ (["upX", "upY", "lowX", "lowY", "s", "across", "down", "inside", "toUpper", "toLower"]);
+const PLANES = /** @type {const} */ (["upX", "upY", "lowX", "lowY", "s", "across", "down", "rest", "inside", "toUpper", "toLower"]);
 
 /** A mouth in motion on one lattice, and what shows between its lips. */
 export class MouthBend {
@@ -377,6 +381,7 @@ export class MouthBend {
     nodes[planes.s + at] = source;
     nodes[planes.across + at] = s * told.half;
     nodes[planes.down + at] = v;
+    nodes[planes.rest + at] = v + (toUpper < toLower ? up : low);
     nodes[planes.inside + at] = inside;
     nodes[planes.toUpper + at] = toUpper;
     nodes[planes.toLower + at] = toLower;
@@ -525,15 +530,20 @@ export class MouthBend {
   }
 
   /**
-   * Draw what shows between the lips.
+   * Draw what shows between the lips, and the shade beside a smile.
    * @param {Int32Array} out of the whole picture
    * @param {number} width @param {number} height of it
    */
   paint(out, width, height) {
     const { fine, layers } = this;
-    if (!fine.width) return;
     const { told } = layers;
     const a = /** @type {MouthAmounts} */ (this.wanted);
+    if (layers.folds) {
+      for (const [side, smile] of [a.smileLeft, a.smileRight].entries()) {
+        if (smile > layers.constants.NOTHING) this._shadeFold(out, width, height, layers.folds, side, Math.min(smile, 1));
+      }
+    }
+    if (!fine.width) return;
     const [s, toUpper, toLower, downs] = [this.s, this.toUpper, this.toLower, this.down].map((plane) => /** @type {Float32Array} */ (plane));
     const offsetX = this.left + fine.left;
     const offsetY = this.top + fine.top;
@@ -610,6 +620,57 @@ export class MouthBend {
       }
     }
     if (a.tongue > 1e-4) this._putOut(a, out, width, offsetX, offsetY, wide, high, lowerEdge - highestGap, lowerEdge, rows.filter((row) => row.upper));
+  }
+
+  /**
+   * Darken the skin along the fold beside the left (0) or right (1) corner.
+   * @param {Int32Array} out of the whole picture @param {number} width @param {number} height of it
+   * @param {Float32Array} folds @param {number} side @param {number} smile
+   */
+  _shadeFold(out, width, height, folds, side, smile) {
+    const { layers, part, planes, lattice } = this;
+    const { told, foldRows, foldColumns } = layers;
+    const { block } = told;
+    const nodes = /** @type {Float32Array} */ (this.nodes);
+    const scaleX = ((2 * side - 1) * told.half) / told.fold_step[0];
+    const startX = told.fold_start[0] / told.fold_step[0];
+    // Where what is seen there was at rest: it is the skin that is shaded.
+    const across = (/** @type {number} */ s) => s * scaleX - startX;
+    const down = (/** @type {number} */ v) => (v - told.fold_start[1]) / told.fold_step[1];
+    let [firstRow, lastRow, firstColumn, lastColumn] = [Infinity, -1, Infinity, -1];
+    for (let row = part.firstRow; row < part.lastRow; row++) {
+      for (let column = part.firstColumn; column < part.lastColumn; column++) {
+        const at = row * lattice.columns + column;
+        const x = across(nodes[planes.s + at]);
+        const y = down(nodes[planes.rest + at]);
+        if (!(x > 0 && x < foldColumns - 1 && y > 0 && y < foldRows - 1)) continue;
+        firstRow = Math.min(firstRow, row);
+        lastRow = Math.max(lastRow, row);
+        firstColumn = Math.min(firstColumn, column);
+        lastColumn = Math.max(lastColumn, column);
+      }
+    }
+    if (lastRow < 0) return;
+    const left = (Math.max(firstColumn - 1, part.firstColumn) - part.firstColumn) * block;
+    const top = (Math.max(firstRow - 1, part.firstRow) - part.firstRow) * block;
+    const right = Math.min((Math.min(lastColumn + 2, part.lastColumn) - part.firstColumn) * block, width - this.left);
+    const bottom = Math.min((Math.min(lastRow + 2, part.lastRow) - part.firstRow) * block, height - this.top);
+    const colour = told.fold_colours[side].map(Math.round);
+    const from = side * foldRows * foldColumns;
+    for (let y = top; y < bottom; y++) {
+      for (let x = left; x < right; x++) {
+        const foldX = across(this._enlarged(planes.s, x, y));
+        const foldY = down(this._enlarged(planes.rest, x, y));
+        if (!(foldX > 0 && foldX < foldColumns - 1 && foldY > 0 && foldY < foldRows - 1)) continue;
+        const share = smile * planeAt(folds, from, foldColumns, foldRows, foldX, foldY);
+        if (share < 1e-3) continue;
+        const to = (this.top + y) * width + this.left + x;
+        // What is darker stays as it is.
+        let shaded = out[to] & ~0xffffff;
+        for (let channel = 0; channel < 3; channel++) shaded |= Math.min((out[to] >>> (8 * channel)) & 255, colour[channel]) << (8 * channel);
+        out[to] = mixed(out[to], shaded, share);
+      }
+    }
   }
 
   /** Distances from both lips. @param {{top: number, left: number, width: number, height: number}} box @param {Float32Array} toUpper @param {Float32Array} toLower */
