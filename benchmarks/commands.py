@@ -524,14 +524,14 @@ def rig_command(pictures, side, puppets, json_path, **choice):
     cv2.setNumThreads(1)
     click.echo(
         f"{'picture':34} {'make s':>7} {'find s':>7} {'head ms':>8} {'+ eyes':>7} {'+ mouth':>8} {'all ms':>7} {'median':>7}"
-        f" {'sharpness':>10}"
+        f" {'MB':>6} {'sharpness':>10}"
     )
     for path in pictures or (bundled.AVATAR,):
         figures = measure(machine, load_avatar(path, machine.size, "auto"), side)
         rows[path.name] = asdict(figures)
         click.echo(
             f"{path.name:34} {figures.making:7.2f} {figures.contours:7.2f} {figures.head:8.1f} {figures.eyes:7.1f} "
-            f"{figures.mouth:8.1f} {figures.all:7.1f} {figures.usual:7.1f} {figures.sharpness:10.2f}"
+            f"{figures.mouth:8.1f} {figures.all:7.1f} {figures.usual:7.1f} {figures.megabytes:6.1f} {figures.sharpness:10.2f}"
         )
     facts = {"side": side, "avatars": rows}
     if puppets:

@@ -25,6 +25,7 @@ from livepuppet.realtime.rig.matting import close_matting
 from livepuppet.realtime.rig.patches import Patch, paste
 from livepuppet.realtime.rig.remembering import layers_key, remember_layers, remembered_layers
 from livepuppet.realtime.rig.rig import Face, Rig
+from livepuppet.realtime.rig.sharing import drawing, rig_key, shared
 
 logger = logging.getLogger(__name__)
 
@@ -211,18 +212,21 @@ class Compositor:
         region = shown.of(out, self._canvas)
         small = rig.shape[:2] != (whole.height, whole.width)
         if shown == whole and rig.shape[2] == region.shape[2] and not small:
-            rig.draw(motion, region)
+            with drawing(rig):
+                rig.draw(motion, region)
             return
         drawn = self._buffers("rig", (whole.height, whole.width, rig.shape[2]), np.uint8)
         if small:
             part = self._buffers("small rig", rig.shape, np.uint8)
-            rig.draw(motion, part)
+            with drawing(rig):
+                rig.draw(motion, part)
             if part.shape[2] == 3:
                 soft = cv2.blur(part, (3, 3), dst=self._buffers("soft rig", rig.shape, np.uint8))
                 cv2.addWeighted(part, 1 + CRISP, soft, -CRISP, 0, dst=part)
             cv2.resize(part, (whole.width, whole.height), dst=drawn, interpolation=cv2.INTER_LINEAR)
         else:
-            rig.draw(motion, drawn)
+            with drawing(rig):
+                rig.draw(motion, drawn)
         part = shown.of(drawn, whole)
         if rig.shape[2] == region.shape[2]:
             np.copyto(region, part)
@@ -249,8 +253,26 @@ class Compositor:
             if not self._paste:
                 matte = cut(matte, avatar.square, max(1, round(avatar.square.side)))
             matte = cv2.resize(matte, (width, height), interpolation=cv2.INTER_AREA)
-        background: np.ndarray | str | None = None
         kept_as = layers_key(picture, place, face, matte)
+
+        def make() -> Rig | None:
+            return self._make_rig(layers, kept_as, picture, face, place, matte)
+
+        return shared(rig_key(kept_as, layers.original, face, self._background), make)
+
+    def _make_rig(
+        self,
+        layers: Layers,
+        kept_as: dict,
+        picture: np.ndarray,
+        face: Face,
+        place: Square,
+        matte: np.ndarray | None,
+    ) -> Rig | None:
+        """See `Rig`; `kept_as` is the `layers_key`."""
+        whole = layers.picture
+        height, width = picture.shape[:2]
+        background: np.ndarray | str | None = None
         known = remembered_layers(kept_as) if face.mode == "on" else None
         try:
             rig = Rig(picture, face, place, matte, layers=known)
@@ -259,6 +281,8 @@ class Compositor:
         if known is None and rig.head is not None:
             remember_layers(kept_as, rig.head.layers)
         if self._background == "as-is" or rig.head is None:
+            if rig.head is not None:
+                rig.shrink()
             return rig
         found = rig.head.layers.matte
         if found is None:
@@ -273,7 +297,9 @@ class Compositor:
             shown = whole.common(self._canvas)
             shown.of(behind, whole)[...] = shown.of(canvas, self._canvas)
             background = cv2.resize(behind, (width, height), interpolation=cv2.INTER_AREA)
-        return Rig(picture, face, place, matte, background, rig.head.layers)
+        rig = Rig(picture, face, place, matte, background, rig.head.layers)
+        rig.shrink()
+        return rig
 
     def set_avatar(self, avatar: Avatar) -> None:
         """Show this avatar from the next picture on."""

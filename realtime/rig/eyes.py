@@ -308,6 +308,15 @@ class EyeLayers(EyeBall):
         self.white = np.clip(self.white * ratio, 0, 255).astype(np.uint8)
         self._settle_ball()
 
+    def shrink(self) -> None:
+        """Forget what no frame is drawn with."""
+        made_with = (
+            "lab light cheek_colour lid_colour texture x y u crease inside_u thick solid start lash_up away from_edge rim cut stroke "
+            "beside upper_lid lower_lid glint white ball white_seen shade iris_alpha lash_rgb lash_alpha hang_alpha"
+        )
+        for name in made_with.split():
+            self.__dict__.pop(name, None)
+
     # What is done per frame.
 
     def draw(self, wanted: EyeAmounts) -> Patch:

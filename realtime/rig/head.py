@@ -118,7 +118,7 @@ class _Sheet:
         changes: patches are laid over it.
 
     Attributes:
-        still: `flat` without what is laid over it.
+        still: `flat` without what is laid over it, or what is kept of it.
         sampler: of `flat`.
         whole: see above.
         layer: rows and columns of the cells around what there is of it; None where it is whole.
@@ -126,6 +126,8 @@ class _Sheet:
 
     def __init__(self, flat: np.ndarray, surface: Surface, whole: bool = False, changes: bool = True):
         self.still, self.surface = flat, surface
+        # First row and column of that.
+        self._first = (0, 0)
         box = None if whole else box_of(flat[..., 3] > 0)
         self.layer = None if box is None else surface.cells_around(*box)
         self.sampler = Sampler(flat, changes)
@@ -139,8 +141,25 @@ class _Sheet:
 
     def move(self, source: np.ndarray, bend: MouthBend | None = None) -> None:
         """Sample from now on where the grid's `source` says, and within the mouth where that says."""
-        self._source = np.float32(SCALE) * source + np.float32(OFFSET)
+        top, left = self.sampler.origin
+        self._source = np.float32(SCALE) * source + np.array([OFFSET - left, OFFSET - top], np.float32)
         self._bend = None if bend is None else (bend.lattice.place, bend.shift(SCALE))
+
+    def at_rest(self, spot: tuple[slice, slice]) -> np.ndarray:
+        """Rows and columns of `still`."""
+        (rows, columns), (top, left) = spot, self._first
+        return self.still[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+
+    def shrink(self, changing: tuple[slice, slice]) -> None:
+        """Forget what drawing does not need: nothing is laid over it beyond the rows and columns that are `changing`."""
+        if self.whole:
+            seen = slice(0, self.still.shape[0]), slice(0, self.still.shape[1])
+        else:
+            found = box_of(self.still[..., 3] > 0) or changing
+            pairs = list(zip(found, changing, strict=True))
+            seen = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in pairs)
+        self.sampler.shrink((seen[0], seen[1]), changing)
+        self.still, self._first = self.still[changing].copy(), (changing[0].start, changing[1].start)
 
     def places(self, blocks: tuple[slice, slice], rows: slice, columns: slice) -> np.ndarray:
         """Where the pixels of these blocks come from in the sampler's picture, float32 (h, w, 2).
@@ -292,7 +311,6 @@ class Head:
         others: see `split_layers`.
 
     Attributes:
-        layers: figure and plate.
         surface: the head's.
         rest: what is shown at rest, uint8 (H, W, 3 or 4).
         why: the sentence that says what is amiss; None where all is well.
@@ -327,7 +345,7 @@ class Head:
                 placed[1].shift,
                 others,
             )
-        self.layers = layers
+        self._layers: FigureLayers | None = layers
         self.why = layers.why
         self.surface = build_surface(picture.shape[:2], landmarks, names, layers.matte, layers.relief)
         self._picture = picture
@@ -353,9 +371,7 @@ class Head:
         )
         # What patches are laid over, and without them.
         face = self._sheets[-1]
-        self._still, self._sampler = face.still, face.sampler
-        assert face.sampler.pixels is not None
-        self._flat = face.sampler.pixels
+        self._face, self._sampler = face, face.sampler
         # The picture with patches, in the rows that have some, and the first of those.
         self._shown, self._top = picture[:0], 0
         self._thin: dict[tuple[int, ...], tuple[np.ndarray, ...]] = {}
@@ -385,6 +401,22 @@ class Head:
             ),
             _Sheet(self._over_others(own, split.head_alpha), surface.of_head(split.head_alpha)),
         ]
+
+    def shrink(self, changing: tuple[slice, slice]) -> None:
+        """Forget `layers`, and whatever else drawing does not need.
+
+        Args:
+            changing: rows and columns of all patches there will be.
+        """
+        self._layers = None
+        for sheet in self._sheets:
+            sheet.shrink(changing)
+
+    @property
+    def layers(self) -> FigureLayers:
+        """Figure and plate."""
+        assert self._layers is not None
+        return self._layers
 
     def _over_others(self, colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         """A layer for another background, or for none."""
@@ -442,7 +474,7 @@ class Head:
         if not moved.any():
             np.copyto(out, self.rest)
             for spot in self._pasted:
-                self._lay_over(self._flat[spot], self._behind(spot), out[spot])
+                self._lay_over(self._sampler.pixels(*spot), self._behind(spot), out[spot])
             return
         for sheet, own in zip(self._sheets, sources, strict=True):
             sheet.move(own, bend if sheet is face else None)
@@ -556,8 +588,9 @@ class Head:
         """What is there behind the face at rest."""
         below = None if self._plate is None else self._plate[spot]
         for sheet in self._sheets[:-1]:
-            shown = np.empty((*sheet.still[spot].shape[:2], self.shape[2]), np.uint8)
-            self._lay_over(sheet.still[spot], below, shown)
+            still = sheet.at_rest(spot)
+            shown = np.empty((*still.shape[:2], self.shape[2]), np.uint8)
+            self._lay_over(still, below, shown)
             below = shown
         return below
 
@@ -619,7 +652,7 @@ class Head:
             if top < self._top or bottom > self._top + len(self._shown):
                 self._shown, self._top = self._picture[top:bottom].copy(), top
         for spot in gone:
-            np.copyto(self._flat[spot], self._still[spot])
+            np.copyto(self._sampler.pixels(*spot), self._face.at_rest(spot))
         for patch, spot in zip(patches, spots, strict=True):
             self._lay(patch, spot)
         for spot in (*gone, *spots):
@@ -641,10 +674,10 @@ class Head:
             cv2.bitwise_not(share, dst=share)
             cv2.multiply(under, share, dst=share, scale=1 / 255)
             cv2.add(share, over, dst=under)
-        flat = self._flat[spot]
+        flat, resting = self._sampler.pixels(*spot), self._face.at_rest(spot)
         key = (spot[0].start, spot[0].stop, spot[1].start, spot[1].stop)
         if key not in self._thin:
-            self._thin[key] = np.nonzero(self._still[spot][..., 3] < 255)
+            self._thin[key] = np.nonzero(resting[..., 3] < 255)
         rows, columns = self._thin[key]
         if self._open and len(rows):
             flat[..., :3] = under
@@ -652,7 +685,7 @@ class Head:
         cv2.cvtColor(under, cv2.COLOR_RGB2RGBA, dst=flat)
         if len(rows):
             # At the figure's edge: what changes in the picture, as far as it is the figure.
-            still = self._still[spot][rows, columns].astype(np.int32)
+            still = resting[rows, columns].astype(np.int32)
             change = under[rows, columns].astype(np.int32) - self._picture[spot][rows, columns]
             still[:, :3] = np.clip(still[:, :3] + change * still[:, 3:] // 255, 0, 255)
             flat[rows, columns] = still
@@ -660,7 +693,7 @@ class Head:
     def _at_rest(self) -> np.ndarray:
         """All that is shown."""
         if self.layers.matte is None:
-            return self._still if self._open else self._picture
+            return self._face.still if self._open else self._picture
         if self._plate is self.layers.plate:
             return self._picture
         # Of head and body at rest there is nothing to tell: the figure as it was cut out.

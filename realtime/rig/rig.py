@@ -129,6 +129,17 @@ class Rig:
         if face.contours is not None:
             self.notes += face.contours.notes
 
+    def shrink(self) -> None:
+        """Forget what drawing does not need: layers and sheets for other backgrounds and for other programs. For mode `on`."""
+        assert self.head is not None
+        eyes = [] if self.eyes is None else list(self.eyes.layers.values())
+        for eye in eyes:
+            eye.shrink()
+        spots = [(eye.left, eye.top, *eye.crop.shape[1::-1]) for eye in eyes] or [(0, 0, 0, 0)]
+        rows = slice(min(top for _, top, _, _ in spots), max(top + height for _, top, _, height in spots))
+        columns = slice(min(left for left, *_ in spots), max(left + width for left, _, width, _ in spots))
+        self.head.shrink((rows, columns))
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Of what `draw` draws: (H, W, 3), or (H, W, 4) where there is no background."""

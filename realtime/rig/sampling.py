@@ -17,16 +17,19 @@ SCALE, OFFSET = LARGER / SMALLER, (LARGER / SMALLER - 1) / 2 + 1
 #: So many pixels around a changed one change in the enlarged picture, and around those so many more are looked at.
 REACH, MARGIN = 3, 4
 
+#: What is looked at around changed pixels, at most.
+AROUND = REACH + MARGIN + SMALLER
+
 
 class Sampler:
     """A picture that is sampled at other places in every frame.
 
     Args:
         picture: uint8 RGB (h, w, 3) or RGBA (h, w, 4).
-        changes: keep `pixels`.
+        changes: keep its `pixels`.
 
     Attributes:
-        pixels: a copy of it, uint8 RGBA; None where it stays as it is. What is written there is seen once it has been refreshed.
+        origin: row and column of the enlarged picture from which on it is kept.
     """
 
     def __init__(self, picture: np.ndarray, changes: bool = False):
@@ -35,10 +38,43 @@ class Sampler:
         height, width = picture.shape[:2]
         whole = cv2.copyMakeBorder(picture, 0, -height % SMALLER, 0, -width % SMALLER, cv2.BORDER_REPLICATE)
         self._whole = whole if changes else None
-        self.pixels = whole[:height, :width] if changes else None
+        # First row and column of that, and how large it was.
+        self._first, self._size = (0, 0), whole.shape[:2]
+        self.origin = (0, 0)
         rows, columns = (size // SMALLER * LARGER for size in whole.shape[:2])
         self._fine = np.empty((rows + 2, columns + 2, 4), np.uint8)
         self._enlarge(whole, slice(0, height), slice(0, width))
+
+    def pixels(self, rows: slice, columns: slice) -> np.ndarray:
+        """A view of these, uint8 RGBA. What is written there is seen once it has been refreshed."""
+        assert self._whole is not None
+        top, left = self._first
+        return self._whole[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+
+    def shrink(self, seen: tuple[slice, slice], changing: tuple[slice, slice]) -> None:
+        """Forget what is not needed.
+
+        Args:
+            seen: rows and columns beyond which nothing is seen of the picture.
+            changing: rows and columns beyond which no pixel changes.
+        """
+        kept = []
+        for part, size, count in zip(seen, self._size, self._fine.shape, strict=False):
+            start, stop = (
+                (part.start - MARGIN) * LARGER // SMALLER,
+                (part.stop + MARGIN) * LARGER // SMALLER + 2,
+            )
+            kept.append(slice(max(start, 0), count if part.stop + MARGIN >= size else stop))
+        self.origin = (kept[0].start, kept[1].start)
+        self._fine = self._fine[tuple(kept)].copy()
+        if self._whole is None:
+            return
+        around = [
+            slice(max(part.start - AROUND, 0), min(part.stop + AROUND, size))
+            for part, size in zip(changing, self._size, strict=True)
+        ]
+        self._first = (around[0].start, around[1].start)
+        self._whole = self._whole[tuple(around)].copy()
 
     def refresh(self, rows: slice, columns: slice) -> None:
         """These of the `pixels` have changed."""
@@ -47,13 +83,14 @@ class Sampler:
 
     def _enlarge(self, whole: np.ndarray, rows: slice, columns: slice) -> None:
         inner, outer = [], []
-        for wanted, size in zip((rows, columns), whole.shape[:2], strict=True):
+        for wanted, size in zip((rows, columns), self._size, strict=True):
             start = max(wanted.start - REACH, 0) // SMALLER * SMALLER
             stop = min(-(-(wanted.stop + REACH) // SMALLER) * SMALLER, size)
             inner.append((start, stop))
             outer.append((max(start - MARGIN, 0), min(stop + MARGIN, size)))
         (top, bottom), (left, right) = outer
-        part = whole[top:bottom, left:right]
+        first_row, first_column = self._first
+        part = whole[top - first_row : bottom - first_row, left - first_column : right - first_column]
         extent = ((right - left) // SMALLER * LARGER, (bottom - top) // SMALLER * LARGER)
         larger = cv2.resize(part, extent, interpolation=cv2.INTER_CUBIC)
         larger = cv2.addWeighted(larger, 1 + SHARPEN, cv2.blur(larger, (3, 3)), -SHARPEN, 0)
@@ -62,9 +99,13 @@ class Sampler:
             slice((start - first) // SMALLER * LARGER, (stop - first) // SMALLER * LARGER)
             for (start, stop), (first, _) in zip(inner, outer, strict=True)
         ]
-        self._fine[1:-1, 1:-1][tuple(fine)] = larger[tuple(part)]
+        down, across = (
+            slice(one.start + 1 - first, one.stop + 1 - first)
+            for one, first in zip(fine, self.origin, strict=True)
+        )
+        self._fine[down, across] = larger[tuple(part)]
         for axis, edge, beside in ((0, 0, 1), (0, -1, -2), (1, 0, 1), (1, -1, -2)):
-            if inner[axis][edge] in (0, whole.shape[axis]):
+            if inner[axis][edge] in (0, self._size[axis]):
                 pixels = self._fine if axis == 0 else self._fine.swapaxes(0, 1)
                 pixels[edge] = pixels[beside]
 
