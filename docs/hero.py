@@ -25,7 +25,7 @@ OUTPUT = Path(__file__).resolve().parent / "images/hero.webp"
 DRIVING = ("--setting", "people", "--seed", "88", "--size", "480")
 AVATARS = (
     ("--setting", "people", "--seed", "93", "--scene", "20", "--size", "512"),
-    ("--setting", "people-drawn", "--seed", "79", "--scene", "20", "--size", "512"),
+    ("--setting", "people-drawn", "--seed", "98", "--scene", "20", "--size", "512"),
     ("--setting", "rich", "--seed", "7", "--row", "2", "--size", "512"),
 )
 
@@ -54,7 +54,7 @@ def write(videos: list[str | Path]) -> None:
     columns = [tiles(video) for video in videos]
     first, *rest = [Image.fromarray(np.hstack(row)) for row in zip(*columns, strict=True)]
     first.save(
-        OUTPUT, save_all=True, append_images=rest, duration=40 * SHOWN.step, quality=60, method=4, loop=0
+        OUTPUT, save_all=True, append_images=rest, duration=40 * SHOWN.step, quality=56, method=4, loop=0
     )
 
 
