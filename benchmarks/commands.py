@@ -271,7 +271,11 @@ def network_command(runs, seconds, round_trip, losses, ways, json_path):
     rows = []
     for way in ways or network.WAYS:
         for loss in losses or (3.0, 5.0):
-            own = list(network.measure(way, runs, seconds, round_trip, loss))
+            own: list[dict] = []
+            for row in network.measure(way, runs, seconds, round_trip, loss):
+                own.append(row)
+                told = f"{way}, {loss:g} %, run {len(own)}: p95 {row['p95']:.0f} ms, longest pause {row['pause_ms']:.0f} ms"
+                click.echo(told, err=True)
             click.echo(network.line(own))
             rows += own
     _report({"machine": machine, "rows": rows}, json_path)

@@ -37,12 +37,17 @@ CONNECT_SECONDS = 2.0
 TCP_THIN_LINEAR_TIMEOUTS = 16
 
 
+#: Seconds after which a connection ends whose other end acknowledges nothing: of several, one alone may be dead.
+UNACKNOWLEDGED_SECONDS = 10
+
+
 def hurry(wire: socket.socket) -> None:
     """Have messages sent at once, and what was lost again soon; on a socket that listens, for those that it accepts."""
     with suppress(OSError):
         wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if sys.platform == "linux":
             wire.setsockopt(socket.IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1)
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNACKNOWLEDGED_SECONDS)
 
 
 @dataclass(frozen=True)
