@@ -168,9 +168,7 @@ def draw_people_groups(groups: int, poses: int, rng: torch.Generator) -> Motion:
             partner = names[0].replace("Left", "@").replace("Right", "Left").replace("@", "Right")
             names += [partner] if not names[0].startswith(("jaw", "mouthLeft", "mouthRight")) else []
         for name in names:
-            held[g, 1:, len(FACTORS) + EXTRA.index(name)] = amounts[g, 1:] * (
-                0.6 if name == "tongueOut" else 1
-            )
+            held[g, 1:, len(FACTORS) + EXTRA.index(name)] = amounts[g, 1:]
     return Motion(torch.where(alone[:, None, None], held, wide).reshape(rows, -1))
 
 
@@ -259,7 +257,7 @@ def _vivid(motion: Tensor, rng: torch.Generator) -> Tensor:
             if name == "smile":
                 m[name] = doing * (1.6 * own - 0.6)
             else:
-                add(name, doing * own * (0.7 if name == "tongueOut" else 1.0))
+                add(name, doing * own)
     # Cheeks are blown up behind shut lips; lips that roll in, press or purse do not gape; a tongue needs room.
     tight = torch.stack(
         [
@@ -286,7 +284,7 @@ def _vivid(motion: Tensor, rng: torch.Generator) -> Tensor:
     for k, name in enumerate(("mouthLeft", "mouthRight", "jawLeft", "jawRight")):
         add(name, (sideways >= 0.09 * k) * (sideways < 0.09 * k + 0.09) * even())
     add("jawForward", d.chance(0.06) * even())
-    add("mouthClose", d.chance(0.12) * even() * 0.7 * m["open"])
+    add("mouthClose", d.chance(0.12) * even() * 0.85 * m["open"])
     return torch.stack([m[name] for name in COLUMNS], 1)
 
 
