@@ -249,6 +249,82 @@ def test_where_a_rig_draws_detecting_counts():
     assert told == "best of 2 here (timed, to read a face: onnx float32 2.5 ms, openvino float32 3.4 ms)"
 
 
+class Watch:
+    """A stopwatch whose times are made up: each round is slowed by what else goes on, each frame by chance.
+
+    Args:
+        way: name and precision.
+        detect, frame: milliseconds.
+    """
+
+    def __init__(self, way, detect, frame, beside, generator):
+        self.way, self.true, self.beside, self.generator = way, (detect, frame), beside, generator
+        self.found = []
+
+    def round(self):
+        number = len(self.found)
+        # Usual frames, and now and then one that takes twice as long.
+        frames = self.generator.lognormal(0, 0.08, (7, 2)) * (1 + (self.generator.random((7, 1)) < 0.08))
+        usual, slow = np.percentile(frames * self.true * self.beside[number], (50, 95), axis=0)
+        self.found.append((usual, slow))
+
+    def timing(self):
+        usual, slow = np.median(np.array(self.found), axis=0)
+        rounds = tuple(tuple(zip(*found, strict=True)) for found in self.found)
+        return Timing(
+            self.way[0], "cpu", self.way[1], (usual[0], slow[0]), (usual[1], slow[1]), rounds=rounds
+        )
+
+
+@pytest.mark.parametrize(
+    ("use", "true", "runs"),
+    [
+        # Equal: the usual one. 8 bits draw faster, and detectors have the same bits: always they.
+        ("frame", [("onnx", "float32", 2.5, 28), ("openvino", "float32", 2.5, 28)], 0),
+        ("detect", [("onnx", "float32", 2.5, 28), ("openvino", "float32", 2.5, 28)], 0),
+        ("detect", [("onnx", "float32", 2.5, 28), ("onnx", "int8", 2.5, 20)], 1),
+        ("frame", [("onnx", "float32", 2.5, 28), ("onnx", "int8", 2.5, 20)], 1),
+        (
+            "detect",
+            [("onnx", "float32", 2.5, 28), ("onnx", "int8", 2.5, 20), ("openvino", "int8", 2.5, 20)],
+            1,
+        ),
+        (
+            "frame",
+            [("onnx", "float32", 2.5, 28), ("onnx", "int8", 2.5, 27), ("openvino", "int8", 2.4, 27)],
+            0,
+        ),
+    ],
+)
+def test_where_times_are_close_starts_choose_the_same(monkeypatch, use, true, runs):
+    generator, chosen = np.random.default_rng(0), []
+    for _ in range(200):
+        beside = generator.lognormal(0, 0.3, 20)
+        monkeypatch.setattr(
+            selection, "Stopwatch", lambda way, beside=beside: Watch(way[:2], *way[2:], beside, generator)
+        )
+        found = selection.timed(true)
+        assert selection.ROUNDS <= len(found[0].rounds) <= selection.ROUNDS + selection.MORE_ROUNDS
+        chosen.append(found.index(ranking(found, use)[0]))
+    # By their times in all, without rounds, up to a third of the starts would choose another.
+    assert chosen.count(runs) >= 196
+
+
+def test_what_is_clearly_slower_in_nearly_every_round_is_slower():
+    def told(*rounds):
+        return replace(
+            timing("onnx", 3, 30), rounds=tuple(((one, one), (10 * one, 10 * one)) for one in rounds)
+        )
+
+    usual, other = told(3, 3, 3, 3), replace(told(2, 2, 2, 2), name="openvino")
+    assert ranking([usual, other], "frame")[0] is usual
+    other = replace(other, detect=(2, 2), frame=(20, 20))
+    assert ranking([usual, other], "frame")[0] is other
+    # Twice it was not.
+    other = replace(other, rounds=told(3, 2, 2, 3).rounds)
+    assert ranking([usual, other], "frame")[0] is usual and selection._undecided([usual, other])
+
+
 def test_what_is_hopeless_is_timed_no_longer_than_it_takes_to_see(bundle, monkeypatch):
     engines = [load_engine(name, bundle, threads=1) for name in ("onnx", "openvino")]
     calls = []

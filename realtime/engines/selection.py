@@ -39,6 +39,14 @@ VARIABLE = "LIVEPUPPET_TIMING"
 #: that the first round finds so many times as slow as the fastest is left alone.
 ROUNDS, SECONDS, FEWEST, HOPELESS = 4, 0.15, 3, 2.0
 
+#: What is slower has to be so in more than this share of the rounds, in each of which both were timed one after the other. While
+#: rounds say neither that nor the contrary, up to so many are added.
+MAJORITY, MORE_ROUNDS = 0.75, 4
+
+#: As slow is what is not slower in its usual frames but so many times as slow in its slow ones: within a round those are few, and mostly
+#: chance.
+SHAKY = 1.5
+
 #: Once loading has taken so many seconds, what is loaded has to do: a first start is not to last.
 LOADING = 8.0
 
@@ -54,6 +62,7 @@ PATIENCE = 30.0
 
 #: What runs per frame: all of the model, or `detect` alone where a rig draws.
 Use = Literal["frame", "detect"]
+USES: tuple[Use, ...] = ("detect", "frame")
 
 
 @dataclass(frozen=True)
@@ -76,9 +85,10 @@ class Timing:
     Attributes:
         name, device, precision: which.
         detect, frame: milliseconds of `detect`, and of `detect` and `render`: median and 95th
-            percentile.
+            percentile, of the round in the middle.
         memory: megabytes by which the process grew while it was loaded and first run, the most of all that run on the
             same library, which the first of them loads; None where that cannot be said.
+        rounds: `detect` and `frame` of each round.
     """
 
     name: str
@@ -87,6 +97,7 @@ class Timing:
     detect: tuple[float, float]
     frame: tuple[float, float]
     memory: float | None = None
+    rounds: tuple[tuple[tuple[float, float], tuple[float, float]], ...] = ()
 
     @property
     def way(self) -> Way:
@@ -103,10 +114,11 @@ class Timing:
 def ranking(timings: Sequence[Timing], use: Use) -> list[Timing]:
     """The engine to run, then what to fall back to, best first.
 
-    Of engines that are about as fast, those that take clearly more memory come later, and the usual one runs.
+    Of engines that are about as fast, those that take clearly more memory come later, and of what is left the first of `timings`
+    runs: which of them was a little faster this time is chance.
 
     Args:
-        timings: the usual engine first.
+        timings: the usual engine first, then always in the same order.
         use: where a rig draws, engines that detect as fast as the fastest are told apart by memory, then by
             whole frames, which avatars without a face take.
     """
@@ -116,15 +128,48 @@ def ranking(timings: Sequence[Timing], use: Use) -> list[Timing]:
         order = [*sorted(near, key=lambda timing: timing.cost("frame")), *(t for t in order if t not in near)]
     if order:
         alike = _lean(_as_fast(timings, order[0], (use, "frame")))
-        best = timings[0] if timings[0] in alike else next(timing for timing in order if timing in alike)
+        best = next(timing for timing in timings if timing in alike)
         order.remove(best)
         order.insert(0, best)
     return order
 
 
 def _as_fast(timings: Sequence[Timing], best: Timing, uses: Sequence[Use]) -> list[Timing]:
-    """Those that are no slower than `best`, or hardly."""
-    return [timing for timing in timings if all(timing.cost(one) <= MARGIN * best.cost(one) for one in uses)]
+    """Those that are no slower than `best`, or hardly, or not for sure."""
+    return [timing for timing in timings if not any(_slower(timing, best, use) for use in uses)]
+
+
+def _slower(timing: Timing, other: Timing, use: Use) -> bool:
+    """Whether it is clearly slower: by more than `MARGIN`, nearly every time."""
+    share = _share_slower(timing, other, use)
+    if share is None:
+        return timing.cost(use) > MARGIN * other.cost(use)
+    return share > MAJORITY
+
+
+def _share_slower(timing: Timing, other: Timing, use: Use) -> float | None:
+    """The share of rounds in which it was slower by more than `MARGIN`, or shaky; None where both have too few.
+
+    What else goes on in the machine comes and goes: within a round it slows both alike.
+    """
+    which = USES.index(use)
+    pairs = [(one[which], two[which]) for one, two in zip(timing.rounds, other.rounds, strict=False)]
+    if len(pairs) < ROUNDS:
+        return None
+    usual = sum(one[0] > MARGIN * two[0] for one, two in pairs)
+    shaky = sum(sum(one) > SHAKY * sum(two) for one, two in pairs)
+    return max(usual, shaky) / len(pairs)
+
+
+def _undecided(timings: Sequence[Timing]) -> bool:
+    """Whether more rounds may tell which is slower than the fastest."""
+    return any(_undecided_for(timings, use) for use in USES)
+
+
+def _undecided_for(timings: Sequence[Timing], use: Use) -> bool:
+    best = min(timings, key=lambda timing: timing.cost(use))
+    shares = [_share_slower(timing, best, use) for timing in timings]
+    return any(share is not None and 1 - MAJORITY < share <= MAJORITY for share in shares)
 
 
 def _lean(timings: Sequence[Timing]) -> list[Timing]:
@@ -158,49 +203,57 @@ class Stopwatch:
         # Not the pose at rest: that might be drawn without computing.
         self._frames = [np.ascontiguousarray(np.roll(image, shift, 1)) for shift in (2, 5, 8)]
         self._keypoints, self._features = engine.detect(image), engine.encode(image)
-        self._detect: list[float] = []
-        self._whole: list[float] = []
+        self._times: list[list[tuple[float, float]]] = []
         self._run(self._frames[0])  # buffers, threads, clocks
-        self._detect.clear()
-        self._whole.clear()
 
     def round(self, seconds: float = SECONDS, fewest: int = FEWEST) -> None:
         """Time frames for so many seconds, and at least so many."""
-        end = time.perf_counter() + seconds
-        count = 0
-        while count < fewest or time.perf_counter() < end:
-            self._run(self._frames[count % len(self._frames)])
-            count += 1
+        end, times = time.perf_counter() + seconds, []
+        while len(times) < fewest or time.perf_counter() < end:
+            times.append(self._run(self._frames[len(times) % len(self._frames)]))
+        self._times.append(times)
 
-    def _run(self, frame: np.ndarray) -> None:
+    def _run(self, frame: np.ndarray) -> tuple[float, float]:
+        """Milliseconds of `detect`, and of all."""
         began = time.perf_counter()
         keypoints = self._engine.detect(frame)
         detected = time.perf_counter()
         self._engine.render(self._features, self._keypoints, keypoints)
-        self._detect.append(1000 * (detected - began))
-        self._whole.append(1000 * (time.perf_counter() - began))
+        return 1000 * (detected - began), 1000 * (time.perf_counter() - began)
 
     def timing(self) -> Timing:
         """What the rounds so far say."""
-        detect, frame = (
-            (round(float(np.median(times)), 3), round(float(np.percentile(times, 95)), 3))
-            for times in (self._detect, self._whole)
-        )
+        # Rounds, median and slow, of `detect` and of all.
+        found = np.array([np.percentile(times, (50, 95), axis=0) for times in self._times])
+        detect, frame = _pair(np.median(found, axis=0))
+        rounds = tuple(_pair(one) for one in found)
         engine = self._engine
-        return Timing(engine.name, engine.device, engine.precision, detect, frame)
+        return Timing(engine.name, engine.device, engine.precision, detect, frame, rounds=rounds)
+
+
+def _pair(found: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:
+    """What `detect` and all take, usually and at times, of (2, 2)."""
+    (detect, frame), (slow_detect, slow_frame) = found.round(3).tolist()
+    return (detect, slow_detect), (frame, slow_frame)
 
 
 def timed(engines: Sequence[Engine], rounds: int = ROUNDS) -> list[Timing]:
-    """Times engines in turn; those that the first round finds hopeless only then."""
+    """Times engines in turn; those that the first round finds hopeless only then; a few times more where it is close."""
     watches = [Stopwatch(engine) for engine in engines]
-    for number in range(rounds):
-        found = [watch.timing() for watch in watches] if number else []
-        for index, watch in enumerate(watches):
-            if found and all(
-                found[index].cost(use) > HOPELESS * min(other.cost(use) for other in found)
-                for use in ("detect", "frame")
-            ):
-                continue
+    left = list(watches)
+    for number in range(rounds + MORE_ROUNDS):
+        found = [watch.timing() for watch in left] if number else []
+        if number == 1:
+            detect = min(timing.cost("detect") for timing in found)
+            frame = min(timing.cost("frame") for timing in found)
+            left = [
+                watch
+                for watch, timing in zip(left, found, strict=True)
+                if timing.cost("detect") <= HOPELESS * detect or timing.cost("frame") <= HOPELESS * frame
+            ]
+        if number >= rounds and not _undecided(found):
+            break
+        for watch in left:
             watch.round()
     return [watch.timing() for watch in watches]
 
@@ -245,6 +298,7 @@ def kept(inputs: dict[str, Any]) -> Kept | None:
                 tuple(one["detect"]),
                 tuple(one["frame"]),
                 one["memory"],
+                tuple((tuple(detect), tuple(frame)) for detect, frame in one["rounds"]),
             )
             for one in found["timings"]
         )
