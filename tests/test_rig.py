@@ -175,6 +175,17 @@ def dark_middle(picture: np.ndarray, side: str) -> float:
     return float((weight.sum(0) * np.arange(-28, 29)).sum() / weight.sum())
 
 
+@pytest.mark.parametrize("scale", np.linspace(0.06, 0.3, 33).round(4).tolist())
+def test_tiny_eyes_have_lashes_in_a_grid_of_their_own(scale):
+    picture, contours = drawn_face()
+    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    eyes = Eyes(small, contours.mapped(scale))
+    for layers in eyes.layers.values():
+        assert layers.hang_alpha.shape == (len(layers.lash_rows), len(layers.lash_u))
+    shut = paste(small.copy(), eyes.draw(amounts(both("eyeBlink"))))
+    assert shut.shape == small.shape
+
+
 # Amounts.
 
 

@@ -145,6 +145,10 @@ class Eyes:
         return patches
 
 
+#: Arrays of `EyeLayers` whose rows are `lash_rows` and whose columns are `lash_u`.
+_OF_LASHES = "lash_rgb", "lash_alpha", "hang_alpha"
+
+
 class EyeLayers(EyeBall):
     """The layers of one eye.
 
@@ -209,7 +213,8 @@ class EyeLayers(EyeBall):
         box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         shape = self.u.shape
         for name, value in list(vars(self).items()):
-            if isinstance(value, np.ndarray) and value.shape[:2] == shape:
+            # Lashes have rows and columns of their own, of tiny eyes perhaps as many.
+            if isinstance(value, np.ndarray) and value.shape[:2] == shape and name not in _OF_LASHES:
                 setattr(self, name, np.ascontiguousarray(value[box]))
         # Rows and columns are counted from the new corner.
         self.x, self.y = self.x - np.float32(columns[0]), self.y - np.float32(rows[0])
