@@ -153,7 +153,7 @@ def drawn_by_the_page(
 ):
     """The pictures of `states`, uint8 (N, H, W, 4)."""
     (folder / "rig.npz").write_bytes(tables.rig_file(rig, face, lossless=True))
-    (folder / "sheets.npz").write_bytes(tables.sheets_file(rig, face, square, lossless=True) or b"")
+    (folder / "sheets.npz").write_bytes(tables.sheets_file(rig, lossless=True) or b"")
     picture = rig.head._picture
     np.savez_compressed(folder / "picture.npz", picture=picture)
     run(folder, DRAW, {"states": states, "cut": cut})

@@ -392,14 +392,12 @@ class Head:
                 _Sheet(split.body, surface.of_body(), changes=False),
                 _Sheet(split.head, surface.of_head(split.head_alpha)),
             ]
-        own = figure_colours(picture, layers.matte)
+        flat = [self._over_others(*sheet) for sheet in own_sheets(picture, layers)]
         if split is None:
-            return [_Sheet(self._over_others(own, layers.matte), surface)]
+            return [_Sheet(flat[0], surface)]
         return [
-            _Sheet(
-                self._over_others(split.torso_on(own), split.body_alpha), surface.of_body(), changes=False
-            ),
-            _Sheet(self._over_others(own, split.head_alpha), surface.of_head(split.head_alpha)),
+            _Sheet(flat[0], surface.of_body(), changes=False),
+            _Sheet(flat[1], surface.of_head(split.head_alpha)),
         ]
 
     def shrink(self, changing: tuple[slice, slice]) -> None:
@@ -701,6 +699,17 @@ class Head:
         rest = np.empty(self.shape, np.uint8)
         self._lay_over(flat, self._plate, rest)
         return rest
+
+
+def own_sheets(picture: np.ndarray, layers: FigureLayers) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The figure's own colours, uint8 RGB (H, W, 3), and alpha (H, W), without the picture's background: of all of it, or of its body and
+    its head.
+    """
+    assert layers.matte is not None
+    own, split = figure_colours(picture, layers.matte), layers.head
+    if split is None:
+        return [(own, layers.matte)]
+    return [(split.torso_on(own), split.body_alpha), (own, split.head_alpha)]
 
 
 def _over_straight(figure: np.ndarray, below: np.ndarray | None, region: np.ndarray) -> None:

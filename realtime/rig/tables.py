@@ -12,10 +12,9 @@ import cv2
 import numpy as np
 
 from livepuppet.core import reading
-from livepuppet.core.square import Square
 from livepuppet.realtime.rig import amounts, brows, close_ups, driver, eyes, head, mouth, pose, range, surface
 from livepuppet.realtime.rig.eyes import EyeLayers
-from livepuppet.realtime.rig.head import Head
+from livepuppet.realtime.rig.head import Head, own_sheets
 from livepuppet.realtime.rig.mouth import MouthLayers
 from livepuppet.realtime.rig.rig import Face, Rig
 from livepuppet.realtime.rig.template import head_template
@@ -109,34 +108,29 @@ def rig_tables(rig: Rig, face: Face) -> tuple[dict[str, np.ndarray], dict]:
     return arrays, told
 
 
-def sheets_file(rig: Rig, face: Face, square: Square, lossless: bool = False) -> bytes | None:
+def sheets_file(rig: Rig, lossless: bool = False) -> bytes | None:
     """What moves where another background, or none, is behind the figure: the sheets of `rig_file` with the figure's own colours,
     premultiplied, and all of it at rest; None where no figure stands out.
     """
-    arrays = sheets_tables(rig, face, square)
+    arrays = sheets_tables(rig)
     return None if arrays is None else _npz(arrays, {"version": VERSION}, lossless)
 
 
-def sheets_tables(rig: Rig, face: Face, square: Square) -> dict[str, np.ndarray] | None:
+def sheets_tables(rig: Rig) -> dict[str, np.ndarray] | None:
     """The arrays of `sheets_file` before they are packed."""
     assert rig.head is not None
     layers = rig.head.layers
     if layers.matte is None:
         return None
-    landmarks = face.on(square.x, square.y, square.side)
-    drawn = Head(rig.head._picture, square, landmarks, face.names, background="alpha", layers=layers)
-    arrays = {}
-    for number, sheet in enumerate(drawn._sheets):
-        arrays[f"sheet {number}"] = _premultiplied(sheet.still)
-    arrays["rest"] = _premultiplied(np.dstack([drawn.rest[..., :3], layers.matte]))
+    sheets = own_sheets(rig.head._picture, layers)
+    arrays = {f"sheet {number}": _premultiplied(*sheet) for number, sheet in enumerate(sheets)}
+    arrays["rest"] = _premultiplied(sheets[-1][0], layers.matte)
     return arrays
 
 
-def _premultiplied(layer: np.ndarray) -> np.ndarray:
-    share = cv2.cvtColor(layer[..., 3], cv2.COLOR_GRAY2RGB)
-    return np.dstack(
-        [cv2.multiply(np.ascontiguousarray(layer[..., :3]), share, scale=1 / 255), layer[..., 3]]
-    )
+def _premultiplied(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    share = cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB)
+    return np.dstack([cv2.multiply(colours, share, scale=1 / 255), alpha])
 
 
 def reading_file() -> bytes:

@@ -300,7 +300,7 @@ def _avatar_files(avatar: Avatar, stem: str, engine: Engine) -> tuple[dict[str, 
         matte = rig.head.layers.matte if matte is None else matte
         files[f"avatars/{stem}-rig.npz"] = rig_file(rig, face)
         entry["rig"] = f"{stem}-rig.npz"
-        if (sheets := sheets_file(rig, face, square)) is not None:
+        if (sheets := sheets_file(rig)) is not None:
             files[f"avatars/{stem}-sheets.npz"] = sheets
             entry["sheets"] = f"{stem}-sheets.npz"
     if matte is not None and matte.min() < 250 <= matte.max():

@@ -83,7 +83,7 @@ function make({ picture: { width, height, rgb, alpha }, square: place, keypoints
   const rig = module("rig").Rig(picture, face, square, matte, null, layers);
   tellProgress(0.9);
   const [arrays, told] = module("tables").rig_tables(rig, face);
-  const sheets = module("tables").sheets_tables(rig, face, square);
+  const sheets = module("tables").sheets_tables(rig);
   const figure = layers.matte === null ? null : module("matte").figure_colours(picture, layers.matte);
   return {
     file: { arrays: packed(arrays), told: plain(told) },

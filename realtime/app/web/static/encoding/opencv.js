@@ -317,6 +317,14 @@ function resized(src, dsize, fx, fy, way) {
       }
       continue;
     }
+    if (many === 4) {
+      for (let column = 0, way = 0; column < wide; column++, way += 4) {
+        const [p, q, r, t] = [shares[way], shares[way + 1], shares[way + 2], shares[way + 3]];
+        const [a, b, c, d] = [begin + froms[way], begin + froms[way + 1], begin + froms[way + 2], begin + froms[way + 3]];
+        for (let channel = 0; channel < channels; channel++) lines[to++] = p * floats[a + channel] + q * floats[b + channel] + r * floats[c + channel] + t * floats[d + channel];
+      }
+      continue;
+    }
     for (let column = 0; column < wide; column++) {
       for (let channel = begin; channel < begin + channels; channel++) {
         let sum = 0;
@@ -339,6 +347,12 @@ function resized(src, dsize, fx, fy, way) {
     if (at.length === 2) {
       const [upper, lower, one, other] = [at[0] * stride, at[1] * stride, weights[0], weights[1]];
       for (let place = 0; place < stride; place++) out[to + place] = one * lines[upper + place] + other * lines[lower + place];
+      continue;
+    }
+    if (at.length === 4) {
+      const [a, b, c, d] = [at[0] * stride, at[1] * stride, at[2] * stride, at[3] * stride];
+      const [p, q, r, t] = weights;
+      for (let place = 0; place < stride; place++) out[to + place] = p * lines[a + place] + q * lines[b + place] + r * lines[c + place] + t * lines[d + place];
       continue;
     }
     for (let tap = 0; tap < at.length; tap++) {
