@@ -957,7 +957,7 @@ class MouthLayers:
         # Muzzles are stiffer than lips.
         stiff = 0.5 if self.plain else 1.0
         # Small ones grow broader, as faces that have them are drawn.
-        inward -= (0.16 * round_ + 0.22 * self.plain * min(parted / (0.6 * w), 1.0)) * self._small
+        inward -= (0.16 * round_ + 0.11 * self.plain * min(parted / (0.6 * w), 1.0)) * self._small
         narrow = stiff * (self._pucker * a.pucker + FUNNEL[0] * a.funnel) + inward
         lefts, rights = (
             self._span * (SMILE[0] * smile + STRETCH[0] * stretch + 0.05 * a.press) * (1 - 0.7 * far)
