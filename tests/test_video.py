@@ -9,6 +9,7 @@ from media import write_clip
 from PIL import Image
 
 from livepuppet.core.errors import UserError
+from livepuppet.core.orientation import upright
 from livepuppet.core.video import open_video
 from livepuppet.core.video_writer import VideoWriter, write_video
 from livepuppet.train.data.reading import all_frames, open_clip, read_frames, sample_frames
@@ -122,3 +123,18 @@ def test_a_writer_that_is_left_by_an_error_leaves_nothing(tmp_path):
         writer.write(pictures(1)[0])
         raise KeyboardInterrupt
     assert [one.name for one in tmp_path.iterdir()] == ["clip.mp4"] and path.read_bytes() == b"older"
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_turned_photo_is_a_video_of_one_upright_frame(tmp_path, orientation):
+    """FFmpeg hands on a photo's EXIF beside its turn, which not every PyAV has a name for."""
+    stored = np.zeros((64, 96, 3), np.uint8)
+    stored[:32, :48], stored[32:, 48:] = (220, 40, 40), (40, 40, 220)
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(stored).save(path, exif=tags, quality=95)
+    with open_video(str(path)) as video:
+        (frame,) = list(video)
+    np.testing.assert_allclose(frame.image.astype(int), upright(stored, orientation).astype(int), atol=40)
+    assert frame.image.shape == upright(stored, orientation).shape

@@ -79,10 +79,7 @@ class FrameConverter:
         # collection of garbage.
         key = (frame.width, frame.height, frame.rotation)
         if self._stored is None or self._stored[0] != key:
-            side_data: Any = frame.side_data
-            parts = [side_data[index] for index in range(len(side_data))]
-            matrices = [bytes(part) for part in parts if part.type == SideDataType.DISPLAYMATRIX]
-            self._stored = (key, of_display_matrix(matrices[0]) if matrices else 1)
+            self._stored = (key, _orientation(frame))
         return self._stored[1]
 
     def _toned_down(self, frame: av.VideoFrame, transfer: int, primaries: int) -> np.ndarray:
@@ -99,6 +96,20 @@ class FrameConverter:
         assert isinstance(toned, av.VideoFrame)
         return toned.to_ndarray(format="rgb24")
 
+
+def _orientation(frame: av.VideoFrame) -> int:
+    try:
+        side_data: Any = frame.side_data
+        parts = [side_data[index] for index in range(len(side_data))]
+        matrices = [bytes(part) for part in parts if part.type == SideDataType.DISPLAYMATRIX]
+    except ValueError:
+        # PyAV 18 has no name for a photo's EXIF and gives none of the side data then, but the turn.
+        return _TURNED.get(frame.rotation % 360, 1)
+    return of_display_matrix(matrices[0]) if matrices else 1
+
+
+#: EXIF's number by degrees counterclockwise.
+_TURNED = {90: 8, 180: 3, 270: 6}
 
 #: Titles in Latin-1 and the like. PyAV 19 leaves them undecoded until they are asked for.
 _ANY_TITLES = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
