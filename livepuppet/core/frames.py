@@ -50,10 +50,12 @@ class FrameConverter:
 
     Args:
         behind: gray level under transparent pixels.
+        path: of a photo that the frames may be of.
     """
 
-    def __init__(self, behind: int = BEHIND_ALPHA):
+    def __init__(self, behind: int = BEHIND_ALPHA, path: str | None = None):
         self._behind = behind
+        self._path = path
         self._graph: tuple[tuple, Graph] | None = None
         self._stored: tuple[tuple, int] | None = None
 
@@ -79,7 +81,7 @@ class FrameConverter:
         # collection of garbage.
         key = (frame.width, frame.height, frame.rotation)
         if self._stored is None or self._stored[0] != key:
-            self._stored = (key, _orientation(frame))
+            self._stored = (key, _orientation(frame, self._path))
         return self._stored[1]
 
     def _toned_down(self, frame: av.VideoFrame, transfer: int, primaries: int) -> np.ndarray:
@@ -97,19 +99,26 @@ class FrameConverter:
         return toned.to_ndarray(format="rgb24")
 
 
-def _orientation(frame: av.VideoFrame) -> int:
+def _orientation(frame: av.VideoFrame, path: str | None) -> int:
     try:
         side_data: Any = frame.side_data
         parts = [side_data[index] for index in range(len(side_data))]
         matrices = [bytes(part) for part in parts if part.type == SideDataType.DISPLAYMATRIX]
     except ValueError:
-        # PyAV 18 has no name for a photo's EXIF and gives none of the side data then, but the turn.
-        return _TURNED.get(frame.rotation % 360, 1)
+        # PyAV 18 has no name for a photo's EXIF, and gives none of the side data then.
+        return _exif_orientation(path)
     return of_display_matrix(matrices[0]) if matrices else 1
 
 
-#: EXIF's number by degrees counterclockwise.
-_TURNED = {90: 8, 180: 3, 270: 6}
+def _exif_orientation(path: str | None) -> int:
+    from PIL import Image
+
+    try:
+        with Image.open(path or "") as image:
+            return image.getexif().get(0x0112, 1)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return 1
+
 
 #: Titles in Latin-1 and the like. PyAV 19 leaves them undecoded until they are asked for.
 _ANY_TITLES = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -212,6 +221,8 @@ def first_frame(path: Path, options: dict[str, str]) -> np.ndarray | None:
         with open_input(ffmpeg_name(path), options=options) as container:
             stream = container.streams.video[0]
             stream.codec_context.options = dict(options)
-            return next((FrameConverter().pixels(frame) for frame in container.decode(stream)), None)
+            return next(
+                (FrameConverter(path=str(path)).pixels(frame) for frame in container.decode(stream)), None
+            )
     except (FFmpegError, OSError, IndexError, ValueError):
         return None

@@ -93,7 +93,7 @@ class Clip:
     ):
         path = path_of(path, "the driving video")
         self.path = path
-        self._convert = FrameConverter(behind)
+        self._convert = FrameConverter(behind, str(path))
         self.name = shown(path)
         remote = is_url(path)
         #: Whether it can be read once only, and so not looked at again.
