@@ -18,6 +18,9 @@ SKIN_IN_WHITE = 0.42
 #: Eyes that open wide do so by at most this share of their height.
 WIDE = 0.3
 
+#: So far, in its radii, an iris goes aside; and so much of what is seen of it at rest is seen there.
+TURN, VISIBLE = 1.3, 0.7
+
 #: Eyes without a white whose iris is as light as this beside their skin are of stone, and look nowhere.
 STONE = 0.7
 
@@ -449,18 +452,51 @@ class EyeBall(EyeLids):
         weight = smooth(last, last - 0.1 * self.radius - 0.3 * self.soft, self.away)
         return sides[0] * shares[0][..., None] + sides[1] * shares[1][..., None], weight.astype(np.float32)
 
+    def _hold_gaze(self) -> None:
+        """Let the iris go no further aside than where most of what is seen of it at rest is still seen."""
+        if not self.has_white:
+            return
+        r = self.radius
+        opening = (self.v > self.up) & (self.v < self.low) & (self.u > 0) & (self.u < 1)
+        free = opening * (1 - self.front)
+        for lid in (self.upper_lid, self.lower_lid):
+            free = free * (1 - lid[..., 3] / np.float32(255))
+        dy, dx = (k.ravel() for k in np.mgrid[-1:1:17j, -1:1:17j])
+        disc = np.hypot(dx, dy) <= 1
+        dx, dy = dx[disc] * r + self.iris_x, dy[disc] * r + self.iris_y
+        steps = np.arange(0.0, 1.7, 0.05)[:, None] * r
+
+        def furthest(sign: float) -> float:
+            x, y = dx + sign * steps * self._aside[0], dy + sign * steps * self._aside[1]
+            seen = cv2.remap(
+                free.astype(np.float32), x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR
+            ).mean(1)
+            less = seen < VISIBLE * seen[0]
+            return float(steps[max(int(less.argmax()) - 1, 0) if less.any() else -1, 0])
+
+        # In narrow eyes, too, they turn.
+        self.to_left = min(self.to_left, max(furthest(-1), 0.6 * r))
+        self.to_right = min(self.to_right, max(furthest(1), 0.6 * r))
+        self._turn_early()
+
+    def _turn_early(self) -> None:
+        """An eye turns as far as any, and is held softly where its corner is near."""
+        most = 1.3 * TURN * self.radius
+        self.turn_right, self.turn_left = (
+            float(np.clip(most / far, 1.0, 2.0)) for far in (self.to_right, self.to_left)
+        )
+
     def _find_ends(self) -> None:
         """How far the iris goes to each side: to the corners, and under both lids."""
         r, w = self.radius, self.width
-        # Its edge goes a little past the corner. In narrow eyes hardly any white is seen: there little of it shows.
         open_ = float(smooth(0.9, 1.4, self.tall / r))
-        room, most = 0.9 * min(r, 0.3 * w), (1.35 + 0.3 * open_) * r
-        self.to_right = float(np.clip(w - room - self.iris_u, 0.2 * r, most))
-        self.to_left = float(np.clip(self.iris_u - room, 0.2 * r, most))
-        # An eye turns as far as any, and is held softly where its corner is near.
-        self.turn_right, self.turn_left = (
-            float(min(most / far, 2.0)) for far in (self.to_right, self.to_left)
-        )
+        # Its edge goes a little past the corner.
+        room = 0.9 * min(r, 0.3 * w)
+        # More where it looks to the other side at rest.
+        right, left = (max(TURN * r + sign * (0.5 * w - self.iris_u), TURN * r) for sign in (1, -1))
+        self.to_right = float(np.clip(w - room - self.iris_u, 0.2 * r, right))
+        self.to_left = float(np.clip(self.iris_u - room, 0.2 * r, left))
+        self._turn_early()
         # How high the upper lid goes, and how far above it the skin gives way: by up to three tenths, to little more than half as tall
         # as wide.
         self.rise = float(np.clip(0.54 * w - self.tall, 0.14 * self.tall, WIDE * self.tall))
@@ -470,6 +506,12 @@ class EyeBall(EyeLids):
             self.rise = float(np.clip(covered + 0.05 * r, 0.14 * self.tall, self.rise))
         # How far the lower one comes up.
         self.squint = min(0.36, 0.15 * w / max(self.tall, 1.0))
+        middle = (self.u > 0.2) & (self.u < 0.8) & (np.abs(self.v - self.low) < 1)
+        if self.has_white and middle.any():
+            # It stays a curve.
+            chord = np.interp(self.u, [0, 1], np.interp([0, 1], *self._column(self.low)))
+            deep = float(np.percentile((self.low - chord)[middle], 80))
+            self.squint = float(np.clip(0.75 * deep / max(self.tall, 1.0), 0.35 * self.squint, self.squint))
         close = (
             (self.rim > 0)
             & (self.v > self.low)

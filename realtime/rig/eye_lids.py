@@ -94,9 +94,10 @@ class EyeLids(EyeCrop):
         ends = np.interp([0, 1], *self._edge_table())
         closed += ends[0] + (ends[1] - ends[0]) * u
         closed = np.interp(self.u.ravel(), u, closed).reshape(self.u.shape)
-        # How much sooner than its share an edge comes down: beside the corners, and of lids that are not round all over.
+        # How much sooner than its share an edge comes down: beside the corners, most of round lids, and of others all over.
         sooner = 0.35 * (1 - round_eye)
-        self.arch = sooner + (1 - sooner) * np.square(2 * np.clip(self.u, 0, 1) - 1).astype(np.float32)
+        aside = 0.25 + 0.75 * round_eye
+        self.arch = sooner + aside * np.square(2 * np.clip(self.u, 0, 1) - 1).astype(np.float32)
         inside = (self.u > 0) & (self.u < 1)
         self.closed = np.where(inside, np.maximum(closed, self.up), self.up).astype(np.float32)
         rough = picture - cv2.GaussianBlur(picture, (0, 0), 1.0)
@@ -891,7 +892,7 @@ class EyeLids(EyeCrop):
         #: Of a blink, where lids begin to dim what is between them, and how much they do at last: drawn ones less.
         self.dims = float(0.45 - 0.1 * self.fine), 0.4
         #: Of a lid's way, from where to where the lashes of a closed one take the place of those of an open one.
-        self.lashes_come = (0.12 - 0.09 * self.fine, 0.8 - 0.5 * self.fine) if self.has_white else (0.3, 0.95)
+        self.lashes_come = (0.12 + 0.33 * self.fine, 0.8 + 0.2 * self.fine) if self.has_white else (0.3, 0.95)
         #: Up to so far above its edge a lid that opens wide goes along as it is: with its lashes.
         self.rigid = np.float32(np.clip(np.percentile(self.lash_up, 75), 0.02 * w, 0.09 * w))
 

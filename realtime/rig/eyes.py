@@ -201,6 +201,7 @@ class EyeLayers(EyeBall):
         self._find_iris(picture)
         self._find_ends()
         self._rest(picture)
+        self._hold_gaze()
 
     def _trim(self) -> None:
         """Keep of everything the rectangle in which a frame may differ from the picture."""
@@ -454,7 +455,7 @@ class EyeLayers(EyeBall):
             0.6 * self.to_down / max(self.tall, 1.0) * max(down, 0.0)
             - 0.3 * self.to_up / max(self.tall, 1.0) * max(-down, 0.0)
             - self.rise / max(self.tall, 1.0) * wide
-            + 0.06 * squint
+            + 0.1 * squint
         )
         return follow * (1 - wanted.blink) + wanted.blink
 

@@ -194,7 +194,7 @@ export class EyeLayers {
   _lowered({ blink, wide, squint, down }) {
     const { told } = this;
     const tall = Math.max(told.tall, 1);
-    const follow = ((0.6 * told.to_down) / tall) * Math.max(down, 0) - ((0.3 * told.to_up) / tall) * Math.max(-down, 0) - (told.rise / tall) * wide + 0.06 * squint;
+    const follow = ((0.6 * told.to_down) / tall) * Math.max(down, 0) - ((0.3 * told.to_up) / tall) * Math.max(-down, 0) - (told.rise / tall) * wide + 0.1 * squint;
     return follow * (1 - blink) + blink;
   }
 
