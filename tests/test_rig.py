@@ -1144,6 +1144,117 @@ def test_a_tongue_is_round_has_a_groove_and_comes_out_of_the_dark(face):
     assert below.max() < 60
 
 
+def gaping_face() -> tuple[np.ndarray, Contours]:
+    """The drawn face with a mouth that stands wide open, its lower lip like a V."""
+    picture, contours = drawn_face()
+    x = np.linspace(154, 246, 17)
+    flat = np.column_stack([x, np.full(17, 300.0)]).astype(np.float32)
+    lower, rim = (
+        np.column_stack([x, 300 + deep * (1 - np.abs(x - 200) / 46)]).astype(np.float32) for deep in (56, 70)
+    )
+    for points, colour in ((rim, LIP), (lower, (70, 30, 32))):
+        outline = np.concatenate([flat, points[::-1]])
+        cv2.fillPoly(picture, [np.rint(outline).astype(np.int32)], colour)
+    mouth = replace(contours.mouth, inner_upper=flat, inner_lower=lower, outer_lower=rim)
+    return picture, replace(contours, mouth=replace(mouth, chin=np.float32([200, 399])))
+
+
+def test_a_mouth_that_gapes_purses_to_a_ring():
+    """It does not shut as it stands, like a V with its corners at the upper lip."""
+    layers = Mouth(*gaping_face()).layers
+    offset, aside = layers._offsets(MouthAmounts.of(amounts(mouthPucker=1.0)))
+    s = np.array([0.0, 0.7, 0.98])
+    upper, lower = (np.interp(s, _NODES, (layers._rest + offset)[:, knot]) for knot in (2, 3))
+    left, right = np.interp([-1, 1], _NODES, aside)
+    wide, tall = layers.width + right - left, lower[0] - upper[0]
+    assert wide < 0.75 * layers.width and 0.4 < tall / wide < 0.8
+    # As far above its corners as below them.
+    assert abs((upper[0] + lower[0]) / 2 - (upper[2] + lower[2]) / 2) < 0.12 * tall
+    assert 0.5 * tall < lower[1] - upper[1] < 0.8 * tall
+
+
+def test_lips_that_purse_leave_the_folds_of_the_cheeks_where_they_are():
+    layers = eyes_and_mouth()[1].layers
+    for values in ({"mouthPucker": 1.0}, {"jawOpen": 1.0}):
+        offset, aside = layers._offsets(MouthAmounts.of(amounts(values)))
+        corner, fold = np.interp([1.0, 1.55], _NODES, aside)
+        assert corner < -2 and abs(fold) < 0.2 * abs(corner)
+        if "jawOpen" in values:
+            corner, fold = np.interp([0.9, 1.7], _NODES, offset[:, 2])
+            assert corner > 5 and fold < 0.2 * corner
+
+
+def test_a_tongue_grows_narrower_from_the_teeth_to_its_tip(face):
+    mouth, drawn = _mouth_with(0.3, tongueOut=1.0)
+    edge = int(layers_edge(mouth.layers, 0.3))
+    tip = edge + int(mouth.layers.tongue_length)
+    # Redder than the skin and lighter than the dark.
+    red = (drawn[..., 0].astype(int) > 1.6 * drawn[..., 1]) & (drawn[..., 0] > 90)
+    reach = np.array([np.ptp(np.flatnonzero(row)) for row in red[edge + 8 : tip - 2, 150:251]])
+    assert np.diff(reach).max() <= 1 and reach[0] > 0.42 * mouth.layers.width
+    assert reach[: len(reach) // 2].min() > 0.8 * reach[0] and reach[-1] < 0.6 * reach[0]
+
+
+def test_a_tongue_in_a_mouth_that_gapes_has_no_straight_end():
+    picture, contours = gaping_face()
+    picture = (picture + np.random.default_rng(3).normal(0, 8, picture.shape)).clip(0, 255).astype(np.uint8)
+    mouth = Mouth(picture, contours)
+    drawn = paste(picture.copy(), mouth.draw(amounts(tongueOut=1.0))).astype(int)
+    change = cv2.GaussianBlur(np.abs(drawn - picture).mean(2).astype(np.float32), (0, 0), 2)
+    # Inside, above the lip's edge in the middle: the tongue's back is round, and fades away.
+    top = [int((change[302:352, x] > 12).argmax()) for x in (200, 188, 212)]
+    assert not mouth.layers.drawn and 0 < top[0] < min(top[1:]) - 2
+    assert np.abs(np.diff(change[302:340, 200])).max() < 12
+
+
+def test_a_little_opening_of_a_muzzle_shows():
+    """Hairs hang over the first part of the way, which is shorter for it."""
+    layers = muzzle()[1].layers
+    gaps = []
+    for value in (0.1, 0.3, 1.0):
+        offset, _ = layers._offsets(MouthAmounts.of(amounts(jawOpen=value)))
+        gaps.append(float((offset[:, 3] - offset[:, 2]).max()))
+    assert gaps[0] > 0.12 * gaps[2] and 0.32 * gaps[2] < gaps[1] < 0.5 * gaps[2]
+
+
+def test_lips_without_teeth_are_hardly_drawn_up():
+    layers = muzzle()[1].layers
+    offset, _ = layers._offsets(MouthAmounts.of(amounts(both("mouthUpperUp"))))
+    assert 0 < (offset[:, 3] - offset[:, 2]).max() < 0.08 * layers.width
+
+
+def test_the_wet_side_of_a_lower_lip_is_no_opening():
+    """As red as the lip: an opening ends above it, and one that shows teeth down to the lip stays."""
+    theta = np.float32([-0.4, 0, 0.4, 0, 0, 0.12, 0.06, 0.1, 0])
+    curves = [rows[0] for rows in lip_fit.curves(theta[None])]
+    outer_upper, upper, lower, outer = curves
+    y, x = np.mgrid[0 : lip_fit.HEIGHT, 0 : lip_fit.WIDTH]
+    u, v = (x - lip_fit.WIDTH / 2) / lip_fit.PER_D / 0.4, (y - lip_fit.HEIGHT / 2) / lip_fit.PER_D
+    edges = [
+        np.interp(u, lip_fit.U, rows)
+        for rows in (outer_upper, upper, upper + 0.35 * (lower - upper), lower, outer)
+    ]
+    for teeth, share in ((edges[2], 0.35), (edges[3], 1.0)):
+        crop = np.full((lip_fit.HEIGHT, lip_fit.WIDTH, 3), SKIN, np.uint8)
+        inside = np.abs(u) < 1
+        crop[inside & (v > edges[0]) & (v < edges[4])] = LIP
+        crop[inside & (v > edges[1]) & (v < edges[3])] = (168, 60, 62)
+        crop[inside & (v > edges[1]) & (v < teeth)] = (236, 228, 214)
+        found = lip_fit.without_flesh(lip_fit.LipMaps(crop, 0.8), theta, upper, lower, outer)
+        open_ = ((found - upper) / np.maximum(lower - upper, 1e-3))[8:-8]
+        assert np.abs(open_ - share).max() < 0.12
+
+
+def test_a_line_is_followed_to_where_it_ends():
+    """Corners that landmarks have too low come to the line's dark ends."""
+    theta = np.float32([-0.4, 0.035, 0.4, 0.035, 0, 0, 0.06, 0.1, 0])
+    crop = np.full((lip_fit.HEIGHT, lip_fit.WIDTH, 3), SKIN, np.uint8)
+    row, middle = lip_fit.HEIGHT // 2, lip_fit.WIDTH // 2
+    cv2.line(crop, (middle - 48, row), (middle + 48, row), (60, 20, 24), 3)
+    line = lip_fit.follow(lip_fit.LipMaps(crop, 0.8), theta, np.zeros(len(lip_fit.U)), "line")
+    assert np.abs(line + 0.035).max() < 0.017
+
+
 def test_the_inside_of_a_mouth_with_gray_lips_is_red_unless_the_picture_is_gray():
     picture, contours = drawn_face()
     lips = np.abs(picture.astype(int) - LIP).max(2) < 30

@@ -416,6 +416,8 @@ def _find_mouth(
         if theta[5] > lip_fit.WIDE_GAP:
             inner_low, outer_low = lip_fit.lower_lip(maps, theta, line, inner_low, outer_low)
         inner_low = np.maximum(lip_fit.follow(maps, theta, inner_low, "inner lower"), line)
+        if theta[5] < lip_fit.WIDE_GAP:
+            inner_low = lip_fit.without_flesh(maps, theta, line, inner_low, outer_low)
     outer_up = np.minimum(lip_fit.follow(maps, theta, outer_up, "outer upper"), line - 0.004)
     outer_low = np.maximum(lip_fit.follow(maps, theta, outer_low, "outer lower"), inner_low + 0.004)
     for curve in (outer_up, inner_low, outer_low):
@@ -427,7 +429,7 @@ def _find_mouth(
         return _resampled(np.column_stack([x[0], y[0]]) @ inverse[:, :2].T + inverse[:, 2])
 
     curves = [points(heights) for heights in (outer_up, line, inner_low, outer_low)]
-    if shut:
+    if theta[5] < lip_fit.WIDE_GAP:
         left, right = lip_fit.ends(maps, theta, line) @ inverse[:, :2].T + inverse[:, 2]
         curves = [_resampled(np.concatenate([[left], curve, [right]])) for curve in curves]
     reason = ""

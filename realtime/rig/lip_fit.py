@@ -451,6 +451,48 @@ def lower_lip(
     return np.maximum(edge - thick, upper), edge
 
 
+#: How much redder than skin a lip has to be to be told by it, in levels of Lab; and the shares of its redness and light from which
+#: what is seen above it is still lip.
+_RED, _AS_RED, _AS_LIGHT = 12.0, 0.85, 0.62
+
+
+def without_flesh(
+    maps: LipMaps, theta: np.ndarray, upper: np.ndarray, inner: np.ndarray, outer: np.ndarray
+) -> np.ndarray:
+    """The lower lip's inner edge, heights (31,) at `U` as `inner` is, higher up where what is taken for an opening is as red as the
+    lip: its wet side, which lies in no light of its own, has the stronger edge.
+
+    Args:
+        upper, outer: the upper lip's inner edge, and the lower one's outer one.
+    """
+    many = np.repeat(theta[None].astype(np.float32), len(U), 0)
+
+    def seen(rows: np.ndarray) -> np.ndarray:
+        u = np.repeat(U[:, None], rows.shape[1], 1)
+        return sample(maps.lab, *place(many, u, rows.astype(np.float32)))
+
+    shares = np.float32([0.3, 0.45, 0.6, 0.75])
+    lip = seen(inner[:, None] + (outer - inner)[:, None] * shares)[np.abs(U) < 0.6].reshape(-1, 3)
+    light, red = np.median(lip[:, 0]), np.median(lip[:, 1]) - 128
+    levels = np.linspace(0, 1, 25, dtype=np.float32)
+    inside = seen(upper[:, None] + (inner - upper)[:, None] * levels)
+    flesh = (inside[..., 1] - 128 > _AS_RED * red) & (inside[..., 0] > _AS_LIGHT * light)
+    # In a mouth without lips, as drawings have, red is what lies in it.
+    thick = float((outer - inner).max()) > 0.4 * float((inner - upper).max())
+    if red < _RED or not thick:
+        return inner
+    # How far down each column is something else for the last time.
+    open_ = np.where((~flesh).any(1), levels[len(levels) - 1 - (~flesh)[:, ::-1].argmax(1)], 0.0)
+    open_ = np.median(np.lib.stride_tricks.sliding_window_view(np.pad(open_, 2, "edge"), 5), axis=1)
+    # Openings do not widen towards the corners.
+    middle = len(U) // 2
+    for order in (range(middle + 6, len(U)), range(middle - 6, -1, -1)):
+        for k in order:
+            open_[k] = min(open_[k], open_[k - 1 if k > middle else k + 1])
+    open_ = cv2.GaussianBlur(open_[None], (0, 0), 3.0, borderType=cv2.BORDER_REPLICATE)[0]
+    return upper + (inner - upper) * open_
+
+
 #: Of an animal's mouth, or one in the shade, the shorter side reaches at least this share of the longer one's way from the middle.
 _SHORTER_SIDE = 0.75
 
@@ -489,7 +531,8 @@ def follow(maps: LipMaps, theta: np.ndarray, base: np.ndarray, kind: str) -> np.
     Args:
         kind: `line` (the dark line of a closed mouth), `outer upper`, `outer lower`, `inner upper` or `inner lower`.
     """
-    tapered = np.minimum(1.0, 4.0 * (1 - np.abs(U)))
+    # Where a line ends is seen as well as the rest of it; edges run together there.
+    tapered = np.minimum(1.0, np.maximum(4.0 * (1 - np.abs(U)), 0.6 * (kind == "line")))
     reach = _REACH * (1.0 if kind == "line" else 0.7)
     tried = base[:, None] + tapered[:, None] * reach[None]
     half = np.hypot(theta[2] - theta[0], theta[3] - theta[1]) / 2

@@ -56,6 +56,9 @@ SEAM = 0.018
 #: beyond the corners of a broad mouth.
 OUTLINE = 0.5, 1.05, 0.5
 
+#: How far beyond a mouth's corners the skin goes along that they draw in as they narrow, and down as they sink, in halves of its width.
+NARROWS, SINKS = 0.4, 0.5
+
 #: Skin that is pushed together is drawn no narrower than this share of it.
 LEAST_SLOPE = 0.2
 
@@ -561,11 +564,14 @@ class MouthLayers:
         # The opening of a mouth without lips.
         corner = np.minimum(np.abs(_NODES) / (1 - PLAIN_CORNER), 1)
         self._jaw_opening = (1 - corner**2.6) ** 0.9
+        self._lower_lip = float(np.interp(0.0, _NODES, outer_low - lower))
+        # Whether they stand wide open.
+        self._stands = float(smooth(0.2, 0.45, self.gap / self.width))
         # How far lips are apart, in shares of the largest gap.
         self._apart = (lower - upper) / max(float((lower - upper).max()), 1e-3)
         # How far the line hangs below the corners in the middle.
         self._sag = float(np.interp(0.0, _NODES, upper))
-        self._sinks = np.exp(-((np.maximum(np.abs(_NODES) - 0.9, 0) / 0.75) ** 2))
+        self._sinks = np.exp(-((np.maximum(np.abs(_NODES) - 0.9, 0) / SINKS) ** 2))
         # Jaws are as wide as faces are, whatever the mouth's width.
         self._jaw = np.exp(-(np.maximum(away - 0.26, 0) ** 2) / (2 * 0.33**2)).astype(np.float32)
         beyond = np.maximum(np.abs(_NODES) - 1, 0)
@@ -581,6 +587,9 @@ class MouthLayers:
         clipped = np.clip(_NODES, -1, 1)
         aside = np.exp(-((beyond / 0.75) ** 2)) * stays
         self._to_left, self._to_right = ((1 - clipped) / 2) * aside, ((1 + clipped) / 2) * aside
+        # What draws corners in stretches the skin beside them, and leaves the folds of the cheeks where they are.
+        aside = np.exp(-((beyond / NARROWS) ** 2)) * stays
+        self._in_left, self._in_right = ((1 - clipped) / 2) * aside, ((1 + clipped) / 2) * aside
         # Smiles and frowns move the corners most, and the middle less than half as far as both of them, least of a mouth
         # that is bent downwards.
         share = 0.2 - 0.8 * min(max(-self._sag / self.width, 0.0), 0.15)
@@ -796,8 +805,8 @@ class MouthLayers:
         streaks = streaks - cv2.GaussianBlur(streaks[None], (0, 0), 5)[0]
         # Each by those beside it: where dark fur meets light fur there is no longer tuft.
         streaks /= np.maximum(np.sqrt(cv2.GaussianBlur(np.square(streaks)[None], (0, 0), 12)[0]), 1.0)
-        length = longest * np.clip(0.4 + 0.2 * streaks, 0.1, 0.9) * smooth(1.0, 0.7, np.abs(_NODES))
-        alpha = 0.92 * smooth(1.0, 0.35, depth[:, None] / np.maximum(length, 0.5)[None])
+        length = longest * np.clip(0.45 + 0.14 * streaks, 0.1, 0.9) * smooth(1.0, 0.7, np.abs(_NODES))
+        alpha = 0.92 * smooth(1.0, 0.0, depth[:, None] / np.maximum(length, 0.5)[None])
         # They are in the opening's shade.
         colour *= (1 - 0.45 * depth / count)[:, None, None]
         layer = np.concatenate([colour * alpha[..., None], 255 * alpha[..., None]], 2)
@@ -813,10 +822,11 @@ class MouthLayers:
         unit, nose = self.unit, -self._nose_above
         high, low = (
             np.array([0.29 * unit, nose - 0.06 * unit]),
-            np.array([self.half + 0.13 * unit, -0.02 * unit]),
+            # As lips smile it is lifted: at rest it goes down past the corner.
+            np.array([self.half + 0.16 * unit, 0.16 * unit]),
         )
         self.fold_start = np.array([0.05 * unit, high[1] - 0.15 * unit], np.float32)
-        end = np.array([self.half + 0.4 * unit, 0.2 * unit - 0.6 * nose])
+        end = np.array([self.half + 0.45 * unit, 0.36 * unit - 0.4 * nose])
         self.fold_step = ((end - self.fold_start) / (np.array(FOLD_NODES) - 1)).astype(np.float32)
         if self._toothless or self.drawn:
             return
@@ -827,7 +837,7 @@ class MouthLayers:
             )
         )
         way = (y - high[1]) / (low[1] - high[1])
-        bow = 0.035 * unit * np.sin(np.pi * np.clip(way, 0, 1))
+        bow = 0.07 * unit * np.sin(np.pi * np.clip(way, 0, 1))
         steep = (low[0] - high[0]) / (low[1] - high[1])
         off = (
             (x - high[0] - (low[0] - high[0]) * np.clip(way, -0.3, 1.5) - bow) / np.sqrt(1 + steep**2) / unit
@@ -835,7 +845,7 @@ class MouthLayers:
         # Sharp where the cheek hangs over it, soft towards the mouth; and a dimple beside the corner.
         shade = 0.55 * np.exp(-np.square(off / (0.7 * FOLD_WIDTH)))
         shade += 0.45 * np.exp(-np.square((off + 0.7 * FOLD_WIDTH) / (1.5 * FOLD_WIDTH)))
-        shade *= smooth(-0.1, 0.35, way) * smooth(1.45, 0.9, way)
+        shade *= smooth(0.0, 0.5, way) * smooth(1.3, 0.65, way)
         corner = np.square((x - self.half - 0.07 * unit) / (0.035 * unit)) + np.square(
             (y / unit + 0.01) / 0.07
         )
@@ -932,8 +942,10 @@ class MouthLayers:
     def _offsets(self, a: MouthAmounts) -> tuple[np.ndarray, np.ndarray]:
         """How far each column's knots move down, (N, 7), and how far the columns move aside, (N,); in pixels."""
         w = self.width
+        # Of a muzzle little would be seen of the first part of the way: hairs hang over it.
+        opened = max(a.open, 0.0) * (1 + 0.5 * self.plain * (1 - min(max(a.open, 0.0), 1.0)))
         if a.open >= 0:
-            gap = a.open * max(self.drop - 0.5 * self.gap, 0.3 * self.drop)
+            gap = opened * max(self.drop - 0.5 * self.gap, 0.3 * self.drop)
         else:
             gap = a.open * self.gap
         # A tongue needs room.
@@ -943,7 +955,7 @@ class MouthLayers:
         stands = max(self.gap + min(gap, 0.0), 0.0)
         gap -= held(a.pucker) * held(1 - a.funnel) * (0.4 * stands + 0.6 * min(stands, 0.12 * w))
         gap = max(gap, self._seam - self.gap)
-        opened, parted = max(a.open, 0.0), max(gap, 0.0)
+        parted = max(gap, 0.0)
         jaw_up = -min(gap, 0.0) * (0.25 + 0.45 * float(smooth(0.15, 0.4, self.gap / w)))
         jaw = opened * self.drop
         # An opening mouth becomes a lens of one shape, however its line runs at rest; one that stands open keeps its own.
@@ -961,7 +973,6 @@ class MouthLayers:
         narrow = stiff * (self._pucker * a.pucker + FUNNEL[0] * a.funnel) + inward
         lefts, rights = (
             self._span * (SMILE[0] * smile + STRETCH[0] * stretch + 0.05 * a.press) * (1 - 0.7 * far)
-            - w * (narrow + 0.14 * far * round_)
             for smile, stretch, far in (
                 (a.smile_left, a.stretch_left, self._far[0]),
                 (a.smile_right, a.stretch_right, self._far[1]),
@@ -969,6 +980,8 @@ class MouthLayers:
         )
         shift = (0.08 if self.plain else 0.2) * a.aside * self._span
         aside = -lefts * self._to_left + rights * self._to_right + shift * self._shifts
+        left, right = (w * (narrow + 0.14 * far * round_) for far in self._far)
+        aside = aside + left * self._in_left - right * self._in_right
         aside = aside + 0.075 * a.puff * self.unit * self._cheeks
         base = self._corners(a)
         # Lips that hardly part do so in the middle; an open mouth is round, its corners half-way down.
@@ -980,7 +993,7 @@ class MouthLayers:
             lens = self._jaw_opening
         rise = 0.05 * parted * (not self.plain)
         sink = (0.4 if self.plain else 1) * (1 - round_) * 0.25 * jaw + round_ * (
-            self._sag - rise + 0.38 * (parted + self.gap)
+            self._sag - rise + 0.33 * (parted + self.gap)
         )
         # Lips that are pushed forward meet a little further down.
         base = base + 0.03 * a.pucker * w * self._sinks * (not self.shows_teeth)
@@ -993,12 +1006,12 @@ class MouthLayers:
         )
         bared *= not (self.plain or self.shows_teeth)
         bared *= (1 - held(1.5 * (a.upper_left + a.upper_right))) * (1 - held(a.press)) * (1 - held(a.close))
-        # A mouth that shows its teeth has bared most of them.
-        bares = (0.25 if self.shows_teeth else 1.0) * w
+        # A mouth that shows its teeth has bared most of them, and one without any has nothing to bare.
+        bares = (0.25 if self.shows_teeth else 0.4 if self._toothless else 1.0) * w
         raised = (a.upper_left * self._to_left + a.upper_right * self._to_right) * bares
         lowered = (a.lower_left * self._to_left + a.lower_right * self._to_right) * bares
         # Closing lips meet along their whole length, the upper one coming down a little.
-        shutting = min(gap, 0.0) * self._apart
+        shutting, total = min(gap, 0.0) * self._apart, gap
         gap = max(gap, 0.0)
         up = (
             (sink + rise) * lens
@@ -1027,6 +1040,14 @@ class MouthLayers:
             (thick + 0.05 * a.pucker - 0.25 * a.funnel) * (1 - 0.75 * np.clip(a.roll_lower, 0, 1)) - 1
         )
         inner_up, inner_low = base - up, base + low
+        # Those that stand wide open do not meet, but form a ring.
+        ring = held(a.pucker) * held(1 - a.funnel) * self._stands
+        if ring > 0:
+            open_ = 0.5 * (self.gap + min(total, 0.0))
+            middle = (self._sag + 0.05 * w + open_) * self._sinks
+            inner_up = inner_up + ring * (middle - open_ * self._round - rest[:, 2] - inner_up)
+            inner_low = inner_low + ring * (middle + open_ * self._round - rest[:, 3] - inner_low)
+            flank = rest[:, 4] - rest[:, 3] - self._lower_lip * self._round
         # Lips meet, and do not pass through one another.
         meet = rest[:, 3] + inner_low - rest[:, 2] - inner_up
         inner_low = inner_low - np.minimum(meet, 0)
@@ -1036,7 +1057,7 @@ class MouthLayers:
                 inner_up - upper_lip * self._bow,
                 inner_up,
                 inner_low,
-                inner_low + lower_lip * self._bow,
+                inner_low + lower_lip * self._bow - (ring * flank if ring > 0 else 0.0),
                 self._chin_share * jaw * self._jaw
                 - jaw_up * self._jaw
                 - 0.07 * a.shrug_lower * w * self._jaw,
@@ -1228,8 +1249,7 @@ class MouthLayers:
         half = np.float32(TONGUE * self._span)
         much = min(a.tongue, 1.0)
         length, room = np.float32(much * self.tongue_length), np.float32(max(edge - top, 1.0))
-        cap = np.float32(min(1.2 * float(half), float(length) + 0.5 * float(room)))
-        tip = edge + length
+        tip, broad = edge + length, edge - 0.12 * length
         part = box_of(
             (np.abs(opening.across) < 2.1 * half) & (opening.down > top) & (opening.down < tip + 0.7 * half)
         )
@@ -1237,20 +1257,18 @@ class MouthLayers:
             return
         opening = opening.part(*part)
         y, across = opening.down, opening.across - np.float32(self._jaw_aside(a))
-        # Its root is broad and lies in the dark; over the lip it is narrower, and ends in a round tip.
-        out, into = (y - edge) / length, held((edge - y) / min(room, np.float32(0.45 * self._span)))
+        # It is broadest where it comes over the teeth, and grows narrower from there to its round tip.
+        deep = min((1.0 if self.drawn else 1.3) * float(room), 0.45 * self._span)
+        out, into = (y - edge) / length, held((edge - y) / np.float32(deep))
         # In a mouth that shows its own inside it comes out of that.
         stands = self.gap >= 0.25 * self.width and not self.drawn
-        root = 0.3 if stands else 0.45
-        wide = half * (1 - 0.16 * np.square(held(out)) + root * smooth(0.0, 1.0, into))
-        x = across / wide
-        along = (y - (tip - cap)) / cap
+        x = across / half
+        along = (y - np.float32(broad)) / np.float32(tip - broad)
 
-        def inward(low: np.ndarray) -> np.ndarray:
-            """0 at its edge, 1 in its middle, -1 as far outside, `low` capfuls below its broad part."""
-            return 1 - np.sqrt(
-                np.square(x) * (0.9 + 0.1 * np.square(x)) + np.square(np.maximum(low, np.float32(0)))
-            )
+        def inward(along: np.ndarray) -> np.ndarray:
+            """0 at its edge, 1 in its middle, -1 as far outside."""
+            along = np.square(np.maximum(along, np.float32(0)))
+            return 1 - np.sqrt(np.square(x) * (0.8 + 0.2 * np.square(x)) + along * (0.75 + 0.25 * along))
 
         off = inward(along)
         within = held(off * (half / (1.2 * self.soft)) + 0.5)
@@ -1264,19 +1282,23 @@ class MouthLayers:
             groove = held((0.6 * line - np.abs(across)) * soft + 0.5)
             _over(layer, 0.78 * self.tongue, groove * smooth(0.6, 0.5, out) * smooth(0.5, 0.3, into))
             outline = self.line if self.outlined else 0.72 * self.tongue
-            _over(layer, outline, held((line - off * half) * soft + 0.5))
-            share = within * held((0.72 - into) * room * soft + 0.5)
+            _over(layer, outline, held((line - off * half) * soft + 0.5) * smooth(0.5, 0.1, into))
+            back = np.sqrt(np.square(0.5 * x) + np.square(into))
+            share = within * held((0.6 - back) * room * soft + 0.5)
+            if self.shows_teeth:
+                share *= held(self._past_own(opening, self._corners(a)) * soft + 0.5)
         else:
-            share = within * smooth(0.95, 0.25 if stands else 0.3, into)
+            far = np.sqrt(np.square(x * smooth(0.0, 0.5, into)) + np.square(into)) if stands else into
+            share = within * smooth(0.95, 0.45 if stands else 0.3, far)
             for row in teeth:
                 share *= 1 - row.seen(row.teeth.alpha, opening) * np.float32(1 / 255)
             if self.shows_teeth:
                 share *= smooth(-self.soft, self.soft, self._past_own(opening, self._corners(a)))
-            layer = self._lit_tongue(x, out, held(off), into * (0.3 if stands else 1.0))
+            layer = self._lit_tongue(x, out, held(off), into * (0.3 if stands else 1.0), opening.to_upper)
             # It lies on the lip, and casts its shadow downwards.
-            shade = smooth(-0.24, 0.15, inward(along - np.float32(0.14)))
+            shade = smooth(-0.18, 0.15, inward(along - np.float32(0.1)))
             shade *= smooth(0.02 * self.width, -0.1 * self.width, opening.to_lower)
-            _over(around, 0.3 * self.lip, 0.38 * shade)
+            _over(around, 0.3 * self.lip, 0.4 * shade)
         region[..., :3] = cv2.blendLinear(
             layer, around, share.astype(np.float32), (1 - share).astype(np.float32)
         )
@@ -1288,7 +1310,7 @@ class MouthLayers:
         v = opening.down - bent
         return v + np.maximum(upper - (v - opening.to_upper), 0) - end
 
-    def _lit_tongue(self, x, out, within, into) -> np.ndarray:
+    def _lit_tongue(self, x, out, within, into, below) -> np.ndarray:
         """The tongue in the face's light, uint8 (h, w, 3).
 
         Args:
@@ -1296,16 +1318,18 @@ class MouthLayers:
             out: 0 at the lip, 1 at the tip.
             within: 0 at its edge, 1 in the middle.
             into: 0 at the lip, 1 under the upper one.
+            below: pixels below the upper lip, which shades it.
         """
         # Round, it turns away to the sides and at the tip, and is lightest where it bends over the lip.
         bend = np.exp(-np.square((out - 0.12) / 0.35))
-        light = 0.66 + 0.25 * smooth(0.0, 0.55, within) + 0.12 * bend
-        groove = np.exp(-np.square(x / 0.11)) * smooth(0.95, 0.35, out)
-        light -= 0.13 * groove
+        light = 0.64 + 0.27 * smooth(0.0, 0.6, within) + 0.12 * bend
+        groove = np.exp(-np.square(x / 0.09)) * smooth(0.8, 0.2, out) * smooth(0.3, 0.0, into)
+        light -= 0.11 * groove
         light *= (1 + np.float32(self._slant) * x) * (1 - 0.8 * smooth(0.0, 0.85, into))
+        light *= 1 - 0.65 * smooth(0.14 * self._span, 0.0, below)
         # It is wet.
-        shine = np.exp(-np.square((np.abs(x) - 0.36) / 0.2) - np.square((out - 0.22) / 0.22))
-        shine = 22 * shine * np.float32(self._level) * (1 + np.float32(3 * self._slant) * x)
+        shine = np.exp(-np.square((np.abs(x) - 0.36) / 0.22) - np.square((out - 0.22) / 0.26))
+        shine = 16 * shine * np.float32(self._level) * (1 + np.float32(3 * self._slant) * x)
         planes = [
             np.minimum(np.maximum(colour * light + shine, 0), 255).astype(np.uint8)
             for colour in self.tongue_out.tolist()
@@ -1384,7 +1408,7 @@ class MouthLayers:
             return
         # A muzzle's are narrow all along.
         corner = np.float32(not self.plain) * smooth(0.4, 1.0, np.abs(opening.s))
-        broad_upper, broad_lower = opened * (0.010 + 0.05 * corner), opened * (0.026 + 0.034 * corner)
+        broad_upper, broad_lower = opened * (0.010 + 0.02 * corner), opened * (0.026 + 0.01 * corner)
         upper, lower = near_upper / (broad_upper + 1e-3), near_lower / (broad_lower + 1e-3)
         upper, lower = np.maximum(upper, 0), np.maximum(lower, 0)
         # Round where both meet.
@@ -1507,6 +1531,9 @@ class MouthLayers:
                 edge = past * smooth(1.06, 2.0, (beyond + tall) / (room + tall))
         elif self.gap < 0.25 * self.width and not self.drawn:
             edge = past * smooth(1.15, 1.8, beyond / np.maximum(room, 1))
+        elif not self.drawn:
+            # What stands wide open is squeezed where it shuts: at last too little of it is left to be known.
+            edge = np.full_like(gap, smooth(0.45, 0.2, gap.max() / self.gap))
         else:
             return inside
         return cv2.blendLinear(generic, inside, edge, 1 - edge)

@@ -74,6 +74,8 @@ export class MouthLayers {
     this.shifts = table("shifts");
     this.toLeft = table("to_left");
     this.toRight = table("to_right");
+    this.inLeft = table("in_left");
+    this.inRight = table("in_right");
     this.upLeft = table("up_left");
     this.upRight = table("up_right");
     this.cheeks = table("cheeks");
@@ -160,7 +162,9 @@ export class MouthLayers {
     const SMILE = constants.SMILE;
     const STRETCH = constants.STRETCH;
     const FUNNEL = constants.FUNNEL;
-    let gap = a.open >= 0 ? a.open * Math.max(told.drop - 0.5 * told.gap, 0.3 * told.drop) : a.open * told.gap;
+    // Of a muzzle little would be seen of the first part of the way: hairs hang over it.
+    const opened = Math.max(a.open, 0) * (1 + (told.plain ? 0.5 * (1 - Math.min(Math.max(a.open, 0), 1)) : 0));
+    let gap = a.open >= 0 ? opened * Math.max(told.drop - 0.5 * told.gap, 0.3 * told.drop) : a.open * told.gap;
     // A tongue needs room.
     if (a.tongue > 0) gap = Math.max(gap, Math.min(a.tongue, 1) * (0.24 * w - told.gap));
     gap -= held(a.close) * (told.gap + Math.max(gap, 0) * 0.9);
@@ -168,7 +172,6 @@ export class MouthLayers {
     const stands = Math.max(told.gap + Math.min(gap, 0), 0);
     gap -= held(a.pucker) * held(1 - a.funnel) * (0.4 * stands + 0.6 * Math.min(stands, 0.12 * w));
     gap = Math.max(gap, told.seam - told.gap);
-    const opened = Math.max(a.open, 0);
     const parted = Math.max(gap, 0);
     const jawUp = -Math.min(gap, 0) * (0.25 + 0.45 * smooth(0.15, 0.4, told.gap / w));
     const jaw = opened * told.drop;
@@ -180,9 +183,10 @@ export class MouthLayers {
     const stiff = told.plain ? 0.5 : 1;
     const narrow = stiff * (told.pucker * a.pucker + FUNNEL[0] * a.funnel) + inward;
     const aside = (/** @type {number} */ smile, /** @type {number} */ stretch, /** @type {number} */ far) =>
-      told.span * (SMILE[0] * smile + STRETCH[0] * stretch + 0.05 * a.press) * (1 - 0.7 * far) - w * (narrow + 0.14 * far * round);
+      told.span * (SMILE[0] * smile + STRETCH[0] * stretch + 0.05 * a.press) * (1 - 0.7 * far);
     const lefts = aside(a.smileLeft, a.stretchLeft, told.far[0]);
     const rights = aside(a.smileRight, a.stretchRight, told.far[1]);
+    const [leftIn, rightIn] = [0, 1].map((side) => w * (narrow + 0.14 * told.far[side] * round));
     const shift = (told.plain ? 0.08 : 0.2) * a.aside * told.span;
     const corner = (/** @type {number} */ smile, /** @type {number} */ frown, /** @type {number} */ stretch) =>
       -told.smile * smile * (1 - 0.15 * held(smile)) + constants.FROWN * frown + STRETCH[1] * stretch;
@@ -194,7 +198,7 @@ export class MouthLayers {
     const forward = held(Math.max(a.funnel, a.pucker));
     const steep = 1.3 - 0.62 * Math.min((1.8 * parted) / w, 1);
     const rise = told.plain ? 0 : 0.05 * parted;
-    const sink = (told.plain ? 0.4 : 1) * (1 - round) * 0.25 * jaw + round * (told.sag - rise + 0.38 * (parted + told.gap));
+    const sink = (told.plain ? 0.4 : 1) * (1 - round) * 0.25 * jaw + round * (told.sag - rise + 0.33 * (parted + told.gap));
     const part = Math.max(a.funnel, 0) ** 1.25 * w;
     const smile = 0.5 * (a.smileLeft + a.smileRight);
     // Broad smiles part lips a little; what bares teeth are lips that are raised and lowered.
@@ -204,15 +208,18 @@ export class MouthLayers {
     const thick = 1 - 0.35 * a.press - 0.15 * a.puff - 0.15 * smile - 0.3 * Math.min(parted / (0.6 * w), 1);
     const thickUpper = (thick - 0.05 * smile + 0.4 * a.pucker) * (1 - 0.75 * held(a.rollUpper)) - 1;
     const thickLower = (thick + 0.05 * a.pucker - 0.25 * a.funnel) * (1 - 0.75 * held(a.rollLower)) - 1;
-    // A mouth that shows its teeth has bared most of them.
-    const bares = (told.shows_teeth ? 0.25 : 1) * w;
+    // A mouth that shows its teeth has bared most of them, and one without any has nothing to bare.
+    const bares = (told.shows_teeth ? 0.25 : told.toothless ? 0.4 : 1) * w;
     const shutting = Math.min(gap, 0);
+    // Lips that stand wide open and are pushed forward do not meet, but form a ring.
+    const ring = held(a.pucker) * held(1 - a.funnel) * told.stands;
+    const open = 0.5 * (told.gap + shutting);
     gap = Math.max(gap, 0);
     // An upper edge without a lip hangs over the opening in a bow.
     const hang = told.plain ? constants.HANG * told.span * smooth(0, 0.35 * w, gap) : 0;
     const offsets = KNOTS * count;
     for (let at = 0; at < count; at++) {
-      this.asideTable[at] = -lefts * this.toLeft[at] + rights * this.toRight[at] + shift * this.shifts[at] + 0.075 * a.puff * told.unit * this.cheeks[at];
+      this.asideTable[at] = -lefts * this.toLeft[at] + rights * this.toRight[at] + shift * this.shifts[at] + 0.075 * a.puff * told.unit * this.cheeks[at] + leftIn * this.inLeft[at] - rightIn * this.inRight[at];
       const corners = (this.corners[at] = told.span * (cornerLeft * this.upLeft[at] + cornerRight * this.upRight[at]));
       const node = nodes[at] / (1 - (1 - told.meet) * forward);
       // Of a mouth without lips the jaw goes down as a whole.
@@ -226,15 +233,22 @@ export class MouthLayers {
       const up = (sink + rise) * lens + 0.15 * shut + 0.1 * raised * this.sides[at] + (2 * stiff - 1) * FUNNEL[1] * part * this.round[at] + 0.35 * bared * this.inner[at] - hang * this.bow[at];
       const low = (gap - rise - sink) * lens + 0.85 * shut + 0.09 * lowered * this.bow[at] + FUNNEL[2] * part * this.round[at] + 0.65 * bared * this.inner[at];
       const rest = (/** @type {number} */ knot) => tables[knot * count + at];
-      const innerUp = base - up;
+      let innerUp = base - up;
       let innerLow = base + low;
+      let flank = 0;
+      if (ring > 0) {
+        const middle = (told.sag + 0.05 * w + open) * this.sinks[at];
+        innerUp += ring * (middle - open * this.round[at] - rest(2) - innerUp);
+        innerLow += ring * (middle + open * this.round[at] - rest(3) - innerLow);
+        flank = ring * (rest(4) - rest(3) - told.lower_lip * this.round[at]);
+      }
       // Lips meet, and do not pass through one another.
       innerLow -= Math.min(rest(3) + innerLow - rest(2) - innerUp, 0);
       tables[offsets + at] = 0;
       tables[offsets + count + at] = innerUp - (rest(2) - rest(1)) * thickUpper * this.bow[at];
       tables[offsets + 2 * count + at] = innerUp;
       tables[offsets + 3 * count + at] = innerLow;
-      tables[offsets + 4 * count + at] = innerLow + (rest(4) - rest(3)) * thickLower * this.bow[at];
+      tables[offsets + 4 * count + at] = innerLow + (rest(4) - rest(3)) * thickLower * this.bow[at] - flank;
       tables[offsets + 5 * count + at] = (told.chin_share * jaw - jawUp - 0.07 * a.shrugLower * w) * this.jaw[at];
       tables[offsets + 6 * count + at] = 0;
       // The dark line between shut lips belongs to neither: where they part it is left out; and so is what open ones have of the
@@ -594,7 +608,7 @@ export class MouthBend {
     else this._generic(box, tall, rows, inside);
     const parted = tall - (told.own ? told.gap : 0);
     if (told.own) {
-      this._ownInside(box, inside);
+      this._ownInside(box, tall, inside);
       // Of lips that are about to meet there is nothing to be seen but their line.
       const begins = Math.max(told.drawn ? 0 : Math.min(0.06 * told.width, 0.8 * told.gap), 1.8 * told.seam);
       const shut = smooth(begins, 1.2 * told.seam, tall);
@@ -875,9 +889,10 @@ export class MouthBend {
 
   /**
    * The avatar's own inside: its upper teeth stay where they are, what is below them is stretched.
-   * @param {{top: number, left: number, width: number, height: number}} box @param {Int32Array} out what is drawn; is what is seen afterwards
+   * @param {{top: number, left: number, width: number, height: number}} box @param {number} highest opening
+   * @param {Int32Array} out what is drawn; is what is seen afterwards
    */
-  _ownInside(box, out) {
+  _ownInside(box, highest, out) {
     const { fine, layers } = this;
     const { told, tables, count } = layers;
     const { fine: picture } = layers.sampler;
@@ -910,6 +925,8 @@ export class MouthBend {
         const tall = 0.3 * Math.max(lower - upper, 1);
         if (told.shows_teeth) share = past * (told.drawn ? held((beyond - room) / told.soft) : smooth(1.06, 2, (beyond + tall) / (room + tall)));
         else if (told.gap < 0.25 * told.width && !told.drawn) share = past * smooth(1.15, 1.8, beyond / Math.max(room, 1));
+        // What stands wide open is squeezed where it shuts: at last too little of it is left to be known.
+        else if (!told.drawn) share = smooth(0.45, 0.2, highest / told.gap);
         out[to] = mixed(own, out[to], share);
       }
     }
@@ -933,8 +950,8 @@ export class MouthBend {
       for (let column = 0; column < box.width; column++, to++) {
         const s = planeS[(box.top + row) * fine.width + box.left + column];
         const corner = told.plain ? 0 : smooth(0.4, 1, Math.abs(s));
-        const broadUpper = opened * (0.01 + 0.05 * corner);
-        const broadLower = opened * (0.026 + 0.034 * corner);
+        const broadUpper = opened * (0.01 + 0.02 * corner);
+        const broadLower = opened * (0.026 + 0.01 * corner);
         const upper = Math.max(near[to] / (broadUpper + 1e-3), 0);
         const lower = Math.max(near[size + to] / (broadLower + 1e-3), 0);
         // Round where both meet.
@@ -982,8 +999,9 @@ export class MouthBend {
     const half = layers.constants.TONGUE * told.span;
     const length = Math.min(a.tongue, 1) * told.tongue_length;
     const room = Math.max(edge - top, 1);
-    const cap = Math.min(1.2 * half, length + 0.5 * room);
     const tip = edge + length;
+    const broad = edge - 0.12 * length;
+    const deep = Math.min((told.drawn ? 1 : 1.3) * room, 0.45 * told.span);
     const aside = layers.jawAside(a);
     // In a mouth that shows its own inside it comes out of that.
     const stands = told.gap >= 0.25 * told.width && !told.drawn;
@@ -1001,31 +1019,36 @@ export class MouthBend {
         if (!(Math.abs(planeX[at]) < 2.1 * half && y > top && y < tip + 0.7 * half)) continue;
         const to = (offsetY + row) * width + offsetX + column;
         const across = planeX[at] - aside;
-        // Its root is broad and lies in the dark; over the lip it is narrower, and ends in a round tip.
+        // It is broadest where it comes over the teeth, and grows narrower from there to its round tip.
         const beyond = (y - edge) / length;
-        const into = held((edge - y) / Math.min(room, 0.45 * told.span));
-        const x = across / (half * (1 - 0.16 * held(beyond) ** 2 + (stands ? 0.3 : 0.45) * smooth(0, 1, into)));
-        const along = (y - (tip - cap)) / cap;
-        // 0 at its edge, 1 in its middle, -1 as far outside, `low` capfuls below its broad part.
-        const inward = (/** @type {number} */ low) => 1 - Math.sqrt(x * x * (0.9 + 0.1 * x * x) + Math.max(low, 0) ** 2);
+        const into = held((edge - y) / deep);
+        const x = across / half;
+        const along = (y - broad) / (tip - broad);
+        // 0 at its edge, 1 in its middle, -1 as far outside.
+        const inward = (/** @type {number} */ low) => {
+          const square = Math.max(low, 0) ** 2;
+          return 1 - Math.sqrt(x * x * (0.8 + 0.2 * x * x) + square * (0.75 + 0.25 * square));
+        };
         const off = inward(along);
         const within = held(off * (half / (1.2 * told.soft)) + 0.5) * held(toUpper[at] / told.soft + 0.5);
         if (told.drawn) {
           let colour = mixed(tongue, groove, held((0.6 * line - Math.abs(across)) / told.soft + 0.5) * smooth(0.6, 0.5, beyond) * smooth(0.5, 0.3, into));
-          colour = mixed(colour, outline, held((line - off * half) / told.soft + 0.5));
-          out[to] = mixed(out[to], colour, within * held(((0.72 - into) * room) / told.soft + 0.5));
+          colour = mixed(colour, outline, held((line - off * half) / told.soft + 0.5) * smooth(0.5, 0.1, into));
+          const past = told.shows_teeth ? held(this._pastOwn(at) / told.soft + 0.5) : 1;
+          out[to] = mixed(out[to], colour, within * past * held(((0.6 - Math.hypot(0.5 * x, into)) * room) / told.soft + 0.5));
           continue;
         }
         // It lies on the lip, and casts its shadow downwards.
-        const shade = smooth(-0.24, 0.15, inward(along - 0.14)) * smooth(0.02 * told.width, -0.1 * told.width, toLower[at]);
-        const around = mixed(out[to], cast, 0.38 * shade);
-        let share = within * smooth(0.95, stands ? 0.25 : 0.3, into);
+        const shade = smooth(-0.18, 0.15, inward(along - 0.1)) * smooth(0.02 * told.width, -0.1 * told.width, toLower[at]);
+        const around = mixed(out[to], cast, 0.4 * shade);
+        const far = stands ? Math.hypot(x * smooth(0, 0.5, into), into) : into;
+        let share = within * smooth(0.95, stands ? 0.45 : 0.3, far);
         for (const { row: one, edge: ends, aside: moved } of teeth) {
           const { layer } = one;
           share *= 1 - (sampled(layer.pixels, layer.width, layer.height, planeX[at] + one.middle - moved, y + one.edge - ends, false) >>> 24) / 255;
         }
         if (told.shows_teeth) share *= smooth(-told.soft, told.soft, this._pastOwn(at));
-        out[to] = share > 0 ? mixed(around, this._litTongue(x, beyond, held(off), into * (stands ? 0.3 : 1)), share) : around;
+        out[to] = share > 0 ? mixed(around, this._litTongue(x, beyond, held(off), into * (stands ? 0.3 : 1), toUpper[at]), share) : around;
       }
     }
   }
@@ -1043,15 +1066,16 @@ export class MouthBend {
    * The tongue in the face's light.
    * @param {number} x across it, -1 and 1 at its sides @param {number} beyond 0 at the lip, 1 at the tip
    * @param {number} within 0 at its edge, 1 in the middle @param {number} into 0 at the lip, 1 under the upper one
+   * @param {number} below pixels below the upper lip, which shades it
    */
-  _litTongue(x, beyond, within, into) {
+  _litTongue(x, beyond, within, into, below) {
     const { told } = this.layers;
     // Round, it turns away to the sides and at the tip, and is lightest where it bends over the lip.
-    let light = 0.66 + 0.25 * smooth(0, 0.55, within) + 0.12 * Math.exp(-(((beyond - 0.12) / 0.35) ** 2));
-    light -= 0.13 * Math.exp(-((x / 0.11) ** 2)) * smooth(0.95, 0.35, beyond);
-    light *= (1 + told.slant * x) * (1 - 0.8 * smooth(0, 0.85, into));
+    let light = 0.64 + 0.27 * smooth(0, 0.6, within) + 0.12 * Math.exp(-(((beyond - 0.12) / 0.35) ** 2));
+    light -= 0.11 * Math.exp(-((x / 0.09) ** 2)) * smooth(0.8, 0.2, beyond) * smooth(0.3, 0, into);
+    light *= (1 + told.slant * x) * (1 - 0.8 * smooth(0, 0.85, into)) * (1 - 0.65 * smooth(0.14 * told.span, 0, below));
     // It is wet.
-    const shine = 22 * Math.exp(-(((Math.abs(x) - 0.36) / 0.2) ** 2) - ((beyond - 0.22) / 0.22) ** 2) * told.level * (1 + 3 * told.slant * x);
+    const shine = 16 * Math.exp(-(((Math.abs(x) - 0.36) / 0.22) ** 2) - ((beyond - 0.22) / 0.26) ** 2) * told.level * (1 + 3 * told.slant * x);
     let colour = 0xff000000 | 0;
     for (let channel = 0; channel < 3; channel++) {
       const value = told.tongue_out[channel] * light + shine;
