@@ -121,6 +121,17 @@ def peak_confidence(logits: Tensor) -> Tensor:
     return ((score - low) / (high - low)).clamp(0.0, 1.0)
 
 
+#: Logits so far below the largest of a map are nothing beside it, in 32 bits too.
+NEGLIGIBLE = 60.0
+
+
+def map_softmax(logits: Tensor) -> Tensor:
+    """Softmax over the last axis, without denormal numbers: processors take ten times as long with
+    these as with others.
+    """
+    return torch.maximum(logits, logits.amax(-1, keepdim=True) - NEGLIGIBLE).softmax(-1)
+
+
 def soft_argmax(heatmaps: Tensor, grid: Tensor) -> Tensor:
     """Expected position (B, K, 2) under heat-maps (B, K, H, W) that sum to one, on a grid (H, W,
     2).

@@ -36,6 +36,7 @@ from livepuppet.model.geometry import (
     in_float32,
     inverse_2x2,
     make_grid,
+    map_softmax,
     peak_confidence,
     soft_argmax,
     warp,
@@ -256,7 +257,7 @@ class KeypointDetector(nn.Module):
         return torch.cat([coarse, refined], 1).index_select(1, self.selected)
 
     def _expected(self, logits: Tensor) -> Tensor:
-        return logits.flatten(2).softmax(-1) @ self.grid.flatten(0, 1)
+        return map_softmax(logits.flatten(2)) @ self.grid.flatten(0, 1)
 
     @in_float32
     def _read(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -264,7 +265,7 @@ class KeypointDetector(nn.Module):
         logits = self.heatmaps(features[-1])
         scaled = logits / self.temperature
         batch, k, height, width = scaled.shape
-        heatmaps = scaled.flatten(2).softmax(-1).view(batch, k, height, width)
+        heatmaps = map_softmax(scaled.flatten(2)).view(batch, k, height, width)
         points = soft_argmax(heatmaps, self.grid) if self.training else self.locate(logits)
         coarse = F.avg_pool2d(heatmaps, 4) * 16.0
         maps = self.jacobians(features[-3])

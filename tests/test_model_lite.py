@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from livepuppet.export.optimise import optimise
-from livepuppet.model.geometry import gaussian_heatmaps, make_grid, peak_confidence, warp
+from livepuppet.model.geometry import gaussian_heatmaps, make_grid, map_softmax, peak_confidence, warp
 from livepuppet.model.lite import LANDMARKS, REFINED_KEYPOINTS, LiteConfig, depth_map, rigid_motion
 from livepuppet.model.presets import PRESETS, Preset, build
 
@@ -97,6 +97,14 @@ def test_the_second_look_does_not_see_a_far_peak(model):
     away = (model.detector.locate(maps)[0] - true).norm(dim=-1)
     far = [index for index in range(16) if index not in REFINED_KEYPOINTS]
     assert away[list(REFINED_KEYPOINTS)].max() < 0.5 * away[far].min()
+
+
+def test_heat_maps_hold_no_denormal_numbers():
+    logits = torch.linspace(-95, 0, 4096).flip(0).expand(1, 16, -1)
+    usual, map_ = logits.softmax(-1), map_softmax(logits)
+    least = torch.finfo(torch.float32).tiny
+    assert ((usual > 0) & (usual < least)).any() and map_.min() > least
+    assert torch.allclose(usual, map_, rtol=0, atol=1e-20)
 
 
 @torch.no_grad()
