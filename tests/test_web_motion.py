@@ -320,3 +320,25 @@ def test_the_page_follows_a_head_as_python_does():
         assert (page["points"] is None) == (moved is None)
         if moved is not None:
             assert np.abs(np.array(page["points"]) - moved.points.ravel()).max() <= CLOSE
+
+
+def test_of_a_picture_the_largest_face_counts_however_unusual():
+    told = {"face": face(np.random.default_rng(3)).ravel().tolist(), "names": names()}
+    script = """
+        const {seek} = await import('motion/framing.js');
+        const picture = {width: 400, height: 400};
+        // A large face that the detector is not sure of, and in its middle a small one that looks more like a face.
+        const [large, small] = [{x: 20, y: 20, side: 360}, {x: 150, y: 150, side: 100}];
+        const look = async ({x, y, side}) => {
+            const it = side < 180 ? small : large;
+            const seen = told.face.map((value, at) => (2 * ((at % 2 ? it.y - y : it.x - x) + it.side * (value + 1) / 2)) / side - 1);
+            return {points: Float32Array.from(seen), jacobians: new Float32Array(64), confidence: new Float32Array(16).fill(it === small ? 0.7 : 0.55)};
+        };
+        const found = [];
+        for (const still of [false, true]) found.push(await seek(picture, look, 256, told.names, still));
+        const nothing = async () => ({...await look(large), confidence: new Float32Array(16).fill(0.3)});
+        console.log(JSON.stringify([...found, await seek(picture, nothing, 256, told.names, true)]));
+    """
+    driver, avatar, none = run(script, told)
+    assert driver["side"] < 150 and avatar["side"] > 250
+    assert none is None

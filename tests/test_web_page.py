@@ -151,6 +151,10 @@ def shows(page, expression):
     until(holds)
 
 
+def examples(page) -> int:
+    return page.evaluate("Number(document.querySelector('#picture').dataset.examples || 0)")
+
+
 def frames(page) -> int:
     return page.evaluate("Number(document.querySelector('#picture').dataset.frames || 0)")
 
@@ -169,6 +173,10 @@ def test_from_the_link_to_a_recording_of_an_added_picture(site, camera, tmp_path
         assert page.evaluate("crossOriginIsolated")
         assert page.evaluate("document.documentElement.scrollHeight") <= 768
         assert page.evaluate("document.documentElement.scrollWidth") <= 1366
+        # Something moves before anybody does.
+        until(lambda: examples(page) > 3)
+        assert frames(page) == 0 and page.locator("#start").is_visible()
+        page.get_by_text("an example moves it").wait_for()
 
         # The camera starts, the countdown takes the neutral pose, the picture moves.
         page.get_by_role("button", name="Start camera").click()
@@ -210,11 +218,10 @@ def test_from_the_link_to_a_recording_of_an_added_picture(site, camera, tmp_path
         assert page.evaluate(KEPT) == 1
         before = frames(page)
         until(lambda: frames(page) > before + 2)
+        # Whatever it is, something moves.
         write_picture(tmp_path / "wall.png", gradient(48, 3000))
         page.set_input_files("#files", tmp_path / "wall.png")
-        page.get_by_text("No face was found in wall").wait_for()
-        page.get_by_text("The network draws this picture").wait_for()
-        assert "network, int8" in page.inner_text("#engine")
+        page.get_by_text("No face was found in wall").wait_for(timeout=MAKING * 1000)
         page.get_by_text("for other backgrounds").wait_for()
         (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
         page.set_input_files("#files", tmp_path / "broken.png")
@@ -264,7 +271,22 @@ def test_from_the_link_to_a_recording_of_an_added_picture(site, camera, tmp_path
         page.get_by_role("button", name="Close").click()
         page.locator("#stop").click()
         page.get_by_role("button", name="Start camera").wait_for()
+        before = examples(page)
+        until(lambda: examples(page) > before + 3)
         assert browser.troubles == []
+
+
+def test_the_network_draws_where_no_rig_can_be_made(site, camera, tmp_path):
+    with browsing(site, camera) as browser:
+        browser.context.route("**/encoding/modules.js", lambda route: route.abort())
+        page = browser.open()
+        shutil.copy(AVATAR, tmp_path / "own.png")
+        page.set_input_files("#files", tmp_path / "own.png")
+        page.get_by_text("No rig could be made of own, so the network draws it").wait_for()
+        page.get_by_text("The network draws this picture").wait_for()
+        assert "network, int8" in page.inner_text("#engine")
+        page.get_by_role("button", name="Start camera").click()
+        until(lambda: frames(page) > 3)
 
 
 def test_nothing_leaves_and_it_works_without_a_connection(site, camera):
@@ -273,7 +295,7 @@ def test_nothing_leaves_and_it_works_without_a_connection(site, camera):
         page = browser.open("?threads=2")
         assert page.evaluate("crossOriginIsolated")
         shows(page, "document.querySelector('#engine').textContent.includes('threads')")
-        assert all(url.startswith(browser.address) for url in browser.requests)
+        assert all(url.startswith((browser.address, "blob:")) for url in browser.requests)
         told = json.loads((site / "files.js").read_text().removeprefix("self.SITE = ").rstrip(";\n"))
         kept = (
             f"caches.open('livepuppet {told['version']}').then((one) => one.keys()).then((all) => all.length)"

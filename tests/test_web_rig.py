@@ -17,8 +17,9 @@ from test_web_motion import run as run_motion
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.reading import EYE_NUMBERS, HEAD_NUMBERS, MOUTH_NUMBERS, FaceReading
 from livepuppet.core.square import Square
+from livepuppet.realtime.app.web.example import example_file
 from livepuppet.realtime.avatars import load_avatar
-from livepuppet.realtime.bundled import AVATAR, MODEL
+from livepuppet.realtime.bundled import AVATAR, DRIVING, MODEL
 from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.motion.retargeter import Retargeter
 from livepuppet.realtime.motion.settings import MotionSettings
@@ -127,6 +128,38 @@ def test_the_same_driver_moves_the_same_rig(settings, tmp_path):
         np.testing.assert_allclose(seen[1], motion.residuals.ravel(), atol=2e-5)
         np.testing.assert_allclose(seen[2], motion.amounts, atol=2e-5)
     assert shown > 100
+
+
+def test_the_example_moves_any_avatar_and_begins_again(tmp_path):
+    engine = load_engine("onnx", MODEL, precision="float32", use="detect")
+    (tmp_path / "reading.npz").write_bytes(tables.reading_file())
+    (tmp_path / "example.npz").write_bytes(example_file(DRIVING, engine))
+    script = """
+        const {Example} = await import('web/example.js');
+        const {split} = await import('web/rig/pose.js');
+        const {knowledgeFrom} = await import('web/rig/tracker.js');
+        const knowledge = knowledgeFrom(await open('reading.npz'));
+        const example = new Example(await open('example.npz'), told.names, knowledge);
+        const places = knowledge.constants.amounts.NAMES;
+        const avatars = told.avatars.map(keypoints);
+        // Two rounds, and another avatar in the middle of a third.
+        const seen = Array.from({length: 700}, (_, at) => {
+            const {pose, amounts} = example.motion(avatars[at < 650 ? 0 : 1], (at * 0.04) % 12);
+            return [...split(pose.rotation), amounts[places.indexOf('eyeBlinkLeft')], amounts[places.indexOf('jawOpen')]];
+        });
+        console.log(JSON.stringify({seen}));
+    """
+    avatars = [written(clip(seed)[0][0]) for seed in (5, 6)]
+    seen = np.array(run(tmp_path, script, {"names": names(), "avatars": avatars})["seen"])
+    assert np.isfinite(seen).all()
+    # It begins at rest, turns both ways, blinks and speaks.
+    assert np.abs(seen[0]).max() < 0.1
+    first, second = seen[:300], seen[300:600]
+    assert first[:, 1].min() < -0.2 and first[:, 1].max() > 0.2
+    assert first[:, 3].max() > 0.7 and first[:, 4].max() > 0.3
+    # Again, and without a jump: filters have settled, no more.
+    assert np.abs(first[100:] - second[100:]).mean() < 0.02
+    assert np.abs(second[0, :2] - first[-1, :2]).max() < 0.1
 
 
 DRAW = """

@@ -22,6 +22,7 @@ from livepuppet.core.engine import STAGES
 from livepuppet.core.errors import UserError
 from livepuppet.core.files import write_atomically
 from livepuppet.core.images import encode_png
+from livepuppet.realtime.app.web.example import example_file
 from livepuppet.realtime.app.web.halves import halved, quartered
 from livepuppet.realtime.app.web.runtime import LICENCE, WASM, runtime_files
 from livepuppet.realtime.app.web.translate import rig_maker
@@ -29,7 +30,6 @@ from livepuppet.realtime.avatars import load_avatars
 from livepuppet.realtime.bundled import AVATAR, DRIVING, MODEL
 from livepuppet.realtime.compositing.matte import figure_colours
 from livepuppet.realtime.engines import Engine, load_engine
-from livepuppet.realtime.framing.seek import confidence
 from livepuppet.realtime.outputs.badge import BADGE_TEXT, COMMENT, XMP
 from livepuppet.realtime.rig.close_ups import default_avatar_eyes, default_close_ups
 from livepuppet.realtime.rig.finding import contours_of
@@ -51,6 +51,9 @@ FILES_FILE = "files.js"
 #: The runtime as the page fetches it.
 RUNTIME = "runtime/ort-wasm-simd-threaded.packed"
 
+#: What moves pictures before anybody does.
+EXAMPLE = "avatars/example.npz"
+
 #: Where what makes rigs of visitors' pictures lies.
 ENCODING = "encoding/"
 
@@ -66,9 +69,6 @@ HEADERS = {
 #: Quality of pictures, 0 to 100, and their longest side in pixels: rigs draw each of them.
 QUALITY, LONGEST = 92, 720
 
-#: Mean confidence of keypoints from which on a picture shows a face.
-SURE = 0.5
-
 #: What the bundle's reference tells of finding faces; the rest is of drawing them.
 OF_FACES = ("pictures", "points", "matrices")
 
@@ -83,7 +83,7 @@ class Site:
     Attributes:
         folder: where.
         files: number of files.
-        bytes: of all that a browser downloads to move a picture, the clip apart.
+        bytes: of all that a browser downloads to move a picture.
         packed: the same as gzip sends it.
         sentences: what was left out, for the person.
     """
@@ -134,6 +134,8 @@ def write_site(
         entries.append(entry)
         if "figure" not in entry:
             sentences.append(f"{avatar.name}: no figure stands out, so its background stays as it is.")
+    if clip is not None:
+        files[EXAMPLE] = example_file(clip, engine)
     told = {
         "avatars": entries,
         "clip": None,
@@ -145,8 +147,8 @@ def write_site(
         files["avatars/clip.mp4"] = clip.read_bytes()
     files["site.json"] = _json(told)
     files.update(_for_hosts())
-    # What is fetched when somebody asks for it, what visitors' own pictures take, a precision that passed needs no more, or the network alone draws with.
-    later = {"avatars/clip.mp4", *(graphs.keys() - loaded)}
+    # What visitors' own pictures take, a precision that passed needs no more, or the network alone draws with.
+    later = graphs.keys() - loaded
     later |= {name for name in files if name.startswith(ENCODING)}
     later |= {f"avatars/{entry['small']}" for entry in entries if "rig" in entry}
     files[FILES_FILE] = _file_list(files, later)
@@ -293,7 +295,7 @@ def _avatar_files(avatar: Avatar, stem: str, engine: Engine) -> tuple[dict[str, 
     names = tuple(engine.keypoint_names)
     face = Face(keypoints, names, engine.size, avatar.square, contours, others=avatar.others)
     rig = None
-    if confidence(keypoints) >= SURE and face.usable:
+    if face.usable:
         with suppress(ValueError):
             rig = Rig(picture, face, square, matte)
     if rig is not None and rig.head is not None:

@@ -1,17 +1,26 @@
 // Draws the avatar by its rig, in a worker of its own: while it draws one frame, the other worker reads the next. One motion waits,
 // the newest.
+import { Example } from "./example.js";
 import { fetched } from "./fetching.js";
 import { readNpz } from "./npz.js";
 import { pictureFrom } from "./rig/pixels.js";
 import { Rig, unpacked } from "./rig/rig.js";
 
 /** @typedef {import("./rig/rig.js").RigMotion} RigMotion */
-/** What the page gets with the picture. @typedef {{captured: number, number: number, stages: Record<string, number>}} Told */
+/** @typedef {import("./motion/keypoints.js").Keypoints} Keypoints */
+/**
+ * What the page gets with the picture; `example` where no camera or clip drives it.
+ * @typedef {{captured: number, number: number, stages: Record<string, number>, example?: boolean}} Told
+ */
 
 /** @typedef {import("./rig/rig.js").Part} Part */
 
-/** @type {{rig: Rig, number: number, sheets: (() => Promise<Part>) | null} | null} */
+/** @type {{rig: Rig, number: number, keypoints: Keypoints, sheets: (() => Promise<Part>) | null} | null} */
 let avatar = null;
+/** What reads drivers knows. @type {{names: string[], knowledge: import("./rig/tracker.js").Knowledge} | null} */
+let known = null;
+/** @type {Promise<Example> | null} */
+let example = null;
 /** Whether the picture's own background is left out. */
 let cut = false;
 /** Memory for pictures that the page has shown. @type {ArrayBuffer[]} */
@@ -64,9 +73,11 @@ async function setAvatar({ number, picture, rig: address, sheets, made }) {
     // Fetched now, so that nothing is while the page is in use.
     const flat = sheets ? fetched(`./avatars/${sheets}`) : null;
     const ready = made?.sheets ?? null;
-    avatar = { rig, number, sheets: ready ? async () => ready : flat && (async () => opened(await flat)) };
+    const { points, jacobians } = file.told.keypoints;
+    const keypoints = { points: Float32Array.from(points.flat()), jacobians: Float32Array.from(jacobians.flat(2)), confidence: null };
+    avatar = { rig, number, keypoints, sheets: ready ? async () => ready : flat && (async () => opened(await flat)) };
     if (cut) await setCut();
-    reader.postMessage({ number, keypoints: file.told.keypoints });
+    reader.postMessage({ number, keypoints });
   } catch (error) {
     reader.postMessage({ number, reason: String(/** @type {any} */ (error)?.message ?? error) });
   }
@@ -97,11 +108,28 @@ function draw() {
 /** @type {Record<string, (message: any) => unknown>} */
 const read = {
   avatar: setAvatar,
-  motion: (message) => {
-    if (newest === null) turn.port1.postMessage(null);
-    newest = message;
+  motion: show,
+  known: (message) => {
+    known = message;
   },
 };
+
+/** @param {{motion: RigMotion, told: Told}} message */
+function show(message) {
+  if (newest === null) turn.port1.postMessage(null);
+  newest = message;
+}
+
+/** Move as the example does. @param {{time: number, settings: import("./motion/retargeter.js").Settings}} wanted time of its clip in seconds */
+async function showExample({ time, settings }) {
+  if (!known || !avatar) return;
+  const { names, knowledge } = known;
+  example ??= (async () => new Example(await readNpz(await fetched("./avatars/example.npz")), names, knowledge))();
+  const moved = await example;
+  moved.retargeter.settings = settings;
+  const motion = moved.motion(avatar.keypoints, time);
+  if (motion) show({ motion, told: { captured: 0, number: avatar.number, stages: {}, example: true } });
+}
 
 /** @type {Record<string, (message: any) => unknown>} */
 const handlers = {
@@ -114,5 +142,6 @@ const handlers = {
     return on ? setCut() : undefined;
   },
   shown: ({ memory }) => spare.push(memory),
+  example: showExample,
 };
 self.addEventListener("message", ({ data }) => attempt(data.kind, () => handlers[data.kind](data)));

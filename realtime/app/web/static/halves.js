@@ -11,13 +11,16 @@ export function unhalved(data) {
   const begin = 4 + length;
   const graph = new Uint8Array(data.byteLength - begin + spans.reduce((sum, [first, last]) => sum + (last - first) / 2, 0));
   const view = new DataView(graph.buffer);
-  const halves = new DataView(data);
+  const halves = new Uint8Array(data);
   let from = begin;
   let to = 0;
   for (const [first, last] of spans) {
     graph.set(new Uint8Array(data, from, first - to), to);
     from += first - to;
-    for (let at = first; at < last; at += 4, from += 2) view.setFloat32(at, float(halves.getUint16(from, true)), true);
+    // The lower bytes of all weights, then the upper ones.
+    const count = (last - first) / 4;
+    for (let at = 0; at < count; at++) view.setFloat32(first + 4 * at, float(halves[from + at] | (halves[from + count + at] << 8)), true);
+    from += 2 * count;
     to = last;
   }
   graph.set(new Uint8Array(data, from), to);

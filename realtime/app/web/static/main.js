@@ -80,6 +80,10 @@ let [busy, waiting] = [false, false];
 let newest = 0;
 /** When the last frame was captured that moves nothing. */
 let rested = -Infinity;
+/** Whether a rig draws what is on the canvas. */
+let byRig = false;
+/** @type {typeof DEFAULTS} */
+let settings = { ...DEFAULTS };
 /** Whether all pictures are drawn by the network, for whoever measures. */
 const byNetwork = new URLSearchParams(location.search).has("network");
 /** @type {Recording | null} */
@@ -110,8 +114,9 @@ async function start() {
   words = known.synthetic;
   avatars = known.avatars.map((/** @type {any} */ one) => bundled(one));
   listAvatars();
-  element("start-demo").hidden = !known.clip;
-  element("start-demo").onclick = () => attempt(() => openDemo(`./avatars/${known.clip}`));
+  demo = known.clip && `./avatars/${known.clip}`;
+  element("start-demo").hidden = !demo;
+  element("start-demo").onclick = () => attempt(openDemo);
   const cores = navigator.hardwareConcurrency || 2;
   const asked = new URLSearchParams(location.search);
   // Two cores are left for what draws rigs and for the page.
@@ -126,6 +131,7 @@ async function start() {
   const between = new MessageChannel();
   drawer.postMessage({ kind: "start", port: between.port1 }, [between.port1]);
   worker.postMessage({ kind: "start", threads, precision: asked.get("precision"), port: between.port2 }, [between.port2]);
+  for (const id of ["start-camera", "start-clip", "start-demo", "open-clip"]) element(id).disabled = false;
   await choose(avatars[0]);
 }
 
@@ -177,7 +183,7 @@ const heard = {
     if (model) return;
     const share = Math.min(1, bytes / total);
     element("progress").value = Math.min(share, 0.99);
-    say(element("loading"), share < 1 ? texts.loading(Math.round(100 * share)) : texts.checking);
+    for (const id of ["loading", "mode"]) say(element(id), share < 1 ? texts.loading(Math.round(100 * share)) : texts.checking);
   },
   ready(told) {
     model = told;
@@ -185,7 +191,8 @@ const heard = {
     say(element("mode"), texts.ready);
     element("progress").value = 1;
     say(element("loading"), "");
-    for (const id of ["start-camera", "start-clip", "start-demo", "open-clip"]) element(id).disabled = false;
+    showEngine();
+    if (waiting) send();
     navigator.serviceWorker?.ready.then((registration) => registration.active?.postMessage("keep"));
     if (new URLSearchParams(location.search).has("clean")) {
       setClean(true);
@@ -205,7 +212,7 @@ const heard = {
     Object.assign(model, told);
     if (told.refused) toast(texts.refused);
   },
-  async avatar({ number: which, square, small, found, rig, made }) {
+  async avatar({ number: which, square, small, size, found, rig, made }) {
     if (which !== number || !layers || !chosen) return;
     element("making").hidden = true;
     if (made) {
@@ -219,20 +226,21 @@ const heard = {
       layers.figure = opened;
     }
     onCanvas = which;
-    say(element("engine"), texts.engine({ ...model, rig }));
-    element("engine").title = rig ? texts.byRig : texts.quality(model.quality);
+    byRig = rig;
+    showEngine();
     const notes = rig ? (chosen.made?.notes ?? []) : [texts.network];
     element("network").hidden = !notes.length;
     say(element("network"), notes.join(" "));
-    shown = { square, small, size: model.size };
+    shown = { square, small, size };
     showAvatar();
+    if (source.kind === "none") playExample();
     if (!found) toast(texts.noFaceInPicture(chosen?.name));
     for (const id of ["snapshot", "record"]) element(id).disabled = false;
   },
   noFace: () => toast(texts.noFace, { bad: true }),
   looked(told) {
     busy = false;
-    if (source.kind !== "none") {
+    if (source.drives) {
       if (!told.shows && told.number === onCanvas) {
         rested = told.captured;
         paint(told);
@@ -243,8 +251,8 @@ const heard = {
   },
   picture(told) {
     // One of before the avatar rested comes too late, as one that was drawn for another background does.
-    const late = told.captured <= rested || (told.whole && told.cut !== (background !== "as-is"));
-    if (source.kind !== "none" && told.number === onCanvas && !late) paint(told);
+    const late = (!told.example && told.captured <= rested) || (told.whole && told.cut !== (background !== "as-is"));
+    if ((told.example ? source.kind === "example" : source.drives) && told.number === onCanvas && !late) paint(told);
     else if (told.whole) drawer.postMessage({ kind: "shown", memory: told.whole }, [told.whole]);
   },
   failed({ during, number: which, reason }) {
@@ -256,6 +264,12 @@ const heard = {
     else toast(texts.broken(reason), { bad: true });
   },
 };
+
+function showEngine() {
+  if (!model || !onCanvas) return;
+  say(element("engine"), texts.engine({ ...model, rig: byRig }));
+  element("engine").title = byRig ? texts.byRig : texts.quality(model.quality);
+}
 
 /** @type {{square: any, small: Uint8Array, size: number} | null} */
 let shown = null;
@@ -282,6 +296,11 @@ function paint(told) {
   drawn = told.pixels || told.whole ? told : null;
   painter.draw(drawn);
   recording?.draw();
+  if (told.example) {
+    if (model) say(element("mode"), texts.mode_example);
+    canvas.dataset.examples = String(Number(canvas.dataset.examples ?? 0) + 1);
+    return;
+  }
   const now = performance.now();
   canvas.dataset.frames = String(Number(canvas.dataset.frames ?? 0) + 1);
   delays.push(now - told.captured);
@@ -335,8 +354,12 @@ function showSquare({ square, state }) {
 
 // Frames: one is under way, the newest one waits.
 
-/** @param {number} captured */
-function onFrame(captured) {
+/** @param {number} captured @param {number} time */
+function onFrame(captured, time) {
+  if (source.kind === "example") {
+    if (byRig && onCanvas) drawer.postMessage({ kind: "example", time, settings });
+    return;
+  }
   newest = captured;
   if (busy || !model) waiting = true;
   else send();
@@ -346,7 +369,7 @@ async function send() {
   waiting = false;
   busy = true;
   const captured = newest;
-  const frame = source.kind === "none" ? null : await source.frame().catch(() => null);
+  const frame = source.drives ? await source.frame().catch(() => null) : null;
   if (!frame) {
     busy = false;
     return;
@@ -360,17 +383,29 @@ function showStart() {
   element("start").hidden = false;
   element("countdown").hidden = true;
   element("square").hidden = true;
-  say(element("mode"), texts.ready);
+  if (model) say(element("mode"), texts.ready);
   set(element("mode"), "data-mode", "");
   for (const id of ["neutral", "find"]) element(id).disabled = true;
-  element("stop").hidden = element("cameras").hidden = true;
+  element("stop").hidden = element("cameras").hidden = element("rates").hidden = true;
   drawn = null;
   painter.draw(null);
+  playExample();
+}
+
+/** Until a person drives, the clip that comes with the page does. */
+async function playExample() {
+  if (!demo || byNetwork || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  const clip = await demoClip().catch(() => null);
+  if (!clip || source.kind !== "none") return;
+  element("preview").dataset.clip = true;
+  // Where it may not play by itself, the picture stays still.
+  await source.openClip(clip, true, "example").catch(() => {});
 }
 
 function showDriven() {
   delays.length = times.length = 0;
   element("start").hidden = true;
+  element("rates").hidden = false;
   element("preview").dataset.clip = source.kind === "clip";
   element("stop").hidden = false;
   for (const id of ["neutral", "find"]) element(id).disabled = false;
@@ -400,18 +435,24 @@ async function openCamera(deviceId = "") {
   list.hidden = found.length < 2;
 }
 
-/** @param {string} address of this site's clip */
-async function openDemo(address) {
-  let clip;
-  try {
-    const answer = await fetch(address);
+/** Address of this site's clip. @type {string | null} */
+let demo = null;
+/** @type {File | null} */
+let loadedDemo = null;
+
+async function demoClip() {
+  if (!loadedDemo && demo) {
+    const answer = await fetch(demo);
     if (!answer.ok) throw new Error(String(answer.status));
-    clip = await answer.blob();
-  } catch {
-    toast(texts.clipMissing, { bad: true });
-    return;
+    loadedDemo = new File([await answer.blob()], "clip.mp4");
   }
-  await openClip(new File([clip], "clip.mp4"));
+  return /** @type {File} */ (loadedDemo);
+}
+
+async function openDemo() {
+  const clip = await demoClip().catch(() => null);
+  if (clip) await openClip(clip);
+  else toast(texts.clipMissing, { bad: true });
 }
 
 /** @param {File} file */
@@ -584,7 +625,10 @@ function startControls() {
       const made = makeSlider({
         ...{ name, low: 0, high, step: 0.1, default: DEFAULTS[name], label: texts[`slider_${name}`], help: texts[`help_${name}`] },
         resetLabel: texts.reset,
-        send: (/** @type {number} */ value) => worker.postMessage({ kind: "settings", settings: { [name]: value } }),
+        send: (/** @type {number} */ value) => {
+          settings = { ...settings, [name]: value };
+          worker?.postMessage({ kind: "settings", settings: { [name]: value } });
+        },
       });
       made.input.value = DEFAULTS[name];
       made.show();
@@ -654,7 +698,7 @@ function startDropping() {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     document.body.classList.remove("dropping");
-    if (model) attempt(() => takeFiles([...(event.dataTransfer?.files ?? [])]));
+    if (worker) attempt(() => takeFiles([...(event.dataTransfer?.files ?? [])]));
   });
 }
 

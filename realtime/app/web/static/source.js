@@ -6,7 +6,8 @@ const WANTED = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { id
 export class Source {
   /**
    * @param {HTMLVideoElement} video
-   * @param {(captured: number) => void} onFrame called with the time of each new frame, in milliseconds
+   * @param {(captured: number, time: number) => void} onFrame called with when each new frame was captured, in milliseconds, and its
+   *     time in a clip, in seconds
    * @param {() => void} onEnd called when a camera goes away by itself
    * @param {MediaTrackConstraints} wanted of a camera
    */
@@ -14,14 +15,14 @@ export class Source {
     this.video = video;
     this.wanted = wanted;
     this.onEnd = onEnd;
-    /** @type {"none" | "camera" | "clip"} */
+    /** Of an example the frames themselves are not asked for. @type {"none" | "camera" | "clip" | "example"} */
     this.kind = "none";
     /** @type {MediaStream | null} */
     this.stream = null;
     /** @type {string | null} */
     this.address = null;
-    const tick = (/** @type {number} */ now, /** @type {any} */ { captureTime } = {}) => {
-      if (this.kind !== "none") onFrame(captureTime ?? now);
+    const tick = (/** @type {number} */ now, /** @type {any} */ { captureTime, mediaTime } = {}) => {
+      if (this.kind !== "none") onFrame(captureTime ?? now, mediaTime ?? video.currentTime);
       this._next(tick);
     };
     this._next(tick);
@@ -55,10 +56,15 @@ export class Source {
     await this.video.play();
   }
 
-  /** Throws where the browser cannot play it. @param {Blob} file @param {boolean} loop */
-  async openClip(file, loop = true) {
+  /** Whether what is seen moves the picture. */
+  get drives() {
+    return this.kind === "camera" || this.kind === "clip";
+  }
+
+  /** Throws where the browser cannot play it. @param {Blob} file @param {boolean} loop @param {"clip" | "example"} kind */
+  async openClip(file, loop = true, kind = "clip") {
     this.close();
-    this.kind = "clip";
+    this.kind = kind;
     this.address = URL.createObjectURL(file);
     this.video.srcObject = null;
     this.video.src = this.address;

@@ -79,10 +79,14 @@ async function checksum(data) {
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Load what reads faces. @param {{threads: number, precision: string | null, port: MessagePort}} wanted */
+/** Load the networks that read faces, once. @type {() => Promise<void>} */
+let networks;
+
+/** Load what a picture with a rig takes; networks come after it. @param {{threads: number, precision: string | null, port: MessagePort}} wanted */
 async function start({ threads, precision: only, port }) {
   drawer = port;
   const bundle = JSON.parse(new TextDecoder().decode(await fetched("./model/bundle.json")));
+  const { keypoint_names: names, size } = bundle;
   /** @type {Map<string, Promise<ArrayBuffer>>} */
   const files = new Map();
   /** @type {Map<string, number>} */
@@ -103,23 +107,32 @@ async function start({ threads, precision: only, port }) {
     return known;
   };
   const graphs = bundle.graphs;
-  const began = performance.now();
-  const [runtime, detect, reference, looks, known] = await Promise.all([
-    counted(RUNTIME),
-    ...[graphs.detect, bundle.reference, { file: "close-ups.half" }, { file: "reading.npz" }].map(file),
-  ]);
-  const fetchedAt = performance.now();
-  prepareRuntime(threads, await unpacked(runtime));
-  knowledge = knowledgeFrom(await readNpz(known));
-  engine = await Engine.open(bundle, "float16", { detect: unhalved(detect) });
-  closeUps = await CloseUps.open(unhalved(looks), bundle.keypoint_names, knowledge);
-  const loaded = performance.now();
-  const found = await compare(engine, reference);
-  if (!finds(found, "float16")) throw new Error("gate");
-  retargeter = new Retargeter(bundle.keypoint_names, DEFAULTS);
-  driver = new RigDriver(bundle.keypoint_names, retargeter.lids, knowledge);
-  const { size } = engine;
+  knowledge = knowledgeFrom(await readNpz(await file({ file: "reading.npz" })));
+  retargeter = new Retargeter(names, DEFAULTS);
+  driver = new RigDriver(names, retargeter.lids, knowledge);
   cutter = new Cutter(size);
+  drawer.postMessage({ kind: "known", names, knowledge });
+  const read = async () => {
+    const began = performance.now();
+    const [runtime, detect, reference, looks] = await Promise.all([counted(RUNTIME), ...[graphs.detect, bundle.reference, { file: "close-ups.half" }].map(file)]);
+    const fetchedAt = performance.now();
+    prepareRuntime(threads, await unpacked(runtime));
+    engine = await Engine.open(bundle, "float16", { detect: unhalved(detect) });
+    closeUps = await CloseUps.open(unhalved(looks), names, knowledge);
+    const loaded = performance.now();
+    const found = await compare(engine, reference);
+    if (!finds(found, "float16")) throw new Error("gate");
+    tell({ kind: "ready", threads, quality: found, loading: loaded - fetchedAt, gate: performance.now() - loaded, fetching: fetchedAt - began });
+  };
+  /** @type {Promise<void> | null} */
+  let loading = null;
+  networks = () => {
+    if (!loading) {
+      loading = read();
+      loading.catch((error) => tell({ kind: "failed", during: "start", reason: reasonOf(error) }));
+    }
+    return loading;
+  };
   loadDrawing = async () => {
     let refused = "";
     for (const precision of PRECISIONS) {
@@ -127,7 +140,7 @@ async function start({ threads, precision: only, port }) {
       if (!entries || (only && only !== precision)) continue;
       const [encode, render, drawn] = await Promise.all([entries.encode, entries.render, bundle.drawn].map(file));
       const candidate = await Engine.open(bundle, precision, { encode, render }, engine);
-      const quality = await compare(candidate, reference, drawn);
+      const quality = await compare(candidate, await file(bundle.reference), drawn);
       // How it finds faces was looked at when the page started.
       if (draws(quality, precision)) {
         engine = candidate;
@@ -139,10 +152,12 @@ async function start({ threads, precision: only, port }) {
     }
     throw new Error("gate");
   };
-  loadAvatarEyes = async () => (avatarEyes ??= await CloseUps.open(unhalved(await file({ file: "avatar-eyes.half" })), bundle.keypoint_names, knowledge));
+  loadAvatarEyes = async () => (avatarEyes ??= await CloseUps.open(unhalved(await file({ file: "avatar-eyes.half" })), names, knowledge));
   loadMatting = async () => (matting ??= await Matting.open(unquartered(await file(bundle.matting))));
-  tell({ kind: "ready", threads, size, quality: found, loading: loaded - fetchedAt, gate: performance.now() - loaded, fetching: fetchedAt - began });
 }
+
+/** @param {any} error */
+const reasonOf = (error) => String(error?.message ?? error);
 
 /**
  * @typedef {object} Chosen
@@ -159,13 +174,11 @@ async function start({ threads, precision: only, port }) {
 
 /** What encoding/maker.js gives. @typedef {{file: any, sheets: any, figure: any, notes: string[]}} Made */
 
-/** Mean confidence of keypoints from which on a picture shows a face. */
-const SURE = 0.5;
-
 /** @param {Chosen} chosen */
 async function setAvatar({ number, picture, square: given, small: prepared, rig, sheets, made: known, alpha, byNetwork }) {
   const { width, height } = picture;
-  const face = given ? null : await faceIn(picture);
+  if (!given || !(rig || known)) await networks();
+  const face = given ? null : await faceIn(picture, true);
   const place = given ?? squareFor(picture, face);
   // To whole pixels: what was cut is what has to be put back.
   const cutAs = whole(place);
@@ -174,7 +187,7 @@ async function setAvatar({ number, picture, square: given, small: prepared, rig,
   /** @type {Keypoints} */
   let keypoints;
   let made = known;
-  if (!rig && !made && !byNetwork && face) made = await rigOf(picture, cutAs, await engine.detect(small), alpha, number);
+  if (!rig && !made && !byNetwork && self.crossOriginIsolated) made = await rigOf(picture, cutAs, await engine.detect(small), alpha, number);
   if (rig || made) {
     keypoints = await drawnByRig({ number, picture, rig, sheets, made });
   } else {
@@ -186,7 +199,7 @@ async function setAvatar({ number, picture, square: given, small: prepared, rig,
   avatar = { features, keypoints, number };
   retargeter.setAvatar(keypoints);
   driver.restart();
-  tell({ kind: "avatar", number, square: cutAs, small, found: given !== null || face !== null, rig: Boolean(rig || made), made: known ? null : made });
+  tell({ kind: "avatar", number, square: cutAs, small, size: cutter.size, found: given !== null || face !== null, rig: Boolean(rig || made), made: known ? null : made });
 }
 
 /**
@@ -196,8 +209,6 @@ async function setAvatar({ number, picture, square: given, small: prepared, rig,
  * @returns {Promise<Made | null>}
  */
 async function rigOf(picture, square, keypoints, alpha, number) {
-  const { confidence } = keypoints;
-  if (!confidence || confidence.reduce((sum, one) => sum + one, 0) / confidence.length < SURE) return null;
   const { width, height } = picture;
   const context = /** @type {OffscreenCanvasRenderingContext2D} */ (new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true }));
   context.drawImage(picture, 0, 0);
@@ -223,7 +234,7 @@ async function rigOf(picture, square, keypoints, alpha, number) {
         else if (told.kind === "failed") reject(new Error(told.reason));
         else writeAnswer(told.answer, await answerOf(told).catch((error) => (reject(error), [])));
       };
-      const { points, jacobians } = keypoints;
+      const { points, jacobians, confidence } = keypoints;
       maker.postMessage({ kind: "make", picture: { width, height, rgb, alpha }, square, keypoints: { points, jacobians, confidence }, names: engine.names, size: engine.size, knowledge });
     });
     remember(key, made);
@@ -266,8 +277,7 @@ async function drawnByRig(chosen) {
   drawer.postMessage({ kind: "avatar", ...chosen }, [chosen.picture]);
   const { data } = await new Promise((resolve) => (drawer.onmessage = resolve));
   if (data.reason) throw new Error(data.reason);
-  const { points, jacobians } = data.keypoints;
-  return { points: Float32Array.from(points.flat()), jacobians: Float32Array.from(jacobians.flat(2)), confidence: null };
+  return data.keypoints;
 }
 
 /** Forget where the driver's face is. @param {number} countdown */
@@ -321,14 +331,14 @@ async function drive({ picture, width, height, time, captured }) {
 
 /**
  * The square around the face in a picture; null where there is none.
- * @param {VideoFrame | ImageBitmap} picture
+ * @param {VideoFrame | ImageBitmap} picture @param {boolean} still
  */
-async function faceIn(picture) {
+async function faceIn(picture, still = false) {
   // Of which many squares are cut: a frame would be turned into pixels for each.
-  const still = await createImageBitmap(picture);
-  const look = (/** @type {Square} */ place) => engine.detect(cutter.drawn(still, still.width, still.height, whole(place), false));
-  const face = await seek(still, look, engine.size, engine.names);
-  still.close();
+  const frame = await createImageBitmap(picture);
+  const look = (/** @type {Square} */ place) => engine.detect(cutter.drawn(frame, frame.width, frame.height, whole(place), false));
+  const face = await seek(frame, look, engine.size, engine.names, still);
+  frame.close();
   return face;
 }
 
@@ -396,7 +406,7 @@ function settle(frame, face) {
 /** @type {Record<string, (message: any) => unknown>} */
 const handlers = {
   start,
-  avatar: setAvatar,
+  avatar: (chosen) => setAvatar(chosen).finally(() => void networks().catch(() => {})),
   frame: drive,
   settings: ({ settings }) => {
     retargeter.settings = { ...retargeter.settings, ...settings };
@@ -415,6 +425,6 @@ let queue = Promise.resolve();
 self.addEventListener("message", ({ data }) => {
   if (data.kind === "avatar") making?.stop();
   queue = queue.then(() => handlers[data.kind](data)).catch((error) => {
-    tell({ kind: "failed", during: data.kind, number: data.number, reason: String(error?.message ?? error) });
+    tell({ kind: "failed", during: data.kind, number: data.number, reason: reasonOf(error) });
   });
 });

@@ -18,6 +18,10 @@ const [LARGEST, SMALLEST] = [1, 0.3];
 const [LEAST, FACE] = [0.45, 0.6];
 const [FINALISTS, ROUNDS] = [4, 5];
 const CONSISTENT = 0.25;
+
+/** Of pictures, which show a face somewhere, the largest is meant whose landmarks agree this well, however unusual it looks; and one of
+ * this share of the picture's shorter side at least ends the search. */
+const [SEEN, AGREE, PLAIN] = [0.45, 0.1, 0.6];
 const TRIALS = [
   [1, 0, 0],
   [1.25, 0.06, 0.06],
@@ -160,14 +164,16 @@ export function disagreement(tried, size) {
 const apart = (one, other) => Math.hypot(one.x + one.side / 2 - other.x - other.side / 2, one.y + one.side / 2 - other.y - other.side / 2);
 
 /**
- * The square of the most confident face in a picture, or null. Takes 50 to 80 looks for a camera's frame.
+ * The square of the most confident face in a picture, or null. Takes 50 to 80 looks for a camera's frame. Of a picture that is to be moved
+ * (`still`), drawn faces and animals' count, too.
  * @param {{height: number, width: number}} picture
  * @param {Look} look
  * @param {number} size of the model's pictures
  * @param {string[]} names
+ * @param {boolean} still
  * @returns {Promise<Square | null>}
  */
-export async function seek(picture, look, size, names) {
+export async function seek(picture, look, size, names, still = false) {
   const { height, width } = picture;
   const sure = (/** @type {Keypoints} */ keypoints) => meanConfidence(keypoints) ?? 0;
   const squares = grid(height, width);
@@ -176,9 +182,14 @@ export async function seek(picture, look, size, names) {
   for (const square of squares) scores.push(sure(await look(square)));
   /** @type {Square[]} */
   const finalists = [];
-  for (const index of [...squares.keys()].sort((one, other) => scores[other] - scores[one])) {
+  /** @type {Square | null} */
+  let largest = null;
+  const order = [...squares.keys()].sort((one, other) => scores[other] - scores[one]);
+  // All of the picture may be its face.
+  const first = still ? order.find((index) => squares[index].side === squares[0].side) : undefined;
+  for (const index of first === undefined ? order : [first, ...order]) {
     const candidate = squares[index];
-    if (scores[index] < LEAST || finalists.length === FINALISTS) break;
+    if ((scores[index] < LEAST && index !== first) || finalists.length === FINALISTS) break;
     if (finalists.some((other) => other.side === candidate.side && apart(other, candidate) < 0.5 * candidate.side)) continue;
     finalists.push(candidate);
     const square = await homed(candidate, picture, look, names);
@@ -190,18 +201,17 @@ export async function seek(picture, look, size, names) {
     }
     const best = tried.reduce((one, other) => (sure(other.keypoints) > sure(one.keypoints) ? other : one));
     // The surest has the last word on where the face is, and whether it is one.
-    if (
-      disagreement(tried, size) < CONSISTENT &&
-      Math.min(...tried.map((trial) => sure(trial.keypoints))) >= LEAST &&
-      sure(best.keypoints) >= FACE &&
-      faceMiddle(best.keypoints, names) !== null
-    ) {
-      const found = refinedSquare(best.square, best.keypoints, names);
-      // The landmarks of a small, blurred face lie too wide, and would give too tight a square.
-      return zoomed(found, Math.max(1, best.square.side / LARGEST_ZOOM / found.side));
-    }
+    if (faceMiddle(best.keypoints, names) === null) continue;
+    const agreement = disagreement(tried, size);
+    const plain = agreement < CONSISTENT && Math.min(...tried.map((trial) => sure(trial.keypoints))) >= LEAST && sure(best.keypoints) >= FACE;
+    if (!plain && !(still && agreement < AGREE && sure(best.keypoints) >= SEEN)) continue;
+    let found = refinedSquare(best.square, best.keypoints, names);
+    // The landmarks of a small, blurred face lie too wide, and would give too tight a square.
+    found = zoomed(found, Math.max(1, best.square.side / LARGEST_ZOOM / found.side));
+    if (plain && (!still || found.side >= PLAIN * Math.min(height, width))) return found;
+    if (largest === null || found.side > largest.side) largest = found;
   }
-  return null;
+  return largest;
 }
 
 /**

@@ -21,7 +21,7 @@ import { Grid, Surface } from "./surface.js";
  */
 
 /** Of the file's format. */
-const VERSION = 3;
+const VERSION = 4;
 
 /** Turns a file of WebP's format into RGBA. @typedef {(data: Uint8Array) => Promise<{width: number, height: number, data: Uint8ClampedArray}>} Decode */
 
@@ -39,7 +39,14 @@ export async function unpacked(packed, decode) {
   for (const [name, { shape, values }] of Object.entries(packed)) {
     if (told.scales[name]) {
       const [first, step] = told.scales[name];
-      arrays[name] = { shape, values: Float32Array.from(/** @type {Uint16Array} */ (values), (value) => step * (value + first)) };
+      const steps = /** @type {Uint8Array} */ (values);
+      const whole = new Float32Array(steps.length / 2);
+      const line = shape[shape.length - 1];
+      for (let at = 0, value = 0; at < whole.length; at++) {
+        value = ((at % line ? value : 0) + steps[at] + (steps[whole.length + at] << 8)) & 65535;
+        whole[at] = step * (value + first);
+      }
+      arrays[name] = { shape: shape.slice(1), values: whole };
     } else if (name.endsWith(".webp")) {
       if (!decode) throw new Error("no pictures can be read");
       const { width, height, data } = await decode(/** @type {Uint8Array} */ (values));
