@@ -34,7 +34,6 @@ from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.remote.clock import ClockOffset
 from livepuppet.realtime.remote.connection import Connection, ServerAddress
 from livepuppet.realtime.remote.engine import RemoteEngine, load_remote
-from livepuppet.realtime.remote.lanes import LANES
 from livepuppet.realtime.remote.packets import (
     BadPacket,
     PacketDecoder,
@@ -51,6 +50,7 @@ from livepuppet.realtime.remote.protocol import (
     unpack_avatar,
 )
 from livepuppet.realtime.remote.renderer import RemoteRenderer
+from livepuppet.realtime.remote.subflows import SUBFLOWS
 from livepuppet.realtime.remote.video import (
     H264,
     JPEG,
@@ -444,9 +444,9 @@ class Relay:
         except OSError:
             pass
 
-    def freeze(self, lane=slice(None)):
+    def freeze(self, subflow=slice(None)):
         """Nothing comes through on the present connections any more, and neither end hears why."""
-        self.frozen = [end for pair in self._pairs[lane] for end in pair]
+        self.frozen = [end for pair in self._pairs[subflow] for end in pair]
 
     def cut(self):
         for pair in self._pairs:
@@ -467,7 +467,7 @@ def test_a_connection_that_breaks_is_made_again_with_the_same_session(server, bu
     frame = gradient(64, 64)
     before, neutral = rendered(there, frame), there.retargeter.initial
     session = next(iter(server._places.values())).session
-    wait_for(lambda: engine.renderer._connection.lanes == LANES)
+    wait_for(lambda: engine.renderer._connection.subflows == SUBFLOWS)
     getattr(relay, how)()
     if how == "freeze":
         # The last picture stays.
@@ -483,16 +483,16 @@ def test_a_connection_that_breaks_is_made_again_with_the_same_session(server, bu
     relay.close()
 
 
-@pytest.mark.parametrize("lane", range(LANES))
-def test_a_lane_that_stands_still_holds_nothing_up(server, bundle, tmp_path, lane):
+@pytest.mark.parametrize("subflow", range(SUBFLOWS))
+def test_a_subflow_that_stands_still_holds_nothing_up(server, bundle, tmp_path, subflow):
     relay = Relay(server.port)
     engine = remote_engine(bundle, relay.port)
     there = Animator(avatar_file(tmp_path), engine=engine, size=64, crop="full")
     frame = gradient(64, 64)
     rendered(there, frame)
-    wait_for(lambda: engine.renderer._connection.lanes == LANES)
+    wait_for(lambda: engine.renderer._connection.subflows == SUBFLOWS)
     wait_for(lambda: there.step(frame).fresh)
-    relay.freeze(slice(lane, lane + 1))
+    relay.freeze(slice(subflow, subflow + 1))
     for _ in range(10):
         wait_for(lambda: there.step(frame).fresh)
     assert engine.renderer.problem is None and there.events() == []

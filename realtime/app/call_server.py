@@ -25,7 +25,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import LivePuppetError, UserError
 from livepuppet.core.threads import start_thread
-from livepuppet.realtime.app.clients import BROKEN, Bucket, ClientConnection, Lanes, invitation, token_of
+from livepuppet.realtime.app.clients import BROKEN, Bucket, ClientConnection, Subflows, invitation, token_of
 from livepuppet.realtime.app.control import control_token
 from livepuppet.realtime.app.studio.access import PROTOCOL, Access, Wording
 from livepuppet.realtime.app.studio.server import Server
@@ -127,7 +127,7 @@ class CallServer:
         self._session: str | None = None
         self._left = -math.inf
         self._call: _Call | None = None
-        self._lanes = Lanes()
+        self._subflows = Subflows()
         #: Belongs to the live loop's thread, as the animator's avatars do.
         self._avatars: OrderedDict[str, None] = OrderedDict()
         self._delay, self._delay_known = 0.0, -math.inf
@@ -162,10 +162,10 @@ class CallServer:
         orderly = False
         try:
             hello = parse_json(await asyncio.wait_for(websocket.receive_text(), HELLO_SECONDS))
-            if "lane" in hello:
-                await self._lanes.serve(shown, hello, websocket)
+            if "subflow" in hello:
+                await self._subflows.serve(shown, hello, websocket)
                 return
-            self._lanes.offer(shown, hello, connection)
+            self._subflows.offer(shown, hello, connection)
             self._begin(self._checked(hello), connection)
             orderly = await self._listen(connection)
         except (WebSocketDisconnect, asyncio.TimeoutError, asyncio.CancelledError, RuntimeError, KeyError):
@@ -175,7 +175,7 @@ class CallServer:
             reason = str(error) if isinstance(error, LivePuppetError) else f"It is not understood: {error}."
             await connection.say_last({"error": reason})
         finally:
-            self._lanes.end(connection)
+            self._subflows.end(connection)
             self._end(connection, orderly)
             await connection.close()
 

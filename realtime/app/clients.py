@@ -15,8 +15,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.app.studio.access import TOKEN_PROTOCOL
-from livepuppet.realtime.remote.lanes import LANES, NUDGE, LaneReceiver, LaneSender
 from livepuppet.realtime.remote.protocol import BadMessage
+from livepuppet.realtime.remote.subflows import NUDGE, SUBFLOWS, SubflowReceiver, SubflowSender
 
 #: Messages that wait for a client who does not read.
 MOST_WAITING = 32
@@ -58,32 +58,32 @@ class Bucket:
 
 
 class ClientConnection:
-    """The messages of one client, over one connection or several lanes. Belongs to the server's thread, but for what says otherwise.
+    """The messages of one client, over one connection or several subflows. Belongs to the server's thread, but for what says otherwise.
 
     Args:
-        socket: of the first lane, from which the hello was not yet read.
+        socket: of the first subflow, from which the hello was not yet read.
         most: messages a second that the client may send.
     """
 
     def __init__(self, socket: WebSocket, most: float):
         self.socket = socket
         self._loop = asyncio.get_running_loop()
-        self._lanes = [_Lane(socket)]
+        self._subflows = [_Subflow(socket)]
         self._serving = asyncio.current_task()
         self._messages = Bucket(most)
         self._incoming: asyncio.Queue[tuple[int, Any]] = asyncio.Queue(8)
         self._reading: asyncio.Task | None = None
-        self._received, self._sender = LaneReceiver(), None
+        self._received, self._sender = SubflowReceiver(), None
         self._timer: asyncio.TimerHandle | None = None
-        #: The lane of the message that is answered now.
+        #: The subflow of the message that is answered now.
         self._answered = 0
 
     def number(self) -> None:
-        """Messages that have to arrive in order are numbered from now on, for lanes."""
-        self._sender = LaneSender(lambda lane, data: self._lanes[lane].queue.put_nowait(data))
+        """Messages that have to arrive in order are numbered from now on, for subflows."""
+        self._sender = SubflowSender(lambda subflow, data: self._subflows[subflow].queue.put_nowait(data))
 
     async def receive(self, seconds: float) -> dict[str, Any]:
-        """The next message, as ASGI has it, of any lane.
+        """The next message, as ASGI has it, of any subflow.
 
         Raises:
             asyncio.TimeoutError: none comes in time.
@@ -97,20 +97,20 @@ class ClientConnection:
             raise message
         return message
 
-    async def serve_lane(self, socket: WebSocket) -> None:
-        """Use a further lane until it ends. Raises BadMessage where there are enough."""
-        if self._sender is None or len(self._lanes) >= LANES:
-            raise BadMessage("lane")
-        self._lanes.append(_Lane(socket))
-        number = len(self._lanes) - 1
-        await socket.send_text(json.dumps({"lane": True}))
-        self._sender.lanes = len(self._lanes)
+    async def serve_subflow(self, socket: WebSocket) -> None:
+        """Use a further subflow until it ends. Raises BadMessage where there are enough."""
+        if self._sender is None or len(self._subflows) >= SUBFLOWS:
+            raise BadMessage("subflow")
+        self._subflows.append(_Subflow(socket))
+        number = len(self._subflows) - 1
+        await socket.send_text(json.dumps({"subflow": True}))
+        self._sender.subflows = len(self._subflows)
         await self._read(number)
 
     def send(self, message: bytes | dict) -> None:
         """Send soon. What a client does not read is dropped: pictures are acknowledged, so only one that lies gets so far."""
         if self._sender is None or (isinstance(message, bytes) and message[:1] != b"P"):
-            queue = self._lanes[self._answered].queue
+            queue = self._subflows[self._answered].queue
             if queue.qsize() < MOST_WAITING:
                 queue.put_nowait(message)
             return
@@ -137,7 +137,7 @@ class ClientConnection:
 
     async def say_last(self, message: dict) -> None:
         """Send a message before the connection is closed."""
-        self._lanes[0].sending.cancel()
+        self._subflows[0].sending.cancel()
         with suppress(Exception):
             await asyncio.wait_for(self.socket.send_text(json.dumps(message)), 1.0)
 
@@ -146,38 +146,38 @@ class ClientConnection:
             self._timer.cancel()
         if self._reading is not None:
             self._reading.cancel()
-        for lane in list(self._lanes):
-            lane.sending.cancel()
+        for subflow in list(self._subflows):
+            subflow.sending.cancel()
             with suppress(Exception):
-                await asyncio.wait_for(lane.socket.close(), 1.0)
+                await asyncio.wait_for(subflow.socket.close(), 1.0)
 
     def abandon(self) -> None:
         """The client has another connection, or reads nothing."""
         if self._serving is not None:
             self._serving.cancel()
 
-    async def _read(self, lane: int) -> None:
-        """Hand out what a lane brings, until it ends."""
-        socket = self._lanes[lane].socket
+    async def _read(self, subflow: int) -> None:
+        """Hand out what a subflow brings, until it ends."""
+        socket = self._subflows[subflow].socket
         try:
             while True:
                 message = await socket.receive()
                 if message["type"] != "websocket.receive":
-                    await self._incoming.put((lane, message))
+                    await self._incoming.put((subflow, message))
                     return
                 self._messages.take()
                 data = message.get("bytes") or b""
                 if self._sender is None or data[:1] not in (b"M", b"m", NUDGE):
-                    await self._incoming.put((lane, message))
+                    await self._incoming.put((subflow, message))
                 elif data[:1] == b"m":
                     self._sender.arrived(data, self._loop.time())
                 elif data[:1] == b"M":
                     turn = self._received.take(data)
-                    self._lanes[lane].queue.put_nowait(self._received.acknowledgement)
+                    self._subflows[subflow].queue.put_nowait(self._received.acknowledgement)
                     for one in turn:
-                        await self._incoming.put((lane, {**message, "bytes": one}))
+                        await self._incoming.put((subflow, {**message, "bytes": one}))
         except (BadMessage, UserError, RuntimeError) as error:
-            await self._incoming.put((lane, error))
+            await self._incoming.put((subflow, error))
 
     def _check_in(self, seconds: float | None) -> None:
         if seconds is not None:
@@ -189,7 +189,7 @@ class ClientConnection:
             self._check_in(self._sender.check(self._loop.time()))
 
 
-class _Lane:
+class _Subflow:
     """A websocket, and what waits to be sent over it."""
 
     def __init__(self, socket: WebSocket):
@@ -207,28 +207,28 @@ class _Lane:
                     await self.socket.send_bytes(message)
 
 
-class Lanes:
-    """The connections of a server that may have further lanes, found by whoever knows a connection's token and secret."""
+class Subflows:
+    """The connections of a server that may have further subflows, found by whoever knows a connection's token and secret."""
 
     def __init__(self) -> None:
         self._open: dict[tuple[str, str], ClientConnection] = {}
 
     def offer(self, token: str, hello: dict, connection: ClientConnection) -> None:
         """A connection began. Raises BadMessage."""
-        secret = hello.get("lanes")
+        secret = hello.get("subflows")
         if secret is None:
             return
         if not isinstance(secret, str) or not _SECRET.fullmatch(secret) or (token, secret) in self._open:
-            raise BadMessage("lanes")
+            raise BadMessage("subflows")
         self._open[token, secret] = connection
         connection.number()
 
     async def serve(self, token: str, hello: dict, socket: WebSocket) -> None:
-        """Use a socket as a lane until it ends. Raises BadMessage where its connection is not known."""
-        connection = self._open.get((token, str(hello["lane"])))
+        """Use a socket as a subflow until it ends. Raises BadMessage where its connection is not known."""
+        connection = self._open.get((token, str(hello["subflow"])))
         if connection is None:
-            raise BadMessage("lane")
-        await connection.serve_lane(socket)
+            raise BadMessage("subflow")
+        await connection.serve_subflow(socket)
 
     def end(self, connection: ClientConnection) -> None:
         """A connection ended."""

@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from livepuppet.core.engine import Engine
 from livepuppet.core.errors import UserError
-from livepuppet.realtime.app.clients import BROKEN, Bucket, ClientConnection, Lanes, invitation, token_of
+from livepuppet.realtime.app.clients import BROKEN, Bucket, ClientConnection, Subflows, invitation, token_of
 from livepuppet.realtime.app.control import control_token
 from livepuppet.realtime.app.remote_page.page import page_routes
 from livepuppet.realtime.app.remote_page.protocol import LARGEST_PICTURE, PAGE_PATH, PAGE_VERSION, RECEIPT
@@ -28,7 +28,6 @@ from livepuppet.realtime.app.render_session import RenderSession, SharedEngine, 
 from livepuppet.realtime.app.studio.access import PROTOCOL, Access, Wording
 from livepuppet.realtime.app.studio.server import MOST_CONNECTIONS, MOST_OF_ONE_MACHINE, Server
 from livepuppet.realtime.outputs.badge import BADGE_TEXT, COMMENT, XMP
-from livepuppet.realtime.remote.lanes import LANES
 from livepuppet.realtime.remote.packets import BadPacket, PacketDecoder, StalePacket, UnknownBase
 from livepuppet.realtime.remote.protocol import (
     ACKNOWLEDGE,
@@ -41,6 +40,7 @@ from livepuppet.realtime.remote.protocol import (
     Canvas,
     parse_json,
 )
+from livepuppet.realtime.remote.subflows import SUBFLOWS
 from livepuppet.realtime.remote.video import NAMES
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Place:
 
 def connections(places: int) -> tuple[int, int]:
     """Connections at the same time, and of one machine, for so many places: who comes again, and who is refused, needs one, too."""
-    each = LANES + 3
+    each = SUBFLOWS + 3
     return max(MOST_CONNECTIONS, each * places), max(MOST_OF_ONE_MACHINE, each * places)
 
 
@@ -128,7 +128,7 @@ class RenderServer:
         self._watcher = watcher
         #: By their keys. Belongs to the server's thread.
         self._places: dict[tuple[str, str], Place] = {}
-        self._lanes = Lanes()
+        self._subflows = Subflows()
         self._offered = page or ()
         routes: list[BaseRoute] = [WebSocketRoute(PATH, self._serve)]
         if page is not None:
@@ -227,10 +227,10 @@ class RenderServer:
         orderly = False
         try:
             hello = parse_json(await asyncio.wait_for(socket.receive_text(), HELLO_SECONDS))
-            if "lane" in hello:
-                await self._lanes.serve(shown, hello, socket)
+            if "subflow" in hello:
+                await self._subflows.serve(shown, hello, socket)
                 return
-            self._lanes.offer(shown, hello, connection)
+            self._subflows.offer(shown, hello, connection)
             place = await begin(shown, hello, connection)
             orderly = await listen(connection, place)
         except (WebSocketDisconnect, asyncio.TimeoutError, asyncio.CancelledError, RuntimeError, KeyError):
@@ -240,7 +240,7 @@ class RenderServer:
             reason = str(error) if isinstance(error, UserError) else f"It is not understood: {error}."
             await connection.say_last({"error": reason})
         finally:
-            self._lanes.end(connection)
+            self._subflows.end(connection)
             if place is not None:
                 self._leave(place, connection, orderly)
             await connection.close()

@@ -250,7 +250,7 @@ class RemoteClient:
             "version": VERSION,
             "model": self._model,
             "session": self._session,
-            "lanes": connection.secret,
+            "subflows": connection.secret,
         }
         connection.send({**hello, **more})
         return connection

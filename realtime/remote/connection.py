@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from livepuppet.core.errors import UserError
-from livepuppet.realtime.remote.lanes import LANES, NUDGE, LaneReceiver
 from livepuppet.realtime.remote.protocol import LARGEST_MESSAGE, PATH
+from livepuppet.realtime.remote.subflows import NUDGE, SUBFLOWS, SubflowReceiver
 
 #: Of the package websockets, which has news of connections that are cut while something arrives: `Connection.receive` says so.
 _UNHEARD = logging.getLogger("livepuppet.websockets")
@@ -96,7 +96,7 @@ class ServerAddress:
 
 
 class Connection:
-    """A websocket to a server, and further lanes where those are wanted. Any thread may send, one receives.
+    """A websocket to a server, and further subflows where those are wanted. Any thread may send, one receives.
 
     Args:
         address: of the server.
@@ -104,7 +104,7 @@ class Connection:
         program: what people start over there.
 
     Attributes:
-        secret: what the hello has to say as "lanes" for `widen`.
+        secret: what the hello has to say as "subflows" for `widen`.
 
     Raises:
         UserError: nobody answers there, it is another machine, or it refuses.
@@ -113,36 +113,36 @@ class Connection:
     def __init__(self, address: ServerAddress, path: str = PATH, program: str = "livepuppet serve"):
         self._asked = (address, path, program)
         self.secret = secrets.token_hex(16)
-        #: Guards the lanes.
+        #: Guards the subflows.
         self._lock = Lock()
-        self._lanes = [_connect(*self._asked)]
+        self._subflows = [_connect(*self._asked)]
         self._wide = self._closed = False
         self._incoming: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-        self._received, self._turn = LaneReceiver(), deque()
-        #: The lane that brought the last numbered message, and that of the last message that stands alone.
+        self._received, self._turn = SubflowReceiver(), deque()
+        #: The subflow that brought the last numbered message, and that of the last message that stands alone.
         self._heard = self._rotated = 0
 
     @property
     def peer(self) -> str:
         """The server's address, without a port."""
-        return self._lanes[0].socket.getpeername()[0]
+        return self._subflows[0].socket.getpeername()[0]
 
     @property
-    def lanes(self) -> int:
+    def subflows(self) -> int:
         """How many there are."""
-        return len(self._lanes)
+        return len(self._subflows)
 
     def widen(self) -> None:
-        """Open further lanes, soon; called by the thread that receives, after the server has answered. Safe to call again."""
+        """Open further subflows, soon; called by the thread that receives, after the server has answered. Safe to call again."""
         if not self._wide:
             self._wide = True
-            self._pump(0, self._lanes[0])
-            Thread(target=self._open_lanes, name="lanes", daemon=True).start()
+            self._pump(0, self._subflows[0])
+            Thread(target=self._open_subflows, name="subflows", daemon=True).start()
 
     def send(self, message: bytes | dict) -> None:
         """Send bytes, or a JSON object. A connection that is broken is found out by `receive`."""
         with suppress(Exception):
-            self._lanes[self._lane_for(message)].send(
+            self._subflows[self._subflow_for(message)].send(
                 json.dumps(message) if isinstance(message, dict) else message
             )
 
@@ -152,8 +152,10 @@ class Connection:
         try:
             while not self._turn:
                 left = max(deadline - time.monotonic(), 0.0)
-                lane, message = (
-                    self._incoming.get(timeout=left) if self._wide else (0, self._lanes[0].recv(timeout=left))
+                subflow, message = (
+                    self._incoming.get(timeout=left)
+                    if self._wide
+                    else (0, self._subflows[0].recv(timeout=left))
                 )
                 if isinstance(message, Exception):
                     raise message
@@ -162,7 +164,7 @@ class Connection:
                 if not isinstance(message, bytes) or message[:1] != b"M":
                     return message
                 self._turn.extend(self._received.take(message))
-                self._heard = lane
+                self._heard = subflow
                 self.send(self._received.acknowledgement)
         except (TimeoutError, queue.Empty):
             return None
@@ -178,60 +180,60 @@ class Connection:
 
     def cut(self) -> None:
         """As `close`, without a word: the server keeps the session for a while."""
-        for lane in list(self._lanes):
+        for subflow in list(self._subflows):
             with suppress(Exception):
-                lane.socket.shutdown(socket.SHUT_RDWR)
+                subflow.socket.shutdown(socket.SHUT_RDWR)
         self.close()
 
     def _close(self) -> None:
         with self._lock:
             self._closed = True
-        for lane in list(self._lanes):
+        for subflow in list(self._subflows):
             with suppress(Exception):
-                lane.close()
+                subflow.close()
 
-    def _lane_for(self, message: bytes | dict) -> int:
+    def _subflow_for(self, message: bytes | dict) -> int:
         if message == {"key": True}:
             return self._heard
         if isinstance(message, dict) or message[:1] == b"A":
             # In order.
             return 0
         if message[:1] in (b"N", b"T"):
-            # Each stands alone: a lane that is held up takes a few of them, not all.
-            self._rotated = (self._rotated + 1) % len(self._lanes)
+            # Each stands alone: a subflow that is held up takes a few of them, not all.
+            self._rotated = (self._rotated + 1) % len(self._subflows)
             return self._rotated
         return self._heard
 
-    def _open_lanes(self) -> None:
+    def _open_subflows(self) -> None:
         with suppress(UserError):
-            for _ in range(1, LANES):
-                lane = _connect(*self._asked)
-                if not _joined(lane, self.secret):
-                    lane.close()
+            for _ in range(1, SUBFLOWS):
+                subflow = _connect(*self._asked)
+                if not _joined(subflow, self.secret):
+                    subflow.close()
                     return
                 with self._lock:
                     if self._closed:
-                        lane.close()
+                        subflow.close()
                         return
-                    self._lanes.append(lane)
-                    self._pump(len(self._lanes) - 1, lane)
+                    self._subflows.append(subflow)
+                    self._pump(len(self._subflows) - 1, subflow)
 
-    def _pump(self, number: int, lane: Any) -> None:
+    def _pump(self, number: int, subflow: Any) -> None:
         def pump() -> None:
             try:
                 while True:
-                    self._incoming.put((number, lane.recv()))
+                    self._incoming.put((number, subflow.recv()))
             except Exception as error:
                 self._incoming.put((number, error))
 
-        Thread(target=pump, name="lane", daemon=True).start()
+        Thread(target=pump, name="subflow", daemon=True).start()
 
 
-def _joined(lane: Any, secret: str) -> bool:
-    """Whether the server takes it for a lane of the connection with this secret."""
+def _joined(subflow: Any, secret: str) -> bool:
+    """Whether the server takes it for a subflow of the connection with this secret."""
     with suppress(Exception):
-        lane.send(json.dumps({"lane": secret}))
-        return json.loads(lane.recv(timeout=CONNECT_SECONDS)) == {"lane": True}
+        subflow.send(json.dumps({"subflow": secret}))
+        return json.loads(subflow.recv(timeout=CONNECT_SECONDS)) == {"subflow": True}
     return False
 
 

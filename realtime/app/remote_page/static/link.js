@@ -1,5 +1,5 @@
-// The connection to the machine that renders, of several lanes: it comes back by itself, and its clock is known.
-import { LANES, LaneReceiver, LaneSender } from "./lanes.js";
+// The connection to the machine that renders, of several subflows: it comes back by itself, and its clock is known.
+import { SUBFLOWS, SubflowReceiver, SubflowSender } from "./subflows.js";
 
 const CLOCK_SECONDS = 0.25;
 const SILENCE = 2;
@@ -14,21 +14,21 @@ export class Link extends EventTarget {
   // `hello` is said first on every connection. Events: "told" (JSON), "picture" and "receipt" (a DataView), "lost", "refused".
   constructor(path, token, hello) {
     super();
-    Object.assign(this, { path, token, hello, lanes: [], wait: 0.1, exchanges: [], heard: 0, timer: 0 });
+    Object.assign(this, { path, token, hello, subflows: [], wait: 0.1, exchanges: [], heard: 0, timer: 0 });
     this.bytesUp = this.bytesDown = 0;
     this._open();
     setInterval(() => this._keepAlive(), 1000 * CLOCK_SECONDS);
     // Else the place is kept for a while.
-    addEventListener("pagehide", () => this.lanes.forEach((socket) => socket.close(1000)));
+    addEventListener("pagehide", () => this.subflows.forEach((socket) => socket.close(1000)));
   }
 
   get isOpen() {
-    return this.lanes[0]?.readyState === WebSocket.OPEN;
+    return this.subflows[0]?.readyState === WebSocket.OPEN;
   }
 
   // Bytes that wait to be sent.
   get waiting() {
-    return this.lanes[this.sender?.lane ?? 0]?.bufferedAmount ?? 0;
+    return this.subflows[this.sender?.subflow ?? 0]?.bufferedAmount ?? 0;
   }
 
   // Seconds there and back of the quickest of the last exchanges, and what the other clock shows more than ours: as NTP.
@@ -37,14 +37,14 @@ export class Link extends EventTarget {
   }
 
   // JSON, or bytes that stand alone.
-  send(message, lane = 0) {
+  send(message, subflow = 0) {
     if (!this.isOpen) return;
     const data = message instanceof ArrayBuffer || ArrayBuffer.isView(message) ? message : JSON.stringify(message);
     this.bytesUp += data.byteLength ?? data.length;
-    this.lanes[lane]?.send(data);
+    this.subflows[subflow]?.send(data);
   }
 
-  // Bytes that have to arrive, in order. A lane that is held up is left.
+  // Bytes that have to arrive, in order. A subflow that is held up is left.
   sendInOrder(message) {
     if (!this.isOpen) return;
     this.sender.send(message, now());
@@ -73,15 +73,15 @@ export class Link extends EventTarget {
   _open() {
     const socket = this._socket();
     this.secret = hexadecimal(crypto.getRandomValues(new Uint8Array(16)));
-    this.lanes = [socket];
+    this.subflows = [socket];
     this.answered = 0;
-    this.sender = new LaneSender((lane, data) => this.send(data, lane));
-    this.receiver = new LaneReceiver();
+    this.sender = new SubflowSender((subflow, data) => this.send(data, subflow));
+    this.receiver = new SubflowReceiver();
     this.heard = now();
     socket.onopen = () => {
       this.exchanges = [];
       this.heard = now();
-      this.send({ ...this.hello, lanes: this.secret });
+      this.send({ ...this.hello, subflows: this.secret });
       this.ask();
     };
     this._use(socket);
@@ -89,40 +89,40 @@ export class Link extends EventTarget {
 
   _use(socket) {
     socket.onmessage = ({ data }) => {
-      const lane = this.lanes.indexOf(socket);
-      if (lane >= 0) this._receive(data, lane);
+      const subflow = this.subflows.indexOf(socket);
+      if (subflow >= 0) this._receive(data, subflow);
     };
-    socket.onclose = () => this.lanes.includes(socket) && this._lost();
+    socket.onclose = () => this.subflows.includes(socket) && this._lost();
   }
 
   // One after the other, each of which the server has to confirm.
-  _openLane() {
-    const [first] = this.lanes;
+  _openSubflow() {
+    const [first] = this.subflows;
     const socket = this._socket();
-    socket.onopen = () => socket.send(JSON.stringify({ lane: this.secret }));
+    socket.onopen = () => socket.send(JSON.stringify({ subflow: this.secret }));
     socket.onmessage = ({ data }) => {
-      if (this.lanes[0] !== first || typeof data !== "string" || JSON.parse(data).lane !== true) {
+      if (this.subflows[0] !== first || typeof data !== "string" || JSON.parse(data).subflow !== true) {
         socket.close();
         return;
       }
-      this.lanes.push(socket);
+      this.subflows.push(socket);
       this._use(socket);
-      this.sender.lanes = this.lanes.length;
-      if (this.lanes.length < LANES) this._openLane();
+      this.sender.subflows = this.subflows.length;
+      if (this.subflows.length < SUBFLOWS) this._openSubflow();
     };
   }
 
   _lost() {
-    const { lanes } = this;
-    this.lanes = [];
-    for (const socket of lanes) socket.close();
+    const { subflows } = this;
+    this.subflows = [];
+    for (const socket of subflows) socket.close();
     this.dispatchEvent(new Event("lost"));
     setTimeout(() => this._open(), 1000 * this.wait);
     this.wait = Math.min(2 * this.wait, 2);
   }
 
   _keepAlive() {
-    if (!this.lanes.length) return;
+    if (!this.subflows.length) return;
     // A network that is gone says nothing.
     if (now() - this.heard > SILENCE) this._lost();
     else this.ask();
@@ -134,7 +134,7 @@ export class Link extends EventTarget {
     if (seconds !== null) this.timer = setTimeout(() => this._check(), 1000 * seconds);
   }
 
-  _receive(data, lane) {
+  _receive(data, subflow) {
     this.heard = now();
     const bytes = typeof data === "string" ? null : new Uint8Array(data);
     const kind = bytes ? String.fromCharCode(bytes[0]) : "";
@@ -143,7 +143,7 @@ export class Link extends EventTarget {
       this._check();
     } else if (kind === "M") {
       const turn = this.receiver.take(bytes);
-      this.answered = lane;
+      this.answered = subflow;
       this.answer(this.receiver.acknowledgement);
       for (const one of turn) this._take(one[0] === 123 ? new TextDecoder().decode(one) : one.buffer);
     } else if (kind !== "n") this._take(data);
@@ -154,7 +154,7 @@ export class Link extends EventTarget {
       const told = JSON.parse(data);
       if ("welcome" in told) {
         this.wait = 0.1;
-        if (this.lanes.length === 1) this._openLane();
+        if (this.subflows.length === 1) this._openSubflow();
       }
       // Not at once again: it would be refused again.
       if ("error" in told) this.wait = 2;

@@ -20,19 +20,19 @@ from websockets.exceptions import ConnectionClosed
 from livepuppet.core.avatar import Avatar
 from livepuppet.realtime.app import clients
 from livepuppet.realtime.app.render_server import RenderServer
-from livepuppet.realtime.remote.lanes import (
+from livepuppet.realtime.remote.protocol import BadMessage
+from livepuppet.realtime.remote.subflows import (
     ARRIVED,
-    LANES,
     MOST_HELD,
     MOST_HELD_BYTES,
     MOST_SAVED,
     MOST_UNACKNOWLEDGED,
     NUDGE,
     NUMBERED,
-    LaneReceiver,
-    LaneSender,
+    SUBFLOWS,
+    SubflowReceiver,
+    SubflowSender,
 )
-from livepuppet.realtime.remote.protocol import BadMessage
 
 STATIC = Path(clients.__file__).parent / "remote_page" / "static"
 NODE = shutil.which("node")
@@ -40,8 +40,8 @@ OTHER = TOKEN[::-1] + "2"
 
 
 def numbers(written):
-    """Lanes and numbers of messages, and None for what only follows them."""
-    return [(lane, None if data == NUDGE else NUMBERED.unpack_from(data)[1]) for lane, data in written]
+    """Subflows and numbers of messages, and None for what only follows them."""
+    return [(subflow, None if data == NUDGE else NUMBERED.unpack_from(data)[1]) for subflow, data in written]
 
 
 def numbered(number, data=b"{}"):
@@ -55,19 +55,19 @@ def arrived(following):
 # Both ends.
 
 
-def test_what_is_not_acknowledged_in_time_goes_over_another_lane():
+def test_what_is_not_acknowledged_in_time_goes_over_another_subflow():
     written = []
-    sender = LaneSender(lambda lane, data: data == NUDGE or written.extend(numbers([(lane, data)])))
+    sender = SubflowSender(lambda subflow, data: data == NUDGE or written.extend(numbers([(subflow, data)])))
     sender.send(b"a", 0.0)
-    assert sender.check(9.0) is None, "there is no other lane"
-    sender.lanes = 3
+    assert sender.check(9.0) is None, "there is no other subflow"
+    sender.subflows = 3
     sender.send(b"b", 0.05)
     assert 0 < sender.check(0.1) < 0.1 and written == [(0, 0), (0, 1)]
     sender.check(0.2)
-    assert written[2:] == [(1, 0), (1, 1)] and sender.lane == 1
+    assert written[2:] == [(1, 0), (1, 1)] and sender.subflow == 1
     sender.send(b"c", 0.21)
     assert written[4:] == [(1, 2)]
-    # The second lane is held up, too; the third is the last.
+    # The second subflow is held up, too; the third is the last.
     sender.check(0.4)
     assert written[5:] == [(2, 0), (2, 1), (2, 2)]
     sender.check(9.0)
@@ -79,8 +79,8 @@ def test_what_is_not_acknowledged_in_time_goes_over_another_lane():
 
 
 def test_late_is_what_takes_longer_than_it_usually_does():
-    sender = LaneSender(lambda lane, data: None)
-    sender.lanes = 2
+    sender = SubflowSender(lambda subflow, data: None)
+    sender.subflows = 2
     for number in range(40):
         sender.send(b"a", float(number))
         sender.arrived(arrived(number + 1), number + 0.2)
@@ -92,8 +92,8 @@ def test_late_is_what_takes_longer_than_it_usually_does():
 
 def test_something_follows_each_message_so_that_its_loss_is_noticed():
     written = []
-    sender = LaneSender(lambda lane, data: written.append((lane, data)))
-    sender.lanes = 2
+    sender = SubflowSender(lambda subflow, data: written.append((subflow, data)))
+    sender.subflows = 2
     sender.send(b"a", 0.0)
     assert sender.check(0.0) == pytest.approx(0.01)
     sender.send(b"b", 0.005)
@@ -103,8 +103,8 @@ def test_something_follows_each_message_so_that_its_loss_is_noticed():
 
 
 def test_a_slow_network_is_not_asked_for_twice_as_much():
-    sender = LaneSender(lambda lane, data: None)
-    sender.lanes = 3
+    sender = SubflowSender(lambda subflow, data: None)
+    sender.subflows = 3
     size = 20_000
     for number in range(200):
         sender.send(bytes(size), 10.0 * number)
@@ -115,7 +115,7 @@ def test_a_slow_network_is_not_asked_for_twice_as_much():
 
 
 def test_an_end_that_acknowledges_nothing_or_too_much_is_found_out():
-    sender = LaneSender(lambda lane, data: None)
+    sender = SubflowSender(lambda subflow, data: None)
     for _ in range(MOST_UNACKNOWLEDGED):
         sender.send(b"a", 0.0)
     with pytest.raises(BadMessage):
@@ -126,7 +126,7 @@ def test_an_end_that_acknowledges_nothing_or_too_much_is_found_out():
 
 
 def test_messages_come_in_order_and_once():
-    receiver = LaneReceiver()
+    receiver = SubflowReceiver()
     assert receiver.take(numbered(0, b"a")) == [b"a"]
     assert receiver.take(numbered(2, b"c")) == [] and receiver.acknowledgement == arrived(1)
     assert receiver.take(numbered(2, b"other")) == []
@@ -137,29 +137,29 @@ def test_messages_come_in_order_and_once():
 def test_what_waits_for_its_turn_is_bounded():
     for wrong in (numbered(MOST_HELD + 1), numbered(0, b""), b"M", numbered(1, bytes(MOST_HELD_BYTES))):
         with pytest.raises(BadMessage):
-            LaneReceiver().take(wrong)
+            SubflowReceiver().take(wrong)
     # A large one whose turn it is may come.
-    assert LaneReceiver().take(numbered(0, bytes(MOST_HELD_BYTES)))
+    assert SubflowReceiver().take(numbered(0, bytes(MOST_HELD_BYTES)))
 
 
-class LossyLanes:
+class LossySubflows:
     """Pictures at 30 a second over connections that stand still now and then, and then bring everything at once: as TCP with
     timeouts. Time is simulated.
     """
 
-    def __init__(self, lanes, seed):
+    def __init__(self, subflows, seed):
         self._chance, self._events, self._order = random.Random(seed), [], 0
-        self._free = [0.0] * lanes
+        self._free = [0.0] * subflows
         self._now, self.came = 0.0, []
-        self.sender, self._receiver = LaneSender(self._write), LaneReceiver()
-        self.sender.lanes = lanes
+        self.sender, self._receiver = SubflowSender(self._write), SubflowReceiver()
+        self.sender.subflows = subflows
 
-    def _write(self, lane, data):
+    def _write(self, subflow, data):
         if data == NUDGE:
             return
         stall = self._chance.choice((0.25, 0.6, 0.9)) if self._chance.random() < 0.02 else 0.0
-        self._free[lane] = max(self._free[lane], self._now) + stall
-        self._at(self._free[lane] + 0.01, "data", (lane, data))
+        self._free[subflow] = max(self._free[subflow], self._now) + stall
+        self._at(self._free[subflow] + 0.01, "data", (subflow, data))
 
     def _at(self, when, kind, value):
         self._order += 1
@@ -186,10 +186,10 @@ class LossyLanes:
 
 def test_connections_that_stand_still_hold_nothing_up_for_long():
     for seed in range(20):
-        lanes = LossyLanes(LANES, seed)
-        assert lanes.run(300) < 0.3, seed
-        assert lanes.sender.again < 150
-    assert max(LossyLanes(1, seed).run(300) for seed in range(20)) > 0.5
+        subflows = LossySubflows(SUBFLOWS, seed)
+        assert subflows.run(300) < 0.3, seed
+        assert subflows.sender.again < 150
+    assert max(LossySubflows(1, seed).run(300) for seed in range(20)) > 0.5
 
 
 @pytest.mark.skipif(NODE is None, reason="there is no Node.js to run the page's modules with")
@@ -207,8 +207,10 @@ def test_the_page_does_the_same():
             value = chance.randint(0, 40)
         steps.append((kind, value, now))
     told: list = []
-    sender = LaneSender(lambda lane, data: told.append(["write", *numbers([(lane, data)])[0], len(data)]))
-    sender.lanes, receiver = 3, LaneReceiver()
+    sender = SubflowSender(
+        lambda subflow, data: told.append(["write", *numbers([(subflow, data)])[0], len(data)])
+    )
+    sender.subflows, receiver = 3, SubflowReceiver()
     kept = []
     for kind, value, at in steps:
         if kind == "send":
@@ -226,7 +228,7 @@ def test_the_page_does_the_same():
             continue
         kept.append([kind, value, at])
     script = f"""
-        import {{ LaneSender, LaneReceiver }} from {json.dumps(str(STATIC / "lanes.js"))};
+        import {{ SubflowSender, SubflowReceiver }} from {json.dumps(str(STATIC / "subflows.js"))};
         const told = [], numberOf = (data) => (data.length === 1 ? null : new DataView(data.buffer).getUint32(1, true));
         const headed = (kind, number, more) => {{
           const data = new Uint8Array(5 + more.length);
@@ -235,9 +237,9 @@ def test_the_page_does_the_same():
           data.set(more, 5);
           return data;
         }};
-        const sender = new LaneSender((lane, data) => told.push(["write", lane, numberOf(data), data.length]));
-        sender.lanes = 3;
-        const receiver = new LaneReceiver();
+        const sender = new SubflowSender((subflow, data) => told.push(["write", subflow, numberOf(data), data.length]));
+        sender.subflows = 3;
+        const receiver = new SubflowReceiver();
         for (const [kind, value, at] of {json.dumps(kept)}) {{
           if (kind === "send") sender.send(new Uint8Array(value), at);
           else if (kind === "arrived") sender.arrived(headed("m", value, []), at);
@@ -258,19 +260,19 @@ def test_the_page_does_the_same():
 
 
 def enter(wire, server, secret):
-    wire.send(single.hello(server, lanes=secret))
+    wire.send(single.hello(server, subflows=secret))
     first = wire.recv(timeout=20)
     assert first[:1] == b"M" and json.loads(first[NUMBERED.size :])["welcome"]
     wire.send(arrived(1))
 
 
-def add_lane(server, secret, token=TOKEN):
-    lane = join(server, token).__enter__()
-    lane.send(json.dumps({"lane": secret}))
-    return lane, next_json(lane)
+def add_subflow(server, secret, token=TOKEN):
+    subflow = join(server, token).__enter__()
+    subflow.send(json.dumps({"subflow": secret}))
+    return subflow, next_json(subflow)
 
 
-def test_a_lane_belongs_to_who_knows_token_and_secret(server):
+def test_a_subflow_belongs_to_who_knows_token_and_secret(server):
     secret = secrets.token_hex(16)
     with join(server) as wire:
         enter(wire, server, secret)
@@ -281,33 +283,33 @@ def test_a_lane_belongs_to_who_knows_token_and_secret(server):
             (None, TOKEN),
             ({}, TOKEN),
         ):
-            lane, answer = add_lane(server, shown, token)
+            subflow, answer = add_subflow(server, shown, token)
             assert "error" in answer
             with pytest.raises(ConnectionClosed):
-                lane.recv(timeout=20)
-        lanes = [add_lane(server, secret) for _ in range(LANES)]
-        assert [answer == {"lane": True} for _, answer in lanes] == [True] * (LANES - 1) + [False]
+                subflow.recv(timeout=20)
+        subflows = [add_subflow(server, secret) for _ in range(SUBFLOWS)]
+        assert [answer == {"subflow": True} for _, answer in subflows] == [True] * (SUBFLOWS - 1) + [False]
         # A second connection cannot take the secret over either.
         with join(server) as thief:
-            thief.send(single.hello(server, lanes=secret))
+            thief.send(single.hello(server, subflows=secret))
             assert "error" in next_json(thief)
-        # What comes over a lane is answered.
-        lanes[0][0].send(numbered(0, b'{"canvas": 1}'))
-        assert lanes[0][0].recv(timeout=20) == arrived(1)
-    # With the connection its lanes end, and so does the secret.
-    for lane, _ in lanes[:-1]:
+        # What comes over a subflow is answered.
+        subflows[0][0].send(numbered(0, b'{"canvas": 1}'))
+        assert subflows[0][0].recv(timeout=20) == arrived(1)
+    # With the connection its subflows end, and so does the secret.
+    for subflow, _ in subflows[:-1]:
         with pytest.raises(ConnectionClosed):
             while True:
-                lane.recv(timeout=20)
-    assert "error" in add_lane(server, secret)[1]
-    assert not server._lanes._open
+                subflow.recv(timeout=20)
+    assert "error" in add_subflow(server, secret)[1]
+    assert not server._subflows._open
 
 
 @pytest.mark.parametrize("secret", [5, "", "x" * 32, "a" * 33, ["a" * 32]])
 def test_secrets_are_checked(server, secret):
     with join(server) as wire:
-        wire.send(single.hello(server, lanes=secret))
-        assert "lanes" in next_json(wire)["error"]
+        wire.send(single.hello(server, subflows=secret))
+        assert "subflows" in next_json(wire)["error"]
 
 
 @pytest.mark.parametrize(
@@ -333,14 +335,14 @@ def test_secrets_are_checked(server, secret):
         "receipts",
     ],
 )
-def test_whoever_breaks_a_rule_on_a_lane_is_cut_and_others_go_on(server, bystander, messages):
+def test_whoever_breaks_a_rule_on_a_subflow_is_cut_and_others_go_on(server, bystander, messages):
     secret = secrets.token_hex(16)
     with join(server) as wire:
         enter(wire, server, secret)
-        lane, _ = add_lane(server, secret)
+        subflow, _ = add_subflow(server, secret)
         with pytest.raises(ConnectionClosed):
             for message in messages:
-                lane.send(message)
+                subflow.send(message)
             while True:
                 wire.recv(timeout=20)
     bystander()
@@ -357,7 +359,7 @@ def test_a_client_that_acknowledges_nothing_is_cut(server, bystander):
     bystander()
 
 
-def test_without_lanes_all_is_as_before(server):
+def test_without_subflows_all_is_as_before(server):
     picture = gradient(64, 64)
     with join(server) as wire:
         single.enter(wire, server, Avatar("a", picture, None, picture))
@@ -366,7 +368,7 @@ def test_without_lanes_all_is_as_before(server):
     assert isinstance(server, RenderServer)
 
 
-def test_places_count_sessions_and_not_lanes(server, bystander):
+def test_places_count_sessions_and_not_subflows(server, bystander):
     connection = bystander.animator.engine.renderer._connection
-    wait_for(lambda: bystander() or connection.lanes == LANES)
+    wait_for(lambda: bystander() or connection.subflows == SUBFLOWS)
     assert server.sessions == server.connections == 1

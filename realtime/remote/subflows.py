@@ -1,17 +1,17 @@
-"""Several connections of one session ("lanes"), so that a packet that one of them loses holds pictures up for a moment only.
+"""Several connections of one session ("subflows"), so that a packet that one of them loses holds pictures up for a moment only.
 
 TCP hands out nothing that comes after a lost packet until it was sent again, which takes from a round trip to more than half a
-second. So what has to arrive in order is numbered and goes over one lane; where its acknowledgement is late, it is sent again over
+second. So what has to arrive in order is numbered and goes over one subflow; where its acknowledgement is late, it is sent again over
 another one, which is used from then on (hedging), and whichever copy comes first counts. What stands alone is not numbered.
 
-A client says hello with {"lanes": secret}, 128 random bits in hexadecimal digits. Each further connection begins with
-{"lane": secret} instead of a hello, and is answered {"lane": true}. Beside the messages of the protocol there are
+A client says hello with {"subflows": secret}, 128 random bits in hexadecimal digits. Each further connection begins with
+{"subflow": secret} instead of a hello, and is answered {"subflow": true}. Beside the messages of the protocol there are
 
     M       a numbered message (`NUMBERED`), JSON or binary
-    m       those before this number have arrived (`ARRIVED`), over the lane that brought the last one
+    m       those before this number have arrived (`ARRIVED`), over the subflow that brought the last one
     n       nothing (`NUDGE`): what comes behind a lost packet tells TCP that it is lost
 
-The end of any lane is the end of the connection.
+The end of any subflow is the end of the connection.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from livepuppet.realtime.remote.protocol import BadMessage
 
 #: Of one session.
-LANES = 3
+SUBFLOWS = 3
 
 #: Kind, and number of the message, before its data; kind, and number of the next one.
 NUMBERED = ARRIVED = struct.Struct("<cI")
@@ -50,25 +50,25 @@ class _Sent:
     data: bytes
     first: float
     last: float
-    lanes: set[int] = field(default_factory=set)
+    subflows: set[int] = field(default_factory=set)
     nudged: bool = False
 
 
-class LaneSender:
+class SubflowSender:
     """The numbered messages of one end.
 
     Args:
-        write: sends over a lane, given by its number.
+        write: sends over a subflow, given by its number.
 
     Attributes:
-        lanes: that are open, numbered from 0.
-        lane: that is used now.
+        subflows: that are open, numbered from 0.
+        subflow: that is used now.
         again: messages that were sent again.
     """
 
     def __init__(self, write: Callable[[int, bytes], None]):
         self._write = write
-        self.lanes, self.lane, self.again = 1, 0, 0
+        self.subflows, self.subflow, self.again = 1, 0, 0
         self._number = 0
         self._waiting: deque[_Sent] = deque()
         self._trips: deque[float] = deque(maxlen=COUNTED)
@@ -82,7 +82,7 @@ class LaneSender:
         self._number += 1
         self._waiting.append(sent)
         self._saved = min(self._saved + AGAIN * len(sent.data), MOST_SAVED)
-        self._send_over(self.lane, sent, now)
+        self._send_over(self.subflow, sent, now)
 
     def arrived(self, message: bytes, now: float) -> None:
         """An acknowledgement came. Raises BadMessage."""
@@ -93,12 +93,12 @@ class LaneSender:
             raise BadMessage("acknowledgement")
         while self._waiting and self._waiting[0].number < following:
             sent = self._waiting.popleft()
-            if len(sent.lanes) == 1:
+            if len(sent.subflows) == 1:
                 self._trips.append(now - sent.first)
 
     def check(self, now: float) -> float | None:
         """Send again what is late. Returns in how many seconds to look again; None where nothing waits."""
-        if not self._waiting or self.lanes == 1:
+        if not self._waiting or self.subflows == 1:
             return None
         return min(self._nudge(now), self._hedge(now))
 
@@ -108,7 +108,7 @@ class LaneSender:
         if newest.nudged or left > 0:
             return math.inf if newest.nudged else left
         newest.nudged = True
-        self._write(self.lane, NUDGE)
+        self._write(self.subflow, NUDGE)
         return math.inf
 
     def _hedge(self, now: float) -> float:
@@ -117,25 +117,25 @@ class LaneSender:
         left = oldest.last + late - now
         if left > 0:
             return left
-        others = ((self.lane + step) % self.lanes for step in range(1, self.lanes))
-        lane = next((other for other in others if other not in oldest.lanes), None)
-        if lane is None or sum(len(sent.data) for sent in self._waiting) > self._saved:
+        others = ((self.subflow + step) % self.subflows for step in range(1, self.subflows))
+        subflow = next((other for other in others if other not in oldest.subflows), None)
+        if subflow is None or sum(len(sent.data) for sent in self._waiting) > self._saved:
             return late
-        self.lane = lane
+        self.subflow = subflow
         for sent in self._waiting:
-            if lane not in sent.lanes:
+            if subflow not in sent.subflows:
                 self._saved -= len(sent.data)
                 self.again += 1
-                self._send_over(lane, sent, now)
+                self._send_over(subflow, sent, now)
         return late
 
-    def _send_over(self, lane: int, sent: _Sent, now: float) -> None:
-        sent.lanes.add(lane)
+    def _send_over(self, subflow: int, sent: _Sent, now: float) -> None:
+        sent.subflows.add(subflow)
         sent.last = now
-        self._write(lane, sent.data)
+        self._write(subflow, sent.data)
 
 
-class LaneReceiver:
+class SubflowReceiver:
     """Puts numbered messages into order, each once."""
 
     def __init__(self) -> None:

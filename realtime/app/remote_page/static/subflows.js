@@ -1,6 +1,6 @@
-// Numbered messages over several connections ("lanes"): as livepuppet/realtime/remote/lanes.py, which says why.
+// Numbered messages over several connections ("subflows"): as livepuppet/realtime/remote/subflows.py, which says why.
 
-export const LANES = 3;
+export const SUBFLOWS = 3;
 const HEAD = 5;
 const [MOST_HELD, COUNTED] = [32, 32];
 // Seconds and bytes: as there.
@@ -19,32 +19,32 @@ function headed(kind, number, message = new Uint8Array(0)) {
 
 const numberOf = (data) => new DataView(data.buffer, data.byteOffset).getUint32(1, true);
 
-export class LaneSender {
-  // `write` sends over a lane, given by its number.
+export class SubflowSender {
+  // `write` sends over a subflow, given by its number.
   constructor(write) {
-    Object.assign(this, { write, lanes: 1, lane: 0, again: 0, number: 0, waiting: [], trips: [], saved: MOST_SAVED });
+    Object.assign(this, { write, subflows: 1, subflow: 0, again: 0, number: 0, waiting: [], trips: [], saved: MOST_SAVED });
   }
 
   send(message, now) {
-    const sent = { number: this.number, data: headed("M", this.number, message), first: now, last: now, lanes: new Set(), nudged: false };
+    const sent = { number: this.number, data: headed("M", this.number, message), first: now, last: now, subflows: new Set(), nudged: false };
     this.number += 1;
     this.waiting.push(sent);
     this.saved = Math.min(this.saved + AGAIN * sent.data.length, MOST_SAVED);
-    this._sendOver(this.lane, sent, now);
+    this._sendOver(this.subflow, sent, now);
   }
 
   arrived(data, now) {
     const following = numberOf(data);
     while (this.waiting.length && this.waiting[0].number < following) {
       const sent = this.waiting.shift();
-      if (sent.lanes.size === 1) this.trips.push(now - sent.first);
+      if (sent.subflows.size === 1) this.trips.push(now - sent.first);
       if (this.trips.length > COUNTED) this.trips.shift();
     }
   }
 
   // Send again what is late. Returns in how many seconds to look again; null where nothing waits.
   check(now) {
-    if (!this.waiting.length || this.lanes === 1) return null;
+    if (!this.waiting.length || this.subflows === 1) return null;
     return Math.min(this._nudge(now), this._hedge(now));
   }
 
@@ -53,7 +53,7 @@ export class LaneSender {
     const left = newest.last + NUDGED_AFTER - now;
     if (newest.nudged || left > 0) return newest.nudged ? Infinity : left;
     newest.nudged = true;
-    this.write(this.lane, NUDGE);
+    this.write(this.subflow, NUDGE);
     return Infinity;
   }
 
@@ -62,27 +62,27 @@ export class LaneSender {
     const late = SLACK + (this.trips.length ? median(this.trips) : USUAL);
     const left = oldest.last + late - now;
     if (left > 0) return left;
-    const others = Array.from({ length: this.lanes - 1 }, (_, step) => (this.lane + step + 1) % this.lanes);
-    const lane = others.find((other) => !oldest.lanes.has(other));
-    if (lane === undefined || this.waiting.reduce((sum, sent) => sum + sent.data.length, 0) > this.saved) return late;
-    this.lane = lane;
+    const others = Array.from({ length: this.subflows - 1 }, (_, step) => (this.subflow + step + 1) % this.subflows);
+    const subflow = others.find((other) => !oldest.subflows.has(other));
+    if (subflow === undefined || this.waiting.reduce((sum, sent) => sum + sent.data.length, 0) > this.saved) return late;
+    this.subflow = subflow;
     for (const sent of this.waiting) {
-      if (sent.lanes.has(lane)) continue;
+      if (sent.subflows.has(subflow)) continue;
       this.saved -= sent.data.length;
       this.again += 1;
-      this._sendOver(lane, sent, now);
+      this._sendOver(subflow, sent, now);
     }
     return late;
   }
 
-  _sendOver(lane, sent, now) {
-    sent.lanes.add(lane);
+  _sendOver(subflow, sent, now) {
+    sent.subflows.add(subflow);
     sent.last = now;
-    this.write(lane, sent.data);
+    this.write(subflow, sent.data);
   }
 }
 
-export class LaneReceiver {
+export class SubflowReceiver {
   constructor() {
     Object.assign(this, { next: 0, held: new Map() });
   }
