@@ -23,12 +23,15 @@ from livepuppet.realtime.app.render_server import RenderServer
 from livepuppet.realtime.remote.protocol import BadMessage
 from livepuppet.realtime.remote.subflows import (
     ARRIVED,
+    CLEAR_OF,
+    LOSSY_OF,
     MOST_HELD,
     MOST_HELD_BYTES,
     MOST_SAVED,
     MOST_UNACKNOWLEDGED,
     NUDGE,
     NUMBERED,
+    REPEATED,
     SUBFLOWS,
     SubflowReceiver,
     SubflowSender,
@@ -48,8 +51,9 @@ def numbered(number, data=b"{}"):
     return NUMBERED.pack(b"M", number) + data
 
 
-def arrived(following):
-    return ARRIVED.pack(b"m", following)
+def arrived(following, subflow=0, number=None):
+    """That all before `following` have arrived, the last of them over this subflow, unless it is another one."""
+    return ARRIVED.pack(b"m", following, following - 1 if number is None else number, subflow)
 
 
 # Both ends.
@@ -64,7 +68,7 @@ def test_what_is_not_acknowledged_in_time_goes_over_another_subflow():
     sender.send(b"b", 0.05)
     assert 0 < sender.check(0.1) < 0.1 and written == [(0, 0), (0, 1)]
     sender.check(0.2)
-    assert written[2:] == [(1, 0), (1, 1)] and sender.subflow == 1
+    assert written[2:] == [(1, 0), (1, 1)]
     sender.send(b"c", 0.21)
     assert written[4:] == [(1, 2)]
     # The second subflow is held up, too; the third is the last.
@@ -72,10 +76,87 @@ def test_what_is_not_acknowledged_in_time_goes_over_another_subflow():
     assert written[5:] == [(2, 0), (2, 1), (2, 2)]
     sender.check(9.0)
     assert len(written) == 8
-    sender.arrived(arrived(3), 9.0)
+    sender.arrived(arrived(3, 2), 9.0)
     assert sender.check(10.0) is None
     sender.send(b"d", 10.0)
     assert written[8:] == [(2, 3)]
+
+
+def test_where_packets_are_lost_every_message_goes_over_two_subflows_that_hold_nothing_up():
+    written = []
+    sender = SubflowSender(lambda subflow, data: data == NUDGE or written.extend(numbers([(subflow, data)])))
+    sender.subflows = 4
+    for number in range(LOSSY_OF):
+        now = float(number)
+        assert not sender.lossy
+        sender.send(b"a", now)
+        sender.check(now)
+        if number % 30 == 29:
+            # Its first copy comes after the second, which was sent later: so it was lost on the way.
+            sender.check(now + 0.2)
+            (first, _), (second, _) = written[-2:]
+            sender.arrived(arrived(number + 1, second), now + 0.22)
+            sender.arrived(arrived(number + 1, first), now + 0.4)
+        else:
+            sender.arrived(arrived(number + 1, written[-1][0]), now + 0.02)
+        if sender.lossy:
+            break
+    assert sender.lossy and number == 89
+    del written[:]
+    sender.send(b"b", 200.0)
+    assert len(written) == 2 and len({subflow for subflow, _ in written}) == 2
+    (held, _), (quick, _) = written
+    sender.arrived(arrived(91, quick), 200.02)
+    assert sender.check(200.03) is None, "one copy is there"
+    sender.send(b"c", 200.2)
+    assert held not in [subflow for subflow, _ in written[2:]], "what it brings is late"
+    # None was held up for long: the network is well again.
+    sender.arrived(arrived(91, held), 200.025)
+    number = 91
+    for number in range(91, 91 + CLEAR_OF):
+        sender.arrived(arrived(number + 1, written[-2][0], number), 201.0 + number)
+        sender.arrived(arrived(number + 1, written[-1][0], number), 201.0 + number)
+        if not sender.lossy:
+            break
+        sender.send(b"d", 201.0 + number)
+    assert not sender.lossy and number > 200
+
+
+def test_a_slow_network_is_not_taken_for_one_that_loses_packets():
+    sender, written = SubflowSender(lambda subflow, data: written.append((subflow, data))), []
+    sender.subflows = 4
+    now = 0.0
+    for number in range(400):
+        del written[:]
+        sender.send(b"a", now)
+        # Every answer is late, now and then by much, but copies come in the order in which they were sent.
+        at = now + (0.5 if number % 10 == 9 else 0.02)
+        if at > now + 0.3:
+            sender.check(now + 0.3)
+        for subflow, data in written:
+            if data != NUDGE:
+                sender.arrived(arrived(number + 1, subflow), at)
+        now = at + 0.01
+    assert not sender.lossy and sender.again > 30
+
+
+def test_of_pictures_that_stand_alone_the_newest_counts():
+    written = []
+    sender = SubflowSender(lambda subflow, data: written.append((subflow, data)))
+    sender.subflows = 3
+    for number in range(3):
+        sender.send(b"picture", number / 30, alone=True)
+    assert numbers(written) == [(1, 0), (2, 1), (0, 2)], "in turn: what one of them holds up is not missed"
+    sender.check(5.0)
+    assert numbers(written)[-1] == (1, 2) and sender.again == 1, "only the newest is sent again"
+
+    receiver = SubflowReceiver()
+    alone = [NUMBERED.pack(b"S", number) + bytes([97 + number]) for number in range(4)]
+    assert receiver.take(alone[2], 0.0) == [b"c"]
+    assert receiver.acknowledgement(alone[2], 1) == arrived(0, 1, 2)
+    assert receiver.take(alone[1], 0.0) == [] and receiver.take(alone[2], 0.0) == []
+    assert receiver.take(numbered(4, b"{}"), 0.0) == []
+    assert receiver.take(alone[0], 0.0) == [] and receiver.take(alone[3], 0.0) == [b"d", b"{}"]
 
 
 def test_late_is_what_takes_longer_than_it_usually_does():
@@ -109,7 +190,8 @@ def test_a_slow_network_is_not_asked_for_twice_as_much():
     for number in range(200):
         sender.send(bytes(size), 10.0 * number)
         sender.check(10.0 * number + 5)
-        sender.arrived(arrived(number + 1), 10.0 * number + 6)
+        for subflow in range(3):
+            sender.arrived(arrived(number + 1, subflow), 10.0 * number + 6)
     sent = 200 * size
     assert sender.again * size <= 0.5 * sent + MOST_SAVED + 200 * NUMBERED.size
 
@@ -120,26 +202,30 @@ def test_an_end_that_acknowledges_nothing_or_too_much_is_found_out():
         sender.send(b"a", 0.0)
     with pytest.raises(BadMessage):
         sender.send(b"a", 0.0)
-    for wrong in (arrived(MOST_UNACKNOWLEDGED + 1), b"m", arrived(1) + b"x"):
+    wrongs = arrived(MOST_UNACKNOWLEDGED + 1), b"m", arrived(1) + b"x", arrived(1, 1), arrived(1, 0, 64)
+    for wrong in wrongs:
         with pytest.raises(BadMessage):
             sender.arrived(wrong, 0.0)
 
 
 def test_messages_come_in_order_and_once():
     receiver = SubflowReceiver()
-    assert receiver.take(numbered(0, b"a")) == [b"a"]
-    assert receiver.take(numbered(2, b"c")) == [] and receiver.acknowledgement == arrived(1)
-    assert receiver.take(numbered(2, b"other")) == []
-    assert receiver.take(numbered(0, b"other")) == []
-    assert receiver.take(numbered(1, b"b")) == [b"b", b"c"] and receiver.acknowledgement == arrived(3)
+    assert receiver.take(numbered(0, b"a"), 0.0) == [b"a"] and not receiver.lossy(0.0)
+    assert receiver.take(numbered(2, b"c"), 0.0) == []
+    assert receiver.acknowledgement(numbered(2), 1) == arrived(1, 1, 2)
+    assert receiver.take(numbered(2, b"other"), 0.0) == []
+    assert receiver.take(numbered(0, b"other"), 0.0) == []
+    assert receiver.take(numbered(1, b"b"), 0.0) == [b"b", b"c"]
+    assert receiver.acknowledgement(numbered(1), 0) == arrived(3, 0, 1)
+    assert receiver.lossy(REPEATED - 0.1) and not receiver.lossy(REPEATED + 0.1)
 
 
 def test_what_waits_for_its_turn_is_bounded():
     for wrong in (numbered(MOST_HELD + 1), numbered(0, b""), b"M", numbered(1, bytes(MOST_HELD_BYTES))):
         with pytest.raises(BadMessage):
-            SubflowReceiver().take(wrong)
+            SubflowReceiver().take(wrong, 0.0)
     # A large one whose turn it is may come.
-    assert SubflowReceiver().take(numbered(0, bytes(MOST_HELD_BYTES)))
+    assert SubflowReceiver().take(numbered(0, bytes(MOST_HELD_BYTES)), 0.0)
 
 
 class LossySubflows:
@@ -173,8 +259,8 @@ class LossySubflows:
             if kind == "send":
                 self.sender.send(value, self._now)
             elif kind == "data":
-                self.came += [self._now] * len(self._receiver.take(value[1]))
-                self._at(self._now + 0.01, "acknowledged", self._receiver.acknowledgement)
+                self.came += [self._now] * len(self._receiver.take(value[1], self._now))
+                self._at(self._now + 0.01, "acknowledged", self._receiver.acknowledgement(value[1], value[0]))
                 continue
             elif kind == "acknowledged":
                 self.sender.arrived(value, self._now)
@@ -196,13 +282,13 @@ def test_connections_that_stand_still_hold_nothing_up_for_long():
 def test_the_page_does_the_same():
     chance = random.Random(3)
     now, sent, steps = 0.0, 0, []
-    for _ in range(400):
+    for _ in range(1500):
         now += chance.choice((0.001, 0.02, 0.2))
-        kind = chance.choice(("send", "send", "arrived", "check", "check", "take"))
-        if kind == "send":
+        kind = chance.choice(("send", "alone", "send", "arrived", "check", "check", "take"))
+        if kind in ("send", "alone"):
             value, sent = chance.randint(1, 9000), sent + 1
         elif kind == "arrived":
-            value = chance.randint(max(sent - 5, 0), sent)
+            value = [chance.randint(max(sent - 5, 1), max(sent, 1)), chance.randint(0, 2)]
         else:
             value = chance.randint(0, 40)
         steps.append((kind, value, now))
@@ -213,17 +299,22 @@ def test_the_page_does_the_same():
     sender.subflows, receiver = 3, SubflowReceiver()
     kept = []
     for kind, value, at in steps:
-        if kind == "send":
+        if kind in ("send", "alone"):
             if len(sender._waiting) >= MOST_UNACKNOWLEDGED:
                 continue
-            sender.send(bytes(value), at)
+            sender.send(bytes(value), at, kind == "alone")
         elif kind == "arrived":
-            sender.arrived(arrived(value), at)
+            if value[0] > sender._number:
+                continue
+            sender.arrived(arrived(*value), at)
+            told.append(["lossy", sender.lossy])
         elif kind == "check":
             left = sender.check(at)
             told.append(["left", None if left is None else round(left, 6)])
         elif value - receiver._next <= MOST_HELD:
-            told.append(["took", [one[0] for one in receiver.take(numbered(value, bytes([value])))]])
+            message = NUMBERED.pack(b"S" if value % 5 == 0 else b"M", value) + bytes([value])
+            told.append(["took", [one[0] for one in receiver.take(message, at)]])
+            told.append(["answer", [*receiver.acknowledgement(message, 2)], receiver.lossy(at)])
         else:
             continue
         kept.append([kind, value, at])
@@ -241,12 +332,24 @@ def test_the_page_does_the_same():
         sender.subflows = 3;
         const receiver = new SubflowReceiver();
         for (const [kind, value, at] of {json.dumps(kept)}) {{
-          if (kind === "send") sender.send(new Uint8Array(value), at);
-          else if (kind === "arrived") sender.arrived(headed("m", value, []), at);
+          if (kind === "send" || kind === "alone") sender.send(new Uint8Array(value), at, kind === "alone");
+          else if (kind === "arrived") {{
+            const answer = new Uint8Array(10);
+            answer[0] = 109;
+            new DataView(answer.buffer).setUint32(1, value[0], true);
+            new DataView(answer.buffer).setUint32(5, value[0] - 1, true);
+            answer[9] = value[1];
+            sender.arrived(answer, at);
+            told.push(["lossy", sender.lossy]);
+          }}
           else if (kind === "check") {{
             const left = sender.check(at);
             told.push(["left", left === null ? null : Math.round(left * 1e6) / 1e6]);
-          }} else told.push(["took", receiver.take(headed("M", value, [value])).map((one) => one[0])]);
+          }} else {{
+            const message = headed(value % 5 ? "M" : "S", value, [value]);
+            told.push(["took", receiver.take(message, at).map((one) => one[0])]);
+            told.push(["answer", [...receiver.acknowledgement(message, 2)], receiver.lossy(at)]);
+          }}
         }}
         console.log(JSON.stringify(told));
     """
@@ -295,7 +398,7 @@ def test_a_subflow_belongs_to_who_knows_token_and_secret(server):
             assert "error" in next_json(thief)
         # What comes over a subflow is answered.
         subflows[0][0].send(numbered(0, b'{"canvas": 1}'))
-        assert subflows[0][0].recv(timeout=20) == arrived(1)
+        assert subflows[0][0].recv(timeout=20) == arrived(1, 1)
     # With the connection its subflows end, and so does the secret.
     for subflow, _ in subflows[:-1]:
         with pytest.raises(ConnectionClosed):
@@ -321,8 +424,8 @@ def test_secrets_are_checked(server, secret):
         [b"m"],
         [arrived(7)],
         [numbered(0, b"X")],
-        [numbered(0, b"{}")] * 700,
-        [arrived(0)] * 700,
+        [numbered(0, b"{}")] * 1400,
+        [arrived(1)] * 1400,
     ],
     ids=[
         "far ahead",

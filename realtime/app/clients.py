@@ -107,23 +107,32 @@ class ClientConnection:
         self._sender.subflows = len(self._subflows)
         await self._read(number)
 
-    def send(self, message: bytes | dict) -> None:
-        """Send soon. What a client does not read is dropped: pictures are acknowledged, so only one that lies gets so far."""
+    @property
+    def lossy(self) -> bool:
+        """Whether the network loses packets; any thread may ask."""
+        return self._sender is not None and self._sender.lossy
+
+    def send(self, message: bytes | dict, alone: bool = False) -> None:
+        """Send soon. What a client does not read is dropped: pictures are acknowledged, so only one that lies gets so far.
+
+        Args:
+            alone: a picture that needs none before it.
+        """
         if self._sender is None or (isinstance(message, bytes) and message[:1] != b"P"):
-            queue = self._subflows[self._answered].queue
-            if queue.qsize() < MOST_WAITING:
-                queue.put_nowait(message)
+            everywhere = self._spread and message[:1] == b"R" if isinstance(message, bytes) else False
+            for subflow in self._subflows if everywhere else [self._subflows[self._answered]]:
+                subflow.say(message)
             return
         try:
             data = message if isinstance(message, bytes) else json.dumps(message).encode()
-            self._sender.send(data, self._loop.time())
+            self._sender.send(data, self._loop.time(), alone)
         except BadMessage:
             self.abandon()
         self._check_in(0.0 if self._timer is None else None)
 
-    def send_from_elsewhere(self, message: bytes | dict) -> None:
+    def send_from_elsewhere(self, message: bytes | dict, alone: bool = False) -> None:
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self.send, message)
+            self._loop.call_soon_threadsafe(self.send, message, alone)
 
     def end_from_elsewhere(self, message: dict) -> None:
         """Send a message, and close the connection."""
@@ -167,17 +176,24 @@ class ClientConnection:
                     return
                 self._messages.take()
                 data = message.get("bytes") or b""
-                if self._sender is None or data[:1] not in (b"M", b"m", NUDGE):
+                if self._sender is None or data[:1] not in (b"M", b"S", b"m", NUDGE):
                     await self._incoming.put((subflow, message))
                 elif data[:1] == b"m":
                     self._sender.arrived(data, self._loop.time())
-                elif data[:1] == b"M":
-                    turn = self._received.take(data)
-                    self._subflows[subflow].queue.put_nowait(self._received.acknowledgement)
+                elif data[:1] in (b"M", b"S"):
+                    turn = self._received.take(data, self._loop.time())
+                    answer = self._received.acknowledgement(data, subflow)
+                    # What is small goes over all of them, so that what one of them holds up is not missed.
+                    for one in self._subflows if turn and self._spread else [self._subflows[subflow]]:
+                        one.say(answer)
                     for one in turn:
                         await self._incoming.put((subflow, {**message, "bytes": one}))
         except (BadMessage, UserError, RuntimeError) as error:
             await self._incoming.put((subflow, error))
+
+    @property
+    def _spread(self) -> bool:
+        return self.lossy or self._received.lossy(self._loop.time())
 
     def _check_in(self, seconds: float | None) -> None:
         if seconds is not None:
@@ -196,6 +212,11 @@ class _Subflow:
         self.socket = socket
         self.queue: asyncio.Queue[bytes | dict] = asyncio.Queue()
         self.sending = asyncio.ensure_future(self._send_all())
+
+    def say(self, message: bytes | dict) -> None:
+        """Send what is not missed where the other end does not read."""
+        if self.queue.qsize() < MOST_WAITING:
+            self.queue.put_nowait(message)
 
     async def _send_all(self) -> None:
         with suppress(WebSocketDisconnect, RuntimeError):

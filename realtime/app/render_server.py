@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 HELLO_SECONDS, IDLE_SECONDS, KEPT_SECONDS = 3.0, 60.0, 20.0
 
 #: Messages a second of one client, on average over two seconds, and of avatars.
-MOST_MESSAGES, MOST_AVATARS_A_SECOND = 300.0, 1.0
+MOST_MESSAGES, MOST_AVATARS_A_SECOND = 600.0, 1.0
 
 #: For people.
 WORDING = Wording(
@@ -210,7 +210,7 @@ class RenderServer:
             }
             connection.send(welcome)
             if made is not None:
-                made.attach(connection.send_from_elsewhere)
+                made.attach(connection.send_from_elsewhere, lambda: connection.lossy)
             return place
 
         await self._converse(socket, begin, self._listen_to_page)
@@ -264,7 +264,7 @@ class RenderServer:
             place.connection.abandon()
         place.connection = connection
         if place.session is not None:
-            place.session.attach(connection.send_from_elsewhere)
+            place.session.attach(connection.send_from_elsewhere, lambda: connection.lossy)
         return place
 
     def _find_place(self, token: str, session: str, hello: dict) -> Place:
@@ -377,7 +377,7 @@ class RenderServer:
         if place.connection is not connection:
             await loop.run_in_executor(None, made.close)
             raise WebSocketDisconnect
-        made.attach(connection.send_from_elsewhere)
+        made.attach(connection.send_from_elsewhere, lambda: connection.lossy)
         place.session = made
 
     # Pages.

@@ -23,7 +23,7 @@ from livepuppet.realtime.compositing.compositor import Compositor
 from livepuppet.realtime.engines.cores import usable_cores
 from livepuppet.realtime.remote.packets import RenderRequest
 from livepuppet.realtime.remote.protocol import PICTURE, BadMessage, Canvas, unpack_avatar
-from livepuppet.realtime.remote.video import VideoEncoder, open_encoder
+from livepuppet.realtime.remote.video import JPEG, VideoEncoder, open_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ MOST_AVATARS, MOST_COMMANDS = 4, 8
 #: Frames a second of one client.
 MOST_FRAMES = 60.0
 
-#: Sends a message, bytes or JSON, to the client; may be called from any thread.
-Send = Callable[[bytes | dict], None]
+#: Sends a message, bytes or JSON, to the client, and whether it is a picture that needs none before it; may be called from any thread.
+Send = Callable[..., None]
 
 
 class Watcher(Protocol):
@@ -97,6 +97,7 @@ class RenderSession:
             canvas.width, canvas.height, canvas.fit, canvas.paste, canvas.background, canvas.sharp
         )
         self._encoder: VideoEncoder = open_encoder(canvas.shape, usable_cores() or 1)
+        self._lossy: Callable[[], bool] = lambda: False
         self._animator: Animator | None = None
         self._drawn_by_rig = False
         self._avatars: OrderedDict[str, None] = OrderedDict()
@@ -113,10 +114,11 @@ class RenderSession:
 
     # Called by the server's thread.
 
-    def attach(self, send: Send) -> None:
-        """Answer to this connection from now on. What waits is of the one before."""
+    def attach(self, send: Send, lossy: Callable[[], bool] = lambda: False) -> None:
+        """Answer to this connection from now on, which may say that its network loses packets. What waits is of the one before."""
         with self._changed:
             self._send, self._newest, self._key_wanted = send, None, True
+            self._lossy = lossy
             self._commands.clear()
             self._flow.clear()
 
@@ -229,6 +231,9 @@ class RenderSession:
         request = frame.request
         animator.render_request(request.motion, request.keypoints, request.at_rest, self._picture)
         rendered = time.perf_counter()
+        if self._encoder.lossy != self._lossy():
+            self._encoder = open_encoder(self.canvas.shape, usable_cores() or 1, lossy=self._lossy())
+            self._key_wanted = True
         key, self._key_wanted = self._key_wanted, False
         data = self._encoder.encode(self._picture, key)
         encoded = time.perf_counter()
@@ -236,7 +241,7 @@ class RenderSession:
         head = PICTURE.pack(b"P", frame.number, self._encoder.codec, key, frame.received, *spent)
         with self._changed:
             self._flow.sent(frame.number)
-        send(head + data)
+        send(head + data, self._encoder.codec == JPEG)
         if self._watcher is not None:
             self._watcher.drew(*spent, len(head) + len(data))
 

@@ -13,6 +13,7 @@ import ssl
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock, Thread
@@ -21,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.remote.protocol import LARGEST_MESSAGE, PATH
-from livepuppet.realtime.remote.subflows import NUDGE, SUBFLOWS, SubflowReceiver
+from livepuppet.realtime.remote.subflows import COPIES, NUDGE, SUBFLOWS, SubflowReceiver
 
 #: Of the package websockets, which has news of connections that are cut while something arrives: `Connection.receive` says so.
 _UNHEARD = logging.getLogger("livepuppet.websockets")
@@ -141,10 +142,9 @@ class Connection:
 
     def send(self, message: bytes | dict) -> None:
         """Send bytes, or a JSON object. A connection that is broken is found out by `receive`."""
-        with suppress(Exception):
-            self._subflows[self._subflow_for(message)].send(
-                json.dumps(message) if isinstance(message, dict) else message
-            )
+        self._send_over(
+            self._subflows_for(message), json.dumps(message) if isinstance(message, dict) else message
+        )
 
     def receive(self, seconds: float) -> bytes | str | None:
         """The next message; None where none comes in time. Raises ConnectionError where it is broken."""
@@ -161,11 +161,13 @@ class Connection:
                     raise message
                 if message == NUDGE:
                     continue
-                if not isinstance(message, bytes) or message[:1] != b"M":
+                if not isinstance(message, bytes) or message[:1] not in (b"M", b"S"):
                     return message
-                self._turn.extend(self._received.take(message))
+                turn = self._received.take(message, time.monotonic())
+                self._turn.extend(turn)
                 self._heard = subflow
-                self.send(self._received.acknowledgement)
+                answer = self._received.acknowledgement(message, subflow)
+                self._send_over(self._all if turn else (subflow,), answer)
         except (TimeoutError, queue.Empty):
             return None
         except Exception as error:
@@ -192,17 +194,33 @@ class Connection:
             with suppress(Exception):
                 subflow.close()
 
-    def _subflow_for(self, message: bytes | dict) -> int:
+    def _send_over(self, subflows: Sequence[int], data: bytes | str) -> None:
+        for subflow in subflows:
+            with suppress(Exception):
+                self._subflows[subflow].send(data)
+
+    @property
+    def _all(self) -> Sequence[int]:
+        """Where packets are lost, all subflows, for what is small: what one of them holds up is not missed; else the last that
+        worked.
+        """
+        if self._received.lossy(time.monotonic()):
+            return range(len(self._subflows))
+        return (self._heard,)
+
+    def _subflows_for(self, message: bytes | dict) -> Sequence[int]:
         if message == {"key": True}:
-            return self._heard
+            return (self._heard,)
         if isinstance(message, dict) or message[:1] == b"A":
             # In order.
-            return 0
+            return (0,)
         if message[:1] in (b"N", b"T"):
             # Each stands alone: a subflow that is held up takes a few of them, not all.
-            self._rotated = (self._rotated + 1) % len(self._subflows)
-            return self._rotated
-        return self._heard
+            copies = min(COPIES if self._received.lossy(time.monotonic()) else 1, len(self._subflows))
+            turn = [(self._rotated + step) % len(self._subflows) for step in range(1, copies + 1)]
+            self._rotated = turn[-1]
+            return turn
+        return self._all
 
     def _open_subflows(self) -> None:
         with suppress(UserError):

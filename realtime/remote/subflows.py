@@ -1,14 +1,18 @@
-"""Several connections of one session ("subflows"), so that a packet that one of them loses holds pictures up for a moment only.
+"""Several connections of one session ("subflows", as Multipath TCP calls them, RFC 8684), so that a packet that one of them loses
+holds pictures up for a moment only.
 
 TCP hands out nothing that comes after a lost packet until it was sent again, which takes from a round trip to more than half a
 second. So what has to arrive in order is numbered and goes over one subflow; where its acknowledgement is late, it is sent again over
-another one, which is used from then on (hedging), and whichever copy comes first counts. What stands alone is not numbered.
+another one, which is used from then on (hedging), and whichever copy comes first counts. On a network that is seen to lose packets,
+every message goes over two of them at once (a redundant scheduler, in the words of Multipath TCP), and pictures are made smaller.
+What stands alone is not numbered.
 
 A client says hello with {"subflows": secret}, 128 random bits in hexadecimal digits. Each further connection begins with
 {"subflow": secret} instead of a hello, and is answered {"subflow": true}. Beside the messages of the protocol there are
 
     M       a numbered message (`NUMBERED`), JSON or binary
-    m       those before this number have arrived (`ARRIVED`), over the subflow that brought the last one
+    S       the same, which needs none before it: the newest is handed out at once, and those that it has overtaken never
+    m       those before this number have arrived, and this one over that subflow (`ARRIVED`)
     n       nothing (`NUDGE`): what comes behind a lost packet tells TCP that it is lost
 
 The end of any subflow is the end of the connection.
@@ -26,10 +30,10 @@ from dataclasses import dataclass, field
 from livepuppet.realtime.remote.protocol import BadMessage
 
 #: Of one session.
-SUBFLOWS = 3
+SUBFLOWS = 4
 
-#: Kind, and number of the message, before its data; kind, and number of the next one.
-NUMBERED = ARRIVED = struct.Struct("<cI")
+#: Kind, and number of the message, before its data; kind, number of the next one, number of the one that came, and its subflow.
+NUMBERED, ARRIVED = struct.Struct("<cI"), struct.Struct("<cIIB")
 
 #: Messages that wait for an acknowledgement; and messages, and bytes of them, that wait for one before them.
 MOST_UNACKNOWLEDGED, MOST_HELD, MOST_HELD_BYTES = 64, 32, 4 << 20
@@ -43,15 +47,25 @@ NUDGE, NUDGED_AFTER = b"n", 0.01
 #: Share of what is sent that may be sent again, and bytes of that which may be saved up: a slow network is not asked for twice as much.
 AGAIN, MOST_SAVED = 0.5, 256_000
 
+#: Copies of a message where packets are lost. They are where so many of the last so many copies were held up, until none of the last
+#: so many was.
+COPIES, LOSSY, LOSSY_OF, CLEAR_OF = 2, 3, 100, 300
+
+#: Seconds for which a network is taken for one that loses packets after a message came twice: the other end says so thereby.
+REPEATED = 2.0
+
 
 @dataclass
 class _Sent:
     number: int
     data: bytes
-    first: float
+    #: Whether it needs none before it.
+    alone: bool
     last: float
-    subflows: set[int] = field(default_factory=set)
+    #: When each subflow was given a copy.
+    copies: dict[int, float] = field(default_factory=dict)
     nudged: bool = False
+    arrived: bool = False
 
 
 class SubflowSender:
@@ -62,39 +76,62 @@ class SubflowSender:
 
     Attributes:
         subflows: that are open, numbered from 0.
-        subflow: that is used now.
         again: messages that were sent again.
+        lossy: whether packets are lost.
     """
 
     def __init__(self, write: Callable[[int, bytes], None]):
         self._write = write
-        self.subflows, self.subflow, self.again = 1, 0, 0
+        self.subflows, self.again, self.lossy = 1, 0, False
+        self._subflow = 0
         self._number = 0
+        #: Of which no copy has arrived.
         self._waiting: deque[_Sent] = deque()
+        #: Of each subflow, in order, of which it may still bring a copy.
+        self._outstanding: list[deque[_Sent]] = [deque() for _ in range(SUBFLOWS)]
         self._trips: deque[float] = deque(maxlen=COUNTED)
+        #: When the last copies that have arrived were sent, and acknowledged.
+        self._acknowledged: deque[tuple[float, float]] = deque(maxlen=COUNTED)
+        #: Whether copies were held up, of those that can tell.
+        self._held_up: deque[bool] = deque(maxlen=CLEAR_OF)
         self._saved = float(MOST_SAVED)
 
-    def send(self, message: bytes, now: float) -> None:
-        """Send a message at `now`, in seconds. Raises BadMessage where the other end acknowledges nothing."""
+    def send(self, message: bytes, now: float, alone: bool = False) -> None:
+        """Send a message at `now`, in seconds; `alone`: which needs none before it.
+
+        Raises:
+            BadMessage: the other end acknowledges nothing.
+        """
         if len(self._waiting) >= MOST_UNACKNOWLEDGED:
             raise BadMessage("nothing is acknowledged")
-        sent = _Sent(self._number, NUMBERED.pack(b"M", self._number) + message, now, now)
+        if alone:
+            # The newest counts.
+            self._waiting = deque(sent for sent in self._waiting if not sent.alone)
+        data = NUMBERED.pack(b"S" if alone else b"M", self._number) + message
+        sent = _Sent(self._number, data, alone, now)
         self._number += 1
         self._waiting.append(sent)
-        self._saved = min(self._saved + AGAIN * len(sent.data), MOST_SAVED)
-        self._send_over(self.subflow, sent, now)
+        self._saved = min(self._saved + AGAIN * len(data), MOST_SAVED)
+        self._subflow = self._best(now, self._subflow + alone)[0]
+        for subflow in self._best(now, self._subflow)[: COPIES if self.lossy and not alone else 1]:
+            self._send_over(subflow, sent, now)
 
     def arrived(self, message: bytes, now: float) -> None:
         """An acknowledgement came. Raises BadMessage."""
         if len(message) != ARRIVED.size:
             raise BadMessage("length")
-        following = ARRIVED.unpack(message)[1]
-        if following > self._number:
+        _, following, number, subflow = ARRIVED.unpack(message)
+        if max(following, number + 1) > self._number or subflow >= self.subflows:
             raise BadMessage("acknowledgement")
-        while self._waiting and self._waiting[0].number < following:
-            sent = self._waiting.popleft()
-            if len(sent.subflows) == 1:
-                self._trips.append(now - sent.first)
+        outstanding = self._outstanding[subflow]
+        if any(sent.number == number for sent in outstanding):
+            # A subflow keeps the order.
+            while True:
+                sent = outstanding.popleft()
+                self._copy_arrived(sent, sent.copies[subflow], now)
+                if sent.number == number:
+                    break
+        self._waiting = deque(sent for sent in self._waiting if sent.number >= following and not sent.arrived)
 
     def check(self, now: float) -> float | None:
         """Send again what is late. Returns in how many seconds to look again; None where nothing waits."""
@@ -102,36 +139,64 @@ class SubflowSender:
             return None
         return min(self._nudge(now), self._hedge(now))
 
+    def _copy_arrived(self, sent: _Sent, began: float, now: float) -> None:
+        if not sent.arrived:
+            sent.arrived, sent.data = True, b""
+            if began == min(sent.copies.values()):
+                self._trips.append(now - began)
+        # Where one that was sent no earlier came long ago, the network is not slow: it has lost a packet of this one.
+        self._held_up.append(any(began <= sent_at and now - at > SLACK for sent_at, at in self._acknowledged))
+        self._acknowledged.append((began, now))
+        recent = list(self._held_up)[-LOSSY_OF:]
+        if self.lossy:
+            self.lossy = len(self._held_up) < CLEAR_OF or any(self._held_up)
+        else:
+            self.lossy = sum(recent) >= LOSSY
+
+    @property
+    def _late(self) -> float:
+        """Seconds after which an acknowledgement is late."""
+        return SLACK + (statistics.median_high(self._trips) if self._trips else USUAL)
+
+    def _best(self, now: float, first: int) -> list[int]:
+        """The subflows that hold nothing up, from the `first` on; where there is none, the one with least on its way."""
+        late = self._late
+        turn = [(first + step) % self.subflows for step in range(self.subflows)]
+        outstanding = self._outstanding
+        free = [one for one in turn if not outstanding[one] or now - outstanding[one][0].copies[one] < late]
+        return free or [min(turn, key=lambda one: sum(len(sent.data) for sent in outstanding[one]))]
+
     def _nudge(self, now: float) -> float:
         newest = self._waiting[-1]
         left = newest.last + NUDGED_AFTER - now
         if newest.nudged or left > 0:
             return math.inf if newest.nudged else left
         newest.nudged = True
-        self._write(self.subflow, NUDGE)
+        for subflow in newest.copies:
+            self._write(subflow, NUDGE)
         return math.inf
 
     def _hedge(self, now: float) -> float:
-        late = SLACK + (statistics.median_high(self._trips) if self._trips else USUAL)
-        oldest = self._waiting[0]
+        oldest, late = self._waiting[0], self._late
         left = oldest.last + late - now
         if left > 0:
             return left
-        others = ((self.subflow + step) % self.subflows for step in range(1, self.subflows))
-        subflow = next((other for other in others if other not in oldest.subflows), None)
-        if subflow is None or sum(len(sent.data) for sent in self._waiting) > self._saved:
+        free = self._best(now, self._subflow + 1)
+        subflow = next((other for other in free if other not in oldest.copies), None)
+        # Those whose every copy is behind one that is late.
+        stuck = [sent for sent in self._waiting if not set(sent.copies) & set(free)]
+        if subflow is None or sum(len(sent.data) for sent in stuck) > self._saved:
             return late
-        self.subflow = subflow
-        for sent in self._waiting:
-            if subflow not in sent.subflows:
-                self._saved -= len(sent.data)
-                self.again += 1
-                self._send_over(subflow, sent, now)
+        self._subflow = subflow
+        for sent in stuck:
+            self._saved -= len(sent.data)
+            self.again += 1
+            self._send_over(subflow, sent, now)
         return late
 
     def _send_over(self, subflow: int, sent: _Sent, now: float) -> None:
-        sent.subflows.add(subflow)
-        sent.last = now
+        sent.copies[subflow] = sent.last = now
+        self._outstanding[subflow].append(sent)
         self._write(subflow, sent.data)
 
 
@@ -140,26 +205,40 @@ class SubflowReceiver:
 
     def __init__(self) -> None:
         self._next = 0
-        self._held: dict[int, bytes] = {}
+        #: None: it was handed out, or overtaken.
+        self._held: dict[int, bytes | None] = {}
+        self._newest_alone = -1
+        self._repeated = -math.inf
 
-    def take(self, message: bytes) -> list[bytes]:
-        """A numbered message came. Returns those whose turn it is now. Raises BadMessage."""
+    def take(self, message: bytes, now: float) -> list[bytes]:
+        """A numbered message came at `now`, in seconds. Returns those whose turn it is now. Raises BadMessage."""
         if len(message) <= NUMBERED.size:
             raise BadMessage("length")
-        number = NUMBERED.unpack_from(message)[1]
+        kind, number = NUMBERED.unpack_from(message)
         if number < self._next or number in self._held:
+            self._repeated = now
             return []
-        held = sum(map(len, self._held.values()))
+        held = sum(len(one or b"") for one in self._held.values())
         if number > self._next and (number - self._next > MOST_HELD or held + len(message) > MOST_HELD_BYTES):
             raise BadMessage("too far ahead")
-        self._held[number] = message[NUMBERED.size :]
-        turn = []
+        data, turn = message[NUMBERED.size :], []
+        self._held[number] = data
+        if kind == b"S":
+            self._held[number] = None
+            if number > self._newest_alone:
+                self._newest_alone = number
+                turn.append(data)
         while self._next in self._held:
-            turn.append(self._held.pop(self._next))
+            due = self._held.pop(self._next)
+            if due is not None:
+                turn.append(due)
             self._next += 1
         return turn
 
-    @property
-    def acknowledgement(self) -> bytes:
-        """What to answer."""
-        return ARRIVED.pack(b"m", self._next)
+    def acknowledgement(self, message: bytes, subflow: int) -> bytes:
+        """What to answer to a message that came over this subflow, after `take`."""
+        return ARRIVED.pack(b"m", self._next, NUMBERED.unpack_from(message)[1], subflow)
+
+    def lossy(self, now: float) -> bool:
+        """Whether the other end thinks that packets are lost."""
+        return now - self._repeated < REPEATED

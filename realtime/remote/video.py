@@ -19,11 +19,12 @@ JPEG, H264, VP8 = 0, 1, 2
 #: Their names, as browsers are told them.
 NAMES = {"jpeg": JPEG, "h264": H264, "vp8": VP8}
 
-#: Constant quality of H.264 (x264's CRF) and its limit in bits a second; quality of JPEG.
-CRF, MAX_BIT_RATE, JPEG_QUALITY = 22, 16_000_000, 88
+#: Constant quality of H.264 (x264's CRF), and where packets are lost, so that a picture takes few of them; its limit in bits a second.
+CRF, LOSSY_CRF, MAX_BIT_RATE = 22, 30, 16_000_000
 
-#: Bits a second of VP8.
-VP8_BIT_RATE = 4_000_000
+#: Quality of JPEG, and bits a second of VP8: usually, and where packets are lost.
+JPEG_QUALITY, LOSSY_JPEG_QUALITY = 88, 50
+VP8_BIT_RATE, LOSSY_VP8_BIT_RATE = 4_000_000, 700_000
 
 #: Pixels of a camera's picture.
 MOST_PIXELS = 1280 * 1280
@@ -38,6 +39,8 @@ class BadPicture(ValueError):
 
 class VideoEncoder(Protocol):
     codec: int
+    #: Whether its pictures are small, for a network that loses packets.
+    lossy: bool
 
     def encode(self, picture: np.ndarray, key: bool) -> bytes:
         """Compress RGB or RGBA uint8 (H, W, 3 or 4). `key`: so that it can be decoded without earlier ones."""
@@ -49,9 +52,13 @@ class JpegEncoder:
 
     codec = JPEG
 
+    def __init__(self, lossy: bool = False):
+        self.lossy = lossy
+
     def encode(self, picture: np.ndarray, key: bool = True) -> bytes:
         swapped = cv2.cvtColor(_stacked(picture), cv2.COLOR_RGB2BGR)
-        done, data = cv2.imencode(".jpg", swapped, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        quality = LOSSY_JPEG_QUALITY if self.lossy else JPEG_QUALITY
+        done, data = cv2.imencode(".jpg", swapped, [cv2.IMWRITE_JPEG_QUALITY, quality])
         if not done:
             raise OSError("the picture could not be compressed")
         return data.tobytes()
@@ -63,6 +70,7 @@ class H264Encoder:
     Args:
         shape: of the pictures, (H, W, 3 or 4).
         threads: of the processor, each of which codes a slice.
+        lossy: small pictures, for a network that loses packets.
 
     Raises:
         OSError: PyAV has no such encoder here.
@@ -70,7 +78,8 @@ class H264Encoder:
 
     codec = H264
 
-    def __init__(self, shape: tuple[int, ...], threads: int = 1):
+    def __init__(self, shape: tuple[int, ...], threads: int = 1, lossy: bool = False):
+        self.lossy = lossy
         height, width = _coded_size(shape)
         try:
             self._context = av.CodecContext.create("libx264", "w")
@@ -82,7 +91,7 @@ class H264Encoder:
             self._context.options = {
                 "preset": "ultrafast",
                 "tune": "zerolatency",
-                "crf": str(CRF),
+                "crf": str(LOSSY_CRF if lossy else CRF),
                 "maxrate": str(MAX_BIT_RATE),
                 "bufsize": str(MAX_BIT_RATE // 4),
                 # Key pictures are made when somebody asks for one.
@@ -104,22 +113,24 @@ class Vp8Encoder:
 
     codec = VP8
 
-    def __init__(self, shape: tuple[int, ...], threads: int = 1):
+    def __init__(self, shape: tuple[int, ...], threads: int = 1, lossy: bool = False):
+        self.lossy = lossy
         height, width = _coded_size(shape)
         try:
             self._context = av.CodecContext.create("libvpx", "w")
             self._context.width, self._context.height = width, height
             self._context.pix_fmt, self._context.time_base = "yuv420p", Fraction(1, 30)
-            self._context.framerate, self._context.bit_rate = Fraction(30), VP8_BIT_RATE
+            self._context.framerate = Fraction(30)
+            self._context.bit_rate = LOSSY_VP8_BIT_RATE if lossy else VP8_BIT_RATE
             self._context.thread_count = max(1, min(threads, MOST_SLICES, height * width // SLICE_PIXELS))
             self._context.options = {
                 "deadline": "realtime",
                 "cpu-used": "12",
                 "lag-in-frames": "0",
                 "auto-alt-ref": "0",
-                "crf": "10",
+                "crf": "30" if lossy else "10",
                 "qmin": "4",
-                "qmax": "48",
+                "qmax": "56" if lossy else "48",
                 "g": "100000",
             }
             self._context.open()
@@ -133,15 +144,17 @@ class Vp8Encoder:
         return b"".join(bytes(packet) for packet in self._context.encode(frame))
 
 
-def open_encoder(shape: tuple[int, ...], threads: int = 1, codecs: Sequence[str] = ("h264",)) -> VideoEncoder:
-    """The first codec of `codecs` that PyAV has here, else JPEG."""
+def open_encoder(
+    shape: tuple[int, ...], threads: int = 1, codecs: Sequence[str] = ("h264",), lossy: bool = False
+) -> VideoEncoder:
+    """The first codec of `codecs` that PyAV has here, else JPEG. `lossy`: small pictures, for a network that loses packets."""
     for codec in codecs:
         with suppress(OSError):
             if codec == "h264":
-                return H264Encoder(shape, threads)
+                return H264Encoder(shape, threads, lossy)
             if codec == "vp8":
-                return Vp8Encoder(shape, threads)
-    return JpegEncoder()
+                return Vp8Encoder(shape, threads, lossy)
+    return JpegEncoder(lossy)
 
 
 class DecodedPicture:

@@ -27,7 +27,7 @@ from livepuppet.realtime.engines.cores import usable_cores
 from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.motion.settings import MotionSettings
 from livepuppet.realtime.remote.protocol import BadMessage
-from livepuppet.realtime.remote.video import BadPicture, CameraDecoder, open_encoder
+from livepuppet.realtime.remote.video import JPEG, BadPicture, CameraDecoder, open_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ MOST_FRAMES = 60.0
 #: Seconds between two states that are told.
 STATE_SECONDS = 0.2
 
-#: Sends a message, bytes or JSON, to the page; may be called from any thread.
-Send = Callable[[bytes | dict], None]
+#: Sends a message, bytes or JSON, to the page, and whether it is a picture that needs none before it; may be called from any thread.
+Send = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,7 @@ class PageSession:
         self._due = 0.0
         # What follows is shared, and guarded by `_changed`.
         self._send: Send | None = None
+        self._lossy: Callable[[], bool] = lambda: False
         self._coded: deque[tuple[tuple, bytes, float]] = deque()
         self._commands: deque[tuple[str, Any]] = deque()
         self._made: list[tuple[str, Animator]] = []
@@ -116,10 +117,10 @@ class PageSession:
 
     # Called by the server's thread.
 
-    def attach(self, send: Send) -> None:
-        """Answer to this connection from now on."""
+    def attach(self, send: Send, lossy: Callable[[], bool] = lambda: False) -> None:
+        """Answer to this connection from now on, which may say that its network loses packets."""
         with self._changed:
-            self._send, self._key_wanted = send, True
+            self._send, self._key_wanted, self._lossy = send, True, lossy
             self._coded.clear()
             self._flow.clear()
             self._commands.append(("connected", None))
@@ -353,14 +354,13 @@ class PageSession:
         else:
             picture = self._moved(send, animator, image, frame)
         rendered = time.perf_counter()
-        if self._encoder is None or self._picture is None or self._picture.shape != picture.shape:
-            self._encoder, self._key_wanted = (
-                open_encoder(picture.shape, usable_cores() or 1, self.codecs),
-                True,
-            )
+        changed = self._picture is None or self._picture.shape != picture.shape
+        if self._encoder is None or changed or self._encoder.lossy != self._lossy():
+            self._encoder = open_encoder(picture.shape, usable_cores() or 1, self.codecs, self._lossy())
+            self._key_wanted = True
         self._picture = picture
         with self._changed:
-            key, self._key_wanted = self._key_wanted, False
+            key, self._key_wanted = self._key_wanted or self._encoder.codec == JPEG, False
         data = self._encoder.encode(picture, key)
         encoded = time.perf_counter()
         self._number = (self._number + 1) & 0xFFFFFFFF
@@ -370,7 +370,7 @@ class PageSession:
         )
         with self._changed:
             self._flow.sent(self._number)
-        send(head + data)
+        send(head + data, self._encoder.codec == JPEG)
 
     def _moved(self, send: Send, animator: Animator, image: np.ndarray, frame: _Frame) -> np.ndarray:
         if self._saved is not None:

@@ -3,16 +3,21 @@ import { NUMBERS, encoderConfig } from "./codecs.js";
 import { now } from "./link.js";
 
 const HEAD = 15;
-const [MOST_RATE, LEAST_RATE] = [1_500_000, 250_000];
+// Bits a second: at most, where packets are lost, so that a picture takes few of them, and at least.
+const [MOST_RATE, LOSSY_RATE, LEAST_RATE] = [1_500_000, 500_000, 250_000];
 // Pictures that may be on their way beyond those of a round trip, and bytes that may wait in the socket.
 const [AHEAD, MOST_WAITING, LARGEST] = [2, 48_000, 960];
-const [MEASURED, QUALITY] = [60, 0.85];
+// Quality and longer side of JPEGs: usually, and where packets are lost.
+const [QUALITY, LOSSY_QUALITY, LOSSY_LARGEST] = [0.85, 0.5, 480];
+// Pictures after which the rate is looked at, and such looks without trouble after which it grows: each change costs a key picture.
+const [MEASURED, CALM] = [60, 5];
 
 export class CameraSender {
   constructor(link, codec) {
     Object.assign(this, { link, codec, encoder: null, size: "", rate: MOST_RATE, number: 0, keyWanted: true, busy: false });
     this.onTheWay = new Map();
-    this.offered = this.dropped = this.left = this.sent = 0;
+    this.offered = this.dropped = this.left = this.sent = this.calm = 0;
+    this.lossy = false;
     // Milliseconds that encoding takes, by the camera's time, for whoever adds up delays.
     this.encoded = new Map();
     this.canvas = document.createElement("canvas");
@@ -67,6 +72,7 @@ export class CameraSender {
   _offer(video, captured, frame) {
     if (!this.link.isOpen) return;
     this.offered += 1;
+    if (this.lossy !== this.link.lossy) this._adapt();
     if (this._full) {
       this.dropped += 1;
       this.left += 1;
@@ -76,17 +82,23 @@ export class CameraSender {
   }
 
   _adapt() {
-    const share = this.dropped / this.offered;
+    const [share, changed] = [this.dropped / this.offered, this.lossy !== this.link.lossy];
     this.offered = this.dropped = 0;
-    const rate = share > 0.1 ? Math.max(0.6 * this.rate, LEAST_RATE) : Math.min(1.15 * this.rate, MOST_RATE);
-    if (Math.abs(rate - this.rate) < 1) return;
-    this.rate = Math.round(rate);
+    this.lossy = this.link.lossy;
+    this.calm = share > 0.1 ? 0 : this.calm + 1;
+    let { rate } = this;
+    if (share > 0.1 && !changed) rate = Math.max(0.6 * rate, LEAST_RATE);
+    else if (this.calm % CALM === CALM - 1) rate *= 1.5;
+    rate = Math.round(Math.min(rate, this.lossy ? LOSSY_RATE : MOST_RATE));
+    if (rate === this.rate) return;
+    this.rate = rate;
     this.size = "";
   }
 
   // Sides in pixels as they are sent: even, and not larger than is of use.
   _sides(video) {
-    const scale = Math.min(1, LARGEST / Math.max(video.videoWidth, video.videoHeight));
+    const largest = this.lossy && this.codec === "jpeg" ? LOSSY_LARGEST : LARGEST;
+    const scale = Math.min(1, largest / Math.max(video.videoWidth, video.videoHeight));
     return [video.videoWidth, video.videoHeight].map((side) => 2 * Math.round((side * scale) / 2));
   }
 
@@ -142,7 +154,7 @@ export class CameraSender {
   async _sendJpeg(video, captured) {
     this.busy = true;
     this._draw(video, ...this._sides(video));
-    const blob = await new Promise((resolve) => this.canvas.toBlob(resolve, "image/jpeg", QUALITY));
+    const blob = await new Promise((resolve) => this.canvas.toBlob(resolve, "image/jpeg", this.lossy ? LOSSY_QUALITY : QUALITY));
     this.busy = false;
     if (!blob) return;
     const message = new Uint8Array(HEAD + blob.size);
@@ -163,6 +175,6 @@ export class CameraSender {
     this.encoded.set(captured, now());
     if (this.encoded.size > 64) this.encoded.delete(this.encoded.keys().next().value);
     this.sent += 1;
-    this.link.sendInOrder(message);
+    this.link.sendInOrder(message, codec === NUMBERS.jpeg);
   }
 }

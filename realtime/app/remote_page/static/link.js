@@ -44,16 +44,22 @@ export class Link extends EventTarget {
     this.subflows[subflow]?.send(data);
   }
 
-  // Bytes that have to arrive, in order. A subflow that is held up is left.
-  sendInOrder(message) {
+  // Bytes that have to arrive, in order; or `alone`, the newest of which counts. A subflow that is held up is left.
+  sendInOrder(message, alone = false) {
     if (!this.isOpen) return;
-    this.sender.send(message, now());
+    this.sender.send(message, now(), alone);
     this._check();
   }
 
-  // An answer, the way that works.
+  // Whether packets are lost.
+  get lossy() {
+    return Boolean(this.sender?.lossy || this.receiver?.lossy(now()));
+  }
+
+  // An answer, the way that works. Where packets are lost, all of them, so that what one of them holds up is not missed.
   answer(message) {
-    this.send(message, this.answered);
+    if (!this.lossy) this.send(message, this.answered);
+    else for (const subflow of this.subflows.keys()) this.send(message, subflow);
   }
 
   ask() {
@@ -141,10 +147,12 @@ export class Link extends EventTarget {
     if (kind === "m") {
       this.sender.arrived(bytes, now());
       this._check();
-    } else if (kind === "M") {
-      const turn = this.receiver.take(bytes);
+    } else if (kind === "M" || kind === "S") {
+      const turn = this.receiver.take(bytes, now());
       this.answered = subflow;
-      this.answer(this.receiver.acknowledgement);
+      const answer = this.receiver.acknowledgement(bytes, subflow);
+      if (turn.length) this.answer(answer);
+      else this.send(answer, subflow);
       for (const one of turn) this._take(one[0] === 123 ? new TextDecoder().decode(one) : one.buffer);
     } else if (kind !== "n") this._take(data);
   }
