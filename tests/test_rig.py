@@ -1168,6 +1168,14 @@ def test_a_mouth_that_gapes_purses_to_a_ring():
     left, right = np.interp([-1, 1], _NODES, aside)
     wide, tall = layers.width + right - left, lower[0] - upper[0]
     assert wide < 0.75 * layers.width and 0.4 < tall / wide < 0.8
+    # What is left of its own inside is too little to be known: what is drawn is seen.
+    picture = gaping_face()[0].copy()
+    picture[306:330, 185:216] = (90, 200, 90)
+    grain = np.random.default_rng(3).normal(0, 8, picture.shape)
+    mouth = Mouth((picture + grain).clip(0, 255).astype(np.uint8), gaping_face()[1])
+    for pucker, green in ((0.0, True), (1.0, False)):
+        drawn = paste(picture.copy(), mouth.draw(amounts(jawOpen=0.2, mouthPucker=pucker))).astype(int)
+        assert ((drawn[290:360, 170:230, 1] - drawn[290:360, 170:230, 0]).max() > 60) == green
     # As far above its corners as below them.
     assert abs((upper[0] + lower[0]) / 2 - (upper[2] + lower[2]) / 2) < 0.12 * tall
     assert 0.5 * tall < lower[1] - upper[1] < 0.8 * tall
@@ -1253,6 +1261,20 @@ def test_a_line_is_followed_to_where_it_ends():
     cv2.line(crop, (middle - 48, row), (middle + 48, row), (60, 20, 24), 3)
     line = lip_fit.follow(lip_fit.LipMaps(crop, 0.8), theta, np.zeros(len(lip_fit.U)), "line")
     assert np.abs(line + 0.035).max() < 0.017
+
+
+def test_a_line_that_curls_at_its_end_is_bent_to_it():
+    """As pens draw corners; where nothing darker is there it stays."""
+    theta = np.float32([-0.4, 0, 0.4, 0, 0, 0, 0.06, 0.1, 0])
+    row, middle = lip_fit.HEIGHT // 2, lip_fit.WIDTH // 2
+    crop = np.full((lip_fit.HEIGHT, lip_fit.WIDTH, 3), SKIN, np.uint8)
+    line = np.zeros(len(lip_fit.U))
+    for left, curl in ((middle - 48, 0.0), (middle - 36, 0.045)):
+        drawn = crop.copy()
+        cv2.line(drawn, (left, row), (middle + 48, row), (60, 20, 24), 3)
+        cv2.line(drawn, (left, row), (middle - 48, row - round(curl * lip_fit.PER_D)), (60, 20, 24), 3)
+        found = lip_fit.curled(lip_fit.LipMaps(drawn, 0.8), theta, line)
+        assert abs(found[0] + curl) < 0.02 and np.abs(found[8:]).max() == 0 and (found[0] == 0) == (curl == 0)
 
 
 def test_the_inside_of_a_mouth_with_gray_lips_is_red_unless_the_picture_is_gray():

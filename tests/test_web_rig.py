@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from test_rig import drawn_face, landmarks_of, narrower, smiling_face
+from test_rig import drawn_face, gaping_face, landmarks_of, narrower, smiling_face
 from test_web_motion import DEFAULTS, NODE, clip, names, written
 from test_web_motion import run as run_motion
 
@@ -283,6 +283,16 @@ def smiling_rig() -> tuple[Rig, Face, Square]:
 
 
 @cache
+def gaping_rig() -> tuple[Rig, Face, Square]:
+    """The same with a mouth that stands wide open, not drawn."""
+    picture, contours = gaping_face()
+    contours = replace(contours, mouth=replace(contours.mouth, teeth="own"))
+    _, face, square = flat_rig()
+    face = replace(face, contours=contours)
+    return Rig(picture, face, square), face, square
+
+
+@cache
 def painted_rig() -> tuple[Rig, Face, Square]:
     """Of the bundled avatar: head, body and plate, lashes, teeth."""
     engine, avatar = load_engine("onnx", MODEL, precision="float32", use="detect"), load_avatar(AVATAR)
@@ -293,7 +303,7 @@ def painted_rig() -> tuple[Rig, Face, Square]:
     return Rig(avatar.original, face, avatar.square), face, avatar.square
 
 
-@pytest.mark.parametrize("make", [flat_rig, muzzle_rig, smiling_rig, painted_rig])
+@pytest.mark.parametrize("make", [flat_rig, muzzle_rig, smiling_rig, gaping_rig, painted_rig])
 def test_a_rig_is_drawn_as_python_draws_it(make, tmp_path):
     rig, face, square = make()
     assert rig.eyes.layers.keys() == {"left", "right"} and rig.mouth.layers is not None

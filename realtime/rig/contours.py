@@ -409,7 +409,7 @@ def _find_mouth(
     outer_up, line, inner_low, outer_low = (rows[0] for rows in lip_fit.curves(theta[None]))
     shut = theta[5] < 0.035
     if shut:
-        line = lip_fit.follow(maps, theta, line, "line")
+        line = lip_fit.curled(maps, theta, lip_fit.follow(maps, theta, line, "line"))
         inner_low = line.copy()
     else:
         line = lip_fit.follow(maps, theta, line, "inner upper")

@@ -370,6 +370,36 @@ def search_line(maps: LipMaps) -> tuple[np.ndarray, float]:
     return theta[0], float(darkness(theta).mean())
 
 
+#: How far above or below a mouth's corners its line may end, in D; and the shares of its darkness that tell that it does there.
+_CURLS, _AS_DARK, _LESS_DARK = 0.055, 0.5, 0.4
+
+
+def curled(maps: LipMaps, theta: np.ndarray, line: np.ndarray) -> np.ndarray:
+    """The dark `line`, heights (31,) at `U`, of a shut mouth, bent at its ends to where it is darkest there: pens curl."""
+    steps = np.linspace(-_CURLS, _CURLS, 23, dtype=np.float32)
+
+    def darkness(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        light = [
+            sample(maps.light, *place(theta[None], u[None], (v + side)[None].astype(np.float32)))[0]
+            for side in (-0.03, 0, 0.03)
+        ]
+        return (np.minimum(light[0], light[2]) - light[1]) / maps.span
+
+    usual = float(np.median(darkness(U[3:-3], line[3:-3])))
+    line = line.copy()
+    for sign in (-1, 1):
+        near = sign * U > 0.5
+        ramp = np.clip((sign * U[near] - 0.7) / 0.3, 0, 1) ** 1.5
+        # By how dark all of the bent end is: a spot beside it is not its end.
+        dark = [darkness(U[near], line[near] + step * ramp) for step in steps]
+        gain = np.array([float((one * ramp).sum() / ramp.sum()) for one in dark]) - 0.5 * np.abs(steps)
+        best = int(gain.argmax())
+        still = gain[len(steps) // 2]
+        if gain[best] > max(_AS_DARK * usual, 0.05) and still < _LESS_DARK * gain[best] + 0.02:
+            line[near] += steps[best] * ramp
+    return line
+
+
 def ends(maps: LipMaps, theta: np.ndarray, line: np.ndarray, most: float = 0.07) -> np.ndarray:
     """Both corners, float32 (2, 2) in the crop's pixels, of a shut mouth whose dark `line`, heights (31,) at `U`, may go on
     by up to `most` D.

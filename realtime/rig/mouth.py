@@ -59,6 +59,9 @@ OUTLINE = 0.5, 1.05, 0.5
 #: How far beyond a mouth's corners the skin goes along that they draw in as they narrow, and down as they sink, in halves of its width.
 NARROWS, SINKS = 0.4, 0.5
 
+#: By how much flatter than its lower edge the upper one of an opening is.
+FLATTER = 0.75
+
 #: Skin that is pushed together is drawn no narrower than this share of it.
 LEAST_SLOPE = 0.2
 
@@ -987,10 +990,11 @@ class MouthLayers:
         # Lips that hardly part do so in the middle; an open mouth is round, its corners half-way down.
         forward = held(max(a.funnel, a.pucker))
         inner = np.maximum(1 - np.square(_NODES / (1 - (1 - self._meet) * forward)), 0)
-        lens = inner ** (1.3 - 0.62 * min(1.8 * parted / w, 1.0))
+        steep = 1.3 - 0.62 * min(1.8 * parted / w, 1.0)
+        lens, flat = inner**steep, inner ** (FLATTER * steep)
         if self.plain:
             # The jaw goes down as a whole.
-            lens = self._jaw_opening
+            lens = flat = self._jaw_opening
         rise = 0.05 * parted * (not self.plain)
         sink = (0.4 if self.plain else 1) * (1 - round_) * 0.25 * jaw + round_ * (
             self._sag - rise + 0.33 * (parted + self.gap)
@@ -1014,7 +1018,7 @@ class MouthLayers:
         shutting, total = min(gap, 0.0) * self._apart, gap
         gap = max(gap, 0.0)
         up = (
-            (sink + rise) * lens
+            (sink + rise) * flat
             + 0.15 * shutting
             + 0.1 * raised * self._sides
             + (2 * stiff - 1) * FUNNEL[1] * part
@@ -1041,7 +1045,7 @@ class MouthLayers:
         )
         inner_up, inner_low = base - up, base + low
         # Those that stand wide open do not meet, but form a ring.
-        ring = held(a.pucker) * held(1 - a.funnel) * self._stands
+        ring = self._ring(a)
         if ring > 0:
             open_ = 0.5 * (self.gap + min(total, 0.0))
             middle = (self._sag + 0.05 * w + open_) * self._sinks
@@ -1066,6 +1070,10 @@ class MouthLayers:
             1,
         )
         return offset.astype(np.float32), aside.astype(np.float32)
+
+    def _ring(self, a: MouthAmounts) -> float:
+        """How far lips that stand wide open are pushed forward to a ring."""
+        return float(held(a.pucker) * held(1 - a.funnel)) * self._stands
 
     def _jaw_aside(self, a: MouthAmounts) -> float:
         """How far the jaw moves aside, in pixels."""
@@ -1210,7 +1218,9 @@ class MouthLayers:
         tall, rows = float(gap.max()), self._placed_teeth(a, float(gap.max()), upper_edge, lower_edge)
         inside = self._generic(a, opening, near_upper, near_lower, tall, rows)
         if self.own:
-            inside = self._with_own(inside, opening, gap, self._corners(a))
+            inside = self._with_own(
+                inside, opening, gap, self._corners(a), float(smooth(0.2, 0.8, self._ring(a)))
+            )
             # Of lips that are about to meet there is nothing to be seen but their line.
             begins = max(min(0.06 * self.width, 0.8 * self.gap) * (not self.drawn), 1.8 * self._seam)
             shut = float(smooth(begins, 1.2 * self._seam, tall))
@@ -1290,6 +1300,8 @@ class MouthLayers:
         else:
             far = np.sqrt(np.square(x * smooth(0.0, 0.5, into)) + np.square(into)) if stands else into
             share = within * smooth(0.95, 0.45 if stands else 0.3, far)
+            if stands:
+                share *= 1 - smooth(0.0, 0.4, into) * smooth(0.5, 0.0, off)
             for row in teeth:
                 share *= 1 - row.seen(row.teeth.alpha, opening) * np.float32(1 / 255)
             if self.shows_teeth:
@@ -1450,7 +1462,7 @@ class MouthLayers:
 
     def _ridge(self, s, height, tall: float) -> np.ndarray:
         """Pixels above the tongue's edge."""
-        bulge = 1 - 0.9 * np.square(np.minimum(np.abs(s), 1))
+        bulge = 1 - (0.9 if self.drawn else 1.3) * np.square(np.minimum(np.abs(s), 1))
         tongue = (
             0.62 * (tall - 0.08 * self.width)
             if self.drawn or self.plain
@@ -1471,7 +1483,7 @@ class MouthLayers:
         )
         # The tongue lies behind the lower teeth: lightest where it bulges, in the dark further back.
         ridge = self._ridge(s, height, tall)
-        back, front = (0.1, 0.1) if self.plain else (0.06, 0.08)
+        back, front = (0.1, 0.1) if self.plain else (0.11, 0.1)
         tongue = smooth(back * w, -front * w, ridge) * held((0.95 - s) / 0.35)
         lit = min(max(0.35 + 0.8 * tall / (0.5 * w), 0.35), 1.05)
         light = lit * (1 - 0.3 * held(ridge / (-0.3 * w)) - 0.25 * s)
@@ -1480,13 +1492,19 @@ class MouthLayers:
         light += 0.13 * lit * shine
         light *= 1 - 0.12 * np.exp(-np.square(s / 0.07)) * held(ridge * (-8 / w))
         share = 0.9 * tongue
+        # Above it the palate is not quite dark.
+        palate = 0.15 * lit * np.exp(-np.square((opening.to_upper[::2, ::2] - 0.16 * w) / (0.17 * w)))
+        palate *= np.maximum(1 - np.square(s), 0) * (1 - share)
         # Into the corners goes the cheek, as the lips' inside is lit.
         cheek = 0.6 * smooth(0.75, 1.0, s)
         out = cv2.merge(
             [
-                (dark + (colour * light - dark) * share + (0.42 * lip - dark) * cheek * (1 - share)).astype(
-                    np.uint8
-                )
+                (
+                    dark
+                    + (colour * light - dark) * share
+                    + lip * palate
+                    + (0.42 * lip - dark) * cheek * (1 - share)
+                ).astype(np.uint8)
                 for dark, colour, lip in zip(
                     self.dark.tolist(), self.tongue.tolist(), self.flesh.tolist(), strict=True
                 )
@@ -1499,12 +1517,13 @@ class MouthLayers:
         return cv2.resize(out, full), cv2.resize(shade.astype(np.float32), full)
 
     def _with_own(
-        self, generic: np.ndarray, opening: _Opening, gap: np.ndarray, corners: np.ndarray
+        self, generic: np.ndarray, opening: _Opening, gap: np.ndarray, corners: np.ndarray, ring: float
     ) -> np.ndarray:
         """The avatar's own inside: its upper teeth stay where they are, what is below them is stretched.
 
         Args:
             corners: `_corners`; a smile or frown bends what is between the lips along with them.
+            ring: how far lips that stood wide open are a ring before what is drawn.
         """
         s, depth = opening.s, opening.to_upper
         table = np.stack([self._rest[:, 2], self._rest[:, 3], self.teeth_end, corners])
@@ -1533,7 +1552,7 @@ class MouthLayers:
             edge = past * smooth(1.15, 1.8, beyond / np.maximum(room, 1))
         elif not self.drawn:
             # What stands wide open is squeezed where it shuts: at last too little of it is left to be known.
-            edge = np.full_like(gap, smooth(0.45, 0.2, gap.max() / self.gap))
+            edge = np.full_like(gap, max(float(smooth(0.45, 0.2, gap.max() / self.gap)), ring))
         else:
             return inside
         return cv2.blendLinear(generic, inside, edge, 1 - edge)

@@ -212,7 +212,7 @@ export class MouthLayers {
     const bares = (told.shows_teeth ? 0.25 : told.toothless ? 0.4 : 1) * w;
     const shutting = Math.min(gap, 0);
     // Lips that stand wide open and are pushed forward do not meet, but form a ring.
-    const ring = held(a.pucker) * held(1 - a.funnel) * told.stands;
+    const ring = this.ring(a);
     const open = 0.5 * (told.gap + shutting);
     gap = Math.max(gap, 0);
     // An upper edge without a lip hangs over the opening in a bow.
@@ -223,14 +223,16 @@ export class MouthLayers {
       const corners = (this.corners[at] = told.span * (cornerLeft * this.upLeft[at] + cornerRight * this.upRight[at]));
       const node = nodes[at] / (1 - (1 - told.meet) * forward);
       // Of a mouth without lips the jaw goes down as a whole.
-      const lens = told.plain ? this.jawOpening[at] : Math.max(1 - node * node, 0) ** steep;
+      const inner = Math.max(1 - node * node, 0);
+      const lens = told.plain ? this.jawOpening[at] : inner ** steep;
+      const flat = told.plain ? lens : inner ** (constants.FLATTER * steep);
       // Lips that are pushed forward meet a little further down.
       const base = corners + (told.shows_teeth ? 0 : 0.03 * a.pucker * w * this.sinks[at]) + sink * this.sinks[at] - (0.08 * a.shrugLower + 0.03 * a.shrugUpper) * w * this.bow[at];
       const raised = (a.upperLeft * this.toLeft[at] + a.upperRight * this.toRight[at]) * bares;
       const lowered = (a.lowerLeft * this.toLeft[at] + a.lowerRight * this.toRight[at]) * bares;
       // Closing lips meet along their whole length, the upper one coming down a little.
       const shut = shutting * this.apart[at];
-      const up = (sink + rise) * lens + 0.15 * shut + 0.1 * raised * this.sides[at] + (2 * stiff - 1) * FUNNEL[1] * part * this.round[at] + 0.35 * bared * this.inner[at] - hang * this.bow[at];
+      const up = (sink + rise) * flat + 0.15 * shut + 0.1 * raised * this.sides[at] + (2 * stiff - 1) * FUNNEL[1] * part * this.round[at] + 0.35 * bared * this.inner[at] - hang * this.bow[at];
       const low = (gap - rise - sink) * lens + 0.85 * shut + 0.09 * lowered * this.bow[at] + FUNNEL[2] * part * this.round[at] + 0.65 * bared * this.inner[at];
       const rest = (/** @type {number} */ knot) => tables[knot * count + at];
       let innerUp = base - up;
@@ -262,6 +264,11 @@ export class MouthLayers {
     }
     this._differentiate(this.asideTable, this.asideSlope);
     this._invert();
+  }
+
+  /** How far lips that stand wide open are pushed forward to a ring. @param {MouthAmounts} a */
+  ring(a) {
+    return held(a.pucker) * held(1 - a.funnel) * this.told.stands;
   }
 
   /** How far the jaw moves aside, in pixels. @param {MouthAmounts} a */
@@ -608,7 +615,7 @@ export class MouthBend {
     else this._generic(box, tall, rows, inside);
     const parted = tall - (told.own ? told.gap : 0);
     if (told.own) {
-      this._ownInside(box, tall, inside);
+      this._ownInside(box, tall, smooth(0.2, 0.8, layers.ring(a)), inside);
       // Of lips that are about to meet there is nothing to be seen but their line.
       const begins = Math.max(told.drawn ? 0 : Math.min(0.06 * told.width, 0.8 * told.gap), 1.8 * told.seam);
       const shut = smooth(begins, 1.2 * told.seam, tall);
@@ -707,7 +714,7 @@ export class MouthBend {
     const { told } = this.layers;
     const side = Math.min(Math.abs(s), 1);
     const tongue = told.drawn || told.plain ? 0.62 * (tall - 0.08 * told.width) : 0.3 * told.width * Math.min(tall / (0.6 * told.width), 1);
-    return height - tongue * (1 - 0.9 * side * side);
+    return height - tongue * (1 - (told.drawn ? 0.9 : 1.3) * side * side);
   }
 
   /**
@@ -818,8 +825,8 @@ export class MouthBend {
     const planeS = /** @type {Float32Array} */ (this.s);
     const toUpper = /** @type {Float32Array} */ (this.toUpper);
     const toLower = /** @type {Float32Array} */ (this.toLower);
-    const back = told.plain ? 0.1 : 0.06;
-    const front = told.plain ? 0.1 : 0.08;
+    const back = told.plain ? 0.1 : 0.11;
+    const front = 0.1;
     const lit = Math.min(Math.max(0.35 + (0.8 * tall) / (0.5 * w), 0.35), 1.05);
     for (let row = 0, to = 0; row < high; row++) {
       for (let column = 0; column < wide; column++, to++) {
@@ -836,11 +843,13 @@ export class MouthBend {
         // It is wet, and bends most where it comes out of the dark.
         light += 0.13 * lit * Math.exp(-((ridge / (0.07 * w) + 1.3) ** 2) - ((s - 0.22) / 0.2) ** 2);
         light *= 1 - 0.12 * Math.exp(-((s / 0.07) ** 2)) * held((ridge * -8) / w);
+        // Above it the palate is not quite dark.
+        const palate = 0.15 * lit * Math.exp(-(((toUpper[here] - 0.16 * w) / (0.17 * w)) ** 2)) * Math.max(1 - s * s, 0) * (1 - share);
         // Into the corners goes the cheek, as the lips' inside is lit.
         const cheek = 0.6 * smooth(0.75, 1, s) * (1 - share);
         for (let channel = 0; channel < 3; channel++) {
           const dark = told.dark[channel];
-          colours[3 * to + channel] = dark + (told.tongue[channel] * light - dark) * share + (0.42 * told.flesh[channel] - dark) * cheek;
+          colours[3 * to + channel] = dark + (told.tongue[channel] * light - dark) * share + told.flesh[channel] * palate + (0.42 * told.flesh[channel] - dark) * cheek;
         }
         const above = Math.exp((Math.max(upper, 0) * -20) / w);
         const below = Math.exp((Math.max(lower, 0) * -24) / w);
@@ -890,9 +899,10 @@ export class MouthBend {
   /**
    * The avatar's own inside: its upper teeth stay where they are, what is below them is stretched.
    * @param {{top: number, left: number, width: number, height: number}} box @param {number} highest opening
+   * @param {number} ring how far lips that stood wide open are a ring before what is drawn
    * @param {Int32Array} out what is drawn; is what is seen afterwards
    */
-  _ownInside(box, highest, out) {
+  _ownInside(box, highest, ring, out) {
     const { fine, layers } = this;
     const { told, tables, count } = layers;
     const { fine: picture } = layers.sampler;
@@ -926,7 +936,7 @@ export class MouthBend {
         if (told.shows_teeth) share = past * (told.drawn ? held((beyond - room) / told.soft) : smooth(1.06, 2, (beyond + tall) / (room + tall)));
         else if (told.gap < 0.25 * told.width && !told.drawn) share = past * smooth(1.15, 1.8, beyond / Math.max(room, 1));
         // What stands wide open is squeezed where it shuts: at last too little of it is left to be known.
-        else if (!told.drawn) share = smooth(0.45, 0.2, highest / told.gap);
+        else if (!told.drawn) share = Math.max(smooth(0.45, 0.2, highest / told.gap), ring);
         out[to] = mixed(own, out[to], share);
       }
     }
@@ -1043,6 +1053,7 @@ export class MouthBend {
         const around = mixed(out[to], cast, 0.4 * shade);
         const far = stands ? Math.hypot(x * smooth(0, 0.5, into), into) : into;
         let share = within * smooth(0.95, stands ? 0.45 : 0.3, far);
+        if (stands) share *= 1 - smooth(0, 0.4, into) * smooth(0.5, 0, off);
         for (const { row: one, edge: ends, aside: moved } of teeth) {
           const { layer } = one;
           share *= 1 - (sampled(layer.pixels, layer.width, layer.height, planeX[at] + one.middle - moved, y + one.edge - ends, false) >>> 24) / 255;
