@@ -379,6 +379,23 @@ def test_the_line_along_a_lid_that_comes_down_is_no_thicker_than_at_rest(amount)
         assert 1 < thick(drawn, x, y) < thick(picture, x, y) + 1
 
 
+@pytest.mark.parametrize("amount", [0.25, 0.5])
+def test_heavy_lashes_leave_no_gray_patch_on_a_lid_that_comes_down(amount):
+    """Skin unfolds in their place early: drawn out, they would shade all of the lid."""
+    picture, contours = shaded_lids(False)
+    picture = uneven(picture)
+    for eye in (contours.left, contours.right):
+        for x, y in eye.upper[2:-2]:
+            tip = (round(16 * (x + 0.12 * (x - eye.iris[0]))), round(16 * (y - 7)))
+            cv2.line(picture, (round(16 * x), round(16 * y)), tip, (46, 36, 34), 2, cv2.LINE_AA, 4)
+    drawn = paste(picture.copy(), Eyes(picture, contours).draw(amounts(both("eyeBlink", amount))))
+    for x, y in EYES.values():
+        # Between the old lashes' tips and feet.
+        lid = drawn[y - 20 : y - 13, x - 18 : x + 19].astype(float).mean(2)
+        assert np.median(lid) > 0.85 * np.mean(SKIN)
+        assert np.percentile(lid, 10) > 0.75 * np.mean(SKIN)
+
+
 def uneven(picture: np.ndarray) -> np.ndarray:
     """The picture with a real skin's light and dark places."""
     noise = cv2.GaussianBlur(np.random.default_rng(3).normal(0, 1, picture.shape[:2]), (0, 0), 3.0)

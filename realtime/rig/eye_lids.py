@@ -238,6 +238,17 @@ class EyeLids(EyeCrop):
         self.front[self.front < 0.03] = 0
         self.has_front = bool(self.front.max() > 0.2)
         self._find_fold(lashes)
+        level = max(float(np.median(self.cheek_colour)), 1.0)
+        #: Whether a deep fold hangs over the eye, 0 to 1.
+        self.hooded = float(self.fine * smooth(0.14, 0.24, self.fold_depth / level)) if self.has_fold else 0.0
+        if self.hooded > 0.5:
+            # Beside the outer corner it lies before the lid.
+            outward = self.u if self.side == "right" else 1 - self.u
+            hood = (thin > 0.45 * self.fold_depth) & (outward > 0.92) & (self.v > self.up - 0.2 * w)
+            hood = cv2.morphologyEx(hood.astype(np.uint8), cv2.MORPH_OPEN, disc(0.01 * w))
+            hood = cv2.GaussianBlur(hood.astype(np.float32), (0, 0), max(0.7, 0.5 * self.soft))
+            self.front = np.maximum(self.front, hood * smooth(0.9, 0.98, outward))
+            self.has_front = bool(self.front.max() > 0.2)
         if self.has_fold:
             # A fold that meets the lashes somewhere is none; they are darker than a faint one.
             faint = thin < 2.2 * self.fold_depth
@@ -264,7 +275,9 @@ class EyeLids(EyeCrop):
         if not self.has_white:
             # Nor do the dark rims of eyes without one.
             near = cv2.dilate(opening.astype(np.uint8), disc(0.2 * w)) > 0
-            dark = self.light < 0.8 * float(np.median(self.cheek_colour))
+            # Below it only what is as dark as they are: tears leave their stains.
+            below = (self.v > self.low) & (np.abs(self.u - 0.5) < 0.5)
+            dark = self.light < np.where(below, 0.5, 0.8) * float(np.median(self.cheek_colour))
             rims = cv2.morphologyEx((near & dark).astype(np.uint8), cv2.MORPH_OPEN, disc(0.01 * w)) > 0
             strokes |= cv2.dilate(rims.astype(np.uint8), disc(0.03 * w)) > 0
         gone = strokes | bar | (cv2.dilate(opening.astype(np.uint8), disc(0.05 * w + blur)) > 0)
@@ -322,7 +335,11 @@ class EyeLids(EyeCrop):
         whole = np.zeros_like(known)
         if self.fine > 0.5 or (self.has_fold and self.has_white):
             lid, whole = self._unrolled(picture, known, lid)
-        lid = lid + self.texture
+        if self.hooded:
+            # A lid that a hood shades while it is open is no lighter than what is around it when it shuts.
+            way = (self.v - self.cut) / np.maximum(self.closed - self.cut, 1.0)
+            lid = lid * (1 - 0.2 * self.hooded * smooth(0.0, 1.0, way))[..., None]
+        lid = lid + self.texture * (1 - 0.6 * self.hooded)
         # Where lashes were outside of the lid there is skin.
         away = cv2.GaussianBlur((strokes | bar).astype(np.float32), (0, 0), max(0.012 * w, 0.6))
         away = held(1.6 * away) * (1 - self.front)
@@ -775,7 +792,7 @@ class EyeLids(EyeCrop):
         ends = smooth(-0.04, 0.08, outward) * smooth(1.10, 0.97, outward)
         long = (0.075 + 0.045 * smooth(0.3, 0.85, outward)) * w * np.maximum(bold, 0.1)
         hairs = held(1 - below / long) * (below > 0) * self._hairs(outward * w, below)
-        real = ends * (1 - (1 - 0.75 * band) * (1 - 0.5 * hairs) * (1 - 0.5 * own))
+        real = ends * (1 - (1 - (0.75 + 0.17 * self.hooded) * band) * (1 - 0.5 * hairs) * (1 - 0.5 * own))
         real = cv2.GaussianBlur(real.astype(np.float32), (0, 0), max(0.25 * self.soft, 0.4))
         return (drawn + (real - drawn) * self.fine).astype(np.float32)
 
@@ -880,9 +897,10 @@ class EyeLids(EyeCrop):
             float(np.interp(self.iris_u / w, *self._column(field)))
             for field in (self.up, self.closed - self.up, self.arch)
         )
-        #: Of a lid's way, from where to where the skin that unfolds takes the place of what is seen now. Fur stretches well.
+        #: Of a lid's way, from where to where the skin that unfolds takes the place of what is seen now, of which lashes, fur and
+        #: make-up would be drawn out.
         later = 0.06 * (1 - self.fine)
-        self.bares = (0.05 + later, 0.45 + 2.5 * later) if self.has_white else (0.35, 0.85)
+        self.bares = (0.03 + later, 0.3 + 4 * later) if self.has_white else (0.08, 0.4)
         # The line between the corners is left until the lid is nearly closed, and has one of its own.
         self.leaves = 0.6, 0.95
         inwards = 0.5 - np.abs(self.u - 0.5)
@@ -892,7 +910,7 @@ class EyeLids(EyeCrop):
         #: Of a blink, where lids begin to dim what is between them, and how much they do at last: drawn ones less.
         self.dims = float(0.45 - 0.1 * self.fine), 0.4
         #: Of a lid's way, from where to where the lashes of a closed one take the place of those of an open one.
-        self.lashes_come = (0.12 + 0.33 * self.fine, 0.8 + 0.2 * self.fine) if self.has_white else (0.3, 0.95)
+        self.lashes_come = (0.5, 0.8 + 0.2 * self.fine) if self.has_white else (0.3, 0.95)
         #: Up to so far above its edge a lid that opens wide goes along as it is: with its lashes.
         self.rigid = np.float32(np.clip(np.percentile(self.lash_up, 75), 0.02 * w, 0.09 * w))
 
