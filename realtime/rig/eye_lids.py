@@ -899,7 +899,7 @@ class EyeLids(EyeCrop):
         )
         #: Of a lid's way, from where to where the skin that unfolds takes the place of what is seen now, of which lashes, fur and
         #: make-up would be drawn out.
-        later = 0.06 * (1 - self.fine)
+        later = 0.02 * (1 - self.fine)
         self.bares = (0.03 + later, 0.3 + 4 * later) if self.has_white else (0.08, 0.4)
         # The line between the corners is left until the lid is nearly closed, and has one of its own.
         self.leaves = 0.6, 0.95
