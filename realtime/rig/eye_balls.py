@@ -369,7 +369,7 @@ class EyeBall(EyeLids):
         """
         if self.has_white:
             # As rough as what is around.
-            unseen = 0.7 * self.fine * (1 - self.white_seen)[..., None]
+            unseen = 0.3 * self.fine * (1 - self.white_seen)[..., None]
             self.white = np.clip(self.white + self.texture * unseen, 0, 255).astype(np.float32)
             size = self.iris_size
             at = [
@@ -409,6 +409,10 @@ class EyeBall(EyeLids):
             black = np.maximum((ball - dark).mean(2), 20.0)
             darker, lighter = held((-off.mean(2) - 3) / black), held((np.abs(off).max(2) - 4) / enough)
             reach = (0.08 + 0.06 * corner) * w + 0.5 * soft
+            if sign < 0:
+                # In the corners the line along the upper lid goes with that.
+                its = smooth(0.3, 0.6, (self.v - self.up) / np.maximum(self.span, 0.5))
+                darker, lighter = darker * its, lighter * np.where(off.mean(2) < 0, its, 1)
             need = darker * smooth(reach, 0.4 * reach, deep)
             shade = need * smooth(1.0, 0.5, lighter * corner) * at_edge
             reach = np.maximum(0.04, 0.2 * corner) * w + 0.3 * soft
