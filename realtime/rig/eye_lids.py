@@ -283,7 +283,9 @@ class EyeLids(EyeCrop):
         gone = strokes | bar | (cv2.dilate(opening.astype(np.uint8), disc(0.05 * w + blur)) > 0)
         # Nor do tips that are left.
         tips = (cv2.dilate(strokes.astype(np.uint8), disc(0.06 * w)) > 0) & (thin > max(0.2 * black, 6.0))
-        tips &= (self.v < self.up) & (self.v > (self.cut if self.has_fold else self.up - 0.3 * w))
+        tips &= (self.v < self.up) & (
+            self.v > (self.cut if self.has_fold else self.up - self.lash_up - 0.14 * w)
+        )
         tips &= (outward > -0.46) & (outward < (0.46 if self.fine > 0.5 else 0.62))
         gone |= cv2.dilate(tips.astype(np.uint8), disc(0.02 * w)) > 0
         strokes = strokes | (gone & (self.v < self.up))
@@ -900,12 +902,12 @@ class EyeLids(EyeCrop):
         #: Of a lid's way, from where to where the skin that unfolds takes the place of what is seen now, of which lashes, fur and
         #: make-up would be drawn out.
         later = 0.02 * (1 - self.fine)
-        self.bares = (0.03 + later, 0.3 + 4 * later) if self.has_white else (0.08, 0.4)
+        self.bares = (0.1 + later, 0.27 + 4 * later) if self.has_white else (0.08, 0.4)
         # The line between the corners is left until the lid is nearly closed, and has one of its own.
         self.leaves = 0.6, 0.95
         inwards = 0.5 - np.abs(self.u - 0.5)
         self.between = smooth(-0.02, 0.06, inwards).astype(np.float32)
-        self.line_tall = (self.line * (0.4 + 0.6 * smooth(0.0, 0.25, inwards))).astype(np.float32)
+        self.line_tall = (self.line * (0.15 + 0.85 * smooth(0.0, 0.3, inwards))).astype(np.float32)
         self.tapers = np.maximum(self.tapers, np.float32(0.85))
         #: Of a blink, where lids begin to dim what is between them, and how much they do at last: drawn ones less.
         self.dims = float(0.45 - 0.1 * self.fine), 0.4
