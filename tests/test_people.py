@@ -584,3 +584,39 @@ def test_hair_that_is_combed_back_begins_thin(monkeypatch):
     rows = begins[52:72, inside].mean(1)
     assert (np.diff(rows) > -1).all() and rows[-1] > rows[0] + 50
     assert begins[95:100, inside].mean() > 230 > fringe[52:62, inside].mean()
+
+
+@needs_data
+def test_ears_end_below_the_skull_and_hair_grows_right_above_them(assets):
+    from livepuppet.train.people import extras
+    from livepuppet.train.people.person import vertex_table
+
+    table = vertex_table(assets)
+    for side in ("left", "right"):
+        top, middle = (assets.base[table[f"{side} ear {end}"]] for end in ("top", "middle"))
+        # A skull is 0.75 decimetres wide to each side there.
+        assert abs(top[0]) > 0.76 and 0.05 < top[1] - middle[1] < 0.3
+        above = np.sign(top[0]) * np.array([[0.73, 0.0, 0.0]]) + [[0.0, top[1] + 0.12, 0.42]]
+        assert extras.scalp(above)[0] > 0.9
+        assert extras.scalp(middle[None])[0] < 0.1
+
+
+def test_lines_of_a_drawing_lie_on_the_darker_side_of_edges_and_keep_its_opacity():
+    from livepuppet.train.people import paint
+
+    layer = np.zeros((64, 64, 4), np.uint8)
+    layer[8:56, 8:56] = (180, 180, 180, 255)
+    layer[8:56, 32:56, :3] = 120
+    found = paint.inked(layer, np.zeros(3), 0.9, 0.015)
+    assert (found[..., 3] == layer[..., 3]).all() and (found[:8] == 0).all()
+    row = found[32, :, 0].astype(int)
+    assert row[32] < 90 and abs(row[45] - 120) <= 2 and row[31] >= 178
+    assert (paint.inked(layer * 0, np.zeros(3), 0.9, 0.015) == 0).all()
+
+
+def test_teeth_lose_their_painted_shade_and_gums_keep_their_red():
+    from livepuppet.train.people import paint
+
+    tooth, gum = np.full((4, 4, 3), (120, 118, 116), np.uint8), np.full((4, 4, 3), (150, 40, 45), np.uint8)
+    assert paint.whitened(tooth).mean() > 190
+    assert np.abs(paint.whitened(gum).astype(int) - gum).max() <= 1

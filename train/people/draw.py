@@ -18,10 +18,10 @@ from livepuppet.train.people.person import Person, Posed, vertex_table
 from livepuppet.train.people.scene import Scene
 
 #: Raised with each change that alters pictures or truth.
-RENDERER = 12
+RENDERER = 13
 
 #: Versions whose pools are as good to train on: looks alone have changed since, what arrays mean has not.
-READABLE = (4, 5, 6, 7, 8, 9, 10, 11, 12)
+READABLE = (4, 5, 6, 7, 8, 9, 10, 11, 12, 13)
 
 #: Kinds of parts that cast no shadow, and those that are no surface of their own for flow and depth.
 NO_SHADOW = frozenset(["lash", "teeth", "tongue", "eye", "lens", "strands", "fur", "ring"])
@@ -173,6 +173,8 @@ class Renderer:
             if picture is None:
                 self.textures[name] = (self.white, None)
             else:
+                if name.startswith("teeth/"):
+                    picture = paint.whitened(picture)
                 there = picture[..., 3] > 128
                 mean = picture[..., :3][there].mean(0) / 255
                 self.textures[name] = (self._texture(picture), mean)
@@ -307,7 +309,7 @@ class Renderer:
         if part.kind in ("teeth", "tongue"):
             # The further back in the mouth, the darker.
             z = part.place(self.assets.base)[:, 2]
-            front, back = (1.0, 0.15) if part.kind == "teeth" else (0.5, 0.06)
+            front, back = (1.0, 0.15) if part.kind == "teeth" else (0.8, 0.06)
             return np.interp(z, [z.max() - 0.45, z.max()], [back, front]).astype(np.float32)
         return None
 
@@ -390,10 +392,16 @@ class Renderer:
         self.target.clear(0, 0, 0, 0, depth=1.0)
         # The head is drawn over the body, which is seen alone before.
         self._solids(body, culled=("eye",))
-        without = self._read() if plate else None
+        look = person.look
+
+        def seen() -> np.ndarray:
+            layer = self._read()
+            return paint.inked(layer, look.ink, look.lines, look.pen) if look.lines > 0 else layer
+
+        without = seen() if plate else None
         self._solids(head, ("teeth", "tongue") if posed.shut else (), culled=("skin", "eye"))
         self._transparent()
-        whole = self._read()
+        whole = seen()
         return whole, self._read(1) if share else whole[..., 3], whole if without is None else without
 
     def background(self, scene: Scene) -> np.ndarray:
@@ -627,8 +635,10 @@ class Renderer:
             tint = np.full(3, np.clip(self.skin_luminance(self.person) / 0.25, 0.2, 1.0) ** 0.3)
         elif part.kind in ("teeth", "tongue"):
             texture, mean = self._named(f"{part.kind}/{part.name}")
+            # Light comes through enamel, which no surface here lets it; nor do a dark face's teeth glow.
+            glow = 1.9 * min(self.skin_luminance(self.person) / 0.30, 1.0) ** 0.5
             tint = (
-                look.teeth * (1.35 if mean is not None else 0.8)
+                look.teeth * np.array([1.02, 1.0, 0.96]) * (glow if mean is not None else 0.8)
                 if part.kind == "teeth"
                 else np.array([0.95, 0.60, 0.60])
             )

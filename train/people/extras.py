@@ -23,6 +23,16 @@ OFTEN = {
     "short04": 0.3,
 }
 
+#: How often teeth and lashes are chosen: few people's teeth have gaps or are pointed, and few lashes are false.
+USUAL = {
+    "teeth_shape01": 0.1,
+    "teeth_shape04": 0.5,
+    "teeth_shape05": 0.1,
+    "eyelashes02": 0.6,
+    "eyelashes03": 0.7,
+    "eyelashes04": 0.08,
+}
+
 #: Hair that lies close to the skull: it cannot be fuller without standing off.
 SLEEK = frozenset(["ponytail01", "short04"])
 
@@ -122,7 +132,7 @@ def scalp(places: np.ndarray) -> np.ndarray:
     line = np.interp(z, [-0.6, 0.2, 0.45, 0.62, 0.85, 1.15, 1.45], [6.25, 6.5, 7.0, 7.15, 7.43, 7.89, 7.985])
     # Hairlines go back at the temples.
     line = line + 0.10 * np.exp(-(((np.abs(x) - 0.42) / 0.14) ** 2)) * (z > 0.9)
-    ear = np.exp(-(((np.abs(x) - 0.82) / 0.12) ** 2) - ((z - 0.42) / 0.22) ** 2) * (y < 7.75)
+    ear = np.exp(-(((np.abs(x) - 0.84) / 0.10) ** 2) - ((z - 0.42) / 0.22) ** 2) * smooth(7.47, 7.40, y)
     return smooth(-0.10, 0.11, y - line) * (1 - np.clip(1.6 * ear, 0, 1))
 
 
@@ -787,8 +797,13 @@ def draw_parts(
     pick = functools.partial(_choose, rng)
     meshes = assets.meshes
     parts = [meshes["body"], meshes.get("eyes") or meshes["plain eyes"]]
-    parts += [meshes[pick(assets.of_kind(kind))] for kind in ("teeth", "tongue", "lash")]
-    # By a generator of its own: what else people are does not depend on it.
+    for kind in ("teeth", "tongue", "lash"):
+        names = assets.of_kind(kind)
+        pick(names)
+        # By a generator of their own: what else people are does not depend on them.
+        likely = [USUAL.get(name, 1.0) for name in names]
+        parts.append(meshes[_choose(np.random.default_rng([look.seed, 13]), names, likely)])
+    # By a generator of its own, too.
     own = np.random.default_rng([look.seed, 10])
     cloth = assets.of_kind("cloth")
     worn = [name for name in cloth if name.startswith("female") != male] or cloth

@@ -121,7 +121,8 @@ def strands(mesh: Mesh, places: np.ndarray, picture: np.ndarray) -> tuple[np.nda
     inside = ((opaque > 110) | (covered == 0)).astype(np.uint8)
     field = _directions(bright, inside)
     noise = rng.standard_normal((SIDE, SIDE)).astype(np.float32)
-    fine = _streaked(noise, field)
+    # Strands of one texel would be rows of beads where they lie across the texture's grid.
+    fine = _streaked(cv2.GaussianBlur(noise, (0, 0), 0.8), field)
     locks = _streaked(cv2.GaussianBlur(noise.T, (0, 0), 3.0), field)
     # Painted highlights are broader than strands and locks are.
     even = 0.5 * bright / cv2.GaussianBlur(bright, (0, 0), 14.0) + 0.5 * (bright / bright.mean()) ** 0.25

@@ -213,7 +213,9 @@ def _brow_and_ear(assets, found, side, sign, eye, used) -> None:
         (np.linalg.norm(base[used] - base[middle], axis=1) < 0.45)
         & (base[used, 0] * sign > base[middle, 0] * sign - 0.2)
     ]
-    found[f"{side} ear top"] = int(ear[np.argmax(base[ear, 1])])
+    # Skin of the skull beside the ear reaches higher.
+    outer = ear[base[ear, 0] * sign > base[middle, 0] * sign - 0.11]
+    found[f"{side} ear top"] = int(outer[np.argmax(base[outer, 1])])
     found[f"{side} ear lobe"] = int(ear[np.argmin(base[ear, 1])])
 
 

@@ -21,7 +21,7 @@ WIDTH, HEIGHT, LOW, HIGH = 768, 480, 5.85, 8.4
 BROW_BELOW_SKIN = 0.45
 
 #: How far hair that is combed back begins below the scalp of short hair, in decimetres.
-COMBED_LOWER = 0.10
+COMBED_LOWER = 0.05
 
 #: Side of an eye's texture.
 EYE_SIDE = 128
@@ -82,8 +82,10 @@ class SkinMap:
         self.masks["lips"] = cv2.GaussianBlur(self.masks["lips"], (0, 0), 2.0)
         flat = self.rest.reshape(-1, 3)
         self.masks["beard"] = beard(flat).reshape(HEIGHT, WIDTH)
+        bare = 1 - cv2.GaussianBlur(cv2.dilate(self.masks["ears"], np.ones((3, 3))), (0, 0), 1.0)
         for name, lower in (("scalp", 0.0), ("scalp combed back", COMBED_LOWER)):
-            self.masks[name] = scalp(flat + np.array([0, lower, 0])).reshape(HEIGHT, WIDTH) * (far < 4)
+            grown = scalp(flat + np.array([0, lower, 0])).reshape(HEIGHT, WIDTH)
+            self.masks[name] = grown * bare * (far < 4)
         # Closed lids and the border of the eye: where the base head's lids are.
         x, y, z = np.abs(self.rest[..., 0]), self.rest[..., 1], self.rest[..., 2]
         self.masks["cheek"] = np.exp(-(((x - 0.42) / 0.17) ** 2) - ((y - 6.92) / 0.16) ** 2) * (z > 0.8)
@@ -415,7 +417,7 @@ def details(maps: SkinMap, look, tone: np.ndarray) -> tuple[np.ndarray, np.ndarr
         )
     if d.get("scalp", 0) > 0:
         of_scalp = "scalp combed back" if d.get("combed back", 0) > 0 else "scalp"
-        over.put(hair * 0.55, d["scalp"] * np.clip(0.9 + 0.15 * pores, 0, 1), of_scalp)
+        over.put(hair * 0.7, d["scalp"] * np.clip(0.9 + 0.15 * pores, 0, 1), of_scalp)
         over.put(tone * np.array([0.42, 0.34, 0.32]), 0.45 * d["scalp"], "below hair")
         over.put(hair * 0.5, (d["scalp"] > 0.4) * _hairline(maps, of_scalp, rng))
     if d["shadow"] > 0:
@@ -471,6 +473,39 @@ def _lips(over: _Overlay, look, tone: np.ndarray, blotch: np.ndarray, mottled: n
         # Paint is thinner towards the lips' border and where it is worn off.
         over.put(look.lip_colour, d["lips"] * (0.85 + 0.10 * blotch + 0.06 * mottled), "lips")
     over.put(tone * np.array([0.22, 0.10, 0.09]), 0.55, "line of the mouth")
+
+
+def inked(layer: np.ndarray, ink: np.ndarray, strength: float, width: float) -> np.ndarray:
+    """A drawing with lines along its edges, on their darker sides (differences of Gaussians).
+
+    Args:
+        layer: uint8 (S, S, 4), premultiplied.
+        ink: (3,) linear RGB.
+        strength: opacity of the lines, in [0, 1].
+        width: of the lines, over the picture's side.
+    """
+    alpha = layer[..., 3].astype(np.float32) / 255
+    if not alpha.any():
+        return layer
+    grey = cv2.cvtColor(np.ascontiguousarray(layer[..., :3]), cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+    # Beyond the figure as bright as the figure: its outline is drawn already.
+    grey += (1 - alpha) * (grey.sum() / alpha.sum())
+    fine, broad = (cv2.GaussianBlur(grey, (0, 0), factor * width * len(layer)) for factor in (0.9, 1.9))
+    lines = strength * np.clip(14 * ((broad - fine) / (broad + 0.15) - 0.012), 0, 1)[..., None]
+    found = layer.astype(np.float32)
+    colour = 255 * np.sqrt(np.asarray(ink, np.float32))
+    found[..., :3] += lines * (colour * alpha[..., None] - found[..., :3])
+    return (found + 0.5).astype(np.uint8)
+
+
+def whitened(picture: np.ndarray) -> np.ndarray:
+    """The texture of teeth and gums, uint8 RGB or RGBA, without the shade that is painted on the teeth: the light makes its own."""
+    red, green = (picture[..., k].astype(np.float32) for k in (0, 1))
+    tooth = smooth(0.30, 0.12, (red - green) / (red + 8))[..., None]
+    found = picture.copy()
+    enamel = np.array([240.0, 236.0, 226.0], np.float32)
+    found[..., :3] = picture[..., :3] + 0.7 * tooth * (enamel - picture[..., :3]) + 0.5
+    return found
 
 
 def iris(look) -> np.ndarray:

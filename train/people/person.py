@@ -43,20 +43,39 @@ BITE, OVERBITE, OVERJET, BARED = 0.030, 0.012, 0.035, 0.060
 TONGUE_BELOW, TONGUE_BACK, TONGUE_HEIGHT, TONGUE_FREE = 0.035, 0.05, 0.55, 0.35
 
 #: A tongue that is put out whole reaches so far beyond the base mesh's, narrows to this share, and bends down over the lip
-#: with this radius up to this angle; decimetres of the base head, and radians.
-TONGUE_REACH, TONGUE_WIDTH, TONGUE_BEND, TONGUE_STEEP = 0.22, 0.80, 0.13, 1.05
+#: with this radius up to this angle; decimetres of the base head, and radians. There it is thicker by a factor, and its groove
+#: is so deep.
+TONGUE_REACH, TONGUE_WIDTH, TONGUE_BEND, TONGUE_STEEP = 0.20, 0.86, 0.17, 1.05
+TONGUE_THICK, TONGUE_GROOVE = 1.12, 0.022
 
 #: Units whose moves in the meshes alone are not what faces do -> what is moved for one of it. A funnel's lips come forward and
 #: round; alone, the middles of the lips part before the teeth. A jaw that comes forward takes its lip up to the other one.
+#: Cheeks that rise take the lower lids along, noses that wrinkle the upper lip, eyes that look up the upper lids; lips that are
+#: pressed together become thin.
 MIXED: dict[str, dict[str, float]] = {
     "mouthFunnel": {"mouthFunnel": 0.4, "mouthPucker": 1.2, "jawOpen": 0.35},
-    "jawForward": {"jawForward": 1.0, "mouthShrugLower": 0.25},
+    "jawForward": {"jawForward": 1.6, "mouthShrugLower": 0.5},
     "jawLeft": {"jawLeft": 1.4, "mouthShrugLower": 0.2},
     "jawRight": {"jawRight": 1.4, "mouthShrugLower": 0.2},
+    "cheekPuff": {"cheekPuff": 1.25, "mouthPressLeft": 0.2, "mouthPressRight": 0.2},
+} | {
+    name + side: {one + side if one[-1] != "*" else one[:-1]: share for one, share in mixed.items()}
+    for side in ("Left", "Right")
+    for name, mixed in {
+        "cheekSquint": {"cheekSquint": 1.9, "eyeSquint": 0.45},
+        "noseSneer": {"noseSneer": 1.5, "mouthUpperUp": 0.35, "cheekSquint": 0.5},
+        "mouthDimple": {"mouthDimple": 1.35},
+        "mouthPress": {"mouthPress": 0.7, "mouthRollUpper*": 0.3, "mouthRollLower*": 0.3},
+        "eyeLookUp": {"eyeLookUp": 1.0, "eyeWide": 0.45},
+        "eyeLookDown": {"eyeLookDown": 0.85},
+    }.items()
 }
 
 #: How a turn of the head is shared out among the bones of the neck.
 NECK = (("neck01", 0.16), ("neck02", 0.18), ("neck03", 0.20), ("head", 0.46))
+
+#: How far collars stand off the neck, in decimetres.
+COLLAR = 0.04
 
 #: Kinds of parts that belong to the head wholly.
 OF_HEAD = frozenset(
@@ -95,6 +114,8 @@ class Look:
         lip_tint: factor on the skin's colour; lip_colour: of paint.
         brows: their shape; brow_density, lash_density: factors on the opacity of their hairs.
         style: "" photo-like, "cel", "ink", "paint"; see `stylise`.
+        outline: width of a drawing's outline, decimetres; lines, pen: opacity and width (over the picture's side) of the lines
+            within it; ink: their colour.
     """
 
     skin: str | None = None
@@ -125,6 +146,8 @@ class Look:
     flat_colour: np.ndarray = field(default_factory=lambda: np.ones(3))
     shade: np.ndarray = field(default_factory=lambda: np.array([0.62, 0.55, 0.66]))
     outline: float = 0.0
+    lines: float = 0.0
+    pen: float = 0.0
     ink: np.ndarray = field(default_factory=lambda: np.array([0.02, 0.02, 0.03]))
     part_colours: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -287,6 +310,8 @@ class Person:
                 covered[part.hides] = True
         for part in self.parts:
             place = part.place(self.base).astype(np.float32)
+            if part.kind == "cloth":
+                place = self._off_the_neck(place)
             weight = self._skinning_of(part, place)
             own = part.triangles
             if part.kind == "skin" and covered.any():
@@ -329,6 +354,16 @@ class Person:
         self.triangles = np.concatenate(triangles).astype(np.int32)
         #: Vertices of each triangle.
         self.faces = self.corners[self.triangles]
+
+    def _off_the_neck(self, place: np.ndarray) -> np.ndarray:
+        """Clothes (n, 3) whose collar stands a little off the neck, which would come through it."""
+        neck = self.joints["neck01"]
+        out = place[:, [0, 2]] - neck[[0, 2]]
+        away = np.maximum(np.hypot(*out.T), 1e-3)
+        share = extras.smooth(1.3, 0.8, away) * extras.smooth(-0.9, -0.4, place[:, 1] - neck[1])
+        found = place.copy()
+        found[:, [0, 2]] += COLLAR * (share / away)[:, None] * out
+        return found
 
     @staticmethod
     def _of_head(weight: np.ndarray) -> np.ndarray:
@@ -465,9 +500,11 @@ class Person:
         share = np.clip((tongue[:, 2] - teeth[2] + 0.45 * far) / (0.45 * far), 0, 1)
         share = share * share * (3 - 2 * share)
         tongue[:, 2] += TONGUE_REACH * far * out * out * share
-        # Its end is round.
-        tip = np.clip(1 - (tongue[:, 2].max() - tongue[:, 2]) / (0.16 * far), 0, 1)
-        tongue[:, 0] *= 1 - out * share * (1 - TONGUE_WIDTH * np.sqrt(1 - 0.6 * tip * tip))
+        # Its end is round, and along its middle runs a groove.
+        tip = np.clip(1 - (tongue[:, 2].max() - tongue[:, 2]) / (0.20 * far), 0, 1)
+        tongue[:, 0] *= 1 - out * share * (1 - TONGUE_WIDTH * np.sqrt(1 - 0.8 * tip * tip))
+        middle = np.exp(-((tongue[:, 0] / (0.035 * far)) ** 2))
+        tongue[:, 1] -= TONGUE_GROOVE * high * out * share * middle * (1 - tip)
         beyond = tongue[:, 2] > teeth[2]
         if beyond.any():
             edge = max(lip[1], teeth[1]) + 0.012 * high
@@ -476,7 +513,7 @@ class Person:
             radius = TONGUE_BEND * far
             along = np.maximum(tongue[:, 2] - lip[2], 0)
             angle = np.minimum(along / radius, TONGUE_STEEP)
-            above = radius + tongue[:, 1] - edge
+            above = radius + TONGUE_THICK * (tongue[:, 1] - edge)
             straight = along - radius * angle
             there = along > 0
             bent_y = edge - radius + above * np.cos(angle) - straight * np.sin(angle)
@@ -1050,7 +1087,7 @@ def _draw_look(assets: Assets, origin: Origin, rng: np.random.Generator) -> Look
     # Real brows are from sparse to solid; the meshes' lashes are made up, most people's are not.
     look.brow *= fine.uniform(0.6, 1.3)
     look.brow_density = fine.uniform(0.65, 1.0)
-    look.lash_density = fine.uniform(0.25, 0.9) if male or fine.random() < 0.5 else fine.uniform(0.7, 1.2)
+    look.lash_density = fine.uniform(0.2, 0.6) if male or fine.random() < 0.5 else fine.uniform(0.55, 0.95)
     look.brows = draw_brows(fine, male, old)
     look.lip_tint = (
         np.array([0.86, 0.60, 0.60]) * fine.normal(1, 0.07) * np.exp(fine.normal(0, [0.02, 0.07, 0.07]))

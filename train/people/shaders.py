@@ -131,7 +131,7 @@ void main() {
   // Lips shade what is between them, and the mouth what is behind them.
   vec2 q = vec2(dot(of_head[0], vec4(P, 1)), dot(of_head[1], vec4(P, 1))); vec3 xx = vec3(q.x * q.x, q.x, 1);
   float under = dot(lips[0], xx) - q.y, over_ = q.y - dot(lips[1], xx), behind = -dot(lip_plane, vec4(P, 1));
-  float within = mix(.42, 1., smoothstep(-.03, .05, under)) * mix(.60, 1., smoothstep(-.015, .04, over_)) * mix(.10, 1., min(1., 1.5 * opening / (opening + behind * behind)));
+  float within = mix(.74, 1., smoothstep(-.03, .05, under)) * mix(.86, 1., smoothstep(-.015, .04, over_)) * mix(.10, 1., min(1., 1.5 * opening / (opening + behind * behind)));
   within = mix(1., within, smoothstep(-.04, .04, behind)); ao *= within;
 #elif KIND == 3
   vec3 c = mix(vec3(.9), texture(skin, T).rgb, textured); float lum = dot(c, vec3(.333));
@@ -157,12 +157,12 @@ void main() {
   vec4 lock = vec4(.55 + .14 * sin(which * 4.1), .25 + .5 * streak, .5, (.45 + .3 * streak) * whole * mix(1, begin, step(.06, abs(side - .5))) * (1 - T.x * T.x));
   vec4 c = mix(lock, texture(skin, T), textured);
   a = c.a; strands = c.g; float lum = 2 * c.r - 1;
-  alb = mix(tint, tint2, smoothstep(.3, -1.2, R.y)) * (1 + .35 * lum) * (.46 + .75 * strands + .30 * c.b);
+  alb = mix(tint, tint2, smoothstep(.3, -1.2, R.y)) * (1 + .35 * lum) * (.30 + .95 * strands + .42 * c.b);
 #if CEL > 0
   alb = mix(mix(tint, tint2, smoothstep(.3, -1.2, R.y)), alb, .35); a = smoothstep(.35, .65, a);
 #endif
   // The outline of a head of hair is single hairs: the more, the more it is seen from the side.
-  a *= mix(1., smoothstep(-.05, .05 + .45 * strands, facing), par.y);
+  a *= mix(1., smoothstep(-.05, .05 + .22 * strands, facing), par.y);
   ao = M.x * (.62 + .5 * c.b) * mix(.75, 1., smoothstep(.1, .6, facing));
 #elif KIND == 5
   vec4 c = mix(vec4(1), texture(skin, T), textured); a = min(1, c.a * par.x);
@@ -206,7 +206,8 @@ void main() {
   float bright = smoothstep(.40, .46, level);
 #endif
 #if KIND == 1
-  bright = 1;
+  // The upper lid's shadow upon the white.
+  bright = smoothstep(.62, .72, ao);
 #endif
 #if KIND == 2
   // The back of the mouth is one dark red.
@@ -217,6 +218,8 @@ void main() {
   vec2 nose = vec2(H.x, H.y - 6.86) / vec2(.22, .15), lip = vec2(H.x, H.y - 6.475) / vec2(.17, .06);
   float there = M.z * step(1.1, H.z) * smoothstep(1., .8, min(dot(nose, nose), dot(lip, lip)));
   bright *= 1 - there * smoothstep(.30, .42, -dot(n, of_head[1].xyz));
+  // The chin shades the neck, whose border with the face is drawn by that.
+  bright *= 1 - smoothstep(.0, .03, 6.10 + .5 * (1.3 - H.z) - H.y) * smoothstep(5.74, 5.77, H.y - .3 * H.x * H.x);
 #endif
   colour = vec4(alb * mix(shade, vec3(1), bright), a);
 #if KIND == 4 && CEL == 1
@@ -246,7 +249,7 @@ void main() {
   // A camera that brightens a dark face would fill its irises with what they mirror.
   rs = tint * tint * tint * (around(reflect(-v, cornea)) * (.03 + .2 * fresnel) * ao + ao * (window * .8 * (key_colour * max(S, .3) + .4 * around(key)) + lamp * .6 * fill_colour));
 #elif KIND == 2
-  d = key_colour * clamp(nl * .6 + .4, 0, 1) * mix(.4, 1., S) * ao; d2 *= ao; sp = .4 * ao * sharp(nh, 80);
+  d = key_colour * clamp(nl * .5 + .5, 0, 1) * mix(.7, 1., S) * ao; d2 = mix(fill_colour * .5, d2, .6) * ao; sp = .4 * ao * sharp(nh, 80);
 #elif KIND == 3
   sp = .02 * sharp(nh, 10); d *= ao; d2 *= ao;
 #elif KIND == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -33,8 +34,18 @@ ENDS: dict[str, tuple[float, float]] = {
 MOVES: dict[str, dict[str, float]] = {
     "blinks": {"blink_left": 1.0, "blink_right": 1.0},
     "brows": {"brow_left": 1.0, "brow_right": 1.0},
-    "mouthClose": {"mouthClose": 0.8, "open": 1.0},
+    # Lips that stay closed over a jaw that opens as far as they can.
+    "mouthClose": {"mouthClose": 0.5, "open": 0.625},
 }
+
+#: What a strip holds all along: what comes forward is seen from the side.
+HELD: dict[str, dict[str, float]] = {"jawForward": {"yaw": 0.6}, "tongueOut": {"yaw": 0.3}}
+
+#: Distance of the eyes, over the picture's side, in strips of what moves a part of the face alone; and where their middle is.
+NEAR, NEAR_PLACE = 0.35, (0.0, -0.25)
+
+#: Strips of the whole head.
+WHOLE = frozenset(["yaw", "pitch", "roll", "shift_x", "shift_y", "scale"])
 
 #: Width of the strips' names, over the pictures' side.
 NAMED = 0.8
@@ -77,8 +88,11 @@ def strip_sheet(seed: int, setting: str, columns: int = 7, size: int = 160) -> n
     """What each factor and unit does to one person: a named row for each, from one of its ends to the other; uint8 RGB."""
     renderer = renderer_of(size)
     person, scene = person_and_scene(renderer, seed * 1000, setting)
+    near, _ = person_and_scene(renderer, seed * 1000, setting)
+    near.framing = replace(near.framing, eyes=NEAR, place=NEAR_PLACE)
     rows = []
     for name, ((low, high), moves) in strips().items():
+        shown = person if name in WHOLE else near
         label = np.full((size, round(NAMED * size), 3), 255, np.uint8)
         for k, text in enumerate((name, f"{low:g} to {high:g}")):
             cv2.putText(
@@ -89,7 +103,9 @@ def strip_sheet(seed: int, setting: str, columns: int = 7, size: int = 160) -> n
             motion = neutral().values[0].numpy().copy()
             for moved, by in moves.items():
                 motion[COLUMNS.index(moved)] = value * by
-            row.append(renderer.draw(person, person.pose(motion), scene).colour)
+            for held, at in HELD.get(name, {}).items():
+                motion[COLUMNS.index(held)] = at
+            row.append(renderer.draw(shown, shown.pose(motion), scene).colour)
         rows.append(np.concatenate(row, 1))
     return np.concatenate(rows, 0)
 

@@ -176,9 +176,9 @@ def _paint(look, kind: str, rng: np.random.Generator) -> None:
         else rng.uniform(0.3, 0.9)
     )
     look.shade = np.clip(np.array([0.62, 0.55, 0.66]) + rng.normal(0, 0.08, 3), 0.3, 0.9)
-    look.outline = rng.uniform(0.006, 0.022) * (
-        look.style == "ink" or (look.style == "cel" and rng.random() < 0.7)
-    )
+    # Skin in a greenish shade is ill.
+    look.shade[1] = min(look.shade[1], look.shade[0] - 0.04)
+    rng.random(1 + (look.style == "cel"))
     look.ink = np.array([0.005, 0.005, 0.008]) if rng.random() < 0.7 else look.flat_colour * 0.08
     if rng.random() < 0.5:
         look.hair = 0.3 * look.hair + 0.7 * np.clip(rng.random(3) ** 1.3, 0.03, 1)
@@ -187,6 +187,9 @@ def _paint(look, kind: str, rng: np.random.Generator) -> None:
     look.brow, look.brow_density = look.hair * 0.22, 1.0
     # Of its own generator: what else characters are does not depend on it.
     own = np.random.default_rng([look.seed, 11])
+    # What has no lines is a model of plastic, not a drawing.
+    look.outline = own.uniform(0.009, 0.022) * (0.6 if look.style == "paint" else 1.0)
+    look.lines, look.pen = own.uniform(0.65, 0.95), own.uniform(0.0030, 0.0044)
     # Two strokes of one colour; eyes are outlined, and few have lashes besides.
     look.brows.solid, look.brows.hairs = 0.97, 40
     look.details["liner"] = own.uniform(0.7, 1.0)
