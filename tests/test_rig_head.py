@@ -201,6 +201,15 @@ def test_blocks_that_are_not_looked_at_show_nothing_of_a_layer(head, monkeypatch
         assert off.max() <= 4 and (off > 1).mean() < 1e-3
 
 
+@pytest.mark.parametrize("shift", [(70.0, 0.0), (-70.0, 0.0), (0.0, 60.0), (0.0, -60.0)])
+def test_what_goes_far_leaves_nothing_behind(head, shift, monkeypatch):
+    pose = HeadPose(1.0, turned(0.1), np.array(shift))
+    picture = drawn(head, pose)
+    for sheet in head._sheets:
+        monkeypatch.setattr(sheet, "layer", None)
+    assert cv2.absdiff(drawn(head, pose), picture).max() <= 4
+
+
 @pytest.mark.parametrize("layered", [True, False])
 def test_every_pixel_is_written(layered):
     picture, matte, landmarks = figure()

@@ -211,7 +211,8 @@ class Surface:
             return self._inverted(*moved), (slice(0, moved.shape[1]), slice(0, moved.shape[2]))
         reach = further / self.cell + 2
         part = moved[:, layer[0], layer[1]].reshape(2, -1)
-        low, high = part.min(1).tolist(), part.max(1).tolist()
+        # What moves away is not to be seen where it was.
+        low, high = part.min(1).clip(max=0).tolist(), part.max(1).clip(min=0).tolist()
         rows, columns = (
             slice(
                 min(max(cells.start + math.floor(low[axis] / self.cell - reach), 0), count - 2),
