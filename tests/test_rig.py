@@ -1220,6 +1220,30 @@ def test_a_tongue_grows_narrower_from_the_teeth_to_its_tip(face):
     assert reach[: len(reach) // 2].min() > 0.8 * reach[0] and reach[-1] < 0.6 * reach[0]
 
 
+def test_a_tongue_that_hardly_shows_is_round_and_begins_inside():
+    """Its tip comes from behind the lower lip, and nothing jumps as it does."""
+    mouth, without = _mouth_with(0.5)
+    edge = int(layers_edge(mouth.layers, 0.5))
+    seen = [_mouth_with(0.5, tongueOut=value)[1].astype(int) for value in (0.02, 0.04, 0.2, 0.5)]
+    changes = [np.abs(one - before).max() for before, one in zip([without, *seen], seen, strict=False)]
+    assert changes[0] < 12 and changes[1] < 16
+    # Not over the lip yet, and then with a round tip.
+    assert np.abs(seen[2] - without)[edge + 3 :].max() < 8
+    out = np.abs(seen[3] - without).max(2)[edge + 3 :] > 40
+    tips = [int(out[:, x].sum()) for x in (200, 216)]
+    assert tips[0] > tips[1] + 2
+
+
+def test_a_tongue_goes_aside_with_the_mouth_and_not_beyond_its_corners():
+    for values, sign in (({"mouthLeft": 1.0}, 1), ({"mouthRight": 1.0, "jawRight": 1.0}, -1)):
+        _, without = _mouth_with(0.4, mouthPucker=0.5, **values)
+        mouth, drawn = _mouth_with(0.4, mouthPucker=0.5, tongueOut=0.8, **values)
+        columns = np.flatnonzero((np.abs(drawn.astype(int) - without).max(2) > 20).any(0))
+        middle = (columns[0] + columns[-1]) / 2 - 200
+        assert 0.1 * mouth.layers.width < sign * middle < 0.4 * mouth.layers.width
+        assert np.ptp(columns) < 0.5 * mouth.layers.width
+
+
 def test_a_tongue_in_a_mouth_that_gapes_has_no_straight_end():
     picture, contours = gaping_face()
     picture = (picture + np.random.default_rng(3).normal(0, 8, picture.shape)).clip(0, 255).astype(np.uint8)

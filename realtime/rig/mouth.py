@@ -1122,7 +1122,7 @@ class MouthLayers:
     def reached(self, across: np.ndarray, to_upper: np.ndarray, to_lower: np.ndarray) -> np.ndarray:
         """Where the tongue and its shadow may be, bool of the planes' shape; see `MouthBend` for those."""
         below = to_lower > -1.2 * self.tongue_length - self.block
-        return (np.abs(across) < 2.2 * TONGUE * self._span) & (to_upper > 0) & below
+        return (np.abs(across) < 3.2 * TONGUE * self._span) & (to_upper > 0) & below
 
     def bend(self, a: MouthAmounts, lattice: Lattice, x: np.ndarray, y: np.ndarray) -> MouthBend | None:
         """See `MouthMotion.on`."""
@@ -1240,7 +1240,9 @@ class MouthLayers:
         around = np.ascontiguousarray(rgb[part][..., :3])
         rgb[part][..., :3] = cv2.blendLinear(inside, around, mask, 1 - mask)
         if a.tongue > NOTHING:
-            self._put_out(a, every, whole, upper_edge, lower_edge, [row for row in rows if row.upper])
+            middle = float(opening.across[row, column] - s[row, column] * self.half)
+            upper_rows = [placed for placed in rows if placed.upper]
+            self._put_out(a, every, whole, upper_edge, lower_edge, middle, upper_rows)
 
     def _put_out(
         self,
@@ -1249,24 +1251,30 @@ class MouthLayers:
         opening: _Opening,
         top: float,
         edge: float,
+        middle: float,
         teeth: list[_PlacedRow],
     ) -> None:
         """The tongue over the lower lip and below the upper `teeth`, on `rgb` uint8 (h, w, 3 or 4).
 
         Args:
             top, edge: the opening's edges in its middle.
+            middle: where that is, in pixels aside.
         """
-        half = np.float32(TONGUE * self._span)
+        # Lips that are pushed forward make it narrow.
+        half = np.float32(TONGUE * self._span * (1 - 0.35 * min(max(a.funnel, a.pucker, 0.0), 1.0)))
         much = min(a.tongue, 1.0)
-        length, room = np.float32(much * self.tongue_length), np.float32(max(edge - top, 1.0))
-        tip, broad = edge + length, edge - 0.12 * length
+        length, room = np.float32(self.tongue_length), np.float32(max(edge - top, 1.0))
+        # Before it comes out, its tip is behind the lower lip.
+        tip = edge + (1.3 * much - 0.3) * length
+        broad = tip - max(1.12 * much * length, 0.8 * half)
+        across = opening.across - np.float32(middle)
         part = box_of(
-            (np.abs(opening.across) < 2.1 * half) & (opening.down > top) & (opening.down < tip + 0.7 * half)
+            (np.abs(across) < 2.1 * half) & (opening.down > top) & (opening.down < tip + 0.7 * half)
         )
         if part is None:
             return
         opening = opening.part(*part)
-        y, across = opening.down, opening.across - np.float32(self._jaw_aside(a))
+        y, across = opening.down, np.ascontiguousarray(across[part])
         # It is broadest where it comes over the teeth, and grows narrower from there to its round tip.
         deep = min((1.0 if self.drawn else 1.3) * float(room), 0.45 * self._span)
         out, into = (y - edge) / length, held((edge - y) / np.float32(deep))
@@ -1283,6 +1291,8 @@ class MouthLayers:
         off = inward(along)
         within = held(off * (half / (1.2 * self.soft)) + 0.5)
         within *= held(opening.to_upper * np.float32(1 / self.soft) + 0.5)
+        # Between the corners, and not all at once.
+        within *= smooth(1.0, 0.8, np.abs(opening.s)) * smooth(0.0, 0.2, much)
         region = rgb[part]
         around = np.ascontiguousarray(region[..., :3])
         if self.drawn:
@@ -1309,7 +1319,7 @@ class MouthLayers:
             layer = self._lit_tongue(x, out, held(off), into * (0.3 if stands else 1.0), opening.to_upper)
             # It lies on the lip, and casts its shadow downwards.
             shade = smooth(-0.18, 0.15, inward(along - np.float32(0.1)))
-            shade *= smooth(0.02 * self.width, -0.1 * self.width, opening.to_lower)
+            shade *= smooth(0.02 * self.width, -0.1 * self.width, opening.to_lower) * smooth(0.1, 0.4, much)
             _over(around, 0.3 * self.lip, 0.4 * shade)
         region[..., :3] = cv2.blendLinear(
             layer, around, share.astype(np.float32), (1 - share).astype(np.float32)

@@ -281,7 +281,7 @@ export class MouthLayers {
   /** Where the tongue and its shadow may be. @param {number} across @param {number} toUpper @param {number} toLower */
   reached(across, toUpper, toLower) {
     const { told } = this;
-    return Math.abs(across) < 2.2 * this.constants.TONGUE * told.span && toUpper > 0 && toLower > -1.2 * told.tongue_length - told.block;
+    return Math.abs(across) < 3.2 * this.constants.TONGUE * told.span && toUpper > 0 && toLower > -1.2 * told.tongue_length - told.block;
   }
 }
 
@@ -640,7 +640,7 @@ export class MouthBend {
         out[to] = mixed(out[to], inside[pixel], mask);
       }
     }
-    if (a.tongue > 1e-4) this._putOut(a, out, width, offsetX, offsetY, wide, high, lowerEdge - highestGap, lowerEdge, rows.filter((row) => row.upper));
+    if (a.tongue > 1e-4) this._putOut(a, out, width, offsetX, offsetY, wide, high, lowerEdge - highestGap, lowerEdge, /** @type {Float32Array} */ (this.across)[edgeAt] - s[edgeAt] * told.half, rows.filter((row) => row.upper));
   }
 
   /**
@@ -1001,21 +1001,23 @@ export class MouthBend {
    * The tongue over the lower lip and below the upper `teeth`; `top` and `edge` are the opening's in the middle.
    * @param {MouthAmounts} a @param {Int32Array} out @param {number} width of the picture
    * @param {number} offsetX @param {number} offsetY of the opening's planes @param {number} wide @param {number} high of them
-   * @param {number} top @param {number} edge @param {PlacedRow[]} teeth
+   * @param {number} top @param {number} edge @param {number} middle where that is, in pixels aside @param {PlacedRow[]} teeth
    */
-  _putOut(a, out, width, offsetX, offsetY, wide, high, top, edge, teeth) {
+  _putOut(a, out, width, offsetX, offsetY, wide, high, top, edge, middle, teeth) {
     const { fine, layers } = this;
     const { told } = layers;
-    const half = layers.constants.TONGUE * told.span;
-    const length = Math.min(a.tongue, 1) * told.tongue_length;
+    // Lips that are pushed forward make it narrow.
+    const half = layers.constants.TONGUE * told.span * (1 - 0.35 * held(Math.max(a.funnel, a.pucker)));
+    const much = Math.min(a.tongue, 1);
+    const length = told.tongue_length;
     const room = Math.max(edge - top, 1);
-    const tip = edge + length;
-    const broad = edge - 0.12 * length;
+    // Before it comes out, its tip is behind the lower lip.
+    const tip = edge + (1.3 * much - 0.3) * length;
+    const broad = tip - Math.max(1.12 * much * length, 0.8 * half);
     const deep = Math.min((told.drawn ? 1 : 1.3) * room, 0.45 * told.span);
-    const aside = layers.jawAside(a);
     // In a mouth that shows its own inside it comes out of that.
     const stands = told.gap >= 0.25 * told.width && !told.drawn;
-    const [planeX, downs, toUpper, toLower] = [this.across, this.down, this.toUpper, this.toLower].map((plane) => /** @type {Float32Array} */ (plane));
+    const [s, planeX, downs, toUpper, toLower] = [this.s, this.across, this.down, this.toUpper, this.toLower].map((plane) => /** @type {Float32Array} */ (plane));
     const paler = (/** @type {number[]} */ colour, /** @type {number} */ factor) => packed(colour.map((value) => factor * value));
     const tongue = packed(told.tongue);
     const groove = paler(told.tongue, 0.78);
@@ -1026,9 +1028,9 @@ export class MouthBend {
       for (let column = 0; column < wide; column++) {
         const at = row * fine.width + column;
         const y = downs[at];
-        if (!(Math.abs(planeX[at]) < 2.1 * half && y > top && y < tip + 0.7 * half)) continue;
+        const across = planeX[at] - middle;
+        if (!(Math.abs(across) < 2.1 * half && y > top && y < tip + 0.7 * half)) continue;
         const to = (offsetY + row) * width + offsetX + column;
-        const across = planeX[at] - aside;
         // It is broadest where it comes over the teeth, and grows narrower from there to its round tip.
         const beyond = (y - edge) / length;
         const into = held((edge - y) / deep);
@@ -1040,7 +1042,8 @@ export class MouthBend {
           return 1 - Math.sqrt(x * x * (0.8 + 0.2 * x * x) + square * (0.75 + 0.25 * square));
         };
         const off = inward(along);
-        const within = held(off * (half / (1.2 * told.soft)) + 0.5) * held(toUpper[at] / told.soft + 0.5);
+        // Between the corners, and not all at once.
+        const within = held(off * (half / (1.2 * told.soft)) + 0.5) * held(toUpper[at] / told.soft + 0.5) * smooth(1, 0.8, Math.abs(s[at])) * smooth(0, 0.2, much);
         if (told.drawn) {
           let colour = mixed(tongue, groove, held((0.6 * line - Math.abs(across)) / told.soft + 0.5) * smooth(0.6, 0.5, beyond) * smooth(0.5, 0.3, into));
           colour = mixed(colour, outline, held((line - off * half) / told.soft + 0.5) * smooth(0.5, 0.1, into));
@@ -1049,7 +1052,7 @@ export class MouthBend {
           continue;
         }
         // It lies on the lip, and casts its shadow downwards.
-        const shade = smooth(-0.18, 0.15, inward(along - 0.1)) * smooth(0.02 * told.width, -0.1 * told.width, toLower[at]);
+        const shade = smooth(-0.18, 0.15, inward(along - 0.1)) * smooth(0.02 * told.width, -0.1 * told.width, toLower[at]) * smooth(0.1, 0.4, much);
         const around = mixed(out[to], cast, 0.4 * shade);
         const far = stands ? Math.hypot(x * smooth(0, 0.5, into), into) : into;
         let share = within * smooth(0.95, stands ? 0.45 : 0.3, far);
