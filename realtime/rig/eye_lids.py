@@ -912,7 +912,7 @@ class EyeLids(EyeCrop):
         #: Of a blink, where lids begin to dim what is between them, and how much they do at last: drawn ones less.
         self.dims = float(0.45 - 0.1 * self.fine), 0.4
         #: Of a lid's way, from where to where the lashes of a closed one take the place of those of an open one.
-        self.lashes_come = (0.5, 0.8 + 0.2 * self.fine) if self.has_white else (0.3, 0.95)
+        self.lashes_come = (0.5 - 0.35 * self.fine, 0.8 + 0.2 * self.fine) if self.has_white else (0.3, 0.95)
         #: Up to so far above its edge a lid that opens wide goes along as it is: with its lashes.
         self.rigid = np.float32(np.clip(np.percentile(self.lash_up, 75), 0.02 * w, 0.09 * w))
 
