@@ -754,6 +754,19 @@ def test_wide_eyes_show_more_white_under_the_same_lid(face):
         assert int((column < 110).argmax()) < int((still < 110).argmax()) - 1
 
 
+def test_the_line_along_a_lid_that_opens_wide_leaves_no_copy_in_the_corners(face):
+    picture, contours = face
+    picture = picture.copy()
+    for eye in (contours.left, contours.right):
+        below = np.rint((eye.upper + np.array([0, 2.5])) * 16).astype(np.int32)
+        cv2.polylines(picture, [below], False, (40, 28, 24), 7, cv2.LINE_AA, 4)
+    wide = paste(picture.copy(), Eyes(picture, contours).draw(amounts(both("eyeWide"))))
+    for x, y in EYES.values():
+        for columns in (slice(x - 24, x - 20), slice(x + 21, x + 25)):
+            was, now = ((p[y - 30 : y + 8, columns].mean(2) < 120).sum(0).mean() for p in (picture, wide))
+            assert now < was + 1
+
+
 def test_wide_eyes_open_further_where_the_lid_hangs_over_the_iris(face):
     """By three tenths of their height at most; where it only touches the iris by less."""
     picture, contours = face

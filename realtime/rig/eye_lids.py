@@ -280,6 +280,9 @@ class EyeLids(EyeCrop):
             dark = self.light < np.where(below, 0.5, 0.8) * float(np.median(self.cheek_colour))
             rims = cv2.morphologyEx((near & dark).astype(np.uint8), cv2.MORPH_OPEN, disc(0.01 * w)) > 0
             strokes |= cv2.dilate(rims.astype(np.uint8), disc(0.03 * w)) > 0
+        if self.has_fold and self.fine < 0.5:
+            # A drawn fold stays as a whole.
+            strokes &= (self.v > self.cut) | (np.abs(self.u - 0.5) > 0.48)
         gone = strokes | bar | (cv2.dilate(opening.astype(np.uint8), disc(0.05 * w + blur)) > 0)
         # Nor do tips that are left.
         tips = (cv2.dilate(strokes.astype(np.uint8), disc(0.06 * w)) > 0) & (thin > max(0.2 * black, 6.0))
@@ -304,11 +307,11 @@ class EyeLids(EyeCrop):
         self.texture = self._texture_beside(picture, hole)
         # Specks that are left of them are no skin.
         close = cv2.dilate(gone.astype(np.uint8), disc(0.15 * w)) > 0
-        specks = (thin > 6) & ~gone & (self.v > self.up - 0.3 * w) & (self.v < self.up) & (self.front < 0.3)
-        specks &= np.abs(self.u - 0.5) < 0.7
+        specks = (thin > 6) & ~gone & (self.v < self.up) & (self.front < 0.3)
         _, labels, stats, _ = cv2.connectedComponentsWithStats(specks.astype(np.uint8), connectivity=8)
         small = np.maximum(stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT]) < 0.2 * w
         small[0] = False
+        close &= (self.v > self.up - 0.3 * w) & (np.abs(self.u - 0.5) < 0.7)
         gone |= (cv2.dilate(small[labels].astype(np.uint8), disc(0.03 * w)) > 0) & close
         changed = cv2.morphologyEx((gone | rim).astype(np.uint8), cv2.MORPH_CLOSE, disc(0.05 * w)) > 0
         fresh = cv2.GaussianBlur(changed.astype(np.float32), (0, 0), max(0.015 * w, 0.7))
@@ -904,13 +907,13 @@ class EyeLids(EyeCrop):
         later = 0.02 * (1 - self.fine)
         self.bares = (0.1 + later, 0.27 + 4 * later) if self.has_white else (0.08, 0.4)
         # The line between the corners is left until the lid is nearly closed, and has one of its own.
-        self.leaves = 0.6, 0.95
+        self.leaves = 0.5 + 0.1 * self.fine, 0.8 + 0.15 * self.fine
         inwards = 0.5 - np.abs(self.u - 0.5)
         self.between = smooth(-0.02, 0.06, inwards).astype(np.float32)
         self.line_tall = (self.line * (0.15 + 0.85 * smooth(0.0, 0.3, inwards))).astype(np.float32)
         self.tapers = np.maximum(self.tapers, np.float32(0.85))
         #: Of a blink, where lids begin to dim what is between them, and how much they do at last: drawn ones less.
-        self.dims = float(0.45 - 0.1 * self.fine), 0.4
+        self.dims = float(0.45 - 0.1 * self.fine), 0.15 + 0.25 * self.fine
         #: Of a lid's way, from where to where the lashes of a closed one take the place of those of an open one.
         self.lashes_come = (0.5 - 0.35 * self.fine, 0.8 + 0.2 * self.fine) if self.has_white else (0.3, 0.95)
         #: Up to so far above its edge a lid that opens wide goes along as it is: with its lashes.
