@@ -543,14 +543,6 @@ def test_a_fringe_ends_at_the_brows_and_its_strands_keep_their_order():
     assert np.allclose(_off_the_eyes(beside, eyes, brows), beside)
 
 
-def test_hair_under_a_hat_is_pressed_down():
-    from livepuppet.train.people.extras import _under
-
-    hair = np.array([[0.5, 8.5, 0.5], [0.9, 7.0, 0.4]], np.float32)
-    found = _under(hair, 8.0, np.array([0, 7.6, 0.3]))
-    assert found[0, 1] < 8.1 and abs(found[0, 0]) < 0.5 and np.array_equal(found[1], hair[1])
-
-
 @needs_data
 def test_strips_have_a_named_row_for_each_factor_and_unit(renderer):
     from livepuppet.train.people.sheets import NAMED, strip_sheet, strips

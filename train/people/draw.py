@@ -175,6 +175,10 @@ class Renderer:
             else:
                 if name.startswith("teeth/"):
                     picture = paint.whitened(picture)
+                elif name.startswith("tongue/"):
+                    # Its seam is painted black, and its root gray.
+                    least = 0.85 * np.median(picture.reshape(-1, picture.shape[2]), 0)
+                    picture = np.maximum(picture, least.astype(np.uint8))
                 there = picture[..., 3] > 128
                 mean = picture[..., :3][there].mean(0) / 255
                 self.textures[name] = (self._texture(picture), mean)

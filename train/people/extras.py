@@ -126,12 +126,11 @@ def smooth(low: float, high: float, value: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------- regions of skin
 
 
-def scalp(places: np.ndarray) -> np.ndarray:
-    """How thickly hair grows at places of the base mesh at rest (n, 3): 0 to 1."""
+def scalp(places: np.ndarray, temples: float = 0.10) -> np.ndarray:
+    """How thickly hair grows at places of the base mesh at rest (n, 3): 0 to 1; how far the hairline goes back at the temples, in decimetres."""
     x, y, z = places.T
     line = np.interp(z, [-0.6, 0.2, 0.45, 0.62, 0.85, 1.15, 1.45], [6.25, 6.5, 7.0, 7.15, 7.43, 7.89, 7.985])
-    # Hairlines go back at the temples.
-    line = line + 0.10 * np.exp(-(((np.abs(x) - 0.42) / 0.14) ** 2)) * (z > 0.9)
+    line = line + temples * np.exp(-(((np.abs(x) - 0.42) / 0.14) ** 2)) * (z > 0.9)
     ear = np.exp(-(((np.abs(x) - 0.84) / 0.10) ** 2) - ((z - 0.42) / 0.22) ** 2) * smooth(7.47, 7.40, y)
     return smooth(-0.10, 0.11, y - line) * (1 - np.clip(1.6 * ear, 0, 1))
 
@@ -234,17 +233,6 @@ def _off_the_eyes(places: np.ndarray, eyes: np.ndarray, brows: float) -> np.ndar
         # Foreheads lean back.
         found[:, 1] += rise
         found[:, 2] -= 0.28 * rise
-    return found
-
-
-def _under(places: np.ndarray, brim: float, skull: np.ndarray) -> np.ndarray:
-    """Hair (n, 3) pressed down under a hat whose brim is at a height."""
-    found = places.copy()
-    above = np.maximum(places[:, 1] - brim, 0)
-    found[:, 1] -= 0.85 * above
-    found[:, [0, 2]] -= (0.16 * smooth(0.0, 0.15, above)[:, None] * (places - skull)[:, [0, 2]]).astype(
-        np.float32
-    )
     return found
 
 
@@ -813,7 +801,6 @@ def draw_parts(
 
     # Without its texture a mesh of hair is a block, but for some.
     hairs = [name for name in assets.of_kind("hair") if assets.has_texture(name) or name in hair.PAINTED]
-    known = hairs
     usual = male if rng.random() < 0.9 else not male
     hairs = [name for name in hairs if ("short" in name or "afro" in name) == usual] or hairs
     if male and not usual:
@@ -873,19 +860,8 @@ def draw_parts(
         skin = base[np.unique(meshes["body"].anchors[:, 0])].astype(float)
         brow = 0.5 * float(at("left brow")[1] + at("right brow")[1])
         worn_hat = beanie(skin, skull, ears, brow, own)
-        places = worn_hat.offsets
-        # Short hair is under it; of long hair, what hangs out below its brim. A fringe would be a strip beside it.
-        hanging = (
-            any(part.kind == "hair" and "short" not in part.name for part in parts) and "long01" in known
-        )
+        # All hair is under it: what hangs out below its brim would be cut off there.
         parts = [part for part in parts if part.kind != "hair"] + [worn_hat]
-        if hanging:
-            brows = 0.5 * float(at("left brow")[1] + at("right brow")[1])
-            eyes = np.stack([joints["left"], joints["right"]])
-            parts.append(restyled(meshes["long01"], base, skull, own, eyes, brows))
-        for part in parts:
-            if part.kind == "hair":
-                part.offsets = _under(part.offsets, float(places[:, 1].min()) + 0.08, skull)
         look.part_colours["hat"] = _colour(rng, 0.5) * 0.35
     if rng.random() < 0.20:
         parts += glasses(

@@ -148,7 +148,7 @@ def strands(mesh: Mesh, places: np.ndarray, picture: np.ndarray) -> tuple[np.nda
     parted = np.clip((within - reach * np.clip(1.6 * longest - 0.4, 0, 1)) / (0.22 * reach + 0.8), 0, 1)
     # A hairline is no edge: single hairs, then more of them.
     rooted = cv2.distanceTransform(begins, cv2.DIST_L2, 5) / (THIN * scale)
-    rooted = np.clip(1.5 * rooted - 0.3 * fine - 0.2 * locks, 0, 1)
+    rooted = np.clip(1.25 * rooted - 0.25 * fine, 0, 1)
     alpha = np.minimum(opaque, 255 * np.minimum(parted, rooted))
     planes = [np.clip(128 * even, 0, 255), 255 * fine, 255 * locks, alpha]
     return np.ascontiguousarray(np.dstack(planes).astype(np.uint8)), directions

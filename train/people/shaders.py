@@ -211,12 +211,12 @@ void main() {
 #endif
 #if KIND == 2
   // The back of the mouth is one dark red.
-  alb = mix(vec3(.10, .015, .015), alb, smoothstep(.12, .45, M.x)) * mix(1., within, .5); bright = 1;
+  alb = mix(vec3(.10, .015, .015), alb, smoothstep(.38, .62, M.x)) * mix(1., within, .5); bright = 1;
 #endif
 #if KIND == 0
   // The nose and the lower lip show by their undersides.
   vec2 nose = vec2(H.x, H.y - 6.86) / vec2(.22, .15), lip = vec2(H.x, H.y - 6.475) / vec2(.17, .06);
-  float there = M.z * step(1.1, H.z) * smoothstep(1., .8, min(dot(nose, nose), dot(lip, lip)));
+  float there = M.z * step(1.1, H.z) * max(smoothstep(1., .8, dot(nose, nose)), .4 * smoothstep(1., .8, dot(lip, lip)));
   bright *= 1 - there * smoothstep(.30, .42, -dot(n, of_head[1].xyz));
   // The chin shades the neck, whose border with the face is drawn by that.
   bright *= 1 - smoothstep(.0, .03, 6.10 + .5 * (1.3 - H.z) - H.y) * smoothstep(5.74, 5.77, H.y - .3 * H.x * H.x);
