@@ -99,13 +99,19 @@ class Memory:
 
     def __init__(self, kind: type):
         self._flat = np.empty(0, kind)
+        self._taken: dict[tuple[int, int, int], np.ndarray] = {}
 
     def take(self, height: int, width: int, channels: int) -> np.ndarray:
         """An array (height, width, channels), whose content is lost when the next is taken."""
-        size = height * width * channels
-        if self._flat.size < size:
-            self._flat = np.empty(size, self._flat.dtype)
-        return self._flat[:size].reshape(height, width, channels)
+        shape = height, width, channels
+        found = self._taken.get(shape)
+        if found is None:
+            size = height * width * channels
+            if self._flat.size < size:
+                self._flat = np.empty(size, self._flat.dtype)
+                self._taken.clear()
+            found = self._taken[shape] = self._flat[:size].reshape(shape)
+        return found
 
 
 class _Sheet:
@@ -168,24 +174,26 @@ class _Sheet:
             blocks: rows and columns of blocks.
             rows, columns: their pixels.
         """
-        cell = self.surface.cell
-        down, across = (slice(part.start, part.stop + 1) for part in blocks)
-        part = self._source[down, across]
-        enlarged = self._enlarged.take(cell * part.shape[0], cell * part.shape[1], 2)
-        cv2.resize(part, enlarged.shape[1::-1], dst=enlarged, interpolation=cv2.INTER_LINEAR)
+        cell, (down, across) = self.surface.cell, blocks
+        part = self._source[down.start : down.stop + 1, across.start : across.stop + 1]
+        height, width = cell * part.shape[0], cell * part.shape[1]
+        enlarged = self._enlarged.take(height, width, 2)
+        cv2.resize(part, (width, height), dst=enlarged, interpolation=cv2.INTER_LINEAR)
         top, left = rows.start - (down.start - 1) * cell, columns.start - (across.start - 1) * cell
         places = enlarged[top : top + rows.stop - rows.start, left : left + columns.stop - columns.start]
         if self._bend is not None:
             bent, shift = self._bend
-            both = [_common(*pair) for pair in zip((rows, columns), bent, strict=True)]
-            here, there = (
-                tuple(
-                    slice(part.start - whole.start, part.stop - whole.start)
-                    for part, whole in zip(both, wholes, strict=True)
-                )
-                for wholes in ((rows, columns), bent)
-            )
-            places[here] += shift[there]
+            down, across = _common(rows, bent[0]), _common(columns, bent[1])
+            if down.start < down.stop and across.start < across.stop:
+                here = places[
+                    down.start - rows.start : down.stop - rows.start,
+                    across.start - columns.start : across.stop - columns.start,
+                ]
+                there = shift[
+                    down.start - bent[0].start : down.stop - bent[0].start,
+                    across.start - bent[1].start : across.stop - bent[1].start,
+                ]
+                cv2.add(here, there, dst=here)
         return places
 
     def seen(self, source: np.ndarray) -> np.ndarray:
@@ -361,7 +369,7 @@ class Head:
         else:
             plate = layers.plate if background is None else None if self._open else background
         self._plate = plate
-        self._mixing, self._sampled = (Memory(np.uint8), Memory(np.uint8), Memory(np.uint8)), Memory(np.uint8)
+        self._sampled, self._clear, self._share, self._colour = (Memory(np.uint8) for _ in range(4))
         self._sheets = self._cut(background)
         # Pixels at which blocks begin, down and across.
         cell = self.surface.cell
@@ -377,7 +385,7 @@ class Head:
         self._thin: dict[tuple[int, ...], tuple[np.ndarray, ...]] = {}
         self.rest = self._at_rest()
         # Frames need less of it than a whole picture does.
-        self._mixing = Memory(np.uint8), Memory(np.uint8), Memory(np.uint8)
+        self._clear, self._share, self._colour = (Memory(np.uint8) for _ in range(3))
 
     def _cut(self, background: np.ndarray | str | None) -> list[_Sheet]:
         """What moves, from behind to the front; the last one has the face."""
@@ -571,10 +579,9 @@ class Head:
             cv2.cvtColor(figure, cv2.COLOR_RGBA2RGB, dst=region)
             return
         height, width = figure.shape[:2]
-        clear, share, colour = (
-            memory.take(height, width, channels)
-            for memory, channels in zip(self._mixing, (1, 3, 3), strict=True)
-        )
+        clear, share, colour = self._clear, self._share, self._colour
+        clear, share = clear.take(height, width, 1), share.take(height, width, 3)
+        colour = colour.take(height, width, 3)
         cv2.extractChannel(figure, 3, dst=clear)
         cv2.bitwise_not(clear, dst=clear)
         cv2.cvtColor(clear, cv2.COLOR_GRAY2RGB, dst=share)

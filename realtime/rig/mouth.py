@@ -322,12 +322,12 @@ class MouthBend:
             return
         x, y = (lattice.enlarged(plane, part)[:height, :width] for plane in (x, y))
         share = cv2.remap(layers.folds[side], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        skin, share = np.ascontiguousarray(region[..., :3]), share * np.float32(smile)
+        share = cv2.cvtColor(cv2.convertScaleAbs(share, alpha=255 * smile), cv2.COLOR_GRAY2RGB)
         # What is darker stays as it is.
-        shaded = cv2.min(
-            skin, np.broadcast_to(np.rint(layers.fold_colours[side]).astype(np.uint8), skin.shape)
-        )
-        region[..., :3] = cv2.blendLinear(shaded, skin, share, 1 - share)
+        skin = np.ascontiguousarray(region[..., :3])
+        colour = np.rint(layers.fold_colours[side]).tolist()
+        lighter = cv2.subtract(skin, (*colour, 0.0))
+        region[..., :3] = cv2.subtract(skin, cv2.multiply(lighter, share, dst=share, scale=1 / 255))
 
     @cached_property
     def _fine(self) -> _Opening | None:
