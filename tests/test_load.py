@@ -45,6 +45,7 @@ class Machine:
         overlaps: one frame is planned while another is painted.
         cold: frames take so many times as long in the half second after a change of level.
         cores: of the computer, where it tells how long they are idle.
+        contended: how many times as long frames take that are planned while others are painted.
     """
 
     def __init__(
@@ -54,12 +55,13 @@ class Machine:
         unsteady: float = 0.06,
         cold: float = 1.0,
         cores: int | None = None,
+        contended: float = 1.0,
     ):
         self.overlaps, self.interval, self.cores = overlaps, interval, cores
         self.control = LoadControl(lambda: None if cores is None else self.idle)
         #: Cores that a guest keeps busy, and seconds of all cores in which there was nothing to do.
         self.guest, self.idle = 0, 0.0
-        self.cold, self.changed = cold, -1.0
+        self.cold, self.changed, self.contended = cold, -1.0, contended
         self.planning = PLANNING
         self.noise = np.random.default_rng(0).lognormal(0, unsteady, 4096)
         self.number = self.dropped = 0
@@ -84,6 +86,8 @@ class Machine:
                 self.changed = start
             if start - self.changed < 0.5 and self.changed > 0:
                 busy *= self.cold
+            if self.control.every == 1:
+                busy *= self.contended
             planning = self.planning["close-ups" in names] * busy
             painting = PAINTING[2 * ("detail" in names)] * busy
             core = None if self.cores is None else (planning + painting) / stretch
@@ -255,7 +259,7 @@ QUICK = 0.8
 
 def test_of_a_fast_camera_every_other_frame_is_left_out_first():
     machine = Machine(interval=1 / 60)
-    assert machine.run(3, QUICK) == [0, 1] and machine.control.every == 2
+    assert machine.run(6, QUICK) == [0, 1] and machine.control.every == 2
     machine.delays.clear()
     assert machine.run(20, QUICK) == [1]
     assert np.percentile(machine.delays, 95) < 2 / 60
@@ -265,7 +269,7 @@ def test_the_rate_is_tried_again_only_once_a_core_is_idle():
     """Beside a guest half the frames take no longer than without it, since none is planned while another is painted."""
     machine = Machine(overlaps=False, interval=1 / 60, cores=2)
     machine.guest = 1
-    machine.run(3, QUICK)
+    machine.run(6, QUICK)
     machine.overlaps = True
     assert machine.run(60, QUICK) == [1]
     machine.guest = 0
@@ -273,9 +277,24 @@ def test_the_rate_is_tried_again_only_once_a_core_is_idle():
     assert machine.run(60, QUICK) == [0]
 
 
+def test_a_fast_camera_is_shown_whole_where_nobody_notices_its_delay():
+    machine = Machine(overlaps=True, interval=1 / 60)
+    assert machine.run(60, 0.95) == [0]
+    assert 2 / 60 < np.percentile(machine.delays, 90) < load.NOTICED
+
+
+def test_a_rate_that_would_not_fit_is_not_tried_again():
+    machine = Machine(overlaps=True, interval=1 / 60, cores=2, contended=1.25)
+    assert machine.run(10, 0.95) == [0, 1]
+    assert machine.run(120, 0.95) == [1]
+    # What takes less fits.
+    assert machine.run(load.WINDOW * (load.CALM + 1), 0.75) == [1, 0]
+    assert machine.run(60, 0.75) == [0]
+
+
 def test_another_camera_has_other_steps():
     machine = Machine(interval=1 / 60)
-    assert machine.run(3, QUICK)[-1] == 1
+    assert machine.run(6, QUICK)[-1] == 1
     machine.interval, machine.number = 1 / 30, machine.number // 2
     machine.control.restart()
     machine.run(3)

@@ -26,9 +26,10 @@ SETTLING = 0.7
 #: rig that was being made, a computer that slept.
 STALLED = 1.0
 
-#: A frame is late after this many intervals of the camera. One that keeps its stages busy for more
-#: than this share of an interval leaves no time for the next.
-LATE, FULL = 2.0, 0.95
+#: A frame is late after this many intervals of the camera, and not before so many seconds: that picture and sound are apart is
+#: noticed from there on (ITU-R BT.1359), and half a fast camera's frames would be a high price for less. One that keeps its
+#: stages busy for more than this share of an interval leaves no time for the next.
+LATE, NOTICED, FULL = 2.0, 0.045, 0.95
 
 #: Shares of frames late or dropped at which quality steps down, at once or in two windows in a row, and up to
 #: which there is room.
@@ -63,7 +64,8 @@ class Step:
         name: in figures.
         told: in the window and the log.
         ended: the same once it is not left out any more.
-        planning, painting: how many times as long both stages take once it is taken back.
+        planning, painting: how many times as long both stages take once it is taken back; where that shows more frames, because
+            they wait for each other's turns.
         every: of so many frames of the camera one is shown.
     """
 
@@ -97,6 +99,8 @@ STEPS_FAST = (
         "rate",
         "every other frame of the camera is shown",
         "every frame of the camera is shown",
+        planning=1.25,
+        painting=1.25,
         every=2,
     ),
     *STEPS,
@@ -129,12 +133,13 @@ class Effort:
 
     def beside(self, step: Step) -> float:
         """Seconds of the stage that `step` has nothing to do with."""
-        return self.painting if step.planning > 1 else self.planning
+        return self.painting if step.planning > step.painting else self.planning
 
     def without(self, step: Step) -> Effort:
         """What it would have taken had `step` been taken back."""
         whole = Effort(step.planning * self.planning, step.painting * self.painting, self.overlaps)
-        longer = whole.seconds / max(self.seconds, 1e-9)
+        # To wait takes no core.
+        longer = whole.seconds / max(self.seconds, 1e-9) if step.every == 1 else 1.0
         return replace(whole, core=None if self.core is None else longer * self.core)
 
 
@@ -201,7 +206,7 @@ class LoadControl:
         assert self._began is not None
         if interval is None:
             return self.level
-        self._late += delay > LATE * interval
+        self._late += delay > _latest(interval)
         if len(self._delays) < FEWEST:
             return self.level
         # Of a whole window's frames too many are late already.
@@ -237,7 +242,7 @@ class LoadControl:
             self._use(steps)
             self._trial, self._calm, self._warned = None, 0, False
         self._since_trial += 1
-        latest = LATE * interval
+        latest = _latest(interval)
         lost = _lost(delays, latest, dropped)
         again, self._warned = self._warned, lost > MANY
         if lost > MANY:
@@ -273,7 +278,7 @@ class LoadControl:
         if self._calm >= (CALM if faster else self._needed[self.level - 1]):
             self._trial_went_well()
             self.level -= 1
-            beside = float(np.median([effort.beside(step) for effort in efforts]))
+            beside = float(np.median([effort.beside(step) for effort in whole]))
             self._trial, self._since_trial, self._calm = (self.level, seconds, beside), 0, 0
 
     def _trial_went_well(self) -> None:
@@ -292,6 +297,11 @@ class LoadControl:
                 self._in_vain[step] = seconds
         self._trial, self._warned = None, False
         self.level += 1
+
+
+def _latest(interval: float) -> float:
+    """Seconds after which a frame is late."""
+    return max(LATE * interval, NOTICED)
 
 
 def _lost(delays: np.ndarray, latest: float, dropped: int) -> float:
