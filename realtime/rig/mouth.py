@@ -91,7 +91,7 @@ TOOTHLESS = 0.3
 SHADED, FILLED = 0.3, 0.6
 
 #: How much darker the skin is along the fold beside a whole smile; that fold's width, and nodes of its table, across and down.
-FOLD, FOLD_WIDTH, FOLD_NODES = 0.3, 0.05, (48, 56)
+FOLD, FOLD_WIDTH, FOLD_NODES = 0.25, 0.06, (48, 56)
 
 #: How far upper teeth reach over the lower ones, in mouth widths.
 OVERBITE = 0.02
@@ -826,7 +826,7 @@ class MouthLayers:
         high, low = (
             np.array([0.29 * unit, nose - 0.06 * unit]),
             # As lips smile it is lifted: at rest it goes down past the corner.
-            np.array([self.half + 0.16 * unit, 0.16 * unit]),
+            np.array([self.half + 0.12 * unit, 0.16 * unit]),
         )
         self.fold_start = np.array([0.05 * unit, high[1] - 0.15 * unit], np.float32)
         end = np.array([self.half + 0.45 * unit, 0.36 * unit - 0.4 * nose])
@@ -840,7 +840,7 @@ class MouthLayers:
             )
         )
         way = (y - high[1]) / (low[1] - high[1])
-        bow = 0.07 * unit * np.sin(np.pi * np.clip(way, 0, 1))
+        bow = 0.055 * unit * np.sin(np.pi * np.clip(way, 0, 1))
         steep = (low[0] - high[0]) / (low[1] - high[1])
         off = (
             (x - high[0] - (low[0] - high[0]) * np.clip(way, -0.3, 1.5) - bow) / np.sqrt(1 + steep**2) / unit
@@ -1348,7 +1348,7 @@ class MouthLayers:
         groove = np.exp(-np.square(x / 0.09)) * smooth(0.8, 0.2, out) * smooth(0.3, 0.0, into)
         light -= 0.11 * groove
         light *= (1 + np.float32(self._slant) * x) * (1 - 0.8 * smooth(0.0, 0.85, into))
-        light *= 1 - 0.65 * smooth(0.14 * self._span, 0.0, below)
+        light *= 1 - 0.75 * smooth(0.2 * self._span, 0.0, below)
         # It is wet.
         shine = np.exp(-np.square((np.abs(x) - 0.36) / 0.22) - np.square((out - 0.22) / 0.26))
         shine = 16 * shine * np.float32(self._level) * (1 + np.float32(3 * self._slant) * x)

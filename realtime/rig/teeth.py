@@ -26,7 +26,7 @@ _KINDS = {
 }
 
 #: What parts two teeth takes this much of the light, over this many millimetres.
-_PARTING, _PARTED = 0.13, 0.42
+_PARTING, _PARTED = 0.10, 0.42
 
 #: Half of the width that a row is drawn in, its height beyond the teeth, where gums are, and beyond the first teeth's edge.
 _HALF, _GUMS, _ABOVE = 32.0, 6.0, 14.0

@@ -1087,7 +1087,7 @@ export class MouthBend {
     // Round, it turns away to the sides and at the tip, and is lightest where it bends over the lip.
     let light = 0.64 + 0.27 * smooth(0, 0.6, within) + 0.12 * Math.exp(-(((beyond - 0.12) / 0.35) ** 2));
     light -= 0.11 * Math.exp(-((x / 0.09) ** 2)) * smooth(0.8, 0.2, beyond) * smooth(0.3, 0, into);
-    light *= (1 + told.slant * x) * (1 - 0.8 * smooth(0, 0.85, into)) * (1 - 0.65 * smooth(0.14 * told.span, 0, below));
+    light *= (1 + told.slant * x) * (1 - 0.8 * smooth(0, 0.85, into)) * (1 - 0.75 * smooth(0.2 * told.span, 0, below));
     // It is wet.
     const shine = 16 * Math.exp(-(((Math.abs(x) - 0.36) / 0.22) ** 2) - ((beyond - 0.22) / 0.26) ** 2) * told.level * (1 + 3 * told.slant * x);
     let colour = 0xff000000 | 0;
