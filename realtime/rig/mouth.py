@@ -93,6 +93,56 @@ SHADED, FILLED = 0.3, 0.6
 #: How much darker the skin is along the fold beside a whole smile; that fold's width, and nodes of its table, across and down.
 FOLD, FOLD_WIDTH, FOLD_NODES = 0.25, 0.06, (48, 56)
 
+#: Shapes of an opening: its edges' steepness where lips hardly part, and where it is wide; each also as pushed forward lips form it.
+LENSES, STEEP = ("narrow", "wide", "narrow_forward", "wide_forward"), (1.3, 0.68)
+
+#: How columns move, as one linear form: by each of `MouthLayers._shares`, what of a column, by which of `MouthLayers.fields`, times
+#: what. A column goes `aside`; down go the inner edges of both lips, with what their outer ones go further, and the chin.
+MOVES = (
+    ("left", "aside", "to_left", -1.0),
+    ("right", "aside", "to_right", 1.0),
+    ("shift", "aside", "shifts", 1.0),
+    ("left_in", "aside", "in_left", 1.0),
+    ("right_in", "aside", "in_right", -1.0),
+    ("puff", "aside", "cheeks", 1.0),
+    *(
+        move
+        for lip in ("upper", "lower")
+        for move in (
+            ("corner_left", lip, "up_left", 1.0),
+            ("corner_right", lip, "up_right", 1.0),
+            ("sink", lip, "sinks", 1.0),
+            ("shrug", lip, "bow", -1.0),
+        )
+    ),
+    # Closing lips meet along their whole length, the upper one coming down a little.
+    ("shut", "upper", "apart", -0.15),
+    ("shut", "lower", "apart", 0.85),
+    ("upper_left", "upper", "raised_left", -0.1),
+    ("upper_right", "upper", "raised_right", -0.1),
+    ("lower_left", "lower", "lowered_left", 0.09),
+    ("lower_right", "lower", "lowered_right", 0.09),
+    ("funnel_up", "upper", "round", -FUNNEL[1]),
+    ("funnel", "lower", "round", FUNNEL[2]),
+    ("bared", "upper", "inner", -0.35),
+    ("bared", "lower", "inner", 0.65),
+    ("hang", "upper", "bow", 1.0),
+    *((f"over_{lens}", "upper", f"flat_{lens}", -1.0) for lens in LENSES),
+    *((f"under_{lens}", "lower", f"lens_{lens}", 1.0) for lens in LENSES),
+    ("thick_upper", "upper_rim", "upper_lip", -1.0),
+    ("thick_lower", "lower_rim", "lower_lip", 1.0),
+    ("chin", "chin", "jaw", 1.0),
+)
+
+#: Names of what moves, of fields, and of shares, in their order.
+MOVED = ("aside", "upper", "lower", "upper_rim", "lower_rim", "chin")
+FIELDS, _SHARES = (tuple(dict.fromkeys(move[k] for move in MOVES)) for k in (2, 0))
+
+#: `MOVES` as what shares are multiplied by to have each field's part in what moves.
+_MIX = np.zeros((len(MOVED), len(FIELDS), len(_SHARES)))
+for _share, _moved, _field, _factor in MOVES:
+    _MIX[MOVED.index(_moved), FIELDS.index(_field), _SHARES.index(_share)] += _factor
+
 #: How far upper teeth reach over the lower ones, in mouth widths.
 OVERBITE = 0.02
 
@@ -557,21 +607,12 @@ class MouthLayers:
         self.rest.bottom = chin + self.drop + 0.35 * self.width
         self._rest = self.rest.stack()
         inner = np.maximum(1 - _NODES**2, 0)
-        self._inner = inner
-        self._bow = inner**0.9
-        # Upper lips are drawn up more beside the middle.
-        self._sides = self._bow + 3 * inner * np.square(np.minimum(np.abs(_NODES), 1))
         # Lips that form a funnel stay together at the corners, those that stand open less.
         self._meet = 0.97 + 0.03 * held(self.gap / (0.05 * self.width))
         self._round = np.maximum(1 - np.square(_NODES / self._meet), 0) ** 0.75
-        # The opening of a mouth without lips.
-        corner = np.minimum(np.abs(_NODES) / (1 - PLAIN_CORNER), 1)
-        self._jaw_opening = (1 - corner**2.6) ** 0.9
         self._lower_lip = float(np.interp(0.0, _NODES, outer_low - lower))
         # Whether they stand wide open.
         self._stands = float(smooth(0.2, 0.45, self.gap / self.width))
-        # How far lips are apart, in shares of the largest gap.
-        self._apart = (lower - upper) / max(float((lower - upper).max()), 1e-3)
         # How far the line hangs below the corners in the middle.
         self._sag = float(np.interp(0.0, _NODES, upper))
         self._sinks = np.exp(-((np.maximum(np.abs(_NODES) - 0.9, 0) / SINKS) ** 2))
@@ -582,17 +623,16 @@ class MouthLayers:
         outside = np.exp(-((beyond / (1.4 if self.plain else 0.95)) ** 2))
         # Where a turned head's outline is near they go less far aside, and do not bend it.
         far = np.where(_NODES < 0, *self._far)
-        self._shifts = np.exp(-((beyond / ((1.4 if self.plain else 0.95) * (1 - 0.6 * far))) ** 2))
+        shifts = np.exp(-((beyond / ((1.4 if self.plain else 0.95) * (1 - 0.6 * far))) ** 2))
         # The face's outline stays, however near a broad mouth's corners are.
         corner = max(self.half / self.unit, OUTLINE[0])
         stays = smooth(max(OUTLINE[1], corner + OUTLINE[2]), corner, away)
-        self._shifts *= stays
         clipped = np.clip(_NODES, -1, 1)
         aside = np.exp(-((beyond / 0.75) ** 2)) * stays
-        self._to_left, self._to_right = ((1 - clipped) / 2) * aside, ((1 + clipped) / 2) * aside
+        to_left, to_right = ((1 - clipped) / 2) * aside, ((1 + clipped) / 2) * aside
         # What draws corners in stretches the skin beside them, and leaves the folds of the cheeks where they are.
         aside = np.exp(-((beyond / NARROWS) ** 2)) * stays
-        self._in_left, self._in_right = ((1 - clipped) / 2) * aside, ((1 + clipped) / 2) * aside
+        in_left, in_right = ((1 - clipped) / 2) * aside, ((1 + clipped) / 2) * aside
         # Smiles and frowns move the corners most, and the middle less than half as far as both of them, least of a mouth
         # that is bent downwards.
         share = 0.2 - 0.8 * min(max(-self._sag / self.width, 0.0), 0.15)
@@ -615,8 +655,40 @@ class MouthLayers:
         fits = np.minimum(MOST_UP * room / np.maximum(way, 1e-3), 1).astype(np.float32)
         fits = cv2.GaussianBlur(cv2.erode(fits[None], np.ones((1, 17))), (0, 0), 6)[0]
         self._up_left, self._up_right = self._up_left * fits, self._up_right * fits
-        # Cheeks bulge beside the mouth.
-        self._cheeks = np.sign(_NODES) * np.exp(-np.square((away - 0.62) / 0.24))
+        bow = inner**0.9
+        # Upper lips are drawn up more beside the middle.
+        sides = bow + 3 * inner * np.square(np.minimum(np.abs(_NODES), 1))
+        found = {
+            "to_left": to_left,
+            "to_right": to_right,
+            "shifts": shifts * stays,
+            "in_left": in_left,
+            "in_right": in_right,
+            # Cheeks bulge beside the mouth.
+            "cheeks": np.sign(_NODES) * np.exp(-np.square((away - 0.62) / 0.24)),
+            "up_left": self._up_left,
+            "up_right": self._up_right,
+            "sinks": self._sinks,
+            "bow": bow,
+            # How far lips are apart, in shares of the largest gap.
+            "apart": (lower - upper) / max(float((lower - upper).max()), 1e-3),
+            "raised_left": to_left * sides,
+            "raised_right": to_right * sides,
+            "lowered_left": to_left * bow,
+            "lowered_right": to_right * bow,
+            "round": self._round,
+            "inner": inner,
+            "upper_lip": (upper - outer_up) / self.width * bow,
+            "lower_lip": (outer_low - lower) / self.width * bow,
+            "jaw": self._jaw,
+        }
+        # Where lips are pushed forward the corners stay together. Of a mouth without lips the jaw goes down as a whole.
+        corner = np.minimum(np.abs(_NODES) / (1 - PLAIN_CORNER), 1)
+        for lens, steep, meet in zip(LENSES, 2 * STEEP, (1, 1, self._meet, self._meet), strict=True):
+            shape = np.maximum(1 - np.square(_NODES / meet), 0) ** steep
+            shapes = 2 * ((1 - corner**2.6) ** 0.9,) if self.plain else (shape, shape**FLATTER)
+            found[f"lens_{lens}"], found[f"flat_{lens}"] = shapes
+        self.fields = np.stack([found[name] for name in FIELDS]).astype(np.float32)
 
     def _colours(self, picture: np.ndarray, mouth: MouthContours) -> None:
         """Colours of lips, skin, teeth; and whether the picture is drawn: flat, with outlines."""
@@ -942,8 +1014,8 @@ class MouthLayers:
 
     # What is done per frame.
 
-    def _offsets(self, a: MouthAmounts) -> tuple[np.ndarray, np.ndarray]:
-        """How far each column's knots move down, (N, 7), and how far the columns move aside, (N,); in pixels."""
+    def _shares(self, a: MouthAmounts) -> tuple[dict[str, float], float]:
+        """What of `MOVES` amounts ask for, most of it in pixels; and by how much the lips part, or shut if they stand open."""
         w = self.width
         # Of a muzzle little would be seen of the first part of the way: hairs hang over it.
         opened = max(a.open, 0.0) * (1 + 0.5 * self.plain * (1 - min(max(a.open, 0.0), 1.0)))
@@ -953,146 +1025,137 @@ class MouthLayers:
             gap = a.open * self.gap
         # A tongue needs room.
         gap = max(gap, min(a.tongue, 1.0) * (0.24 * w - self.gap)) if a.tongue > 0 else gap
-        gap -= np.clip(a.close, 0, 1) * (self.gap + max(gap, 0.0) * 0.9)
+        gap -= _held(a.close) * (self.gap + max(gap, 0.0) * 0.9)
         # Lips that are pushed forward meet.
         stands = max(self.gap + min(gap, 0.0), 0.0)
-        gap -= held(a.pucker) * held(1 - a.funnel) * (0.4 * stands + 0.6 * min(stands, 0.12 * w))
+        gap -= _held(a.pucker) * _held(1 - a.funnel) * (0.4 * stands + 0.6 * min(stands, 0.12 * w))
         gap = max(gap, self._seam - self.gap)
-        parted = max(gap, 0.0)
-        jaw_up = -min(gap, 0.0) * (0.25 + 0.45 * float(smooth(0.15, 0.4, self.gap / w)))
+        shut, parted = min(gap, 0.0), max(gap, 0.0)
         jaw = opened * self.drop
         # An opening mouth becomes a lens of one shape, however its line runs at rest; one that stands open keeps its own.
-        round_ = float(smooth(0, 0.32 * w, parted)) * parted / (parted + 2 * self.gap + 1e-3)
+        round_ = _smooth(0, 0.32 * w, parted) * parted / (parted + 2 * self.gap + 1e-3)
         round_ *= not self.plain
         inward = (
             (0.06 + 0.25 * max(self._sag / w, 0.0))
             * round_
             * min(0.75 * w / max(parted + self.gap, 1.0), 1.0)
         )
-        # Muzzles are stiffer than lips.
-        stiff = 0.5 if self.plain else 1.0
         # Small ones grow broader, as faces that have them are drawn.
         inward -= (0.16 * round_ + 0.11 * self.plain * min(parted / (0.6 * w), 1.0)) * self._small
-        narrow = stiff * (self._pucker * a.pucker + FUNNEL[0] * a.funnel) + inward
-        lefts, rights = (
+        # Muzzles are stiffer than lips.
+        narrow = (0.5 if self.plain else 1.0) * (self._pucker * a.pucker + FUNNEL[0] * a.funnel) + inward
+        # Lips that hardly part do so in the middle; an open mouth is round, its corners half-way down.
+        rise = 0.05 * parted * (not self.plain)
+        sink = (0.4 if self.plain else 1) * (1 - round_) * 0.25 * jaw + round_ * (
+            self._sag - rise + 0.33 * (parted + self.gap)
+        )
+        funnel = max(a.funnel, 0.0) ** 1.25 * w
+        smile = 0.5 * (a.smile_left + a.smile_right)
+        # Broad smiles part lips a little; what bares teeth are lips that are raised and lowered.
+        bared = 0.025 * self._span * _smooth(0.45, 1.0, smile) * (1 - _held(max(self.gap, gap) / (0.12 * w)))
+        bared *= not (self.plain or self.shows_teeth)
+        bared *= (
+            (1 - _held(1.5 * (a.upper_left + a.upper_right))) * (1 - _held(a.press)) * (1 - _held(a.close))
+        )
+        # A mouth that shows its teeth has bared most of them, and one without any has nothing to bare.
+        bares = (0.25 if self.shows_teeth else 0.4 if self._toothless else 1.0) * w
+        # Of lips that are pushed forward the upper one turns outwards; a smile and an open mouth stretch both.
+        thick = 1 - 0.35 * a.press - 0.15 * a.puff - 0.15 * smile - 0.3 * min(parted / (0.6 * w), 1.0)
+        upper, lower = thick - 0.05 * smile + 0.4 * a.pucker, thick + 0.05 * a.pucker - 0.25 * a.funnel
+        left, right = (
             self._span * (SMILE[0] * smile + STRETCH[0] * stretch + 0.05 * a.press) * (1 - 0.7 * far)
             for smile, stretch, far in (
                 (a.smile_left, a.stretch_left, self._far[0]),
                 (a.smile_right, a.stretch_right, self._far[1]),
             )
         )
-        shift = (0.08 if self.plain else 0.2) * a.aside * self._span
-        aside = -lefts * self._to_left + rights * self._to_right + shift * self._shifts
-        left, right = (w * (narrow + 0.14 * far * round_) for far in self._far)
-        aside = aside + left * self._in_left - right * self._in_right
-        aside = aside + 0.075 * a.puff * self.unit * self._cheeks
-        base = self._corners(a)
-        # Lips that hardly part do so in the middle; an open mouth is round, its corners half-way down.
-        forward = held(max(a.funnel, a.pucker))
-        inner = np.maximum(1 - np.square(_NODES / (1 - (1 - self._meet) * forward)), 0)
-        steep = 1.3 - 0.62 * min(1.8 * parted / w, 1.0)
-        lens, flat = inner**steep, inner ** (FLATTER * steep)
-        if self.plain:
-            # The jaw goes down as a whole.
-            lens = flat = self._jaw_opening
-        rise = 0.05 * parted * (not self.plain)
-        sink = (0.4 if self.plain else 1) * (1 - round_) * 0.25 * jaw + round_ * (
-            self._sag - rise + 0.33 * (parted + self.gap)
-        )
-        # Lips that are pushed forward meet a little further down.
-        base = base + 0.03 * a.pucker * w * self._sinks * (not self.shows_teeth)
-        base = base + sink * self._sinks - (0.08 * a.shrug_lower + 0.03 * a.shrug_upper) * w * self._bow
-        part = max(a.funnel, 0.0) ** 1.25 * w * self._round
-        smile = 0.5 * (a.smile_left + a.smile_right)
-        # Broad smiles part lips a little; what bares teeth are lips that are raised and lowered.
-        bared = (
-            0.025 * self._span * float(smooth(0.45, 1.0, smile)) * (1 - held(max(self.gap, gap) / (0.12 * w)))
-        )
-        bared *= not (self.plain or self.shows_teeth)
-        bared *= (1 - held(1.5 * (a.upper_left + a.upper_right))) * (1 - held(a.press)) * (1 - held(a.close))
-        # A mouth that shows its teeth has bared most of them, and one without any has nothing to bare.
-        bares = (0.25 if self.shows_teeth else 0.4 if self._toothless else 1.0) * w
-        raised = (a.upper_left * self._to_left + a.upper_right * self._to_right) * bares
-        lowered = (a.lower_left * self._to_left + a.lower_right * self._to_right) * bares
-        # Closing lips meet along their whole length, the upper one coming down a little.
-        shutting, total = min(gap, 0.0) * self._apart, gap
-        gap = max(gap, 0.0)
-        up = (
-            (sink + rise) * flat
-            + 0.15 * shutting
-            + 0.1 * raised * self._sides
-            + (2 * stiff - 1) * FUNNEL[1] * part
-            + 0.35 * bared * self._inner
-        )
-        if self.plain:
+        corner_left, corner_right = self._corner_shares(a)
+        shares = {
+            "left": left,
+            "right": right,
+            "shift": (0.08 if self.plain else 0.2) * a.aside * self._span,
+            "left_in": w * (narrow + 0.14 * self._far[0] * round_),
+            "right_in": w * (narrow + 0.14 * self._far[1] * round_),
+            "puff": 0.075 * a.puff * self.unit,
+            "corner_left": corner_left,
+            "corner_right": corner_right,
+            # Lips that are pushed forward meet a little further down.
+            "sink": sink + 0.03 * a.pucker * w * (not self.shows_teeth),
+            "shrug": (0.08 * a.shrug_lower + 0.03 * a.shrug_upper) * w,
+            "shut": shut,
+            "upper_left": a.upper_left * bares,
+            "upper_right": a.upper_right * bares,
+            "lower_left": a.lower_left * bares,
+            "lower_right": a.lower_right * bares,
+            "funnel_up": funnel * (not self.plain),
+            "funnel": funnel,
+            "bared": bared,
             # An upper edge without a lip hangs over the opening in a bow.
-            up = up - HANG * self._span * float(smooth(0, 0.35 * w, gap)) * self._bow
-        low = (
-            (gap - rise - sink) * lens
-            + 0.85 * shutting
-            + 0.09 * lowered * self._bow
-            + FUNNEL[2] * part
-            + 0.65 * bared * self._inner
-        )
+            "hang": HANG * self._span * _smooth(0, 0.35 * w, parted) * self.plain,
+            "thick_upper": w * (upper * (1 - 0.75 * _held(a.roll_upper)) - 1),
+            "thick_lower": w * (lower * (1 - 0.75 * _held(a.roll_lower)) - 1),
+            "chin": self._chin_share * jaw
+            + shut * (0.25 + 0.45 * _smooth(0.15, 0.4, self.gap / w))
+            - 0.07 * a.shrug_lower * w,
+        }
+        wide, forward = min(1.8 * parted / w, 1.0), _held(max(a.funnel, a.pucker))
+        for lens, share in zip(
+            LENSES,
+            ((1 - wide) * (1 - forward), wide * (1 - forward), (1 - wide) * forward, wide * forward),
+            strict=True,
+        ):
+            shares[f"over_{lens}"], shares[f"under_{lens}"] = (
+                share * (sink + rise),
+                share * (parted - rise - sink),
+            )
+        return shares, gap
+
+    def _offsets(self, a: MouthAmounts) -> tuple[np.ndarray, np.ndarray]:
+        """How far each column's knots move down, (N, 7), and how far the columns move aside, (N,); in pixels."""
+        shares, gap = self._shares(a)
+        mixed = (_MIX @ np.array([shares[name] for name in _SHARES])).astype(np.float32)
+        aside, inner_up, inner_low, upper_rim, lower_rim, chin = mixed @ self.fields
         rest = self._rest
-        # Of lips that are pushed forward the upper one turns outwards; a smile and an open mouth stretch both.
-        thick = 1 - 0.35 * a.press - 0.15 * a.puff - 0.15 * smile - 0.3 * min(parted / (0.6 * w), 1.0)
-        upper_lip = (rest[:, 2] - rest[:, 1]) * (
-            (thick - 0.05 * smile + 0.4 * a.pucker) * (1 - 0.75 * np.clip(a.roll_upper, 0, 1)) - 1
-        )
-        lower_lip = (rest[:, 4] - rest[:, 3]) * (
-            (thick + 0.05 * a.pucker - 0.25 * a.funnel) * (1 - 0.75 * np.clip(a.roll_lower, 0, 1)) - 1
-        )
-        inner_up, inner_low = base - up, base + low
-        # Those that stand wide open do not meet, but form a ring.
+        # Lips that stand wide open do not meet as they are pushed forward, but form a ring.
         ring = self._ring(a)
         if ring > 0:
-            open_ = 0.5 * (self.gap + min(total, 0.0))
-            middle = (self._sag + 0.05 * w + open_) * self._sinks
+            open_ = 0.5 * (self.gap + min(gap, 0.0))
+            middle = (self._sag + 0.05 * self.width + open_) * self._sinks
             inner_up = inner_up + ring * (middle - open_ * self._round - rest[:, 2] - inner_up)
             inner_low = inner_low + ring * (middle + open_ * self._round - rest[:, 3] - inner_low)
-            flank = rest[:, 4] - rest[:, 3] - self._lower_lip * self._round
+            lower_rim = lower_rim - ring * (rest[:, 4] - rest[:, 3] - self._lower_lip * self._round)
         # Lips meet, and do not pass through one another.
-        meet = rest[:, 3] + inner_low - rest[:, 2] - inner_up
-        inner_low = inner_low - np.minimum(meet, 0)
-        offset = np.stack(
-            [
-                np.zeros_like(base),
-                inner_up - upper_lip * self._bow,
-                inner_up,
-                inner_low,
-                inner_low + lower_lip * self._bow - (ring * flank if ring > 0 else 0.0),
-                self._chin_share * jaw * self._jaw
-                - jaw_up * self._jaw
-                - 0.07 * a.shrug_lower * w * self._jaw,
-                np.zeros_like(base),
-            ],
-            1,
-        )
-        return offset.astype(np.float32), aside.astype(np.float32)
+        inner_low = np.maximum(inner_low, rest[:, 2] - rest[:, 3] + inner_up)
+        still = np.zeros_like(chin)
+        offset = [still, inner_up + upper_rim, inner_up, inner_low, inner_low + lower_rim, chin, still]
+        return np.stack(offset, 1).astype(np.float32), aside
 
     def _ring(self, a: MouthAmounts) -> float:
         """How far lips that stand wide open are pushed forward to a ring."""
-        return float(held(a.pucker) * held(1 - a.funnel)) * self._stands
+        return _held(a.pucker) * _held(1 - a.funnel) * self._stands
 
     def _jaw_aside(self, a: MouthAmounts) -> float:
         """How far the jaw moves aside, in pixels."""
         # Without lips to move, the jaw does it.
         return (0.15 * a.jaw_aside + 0.1 * a.aside * self.plain) * self._span
 
-    def _corners(self, a: MouthAmounts) -> np.ndarray:
-        """How far smiles and frowns take each column down, (N,) in pixels."""
+    def _corner_shares(self, a: MouthAmounts) -> tuple[float, float]:
+        """How far smiles and frowns take the left and the right corner down, in pixels."""
         left, right = (
-            -self._smile * smile * (1 - 0.15 * held(smile)) + FROWN * frown + STRETCH[1] * stretch
+            -self._smile * smile * (1 - 0.15 * _held(smile)) + FROWN * frown + STRETCH[1] * stretch
             for smile, frown, stretch in (
                 (a.smile_left, a.frown_left, a.stretch_left),
                 (a.smile_right, a.frown_right, a.stretch_right),
             )
         )
         # Lips that smile on both sides are as level as the eyes.
-        even = 0.5 * self._tilt * held(min(a.smile_left, a.smile_right))
-        left, right = left + even, right - even
-        return self._span * (left * self._up_left + right * self._up_right)
+        even = 0.5 * self._tilt * _held(min(a.smile_left, a.smile_right))
+        return self._span * (left + even), self._span * (right - even)
+
+    def _corners(self, a: MouthAmounts) -> np.ndarray:
+        """How far smiles and frowns take each column down, (N,) in pixels."""
+        left, right = self._corner_shares(a)
+        return left * self._up_left + right * self._up_right
 
     def _lookup(self, table: np.ndarray, s: np.ndarray) -> list[np.ndarray]:
         """Values of a table (C, N) at s float32 (h, w), linear between nodes: C planes (h, w)."""
@@ -1566,6 +1629,17 @@ class MouthLayers:
         else:
             return inside
         return cv2.blendLinear(generic, inside, edge, 1 - edge)
+
+
+def _held(value: float) -> float:
+    """`held` of one number, without NumPy."""
+    return min(max(value, 0.0), 1.0)
+
+
+def _smooth(low: float, high: float, value: float) -> float:
+    """`smooth` of one number, without NumPy."""
+    t = _held((value - low) / (high - low))
+    return t * t * (3 - 2 * t)
 
 
 def _node_at(s: np.ndarray) -> np.ndarray:

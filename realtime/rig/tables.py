@@ -41,13 +41,10 @@ _EYE_PLANES = _names(
 _EYE_COLOURS = _names("crop skin lashes upper_lid lower_lid")
 _MOUTH_NUMBERS = _names(
     "width half left top block chin unit drop tongue_length gap soft drawn outlined plain own shows_teeth _hides_teeth "
-    "_chin_share _above _sag _smile _level _slant _teeth_line _far _span _small _tilt _meet _stands _lower_lip _pucker _seam _toothless along down origin lip line teeth "
+    "_chin_share _above _sag _smile _level _slant _teeth_line _far _span _small _tilt _stands _lower_lip _pucker _seam _toothless along down origin lip line teeth "
     "dark flesh shadow tongue tongue_out"
 )
-_MOUTH_TABLES = _names(
-    "_rest _inner _bow _sides _round _apart _jaw_opening _sinks _jaw _shifts _to_left _to_right _in_left _in_right _up_left _up_right _cheeks "
-    "_lines _lip_colours teeth_end inside"
-)
+_MOUTH_TABLES = _names("_rest fields _lines _lip_colours teeth_end inside")
 
 #: Numbers of modules that drawing uses, and of those that reading the driver does.
 _DRAWING = {
@@ -55,7 +52,7 @@ _DRAWING = {
     surface: "SMALL_TILT LARGEST_TILT DISTANCE LARGE BODY INVERSION LEAST_SIZE LARGEST_STEP",
     eyes: "NOTHING ALIKE _STEP _ONSET SHADE GLINT UP_UNDER",
     brows: "INNER_TO_OUTER OUTER_TO_INNER WIDE OUTER_DOWN TOGETHER",
-    mouth: "NOTHING LEAST_SLOPE SMILE STRETCH FROWN FUNNEL TONGUE HANG FLATTER OVERBITE FILLED",
+    mouth: "NOTHING LEAST_SLOPE SMILE STRETCH FROWN FUNNEL TONGUE HANG OVERBITE FILLED MOVES MOVED FIELDS LENSES",
 }
 _READING = {
     driver: "REST_CUTOFF CUTOFF_PER_SPEED SPEED_CUTOFF AMOUNT_REST AMOUNT_RISE AMOUNT_SPEED AMOUNT_GUARD HOLDS RELEASE GIVES_WAY HELD",

@@ -66,24 +66,14 @@ export class MouthLayers {
     this.firstNode = first;
     this.perNode = (count - 1) / (last - first);
     this.nodes = Float32Array.from({ length: count }, (_, at) => first + (at * (last - first)) / (count - 1));
-    this.inner = table("inner");
-    this.bow = table("bow");
-    this.round = table("round");
-    this.sinks = table("sinks");
-    this.jaw = table("jaw");
-    this.shifts = table("shifts");
-    this.toLeft = table("to_left");
-    this.toRight = table("to_right");
-    this.inLeft = table("in_left");
-    this.inRight = table("in_right");
-    this.upLeft = table("up_left");
-    this.upRight = table("up_right");
-    this.cheeks = table("cheeks");
+    this.fields = table("fields");
+    const from = (/** @type {string} */ name) => constants.FIELDS.indexOf(name) * count;
+    [this.round, this.sinks, this.jaw, this.upLeft, this.upRight] = ["round", "sinks", "jaw", "up_left", "up_right"].map((name) => this.fields.subarray(from(name), from(name) + count));
+    /** @type {{share: string, to: number, field: number, factor: number}[]} */
+    this.moves = constants.MOVES.map((/** @type {[string, string, string, number]} */ [share, moved, field, factor]) => ({ share, to: constants.MOVED.indexOf(moved) * count, field: from(field), factor }));
+    this.moved = new Float32Array(constants.MOVED.length * count);
     this.lines = table("lines");
     this.teethEnd = table("teeth_end");
-    this.apart = table("apart");
-    this.sides = table("sides");
-    this.jawOpening = table("jaw_opening");
     /** Hairs at both edges of a mouth without lips. */
     this.fringes = ["fringe_upper", "fringe_lower"].filter((name) => arrays[name]).map((name) => pictureFrom(arrays[name]));
     /** The shade along the folds beside a smile: how much of it, of either side. */
@@ -155,13 +145,14 @@ export class MouthLayers {
     return lineAt(tables, row * this.count, this.count, at);
   }
 
-  /** How far each column's knots move down, and how far the columns move aside. @param {MouthAmounts} a */
-  _offsets(a) {
-    const { told, count, tables, nodes, lines, constants } = this;
+  /**
+   * What of `MOVES` amounts ask for, most of it in pixels; and by how much the lips part, or shut if they stand open.
+   * @param {MouthAmounts} a @returns {{shares: Record<string, number>, gap: number}}
+   */
+  _shares(a) {
+    const { told, constants } = this;
+    const { SMILE, STRETCH, FUNNEL } = constants;
     const w = told.width;
-    const SMILE = constants.SMILE;
-    const STRETCH = constants.STRETCH;
-    const FUNNEL = constants.FUNNEL;
     // Of a muzzle little would be seen of the first part of the way: hairs hang over it.
     const opened = Math.max(a.open, 0) * (1 + (told.plain ? 0.5 * (1 - Math.min(Math.max(a.open, 0), 1)) : 0));
     let gap = a.open >= 0 ? opened * Math.max(told.drop - 0.5 * told.gap, 0.3 * told.drop) : a.open * told.gap;
@@ -172,91 +163,107 @@ export class MouthLayers {
     const stands = Math.max(told.gap + Math.min(gap, 0), 0);
     gap -= held(a.pucker) * held(1 - a.funnel) * (0.4 * stands + 0.6 * Math.min(stands, 0.12 * w));
     gap = Math.max(gap, told.seam - told.gap);
-    const parted = Math.max(gap, 0);
-    const jawUp = -Math.min(gap, 0) * (0.25 + 0.45 * smooth(0.15, 0.4, told.gap / w));
+    const [shut, parted] = [Math.min(gap, 0), Math.max(gap, 0)];
     const jaw = opened * told.drop;
     // An opening mouth becomes a lens of one shape, however its line runs at rest; one that stands open keeps its own.
     const round = told.plain ? 0 : (smooth(0, 0.32 * w, parted) * parted) / (parted + 2 * told.gap + 1e-3);
     // Small ones grow broader, as faces that have them are drawn.
     const inward = (0.06 + 0.25 * Math.max(told.sag / w, 0)) * round * Math.min((0.75 * w) / Math.max(parted + told.gap, 1), 1) - (0.16 * round + (told.plain ? 0.11 * Math.min(parted / (0.6 * w), 1) : 0)) * told.small;
     // Muzzles are stiffer than lips.
-    const stiff = told.plain ? 0.5 : 1;
-    const narrow = stiff * (told.pucker * a.pucker + FUNNEL[0] * a.funnel) + inward;
-    const aside = (/** @type {number} */ smile, /** @type {number} */ stretch, /** @type {number} */ far) =>
-      told.span * (SMILE[0] * smile + STRETCH[0] * stretch + 0.05 * a.press) * (1 - 0.7 * far);
-    const lefts = aside(a.smileLeft, a.stretchLeft, told.far[0]);
-    const rights = aside(a.smileRight, a.stretchRight, told.far[1]);
-    const [leftIn, rightIn] = [0, 1].map((side) => w * (narrow + 0.14 * told.far[side] * round));
-    const shift = (told.plain ? 0.08 : 0.2) * a.aside * told.span;
-    const corner = (/** @type {number} */ smile, /** @type {number} */ frown, /** @type {number} */ stretch) =>
-      -told.smile * smile * (1 - 0.15 * held(smile)) + constants.FROWN * frown + STRETCH[1] * stretch;
-    // Lips that smile on both sides are as level as the eyes.
-    const even = 0.5 * told.tilt * held(Math.min(a.smileLeft, a.smileRight));
-    const cornerLeft = corner(a.smileLeft, a.frownLeft, a.stretchLeft) + even;
-    const cornerRight = corner(a.smileRight, a.frownRight, a.stretchRight) - even;
+    const narrow = (told.plain ? 0.5 : 1) * (told.pucker * a.pucker + FUNNEL[0] * a.funnel) + inward;
     // Lips that hardly part do so in the middle; an open mouth is round, its corners half-way down.
-    const forward = held(Math.max(a.funnel, a.pucker));
-    const steep = 1.3 - 0.62 * Math.min((1.8 * parted) / w, 1);
     const rise = told.plain ? 0 : 0.05 * parted;
     const sink = (told.plain ? 0.4 : 1) * (1 - round) * 0.25 * jaw + round * (told.sag - rise + 0.33 * (parted + told.gap));
-    const part = Math.max(a.funnel, 0) ** 1.25 * w;
+    const funnel = Math.max(a.funnel, 0) ** 1.25 * w;
     const smile = 0.5 * (a.smileLeft + a.smileRight);
     // Broad smiles part lips a little; what bares teeth are lips that are raised and lowered.
     let bared = told.plain || told.shows_teeth ? 0 : 0.025 * told.span * smooth(0.45, 1, smile) * (1 - held(Math.max(told.gap, gap) / (0.12 * w)));
     bared *= (1 - held(1.5 * (a.upperLeft + a.upperRight))) * (1 - held(a.press)) * (1 - held(a.close));
-    // Of lips that are pushed forward the upper one turns outwards; a smile and an open mouth stretch both.
-    const thick = 1 - 0.35 * a.press - 0.15 * a.puff - 0.15 * smile - 0.3 * Math.min(parted / (0.6 * w), 1);
-    const thickUpper = (thick - 0.05 * smile + 0.4 * a.pucker) * (1 - 0.75 * held(a.rollUpper)) - 1;
-    const thickLower = (thick + 0.05 * a.pucker - 0.25 * a.funnel) * (1 - 0.75 * held(a.rollLower)) - 1;
     // A mouth that shows its teeth has bared most of them, and one without any has nothing to bare.
     const bares = (told.shows_teeth ? 0.25 : told.toothless ? 0.4 : 1) * w;
-    const shutting = Math.min(gap, 0);
-    // Lips that stand wide open and are pushed forward do not meet, but form a ring.
+    // Of lips that are pushed forward the upper one turns outwards; a smile and an open mouth stretch both.
+    const thick = 1 - 0.35 * a.press - 0.15 * a.puff - 0.15 * smile - 0.3 * Math.min(parted / (0.6 * w), 1);
+    const [upper, lower] = [thick - 0.05 * smile + 0.4 * a.pucker, thick + 0.05 * a.pucker - 0.25 * a.funnel];
+    const aside = (/** @type {number} */ one, /** @type {number} */ stretch, /** @type {number} */ far) =>
+      told.span * (SMILE[0] * one + STRETCH[0] * stretch + 0.05 * a.press) * (1 - 0.7 * far);
+    const corner = (/** @type {number} */ one, /** @type {number} */ frown, /** @type {number} */ stretch) =>
+      -told.smile * one * (1 - 0.15 * held(one)) + constants.FROWN * frown + STRETCH[1] * stretch;
+    // Lips that smile on both sides are as level as the eyes.
+    const even = 0.5 * told.tilt * held(Math.min(a.smileLeft, a.smileRight));
+    /** @type {Record<string, number>} */
+    const shares = {
+      left: aside(a.smileLeft, a.stretchLeft, told.far[0]),
+      right: aside(a.smileRight, a.stretchRight, told.far[1]),
+      shift: (told.plain ? 0.08 : 0.2) * a.aside * told.span,
+      left_in: w * (narrow + 0.14 * told.far[0] * round),
+      right_in: w * (narrow + 0.14 * told.far[1] * round),
+      puff: 0.075 * a.puff * told.unit,
+      corner_left: told.span * (corner(a.smileLeft, a.frownLeft, a.stretchLeft) + even),
+      corner_right: told.span * (corner(a.smileRight, a.frownRight, a.stretchRight) - even),
+      // Lips that are pushed forward meet a little further down.
+      sink: sink + (told.shows_teeth ? 0 : 0.03 * a.pucker * w),
+      shrug: (0.08 * a.shrugLower + 0.03 * a.shrugUpper) * w,
+      shut,
+      upper_left: a.upperLeft * bares,
+      upper_right: a.upperRight * bares,
+      lower_left: a.lowerLeft * bares,
+      lower_right: a.lowerRight * bares,
+      funnel_up: told.plain ? 0 : funnel,
+      funnel,
+      bared,
+      // An upper edge without a lip hangs over the opening in a bow.
+      hang: told.plain ? constants.HANG * told.span * smooth(0, 0.35 * w, parted) : 0,
+      thick_upper: w * (upper * (1 - 0.75 * held(a.rollUpper)) - 1),
+      thick_lower: w * (lower * (1 - 0.75 * held(a.rollLower)) - 1),
+      chin: told.chin_share * jaw + shut * (0.25 + 0.45 * smooth(0.15, 0.4, told.gap / w)) - 0.07 * a.shrugLower * w,
+    };
+    const [wide, forward] = [Math.min((1.8 * parted) / w, 1), held(Math.max(a.funnel, a.pucker))];
+    for (const [at, share] of [(1 - wide) * (1 - forward), wide * (1 - forward), (1 - wide) * forward, wide * forward].entries()) {
+      shares[`over_${constants.LENSES[at]}`] = share * (sink + rise);
+      shares[`under_${constants.LENSES[at]}`] = share * (parted - rise - sink);
+    }
+    return { shares, gap };
+  }
+
+  /** How far each column's knots move down, and how far the columns move aside. @param {MouthAmounts} a */
+  _offsets(a) {
+    const { told, count, tables, lines, fields, moved } = this;
+    const { shares, gap } = this._shares(a);
+    moved.fill(0);
+    for (const { share, to, field, factor } of this.moves) {
+      const by = factor * shares[share];
+      if (by !== 0) for (let at = 0; at < count; at++) moved[to + at] += by * fields[field + at];
+    }
+    // Lips that stand wide open do not meet as they are pushed forward, but form a ring.
     const ring = this.ring(a);
-    const open = 0.5 * (told.gap + shutting);
-    gap = Math.max(gap, 0);
-    // An upper edge without a lip hangs over the opening in a bow.
-    const hang = told.plain ? constants.HANG * told.span * smooth(0, 0.35 * w, gap) : 0;
+    const open = 0.5 * (told.gap + Math.min(gap, 0));
     const offsets = KNOTS * count;
     for (let at = 0; at < count; at++) {
-      this.asideTable[at] = -lefts * this.toLeft[at] + rights * this.toRight[at] + shift * this.shifts[at] + 0.075 * a.puff * told.unit * this.cheeks[at] + leftIn * this.inLeft[at] - rightIn * this.inRight[at];
-      const corners = (this.corners[at] = told.span * (cornerLeft * this.upLeft[at] + cornerRight * this.upRight[at]));
-      const node = nodes[at] / (1 - (1 - told.meet) * forward);
-      // Of a mouth without lips the jaw goes down as a whole.
-      const inner = Math.max(1 - node * node, 0);
-      const lens = told.plain ? this.jawOpening[at] : inner ** steep;
-      const flat = told.plain ? lens : inner ** (constants.FLATTER * steep);
-      // Lips that are pushed forward meet a little further down.
-      const base = corners + (told.shows_teeth ? 0 : 0.03 * a.pucker * w * this.sinks[at]) + sink * this.sinks[at] - (0.08 * a.shrugLower + 0.03 * a.shrugUpper) * w * this.bow[at];
-      const raised = (a.upperLeft * this.toLeft[at] + a.upperRight * this.toRight[at]) * bares;
-      const lowered = (a.lowerLeft * this.toLeft[at] + a.lowerRight * this.toRight[at]) * bares;
-      // Closing lips meet along their whole length, the upper one coming down a little.
-      const shut = shutting * this.apart[at];
-      const up = (sink + rise) * flat + 0.15 * shut + 0.1 * raised * this.sides[at] + (2 * stiff - 1) * FUNNEL[1] * part * this.round[at] + 0.35 * bared * this.inner[at] - hang * this.bow[at];
-      const low = (gap - rise - sink) * lens + 0.85 * shut + 0.09 * lowered * this.bow[at] + FUNNEL[2] * part * this.round[at] + 0.65 * bared * this.inner[at];
-      const rest = (/** @type {number} */ knot) => tables[knot * count + at];
-      let innerUp = base - up;
-      let innerLow = base + low;
-      let flank = 0;
+      this.asideTable[at] = moved[at];
+      this.corners[at] = shares.corner_left * this.upLeft[at] + shares.corner_right * this.upRight[at];
+      let innerUp = moved[count + at];
+      let innerLow = moved[2 * count + at];
+      let lowerRim = moved[4 * count + at];
+      const upper = tables[2 * count + at];
+      const lower = tables[3 * count + at];
       if (ring > 0) {
-        const middle = (told.sag + 0.05 * w + open) * this.sinks[at];
-        innerUp += ring * (middle - open * this.round[at] - rest(2) - innerUp);
-        innerLow += ring * (middle + open * this.round[at] - rest(3) - innerLow);
-        flank = ring * (rest(4) - rest(3) - told.lower_lip * this.round[at]);
+        const middle = (told.sag + 0.05 * told.width + open) * this.sinks[at];
+        innerUp += ring * (middle - open * this.round[at] - upper - innerUp);
+        innerLow += ring * (middle + open * this.round[at] - lower - innerLow);
+        lowerRim -= ring * (tables[4 * count + at] - lower - told.lower_lip * this.round[at]);
       }
       // Lips meet, and do not pass through one another.
-      innerLow -= Math.min(rest(3) + innerLow - rest(2) - innerUp, 0);
+      innerLow = Math.max(innerLow, upper - lower + innerUp);
       tables[offsets + at] = 0;
-      tables[offsets + count + at] = innerUp - (rest(2) - rest(1)) * thickUpper * this.bow[at];
+      tables[offsets + count + at] = innerUp + moved[3 * count + at];
       tables[offsets + 2 * count + at] = innerUp;
       tables[offsets + 3 * count + at] = innerLow;
-      tables[offsets + 4 * count + at] = innerLow + (rest(4) - rest(3)) * thickLower * this.bow[at] - flank;
-      tables[offsets + 5 * count + at] = (told.chin_share * jaw - jawUp - 0.07 * a.shrugLower * w) * this.jaw[at];
+      tables[offsets + 4 * count + at] = innerLow + lowerRim;
+      tables[offsets + 5 * count + at] = moved[5 * count + at];
       tables[offsets + 6 * count + at] = 0;
       // The dark line between shut lips belongs to neither: where they part it is left out; and so is what open ones have of the
       // inside, where they move.
-      const gapHere = tables[offsets + 3 * count + at] - tables[offsets + 2 * count + at];
-      const parts = told.own ? Math.abs(gapHere) : Math.max(gapHere, 0);
+      const parts = told.own ? Math.abs(innerLow - innerUp) : Math.max(innerLow - innerUp, 0);
       for (let lip = 0; lip < 2; lip++) {
         const line = lines[lip * count + at];
         tables[(2 * KNOTS + lip) * count + at] = line * held(parts / (3 * line + 1e-3));
