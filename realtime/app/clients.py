@@ -6,6 +6,8 @@ import asyncio
 import json
 import re
 import time
+from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,8 +17,15 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.app.studio.access import TOKEN_PROTOCOL
-from livepuppet.realtime.remote.protocol import BadMessage
-from livepuppet.realtime.remote.subflows import NUDGE, SUBFLOWS, SubflowReceiver, SubflowSender
+from livepuppet.realtime.remote.protocol import ACKNOWLEDGE, BadMessage
+from livepuppet.realtime.remote.subflows import (
+    COPIES,
+    MOST_UNACKNOWLEDGED,
+    NUDGE,
+    SUBFLOWS,
+    SubflowReceiver,
+    SubflowSender,
+)
 
 #: Messages that wait for a client who does not read.
 MOST_WAITING = 32
@@ -75,6 +84,8 @@ class ClientConnection:
         self._reading: asyncio.Task | None = None
         self._received, self._sender = SubflowReceiver(), None
         self._timer: asyncio.TimerHandle | None = None
+        #: Sent pictures by the numbers of their messages, and what the client would say to each.
+        self._pictures: deque[tuple[int, bytes]] = deque(maxlen=MOST_UNACKNOWLEDGED)
         #: The subflow of the message that is answered now.
         self._answered = 0
 
@@ -108,6 +119,11 @@ class ClientConnection:
         await self._read(number)
 
     @property
+    def acknowledges(self) -> bool:
+        """Whether every message is acknowledged, so that no picture of the client's needs a receipt."""
+        return self._sender is not None
+
+    @property
     def lossy(self) -> bool:
         """Whether the network loses packets; any thread may ask."""
         return self._sender is not None and self._sender.lossy
@@ -119,13 +135,13 @@ class ClientConnection:
             alone: a picture that needs none before it.
         """
         if self._sender is None or (isinstance(message, bytes) and message[:1] != b"P"):
-            everywhere = self._spread and message[:1] == b"R" if isinstance(message, bytes) else False
-            for subflow in self._subflows if everywhere else [self._subflows[self._answered]]:
-                subflow.say(message)
+            self._subflows[self._answered].say(message)
             return
         try:
             data = message if isinstance(message, bytes) else json.dumps(message).encode()
-            self._sender.send(data, self._loop.time(), alone)
+            number = self._sender.send(data, self._loop.time(), alone)
+            if isinstance(message, bytes):
+                self._pictures.append((number, ACKNOWLEDGE.pack(b"K", _numbered(message))))
         except BadMessage:
             self.abandon()
         self._check_in(0.0 if self._timer is None else None)
@@ -179,21 +195,28 @@ class ClientConnection:
                 if self._sender is None or data[:1] not in (b"M", b"S", b"m", NUDGE):
                     await self._incoming.put((subflow, message))
                 elif data[:1] == b"m":
-                    self._sender.arrived(data, self._loop.time())
+                    newest = self._sender.arrived(data, self._loop.time())
+                    receipt = None
+                    while self._pictures and self._pictures[0][0] <= newest:
+                        receipt = self._pictures.popleft()[1]
+                    if receipt is not None:
+                        await self._incoming.put((subflow, {**message, "bytes": receipt}))
                 elif data[:1] in (b"M", b"S"):
                     turn = self._received.take(data, self._loop.time())
                     answer = self._received.acknowledgement(data, subflow)
-                    # What is small goes over all of them, so that what one of them holds up is not missed.
-                    for one in self._subflows if turn and self._spread else [self._subflows[subflow]]:
-                        one.say(answer)
+                    for way in self._ways(subflow) if turn else (subflow,):
+                        self._subflows[way].say(answer)
                     for one in turn:
                         await self._incoming.put((subflow, {**message, "bytes": one}))
         except (BadMessage, UserError, RuntimeError) as error:
             await self._incoming.put((subflow, error))
 
-    @property
-    def _spread(self) -> bool:
-        return self.lossy or self._received.lossy(self._loop.time())
+    def _ways(self, subflow: int) -> Sequence[int]:
+        """Where packets are lost, two subflows, for what is small: what one of them holds up is not missed; else this one."""
+        now = self._loop.time()
+        if self._sender is None or not (self._sender.lossy or self._received.lossy(now)):
+            return (subflow,)
+        return self._sender.free(now, subflow)[:COPIES]
 
     def _check_in(self, seconds: float | None) -> None:
         if seconds is not None:
@@ -258,6 +281,11 @@ class Subflows:
 
 
 _SECRET = re.compile("[0-9a-f]{32}")
+
+
+def _numbered(picture: bytes) -> int:
+    """A picture's number, which follows its kind."""
+    return ACKNOWLEDGE.unpack_from(picture)[1]
 
 
 def token_of(socket: WebSocket) -> str:

@@ -401,7 +401,9 @@ class RenderServer:
                 sent = CLOCK_REQUEST.unpack(data)[1]
                 connection.send(CLOCK_REPLY.pack(b"T", sent, received, time.perf_counter()))
             elif kind == b"V":
-                connection.send(RECEIPT.pack(b"R", session.camera(data)))
+                number = session.camera(data)
+                if not connection.acknowledges:
+                    connection.send(RECEIPT.pack(b"R", number))
             elif kind == b"K" and len(data) == ACKNOWLEDGE.size:
                 session.acknowledge(ACKNOWLEDGE.unpack(data)[1])
             elif kind == b"A" and len(data) <= LARGEST_PICTURE:

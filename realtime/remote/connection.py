@@ -117,7 +117,7 @@ class Connection:
         #: Guards the subflows.
         self._lock = Lock()
         self._subflows = [_connect(*self._asked)]
-        self._wide = self._closed = False
+        self._wide = self._closed = self._numbered = False
         self._incoming: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         self._received, self._turn = SubflowReceiver(), deque()
         #: The subflow that brought the last numbered message, and that of the last message that stands alone.
@@ -142,6 +142,9 @@ class Connection:
 
     def send(self, message: bytes | dict) -> None:
         """Send bytes, or a JSON object. A connection that is broken is found out by `receive`."""
+        if message[:1] == b"K" and self._numbered if isinstance(message, bytes) else False:
+            # A numbered picture was acknowledged already.
+            return
         self._send_over(
             self._subflows_for(message), json.dumps(message) if isinstance(message, dict) else message
         )
@@ -163,11 +166,12 @@ class Connection:
                     continue
                 if not isinstance(message, bytes) or message[:1] not in (b"M", b"S"):
                     return message
+                self._numbered = True
                 turn = self._received.take(message, time.monotonic())
                 self._turn.extend(turn)
                 self._heard = subflow
                 answer = self._received.acknowledgement(message, subflow)
-                self._send_over(self._all if turn else (subflow,), answer)
+                self._send_over(self._ways if turn else (subflow,), answer)
         except (TimeoutError, queue.Empty):
             return None
         except Exception as error:
@@ -200,13 +204,14 @@ class Connection:
                 self._subflows[subflow].send(data)
 
     @property
-    def _all(self) -> Sequence[int]:
-        """Where packets are lost, all subflows, for what is small: what one of them holds up is not missed; else the last that
+    def _ways(self) -> Sequence[int]:
+        """Where packets are lost, two subflows, for what is small: what one of them holds up is not missed; else the last that
         worked.
         """
-        if self._received.lossy(time.monotonic()):
-            return range(len(self._subflows))
-        return (self._heard,)
+        copies = COPIES if self._received.lossy(time.monotonic()) else 1
+        return [
+            (self._heard + step) % len(self._subflows) for step in range(min(copies, len(self._subflows)))
+        ]
 
     def _subflows_for(self, message: bytes | dict) -> Sequence[int]:
         if message == {"key": True}:
@@ -220,7 +225,7 @@ class Connection:
             turn = [(self._rotated + step) % len(self._subflows) for step in range(1, copies + 1)]
             self._rotated = turn[-1]
             return turn
-        return self._all
+        return self._ways
 
     def _open_subflows(self) -> None:
         with suppress(UserError):

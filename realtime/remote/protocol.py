@@ -10,7 +10,7 @@ To the server:
     {"canvas"}, {"show": hash}, {"key": true}   compose on this canvas; switch to an avatar; send a key picture
     A                                           an avatar (`pack_avatar`)
     N                                           motion of one frame (`packets`)
-    K                                           a picture has arrived (`ACKNOWLEDGE`)
+    K                                           a picture has arrived (`ACKNOWLEDGE`), on a single connection
     T                                           clock request (`CLOCK_REQUEST`), also the sign of life
 To the client:
     {"welcome", "engine"}, {"error"}            hello is accepted; what is wrong, a sentence

@@ -12,7 +12,7 @@ A client says hello with {"subflows": secret}, 128 random bits in hexadecimal di
 
     M       a numbered message (`NUMBERED`), JSON or binary
     S       the same, which needs none before it: the newest is handed out at once, and those that it has overtaken never
-    m       those before this number have arrived, and this one over that subflow (`ARRIVED`)
+    m       those before this number have arrived, and this one over that subflow (`ARRIVED`); so no picture needs a receipt of its own
     n       nothing (`NUDGE`): what comes behind a lost packet tells TCP that it is lost
 
 The end of any subflow is the end of the connection.
@@ -47,9 +47,12 @@ NUDGE, NUDGED_AFTER = b"n", 0.01
 #: Share of what is sent that may be sent again, and bytes of that which may be saved up: a slow network is not asked for twice as much.
 AGAIN, MOST_SAVED = 0.5, 256_000
 
-#: Copies of a message where packets are lost. They are where so many of the last so many copies were held up, until none of the last
-#: so many was.
-COPIES, LOSSY, LOSSY_OF, CLEAR_OF = 2, 3, 100, 300
+#: Copies of a message where packets are lost. They are where so many of the last so many copies were held up, until no more than so
+#: many of the last so many were: now and then it is a processor that has much to do.
+COPIES, LOSSY, LOSSY_OF, CLEAR, CLEAR_OF = 2, 5, 100, 2, 300
+
+#: Seconds beyond one that was sent no earlier after which a copy was held up.
+HELD_UP = 0.025
 
 #: Seconds for which a network is taken for one that loses packets after a message came twice: the other end says so thereby.
 REPEATED = 2.0
@@ -96,8 +99,8 @@ class SubflowSender:
         self._held_up: deque[bool] = deque(maxlen=CLEAR_OF)
         self._saved = float(MOST_SAVED)
 
-    def send(self, message: bytes, now: float, alone: bool = False) -> None:
-        """Send a message at `now`, in seconds; `alone`: which needs none before it.
+    def send(self, message: bytes, now: float, alone: bool = False) -> int:
+        """Send a message at `now`, in seconds; `alone`: which needs none before it. Returns its number.
 
         Raises:
             BadMessage: the other end acknowledges nothing.
@@ -112,17 +115,19 @@ class SubflowSender:
         self._number += 1
         self._waiting.append(sent)
         self._saved = min(self._saved + AGAIN * len(data), MOST_SAVED)
-        self._subflow = self._best(now, self._subflow + alone)[0]
-        for subflow in self._best(now, self._subflow)[: COPIES if self.lossy and not alone else 1]:
+        self._subflow = self.free(now, self._subflow + alone)[0]
+        for subflow in self.free(now, self._subflow)[: COPIES if self.lossy and not alone else 1]:
             self._send_over(subflow, sent, now)
+        return sent.number
 
-    def arrived(self, message: bytes, now: float) -> None:
-        """An acknowledgement came. Raises BadMessage."""
+    def arrived(self, message: bytes, now: float) -> int:
+        """An acknowledgement came. Returns the number of the newest message that was handed out over there. Raises BadMessage."""
         if len(message) != ARRIVED.size:
             raise BadMessage("length")
         _, following, number, subflow = ARRIVED.unpack(message)
         if max(following, number + 1) > self._number or subflow >= self.subflows:
             raise BadMessage("acknowledgement")
+        newest = following - 1
         outstanding = self._outstanding[subflow]
         if any(sent.number == number for sent in outstanding):
             # A subflow keeps the order.
@@ -131,7 +136,9 @@ class SubflowSender:
                 self._copy_arrived(sent, sent.copies[subflow], now)
                 if sent.number == number:
                     break
+            newest = max(newest, number if sent.alone else -1)
         self._waiting = deque(sent for sent in self._waiting if sent.number >= following and not sent.arrived)
+        return newest
 
     def check(self, now: float) -> float | None:
         """Send again what is late. Returns in how many seconds to look again; None where nothing waits."""
@@ -145,11 +152,13 @@ class SubflowSender:
             if began == min(sent.copies.values()):
                 self._trips.append(now - began)
         # Where one that was sent no earlier came long ago, the network is not slow: it has lost a packet of this one.
-        self._held_up.append(any(began <= sent_at and now - at > SLACK for sent_at, at in self._acknowledged))
+        self._held_up.append(
+            any(began <= sent_at and now - at > HELD_UP for sent_at, at in self._acknowledged)
+        )
         self._acknowledged.append((began, now))
         recent = list(self._held_up)[-LOSSY_OF:]
         if self.lossy:
-            self.lossy = len(self._held_up) < CLEAR_OF or any(self._held_up)
+            self.lossy = len(self._held_up) < CLEAR_OF or sum(self._held_up) > CLEAR
         else:
             self.lossy = sum(recent) >= LOSSY
 
@@ -158,7 +167,7 @@ class SubflowSender:
         """Seconds after which an acknowledgement is late."""
         return SLACK + (statistics.median_high(self._trips) if self._trips else USUAL)
 
-    def _best(self, now: float, first: int) -> list[int]:
+    def free(self, now: float, first: int) -> list[int]:
         """The subflows that hold nothing up, from the `first` on; where there is none, the one with least on its way."""
         late = self._late
         turn = [(first + step) % self.subflows for step in range(self.subflows)]
@@ -172,8 +181,8 @@ class SubflowSender:
         if newest.nudged or left > 0:
             return math.inf if newest.nudged else left
         newest.nudged = True
-        for subflow in newest.copies:
-            self._write(subflow, NUDGE)
+        if len(newest.copies) == 1:
+            self._write(*newest.copies, NUDGE)
         return math.inf
 
     def _hedge(self, now: float) -> float:
@@ -181,7 +190,7 @@ class SubflowSender:
         left = oldest.last + late - now
         if left > 0:
             return left
-        free = self._best(now, self._subflow + 1)
+        free = self.free(now, self._subflow + 1)
         subflow = next((other for other in free if other not in oldest.copies), None)
         # Those whose every copy is behind one that is late.
         stuck = [sent for sent in self._waiting if not set(sent.copies) & set(free)]

@@ -22,6 +22,9 @@ NAMES = {"jpeg": JPEG, "h264": H264, "vp8": VP8}
 #: Constant quality of H.264 (x264's CRF), and where packets are lost, so that a picture takes few of them; its limit in bits a second.
 CRF, LOSSY_CRF, MAX_BIT_RATE = 22, 30, 16_000_000
 
+#: Longer side of a JPEG for a page where packets are lost.
+LOSSY_LONGEST = 400
+
 #: Quality of JPEG, and bits a second of VP8: usually, and where packets are lost.
 JPEG_QUALITY, LOSSY_JPEG_QUALITY = 88, 50
 VP8_BIT_RATE, LOSSY_VP8_BIT_RATE = 4_000_000, 700_000

@@ -12,7 +12,7 @@ To the server:
     {"key": true}                       send a key picture
     V                                   the camera's picture (`CAMERA`)
     A                                   a picture to move: PNG or JPEG
-    K, T                                as in `remote.protocol`
+    K, T                                as in `remote.protocol`, K on a single connection
 To the page:
     {"welcome", "codecs", "offered", "words", "resumed"}    hello is accepted; codecs that the camera may come in; pictures that
                                         are here; what recordings say; whether this session was here before
@@ -20,7 +20,7 @@ To the page:
     {"state"}, {"said"}, {"neutral"}    what the driver does; sentences for the person; the neutral pose, for a server that restarts
     {"key": true}                       send a key picture of the camera
     {"error"}                           a sentence; the connection ends
-    R                                   a picture of the camera has arrived (`RECEIPT`)
+    R                                   a picture of the camera has arrived (`RECEIPT`), on a single connection
     P                                   a picture (`PICTURE`)
     T                                   as in `remote.protocol`
 """

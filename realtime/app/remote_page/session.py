@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+import cv2
 import numpy as np
 
 from livepuppet.core.avatar import Avatar
@@ -27,7 +28,7 @@ from livepuppet.realtime.engines.cores import usable_cores
 from livepuppet.realtime.framing.crop import Framing, Square
 from livepuppet.realtime.motion.settings import MotionSettings
 from livepuppet.realtime.remote.protocol import BadMessage
-from livepuppet.realtime.remote.video import JPEG, BadPicture, CameraDecoder, open_encoder
+from livepuppet.realtime.remote.video import JPEG, LOSSY_LONGEST, BadPicture, CameraDecoder, open_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -355,13 +356,16 @@ class PageSession:
             picture = self._moved(send, animator, image, frame)
         rendered = time.perf_counter()
         changed = self._picture is None or self._picture.shape != picture.shape
-        if self._encoder is None or changed or self._encoder.lossy != self._lossy():
-            self._encoder = open_encoder(picture.shape, usable_cores() or 1, self.codecs, self._lossy())
+        lossy = self._lossy()
+        if self._encoder is None or changed or self._encoder.lossy != lossy:
+            self._encoder = open_encoder(picture.shape, usable_cores() or 1, self.codecs, lossy)
             self._key_wanted = True
         self._picture = picture
         with self._changed:
             key, self._key_wanted = self._key_wanted or self._encoder.codec == JPEG, False
-        data = self._encoder.encode(picture, key)
+        data = self._encoder.encode(
+            _small(picture) if lossy and self._encoder.codec == JPEG else picture, key
+        )
         encoded = time.perf_counter()
         self._number = (self._number + 1) & 0xFFFFFFFF
         head = PICTURE.pack(
@@ -411,6 +415,12 @@ class PageSession:
             self._neutral_told = initial
             pose = asdict(NeutralPose.of(initial, self._engine.model_name))
             send({"neutral": {**pose, "square": [square.x, square.y, square.side]}})
+
+
+def _small(picture: np.ndarray) -> np.ndarray:
+    """At most `LOSSY_LONGEST` pixels wide and high."""
+    scale = LOSSY_LONGEST / max(picture.shape[:2])
+    return picture if scale >= 1 else cv2.resize(picture, None, fx=scale, fy=scale)
 
 
 def _state_of(animator: Animator, shape: tuple[int, ...]) -> dict:

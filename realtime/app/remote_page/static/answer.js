@@ -33,10 +33,6 @@ export class AnswerReceiver {
       encode: view.getFloat32(35, true),
       arrived: performance.now() / 1000,
     };
-    const acknowledgement = new DataView(new ArrayBuffer(5));
-    acknowledgement.setUint8(0, 75);
-    acknowledgement.setUint32(1, head.number, true);
-    this.link.answer(acknowledgement);
     const follows = head.key || (this.last >= 0 && head.number === (this.last + 1) >>> 0);
     if (!follows) {
       this._askKey();

@@ -15,19 +15,20 @@ const [MEASURED, CALM] = [60, 5];
 export class CameraSender {
   constructor(link, codec) {
     Object.assign(this, { link, codec, encoder: null, size: "", rate: MOST_RATE, number: 0, keyWanted: true, busy: false });
-    this.onTheWay = new Map();
+    // Numbers of messages.
+    this.onTheWay = new Set();
     this.offered = this.dropped = this.left = this.sent = this.calm = 0;
     this.lossy = false;
     // Milliseconds that encoding takes, by the camera's time, for whoever adds up delays.
     this.encoded = new Map();
     this.canvas = document.createElement("canvas");
-    link.addEventListener("receipt", ({ detail }) => this._arrived(detail.getUint32(1, true)));
+    link.addEventListener("arrived", ({ detail }) => this._arrived(detail));
     link.addEventListener("lost", () => this.restart());
   }
 
   // That picture has come, and those before it.
   _arrived(number) {
-    for (const one of this.onTheWay.keys()) if (one <= number) this.onTheWay.delete(one);
+    for (const one of this.onTheWay) if (one <= number) this.onTheWay.delete(one);
   }
 
   // The next picture can be decoded without those before.
@@ -171,10 +172,9 @@ export class CameraSender {
     view.setUint8(5, codec);
     view.setUint8(6, key ? 1 : 0);
     view.setFloat64(7, captured, true);
-    this.onTheWay.set(number, now());
     this.encoded.set(captured, now());
     if (this.encoded.size > 64) this.encoded.delete(this.encoded.keys().next().value);
     this.sent += 1;
-    this.link.sendInOrder(message, codec === NUMBERS.jpeg);
+    this.onTheWay.add(this.link.sendInOrder(message, codec === NUMBERS.jpeg));
   }
 }

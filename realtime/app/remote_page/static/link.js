@@ -1,5 +1,5 @@
 // The connection to the machine that renders, of several subflows: it comes back by itself, and its clock is known.
-import { SUBFLOWS, SubflowReceiver, SubflowSender } from "./subflows.js";
+import { COPIES, SUBFLOWS, SubflowReceiver, SubflowSender } from "./subflows.js";
 
 const CLOCK_SECONDS = 0.25;
 const SILENCE = 2;
@@ -11,7 +11,8 @@ export const now = () => performance.now() / 1000;
 const hexadecimal = (bytes) => [...bytes].map((one) => one.toString(16).padStart(2, "0")).join("");
 
 export class Link extends EventTarget {
-  // `hello` is said first on every connection. Events: "told" (JSON), "picture" and "receipt" (a DataView), "lost", "refused".
+  // `hello` is said first on every connection. Events: "told" (JSON), "picture" (a DataView), "arrived" (the number of
+  // the newest message in order that has come), "lost", "refused".
   constructor(path, token, hello) {
     super();
     Object.assign(this, { path, token, hello, subflows: [], wait: 0.1, exchanges: [], heard: 0, timer: 0 });
@@ -44,22 +45,19 @@ export class Link extends EventTarget {
     this.subflows[subflow]?.send(data);
   }
 
-  // Bytes that have to arrive, in order; or `alone`, the newest of which counts. A subflow that is held up is left.
+  // Bytes that have to arrive, in order; or `alone`, the newest of which counts. A subflow that is held up is left. Returns the
+  // message's number.
   sendInOrder(message, alone = false) {
-    if (!this.isOpen) return;
+    const { number } = this.sender;
+    if (!this.isOpen) return number;
     this.sender.send(message, now(), alone);
     this._check();
+    return number;
   }
 
   // Whether packets are lost.
   get lossy() {
     return Boolean(this.sender?.lossy || this.receiver?.lossy(now()));
-  }
-
-  // An answer, the way that works. Where packets are lost, all of them, so that what one of them holds up is not missed.
-  answer(message) {
-    if (!this.lossy) this.send(message, this.answered);
-    else for (const subflow of this.subflows.keys()) this.send(message, subflow);
   }
 
   ask() {
@@ -80,7 +78,6 @@ export class Link extends EventTarget {
     const socket = this._socket();
     this.secret = hexadecimal(crypto.getRandomValues(new Uint8Array(16)));
     this.subflows = [socket];
-    this.answered = 0;
     this.sender = new SubflowSender((subflow, data) => this.send(data, subflow));
     this.receiver = new SubflowReceiver();
     this.heard = now();
@@ -145,14 +142,14 @@ export class Link extends EventTarget {
     const bytes = typeof data === "string" ? null : new Uint8Array(data);
     const kind = bytes ? String.fromCharCode(bytes[0]) : "";
     if (kind === "m") {
-      this.sender.arrived(bytes, now());
+      this.dispatchEvent(new CustomEvent("arrived", { detail: this.sender.arrived(bytes, now()) }));
       this._check();
     } else if (kind === "M" || kind === "S") {
       const turn = this.receiver.take(bytes, now());
-      this.answered = subflow;
       const answer = this.receiver.acknowledgement(bytes, subflow);
-      if (turn.length) this.answer(answer);
-      else this.send(answer, subflow);
+      // Where packets are lost, over two: what one of them holds up is not missed.
+      const ways = turn.length && this.lossy ? this.sender.free(now(), subflow).slice(0, COPIES) : [subflow];
+      for (const way of ways) this.send(answer, way);
       for (const one of turn) this._take(one[0] === 123 ? new TextDecoder().decode(one) : one.buffer);
     } else if (kind !== "n") this._take(data);
   }
@@ -177,8 +174,6 @@ export class Link extends EventTarget {
       const arrived = now();
       this.exchanges.push({ trip: arrived - sent - (answered - received), offset: (received - sent + answered - arrived) / 2 });
       if (this.exchanges.length > WINDOW) this.exchanges.shift();
-    } else if (kind === "P" || kind === "R") {
-      this.dispatchEvent(new CustomEvent(kind === "P" ? "picture" : "receipt", { detail: view }));
-    }
+    } else if (kind === "P") this.dispatchEvent(new CustomEvent("picture", { detail: view }));
   }
 }

@@ -262,8 +262,11 @@ function showChosen() {
 
 function show(picture, head) {
   const decoded = now();
-  fit(picture.displayWidth ?? picture.width, picture.displayHeight ?? picture.height);
-  context.drawImage(picture, 0, 0);
+  const [width, height] = [picture.displayWidth ?? picture.width, picture.displayHeight ?? picture.height];
+  // JPEGs are smaller where packets are lost; a recording goes on as it began.
+  const smaller = width < canvas.width && Math.abs(width / height - canvas.width / canvas.height) < 0.01;
+  if (!smaller) fit(width, height);
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
   recording?.draw();
   const shown = now();
   measured.shown += 1;

@@ -5,7 +5,8 @@ const [HEAD, ARRIVED] = [5, 10];
 const [MOST_HELD, COUNTED] = [32, 32];
 // Seconds and bytes: as there.
 const [SLACK, USUAL, AGAIN, MOST_SAVED, NUDGED_AFTER, REPEATED] = [0.02, 0.1, 0.5, 256_000, 0.01, 2];
-const [COPIES, LOSSY, LOSSY_OF, CLEAR_OF] = [2, 3, 100, 300];
+export const COPIES = 2;
+const [LOSSY, LOSSY_OF, CLEAR, CLEAR_OF, HELD_UP] = [5, 100, 2, 300, 0.025];
 const NUDGE = new Uint8Array([110]);
 
 const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
@@ -31,20 +32,22 @@ export class SubflowSender {
     this.number += 1;
     this.waiting.push(sent);
     this.saved = Math.min(this.saved + AGAIN * data.length, MOST_SAVED);
-    [this.subflow] = this._best(now, this.subflow + (alone ? 1 : 0));
+    [this.subflow] = this.free(now, this.subflow + (alone ? 1 : 0));
     const copies = this.lossy && !alone ? COPIES : 1;
-    for (const subflow of this._best(now, this.subflow).slice(0, copies)) this._sendOver(subflow, sent, now);
+    for (const subflow of this.free(now, this.subflow).slice(0, copies)) this._sendOver(subflow, sent, now);
   }
 
-  // An acknowledgement came.
+  // An acknowledgement came. Returns the number of the newest message that was handed out over there.
   arrived(data, now) {
     const view = viewOf(data);
     const [following, number, subflow] = [view.getUint32(1, true), view.getUint32(5, true), data[9]];
     const outstanding = this.outstanding[subflow];
     const place = outstanding.findIndex((sent) => sent.number === number);
     // A subflow keeps the order.
-    for (const sent of outstanding.splice(0, place + 1)) this._copyArrived(sent, sent.copies.get(subflow), now);
+    const came = outstanding.splice(0, place + 1);
+    for (const sent of came) this._copyArrived(sent, sent.copies.get(subflow), now);
     this.waiting = this.waiting.filter((sent) => sent.number >= following && !sent.arrived);
+    return Math.max(following - 1, came[place]?.alone ? number : -1);
   }
 
   // Send again what is late. Returns in how many seconds to look again; null where nothing waits.
@@ -59,11 +62,11 @@ export class SubflowSender {
       if (began === Math.min(...sent.copies.values())) this.trips.push(now - began);
       if (this.trips.length > COUNTED) this.trips.shift();
     }
-    this.heldUp.push(this.acknowledged.some(([sentAt, at]) => began <= sentAt && now - at > SLACK) ? 1 : 0);
+    this.heldUp.push(this.acknowledged.some(([sentAt, at]) => began <= sentAt && now - at > HELD_UP) ? 1 : 0);
     this.acknowledged.push([began, now]);
     if (this.acknowledged.length > COUNTED) this.acknowledged.shift();
     if (this.heldUp.length > CLEAR_OF) this.heldUp.shift();
-    if (this.lossy) this.lossy = this.heldUp.length < CLEAR_OF || sum(this.heldUp) > 0;
+    if (this.lossy) this.lossy = this.heldUp.length < CLEAR_OF || sum(this.heldUp) > CLEAR;
     else this.lossy = sum(this.heldUp.slice(-LOSSY_OF)) >= LOSSY;
   }
 
@@ -73,7 +76,7 @@ export class SubflowSender {
   }
 
   // The subflows that hold nothing up, from the `first` on; where there is none, the one with least on its way.
-  _best(now, first) {
+  free(now, first) {
     const late = this._late;
     const { outstanding } = this;
     const turn = Array.from({ length: this.subflows }, (_, step) => (first + step) % this.subflows);
@@ -88,7 +91,7 @@ export class SubflowSender {
     const left = newest.last + NUDGED_AFTER - now;
     if (newest.nudged || left > 0) return newest.nudged ? Infinity : left;
     newest.nudged = true;
-    for (const subflow of newest.copies.keys()) this.write(subflow, NUDGE);
+    if (newest.copies.size === 1) this.write(...newest.copies.keys(), NUDGE);
     return Infinity;
   }
 
@@ -97,7 +100,7 @@ export class SubflowSender {
     const late = this._late;
     const left = oldest.last + late - now;
     if (left > 0) return left;
-    const free = this._best(now, this.subflow + 1);
+    const free = this.free(now, this.subflow + 1);
     const subflow = free.find((other) => !oldest.copies.has(other));
     // Those whose every copy is behind one that is late.
     const stuck = this.waiting.filter((sent) => !free.some((one) => sent.copies.has(one)));
