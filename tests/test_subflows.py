@@ -33,6 +33,7 @@ from livepuppet.realtime.remote.subflows import (
     NUMBERED,
     REPEATED,
     SUBFLOWS,
+    TOLD,
     SubflowReceiver,
     SubflowSender,
 )
@@ -120,6 +121,16 @@ def test_where_packets_are_lost_every_message_goes_over_two_subflows_that_hold_n
             break
         sender.send(b"d", 201.0 + number)
     assert not sender.lossy and number > 200
+
+
+def test_either_end_tells_the_other_that_packets_are_lost():
+    sender, receiver = SubflowSender(lambda subflow, data: None), SubflowReceiver()
+    sender.subflows = 2
+    for number, measured in enumerate((True, False)):
+        sender.send(b"a", float(number))
+        receiver.take(numbered(number, b"a"), float(number))
+        sender.arrived(receiver.acknowledgement(numbered(number), 0, measured), number + 0.02)
+        assert sender.lossy == measured and not sender.measured
 
 
 def test_a_slow_network_is_not_taken_for_one_that_loses_packets():
@@ -288,7 +299,7 @@ def test_the_page_does_the_same():
         if kind in ("send", "alone"):
             value, sent = chance.randint(1, 9000), sent + 1
         elif kind == "arrived":
-            value = [chance.randint(max(sent - 5, 1), max(sent, 1)), chance.randint(0, 2)]
+            value = [chance.randint(max(sent - 5, 1), max(sent, 1)), chance.choice((0, 1, 2, TOLD))]
         else:
             value = chance.randint(0, 40)
         steps.append((kind, value, now))
@@ -314,7 +325,7 @@ def test_the_page_does_the_same():
         elif value - receiver._next <= MOST_HELD:
             message = NUMBERED.pack(b"S" if value % 5 == 0 else b"M", value) + bytes([value])
             told.append(["took", [one[0] for one in receiver.take(message, at)]])
-            told.append(["answer", [*receiver.acknowledgement(message, 2)], receiver.lossy(at)])
+            told.append(["answer", [*receiver.acknowledgement(message, 2, value % 2 == 1)]])
         else:
             continue
         kept.append([kind, value, at])
@@ -347,8 +358,8 @@ def test_the_page_does_the_same():
             told.push(["left", left === null ? null : Math.round(left * 1e6) / 1e6]);
           }} else {{
             const message = headed(value % 5 ? "M" : "S", value, [value]);
-            told.push(["took", receiver.take(message, at).map((one) => one[0])]);
-            told.push(["answer", [...receiver.acknowledgement(message, 2)], receiver.lossy(at)]);
+            told.push(["took", receiver.take(message).map((one) => one[0])]);
+            told.push(["answer", [...receiver.acknowledgement(message, 2, value % 2 === 1)]]);
           }}
         }}
         console.log(JSON.stringify(told));

@@ -203,7 +203,7 @@ class ClientConnection:
                         await self._incoming.put((subflow, {**message, "bytes": receipt}))
                 elif data[:1] in (b"M", b"S"):
                     turn = self._received.take(data, self._loop.time())
-                    answer = self._received.acknowledgement(data, subflow)
+                    answer = self._received.acknowledgement(data, subflow, self._sender.measured)
                     for way in self._ways(subflow) if turn else (subflow,):
                         self._subflows[way].say(answer)
                     for one in turn:
@@ -214,7 +214,7 @@ class ClientConnection:
     def _ways(self, subflow: int) -> Sequence[int]:
         """Where packets are lost, two subflows, for what is small: what one of them holds up is not missed; else this one."""
         now = self._loop.time()
-        if self._sender is None or not (self._sender.lossy or self._received.lossy(now)):
+        if self._sender is None or not self._sender.lossy:
             return (subflow,)
         return self._sender.free(now, subflow)[:COPIES]
 

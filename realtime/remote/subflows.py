@@ -12,7 +12,8 @@ A client says hello with {"subflows": secret}, 128 random bits in hexadecimal di
 
     M       a numbered message (`NUMBERED`), JSON or binary
     S       the same, which needs none before it: the newest is handed out at once, and those that it has overtaken never
-    m       those before this number have arrived, and this one over that subflow (`ARRIVED`); so no picture needs a receipt of its own
+    m       those before this number have arrived, and this one over that subflow (`ARRIVED`); so no picture needs a receipt of its own.
+            `TOLD` is added to the subflow by an end that sees packets being lost
     n       nothing (`NUDGE`): what comes behind a lost packet tells TCP that it is lost
 
 The end of any subflow is the end of the connection.
@@ -34,6 +35,9 @@ SUBFLOWS = 4
 
 #: Kind, and number of the message, before its data; kind, number of the next one, number of the one that came, and its subflow.
 NUMBERED, ARRIVED = struct.Struct("<cI"), struct.Struct("<cIIB")
+
+#: See `m`.
+TOLD = 0x80
 
 #: Messages that wait for an acknowledgement; and messages, and bytes of them, that wait for one before them.
 MOST_UNACKNOWLEDGED, MOST_HELD, MOST_HELD_BYTES = 64, 32, 4 << 20
@@ -80,12 +84,13 @@ class SubflowSender:
     Attributes:
         subflows: that are open, numbered from 0.
         again: messages that were sent again.
-        lossy: whether packets are lost.
+        measured: whether packets are seen to be lost.
     """
 
     def __init__(self, write: Callable[[int, bytes], None]):
         self._write = write
-        self.subflows, self.again, self.lossy = 1, 0, False
+        self.subflows, self.again, self.measured = 1, 0, False
+        self._told = False
         self._subflow = 0
         self._number = 0
         #: Of which no copy has arrived.
@@ -125,8 +130,10 @@ class SubflowSender:
         if len(message) != ARRIVED.size:
             raise BadMessage("length")
         _, following, number, subflow = ARRIVED.unpack(message)
+        told, subflow = bool(subflow & TOLD), subflow & ~TOLD
         if max(following, number + 1) > self._number or subflow >= self.subflows:
             raise BadMessage("acknowledgement")
+        self._told = told
         newest = following - 1
         outstanding = self._outstanding[subflow]
         if any(sent.number == number for sent in outstanding):
@@ -157,10 +164,15 @@ class SubflowSender:
         )
         self._acknowledged.append((began, now))
         recent = list(self._held_up)[-LOSSY_OF:]
-        if self.lossy:
-            self.lossy = len(self._held_up) < CLEAR_OF or sum(self._held_up) > CLEAR
+        if self.measured:
+            self.measured = len(self._held_up) < CLEAR_OF or sum(self._held_up) > CLEAR
         else:
-            self.lossy = sum(recent) >= LOSSY
+            self.measured = sum(recent) >= LOSSY
+
+    @property
+    def lossy(self) -> bool:
+        """Whether packets are lost, by what either end sees."""
+        return self.measured or self._told
 
     @property
     def _late(self) -> float:
@@ -244,9 +256,10 @@ class SubflowReceiver:
             self._next += 1
         return turn
 
-    def acknowledgement(self, message: bytes, subflow: int) -> bytes:
-        """What to answer to a message that came over this subflow, after `take`."""
-        return ARRIVED.pack(b"m", self._next, NUMBERED.unpack_from(message)[1], subflow)
+    def acknowledgement(self, message: bytes, subflow: int, measured: bool = False) -> bytes:
+        """What to answer to a message that came over this subflow, after `take`, by an end that sees packets being lost, or not."""
+        number = NUMBERED.unpack_from(message)[1]
+        return ARRIVED.pack(b"m", self._next, number, subflow | (TOLD if measured else 0))
 
     def lossy(self, now: float) -> bool:
         """Whether the other end thinks that packets are lost."""

@@ -57,7 +57,7 @@ export class Link extends EventTarget {
 
   // Whether packets are lost.
   get lossy() {
-    return Boolean(this.sender?.lossy || this.receiver?.lossy(now()));
+    return Boolean(this.sender?.lossy);
   }
 
   ask() {
@@ -145,8 +145,8 @@ export class Link extends EventTarget {
       this.dispatchEvent(new CustomEvent("arrived", { detail: this.sender.arrived(bytes, now()) }));
       this._check();
     } else if (kind === "M" || kind === "S") {
-      const turn = this.receiver.take(bytes, now());
-      const answer = this.receiver.acknowledgement(bytes, subflow);
+      const turn = this.receiver.take(bytes);
+      const answer = this.receiver.acknowledgement(bytes, subflow, this.sender.measured);
       // Where packets are lost, over two: what one of them holds up is not missed.
       const ways = turn.length && this.lossy ? this.sender.free(now(), subflow).slice(0, COPIES) : [subflow];
       for (const way of ways) this.send(answer, way);

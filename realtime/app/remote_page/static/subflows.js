@@ -4,9 +4,10 @@ export const SUBFLOWS = 4;
 const [HEAD, ARRIVED] = [5, 10];
 const [MOST_HELD, COUNTED] = [32, 32];
 // Seconds and bytes: as there.
-const [SLACK, USUAL, AGAIN, MOST_SAVED, NUDGED_AFTER, REPEATED] = [0.02, 0.1, 0.5, 256_000, 0.01, 2];
+const [SLACK, USUAL, AGAIN, MOST_SAVED, NUDGED_AFTER] = [0.02, 0.1, 0.5, 256_000, 0.01];
 export const COPIES = 2;
 const [LOSSY, LOSSY_OF, CLEAR, CLEAR_OF, HELD_UP] = [5, 100, 2, 300, 0.025];
+const TOLD = 0x80;
 const NUDGE = new Uint8Array([110]);
 
 const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
@@ -16,7 +17,7 @@ const viewOf = (data) => new DataView(data.buffer, data.byteOffset);
 export class SubflowSender {
   // `write` sends over a subflow, given by its number.
   constructor(write) {
-    Object.assign(this, { write, subflows: 1, subflow: 0, again: 0, lossy: false, number: 0, waiting: [], trips: [], heldUp: [] });
+    Object.assign(this, { write, subflows: 1, subflow: 0, again: 0, measured: false, told: false, number: 0, waiting: [], trips: [], heldUp: [] });
     Object.assign(this, { saved: MOST_SAVED, acknowledged: [] });
     this.outstanding = Array.from({ length: SUBFLOWS }, () => []);
   }
@@ -40,7 +41,8 @@ export class SubflowSender {
   // An acknowledgement came. Returns the number of the newest message that was handed out over there.
   arrived(data, now) {
     const view = viewOf(data);
-    const [following, number, subflow] = [view.getUint32(1, true), view.getUint32(5, true), data[9]];
+    const [following, number, subflow] = [view.getUint32(1, true), view.getUint32(5, true), data[9] & ~TOLD];
+    this.told = (data[9] & TOLD) > 0;
     const outstanding = this.outstanding[subflow];
     const place = outstanding.findIndex((sent) => sent.number === number);
     // A subflow keeps the order.
@@ -66,8 +68,13 @@ export class SubflowSender {
     this.acknowledged.push([began, now]);
     if (this.acknowledged.length > COUNTED) this.acknowledged.shift();
     if (this.heldUp.length > CLEAR_OF) this.heldUp.shift();
-    if (this.lossy) this.lossy = this.heldUp.length < CLEAR_OF || sum(this.heldUp) > CLEAR;
-    else this.lossy = sum(this.heldUp.slice(-LOSSY_OF)) >= LOSSY;
+    if (this.measured) this.measured = this.heldUp.length < CLEAR_OF || sum(this.heldUp) > CLEAR;
+    else this.measured = sum(this.heldUp.slice(-LOSSY_OF)) >= LOSSY;
+  }
+
+  // Whether packets are lost, by what either end sees.
+  get lossy() {
+    return this.measured || this.told;
   }
 
   // Seconds after which an acknowledgement is late.
@@ -125,17 +132,13 @@ export class SubflowSender {
 export class SubflowReceiver {
   constructor() {
     // Held: null was handed out, or overtaken.
-    Object.assign(this, { next: 0, held: new Map(), newestAlone: -1, repeated: -Infinity });
+    Object.assign(this, { next: 0, held: new Map(), newestAlone: -1 });
   }
 
   // A numbered message came. Returns those whose turn it is now, each once.
-  take(data, now) {
+  take(data) {
     const number = viewOf(data).getUint32(1, true);
-    if (number < this.next || this.held.has(number)) {
-      this.repeated = now;
-      return [];
-    }
-    if (number > this.next + MOST_HELD) return [];
+    if (number < this.next || this.held.has(number) || number > this.next + MOST_HELD) return [];
     const message = data.slice(HEAD);
     const turn = [];
     this.held.set(number, message);
@@ -154,18 +157,13 @@ export class SubflowReceiver {
     return turn;
   }
 
-  // What to answer to a message that came over this subflow, after `take`.
-  acknowledgement(data, subflow) {
+  // What to answer to a message that came over this subflow, after `take`, by an end that sees packets being lost, or not.
+  acknowledgement(data, subflow, measured = false) {
     const answer = new Uint8Array(ARRIVED);
     answer[0] = 109;
     viewOf(answer).setUint32(1, this.next, true);
     viewOf(answer).setUint32(5, viewOf(data).getUint32(1, true), true);
-    answer[9] = subflow;
+    answer[9] = subflow | (measured ? TOLD : 0);
     return answer;
-  }
-
-  // Whether the other end thinks that packets are lost.
-  lossy(now) {
-    return now - this.repeated < REPEATED;
   }
 }
