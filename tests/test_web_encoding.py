@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 
 import cv2
 import numpy as np
@@ -163,7 +164,7 @@ MAKE = """
                 off = Math.max(off, Math.abs(value - files[`${given} ${at}`].values[place]));
             }));
             writeAnswer(message.answer, told.outputs[network].map((name, at) => array(files[`${said} ${at}`])));
-        } else if (message.kind !== 'progress') done(message);
+        } else if (message.last || message.kind === 'failed') done(message);
     }};
     const files = await open('files.npz');
     const {writeAnswer} = await import('web/answers.js');
@@ -281,3 +282,23 @@ def test_the_page_makes_the_rig_that_python_makes(tmp_path, monkeypatch):
     # Fits of contours search among random shapes, whose scores differ in the seventh digit: another one may win, hardly better.
     assert max(found["differences"]) < 0.5, found["differences"]
     assert found["differences"][0] == 0
+
+
+def test_the_page_has_all_of_python_numpy_and_opencv_that_making_a_rig_may_call(tmp_path):
+    """Also what the bundled picture does not take."""
+    (tmp_path / "modules.js").write_text(rig_maker())
+    script = f"""
+        import fs from "node:fs";
+        const [{{ np }}, {{ cv2 }}, {{ math, itertools, py }}] = await Promise.all(
+            ["numpy", "opencv", "python"].map((name) => import(`{(STATIC / "encoding").as_uri()}/${{name}}.js`)));
+        const text = fs.readFileSync("{tmp_path / "modules.js"}", "utf8");
+        for (const [name, given] of Object.entries({{ np, cv2, math, itertools, "\\\\$": py }})) {{
+            for (const [, path] of text.matchAll(new RegExp(`(?<![\\\\w.$])${{name}}((?:\\\\.\\\\w+)+)`, "g"))) {{
+                const parts = path.slice(1).split(".");
+                if (parts.reduce((found, part) => found?.[part], given) === undefined) console.log(name + path);
+            }}
+        }}
+    """
+    done = subprocess.run([NODE, "--input-type=module", "-e", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert sorted(set(done.stdout.split())) == []

@@ -206,6 +206,11 @@ def test_from_the_link_to_a_recording_of_an_added_picture(site, camera, tmp_path
         page.get_by_role("button", name="My own", pressed=True).wait_for()
         # Its rig is made here; what has no face is drawn by the network. Both say so.
         page.get_by_text("Making this picture's rig").wait_for()
+        # Its head moves before eyes, mouth and background are ready.
+        page.get_by_text("It moves; eyes, mouth and background follow").wait_for()
+        before = frames(page)
+        until(lambda: frames(page) > before + 2)
+        assert page.locator("#making").is_visible() and page.get_by_role("button", name="Clear").is_disabled()
         page.locator("#making").wait_for(state="hidden", timeout=MAKING * 1000)
         assert page.evaluate("document.querySelector('#engine').textContent.startsWith('rig, ')")
         assert page.get_by_role("button", name="Clear").is_enabled()

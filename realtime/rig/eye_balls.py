@@ -465,7 +465,7 @@ class EyeBall(EyeLids):
         free = opening * (1 - self.front)
         for lid in (self.upper_lid, self.lower_lid):
             free = free * (1 - lid[..., 3] / np.float32(255))
-        dy, dx = (k.ravel() for k in np.mgrid[-1:1:17j, -1:1:17j])
+        dy, dx = (k.ravel() for k in np.mgrid[-8:9, -8:9] / 8)
         disc = np.hypot(dx, dy) <= 1
         dx, dy = dx[disc] * r + self.iris_x, dy[disc] * r + self.iris_y
         steps = np.arange(0.0, 1.7, 0.05)[:, None] * r

@@ -167,7 +167,7 @@ def split_layers(
     if matte is None:
         if portrait is None:
             # What colours alone tell apart need not be the figure: a cushion, or half of what is behind it, would go along.
-            return _one_layer(
+            return one_layer(
                 picture, "The figure cannot be told from its background, so the picture moves as one layer."
             )
         matte = _matte_of(picture, portrait, centre, unit)
@@ -179,7 +179,7 @@ def split_layers(
     theirs = _theirs(picture.shape[:2], middle, FACE_BOX * unit, others)
     matte = np.where(theirs, 0, matte).astype(np.uint8)
     if matte.min() > 0 or matte.max() == 0:
-        return _one_layer(picture, "No figure stands out in this picture, so it moves as one layer.")
+        return one_layer(picture, "No figure stands out in this picture, so it moves as one layer.")
     half = None if portrait is None else _half_seen(portrait, picture.shape[:2])
     layers = compose_layers(picture, matte, band, portrait is not None, half)
     if portrait is None:
@@ -581,7 +581,8 @@ def _least_alpha(seen: np.ndarray, ground: np.ndarray) -> np.ndarray:
     return np.maximum(least, (np.abs(seen - ground).max(axis=-1) > 0.5).astype(np.float32))
 
 
-def _one_layer(picture: np.ndarray, why: str) -> FigureLayers:
+def one_layer(picture: np.ndarray, why: str | None = None) -> FigureLayers:
+    """`picture` uint8 RGB (H, W, 3) as one layer, because of what the sentence `why` says."""
     return FigureLayers(None, picture, picture, why=why)
 
 

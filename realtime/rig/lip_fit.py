@@ -513,7 +513,8 @@ def without_flesh(
         return inner
     # How far down each column is something else for the last time.
     open_ = np.where((~flesh).any(1), levels[len(levels) - 1 - (~flesh)[:, ::-1].argmax(1)], 0.0)
-    open_ = np.median(np.lib.stride_tricks.sliding_window_view(np.pad(open_, 2, "edge"), 5), axis=1)
+    beside = [np.clip(np.arange(len(U)) + k, 0, len(U) - 1) for k in range(-2, 3)]
+    open_ = np.median(np.stack([open_[places] for places in beside]), axis=0)
     # Openings do not widen towards the corners.
     middle = len(U) // 2
     for order in (range(middle + 6, len(U)), range(middle - 6, -1, -1)):

@@ -120,18 +120,42 @@ class Rig:
             self._eyes = np.array(
                 [k for k in self._drawn if _part_of(face.names[k]) in ("left", "right")], int
             )
-            parts = [face.names[index] for index in (*rest, *self._eyes)]
-            others = face.others_on(square)
-            self.head = Head(picture, square, landmarks, face.names, matte, background, parts, layers, others)
-            self.notes += [self.head.why] if self.head.why else []
             self._brow_rows = np.array([k for k, name in enumerate(face.names) if "brow" in name], int)
-            self._brows = self._find_brows(landmarks, face)
+            self._made_of: tuple[np.ndarray, Square, np.ndarray, Face] | None = (
+                picture,
+                square,
+                landmarks,
+                face,
+            )
+            self.set_layers(layers, matte, background)
+        elif face.contours is not None:
+            self.notes += face.contours.notes
+
+    def set_layers(
+        self,
+        layers: FigureLayers | None,
+        matte: np.ndarray | None = None,
+        background: np.ndarray | str | None = None,
+    ) -> None:
+        """Move as these layers from now on; eyes and mouth stay. For mode `on`, before `shrink`.
+
+        Args:
+            layers, matte, background: see `Head`.
+        """
+        assert self._made_of is not None
+        picture, square, landmarks, face = self._made_of
+        parts = [face.names[index] for index in (*self._rest.tolist(), *self._eyes.tolist())]
+        others = face.others_on(square)
+        self.head = Head(picture, square, landmarks, face.names, matte, background, parts, layers, others)
+        self._brows = self._find_brows(landmarks, face)
+        self.notes = [self.head.why] if self.head.why else []
         if face.contours is not None:
             self.notes += face.contours.notes
 
     def shrink(self) -> None:
         """Forget what drawing does not need: layers and sheets for other backgrounds and for other programs. For mode `on`."""
         assert self.head is not None
+        self._made_of = None
         eyes = [] if self.eyes is None else list(self.eyes.layers.values())
         for eye in eyes:
             eye.shrink()

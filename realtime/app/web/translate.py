@@ -120,6 +120,7 @@ REALTIME = (
 #: What the page calls.
 ROOTS = (
     "finding.find",
+    "layers.one_layer",
     "layers.split_layers",
     "rig.Rig",
     "rig.Face",

@@ -15,6 +15,8 @@ import { Rig, unpacked } from "./rig/rig.js";
 
 /** @typedef {import("./rig/rig.js").Part} Part */
 
+/** @typedef {{file: Part, sheets: Part | null}} Made */
+
 /** @type {{rig: Rig, number: number, keypoints: Keypoints, sheets: (() => Promise<Part>) | null} | null} */
 let avatar = null;
 /** What reads drivers knows. @type {{names: string[], knowledge: import("./rig/tracker.js").Knowledge} | null} */
@@ -61,7 +63,7 @@ const opened = async (file) => unpacked(await readNpz(file), (data) => pixelsOf(
 
 /**
  * Draw another avatar from now on; answers with its keypoints, or with what went wrong.
- * @param {{number: number, picture: ImageBitmap, rig: string | null, sheets: string | null, made: {file: Part, sheets: Part | null} | null}} chosen
+ * @param {{number: number, picture: ImageBitmap, rig: string | null, sheets: string | null, made: Made | null}} chosen
  *     `rig` and `sheets` are addresses, `made` is both where they were made here
  */
 async function setAvatar({ number, picture, rig: address, sheets, made }) {
@@ -81,6 +83,16 @@ async function setAvatar({ number, picture, rig: address, sheets, made }) {
   } catch (error) {
     reader.postMessage({ number, reason: String(/** @type {any} */ (error)?.message ?? error) });
   }
+}
+
+/** Draw the present avatar by more of its rig. @param {{number: number, made: Made}} better */
+async function improve({ number, made: { file, sheets } }) {
+  if (avatar?.number === number) {
+    avatar.rig = new Rig(file, avatar.rig.picture);
+    avatar.sheets = sheets && (async () => sheets);
+    if (cut) await setCut();
+  }
+  reader.postMessage({ number, keypoints: avatar?.keypoints });
 }
 
 /** Make ready for another background. */
@@ -108,6 +120,7 @@ function draw() {
 /** @type {Record<string, (message: any) => unknown>} */
 const read = {
   avatar: setAvatar,
+  better: improve,
   motion: show,
   known: (message) => {
     known = message;

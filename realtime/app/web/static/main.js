@@ -202,35 +202,35 @@ const heard = {
   making({ number: which, share }) {
     if (which !== number) return;
     element("making").hidden = false;
-    say(element("making"), texts.making(Math.round(100 * share)));
+    say(element("making"), texts[onCanvas ? "finishing" : "making"](Math.round(100 * share)));
   },
-  unmade({ number: which, reason }) {
+  unmade({ number: which, reason, moves }) {
     console.warn(reason);
-    if (which === number) toast(texts.unmade(chosen?.name));
+    if (which !== number) return;
+    element("making").hidden = true;
+    toast(texts[moves ? "unfinished" : "unmade"](chosen?.name));
+  },
+  async better({ number: which, made }) {
+    if (which !== number || !made) return;
+    element("making").hidden = true;
+    await takeMade(which, made);
+    if (which !== number) return;
+    showNotes();
+    showAvatar();
   },
   network(told) {
     Object.assign(model, told);
     if (told.refused) toast(texts.refused);
   },
-  async avatar({ number: which, square, small, size, found, rig, made }) {
+  async avatar({ number: which, square, small, size, found, rig, last, made }) {
     if (which !== number || !layers || !chosen) return;
-    element("making").hidden = true;
-    if (made) {
-      const { figure, ...rest } = made;
-      chosen.made = rest;
-      const of = figure && imageOf(figure);
-      if (of) chosen.openFigure = () => createImageBitmap(of);
-      const opened = of && (await createImageBitmap(of));
-      if (which !== number) return;
-      layers.figure?.close();
-      layers.figure = opened;
-    }
+    element("making").hidden = last;
+    if (made) await takeMade(which, made);
+    if (which !== number) return;
     onCanvas = which;
     byRig = rig;
     showEngine();
-    const notes = rig ? (chosen.made?.notes ?? []) : [texts.network];
-    element("network").hidden = !notes.length;
-    say(element("network"), notes.join(" "));
+    showNotes();
     shown = { square, small, size };
     showAvatar();
     if (source.kind === "none") playExample();
@@ -264,6 +264,24 @@ const heard = {
     else toast(texts.broken(reason), { bad: true });
   },
 };
+
+/** A rig that was made here, and its figure for other backgrounds. @param {number} which @param {any} made */
+async function takeMade(which, { figure, ...rest }) {
+  if (!chosen || !layers) return;
+  chosen.made = rest;
+  const of = figure && imageOf(figure);
+  if (of) chosen.openFigure = () => createImageBitmap(of);
+  const opened = of && (await createImageBitmap(of));
+  if (which !== number) return;
+  layers.figure?.close();
+  layers.figure = opened;
+}
+
+function showNotes() {
+  const notes = byRig ? (chosen?.made?.notes ?? []) : [texts.network];
+  element("network").hidden = !notes.length;
+  say(element("network"), notes.join(" "));
+}
 
 function showEngine() {
   if (!model || !onCanvas) return;

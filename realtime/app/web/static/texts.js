@@ -76,6 +76,8 @@ export const texts = {
   noFigure: "No figure stands out here: for other backgrounds, take a picture with a transparent one.",
   network: "The network draws this picture, which has no rig: softer eyes and mouths, flatter turns, and slower.",
   making: (/** @type {number} */ percent) => `Making this picture's rig, ${percent} %`,
+  finishing: (/** @type {number} */ percent) => `It moves; eyes, mouth and background follow, ${percent} %`,
+  unfinished: (/** @type {string} */ name) => `Only part of ${name} moves, since its rig could not be finished: try a picture with a larger face.`,
   unmade: (/** @type {string} */ name) => `No rig could be made of ${name}, so the network draws it.`,
   keys: "Keys",
   keysTitle: "Keys",

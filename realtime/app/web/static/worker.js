@@ -187,9 +187,13 @@ async function setAvatar({ number, picture, square: given, small: prepared, rig,
   /** @type {Keypoints} */
   let keypoints;
   let made = known;
-  if (!rig && !made && !byNetwork && self.crossOriginIsolated) made = await rigOf(picture, cutAs, await engine.detect(small), alpha, number);
+  let last = true;
+  if (!rig && !made && !byNetwork && self.crossOriginIsolated) {
+    const begun = await rigOf(picture, cutAs, await engine.detect(small), alpha, number);
+    if (begun) ({ made, last } = begun);
+  }
   if (rig || made) {
-    keypoints = await drawnByRig({ number, picture, rig, sheets, made });
+    keypoints = await drawnByRig({ kind: "avatar", number, picture, rig, sheets, made });
   } else {
     if (!canDraw) await loadDrawing();
     keypoints = await engine.detect(small);
@@ -199,14 +203,14 @@ async function setAvatar({ number, picture, square: given, small: prepared, rig,
   avatar = { features, keypoints, number };
   retargeter.setAvatar(keypoints);
   driver.restart();
-  tell({ kind: "avatar", number, square: cutAs, small, size: cutter.size, found: given !== null || face !== null, rig: Boolean(rig || made), made: known ? null : made });
+  tell({ kind: "avatar", number, square: cutAs, small, size: cutter.size, found: given !== null || face !== null, rig: Boolean(rig || made), last, made: known || !last ? null : made });
 }
 
 /**
- * A picture's rig, made here; null where that does not succeed.
+ * A picture's rig, made here, as far as it can move already; `improve` is told of the rest. Null where that does not succeed.
  * @param {ImageBitmap} picture @param {Square} square @param {Keypoints} keypoints of the square @param {Uint8Array | null} alpha
  * @param {number} number of the avatar
- * @returns {Promise<Made | null>}
+ * @returns {Promise<{made: Made, last: boolean} | null>}
  */
 async function rigOf(picture, square, keypoints, alpha, number) {
   const { width, height } = picture;
@@ -221,32 +225,53 @@ async function rigOf(picture, square, keypoints, alpha, number) {
   }
   const key = await keyOf({ width, height, square }, [rgb, alpha ?? new Uint8Array()]);
   const known = await remembered(key);
-  if (known) return known;
+  if (known) return { made: known, last: true };
   const maker = new Worker(new URL("./encoding/maker.js", import.meta.url), { type: "module" });
-  try {
-    /** @type {Made} */
-    const made = await new Promise((resolve, reject) => {
-      making = { stop: () => reject(new Error("another picture")) };
-      maker.onerror = ({ message }) => reject(new Error(message || "the rig's maker could not be loaded"));
-      maker.onmessage = async ({ data: told }) => {
-        if (told.kind === "progress") tell({ kind: "making", number, share: told.share });
-        else if (told.kind === "made") resolve(told.made);
-        else if (told.kind === "failed") reject(new Error(told.reason));
-        else writeAnswer(told.answer, await answerOf(told).catch((error) => (reject(error), [])));
-      };
-      const { points, jacobians, confidence } = keypoints;
-      maker.postMessage({ kind: "make", picture: { width, height, rgb, alpha }, square, keypoints: { points, jacobians, confidence }, names: engine.names, size: engine.size, knowledge });
-    });
-    remember(key, made);
-    return made;
-  } catch (error) {
-    if (/** @type {Error} */ (error).message === "another picture") throw error;
-    tell({ kind: "unmade", number, reason: String(error) });
-    return null;
-  } finally {
-    making = null;
-    maker.terminate();
-  }
+  return new Promise((resolve, reject) => {
+    let moves = false;
+    const end = () => {
+      making = null;
+      maker.terminate();
+    };
+    const fail = (/** @type {string} */ reason) => {
+      end();
+      tell({ kind: "unmade", number, reason, moves });
+      resolve(null);
+    };
+    making = {
+      stop: () => {
+        end();
+        reject(new Error("another picture"));
+      },
+    };
+    maker.onerror = ({ message }) => fail(message || "the rig's maker could not be loaded");
+    maker.onmessage = ({ data: told }) => {
+      if (told.kind === "progress") tell({ kind: "making", number, share: told.share });
+      else if (told.kind === "failed") fail(told.reason);
+      else if (told.kind === "asked") {
+        const asked = async () => writeAnswer(told.answer, await answerOf(told));
+        // Once frames are looked at again, networks take turns.
+        (moves ? inTurn(asked) : asked()).catch((error) => fail(reasonOf(error)));
+      } else {
+        if (told.last) {
+          end();
+          remember(key, told.made);
+        }
+        if (!moves) resolve({ made: told.made, last: told.last });
+        else inTurn(() => improve(number, told.made, told.last));
+        moves = true;
+      }
+    };
+    const { points, jacobians, confidence } = keypoints;
+    maker.postMessage({ kind: "make", picture: { width, height, rgb, alpha }, square, keypoints: { points, jacobians, confidence }, names: engine.names, size: engine.size, knowledge });
+  });
+}
+
+/** Draw an avatar by more of its rig than before. @param {number} number of the avatar @param {Made} made @param {boolean} last whether that is all */
+async function improve(number, made, last) {
+  if (avatar?.number !== number) return;
+  await drawnByRig({ kind: "better", number, made });
+  tell({ kind: "better", number, made: last ? made : null });
 }
 
 /**
@@ -269,12 +294,12 @@ async function answerOf({ network, inputs }) {
 }
 
 /**
- * Have the other worker draw a picture by its rig.
- * @param {{number: number, picture: ImageBitmap, rig: string | null, sheets: string | null, made: Made | null}} chosen
+ * Have the other worker draw a picture by its rig, or one that it has by a better one.
+ * @param {{kind: "avatar" | "better", number: number, made: Made | null, picture?: ImageBitmap, rig?: string | null, sheets?: string | null}} chosen
  * @returns {Promise<Keypoints>}
  */
 async function drawnByRig(chosen) {
-  drawer.postMessage({ kind: "avatar", ...chosen }, [chosen.picture]);
+  drawer.postMessage(chosen, chosen.picture ? [chosen.picture] : []);
   const { data } = await new Promise((resolve) => (drawer.onmessage = resolve));
   if (data.reason) throw new Error(data.reason);
   return data.keypoints;
@@ -422,9 +447,17 @@ const handlers = {
 // One message after another: the engine has one set of threads, and a frame sees one avatar.
 /** @type {Promise<unknown>} */
 let queue = Promise.resolve();
+
+/** @param {() => unknown} act */
+function inTurn(act) {
+  const done = queue.then(act);
+  queue = done.catch(() => {});
+  return done;
+}
+
 self.addEventListener("message", ({ data }) => {
   if (data.kind === "avatar") making?.stop();
-  queue = queue.then(() => handlers[data.kind](data)).catch((error) => {
+  inTurn(() => handlers[data.kind](data)).catch((error) => {
     tell({ kind: "failed", during: data.kind, number: data.number, reason: reasonOf(error) });
   });
 });

@@ -20,7 +20,7 @@ let questions = 0;
 /** What a network says of these inputs. @param {Question["network"]} network @param {any[]} inputs */
 function asked(network, inputs) {
   // Some forty are asked until the contours are looked for.
-  tellProgress(Math.min(0.3, 0.007 * questions++));
+  tellProgress(Math.min(0.25, 0.006 * questions++));
   self.postMessage({ kind: "asked", network, inputs: inputs.map((one) => plainOf(asArray(one))), answer });
   return readAnswer(answer).map(arrayOf);
 }
@@ -71,31 +71,41 @@ function make({ picture: { width, height, rgb, alpha }, square: place, keypoints
   const matte = alpha && new NDArray(alpha, [height, width], "uint8");
   const square = module("square").Square(place.x, place.y, place.side);
 
+  const { Face, Rig } = module("rig");
+  const { one_layer: oneLayer, split_layers: splitLayers } = module("layers");
+  const given = (/** @type {any} */ rig, /** @type {any} */ face, /** @type {any} */ more = {}) => {
+    const [arrays, told] = module("tables").rig_tables(rig, face);
+    return { file: { arrays: packed(arrays), told: plain(told) }, sheets: null, figure: null, notes: py.list(rig.notes), ...more };
+  };
+  tellProgress(0.02);
+  // What is there moves already: the head alone, as one layer with all of the picture; then eyes and mouth, too.
+  const bare = Face(keypoints, names, size, square);
+  tellMade(given(Rig(picture, bare, square, null, null, oneLayer(picture)), bare));
   const contours = module("finding").find(engine, picture, square);
-  tellProgress(0.4);
-  const face = module("rig").Face(keypoints, names, size, square, contours);
+  tellProgress(0.35);
+  const face = Face(keypoints, names, size, square, contours);
+  const rig = Rig(picture, face, square, null, null, oneLayer(picture));
+  tellMade(given(rig, face));
+  tellProgress(0.5);
   const landmarks = face.on(square.x, square.y, square.side);
-  const placed = module("pose").place(landmarks, names);
-  if (placed === null) throw new Error("no face");
-  const [, pose] = placed;
-  const layers = module("layers").split_layers(picture, square, landmarks, pose.scale, matte, pose.shift);
-  tellProgress(0.75);
-  const rig = module("rig").Rig(picture, face, square, matte, null, layers);
+  const [, pose] = module("pose").place(landmarks, names);
+  const layers = splitLayers(picture, square, landmarks, pose.scale, matte, pose.shift);
   tellProgress(0.9);
-  const [arrays, told] = module("tables").rig_tables(rig, face);
+  rig.set_layers(layers);
   const sheets = module("tables").sheets_tables(rig);
   const figure = layers.matte === null ? null : module("matte").figure_colours(picture, layers.matte);
-  return {
-    file: { arrays: packed(arrays), told: plain(told) },
+  return given(rig, face, {
     sheets: sheets && { arrays: packed(sheets), told: null },
     figure: figure && { rgb: figure.flat.slice(), alpha: layers.matte.flat.slice(), width, height },
-    notes: py.list(rig.notes),
-  };
+  });
 }
+
+/** @param {any} made @param {boolean} last whether nothing more comes */
+const tellMade = (made, last = false) => self.postMessage({ kind: "made", made, last });
 
 self.onmessage = ({ data }) => {
   try {
-    self.postMessage({ kind: "made", made: make(data) });
+    tellMade(make(data), true);
   } catch (error) {
     self.postMessage({ kind: "failed", reason: String(/** @type {any} */ (error)?.stack ?? error) });
   }
