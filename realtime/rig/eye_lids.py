@@ -95,8 +95,8 @@ class EyeLids(EyeCrop):
         closed += ends[0] + (ends[1] - ends[0]) * u
         closed = np.interp(self.u.ravel(), u, closed).reshape(self.u.shape)
         # How much sooner than its share an edge comes down: beside the corners, most of round lids, and of others all over.
-        sooner = 0.35 * (1 - round_eye)
-        aside = 0.25 + 0.75 * round_eye
+        sooner = 0.1 * (1 - round_eye)
+        aside = 0.6 + 0.4 * round_eye
         self.arch = sooner + aside * np.square(2 * np.clip(self.u, 0, 1) - 1).astype(np.float32)
         inside = (self.u > 0) & (self.u < 1)
         self.closed = np.where(inside, np.maximum(closed, self.up), self.up).astype(np.float32)
@@ -286,9 +286,7 @@ class EyeLids(EyeCrop):
         gone = strokes | bar | (cv2.dilate(opening.astype(np.uint8), disc(0.05 * w + blur)) > 0)
         # Nor do tips that are left.
         tips = (cv2.dilate(strokes.astype(np.uint8), disc(0.06 * w)) > 0) & (thin > max(0.2 * black, 6.0))
-        tips &= (self.v < self.up) & (
-            self.v > (self.cut if self.has_fold else self.up - self.lash_up - 0.14 * w)
-        )
+        tips &= (self.v < self.up) & (self.v > (self.cut if self.has_fold else self.up - 0.3 * w))
         tips &= (outward > -0.46) & (outward < (0.46 if self.fine > 0.5 else 0.62))
         gone |= cv2.dilate(tips.astype(np.uint8), disc(0.02 * w)) > 0
         strokes = strokes | (gone & (self.v < self.up))
