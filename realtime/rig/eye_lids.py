@@ -908,12 +908,14 @@ class EyeLids(EyeCrop):
         self.leaves = 0.5 + 0.1 * self.fine, 0.8 + 0.15 * self.fine
         inwards = 0.5 - np.abs(self.u - 0.5)
         self.between = smooth(-0.02, 0.06, inwards).astype(np.float32)
-        self.line_tall = (self.line * (0.15 + 0.85 * smooth(0.0, 0.3, inwards))).astype(np.float32)
+        self.line_tall = (self.line * (1 - (0.6 + 0.25 * self.fine) * smooth(0.28, 0.0, inwards))).astype(
+            np.float32
+        )
         self.tapers = np.maximum(self.tapers, np.float32(0.85))
         #: Of a blink, where lids begin to dim what is between them, and how much they do at last: drawn ones less.
         self.dims = float(0.45 - 0.1 * self.fine), 0.15 + 0.25 * self.fine
         #: Of a lid's way, from where to where the lashes of a closed one take the place of those of an open one.
-        self.lashes_come = (0.5 - 0.35 * self.fine, 0.8 + 0.2 * self.fine) if self.has_white else (0.3, 0.95)
+        self.lashes_come = (0.4 - 0.25 * self.fine, 0.7 + 0.3 * self.fine) if self.has_white else (0.3, 0.95)
         #: Up to so far above its edge a lid that opens wide goes along as it is: with its lashes.
         self.rigid = np.float32(np.clip(np.percentile(self.lash_up, 75), 0.02 * w, 0.09 * w))
 
