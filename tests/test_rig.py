@@ -1209,6 +1209,9 @@ def test_a_mouth_that_gapes_purses_to_a_ring():
     # As far above its corners as below them.
     assert abs((upper[0] + lower[0]) / 2 - (upper[2] + lower[2]) / 2) < 0.12 * tall
     assert 0.5 * tall < lower[1] - upper[1] < 0.8 * tall
+    # Cheeks beyond the corners are not creased along the mouth.
+    beyond = np.abs(_NODES) > 2
+    assert np.abs(np.diff(offset[beyond, 2:5], axis=1)).max() < 0.02 * layers.width
 
 
 def test_lips_that_purse_leave_the_folds_of_the_cheeks_where_they_are():

@@ -131,6 +131,8 @@ MOVES = (
     *((f"under_{lens}", "lower", f"lens_{lens}", 1.0) for lens in LENSES),
     ("thick_upper", "upper_rim", "upper_lip", -1.0),
     ("thick_lower", "lower_rim", "lower_lip", 1.0),
+    # Of a ring the lower lip is as thick as in its middle, where it runs steeply at rest, too.
+    ("ring", "lower_rim", "flank", -1.0),
     ("chin", "chin", "jaw", 1.0),
 )
 
@@ -610,7 +612,6 @@ class MouthLayers:
         # Lips that form a funnel stay together at the corners, those that stand open less.
         self._meet = 0.97 + 0.03 * held(self.gap / (0.05 * self.width))
         self._round = np.maximum(1 - np.square(_NODES / self._meet), 0) ** 0.75
-        self._lower_lip = float(np.interp(0.0, _NODES, outer_low - lower))
         # Whether they stand wide open.
         self._stands = float(smooth(0.2, 0.45, self.gap / self.width))
         # How far the line hangs below the corners in the middle.
@@ -680,6 +681,9 @@ class MouthLayers:
             "inner": inner,
             "upper_lip": (upper - outer_up) / self.width * bow,
             "lower_lip": (outer_low - lower) / self.width * bow,
+            "flank": np.minimum(8 * inner, 1)
+            * (outer_low - lower - float(np.interp(0.0, _NODES, outer_low - lower)) * self._round)
+            / self.width,
             "jaw": self._jaw,
         }
         # Where lips are pushed forward the corners stay together. Of a mouth without lips the jaw goes down as a whole.
@@ -1094,6 +1098,7 @@ class MouthLayers:
             "hang": HANG * self._span * _smooth(0, 0.35 * w, parted) * self.plain,
             "thick_upper": w * (upper * (1 - 0.75 * _held(a.roll_upper)) - 1),
             "thick_lower": w * (lower * (1 - 0.75 * _held(a.roll_lower)) - 1),
+            "ring": w * self._ring(a),
             "chin": self._chin_share * jaw
             + shut * (0.25 + 0.45 * _smooth(0.15, 0.4, self.gap / w))
             - 0.07 * a.shrug_lower * w,
@@ -1123,7 +1128,6 @@ class MouthLayers:
             middle = (self._sag + 0.05 * self.width + open_) * self._sinks
             inner_up = inner_up + ring * (middle - open_ * self._round - rest[:, 2] - inner_up)
             inner_low = inner_low + ring * (middle + open_ * self._round - rest[:, 3] - inner_low)
-            lower_rim = lower_rim - ring * (rest[:, 4] - rest[:, 3] - self._lower_lip * self._round)
         # Lips meet, and do not pass through one another.
         inner_low = np.maximum(inner_low, rest[:, 2] - rest[:, 3] + inner_up)
         still = np.zeros_like(chin)

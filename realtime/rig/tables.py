@@ -41,7 +41,7 @@ _EYE_PLANES = _names(
 _EYE_COLOURS = _names("crop skin lashes upper_lid lower_lid")
 _MOUTH_NUMBERS = _names(
     "width half left top block chin unit drop tongue_length gap soft drawn outlined plain own shows_teeth _hides_teeth "
-    "_chin_share _above _sag _smile _level _slant _teeth_line _far _span _small _tilt _stands _lower_lip _pucker _seam _toothless along down origin lip line teeth "
+    "_chin_share _above _sag _smile _level _slant _teeth_line _far _span _small _tilt _stands _pucker _seam _toothless along down origin lip line teeth "
     "dark flesh shadow tongue tongue_out"
 )
 _MOUTH_TABLES = _names("_rest fields _lines _lip_colours teeth_end inside")

@@ -215,6 +215,7 @@ export class MouthLayers {
       hang: told.plain ? constants.HANG * told.span * smooth(0, 0.35 * w, parted) : 0,
       thick_upper: w * (upper * (1 - 0.75 * held(a.rollUpper)) - 1),
       thick_lower: w * (lower * (1 - 0.75 * held(a.rollLower)) - 1),
+      ring: w * this.ring(a),
       chin: told.chin_share * jaw + shut * (0.25 + 0.45 * smooth(0.15, 0.4, told.gap / w)) - 0.07 * a.shrugLower * w,
     };
     const [wide, forward] = [Math.min((1.8 * parted) / w, 1), held(Math.max(a.funnel, a.pucker))];
@@ -243,14 +244,12 @@ export class MouthLayers {
       this.corners[at] = shares.corner_left * this.upLeft[at] + shares.corner_right * this.upRight[at];
       let innerUp = moved[count + at];
       let innerLow = moved[2 * count + at];
-      let lowerRim = moved[4 * count + at];
       const upper = tables[2 * count + at];
       const lower = tables[3 * count + at];
       if (ring > 0) {
         const middle = (told.sag + 0.05 * told.width + open) * this.sinks[at];
         innerUp += ring * (middle - open * this.round[at] - upper - innerUp);
         innerLow += ring * (middle + open * this.round[at] - lower - innerLow);
-        lowerRim -= ring * (tables[4 * count + at] - lower - told.lower_lip * this.round[at]);
       }
       // Lips meet, and do not pass through one another.
       innerLow = Math.max(innerLow, upper - lower + innerUp);
@@ -258,7 +257,7 @@ export class MouthLayers {
       tables[offsets + count + at] = innerUp + moved[3 * count + at];
       tables[offsets + 2 * count + at] = innerUp;
       tables[offsets + 3 * count + at] = innerLow;
-      tables[offsets + 4 * count + at] = innerLow + lowerRim;
+      tables[offsets + 4 * count + at] = innerLow + moved[4 * count + at];
       tables[offsets + 5 * count + at] = moved[5 * count + at];
       tables[offsets + 6 * count + at] = 0;
       // The dark line between shut lips belongs to neither: where they part it is left out; and so is what open ones have of the
