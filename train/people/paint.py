@@ -83,7 +83,7 @@ class SkinMap:
         flat = self.rest.reshape(-1, 3)
         self.masks["beard"] = beard(flat).reshape(HEIGHT, WIDTH)
         bare = 1 - cv2.GaussianBlur(cv2.dilate(self.masks["ears"], np.ones((3, 3))), (0, 0), 1.0)
-        for name, lower, temples in (("scalp", 0.0, 0.10), ("scalp combed back", COMBED_LOWER, 0.0)):
+        for name, lower, temples in (("scalp", 0.0, 0.10), ("scalp combed back", COMBED_LOWER, -0.14)):
             grown = scalp(flat + np.array([0, lower, 0]), temples).reshape(HEIGHT, WIDTH)
             self.masks[name] = grown * bare * (far < 4)
         # Closed lids and the border of the eye: where the base head's lids are.
