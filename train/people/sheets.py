@@ -39,7 +39,7 @@ MOVES: dict[str, dict[str, float]] = {
 }
 
 #: What a strip holds all along: what comes forward is seen from the side.
-HELD: dict[str, dict[str, float]] = {"jawForward": {"yaw": 0.6}, "tongueOut": {"yaw": 0.3}}
+HELD: dict[str, dict[str, float]] = {"jawForward": {"yaw": 0.42}, "tongueOut": {"yaw": 0.3}}
 
 #: Distance of the eyes, over the picture's side, in strips of what moves a part of the face alone; and where their middle is.
 NEAR, NEAR_PLACE = 0.35, (0.0, -0.25)
