@@ -68,7 +68,12 @@ export class MouthLayers {
     this.nodes = Float32Array.from({ length: count }, (_, at) => first + (at * (last - first)) / (count - 1));
     this.fields = table("fields");
     const from = (/** @type {string} */ name) => constants.FIELDS.indexOf(name) * count;
-    [this.round, this.sinks, this.jaw, this.upLeft, this.upRight] = ["round", "sinks", "jaw", "up_left", "up_right"].map((name) => this.fields.subarray(from(name), from(name) + count));
+    const column = (/** @type {string} */ name) => this.fields.subarray(from(name), from(name) + count);
+    this.round = column("round");
+    this.sinks = column("sinks");
+    this.jaw = column("jaw");
+    this.upLeft = column("up_left");
+    this.upRight = column("up_right");
     /** @type {{share: string, to: number, field: number, factor: number}[]} */
     this.moves = constants.MOVES.map((/** @type {[string, string, string, number]} */ [share, moved, field, factor]) => ({ share, to: constants.MOVED.indexOf(moved) * count, field: from(field), factor }));
     this.moved = new Float32Array(constants.MOVED.length * count);
