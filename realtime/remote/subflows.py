@@ -194,7 +194,7 @@ class SubflowSender:
             return math.inf if newest.nudged else left
         newest.nudged = True
         if len(newest.copies) == 1:
-            self._write(*newest.copies, NUDGE)
+            self._write(next(iter(newest.copies)), NUDGE)
         return math.inf
 
     def _hedge(self, now: float) -> float:
