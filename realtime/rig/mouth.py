@@ -138,7 +138,7 @@ MOVES = (
 
 #: Names of what moves, of fields, and of shares, in their order.
 MOVED = ("aside", "upper", "lower", "upper_rim", "lower_rim", "chin")
-FIELDS, _SHARES = (tuple(dict.fromkeys(move[k] for move in MOVES)) for k in (2, 0))
+FIELDS, _SHARES = (tuple({move[k]: None for move in MOVES}) for k in (2, 0))
 
 #: `MOVES` as what shares are multiplied by to have each field's part in what moves.
 _MIX = np.zeros((len(MOVED), len(FIELDS), len(_SHARES)))
@@ -688,9 +688,10 @@ class MouthLayers:
         }
         # Where lips are pushed forward the corners stay together. Of a mouth without lips the jaw goes down as a whole.
         corner = np.minimum(np.abs(_NODES) / (1 - PLAIN_CORNER), 1)
-        for lens, steep, meet in zip(LENSES, 2 * STEEP, (1, 1, self._meet, self._meet), strict=True):
+        for lens, steep, meet in zip(LENSES, (*STEEP, *STEEP), (1, 1, self._meet, self._meet), strict=True):
             shape = np.maximum(1 - np.square(_NODES / meet), 0) ** steep
-            shapes = 2 * ((1 - corner**2.6) ** 0.9,) if self.plain else (shape, shape**FLATTER)
+            plain = (1 - corner**2.6) ** 0.9
+            shapes = (plain, plain) if self.plain else (shape, shape**FLATTER)
             found[f"lens_{lens}"], found[f"flat_{lens}"] = shapes
         self.fields = np.stack([found[name] for name in FIELDS]).astype(np.float32)
 
