@@ -101,7 +101,6 @@ class CloseUp(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    @in_float32
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Read crops (B, 3, S, S), RGB in [0, 1].
 
@@ -111,9 +110,13 @@ class CloseUp(nn.Module):
             can be seen.
         """
         features = self.network(crops - 0.5)
-        logits = self.heatmaps(features[-1]).flatten(2) / self.config.softargmax_temperature
+        return self._read(features[0], features[-1])
+
+    @in_float32
+    def _read(self, coarse: Tensor, fine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = self.heatmaps(fine).flatten(2) / self.config.softargmax_temperature
         points = logits.softmax(-1) @ self.grid
-        pooled = F.avg_pool2d(features[0], self.config.size // 16 // self.config.cells).flatten(1)
+        pooled = F.avg_pool2d(coarse, self.config.size // 16 // self.config.cells).flatten(1)
         read = self.read(torch.cat([pooled, points.flatten(1)], 1))
         points = points + 0.1 * self.offsets(read).view_as(points)
         return points, self.amounts(read), self.sure(read)

@@ -28,7 +28,7 @@ from livepuppet.core.errors import UserError
 from livepuppet.export.close_ups import CONFIGS, load_close_up
 from livepuppet.model.close_up import CloseUp
 from livepuppet.model.lite import ConvNorm
-from livepuppet.train.loop.precision import choose_device
+from livepuppet.train.loop.precision import PRECISIONS, choose_device, choose_precision
 from livepuppet.train.loop.trainer import Trainer
 from livepuppet.train.tasks.close_up import (
     KINDS,
@@ -52,6 +52,7 @@ def train_close_up(
     batch: int = 64,
     learning_rate: float = 2e-3,
     device: str = "auto",
+    precision: str = "fp32",
     seed: int = 0,
     resume: bool = False,
     init: Path | None = None,
@@ -66,6 +67,7 @@ def train_close_up(
         batch: crops per step.
         learning_rate: the peak.
         device: see `choose_device`.
+        precision: see `choose_precision`. "bf16" is a fifth faster on CPUs with AMX (Sapphire Rapids and later).
         resume: go on from the checkpoint in `output`, if there is one.
         init: folder with the KIND.safetensors to begin with, or the graph of all three that `export.close_ups` wrote.
 
@@ -104,6 +106,7 @@ def train_close_up(
         steps=steps,
         minutes=minutes,
         learning_rate=learning_rate,
+        precision=choose_precision(precision, chosen),
         seed=seed,
         save_every=60.0 if chosen.type == "cuda" else 120.0,
         on_save=score,
@@ -180,6 +183,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    parser.add_argument("--precision", default="fp32", choices=PRECISIONS)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--init", type=Path)
     given = parser.parse_args()
@@ -194,6 +198,7 @@ def main() -> None:
         batch=given.batch,
         learning_rate=given.learning_rate,
         device=given.device,
+        precision=given.precision,
         resume=given.resume,
         init=given.init,
     )

@@ -312,9 +312,8 @@ class CloseUpTask(Task):
         self.of, self.roll = KINDS[pool.kind], roll_of(pool.kind)
         self.size, device = self.of.config.size, pool.device
         self.model = self.trained = CloseUp(self.of.config).to(device)
-        # As convolutions on a GPU want it.
-        self.layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-        self.model.to(memory_format=self.layout)  # pyright: ignore[reportCallIssue]
+        # As convolutions of few channels want it, on a GPU and (1.5 times as fast) on a CPU.
+        self.model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.point_weight = torch.tensor(self.of.point_weight, device=device)[None, :, None]
         self.amount_weight = torch.tensor(self.of.amount_weight, device=device)[None]
         angles = ("yaw", "pitch", "roll")
@@ -337,7 +336,7 @@ class CloseUpTask(Task):
         other = send(torch.rand(len(picture), generator=rng) < 0.08, device)
         picture = torch.where(other[:, None, None, None], blurred_others(picture).flip(-2), picture)
         seen = torch.where(other, 0.0, seen)
-        points, amounts, sure = self.model(picture.contiguous(memory_format=self.layout))
+        points, amounts, sure = self.model(picture.contiguous(memory_format=torch.channels_last))
         weight = (seen[:, None, None] * 0.9 + 0.1) * self.point_weight * (~other[:, None, None])
         inside = (crops.points.abs().amax(-1, keepdim=True) < 1.1).float()
         error = (points - crops.points).abs()
