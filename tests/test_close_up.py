@@ -54,6 +54,7 @@ from livepuppet.realtime.rig.amounts import (
     STRONGEST,
     CloseUpReader,
 )
+from livepuppet.realtime.rig.blendshapes import mouth_blendshapes
 from livepuppet.realtime.rig.close_ups import (
     EYE_AT,
     PLACING,
@@ -408,39 +409,6 @@ def test_bared_teeth_are_no_open_mouth():
     assert reader.read(parted)[INDEX["jawOpen"]] > 0.27
 
 
-def test_mouths_go_aside_lean_and_narrow_where_landmarks_and_close_ups_agree():
-    reader = CloseUpReader(SHAPE)
-    reader.set_neutral(_reading())
-
-    def read(left=(0, 0), right=(0, 0), middle=0.0, nose=0.0, turn=0.0, **numbers: float) -> np.ndarray:
-        """With mouth corners, upper lip and nose that have moved by as much, and a close-up that sees the mouth's own."""
-        seen = _reading()
-        rise = 0.5 * numbers.get("rise", 0.0)
-        seen.mouth[1:4] = numbers.get("width", 0.0), rise, -rise
-        smiles = [4 + MOUTH_AMOUNTS.index("mouthSmile" + side) for side in ("Left", "Right")]
-        seen.mouth[smiles] = numbers.get("smile", 0.0)
-        beyond = np.array([left, right, (middle, 0), (nose, 0)], np.float64)
-        return reader.read(seen, beyond, turn)
-
-    # To the picture's right is to the face's own left; a head whose turn is misread takes its nose along, and trembling is none.
-    aside = read((0.15, 0), (0.15, 0), 0.15)
-    assert aside[INDEX["mouthLeft"]] > 0.8 and not aside[INDEX["mouthRight"]]
-    assert read((-0.15, 0), (-0.15, 0), -0.15)[INDEX["mouthRight"]] == aside[INDEX["mouthLeft"]]
-    assert not read((0.06, 0), (0.06, 0), 0.06, nose=0.1).any()
-    assert read((0.02, 0), (0.02, 0), 0.02).max() < 0.03
-    assert not read((0.15, 0), (0.15, 0), 0.15, turn=0.6).any()
-    # The picture's left corner rises: the close-ups' amounts, which are of both sides, go to that one.
-    lean = read((0, -0.1), (0, 0.1), rise=0.2, smile=0.5)
-    assert lean[INDEX["mouthSmileRight"]] > 1.0 and lean[INDEX["mouthSmileLeft"]] < 0.3
-    skew = read((0, -0.1), (0, 0.1), rise=0.2)
-    assert skew[INDEX["mouthSmileRight"]] > 0.35 and skew[INDEX["mouthFrownLeft"]] > 0.35
-    assert not read((0, -0.1), (0, 0.1), rise=-0.2).any()
-    # Of a pucker, too: what only the close-up sees counts less.
-    narrow = read((0.1, 0), (-0.1, 0), width=-0.2)
-    assert narrow[INDEX["mouthPucker"]] > 0.7 > 0.4 > read(width=-0.2)[INDEX["mouthPucker"]]
-    assert not read((0.1, 0), (-0.1, 0), width=0.1).any()
-
-
 def test_brows_are_those_of_their_own_side_and_noise_moves_none():
     rest, reader = _reading(), CloseUpReader()
     reader.set_neutral(rest)
@@ -494,23 +462,6 @@ def test_brows_stay_while_eyes_are_shut_and_do_not_rise_as_the_head_turns():
     assert not read((0.08, 0.08), shut=(0, 1)).any()
 
 
-def test_corners_of_a_mouth_seen_from_below_or_pursed_do_not_frown():
-    rest, reader = _reading(), CloseUpReader()
-    reader.set_neutral(rest)
-
-    def frown(fallen: float, pitch: float = 0.0, narrower: float = 0.0) -> float:
-        mouth, numbers = rest.mouth.copy(), rest.head.copy()
-        mouth[1] -= narrower
-        mouth[2:4] -= fallen
-        numbers[HEAD_AMOUNTS.index("pitch")] += pitch
-        return reader.read(FaceReading(rest.eyes, mouth, numbers))[INDEX["mouthFrownLeft"]]
-
-    assert frown(0.06) > 0.35
-    assert frown(0.06, pitch=-0.21) < 0.1
-    assert frown(0.035, narrower=0.13) < 0.05
-    assert frown(0.0, pitch=-0.3) == 0
-
-
 def test_brows_are_as_high_in_a_face_that_rolls_is_larger_or_turns_aside(tmp_path):
     def heights(turn: np.ndarray, yaw: float = 0.0, narrower: float = 1.0) -> np.ndarray:
         """Of two eyes 100 apart and brows 40 and 30 above them."""
@@ -529,28 +480,88 @@ def test_brows_are_as_high_in_a_face_that_rolls_is_larger_or_turns_aside(tmp_pat
     assert np.allclose(heights(np.eye(2), 0.5, np.cos(0.5)), expected)
 
 
-def test_frowns_and_narrow_lips_are_read_by_their_points():
-    rest, reader = _reading(), CloseUpReader()
-    reader.set_neutral(rest)
+def _lips(
+    units: dict[str, float], yaw: float = 0.0, pitch: float = 0.0, seed: int | None = None
+) -> FaceReading:
+    """A face at rest but for units of its mouth, its head turned, its lips seen with a camera's noise."""
+    shapes = mouth_blendshapes()
+    angles = np.linspace(-np.pi, np.pi, 12, endpoint=False)
+    outline = np.stack([0.37 * np.cos(angles), 0.15 * np.sin(angles)], 1)
+    places = np.column_stack(
+        [np.concatenate([outline, 0.6 * outline[[0, 1, 3, 5, 6, 7, 9, 11]]]), shapes.depth]
+    )
+    for name, amount in units.items():
+        places = places + amount * shapes.moves[shapes.names.index(name)]
+    reading = _reading(yaw=yaw, pitch=pitch)
+    lips = (places @ joined(np.array([-pitch, yaw]), 0.0).T)[:, :2]
+    if seed is not None:
+        lips = lips + np.random.default_rng(seed).normal(0, 0.004, lips.shape)
+    return replace(reading, lips=lips.astype(np.float32))
 
-    def read(opens: float = 0.0, widens: float = 0.0, corners: float = 0.0) -> np.ndarray:
-        mouth = rest.mouth.copy()
-        mouth[:4] += [opens, widens, corners, corners]
-        return reader.read(FaceReading(rest.eyes, mouth, rest.head))
 
-    frown = read(corners=-0.12)
-    assert frown[INDEX["mouthFrownLeft"]] == frown[INDEX["mouthFrownRight"]] > 0.8
-    assert read(corners=0.12)[INDEX["mouthFrownLeft"]] == 0
-    # Corners fall as well where a smile of D1's ends.
-    smiling = rest.mouth.copy()
-    smiling[[4 + MOUTH_AMOUNTS.index(f"mouthSmile{side}") for side in ("Left", "Right")]] += 0.8
-    reader.set_neutral(FaceReading(rest.eyes, smiling, rest.head))
-    assert read(corners=-0.12)[INDEX["mouthFrownLeft"]] == 0
-    reader.set_neutral(rest)
-    assert read(widens=-0.4)[INDEX["mouthPucker"]] == pytest.approx(0.7)
-    assert read(widens=-0.05)[INDEX["mouthPucker"]] == 0
-    # An open mouth is narrower, and puckers no lips.
-    assert read(opens=0.45, widens=-0.3)[INDEX["mouthPucker"]] == 0
+@pytest.mark.parametrize(("yaw", "pitch"), [(0.0, 0.0), (0.3, 0.0), (-0.2, 0.25)])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "mouthSmileLeft",
+        "mouthFrownRight",
+        "mouthPucker",
+        "mouthFunnel",
+        "mouthDimpleLeft",
+        "mouthUpperUpRight",
+    ],
+)
+def test_amounts_of_the_mouth_put_its_points_where_they_are(unit, yaw, pitch):
+    reader, shapes = CloseUpReader(), mouth_blendshapes()
+    reader.set_neutral(_lips({}, yaw=0.1))
+
+    def read(amount: float) -> dict[str, float]:
+        found = reader.read(_lips({unit: amount}, yaw, pitch, seed=3))
+        return {name: float(found[INDEX[name]]) for name in shapes.names}
+
+    mouth = read(1.0)
+    # Units that look alike share what is read; together they explain it.
+    assert mouth[unit] > 0.15
+    moved = shapes.moves[shapes.names.index(unit)][:, :2]
+    put = np.tensordot(list(mouth.values()), shapes.moves[..., :2], 1)
+    left = (moved - moved.mean(0)) - (put - put.mean(0))
+    assert (left**2).sum() < 0.5 * ((moved - moved.mean(0)) ** 2).sum()
+    assert 0.2 * mouth[unit] < read(0.5)[unit] < 0.7 * mouth[unit]
+
+
+@pytest.mark.parametrize(("yaw", "pitch"), [(0.35, 0.0), (-0.35, 0.1), (0.0, -0.3), (0.0, 0.3)])
+def test_a_head_that_turns_or_nods_moves_no_mouth(yaw, pitch):
+    reader = CloseUpReader()
+    reader.set_neutral(_lips({}))
+    found = reader.read(_lips({}, yaw, pitch, seed=5))
+    assert np.abs(found[[INDEX[name] for name in mouth_blendshapes().names]]).max() < 0.12
+
+
+def test_where_a_smile_of_d1_ends_nobody_frowns_or_puckers():
+    smiles = {"mouthSmileLeft": 0.7, "mouthSmileRight": 0.7}
+    begun = _lips(smiles)
+    for name in smiles:
+        begun.mouth[4 + MOUTH_AMOUNTS.index(name)] = 0.6
+    reader = CloseUpReader()
+    reader.set_neutral(begun)
+    found = reader.read(_lips({}))
+    assert max(found[INDEX[name]] for name in ("mouthFrownLeft", "mouthFrownRight", "mouthPucker")) < 0.25
+    # Of lips that are not known there are the network's amounts.
+    reader.set_neutral(replace(begun, lips=None))
+    assert not reader.read(_lips({}))[INDEX["mouthFrownLeft"]]
+
+
+def test_mouths_go_aside_by_landmarks_unless_the_head_turns():
+    reader = CloseUpReader(SHAPE)
+    reader.set_neutral(_reading())
+
+    def left(across: float, nose: float = 0.0, turn: float = 0.0) -> float:
+        beyond = np.array([(across, 0.0), (across, 0.0), (across, 0.0), (nose, 0.0)])
+        return float(reader.read(_reading(), beyond, turn)[INDEX["mouthLeft"]])
+
+    assert 0.6 < left(0.12) < 1 and left(-0.12) == 0
+    assert left(0.03) < 0.1 and left(0.12, nose=0.12) < 0.5
+    assert left(0.12, turn=0.5) == 0
 
 
 def test_who_looks_down_has_lowered_lids():

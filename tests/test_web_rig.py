@@ -59,6 +59,9 @@ def with_readings(frames: list[tuple[Keypoints, float]], seed: int) -> list[tupl
     away = np.array(
         [(-0.3, -0.1), (-0.1, -0.1), (0.3, -0.1), (0.1, -0.1), (0, -0.1), (0, 0.1), (-0.05, 0.1), (0.05, 0.1)]
     )
+    angles = np.linspace(-np.pi, np.pi, 12, endpoint=False)
+    outline = np.stack([0.37 * np.cos(angles), 0.15 * np.sin(angles)], 1)
+    shape = np.concatenate([outline, 0.6 * outline[[0, 1, 3, 5, 6, 7, 9, 11]]])
     found = []
     for index, (keypoints, time) in enumerate(frames):
         phase = index / 20
@@ -70,7 +73,8 @@ def with_readings(frames: list[tuple[Keypoints, float]], seed: int) -> list[tupl
         head[:3] += (0.3 * np.sin(phase), 0.2 * np.cos(phase), 0.1 * np.sin(2 * phase))
         eyes, mouth, head = (part + random.normal(0, 0.01, part.shape) for part in (eyes, mouth, head))
         anchors = keypoints.points[4:6].mean(0) + away + random.normal(0, 0.004, away.shape)
-        reading = FaceReading(*(part.astype(np.float32) for part in (eyes, mouth, head, anchors)))
+        lips = shape + 0.1 * np.sin(phase + np.arange(40)).reshape(20, 2)
+        reading = FaceReading(*(part.astype(np.float32) for part in (eyes, mouth, head, anchors, lips)))
         found.append((Keypoints(keypoints.points, keypoints.jacobians, keypoints.confidence, reading), time))
     return found
 
@@ -78,7 +82,8 @@ def with_readings(frames: list[tuple[Keypoints, float]], seed: int) -> list[tupl
 def read(keypoints: Keypoints) -> dict:
     reading = keypoints.reading
     parts = {name: getattr(reading, name).tolist() for name in ("eyes", "mouth", "head")}
-    return {**written(keypoints), "reading": {**parts, "anchors": reading.anchors.ravel().tolist()}}
+    places = {name: getattr(reading, name).ravel().tolist() for name in ("anchors", "lips")}
+    return {**written(keypoints), "reading": {**parts, **places}}
 
 
 @pytest.mark.parametrize(
@@ -99,8 +104,8 @@ def test_the_same_driver_moves_the_same_rig(settings, tmp_path):
         const driver = new RigDriver(told.names, retargeter.lids, knowledgeFrom(await open('reading.npz')));
         const floats = (values) => Float32Array.from(values);
         const seen = told.frames.map(([one, time]) => {
-            const {eyes, mouth, head, anchors} = one.reading;
-            const reading = {eyes: eyes.map(floats), mouth: floats(mouth), head: floats(head), anchors: floats(anchors)};
+            const {eyes, mouth, head, anchors, lips} = one.reading;
+            const reading = {eyes: eyes.map(floats), mouth: floats(mouth), head: floats(head), anchors: floats(anchors), lips: floats(lips)};
             if (retargeter.move({...keypoints(one), reading}, time) === null) return null;
             const {pose, residuals, amounts} = driver.motion(retargeter.transferred, retargeter.avatar, retargeter.settings);
             return [[pose.scale, ...pose.rotation, ...pose.shift], [...residuals], [...amounts]];
@@ -408,8 +413,8 @@ def test_close_ups_are_cut_and_read_alike(mirrored, tmp_path):
             return [...out];
         });
         const outputs = Object.fromEntries(Object.entries(told.found).map(([name, values]) => [name, {data: Float32Array.from(values)}]));
-        const {eyes, mouth, head, anchors} = readingOf(outputs, maps, constants);
-        console.log(JSON.stringify({maps, cut, eyes: eyes.map((one) => [...one]), mouth: [...mouth], head: [...head], anchors: [...anchors]}));
+        const {eyes, mouth, head, anchors, lips} = readingOf(outputs, maps, constants);
+        console.log(JSON.stringify({maps, cut, eyes: eyes.map((one) => [...one]), mouth: [...mouth], head: [...head], anchors: [...anchors], lips: [...lips]}));
     """
     told = {
         "at": [at[name].tolist() for name in PLACING],
@@ -425,6 +430,7 @@ def test_close_ups_are_cut_and_read_alike(mirrored, tmp_path):
     for name in ("eyes", "mouth", "head"):
         np.testing.assert_allclose(seen[name], getattr(look.reading, name), atol=1e-5)
     np.testing.assert_allclose(np.reshape(seen["anchors"], (-1, 2)), look.anchors, atol=1e-3)
+    np.testing.assert_allclose(np.reshape(seen["lips"], (-1, 2)), look.reading.lips, atol=1e-3)
 
 
 def test_large_faces_are_cut_without_aliasing(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -148,23 +148,29 @@ class FaceReading:
         head: float32 (HEAD_NUMBERS,).
         anchors: float32 (len(ANCHORS), 2), where they are, in the units of the keypoints beside;
             None of a reading that was kept by a version without them.
+        lips: float32 (len(MOUTH_POINTS), 2), where they are in the mouth's upright crop, in face
+            units; None likewise, and where they are somebody else's.
     """
 
     eyes: np.ndarray
     mouth: np.ndarray
     head: np.ndarray
     anchors: np.ndarray | None = None
+    lips: np.ndarray | None = None
 
     def towards(self, other: FaceReading, share: float) -> FaceReading:
         """This one, and `share` of the way to `other`."""
-        weight, anchors = np.float32(share), None
-        if self.anchors is not None and other.anchors is not None:
-            anchors = self.anchors + weight * (other.anchors - self.anchors)
+        weight = np.float32(share)
+
+        def between(one: np.ndarray | None, two: np.ndarray | None) -> np.ndarray | None:
+            return None if one is None or two is None else one + weight * (two - one)
+
         return FaceReading(
             self.eyes + weight * (other.eyes - self.eyes),
             self.mouth + weight * (other.mouth - self.mouth),
             self.head + weight * (other.head - self.head),
-            anchors,
+            between(self.anchors, other.anchors),
+            between(self.lips, other.lips),
         )
 
     def mapped(self, change: Callable[[np.ndarray], np.ndarray], angle: float = 0.0) -> FaceReading:
@@ -177,12 +183,12 @@ class FaceReading:
         head = self.head.copy()
         head[HEAD_AMOUNTS.index("roll")] += angle
         anchors = None if self.anchors is None else change(self.anchors).astype(np.float32)
-        return FaceReading(self.eyes, self.mouth, head, anchors)
+        return replace(self, head=head, anchors=anchors)
 
     def numbers(self) -> np.ndarray:
         """All of it as one vector, float32."""
-        anchors = () if self.anchors is None else (self.anchors.ravel(),)
-        return np.concatenate([self.eyes.ravel(), self.mouth, self.head, *anchors])
+        places = [part.ravel() for part in (self.anchors, self.lips) if part is not None]
+        return np.concatenate([self.eyes.ravel(), self.mouth, self.head, *places])
 
     @classmethod
     def of_numbers(cls, numbers: np.ndarray) -> FaceReading:
@@ -192,12 +198,16 @@ class FaceReading:
             ValueError: of a vector of another length, or with numbers that are not finite.
         """
         numbers = np.asarray(numbers, np.float32)
-        short = 2 * EYE_NUMBERS + MOUTH_NUMBERS + HEAD_NUMBERS
-        long = short + 2 * len(ANCHORS)
-        if numbers.shape not in ((short,), (long,)) or not np.isfinite(numbers).all():
-            raise ValueError("this is no reading of a face")
-        ends = [2 * EYE_NUMBERS, 2 * EYE_NUMBERS + MOUTH_NUMBERS, short]
-        eyes, mouth, head, anchors = np.split(numbers, ends)
-        return cls(
-            eyes.reshape(2, EYE_NUMBERS), mouth, head, anchors.reshape(-1, 2) if len(anchors) else None
+        short, anchored, lipped = (
+            2 * EYE_NUMBERS + MOUTH_NUMBERS + HEAD_NUMBERS,
+            2 * len(ANCHORS),
+            2 * len(MOUTH_POINTS),
         )
+        rest = len(numbers) - short if numbers.ndim == 1 else -1
+        if rest not in (0, anchored, lipped, anchored + lipped) or not np.isfinite(numbers).all():
+            raise ValueError("this is no reading of a face")
+        first = anchored if rest in (anchored, anchored + lipped) else 0
+        ends = [2 * EYE_NUMBERS, 2 * EYE_NUMBERS + MOUTH_NUMBERS, short, short + first]
+        eyes, mouth, head, *places = np.split(numbers, ends)
+        anchors, lips = (part.reshape(-1, 2) if len(part) else None for part in places)
+        return cls(eyes.reshape(2, EYE_NUMBERS), mouth, head, anchors, lips)

@@ -517,7 +517,8 @@ def _with_lips(initial: Keypoints, most: np.ndarray | None) -> Keypoints:
     reading = initial.reading
     if most is None or reading is None:
         return initial
-    return replace(initial, reading=replace(reading, mouth=np.minimum(reading.mouth, most)))
+    # Where lips would be that are never seen at rest, nobody knows.
+    return replace(initial, reading=replace(reading, mouth=np.minimum(reading.mouth, most), lips=None))
 
 
 def _at_rest(

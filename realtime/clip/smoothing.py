@@ -15,7 +15,7 @@ import numpy as np
 
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.matrices import Matrices
-from livepuppet.core.reading import HEAD_NUMBERS, FaceReading
+from livepuppet.core.reading import EYE_NUMBERS, MOUTH_NUMBERS, FaceReading
 from livepuppet.realtime.motion.parts import Origin, Similarity, rigid_indices
 
 #: Standard deviation in seconds of the average in quiet parts.
@@ -228,7 +228,7 @@ def smooth_keypoints(
     _smooth_in_place(jacobians, step, strength)
     if all_read:
         # Yaw, pitch and roll.
-        turned = numbers.shape[1] - HEAD_NUMBERS + np.arange(3)
+        turned = 2 * EYE_NUMBERS + MOUTH_NUMBERS + np.arange(3)
         angles = smooth_head(numbers[:, turned].astype(np.float64), step, strength, HEAD_TURNS)
     _smooth_in_place(numbers[..., None], step, strength)
     if all_read:

@@ -11,7 +11,14 @@ from typing import TypeVar, overload
 import numpy as np
 
 from livepuppet.core.keypoints import Keypoints
-from livepuppet.core.reading import ANCHORS, EYE_NUMBERS, HEAD_NUMBERS, MOUTH_NUMBERS, FaceReading
+from livepuppet.core.reading import (
+    ANCHORS,
+    EYE_NUMBERS,
+    HEAD_NUMBERS,
+    MOUTH_NUMBERS,
+    MOUTH_POINTS,
+    FaceReading,
+)
 from livepuppet.core.square import Square
 
 Item = TypeVar("Item")
@@ -70,6 +77,7 @@ class _Form:
     confidence: bool
     reading: bool
     anchors: bool
+    lips: bool
 
 
 class Faces(Kept["Keypoints | None"]):
@@ -92,8 +100,13 @@ class Faces(Kept["Keypoints | None"]):
             self._forms.append(-1)
             return
         reading, sure = keypoints.reading, keypoints.confidence
-        anchored = reading is not None and reading.anchors is not None
-        form = _Form(len(keypoints.points), sure is not None, reading is not None, anchored)
+        form = _Form(
+            len(keypoints.points),
+            sure is not None,
+            reading is not None,
+            reading is not None and reading.anchors is not None,
+            reading is not None and reading.lips is not None,
+        )
         if form not in self._known:
             self._known.append(form)
         self._forms.append(self._known.index(form))
@@ -120,7 +133,10 @@ class Faces(Kept["Keypoints | None"]):
         reading = None
         if form.reading:
             eyes, mouth, head = taken(2, EYE_NUMBERS), taken(MOUTH_NUMBERS), taken(HEAD_NUMBERS)
-            reading = FaceReading(eyes, mouth, head, taken(len(ANCHORS), 2) if form.anchors else None)
+            anchors = taken(len(ANCHORS), 2) if form.anchors else None
+            reading = FaceReading(
+                eyes, mouth, head, anchors, taken(len(MOUTH_POINTS), 2) if form.lips else None
+            )
         return Keypoints(points, jacobians, confidence, reading)
 
 

@@ -17,6 +17,7 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.reading import HEAD_AMOUNTS, HEAD_MEASURES, MOUTH_AMOUNTS, FaceReading
 from livepuppet.realtime.motion.eyes import lid_pairs, openings
+from livepuppet.realtime.rig.blendshapes import AMOUNT_NOISE, MEASURED_NOISE, fit, mouth_blendshapes
 from livepuppet.realtime.rig.close_ups import EYE_AT
 from livepuppet.realtime.rig.ramps import smooth
 
@@ -277,20 +278,14 @@ CLOSE_OPEN = 0.48
 #: By how much lips part that are drawn up or down by 1, in face units (rendered people).
 CLOSE_BARED = {"mouthUpperUp": 0.072, "mouthLowerDown": 0.057}
 
-#: Changes of an amount up to this much are the network's noise, for those that are read as amounts alone.
-CLOSE_CALM, CLOSE_TONGUE_CALM = 0.04, 0.15
+#: Changes of an amount up to this much are the network's noise, for those that are read as amounts alone, the tongue, and those that
+#: are fitted.
+CLOSE_CALM, CLOSE_TONGUE_CALM, CLOSE_FIT_CALM = 0.04, 0.15, 0.05
 
 
 #: A mouth drawn wholly aside, in eye distances; what less is the reader's noise; and the share of the nose's own error that the
 #: mouth shares where the head's turn is misread.
 CLOSE_ASIDE, CLOSE_ASIDE_CALM, CLOSE_LIKE_NOSE = 0.13, 0.04, 0.6
-
-#: By how much one corner rises above the other in a smile of one side, in eye distances; what less is noise; and how much of a
-#: frown the other corner makes for each smile that it has not got to lose.
-CLOSE_LEAN, CLOSE_LEAN_CALM, CLOSE_LEAN_FROWN = 0.2, 0.03, 1.2
-
-#: By how much a whole pucker makes the mouth narrower, in eye distances, as landmarks and close-ups agree.
-CLOSE_NARROW = 0.21
 
 #: Turns of the head, in radians, from which and at which none of these is believed any more.
 CLOSE_TURNED = 0.2, 0.45
@@ -347,9 +342,10 @@ class CloseUpReader:
             for name, share in CLOSE_BARED.items()
         )
         found[jaw] = 0.5 * (found[jaw] + (float(change[0]) - parted) / CLOSE_OPEN)
-        self._read_lips(found, change, float(reading.head[_HEAD_AT["pitch"]] - rest.head[_HEAD_AT["pitch"]]))
         if beyond is not None and self._rows:
-            self._read_shape(found, change, beyond[self._rows], turn)
+            self._read_aside(found, beyond[self._rows], turn)
+        if reading.lips is not None and rest.lips is not None:
+            self._read_lips(found, reading, rest)
         # The picture's left is the face's right.
         for place, side in enumerate(("Right", "Left")):
             now, was = reading.eyes[place], rest.eyes[place]
@@ -362,45 +358,25 @@ class CloseUpReader:
         return np.clip(np.nan_to_num(found), _LOWEST, _HIGHEST)
 
     @staticmethod
-    def _read_lips(found: np.ndarray, change: np.ndarray, nodded: float) -> None:
-        """Corners that fall, lips that come together: of people before a camera, points tell more of them than amounts."""
-        # A mouth that opens becomes narrower, too.
-        narrowed = -float(change[1]) - CLOSE_OPEN_NARROWS * max(float(change[0]), 0.0)
-        # Corners fall as well where the head looks up, seen from below, and where lips are pursed.
-        fallen = -0.5 * float(change[2] + change[3]) + CLOSE_CORNER_NODDED * nodded
-        fallen -= CLOSE_CORNER_NARROWED * max(narrowed, 0.0)
-        fallen = float(_calmed(max(fallen, 0.0), CLOSE_PLACE_CALM)) / CLOSE_CORNER
-        for side in ("Left", "Right"):
-            frown = INDEX["mouthFrown" + side]
-            # Corners fall as well where a smile of D1's ends.
-            ended = max(-float(found[INDEX["mouthSmile" + side]]), 0.0)
-            found[frown] = max(found[frown], fallen - ended)
-        share = (narrowed - CLOSE_NARROWED[0]) / (CLOSE_NARROWED[1] - CLOSE_NARROWED[0])
-        pucker = INDEX["mouthPucker"]
-        found[pucker] = max(found[pucker], CLOSE_NARROW_PUCKERS * min(share, 1.0))
+    def _read_lips(found: np.ndarray, now: FaceReading, rest: FaceReading) -> None:
+        """By the mouth's points: see `blendshapes.fit`."""
+        # What is gone of D1's own smile is less than none.
+        lowest = np.minimum(CLOSE_CALM - _FIT_GAIN * rest.mouth[_FIT_MOUTH], 0.0)
+        lowest[_FIT_UNSEEN] = 0.0
+        lowest[_FIT_MEASURED] = -1.0
+        amounts = fit(now, rest, found[_FIT], _FIT_NOISE, lowest)
+        found[_FIT] = np.where(_FIT_MEASURED | _FIT_UNSEEN, found[_FIT], _calmed(amounts, CLOSE_FIT_CALM))
 
     @staticmethod
-    def _read_shape(found: np.ndarray, change: np.ndarray, beyond: np.ndarray, turn: float) -> None:
-        """What the mouth does aside and on one side only, and how narrow it is, by landmarks of `SHAPE` beyond the head's motion."""
-        left, right, upper, nose = beyond.tolist()
+    def _read_aside(found: np.ndarray, beyond: np.ndarray, turn: float) -> None:
+        """How far the mouth is drawn aside, by landmarks of `SHAPE` beyond the head's motion."""
+        left, right, upper, nose = beyond[:, 0].tolist()
         believed = float(smooth(*reversed(CLOSE_TURNED), abs(turn)))
-        aside = 0.5 * upper[0] + 0.25 * (left[0] + right[0]) - CLOSE_LIKE_NOSE * nose[0]
+        aside = 0.5 * upper + 0.25 * (left + right) - CLOSE_LIKE_NOSE * nose
         aside = believed * float(_calmed(aside, CLOSE_ASIDE_CALM)) / CLOSE_ASIDE
         # To the picture's right is to the face's own left.
         found[INDEX["mouthLeft"]] += aside
         found[INDEX["mouthRight"]] -= aside
-        # What landmarks and close-ups agree on is no noise: that one corner rises above the other, and that the mouth is narrower.
-        lean = _agreed(right[1] - left[1], float(change[2] - change[3]))
-        lean = 0.5 * believed * float(_calmed(lean, CLOSE_LEAN_CALM)) / CLOSE_LEAN
-        for side, more in (("Right", lean), ("Left", -lean)):
-            smile, frown = INDEX["mouthSmile" + side], INDEX["mouthFrown" + side]
-            found[smile] += more
-            found[frown] += CLOSE_LEAN_FROWN * max(-more - max(found[smile] - more, 0.0), 0.0)
-        narrow = -_agreed(right[0] - left[0], float(change[1]))
-        narrow -= CLOSE_OPEN_NARROWS * max(float(change[0]), 0.0)
-        narrow = believed * float(_calmed(max(narrow, 0.0), CLOSE_LEAN_CALM)) / CLOSE_NARROW
-        pucker = INDEX["mouthPucker"]
-        found[pucker] = max(found[pucker], narrow)
 
     def _read_brows(self, found: np.ndarray, eyes: np.ndarray, head: np.ndarray, turn: float) -> None:
         """By where brows are against the eyes, and what the eyes' close-ups tell. Of a head that nods down they come down, too."""
@@ -478,15 +454,31 @@ SHAPE = "left mouth corner", "right mouth corner", "upper lip", "nose tip"
 #: Places of the close-ups' amounts among all.
 _CLOSE_MOUTH = [INDEX[name] for name in MOUTH_AMOUNTS]
 
-#: Of rendered people that they have never seen, the networks read .18 of a pucker, .36 of a funnel and .51 of a smile. Part of it
-#: is taken back; all of it would be noise.
+#: The networks read less than there is of what they are not sure of (rendered people that they have never seen). Part of it is taken back;
+#: all of it would be noise.
 _CLOSE_GAIN = np.array(
     [
-        2.0 if "Pucker" in name else 1.5 if "Funnel" in name else 1.4 if "Smile" in name else 1.0
+        1.5
+        if any(part in name for part in ("Funnel", "Frown", "Roll"))
+        else 1.3
+        if "Pucker" in name
+        else 1.2
+        if "Smile" in name
+        else 1.0
         for name in MOUTH_AMOUNTS
     ],
     np.float32,
 )
+
+#: Of the units that are fitted to the mouth's points: their places among all amounts and in a row of `FaceReading.mouth`, gains of the
+#: latter, what is measured in another way beside, what is but told apart from the others, and what each may be off by.
+_FIT_NAMES = mouth_blendshapes().names
+_FIT = [INDEX[name] for name in _FIT_NAMES]
+_FIT_MOUTH = [4 + MOUTH_AMOUNTS.index(name) for name in _FIT_NAMES]
+_FIT_GAIN = _CLOSE_GAIN[[MOUTH_AMOUNTS.index(name) for name in _FIT_NAMES]]
+_FIT_MEASURED = np.isin(_FIT_NAMES, ("jawOpen", "mouthLeft", "mouthRight"))
+_FIT_UNSEEN = np.isin(_FIT_NAMES, ("jawLeft", "jawRight"))
+_FIT_NOISE = np.where(_FIT_MEASURED, MEASURED_NOISE, AMOUNT_NOISE)
 
 #: What is read as an amount of one eye alone.
 _CLOSE_EYE = {name: EYE_AT[name] for name in ("eyeSquint", "eyeWide")}
@@ -502,27 +494,11 @@ CLOSE_BROW_TURNED = 0.1, 0.4
 #: Blinks from which, and at which wholly, an eye's brow is not to be measured; and how much of a brow's last place is kept per frame.
 CLOSE_BROW_SHUT, CLOSE_BROW_KEPT = (0.4, 0.75), 0.95
 
-#: As `CLOSE_CALM`, of places of brows and lips, in distances of the eyes.
+#: As `CLOSE_CALM`, of places of brows, in distances of the eyes.
 CLOSE_PLACE_CALM = 0.02
-
-#: How far corners of the mouth fall below its middle in a whole frown, in face units.
-CLOSE_CORNER = 0.1
-
-#: By how much corners fall for each radian by which the head looks up, and for each unit by which pursed lips are narrower, in
-#: face units (rendered people).
-CLOSE_CORNER_NODDED, CLOSE_CORNER_NARROWED = 0.25, 0.25
-
-#: By how much a mouth is narrower, in face units, where it begins to pucker and where it has; up to which amount that counts, since
-#: lips that are pressed together are narrow, too; and by how much it becomes narrower for each unit that it opens.
-CLOSE_NARROWED, CLOSE_NARROW_PUCKERS, CLOSE_OPEN_NARROWS = (0.08, 0.33), 0.7, 0.5
 
 #: Places in `FaceReading.head`.
 _HEAD_AT = {name: index for index, name in enumerate((*HEAD_AMOUNTS, *HEAD_MEASURES))}
-
-
-def _agreed(one: float, other: float) -> float:
-    """The smaller of two changes of the same sign; 0 of those that differ in it."""
-    return math.copysign(min(abs(one), abs(other)), one) if one * other > 0 else 0.0
 
 
 def _calmed(change: np.ndarray | float, calm: float = CLOSE_CALM) -> np.ndarray:

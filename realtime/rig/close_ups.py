@@ -293,6 +293,7 @@ class CloseUps:
                 ],
                 dtype=np.float32,
             ),
+            lips=(mouth[0] * (MOUTH_SIDE / 2)).astype(np.float32),
         )
         return Look(reading, np.stack(placed[:2]), placed[2], placed[3])
 

@@ -27,7 +27,8 @@ def example_file(clip: Path, engine: Engine) -> bytes:
     """
     close_ups = CloseUps(engine.keypoint_names)
     square = None
-    found: dict[str, list[np.ndarray]] = {name: [] for name in ("points", "eyes", "mouth", "head", "anchors")}
+    parts = "points", "eyes", "mouth", "head", "anchors", "lips"
+    found: dict[str, list[np.ndarray]] = {name: [] for name in parts}
     times = []
     with open_video(str(clip)) as video:
         for frame in video:
@@ -42,11 +43,11 @@ def example_file(clip: Path, engine: Engine) -> bytes:
             times.append(float(frame.time))
             found["points"].append(points)
             found["anchors"].append(in_square(look.anchors, *place))
-            for name in ("eyes", "mouth", "head"):
+            for name in ("eyes", "mouth", "head", "lips"):
                 found[name].append(getattr(look.reading, name))
     arrays = {"times": np.array(times, np.float32)}
     for name, values in found.items():
-        scale, offset = POINTS if name in ("points", "anchors") else OTHERS
+        scale, offset = POINTS if name in ("points", "anchors", "lips") else OTHERS
         arrays[name] = np.clip(np.rint(scale * (np.stack(values) + offset)), 0, 65535).astype("<u2")
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]

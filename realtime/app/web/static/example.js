@@ -7,7 +7,7 @@ import { RigDriver } from "./rig/driver.js";
 /** @typedef {import("./motion/keypoints.js").Keypoints} Keypoints */
 
 /** How numbers were made whole: scale and offset. @type {Record<string, [number, number]>} */
-const SCALES = { points: [16384, 2], anchors: [16384, 2], eyes: [4096, 8], mouth: [4096, 8], head: [4096, 8] };
+const SCALES = { points: [16384, 2], anchors: [16384, 2], lips: [16384, 2], eyes: [4096, 8], mouth: [4096, 8], head: [4096, 8] };
 
 /** Seconds between the last frame and the first when it begins again. */
 const PAUSE = 0.04;
@@ -64,6 +64,6 @@ function frameOf(arrays, at) {
     // Which only the network looks at.
     jacobians: Float32Array.from({ length: 2 * points.length }, (_, index) => Number(index % 4 === 0 || index % 4 === 3)),
     confidence: null,
-    reading: { eyes: [eyes.slice(0, eyes.length / 2), eyes.slice(eyes.length / 2)], mouth: part("mouth"), head: part("head"), anchors: part("anchors") },
+    reading: { eyes: [eyes.slice(0, eyes.length / 2), eyes.slice(eyes.length / 2)], mouth: part("mouth"), head: part("head"), anchors: part("anchors"), lips: part("lips") },
   };
 }

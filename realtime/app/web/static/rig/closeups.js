@@ -11,6 +11,7 @@ import { Memory } from "./pixels.js";
  * @property {Float32Array} mouth
  * @property {Float32Array} head
  * @property {Float32Array} anchors (A, 2), in the units of the keypoints beside
+ * @property {Float32Array} lips (P, 2), in face units
  */
 
 /** A part of a picture, RGBA. @typedef {{pixels: Uint8Array, width: number, height: number}} View */
@@ -181,7 +182,7 @@ export function readingOf(found, maps, { close_ups: { MOUTH_SIDE, ANCHOR_ROWS, B
   head[HEAD_AMOUNTS.indexOf("roll")] += Math.atan2(maps[3][3], maps[3][0]);
   const corners = [0, 1].flatMap((side) => [0, 4].flatMap((at) => eyeAt(side, at)));
   const rest = ANCHOR_ROWS.flatMap((/** @type {number} */ at) => place(found.head_points.data, at, maps[3]));
-  return { eyes, mouth, head, anchors: Float32Array.from([...corners, ...rest]) };
+  return { eyes, mouth, head, anchors: Float32Array.from([...corners, ...rest]), lips: found.mouth_points.data.map((value) => (value * MOUTH_SIDE) / 2) };
 }
 
 /**

@@ -1,6 +1,7 @@
 // From the driver's keypoints to what a rig shows: the head's pose, what the face does beyond it, and named amounts. See
 // realtime/rig/driver.py, amounts.py and range.py.
 import { LONGEST_GAP, OneEuro } from "../motion/smoothing.js";
+import { fit } from "./blendshapes.js";
 import { held, smooth } from "./pixels.js";
 import { joined, split, tamed } from "./pose.js";
 import { PoseTracker, placed } from "./tracker.js";
@@ -22,14 +23,13 @@ function calmed(change, calm) {
   return size < 2 * calm ? (change * size) / (4 * calm) : change - Math.sign(change) * calm;
 }
 
-/** The smaller of two changes of the same sign; 0 of those that differ in it. @param {number} one @param {number} other */
-const agreed = (one, other) => (one * other > 0 ? Math.sign(one) * Math.min(Math.abs(one), Math.abs(other)) : 0);
-
 /** Reads amounts of eyes, brows and mouth off close-ups, relative to the driver's own neutral face. */
 export class CloseUpReader {
   /** @param {Knowledge} knowledge @param {string[]} names of the keypoints beside the readings */
-  constructor({ constants }, names) {
+  constructor({ constants, blendshapes }, names) {
     this.constants = constants.amounts;
+    this.fitting = constants.blendshapes;
+    this.blendshapes = blendshapes;
     const { NAMES } = this.constants;
     /** @type {number[]} */
     this.shape = this.constants.SHAPE.map((/** @type {string} */ name) => names.indexOf(name));
@@ -78,9 +78,8 @@ export class CloseUpReader {
       gap -= 0.5 * share * Math.max(found[index[`${name}Left`]] + found[index[`${name}Right`]], 0);
     }
     found[index.jawOpen] = 0.5 * (found[index.jawOpen] + gap / c.CLOSE_OPEN);
-    const change = (/** @type {number} */ at) => reading.mouth[at] - rest.mouth[at];
-    this._readLips(found, change, reading.head[this.head.pitch] - rest.head[this.head.pitch]);
-    if (beyond && Math.min(...this.shape) >= 0) this._readShape(found, change, beyond, turn);
+    if (beyond && Math.min(...this.shape) >= 0) this._readAside(found, beyond, turn);
+    this._readLips(found, reading, rest);
     // The picture's left is the face's right.
     for (const [place, side] of ["Right", "Left"].entries()) {
       const now = reading.eyes[place];
@@ -95,30 +94,28 @@ export class CloseUpReader {
   }
 
   /**
-   * What the mouth does aside and on one side only, and how narrow it is, by landmarks beyond the head's motion.
-   * @param {Float32Array} found @param {(at: number) => number} change @param {Float64Array} beyond @param {number} turn
+   * How far the mouth is drawn aside, by landmarks beyond the head's motion.
+   * @param {Float32Array} found @param {Float64Array} beyond @param {number} turn
    */
-  _readShape(found, change, beyond, turn) {
+  _readAside(found, beyond, turn) {
     const { constants: c, index } = this;
-    const [left, right, upper, nose] = this.shape.map((at) => [beyond[2 * at], beyond[2 * at + 1]]);
+    const [left, right, upper, nose] = this.shape.map((at) => beyond[2 * at]);
     const believed = 1 - smooth(c.CLOSE_TURNED[0], c.CLOSE_TURNED[1], Math.abs(turn));
-    let aside = 0.5 * upper[0] + 0.25 * (left[0] + right[0]) - c.CLOSE_LIKE_NOSE * nose[0];
+    let aside = 0.5 * upper + 0.25 * (left + right) - c.CLOSE_LIKE_NOSE * nose;
     aside = (believed * calmed(aside, c.CLOSE_ASIDE_CALM)) / c.CLOSE_ASIDE;
     // To the picture's right is to the face's own left.
     found[index.mouthLeft] += aside;
     found[index.mouthRight] -= aside;
-    // What landmarks and close-ups agree on is no noise: that one corner rises above the other, and that the mouth is narrower.
-    let lean = agreed(right[1] - left[1], change(2) - change(3));
-    lean = (0.5 * believed * calmed(lean, c.CLOSE_LEAN_CALM)) / c.CLOSE_LEAN;
-    for (const [side, more] of /** @type {[string, number][]} */ ([["Right", lean], ["Left", -lean]])) {
-      const smile = index[`mouthSmile${side}`];
-      const before = found[smile];
-      found[smile] += more;
-      found[index[`mouthFrown${side}`]] += c.CLOSE_LEAN_FROWN * Math.max(-more - Math.max(before, 0), 0);
-    }
-    let narrow = -agreed(right[0] - left[0], change(1)) - c.CLOSE_OPEN_NARROWS * Math.max(change(0), 0);
-    narrow = calmed(Math.max(narrow, 0), c.CLOSE_LEAN_CALM) / c.CLOSE_NARROW;
-    found[index.mouthPucker] = Math.max(found[index.mouthPucker], believed * narrow);
+  }
+
+  /** By the mouth's points. @param {Float32Array} found @param {FaceReading} now @param {FaceReading} rest */
+  _readLips(found, now, rest) {
+    const { FIT, FIT_MOUTH, FIT_GAIN, FIT_MEASURED, FIT_UNSEEN, FIT_NOISE, CLOSE_CALM, CLOSE_FIT_CALM } = this.constants;
+    // What is gone of D1's own smile is less than none.
+    const lowest = FIT_MOUTH.map((/** @type {number} */ place, /** @type {number} */ at) => (FIT_MEASURED[at] ? -1 : FIT_UNSEEN[at] ? 0 : Math.min(CLOSE_CALM - FIT_GAIN[at] * rest.mouth[place], 0)));
+    const prior = FIT.map((/** @type {number} */ place) => found[place]);
+    const amounts = fit(now, rest, this.blendshapes, this.fitting, prior, FIT_NOISE, lowest);
+    for (const [at, place] of FIT.entries()) if (!FIT_MEASURED[at] && !FIT_UNSEEN[at]) found[place] = calmed(amounts[at], CLOSE_FIT_CALM);
   }
 
   /** @param {Float32Array} now @param {Float32Array} was @param {number} place */
@@ -160,23 +157,6 @@ export class CloseUpReader {
       found[index[`eyeLookDown${side}`]] = below;
       found[index[`eyeLookUp${side}`]] = -below;
     }
-  }
-
-  /** Corners that fall, lips that come together, by their points. @param {Float32Array} found @param {(at: number) => number} change @param {number} nodded */
-  _readLips(found, change, nodded) {
-    const { constants: c, index } = this;
-    // A mouth that opens becomes narrower, too.
-    const narrowed = -change(1) - c.CLOSE_OPEN_NARROWS * Math.max(change(0), 0);
-    // Corners fall as well where the head looks up, and where lips are pursed.
-    const seen = -0.5 * (change(2) + change(3)) + c.CLOSE_CORNER_NODDED * nodded - c.CLOSE_CORNER_NARROWED * Math.max(narrowed, 0);
-    const fallen = calmed(Math.max(seen, 0), c.CLOSE_PLACE_CALM) / c.CLOSE_CORNER;
-    for (const side of ["Left", "Right"]) {
-      // Corners fall as well where a smile of D1's ends.
-      const ended = Math.max(-found[index[`mouthSmile${side}`]], 0);
-      found[index[`mouthFrown${side}`]] = Math.max(found[index[`mouthFrown${side}`]], fallen - ended);
-    }
-    const share = (narrowed - c.CLOSE_NARROWED[0]) / (c.CLOSE_NARROWED[1] - c.CLOSE_NARROWED[0]);
-    found[index.mouthPucker] = Math.max(found[index.mouthPucker], c.CLOSE_NARROW_PUCKERS * Math.min(share, 1));
   }
 
   /** By where brows are against the eyes, and what the eyes' close-ups tell. @param {Float32Array} found @param {FaceReading} now @param {FaceReading} was @param {number} turn */

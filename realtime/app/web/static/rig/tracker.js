@@ -12,6 +12,7 @@ import { REST, joined, product, split, transposed, turnedBy } from "./pose.js";
  * @property {Record<string, number[]>} landmarks of the generic head, (3,)
  * @property {Float32Array} points of its surface, (N, 3)
  * @property {Float32Array} normals
+ * @property {import("./blendshapes.js").Blendshapes} blendshapes of the mouth
  */
 
 /** @param {Record<string, import("../npz.js").NumpyArray>} arrays of the file @returns {Knowledge} */
