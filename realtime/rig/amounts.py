@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -311,6 +312,7 @@ class CloseUpReader:
         self._neutral: FaceReading | None = None
         self._usual = np.ones(2)
         self._brows = np.zeros((2, 3))
+        self._fitted = fitted()
 
     def set_neutral(self, reading: FaceReading) -> None:
         """Measure from this face, D1, on."""
@@ -357,15 +359,16 @@ class CloseUpReader:
         self._read_brows(found, reading.eyes - rest.eyes, reading.head - rest.head, turn)
         return np.clip(np.nan_to_num(found), _LOWEST, _HIGHEST)
 
-    @staticmethod
-    def _read_lips(found: np.ndarray, now: FaceReading, rest: FaceReading) -> None:
+    def _read_lips(self, found: np.ndarray, now: FaceReading, rest: FaceReading) -> None:
         """By the mouth's points: see `blendshapes.fit`."""
+        of = self._fitted
         # What is gone of D1's own smile is less than none.
-        lowest = np.minimum(CLOSE_CALM - _FIT_GAIN * rest.mouth[_FIT_MOUTH], 0.0)
-        lowest[_FIT_UNSEEN] = 0.0
-        lowest[_FIT_MEASURED] = -1.0
-        amounts = fit(now, rest, found[_FIT], _FIT_NOISE, lowest)
-        found[_FIT] = np.where(_FIT_MEASURED | _FIT_UNSEEN, found[_FIT], _calmed(amounts, CLOSE_FIT_CALM))
+        lowest = np.minimum(CLOSE_CALM - of["gains"] * rest.mouth[of["columns"]], 0.0)
+        lowest[of["unseen"]] = 0.0
+        lowest[of["measured"]] = -1.0
+        before = found[of["places"]]
+        amounts = _calmed(fit(now, rest, before, of["noise"], lowest), CLOSE_FIT_CALM)
+        found[of["places"]] = np.where(of["measured"] | of["unseen"], before, amounts)
 
     @staticmethod
     def _read_aside(found: np.ndarray, beyond: np.ndarray, turn: float) -> None:
@@ -470,15 +473,23 @@ _CLOSE_GAIN = np.array(
     np.float32,
 )
 
-#: Of the units that are fitted to the mouth's points: their places among all amounts and in a row of `FaceReading.mouth`, gains of the
-#: latter, what is measured in another way beside, what is but told apart from the others, and what each may be off by.
-_FIT_NAMES = mouth_blendshapes().names
-_FIT = [INDEX[name] for name in _FIT_NAMES]
-_FIT_MOUTH = [4 + MOUTH_AMOUNTS.index(name) for name in _FIT_NAMES]
-_FIT_GAIN = _CLOSE_GAIN[[MOUTH_AMOUNTS.index(name) for name in _FIT_NAMES]]
-_FIT_MEASURED = np.isin(_FIT_NAMES, ("jawOpen", "mouthLeft", "mouthRight"))
-_FIT_UNSEEN = np.isin(_FIT_NAMES, ("jawLeft", "jawRight"))
-_FIT_NOISE = np.where(_FIT_MEASURED, MEASURED_NOISE, AMOUNT_NOISE)
+
+def fitted() -> dict[str, Any]:
+    """Of the units that are fitted to the mouth's points: `places` among all amounts, `columns` in a row of `FaceReading.mouth` and the
+    latter's `gains`; which are `measured` in another way beside, which are but told apart from the others (`unseen`); the `noise` of each.
+    """
+    names = mouth_blendshapes().names
+    columns = [MOUTH_AMOUNTS.index(name) for name in names]
+    measured = np.isin(names, ("jawOpen", "mouthLeft", "mouthRight"))
+    return {
+        "places": np.array([INDEX[name] for name in names]),
+        "columns": 4 + np.array(columns),
+        "gains": _CLOSE_GAIN[columns],
+        "measured": measured,
+        "unseen": np.isin(names, ("jawLeft", "jawRight")),
+        "noise": np.where(measured, MEASURED_NOISE, AMOUNT_NOISE),
+    }
+
 
 #: What is read as an amount of one eye alone.
 _CLOSE_EYE = {name: EYE_AT[name] for name in ("eyeSquint", "eyeWide")}

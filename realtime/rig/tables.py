@@ -75,7 +75,7 @@ _READING = {
     amounts: "NAMES CALM LEARNT USUAL CLOSE_SHUT_AT CLOSE_BLINK_GAIN CLOSE_SIDEWAYS CLOSE_VERTICAL CLOSE_DOWN_OPEN CLOSE_DOWN_LOWERED CLOSE_OWN_GAZE CLOSE_CROSSED "
     "CLOSE_BEHIND_LID CLOSE_ASIDE CLOSE_ASIDE_CALM CLOSE_LIKE_NOSE CLOSE_TURNED SHAPE CLOSE_OPEN CLOSE_BARED CLOSE_CALM CLOSE_TONGUE_CALM CLOSE_FIT_CALM CLOSE_SMALLEST _CLOSE_GAIN "
     "CLOSE_BROW_UP CLOSE_BROW_DOWN CLOSE_BROW_IN CLOSE_BROW_NODDED CLOSE_PLACE_CALM CLOSE_BROW_SHUT CLOSE_BROW_KEPT CLOSE_BROW_TURNED "
-    "_LOWEST _HIGHEST _FIT _FIT_MOUTH _FIT_GAIN _FIT_MEASURED _FIT_UNSEEN _FIT_NOISE",
+    "_LOWEST _HIGHEST",
     blendshapes: "POINT_NOISE AMOUNT_NOISE LEAST MOST STEPS",
     close_ups: "EYE_SIDE MOUTH_SIDE HEAD_SIDE HEAD_FALL EYE_RISE PLACING ALIASED _ANCHOR_ROWS _BROW_ROWS",
     reading: "EYE_AMOUNTS MOUTH_AMOUNTS HEAD_AMOUNTS HEAD_MEASURES",
@@ -147,6 +147,7 @@ def reading_file() -> bytes:
     """Everything that reading a driver's face takes, in the same form."""
     template = head_template()
     told = {"version": VERSION, "constants": _constants(_READING), "landmarks": template.landmarks}
+    told["constants"]["fitted"] = amounts.fitted()
     shapes = blendshapes.mouth_blendshapes()
     told["blendshapes"] = {"moves": shapes.moves.astype(np.float32), "depth": shapes.depth.astype(np.float32)}
     told["constants"]["sizes"] = close_ups.CloseUps(close_ups.PLACING).sizes

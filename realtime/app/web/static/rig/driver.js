@@ -29,6 +29,7 @@ export class CloseUpReader {
   constructor({ constants, blendshapes }, names) {
     this.constants = constants.amounts;
     this.fitting = constants.blendshapes;
+    this.fitted = constants.fitted;
     this.blendshapes = blendshapes;
     const { NAMES } = this.constants;
     /** @type {number[]} */
@@ -110,12 +111,13 @@ export class CloseUpReader {
 
   /** By the mouth's points. @param {Float32Array} found @param {FaceReading} now @param {FaceReading} rest */
   _readLips(found, now, rest) {
-    const { FIT, FIT_MOUTH, FIT_GAIN, FIT_MEASURED, FIT_UNSEEN, FIT_NOISE, CLOSE_CALM, CLOSE_FIT_CALM } = this.constants;
+    const { places, columns, gains, measured, unseen, noise } = this.fitted;
+    const { CLOSE_CALM, CLOSE_FIT_CALM } = this.constants;
     // What is gone of D1's own smile is less than none.
-    const lowest = FIT_MOUTH.map((/** @type {number} */ place, /** @type {number} */ at) => (FIT_MEASURED[at] ? -1 : FIT_UNSEEN[at] ? 0 : Math.min(CLOSE_CALM - FIT_GAIN[at] * rest.mouth[place], 0)));
-    const prior = FIT.map((/** @type {number} */ place) => found[place]);
-    const amounts = fit(now, rest, this.blendshapes, this.fitting, prior, FIT_NOISE, lowest);
-    for (const [at, place] of FIT.entries()) if (!FIT_MEASURED[at] && !FIT_UNSEEN[at]) found[place] = calmed(amounts[at], CLOSE_FIT_CALM);
+    const lowest = columns.map((/** @type {number} */ column, /** @type {number} */ at) => (measured[at] ? -1 : unseen[at] ? 0 : Math.min(CLOSE_CALM - gains[at] * rest.mouth[column], 0)));
+    const prior = places.map((/** @type {number} */ place) => found[place]);
+    const amounts = fit(now, rest, this.blendshapes, this.fitting, prior, noise, lowest);
+    for (const [at, place] of places.entries()) if (!measured[at] && !unseen[at]) found[place] = calmed(amounts[at], CLOSE_FIT_CALM);
   }
 
   /** @param {Float32Array} now @param {Float32Array} was @param {number} place */
