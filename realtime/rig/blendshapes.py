@@ -53,7 +53,9 @@ def mouth_blendshapes() -> MouthBlendshapes:
     path = Path(__file__).parent.parent / "data" / "rig" / "mouth-blendshapes.npz"
     with np.load(path) as data:
         names = tuple(str(name) for name in data["names"])
-        return MouthBlendshapes(names, data["moves"].astype(np.float64), data["depth"].astype(np.float64))
+        # What is less is nobody's.
+        moves, depth = (data[name].astype(np.float64).round(4) for name in ("moves", "depth"))
+        return MouthBlendshapes(names, moves, depth)
 
 
 def fit(

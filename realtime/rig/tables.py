@@ -149,7 +149,7 @@ def reading_file() -> bytes:
     told = {"version": VERSION, "constants": _constants(_READING), "landmarks": template.landmarks}
     told["constants"]["fitted"] = amounts.fitted()
     shapes = blendshapes.mouth_blendshapes()
-    told["blendshapes"] = {"moves": shapes.moves.astype(np.float32), "depth": shapes.depth.astype(np.float32)}
+    told["blendshapes"] = {"moves": shapes.moves, "depth": shapes.depth}
     told["constants"]["sizes"] = close_ups.CloseUps(close_ups.PLACING).sizes
     return _npz(
         {"points": template.points.astype(np.float32), "normals": template.normals.astype(np.float32)},

@@ -15,7 +15,7 @@ from livepuppet.realtime.framing.faces import find_faces, square_for
 from livepuppet.realtime.rig.close_ups import CloseUps
 
 #: What is read is kept as whole numbers of 16 bits, round(scale * (value + offset)): points finer than other numbers.
-POINTS, OTHERS = (16384, 2.0), (4096, 8.0)
+POINTS, LIPS, OTHERS = (16384, 2.0), (1024, 2.0), (4096, 8.0)
 
 
 def example_file(clip: Path, engine: Engine) -> bytes:
@@ -47,7 +47,7 @@ def example_file(clip: Path, engine: Engine) -> bytes:
                 found[name].append(getattr(look.reading, name))
     arrays = {"times": np.array(times, np.float32)}
     for name, values in found.items():
-        scale, offset = POINTS if name in ("points", "anchors", "lips") else OTHERS
+        scale, offset = POINTS if name in ("points", "anchors") else LIPS if name == "lips" else OTHERS
         arrays[name] = np.clip(np.rint(scale * (np.stack(values) + offset)), 0, 65535).astype("<u2")
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]

@@ -7,7 +7,7 @@ import { RigDriver } from "./rig/driver.js";
 /** @typedef {import("./motion/keypoints.js").Keypoints} Keypoints */
 
 /** How numbers were made whole: scale and offset. @type {Record<string, [number, number]>} */
-const SCALES = { points: [16384, 2], anchors: [16384, 2], lips: [16384, 2], eyes: [4096, 8], mouth: [4096, 8], head: [4096, 8] };
+const SCALES = { points: [16384, 2], anchors: [16384, 2], lips: [1024, 2], eyes: [4096, 8], mouth: [4096, 8], head: [4096, 8] };
 
 /** Seconds between the last frame and the first when it begins again. */
 const PAUSE = 0.04;
