@@ -300,8 +300,8 @@ _HIGHEST = np.array([1.0 if name.startswith("eyeBlink") else STRONGEST for name 
 class CloseUpReader:
     """Reads amounts of eyes, brows and mouth off close-ups (`core.reading`), relative to the driver's own neutral face.
 
-    Cheeks and nose are left at 0: the networks that ship do not read them. Nor do they read mouths that are drawn aside or to
-    one side only, and of those that are pursed only some; but landmarks tell.
+    Cheeks and nose are left at 0: the networks that ship do not read them. The mouth's points tell more of it than its amounts do
+    (`blendshapes`), and landmarks tell how far it is drawn aside.
 
     Args:
         names: of the keypoints beside the readings.
