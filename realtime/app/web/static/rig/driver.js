@@ -1,7 +1,7 @@
 // From the driver's keypoints to what a rig shows: the head's pose, what the face does beyond it, and named amounts. See
 // realtime/rig/driver.py, amounts.py and range.py.
 import { LONGEST_GAP, OneEuro } from "../motion/smoothing.js";
-import { fit } from "./blendshapes.js";
+import { BlendshapeFit } from "./blendshapes.js";
 import { held, smooth } from "./pixels.js";
 import { joined, split, tamed } from "./pose.js";
 import { PoseTracker, placed } from "./tracker.js";
@@ -28,9 +28,8 @@ export class CloseUpReader {
   /** @param {Knowledge} knowledge @param {string[]} names of the keypoints beside the readings */
   constructor({ constants, blendshapes }, names) {
     this.constants = constants.amounts;
-    this.fitting = constants.blendshapes;
     this.fitted = constants.fitted;
-    this.blendshapes = blendshapes;
+    this.blendshapes = new BlendshapeFit(blendshapes, constants.blendshapes);
     const { NAMES } = this.constants;
     /** @type {number[]} */
     this.shape = this.constants.SHAPE.map((/** @type {string} */ name) => names.indexOf(name));
@@ -116,7 +115,7 @@ export class CloseUpReader {
     // What is gone of D1's own smile is less than none.
     const lowest = columns.map((/** @type {number} */ column, /** @type {number} */ at) => (measured[at] ? -1 : unseen[at] ? 0 : Math.min(CLOSE_CALM - gains[at] * rest.mouth[column], 0)));
     const prior = places.map((/** @type {number} */ place) => found[place]);
-    const amounts = fit(now, rest, this.blendshapes, this.fitting, prior, noise, lowest);
+    const amounts = this.blendshapes.fit(now, rest, prior, noise, lowest);
     for (const [at, place] of places.entries()) if (!measured[at] && !unseen[at]) found[place] = calmed(amounts[at], CLOSE_FIT_CALM);
   }
 

@@ -564,7 +564,11 @@ function layInside(sheet, node, x0, x1, y0, y1, row, column, instead, out, width
       const b = pixels[from + 1];
       const c = pixels[from + stride];
       const d = pixels[from + stride + 1];
-      const colour = (a | b | c | d) === 0 ? 0 : between(a, b, c, d, across & 31, along & 31);
+      if ((a | b | c | d) === 0) {
+        if (instead) out[to] = 0;
+        continue;
+      }
+      const colour = between(a, b, c, d, across & 31, along & 31);
       out[to] = instead || colour >>> 24 === 255 ? colour : laidOver(out[to], colour);
     }
   }

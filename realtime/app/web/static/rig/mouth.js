@@ -145,11 +145,6 @@ export class MouthLayers {
     }
   }
 
-  /** @param {Float32Array} tables @param {number} row @param {number} at */
-  lookup(tables, row, at) {
-    return lineAt(tables, row * this.count, this.count, at);
-  }
-
   /**
    * What of `MOVES` amounts ask for, most of it in pixels; and by how much the lips part, or shut if they stand open.
    * @param {MouthAmounts} a @returns {{shares: Record<string, number>, gap: number}}
@@ -299,6 +294,9 @@ export class MouthLayers {
 /** Planes of a lattice's nodes. */
 const PLANES = /** @type {const} */ (["upX", "upY", "lowX", "lowY", "s", "across", "down", "rest", "inside", "toUpper", "toLower"]);
 
+/** Among a node's knots, its own place. */
+const PLACE = 2 * KNOTS;
+
 /** A mouth in motion on one lattice, and what shows between its lips. */
 export class MouthBend {
   /** @param {MouthLayers} layers */
@@ -312,7 +310,11 @@ export class MouthBend {
     this.width = 0;
     this.height = 0;
     this.shiftX = this.shiftY = new Float32Array(0);
-    this.knots = new Float64Array(2 * KNOTS);
+    /** Of one node: knots at rest, knots now; its own place; and how far each lip's source lies. Numbers that are given to a function are allocated. */
+    this.knots = new Float64Array(2 * KNOTS + 3);
+    /** The place in the picture that a node shows at rest. */
+    this.seen = new Float64Array(2);
+    this.jawAside = 0;
     this.fine = { left: 0, top: 0, width: 0, height: 0 };
     /** @type {Record<typeof PLANES[number], number>} */
     this.planes = /** @type {any} */ ({});
@@ -335,6 +337,8 @@ export class MouthBend {
     this.lattice = { rows, columns };
     const count = rows * columns;
     const nodes = (this.nodes = this.memory.nodes.take(PLANES.length * count));
+    const { seen } = this;
+    this.jawAside = layers.jawAside(wanted);
     for (const [index, name] of PLANES.entries()) this.planes[name] = index * count;
     let firstRow = rows;
     let lastRow = -1;
@@ -344,8 +348,9 @@ export class MouthBend {
       for (let column = 0; column < columns; column++, at++) {
         const seenX = (column + 0.5) * block - 0.5 + left;
         const seenY = (row + 0.5) * block - 0.5 + top;
-        const moves = this._node(wanted, at, grid.at(surface.x, seenX, seenY), grid.at(surface.y, seenX, seenY), nodes);
-        if (!moves) continue;
+        seen[0] = grid.at(surface.x, seenX, seenY);
+        seen[1] = grid.at(surface.y, seenX, seenY);
+        if (!this._node(wanted, at, nodes)) continue;
         firstRow = Math.min(firstRow, row);
         lastRow = Math.max(lastRow, row);
         firstColumn = Math.min(firstColumn, column);
@@ -365,12 +370,14 @@ export class MouthBend {
   }
 
   /**
-   * One node of the lattice, at which the picture's pixel (x, y) is seen when the mouth is at rest. Whether anything is other there.
-   * @param {MouthAmounts} a @param {number} at @param {number} x @param {number} y @param {Float32Array} nodes
+   * One node of the lattice, at which `seen` is seen when the mouth is at rest. Whether anything is other there.
+   * @param {MouthAmounts} a @param {number} at @param {Float32Array} nodes
    */
-  _node(a, at, x, y, nodes) {
-    const { layers, planes, knots } = this;
-    const { told, count, tables } = layers;
+  _node(a, at, nodes) {
+    const { layers, planes, knots, seen } = this;
+    const { told, count, tables, asideTable, asideSlope, jaw: jawTable, jawSlope, firstNode, perNode } = layers;
+    const x = seen[0];
+    const y = seen[1];
     const ownX = x - told.left - told.origin[0];
     const ownY = y - told.top - told.origin[1];
     const s = (ownX * told.along[0] + ownY * told.along[1]) / told.half;
@@ -382,27 +389,41 @@ export class MouthBend {
     const reach = (2 / told.width) * Math.max(off, 0);
     const window = Math.exp(-reach * reach) * inside * smooth(told.above, 0.15 * told.above, -off);
     // The jaw takes the lower lip and the chin along, less the further away from it.
-    const jaw = inside * layers.jawAside(a) * smooth(-0.1 * told.width, 0.25 * told.width, off) * smooth(2 * told.chin, told.chin, v);
+    const jaw = inside * this.jawAside * smooth(-0.1 * told.width, 0.25 * told.width, off) * smooth(2 * told.chin, told.chin, v);
     // Newton's steps begin where they would end if all of the face went aside as far as the lips.
-    let source = s + window * (layers.lookup(layers.beginTable, 0, layers.nodeAt(s)) - s);
+    let source = s + window * (lineAt(layers.beginTable, 0, count, layers.nodeAt(s)) - s);
     const leastSlope = layers.constants.LEAST_SLOPE;
-    for (let round = 0; round < 3; round++) {
-      const place = layers.nodeAt(source);
-      const over = source - s + (layers.lookup(layers.asideTable, 0, place) * window + layers.lookup(layers.jaw, 0, place) * jaw) / told.half;
-      const slope = 1 + (layers.lookup(layers.asideSlope, 0, place) * window + layers.lookup(layers.jawSlope, 0, place) * jaw) / told.half;
+    let left = 0;
+    let next = 0;
+    let right = 0;
+    let rest = 1;
+    for (let round = 0; round < 4; round++) {
+      // As `lineAt`, of all tables at one place.
+      const place = Math.floor(32 * (source - firstNode) * perNode + 0.5);
+      right = (place & 31) / 32;
+      rest = 1 - right;
+      left = Math.min(Math.max(place >> 5, 0), count - 1);
+      next = Math.min(Math.max((place >> 5) + 1, 0), count - 1);
+      if (round === 3) break;
+      const over = source - s + ((asideTable[left] * rest + asideTable[next] * right) * window + (jawTable[left] * rest + jawTable[next] * right) * jaw) / told.half;
+      const slope = 1 + ((asideSlope[left] * rest + asideSlope[next] * right) * window + (jawSlope[left] * rest + jawSlope[next] * right) * jaw) / told.half;
       source -= over / Math.max(slope, leastSlope);
     }
-    const node = layers.nodeAt(source);
-    for (let knot = 0; knot < KNOTS; knot++) {
-      knots[knot] = lineAt(tables, knot * count, count, node);
-      knots[KNOTS + knot] = knots[knot] + lineAt(tables, (KNOTS + knot) * count, count, node) * inside;
+    for (let knot = 0, from = 0; knot < KNOTS; knot++, from += count) {
+      const by = from + KNOTS * count;
+      knots[knot] = tables[from + left] * rest + tables[from + next] * right;
+      knots[KNOTS + knot] = knots[knot] + (tables[by + left] * rest + tables[by + next] * right) * inside;
     }
-    knots[2] -= lineAt(tables, 2 * KNOTS * count, count, node) * inside;
-    knots[3] += lineAt(tables, (2 * KNOTS + 1) * count, count, node) * inside;
+    const line = 2 * KNOTS * count;
+    knots[2] -= (tables[line + left] * rest + tables[line + next] * right) * inside;
+    knots[3] += (tables[line + count + left] * rest + tables[line + count + next] * right) * inside;
     // Lips that part show nothing beyond their edges; those that do not go on over the line, or it would be doubled.
     const slack = Math.max(1.5 * told.block - (knots[KNOTS + 3] - knots[KNOTS + 2]), 0);
-    const up = Math.min(this._through(0, 2, v), knots[2] - v + slack);
-    const low = Math.max(this._through(3, 6, v), knots[3] - v - slack);
+    knots[PLACE] = v;
+    this._through(0, 2, PLACE + 1);
+    this._through(3, 6, PLACE + 2);
+    const up = Math.min(knots[PLACE + 1], knots[2] - v + slack);
+    const low = Math.max(knots[PLACE + 2], knots[3] - v - slack);
     const toUpper = v - knots[KNOTS + 2];
     const toLower = knots[KNOTS + 3] - v;
     const aside = (source - s) * told.half;
@@ -422,10 +443,14 @@ export class MouthBend {
     return a.tongue > 0 && layers.reached(s * told.half, toUpper, toLower);
   }
 
-  /** How far down the source lies by these knots; beyond them by the end's offset. @param {number} first @param {number} last @param {number} v */
-  _through(first, last, v) {
+  /** Write how far down the source lies by these knots to one of them; beyond them by the end's offset. @param {number} first @param {number} last @param {number} to */
+  _through(first, last, to) {
     const { knots } = this;
-    if (v >= knots[KNOTS + last]) return knots[last] - knots[KNOTS + last];
+    const v = knots[PLACE];
+    if (v >= knots[KNOTS + last]) {
+      knots[to] = knots[last] - knots[KNOTS + last];
+      return;
+    }
     let result = knots[first] - knots[KNOTS + first];
     for (let knot = first; knot < last; knot++) {
       const below = v - knots[KNOTS + knot];
@@ -433,25 +458,36 @@ export class MouthBend {
       const slope = (knots[knot + 1] - knots[knot]) / Math.max(knots[KNOTS + knot + 1] - knots[KNOTS + knot], 1e-3);
       result = slope * below + knots[knot] - v;
     }
-    return result;
+    knots[to] = result;
   }
 
-  /** A plane of the nodes at a pixel of the bend. @param {number} plane @param {number} x @param {number} y counted from the part's first */
-  _enlarged(plane, x, y) {
-    const { nodes, part } = this;
+  /**
+   * A plane of the nodes at pixels of the bend. (A call for each would allocate what it gives.)
+   * @param {number} plane @param {{left: number, top: number, width: number, height: number}} box counted from the part's first
+   * @param {Float32Array} out
+   */
+  _enlarge(plane, { left, top, width, height }, out) {
+    const { part } = this;
     const { columns } = this.lattice;
     const { block } = this.layers.told;
-    const across = Math.min(Math.max((x + 0.5) / block - 0.5, 0), part.lastColumn - part.firstColumn - 1);
-    const down = Math.min(Math.max((y + 0.5) / block - 0.5, 0), part.lastRow - part.firstRow - 1);
-    const column = Math.floor(across);
-    const row = Math.floor(down);
-    const right = across - column;
-    const below = down - row;
-    const at = plane + (part.firstRow + row) * columns + part.firstColumn + column;
-    const next = right > 0 ? 1 : 0;
-    const after = below > 0 ? columns : 0;
-    const values = /** @type {Float32Array} */ (nodes);
-    return (values[at] * (1 - right) + values[at + next] * right) * (1 - below) + (values[at + after] * (1 - right) + values[at + after + next] * right) * below;
+    const values = /** @type {Float32Array} */ (this.nodes);
+    const lastColumn = part.lastColumn - part.firstColumn - 1;
+    const lastRow = part.lastRow - part.firstRow - 1;
+    for (let y = top, to = 0; y < top + height; y++) {
+      const down = Math.min(Math.max((y + 0.5) / block - 0.5, 0), lastRow);
+      const row = Math.floor(down);
+      const below = down - row;
+      const start = plane + (part.firstRow + row) * columns + part.firstColumn;
+      const after = below > 0 ? columns : 0;
+      for (let x = left; x < left + width; x++, to++) {
+        const across = Math.min(Math.max((x + 0.5) / block - 0.5, 0), lastColumn);
+        const column = Math.floor(across);
+        const right = across - column;
+        const at = start + column;
+        const next = right > 0 ? 1 : 0;
+        out[to] = (values[at] * (1 - right) + values[at + next] * right) * (1 - below) + (values[at + after] * (1 - right) + values[at + after + next] * right) * below;
+      }
+    }
   }
 
   /** The opening at every pixel near the lips: a lattice's nodes are too far apart for its corners. */
@@ -491,19 +527,25 @@ export class MouthBend {
     this.down = values.subarray(2 * size, (2 + 1) * size);
     this.toUpper = values.subarray(3 * size, (3 + 1) * size);
     this.toLower = values.subarray(4 * size, (4 + 1) * size);
-    const { tables, count } = layers;
-    for (let row = 0, at = 0; row < fine.height; row++) {
-      for (let column = 0; column < fine.width; column++, at++) {
-        const x = fine.left + column;
-        const y = fine.top + row;
-        const s = (this.s[at] = this._enlarged(planes.s, x, y));
-        this.across[at] = this._enlarged(planes.across, x, y);
-        const down = (this.down[at] = this._enlarged(planes.down, x, y));
-        const inside = this._enlarged(planes.inside, x, y);
-        const node = layers.nodeAt(s);
-        this.toUpper[at] = down - lineAt(tables, 2 * count, count, node) - lineAt(tables, (KNOTS + 2) * count, count, node) * inside;
-        this.toLower[at] = lineAt(tables, 3 * count, count, node) + lineAt(tables, (KNOTS + 3) * count, count, node) * inside - down;
-      }
+    const { tables, count, firstNode, perNode } = layers;
+    const { s, down, toUpper, toLower } = this;
+    this._enlarge(planes.s, fine, s);
+    this._enlarge(planes.across, fine, this.across);
+    this._enlarge(planes.down, fine, down);
+    this._enlarge(planes.inside, fine, toUpper);
+    const [upper, upperBy, lower, lowerBy] = [2, KNOTS + 2, 3, KNOTS + 3].map((table) => table * count);
+    for (let at = 0; at < size; at++) {
+      const inside = toUpper[at];
+      // As `lineAt`, of four lines at one place.
+      const place = Math.floor(32 * (s[at] - firstNode) * perNode + 0.5);
+      const right = (place & 31) / 32;
+      const rest = 1 - right;
+      const left = Math.min(Math.max(place >> 5, 0), count - 1);
+      const next = Math.min(Math.max((place >> 5) + 1, 0), count - 1);
+      const upperAt = tables[upper + left] * rest + tables[upper + next] * right;
+      const lowerAt = tables[lower + left] * rest + tables[lower + next] * right;
+      toUpper[at] = down[at] - upperAt - (tables[upperBy + left] * rest + tables[upperBy + next] * right) * inside;
+      toLower[at] = lowerAt + (tables[lowerBy + left] * rest + tables[lowerBy + next] * right) * inside - down[at];
     }
   }
 
@@ -549,14 +591,17 @@ export class MouthBend {
     }
     const toUpper = /** @type {Float32Array} */ (this.toUpper);
     const toLower = /** @type {Float32Array} */ (this.toLower);
-    for (let row = 0, at = 0; row < fine.height; row++) {
-      for (let column = 0; column < fine.width; column++, at++) {
-        const upper = toUpper[at] < toLower[at];
-        const x = fine.left + column;
-        const y = fine.top + row;
-        const to = y * width + x;
-        shiftX[to] = SCALE * this._enlarged(upper ? planes.upX : planes.lowX, x, y);
-        shiftY[to] = SCALE * this._enlarged(upper ? planes.upY : planes.lowY, x, y);
+    // Near the lips each pixel belongs to one of them.
+    const size = fine.width * fine.height;
+    const near = this.memory.near.take(size);
+    for (const [out, upper, lower] of /** @type {[Float32Array, number, number][]} */ ([[shiftX, planes.upX, planes.lowX], [shiftY, planes.upY, planes.lowY]])) {
+      for (const plane of [upper, lower]) {
+        this._enlarge(plane, fine, near);
+        for (let row = 0, at = 0; row < fine.height; row++) {
+          for (let to = (fine.top + row) * width + fine.left, end = to + fine.width; to < end; to++, at++) {
+            if (toUpper[at] < toLower[at] === (plane === upper)) out[to] = SCALE * near[at];
+          }
+        }
       }
     }
   }
@@ -689,10 +734,16 @@ export class MouthBend {
     const bottom = Math.min((Math.min(lastRow + 2, part.lastRow) - part.firstRow) * block, height - this.top);
     const colour = told.fold_colours[side].map(Math.round);
     const from = side * foldRows * foldColumns;
-    for (let y = top; y < bottom; y++) {
-      for (let x = left; x < right; x++) {
-        const foldX = across(this._enlarged(planes.s, x, y));
-        const foldY = down(this._enlarged(planes.rest, x, y));
+    const box = { left, top, width: right - left, height: bottom - top };
+    const size = Math.max(box.width * box.height, 0);
+    const values = this.memory.near.take(2 * size);
+    const places = [values.subarray(0, size), values.subarray(size, 2 * size)];
+    this._enlarge(planes.s, box, places[0]);
+    this._enlarge(planes.rest, box, places[1]);
+    for (let y = top, at = 0; y < bottom; y++) {
+      for (let x = left; x < right; x++, at++) {
+        const foldX = across(places[0][at]);
+        const foldY = down(places[1][at]);
         if (!(foldX > 0 && foldX < foldColumns - 1 && foldY > 0 && foldY < foldRows - 1)) continue;
         const share = smile * planeAt(folds, from, foldColumns, foldRows, foldX, foldY);
         if (share < 1e-3) continue;
