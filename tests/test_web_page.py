@@ -1,6 +1,7 @@
 """A person's clicks on the page that `livepuppet web` writes, in a real browser, and its pictures against Python's.
 
-Needs Chromium, Playwright, and onnxruntime-web, which no test fetches: LIVEPUPPET_ONNXRUNTIME_WEB names its folder.
+Needs Chromium, Playwright, and onnxruntime-web, which no test fetches: LIVEPUPPET_ONNXRUNTIME_WEB names its folder, and
+LIVEPUPPET_AXE_CORE that of axe-core, for the test of what assistive technology finds.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ playwright = pytest.importorskip(
     "playwright.sync_api", reason="the browser is driven by Playwright: pip install playwright"
 )
 RUNTIME = os.environ.get("LIVEPUPPET_ONNXRUNTIME_WEB")
+AXE = os.environ.get("LIVEPUPPET_AXE_CORE")
 
 pytestmark = [
     pytest.mark.slow,
@@ -98,6 +100,7 @@ def browsing(
     height: int = 768,
     allowed: bool = True,
     workers: Literal["allow", "block"] = "allow",
+    scheme: Literal["dark", "light"] = "dark",
 ):
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
@@ -124,6 +127,7 @@ def browsing(
                 viewport={"width": width, "height": height},
                 permissions=["camera", "microphone"] if allowed else [],
                 service_workers=workers,
+                color_scheme=scheme,
             )
             address = f"http://localhost:{server.server_address[1]}/under/a%20path/"
             yield Browser(context, address)
@@ -187,7 +191,7 @@ def test_from_the_link_to_a_recording_of_an_added_picture(site, camera, tmp_path
         page.get_by_role("button", name="Take neutral pose").click()
         page.locator("#countdown").wait_for(state="visible")
         page.locator("#countdown").wait_for(state="hidden")
-        shows(page, "document.querySelector('#fit').textContent.startsWith('fit ')")
+        shows(page, "document.querySelector('#fit').textContent.includes('pose fits')")
 
         # A slider by keyboard, and back; mirror by its key.
         page.get_by_label("Strength", exact=True).focus()
@@ -451,3 +455,60 @@ def test_everything_has_a_name_and_fingers_hit_it(site, camera, width, height):
                     .map((element) => element.outerHTML)"""
             )
             assert small == []
+
+
+@pytest.mark.skipif(
+    not AXE, reason="LIVEPUPPET_AXE_CORE is not set to node_modules/axe-core (npm install axe-core)"
+)
+@pytest.mark.parametrize(("width", "height", "scheme"), [(1280, 800, "light"), (390, 844, "dark")])
+def test_axe_finds_nothing_serious(site, camera, width, height, scheme, tmp_path):
+    axe = (Path(AXE) / "axe.min.js").read_text(encoding="utf-8")
+    found = []
+
+    def look(page, state: str) -> None:
+        page.evaluate(f"{axe}; null")
+        violations = page.evaluate(
+            """axe.run().then(({ violations }) =>
+                violations.map(({ impact, id, nodes }) => [impact, id, ...nodes.map(({ html }) => html.slice(0, 200))]))"""
+        )
+        found.extend((state, *one) for one in violations if one[0] in ("serious", "critical"))
+
+    with browsing(site, camera, width=width, height=height, scheme=scheme) as browser:
+        page = browser.open()
+        until(lambda: examples(page) > 3)
+        look(page, "start")
+        page.get_by_role("button", name="Start camera").click()
+        until(lambda: frames(page) > 3)
+        look(page, "live")
+        page.get_by_role("button", name="Record").click()
+        page.locator("#recording").wait_for(state="visible")
+        look(page, "recording")
+        with page.expect_download():
+            page.locator("#record").click()
+        page.get_by_role("button", name="Clear").click()
+        look(page, "recorded, without a background")
+        (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+        page.set_input_files("#files", tmp_path / "broken.png")
+        page.get_by_text("broken.png cannot be read here").wait_for()
+        look(page, "a picture that cannot be read")
+        page.set_input_files("#files", AVATAR)
+        page.locator("#making").wait_for(state="visible")
+        look(page, "a rig in the making")
+        page.locator("#keys").dispatch_event("click")
+        page.get_by_role("heading", name="Keys").wait_for()
+        look(page, "keys")
+        page.get_by_role("button", name="Close").click()
+        page.locator("#stop").click()
+        # It would be gone before anybody has looked.
+        page.evaluate("document.querySelector('#countdown').hidden = false")
+        page.evaluate("document.querySelector('#countdown b').textContent = '2'")
+        look(page, "counting down")
+        page.evaluate("document.querySelector('#clean').click()")
+        look(page, "the picture alone")
+    with browsing(site, None, width=width, height=height, scheme=scheme, workers="block") as browser:
+        browser.context.route("**/runtime/*.packed", lambda route: route.abort())
+        page = browser.context.new_page()
+        page.goto(browser.address)
+        page.get_by_role("button", name="Reload the page").wait_for()
+        look(page, "not loaded")
+    assert found == []

@@ -106,6 +106,7 @@ async function start() {
   startControls();
   if (!self.WebAssembly || !self.OffscreenCanvas || !self.Worker) {
     fail(texts.noBrowser);
+    element("reload").hidden = true;
     return;
   }
   say(element("mode"), texts.preparing);
@@ -170,9 +171,10 @@ function fail(sentence) {
   say(element("mode"), texts.mode_paused);
   set(element("mode"), "data-mode", "lost");
   say(element("loading"), sentence);
+  set(element("start"), "data-failed", true);
   element("progress").hidden = true;
-  element("start").hidden = false;
-  for (const id of ["start-camera", "start-clip", "start-demo", "open-clip", "find", "neutral"]) element(id).disabled = true;
+  element("start").hidden = element("reload").hidden = false;
+  for (const id of ["open-clip", "find", "neutral"]) element(id).disabled = true;
 }
 
 // What the worker says.
@@ -208,6 +210,7 @@ const heard = {
     console.warn(reason);
     if (which !== number) return;
     element("making").hidden = true;
+    showBackgrounds();
     toast(texts[moves ? "unfinished" : "unmade"](chosen?.name));
   },
   async better({ number: which, made }) {
@@ -234,6 +237,8 @@ const heard = {
     shown = { square, small, size };
     showAvatar();
     if (source.kind === "none") playExample();
+    // Examples move rigs alone.
+    if (!rig && !source.drives && model) say(element("mode"), texts.ready);
     if (!found) toast(texts.noFaceInPicture(chosen?.name));
     for (const id of ["snapshot", "record"]) element(id).disabled = false;
   },
@@ -313,7 +318,10 @@ function paint(told) {
   if (drawn?.whole) drawer.postMessage({ kind: "shown", memory: drawn.whole }, [drawn.whole]);
   drawn = told.pixels || told.whole ? told : null;
   painter.draw(drawn);
-  recording?.draw();
+  if (recording) {
+    recording.draw();
+    say(element("recording"), texts.recording(recording.seconds));
+  }
   if (told.example) {
     if (model) say(element("mode"), texts.mode_example);
     canvas.dataset.examples = String(Number(canvas.dataset.examples ?? 0) + 1);
@@ -344,16 +352,15 @@ function showState(told) {
   element("countdown").hidden = !counting;
   if (counting) {
     say(element("countdown").querySelector("b"), String(Math.ceil(told.left)));
-    say(element("countdown").querySelector("span"), `${texts.neutralHint} · ${texts.fit(Math.round(100 * told.fit))}`);
+    say(element("counted-fit"), texts.fit(Math.round(100 * told.fit)));
   }
-  say(element("fit"), told.initialFit ? texts.fit(Math.round(100 * told.initialFit)) : texts.neutralHint);
+  say(element("fit"), told.initialFit ? texts.fit(Math.round(100 * told.initialFit)) : "");
   showSquare(told);
   const now = performance.now();
   if (now - lastShown < 500 || times.length < 2) return;
   lastShown = now;
   say(element("fps"), ((1000 * (times.length - 1)) / (times[times.length - 1] - times[0])).toFixed(1));
   say(element("delay"), `${percentile(delays, 0.5).toFixed(0)} / ${percentile(delays, 0.95).toFixed(0)}`);
-  if (recording) say(element("record-state"), texts.recording(recording.seconds));
 }
 
 /** @param {any} told */
@@ -398,7 +405,11 @@ async function send() {
 // What drives.
 
 function showStart() {
+  // What is not driven any more is not worth recording.
+  if (recording) attempt(toggleRecording);
   element("start").hidden = false;
+  element("start").scrollIntoView({ block: "nearest" });
+  say(element("fit"), "");
   element("countdown").hidden = true;
   element("square").hidden = true;
   if (model) say(element("mode"), texts.ready);
@@ -653,8 +664,7 @@ function startControls() {
       return made.row;
     }),
   );
-  say(element("fit"), texts.neutralHint);
-  say(element("record-state"), texts.recordHint);
+  element("reload").onclick = () => location.reload();
   element("start-camera").onclick = () => attempt(openCamera);
   for (const id of ["start-clip", "open-clip"]) element(id).onclick = () => element("clip-file").click();
   const choosing = [
@@ -682,6 +692,8 @@ function startControls() {
   };
   element("full").onclick = () => attempt(() => (document.fullscreenElement ? document.exitFullscreen() : canvas.parentElement?.requestFullscreen()));
   element("clean").onclick = () => setClean(true);
+  // Phones have no Escape.
+  canvas.onclick = () => new URLSearchParams(location.search).has("clean") || setClean(false);
   element("snapshot").onclick = () => attempt(takeSnapshot);
   element("record").onclick = () => attempt(toggleRecording);
   for (const button of /** @type {NodeListOf<HTMLButtonElement>} */ (document.querySelectorAll("[data-background]"))) {
@@ -741,6 +753,7 @@ function showBackgrounds() {
   set(element("colour").parentElement, "data-pressed", now.startsWith("#"));
   set(canvas.parentElement, "data-alpha", now === "clear");
   element("no-figure").hidden = hasFigure;
+  say(element("no-figure"), element("making").hidden ? texts.noFigure : texts.figureComes);
 }
 
 /** @param {boolean} on */
@@ -761,9 +774,11 @@ async function toggleRecording() {
     recording = null;
     set(button, "aria-pressed", false);
     say(button, texts.record);
-    say(element("record-state"), texts.recordHint);
+    element("recording").hidden = true;
+    const length = texts.recording(ending.seconds);
     const name = await ending.stop();
     toast(texts.saved(name));
+    say(element("kept"), texts.recorded(name, length));
     return;
   }
   if (!canRecord()) {
@@ -775,7 +790,9 @@ async function toggleRecording() {
   recording = new Recording(canvas, sound, words);
   set(button, "aria-pressed", true);
   say(button, texts.stopRecording);
-  say(element("record-state"), texts.recording(0));
+  say(element("kept"), texts.keeping);
+  say(element("recording"), texts.recording(0));
+  element("recording").hidden = false;
 }
 
 /** @returns {Promise<MediaStreamTrack[]>} */
