@@ -1,5 +1,7 @@
 """People: the mesh, its landmarks, and the truth of pictures. Small pictures; skipped where people cannot be drawn."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -188,6 +190,31 @@ def test_lids_meet_and_irises_turn(assets, seed):
     _, ahead = opening(moved())
     assert (looking["left iris"] - ahead["left iris"])[0] > 0.01
     assert abs((looking["nose tip"] - ahead["nose tip"])[0]) < 1e-4
+
+
+@needs_data
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_lids_meet_and_cross_no_further_whatever_cheeks_do(assets, seed):
+    person = person_of(assets, seed)
+
+    def openings(**values):
+        posed = person.pose(moved(**values))
+        turn, shift = posed.head[:, :3], posed.head[:, 3]
+        fine = (person.fine_points(posed)[0] - shift) @ turn
+        at = dict(zip(landmarks.FINE, fine[:, 1], strict=True)) | dict(
+            zip(LANDMARKS, ((person.coarse_places(posed) - shift) @ turn)[:, 1], strict=True)
+        )
+        return np.array([at[f"{side} upper lid"] - at[f"{side} lower lid"] for side in ("left", "right")])
+
+    rest = openings()
+    cheeks = {"cheekSquintLeft": 1.0, "cheekSquintRight": 1.0}
+    squint = {"eyeSquintLeft": 1.0, "eyeSquintRight": 1.0}
+    shut = {"blink_left": 1.0, "blink_right": 1.0}
+    for shape in ({}, cheeks, {**cheeks, "smile": 1.0}, {**cheeks, "noseSneerLeft": 1.0}):
+        assert (np.abs(openings(**shape, **shut)) < 0.25 * rest).all(), shape
+    for shape in (cheeks, squint, {**squint, "smile": 1.0}):
+        assert (openings(**shape) > -0.05 * rest).all(), shape
+        assert (openings(**shape) < 0.95 * rest).all(), shape
 
 
 @needs_data
@@ -576,6 +603,35 @@ def test_hair_that_is_combed_back_begins_thin(monkeypatch):
     rows = begins[52:72, inside].mean(1)
     assert (np.diff(rows) > -1).all() and rows[-1] > rows[0] + 50
     assert begins[95:100, inside].mean() > 230 > fringe[52:62, inside].mean()
+
+
+def test_a_scalp_is_painted_no_further_than_hair_that_is_combed_back():
+    from livepuppet.train.people import hair, paint
+
+    mesh, places, picture = sheet_of_hair(0.0)
+    at = hair.spread(mesh, places, hair.strands(mesh, places, picture)[0], 20_000)
+    low, high = places.min(0), places.max(0)
+    assert len(at) > 10_000 and (at > low - 1e-6).all() and (at < high + 1e-6).all()
+    maps = object.__new__(paint.SkinMap)
+    height, width = paint.HEIGHT, paint.WIDTH
+    # A forehead that is flat: each texel lies where the chart says, at one depth.
+    rows, columns = np.mgrid[0:height, 0:width]
+    y = paint.LOW + (rows + 0.5) / height * (paint.HIGH - paint.LOW)
+    turn = 2 * np.arcsin(2 * (columns + 0.5) / width - 1)
+    maps.rest = np.dstack([np.tan(turn) * 0.7, y, np.full_like(y, 1.5)]).astype(np.float32)
+    maps.masks = {"scalp combed back": np.ones((height, width), np.float32)}
+    maps._under = {}
+    maps._assets = SimpleNamespace(meshes={mesh.name: mesh}, base=None)
+    at = np.random.default_rng(0).uniform([-0.3, 7.9, 1.5], [0.3, 8.3, 1.5], (40_000, 3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(mesh), "place", lambda *_: places)
+        patch.setattr(hair, "strands_of", lambda *_: (np.zeros((4, 4, 4), np.uint8), None))
+        patch.setattr(hair, "spread", lambda *_: at)
+        grown = maps.combed_back(mesh.name)[0]
+    middle = grown[:, width // 2]
+    of_row = paint.LOW + (np.arange(height) + 0.5) / height * (paint.HIGH - paint.LOW)
+    assert middle[(of_row > 8.0) & (of_row < 8.2)].min() > 0.95
+    assert middle[of_row < 7.8].max() < 0.05
 
 
 @needs_data

@@ -18,10 +18,10 @@ from livepuppet.train.people.person import Person, Posed, vertex_table
 from livepuppet.train.people.scene import Scene
 
 #: Raised with each change that alters pictures or truth.
-RENDERER = 13
+RENDERER = 14
 
 #: Versions whose pools are as good to train on: looks alone have changed since, what arrays mean has not.
-READABLE = (4, 5, 6, 7, 8, 9, 10, 11, 12, 13)
+READABLE = (4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14)
 
 #: Kinds of parts that cast no shadow, and those that are no surface of their own for flow and depth.
 NO_SHADOW = frozenset(["lash", "teeth", "tongue", "eye", "lens", "strands", "fur", "ring"])
@@ -46,6 +46,9 @@ SOLID = frozenset(
 
 #: Kinds of parts that stay where they are without the head.
 OF_BODY = frozenset(["cloth", "hand", "microphone"])
+
+#: Opacity of hair from which on it hides what is behind it.
+WHOLE = 0.9
 
 #: Side of the shadow map, and what it covers round the head, in decimetres.
 SHADOW, REACH = 512, 3.4
@@ -113,7 +116,7 @@ class Renderer:
         AssetsError: nothing can be drawn here; see `context`.
     """
 
-    def __init__(self, assets, size: int = 256, supersampling: float = 1.5):
+    def __init__(self, assets, size: int = 256, supersampling: float = 2.0):
         import moderngl
 
         self.gl, self.assets, self.size, self.supersampling = moderngl, assets, size, supersampling
@@ -601,9 +604,10 @@ class Renderer:
             if part.kind in ("fur", "lash"):
                 self._part(part, span, 0.04, cull=part.kind == "fur")
         self.target.depth_mask = True
+        # What is whole first, by depth; then what shows through, whose order hardly matters: it is of one colour.
         for part, span in parts:
             if part.kind == "hair":
-                self._part(part, span, 0.6)
+                self._part(part, span, WHOLE)
         self.target.depth_mask = False
         # Single hairs are for what looks like a photograph.
         fine = () if person.look.style in ("cel", "ink") else ("strands",)

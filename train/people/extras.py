@@ -45,6 +45,9 @@ HATS = 0.04
 #: Distance of the base head's eyes, in decimetres.
 EYES_APART = 0.6155
 
+#: How far above the scalp's border the first hairs begin where hair is combed back, in decimetres.
+FIRST_HAIRS = 0.08
+
 #: Layers of short fur and of tall, and the most strands that stray from a head of hair.
 LAYERS, TALL_LAYERS, STRAYS = 5, 13, 220
 
@@ -411,7 +414,7 @@ def _first_hairs(
     body = assets.meshes["body"]
     rows = body.anchors[:, 0]
     rest, faces = assets.base[rows], body.corners[body.triangles]
-    dense = scalp(rest)
+    dense = scalp(rest - np.array([0, FIRST_HAIRS * combed_back, 0]))
     edge = (dense[faces].max(1) > 0.3) & (dense[faces].min(1) < 0.75) & (rest[faces][..., 2].min(1) > 0.3)
     if not combed_back:
         # What a fringe hides stays hidden.
@@ -831,7 +834,7 @@ def draw_parts(
         parts.append(strays(assets, styled, base, skull, rng))
         # Nothing of the skin shines through: a fifth of it would make black hair's roots brown.
         look.details["scalp"] = 0.97
-        look.details["combed back"] = float(name in hair.COMBED_BACK)
+        look.combed_back = name if name in hair.COMBED_BACK else None
     if male and child < 0.1 and rng.random() < 0.28 and origin.sex["male"] > 0.75:
         whole = rng.random() < 0.88
 

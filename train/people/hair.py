@@ -163,6 +163,18 @@ def strands_of(assets: Assets, name: str) -> tuple[np.ndarray, np.ndarray]:
     return known[name]
 
 
+def spread(mesh: Mesh, places: np.ndarray, texture: np.ndarray, count: int = 150_000) -> np.ndarray:
+    """Points (m, 3) evenly all over what is to be seen of a mesh of hair, for vertices at places (n, 3); `texture` as of `strands`."""
+    rng = np.random.default_rng(len(places))
+    corner = places[mesh.corners[mesh.triangles]].astype(np.float64)
+    area = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1)
+    which = rng.choice(len(area), count, p=area / area.sum())
+    share = rng.dirichlet([1, 1, 1], count)[..., None]
+    texel = SIDE * (share * mesh.uv[mesh.triangles[which]]).sum(1) - 0.5
+    column, row = texel.round().astype(int).clip(0, SIDE - 1).T
+    return (share * corner[which]).sum(1)[texture[row, column, 3] > 128]
+
+
 def along(mesh: Mesh, places: np.ndarray, directions: np.ndarray, crown: np.ndarray) -> np.ndarray:
     """Unit vectors (m, 3) along the strands at each corner, away from the crown (3,), for vertices at places (n, 3)."""
     triangles = mesh.triangles

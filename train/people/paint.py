@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from livepuppet.train.people import hair
 from livepuppet.train.people.assets import Assets
 from livepuppet.train.people.extras import beard, scalp, smooth
 
@@ -22,6 +23,9 @@ BROW_BELOW_SKIN = 0.45
 
 #: How far hair that is combed back begins below the scalp of short hair, in decimetres.
 COMBED_LOWER = 0.05
+
+#: Hair further from the skin than this does not grow there, in decimetres.
+STANDING_OFF = 0.5
 
 #: Side of an eye's texture.
 EYE_SIDE = 128
@@ -113,10 +117,6 @@ class SkinMap:
             + 0.7 * np.exp(-(((x - 0.45) / 0.13) ** 2) - ((y - 7.08) / 0.1) ** 2)
             + 0.5 * np.exp(-((x / 0.13) ** 2) - ((y - 6.33) / 0.08) ** 2)
         ) * (z > 0.9)
-        # Hair shades the skin beside it.
-        self.masks["below hair"] = cv2.GaussianBlur(self.masks["scalp"].astype(np.float32), (0, 0), 14) * (
-            1 - self.masks["scalp"]
-        )
         self.masks["wrinkles"] = self._wrinkles(x, y, z).astype(np.float32)
         #: Rows and columns within which a mask is not nothing.
         self.windows = {}
@@ -128,8 +128,9 @@ class SkinMap:
                 if len(rows)
                 else (slice(0, 0), slice(0, 0))
             )
-        #: Texels (n, 2) where the hair of a scalp begins, and unit vectors from there to where it grows.
-        self.hairlines = {name: self._hairline(self.masks[name]) for name in ("scalp", "scalp combed back")}
+        #: Where hair grows (HEIGHT, WIDTH), texels (n, 2) where it begins, and unit vectors from there to where it grows.
+        self.shorn = self.masks["scalp"], *self._hairline(self.masks["scalp"])
+        self._assets, self._under = assets, {}
         self._brow_depth = self._depths(places[self.mouth < 0.5])
 
     @staticmethod
@@ -155,6 +156,27 @@ class SkinMap:
         """Texels (n, 2) of places about the brows, x and y on the base head."""
         places = np.stack([x, y, _powers(np.abs(x), y) @ self._brow_depth], 1)
         return chart(places) * (WIDTH, HEIGHT) - 0.5
+
+    def combed_back(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `shorn` of the scalp below a mesh of hair that is combed back.
+
+        It ends where the mesh does: painted skin before that would be a visor.
+        """
+        if name not in self._under:
+            mesh, places = self._assets.meshes[name], self._assets.meshes[name].place(self._assets.base)
+            at = hair.spread(mesh, places, hair.strands_of(self._assets, name)[0])
+            texel = (chart(at) * (WIDTH, HEIGHT) - 0.5).round().astype(int)
+            inside = ((texel >= 0) & (texel < (WIDTH, HEIGHT))).all(1)
+            column, row = texel[inside].T
+            near = np.linalg.norm(at[inside] - self.rest[row, column], axis=1) < STANDING_OFF
+            there = np.zeros((HEIGHT, WIDTH), np.uint8)
+            there[row[near], column[near]] = 1
+            there = cv2.morphologyEx(there, cv2.MORPH_CLOSE, np.ones((9, 9)))
+            # Styles may be mirrored.
+            there = np.maximum(there, there[:, ::-1]).astype(np.float32)
+            mask = self.masks["scalp combed back"] * smooth(0.15, 0.85, cv2.GaussianBlur(there, (0, 0), 7.0))
+            self._under[name] = mask.astype(np.float32), *self._hairline(mask)
+        return self._under[name]
 
     def _fill(self, found: np.ndarray, at: np.ndarray, values: np.ndarray) -> None:
         """Interpolate three corners' values over a triangle of texels."""
@@ -352,9 +374,8 @@ def _brow(maps: SkinMap, shape: Brows, side: int, rng: np.random.Generator) -> t
     return (slice(low[1], high[1]), slice(low[0], high[0])), whole
 
 
-def _hairline(maps: SkinMap, scalp: str, rng: np.random.Generator, count: int = 2600) -> np.ndarray:
-    """Opacity (HEIGHT, WIDTH) of short hairs where the scalp begins: it is no line."""
-    at, inwards = maps.hairlines[scalp]
+def _hairline(at: np.ndarray, inwards: np.ndarray, rng: np.random.Generator, count: int = 2600) -> np.ndarray:
+    """Opacity (HEIGHT, WIDTH) of short hairs where the scalp begins (see `SkinMap.shorn`): it is no line."""
     if not len(at):
         return np.zeros((HEIGHT, WIDTH), np.float32)
     pick = rng.integers(len(at), size=count)
@@ -406,7 +427,7 @@ def details(maps: SkinMap, look, tone: np.ndarray) -> tuple[np.ndarray, np.ndarr
         over.put(tone * np.array([0.55, 0.38, 0.28]), 0.15 * d["wrinkles"] * _spots(rng, 60, 3, 9))
     if d["moles"] >= 1:
         over.put(tone * 0.22, 0.9 * (_spots(rng, int(d["moles"]), 2, 4.5)))
-    hair = np.asarray(look.hair, np.float32)
+    hair_colour = np.asarray(look.hair, np.float32)
     of_beard = np.asarray(look.beard, np.float32)
     if d["stubble"] > 0:
         dots = np.clip(0.45 + 0.30 * pores + 0.6 * d.get("bearded", 0.0), 0, 1)
@@ -416,10 +437,16 @@ def details(maps: SkinMap, look, tone: np.ndarray) -> tuple[np.ndarray, np.ndarr
             "beard",
         )
     if d.get("scalp", 0) > 0:
-        of_scalp = "scalp combed back" if d.get("combed back", 0) > 0 else "scalp"
-        over.put(hair * 0.7, d["scalp"] * np.clip(0.9 + 0.15 * pores, 0, 1), of_scalp)
-        over.put(tone * np.array([0.42, 0.34, 0.32]), 0.45 * d["scalp"], "below hair")
-        over.put(hair * 0.5, (d["scalp"] > 0.4) * _hairline(maps, of_scalp, rng))
+        grown, at, inwards = maps.combed_back(look.combed_back) if look.combed_back else maps.shorn
+        # Hair shades the skin beside it.
+        beside = cv2.GaussianBlur(grown, (0, 0), 14) * (1 - grown)
+        over.put(tone * np.array([0.42, 0.34, 0.32]), 0.45 * d["scalp"] * beside)
+        # Roots: darker than what is above them, in strands that begin where they like.
+        strands = cv2.GaussianBlur(fine, (0, 0), sigmaX=1.1, sigmaY=8) * np.float32(9)
+        of_scalp = smooth(0.25, 0.75, grown * (1 + 0.45 * strands * (1 - grown)))
+        over.put(hair_colour * 0.5, d["scalp"] * np.clip(0.93 + 0.1 * pores, 0, 1) * of_scalp)
+        over.put(hair_colour, d["scalp"] * np.clip(0.22 * strands, 0, 0.5) * of_scalp)
+        over.put(hair_colour * 0.5, (d["scalp"] > 0.4) * _hairline(at, inwards, rng))
     if d["shadow"] > 0:
         over.put(d.get("shadow colour", tone * 0.5), 0.8 * d["shadow"], "lid")
     if d["blush"] > 0:
@@ -449,6 +476,9 @@ def details(maps: SkinMap, look, tone: np.ndarray) -> tuple[np.ndarray, np.ndarr
         plane[window] = smooth(0.12, 0.75, uneven) * (1 - np.clip(2.5 * masks["lips"][window], 0, 1))
         grown.append(255 * plane)
     shine = (0.42 + 0.5 * masks["oily"]) * (1 + 0.28 * pores + 0.2 * mottled)
+    if d.get("scalp", 0) > 0:
+        # Skin shines, hair that is painted on it does not.
+        shine *= 1 - 0.95 * d["scalp"] * of_scalp
     wet = 0.55 + 0.9 * d["lip gloss"]
     shine[lips] += of_lips * (wet * (1 + 0.25 * pores[lips]) - shine[lips])
     layer = over.layer

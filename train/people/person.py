@@ -62,7 +62,7 @@ MIXED: dict[str, dict[str, float]] = {
     name + side: {one + side if one[-1] != "*" else one[:-1]: share for one, share in mixed.items()}
     for side in ("Left", "Right")
     for name, mixed in {
-        "cheekSquint": {"cheekSquint": 1.9, "eyeSquint": 0.45},
+        "cheekSquint": {"cheekSquint": 1.0, "eyeSquint": 0.7},
         "noseSneer": {"noseSneer": 1.5, "mouthUpperUp": 0.35, "cheekSquint": 0.5},
         "mouthDimple": {"mouthDimple": 1.35},
         "mouthPress": {"mouthPress": 0.7, "mouthRollUpper*": 0.3, "mouthRollLower*": 0.3},
@@ -70,6 +70,9 @@ MIXED: dict[str, dict[str, float]] = {
         "eyeLookDown": {"eyeLookDown": 0.85},
     }.items()
 }
+
+#: Units that move the skin over the eyeballs.
+ROUND_EYES = ("eyeBlink", "eyeSquint", "eyeWide", "eyeLookUp", "eyeLookDown", "cheekSquint")
 
 #: How a turn of the head is shared out among the bones of the neck.
 NECK = (("neck01", 0.16), ("neck02", 0.18), ("neck03", 0.20), ("head", 0.46))
@@ -110,6 +113,7 @@ class Look:
         details: amounts for `paint`: freckles, stubble, wrinkles, make-up ...
         iris: numbers for `paint.iris`.
         hair, brow, cloth, ...: colours.
+        combed_back: name of a mesh of hair that is combed back from the forehead, None for all others.
         cloth_hue: cosine and sine of a turn of the texture's hues times their saturation, and its brightness.
         lip_tint: factor on the skin's colour; lip_colour: of paint.
         brows: their shape; brow_density, lash_density: factors on the opacity of their hairs.
@@ -126,6 +130,7 @@ class Look:
     lip_tint: np.ndarray = field(default_factory=lambda: np.array([0.85, 0.58, 0.58]))
     lip_colour: np.ndarray = field(default_factory=lambda: np.array([0.5, 0.1, 0.1]))
     hair: np.ndarray = field(default_factory=lambda: np.array([0.1, 0.07, 0.05]))
+    combed_back: str | None = None
     hair_tips: np.ndarray = field(default_factory=lambda: np.array([0.1, 0.07, 0.05]))
     beard: np.ndarray = field(default_factory=lambda: np.array([0.1, 0.07, 0.05]))
     brow: np.ndarray = field(default_factory=lambda: np.array([0.05, 0.035, 0.03]))
@@ -413,6 +418,8 @@ class Person:
         """Sizes of the eyeballs, which skin slides on them, and how far lids go until they meet."""
         table = vertex_table(self.assets)
         self.balls = {}
+        #: Blink -> base vertices of the upper lid and of the lower one below them, and how much nearer one of it takes them.
+        self.lids: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         blink = []
         eyes = next(k for k, part in enumerate(self.parts) if part.kind == "eye")
         rows = np.arange(self.starts[eyes], self.starts[eyes + 1])
@@ -421,21 +428,24 @@ class Person:
             mine = rows[(self.rest[rows, 0] > 0) == (letter == "L")]
             radius = float(np.median(np.linalg.norm(self.rest[mine] - centre, axis=1)))
             vertices, moves = self.assets.units[f"eyeBlink{name}"]
-            lid = self.own[vertices[np.linalg.norm(moves, axis=1) > 0.004]]
+            near = [
+                rows[np.linalg.norm(moved, axis=1) > 0.004]
+                for rows, moved in (self.assets.units[unit + name] for unit in ROUND_EYES)
+            ]
+            lid = self.own[np.unique(np.concatenate(near))]
             lid = lid[(lid >= 0)]
             away = np.linalg.norm(self.rest[lid] - centre, axis=1)
-            keep = (away < 1.5 * radius) & (self.rest[lid, 2] > centre[2] + 0.2 * radius)
+            keep = (away < 1.5 * radius) & (self.rest[lid, 2] > centre[2] - 0.1 * radius)
             #: Rows of the eyeball, its centre and radius, skin near it and how near that may come.
-            self.balls[letter] = (mine, centre, radius, lid[keep], np.minimum(away[keep], 1.02 * radius))
-            closing = dict(zip(vertices.tolist(), moves * self.scale, strict=True))
-            need = []
-            for column in ("upper outer", "upper", "upper inner"):
-                up = table[f"{side} eye {column}"]
-                low = table[f"{side} eye {column.replace('upper', 'lower')}"]
-                gap = self.base[up, 1] - self.base[low, 1]
-                per = closing.get(low, np.zeros(3))[1] - closing.get(up, np.zeros(3))[1]
-                need.append(gap / max(per, 1e-3))
-            blink.append(float(np.clip(0.7 * need[1] + 0.3 * max(need) + 0.03, 0.5, 1.8)))
+            self.balls[letter] = (mine, centre, radius, lid[keep], np.minimum(away[keep], 1.08 * radius))
+            upper, lower = (
+                np.array([table[f"{side} eye {lid}{end}"] for end in (" outer", "", " inner")])
+                for lid in ("upper", "lower")
+            )
+            closes = np.zeros(len(self.base))
+            closes[vertices] = moves[:, 1] * self.scale[1]
+            self.lids[f"eyeBlink{name}"] = upper, lower, np.maximum(closes[lower] - closes[upper], 1e-3)
+            blink.append(float(np.clip(self._until_shut(f"eyeBlink{name}"), 0.5, 1.8)))
         self.blink = (blink[0], blink[1])
 
     # ------------------------------------------------------------------------------------------------------------- moving
@@ -450,14 +460,23 @@ class Person:
         """
         some = vertices or self.vertices
         moved = np.zeros_like(self.base)
+        mixed: dict[str, float] = {}
         for name, amount in units.items():
             for one, share in MIXED.get(name, {name: 1.0}).items():
                 by = amount * share
                 if one == "jawOpen" != name:
                     # No jaw goes further than it can.
                     by = min(by, max(1 - units.get("jawOpen", 0.0), 0.0))
-                unit, moves = self.assets.units[one]
-                moved[unit] += moves * (self.scale * np.float32(by))
+                mixed[one] = mixed.get(one, 0.0) + by
+        # Lids last: how far they go until they meet depends on all else.
+        for name, by in sorted(mixed.items(), key=lambda item: item[0] in self.lids):
+            if name in self.lids:
+                by = min(by, self._until_shut(name, moved))
+            elif name.startswith("cheekSquint"):
+                # Further up, cheeks would pass through the lower lids.
+                by = min(by, 1.0)
+            unit, moves = self.assets.units[name]
+            moved[unit] += moves * (self.scale * np.float32(by))
         moved[TONGUE] += self.tongue_rest * np.float32(1 - min(units.get("tongueOut", 0.0) / TONGUE_FREE, 1))
         # Where the lip goes further down than teeth are high, the jaw goes with it; a funnel hides them.
         lip, teeth = (self.base[row, 1] + moved[row, 1] for row in self.lower_edges)
@@ -490,6 +509,17 @@ class Person:
         for warp in self.warps:
             places, inner, fronts = warp(places), warp(inner), warp(fronts)
         return places, inner, fronts
+
+    def _until_shut(self, name: str, moved: np.ndarray | None = None) -> float:
+        """The amount of a blink (eyeBlinkLeft, ...) at which the lids meet, where the base mesh is moved (N, 3) already; below 0 if
+        they lie upon each other without it.
+        """
+        upper, lower, closing = self.lids[name]
+        gap = self.base[upper, 1] - self.base[lower, 1]
+        if moved is not None:
+            gap = gap + moved[upper, 1] - moved[lower, 1]
+        need = gap / closing
+        return float(0.7 * need[1] + 0.3 * need.max() + 0.03)
 
     def _over_the_lip(self, moved: np.ndarray, out: float) -> None:
         """Lift a tongue that is put out over lower teeth and lip, and let its end hang down; `moved` (N, 3) is of the base mesh."""

@@ -241,7 +241,7 @@ void main() {
   d2 = fill_colour * clamp((dot(n, fill) + w) / (1 + w), 0, 1) * min(1., 1.4 * ao);
   vec3 h2 = normalize(fill + v); float nh2 = max(dot(n, h2), 0);
   sp = gloss * oily * (.10 * sharp(nh, 12) + .20 * sharp(nh, 60));
-  rs = around(reflect(-v, n)) * fresnel * .4 * ao * ao + gloss * oily * .10 * ao * fill_colour * sharp(nh2, 40);
+  rs = around(reflect(-v, n)) * fresnel * .4 * ao * ao * min(1., 2.5 * oily) + gloss * oily * .10 * ao * fill_colour * sharp(nh2, 40);
 #elif KIND == 1
   d = key_colour * clamp(nl * .6 + .4, 0, 1) * mix(.5, 1., S) * ao; d2 *= ao;
   // Windows and lamps are seen in the wet cornea as small bright patches.
