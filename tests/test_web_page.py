@@ -10,6 +10,8 @@ import contextlib
 import json
 import os
 import shutil
+import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -101,6 +103,7 @@ def browsing(
     allowed: bool = True,
     workers: Literal["allow", "block"] = "allow",
     scheme: Literal["dark", "light"] = "dark",
+    host: str = "localhost",
 ):
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
@@ -116,7 +119,8 @@ def browsing(
         handler = server.RequestHandlerClass
         server.RequestHandlerClass = lambda *arguments: handler(*arguments, directory=folder)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    options = ["--headless=new", "--no-sandbox", "--mute-audio"]
+    options = ["--headless=new", "--no-sandbox", "--mute-audio", "--no-proxy-server"]
+    options += ["--host-resolver-rules=MAP another.test 127.0.0.1"]
     if camera is not None:
         options += ["--use-fake-ui-for-media-stream"] if allowed else ["--deny-permission-prompts"]
         options += ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={camera}"]
@@ -129,7 +133,7 @@ def browsing(
                 service_workers=workers,
                 color_scheme=scheme,
             )
-            address = f"http://localhost:{server.server_address[1]}/under/a%20path/"
+            address = f"http://{host}:{server.server_address[1]}/under/a%20path/"
             yield Browser(context, address)
             chromium.close()
     finally:
@@ -387,6 +391,18 @@ def test_without_leave_and_without_threads_it_says_so_and_goes_on(site, camera):
         assert browser.troubles == []
 
 
+def test_an_address_that_is_not_secure_has_no_camera_and_goes_on(site, camera):
+    with browsing(site, camera, host="another.test") as browser:
+        page = browser.open(says="need a secure address")
+        assert not page.evaluate("isSecureContext")
+        until(lambda: examples(page) > 3)
+        page.get_by_text("need a secure address").wait_for(state="hidden")
+        page.get_by_role("button", name="Start camera").click()
+        page.get_by_text("need a secure address").wait_for()
+        page.get_by_role("button", name="Try it with a clip").click()
+        until(lambda: frames(page) > 3)
+
+
 def test_the_pictures_are_pythons(site, camera):
     def told(points, jacobians):
         return {"points": points.ravel().tolist(), "jacobians": jacobians.ravel().tolist()}
@@ -455,6 +471,69 @@ def test_everything_has_a_name_and_fingers_hit_it(site, camera, width, height):
                     .map((element) => element.outerHTML)"""
             )
             assert small == []
+
+
+class Firefox:
+    """Firefox without a screen, by its Marionette protocol: messages of JSON, each after its length and a colon."""
+
+    def __init__(self, path: str, profile: Path):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        (profile / "user.js").write_text(f'user_pref("marionette.port", {port});')
+        self.process = subprocess.Popen(
+            [path, "--headless", "--marionette", "--no-remote", "--profile", str(profile)],
+            env={**os.environ, "HOME": str(profile)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self.told = until(lambda: self._connected(port)).makefile("rwb")
+        self._read()
+        self.call("WebDriver:NewSession")
+
+    @staticmethod
+    def _connected(port: int) -> socket.socket | None:
+        with contextlib.suppress(OSError):
+            return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        return None
+
+    def _read(self):
+        length = b""
+        while (digit := self.told.read(1)) != b":":
+            length += digit
+        return json.loads(self.told.read(int(length)))
+
+    def call(self, name: str, **given):
+        message = json.dumps([0, 1, name, given]).encode()
+        self.told.write(b"%d:%s" % (len(message), message))
+        self.told.flush()
+        _, _, error, found = self._read()
+        assert error is None, error
+        return found
+
+    def evaluate(self, expression: str):
+        return self.call("WebDriver:ExecuteScript", script=f"return {expression}", args=[])["value"]
+
+
+def test_firefox_opens_and_draws(site, tmp_path):
+    found = next(filter(None, map(shutil.which, ("firefox-esr", "firefox"))), None)
+    if found is None:
+        pytest.skip("there is no Firefox (Debian: apt install firefox-esr)")
+    with open_server(site, 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        firefox = Firefox(found, tmp_path)
+        try:
+            firefox.call("WebDriver:Navigate", url=f"http://localhost:{server.server_address[1]}/")
+            until(lambda: firefox.evaluate("document.body.dataset.ready === 'true'"))
+            assert firefox.evaluate("crossOriginIsolated")
+            until(lambda: examples(firefox) > 3)
+            firefox.evaluate("document.querySelector('#start-demo').click()")
+            until(lambda: frames(firefox) > 3)
+            assert firefox.evaluate("document.querySelector('#engine').textContent").startswith("rig, ")
+        finally:
+            firefox.process.terminate()
+            firefox.process.wait(PATIENCE)
+            server.shutdown()
 
 
 @pytest.mark.skipif(

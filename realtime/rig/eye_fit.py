@@ -377,7 +377,7 @@ def search(
 
     def second(theta: np.ndarray) -> np.ndarray:
         other = theta[:, :EYE].copy()
-        other[:, [0, 1, 8, 9]] = theta[:, EYE:]
+        other[:, 0:2], other[:, 8:10] = theta[:, EYE : EYE + 2], theta[:, EYE + 2 :]
         return other
 
     def both(theta: np.ndarray) -> np.ndarray:

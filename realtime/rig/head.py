@@ -317,6 +317,7 @@ class Head:
         parts: names of the landmarks whose residuals are drawn; by default all that `PARTS` names.
         layers: what `split_layers` gave for this very picture, where it is known.
         others: see `split_layers`.
+        surface: what was built of the same landmarks and of layers with the same matte and relief, where it is known.
 
     Attributes:
         surface: the head's.
@@ -338,6 +339,7 @@ class Head:
         parts: Sequence[str] | None = None,
         layers: FigureLayers | None = None,
         others: Sequence[Square] = (),
+        surface: Surface | None = None,
     ):
         landmarks = np.asarray(landmarks, np.float64)
         placed = place(landmarks, names)
@@ -355,7 +357,9 @@ class Head:
             )
         self._layers: FigureLayers | None = layers
         self.why = layers.why
-        self.surface = build_surface(picture.shape[:2], landmarks, names, layers.matte, layers.relief)
+        if surface is None:
+            surface = build_surface(picture.shape[:2], landmarks, names, layers.matte, layers.relief)
+        self.surface = surface
         self._picture = picture
         self._shape = picture.shape[:2]
         self._parts, self._widths, self._fields = self._part_fields(
@@ -708,12 +712,14 @@ class Head:
         return rest
 
 
-def own_sheets(picture: np.ndarray, layers: FigureLayers) -> list[tuple[np.ndarray, np.ndarray]]:
+def own_sheets(
+    picture: np.ndarray, layers: FigureLayers, colours: np.ndarray | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """The figure's own colours, uint8 RGB (H, W, 3), and alpha (H, W), without the picture's background: of all of it, or of its body and
-    its head.
+    its head. `colours` are the former of all of it, where they are known.
     """
     assert layers.matte is not None
-    own, split = figure_colours(picture, layers.matte), layers.head
+    own, split = figure_colours(picture, layers.matte) if colours is None else colours, layers.head
     if split is None:
         return [(own, layers.matte)]
     return [(split.torso_on(own), split.body_alpha), (own, split.head_alpha)]

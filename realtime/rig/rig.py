@@ -17,6 +17,7 @@ from livepuppet.realtime.rig.layers import FigureLayers
 from livepuppet.realtime.rig.mouth import Mouth
 from livepuppet.realtime.rig.patches import Patch
 from livepuppet.realtime.rig.pose import HeadPose, place, split
+from livepuppet.realtime.rig.surface import Surface
 
 #: What rigs draw: nothing; eyes, mouth or both over the model's picture; or everything, without the model.
 MODES = ("off", "eyes", "mouth", "face", "on")
@@ -75,7 +76,7 @@ class Rig:
         picture: uint8 RGB (H, W, 3), the avatar at the size in which it is shown.
         face: of the avatar.
         square: where its square lies in `picture`, in pixels.
-        matte, background, layers: see `Head`.
+        matte, background, layers, surface: see `Head`.
 
     Attributes:
         head: draws all but eyes and mouth, and those that are not sure; None where the model does.
@@ -94,6 +95,7 @@ class Rig:
         matte: np.ndarray | None = None,
         background: np.ndarray | str | None = None,
         layers: FigureLayers | None = None,
+        surface: Surface | None = None,
     ):
         landmarks = face.on(square.x, square.y, square.side)
         self._unit = face.unit(square.side)
@@ -127,7 +129,7 @@ class Rig:
                 landmarks,
                 face,
             )
-            self.set_layers(layers, matte, background)
+            self.set_layers(layers, matte, background, surface)
         elif face.contours is not None:
             self.notes += face.contours.notes
 
@@ -136,17 +138,20 @@ class Rig:
         layers: FigureLayers | None,
         matte: np.ndarray | None = None,
         background: np.ndarray | str | None = None,
+        surface: Surface | None = None,
     ) -> None:
         """Move as these layers from now on; eyes and mouth stay. For mode `on`, before `shrink`.
 
         Args:
-            layers, matte, background: see `Head`.
+            layers, matte, background, surface: see `Head`.
         """
         assert self._made_of is not None
         picture, square, landmarks, face = self._made_of
         parts = [face.names[index] for index in (*self._rest.tolist(), *self._eyes.tolist())]
         others = face.others_on(square)
-        self.head = Head(picture, square, landmarks, face.names, matte, background, parts, layers, others)
+        self.head = Head(
+            picture, square, landmarks, face.names, matte, background, parts, layers, others, surface
+        )
         self._brows = self._find_brows(landmarks, face)
         self.notes = [self.head.why] if self.head.why else []
         if face.contours is not None:

@@ -126,13 +126,17 @@ def sheets_file(rig: Rig, lossless: bool = False) -> bytes | None:
     return None if arrays is None else _npz(arrays, {"version": VERSION}, lossless)
 
 
-def sheets_tables(rig: Rig) -> dict[str, np.ndarray] | None:
-    """The arrays of `sheets_file` before they are packed."""
+def sheets_tables(rig: Rig, colours: np.ndarray | None = None) -> dict[str, np.ndarray] | None:
+    """The arrays of `sheets_file` before they are packed.
+
+    Args:
+        colours: the figure's own, uint8 RGB (H, W, 3), where they are known.
+    """
     assert rig.head is not None
     layers = rig.head.layers
     if layers.matte is None:
         return None
-    sheets = own_sheets(rig.head._picture, layers)
+    sheets = own_sheets(rig.head._picture, layers, colours)
     arrays = {f"sheet {number}": _premultiplied(*sheet) for number, sheet in enumerate(sheets)}
     arrays["rest"] = _premultiplied(sheets[-1][0], layers.matte)
     return arrays

@@ -132,13 +132,15 @@ ROOTS = (
     "keypoints.Keypoints",
 )
 
-#: What the page gives: networks, what they said before, and the generic head.
+#: What the page gives: networks, what they said before, the generic head; and what only drawing takes, which it does itself.
 INSTEAD = {
     "matting._kept": "$host.kept",
     "matting._seen": "$host.matting",
     "close_ups._session": "$host.closeUps",
     "close_ups.default_avatar_eyes": "$host.avatarEyes",
     "template.head_template": "$host.headTemplate",
+    "sampling.Sampler": "$host.drawn",
+    "head._Reach": "$host.drawn",
 }
 
 #: Modules that the runtime has itself.

@@ -38,7 +38,8 @@ export function toast(text, { bad = false, action = null } = {}) {
   toasts.append(box);
   // What went wrong outlives what went well.
   while (toasts.children.length > 3) (toasts.querySelector(".toast:not(.bad)") || toasts.firstElementChild).remove();
-  setTimeout(() => box.remove(), bad ? 9000 : 4500);
+  // Long ones take longer to read.
+  setTimeout(() => box.remove(), Math.max(bad ? 9000 : 4500, 60 * text.length));
 }
 
 // Do something that may be refused, and show why.

@@ -145,7 +145,7 @@ let words;
 /** Whether the page goes on: it is isolated, or cannot be; else it is loaded again with a service worker. */
 async function isolated() {
   if (!("serviceWorker" in navigator)) {
-    if (!self.crossOriginIsolated) toast(texts.noThreads);
+    if (!self.crossOriginIsolated) toast(isSecureContext ? texts.noThreads : texts.insecure);
     return true;
   }
   const tried = sessionStorage.getItem("isolating");

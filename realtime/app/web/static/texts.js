@@ -101,7 +101,7 @@ export const texts = {
   reload: "Reload the page",
   // What can go wrong, and what to do about it.
   noBrowser: "This browser lacks what the page needs (WebAssembly, module workers, OffscreenCanvas): use a current Chrome, Edge, Firefox or Safari.",
-  insecure: "Cameras need a secure address: open this page by https, or on this computer as http://localhost.",
+  insecure: "Cameras, and rigs of your own pictures, need a secure address: open this page by https, or on this computer as http://localhost.",
   noThreads: "Only one processor thread is used, so it is slower: this address sends no isolation headers, and the browser lets no service worker set them. See livepuppet's page on the web site.",
   gate: "This browser does not draw what the model should, so nothing is shown: update it, or use another.",
   damaged: "A file of the model arrived damaged: reload the page.",

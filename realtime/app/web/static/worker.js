@@ -98,7 +98,8 @@ async function start({ threads, precision: only, port }) {
     });
   const load = async (/** @type {{file: string, sha256?: string}} */ { file: name, sha256 }) => {
     const data = await counted(`./model/${name}`);
-    if (sha256 && (await checksum(data)) !== sha256) throw new Error("damaged");
+    // Addresses that are not secure have no checksums.
+    if (sha256 && isSecureContext && (await checksum(data)) !== sha256) throw new Error("damaged");
     return data;
   };
   const file = (/** @type {{file: string, sha256?: string}} */ entry) => {

@@ -60,6 +60,7 @@ function make({ picture: { width, height, rgb, alpha }, square: place, keypoints
     avatarEyes: () => "avatarEyes",
     closeUps: (/** @type {"avatarEyes" | null} */ path) => ({ get_inputs: () => inputs, run: (/** @type {any} */ _, /** @type {Map<string, any>} */ given) => asked(path ?? "closeUps", [...given.values()]) }),
     headTemplate: () => template,
+    drawn: () => null,
   });
   const module = (/** @type {string} */ name) => modules[Object.keys(modules).find((one) => one.endsWith(`.${name}`)) ?? ""];
   const { Keypoints } = module("keypoints");
@@ -80,11 +81,13 @@ function make({ picture: { width, height, rgb, alpha }, square: place, keypoints
   tellProgress(0.02);
   // What is there moves already: the head alone, as one layer with all of the picture; then eyes and mouth, too.
   const bare = Face(keypoints, names, size, square);
-  tellMade(given(Rig(picture, bare, square, null, null, oneLayer(picture)), bare));
+  const whole = oneLayer(picture);
+  const first = Rig(picture, bare, square, null, null, whole);
+  tellMade(given(first, bare));
   const contours = module("finding").find(engine, picture, square);
   tellProgress(0.35);
   const face = Face(keypoints, names, size, square, contours);
-  const rig = Rig(picture, face, square, null, null, oneLayer(picture));
+  const rig = Rig(picture, face, square, null, null, whole, first.head.surface);
   tellMade(given(rig, face));
   tellProgress(0.5);
   const landmarks = face.on(square.x, square.y, square.side);
@@ -92,8 +95,8 @@ function make({ picture: { width, height, rgb, alpha }, square: place, keypoints
   const layers = splitLayers(picture, square, landmarks, pose.scale, matte, pose.shift);
   tellProgress(0.9);
   rig.set_layers(layers);
-  const sheets = module("tables").sheets_tables(rig);
   const figure = layers.matte === null ? null : module("matte").figure_colours(picture, layers.matte);
+  const sheets = module("tables").sheets_tables(rig, figure);
   return given(rig, face, {
     sheets: sheets && { arrays: packed(sheets), told: null },
     figure: figure && { rgb: figure.flat.slice(), alpha: layers.matte.flat.slice(), width, height },

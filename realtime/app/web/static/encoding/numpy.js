@@ -88,15 +88,36 @@ function ofCounted(flat, from, n, place) {
   return low + (high - low) * (place - Math.floor(place));
 }
 
+/** Up to so many numbers are sorted by insertion. */
+const FEW = 32;
+
+/** @param {Float64Array} line */
+function sortFew(line) {
+  for (let at = 1; at < line.length; at++) {
+    const number = line[at];
+    let to = at;
+    for (; to > 0 && line[to - 1] > number; to--) line[to] = line[to - 1];
+    line[to] = number;
+  }
+}
+
 /** @param {any} a @param {number[]} shares in [0, 1] @param {any} axis */
 function quantiles(a, shares, axis, /** @type {boolean} */ keepdims) {
   const array = asArray(a);
   const dtype = averaged(array.dtype);
+  let line = new Float64Array(0);
   return shares.map((share) =>
     reduced(array, axis, keepdims, dtype, (flat, from, n) => {
       if (n > 256 && flat instanceof Uint8Array) return ofCounted(flat, from, n, share * (n - 1));
-      const line = Float64Array.from(flat.subarray ? flat.subarray(from, from + n) : flat.slice(from, from + n)).sort();
-      if (n === 0 || line[n - 1] !== line[n - 1]) return NaN;
+      if (n === 0) return NaN;
+      if (line.length !== n) line = new Float64Array(n);
+      for (let at = 0; at < n; at++) {
+        const number = flat[from + at];
+        if (number !== number) return NaN;
+        line[at] = number;
+      }
+      if (n > FEW) line.sort();
+      else sortFew(line);
       const at = share * (n - 1);
       const low = Math.floor(at);
       const high = Math.min(low + 1, n - 1);
@@ -114,16 +135,17 @@ export function rounded(number) {
 
 /**
  * @param {(x: number) => number} act @param {(dtype: string) => string} kindFrom
+ * @param {(to: any, from: any) => void} all the same for all of an array: a loop of its own is compiled with what it calls
  * @returns {(x: any, out?: any) => any}
  */
-function unary(act, kindFrom = averaged) {
+function unary(act, kindFrom = averaged, all = (to, from) => { for (let at = 0; at < from.length; at++) to[at] = act(from[at]); }) {
   return (x, out = null) => {
     if (typeof x === "number" || typeof x === "boolean") return value(act(Number(x)), kindFrom("float64"));
     const array = asArray(x);
     const dtype = kindFrom(array.dtype);
     const flat = array.flat;
     const values = new STORES[dtype](flat.length);
-    for (let at = 0; at < flat.length; at++) values[at] = act(flat[at]);
+    all(values, flat);
     const made = new NDArray(values, array._shape, dtype);
     if (!out) return made._shape.length ? made : made.item();
     assign(out, made);
@@ -392,12 +414,12 @@ export const np = {
   logical_and: binary("and_"),
   logical_or: binary("or_"),
   outer: (/** @type {any} */ a, /** @type {any} */ b) => elementwise("mul", asArray(a).ravel().reshape(-1, 1), asArray(b).ravel().reshape(1, -1)),
-  abs: unary(Math.abs, same),
+  abs: unary(Math.abs, same, (to, from) => { for (let at = 0; at < from.length; at++) to[at] = Math.abs(from[at]); }),
   square: unary((x) => x * x, same),
   negative: unary((x) => -x, same),
   sign: unary(Math.sign, same),
-  sqrt: unary(Math.sqrt),
-  exp: unary(Math.exp),
+  sqrt: unary(Math.sqrt, averaged, (to, from) => { for (let at = 0; at < from.length; at++) to[at] = Math.sqrt(from[at]); }),
+  exp: unary(Math.exp, averaged, (to, from) => { for (let at = 0; at < from.length; at++) to[at] = Math.exp(from[at]); }),
   log: unary(Math.log),
   log2: unary(Math.log2),
   sin: unary(Math.sin),
@@ -715,7 +737,7 @@ export function matmul(a, b) {
   let shape = [...left._shape.slice(0, -1), columns];
   if (line) shape = shape.slice(0, -1);
   if (a._shape.length === 1) shape = shape.slice(line ? 1 : 1);
-  const made = new NDArray(dtype === "float32" ? Float32Array.from(sums) : sums, shape, dtype);
+  const made = new NDArray(dtype === "float32" ? new Float32Array(sums) : sums, shape, dtype);
   return shape.length ? made : made.item();
 }
 

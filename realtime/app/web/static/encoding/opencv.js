@@ -312,15 +312,24 @@ function resized(src, dsize, fx, fy, way) {
     const begin = row * width * channels;
     if (many === 2) {
       for (let column = 0, way = 0; column < wide; column++, way += 2) {
-        const [one, other, left, right] = [shares[way], shares[way + 1], begin + froms[way], begin + froms[way + 1]];
+        const one = shares[way];
+        const other = shares[way + 1];
+        const left = begin + froms[way];
+        const right = begin + froms[way + 1];
         for (let channel = 0; channel < channels; channel++) lines[to++] = one * floats[left + channel] + other * floats[right + channel];
       }
       continue;
     }
     if (many === 4) {
       for (let column = 0, way = 0; column < wide; column++, way += 4) {
-        const [p, q, r, t] = [shares[way], shares[way + 1], shares[way + 2], shares[way + 3]];
-        const [a, b, c, d] = [begin + froms[way], begin + froms[way + 1], begin + froms[way + 2], begin + froms[way + 3]];
+        const p = shares[way];
+        const q = shares[way + 1];
+        const r = shares[way + 2];
+        const t = shares[way + 3];
+        const a = begin + froms[way];
+        const b = begin + froms[way + 1];
+        const c = begin + froms[way + 2];
+        const d = begin + froms[way + 3];
         for (let channel = 0; channel < channels; channel++) lines[to++] = p * floats[a + channel] + q * floats[b + channel] + r * floats[c + channel] + t * floats[d + channel];
       }
       continue;
@@ -390,7 +399,8 @@ function sampledAt(src, xs, ys, [high, wide], way, border, value) {
     const right = (across & 31) / 32;
     const below = (down & 31) / 32;
     if (way === 2) {
-      const [wx, wy] = [4 * (across & 31), 4 * (down & 31)];
+      const wx = 4 * (across & 31);
+      const wy = 4 * (down & 31);
       const within = left > 0 && top > 0 && left < width - 2 && top < height - 2;
       for (let j = 0; j < 4; j++) {
         const row = within ? top - 1 + j : bordered(top - 1 + j, height, border);
