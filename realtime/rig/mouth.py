@@ -60,7 +60,7 @@ OUTLINE = 0.5, 1.05, 0.5
 NARROWS, SINKS = 0.4, 0.5
 
 #: By how much flatter than its lower edge the upper one of an opening is.
-FLATTER = 0.75
+FLATTER = 0.82
 
 #: Skin that is pushed together is drawn no narrower than this share of it.
 LEAST_SLOPE = 0.2
@@ -94,7 +94,7 @@ SHADED, FILLED = 0.3, 0.6
 FOLD, FOLD_WIDTH, FOLD_NODES = 0.25, 0.06, (48, 56)
 
 #: Shapes of an opening: its edges' steepness where lips hardly part, and where it is wide; each also as pushed forward lips form it.
-LENSES, STEEP = ("narrow", "wide", "narrow_forward", "wide_forward"), (1.3, 0.68)
+LENSES, STEEP = ("narrow", "wide", "narrow_forward", "wide_forward"), (1.15, 0.6)
 
 #: How columns move, as one linear form: by each of `MouthLayers._shares`, what of a column, by which of `MouthLayers.fields`, times
 #: what. A column goes `aside`; down go the inner edges of both lips, with what their outer ones go further, and the chin.
@@ -149,7 +149,7 @@ for _share, _moved, _field, _factor in MOVES:
 OVERBITE = 0.02
 
 #: Half the width of the tongue's end, in mouth widths.
-TONGUE = 0.25
+TONGUE = 0.265
 
 
 @dataclass(frozen=True)
@@ -614,6 +614,8 @@ class MouthLayers:
         self._round = np.maximum(1 - np.square(_NODES / self._meet), 0) ** 0.75
         # Whether they stand wide open.
         self._stands = float(smooth(0.2, 0.45, self.gap / self.width))
+        # Those are on their way to a ring already.
+        self._pucker += self._stands * (PUCKER - self._pucker)
         # How far the line hangs below the corners in the middle.
         self._sag = float(np.interp(0.0, _NODES, upper))
         self._sinks = np.exp(-((np.maximum(np.abs(_NODES) - 0.9, 0) / SINKS) ** 2))
@@ -766,7 +768,7 @@ class MouthLayers:
         # A muzzle's rim is dark, and its tongue is not.
         lip = 0.85 * flesh if self.plain and painted else self.lip
         self.flesh = 0.5 * lip + 0.5 * flesh if painted else np.maximum(0.95 * lip, 0.5 * bright)
-        self.tongue_out = self.flesh
+        self.tongue_out = 0.78 * self.flesh + 0.22 * bright
         # Inside it is no lighter than the picture is dark around the mouth.
         around = (np.abs(s) < 1) & (np.abs(v - 0.5 * (upper + lower)) < 0.3 * self.width)
         if around.any():
@@ -1000,7 +1002,7 @@ class MouthLayers:
             if self.drawn:
                 self.tongue = colour.astype(np.float32)
             else:
-                self.tongue_out = 0.5 * (self.tongue_out + colour)
+                self.tongue_out = 0.3 * self.tongue_out + 0.7 * colour
 
     def _teeth_curve(self, end: np.ndarray, known: np.ndarray) -> np.ndarray:
         """The parabola over the columns that most of `end` (N,) lies on, as far as it is `known`; within the opening."""
@@ -1277,7 +1279,8 @@ class MouthLayers:
         soft = np.float32(1 / self.soft)
         near_upper, near_lower = (plane * _steepness(plane) for plane in (depth, height))
         mask = held(near_upper * soft + np.float32(0.5)) * held(near_lower * soft + np.float32(0.5))
-        mask *= held((gap - np.float32(0.2)) * np.float32(0.6)) * (np.abs(s) < 1)
+        mask *= held((gap - np.float32(0.2)) * np.float32(0.6))
+        mask *= held((1 - np.abs(s)) * (np.float32(self.half) * soft))
         # The lower lip's edge in the middle.
         column = int(np.abs(s).min(axis=0).argmin())
         row = int(np.abs(height[:, column]).argmin())
@@ -1286,9 +1289,7 @@ class MouthLayers:
         tall, rows = float(gap.max()), self._placed_teeth(a, float(gap.max()), upper_edge, lower_edge)
         inside = self._generic(a, opening, near_upper, near_lower, tall, rows)
         if self.own:
-            inside = self._with_own(
-                inside, opening, gap, self._corners(a), float(smooth(0.2, 0.8, self._ring(a)))
-            )
+            inside = self._with_own(inside, opening, gap, self._corners(a))
             # Of lips that are about to meet there is nothing to be seen but their line.
             begins = max(min(0.06 * self.width, 0.8 * self.gap) * (not self.drawn), 1.8 * self._seam)
             shut = float(smooth(begins, 1.2 * self._seam, tall))
@@ -1348,7 +1349,7 @@ class MouthLayers:
         out, into = (y - edge) / length, held((edge - y) / np.float32(deep))
         # In a mouth that shows its own inside it comes out of that.
         stands = self.gap >= 0.25 * self.width and not self.drawn
-        x = across / half
+        x = across / half * (1 + 0.16 * held(out))
         along = (y - np.float32(broad)) / np.float32(tip - broad)
 
         def inward(along: np.ndarray) -> np.ndarray:
@@ -1368,7 +1369,7 @@ class MouthLayers:
             layer[...] = np.rint(self.tongue)
             soft, line = np.float32(1 / self.soft), max(0.012 * self.width, 1.2 * self.soft)
             groove = held((0.6 * line - np.abs(across)) * soft + 0.5)
-            _over(layer, 0.78 * self.tongue, groove * smooth(0.6, 0.5, out) * smooth(0.5, 0.3, into))
+            _over(layer, 0.85 * self.tongue, groove * smooth(0.6, 0.5, out) * smooth(0.5, 0.3, into))
             outline = self.line if self.outlined else 0.72 * self.tongue
             _over(layer, outline, held((line - off * half) * soft + 0.5) * smooth(0.5, 0.1, into))
             back = np.sqrt(np.square(0.5 * x) + np.square(into))
@@ -1376,10 +1377,10 @@ class MouthLayers:
             if self.shows_teeth:
                 share *= held(self._past_own(opening, self._corners(a)) * soft + 0.5)
         else:
-            far = np.sqrt(np.square(x * smooth(0.0, 0.5, into)) + np.square(into)) if stands else into
-            share = within * smooth(0.95, 0.45 if stands else 0.3, far)
+            far = np.sqrt(np.square(1.5 * x * smooth(0.0, 0.3, into)) + np.square(into)) if stands else into
+            share = within * smooth(0.95, 0.15 if stands else 0.3, far)
             if stands:
-                share *= 1 - smooth(0.0, 0.4, into) * smooth(0.5, 0.0, off)
+                share *= 1 - smooth(0.0, 0.25, into) * smooth(0.95, 0.1, off)
             for row in teeth:
                 share *= 1 - row.seen(row.teeth.alpha, opening) * np.float32(1 / 255)
             if self.shows_teeth:
@@ -1412,14 +1413,14 @@ class MouthLayers:
         """
         # Round, it turns away to the sides and at the tip, and is lightest where it bends over the lip.
         bend = np.exp(-np.square((out - 0.12) / 0.35))
-        light = 0.64 + 0.27 * smooth(0.0, 0.6, within) + 0.12 * bend
-        groove = np.exp(-np.square(x / 0.09)) * smooth(0.8, 0.2, out) * smooth(0.3, 0.0, into)
-        light -= 0.11 * groove
-        light *= (1 + np.float32(self._slant) * x) * (1 - 0.8 * smooth(0.0, 0.85, into))
-        light *= 1 - 0.75 * smooth(0.2 * self._span, 0.0, below)
+        light = 0.64 + 0.26 * smooth(0.0, 0.8, within) + 0.12 * bend
+        # Its middle lies a little deeper.
+        light -= 0.05 * np.exp(-np.square(x / 0.3)) * smooth(0.9, 0.3, out)
+        light *= (1 + np.float32(self._slant) * x) * (1 - 0.6 * smooth(0.0, 0.85, into))
+        light *= 1 - 0.5 * smooth(0.2 * self._span, 0.0, below)
         # It is wet.
-        shine = np.exp(-np.square((np.abs(x) - 0.36) / 0.22) - np.square((out - 0.22) / 0.26))
-        shine = 16 * shine * np.float32(self._level) * (1 + np.float32(3 * self._slant) * x)
+        shine = np.exp(-np.square((np.abs(x) - 0.3) / 0.3) - np.square((out - 0.1) / 0.2))
+        shine = 11 * shine * np.float32(self._level) * (1 + np.float32(3 * self._slant) * x)
         planes = [
             np.minimum(np.maximum(colour * light + shine, 0), 255).astype(np.uint8)
             for colour in self.tongue_out.tolist()
@@ -1490,28 +1491,28 @@ class MouthLayers:
     def _line_with_lips(
         self, out: np.ndarray, opening: _Opening, near_upper, near_lower, parted: float
     ) -> None:
-        """Draw the lips' inner sides, which shut lips hide, along the opening's edge in `out` uint8 (h, w, 3): narrow in its
-        middle, broad at its corners, and darker the further in.
+        """Draw the lips' inner sides, which shut lips hide, along the opening's edge in `out` uint8 (h, w, 3): the upper one's in
+        its own shade, the lower one's turned to the light, both darker the further in, and in the corners.
         """
         opened = np.float32(self.width * min(max(parted / (0.45 * self.width), 0.0), 1.0))
         if opened < 1e-3 * self.width:
             return
+        corner = smooth(0.4, 1.0, np.abs(opening.s))
         # A muzzle's are narrow all along.
-        corner = np.float32(not self.plain) * smooth(0.4, 1.0, np.abs(opening.s))
-        broad_upper, broad_lower = opened * (0.010 + 0.02 * corner), opened * (0.026 + 0.01 * corner)
+        broad = np.float32(not self.plain) * corner
+        broad_upper, broad_lower = opened * (0.02 + 0.03 * broad), opened * (0.045 + 0.015 * broad)
         upper, lower = near_upper / (broad_upper + 1e-3), near_lower / (broad_lower + 1e-3)
         upper, lower = np.maximum(upper, 0), np.maximum(lower, 0)
         # Round where both meet.
         into = upper * lower / np.maximum(np.sqrt(np.square(upper) + np.square(lower)), np.float32(1e-3))
-        share = held(
-            (1 - into) * np.where(upper < lower, broad_upper, broad_lower) * np.float32(1 / self.soft) + 0.5
-        )
-        inner = 0.8 * np.square(np.minimum(into, 1))
-        at = _node_at(opening.s)
+        into = np.minimum(into, 1)
+        share = np.square(1 - into)
         row = held(0.5 + upper - lower)
-        lips = cv2.remap(self._lip_colours, at, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        lips *= (0.96 - inner)[..., None]
-        lips += inner[..., None] * (0.68 * np.minimum(self.flesh, 1.15 * self.lip))
+        tone = (0.66 + 0.3 * row) * (1 - 0.25 * corner) - 0.5 * into
+        lips = cv2.remap(
+            self._lip_colours, _node_at(opening.s), row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        lips *= np.maximum(tone, 0)[..., None]
         cv2.blendLinear(lips.astype(np.uint8), out, share, 1 - share, dst=out)
 
     def _drawn_inside(
@@ -1540,11 +1541,11 @@ class MouthLayers:
 
     def _ridge(self, s, height, tall: float) -> np.ndarray:
         """Pixels above the tongue's edge."""
-        bulge = 1 - (0.9 if self.drawn else 1.3) * np.square(np.minimum(np.abs(s), 1))
+        bulge = 1 - (0.9 if self.drawn else 1.7) * np.square(np.minimum(np.abs(s), 1))
         tongue = (
             0.62 * (tall - 0.08 * self.width)
             if self.drawn or self.plain
-            else 0.3 * self.width * min(tall / (0.6 * self.width), 1.0)
+            else 0.4 * self.width * min(tall / (0.65 * self.width), 1.0)
         )
         return height - tongue * bulge
 
@@ -1561,14 +1562,13 @@ class MouthLayers:
         )
         # The tongue lies behind the lower teeth: lightest where it bulges, in the dark further back.
         ridge = self._ridge(s, height, tall)
-        back, front = (0.1, 0.1) if self.plain else (0.11, 0.1)
-        tongue = smooth(back * w, -front * w, ridge) * held((0.95 - s) / 0.35)
+        back, front = (0.1, 0.1) if self.plain else (0.08, 0.2)
+        tongue = smooth(back * w, -front * w, ridge) * smooth(0.95, 0.45, s)
         lit = min(max(0.35 + 0.8 * tall / (0.5 * w), 0.35), 1.05)
-        light = lit * (1 - 0.3 * held(ridge / (-0.3 * w)) - 0.25 * s)
+        light = lit * (1.02 - 0.28 * held(ridge / (-0.3 * w)) - 0.5 * np.square(s))
         # It is wet, and bends most where it comes out of the dark.
         shine = np.exp(-np.square(ridge / (0.07 * w) + 1.3) - np.square((s - 0.22) / 0.2))
-        light += 0.13 * lit * shine
-        light *= 1 - 0.12 * np.exp(-np.square(s / 0.07)) * held(ridge * (-8 / w))
+        light += 0.09 * lit * shine
         share = 0.9 * tongue
         # Above it the palate is not quite dark.
         palate = 0.15 * lit * np.exp(-np.square((opening.to_upper[::2, ::2] - 0.16 * w) / (0.17 * w)))
@@ -1588,20 +1588,19 @@ class MouthLayers:
                 )
             ]
         )
-        above, below = np.exp(np.maximum(upper, 0) * (-20 / w)), np.exp(np.maximum(lower, 0) * (-24 / w))
-        shade = (1 - 0.30 * above - 0.12 * below) * (1 - 0.35 * smooth(0.5, 1.0, s))
+        above, below = np.exp(np.maximum(upper, 0) * (-30 / w)), np.exp(np.maximum(lower, 0) * (-24 / w))
+        shade = (1 - 0.36 * above - 0.25 * below) * (1 - 0.45 * smooth(0.4, 1.0, s))
         # Little light gets in where lips hardly part.
         shade = shade * (0.3 + 0.7 * smooth(0, 0.07 * w, opening.to_upper[::2, ::2] + height))
         return cv2.resize(out, full), cv2.resize(shade.astype(np.float32), full)
 
     def _with_own(
-        self, generic: np.ndarray, opening: _Opening, gap: np.ndarray, corners: np.ndarray, ring: float
+        self, generic: np.ndarray, opening: _Opening, gap: np.ndarray, corners: np.ndarray
     ) -> np.ndarray:
         """The avatar's own inside: its upper teeth stay where they are, what is below them is stretched.
 
         Args:
             corners: `_corners`; a smile or frown bends what is between the lips along with them.
-            ring: how far lips that stood wide open are a ring before what is drawn.
         """
         s, depth = opening.s, opening.to_upper
         table = np.stack([self._rest[:, 2], self._rest[:, 3], self.teeth_end, corners])
@@ -1630,7 +1629,7 @@ class MouthLayers:
             edge = past * smooth(1.15, 1.8, beyond / np.maximum(room, 1))
         elif not self.drawn:
             # What stands wide open is squeezed where it shuts: at last too little of it is left to be known.
-            edge = np.full_like(gap, max(float(smooth(0.45, 0.2, gap.max() / self.gap)), ring))
+            edge = np.full_like(gap, smooth(0.45, 0.2, gap.max() / self.gap))
         else:
             return inside
         return cv2.blendLinear(generic, inside, edge, 1 - edge)
