@@ -1,5 +1,5 @@
 // Eyes as layers: the white, the iris under its lights, lids with their lashes. See realtime/rig/eyes.py.
-import { OFFSET, SCALE, Sampler, byShare, held, laidOver, mixed, pictureFrom, sampled, smooth } from "./pixels.js";
+import { OFFSET, SCALE, Sampler, byShare, held, in32nds, laidOver, mixed, pictureFrom, sampledAt, smooth } from "./pixels.js";
 
 /** @typedef {import("./head.js").Patch} Patch */
 /** @typedef {import("./rig.js").Part} Part */
@@ -187,7 +187,7 @@ export class EyeLayers {
     const { width, told } = this;
     const x = SCALE * ((at % width) - shift * told.down[0]) + OFFSET;
     const y = SCALE * (Math.floor(at / width) - shift * told.down[1]) + OFFSET;
-    return sampled(fine.pixels, fine.width, fine.height, x, y, true);
+    return sampledAt(fine.pixels, fine.width, fine.height, in32nds(x), in32nds(y), true);
   }
 
   /** @param {EyeAmounts} wanted */
@@ -279,7 +279,7 @@ export class EyeLayers {
         if (ball) {
           const x = SCALE * (column - this.turns[at] * dx) + OFFSET;
           const y = SCALE * (row - this.turns[at] * dy) + OFFSET;
-          colour = sampled(ball.fine.pixels, ball.fine.width, ball.fine.height, x, y, true) | 0xff000000;
+          colour = sampledAt(ball.fine.pixels, ball.fine.width, ball.fine.height, in32nds(x), in32nds(y), true) | 0xff000000;
         } else if (white && iris) {
           let placeX = column - left;
           let placeY = row - top;
@@ -289,12 +289,12 @@ export class EyeLayers {
             placeX += shift * told.down[0];
             placeY += shift * told.down[1];
           }
-          const ground = sampled(white.pixels, white.width, white.height, placeX, placeY, true);
+          const ground = sampledAt(white.pixels, white.width, white.height, in32nds(placeX), in32nds(placeY), true);
           const shade = ground >>> 24;
           colour = ground | 0xff000000;
           const x = column - middleX;
           const y = row - middleY;
-          const disc = sampled(iris.pixels, iris.width, iris.height, told.iris_size + turn[0] * x + turn[1] * y, told.iris_size + turn[1] * x + turn[2] * y, false);
+          const disc = sampledAt(iris.pixels, iris.width, iris.height, in32nds(told.iris_size + turn[0] * x + turn[1] * y), in32nds(told.iris_size + turn[1] * x + turn[2] * y), false);
           if (disc !== 0) {
             const dimmed = (/** @type {number} */ shift) => byShare((disc >>> shift) & 255, shade) << shift;
             colour = laidOver(colour, dimmed(0) | dimmed(8) | dimmed(16) | (disc & 0xff000000));
@@ -302,7 +302,7 @@ export class EyeLayers {
           const cover = disc >>> 24;
           if (glint && cover) {
             // The cornea is a ball in front of the iris: its lights go less far.
-            const light = sampled(glint.pixels, glint.width, glint.height, column - left - this.constants.GLINT * dx, row - top - this.constants.GLINT * dy, false);
+            const light = sampledAt(glint.pixels, glint.width, glint.height, in32nds(column - left - this.constants.GLINT * dx), in32nds(row - top - this.constants.GLINT * dy), false);
             if (light !== 0) {
               const part = (/** @type {number} */ shift) => byShare((light >>> shift) & 255, cover) << shift;
               colour = laidOver(colour, part(0) | part(8) | part(16) | part(24));
@@ -336,7 +336,7 @@ export class EyeLayers {
     const middle = 0.5 * (lashes.height - 1);
     for (let at = told.lash_rows_at[0] * width; at < told.lash_rows_at[1] * width; at++) {
       const y = (v[at] - upper[at]) * this.steep[at] * stretch + middle;
-      let lash = sampled(lashes.pixels, lashes.width, lashes.height, this.lashX[at], y, false);
+      let lash = sampledAt(lashes.pixels, lashes.width, lashes.height, in32nds(this.lashX[at]), in32nds(y), false);
       if (lash === 0) continue;
       if (seen < 1) {
         const part = (/** @type {number} */ shift) => Math.round(((lash >>> shift) & 255) * seen) << shift;

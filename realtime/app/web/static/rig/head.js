@@ -1,5 +1,5 @@
 // One avatar's head, drawn in any pose: sheets with depth over a plate, each sampled once. See realtime/rig/head.py.
-import { OFFSET, SCALE, Sampler, between, byShare, laidOver, pictureOf, sampled } from "./pixels.js";
+import { OFFSET, SCALE, Sampler, between, byShare, laidOver, pictureOf, sampledAt } from "./pixels.js";
 
 /** @typedef {import("./pixels.js").Picture} Picture */
 /** @typedef {import("./surface.js").Surface} Surface */
@@ -515,13 +515,13 @@ function layBlock(sheet, node, x0, x1, y0, y1, row, column, instead, repeats, be
     const bentRow = bend ? (line - bend.top) * bend.width - bend.left : 0;
     const bentHere = bend !== null && line >= bend.top && line < bend.top + bend.height;
     for (let place = x0; to < end; to++, place++, atX += stepX, atY += stepY) {
-      let ownX = (atX - 0.5) / 32;
-      let ownY = (atY - 0.5) / 32;
+      let across = atX;
+      let along = atY;
       if (bend && bentHere && place >= bend.left && place < bend.left + bend.width) {
-        ownX += bend.shiftX[bentRow + place];
-        ownY += bend.shiftY[bentRow + place];
+        across += 32 * bend.shiftX[bentRow + place];
+        along += 32 * bend.shiftY[bentRow + place];
       }
-      const colour = sampled(pixels, stride, height, ownX, ownY, repeats);
+      const colour = sampledAt(pixels, stride, height, Math.floor(across), Math.floor(along), repeats);
       out[to] = instead || colour >>> 24 === 255 ? colour : laidOver(out[to], colour);
     }
   }

@@ -66,26 +66,34 @@ export class Memory {
   }
 }
 
+const { imul } = Math;
+
 /**
- * The colour between four pixels, by places in 32nds of a pixel.
+ * Two channels between four pixels, by places in 32nds of a pixel: 255 * 32 fits into their 16 bits. (`imul` and `| 0` spare the engine checks
+ * for overflow.)
+ * @param {number} a @param {number} b beside @param {number} c below @param {number} d
+ * @param {number} x @param {number} y
+ */
+function pair(a, b, c, d, x, y) {
+  const left = 32 - x;
+  const above = 32 - y;
+  const upper = (imul(a, left) + imul(b, x)) | 0;
+  const lower = (imul(c, left) + imul(d, x)) | 0;
+  return ((imul(upper & 0xffff, above) + imul(lower & 0xffff, y) + 512) >> 10) | (((imul(upper >>> 16, above) + imul(lower >>> 16, y) + 512) >> 10) << 16);
+}
+
+/**
+ * The colour between four pixels, by places in 32nds of a pixel. Engines put short functions where they are called; colours that are given to
+ * any other are allocated, and those of `pair` are small.
  * @param {number} a @param {number} b beside @param {number} c below @param {number} d
  * @param {number} x @param {number} y
  */
 export function between(a, b, c, d, x, y) {
-  const left = 32 - x;
-  const above = 32 - y;
-  // Two channels at a time: 255 * 32 fits into their 16 bits. (`Math.imul` and `| 0` spare the engine checks for overflow.)
-  const upper = (Math.imul(a & 0xff00ff, left) + Math.imul(b & 0xff00ff, x)) | 0;
-  const lower = (Math.imul(c & 0xff00ff, left) + Math.imul(d & 0xff00ff, x)) | 0;
-  const upperOther = (Math.imul((a >>> 8) & 0xff00ff, left) + Math.imul((b >>> 8) & 0xff00ff, x)) | 0;
-  const lowerOther = (Math.imul((c >>> 8) & 0xff00ff, left) + Math.imul((d >>> 8) & 0xff00ff, x)) | 0;
-  return (
-    ((Math.imul(upper & 0xffff, above) + Math.imul(lower & 0xffff, y) + 512) >> 10) |
-    (((Math.imul(upperOther & 0xffff, above) + Math.imul(lowerOther & 0xffff, y) + 512) >> 10) << 8) |
-    (((Math.imul(upper >>> 16, above) + Math.imul(lower >>> 16, y) + 512) >> 10) << 16) |
-    (((Math.imul(upperOther >>> 16, above) + Math.imul(lowerOther >>> 16, y) + 512) >> 10) << 24)
-  );
+  return pair(a & 0xff00ff, b & 0xff00ff, c & 0xff00ff, d & 0xff00ff, x, y) | (pair((a >>> 8) & 0xff00ff, (b >>> 8) & 0xff00ff, (c >>> 8) & 0xff00ff, (d >>> 8) & 0xff00ff, x, y) << 8);
 }
+
+/** @param {number} place in pixels */
+export const in32nds = (place) => Math.floor(32 * place + 0.5);
 
 /**
  * The RGBA colour of a picture at (x, y), linearly between pixels, and beyond its edge as there (`repeats`) or nothing.
@@ -93,9 +101,15 @@ export function between(a, b, c, d, x, y) {
  * @param {number} x @param {number} y
  * @param {boolean} repeats
  */
-export function sampled(pixels, width, height, x, y, repeats) {
-  const across = Math.floor(32 * x + 0.5);
-  const down = Math.floor(32 * y + 0.5);
+export const sampled = (pixels, width, height, x, y, repeats) => sampledAt(pixels, width, height, in32nds(x), in32nds(y), repeats);
+
+/**
+ * The same at a place in 32nds of a pixel, in whole ones.
+ * @param {Int32Array} pixels @param {number} width @param {number} height
+ * @param {number} across @param {number} down
+ * @param {boolean} repeats
+ */
+export function sampledAt(pixels, width, height, across, down, repeats) {
   const column = across >> 5;
   const row = down >> 5;
   if (column >= 0 && row >= 0 && column < width - 1 && row < height - 1) {
