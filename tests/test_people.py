@@ -662,9 +662,27 @@ def test_lines_of_a_drawing_lie_on_the_darker_side_of_edges_and_keep_its_opacity
     assert (paint.inked(layer * 0, np.zeros(3), 0.9, 0.015) == 0).all()
 
 
-def test_teeth_lose_their_painted_shade_and_gums_keep_their_red():
+def test_the_line_round_drawn_hair_follows_its_form_and_keeps_the_opacity():
     from livepuppet.train.people import paint
 
-    tooth, gum = np.full((4, 4, 3), (120, 118, 116), np.uint8), np.full((4, 4, 3), (150, 40, 45), np.uint8)
-    assert paint.whitened(tooth).mean() > 190
-    assert np.abs(paint.whitened(gum).astype(int) - gum).max() <= 1
+    layer = np.full((64, 64, 4), 255, np.uint8)
+    hair = np.zeros((64, 64), np.uint8)
+    hair[:32] = 255
+    hair[50, 10:40] = 255  # a single hair
+    found = paint.outlined(layer, hair, np.zeros(3), 0.03)
+    assert (found[..., 3] == layer[..., 3]).all()
+    assert (
+        found[31:33, 8:56, :3].max() < 40 and found[45:, :, :3].min() > 230 and found[:26, :, :3].min() == 255
+    )
+    assert paint.outlined(layer, np.zeros_like(hair), np.zeros(3), 0.03) is layer
+
+
+def test_teeth_and_gums_lose_their_painted_shade():
+    from livepuppet.train.people import paint
+
+    def whole(*colour):
+        return np.full((4, 4, 3), colour, np.uint8)
+
+    assert paint.whitened(whole(120, 118, 116)).mean() > 190
+    gum, rim = (paint.whitened(whole(*colour)).astype(int)[0, 0] for colour in ((150, 40, 45), (90, 10, 12)))
+    assert gum[0] - gum[1] > 70 and gum[0] - rim[0] < 20

@@ -18,13 +18,13 @@ from livepuppet.train.people.person import Person, Posed, vertex_table
 from livepuppet.train.people.scene import Scene
 
 #: Raised with each change that alters pictures or truth.
-RENDERER = 14
+RENDERER = 15
 
 #: Versions whose pools are as good to train on: looks alone have changed since, what arrays mean has not.
-READABLE = (4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14)
+READABLE = (4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
 
-#: Kinds of parts that cast no shadow, and those that are no surface of their own for flow and depth.
-NO_SHADOW = frozenset(["lash", "teeth", "tongue", "eye", "lens", "strands", "fur", "ring"])
+#: Kinds of parts that cast no shadow (a rim's would be a row of dots), and those that are no surface of their own for flow and depth.
+NO_SHADOW = frozenset(["lash", "teeth", "tongue", "eye", "lens", "strands", "fur", "ring", "glasses"])
 NO_POINT = frozenset(["lash", "lens", "strands"])
 
 #: Kinds of parts that nothing shows through.
@@ -403,7 +403,10 @@ class Renderer:
 
         def seen() -> np.ndarray:
             layer = self._read()
-            return paint.inked(layer, look.ink, look.lines, look.pen) if look.lines > 0 else layer
+            if look.lines > 0:
+                layer = paint.inked(layer, look.ink, look.lines, look.pen)
+                layer = paint.outlined(layer, self._read(1, 1), look.ink, look.pen)
+            return layer
 
         without = seen() if plate else None
         self._solids(head, ("teeth", "tongue") if posed.shut else (), culled=("skin", "eye"))
@@ -584,13 +587,9 @@ class Renderer:
             c.enable(gl.CULL_FACE)
             c.cull_face = "front"
             for part, (first, last) in parts:
-                if part.kind in ("skin", "cloth", "hair", "hat", "phones", "hand", "microphone"):
-                    holes = part.kind == "hair"
-                    if holes:
-                        self._hair(part.name)[0].use(0)
-                    lines = self._surface(
-                        shaders.INK, grow=look.outline, tint=tuple(look.ink.tolist()), textured=float(holes)
-                    )
+                # Hair has none of these: of locks with holes only dots would be seen. Its line follows what is seen of it.
+                if part.kind in ("skin", "cloth", "hat", "phones", "hand", "microphone"):
+                    lines = self._surface(shaders.INK, grow=look.outline, tint=tuple(look.ink.tolist()))
                     lines.render(vertices=3 * (last - first), first=3 * first)
             c.cull_face = "back"
 
@@ -616,13 +615,13 @@ class Renderer:
                 self._part(part, span, 0.02)
         self.target.depth_mask = True
 
-    def _read(self, attachment: int = 0) -> np.ndarray:
-        """What was drawn, uint8: premultiplied RGBA (S, S, 4), or the head's share (S, S) of attachment 1."""
+    def _read(self, attachment: int = 0, plane: int = 0) -> np.ndarray:
+        """What was drawn, uint8: premultiplied RGBA (S, S, 4); of attachment 1 the head's share (S, S) or, as its plane 1, hair's."""
         side = self.side
         data = self.target.read(components=4, attachment=attachment)
         picture = np.frombuffer(data, np.uint8).reshape(side, side, 4)
         if attachment:
-            picture = np.ascontiguousarray(picture[..., 0])
+            picture = np.ascontiguousarray(picture[..., plane])
         if side != self.size:
             picture = cv2.resize(picture, (self.size, self.size), interpolation=cv2.INTER_AREA)
         return picture[::-1]
@@ -636,13 +635,19 @@ class Renderer:
             if look.skin is not None:
                 texture, mean = self._named(f"skin/{look.skin}")
             tint = look.gain if mean is not None else look.tone
-            amounts = [self.skin_luminance(self.person), 1.0, 1.0 if not look.style else 0.3, 0]
+            amounts = [
+                self.skin_luminance(self.person),
+                1.0,
+                1.0 if not look.style else 0.3,
+                float(bool(look.combed_back)),
+            ]
         elif part.kind == "eye":
             texture, mean = self.iris, np.ones(3)
             # Whites of one brightness would glow in faces that are exposed for dark skin.
             tint = np.full(3, np.clip(self.skin_luminance(self.person) / 0.25, 0.2, 1.0) ** 0.3)
         elif part.kind in ("teeth", "tongue"):
-            texture, mean = self._named(f"{part.kind}/{part.name}")
+            if not look.style:
+                texture, mean = self._named(f"{part.kind}/{part.name}")
             # Light comes through enamel, which no surface here lets it; nor do a dark face's teeth glow.
             glow = 1.9 * min(self.skin_luminance(self.person) / 0.30, 1.0) ** 0.5
             tint = (

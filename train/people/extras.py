@@ -833,7 +833,7 @@ def draw_parts(
         parts.append(styled)
         parts.append(strays(assets, styled, base, skull, rng))
         # Nothing of the skin shines through: a fifth of it would make black hair's roots brown.
-        look.details["scalp"] = 0.97
+        look.details["scalp"] = 1.0
         look.combed_back = name if name in hair.COMBED_BACK else None
     if male and child < 0.1 and rng.random() < 0.28 and origin.sex["male"] > 0.75:
         whole = rng.random() < 0.88

@@ -95,7 +95,7 @@ class SkinMap:
         self.masks["cheek"] = np.exp(-(((x - 0.42) / 0.17) ** 2) - ((y - 6.92) / 0.16) ** 2) * (z > 0.8)
         self.masks["nose"] = np.exp(-((x / 0.13) ** 2) - ((y - 7.0) / 0.14) ** 2) * (z > 1.35)
         self.masks["under eye"] = np.exp(-(((x - 0.29) / 0.14) ** 2) - ((y - 7.15) / 0.055) ** 2) * (z > 1.1)
-        self.masks["lid"] = np.exp(-(((x - 0.31) / 0.17) ** 2) - ((y - 7.38) / 0.06) ** 2) * (z > 1.1)
+        self.masks["lid"] = np.exp(-(((x - 0.31) / 0.17) ** 2) - ((y - 7.375) / 0.052) ** 2) * (z > 1.1)
         edge = np.abs(
             y - (7.285 + 0.05 * np.sign(y - 7.285) * np.sqrt(np.clip(1 - ((x - 0.307) / 0.15) ** 2, 0, 1)))
         )
@@ -171,7 +171,9 @@ class SkinMap:
             near = np.linalg.norm(at[inside] - self.rest[row, column], axis=1) < STANDING_OFF
             there = np.zeros((HEIGHT, WIDTH), np.uint8)
             there[row[near], column[near]] = 1
-            there = cv2.morphologyEx(there, cv2.MORPH_CLOSE, np.ones((9, 9)))
+            there = cv2.morphologyEx(
+                there, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (41, 41))
+            )
             # Styles may be mirrored.
             there = np.maximum(there, there[:, ::-1]).astype(np.float32)
             mask = self.masks["scalp combed back"] * smooth(0.15, 0.85, cv2.GaussianBlur(there, (0, 0), 7.0))
@@ -220,6 +222,7 @@ class SkinMap:
             * smooth(0.10, 0.14, radius)
             * smooth(0.30, 0.2, radius)
             * (x > 0.43)
+            * smooth(1.0, 0.7, np.abs(angle))
         )
         fold_x = np.interp(y, [6.45, 6.62, 6.80, 6.97], [0.34, 0.33, 0.28, 0.19])
         fold = -1.3 * np.exp(-(((x - fold_x) / 0.022) ** 2)) * smooth(6.42, 6.5, y) * smooth(7.0, 6.92, y)
@@ -438,17 +441,22 @@ def details(maps: SkinMap, look, tone: np.ndarray) -> tuple[np.ndarray, np.ndarr
         )
     if d.get("scalp", 0) > 0:
         grown, at, inwards = maps.combed_back(look.combed_back) if look.combed_back else maps.shorn
-        # Hair shades the skin beside it.
-        beside = cv2.GaussianBlur(grown, (0, 0), 14) * (1 - grown)
-        over.put(tone * np.array([0.42, 0.34, 0.32]), 0.45 * d["scalp"] * beside)
-        # Roots: darker than what is above them, in strands that begin where they like.
-        strands = cv2.GaussianBlur(fine, (0, 0), sigmaX=1.1, sigmaY=8) * np.float32(9)
-        of_scalp = smooth(0.25, 0.75, grown * (1 + 0.45 * strands * (1 - grown)))
-        over.put(hair_colour * 0.5, d["scalp"] * np.clip(0.93 + 0.1 * pores, 0, 1) * of_scalp)
-        over.put(hair_colour, d["scalp"] * np.clip(0.22 * strands, 0, 0.5) * of_scalp)
-        over.put(hair_colour * 0.5, (d["scalp"] > 0.4) * _hairline(at, inwards, rng))
+        if look.style:
+            # A drawing's roots are as its hair is.
+            of_scalp = smooth(0.4, 0.6, grown)
+            over.put(0.9 * hair_colour, d["scalp"] * of_scalp)
+        else:
+            # Hair shades the skin beside it.
+            beside = cv2.GaussianBlur(grown, (0, 0), 14) * (1 - grown)
+            over.put(tone * np.array([0.42, 0.34, 0.32]), 0.45 * d["scalp"] * beside)
+            # Roots: darker than what is above them, in strands that begin where they like.
+            strands = cv2.GaussianBlur(fine, (0, 0), sigmaX=1.1, sigmaY=8) * np.float32(9)
+            of_scalp = smooth(0.25, 0.75, grown * (1 + 0.45 * strands * (1 - grown)))
+            over.put(hair_colour * 0.5, d["scalp"] * np.clip(1.02 + 0.1 * pores, 0, 1) * of_scalp)
+            over.put(hair_colour, d["scalp"] * np.clip(0.22 * strands, 0, 0.5) * of_scalp)
+            over.put(hair_colour * 0.5, (d["scalp"] > 0.4) * _hairline(at, inwards, rng))
     if d["shadow"] > 0:
-        over.put(d.get("shadow colour", tone * 0.5), 0.8 * d["shadow"], "lid")
+        over.put(d.get("shadow colour", tone * 0.5), 0.55 * d["shadow"], "lid")
     if d["blush"] > 0:
         over.put(tone * np.array([1.1, 0.42, 0.42]), 0.6 * d["blush"], "cheek")
     if d["liner"] > 0:
@@ -475,6 +483,9 @@ def details(maps: SkinMap, look, tone: np.ndarray) -> tuple[np.ndarray, np.ndarr
         plane = np.zeros_like(relief)
         plane[window] = smooth(0.12, 0.75, uneven) * (1 - np.clip(2.5 * masks["lips"][window], 0, 1))
         grown.append(255 * plane)
+    if look.combed_back and d.get("scalp", 0) > 0:
+        # No hair grows on the skin itself: a drawing's line goes round what is painted.
+        grown[1] = 255 * of_scalp
     shine = (0.42 + 0.5 * masks["oily"]) * (1 + 0.28 * pores + 0.2 * mottled)
     if d.get("scalp", 0) > 0:
         # Skin shines, hair that is painted on it does not.
@@ -528,13 +539,35 @@ def inked(layer: np.ndarray, ink: np.ndarray, strength: float, width: float) -> 
     return (found + 0.5).astype(np.uint8)
 
 
+def outlined(layer: np.ndarray, hair: np.ndarray, ink: np.ndarray, width: float) -> np.ndarray:
+    """A drawing with a line where its hair ends, which leaves single strands out.
+
+    Args:
+        layer, ink, width: as of `inked`.
+        hair: (S, S) uint8, how much of each pixel is hair.
+    """
+    if not hair.any():
+        return layer
+    side = len(layer)
+    # A contour of what is left when strands and gaps that are narrower than the line are gone.
+    broad = cv2.GaussianBlur(hair.astype(np.float32) / 255, (0, 0), max(0.8 * width * side, 0.6))
+    form = cv2.GaussianBlur(smooth(0.42, 0.58, broad), (0, 0), max(0.42 * width * side, 0.5))
+    line = np.clip(1.8 - 4 * np.abs(form - 0.5), 0, 1)[..., None]
+    found = layer.astype(np.float32)
+    colour = 255 * np.sqrt(np.asarray(ink, np.float32))
+    found[..., :3] += line * (colour * found[..., 3:] / 255 - found[..., :3])
+    return (found + 0.5).astype(np.uint8)
+
+
 def whitened(picture: np.ndarray) -> np.ndarray:
-    """The texture of teeth and gums, uint8 RGB or RGBA, without the shade that is painted on the teeth: the light makes its own."""
+    """The texture of teeth and gums, uint8 RGB or RGBA, without the shade that is painted on them: the light makes its own."""
     red, green = (picture[..., k].astype(np.float32) for k in (0, 1))
-    tooth = smooth(0.30, 0.12, (red - green) / (red + 8))[..., None]
-    found = picture.copy()
-    enamel = np.array([240.0, 236.0, 226.0], np.float32)
-    found[..., :3] = picture[..., :3] + 0.7 * tooth * (enamel - picture[..., :3]) + 0.5
+    tooth = smooth(0.30, 0.12, (red - green) / (red + 8)).astype(np.float32)
+    tooth, found = tooth[..., None], picture.copy()
+    enamel, gum = np.array([240.0, 236.0, 226.0], np.float32), np.array([176.0, 96.0, 98.0], np.float32)
+    # The dark rims of gums would be dots between the teeth.
+    plain = found[..., :3] + 0.8 * (1 - tooth) * (gum - found[..., :3])
+    found[..., :3] = plain + 0.8 * tooth * (enamel - plain) + 0.5
     return found
 
 

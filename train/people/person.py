@@ -54,9 +54,10 @@ TONGUE_THICK, TONGUE_GROOVE = 1.12, 0.022
 #: pressed together become thin.
 MIXED: dict[str, dict[str, float]] = {
     "mouthFunnel": {"mouthFunnel": 0.4, "mouthPucker": 1.2, "jawOpen": 0.35},
-    "jawForward": {"jawForward": 1.6, "mouthShrugLower": 0.5},
-    "jawLeft": {"jawLeft": 1.4, "mouthShrugLower": 0.2},
-    "jawRight": {"jawRight": 1.4, "mouthShrugLower": 0.2},
+    "jawForward": {"jawForward": 1.85, "mouthShrugLower": 0.6},
+    "jawLeft": {"jawLeft": 2.0, "mouthShrugLower": 0.2},
+    "jawRight": {"jawRight": 2.0, "mouthShrugLower": 0.2},
+    "browInnerUp": {"browInnerUp": 1.35},
     "cheekPuff": {"cheekPuff": 1.25, "mouthPressLeft": 0.2, "mouthPressRight": 0.2},
 } | {
     name + side: {one + side if one[-1] != "*" else one[:-1]: share for one, share in mixed.items()}
@@ -64,7 +65,7 @@ MIXED: dict[str, dict[str, float]] = {
     for name, mixed in {
         "cheekSquint": {"cheekSquint": 1.0, "eyeSquint": 0.7},
         "noseSneer": {"noseSneer": 1.5, "mouthUpperUp": 0.35, "cheekSquint": 0.5},
-        "mouthDimple": {"mouthDimple": 1.35},
+        "mouthDimple": {"mouthDimple": 1.5, "mouthStretch": 0.3},
         "mouthPress": {"mouthPress": 0.7, "mouthRollUpper*": 0.3, "mouthRollLower*": 0.3},
         "eyeLookUp": {"eyeLookUp": 1.0, "eyeWide": 0.45},
         "eyeLookDown": {"eyeLookDown": 0.85},
@@ -1060,6 +1061,9 @@ def _draw_look(assets: Assets, origin: Origin, rng: np.random.Generator) -> Look
     # Skin that is darkened alone would turn orange.
     look.gain = look.gain * np.minimum(look.gain.mean(), 1.0) ** np.array([0.0, -0.10, -0.22])
     look.gain = look.gain.clip(0.6, 1.5)
+    if "old_african" in (look.skin or ""):
+        # Of these textures the old one is orange.
+        look.gain = look.gain * np.array([0.90, 1.04, 1.35])
     old = origin.old
     look.details = {
         "blotches": rng.uniform(0.3, 1.0),

@@ -37,7 +37,7 @@ void main() {
 }
 """
 
-# Light is computed in linear colours and leaves through the camera's curve, premultiplied by alpha. The second output is the head's share: (head, -, -, alpha).
+# Light is computed in linear colours and leaves through the camera's curve, premultiplied by alpha. The second output is the head's and its hair's share: (head, hair, -, alpha).
 # One program for each kind of surface: llvmpipe computes both sides of every `if`.
 PICTURE_FRAGMENT = """#version 330
 #define KIND %(kind)d
@@ -47,11 +47,10 @@ layout(location = 0) out vec4 colour;
 layout(location = 1) out vec4 share;
 uniform vec3 tint;
 #if KIND == 9
-uniform sampler2D skin; uniform float textured;
 void main() {
-  // None where space was folded by a change of proportions, and none of hair that is not there.
+  // None where space was folded by a change of proportions.
   vec2 at_face = vec2(H.x, H.y - 7.08) / vec2(.58, .62);
-  if (H.z > .8 && dot(at_face, at_face) < 1 || textured > 0 && texture(skin, T).a < .5) discard;
+  if (H.z > .8 && dot(at_face, at_face) < 1) discard;
   colour = vec4(sqrt(tint), 1); share = vec4(M.z, 0, 0, 1);
 }
 #else
@@ -65,6 +64,13 @@ uniform vec3 lips[2]; uniform vec4 lip_plane; uniform float opening;
 uniform float gloss; uniform float textured; uniform int pattern; uniform float pattern_scale; uniform vec3 hue;
 uniform vec3 flat_colour; uniform float flatness; uniform vec3 shade; uniform float exposure;
 
+#if KIND == 4
+#define HAIRY 1
+#elif KIND == 0 && CEL > 0
+#define HAIRY par.w * texture(relief, d0).a * step(M.y, .5) * M.z * inside
+#else
+#define HAIRY 0
+#endif
 vec3 tone(vec3 x) {
   // `draw.tone`
   x = max(x, vec3(0)) * exposure; return sqrt(clamp(x * (1 + x / 9) / (1 + x * .55), 0, 1));
@@ -194,11 +200,17 @@ void main() {
   // Elsewhere a discard would keep the card from testing depth first.
   if (a < cut) discard;
 #endif
-  share = vec4(M.z * a, 0, 0, a);
+  share = vec4(M.z * a, HAIRY * a, 0, a);
   float nl = dot(n, key), S = lit(P, n); vec3 e = around(n) * ao;
   vec3 h = normalize(key + v); float nh = max(dot(n, h), 0);
 #if CEL > 0
   // Heads cast no shadows upon themselves: their borders would be scribbles over a face.
+#if KIND == 0
+  // A drawing's face is one round form: every crease's own shade would be blotches.
+  vec3 ax = of_head[0].xyz, ay = of_head[1].xyz, form = vec3(H.x, .45 * (H.y - 7.05), .75 * (H.z - .35));
+  vec3 round_ = normalize(ax * form.x + ay * form.y + cross(ax, ay) * form.z);
+  nl = mix(nl, dot(round_, key) + .22, .85 * M.z * step(M.y, .5) * smoothstep(5.9, 6.15, H.y));
+#endif
   float level = clamp(nl * .5 + .5, 0, 1) * mix(.6, 1., mix(S, 1., .8 * M.z));
 #if CEL == 2
   float bright = clamp(level * 1.15, 0, 1);
@@ -215,8 +227,8 @@ void main() {
 #endif
 #if KIND == 0
   // The nose and the lower lip show by their undersides.
-  vec2 nose = vec2(H.x, H.y - 6.86) / vec2(.22, .15), lip = vec2(H.x, H.y - 6.475) / vec2(.17, .06);
-  float there = M.z * step(1.1, H.z) * max(smoothstep(1., .8, dot(nose, nose)), .4 * smoothstep(1., .8, dot(lip, lip)));
+  vec2 nose = vec2(H.x, H.y - 6.86) / vec2(.14, .085), lip = vec2(H.x, H.y - 6.475) / vec2(.17, .06);
+  float there = M.z * step(1.1, H.z) * max(.45 * smoothstep(1., .4, dot(nose, nose)), .4 * smoothstep(1., .8, dot(lip, lip)));
   bright *= 1 - there * smoothstep(.30, .42, -dot(n, of_head[1].xyz));
   // The chin shades the neck, whose border with the face is drawn by that.
   bright *= 1 - smoothstep(.0, .03, 6.10 + .5 * (1.3 - H.z) - H.y) * smoothstep(5.74, 5.77, H.y - .3 * H.x * H.x);
@@ -230,18 +242,20 @@ void main() {
 #if KIND == 8
   colour.rgb = tint;
 #endif
-  colour.rgb = sqrt(clamp(colour.rgb, 0, 1)) * a; share = vec4(M.z * a, 0, 0, a);
+  colour.rgb = sqrt(clamp(colour.rgb, 0, 1)) * a; share = vec4(M.z * a, HAIRY * a, 0, a);
 #else
   vec3 d = key_colour * clamp(nl, 0, 1) * S, d2 = fill_colour * clamp(dot(n, fill) * .8 + .2, 0, 1);
   float fresnel = 1 - max(facing, 0); fresnel *= fresnel; fresnel = .03 + .3 * fresnel * fresnel;
   float sp = 0; vec3 rs = vec3(0);
 #if KIND == 0
-  vec3 w = vec3(.38, .16, .09);
-  d = key_colour * clamp((nl + w) / (1 + w), 0, 1) * mix(vec3(.20, .06, .035), vec3(1), S);
+  // Light comes through skin, not through hair that is painted on it.
+  float flesh = min(1., 2.5 * oily);
+  vec3 w = vec3(.38, .16, .09) * flesh;
+  d = key_colour * clamp((nl + w) / (1 + w), 0, 1) * mix(vec3(.20, .06, .035) * flesh, vec3(1), S);
   d2 = fill_colour * clamp((dot(n, fill) + w) / (1 + w), 0, 1) * min(1., 1.4 * ao);
   vec3 h2 = normalize(fill + v); float nh2 = max(dot(n, h2), 0);
   sp = gloss * oily * (.10 * sharp(nh, 12) + .20 * sharp(nh, 60));
-  rs = around(reflect(-v, n)) * fresnel * .4 * ao * ao * min(1., 2.5 * oily) + gloss * oily * .10 * ao * fill_colour * sharp(nh2, 40);
+  rs = around(reflect(-v, n)) * fresnel * .4 * ao * ao * flesh + gloss * oily * .10 * ao * fill_colour * sharp(nh2, 40);
 #elif KIND == 1
   d = key_colour * clamp(nl * .6 + .4, 0, 1) * mix(.5, 1., S) * ao; d2 *= ao;
   // Windows and lamps are seen in the wet cornea as small bright patches.

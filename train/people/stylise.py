@@ -154,8 +154,8 @@ def apply(person, rng: np.random.Generator) -> None:
     )
     person.warps = warps
     _paint(person.look, kind, rng)
-    if any(part.kind == "hair" for part in person.parts):
-        # Drawn hair has an edge.
+    if any(part.kind == "hair" for part in person.parts) and not person.look.combed_back:
+        # Drawn hair has an edge, below which no scalp is seen.
         person.look.details["scalp"] = 0.0
     person.kind = kind
 
