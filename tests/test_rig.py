@@ -1424,6 +1424,23 @@ def test_teeth_of_a_drawing_stay_whole_where_its_mouth_opens():
     assert mouth.layers.drawn and veiled.sum(0).max() <= 2
 
 
+def test_corners_go_where_peoples_do():
+    """Pressed lips take theirs aside and up, on their side only; a mouth that goes aside the one in front; puffed cheeks take both in."""
+    picture, contours = drawn_face()
+    layers = Mouth(picture, contours).layers
+
+    def corners(**named) -> np.ndarray:
+        offset, aside = layers._offsets(MouthAmounts.of(amounts(**named)))
+        return np.array([np.interp([-1, 1], _NODES, line) for line in (aside, offset[:, 2])]) / layers.width
+
+    (left_aside, right_aside), (left_down, right_down) = corners(mouthPressLeft=1.0)
+    assert right_aside > 0.08 and right_down < -0.08 and abs(left_aside) < 0.02 and abs(left_down) < 0.02
+    (left_aside, right_aside), (left_down, right_down) = corners(mouthLeft=1.0)
+    assert left_aside > 0.1 and right_aside > 0.1 and right_down < -0.1 and abs(left_down) < 0.02
+    (left_aside, right_aside), _ = corners(cheekPuff=1.0)
+    assert left_aside > 0.02 and right_aside < -0.02
+
+
 def test_wide_lips_purse_further():
     """A mouth that is wide, since it smiles, becomes nearly as narrow as others."""
     picture, contours = drawn_face()

@@ -43,6 +43,10 @@ LARGEST_GAP, LEAST_GAP, MOST_GAP = 0.62, 0.5, 1.15
 #: aside and down, a frown down; a pucker takes them in, a funnel in, and parts both lips.
 SMILE, STRETCH, FROWN, PUCKER, FUNNEL = (0.15, 0.33), (0.11, 0.05), 0.14, 0.14, (0.14, 0.085, 0.21)
 
+#: How far lips that are pressed take corners aside and up, and a mouth that goes aside takes the one in front up, in smiles; how far
+#: puffed cheeks take them in, and a jaw goes aside, in mouth widths.
+PRESS, ASIDE_UP, PUFF, JAW_ASIDE = (0.8, 0.42), 0.5, 0.1, 0.195
+
 #: The same of a mouth without lips, in mouth widths; and what of its line stays shut at each corner.
 PLAIN_GAP, PLAIN_CORNER = 0.62, 0.14
 
@@ -168,7 +172,8 @@ class MouthAmounts:
     stretch_right: float
     roll_lower: float
     roll_upper: float
-    press: float
+    press_left: float
+    press_right: float
     upper_left: float
     upper_right: float
     lower_left: float
@@ -201,7 +206,8 @@ class MouthAmounts:
             side("mouthStretch", "right"),
             value("mouthRollLower"),
             value("mouthRollUpper"),
-            0.5 * (value("mouthPressLeft") + value("mouthPressRight")),
+            side("mouthPress", "left"),
+            side("mouthPress", "right"),
             # A sneer draws the lip up at its side.
             *(side("mouthUpperUp", which) + 0.7 * side("noseSneer", which) for which in ("left", "right")),
             *(side("mouthLowerDown", which) for which in ("left", "right")),
@@ -213,6 +219,10 @@ class MouthAmounts:
             value("cheekPuff"),
             value("tongueOut"),
         )
+
+    @property
+    def press(self) -> float:
+        return 0.5 * (self.press_left + self.press_right)
 
     @property
     def most(self) -> float:
@@ -1050,7 +1060,9 @@ class MouthLayers:
         # Small ones grow broader, as faces that have them are drawn.
         inward -= (0.16 * round_ + 0.11 * self.plain * min(parted / (0.6 * w), 1.0)) * self._small
         # Muzzles are stiffer than lips.
-        narrow = (0.5 if self.plain else 1.0) * (self._pucker * a.pucker + FUNNEL[0] * a.funnel) + inward
+        narrow = (0.5 if self.plain else 1.0) * (
+            self._pucker * a.pucker + FUNNEL[0] * a.funnel + PUFF * a.puff
+        ) + inward
         # Lips that hardly part do so in the middle; an open mouth is round, its corners half-way down.
         rise = 0.05 * parted * (not self.plain)
         sink = (0.4 if self.plain else 1) * (1 - round_) * 0.25 * jaw + round_ * (
@@ -1067,20 +1079,24 @@ class MouthLayers:
         # A mouth that shows its teeth has bared most of them, and one without any has nothing to bare.
         bares = (0.25 if self.shows_teeth else 0.4 if self._toothless else 1.0) * w
         # Of lips that are pushed forward the upper one turns outwards; a smile and an open mouth stretch both.
-        thick = 1 - 0.35 * a.press - 0.15 * a.puff - 0.15 * smile - 0.3 * min(parted / (0.6 * w), 1.0)
-        upper, lower = thick - 0.05 * smile + 0.4 * a.pucker, thick + 0.05 * a.pucker - 0.25 * a.funnel
+        thick = 1 - 0.4 * a.press - 0.05 * a.puff - 0.15 * smile - 0.3 * min(parted / (0.6 * w), 1.0)
+        # A chin that is raised pushes the lower lip over the upper one.
+        upper = thick - 0.05 * smile + 0.4 * a.pucker - 0.5 * _held(a.shrug_lower) + 0.35 * a.shrug_upper
+        lower = thick + 0.05 * a.pucker - 0.25 * a.funnel
         left, right = (
-            self._span * (SMILE[0] * smile + STRETCH[0] * stretch + 0.05 * a.press) * (1 - 0.7 * far)
-            for smile, stretch, far in (
-                (a.smile_left, a.stretch_left, self._far[0]),
-                (a.smile_right, a.stretch_right, self._far[1]),
+            self._span
+            * (SMILE[0] * (smile + PRESS[0] * press * _held(1 - smile)) + STRETCH[0] * stretch)
+            * (1 - 0.7 * far)
+            for smile, stretch, press, far in (
+                (a.smile_left, a.stretch_left, a.press_left, self._far[0]),
+                (a.smile_right, a.stretch_right, a.press_right, self._far[1]),
             )
         )
         corner_left, corner_right = self._corner_shares(a)
         shares = {
             "left": left,
             "right": right,
-            "shift": (0.08 if self.plain else 0.2) * a.aside * self._span,
+            "shift": (0.08 if self.plain else 0.16) * a.aside * self._span,
             "left_in": w * (narrow + 0.14 * self._far[0] * round_),
             "right_in": w * (narrow + 0.14 * self._far[1] * round_),
             "puff": 0.075 * a.puff * self.unit,
@@ -1088,7 +1104,7 @@ class MouthLayers:
             "corner_right": corner_right,
             # Lips that are pushed forward meet a little further down.
             "sink": sink + 0.03 * a.pucker * w * (not self.shows_teeth),
-            "shrug": (0.08 * a.shrug_lower + 0.03 * a.shrug_upper) * w,
+            "shrug": (0.11 * a.shrug_lower + 0.06 * a.shrug_upper) * w,
             "shut": shut,
             "upper_left": a.upper_left * bares,
             "upper_right": a.upper_right * bares,
@@ -1144,15 +1160,27 @@ class MouthLayers:
     def _jaw_aside(self, a: MouthAmounts) -> float:
         """How far the jaw moves aside, in pixels."""
         # Without lips to move, the jaw does it.
-        return (0.15 * a.jaw_aside + 0.1 * a.aside * self.plain) * self._span
+        return (JAW_ASIDE * a.jaw_aside + 0.1 * a.aside * self.plain) * self._span
 
     def _corner_shares(self, a: MouthAmounts) -> tuple[float, float]:
         """How far smiles and frowns take the left and the right corner down, in pixels."""
         left, right = (
-            -self._smile * smile * (1 - 0.15 * _held(smile)) + FROWN * frown + STRETCH[1] * stretch
-            for smile, frown, stretch in (
-                (a.smile_left, a.frown_left, a.stretch_left),
-                (a.smile_right, a.frown_right, a.stretch_right),
+            -self._smile * (smile * (1 - 0.15 * _held(smile)) + up * _held(1 - smile))
+            + FROWN * frown
+            + STRETCH[1] * stretch
+            for smile, frown, stretch, up in (
+                (
+                    a.smile_left,
+                    a.frown_left,
+                    a.stretch_left,
+                    PRESS[1] * a.press_left + ASIDE_UP * _held(-a.aside),
+                ),
+                (
+                    a.smile_right,
+                    a.frown_right,
+                    a.stretch_right,
+                    PRESS[1] * a.press_right + ASIDE_UP * _held(a.aside),
+                ),
             )
         )
         # Lips that smile on both sides are as level as the eyes.

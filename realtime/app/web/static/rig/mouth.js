@@ -32,6 +32,8 @@ function amountsOf(amounts, strength) {
     rollLower: value("mouthRollLower"),
     rollUpper: value("mouthRollUpper"),
     press: 0.5 * (value("mouthPressLeft") + value("mouthPressRight")),
+    pressLeft: left("mouthPress"),
+    pressRight: right("mouthPress"),
     // A sneer draws the lip up at its side.
     upperLeft: left("mouthUpperUp") + 0.7 * left("noseSneer"),
     upperRight: right("mouthUpperUp") + 0.7 * right("noseSneer"),
@@ -151,7 +153,7 @@ export class MouthLayers {
    */
   _shares(a) {
     const { told, constants } = this;
-    const { SMILE, STRETCH, FUNNEL } = constants;
+    const { SMILE, STRETCH, FUNNEL, PRESS, ASIDE_UP } = constants;
     const w = told.width;
     // Of a muzzle little would be seen of the first part of the way: hairs hang over it.
     const opened = Math.max(a.open, 0) * (1 + (told.plain ? 0.5 * (1 - Math.min(Math.max(a.open, 0), 1)) : 0));
@@ -170,7 +172,7 @@ export class MouthLayers {
     // Small ones grow broader, as faces that have them are drawn.
     const inward = (0.06 + 0.25 * Math.max(told.sag / w, 0)) * round * Math.min((0.75 * w) / Math.max(parted + told.gap, 1), 1) - (0.16 * round + (told.plain ? 0.11 * Math.min(parted / (0.6 * w), 1) : 0)) * told.small;
     // Muzzles are stiffer than lips.
-    const narrow = (told.plain ? 0.5 : 1) * (told.pucker * a.pucker + FUNNEL[0] * a.funnel) + inward;
+    const narrow = (told.plain ? 0.5 : 1) * (told.pucker * a.pucker + FUNNEL[0] * a.funnel + constants.PUFF * a.puff) + inward;
     // Lips that hardly part do so in the middle; an open mouth is round, its corners half-way down.
     const rise = told.plain ? 0 : 0.05 * parted;
     const sink = (told.plain ? 0.4 : 1) * (1 - round) * 0.25 * jaw + round * (told.sag - rise + 0.33 * (parted + told.gap));
@@ -182,27 +184,29 @@ export class MouthLayers {
     // A mouth that shows its teeth has bared most of them, and one without any has nothing to bare.
     const bares = (told.shows_teeth ? 0.25 : told.toothless ? 0.4 : 1) * w;
     // Of lips that are pushed forward the upper one turns outwards; a smile and an open mouth stretch both.
-    const thick = 1 - 0.35 * a.press - 0.15 * a.puff - 0.15 * smile - 0.3 * Math.min(parted / (0.6 * w), 1);
-    const [upper, lower] = [thick - 0.05 * smile + 0.4 * a.pucker, thick + 0.05 * a.pucker - 0.25 * a.funnel];
-    const aside = (/** @type {number} */ one, /** @type {number} */ stretch, /** @type {number} */ far) =>
-      told.span * (SMILE[0] * one + STRETCH[0] * stretch + 0.05 * a.press) * (1 - 0.7 * far);
-    const corner = (/** @type {number} */ one, /** @type {number} */ frown, /** @type {number} */ stretch) =>
-      -told.smile * one * (1 - 0.15 * held(one)) + constants.FROWN * frown + STRETCH[1] * stretch;
+    const thick = 1 - 0.4 * a.press - 0.05 * a.puff - 0.15 * smile - 0.3 * Math.min(parted / (0.6 * w), 1);
+    // A chin that is raised pushes the lower lip over the upper one.
+    const upper = thick - 0.05 * smile + 0.4 * a.pucker - 0.5 * held(a.shrugLower) + 0.35 * a.shrugUpper;
+    const lower = thick + 0.05 * a.pucker - 0.25 * a.funnel;
+    const aside = (/** @type {number} */ one, /** @type {number} */ stretch, /** @type {number} */ press, /** @type {number} */ far) =>
+      told.span * (SMILE[0] * (one + PRESS[0] * press * held(1 - one)) + STRETCH[0] * stretch) * (1 - 0.7 * far);
+    const corner = (/** @type {number} */ one, /** @type {number} */ frown, /** @type {number} */ stretch, /** @type {number} */ up) =>
+      -told.smile * (one * (1 - 0.15 * held(one)) + up * held(1 - one)) + constants.FROWN * frown + STRETCH[1] * stretch;
     // Lips that smile on both sides are as level as the eyes.
     const even = 0.5 * told.tilt * held(Math.min(a.smileLeft, a.smileRight));
     /** @type {Record<string, number>} */
     const shares = {
-      left: aside(a.smileLeft, a.stretchLeft, told.far[0]),
-      right: aside(a.smileRight, a.stretchRight, told.far[1]),
-      shift: (told.plain ? 0.08 : 0.2) * a.aside * told.span,
+      left: aside(a.smileLeft, a.stretchLeft, a.pressLeft, told.far[0]),
+      right: aside(a.smileRight, a.stretchRight, a.pressRight, told.far[1]),
+      shift: (told.plain ? 0.08 : 0.16) * a.aside * told.span,
       left_in: w * (narrow + 0.14 * told.far[0] * round),
       right_in: w * (narrow + 0.14 * told.far[1] * round),
       puff: 0.075 * a.puff * told.unit,
-      corner_left: told.span * (corner(a.smileLeft, a.frownLeft, a.stretchLeft) + even),
-      corner_right: told.span * (corner(a.smileRight, a.frownRight, a.stretchRight) - even),
+      corner_left: told.span * (corner(a.smileLeft, a.frownLeft, a.stretchLeft, PRESS[1] * a.pressLeft + ASIDE_UP * held(-a.aside)) + even),
+      corner_right: told.span * (corner(a.smileRight, a.frownRight, a.stretchRight, PRESS[1] * a.pressRight + ASIDE_UP * held(a.aside)) - even),
       // Lips that are pushed forward meet a little further down.
       sink: sink + (told.shows_teeth ? 0 : 0.03 * a.pucker * w),
-      shrug: (0.08 * a.shrugLower + 0.03 * a.shrugUpper) * w,
+      shrug: (0.11 * a.shrugLower + 0.06 * a.shrugUpper) * w,
       shut,
       upper_left: a.upperLeft * bares,
       upper_right: a.upperRight * bares,
@@ -281,7 +285,7 @@ export class MouthLayers {
   jawAside(a) {
     const { told } = this;
     // Without lips to move, the jaw does it.
-    return (0.15 * a.jawAside + (told.plain ? 0.1 * a.aside : 0)) * told.span;
+    return (this.constants.JAW_ASIDE * a.jawAside + (told.plain ? 0.1 * a.aside : 0)) * told.span;
   }
 
   /** Where the tongue and its shadow may be. @param {number} across @param {number} toUpper @param {number} toLower */
