@@ -37,7 +37,7 @@ export const texts = {
   record: "Record",
   stopRecording: "Stop",
   outputs: "Keep",
-  keepHint: "A PNG of what is shown, or a video of it.",
+  keepHint: "A PNG of what is shown, or a video.",
   keeping: "Recording what is shown, until you stop.",
   recording: (/** @type {number} */ seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds) % 60).padStart(2, "0")}`,
   sound: "Sound of recordings",
