@@ -48,6 +48,9 @@ SHARED_FILES = ("studio.css", "dom.js", "icon.svg", "numbers.js", "slider.js", "
 #: The file that names all others, and tells a site from any other folder.
 FILES_FILE = "files.js"
 
+#: Comments of JavaScript that have lines of their own: a quarter of what a visitor would download of it.
+COMMENTS = re.compile(rb"^[ \t]*(?://[^\n]*|/\*(?:(?!\*/).)*\*/[ \t]*)\n", re.MULTILINE | re.DOTALL)
+
 #: The runtime as the page fetches it.
 RUNTIME = "runtime/ort-wasm-simd-threaded.packed"
 
@@ -210,6 +213,7 @@ def _page() -> dict[str, bytes]:
     }
     files.update({name: (SHARED / name).read_bytes() for name in SHARED_FILES})
     files[f"{ENCODING}modules.js"] = rig_maker().encode()
+    files.update({name: COMMENTS.sub(b"", data) for name, data in files.items() if name.endswith(".js")})
     return files
 
 
