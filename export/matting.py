@@ -26,12 +26,13 @@ def load_matting(path: Path) -> Matting:
     Raises:
         UserError: the file is missing or of another network.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     network = Matting()
     try:
         network.load_state_dict(load_file(path))
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} cannot be used: {reason}; train the matting network first.") from error
     return network.eval()

@@ -19,7 +19,7 @@ from livepuppet.realtime.app.web.translate import rig_maker, translated
 from livepuppet.realtime.avatars import load_avatar
 from livepuppet.realtime.bundled import AVATAR, MODEL
 from livepuppet.realtime.engines import load_engine
-from livepuppet.realtime.rig import close_ups, matting, tables
+from livepuppet.realtime.rig import close_ups, closed_eyes, matting, tables
 from livepuppet.realtime.rig.finding import find
 from livepuppet.realtime.rig.matting import default_matting
 from livepuppet.realtime.rig.rig import Face, Rig
@@ -235,10 +235,16 @@ def test_the_page_makes_the_rig_that_python_makes(tmp_path, monkeypatch):
         note("matting", [square], list(found))
         return found
 
-    session, seen = close_ups._session, matting._seen
+    def shut(shown: np.ndarray) -> np.ndarray:
+        found = closing(shown)
+        note("closedEye", [shown.copy()], [found])
+        return found
+
+    session, seen, closing = close_ups._session, matting._seen, closed_eyes._seen
     monkeypatch.setattr(close_ups, "_session", Session)
     monkeypatch.setattr(matting, "_kept", lambda _, face, levels: levels())
     monkeypatch.setattr(matting, "_seen", look)
+    monkeypatch.setattr(closed_eyes, "_seen", shut)
     keypoints = engine.detect(cut(picture, square, engine.size))
     contours = find(Noted(), picture, square)
     face = Face(keypoints, tuple(names()), engine.size, square, contours)
@@ -252,7 +258,13 @@ def test_the_page_makes_the_rig_that_python_makes(tmp_path, monkeypatch):
     shutil.copytree(STATIC, static)
     (static / "encoding/modules.js").write_text(rig_maker())
     (static / "package.json").write_text('{"type": "module"}')
-    outputs = {"detect": [0, 1, 2], "matting": [0, 1], "closeUps": list(range(9)), "avatarEyes": [0, 1, 2]}
+    outputs = {
+        "detect": [0, 1, 2],
+        "matting": [0, 1],
+        "closedEye": [0],
+        "closeUps": list(range(9)),
+        "avatarEyes": [0, 1, 2],
+    }
     states = [
         state(face),
         state(face, yaw=0.26),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from livepuppet.realtime.rig.closed_eyes import closed_eye
 from livepuppet.realtime.rig.contours import EyeContours
 from livepuppet.realtime.rig.ramps import smooth
 from livepuppet.realtime.rig.rims import Rims
@@ -22,6 +23,7 @@ class EyeCrop:
         side: `left` or `right`, of the picture.
         rims: of glasses, in the whole picture.
         level: (2,), from the left eye to the right one: both look aside along it, however their corners lie.
+        closed: what `closed_eyes.closed_eye` says of it; None to ask.
 
     Attributes:
         u, v: each pixel's place, float32 (h, w): from corner to corner, and in pixels below the line through both.
@@ -37,8 +39,10 @@ class EyeCrop:
         side: str,
         rims: Rims | None = None,
         level: np.ndarray | None = None,
+        closed: tuple[np.ndarray, np.ndarray] | None = None,
     ):
         self.side = side
+        self._closed_eye = closed_eye(picture, eye, side) if closed is None else closed
         corner, end = eye.upper[0].astype(np.float64), eye.upper[-1].astype(np.float64)
         self.width = width = max(float(np.hypot(*(end - corner))), 4.0)
         along = (end - corner) / width

@@ -5,7 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from livepuppet.realtime.rig.eye_crop import NODES, EyeCrop, disc, filled, membrane
+from livepuppet.realtime.rig.closed_eyes import HEIGHT, LEFT, PER_WIDTH, ROUND, TOP, WIDTH, where_lids_meet
+from livepuppet.realtime.rig.eye_crop import EyeCrop, disc, filled, membrane
 from livepuppet.realtime.rig.ramps import held, smooth
 
 #: Lashes and lines hang over an eye by no more than this, in its widths.
@@ -77,20 +78,11 @@ class EyeLids(EyeCrop):
         cheek = self._band_colour(picture, below)
         self.cheek_colour = self._spread(cheek)
         self.lid_colour = self._spread(self._band_colour(picture, above, cheek.mean(0)))
-        # Where lids meet is one smooth curve, close to the lower lid; in round eyes it hangs less.
-        deep = max(float(self.low.max()), 1e-3)
-        least = 0.2 * self.width
-        hangs = min(deep, least + 0.35 * max(deep - least, 0))
-        # The lower lid rises to meet the upper one, which comes to lie a little above its edge.
         u = np.linspace(0, 1, 97)
-        low = np.interp(u, *self._column(self.low))
-        arc = 1 - np.square(2 * u - 1)
-        round_eye = float(smooth(0.24, 0.38, deep / self.width))
-        share, hang = 0.85 - 0.2 * round_eye, 0.045
-        closed = share * np.where(low > 0, low * (hangs / deep), low) + hang * self.width * arc
-        closed = cv2.GaussianBlur(closed[None], (0, 0), 4.0, borderType=cv2.BORDER_REPLICATE)[0]
+        deep = max(float(self.low.max()), 1e-3)
+        round_eye = float(smooth(*ROUND, deep / self.width))
+        closed = where_lids_meet(np.interp(u, *self._column(self.low)), self.width)
         # Corners stay where they are, and beside them nothing comes down.
-        closed -= closed[0] + (closed[-1] - closed[0]) * u
         ends = np.interp([0, 1], *self._edge_table())
         closed += ends[0] + (ends[1] - ends[0]) * u
         closed = np.interp(self.u.ravel(), u, closed).reshape(self.u.shape)
@@ -241,14 +233,6 @@ class EyeLids(EyeCrop):
         level = max(float(np.median(self.cheek_colour)), 1.0)
         #: Whether a deep fold hangs over the eye, 0 to 1.
         self.hooded = float(self.fine * smooth(0.14, 0.24, self.fold_depth / level)) if self.has_fold else 0.0
-        if self.hooded > 0.5:
-            # Beside the outer corner it lies before the lid.
-            outward = self.u if self.side == "right" else 1 - self.u
-            hood = (thin > 0.45 * self.fold_depth) & (outward > 0.92) & (self.v > self.up - 0.2 * w)
-            hood = cv2.morphologyEx(hood.astype(np.uint8), cv2.MORPH_OPEN, disc(0.01 * w))
-            hood = cv2.GaussianBlur(hood.astype(np.float32), (0, 0), max(0.7, 0.5 * self.soft))
-            self.front = np.maximum(self.front, hood * smooth(0.9, 0.98, outward))
-            self.has_front = bool(self.front.max() > 0.2)
         if self.has_fold:
             # A fold that meets the lashes somewhere is none; they are darker than a faint one.
             faint = thin < 2.2 * self.fold_depth
@@ -321,28 +305,15 @@ class EyeLids(EyeCrop):
             # A drawn line says nothing of the colours beside it.
             lines = cv2.morphologyEx(self.light, cv2.MORPH_BLACKHAT, disc(0.04 * w)) > max(8, 5 * self.grain)
             free[cv2.dilate(lines.astype(np.uint8), disc(0.02 * w)) > 0] = 0
-        own = self._own_lid(picture, known, clean, thin) if self.has_fold else None
-        seeds, colours = free, picture
-        if own is not None:
-            # What is seen of a lid under its fold counts, however thin it is.
-            strip = (self.v > self.cut) & (self.v < self.cut + 0.06 * w) & (np.abs(self.u - 0.5) < 0.42)
-            seeds, colours = np.maximum(free, strip), np.where(strip[..., None], own, picture)
         lid = clean
         if free.any():
             # The lid's skin goes down to where lids meet.
-            lid = membrane(colours, seeds, w)
-            above = membrane(colours, seeds * (self.v < self.closed), w)
+            lid = membrane(picture, free, w)
+            above = membrane(picture, free * (self.v < self.closed), w)
             over = smooth(0.01 * w, -0.03 * w, self.v - self.closed) * (0.6 if self.has_fold else 0.3)
             over *= smooth(0.6, 0.44, np.abs(self.u - 0.5))
             lid = lid + (above - lid) * over[..., None]
-        whole = np.zeros_like(known)
-        if self.fine > 0.5 or (self.has_fold and self.has_white):
-            lid, whole = self._unrolled(picture, known, lid)
-        if self.hooded:
-            # A lid that a hood shades while it is open is no lighter than what is around it when it shuts.
-            way = (self.v - self.cut) / np.maximum(self.closed - self.cut, 1.0)
-            lid = lid * (1 - 0.2 * self.hooded * smooth(0.0, 1.0, way))[..., None]
-        lid = lid + self.texture * (1 - 0.6 * self.hooded)
+        lid = lid + self.texture
         # Where lashes were outside of the lid there is skin.
         away = cv2.GaussianBlur((strokes | bar).astype(np.float32), (0, 0), max(0.012 * w, 0.6))
         away = held(1.6 * away) * (1 - self.front)
@@ -361,9 +332,7 @@ class EyeLids(EyeCrop):
         feather = max(0.02 * w, 0.7)
         if self.has_fold:
             fresh = fresh * smooth(-feather, feather, self.v - self.cut)
-        share = (
-            np.maximum(held(2.5 * fresh), whole) * (1 - self.front) * smooth(0.82, 0.7, np.abs(self.u - 0.5))
-        )
+        share = held(2.5 * fresh) * (1 - self.front) * smooth(0.82, 0.7, np.abs(self.u - 0.5))
         if keeps:
             share *= np.maximum(inner, 1 - outer)
         self.skin = np.clip(skin + (lid - skin) * share[..., None], 0, 255).astype(np.float32)
@@ -386,7 +355,7 @@ class EyeLids(EyeCrop):
         self._take_lashes(strokes | bar)
         self.cover = np.maximum(away, share)
         if self.fine > 0.5:
-            self._smooth_out()
+            self._close(picture)
         self.tapers = smooth(0.22, 0.02, 0.5 - np.abs(self.u - 0.5)).astype(np.float32)
         aside = np.maximum(smooth(0.04, -0.04, self.u), smooth(0.96, 1.04, self.u))
         self.beside = smooth(0.0, 0.1, self.cover) * (aside if self.has_white else 1.0)
@@ -570,123 +539,35 @@ class EyeLids(EyeCrop):
         )[0]
         self.cut = np.interp(self.u.ravel(), u, bottom).reshape(self.u.shape).astype(np.float32)
 
-    def _own_lid(
-        self, picture: np.ndarray, known: np.ndarray, clean: np.ndarray, thin: np.ndarray
-    ) -> np.ndarray | None:
-        """The colours of the skin that is seen between a fold and the lashes, over u alone, float32 (h, w, 3); None where none is."""
+    def _close(self, picture: np.ndarray) -> None:
+        """Let `skin` be closed as the network draws it, and `cover` be where that is not the picture."""
         w = self.width
-        room = self.up - self.cut
-        room = room - np.minimum(0.4 * room, self.lash_up)
-        inside = (self.u > -0.05) & (self.u < 1.05)
-        strip = inside & (self.v > self.cut + 0.25 * room) & (self.v < self.cut + 0.9 * room)
-        above = inside & (self.v < self.cut - 0.07 * w)
-        above &= self.v > self.cut - 0.16 * w
-        # A lid may be darker than what is around it, by make-up; folds and the feet of lashes are darker still.
-        clear = strip & (known > 0)
-        usual = float(np.percentile(thin[clear], 25)) if clear.any() else 0.0
-        dark = np.maximum(thin - np.where(strip, usual, 0.0), 0)
-        weight = known * np.exp(-np.square(dark / 12.0))
-        weight *= 2.0 * strip + 0.01 * above
-        weight = weight.ravel()
-        chosen = weight > 0
-        if chosen.sum() < 20:
-            return None
-        u, colour, weight = self.u.ravel()[chosen], picture.reshape(-1, 3)[chosen], weight[chosen]
-        # A lid's light half: what is dark is a fold's shadow or the foot of a lash.
-        order = np.argsort(colour.mean(1))
-        nodes, sure = [], []
-        for node in NODES:
-            off = np.square(u - node)
-            near = weight * (np.exp(-0.5 * off / 0.09**2) + 0.12 * np.exp(-0.5 * off / 0.3**2) + 1e-4)
-            along = np.cumsum(near[order]) / near.sum()
-            pick = order[(along > 0.4) & (along < 0.95)]
-            pick = pick if len(pick) else order
-            nodes.append((near[pick, None] * colour[pick]).sum(0) / near[pick].sum())
-            sure.append(near.sum())
-        base = self._spread(np.float32(nodes))
-        # What little is seen says little.
-        sure = held(np.float32(sure) / (0.002 * w * w)).astype(np.float32)
-        sure = np.interp(self.u.ravel(), NODES, sure).reshape(self.u.shape).astype(np.float32)
-        # It is no lighter than what is around.
-        base *= np.minimum(1.03 * clean.mean(2) / np.maximum(base.mean(2), 1), 1)[..., None]
-        return clean + (base - clean) * sure[..., None]
-
-    def _unrolled(
-        self, picture: np.ndarray, known: np.ndarray, lid: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """`lid` float32 (h, w, 3) with the skin between crease and lashes drawn out down to where lids meet, and where that is, (h, w):
-        at the crease it is the picture's own, so that nothing shows where it begins.
-
-        Args:
-            known: how much of each pixel is skin, float32 (h, w).
-        """
-        w = self.width
-        top = self.cut if self.has_fold else self.crease
-        at, heights = self._column(top)
-        heights = cv2.GaussianBlur(
-            heights[None].astype(np.float32), (0, 0), 3.0, borderType=cv2.BORDER_REPLICATE
-        )[0]
-        top = np.interp(self.u.ravel(), at, heights).reshape(self.u.shape).astype(np.float32)
-        room = np.maximum(0.6 * (self.up - top - 0.6 * self.lash_up), 0.02 * w)
-        deep = np.maximum(self.v - top, 0)
-        # One to one at first, then ever more drawn out.
-        back = room * (1 - np.exp(-deep / room)) - deep
-        x, y = (
-            place + back * np.float32(step) for place, step in zip((self.x, self.y), self.down, strict=True)
+        at = self.u if self.side == "right" else 1 - self.u
+        x = (at - np.float32(LEFT)) * np.float32(PER_WIDTH)
+        y = (self.v * np.float32(1 / w) - np.float32(TOP)) * np.float32(PER_WIDTH)
+        colours, before = (
+            cv2.remap(one, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE) for one in self._closed_eye
         )
-        # What is much darker than around is a lash or a fold.
-        usual = lid.mean(2)
-        known = known * (0.03 + 0.97 * smooth(0.6, 0.85, picture.mean(2) / np.maximum(usual, 1.0))).astype(
-            np.float32
+        change = colours - before
+        # Without a seam where the rectangle or the frame ends.
+        height, wide = self.u.shape
+        ends = [self.x, wide - 1 - self.x, self.y, height - 1 - self.y]
+        far = np.minimum.reduce(
+            [*ends, *(k * np.float32(w / PER_WIDTH) for k in (x, WIDTH - 1 - x, y, HEIGHT - 1 - y))]
         )
-        weighted = np.dstack([picture * known[..., None], known])
-        drawn = cv2.remap(weighted, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        # Without the streaks that this makes.
-        inside = self.v < self.closed + 0.1 * w
-        if self.has_fold:
-            # Above a fold there is skin of another colour.
-            inside &= self.v > top
-        drawn *= inside[..., None].astype(np.float32)
-        wide = cv2.GaussianBlur(drawn, (0, 0), sigmaX=0.08 * w, sigmaY=0.03 * w)
-        near = cv2.GaussianBlur(drawn, (0, 0), max(0.015 * w, 0.6))
-        total = near + (wide - near) * smooth(0.02 * w, 0.12 * w, deep)[..., None]
-        # Where little is seen of it, as what is around.
-        least = np.float32(0.03 if self.has_fold else 0.2)
-        total = total + np.dstack([lid, np.ones_like(known)]) * least
-        unrolled = total[..., :3] / total[..., 3:]
-        # It is a ball that is covered: less light falls on its sides and on its edge.
-        tall = np.maximum(self.closed - top, 1.0)
-        way = np.clip(deep / tall, 0, 1)
-        light = 0.06 * np.sin(np.pi * way) ** 2 * smooth(0.5, 0.15, np.abs(self.u - 0.5))
-        light -= 0.10 * smooth(0.12 * w, 0.0, self.closed - self.v)
-        # It is hardly darker than the cheek below it, whatever shade lies on the fold above.
-        middle = (np.abs(self.u - 0.5) < 0.3) & (self.v > self.up) & (self.v < self.closed)
-        cheek = float(self.cheek_colour[middle].mean()) if middle.any() else 0.0
-        lacks = 0.9 * cheek / max(float(unrolled[middle].mean()), 1.0) if middle.any() else 1.0
-        light += 0.7 * max(min(lacks, 1.3) - 1, 0.0) * smooth(0.0, 0.5, way)
-        unrolled *= (1 + light)[..., None]
-        within = smooth(0.0, 0.06 * w, self.v - top) * smooth(0.02 * w, -0.02 * w, self.v - self.closed)
-        within *= smooth(0.52, 0.40, np.abs(self.u - 0.5))
-        return lid + (unrolled - lid) * within[..., None], within.astype(np.float32)
-
-    def _smooth_out(self) -> None:
-        """Fade creases and folds of `skin` above where lids meet: a lid that closes pulls them smooth."""
-        w = self.width
-        light = cv2.GaussianBlur(self.skin.mean(2), (0, 0), max(0.02 * w, 0.7))
-        pad = round(0.2 * w) + 1
-        padded = cv2.copyMakeBorder(light, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-        deep = cv2.morphologyEx(padded, cv2.MORPH_BLACKHAT, disc(0.15 * w))[pad:-pad, pad:-pad]
-        where = smooth(0.0, 0.06 * w, self.closed - self.v) * smooth(0.34 * w, 0.24 * w, self.up - self.v)
-        where *= smooth(0.62, 0.45, np.abs(self.u - 0.5))
-        if self.has_fold:
-            # A deep fold stays.
-            deepest = self.fold_depth / max(float(np.median(self.cheek_colour)), 1.0)
-            where *= 1 - smooth(0.14, 0.24, deepest) * smooth(0.03 * w, 0.0, self.v - self.cut)
-        where *= smooth(0.4, 0.05, cv2.GaussianBlur(self.front, (0, 0), 0.08 * w))
-        deep = cv2.GaussianBlur(deep, (0, 0), max(0.01 * w, 0.5))
-        self.skin *= (1 + 0.75 * where * deep / np.maximum(light, 8.0))[..., None]
-        self.skin = self.skin.clip(0, 255).astype(np.float32)
-        self.cover = np.maximum(self.cover, where * held(deep * 0.5)).astype(np.float32)
+        change *= held(far / np.float32(0.1 * w))[..., None]
+        much = np.abs(change).max(2) / max(0.1 * float(np.median(self.cheek_colour)), 2.0)
+        much = cv2.GaussianBlur(much, (0, 0), max(0.015 * w, 0.6))
+        # What changes little keeps what is finer than the frame's pixels; what changes much is not in front of the eye.
+        changes = smooth(0.7, 1.7, much)
+        rim = cv2.GaussianBlur(self.rim, (0, 0), max(0.7, 0.5 * self.soft))
+        self.front = np.maximum(self.front * (1 - changes), np.where(rim < 0.03, 0, rim)).astype(np.float32)
+        anew = np.maximum(self.cover, changes)
+        skin = picture + change
+        skin += (colours + self.texture - skin) * anew[..., None]
+        shown = 1 - self.front
+        self.skin = np.clip(picture + (skin - picture) * shown[..., None], 0, 255).astype(np.float32)
+        self.cover = (np.maximum(anew, smooth(0.05, 0.2, much)) * shown).astype(np.float32)
 
     def _texture_beside(self, picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
         """What the skin has on its colours, pores, cracks, strokes or fur, float32 (h, w, 3): that below the eye, or that above

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from livepuppet.realtime.rig.amounts import INDEX
+from livepuppet.realtime.rig.closed_eyes import closed_eye
 from livepuppet.realtime.rig.contours import Contours, EyeContours
 from livepuppet.realtime.rig.eye_balls import SHADED, EyeBall
 from livepuppet.realtime.rig.eye_crop import bounds, disc
@@ -106,9 +107,10 @@ class Eyes:
             rims = find_rims(picture, *middles)
             level = middles[1] - middles[0]
 
-        def cut_out(side: str, *white: bool | float | None) -> EyeLayers:
-            return EyeLayers(picture, sure[side], side, rims, level, *white)
+        def cut_out(side: str, *known: bool | float | None) -> EyeLayers:
+            return EyeLayers(picture, sure[side], side, rims, level, closed[side], *known)
 
+        closed = {side: closed_eye(picture, eye, side) for side, eye in sure.items()}
         self.layers = {side: cut_out(side) for side in sure}
         both = list(self.layers.values())
         if len({layers.has_white for layers in both}) == 2:
@@ -119,6 +121,12 @@ class Eyes:
             self.layers = {side: cut_out(side, white) for side in sure}
             both = list(self.layers.values())
         if len(both) == 2 and both[0].has_white and both[1].has_white:
+            # If the skin around one is a real one's, so is that around the other, which less may be seen of.
+            real = max(layers.real for layers in both)
+            for side, layers in list(self.layers.items()):
+                if layers.real < real - 0.2:
+                    self.layers[side] = cut_out(side, True, None, real)
+            both = list(self.layers.values())
             # What little is seen of one white may lie in the lids' shade; beside their skin both are about as light.
             lightest = max(layers.whiteness for layers in both)
             least = [
@@ -131,7 +139,7 @@ class Eyes:
                 tone = 0.5 * (both[0].white_tone + both[1].white_tone)
             for side, lift in zip(list(self.layers), least, strict=True):
                 if lift is not None:
-                    self.layers[side] = cut_out(side, True, lift)
+                    self.layers[side] = cut_out(side, True, lift, real)
                 if tone is not None:
                     self.layers[side].tint(tone)
 
@@ -158,8 +166,10 @@ class EyeLayers(EyeBall):
         side: `left` or `right`, of the picture.
         rims: of glasses, in the whole picture.
         level: (2,), from the left eye to the right one: both look aside along it, however their corners lie.
+        closed: what `closed_eyes.closed_eye` says of it; None to ask.
         white: whether it has any white, where that is known.
         least_white: how light it is at least, beside the skin below.
+        real: how far it is a real one, where that is known.
     """
 
     def __init__(
@@ -169,11 +179,13 @@ class EyeLayers(EyeBall):
         side: str,
         rims: Rims | None = None,
         level: np.ndarray | None = None,
+        closed: tuple[np.ndarray, np.ndarray] | None = None,
         white: bool | None = None,
         least_white: float | None = None,
+        real: float | None = None,
     ):
-        super().__init__(picture, eye, side, rims, level)
-        self._white_known, self._least_white = white, least_white
+        super().__init__(picture, eye, side, rims, level, closed)
+        self._white_known, self._least_white, self._real_known = white, least_white, real
         self._build()
         self.skin_ends = self._skin_ends()
         self._trim()
@@ -193,6 +205,8 @@ class EyeLayers(EyeBall):
         self._find_lashes(picture)
         #: Whether it is a real one, 1, or drawn, 0. Eyes as tall as the round ones of comics are drawn.
         self.real = float(smooth(*SHADED, self.shaded) * smooth(0.59, 0.53, self.tall / self.width))
+        if self._real_known is not None:
+            self.real = self._real_known
         self._find_white(picture)
         #: The same of its lashes.
         self.fine = self.real if self.has_white else 0.0
@@ -317,7 +331,7 @@ class EyeLayers(EyeBall):
     def shrink(self) -> None:
         """Forget what no frame is drawn with."""
         made_with = (
-            "lab light cheek_colour lid_colour texture x y u crease inside_u thick solid start lash_up away from_edge rim cut stroke "
+            "_closed_eye lab light cheek_colour lid_colour texture x y u crease inside_u thick solid start lash_up away from_edge rim cut stroke "
             "beside upper_lid lower_lid glint white ball white_seen shade iris_alpha lash_rgb lash_alpha hang_alpha"
         )
         for name in made_with.split():

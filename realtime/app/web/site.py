@@ -33,6 +33,7 @@ from livepuppet.realtime.engines import Engine, load_engine
 from livepuppet.realtime.outputs.badge import BADGE_TEXT, COMMENT, XMP
 from livepuppet.realtime.rig.close_ups import default_avatar_eyes, default_close_ups
 from livepuppet.realtime.rig.finding import contours_of
+from livepuppet.realtime.rig.closed_eyes import default_closed_eye
 from livepuppet.realtime.rig.matting import default_matting
 from livepuppet.realtime.rig.rig import Face, Rig
 from livepuppet.realtime.rig.tables import reading_file, rig_file, sheets_file
@@ -248,6 +249,7 @@ def _model(bundle: Path) -> tuple[dict[str, bytes], set[str]]:
     }
     files = {**first, **drawing, "drawn.npz": _npz(of_pictures)}
     files["avatar-eyes.half"] = halved(default_avatar_eyes().read_bytes())
+    files["closed-eye.quarter"] = quartered(default_closed_eye().read_bytes())
     files["matting.quarter"] = quartered(default_matting().read_bytes())
 
     def told(name: str) -> dict[str, str]:

@@ -102,6 +102,7 @@ REALTIME = (
     "rig.patches",
     "rig.rims",
     "rig.sampling",
+    "rig.closed_eyes",
     "rig.eye_crop",
     "rig.eye_lids",
     "rig.eye_balls",
@@ -136,6 +137,7 @@ ROOTS = (
 INSTEAD = {
     "matting._kept": "$host.kept",
     "matting._seen": "$host.matting",
+    "closed_eyes._seen": "$host.closedEye",
     "close_ups._session": "$host.closeUps",
     "close_ups.default_avatar_eyes": "$host.avatarEyes",
     "template.head_template": "$host.headTemplate",

@@ -76,7 +76,7 @@ export class CloseUps {
   async read(crops) {
     const names = Object.keys(this.inputs);
     const found = await this.session.run(Object.fromEntries(crops.map(({ shape, values }, at) => [names[at], new ort.Tensor("uint8", /** @type {Uint8Array} */ (values), shape)])));
-    return this.session.outputNames.map((/** @type {string} */ name) => ({ shape: found[name].dims, values: found[name].data.slice() }));
+    return this.session.outputNames.map((/** @type {string} */ name) => ({ shape: found[name].dims.slice(1), values: found[name].data.slice() }));
   }
 
   /**
@@ -108,8 +108,8 @@ export class CloseUps {
   }
 }
 
-/** Tells figure, head and body of a picture apart, and how deep they are. */
-export class Matting {
+/** A network that looks at an avatar once. */
+export class Graph {
   /** @param {any} session */
   constructor(session) {
     this.session = session;
@@ -117,13 +117,18 @@ export class Matting {
 
   /** @param {ArrayBuffer} graph */
   static async open(graph) {
-    return new Matting(await sessionOf(graph));
+    return new Graph(await sessionOf(graph));
   }
 
-  /** @param {import("./npz.js").NumpyArray} square (1, 5, S, S) @returns {Promise<import("./npz.js").NumpyArray[]>} alpha (3, S, S) and depth (1, S, S) */
-  async look({ shape, values }) {
-    const { alpha, depth } = await this.session.run({ square: new ort.Tensor("float32", /** @type {Float32Array} */ (values), shape) }, ["alpha", "depth"]);
-    return [alpha, depth].map((one) => ({ shape: one.dims.slice(1), values: one.data.slice() }));
+  /**
+   * @param {import("./npz.js").NumpyArray} input its only one, float32
+   * @param {string[]} names of the outputs that are wanted
+   * @returns {Promise<import("./npz.js").NumpyArray[]>} of the only one of the batch
+   */
+  async look({ shape, values }, names) {
+    const [input] = this.session.inputNames;
+    const found = await this.session.run({ [input]: new ort.Tensor("float32", /** @type {Float32Array} */ (values), shape) }, names);
+    return names.map((name) => ({ shape: found[name].dims, values: found[name].data.slice() }));
   }
 }
 

@@ -2,7 +2,7 @@
 // (drawing.js); what has none is drawn here, by the network.
 import { Cutter } from "./cutting.js";
 import { writeAnswer } from "./answers.js";
-import { CloseUps, Engine, Matting, RUNTIME, compare, draws, finds, prepareRuntime } from "./engine.js";
+import { CloseUps, Engine, Graph, RUNTIME, compare, draws, finds, prepareRuntime } from "./engine.js";
 import { fetched, unpacked } from "./fetching.js";
 import { unhalved, unquartered } from "./halves.js";
 import { Follower, whole } from "./motion/follow.js";
@@ -42,10 +42,14 @@ let avatar = null;
 /** Load what the model draws with: pictures without a rig need it. @type {() => Promise<void>} */
 let loadDrawing;
 let canDraw = false;
-/** Load what tells figures apart: pictures whose rig is made here need it. @type {() => Promise<Matting>} */
+/** Load what tells figures apart: pictures whose rig is made here need it. @type {() => Promise<Graph>} */
 let loadMatting;
-/** @type {Matting | null} */
+/** @type {Graph | null} */
 let matting = null;
+/** Load what closes their eyes. @type {() => Promise<Graph>} */
+let loadClosedEye;
+/** @type {Graph | null} */
+let closedEye = null;
 /** Load what reads the eyes of pictures. @type {() => Promise<CloseUps>} */
 let loadAvatarEyes;
 /** @type {CloseUps | null} */
@@ -154,7 +158,8 @@ async function start({ threads, precision: only, port }) {
     throw new Error("gate");
   };
   loadAvatarEyes = async () => (avatarEyes ??= await CloseUps.open(unhalved(await file({ file: "avatar-eyes.half" })), names, knowledge));
-  loadMatting = async () => (matting ??= await Matting.open(unquartered(await file(bundle.matting))));
+  loadMatting = async () => (matting ??= await Graph.open(unquartered(await file(bundle.matting))));
+  loadClosedEye = async () => (closedEye ??= await Graph.open(unquartered(await file({ file: "closed-eye.quarter" }))));
 }
 
 /** @param {any} error */
@@ -286,7 +291,8 @@ async function keyOf(told, pixels) {
 
 /** What a network says. @param {{network: string, inputs: import("./npz.js").NumpyArray[]}} question @returns {Promise<import("./npz.js").NumpyArray[]>} */
 async function answerOf({ network, inputs }) {
-  if (network === "matting") return (await loadMatting()).look(inputs[0]);
+  if (network === "matting") return (await loadMatting()).look(inputs[0], ["alpha", "depth"]);
+  if (network === "closedEye") return (await loadClosedEye()).look(inputs[0], ["closed"]);
   if (network === "closeUps") return closeUps.read(inputs);
   if (network === "avatarEyes") return (await loadAvatarEyes()).read(inputs);
   const { points, jacobians, confidence } = await engine.detect(/** @type {Uint8Array} */ (inputs[0].values));

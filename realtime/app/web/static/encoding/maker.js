@@ -6,7 +6,7 @@ import { load } from "./modules.js";
 import { py } from "./python.js";
 
 /** @typedef {import("../npz.js").NumpyArray} NumpyArray */
-/** What is asked of a network. @typedef {{network: "detect" | "closeUps" | "avatarEyes" | "matting", inputs: NumpyArray[], answer: SharedArrayBuffer}} Question */
+/** What is asked of a network. @typedef {{network: "detect" | "closeUps" | "avatarEyes" | "closedEye" | "matting", inputs: NumpyArray[], answer: SharedArrayBuffer}} Question */
 
 const arrayOf = (/** @type {any} */ { shape, values }) => new NDArray(values, Array.from(shape), "float32");
 const plainOf = (/** @type {NDArray} */ array) => ({ shape: array._shape, values: array.flat.slice() });
@@ -57,6 +57,7 @@ function make({ picture: { width, height, rgb, alpha }, square: place, keypoints
   const modules = load({
     kept: (/** @type {any} */ seen, /** @type {any} */ face, /** @type {() => any} */ make) => make(),
     matting: (/** @type {any} */ input) => T(...asked("matting", [input])),
+    closedEye: (/** @type {any} */ input) => asked("closedEye", [input])[0],
     avatarEyes: () => "avatarEyes",
     closeUps: (/** @type {"avatarEyes" | null} */ path) => ({ get_inputs: () => inputs, run: (/** @type {any} */ _, /** @type {Map<string, any>} */ given) => asked(path ?? "closeUps", [...given.values()]) }),
     headTemplate: () => template,
