@@ -70,6 +70,9 @@ class ClosedEye(nn.Module):
         share = torch.maximum(x[:, 3:].sigmoid(), 1 - around)
         drawn = x[:, :3]
         # Pictures without colours, or of one, get none.
-        gray, hues = drawn.mean(1, keepdim=True), (skin - skin.mean(1, keepdim=True)).abs().mean((1, 2, 3), keepdim=True)
+        gray, hues = (
+            drawn.mean(1, keepdim=True),
+            (skin - skin.mean(1, keepdim=True)).abs().mean((1, 2, 3), keepdim=True),
+        )
         drawn = gray + (drawn - gray) * (hues / HUES).clamp(max=1)
         return torch.cat([(skin + share * (drawn - skin) + 1) * tone, share], 1)

@@ -127,6 +127,22 @@ def test_crops_go_on_without_whom_they_cannot_draw(renderer, monkeypatch):
         crops.draw_crops(renderer, 2, "people", groups=1, poses=2)
 
 
+@pytest.mark.slow
+@needs_data
+def test_pairs_of_eyes_differ_where_lids_are(renderer):
+    from livepuppet.train.people import closed_eyes
+    from livepuppet.train.people.draw import Renderer
+
+    large = Renderer(renderer.assets, closed_eyes.LARGE, 1)
+    arrays = closed_eyes.draw_pairs(large, 1, "people", groups=1, poses=2)
+    assert arrays["open"].shape == arrays["closed"].shape and len(arrays["open"]) == len(arrays["lids"]) > 0
+    change = np.abs(arrays["open"].astype(int) - arrays["closed"]).mean((0, 3))
+    assert change[20:60, 32:96].mean() > 4 * change[:, :16].mean()
+    # The outer corner is on the right, the upper lid comes down.
+    assert (arrays["lids"][:, 0, 0] > arrays["lids"][:, 4, 0] + 50).all()
+    assert (arrays["met"][:, 2, 1] > arrays["lids"][:, 2, 1]).all()
+
+
 def test_amounts_have_arkits_names_and_sides():
     found = amounts(moved(blink_left=1.0, gaze_x=0.5, open=1.0))
     assert set(found) <= set(motion.NAMES)

@@ -491,20 +491,6 @@ def test_a_drawn_lid_goes_on_smoothly_under_a_fold_that_stays(amount):
         assert column.min() < before.min() + 25
 
 
-@pytest.mark.parametrize("amount", [0.5, 1.0])
-def test_a_real_lid_has_its_fold_in_one_piece(amount):
-    """The network may soften a fold, but not leave parts of it."""
-    picture, contours = shaded_lids(True)
-    picture = uneven(picture)
-    eyes = Eyes(picture, contours)
-    assert all(layers.has_fold and layers.fine == 1 for layers in eyes.layers.values())
-    shut = paste(picture.copy(), eyes.draw(amounts(both("eyeBlink", amount))))
-    for eye in (contours.left, contours.right):
-        x, y = np.rint(eye.upper[4:-4] - (0, 10)).astype(int).T
-        after = cv2.blur(shut, (5, 5))[y, x].astype(float).mean(1)
-        assert np.abs(np.diff(after, 3)).max() < 45 and np.ptp(after) < 60
-
-
 def test_a_lid_without_a_fold_goes_over_into_the_skin_above_without_an_edge():
     picture, contours = drawn_face()
     # Light falls from the left.

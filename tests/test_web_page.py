@@ -432,7 +432,7 @@ def test_the_pictures_are_pythons(site, camera):
                     for (const [stage, { file }] of Object.entries(bundle.graphs)) graphs[stage] = await fetched(`./model/${file}`);
                     graphs.detect = unhalved(graphs.detect);
                     const engine = (self.tested ??= await Engine.open(bundle, "float32", graphs));
-                    const picture = await createImageBitmap(await (await fetch("./avatars/00-square.png")).blob());
+                    const picture = await createImageBitmap(await (await fetch("./avatars/00-square.webp")).blob());
                     const canvas = new OffscreenCanvas(256, 256).getContext("2d");
                     canvas.drawImage(picture, 0, 0);
                     const { data } = canvas.getImageData(0, 0, 256, 256);

@@ -20,6 +20,7 @@ from livepuppet.core.square import Square, cut
 from livepuppet.core.threads import COMPUTING, start_thread
 from livepuppet.realtime.compositing.matte import blurred_background, figure_colours, find_matte
 from livepuppet.realtime.compositing.warp import FEATHER, Bend, Box, Buffers, resize, soft_edges
+from livepuppet.realtime.rig.closed_eyes import close_closed_eye
 from livepuppet.realtime.rig.driver import RigMotion
 from livepuppet.realtime.rig.matting import close_matting
 from livepuppet.realtime.rig.patches import Patch, paste
@@ -603,6 +604,7 @@ class _Rigs:
             if last:
                 # Making one takes far more than it is: without this 10 MB stay, and 100 where its layers are cut out.
                 close_matting()
+                close_closed_eye()
                 give_back()
 
 

@@ -21,7 +21,6 @@ from livepuppet.core.bundle import BUNDLE_FILE, read_bundle, reference_of, varia
 from livepuppet.core.engine import STAGES
 from livepuppet.core.errors import UserError
 from livepuppet.core.files import write_atomically
-from livepuppet.core.images import encode_png
 from livepuppet.realtime.app.web.example import example_file
 from livepuppet.realtime.app.web.halves import halved, quartered
 from livepuppet.realtime.app.web.runtime import LICENCE, WASM, runtime_files
@@ -32,8 +31,8 @@ from livepuppet.realtime.compositing.matte import figure_colours
 from livepuppet.realtime.engines import Engine, load_engine
 from livepuppet.realtime.outputs.badge import BADGE_TEXT, COMMENT, XMP
 from livepuppet.realtime.rig.close_ups import default_avatar_eyes, default_close_ups
-from livepuppet.realtime.rig.finding import contours_of
 from livepuppet.realtime.rig.closed_eyes import default_closed_eye
+from livepuppet.realtime.rig.finding import contours_of
 from livepuppet.realtime.rig.matting import default_matting
 from livepuppet.realtime.rig.rig import Face, Rig
 from livepuppet.realtime.rig.tables import reading_file, rig_file, sheets_file
@@ -72,6 +71,9 @@ HEADERS = {
 
 #: Quality of pictures, 0 to 100, and their longest side in pixels: rigs draw each of them.
 QUALITY, LONGEST = 92, 720
+
+#: OpenCV's quality of WebP without loss.
+LOSSLESS = 101
 
 #: What the bundle's reference tells of finding faces; the rest is of drawing them.
 OF_FACES = ("pictures", "points", "matrices")
@@ -290,12 +292,12 @@ def _avatar_files(avatar: Avatar, stem: str, engine: Engine) -> tuple[dict[str, 
     files = {
         f"avatars/{stem}.webp": _webp(picture),
         # What the model sees, to the bit as Python has it.
-        f"avatars/{stem}-square.png": encode_png(avatar.image),
+        f"avatars/{stem}-square.webp": _webp(avatar.image, LOSSLESS),
     }
     entry = {
         "name": Path(avatar.name).stem,
         "picture": f"{stem}.webp",
-        "small": f"{stem}-square.png",
+        "small": f"{stem}-square.webp",
         "square": {"x": square.x, "y": square.y, "side": square.side},
     }
     names = tuple(engine.keypoint_names)
@@ -317,9 +319,9 @@ def _avatar_files(avatar: Avatar, stem: str, engine: Engine) -> tuple[dict[str, 
     return files, entry
 
 
-def _webp(picture: np.ndarray) -> bytes:
+def _webp(picture: np.ndarray, quality: int = QUALITY) -> bytes:
     order = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
-    done, data = cv2.imencode(".webp", cv2.cvtColor(picture, order), [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
+    done, data = cv2.imencode(".webp", cv2.cvtColor(picture, order), [cv2.IMWRITE_WEBP_QUALITY, quality])
     if not done:
         raise UserError("OpenCV cannot write WebP here: install opencv-python from PyPI.")
     return data.tobytes()
