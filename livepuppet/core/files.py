@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import glob
 import hashlib
+import io
 import os
 import stat
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import numpy as np
 
 #: Bytes of a name up to which temporary ones beside it repeat it. Most file systems take 255, some
 #: that encrypt names 143.
@@ -134,3 +138,13 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The content of an .npz file with these arrays, as small as deflate makes it: NumPy's own are up to two hundredths larger."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
+        for name, array in arrays.items():
+            with packed.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+    return file.getvalue()

@@ -4,7 +4,6 @@ whoever draws elsewhere (the page in the browser) only has to do what is done pe
 
 from __future__ import annotations
 
-import io
 import json
 from typing import Any
 
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 
 from livepuppet.core import reading
+from livepuppet.core.files import npz_bytes
 from livepuppet.realtime.rig import (
     amounts,
     blendshapes,
@@ -267,9 +267,7 @@ def _npz(arrays: dict[str, np.ndarray], told: dict, lossless: bool | None) -> by
             scales[name] = [first, step]
             kept[name] = _differences((np.rint(array / step) - first).astype("<u2"))
     kept["told"] = np.frombuffer(json.dumps({**told, "scales": scales}, default=_plain).encode(), np.uint8)
-    file = io.BytesIO()
-    np.savez_compressed(file, **kept)
-    return file.getvalue()
+    return npz_bytes(kept)
 
 
 def _differences(numbers: np.ndarray) -> np.ndarray:

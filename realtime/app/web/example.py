@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 
 from livepuppet.core.engine import Engine
+from livepuppet.core.files import npz_bytes
 from livepuppet.core.square import cut
 from livepuppet.core.video import open_video
 from livepuppet.realtime.animator import in_frame, in_square
@@ -49,6 +49,4 @@ def example_file(clip: Path, engine: Engine) -> bytes:
     for name, values in found.items():
         scale, offset = POINTS if name in ("points", "anchors") else LIPS if name == "lips" else OTHERS
         arrays[name] = np.clip(np.rint(scale * (np.stack(values) + offset)), 0, 65535).astype("<u2")
-    file = io.BytesIO()
-    np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
-    return file.getvalue()
+    return npz_bytes(arrays)

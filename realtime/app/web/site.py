@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import json
 import logging
 import re
@@ -20,7 +19,7 @@ from livepuppet.core.avatar import Avatar
 from livepuppet.core.bundle import BUNDLE_FILE, read_bundle, reference_of, variants_of
 from livepuppet.core.engine import STAGES
 from livepuppet.core.errors import UserError
-from livepuppet.core.files import write_atomically
+from livepuppet.core.files import npz_bytes, write_atomically
 from livepuppet.realtime.app.web.example import example_file
 from livepuppet.realtime.app.web.halves import halved, quartered
 from livepuppet.realtime.app.web.runtime import LICENCE, WASM, runtime_files
@@ -240,7 +239,7 @@ def _model(bundle: Path) -> tuple[dict[str, bytes], set[str]]:
         of_pictures = {name: arrays[name] for name in arrays.files if name not in OF_FACES}
     first = {
         "detect.half": halved((bundle / metadata["graphs"]["detect"]["file"]).read_bytes()),
-        "reference.npz": _npz(of_faces),
+        "reference.npz": npz_bytes(of_faces),
         "close-ups.half": halved(default_close_ups().read_bytes()),
         "reading.npz": reading_file(),
     }
@@ -249,7 +248,7 @@ def _model(bundle: Path) -> tuple[dict[str, bytes], set[str]]:
         for graphs in (metadata["graphs"], fastest)
         for entry in (graphs[stage] for stage in STAGES if stage != "detect")
     }
-    files = {**first, **drawing, "drawn.npz": _npz(of_pictures)}
+    files = {**first, **drawing, "drawn.npz": npz_bytes(of_pictures)}
     files["avatar-eyes.half"] = halved(default_avatar_eyes().read_bytes())
     files["closed-eye.quarter"] = quartered(default_closed_eye().read_bytes())
     files["matting.quarter"] = quartered(default_matting().read_bytes())
@@ -271,12 +270,6 @@ def _model(bundle: Path) -> tuple[dict[str, bytes], set[str]]:
     }
     first[BUNDLE_FILE] = files[BUNDLE_FILE] = _json(kept)
     return {f"model/{name}": data for name, data in files.items()}, {f"model/{name}" for name in first}
-
-
-def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    file = io.BytesIO()
-    np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
-    return file.getvalue()
 
 
 def _avatar_files(avatar: Avatar, stem: str, engine: Engine) -> tuple[dict[str, bytes], dict]:
