@@ -1143,7 +1143,7 @@ def test_a_tongue_comes_out_below_the_upper_teeth(face):
     assert np.abs(drawn[teeth].astype(int) - without[teeth]).max() < 8
 
 
-def test_a_tongue_is_round_and_comes_out_of_the_dark(face):
+def test_a_tongue_is_round_has_a_groove_and_comes_out_of_the_dark(face):
     mouth, drawn = _mouth_with(0.3, tongueOut=1.0)
     layers, light = mouth.layers, drawn.astype(int).mean(2)
     edge, half = int(layers_edge(layers, 0.3)), TONGUE * layers.width
@@ -1151,8 +1151,8 @@ def test_a_tongue_is_round_and_comes_out_of_the_dark(face):
     middle, beside, side = (
         max(row[round(200 + place * half)], row[round(200 - place * half)]) for place in (0, 0.4, 0.85)
     )
-    # Its sides turn away; there is no line down its middle.
-    assert beside > side + 20 and abs(beside - middle) < 10
+    # Lightest between its groove and its sides, which turn away.
+    assert beside > middle + 10 and beside > side + 20
     # From the dark of the mouth to the lip without a step.
     column = light[edge - 14 : edge + 6, round(200 + 0.4 * half)]
     assert column[-1] > column[0] + 40 and np.diff(column).max() < 22
@@ -1186,14 +1186,14 @@ def test_a_mouth_that_gapes_purses_to_a_ring():
     left, right = np.interp([-1, 1], _NODES, aside)
     wide, tall = layers.width + right - left, lower[0] - upper[0]
     assert wide < 0.75 * layers.width and 0.4 < tall / wide < 0.8
-    # Its own inside is seen through the ring.
+    # What is left of its own inside is too little to be known: what is drawn is seen.
     picture = gaping_face()[0].copy()
     picture[306:330, 185:216] = (90, 200, 90)
     grain = np.random.default_rng(3).normal(0, 8, picture.shape)
     mouth = Mouth((picture + grain).clip(0, 255).astype(np.uint8), gaping_face()[1])
-    for pucker in (0.0, 1.0):
+    for pucker, green in ((0.0, True), (1.0, False)):
         drawn = paste(picture.copy(), mouth.draw(amounts(jawOpen=0.2, mouthPucker=pucker))).astype(int)
-        assert (drawn[290:360, 170:230, 1] - drawn[290:360, 170:230, 0]).max() > 60
+        assert ((drawn[290:360, 170:230, 1] - drawn[290:360, 170:230, 0]).max() > 60) == green
     # As far above its corners as below them.
     assert abs((upper[0] + lower[0]) / 2 - (upper[2] + lower[2]) / 2) < 0.12 * tall
     assert 0.5 * tall < lower[1] - upper[1] < 0.8 * tall
@@ -1256,7 +1256,7 @@ def test_a_tongue_in_a_mouth_that_gapes_has_no_straight_end():
     change = cv2.GaussianBlur(np.abs(drawn - picture).mean(2).astype(np.float32), (0, 0), 2)
     # Inside, above the lip's edge in the middle: the tongue's back is round, and fades away.
     top = [int((change[302:352, x] > 12).argmax()) for x in (200, 188, 212)]
-    assert not mouth.layers.drawn and 0 < top[0] < min(top[1:])
+    assert not mouth.layers.drawn and 0 < top[0] < min(top[1:]) - 2
     assert np.abs(np.diff(change[302:340, 200])).max() < 12
 
 
@@ -1349,7 +1349,7 @@ def test_lips_are_cut_sharply_from_the_inside():
     row = round(layers_edge(layers, 0.8) - 0.5 * layers.drop * 0.8)
     light = drawn[row, layers.left :].astype(int).mean(1)
     dark = light < 60
-    assert np.ptp(np.flatnonzero(dark)) > 0.6 * layers.width
+    assert dark.sum() > 0.6 * layers.width
     first = int(dark.argmax())
     assert light[first - 6] > 95
 
@@ -1424,7 +1424,7 @@ def test_corners_go_where_peoples_do():
     (left_aside, right_aside), (left_down, right_down) = corners(mouthPressLeft=1.0)
     assert right_aside > 0.08 and right_down < -0.08 and abs(left_aside) < 0.02 and abs(left_down) < 0.02
     (left_aside, right_aside), (left_down, right_down) = corners(mouthLeft=1.0)
-    assert left_aside > 0.1 and right_aside > 0.1 and right_down < -0.1 and abs(left_down) < 0.02
+    assert left_aside > 0.1 and right_aside > 0.1 and right_down < -0.02 and abs(left_down) < 0.02
     (left_aside, right_aside), _ = corners(cheekPuff=1.0)
     assert left_aside > 0.02 and right_aside < -0.02
 

@@ -556,6 +556,12 @@ class EyeLids(EyeCrop):
             [*ends, *(k * np.float32(w / PER_WIDTH) for k in (x, WIDTH - 1 - x, y, HEIGHT - 1 - y))]
         )
         change *= held(far / np.float32(0.1 * w))[..., None]
+        # A deep fold and what lies above it, hair and thin rims among it, hardly change; others get fainter.
+        level = max(float(np.median(self.cheek_colour)), 1.0)
+        deep = float(smooth(0.12, 0.25, self.fold_depth / level)) if self.has_fold else 0.0
+        top = self.cut if self.has_fold else self.crease - np.float32(0.04 * w)
+        below = smooth((0.08 * deep - 0.1) * w, 0.03 * w, self.v - top)
+        change *= (1 - (0.5 + 0.3 * deep) * (1 - below))[..., None]
         much = np.abs(change).max(2) / max(0.1 * float(np.median(self.cheek_colour)), 2.0)
         much = cv2.GaussianBlur(much, (0, 0), max(0.015 * w, 0.6))
         # What changes little keeps what is finer than the frame's pixels; what changes much is not in front of the eye.

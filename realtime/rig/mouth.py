@@ -45,7 +45,7 @@ SMILE, STRETCH, FROWN, PUCKER, FUNNEL = (0.15, 0.33), (0.11, 0.05), 0.14, 0.14, 
 
 #: How far lips that are pressed take corners aside and up, and a mouth that goes aside takes the one in front up, in smiles; how far
 #: puffed cheeks take them in, and a jaw goes aside, in mouth widths.
-PRESS, ASIDE_UP, PUFF, JAW_ASIDE = (0.8, 0.42), 0.5, 0.1, 0.195
+PRESS, ASIDE_UP, PUFF, JAW_ASIDE = (0.8, 0.42), 0.12, 0.1, 0.195
 
 #: The same of a mouth without lips, in mouth widths; and what of its line stays shut at each corner.
 PLAIN_GAP, PLAIN_CORNER = 0.62, 0.14
@@ -64,7 +64,7 @@ OUTLINE = 0.5, 1.05, 0.5
 NARROWS, SINKS = 0.4, 0.5
 
 #: By how much flatter than its lower edge the upper one of an opening is.
-FLATTER = 0.82
+FLATTER = 0.75
 
 #: Skin that is pushed together is drawn no narrower than this share of it.
 LEAST_SLOPE = 0.2
@@ -98,7 +98,7 @@ SHADED, FILLED = 0.3, 0.6
 FOLD, FOLD_WIDTH, FOLD_NODES = 0.25, 0.06, (48, 56)
 
 #: Shapes of an opening: its edges' steepness where lips hardly part, and where it is wide; each also as pushed forward lips form it.
-LENSES, STEEP = ("narrow", "wide", "narrow_forward", "wide_forward"), (1.15, 0.6)
+LENSES, STEEP = ("narrow", "wide", "narrow_forward", "wide_forward"), (1.3, 0.68)
 
 #: How columns move, as one linear form: by each of `MouthLayers._shares`, what of a column, by which of `MouthLayers.fields`, times
 #: what. A column goes `aside`; down go the inner edges of both lips, with what their outer ones go further, and the chin.
@@ -153,7 +153,7 @@ for _share, _moved, _field, _factor in MOVES:
 OVERBITE = 0.02
 
 #: Half the width of the tongue's end, in mouth widths.
-TONGUE = 0.265
+TONGUE = 0.25
 
 
 @dataclass(frozen=True)
@@ -624,8 +624,6 @@ class MouthLayers:
         self._round = np.maximum(1 - np.square(_NODES / self._meet), 0) ** 0.75
         # Whether they stand wide open.
         self._stands = float(smooth(0.2, 0.45, self.gap / self.width))
-        # Those are on their way to a ring already.
-        self._pucker += self._stands * (PUCKER - self._pucker)
         # How far the line hangs below the corners in the middle.
         self._sag = float(np.interp(0.0, _NODES, upper))
         self._sinks = np.exp(-((np.maximum(np.abs(_NODES) - 0.9, 0) / SINKS) ** 2))
@@ -778,7 +776,7 @@ class MouthLayers:
         # A muzzle's rim is dark, and its tongue is not.
         lip = 0.85 * flesh if self.plain and painted else self.lip
         self.flesh = 0.5 * lip + 0.5 * flesh if painted else np.maximum(0.95 * lip, 0.5 * bright)
-        self.tongue_out = 0.78 * self.flesh + 0.22 * bright
+        self.tongue_out = self.flesh
         # Inside it is no lighter than the picture is dark around the mouth.
         around = (np.abs(s) < 1) & (np.abs(v - 0.5 * (upper + lower)) < 0.3 * self.width)
         if around.any():
@@ -1012,7 +1010,7 @@ class MouthLayers:
             if self.drawn:
                 self.tongue = colour.astype(np.float32)
             else:
-                self.tongue_out = 0.3 * self.tongue_out + 0.7 * colour
+                self.tongue_out = 0.5 * (self.tongue_out + colour)
 
     def _teeth_curve(self, end: np.ndarray, known: np.ndarray) -> np.ndarray:
         """The parabola over the columns that most of `end` (N,) lies on, as far as it is `known`; within the opening."""
@@ -1096,7 +1094,7 @@ class MouthLayers:
         shares = {
             "left": left,
             "right": right,
-            "shift": (0.08 if self.plain else 0.16) * a.aside * self._span,
+            "shift": (0.08 if self.plain else 0.2) * a.aside * self._span,
             "left_in": w * (narrow + 0.14 * self._far[0] * round_),
             "right_in": w * (narrow + 0.14 * self._far[1] * round_),
             "puff": 0.075 * a.puff * self.unit,
@@ -1307,8 +1305,7 @@ class MouthLayers:
         soft = np.float32(1 / self.soft)
         near_upper, near_lower = (plane * _steepness(plane) for plane in (depth, height))
         mask = held(near_upper * soft + np.float32(0.5)) * held(near_lower * soft + np.float32(0.5))
-        mask *= held((gap - np.float32(0.2)) * np.float32(0.6))
-        mask *= held((1 - np.abs(s)) * (np.float32(self.half) * soft))
+        mask *= held((gap - np.float32(0.2)) * np.float32(0.6)) * (np.abs(s) < 1)
         # The lower lip's edge in the middle.
         column = int(np.abs(s).min(axis=0).argmin())
         row = int(np.abs(height[:, column]).argmin())
@@ -1317,7 +1314,9 @@ class MouthLayers:
         tall, rows = float(gap.max()), self._placed_teeth(a, float(gap.max()), upper_edge, lower_edge)
         inside = self._generic(a, opening, near_upper, near_lower, tall, rows)
         if self.own:
-            inside = self._with_own(inside, opening, gap, self._corners(a))
+            inside = self._with_own(
+                inside, opening, gap, self._corners(a), float(smooth(0.2, 0.8, self._ring(a)))
+            )
             # Of lips that are about to meet there is nothing to be seen but their line.
             begins = max(min(0.06 * self.width, 0.8 * self.gap) * (not self.drawn), 1.8 * self._seam)
             shut = float(smooth(begins, 1.2 * self._seam, tall))
@@ -1377,7 +1376,7 @@ class MouthLayers:
         out, into = (y - edge) / length, held((edge - y) / np.float32(deep))
         # In a mouth that shows its own inside it comes out of that.
         stands = self.gap >= 0.25 * self.width and not self.drawn
-        x = across / half * (1 + 0.16 * held(out))
+        x = across / half
         along = (y - np.float32(broad)) / np.float32(tip - broad)
 
         def inward(along: np.ndarray) -> np.ndarray:
@@ -1397,7 +1396,7 @@ class MouthLayers:
             layer[...] = np.rint(self.tongue)
             soft, line = np.float32(1 / self.soft), max(0.012 * self.width, 1.2 * self.soft)
             groove = held((0.6 * line - np.abs(across)) * soft + 0.5)
-            _over(layer, 0.85 * self.tongue, groove * smooth(0.6, 0.5, out) * smooth(0.5, 0.3, into))
+            _over(layer, 0.78 * self.tongue, groove * smooth(0.6, 0.5, out) * smooth(0.5, 0.3, into))
             outline = self.line if self.outlined else 0.72 * self.tongue
             _over(layer, outline, held((line - off * half) * soft + 0.5) * smooth(0.5, 0.1, into))
             back = np.sqrt(np.square(0.5 * x) + np.square(into))
@@ -1405,10 +1404,10 @@ class MouthLayers:
             if self.shows_teeth:
                 share *= held(self._past_own(opening, self._corners(a)) * soft + 0.5)
         else:
-            far = np.sqrt(np.square(1.5 * x * smooth(0.0, 0.3, into)) + np.square(into)) if stands else into
-            share = within * smooth(0.95, 0.15 if stands else 0.3, far)
+            far = np.sqrt(np.square(x * smooth(0.0, 0.5, into)) + np.square(into)) if stands else into
+            share = within * smooth(0.95, 0.45 if stands else 0.3, far)
             if stands:
-                share *= 1 - smooth(0.0, 0.25, into) * smooth(0.95, 0.1, off)
+                share *= 1 - smooth(0.0, 0.4, into) * smooth(0.5, 0.0, off)
             for row in teeth:
                 share *= 1 - row.seen(row.teeth.alpha, opening) * np.float32(1 / 255)
             if self.shows_teeth:
@@ -1441,14 +1440,14 @@ class MouthLayers:
         """
         # Round, it turns away to the sides and at the tip, and is lightest where it bends over the lip.
         bend = np.exp(-np.square((out - 0.12) / 0.35))
-        light = 0.64 + 0.26 * smooth(0.0, 0.8, within) + 0.12 * bend
-        # Its middle lies a little deeper.
-        light -= 0.05 * np.exp(-np.square(x / 0.3)) * smooth(0.9, 0.3, out)
-        light *= (1 + np.float32(self._slant) * x) * (1 - 0.6 * smooth(0.0, 0.85, into))
-        light *= 1 - 0.5 * smooth(0.2 * self._span, 0.0, below)
+        light = 0.64 + 0.27 * smooth(0.0, 0.6, within) + 0.12 * bend
+        groove = np.exp(-np.square(x / 0.09)) * smooth(0.8, 0.2, out) * smooth(0.3, 0.0, into)
+        light -= 0.11 * groove
+        light *= (1 + np.float32(self._slant) * x) * (1 - 0.8 * smooth(0.0, 0.85, into))
+        light *= 1 - 0.75 * smooth(0.2 * self._span, 0.0, below)
         # It is wet.
-        shine = np.exp(-np.square((np.abs(x) - 0.3) / 0.3) - np.square((out - 0.1) / 0.2))
-        shine = 11 * shine * np.float32(self._level) * (1 + np.float32(3 * self._slant) * x)
+        shine = np.exp(-np.square((np.abs(x) - 0.36) / 0.22) - np.square((out - 0.22) / 0.26))
+        shine = 16 * shine * np.float32(self._level) * (1 + np.float32(3 * self._slant) * x)
         planes = [
             np.minimum(np.maximum(colour * light + shine, 0), 255).astype(np.uint8)
             for colour in self.tongue_out.tolist()
@@ -1519,28 +1518,28 @@ class MouthLayers:
     def _line_with_lips(
         self, out: np.ndarray, opening: _Opening, near_upper, near_lower, parted: float
     ) -> None:
-        """Draw the lips' inner sides, which shut lips hide, along the opening's edge in `out` uint8 (h, w, 3): the upper one's in
-        its own shade, the lower one's turned to the light, both darker the further in, and in the corners.
+        """Draw the lips' inner sides, which shut lips hide, along the opening's edge in `out` uint8 (h, w, 3): narrow in its
+        middle, broad at its corners, and darker the further in.
         """
         opened = np.float32(self.width * min(max(parted / (0.45 * self.width), 0.0), 1.0))
         if opened < 1e-3 * self.width:
             return
-        corner = smooth(0.4, 1.0, np.abs(opening.s))
         # A muzzle's are narrow all along.
-        broad = np.float32(not self.plain) * corner
-        broad_upper, broad_lower = opened * (0.02 + 0.03 * broad), opened * (0.045 + 0.015 * broad)
+        corner = np.float32(not self.plain) * smooth(0.4, 1.0, np.abs(opening.s))
+        broad_upper, broad_lower = opened * (0.010 + 0.02 * corner), opened * (0.026 + 0.01 * corner)
         upper, lower = near_upper / (broad_upper + 1e-3), near_lower / (broad_lower + 1e-3)
         upper, lower = np.maximum(upper, 0), np.maximum(lower, 0)
         # Round where both meet.
         into = upper * lower / np.maximum(np.sqrt(np.square(upper) + np.square(lower)), np.float32(1e-3))
-        into = np.minimum(into, 1)
-        share = np.square(1 - into)
-        row = held(0.5 + upper - lower)
-        tone = (0.66 + 0.3 * row) * (1 - 0.25 * corner) - 0.5 * into
-        lips = cv2.remap(
-            self._lip_colours, _node_at(opening.s), row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        share = held(
+            (1 - into) * np.where(upper < lower, broad_upper, broad_lower) * np.float32(1 / self.soft) + 0.5
         )
-        lips *= np.maximum(tone, 0)[..., None]
+        inner = 0.8 * np.square(np.minimum(into, 1))
+        at = _node_at(opening.s)
+        row = held(0.5 + upper - lower)
+        lips = cv2.remap(self._lip_colours, at, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        lips *= (0.96 - inner)[..., None]
+        lips += inner[..., None] * (0.68 * np.minimum(self.flesh, 1.15 * self.lip))
         cv2.blendLinear(lips.astype(np.uint8), out, share, 1 - share, dst=out)
 
     def _drawn_inside(
@@ -1569,11 +1568,11 @@ class MouthLayers:
 
     def _ridge(self, s, height, tall: float) -> np.ndarray:
         """Pixels above the tongue's edge."""
-        bulge = 1 - (0.9 if self.drawn else 1.7) * np.square(np.minimum(np.abs(s), 1))
+        bulge = 1 - (0.9 if self.drawn else 1.3) * np.square(np.minimum(np.abs(s), 1))
         tongue = (
             0.62 * (tall - 0.08 * self.width)
             if self.drawn or self.plain
-            else 0.4 * self.width * min(tall / (0.65 * self.width), 1.0)
+            else 0.3 * self.width * min(tall / (0.6 * self.width), 1.0)
         )
         return height - tongue * bulge
 
@@ -1590,13 +1589,14 @@ class MouthLayers:
         )
         # The tongue lies behind the lower teeth: lightest where it bulges, in the dark further back.
         ridge = self._ridge(s, height, tall)
-        back, front = (0.1, 0.1) if self.plain else (0.08, 0.2)
-        tongue = smooth(back * w, -front * w, ridge) * smooth(0.95, 0.45, s)
+        back, front = (0.1, 0.1) if self.plain else (0.11, 0.1)
+        tongue = smooth(back * w, -front * w, ridge) * held((0.95 - s) / 0.35)
         lit = min(max(0.35 + 0.8 * tall / (0.5 * w), 0.35), 1.05)
-        light = lit * (1.02 - 0.28 * held(ridge / (-0.3 * w)) - 0.5 * np.square(s))
+        light = lit * (1 - 0.3 * held(ridge / (-0.3 * w)) - 0.25 * s)
         # It is wet, and bends most where it comes out of the dark.
         shine = np.exp(-np.square(ridge / (0.07 * w) + 1.3) - np.square((s - 0.22) / 0.2))
-        light += 0.09 * lit * shine
+        light += 0.13 * lit * shine
+        light *= 1 - 0.12 * np.exp(-np.square(s / 0.07)) * held(ridge * (-8 / w))
         share = 0.9 * tongue
         # Above it the palate is not quite dark.
         palate = 0.15 * lit * np.exp(-np.square((opening.to_upper[::2, ::2] - 0.16 * w) / (0.17 * w)))
@@ -1616,19 +1616,20 @@ class MouthLayers:
                 )
             ]
         )
-        above, below = np.exp(np.maximum(upper, 0) * (-30 / w)), np.exp(np.maximum(lower, 0) * (-24 / w))
-        shade = (1 - 0.36 * above - 0.25 * below) * (1 - 0.45 * smooth(0.4, 1.0, s))
+        above, below = np.exp(np.maximum(upper, 0) * (-20 / w)), np.exp(np.maximum(lower, 0) * (-24 / w))
+        shade = (1 - 0.30 * above - 0.12 * below) * (1 - 0.35 * smooth(0.5, 1.0, s))
         # Little light gets in where lips hardly part.
         shade = shade * (0.3 + 0.7 * smooth(0, 0.07 * w, opening.to_upper[::2, ::2] + height))
         return cv2.resize(out, full), cv2.resize(shade.astype(np.float32), full)
 
     def _with_own(
-        self, generic: np.ndarray, opening: _Opening, gap: np.ndarray, corners: np.ndarray
+        self, generic: np.ndarray, opening: _Opening, gap: np.ndarray, corners: np.ndarray, ring: float
     ) -> np.ndarray:
         """The avatar's own inside: its upper teeth stay where they are, what is below them is stretched.
 
         Args:
             corners: `_corners`; a smile or frown bends what is between the lips along with them.
+            ring: how far lips that stood wide open are a ring before what is drawn.
         """
         s, depth = opening.s, opening.to_upper
         table = np.stack([self._rest[:, 2], self._rest[:, 3], self.teeth_end, corners])
@@ -1657,7 +1658,7 @@ class MouthLayers:
             edge = past * smooth(1.15, 1.8, beyond / np.maximum(room, 1))
         elif not self.drawn:
             # What stands wide open is squeezed where it shuts: at last too little of it is left to be known.
-            edge = np.full_like(gap, smooth(0.45, 0.2, gap.max() / self.gap))
+            edge = np.full_like(gap, max(float(smooth(0.45, 0.2, gap.max() / self.gap)), ring))
         else:
             return inside
         return cv2.blendLinear(generic, inside, edge, 1 - edge)

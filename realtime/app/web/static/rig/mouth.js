@@ -198,7 +198,7 @@ export class MouthLayers {
     const shares = {
       left: aside(a.smileLeft, a.stretchLeft, a.pressLeft, told.far[0]),
       right: aside(a.smileRight, a.stretchRight, a.pressRight, told.far[1]),
-      shift: (told.plain ? 0.08 : 0.16) * a.aside * told.span,
+      shift: (told.plain ? 0.08 : 0.2) * a.aside * told.span,
       left_in: w * (narrow + 0.14 * told.far[0] * round),
       right_in: w * (narrow + 0.14 * told.far[1] * round),
       puff: 0.075 * a.puff * told.unit,
@@ -675,7 +675,7 @@ export class MouthBend {
     else this._generic(box, tall, rows, inside);
     const parted = tall - (told.own ? told.gap : 0);
     if (told.own) {
-      this._ownInside(box, tall, inside);
+      this._ownInside(box, tall, smooth(0.2, 0.8, layers.ring(a)), inside);
       // Of lips that are about to meet there is nothing to be seen but their line.
       const begins = Math.max(told.drawn ? 0 : Math.min(0.06 * told.width, 0.8 * told.gap), 1.8 * told.seam);
       const shut = smooth(begins, 1.2 * told.seam, tall);
@@ -694,7 +694,7 @@ export class MouthBend {
       for (let column = 0; column < box.width; column++, pixel++) {
         const here = at(row, column);
         let mask = held(near[pixel] / told.soft + 0.5) * held(near[size + pixel] / told.soft + 0.5);
-        mask *= held((toUpper[here] + toLower[here] - 0.2) * 0.6) * held(((1 - Math.abs(s[here])) * told.half) / told.soft);
+        mask *= Math.abs(s[here]) < 1 ? held((toUpper[here] + toLower[here] - 0.2) * 0.6) : 0;
         if (mask === 0) continue;
         const to = (offsetY + box.top + row) * width + offsetX + box.left + column;
         out[to] = mixed(out[to], inside[pixel], mask);
@@ -779,8 +779,8 @@ export class MouthBend {
   _ridge(s, height, tall) {
     const { told } = this.layers;
     const side = Math.min(Math.abs(s), 1);
-    const tongue = told.drawn || told.plain ? 0.62 * (tall - 0.08 * told.width) : 0.4 * told.width * Math.min(tall / (0.65 * told.width), 1);
-    return height - tongue * (1 - (told.drawn ? 0.9 : 1.7) * side * side);
+    const tongue = told.drawn || told.plain ? 0.62 * (tall - 0.08 * told.width) : 0.3 * told.width * Math.min(tall / (0.6 * told.width), 1);
+    return height - tongue * (1 - (told.drawn ? 0.9 : 1.3) * side * side);
   }
 
   /**
@@ -891,7 +891,8 @@ export class MouthBend {
     const planeS = /** @type {Float32Array} */ (this.s);
     const toUpper = /** @type {Float32Array} */ (this.toUpper);
     const toLower = /** @type {Float32Array} */ (this.toLower);
-    const [back, front] = told.plain ? [0.1, 0.1] : [0.08, 0.2];
+    const back = told.plain ? 0.1 : 0.11;
+    const front = 0.1;
     const lit = Math.min(Math.max(0.35 + (0.8 * tall) / (0.5 * w), 0.35), 1.05);
     for (let row = 0, to = 0; row < high; row++) {
       for (let column = 0; column < wide; column++, to++) {
@@ -903,10 +904,11 @@ export class MouthBend {
         const lower = near[size + pixel];
         // The tongue lies behind the lower teeth: lightest where it bulges, in the dark further back.
         const ridge = this._ridge(s, height, tall);
-        const share = 0.9 * smooth(back * w, -front * w, ridge) * smooth(0.95, 0.45, s);
-        let light = lit * (1.02 - 0.28 * held(ridge / (-0.3 * w)) - 0.5 * s * s);
+        const share = 0.9 * smooth(back * w, -front * w, ridge) * held((0.95 - s) / 0.35);
+        let light = lit * (1 - 0.3 * held(ridge / (-0.3 * w)) - 0.25 * s);
         // It is wet, and bends most where it comes out of the dark.
-        light += 0.09 * lit * Math.exp(-((ridge / (0.07 * w) + 1.3) ** 2) - ((s - 0.22) / 0.2) ** 2);
+        light += 0.13 * lit * Math.exp(-((ridge / (0.07 * w) + 1.3) ** 2) - ((s - 0.22) / 0.2) ** 2);
+        light *= 1 - 0.12 * Math.exp(-((s / 0.07) ** 2)) * held((ridge * -8) / w);
         // Above it the palate is not quite dark.
         const palate = 0.15 * lit * Math.exp(-(((toUpper[here] - 0.16 * w) / (0.17 * w)) ** 2)) * Math.max(1 - s * s, 0) * (1 - share);
         // Into the corners goes the cheek, as the lips' inside is lit.
@@ -915,9 +917,9 @@ export class MouthBend {
           const dark = told.dark[channel];
           colours[3 * to + channel] = dark + (told.tongue[channel] * light - dark) * share + told.flesh[channel] * palate + (0.42 * told.flesh[channel] - dark) * cheek;
         }
-        const above = Math.exp((Math.max(upper, 0) * -30) / w);
+        const above = Math.exp((Math.max(upper, 0) * -20) / w);
         const below = Math.exp((Math.max(lower, 0) * -24) / w);
-        const shade = (1 - 0.36 * above - 0.25 * below) * (1 - 0.45 * smooth(0.4, 1, s));
+        const shade = (1 - 0.3 * above - 0.12 * below) * (1 - 0.35 * smooth(0.5, 1, s));
         // Little light gets in where lips hardly part.
         shades[to] = shade * (0.3 + 0.7 * smooth(0, 0.07 * w, toUpper[here] + height));
       }
@@ -963,9 +965,10 @@ export class MouthBend {
   /**
    * The avatar's own inside: its upper teeth stay where they are, what is below them is stretched.
    * @param {{top: number, left: number, width: number, height: number}} box @param {number} highest opening
+   * @param {number} ring how far lips that stood wide open are a ring before what is drawn
    * @param {Int32Array} out what is drawn; is what is seen afterwards
    */
-  _ownInside(box, highest, out) {
+  _ownInside(box, highest, ring, out) {
     const { fine, layers } = this;
     const { told, tables, count } = layers;
     const { fine: picture } = layers.sampler;
@@ -999,15 +1002,15 @@ export class MouthBend {
         if (told.shows_teeth) share = past * (told.drawn ? held((beyond - room) / told.soft) : smooth(1.06, 2, (beyond + tall) / (room + tall)));
         else if (told.gap < 0.25 * told.width && !told.drawn) share = past * smooth(1.15, 1.8, beyond / Math.max(room, 1));
         // What stands wide open is squeezed where it shuts: at last too little of it is left to be known.
-        else if (!told.drawn) share = smooth(0.45, 0.2, highest / told.gap);
+        else if (!told.drawn) share = Math.max(smooth(0.45, 0.2, highest / told.gap), ring);
         out[to] = mixed(own, out[to], share);
       }
     }
   }
 
   /**
-   * The lips' inner sides, which shut lips hide, along the opening's edge: the upper one's in its own shade, the lower one's turned
-   * to the light, both darker the further in, and in the corners.
+   * The lips' inner sides, which shut lips hide, along the opening's edge: narrow in its middle, broad at its corners, and darker
+   * the further in.
    * @param {{top: number, left: number, width: number, height: number}} box @param {number} parted @param {Int32Array} out
    */
   _lineWithLips(box, parted, out) {
@@ -1018,24 +1021,27 @@ export class MouthBend {
     const near = this.memory.near.values;
     const size = box.width * box.height;
     const planeS = /** @type {Float32Array} */ (this.s);
+    const flesh = [0, 1, 2].map((channel) => 0.68 * Math.min(told.flesh[channel], 1.15 * told.lip[channel]));
     for (let row = 0, to = 0; row < box.height; row++) {
       for (let column = 0; column < box.width; column++, to++) {
         const s = planeS[(box.top + row) * fine.width + box.left + column];
-        const corner = smooth(0.4, 1, Math.abs(s));
-        // A muzzle's are narrow all along.
-        const broad = told.plain ? 0 : corner;
-        const upper = Math.max(near[to] / (opened * (0.02 + 0.03 * broad) + 1e-3), 0);
-        const lower = Math.max(near[size + to] / (opened * (0.045 + 0.015 * broad) + 1e-3), 0);
+        const corner = told.plain ? 0 : smooth(0.4, 1, Math.abs(s));
+        const broadUpper = opened * (0.01 + 0.02 * corner);
+        const broadLower = opened * (0.026 + 0.01 * corner);
+        const upper = Math.max(near[to] / (broadUpper + 1e-3), 0);
+        const lower = Math.max(near[size + to] / (broadLower + 1e-3), 0);
         // Round where both meet.
         const into = (upper * lower) / Math.max(Math.sqrt(upper * upper + lower * lower), 1e-3);
-        if (into >= 1) continue;
-        const share = (1 - into) * (1 - into);
-        const place = held(0.5 + upper - lower);
-        const tone = Math.max((0.66 + 0.3 * place) * (1 - 0.25 * corner) - 0.5 * into, 0);
+        const share = held(((1 - into) * (upper < lower ? broadUpper : broadLower)) / told.soft + 0.5);
+        if (share === 0) continue;
+        const deep = Math.min(into, 1);
+        const inner = 0.8 * deep * deep;
         const node = layers.nodeAt(s);
+        const place = held(0.5 + upper - lower);
         let colour = 0xff000000 | 0;
         for (let channel = 0; channel < 3; channel++) {
-          colour |= Math.min((planeAt(lipColours[channel], 0, count, 2, node, place) * tone) | 0, 255) << (8 * channel);
+          const lip = planeAt(lipColours[channel], 0, count, 2, node, place);
+          colour |= Math.min((lip * (0.96 - inner) + inner * flesh[channel]) | 0, 255) << (8 * channel);
         }
         out[to] = mixed(out[to], colour, share);
       }
@@ -1080,7 +1086,7 @@ export class MouthBend {
     const [s, planeX, downs, toUpper, toLower] = [this.s, this.across, this.down, this.toUpper, this.toLower].map((plane) => /** @type {Float32Array} */ (plane));
     const paler = (/** @type {number[]} */ colour, /** @type {number} */ factor) => packed(colour.map((value) => factor * value));
     const tongue = packed(told.tongue);
-    const groove = paler(told.tongue, 0.85);
+    const groove = paler(told.tongue, 0.78);
     const outline = told.outlined ? packed(told.line) : paler(told.tongue, 0.72);
     const cast = paler(told.lip, 0.3);
     const line = Math.max(0.012 * told.width, 1.2 * told.soft);
@@ -1094,7 +1100,7 @@ export class MouthBend {
         // It is broadest where it comes over the teeth, and grows narrower from there to its round tip.
         const beyond = (y - edge) / length;
         const into = held((edge - y) / deep);
-        const x = (across / half) * (1 + 0.16 * held(beyond));
+        const x = across / half;
         const along = (y - broad) / (tip - broad);
         // 0 at its edge, 1 in its middle, -1 as far outside.
         const inward = (/** @type {number} */ low) => {
@@ -1114,9 +1120,9 @@ export class MouthBend {
         // It lies on the lip, and casts its shadow downwards.
         const shade = smooth(-0.18, 0.15, inward(along - 0.1)) * smooth(0.02 * told.width, -0.1 * told.width, toLower[at]) * smooth(0.1, 0.4, much);
         const around = mixed(out[to], cast, 0.4 * shade);
-        const far = stands ? Math.hypot(1.5 * x * smooth(0, 0.3, into), into) : into;
-        let share = within * smooth(0.95, stands ? 0.15 : 0.3, far);
-        if (stands) share *= 1 - smooth(0, 0.25, into) * smooth(0.95, 0.1, off);
+        const far = stands ? Math.hypot(x * smooth(0, 0.5, into), into) : into;
+        let share = within * smooth(0.95, stands ? 0.45 : 0.3, far);
+        if (stands) share *= 1 - smooth(0, 0.4, into) * smooth(0.5, 0, off);
         for (const { row: one, edge: ends, aside: moved } of teeth) {
           const { layer } = one;
           share *= 1 - (sampled(layer.pixels, layer.width, layer.height, planeX[at] + one.middle - moved, y + one.edge - ends, false) >>> 24) / 255;
@@ -1145,12 +1151,11 @@ export class MouthBend {
   _litTongue(x, beyond, within, into, below) {
     const { told } = this.layers;
     // Round, it turns away to the sides and at the tip, and is lightest where it bends over the lip.
-    let light = 0.64 + 0.26 * smooth(0, 0.8, within) + 0.12 * Math.exp(-(((beyond - 0.12) / 0.35) ** 2));
-    // Its middle lies a little deeper.
-    light -= 0.05 * Math.exp(-((x / 0.3) ** 2)) * smooth(0.9, 0.3, beyond);
-    light *= (1 + told.slant * x) * (1 - 0.6 * smooth(0, 0.85, into)) * (1 - 0.5 * smooth(0.2 * told.span, 0, below));
+    let light = 0.64 + 0.27 * smooth(0, 0.6, within) + 0.12 * Math.exp(-(((beyond - 0.12) / 0.35) ** 2));
+    light -= 0.11 * Math.exp(-((x / 0.09) ** 2)) * smooth(0.8, 0.2, beyond) * smooth(0.3, 0, into);
+    light *= (1 + told.slant * x) * (1 - 0.8 * smooth(0, 0.85, into)) * (1 - 0.75 * smooth(0.2 * told.span, 0, below));
     // It is wet.
-    const shine = 11 * Math.exp(-(((Math.abs(x) - 0.3) / 0.3) ** 2) - ((beyond - 0.1) / 0.2) ** 2) * told.level * (1 + 3 * told.slant * x);
+    const shine = 16 * Math.exp(-(((Math.abs(x) - 0.36) / 0.22) ** 2) - ((beyond - 0.22) / 0.26) ** 2) * told.level * (1 + 3 * told.slant * x);
     let colour = 0xff000000 | 0;
     for (let channel = 0; channel < 3; channel++) {
       const value = told.tongue_out[channel] * light + shine;
