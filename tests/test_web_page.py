@@ -382,7 +382,7 @@ def test_a_camera_that_goes_away_can_come_back(site, camera):
 
 def test_without_leave_and_without_threads_it_says_so_and_goes_on(site, camera):
     with browsing(site, camera, plain=True, allowed=False, workers="block") as browser:
-        page = browser.open(says="Only one processor thread is used")
+        page = browser.open(says="Pictures move slower here")
         assert not page.evaluate("crossOriginIsolated")
         page.get_by_role("button", name="Start camera").click()
         page.get_by_text("The camera is not allowed: allow it beside the address").wait_for()

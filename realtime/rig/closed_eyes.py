@@ -103,7 +103,8 @@ def closed_eye(picture: np.ndarray, eye: EyeContours, side: str) -> tuple[np.nda
     lid[:, within] = np.clip(meet[None] - rows + 0.5, 0, 1)
     opening = np.zeros((HEIGHT, WIDTH), np.float32)
     opening[:, within] = (np.clip(rows - upper + 0.5, 0, 1) * np.clip(lower - rows + 0.5, 0, 1))[:, within]
-    drawn = _seen(np.dstack([seen, opening, lid]).transpose(2, 0, 1)[None])
+    shown = np.dstack([seen, opening, lid]).transpose(2, 0, 1)[None]
+    drawn = _seen(shown.astype(np.float32))
     return 255 * drawn[:3].transpose(1, 2, 0).clip(0, 1), 255 * seen
 
 

@@ -76,7 +76,7 @@ export class CloseUps {
   async read(crops) {
     const names = Object.keys(this.inputs);
     const found = await this.session.run(Object.fromEntries(crops.map(({ shape, values }, at) => [names[at], new ort.Tensor("uint8", /** @type {Uint8Array} */ (values), shape)])));
-    return this.session.outputNames.map((/** @type {string} */ name) => ({ shape: found[name].dims.slice(1), values: found[name].data.slice() }));
+    return this.session.outputNames.map((/** @type {string} */ name) => ({ shape: found[name].dims, values: found[name].data.slice() }));
   }
 
   /**
@@ -128,7 +128,7 @@ export class Graph {
   async look({ shape, values }, names) {
     const [input] = this.session.inputNames;
     const found = await this.session.run({ [input]: new ort.Tensor("float32", /** @type {Float32Array} */ (values), shape) }, names);
-    return names.map((name) => ({ shape: found[name].dims, values: found[name].data.slice() }));
+    return names.map((name) => ({ shape: found[name].dims.slice(1), values: found[name].data.slice() }));
   }
 }
 
