@@ -45,7 +45,7 @@ SMILE, STRETCH, FROWN, PUCKER, FUNNEL = (0.15, 0.33), (0.11, 0.05), 0.14, 0.14, 
 
 #: How far lips that are pressed take corners aside and up, and a mouth that goes aside takes the one in front up, in smiles; how far
 #: puffed cheeks take them in, and a jaw goes aside, in mouth widths.
-PRESS, ASIDE_UP, PUFF, JAW_ASIDE = (0.8, 0.42), 0.12, 0.1, 0.195
+PRESS, ASIDE_UP, PUFF, JAW_ASIDE = (0.8, 0.42), 0.12, 0.1, 0.15
 
 #: The same of a mouth without lips, in mouth widths; and what of its line stays shut at each corner.
 PLAIN_GAP, PLAIN_CORNER = 0.62, 0.14
