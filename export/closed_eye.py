@@ -11,8 +11,7 @@ from pathlib import Path
 import onnx
 import torch
 
-from livepuppet.core.errors import UserError
-from livepuppet.export.graphs import write_graph
+from livepuppet.export.graphs import with_weights, write_graph
 from livepuppet.export.matting import halve_weights
 from livepuppet.model.closed_eye import INPUTS, ClosedEye
 from livepuppet.realtime.rig.closed_eyes import HEIGHT, WIDTH
@@ -27,18 +26,7 @@ def load_closed_eye(path: Path) -> ClosedEye:
     Raises:
         UserError: the file is missing or of another network.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    network = ClosedEye()
-    try:
-        network.load_state_dict(load_file(path))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{path} cannot be used: {reason}; train the network of closed eyes first."
-        ) from error
-    return network.eval()
+    return with_weights(ClosedEye(), path, "the network of closed eyes")
 
 
 def export_closed_eye(network: ClosedEye, path: Path) -> None:

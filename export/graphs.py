@@ -9,13 +9,14 @@ import warnings
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
+from typing import TypeVar
 
 import onnx
 import torch
 from torch import Tensor, nn
 
 from livepuppet.core.engine import STAGES
-from livepuppet.core.errors import LivePuppetError
+from livepuppet.core.errors import LivePuppetError, UserError
 from livepuppet.model.base import Model
 from livepuppet.model.calls import (
     DETECT_OUTPUTS,
@@ -43,6 +44,8 @@ FORBIDDEN_OPERATORS = {
     "SplitToSequence",
     "RandomNormal",
 }
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 class ExportError(LivePuppetError, RuntimeError):
@@ -227,3 +230,23 @@ def _quiet():
             yield
     finally:
         logger.setLevel(level)
+
+
+def with_weights(network: NetworkT, path: Path, name: str) -> NetworkT:
+    """`network` with the weights of a .safetensors file, in evaluation mode.
+
+    Args:
+        name: what people call it.
+
+    Raises:
+        UserError: the file is missing, damaged or of another network.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        network.load_state_dict(load_file(path))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be used: {reason}; train {name} first.") from error
+    return network.eval()

@@ -12,8 +12,7 @@ import numpy as np
 import onnx
 import torch
 
-from livepuppet.core.errors import UserError
-from livepuppet.export.graphs import write_graph
+from livepuppet.export.graphs import with_weights, write_graph
 from livepuppet.model.matting import INPUTS, Matting
 
 #: Inputs and outputs of the graph, as `model.matting.Matting.forward` has them.
@@ -26,16 +25,7 @@ def load_matting(path: Path) -> Matting:
     Raises:
         UserError: the file is missing or of another network.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    network = Matting()
-    try:
-        network.load_state_dict(load_file(path))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be used: {reason}; train the matting network first.") from error
-    return network.eval()
+    return with_weights(Matting(), path, "the matting network")
 
 
 def export_matting(network: Matting, path: Path) -> None:

@@ -75,6 +75,17 @@ def where_lids_meet(low: np.ndarray, width: float) -> np.ndarray:
     return closed - (closed[0] + (closed[-1] - closed[0]) * u)
 
 
+def cut_frame(picture: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """The frame with these axes out of a picture (H, W, 3), (HEIGHT, WIDTH, 3); beyond its edges their pixels."""
+    return cv2.warpAffine(
+        picture,
+        axes,
+        (WIDTH, HEIGHT),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
 def closed_eye(picture: np.ndarray, eye: EyeContours, side: str) -> tuple[np.ndarray, np.ndarray]:
     """The eye's frame with closed lids and without lashes, and as the picture shows it, float32 (HEIGHT, WIDTH, 3) in [0, 255].
 
@@ -131,10 +142,4 @@ def _sampled(picture: np.ndarray, axes: np.ndarray) -> np.ndarray:
         part = cv2.GaussianBlur(part, (0, 0), 0.45 * scale)
     moved = axes.copy()
     moved[:, 2] -= (left, top)
-    return cv2.warpAffine(
-        part,
-        moved,
-        (WIDTH, HEIGHT),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    return cut_frame(part, moved)

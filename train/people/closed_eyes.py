@@ -17,7 +17,7 @@ import torch
 
 from livepuppet.core.errors import LivePuppetError
 from livepuppet.core.reading import EYE_POINTS
-from livepuppet.realtime.rig.closed_eyes import HEIGHT, WIDTH, frame_of
+from livepuppet.realtime.rig.closed_eyes import cut_frame, frame_of
 from livepuppet.train.people import landmarks
 from livepuppet.train.people.assets import assets_folder, load_assets
 from livepuppet.train.people.draw import Renderer
@@ -47,7 +47,7 @@ def draw_pairs(
 ) -> dict[str, np.ndarray]:
     """The arrays of one shard: N eyes,
 
-    "open", "closed": uint8 (N, HEIGHT, WIDTH, 3), in the frame of `realtime.rig.closed_eyes`.
+    "open", "closed": uint8 (N, 80, 128, 3), in the frame of `realtime.rig.closed_eyes`.
     "lids", "met": float32 (N, 8, 2), points of both lids in pixels of the frame, as `EYE_POINTS` names them; where they are in the one
         and in the other picture.
     """
@@ -82,8 +82,8 @@ def draw_pairs(
                 axes = frame_of(lids[_INNER], lids[_OUTER], side)
                 back = np.linalg.inv(np.vstack([axes, [0, 0, 1]]))[:2]
                 for name, value in (
-                    ("open", _cut(picture, axes)),
-                    ("closed", _cut(closed, axes)),
+                    ("open", cut_frame(picture, axes)),
+                    ("closed", cut_frame(closed, axes)),
                     ("lids", lids @ back[:, :2].T + back[:, 2]),
                     ("met", line @ back[:, :2].T + back[:, 2]),
                 ):
@@ -110,16 +110,6 @@ def _motions(motions: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray,
         if name.startswith("gaze"):
             shut[:, k] = 0
     return opened, shut
-
-
-def _cut(picture: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    return cv2.warpAffine(
-        picture,
-        axes,
-        (WIDTH, HEIGHT),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
 
 
 def draw_shards(folder: Path, seeds: Iterable[int], setting: str = "people-mix") -> None:
