@@ -38,6 +38,7 @@ from livepuppet.realtime.rig.driver import RigDriver, RigMotion
 from livepuppet.realtime.rig.finding import contours_of
 from livepuppet.realtime.rig.range import DriverRange
 from livepuppet.realtime.rig.rig import MODES, Face, Rig
+from livepuppet.realtime.rig.shut_mouth import at_rest
 from livepuppet.realtime.rig.told import FacePose, NeutralFace
 
 if TYPE_CHECKING:
@@ -88,12 +89,14 @@ class PreparedAvatar:
     """An avatar with everything that depends on it alone.
 
     Attributes:
-        avatar: the picture.
+        given: the picture.
+        avatar: as it rests, which is what moves: with a mouth that stood open shut.
         keypoints: its own keypoints.
         encode: of the engine.
         face: for its rig; None where there is no face, or no rig is wanted.
     """
 
+    given: Avatar
     avatar: Avatar
     keypoints: Keypoints
     encode: Callable[[np.ndarray], Features]
@@ -366,7 +369,7 @@ class Animator:
 
     def use_renderer(self, renderer: RemoteRenderer | None) -> None:
         """Render on another machine from now on, or here (None). D1 stays. Here, the present avatar's rig is waited for."""
-        avatars, self.renderer = [prepared.avatar for prepared in self._prepared], renderer
+        avatars, self.renderer = [prepared.given for prepared in self._prepared], renderer
         if renderer is None:
             present = self._prepare(avatars[self._current], wait=True)
             self._prepared = [
@@ -378,14 +381,17 @@ class Animator:
     def _prepare(self, avatar: Avatar, wait: bool = False) -> PreparedAvatar:
         keypoints = self.engine.detect(avatar.image)
         if self.renderer is not None:
-            return PreparedAvatar(avatar, keypoints, self.engine.encode)
-        face = None
+            return PreparedAvatar(avatar, avatar, keypoints, self.engine.encode)
+        face, given = None, avatar
         if self._rig_driver is not None:
             face = self._face_of(avatar, keypoints)
+        if face is not None:
+            avatar, face = at_rest(self.engine, avatar, face)
+            keypoints = face.keypoints
         # Rigs are made beside; the first picture that needs one waits for the first.
         wait = wait or not self._prepared
         self._rig_canvas.prepare(avatar, wait=wait and face is not None, face=face)
-        prepared = PreparedAvatar(avatar, keypoints, self.engine.encode, face)
+        prepared = PreparedAvatar(given, avatar, keypoints, self.engine.encode, face)
         if not prepared.drawn_by_rig:
             _ = prepared.features
         return prepared

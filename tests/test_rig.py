@@ -30,7 +30,7 @@ from livepuppet.realtime.rig.editing import handles, nearest, switched
 from livepuppet.realtime.rig.editing import moved as dragged
 from livepuppet.realtime.rig.eyes import EyeAmounts, Eyes
 from livepuppet.realtime.rig.looks import Landmarks
-from livepuppet.realtime.rig.mouth import _NODES, TONGUE, Mouth, MouthAmounts, MouthBend, MouthLayers
+from livepuppet.realtime.rig.mouth import NODES, TONGUE, Mouth, MouthAmounts, MouthBend, MouthLayers
 from livepuppet.realtime.rig.patches import paste
 from livepuppet.realtime.rig.pose import HeadPose
 from livepuppet.realtime.rig.rig import Face, Rig
@@ -989,7 +989,7 @@ def test_an_open_mouth_is_round(face):
     layers = Mouth(picture, contours).layers
     for value, least, most in ((0.1, 0.0, 0.35), (1.0, 0.25, 0.6)):
         offset, _ = layers._offsets(MouthAmounts.of(amounts(jawOpen=value)))
-        nodes = _NODES
+        nodes = NODES
         moved = layers._rest + offset
         gap = moved[:, 3] - moved[:, 2]
         middle, near, corner = (int(np.abs(nodes - place).argmin()) for place in (0.0, 0.85, 1.0))
@@ -1056,9 +1056,9 @@ def test_a_smile_leaves_skin_below_a_near_nose(face):
         layers = MouthLayers(picture, mouth, 130.0, lids=lids + np.array([0, off], np.float32))
         offset, _ = layers._offsets(smile)
         room = layers._rest[:, 1] - layers._rest[:, 0]
-        middle = np.abs(_NODES) < 0.6
+        middle = np.abs(NODES) < 0.6
         assert (room + offset[:, 1])[middle].min() > 0.2 * room[middle].min()
-        assert offset[np.abs(_NODES - 1).argmin(), 2] < 0
+        assert offset[np.abs(NODES - 1).argmin(), 2] < 0
 
 
 def test_a_mouth_in_the_dark_is_dark_inside():
@@ -1182,8 +1182,8 @@ def test_a_mouth_that_gapes_purses_to_a_ring():
     layers = Mouth(*gaping_face()).layers
     offset, aside = layers._offsets(MouthAmounts.of(amounts(mouthPucker=1.0)))
     s = np.array([0.0, 0.7, 0.98])
-    upper, lower = (np.interp(s, _NODES, (layers._rest + offset)[:, knot]) for knot in (2, 3))
-    left, right = np.interp([-1, 1], _NODES, aside)
+    upper, lower = (np.interp(s, NODES, (layers._rest + offset)[:, knot]) for knot in (2, 3))
+    left, right = np.interp([-1, 1], NODES, aside)
     wide, tall = layers.width + right - left, lower[0] - upper[0]
     assert wide < 0.75 * layers.width and 0.4 < tall / wide < 0.8
     # What is left of its own inside is too little to be known: what is drawn is seen.
@@ -1198,7 +1198,7 @@ def test_a_mouth_that_gapes_purses_to_a_ring():
     assert abs((upper[0] + lower[0]) / 2 - (upper[2] + lower[2]) / 2) < 0.12 * tall
     assert 0.5 * tall < lower[1] - upper[1] < 0.8 * tall
     # Cheeks beyond the corners are not creased along the mouth.
-    beyond = np.abs(_NODES) > 2
+    beyond = np.abs(NODES) > 2
     assert np.abs(np.diff(offset[beyond, 2:5], axis=1)).max() < 0.02 * layers.width
 
 
@@ -1206,10 +1206,10 @@ def test_lips_that_purse_leave_the_folds_of_the_cheeks_where_they_are():
     layers = eyes_and_mouth()[1].layers
     for values in ({"mouthPucker": 1.0}, {"jawOpen": 1.0}):
         offset, aside = layers._offsets(MouthAmounts.of(amounts(values)))
-        corner, fold = np.interp([1.0, 1.55], _NODES, aside)
+        corner, fold = np.interp([1.0, 1.55], NODES, aside)
         assert corner < -2 and abs(fold) < 0.2 * abs(corner)
         if "jawOpen" in values:
-            corner, fold = np.interp([0.9, 1.7], _NODES, offset[:, 2])
+            corner, fold = np.interp([0.9, 1.7], NODES, offset[:, 2])
             assert corner > 5 and fold < 0.2 * corner
 
 
@@ -1419,7 +1419,7 @@ def test_corners_go_where_peoples_do():
 
     def corners(**named) -> np.ndarray:
         offset, aside = layers._offsets(MouthAmounts.of(amounts(**named)))
-        return np.array([np.interp([-1, 1], _NODES, line) for line in (aside, offset[:, 2])]) / layers.width
+        return np.array([np.interp([-1, 1], NODES, line) for line in (aside, offset[:, 2])]) / layers.width
 
     (left_aside, right_aside), (left_down, right_down) = corners(mouthPressLeft=1.0)
     assert right_aside > 0.08 and right_down < -0.08 and abs(left_aside) < 0.02 and abs(left_down) < 0.02
@@ -1436,7 +1436,7 @@ def test_wide_lips_purse_further():
     for wider in (1.0, 1.6):
         layers = Mouth(picture, replace(contours, mouth=narrower(contours.mouth, wider))).layers
         _, aside = layers._offsets(MouthAmounts.of(amounts(mouthPucker=1.0)))
-        left, right = np.interp([-1, 1], _NODES, aside)
+        left, right = np.interp([-1, 1], NODES, aside)
         shares.append(1 + (right - left) / layers.width)
     assert 0.7 < shares[0] < 0.74 and 0.55 < shares[1] < 0.62
 
@@ -1465,7 +1465,7 @@ def test_small_muzzles_open_as_far_as_faces_are_large_and_grow_broader():
     mouth = replace(narrower(contours.mouth, 0.55), teeth="none")
     layers = Mouth(picture, replace(contours, mouth=mouth)).layers
     offset, aside = layers._offsets(MouthAmounts.of(amounts(jawOpen=1.0)))
-    left, right = np.interp([-1, 1], _NODES, aside)
+    left, right = np.interp([-1, 1], NODES, aside)
     assert (offset[:, 3] - offset[:, 2]).max() > 0.3 * layers.unit
     assert right - left > 0.15 * layers.width
 
@@ -1483,7 +1483,7 @@ def test_a_mouth_that_is_a_dark_line_shows_no_teeth():
 def test_a_funnel_leaves_the_corners_shut():
     layers = eyes_and_mouth()[1].layers
     offset, _ = layers._offsets(MouthAmounts.of(amounts(mouthFunnel=1.0, jawOpen=0.3)))
-    gap = np.interp([0, 0.975], _NODES, offset[:, 3] - offset[:, 2])
+    gap = np.interp([0, 0.975], NODES, offset[:, 3] - offset[:, 2])
     assert gap[0] > 0.25 * layers.width and gap[1] < 0.01 * layers.width
 
 
@@ -1508,7 +1508,7 @@ def test_a_half_turned_mouth_goes_further_in_on_its_far_side(face):
     }
     layers = Mouth(picture, replace(contours, left=replace(eye, **narrow))).layers
     _, aside = layers._offsets(MouthAmounts.of(amounts(jawOpen=1.0)))
-    left, right = np.interp([-1, 1], _NODES, aside)
+    left, right = np.interp([-1, 1], NODES, aside)
     assert left > -right + 0.05 * layers.width
     _, aside = Mouth(picture, contours).layers._offsets(MouthAmounts.of(amounts(jawOpen=1.0)))
     assert abs(aside[0] + aside[-1]) < 1e-3
@@ -1526,7 +1526,7 @@ def test_a_mouth_that_goes_far_aside_leaves_the_outline_and_takes_each_column_fr
     named = {"mouthPucker": 1.0, "mouthLeft": 1.0, **both("mouthFrown")}
     bend, _ = _bend(layers, **named)
     _, aside = layers._offsets(MouthAmounts.of(amounts(**named)))
-    away = np.abs(_NODES) * layers.half / layers.unit
+    away = np.abs(NODES) * layers.half / layers.unit
     assert np.abs(aside).max() > 0.25 * layers.width
     assert np.abs(aside[away > 1.1]).max() < 1e-3
     # Along the lips' line, where all goes aside: a column that has moved is where it is seen.
@@ -1534,7 +1534,7 @@ def test_a_mouth_that_goes_far_aside_leaves_the_outline_and_takes_each_column_fr
     s, seen = bend.s[row], bend.across[row] / layers.half
     free = bend.inside[row] > 0.999
     window = np.exp(-np.square(np.maximum(bend.down[row] - layers._line, 0) * 2 / layers.width))
-    moved = np.interp(s, _NODES, aside) / layers.half * window
+    moved = np.interp(s, NODES, aside) / layers.half * window
     np.testing.assert_allclose((s + moved)[free], seen[free], atol=0.02)
     assert np.all(np.diff(s) > 0)
 
@@ -1680,14 +1680,14 @@ def muzzle() -> tuple[np.ndarray, Mouth]:
 def test_a_muzzles_upper_edge_hangs_in_a_bow_and_the_jaw_goes_down_as_a_whole(value):
     layers = muzzle()[1].layers
     offset, aside = layers._offsets(MouthAmounts.of(amounts(jawOpen=value)))
-    inner = np.abs(_NODES) < 0.7
+    inner = np.abs(NODES) < 0.7
     gap = (layers._rest + offset)[:, 3] - (layers._rest + offset)[:, 2]
     hangs = offset[inner, 2]
     assert -0.02 * layers.width < hangs.min() and 0.03 < hangs.max() / layers.width < 0.1
     assert hangs.argmax() == pytest.approx(len(hangs) // 2, abs=3)
     assert gap.max() < 0.65 * layers.width
-    open_ = np.ptp(_NODES[gap > 0.02 * gap.max()]) / 2
-    assert 0.7 < open_ < 0.9 and gap[np.abs(_NODES) < 0.4].min() > 0.85 * gap.max()
+    open_ = np.ptp(NODES[gap > 0.02 * gap.max()]) / 2
+    assert 0.7 < open_ < 0.9 and gap[np.abs(NODES) < 0.4].min() > 0.85 * gap.max()
     assert np.abs(aside).max() < 0.02 * layers.width
     middle = len(offset) // 2
     assert offset[middle, 5] > 0.5 * offset[middle, 3]
@@ -1741,7 +1741,7 @@ def test_a_mouth_that_shows_dark_teeth_stands_open():
 def test_one_sided_smiles_and_frowns_move_one_corner(face, name):
     layers = eyes_and_mouth()[1].layers
     offset, _ = layers._offsets(MouthAmounts.of(amounts({name + "Left": 1.0})))
-    left, middle, right = (int(np.abs(_NODES - place).argmin()) for place in (-0.95, 0.0, 0.95))
+    left, middle, right = (int(np.abs(NODES - place).argmin()) for place in (-0.95, 0.0, 0.95))
     moved = np.abs(offset[:, 2])
     # The face's left is the picture's right.
     assert moved[right] > 0.1 * layers.width and moved[left] < 0.1 * moved[right]

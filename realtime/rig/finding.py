@@ -17,7 +17,7 @@ from livepuppet.realtime.rig.looks import look
 from livepuppet.realtime.rig.sidecar import checksum, from_json, read_sidecar, sidecar_path, to_json
 
 #: Of the way contours are found, close-ups' weights included. Another one forgets what was remembered.
-FINDER = 16
+FINDER = 17
 
 #: Of landmarks of a face, the middle confidence is mostly above 0.6, and the looks agree on most of them to within this
 #: much, in distances between the eyes.

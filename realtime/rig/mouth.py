@@ -28,10 +28,10 @@ NOTHING = 1e-4
 _NODES_PER_WIDTH = 16
 
 #: Places along the mouth at which curves are tabled: s is -1 and 1 at the corners.
-_NODES = np.linspace(-5.2, 5.2, 625).astype(np.float32)
+NODES = np.linspace(-5.2, 5.2, 625).astype(np.float32)
 
 #: The nodes between which the mouth's middle lies.
-_MIDDLE = slice(296, 329)
+MIDDLE = slice(296, 329)
 
 #: Millimetres between the irises, and of a mouth's width, of the face that teeth are made for.
 _EYES_MM, _MOUTH_MM = 62.0, 46.0
@@ -135,7 +135,7 @@ MOVES = (
     *((f"under_{lens}", "lower", f"lens_{lens}", 1.0) for lens in LENSES),
     ("thick_upper", "upper_rim", "upper_lip", -1.0),
     ("thick_lower", "lower_rim", "lower_lip", 1.0),
-    # Of a ring the lower lip is as thick as in its middle, where it runs steeply at rest, too.
+    # Of a ring, and of one that shuts, the lower lip is as thick as in its middle, where it runs steeply at rest, too.
     ("ring", "lower_rim", "flank", -1.0),
     ("chin", "chin", "jaw", 1.0),
 )
@@ -269,7 +269,7 @@ class Mouth:
 
 @dataclass
 class _Knots:
-    """The knots of each column at `_NODES`, as rests and offsets, both (N,) in pixels below the corners' line."""
+    """The knots of each column at `NODES`, as rests and offsets, both (N,) in pixels below the corners' line."""
 
     top: np.ndarray
     outer_upper: np.ndarray
@@ -318,7 +318,7 @@ class MouthBend:
         s, across, down: place along the mouth, -1 and 1 at its corners, before it moved; and now, in pixels from its middle.
         inside: 1 where the mouth moves as it likes.
         to_upper, to_lower: pixels below the upper lip, and above the lower one.
-        edges: float32 (1, N, 4), both lips' inner edges at `_NODES`: at rest, and by how much they have moved.
+        edges: float32 (1, N, 4), both lips' inner edges at `NODES`: at rest, and by how much they have moved.
     """
 
     layers: MouthLayers
@@ -567,7 +567,7 @@ class MouthLayers:
         self.block = max(round(w / _NODES_PER_WIDTH), 1)
         self._lattice = Lattice.over(self.left, self.top, self.left + wide_, self.top + tall, self.block)
         x, y = np.meshgrid(*self._lattice.nodes)
-        self.s, self.v = self._place(x, y)
+        self.s, self.v = self.place(x, y)
         # Nothing moves at the rectangle's edge, where the patch ends; the picture's own edge may.
         inside = np.ones(x.shape, np.float32)
         fade = max(wide_, tall) * 0.07
@@ -581,7 +581,16 @@ class MouthLayers:
                 inside *= smooth(0, fade, distance)
         self.inside = inside.astype(np.float32)
 
-    def _place(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def knots(self, amounts: np.ndarray) -> np.ndarray:
+        """Where `amounts` float32 (52,) take each column's knots, float32 (N, 7), in pixels below the corners' line."""
+        return self._rest + self._offsets(MouthAmounts.of(amounts))[0]
+
+    def pixels(self, s: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Places of the mouth (see `place`) in the picture: float32 (N, 2)."""
+        along, down = (s * self.half)[:, None] * self.along, v[:, None] * self.down
+        return (along + down + self.origin + (self.left, self.top)).astype(np.float32)
+
+    def place(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pixels of the picture in the mouth's own coordinates: s along it, and pixels below the corners' line."""
         x, y = x - np.float32(self.left + self.origin[0]), y - np.float32(self.top + self.origin[1])
         return (x * self.along[0] + y * self.along[1]) / np.float32(self.half), x * self.down[
@@ -600,45 +609,45 @@ class MouthLayers:
         curves = []
         for points in local:
             order = np.argsort(points[:, 0], kind="stable")
-            curve = np.interp(_NODES, points[order, 0], points[order, 1])
-            curves.append(np.where(np.abs(_NODES) >= 1, 0.0, curve))
+            curve = np.interp(NODES, points[order, 0], points[order, 1])
+            curves.append(np.where(np.abs(NODES) >= 1, 0.0, curve))
         outer_up, upper, lower, outer_low = curves
         lower = np.maximum(lower, upper)
         outer_up, outer_low = np.minimum(outer_up, upper), np.maximum(outer_low, lower)
         # Beside the mouth the skin is one piece; the knots of both lips part slowly, so that nothing bends sharply.
-        beside = 0.10 * self.width * (1 - np.exp(-np.maximum(np.abs(_NODES) - 0.9, 0) / 0.25))
+        beside = 0.10 * self.width * (1 - np.exp(-np.maximum(np.abs(NODES) - 0.9, 0) / 0.25))
         outer_up = np.minimum(outer_up, upper - 0.02 * self.width - beside)
         outer_low = np.maximum(outer_low, lower + 0.02 * self.width + beside)
         # The chin's edge rises to the sides, along the jaw.
-        away = np.abs(_NODES) * self.half / self.unit
+        away = np.abs(NODES) * self.half / self.unit
         chin = self.chin - 0.25 * self.unit * np.minimum(away, 1) ** 2
         chin = np.maximum(chin, outer_low + 0.1 * self.width)
         nose = float(np.clip((self._nose_above + highest) / self.width, 0.1, self._cheek))
-        top = nose + (self._cheek - nose) * smooth(0.45, 1.25, np.abs(_NODES))
+        top = nose + (self._cheek - nose) * smooth(0.45, 1.25, np.abs(NODES))
         self.rest = _Knots(highest - top * self.width, outer_up, upper, lower, outer_low, chin, chin + 0.0)
         self.rest.bottom = chin + self.drop + 0.35 * self.width
         self._rest = self.rest.stack()
-        inner = np.maximum(1 - _NODES**2, 0)
+        inner = np.maximum(1 - NODES**2, 0)
         # Lips that form a funnel stay together at the corners, those that stand open less.
         self._meet = 0.97 + 0.03 * held(self.gap / (0.05 * self.width))
-        self._round = np.maximum(1 - np.square(_NODES / self._meet), 0) ** 0.75
+        self._round = np.maximum(1 - np.square(NODES / self._meet), 0) ** 0.75
         # Whether they stand wide open.
         self._stands = float(smooth(0.2, 0.45, self.gap / self.width))
         # How far the line hangs below the corners in the middle.
-        self._sag = float(np.interp(0.0, _NODES, upper))
-        self._sinks = np.exp(-((np.maximum(np.abs(_NODES) - 0.9, 0) / SINKS) ** 2))
+        self._sag = float(np.interp(0.0, NODES, upper))
+        self._sinks = np.exp(-((np.maximum(np.abs(NODES) - 0.9, 0) / SINKS) ** 2))
         # Jaws are as wide as faces are, whatever the mouth's width.
         self._jaw = np.exp(-(np.maximum(away - 0.26, 0) ** 2) / (2 * 0.33**2)).astype(np.float32)
-        beyond = np.maximum(np.abs(_NODES) - 1, 0)
+        beyond = np.maximum(np.abs(NODES) - 1, 0)
         # Beyond the corners the skin goes along over half a mouth's width, without a crease.
         outside = np.exp(-((beyond / (1.4 if self.plain else 0.95)) ** 2))
         # Where a turned head's outline is near they go less far aside, and do not bend it.
-        far = np.where(_NODES < 0, *self._far)
+        far = np.where(NODES < 0, *self._far)
         shifts = np.exp(-((beyond / ((1.4 if self.plain else 0.95) * (1 - 0.6 * far))) ** 2))
         # The face's outline stays, however near a broad mouth's corners are.
         corner = max(self.half / self.unit, OUTLINE[0])
         stays = smooth(max(OUTLINE[1], corner + OUTLINE[2]), corner, away)
-        clipped = np.clip(_NODES, -1, 1)
+        clipped = np.clip(NODES, -1, 1)
         aside = np.exp(-((beyond / 0.75) ** 2)) * stays
         to_left, to_right = ((1 - clipped) / 2) * aside, ((1 + clipped) / 2) * aside
         # What draws corners in stretches the skin beside them, and leaves the folds of the cheeks where they are.
@@ -654,7 +663,7 @@ class MouthLayers:
             for sign in (-1, 1)
         )
         # Fixed ends: lips that smile at rest have less of the way before them, and those that hang more.
-        hangs = self._sag + 0.5 * float(np.interp(0.0, _NODES, lower - upper))
+        hangs = self._sag + 0.5 * float(np.interp(0.0, NODES, lower - upper))
         self._smile = (
             (0.5 if self.plain else 1.0)
             * SMILE[1]
@@ -668,7 +677,7 @@ class MouthLayers:
         self._up_left, self._up_right = self._up_left * fits, self._up_right * fits
         bow = inner**0.9
         # Upper lips are drawn up more beside the middle.
-        sides = bow + 3 * inner * np.square(np.minimum(np.abs(_NODES), 1))
+        sides = bow + 3 * inner * np.square(np.minimum(np.abs(NODES), 1))
         found = {
             "to_left": to_left,
             "to_right": to_right,
@@ -676,7 +685,7 @@ class MouthLayers:
             "in_left": in_left,
             "in_right": in_right,
             # Cheeks bulge beside the mouth.
-            "cheeks": np.sign(_NODES) * np.exp(-np.square((away - 0.62) / 0.24)),
+            "cheeks": np.sign(NODES) * np.exp(-np.square((away - 0.62) / 0.24)),
             "up_left": self._up_left,
             "up_right": self._up_right,
             "sinks": self._sinks,
@@ -692,14 +701,14 @@ class MouthLayers:
             "upper_lip": (upper - outer_up) / self.width * bow,
             "lower_lip": (outer_low - lower) / self.width * bow,
             "flank": np.minimum(8 * inner, 1)
-            * (outer_low - lower - float(np.interp(0.0, _NODES, outer_low - lower)) * self._round)
+            * (outer_low - lower - float(np.interp(0.0, NODES, outer_low - lower)) * self._round)
             / self.width,
             "jaw": self._jaw,
         }
         # Where lips are pushed forward the corners stay together. Of a mouth without lips the jaw goes down as a whole.
-        corner = np.minimum(np.abs(_NODES) / (1 - PLAIN_CORNER), 1)
+        corner = np.minimum(np.abs(NODES) / (1 - PLAIN_CORNER), 1)
         for lens, steep, meet in zip(LENSES, (*STEEP, *STEEP), (1, 1, self._meet, self._meet), strict=True):
-            shape = np.maximum(1 - np.square(_NODES / meet), 0) ** steep
+            shape = np.maximum(1 - np.square(NODES / meet), 0) ** steep
             plain = (1 - corner**2.6) ** 0.9
             shapes = (plain, plain) if self.plain else (shape, shape**FLATTER)
             found[f"lens_{lens}"], found[f"flat_{lens}"] = shapes
@@ -709,12 +718,12 @@ class MouthLayers:
         """Colours of lips, skin, teeth; and whether the picture is drawn: flat, with outlines."""
         crop = self.crop.astype(np.float32)
         h, w = self.crop.shape[:2]
-        s, v = self._place(
+        s, v = self.place(
             *np.meshgrid(
                 np.arange(w, dtype=np.float32) + self.left, np.arange(h, dtype=np.float32) + self.top
             )
         )
-        nodes = [np.interp(s.ravel(), _NODES, k).reshape(s.shape) for k in self._rest.T]
+        nodes = [np.interp(s.ravel(), NODES, k).reshape(s.shape) for k in self._rest.T]
         _, outer_up, upper, lower, outer_low, chin, _ = nodes
         edge = 0.12 * np.maximum(outer_low - lower, 1)
         lips = (v > lower + edge) & (v < outer_low - edge) & (np.abs(s) < 0.7)
@@ -801,7 +810,7 @@ class MouthLayers:
         # What is as dark as a line is no lip, and what opens there, as in drawings of animals, shows no teeth.
         self._toothless = self.plain or bool(self.lip.mean() < TOOTHLESS * bright.mean())
         self.kind = mouth.teeth if mouth.teeth in ("even", "broad", "pointed") else "even"
-        self._teeth_line = float(np.median(self._rest[_MIDDLE, 2])) + 0.055 * self.width
+        self._teeth_line = float(np.median(self._rest[MIDDLE, 2])) + 0.055 * self.width
         self._upper_teeth, self._lower_teeth = (self._tinted(upper) for upper in (True, False))
 
     def _softness(self, v: np.ndarray, upper: np.ndarray, lower: np.ndarray, s: np.ndarray) -> float:
@@ -836,13 +845,13 @@ class MouthLayers:
         return _TintedRow(*layers, np.ascontiguousarray(layers[0][..., 3]), row.middle, row.edge)
 
     def _across_lips(self, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Colours of the upper and the lower lip at `_NODES`, float32 (N, len(shares), 3) each, at these shares of their
+        """Colours of the upper and the lower lip at `NODES`, float32 (N, len(shares), 3) each, at these shares of their
         thickness from the line between them.
         """
         rest, found = self._rest, []
         for inner, outer in ((2, 1), (3, 4)):
             v = rest[:, inner, None] + (rest[:, outer] - rest[:, inner])[:, None] * shares
-            found.append(self._seen(self.crop, _NODES[:, None], v).astype(np.float32))
+            found.append(self._seen(self.crop, NODES[:, None], v).astype(np.float32))
         return found[0], found[1]
 
     def _measure_lips(self) -> None:
@@ -850,15 +859,15 @@ class MouthLayers:
         inside is seen beside the contours of open ones, in pixels.
         """
         shares = np.linspace(0, 0.45, 19).astype(np.float32)
-        middle = np.abs(_NODES) < 0.85
+        middle = np.abs(NODES) < 0.85
         lips = self._across_lips(np.linspace(0.35, 0.75, 5).astype(np.float32))
         tables = []
         for seen in lips:
             colour = np.median(seen, axis=1)
-            colour = np.stack([np.interp(_NODES, _NODES[middle], plane[middle]) for plane in colour.T], 1)
+            colour = np.stack([np.interp(NODES, NODES[middle], plane[middle]) for plane in colour.T], 1)
             tables.append(cv2.GaussianBlur(colour.astype(np.float32)[None], (0, 0), sigmaX=8, sigmaY=0.1))
         self._lip_colours = np.concatenate(tables)
-        lines = np.zeros((2, len(_NODES)), np.float32)
+        lines = np.zeros((2, len(NODES)), np.float32)
         rest = self._rest
         thick = rest[:, 2] - rest[:, 1], rest[:, 4] - rest[:, 3]
         for k, seen in enumerate(self._across_lips(shares)):
@@ -869,7 +878,7 @@ class MouthLayers:
             most = off[:, :3].max(axis=1)
             within = off < 0.25 * most[:, None]
             until = shares[np.where(within.any(1), within.argmax(1), len(shares) - 1)]
-            lines[k] = np.where(most > 10, until * thick[k], 0) * (np.abs(_NODES) < 1)
+            lines[k] = np.where(most > 10, until * thick[k], 0) * (np.abs(NODES) < 1)
         # Of a line whose breadth changes, as pens draw them, none of it is to be left.
         lines = cv2.dilate(np.minimum(lines, 0.05 * self.width), np.ones((1, 13)))
         lines = cv2.GaussianBlur(lines, (0, 0), sigmaX=6, sigmaY=0.1)
@@ -881,21 +890,21 @@ class MouthLayers:
 
     def _fringe(self, side: int, longest: float) -> np.ndarray:
         """The hairs at one edge of a mouth without lips, the upper one's (0) or the lower one's: uint8 RGBA, premultiplied
-        (rows, N, 4), from the edge inwards, at `_NODES`.
+        (rows, N, 4), from the edge inwards, at `NODES`.
         """
         sign = (1, -1)[side]
         count = max(round(longest), 2)
         depth = np.arange(count, dtype=np.float32)
         # What is seen in a mirror at the line: hairs go on as they run beside it.
         v = self._rest[:, 2 + side, None] - sign * (self._lines[side][:, None] + 1.5 + 0.8 * depth)
-        colour = self._seen(self.crop, _NODES[:, None], v).transpose(1, 0, 2).astype(np.float32)
+        colour = self._seen(self.crop, NODES[:, None], v).transpose(1, 0, 2).astype(np.float32)
         # Lighter streaks are hairs, longer than what is between them.
         light = colour.mean(2)
         streaks = cv2.GaussianBlur(light[: max(count // 2, 1)].mean(0)[None], (0, 0), 1.0)[0]
         streaks = streaks - cv2.GaussianBlur(streaks[None], (0, 0), 5)[0]
         # Each by those beside it: where dark fur meets light fur there is no longer tuft.
         streaks /= np.maximum(np.sqrt(cv2.GaussianBlur(np.square(streaks)[None], (0, 0), 12)[0]), 1.0)
-        length = longest * np.clip(0.45 + 0.14 * streaks, 0.1, 0.9) * smooth(1.0, 0.7, np.abs(_NODES))
+        length = longest * np.clip(0.45 + 0.14 * streaks, 0.1, 0.9) * smooth(1.0, 0.7, np.abs(NODES))
         alpha = 0.92 * smooth(1.0, 0.0, depth[:, None] / np.maximum(length, 0.5)[None])
         # They are in the opening's shade.
         colour *= (1 - 0.45 * depth / count)[:, None, None]
@@ -963,7 +972,7 @@ class MouthLayers:
         levels = np.linspace(0.04, 0.98, 28, dtype=np.float32)
         upper, lower = self._rest[:, 2], self._rest[:, 3]
         at = upper[:, None] + (lower - upper)[:, None] * levels[None]
-        colours = self._seen(lab, _NODES[:, None], at)
+        colours = self._seen(lab, NODES[:, None], at)
         chroma = np.hypot(colours[..., 1] - 128, colours[..., 2] - 128)
         lip_chroma = float(np.hypot(lip[1] - 128, lip[2] - 128))
         open_columns = (lower - upper) > 0.25 * self.gap
@@ -972,7 +981,7 @@ class MouthLayers:
         tooth = (light > max(0.72 * high, lip[0] + 8)) & (chroma < max(0.9 * lip_chroma, 18))
         tooth[~open_columns] = False
         # From the top down to the last tooth before something else for once.
-        reach = np.zeros(len(_NODES), np.float32)
+        reach = np.zeros(len(NODES), np.float32)
         for k in np.flatnonzero(open_columns):
             row = np.flatnonzero(tooth[k])
             if len(row) and row[0] < 9:
@@ -995,14 +1004,14 @@ class MouthLayers:
                 self.teeth = own
             self._upper_teeth, self._lower_teeth = (self._tinted(upper) for upper in (True, False))
             # Of teeth of which only the uppermost part shows, the rest comes out from behind the lower lip.
-            shown = self.teeth_end[_MIDDLE] - upper[_MIDDLE]
+            shown = self.teeth_end[MIDDLE] - upper[MIDDLE]
             self._hides_teeth = float(np.median(shown)) < 0.06 * self._span
             self._teeth_line += 0.02 * self._span * self._hides_teeth
 
     def _find_flesh(self) -> None:
         """What is red in the lower half of an open mouth is its tongue."""
-        columns = _NODES[np.abs(_NODES) < 0.5]
-        upper, lower = (np.interp(columns, _NODES, self._rest[:, k]) for k in (2, 3))
+        columns = NODES[np.abs(NODES) < 0.5]
+        upper, lower = (np.interp(columns, NODES, self._rest[:, k]) for k in (2, 3))
         at = upper[:, None] + (lower - upper)[:, None] * np.linspace(0.55, 0.92, 8)
         seen = self._seen(self.crop, columns[:, None], at).reshape(-1, 3)
         colour = np.median(seen, axis=0)
@@ -1015,7 +1024,7 @@ class MouthLayers:
     def _teeth_curve(self, end: np.ndarray, known: np.ndarray) -> np.ndarray:
         """The parabola over the columns that most of `end` (N,) lies on, as far as it is `known`; within the opening."""
         upper, lower = self._rest[:, 2], self._rest[:, 3]
-        basis = np.stack([np.ones_like(_NODES), _NODES, _NODES**2], 1)
+        basis = np.stack([np.ones_like(NODES), NODES, NODES**2], 1)
         weight = known.astype(np.float64)
         fit = np.zeros(3)
         for _ in range(8):
@@ -1115,7 +1124,7 @@ class MouthLayers:
             "hang": HANG * self._span * _smooth(0, 0.35 * w, parted) * self.plain,
             "thick_upper": w * (upper * (1 - 0.75 * _held(a.roll_upper)) - 1),
             "thick_lower": w * (lower * (1 - 0.75 * _held(a.roll_lower)) - 1),
-            "ring": w * self._ring(a),
+            "ring": w * max(self._ring(a), self._stands * _held(-a.open)),
             "chin": self._chin_share * jaw
             + shut * (0.25 + 0.45 * _smooth(0.15, 0.4, self.gap / w))
             - 0.07 * a.shrug_lower * w,
@@ -1190,7 +1199,7 @@ class MouthLayers:
         left, right = self._corner_shares(a)
         return left * self._up_left + right * self._up_right
 
-    def _lookup(self, table: np.ndarray, s: np.ndarray) -> list[np.ndarray]:
+    def lookup(self, table: np.ndarray, s: np.ndarray) -> list[np.ndarray]:
         """Values of a table (C, N) at s float32 (h, w), linear between nodes: C planes (h, w)."""
         at = _node_at(s)
         row, found = np.zeros_like(at), []
@@ -1224,7 +1233,7 @@ class MouthLayers:
         """See `MouthMotion.on`."""
         offset, aside = self._offsets(a)
         # Against the movement: which column comes to this place, by Newton's steps; aside fades away from the lips.
-        s, v = self._place(x, y)
+        s, v = self.place(x, y)
         inside = self._lattice.sampled(self.inside, x, y)
         source_s = s
         if aside.any() or a.jaw_aside:
@@ -1232,17 +1241,17 @@ class MouthLayers:
             off = v - np.float32(self._line)
             window = np.exp(-np.square(np.maximum(off, 0) * np.float32(2 / self.width))) * inside
             # Newton's steps begin where they would end if all of the face went aside as far as the lips.
-            begin = np.interp(_NODES, np.maximum.accumulate(_NODES + aside / self.half), _NODES)
-            (begin,) = self._lookup(begin[None], s)
+            begin = np.interp(NODES, np.maximum.accumulate(NODES + aside / self.half), NODES)
+            (begin,) = self.lookup(begin[None], s)
             window *= smooth(self._above, 0.15 * self._above, -off)
             # The jaw takes the lower lip and the chin along, less the further away from it.
             jaw = inside * np.float32(self._jaw_aside(a))
             jaw *= smooth(-0.1 * self.width, 0.25 * self.width, off) * smooth(2 * self.chin, self.chin, v)
             table = np.stack([aside, self._jaw]) / self.half
-            table = np.concatenate([table, np.gradient(table, _NODES, axis=1)]).astype(np.float32)
+            table = np.concatenate([table, np.gradient(table, NODES, axis=1)]).astype(np.float32)
             source_s = s + window * (begin - s)
             for _ in range(3):
-                moved, along, moved_slope, along_slope = self._lookup(table, source_s)
+                moved, along, moved_slope, along_slope = self.lookup(table, source_s)
                 over = source_s - s + moved * window + along * jaw
                 slope = 1 + moved_slope * window + along_slope * jaw
                 source_s = source_s - over / np.maximum(slope, np.float32(LEAST_SLOPE))
@@ -1251,7 +1260,7 @@ class MouthLayers:
         gap = offset[:, 3] - offset[:, 2]
         gap = np.abs(gap) if self.own else np.maximum(gap, 0)
         lines = self._lines * held(gap / (3 * self._lines + np.float32(1e-3)))
-        knots = self._lookup(np.concatenate([self._rest.T, offset.T, lines]), source_s)
+        knots = self.lookup(np.concatenate([self._rest.T, offset.T, lines]), source_s)
         rest = knots[:7]
         now = [knot + offset * inside for knot, offset in zip(rest, knots[7:14], strict=True)]
         rest[2], rest[3] = rest[2] - knots[14] * inside, rest[3] + knots[15] * inside
@@ -1424,7 +1433,7 @@ class MouthLayers:
     def _past_own(self, opening: _Opening, corners: np.ndarray) -> np.ndarray:
         """Pixels below the picture's own upper teeth, float32 (h, w)."""
         table = np.stack([self._rest[:, 2], self.teeth_end, corners]).astype(np.float32)
-        upper, end, bent = self._lookup(table, opening.s)
+        upper, end, bent = self.lookup(table, opening.s)
         v = opening.down - bent
         return v + np.maximum(upper - (v - opening.to_upper), 0) - end
 
@@ -1482,7 +1491,7 @@ class MouthLayers:
         rows = [_PlacedRow(self._lower_teeth, False, edge, light, self._jaw_aside(a))]
         if not self.shows_teeth or self._hides_teeth:
             # A smile takes lips up in the middle, too, further than teeth are long: gums stay hidden.
-            risen = min(float(self._corners(a)[len(_NODES) // 2]), 0.0)
+            risen = min(float(self._corners(a)[len(NODES) // 2]), 0.0)
             edge = self._teeth_line + risen - 0.06 * w * forward
             # Below their edge an opening is dark, unless lips are drawn off them.
             seen = max(off, bares)
@@ -1633,7 +1642,7 @@ class MouthLayers:
         """
         s, depth = opening.s, opening.to_upper
         table = np.stack([self._rest[:, 2], self._rest[:, 3], self.teeth_end, corners])
-        upper, lower, end, bent = self._lookup(table.astype(np.float32), s)
+        upper, lower, end, bent = self.lookup(table.astype(np.float32), s)
         v = opening.down - bent
         # Where the lip rises above the teeth that the picture shows, they go along.
         v = v + np.maximum(upper - (v - depth), 0)
@@ -1676,8 +1685,8 @@ def _smooth(low: float, high: float, value: float) -> float:
 
 
 def _node_at(s: np.ndarray) -> np.ndarray:
-    """Where in `_NODES` places along the mouth are."""
-    return (s - _NODES[0]) * np.float32((len(_NODES) - 1) / (_NODES[-1] - _NODES[0]))
+    """Where in `NODES` places along the mouth are."""
+    return (s - NODES[0]) * np.float32((len(NODES) - 1) / (NODES[-1] - NODES[0]))
 
 
 def _turn(contours: Contours) -> float:
@@ -1697,8 +1706,8 @@ def _over(out: np.ndarray, colour: np.ndarray, share: np.ndarray) -> None:
 
 
 def _rows_of_teeth(light: np.ndarray) -> bool:
-    """Whether lightness `light` (N,) at `_NODES` goes down and up again as often as it does along a row of teeth."""
-    line = light[np.abs(_NODES) < 0.75]
+    """Whether lightness `light` (N,) at `NODES` goes down and up again as often as it does along a row of teeth."""
+    line = light[np.abs(NODES) < 0.75]
     line = cv2.GaussianBlur(line[None].astype(np.float32), (0, 0), 1.0)[0]
     depth, dips, high, low = max(12.0, 0.25 * float(np.ptp(line))), 0, float(line[0]), float(line[0])
     for value in line.tolist():

@@ -212,7 +212,7 @@ def _mouth(layers: MouthLayers) -> tuple[dict[str, np.ndarray], dict]:
     lattice = layers._lattice
     told |= {"crop": layers.crop.shape[:2], "lattice": [lattice.left, lattice.top]}
     told["middle"] = layers._line
-    told["nodes"] = [mouth._NODES[0], mouth._NODES[-1], len(mouth._NODES)]
+    told["nodes"] = [mouth.NODES[0], mouth.NODES[-1], len(mouth.NODES)]
     for name, row in (("upper", layers._upper_teeth), ("lower", layers._lower_teeth)):
         arrays |= {f"{name}_row": row.layer, f"{name}_row_shaded": row.shaded}
         told[f"{name}_row"] = [row.middle, row.edge]

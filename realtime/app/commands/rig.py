@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import click
+import numpy as np
 
 from livepuppet.core.errors import UserError
 from livepuppet.core.images import write_png
@@ -20,6 +21,7 @@ from livepuppet.realtime.rig.contours import Contours
 from livepuppet.realtime.rig.finding import find
 from livepuppet.realtime.rig.rig import Face
 from livepuppet.realtime.rig.sheet import draw_contours, draw_sheet
+from livepuppet.realtime.rig.shut_mouth import at_rest
 from livepuppet.realtime.rig.sidecar import read_sidecar, sidecar_path, write_sidecar
 
 
@@ -84,7 +86,7 @@ def rig(picture, output, sheet, contours, edit, again, model, engine, device, pr
             return
         found, output = changed, output or beside
     for path, drawn in (
-        (sheet, lambda: draw_sheet(image, found, _face(machine(), avatar, found), avatar.matte)),
+        (sheet, lambda: _sheet(machine(), avatar, found)),
         (contours, lambda: draw_contours(image, found)),
     ):
         if path is not None:
@@ -99,9 +101,11 @@ def rig(picture, output, sheet, contours, edit, again, model, engine, device, pr
         click.echo(f"Written to {output}.")
 
 
-def _face(machine: Engine, avatar: Avatar, contours: Contours) -> Face:
-    """The face of `avatar`, all of which is drawn by the rig."""
+def _sheet(machine: Engine, avatar: Avatar, contours: Contours) -> np.ndarray:
+    """What the rig makes of `avatar`, all of which it draws: of the picture at rest, as it is animated."""
     names = tuple(machine.keypoint_names)
-    return Face(
-        machine.detect(avatar.image), names, machine.size, avatar.square, contours, others=avatar.others
-    )
+    keypoints = machine.detect(avatar.image)
+    face = Face(keypoints, names, machine.size, avatar.square, contours, others=avatar.others)
+    avatar, face = at_rest(machine, avatar, face)
+    assert face.contours is not None
+    return draw_sheet(avatar.original, face.contours, face, avatar.matte)

@@ -34,6 +34,7 @@ from livepuppet.realtime.rig.closed_eyes import default_closed_eye
 from livepuppet.realtime.rig.finding import contours_of
 from livepuppet.realtime.rig.matting import default_matting
 from livepuppet.realtime.rig.rig import Face, Rig
+from livepuppet.realtime.rig.shut_mouth import at_rest
 from livepuppet.realtime.rig.tables import reading_file, rig_file, sheets_file
 
 logger = logging.getLogger(__name__)
@@ -274,9 +275,12 @@ def _model(bundle: Path) -> tuple[dict[str, bytes], set[str]]:
 
 def _avatar_files(avatar: Avatar, stem: str, engine: Engine) -> tuple[dict[str, bytes], dict]:
     """The files of a picture, and what the page has to know of it."""
+    contours, _ = contours_of(engine, avatar.original, avatar.square, avatar.path)
+    names, keypoints = tuple(engine.keypoint_names), engine.detect(avatar.image)
+    face = Face(keypoints, names, engine.size, avatar.square, contours, others=avatar.others)
+    if face.usable:
+        avatar, face = at_rest(engine, avatar, face)
     picture, square, matte = avatar.original, avatar.square, avatar.matte
-    keypoints = engine.detect(avatar.image)
-    contours, _ = contours_of(engine, picture, square, avatar.path)
     factor = min(LONGEST / max(picture.shape[:2]), 1.0)
     if factor < 1:
         extent = (max(1, round(picture.shape[1] * factor)), max(1, round(picture.shape[0] * factor)))
@@ -293,8 +297,6 @@ def _avatar_files(avatar: Avatar, stem: str, engine: Engine) -> tuple[dict[str, 
         "small": f"{stem}-square.webp",
         "square": {"x": square.x, "y": square.y, "side": square.side},
     }
-    names = tuple(engine.keypoint_names)
-    face = Face(keypoints, names, engine.size, avatar.square, contours, others=avatar.others)
     rig = None
     if face.usable:
         with suppress(ValueError):
