@@ -61,8 +61,8 @@ class Person:
         self._engine = RemoteEngine(local, self._renderer)
         self._animator = Animator(bundled.AVATAR, engine=self._engine, size=(640, 480))
         self._frames, self._stop = frames, threading.Event()
-        #: Of each frame: when it was given, seconds until the picture, and whether that was new.
-        self.log: list[tuple[float, float, bool]] = []
+        #: Of each frame: when it was given, seconds until the picture, whether that was new, and who rendered.
+        self.log: list[tuple[float, float, bool, str | None]] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -79,7 +79,7 @@ class Person:
         while not self._stop.is_set():
             began = time.perf_counter()
             fresh = self._animator.step(self._frames[number % len(self._frames)]).fresh
-            self.log.append((began, time.perf_counter() - began, fresh))
+            self.log.append((began, time.perf_counter() - began, fresh, self.at))
             number, due = number + 1, max(due + 1 / RATE, time.perf_counter())
             self._stop.wait(max(due - time.perf_counter(), 0))
 
@@ -159,32 +159,31 @@ def _hurt_one(what: str, crowd: Sequence[Person], fleet: ProcessFleet) -> dict:
     time.sleep(QUIET + 2)
     if what == "stopped silently":
         os.kill(pid, signal.SIGKILL)
-    back = [_back(one, at) for one in hit]
+    back = [_back(one, at, name) for one in hit]
     log = [entry for one in hit for entry in one.log if entry[0] >= at]
     return {
         "what": what,
         "people": len(hit),
         "back_ms": [round(1000 * seconds) for seconds in back if seconds == seconds],
         "never": sum(seconds != seconds for seconds in back),
-        "missing": sum(not fresh for _, _, fresh in log),
+        "missing": sum(not fresh for _, _, fresh, _ in log),
         "frames": len(log),
         "others_before_ms": _p95(others, at - QUIET, at),
         "others_after_ms": _p95(others, at, at + QUIET),
     }
 
 
-def _back(one: Person, at: float) -> float:
-    """Seconds until a frame that was given after `at` had its picture, from the first one that had none; 0 where all had."""
+def _back(one: Person, at: float, name: str) -> float:
+    """Seconds from `at` until the first picture of another worker than that one; 0 where every frame had its picture before the next."""
     entries = [entry for entry in one.log if entry[0] + entry[1] >= at]
-    missed = next((number for number, entry in enumerate(entries) if not entry[2]), None)
-    if missed is None:
+    if all(fresh and took < 1 / RATE for _, took, fresh, _ in entries):
         return 0.0
-    again = next((began + took for began, took, fresh in entries[missed:] if fresh), None)
-    return float("nan") if again is None else again - at
+    again = (began + took for began, took, fresh, who in entries if fresh and who != name)
+    return next(again, float("nan")) - at
 
 
 def _p95(people: Sequence[Person], start: float, end: float) -> float | None:
-    took = [took for one in people for began, took, _ in one.log if start <= began < end]
+    took = [took for one in people for began, took, *_ in one.log if start <= began < end]
     return round(1000 * float(np.quantile(took, 0.95)), 1) if took else None
 
 

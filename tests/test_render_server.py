@@ -8,6 +8,7 @@ import secrets
 import socket
 import threading
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.app import flow, render_server
 from livepuppet.realtime.app.render_server import RenderServer
+from livepuppet.realtime.app.render_session import Turns
 from livepuppet.realtime.app.studio import server as studio_server
 from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.remote.connection import Connection, ServerAddress
@@ -291,6 +293,58 @@ def test_who_lies_about_what_arrived_and_reads_nothing_is_cut(server, bystander,
             except ConnectionClosed:
                 pass
     bystander()
+
+
+def test_sessions_render_in_the_order_in_which_they_asked_and_share_pictures():
+    turns, order = Turns(1), []
+
+    def render(number):
+        with turns.take((2, number + 1, 3)) as picture:
+            order.append(number)
+            assert picture.shape == (2, number + 1, 3)
+
+    threads = [threading.Thread(target=render, args=(number,)) for number in range(5)]
+    with turns.take((480, 640, 3)) as first:
+        for number, thread in enumerate(threads):
+            thread.start()
+            wait_for(lambda number=number: len(turns._waiting) == number + 1)
+    for thread in threads:
+        thread.join(20)
+    assert order == [0, 1, 2, 3, 4]
+    with turns.take((480, 640, 3)) as again:
+        assert np.shares_memory(again, first)
+    # Whoever fails gives the turn back.
+    with pytest.raises(ZeroDivisionError), turns.take((1,)):
+        1 / 0  # noqa: B018
+    assert len(turns._free) == 1
+
+
+def test_a_frame_that_a_newer_one_overtook_while_it_waited_for_its_turn_is_not_rendered(server):
+    with join(server) as wire, ExitStack() as taken:
+        enter(wire, server, Avatar("a", gradient(64, 64)))
+        turns = server._engine.turns
+        for _ in range(len(turns._free)):
+            taken.enter_context(turns.take((1,)))
+        packets = PacketEncoder()
+        wire.send(frame(1, packets))
+        wait_for(lambda: bool(turns._waiting))
+        session = next(iter(server._places.values())).session
+        wire.send(frame(2, packets))
+        wait_for(lambda: session._newest is not None)
+        taken.close()
+        assert next_picture(wire) == 2
+
+
+def test_sessions_that_show_the_same_hold_it_once(server):
+    with join(server) as one, join(server, TOKEN[::-1] + "2") as other:
+        for wire in (one, other):
+            enter(wire, server, Avatar("a", gradient(64, 64)))
+        animators = [place.session._animator for place in server._places.values()]
+        avatars = {id(animator.avatar) for animator in animators}
+        layers = {id(animator.compositor._layers) for animator in animators}
+        assert len(animators) == 2 and len(avatars) == len(layers) == 1
+        # A spare's session has no encoder.
+        assert all(place.session._encoder is None for place in server._places.values())
 
 
 def test_half_open_connections_keep_nobody_out(server, bystander):

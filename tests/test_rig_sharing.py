@@ -16,6 +16,7 @@ from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.rig.amounts import NAMES, amounts
 from livepuppet.realtime.rig.driver import RigMotion
 from livepuppet.realtime.rig.finding import contours_of
+from livepuppet.realtime.rig.patches import Patch
 from livepuppet.realtime.rig.pose import HeadPose, joined
 from livepuppet.realtime.rig.rig import Face, Rig
 from livepuppet.realtime.rig.sharing import shared
@@ -80,6 +81,22 @@ def test_sessions_with_the_same_avatar_have_one_rig(shown):
     for number, (one, other) in enumerate(together):
         np.testing.assert_array_equal(one, drawn(first, frames[number]))
         np.testing.assert_array_equal(other, drawn(second, frames[number + 3]))
+
+
+def test_eyes_and_mouth_over_a_models_picture_change_nothing_that_others_show(shown):
+    avatar, _ = shown
+    canvases = [Compositor(256, 256), Compositor(256, 256)]
+    grid = np.dstack(np.meshgrid(np.linspace(-1, 1, 8), np.linspace(-1, 1, 8))).astype(np.float32)
+    patch = Patch(np.full((9, 9, 3), 255, np.uint8), None, 100, 100)
+    for canvas in canvases:
+        canvas.set_avatar(avatar)
+    assert canvases[0]._layers is canvases[1]._layers
+    plain, patched, again = (np.empty(canvases[0].shape, np.uint8) for _ in range(3))
+    canvases[1].compose(avatar.image, grid, plain)
+    canvases[0].compose(avatar.image, grid, patched, [patch])
+    canvases[1].compose(avatar.image, grid, again)
+    assert (patched[101:108, 101:108] == 255).all()
+    np.testing.assert_array_equal(plain, again)
 
 
 def test_a_rig_is_made_once_and_forgotten_with_its_last_session():

@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,30 @@ def test_a_spare_takes_over_with_the_same_picture(service, avatar):
     assert alike(client.picture(), before)
     assert client.at != first and client.animator.retargeter.initial is neutral
     wait_for(lambda: service.directory._sessions[client.renderer._session].worker == client.at)
+
+
+def test_the_frame_that_a_lost_worker_had_is_rendered_by_the_spare(service, avatar, monkeypatch):
+    # However busy this machine is: a frame that is waited for in vain has no picture after any time.
+    for name in ("PATIENCE", "MOST_PATIENCE"):
+        monkeypatch.setattr(renderer, name, 20.0)
+    service.add("one", "a")
+    service.add("two", "b")
+    client = service.client(avatar)
+    before, first = client.picture(), client.at
+    wait_for(lambda: client.spare not in (None, first))
+    worker = service.workers[first]
+    place = next(iter(worker._active().values()))
+    turns = worker._engine.turns
+    with ExitStack() as taken:
+        for _ in range(len(turns._free)):
+            taken.enter_context(turns.take((1,)))
+        results = []
+        thread = threading.Thread(target=lambda: results.append(client.animator.step(gradient(64, 64))))
+        thread.start()
+        wait_for(lambda: bool(turns._waiting))
+        place.connection.end_from_elsewhere({})
+        thread.join(30)
+    assert results[0].fresh and alike(results[0].image, before) and client.at != first
 
 
 def test_a_worker_that_drains_loses_no_frame(service, avatar, monkeypatch):

@@ -368,15 +368,12 @@ class RenderServer:
             if (known.shape, known.fit, known.rig) == (canvas.shape, canvas.fit, canvas.rig):
                 session.command("canvas", canvas)
                 return
-        loop = asyncio.get_running_loop()
         if session is not None:
             place.session = None
-            await loop.run_in_executor(None, session.close)
-        # It opens an encoder.
-        made = await loop.run_in_executor(None, lambda: RenderSession(self._engine, canvas, self._watcher))
-        if place.connection is not connection:
-            await loop.run_in_executor(None, made.close)
-            raise WebSocketDisconnect
+            await asyncio.get_running_loop().run_in_executor(None, session.close)
+            if place.connection is not connection:
+                raise WebSocketDisconnect
+        made = RenderSession(self._engine, canvas, self._watcher)
         made.attach(connection.send_from_elsewhere, lambda: connection.lossy)
         place.session = made
 

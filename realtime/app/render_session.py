@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,6 +28,7 @@ from livepuppet.realtime.engines.cores import usable_cores
 from livepuppet.realtime.remote.packets import RenderRequest
 from livepuppet.realtime.remote.protocol import PICTURE, BadMessage, Canvas, unpack_avatar
 from livepuppet.realtime.remote.video import JPEG, VideoEncoder, open_encoder
+from livepuppet.realtime.rig.sharing import one_avatar
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +52,53 @@ class Watcher(Protocol):
         """A frame waited until a newer one came."""
 
 
+class Turns:
+    """Turns at rendering, in the order in which they are asked for: as many at once as there are cores, since more would only make all
+    of them late. Each has a picture to draw into, so memory does not grow with the sessions.
+
+    Args:
+        most: at the same time.
+    """
+
+    def __init__(self, most: int):
+        self._free = [np.empty(0, np.uint8)] * most
+        self._waiting: deque[Future[np.ndarray]] = deque()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def take(self, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+        """Wait for a turn. Yields a picture, uint8 of `shape`, whose content is lost when the turn ends."""
+        turn: Future[np.ndarray] = Future()
+        with self._lock:
+            if self._free:
+                turn.set_result(self._free.pop())
+            else:
+                self._waiting.append(turn)
+        flat, size = turn.result(), math.prod(shape)
+        if flat.size < size:
+            flat = np.empty(size, np.uint8)
+        try:
+            yield flat[:size].reshape(shape)
+        finally:
+            with self._lock:
+                if self._waiting:
+                    self._waiting.popleft().set_result(flat)
+                else:
+                    self._free.append(flat)
+
+
 class SharedEngine:
-    """An engine for several threads: one call at a time, so that nobody waits for more than one of somebody else's."""
+    """An engine for several threads: one call at a time, so that nobody waits for more than one of somebody else's.
+
+    Attributes:
+        turns: of the sessions, at rendering.
+    """
 
     def __init__(self, engine: Engine):
         self._engine, self._lock = engine, threading.Lock()
+        self.turns = Turns(
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -86,22 +133,23 @@ class RenderSession:
     """Renders for one client, in a thread of its own, and outlives its connections.
 
     Args:
-        engine: for several threads.
+        engine: whose turns the session takes.
         canvas: what is composed on; its shape, fit and rig stay.
         watcher: of what it does.
     """
 
-    def __init__(self, engine: Engine, canvas: Canvas, watcher: Watcher | None = None):
-        self._engine, self.canvas, self._watcher = engine, canvas, watcher
+    def __init__(self, engine: SharedEngine, canvas: Canvas, watcher: Watcher | None = None):
+        self._engine: Any = engine
+        self.canvas, self._watcher = canvas, watcher
         self._compositor = Compositor(
             canvas.width, canvas.height, canvas.fit, canvas.paste, canvas.background, canvas.sharp
         )
-        self._encoder: VideoEncoder = open_encoder(canvas.shape, usable_cores() or 1)
+        #: None until a frame comes: a spare's session needs none.
+        self._encoder: VideoEncoder | None = None
         self._lossy: Callable[[], bool] = lambda: False
         self._animator: Animator | None = None
         self._drawn_by_rig = False
         self._avatars: OrderedDict[str, None] = OrderedDict()
-        self._picture = np.empty(canvas.shape, np.uint8)
         self._send: Send | None = None
         self._commands: deque[tuple[str, Any]] = deque()
         self._newest: _Frame | None = None
@@ -202,7 +250,8 @@ class RenderSession:
             self._compositor.paste, self._compositor.sharp = value.paste, value.sharp
             self._compositor.background = value.background
         elif name == "avatar":
-            self._show(send, self._add(*unpack_avatar(value, self._engine.size)))
+            digest, avatar = unpack_avatar(value, self._engine.size)
+            self._show(send, self._add(digest, one_avatar(digest, avatar)))
         elif value in self._avatars:
             self._show(send, value)
         else:
@@ -227,23 +276,36 @@ class RenderSession:
         send({"ready": digest, "keypoints": not self._animator.drawn_by_rig})
 
     def _render(self, send: Send, animator: Animator, frame: _Frame) -> None:
-        began = time.perf_counter()
-        request = frame.request
-        animator.render_request(request.motion, request.keypoints, request.at_rest, self._picture)
-        rendered = time.perf_counter()
-        if self._encoder.lossy != self._lossy():
-            self._encoder = open_encoder(self.canvas.shape, usable_cores() or 1, lossy=self._lossy())
-            self._key_wanted = True
-        key, self._key_wanted = self._key_wanted, False
-        data = self._encoder.encode(self._picture, key)
-        encoded = time.perf_counter()
+        with self._engine.turns.take(self.canvas.shape) as picture:
+            frame = self._newer(frame)
+            began = time.perf_counter()
+            request = frame.request
+            animator.render_request(request.motion, request.keypoints, request.at_rest, picture)
+            rendered = time.perf_counter()
+            encoder = self._encoder
+            if encoder is None or encoder.lossy != self._lossy():
+                encoder = open_encoder(self.canvas.shape, usable_cores() or 1, lossy=self._lossy())
+                self._encoder, self._key_wanted = encoder, True
+            key, self._key_wanted = self._key_wanted, False
+            data = encoder.encode(picture, key)
+            encoded = time.perf_counter()
         spent = began - frame.received, rendered - began, encoded - rendered
-        head = PICTURE.pack(b"P", frame.number, self._encoder.codec, key, frame.received, *spent)
+        head = PICTURE.pack(b"P", frame.number, encoder.codec, key, frame.received, *spent)
         with self._changed:
             self._flow.sent(frame.number)
-        send(head + data, self._encoder.codec == JPEG)
+        send(head + data, encoder.codec == JPEG)
         if self._watcher is not None:
             self._watcher.drew(*spent, len(head) + len(data))
+
+    def _newer(self, frame: _Frame) -> _Frame:
+        """What came while this one waited for its turn, or this one."""
+        with self._changed:
+            newer, self._newest = self._newest, None
+        if newer is None:
+            return frame
+        if self._watcher is not None:
+            self._watcher.replaced()
+        return newer
 
 
 def _name_of(digest: str) -> str:

@@ -7,7 +7,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
@@ -26,7 +26,7 @@ from livepuppet.realtime.rig.matting import close_matting
 from livepuppet.realtime.rig.patches import Patch, paste
 from livepuppet.realtime.rig.remembering import layers_key, remember_layers, remembered_layers
 from livepuppet.realtime.rig.rig import Face, Rig
-from livepuppet.realtime.rig.sharing import drawing, rig_key, shared
+from livepuppet.realtime.rig.sharing import drawing, of_avatar, rig_key, shared
 
 logger = logging.getLogger(__name__)
 
@@ -240,7 +240,7 @@ class Compositor:
     def _build_rig(self, key: tuple, avatar: Avatar, face: Face) -> Rig | None:
         """Called from a thread of its own, too."""
         detail: float = key[-1]
-        layers = self._build(avatar, None)
+        layers = self._plain(avatar)
         whole, square = layers.picture, layers.square
         width, height = (max(1, round(detail * side)) for side in (whole.width, whole.height))
         picture = layers.original
@@ -337,18 +337,22 @@ class Compositor:
             patches: laid over the avatar before it is bent; they need a deformation.
         """
         layers = self._newest_layers()
+        bend = layers.bend if deformation is not None and self.needs_deformation else None
         if patches and deformation is not None:
-            bent = layers.bend.figure
-            kept = [(patch.place, bent[patch.place].copy()) for patch in patches]
-            paste(bent[..., :3], patches)
-            self._compose(layers, square, deformation, out, bends=True)
-            for place, pixels in reversed(kept):
-                bent[place] = pixels
-            return
-        self._compose(layers, square, deformation, out, deformation is not None and self.needs_deformation)
+            # Others may have these layers, too.
+            figure = self._buffers("patched figure", layers.bend.figure.shape, np.uint8)
+            np.copyto(figure, layers.bend.figure)
+            paste(figure[..., :3], patches)
+            bend = replace(layers.bend, figure=figure)
+        self._compose(layers, square, deformation, out, bend)
 
     def _compose(
-        self, layers: Layers, square: np.ndarray, deformation: np.ndarray | None, out: np.ndarray, bends: bool
+        self,
+        layers: Layers,
+        square: np.ndarray,
+        deformation: np.ndarray | None,
+        out: np.ndarray,
+        bend: Bend | None,
     ) -> None:
         seen = layers.seen
         if not seen.width or not seen.height:
@@ -356,13 +360,13 @@ class Compositor:
             return
         _copy_around(layers.rest, seen, out)
         if layers.matte is not None:
-            self._compose_figure(layers, square, deformation if bends else None, seen.of(out, self._canvas))
+            self._compose_figure(layers, square, deformation, seen.of(out, self._canvas), bend)
             return
         region = seen.of(out, self._canvas)
         moved = region if region.shape[2] == 3 else self._buffers("moved", (*region.shape[:2], 3), np.uint8)
-        if bends:
+        if bend is not None:
             assert deformation is not None
-            layers.bend.into(moved, square, deformation, self._buffers)
+            bend.into(moved, square, deformation, self._buffers)
         else:
             self._enlarge(layers, square, moved)
         if region.shape[2] == 4:
@@ -390,12 +394,17 @@ class Compositor:
                 cv2.add(part, rest, dst=part)
 
     def _compose_figure(
-        self, layers: Layers, square: np.ndarray, deformation: np.ndarray | None, region: np.ndarray
+        self,
+        layers: Layers,
+        square: np.ndarray,
+        deformation: np.ndarray | None,
+        region: np.ndarray,
+        bend: Bend | None,
     ) -> None:
         """Write the moved figure into the canvas: with its matte as alpha, or over the new background."""
         assert layers.matte is not None
         shape = region.shape[:2]
-        if deformation is None:
+        if bend is None or deformation is None:
             moved = self._buffers("moved", (*shape, 3), np.uint8)
             self._enlarge(layers, square, moved)
             matte = layers.seen.of(layers.matte, layers.picture)
@@ -408,7 +417,7 @@ class Compositor:
             opaque = self._buffers("opaque square", (*square.shape[:2], 4), np.uint8)
             cv2.cvtColor(square, cv2.COLOR_RGB2RGBA, dst=opaque)
             figure = region if layers.behind is None else self._buffers("figure", (*shape, 4), np.uint8)
-            layers.bend.into(figure, opaque, deformation, self._buffers)
+            bend.into(figure, opaque, deformation, self._buffers)
             if layers.behind is None:
                 return
             moved = cv2.cvtColor(
@@ -435,11 +444,16 @@ class Compositor:
         key = (id(avatar), self._paste, "as-is" if waits else self._background)
         if key not in self._kept:
             # The avatar is kept with its layers, so that no other can come by its id.
-            self._kept[key] = avatar, self._build(avatar, matte)
+            self._kept[key] = avatar, self._build(avatar, matte) if matte is not None else self._plain(avatar)
             while len(self._kept) > KEPT_LAYERS:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key][1], waits
+
+    def _plain(self, avatar: Avatar) -> Layers:
+        """The layers with the avatar's own background: the same for all canvases of a kind, which only read them."""
+        kind = (self.shape, self.fit, self._paste)
+        return of_avatar(avatar, kind, lambda: self._build(avatar, None))
 
     def _build(self, avatar: Avatar, matte: np.ndarray | None) -> Layers:
         original, place = avatar.original, avatar.square

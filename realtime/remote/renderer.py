@@ -66,29 +66,48 @@ class RemoteRenderer(ServiceClient):
             captured: when the camera took it, in seconds.
             out: uint8 `canvas.shape`; the picture is written there, unless there is none.
         """
+        began = time.perf_counter()
         with self._sending:
             self._synchronise(avatar, canvas)
-            with self._changed:
-                connection, ready = self._connection, self._shown
-                if not ready:
-                    newest = self._newest
-                else:
-                    self._number += 1
-                    number, began = self._number, time.perf_counter()
-                    packet = self._packets.encode(number, int(captured * 1e4), request)
-                    self._remember(number, began)
-                    self.bytes_up += len(packet)
-                    self.frames += 1
-            if connection is not None and ready:
-                connection.send(b"N" + packet)
-        if not ready:
-            return _written(newest, out, "old")
+            number, connection = self._send_frame(request, captured, began)
+        deadline = began + self._patience
+        while connection is not None and self._is_lost(number, connection, deadline):
+            with self._sending:
+                number, connection = self._send_frame(request, captured, began)
         with self._changed:
-            self._changed.wait_for(lambda: self._arrived(number) or self._ready is None, self._patience)
             newest = self._newest
-        if newest is None or newest[0] < number:
+        if newest is None or connection is None or newest[0] < number:
             return _written(newest, out, "old")
         return _written(newest, out, "new" if newest[0] == number else "overtaken")
+
+    def _is_lost(self, number: int, connection: Connection, deadline: float) -> bool:
+        """Wait for a frame's picture. Returns whether none comes since another machine has taken over, for which it still is the newest."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._arrived(number) or self._connection is not connection or self._ready is None,
+                deadline - time.perf_counter(),
+            )
+            taken_over = self._shown and self._connection is not connection
+            return taken_over and number == self._number and not self._arrived(number)
+
+    def _send_frame(
+        self, request: RenderRequest, captured: float, began: float
+    ) -> tuple[int, Connection | None]:
+        """Send it to whoever renders now; with `_sending` held. Returns its number and where it went; None where nobody renders the
+        present avatar.
+        """
+        with self._changed:
+            connection = self._connection
+            if connection is None or not self._shown:
+                return self._number, None
+            self._number += 1
+            number = self._number
+            packet = self._packets.encode(number, int(captured * 1e4), request)
+            self._remember(number, began)
+            self.bytes_up += len(packet)
+            self.frames += 1
+        connection.send(b"N" + packet)
+        return number, connection
 
     def figures(self) -> dict:
         """Delay and rates so far, for JSON; times in milliseconds."""

@@ -1,5 +1,5 @@
-"""One rig for all sessions of a process that draw the same avatar at the same size: what a rig holds is many times what a session
-does.
+"""One rig, and one of everything else that is only read, for all sessions of a process that draw the same avatar at the same size:
+that is many times what a session holds.
 """
 
 from __future__ import annotations
@@ -7,12 +7,14 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 
+from livepuppet.core.avatar import Avatar
 from livepuppet.realtime.rig.rig import Face, Rig
 from livepuppet.realtime.rig.sidecar import to_json
 
@@ -28,6 +30,10 @@ _guard = threading.Lock()
 _rigs: WeakValueDictionary[str, Rig] = WeakValueDictionary()
 _makings: WeakValueDictionary[str, _Making] = WeakValueDictionary()
 _drawing: WeakKeyDictionary[Rig, threading.Lock] = WeakKeyDictionary()
+_avatars: WeakValueDictionary[str, Avatar] = WeakValueDictionary()
+_of_avatars: WeakKeyDictionary[Avatar, WeakValueDictionary[Hashable, Any]] = WeakKeyDictionary()
+
+Made = TypeVar("Made")
 
 
 def rig_key(layers: dict, picture: np.ndarray, face: Face, background: str) -> str | None:
@@ -68,3 +74,21 @@ def drawing(rig: Rig) -> AbstractContextManager:
     """Held while a rig draws that others may have, too."""
     with _guard:
         return _drawing.get(rig) or nullcontext()
+
+
+def one_avatar(digest: str, avatar: Avatar) -> Avatar:
+    """The avatar with this hash that somebody holds already, or this one."""
+    with _guard:
+        return _avatars.setdefault(digest, avatar)
+
+
+def of_avatar(avatar: Avatar, kind: Hashable, make: Callable[[], Made]) -> Made:
+    """What of this kind depends on the avatar alone, and nobody writes to: made once for as long as anybody holds it."""
+    with _guard:
+        kinds = _of_avatars.setdefault(avatar, WeakValueDictionary())
+        made = kinds.get(kind)
+    if made is None:
+        made = make()
+        with _guard:
+            made = kinds.setdefault(kind, made)
+    return made

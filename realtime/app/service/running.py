@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from livepuppet.core.engine import Precision
+from livepuppet.core.memory import share_one_heap
 from livepuppet.realtime.app.service.capacity import measured_places
 from livepuppet.realtime.app.service.metrics import MetricsServer
 from livepuppet.realtime.app.service.worker import Worker
@@ -75,6 +76,9 @@ class RunningWorker:
     def __init__(self, name: str, options: WorkerOptions):
         began = time.perf_counter()
         self._core = claim_core() if options.pinned else None
+        if options.pinned:
+            # Heaps of their own would cost 4 MB a session.
+            share_one_heap()
         engine = load_engine(
             options.engine, options.model, 1 if options.pinned else None, options.device, options.precision
         )
