@@ -548,6 +548,12 @@ def rig_command(pictures, side, puppets, json_path, **choice):
 @click.option(
     "--people", default=2, show_default=True, type=click.IntRange(2, 64), help="Of the service that is hurt."
 )
+@click.option(
+    "--rate", default=10.0, show_default=True, type=click.FloatRange(0.5, 60), help="Frames a second of each."
+)
+@click.option(
+    "--ray", is_flag=True, help="Lose one of two nodes of a Ray cluster instead of workers; no simulation."
+)
 @click.option("--cores", default=32, show_default=True, type=click.IntRange(1), help="Of a socket.")
 @click.option(
     "--many", default=10_000, show_default=True, type=click.IntRange(1), help="People at once in the evening."
@@ -561,7 +567,7 @@ def rig_command(pictures, side, puppets, json_path, **choice):
 )
 @click.option("--no-kills", is_flag=True, help="The simulation alone.")
 @_JSON
-def service_command(people, cores, many, batches, no_kills, json_path):
+def service_command(people, rate, ray, cores, many, batches, no_kills, json_path):
     """A service of livepuppet service on this machine: workers are killed, stopped and drained while people use them. Then a
     simulation with measured times: people a core, a socket and a card carry, and what many at once need.
     """
@@ -576,8 +582,13 @@ def service_command(people, cores, many, batches, no_kills, json_path):
     machine = describe()
     click.echo(f"{machine['processor']}, {machine['cores']} cores\n")
     report: dict = {"machine": machine}
+    if ray:
+        report["rows"] = [service.lose_a_node(people, rate)]
+        click.echo("\n".join((*service.HEADING, *map(service.line, report["rows"]))))
+        _report(report, json_path)
+        return
     if not no_kills:
-        report.update(service.hurt(people))
+        report.update(service.hurt(people, rate))
         click.echo("\n".join((*service.HEADING, *map(service.line, report["rows"]))))
         click.echo(
             f"\nOne too many hears of it after {report['busy_ms']} ms; a session takes {report['session_megabytes']} MB of its worker, "

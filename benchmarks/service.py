@@ -1,4 +1,6 @@
-"""A service on this machine: what people notice of workers that die, hang and drain, and how many people it would carry."""
+"""A service on this machine: what people notice of workers that die, hang and drain, and of nodes that are gone, and how many people
+it would carry.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +37,23 @@ from livepuppet.realtime.remote.engine import RemoteEngine
 from livepuppet.realtime.remote.renderer import RemoteRenderer
 from livepuppet.realtime.remote.service_client import Busy
 
-#: Workers, and people, of the service that is hurt; frames a second of each.
-WORKERS, PEOPLE, RATE = 2, 2, 10.0
+#: Workers, and people, of the service that is hurt; frames a second of each; people of a cluster of which a node is lost.
+WORKERS, PEOPLE, RATE, OF_CLUSTER = 2, 2, 10.0, 8
 
 #: Seconds that things may take before it is given up.
 PATIENCE = 120.0
 
 #: Seconds before and after a worker is hurt.
 QUIET = 3.0
+
+#: What is done, and by which signal.
+KILLED, STOPPED, DRAINED, LOST = (
+    "a worker is killed",
+    "a worker is stopped silently",
+    "a worker is drained",
+    "a node is lost",
+)
+_SIGNALS = {KILLED: signal.SIGKILL, STOPPED: signal.SIGSTOP, DRAINED: signal.SIGTERM}
 
 HEADING = (
     "| what happens | people | pictures again after ms (median, worst) | frames without a new picture, of all | p95 of the others ms, before -> after |",
@@ -54,9 +65,13 @@ RATES, SOCKET, MANY = (30.0, 20.0, 15.0), 32, 10_000
 
 
 class Person:
-    """A client with a camera of its own, in a thread: frames of the bundled clip."""
+    """A client with a camera of its own, in a thread: frames of the bundled clip, so many a second."""
 
-    def __init__(self, address: ServerAddress, local: Engine, frames: Sequence[np.ndarray]):
+    def __init__(
+        self, address: ServerAddress, local: Engine, frames: Sequence[np.ndarray], rate: float = RATE
+    ):
+        #: Seconds between frames.
+        self.every = 1 / rate
         self._renderer = RemoteRenderer(address, local.model_name)
         self._engine = RemoteEngine(local, self._renderer)
         self._animator = Animator(bundled.AVATAR, engine=self._engine, size=(640, 480))
@@ -80,7 +95,7 @@ class Person:
             began = time.perf_counter()
             fresh = self._animator.step(self._frames[number % len(self._frames)]).fresh
             self.log.append((began, time.perf_counter() - began, fresh, self.at))
-            number, due = number + 1, max(due + 1 / RATE, time.perf_counter())
+            number, due = number + 1, max(due + self.every, time.perf_counter())
             self._stop.wait(max(due - time.perf_counter(), 0))
 
     def close(self) -> None:
@@ -90,8 +105,8 @@ class Person:
 
 
 @contextmanager
-def running(workers: int, people: int) -> Iterator[tuple[Directory, ServerAddress, ProcessFleet]]:
-    """A service on loopback, each worker of which has room for so many people when others die."""
+def directory_of(people: int) -> Iterator[tuple[Directory, ServerAddress, WorkerOptions]]:
+    """A directory on loopback, and what its workers are started with, each of which has room for so many people when others die."""
     keys = Keys("bench", {"": Limits(sessions=1000)})
     directory = Directory(keys, open_store(None), Signer("bench"))
     server = DirectoryServer(directory, keys)
@@ -101,37 +116,55 @@ def running(workers: int, people: int) -> Iterator[tuple[Directory, ServerAddres
         places=math.ceil(GIVEN_AWAY * people),
         engine="onnx",
     )
-    fleet = ProcessFleet(options)
     try:
-        fleet.scale(workers)
-        _wait(lambda: directory.workers == workers, "The workers do not start.")
-        yield directory, ServerAddress.parse(server.address("127.0.0.1", "", None)), fleet
+        yield directory, ServerAddress.parse(server.address("127.0.0.1", "", None)), options
     finally:
-        fleet.close()
         server.close()
 
 
-def hurt(people: int = PEOPLE) -> dict[str, Any]:
+@contextmanager
+def running(workers: int, people: int) -> Iterator[tuple[Directory, ServerAddress, ProcessFleet]]:
+    """A service on loopback."""
+    with directory_of(people) as (directory, address, options):
+        fleet = ProcessFleet(options)
+        try:
+            fleet.scale(workers)
+            _wait(lambda: directory.workers == workers, "The workers do not start.")
+            yield directory, address, fleet
+        finally:
+            fleet.close()
+
+
+def hurt(people: int = PEOPLE, rate: float = RATE) -> dict[str, Any]:
     """Kill, stop and drain a worker while people use it, and have one too many come.
 
     Returns:
-        rows: see `line`; megabytes a session; milliseconds until one too many hears of it.
+        rows: see `line`; megabytes of a worker before anybody came, and more for each session; milliseconds until one too many
+        hears of it.
     """
-    local = load_engine("onnx", threads=1, use="detect")
-    frames = [frame.image for _, frame in zip(range(60), open_video(bundled.DRIVING), strict=False)]
+    local, frames = load_engine("onnx", threads=1, use="detect"), _frames()
     with running(WORKERS, people) as (directory, address, fleet):
         idle = sum(private_bytes(fleet.pid(name)) for name in fleet.names)
-        crowd = [Person(address, local, frames) for _ in range(people)]
+        crowd = [Person(address, local, frames, rate) for _ in range(people)]
         try:
             _wait(lambda: all(one.spare for one in crowd), "No spare gets ready.")
             time.sleep(QUIET)
             used = sum(private_bytes(fleet.pid(name)) for name in fleet.names)
             refused = _refused(address, local)
             rows = []
-            for what in ("killed", "stopped silently", "drained"):
+            for what in (KILLED, STOPPED, DRAINED):
                 _wait(lambda: directory.workers >= WORKERS and all(one.spare for one in crowd), "No spare.")
                 time.sleep(QUIET)
-                rows.append(_hurt_one(what, crowd, fleet))
+                name = crowd[0].at
+                pid = None if name is None else fleet.pid(name)
+                assert name is not None and pid is not None
+
+                def stop(number: int = _SIGNALS[what], pid: int = pid) -> None:
+                    os.kill(pid, number)
+
+                rows.append(_hurt_one(what, crowd, name, stop))
+                if what == STOPPED:
+                    os.kill(pid, signal.SIGKILL)
             return {
                 "rows": rows,
                 # Every session is there twice: at its worker, and at its spare.
@@ -143,23 +176,71 @@ def hurt(people: int = PEOPLE) -> dict[str, Any]:
                 one.close()
 
 
-def _hurt_one(what: str, crowd: Sequence[Person], fleet: ProcessFleet) -> dict:
-    name = crowd[0].at
-    assert name is not None
+def lose_a_node(people: int = OF_CLUSTER, rate: float = RATE) -> dict:
+    """Two nodes of a Ray cluster on this machine, each with a worker; one of them falls silent, and is gone.
+
+    Returns:
+        A row, see `line`.
+
+    Raises:
+        UserError: Ray is missing.
+    """
+    try:
+        import ray  # pyright: ignore[reportMissingImports]
+        from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise UserError("Nodes are lost with the package ray: pip install 'livepuppet[service]'.") from error
+    from livepuppet.realtime.app.service.ray_fleet import HEALTH, NAMESPACE, RayFleet
+
+    local, frames = load_engine("onnx", threads=1, use="detect"), _frames()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": dict(HEALTH)})
+    crowd: list[Person] = []
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        ray.init(cluster.address, namespace=NAMESPACE, log_to_driver=False)
+        with directory_of(people) as (directory, address, options):
+            fleet = RayFleet(options)
+            try:
+                fleet.scale(2)
+                _wait(lambda: directory.workers == 2, "The workers do not start.")
+                crowd += [Person(address, local, frames, rate) for _ in range(people)]
+                _wait(lambda: all(one.spare not in (None, one.at) for one in crowd), "No spare.")
+                time.sleep(QUIET)
+                name = crowd[0].at
+                assert name is not None
+                actor = fleet.actor(name)
+                pid, its = ray.get([actor.pid.remote(), actor.node.remote()])
+                node = next(one for one in nodes if one.node_id == its)
+
+                def stop() -> None:
+                    # Its processes say nothing any more, not even that they end.
+                    os.kill(pid, signal.SIGSTOP)
+                    cluster.remove_node(node, allow_graceful=False)
+
+                return _hurt_one(LOST, crowd, name, stop)
+            finally:
+                for one in crowd:
+                    one.close()
+                fleet.close()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def _frames() -> list[np.ndarray]:
+    return [frame.image for _, frame in zip(range(60), open_video(bundled.DRIVING), strict=False)]
+
+
+def _hurt_one(what: str, crowd: Sequence[Person], name: str, stop: Callable[[], None]) -> dict:
+    """A row: what those notice whose worker has that name."""
     hit = [one for one in crowd if one.at == name]
     others = [one for one in crowd if one.at != name]
-    at, pid = time.perf_counter(), fleet.pid(name)
-    assert pid is not None
-    if what == "killed":
-        os.kill(pid, signal.SIGKILL)
-    elif what == "stopped silently":
-        os.kill(pid, signal.SIGSTOP)
-    else:
-        os.kill(pid, signal.SIGTERM)
+    at = time.perf_counter()
+    stopping = threading.Thread(target=stop)
+    stopping.start()
     time.sleep(QUIET + 2)
-    if what == "stopped silently":
-        os.kill(pid, signal.SIGKILL)
-    back = [_back(one, at, name) for one in hit]
+    stopping.join()
+    back = [_back(one, at, None if what == DRAINED else name) for one in hit]
     log = [entry for one in hit for entry in one.log if entry[0] >= at]
     return {
         "what": what,
@@ -173,11 +254,15 @@ def _hurt_one(what: str, crowd: Sequence[Person], fleet: ProcessFleet) -> dict:
     }
 
 
-def _back(one: Person, at: float, name: str) -> float:
-    """Seconds from `at` until the first picture of another worker than that one; 0 where every frame had its picture before the next."""
+def _back(one: Person, at: float, name: str | None) -> float:
+    """Seconds from `at` until a new picture of another worker than that one, or, without a name, after one that had none; 0 where no
+    frame was late.
+    """
     entries = [entry for entry in one.log if entry[0] + entry[1] >= at]
-    if all(fresh and took < 1 / RATE for _, took, fresh, _ in entries):
+    if all(fresh and (name is None or took < one.every) for _, took, fresh, _ in entries):
         return 0.0
+    if name is None:
+        entries = entries[next(number for number, entry in enumerate(entries) if not entry[2]) :]
     again = (began + took for began, took, fresh, who in entries if fresh and who != name)
     return next(again, float("nan")) - at
 
@@ -222,7 +307,7 @@ def line(row: dict) -> str:
         others = f"{row['others_before_ms']} -> {row['others_after_ms']}"
     back = f"{statistics.median(row['back_ms']):.0f}, {max(row['back_ms'])}" if row["back_ms"] else "-"
     back += f", {row['never']} never" if row["never"] else ""
-    return f"| a worker is {row['what']} | {row['people']} | {back} | {row['missing']} of {row['frames']} | {others} |"
+    return f"| {row['what']} | {row['people']} | {back} | {row['missing']} of {row['frames']} | {others} |"
 
 
 def simulated(
