@@ -31,6 +31,7 @@ from livepuppet.realtime.app import settings
 from livepuppet.realtime.app.render_server import RenderServer, token_for
 from livepuppet.realtime.app.studio.tls import certificate
 from livepuppet.realtime.engines import load_engine
+from livepuppet.realtime.remote import video
 from livepuppet.realtime.remote.clock import ClockOffset
 from livepuppet.realtime.remote.connection import Connection, ServerAddress
 from livepuppet.realtime.remote.engine import RemoteEngine, load_remote
@@ -171,6 +172,20 @@ def test_pictures_arrive_at_once(encoder, shape):
         found = np.empty(shape, np.uint8)
         back.decode(there.codec, there.encode(picture, step == 0)).write(found)
         assert psnr(found, picture) > 30
+
+
+def test_pictures_that_take_too_much_become_coarser(monkeypatch):
+    monkeypatch.setattr(video, "MAX_BIT_RATE", 400_000)
+    monkeypatch.setattr(video, "MOST_BEYOND", 30_000)
+    encoder, decoder = video.H264Encoder((96, 96, 3)), video.VideoDecoder((96, 96, 3))
+    random, out = np.random.default_rng(1), np.empty((96, 96, 3), np.uint8)
+    sizes = []
+    for number in range(40):
+        data = encoder.encode(random.integers(0, 256, (96, 96, 3), np.uint8), number == 0)
+        # Whoever decodes goes on.
+        decoder.decode(video.H264, data).write(out)
+        sizes.append(len(data))
+    assert max(sizes[-4:]) < 0.6 * sizes[0]
 
 
 def test_pictures_that_are_none_are_refused():
