@@ -56,10 +56,18 @@ def test_whole_blinks_stay_and_glances_are_no_blinks():
 
 def test_readings_are_stretched_to_a_limit():
     own = DriverRange()
-    rows = series(0.9)
-    rows[:, RIGHT] *= 0.25
+    rows = series(0.42)
+    rows[:, RIGHT] *= 0.6
     shown(rows, own)
-    assert np.allclose(own.whole, (0.9, LEAST), atol=0.01)
+    assert np.allclose(own.whole, (0.42, LEAST), atol=0.01)
+
+
+def test_an_eye_that_squints_while_the_other_one_winks_has_not_blinked():
+    """Or it would be shut whenever it narrows as far again."""
+    own = DriverRange()
+    rows = series(0.9)
+    rows[:, RIGHT] *= 0.4
+    assert np.allclose(shown(rows, own), rows) and np.allclose(own.whole, 1)
 
 
 def test_what_only_trembles_is_at_rest():

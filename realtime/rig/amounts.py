@@ -257,6 +257,10 @@ CLOSE_SHUT_AT = 0.1
 #: A blink lasts four frames, and cameras smear it: what is read of the deepest one is this much short of shut.
 CLOSE_BLINK_GAIN = 1.25
 
+#: How far the less shut one of two eyes is shut, and how far a head is turned, in radians, where lids are taken to be equally far down;
+#: and by how much of what they are read to differ by.
+CLOSE_BOTH_SHUT, CLOSE_LIDS_TURNED, CLOSE_LIDS_ALIKE = (0.2, 0.45), (0.25, 0.5), 0.75
+
 #: The iris's travel sideways, in widths of the eye, from straight ahead to the end of what eyes can do.
 CLOSE_SIDEWAYS = 0.3
 
@@ -293,6 +297,8 @@ CLOSE_TURNED = 0.2, 0.45
 
 #: Some faces are read to go further than faces do.
 STRONGEST = 1.6
+
+_BLINKS = [INDEX["eyeBlinkLeft"], INDEX["eyeBlinkRight"]]
 
 _HIGHEST = np.array([1.0 if name.startswith("eyeBlink") else STRONGEST for name in NAMES], np.float32)
 
@@ -355,6 +361,7 @@ class CloseUpReader:
             for name, at in _CLOSE_EYE.items():
                 found[INDEX[name + side]] = _calmed(change[at])
             self._read_eye(found, side, now, was, place)
+        self._even_lids(found, turn)
         self._read_gaze(found, reading.eyes, rest.eyes)
         self._read_brows(found, reading.eyes - rest.eyes, reading.head - rest.head, turn)
         return np.clip(np.nan_to_num(found), _LOWEST, _HIGHEST)
@@ -406,6 +413,15 @@ class CloseUpReader:
         for place, side in enumerate(("Right", "Left")):
             found[INDEX["browOuterUp" + side]], found[INDEX["browDown" + side]] = brows[place, :2]
         found[INDEX["browInnerUp"]] = brows[:, 2].sum()
+
+    @staticmethod
+    def _even_lids(found: np.ndarray, turn: float) -> None:
+        """Lids go down together, but in winks; what is read of both differs most where a head is turned."""
+        shut = found[_BLINKS]
+        alike = max(
+            float(smooth(*CLOSE_BOTH_SHUT, float(shut.min()))), float(smooth(*CLOSE_LIDS_TURNED, abs(turn)))
+        )
+        found[_BLINKS] = shut + CLOSE_LIDS_ALIKE * alike * (shut.mean() - shut)
 
     def _read_eye(self, found: np.ndarray, side: str, now: np.ndarray, was: np.ndarray, place: int) -> None:
         change = now - was

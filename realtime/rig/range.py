@@ -17,9 +17,9 @@ import numpy as np
 from livepuppet.realtime.rig.amounts import INDEX, NAMES
 
 #: A blink begins where an eye is shut by this much, ends at this share of its depth, and lasts no
-#: longer than so many seconds. Shallower ones are glances, and where the other eye stays more open than
-#: the last, it is a wink.
-BEGINS, ENDS, LONGEST, SHALLOWEST, BOTH = 0.2, 0.5, 0.5, 0.35, 0.15
+#: longer than so many seconds. Shallower ones are glances, and where an eye shuts by less than the last
+#: share of the other one's way, that is a wink.
+BEGINS, ENDS, LONGEST, SHALLOWEST, BOTH = 0.2, 0.5, 0.4, 0.35, 0.5
 
 #: Blinks that are remembered, and the one of them, from the shallowest, that counts as whole; readings
 #: are never stretched by more than the inverse of the last.
@@ -145,7 +145,8 @@ class DriverRange:
         deepest = float(self._deepest.max())
         if depth > max(ENDS * deepest, BEGINS):
             return
-        if 0 < time - self._since <= LONGEST and deepest > SHALLOWEST and self._deepest.min() > BOTH:
+        alike = self._deepest.min() > BOTH * deepest
+        if 0 < time - self._since <= LONGEST and deepest > SHALLOWEST and alike:
             self._depths.append(self._deepest)
             self._whole = np.clip(np.quantile(np.stack(self._depths), WHOLE, axis=0), LEAST, 1.0)
         self._deepest = None

@@ -87,6 +87,7 @@ export class CloseUpReader {
       for (const name of ["eyeSquint", "eyeWide"]) found[index[name + side]] = calmed(now[this.eye[name]] - was[this.eye[name]], c.CLOSE_CALM);
       found[index[`eyeBlink${side}`]] = this._blink(now, was, place);
     }
+    this._evenLids(found, turn);
     this._readGaze(found, reading.eyes, rest.eyes);
     this._readBrows(found, reading, rest, turn);
     for (let at = 0; at < found.length; at++) found[at] = within(found[at] || 0, c.LOWEST[at], c.HIGHEST[at]);
@@ -117,6 +118,16 @@ export class CloseUpReader {
     const prior = places.map((/** @type {number} */ place) => found[place]);
     const amounts = this.blendshapes.fit(now, rest, prior, noise, lowest);
     for (const [at, place] of places.entries()) if (!measured[at] && !unseen[at]) found[place] = calmed(amounts[at], CLOSE_FIT_CALM);
+  }
+
+  /** Lids go down together, but in winks. @param {Float32Array} found @param {number} turn */
+  _evenLids(found, turn) {
+    const { constants: c, index } = this;
+    const [left, right] = [index.eyeBlinkLeft, index.eyeBlinkRight];
+    const alike = Math.max(smooth(c.CLOSE_BOTH_SHUT[0], c.CLOSE_BOTH_SHUT[1], Math.min(found[left], found[right])), smooth(c.CLOSE_LIDS_TURNED[0], c.CLOSE_LIDS_TURNED[1], Math.abs(turn)));
+    const half = 0.5 * c.CLOSE_LIDS_ALIKE * alike * (found[right] - found[left]);
+    found[left] += half;
+    found[right] -= half;
   }
 
   /** @param {Float32Array} now @param {Float32Array} was @param {number} place */
@@ -302,7 +313,7 @@ export class DriverRange {
     this.deepest = this.deepest.map((value, eye) => Math.max(value, blinks[eye]));
     const deepest = Math.max(...this.deepest);
     if (depth > Math.max(c.ENDS * deepest, c.BEGINS)) return;
-    if (time - this.since > 0 && time - this.since <= c.LONGEST && deepest > c.SHALLOWEST && Math.min(...this.deepest) > c.BOTH) {
+    if (time - this.since > 0 && time - this.since <= c.LONGEST && deepest > c.SHALLOWEST && Math.min(...this.deepest) > c.BOTH * deepest) {
       this.depths.push(this.deepest);
       if (this.depths.length > c.REMEMBERED) this.depths.shift();
       this.whole = [0, 1].map((eye) => within(quantile(this.depths.map((one) => one[eye]), c.WHOLE), c.LEAST, 1));
