@@ -153,7 +153,7 @@ def in_python(frames: list[np.ndarray], way: str, threads: int, seconds: float) 
 def _network(precision: str, threads: int) -> Callable[[np.ndarray, float], tuple[float, ...]]:
     """A function that draws a frame, and tells when each of `STAGES` was done."""
     engine = OnnxEngine(bundled.MODEL, threads, precision=precision)  # pyright: ignore[reportArgumentType]
-    avatar = load_avatar(bundled.AVATAR, engine.size)
+    avatar = load_avatar(bundled.EXAMPLE, engine.size)
     own, features = engine.detect(avatar.image), engine.encode(avatar.image)
 
     def draw(frame: np.ndarray, _: float) -> tuple[float, ...]:
@@ -170,7 +170,7 @@ def _network(precision: str, threads: int) -> Callable[[np.ndarray, float], tupl
 def _rig(threads: int) -> Callable[[np.ndarray, float], tuple[float, ...]]:
     """The same by the picture's rig."""
     engine = OnnxEngine(bundled.MODEL, threads, precision="float32")
-    avatar = load_avatar(bundled.AVATAR, engine.size)
+    avatar = load_avatar(bundled.EXAMPLE, engine.size)
     names, own = tuple(engine.keypoint_names), engine.detect(avatar.image)
     contours, _ = contours_of(engine, avatar.original, avatar.square, avatar.path)
     rig = Rig(avatar.original, Face(own, names, engine.size, avatar.square, contours, "on"), avatar.square)

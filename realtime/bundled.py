@@ -15,3 +15,7 @@ MODEL = DATA / "lite-256"
 #: `livepuppet puppets draw driving.mp4 --setting people --seed 101 --seconds 12`.
 AVATAR = DATA / "avatar.png"
 DRIVING = DATA / "driving.mp4"
+
+#: The picture that a page of `livepuppet web` opens with, whose short hair turns well. The renderer of people 15 drew it by
+#: `livepuppet puppets draw example.png --setting people --seed 45 --size 512`; it is kept as WebP of quality 95.
+EXAMPLE = DATA / "example.webp"

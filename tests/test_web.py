@@ -25,7 +25,7 @@ from livepuppet.realtime.app.web.halves import halved
 from livepuppet.realtime.app.web.serve import open_server
 from livepuppet.realtime.app.web.site import HEADERS, write_site
 from livepuppet.realtime.avatars import load_avatar
-from livepuppet.realtime.bundled import AVATAR, MODEL
+from livepuppet.realtime.bundled import AVATAR, EXAMPLE, MODEL
 from livepuppet.realtime.rig.close_ups import default_close_ups
 
 STATIC = Path(web.__file__).parent / "static"
@@ -97,7 +97,7 @@ def test_a_site_is_whole(tmp_path, runtime_folder):
 
     # The picture that the model sees is Python's, to the bit.
     [entry] = json.loads((folder / "site.json").read_text())["avatars"]
-    avatar = load_avatar(AVATAR)
+    avatar = load_avatar(EXAMPLE)
     small = cv2.imread(str(folder / "avatars" / entry["small"]))[..., ::-1]
     assert np.array_equal(small, avatar.image)
     figure = cv2.imread(str(folder / "avatars" / entry["figure"]), cv2.IMREAD_UNCHANGED)

@@ -29,7 +29,7 @@ from livepuppet.core.video import open_video
 from livepuppet.realtime.app.web.serve import open_server
 from livepuppet.realtime.app.web.site import write_site
 from livepuppet.realtime.avatars import load_avatar
-from livepuppet.realtime.bundled import AVATAR, DRIVING, MODEL
+from livepuppet.realtime.bundled import AVATAR, DRIVING, EXAMPLE, MODEL
 from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.outputs.badge import COMMENT, SOURCE_TYPE
 
@@ -195,7 +195,7 @@ def test_from_the_link_to_a_recording_of_an_added_picture(site, camera, tmp_path
         page.get_by_role("button", name="Take neutral pose").click()
         page.locator("#countdown").wait_for(state="visible")
         page.locator("#countdown").wait_for(state="hidden")
-        shows(page, "document.querySelector('#fit').textContent.includes('pose fits')")
+        shows(page, "document.querySelector('#fit').textContent.includes('Neutral pose: ')")
 
         # A slider by keyboard, and back; mirror by its key.
         page.get_by_label("Strength", exact=True).focus()
@@ -213,15 +213,18 @@ def test_from_the_link_to_a_recording_of_an_added_picture(site, camera, tmp_path
         page.set_input_files("#files", tmp_path / "My own.png")
         page.get_by_role("button", name="My own", pressed=True).wait_for()
         # Its rig is made here; what has no face is drawn by the network. Both say so.
-        page.get_by_text("Making this picture's rig").wait_for()
+        page.get_by_text("Preparing this picture").wait_for()
         # Its head moves before eyes, mouth and background are ready.
         page.get_by_text("It moves; eyes, mouth and background follow").wait_for()
         before = frames(page)
         until(lambda: frames(page) > before + 2)
-        assert page.locator("#making").is_visible() and page.get_by_role("button", name="Clear").is_disabled()
+        assert (
+            page.locator("#making").is_visible()
+            and page.get_by_role("button", name="Transparent").is_disabled()
+        )
         page.locator("#making").wait_for(state="hidden", timeout=MAKING * 1000)
         assert page.evaluate("document.querySelector('#engine').textContent.startsWith('rig, ')")
-        assert page.get_by_role("button", name="Clear").is_enabled()
+        assert page.get_by_role("button", name="Transparent").is_enabled()
         # It is kept: the same picture again is not worked out again.
         until(lambda: page.evaluate(KEPT) == 1)
         write_picture(tmp_path / "Again.png", cv2.resize(own, (400, 400)))
@@ -244,8 +247,8 @@ def test_from_the_link_to_a_recording_of_an_added_picture(site, camera, tmp_path
 
         # A snapshot with nothing behind the figure.
         page.keyboard.press("1")
-        page.get_by_role("button", name="avatar", pressed=True).wait_for()
-        page.get_by_role("button", name="Clear").click()
+        page.get_by_role("button", name="example", pressed=True).wait_for()
+        page.get_by_role("button", name="Transparent").click()
         before = frames(page)
         until(lambda: frames(page) > before + 2)
         with page.expect_download() as saved:
@@ -295,9 +298,9 @@ def test_the_network_draws_where_no_rig_can_be_made(site, camera, tmp_path):
         page = browser.open()
         shutil.copy(AVATAR, tmp_path / "own.png")
         page.set_input_files("#files", tmp_path / "own.png")
-        page.get_by_text("No rig could be made of own, so the network draws it").wait_for()
-        page.get_by_text("The network draws this picture").wait_for()
-        assert "network, int8" in page.inner_text("#engine")
+        page.get_by_text("own could not be prepared, so it is drawn in a simpler way").wait_for()
+        page.get_by_text("This picture is drawn in a simpler way").wait_for()
+        assert "network, int8" in page.locator("#engine").text_content()
         page.get_by_role("button", name="Start camera").click()
         until(lambda: frames(page) > 3)
 
@@ -336,12 +339,16 @@ def test_what_goes_wrong_is_said_and_the_page_goes_on(site, tmp_path):
         page = browser.open("?threads=1")
         page.get_by_role("button", name="Start camera").click()
         page.get_by_text("There is no camera: connect one").wait_for()
+        # What went wrong stays until somebody has read it, or begins something else.
+        page.get_by_role("button", name="Dismiss").click()
+        page.get_by_text("There is no camera: connect one").wait_for(state="hidden")
         (tmp_path / "notes.mp4").write_bytes(b"no video" * 100)
         page.set_input_files("#clip-file", tmp_path / "notes.mp4")
         page.get_by_text("notes.mp4 cannot be played here").wait_for()
         (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(500))
         page.set_input_files("#files", tmp_path / "photo.heic")
         page.get_by_text("photo.heic cannot be read here").wait_for()
+        page.get_by_text("notes.mp4 cannot be played here").wait_for(state="hidden")
         page.evaluate(
             """() => {
                 const dropped = new DataTransfer();
@@ -353,6 +360,17 @@ def test_what_goes_wrong_is_said_and_the_page_goes_on(site, tmp_path):
         page.get_by_role("button", name="Try it with a clip").click()
         until(lambda: frames(page) > 3)
         assert browser.troubles == []
+
+
+def test_a_browser_that_lacks_something_says_what_and_nothing_can_be_pressed(site):
+    with browsing(site, None) as browser:
+        browser.context.add_init_script("delete window.OffscreenCanvas")
+        page = browser.context.new_page()
+        page.goto(browser.address)
+        page.get_by_text("it lacks OffscreenCanvas. Open the page in a current Chrome").wait_for()
+        page.get_by_text("cannot start").wait_for()
+        pressable = "[...document.querySelectorAll('main :is(button, select, input)')].filter((one) => one.offsetParent && !one.matches(':disabled, [inert] *'))"
+        assert page.evaluate(f"{pressable}.map((one) => one.id)") == []
 
 
 def test_a_camera_that_goes_away_can_come_back(site, camera):
@@ -407,7 +425,7 @@ def test_the_pictures_are_pythons(site, camera):
     def told(points, jacobians):
         return {"points": points.ravel().tolist(), "jacobians": jacobians.ravel().tolist()}
 
-    avatar = load_avatar(AVATAR)
+    avatar = load_avatar(EXAMPLE)
     engine = load_engine("onnx", MODEL, precision="float32")
     own = engine.detect(avatar.image)
     features = engine.encode(avatar.image)
@@ -564,7 +582,7 @@ def test_axe_finds_nothing_serious(site, camera, width, height, scheme, tmp_path
         look(page, "recording")
         with page.expect_download():
             page.locator("#record").click()
-        page.get_by_role("button", name="Clear").click()
+        page.get_by_role("button", name="Transparent").click()
         look(page, "recorded, without a background")
         (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
         page.set_input_files("#files", tmp_path / "broken.png")
@@ -574,7 +592,7 @@ def test_axe_finds_nothing_serious(site, camera, width, height, scheme, tmp_path
         page.locator("#making").wait_for(state="visible")
         look(page, "a rig in the making")
         page.locator("#keys").dispatch_event("click")
-        page.get_by_role("heading", name="Keys").wait_for()
+        page.get_by_role("heading", name="Keyboard shortcuts").wait_for()
         look(page, "keys")
         page.get_by_role("button", name="Close").click()
         page.locator("#stop").click()

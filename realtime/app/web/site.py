@@ -25,7 +25,7 @@ from livepuppet.realtime.app.web.halves import halved, quartered
 from livepuppet.realtime.app.web.runtime import LICENCE, WASM, runtime_files
 from livepuppet.realtime.app.web.translate import rig_maker
 from livepuppet.realtime.avatars import load_avatars
-from livepuppet.realtime.bundled import AVATAR, DRIVING, MODEL
+from livepuppet.realtime.bundled import DRIVING, EXAMPLE, MODEL
 from livepuppet.realtime.compositing.matte import figure_colours
 from livepuppet.realtime.engines import Engine, load_engine
 from livepuppet.realtime.outputs.badge import BADGE_TEXT, COMMENT, XMP
@@ -55,7 +55,7 @@ COMMENTS = re.compile(rb"^[ \t]*(?://[^\n]*|/\*(?:(?!\*/).)*\*/[ \t]*)\n", re.MU
 RUNTIME = "runtime/ort-wasm-simd-threaded.packed"
 
 #: What moves pictures before anybody does.
-EXAMPLE = "avatars/example.npz"
+MOTION = "avatars/example.npz"
 
 #: Where what makes rigs of visitors' pictures lies.
 ENCODING = "encoding/"
@@ -121,7 +121,7 @@ def write_site(
     """
     before = _known_files(folder)
     bundle = model or MODEL
-    pictures = _loaded(avatars or [AVATAR], read_bundle(bundle)["size"])
+    pictures = _loaded(avatars or [EXAMPLE], read_bundle(bundle)["size"])
     files = _page()
     for name, data in runtime_files(runtime).items():
         # Not every host packs it on its way.
@@ -141,7 +141,7 @@ def write_site(
         if "figure" not in entry:
             sentences.append(f"{avatar.name}: no figure stands out, so its background stays as it is.")
     if clip is not None:
-        files[EXAMPLE] = example_file(clip, engine)
+        files[MOTION] = example_file(clip, engine)
     told = {
         "avatars": entries,
         "clip": None,

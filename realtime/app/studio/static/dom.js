@@ -20,8 +20,8 @@ export function set(element, name, value) {
   if (element && element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
 }
 
-// A sentence at the edge of the page for some seconds, perhaps with something to do about it.
-export function toast(text, { bad = false, action = null } = {}) {
+// A sentence at the edge of the page for some seconds, perhaps with something to do about it; or until it is closed, where `closes` says so.
+export function toast(text, { bad = false, action = null, closes = "" } = {}) {
   const box = make("div", { className: bad ? "toast bad" : "toast" }, make("p", { textContent: text }));
   if (action) {
     const button = make("button", { className: "small", textContent: action.text });
@@ -31,15 +31,20 @@ export function toast(text, { bad = false, action = null } = {}) {
     };
     box.append(button);
   }
+  if (closes) {
+    const button = make("button", { className: "small", textContent: "×", title: closes, ariaLabel: closes });
+    button.onclick = () => box.remove();
+    box.append(button);
+  }
   const toasts = find("toasts");
   // An open dialog covers everything else, for screen readers, too.
   const place = document.querySelector("dialog[open]") || document.body;
   if (toasts.parentElement !== place) place.append(toasts);
   toasts.append(box);
   // What went wrong outlives what went well.
-  while (toasts.children.length > 3) (toasts.querySelector(".toast:not(.bad)") || toasts.firstElementChild).remove();
+  while (toasts.children.length > 3) (toasts.querySelector(".toast:not(.bad, :last-child)") || toasts.firstElementChild).remove();
   // Long ones take longer to read.
-  setTimeout(() => box.remove(), Math.max(bad ? 9000 : 4500, 60 * text.length));
+  if (!closes) setTimeout(() => box.remove(), Math.max(bad ? 9000 : 4500, 60 * text.length));
 }
 
 // Do something that may be refused, and show why.

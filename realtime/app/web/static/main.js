@@ -39,6 +39,9 @@ const WORKER_PATIENCE = 10_000;
 /** Frames over which speed and delay are shown. */
 const MEASURED = 90;
 
+/** What no other way leads around. */
+const NEEDED = ["WebAssembly", "OffscreenCanvas", "Worker", "createImageBitmap"];
+
 /** @type {{name: keyof typeof DEFAULTS, high: number}[]} */
 const SLIDERS = [
   { name: "strength", high: 2 },
@@ -50,11 +53,21 @@ const SLIDERS = [
 ];
 
 const element = (/** @type {string} */ id) => /** @type {any} */ (find(id));
+
+/** Say what went wrong, until somebody has read it. @param {string} sentence */
+const complain = (sentence) => toast(sentence, { bad: true, closes: texts.dismiss });
+
+/** Begin something new, to which what went wrong before no longer matters. @param {() => unknown} act */
+function begin(act) {
+  for (const one of document.querySelectorAll(".toast.bad")) one.remove();
+  return attempt(act);
+}
+
 const canvas = /** @type {HTMLCanvasElement} */ (element("picture"));
 const painter = painterOf(canvas);
 const source = new Source(element("video"), onFrame, () => {
   showStart();
-  toast(texts.cameraGone, { bad: true });
+  complain(texts.cameraGone);
 });
 
 /** Reads the driver. @type {Worker} */
@@ -104,8 +117,9 @@ async function start() {
   fill(texts);
   startTheme(texts);
   startControls();
-  if (!self.WebAssembly || !self.OffscreenCanvas || !self.Worker) {
-    fail(texts.noBrowser);
+  const lacking = NEEDED.filter((name) => !(name in self));
+  if (lacking.length) {
+    fail(texts.noBrowser(lacking.join(", ")));
     element("reload").hidden = true;
     return;
   }
@@ -117,7 +131,7 @@ async function start() {
   listAvatars();
   demo = known.clip && `./avatars/${known.clip}`;
   element("start-demo").hidden = !demo;
-  element("start-demo").onclick = () => attempt(openDemo);
+  element("start-demo").onclick = () => begin(openDemo);
   const cores = navigator.hardwareConcurrency || 2;
   const asked = new URLSearchParams(location.search);
   // Two cores are left for what draws rigs and for the page.
@@ -168,13 +182,14 @@ async function isolated() {
 
 /** @param {string} sentence */
 function fail(sentence) {
-  say(element("mode"), texts.mode_paused);
+  say(element("mode"), texts.mode_failed);
   set(element("mode"), "data-mode", "lost");
   say(element("loading"), sentence);
   set(element("start"), "data-failed", true);
   element("progress").hidden = true;
   element("start").hidden = element("reload").hidden = false;
-  for (const id of ["open-clip", "find", "neutral"]) element(id).disabled = true;
+  // Whatever is told to them later, nothing can be done with them.
+  for (const one of document.querySelectorAll(".side, .actions")) set(one, "inert", "");
 }
 
 // What the worker says.
@@ -198,7 +213,7 @@ const heard = {
     navigator.serviceWorker?.ready.then((registration) => registration.active?.postMessage("keep"));
     if (new URLSearchParams(location.search).has("clean")) {
       setClean(true);
-      attempt(openCamera);
+      begin(openCamera);
     }
   },
   making({ number: which, share }) {
@@ -242,7 +257,7 @@ const heard = {
     if (!found) toast(texts.noFaceInPicture(chosen?.name));
     for (const id of ["snapshot", "record"]) element(id).disabled = false;
   },
-  noFace: () => toast(texts.noFace, { bad: true }),
+  noFace: () => complain(texts.noFace),
   looked(told) {
     busy = false;
     if (source.drives) {
@@ -266,7 +281,7 @@ const heard = {
     if (!model && during !== "start") return;
     if (during === "start") fail(sentence ?? (/fetch|network|: \d{3}$/i.test(reason) ? texts.notLoaded : texts.broken(reason)));
     else if (during === "avatar" && which !== number) return;
-    else toast(texts.broken(reason), { bad: true });
+    else complain(texts.broken(reason));
   },
 };
 
@@ -291,7 +306,8 @@ function showNotes() {
 function showEngine() {
   if (!model || !onCanvas) return;
   say(element("engine"), texts.engine({ ...model, rig: byRig }));
-  element("engine").title = byRig ? texts.byRig : texts.quality(model.quality);
+  say(element("engine-help"), byRig ? texts.byRig : texts.byNetwork);
+  say(element("quality"), texts.quality(model));
 }
 
 /** @type {{square: any, small: Uint8Array, size: number} | null} */
@@ -352,15 +368,18 @@ function showState(told) {
   element("countdown").hidden = !counting;
   if (counting) {
     say(element("countdown").querySelector("b"), String(Math.ceil(told.left)));
-    say(element("counted-fit"), texts.fit(Math.round(100 * told.fit)));
+    say(element("counted-fit"), texts.fit(told.fit));
   }
-  say(element("fit"), told.initialFit ? texts.fit(Math.round(100 * told.initialFit)) : "");
+  say(element("fit"), told.initialFit ? texts.fitted(told.initialFit) : "");
+  say(element("fits"), told.initialFit ? texts.fits(told.initialFit) : "–");
   showSquare(told);
   const now = performance.now();
   if (now - lastShown < 500 || times.length < 2) return;
   lastShown = now;
-  say(element("fps"), ((1000 * (times.length - 1)) / (times[times.length - 1] - times[0])).toFixed(1));
-  say(element("delay"), `${percentile(delays, 0.5).toFixed(0)} / ${percentile(delays, 0.95).toFixed(0)}`);
+  say(element("fps"), ((1000 * (times.length - 1)) / (times[times.length - 1] - times[0])).toFixed(0));
+  const [p50, p95] = [0.5, 0.95].map((share) => percentile(delays, share).toFixed(0));
+  say(element("delay"), p50);
+  say(element("delays"), texts.delays(p50, p95));
 }
 
 /** @param {any} told */
@@ -446,13 +465,13 @@ function showDriven() {
 /** @param {string} deviceId */
 async function openCamera(deviceId = "") {
   if (!navigator.mediaDevices) {
-    toast(texts.insecure, { bad: true });
+    complain(texts.insecure);
     return;
   }
   try {
     await source.openCamera(deviceId);
   } catch (error) {
-    toast(texts[cameraTrouble(error)], { bad: true });
+    complain(texts[cameraTrouble(error)]);
     return;
   }
   worker.postMessage({ kind: "anew", countdown: DEFAULTS.countdown });
@@ -481,7 +500,7 @@ async function demoClip() {
 async function openDemo() {
   const clip = await demoClip().catch(() => null);
   if (clip) await openClip(clip);
-  else toast(texts.clipMissing, { bad: true });
+  else complain(texts.clipMissing);
 }
 
 /** @param {File} file */
@@ -490,7 +509,7 @@ async function openClip(file) {
     await source.openClip(file);
   } catch {
     showStart();
-    toast(texts.notVideo(file.name), { bad: true });
+    complain(texts.notVideo(file.name));
     return;
   }
   // The best moment of the first two seconds, as for a camera.
@@ -539,14 +558,14 @@ function rgbOf(picture) {
 /** @param {File} file */
 async function addPicture(file) {
   if (file.size > LARGEST_FILE) {
-    toast(texts.tooLarge(file.name), { bad: true });
+    complain(texts.tooLarge(file.name));
     return;
   }
   let picture;
   try {
     picture = await openPicture(file);
   } catch {
-    toast(texts.notPicture(file.name), { bad: true });
+    complain(texts.notPicture(file.name));
     return;
   }
   const transparent = hasTransparency(picture);
@@ -635,15 +654,15 @@ function listAvatars() {
   const tiles = avatars.map((avatar) => {
     const image = make("img", { src: avatar.thumbnail, alt: "" });
     const button = make("button", { className: "avatar" }, image, make("span", { className: "name", textContent: avatar.name }));
-    button.onclick = () => attempt(() => choose(avatar));
+    button.onclick = () => begin(() => choose(avatar));
     return make("li", {}, button);
   });
-  element("grid").replaceChildren(...tiles);
+  element("grid").replaceChildren(...tiles, element("adding"));
   showChosen();
 }
 
 function showChosen() {
-  for (const [at, tile] of [...element("grid").children].entries()) set(tile.firstChild, "aria-pressed", avatars[at] === chosen);
+  for (const [at, avatar] of avatars.entries()) set(element("grid").children[at].firstChild, "aria-pressed", avatar === chosen);
 }
 
 // What a person can change.
@@ -665,7 +684,7 @@ function startControls() {
     }),
   );
   element("reload").onclick = () => location.reload();
-  element("start-camera").onclick = () => attempt(openCamera);
+  element("start-camera").onclick = () => begin(openCamera);
   for (const id of ["start-clip", "open-clip"]) element(id).onclick = () => element("clip-file").click();
   const choosing = [
     ["files", takeFiles],
@@ -673,7 +692,7 @@ function startControls() {
   ];
   for (const [id, take] of /** @type {[string, typeof takeFiles][]} */ (choosing)) {
     element(id).onchange = ({ target }) => {
-      attempt(() => take([...target.files]));
+      begin(() => take([...target.files]));
       target.value = "";
     };
   }
@@ -682,7 +701,7 @@ function startControls() {
     source.close();
     showStart();
   };
-  element("cameras").onchange = ({ target }) => attempt(() => openCamera(target.value));
+  element("cameras").onchange = ({ target }) => begin(() => openCamera(target.value));
   element("neutral").onclick = () => worker.postMessage({ kind: "neutral", countdown: DEFAULTS.countdown });
   element("find").onclick = () => worker.postMessage({ kind: "anew", countdown: DEFAULTS.countdown });
   element("mirror").onclick = ({ currentTarget }) => {
@@ -728,7 +747,7 @@ function startDropping() {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     document.body.classList.remove("dropping");
-    if (worker) attempt(() => takeFiles([...(event.dataTransfer?.files ?? [])]));
+    if (worker) begin(() => takeFiles([...(event.dataTransfer?.files ?? [])]));
   });
 }
 
@@ -782,7 +801,7 @@ async function toggleRecording() {
     return;
   }
   if (!canRecord()) {
-    toast(texts.noRecording, { bad: true });
+    complain(texts.noRecording);
     return;
   }
   const sound = await soundTracks();
@@ -802,7 +821,7 @@ async function soundTracks() {
     try {
       return (await navigator.mediaDevices.getUserMedia({ audio: true })).getAudioTracks();
     } catch {
-      toast(texts.microphone, { bad: true });
+      complain(texts.microphone);
     }
   } else if (wanted === "clip") {
     const video = /** @type {any} */ (source.video);
@@ -819,12 +838,12 @@ function startKeys() {
     if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing || event.repeat) return;
     if (/** @type {Element} */ (target).matches("input, select, textarea") || document.querySelector("dialog[open]")) return;
     if (key === "Escape") setClean(false);
-    else if (/^[1-9]$/.test(key) && avatars[Number(key) - 1]) attempt(() => choose(avatars[Number(key) - 1]));
-    else if (buttons[key.toLowerCase()] && !element(buttons[key.toLowerCase()]).disabled) element(buttons[key.toLowerCase()]).click();
+    else if (/^[1-9]$/.test(key) && avatars[Number(key) - 1]) begin(() => choose(avatars[Number(key) - 1]));
+    else if (buttons[key.toLowerCase()] && !element(buttons[key.toLowerCase()]).matches(":disabled, [inert] *")) element(buttons[key.toLowerCase()]).click();
     else return;
     event.preventDefault();
   });
-  element("keys").onclick = () => element("keys-dialog").showModal();
+  for (const id of ["keys", "details"]) element(id).onclick = () => element(`${id}-dialog`).showModal();
   for (const button of /** @type {NodeListOf<HTMLButtonElement>} */ (document.querySelectorAll("dialog .close"))) {
     button.onclick = () => button.closest("dialog")?.close();
   }
