@@ -284,7 +284,16 @@ def test_lips_close_over_an_open_jaw_and_a_funnel_is_narrow_and_open(assets, see
     for opening in (0.5, 1.0):
         assert mouth(open=opening, mouthClose=0.8 * opening)[1] < shut + 0.03
     narrow, gap, _ = mouth(mouthFunnel=1.0)
-    assert narrow < 0.9 * wide and gap > 0.3 * narrow
+    assert narrow < 0.75 * wide and gap > 0.6 * narrow
+    # It is round: midway to its corners a triangle would be half as far from their line as in the middle.
+    posed = person.pose(moved(mouthFunnel=1.0))
+    fine = (person.fine_points(posed)[0] - posed.head[:, 3]) @ posed.head[:, :3]
+    inside = np.stack([fine[landmarks.FINE.index(f"mouth inside {k}")] for k in range(8)])
+    middle, half = 0.5 * (inside[0] + inside[4]), 0.5 * (inside[4, 0] - inside[0, 0])
+    for beside, top in ((1, 2), (3, 2), (5, 6), (7, 6)):
+        aside = abs(inside[beside, 0] - middle[0]) / half
+        share = (inside[beside, 1] - middle[1]) / (inside[top, 1] - middle[1])
+        assert share > 1 - aside + 0.5 * (np.sqrt(1 - aside**2) - (1 - aside)), beside
     moves = mouth(jawLeft=1.0)[2]["chin"] - mouth()[2]["chin"]
     assert moves[0] > 0.04
 

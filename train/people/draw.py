@@ -18,10 +18,10 @@ from livepuppet.train.people.person import Person, Posed, vertex_table
 from livepuppet.train.people.scene import Scene
 
 #: Raised with each change that alters pictures or truth.
-RENDERER = 15
+RENDERER = 16
 
 #: Versions whose pools are as good to train on: looks alone have changed since, what arrays mean has not.
-READABLE = (4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+READABLE = (4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
 
 #: Kinds of parts that cast no shadow (a rim's would be a row of dots), and those that are no surface of their own for flow and depth.
 NO_SHADOW = frozenset(["lash", "teeth", "tongue", "eye", "lens", "strands", "fur", "ring", "glasses"])
@@ -533,6 +533,8 @@ class Renderer:
         return {
             "lips": np.asarray(edges, np.float32).tobytes(),
             "lip_plane": plane.astype(np.float32).tobytes(),
+            # Middle and half width of the opening.
+            "corners": (float(x[0] + x[4]) / 2, max(float(x[4] - x[0]) / 2, 1e-3)),
             # The opening as a disc: what lies as far behind it as its radius has half of its light.
             "opening": max(float((x[4] - x[0]) * max(y[2] - y[6], 0.0)) / 4, 1e-5),
         }

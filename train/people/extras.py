@@ -37,7 +37,7 @@ USUAL = {
 SLEEK = frozenset(["ponytail01", "short04"])
 
 #: Shares of people with a hand and with a microphone before them.
-HANDS, MICROPHONES = 0.08, 0.08
+HANDS, MICROPHONES = 0.02, 0.05
 
 #: Share of people in a knitted cap.
 HATS = 0.04
@@ -716,9 +716,10 @@ def microphone(mouth: np.ndarray, rng: np.random.Generator) -> Mesh:
     """A microphone on its stand, from a side or from below: a grille or a windscreen, a ring, and a body that narrows."""
     side = rng.choice([-1.0, 1.0])
     centre = mouth + np.array(
-        [side * abs(rng.normal(0.22, 0.25)), rng.uniform(-0.65, 0.12), rng.uniform(0.5, 1.1)]
+        # Below the lips, as who speaks into one holds it: before the face it has no owner.
+        [side * abs(rng.normal(0.22, 0.25)), rng.uniform(-0.85, -0.40), rng.uniform(0.5, 0.9)]
     )
-    radius = rng.uniform(0.17, 0.27)
+    radius = rng.uniform(0.15, 0.21)
     axis = np.array([side * rng.uniform(0.2, 1.0), -1.0, rng.uniform(0.0, 0.6)])
     axis /= np.linalg.norm(axis)
     long = rng.uniform(0.7, 1.5)
@@ -733,8 +734,8 @@ def microphone(mouth: np.ndarray, rng: np.random.Generator) -> Mesh:
     body = np.array(
         [[0.78, 0.95], [0.80, 0.98], [0.98, 0.98], [1.0, 0.74], [1.3, 0.66], [1 + long / radius, 0.48]]
     )
-    head = tube(centre + radius * outline[:, :1] * axis, radius * outline[:, 1], 18)
-    rest = tube(centre + radius * body[:, :1] * axis, radius * body[:, 1], 18)
+    head = tube(centre + radius * outline[:, :1] * axis, radius * outline[:, 1], 32)
+    rest = tube(centre + radius * body[:, :1] * axis, radius * body[:, 1], 32)
     end = centre + (radius + long) * axis
     foot = end + np.array([side * rng.uniform(0.2, 2.5), -5.0, rng.normal(0, 0.5)])
     stand = tube(end + np.linspace(-0.05, 1, 5)[:, None] * (foot - end), 0.055, 8)

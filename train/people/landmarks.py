@@ -219,33 +219,23 @@ def _brow_and_ear(assets, found, side, sign, eye, used) -> None:
     found[f"{side} ear lobe"] = int(ear[np.argmin(base[ear, 1])])
 
 
-def _mouth(assets, mesh: Mesh, found) -> None:
-    base, body = assets.base, assets.meshes["body"]
-    upper = found["upper lip"]
-
-    def sideways(start: int) -> int:
-        """The neighbour on the picture's left at the same height."""
-        return min(
-            mesh.near[start],
-            key=lambda v: base[v, 0] - base[start, 0] + 0.5 * abs(base[v, 1] - base[start, 1]),
-        )
-
-    def split(loop: list[int], count: int) -> list[int]:
-        """`count` vertices round a loop that starts at the upper middle: from the left corner over the upper lip."""
-        left, right = int(np.argmin(base[loop, 0])), int(np.argmax(base[loop, 0]))
-        over = loop[: left + 1][::-1] + loop[: right - 1 : -1]
-        under = loop[left : right + 1][::-1]
-        half = count // 2 + 1
-        return _along(base, over, half)[:-1] + _along(base, under, count - half + 2)[:-1]
-
-    inner = mesh.loop(upper, sideways(upper))
-    for k, vertex in enumerate(split(inner, MOUTH_INSIDE)):
-        found[f"mouth inside {k}"] = vertex
-    found["left mouth corner"], found["right mouth corner"] = (
-        found["mouth inside 0"],
-        found[f"mouth inside {MOUTH_INSIDE // 2}"],
+def _sideways(base: np.ndarray, mesh: Mesh, start: int) -> int:
+    """The neighbour on the picture's left at the same height."""
+    return min(
+        mesh.near[start],
+        key=lambda v: base[v, 0] - base[start, 0] + 0.5 * abs(base[v, 1] - base[start, 1]),
     )
-    found["lower lip"] = min(inner[1:], key=lambda v: abs(base[v, 0]))
+
+
+def halves(base: np.ndarray, loop: list[int]) -> tuple[list[int], list[int]]:
+    """A loop of the mouth that starts at the upper middle, from the left corner to the right over the upper lip, and back below."""
+    left, right = int(np.argmin(base[loop, 0])), int(np.argmax(base[loop, 0]))
+    return loop[: left + 1][::-1] + loop[: right - 1 : -1], loop[left : right + 1][::-1]
+
+
+def mouth_loops(assets: Assets, upper: int, mesh: Mesh | None = None) -> tuple[list[int], list[int]]:
+    """Base vertices round the mouth, from the upper middle to the left: where the lips meet, and where their red ends."""
+    base, body, mesh = assets.base, assets.meshes["body"], mesh or Mesh(assets.quads)
     # The lips' outer edge is where their mask in the skin's texture ends.
     mask = assets.mask("lips", 1024)
     red = np.zeros(len(base), np.float32)
@@ -257,7 +247,26 @@ def _mouth(assets, mesh: Mesh, found) -> None:
         if not up or (red[border] < 0.5 and border != upper):
             break
         border = max(up, key=lambda v: base[v, 1] + base[v, 2])
-    outer = mesh.loop(border, sideways(border))
+    return mesh.loop(upper, _sideways(base, mesh, upper)), mesh.loop(border, _sideways(base, mesh, border))
+
+
+def _mouth(assets, mesh: Mesh, found) -> None:
+    base = assets.base
+
+    def split(loop: list[int], count: int) -> list[int]:
+        """`count` vertices round a loop: from the left corner over the upper lip."""
+        over, under = halves(base, loop)
+        half = count // 2 + 1
+        return _along(base, over, half)[:-1] + _along(base, under, count - half + 2)[:-1]
+
+    inner, outer = mouth_loops(assets, found["upper lip"], mesh)
+    for k, vertex in enumerate(split(inner, MOUTH_INSIDE)):
+        found[f"mouth inside {k}"] = vertex
+    found["left mouth corner"], found["right mouth corner"] = (
+        found["mouth inside 0"],
+        found[f"mouth inside {MOUTH_INSIDE // 2}"],
+    )
+    found["lower lip"] = min(inner[1:], key=lambda v: abs(base[v, 0]))
     for k, vertex in enumerate(split(outer, MOUTH_OUTSIDE)):
         found[f"mouth outside {k}"] = vertex
 

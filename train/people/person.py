@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from livepuppet.model.lite import LANDMARKS
-from livepuppet.train.people import extras, landmarks
+from livepuppet.train.people import extras, landmarks, lips
 from livepuppet.train.people.assets import (
     BONES,
     LEFT_EYE,
@@ -478,6 +478,9 @@ class Person:
                 by = min(by, 1.0)
             unit, moves = self.assets.units[name]
             moved[unit] += moves * (self.scale * np.float32(by))
+        if units.get("mouthFunnel", 0.0) > 0:
+            rows, moves = self._round_lips
+            moved[rows] += moves * np.float32(units["mouthFunnel"])
         moved[TONGUE] += self.tongue_rest * np.float32(1 - min(units.get("tongueOut", 0.0) / TONGUE_FREE, 1))
         # Where the lip goes further down than teeth are high, the jaw goes with it; a funnel hides them.
         lip, teeth = (self.base[row, 1] + moved[row, 1] for row in self.lower_edges)
@@ -510,6 +513,15 @@ class Person:
         for warp in self.warps:
             places, inner, fronts = warp(places), warp(inner), warp(fronts)
         return places, inner, fronts
+
+    @functools.cached_property
+    def _round_lips(self) -> tuple[np.ndarray, np.ndarray]:
+        """What moves which base vertices besides the units of a whole funnel; see `lips.rounded`."""
+        moved = np.zeros_like(self.base)
+        for name, share in MIXED["mouthFunnel"].items():
+            rows, moves = self.assets.units[name]
+            moved[rows] += moves * (self.scale * np.float32(share))
+        return lips.rounded(self.assets, self.base, vertex_table(self.assets)["upper lip"], moved)
 
     def _until_shut(self, name: str, moved: np.ndarray | None = None) -> float:
         """The amount of a blink (eyeBlinkLeft, ...) at which the lids meet, where the base mesh is moved (N, 3) already; below 0 if
@@ -1056,8 +1068,8 @@ def _draw_look(assets: Assets, origin: Origin, rng: np.random.Generator) -> Look
     swing = rng.normal(0, 0.10 + 0.25 * (1 - mixed))
     look.gain = np.exp(swing + rng.normal(0, [0.02, 0.02, 0.04])) * np.ones(3)
     if "african" in (look.skin or ""):
-        # The dark skins' textures are red: bring them to where people are.
-        look.gain = look.gain * np.array([0.76, 1.0, 1.22])
+        # The dark skins' textures are red: bring them to where people are, who are no less warm for it.
+        look.gain = look.gain * np.array([0.84, 1.0, 1.06])
     # Skin that is darkened alone would turn orange.
     look.gain = look.gain * np.minimum(look.gain.mean(), 1.0) ** np.array([0.0, -0.10, -0.22])
     look.gain = look.gain.clip(0.6, 1.5)
@@ -1131,7 +1143,7 @@ def _draw_look(assets: Assets, origin: Origin, rng: np.random.Generator) -> Look
     look.lip_colour = paint_of * (1 - 0.55 * max(african - 0.2, 0))
     look.details["lip gloss"] = fine.uniform(0.4, 1.0) if look.details["lips"] else fine.uniform(0.0, 0.35)
     look.teeth = (
-        np.array([0.92, 0.88, 0.78]) * rng.uniform(0.78, 1.0) * np.array([1, 1, rng.uniform(0.85, 1.06)])
+        np.array([0.92, 0.865, 0.785]) * rng.uniform(0.82, 1.0) * np.array([1, 1, rng.uniform(0.90, 1.06)])
     )
     look.cloth, look.cloth_second = _colour(rng), _colour(rng)
     look.cloth_textured = rng.random() < 0.5

@@ -77,6 +77,10 @@ def _direction(rng: np.random.Generator, side: float, height: float, front: floa
     return found / np.linalg.norm(found)
 
 
+#: How much of the light's hue before the face a camera's white balance takes away.
+BALANCE = 0.6
+
+
 def draw_scene(assets: Assets, rng: np.random.Generator, skin: float, drawn: bool = False) -> Scene:
     """Light and background.
 
@@ -113,10 +117,14 @@ def draw_scene(assets: Assets, rng: np.random.Generator, skin: float, drawn: boo
     )
     fill_colour = strength * tint
     front = irradiance(harmonics, np.array([0.0, 0.15, 0.99])) + 0.7 * key_colour * max(key[2], 0.15)
-    brightness = float((front + fill_colour * max(fill[2], 0.0) * 0.6).mean()) * skin
+    front = front + fill_colour * max(fill[2], 0.0) * 0.6
+    # Cameras take most of the light's hue away: in blue light skin would be ashen.
+    balance = (front.mean() / np.maximum(front, 1e-3)) ** BALANCE
+    harmonics, key_colour, fill_colour = harmonics * balance, key_colour * balance, fill_colour * balance
+    brightness = float((front * balance).mean()) * skin
     # A camera brings the person to the middle, most of the way.
     exposure = (0.24 / max(brightness, 0.01)) ** 0.65 * rng.uniform(0.8, 1.2)
-    background = _background(environment, rng, drawn) / max(exposure**0.7, 0.2)
+    background = _background(environment, rng, drawn) * balance / max(exposure**0.7, 0.2)
     return Scene(
         harmonics, key, key_colour, fill, fill_colour, float(exposure), background.astype(np.float32)
     )

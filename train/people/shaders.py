@@ -60,7 +60,7 @@ uniform mat4 light; uniform vec3 sh[9]; uniform vec3 key; uniform vec3 key_colou
 uniform vec3 fill; uniform vec3 fill_colour; uniform vec3 eye;
 uniform vec3 tint2; uniform vec4 par; uniform float cut;
 uniform vec2 span; uniform vec3 lids[4]; uniform vec4 balls[2]; uniform vec3 fronts[2]; uniform vec4 of_head[2];
-uniform vec3 lips[2]; uniform vec4 lip_plane; uniform float opening;
+uniform vec3 lips[2]; uniform vec4 lip_plane; uniform float opening; uniform vec2 corners;
 uniform float gloss; uniform float textured; uniform int pattern; uniform float pattern_scale; uniform vec3 hue;
 uniform vec3 flat_colour; uniform float flatness; uniform vec3 shade; uniform float exposure;
 
@@ -138,7 +138,11 @@ void main() {
   vec2 q = vec2(dot(of_head[0], vec4(P, 1)), dot(of_head[1], vec4(P, 1))); vec3 xx = vec3(q.x * q.x, q.x, 1);
   float under = dot(lips[0], xx) - q.y, over_ = q.y - dot(lips[1], xx), behind = -dot(lip_plane, vec4(P, 1));
   float within = mix(.74, 1., smoothstep(-.03, .05, under)) * mix(.86, 1., smoothstep(-.015, .04, over_)) * mix(.10, 1., min(1., 1.5 * opening / (opening + behind * behind)));
-  within = mix(1., within, smoothstep(-.04, .04, behind)); ao *= within;
+  // Cheeks shade the teeth beside them, of which only slivers are seen at the corners.
+  float aside = abs(q.x - corners.x) / corners.y, beside = smoothstep(.92, .52, aside);
+  within = mix(1., within * mix(.22, 1., beside), smoothstep(-.04, .04, behind)); ao *= within;
+  // What light there is has come from gums, tongue and cheeks.
+  alb *= mix(vec3(1., .62, .54), vec3(1), smoothstep(.0, .75, within));
 #elif KIND == 3
   vec3 c = mix(vec3(.9), texture(skin, T).rgb, textured); float lum = dot(c, vec3(.333));
   // A texture's hues turn about grey.
@@ -223,12 +227,12 @@ void main() {
 #endif
 #if KIND == 2
   // The back of the mouth is one dark red.
-  alb = mix(vec3(.10, .015, .015), alb, smoothstep(.38, .62, M.x)) * mix(1., within, .5); bright = 1;
+  alb = mix(vec3(.10, .015, .015), alb, smoothstep(.38, .62, M.x) * smoothstep(.86, .78, aside)) * mix(1., within, .35); bright = 1;
 #endif
 #if KIND == 0
   // The nose and the lower lip show by their undersides.
-  vec2 nose = vec2(H.x, H.y - 6.86) / vec2(.14, .085), lip = vec2(H.x, H.y - 6.475) / vec2(.17, .06);
-  float there = M.z * step(1.1, H.z) * max(.45 * smoothstep(1., .4, dot(nose, nose)), .4 * smoothstep(1., .8, dot(lip, lip)));
+  vec2 nose = vec2(H.x, H.y - 6.87) / vec2(.13, .065), lip = vec2(H.x, H.y - 6.475) / vec2(.17, .06);
+  float there = M.z * step(1.1, H.z) * max(.30 * smoothstep(1., .3, dot(nose, nose)), .25 * smoothstep(1., .8, dot(lip, lip)));
   bright *= 1 - there * smoothstep(.30, .42, -dot(n, of_head[1].xyz));
   // The chin shades the neck, whose border with the face is drawn by that.
   bright *= 1 - smoothstep(.0, .03, 6.10 + .5 * (1.3 - H.z) - H.y) * smoothstep(5.74, 5.77, H.y - .3 * H.x * H.x);
@@ -255,7 +259,8 @@ void main() {
   d2 = fill_colour * clamp((dot(n, fill) + w) / (1 + w), 0, 1) * min(1., 1.4 * ao);
   vec3 h2 = normalize(fill + v); float nh2 = max(dot(n, h2), 0);
   sp = gloss * oily * (.10 * sharp(nh, 12) + .20 * sharp(nh, 60));
-  rs = around(reflect(-v, n)) * fresnel * .4 * ao * ao * flesh + gloss * oily * .10 * ao * fill_colour * sharp(nh2, 40);
+  // What a brightened dark face mirrors would lie over it as ash.
+  rs = around(reflect(-v, n)) * fresnel * .4 * ao * ao * flesh * min(1., 2. * sqrt(par.x)) + gloss * oily * .10 * ao * fill_colour * sharp(nh2, 40);
 #elif KIND == 1
   d = key_colour * clamp(nl * .6 + .4, 0, 1) * mix(.5, 1., S) * ao; d2 *= ao;
   // Windows and lamps are seen in the wet cornea as small bright patches.
