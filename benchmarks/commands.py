@@ -588,11 +588,11 @@ def service_command(people, rate, ray, cores, many, batches, no_kills, json_path
         _report(report, json_path)
         return
     if not no_kills:
-        report.update(service.hurt(people, rate))
+        report.update(service.hurt(people, rate), megabytes=service.memory())
         click.echo("\n".join((*service.HEADING, *map(service.line, report["rows"]))))
         click.echo(
-            f"\nOne too many hears of it after {report['busy_ms']} ms; a session takes {report['session_megabytes']} MB of its worker, "
-            "and as much of its spare.\n"
+            f"\nOne too many hears of it after {report['busy_ms']} ms. A worker's first session takes {report['megabytes']['first']} MB, a "
+            f"further one with the same avatar {report['megabytes']['same']}, with an avatar of its own {report['megabytes']['own']}.\n"
         )
     report["simulated"] = []
     for text in service.simulated(load_engine("onnx", threads=1), curve, cores, many):

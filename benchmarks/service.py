@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from livepuppet.benchmarks.service_simulation import Day, day, most_people, one_worker
+from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
 from livepuppet.core.video import open_video
 from livepuppet.realtime import bundled
@@ -31,6 +33,7 @@ from livepuppet.realtime.app.service.running import WorkerOptions
 from livepuppet.realtime.app.service.store import open_store
 from livepuppet.realtime.app.service.tickets import Signer
 from livepuppet.realtime.app.service.worker import GIVEN_AWAY
+from livepuppet.realtime.avatars import load_avatar
 from livepuppet.realtime.engines import Engine, load_engine
 from livepuppet.realtime.remote.connection import ServerAddress
 from livepuppet.realtime.remote.engine import RemoteEngine
@@ -39,6 +42,9 @@ from livepuppet.realtime.remote.service_client import Busy
 
 #: Workers, and people, of the service that is hurt; frames a second of each; people of a cluster of which a node is lost.
 WORKERS, PEOPLE, RATE, OF_CLUSTER = 2, 2, 10.0, 8
+
+#: Sessions whose memory is measured, and their frames a second.
+SESSIONS, SLOW = 4, 2.0
 
 #: Seconds that things may take before it is given up.
 PATIENCE = 120.0
@@ -56,7 +62,7 @@ KILLED, STOPPED, DRAINED, LOST = (
 _SIGNALS = {KILLED: signal.SIGKILL, STOPPED: signal.SIGSTOP, DRAINED: signal.SIGTERM}
 
 HEADING = (
-    "| what happens | people | pictures again after ms (median, worst) | frames without a new picture, of all | p95 of the others ms, before -> after |",
+    "| what happens | people | longest wait for a picture ms (median, worst) | frames without a new picture, of all | p95 of the others ms, before -> after |",
     "|---|--:|--:|--:|--:|",
 )
 
@@ -68,16 +74,21 @@ class Person:
     """A client with a camera of its own, in a thread: frames of the bundled clip, so many a second."""
 
     def __init__(
-        self, address: ServerAddress, local: Engine, frames: Sequence[np.ndarray], rate: float = RATE
+        self,
+        address: ServerAddress,
+        local: Engine,
+        frames: Sequence[np.ndarray],
+        rate: float = RATE,
+        avatar: Avatar | Path = bundled.AVATAR,
     ):
         #: Seconds between frames.
         self.every = 1 / rate
         self._renderer = RemoteRenderer(address, local.model_name)
         self._engine = RemoteEngine(local, self._renderer)
-        self._animator = Animator(bundled.AVATAR, engine=self._engine, size=(640, 480))
+        self._animator = Animator(avatar, engine=self._engine, size=(640, 480))
         self._frames, self._stop = frames, threading.Event()
-        #: Of each frame: when it was given, seconds until the picture, whether that was new, and who rendered.
-        self.log: list[tuple[float, float, bool, str | None]] = []
+        #: Of each frame: when it was given, seconds until the picture, and whether that was new.
+        self.log: list[tuple[float, float, bool]] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -94,7 +105,7 @@ class Person:
         while not self._stop.is_set():
             began = time.perf_counter()
             fresh = self._animator.step(self._frames[number % len(self._frames)]).fresh
-            self.log.append((began, time.perf_counter() - began, fresh, self.at))
+            self.log.append((began, time.perf_counter() - began, fresh))
             number, due = number + 1, max(due + self.every, time.perf_counter())
             self._stop.wait(max(due - time.perf_counter(), 0))
 
@@ -139,17 +150,14 @@ def hurt(people: int = PEOPLE, rate: float = RATE) -> dict[str, Any]:
     """Kill, stop and drain a worker while people use it, and have one too many come.
 
     Returns:
-        rows: see `line`; megabytes of a worker before anybody came, and more for each session; milliseconds until one too many
-        hears of it.
+        rows: see `line`; milliseconds until one too many hears of it.
     """
     local, frames = load_engine("onnx", threads=1, use="detect"), _frames()
     with running(WORKERS, people) as (directory, address, fleet):
-        idle = sum(private_bytes(fleet.pid(name)) for name in fleet.names)
         crowd = [Person(address, local, frames, rate) for _ in range(people)]
         try:
             _wait(lambda: all(one.spare for one in crowd), "No spare gets ready.")
             time.sleep(QUIET)
-            used = sum(private_bytes(fleet.pid(name)) for name in fleet.names)
             refused = _refused(address, local)
             rows = []
             for what in (KILLED, STOPPED, DRAINED):
@@ -167,13 +175,36 @@ def hurt(people: int = PEOPLE, rate: float = RATE) -> dict[str, Any]:
                     os.kill(pid, signal.SIGKILL)
             return {
                 "rows": rows,
-                # Every session is there twice: at its worker, and at its spare.
-                "session_megabytes": round((used - idle) / 1e6 / (2 * people), 2),
                 "busy_ms": round(1000 * refused, 1),
             }
         finally:
             for one in crowd:
                 one.close()
+
+
+def memory(sessions: int = SESSIONS) -> dict[str, float]:
+    """Megabytes of a worker: of its first session, and, of so many each, of a further one with the same avatar, and with its own."""
+    local, frames = load_engine("onnx", threads=1, use="detect"), _frames()
+    ready = load_avatar(bundled.AVATAR, local.size)
+    own = [replace(ready, original=np.roll(ready.original, number, 1)) for number in range(sessions + 1)]
+    crowd: list[Person] = []
+    with running(1, 4 * sessions) as (_, address, fleet):
+        (name,) = fleet.names
+        try:
+            found = [private_bytes(fleet.pid(name))]
+            for avatars in (own[:1], sessions * own[:1], own[1:]):
+                crowd += [Person(address, local, frames, SLOW, avatar) for avatar in avatars]
+                time.sleep(QUIET)
+                found.append(private_bytes(fleet.pid(name)))
+        finally:
+            for one in crowd:
+                one.close()
+    first, same, others = np.diff(found) / 1e6
+    return {
+        "first": round(float(first), 1),
+        "same": round(float(same) / sessions, 1),
+        "own": round(float(others) / sessions, 1),
+    }
 
 
 def lose_a_node(people: int = OF_CLUSTER, rate: float = RATE) -> dict:
@@ -240,35 +271,37 @@ def _hurt_one(what: str, crowd: Sequence[Person], name: str, stop: Callable[[], 
     stopping.start()
     time.sleep(QUIET + 2)
     stopping.join()
-    back = [_back(one, at, None if what == DRAINED else name) for one in hit]
+    waits = [_longest_wait(one, at) for one in hit]
     log = [entry for one in hit for entry in one.log if entry[0] >= at]
     return {
         "what": what,
         "people": len(hit),
-        "back_ms": [round(1000 * seconds) for seconds in back if seconds == seconds],
-        "never": sum(seconds != seconds for seconds in back),
-        "missing": sum(not fresh for _, _, fresh, _ in log),
+        "waits_ms": [round(1000 * seconds) for seconds in waits if seconds == seconds],
+        "never": sum(seconds != seconds for seconds in waits),
+        "missing": sum(not fresh for _, _, fresh in log),
         "frames": len(log),
         "others_before_ms": _p95(others, at - QUIET, at),
         "others_after_ms": _p95(others, at, at + QUIET),
     }
 
 
-def _back(one: Person, at: float, name: str | None) -> float:
-    """Seconds from `at` until a new picture of another worker than that one, or, without a name, after one that had none; 0 where no
-    frame was late.
+def _longest_wait(one: Person, at: float) -> float:
+    """Seconds, at most, from when a frame was given until there was its picture or a later one's, from `at` on; NaN where none came any
+    more.
     """
-    entries = [entry for entry in one.log if entry[0] + entry[1] >= at]
-    if all(fresh and (name is None or took < one.every) for _, took, fresh, _ in entries):
-        return 0.0
-    if name is None:
-        entries = entries[next(number for number, entry in enumerate(entries) if not entry[2]) :]
-    again = (began + took for began, took, fresh, who in entries if fresh and who != name)
-    return next(again, float("nan")) - at
+    waits, since = [], None
+    for began, took, fresh in one.log:
+        if began + took < at:
+            continue
+        since = began if since is None else since
+        if fresh:
+            waits.append(began + took - since)
+            since = None
+    return max(waits) if since is None and waits else float("nan")
 
 
 def _p95(people: Sequence[Person], start: float, end: float) -> float | None:
-    took = [took for one in people for began, took, *_ in one.log if start <= began < end]
+    took = [took for one in people for began, took, _ in one.log if start <= began < end]
     return round(1000 * float(np.quantile(took, 0.95)), 1) if took else None
 
 
@@ -305,7 +338,7 @@ def line(row: dict) -> str:
     others = "-"
     if row["others_before_ms"] is not None:
         others = f"{row['others_before_ms']} -> {row['others_after_ms']}"
-    back = f"{statistics.median(row['back_ms']):.0f}, {max(row['back_ms'])}" if row["back_ms"] else "-"
+    back = f"{statistics.median(row['waits_ms']):.0f}, {max(row['waits_ms'])}" if row["waits_ms"] else "-"
     back += f", {row['never']} never" if row["never"] else ""
     return f"| {row['what']} | {row['people']} | {back} | {row['missing']} of {row['frames']} | {others} |"
 
