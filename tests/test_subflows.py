@@ -486,3 +486,25 @@ def test_places_count_sessions_and_not_subflows(server, bystander):
     connection = bystander.animator.engine.renderer._connection
     wait_for(lambda: bystander() or connection.subflows == SUBFLOWS)
     assert server.sessions == server.connections == 1
+
+
+@pytest.mark.skipif(NODE is None, reason="there is no Node.js to run the page's modules with")
+def test_the_page_offers_h264_alone_where_packets_are_lost():
+    held_up = [0.062, 0.052, 0.044]
+    lost = [*[0.022] * 20, *held_up] * 3
+    # Once may be the device, and a near server's packets come later than others' quickest ones without being lost.
+    busy, near = [*[0.022] * 60, *held_up], [0.002, 0.012, 0.02] * 23
+    script = (
+        f"import {{ judgedWay, bearsLoss }} from {json.dumps(str(STATIC / 'way.js'))};"
+        f"const ways = {json.dumps([lost, busy, near, lost[:46]])}.map((one) => judgedWay(one, 69));"
+        "const codecs = ['h264', 'vp8', 'jpeg'].map(bearsLoss);"
+        "console.log(JSON.stringify({ loses: ways.map((one) => one.loses), unsteady: ways.map((one) => one.unsteady), codecs }));"
+    )
+    result = subprocess.run(
+        [NODE, "--input-type=module", "-e", script], capture_output=True, text=True, check=True
+    )
+    assert json.loads(result.stdout) == {
+        "loses": [True, False, False, True],
+        "unsteady": [False, False, False, True],
+        "codecs": [True, False, False],
+    }

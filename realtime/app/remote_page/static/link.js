@@ -12,7 +12,7 @@ const hexadecimal = (bytes) => [...bytes].map((one) => one.toString(16).padStart
 
 export class Link extends EventTarget {
   // `hello` is said first on every connection. Events: "told" (JSON), "picture" (a DataView), "arrived" (the number of
-  // the newest message in order that has come), "lost", "refused".
+  // the newest message in order that has come), "exchange" (of the clock, its seconds there and back), "lost", "refused".
   constructor(path, token, hello) {
     super();
     Object.assign(this, { path, token, hello, subflows: [], wait: 0.1, exchanges: [], heard: 0, timer: 0 });
@@ -172,7 +172,9 @@ export class Link extends EventTarget {
     if (kind === "T") {
       const [sent, received, answered] = [1, 9, 17].map((at) => view.getFloat64(at, true));
       const arrived = now();
-      this.exchanges.push({ trip: arrived - sent - (answered - received), offset: (received - sent + answered - arrived) / 2 });
+      const trip = arrived - sent - (answered - received);
+      this.exchanges.push({ trip, offset: (received - sent + answered - arrived) / 2 });
+      this.dispatchEvent(new CustomEvent("exchange", { detail: trip }));
       if (this.exchanges.length > WINDOW) this.exchanges.shift();
     } else if (kind === "P") this.dispatchEvent(new CustomEvent("picture", { detail: view }));
   }

@@ -11,12 +11,13 @@ import { makeSlider } from "./slider.js";
 import { Source, cameraTrouble } from "./source.js";
 import { texts } from "./texts.js";
 import { startTheme } from "./theme.js";
+import { bearsLoss, judgedWay } from "./way.js";
 
 const VERSION = 1;
 const [LARGEST_FILE, LARGEST_SIDE] = [64 << 20, 1280];
 const WANTED = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 } };
-// Clock exchanges of the test, and from which share of late ones a connection is unsteady, and how late.
-const [EXCHANGES, UNSTEADY, LATE] = [12, 0.3, 0.06];
+// Clock exchanges of the test, seconds between them, and seconds that late ones are waited for.
+const [EXCHANGES, BETWEEN, PATIENCE] = [100, 0.01, 0.5];
 const MEASURED = 90;
 const SLIDERS = [
   ["strength", 2],
@@ -91,28 +92,34 @@ async function start() {
     if (!session.shown) say(find("loading"), texts.connecting(location.host));
   });
   await new Promise((resolve) => link.addEventListener("told", ({ detail }) => "welcome" in detail && resolve()));
-  await testWay(codecs);
+  if (!(await testWay(codecs))) return fail(texts.losesPackets);
   document.body.dataset.ready = "true";
   say(find("loading"), "");
   if (!source.stream) say(find("mode"), texts.ready);
   find("start-camera").disabled = false;
 }
 
+// Whether the connection bears the codecs.
 async function testWay(codecs) {
-  const trips = [];
-  for (let number = 0; number < EXCHANGES; number++) {
-    const before = link.exchanges.length;
-    const asked = now();
-    link.ask();
-    while (link.exchanges.length === before && link.isOpen && now() - asked < 1) await new Promise((resolve) => setTimeout(resolve, 5));
-    trips.push(now() - asked);
-    await new Promise((resolve) => setTimeout(resolve, 25));
-  }
-  const quickest = Math.min(...trips);
-  const late = trips.filter((one) => one > quickest + LATE).length / trips.length;
-  measured.way = { up: camera.codec, down: codecs.down[0], trip: 1000 * (link.clock?.trip ?? quickest), late };
+  const way = await exchanged();
+  measured.way = { up: camera.codec, down: codecs.down[0], trip: 1000 * (link.clock?.trip ?? way.trip), late: way.late };
   showWay();
-  if (late >= UNSTEADY) toast(texts.unsteady);
+  if (way.unsteady) toast(texts.unsteady);
+  return !way.loses || asked.has("codec") || (bearsLoss(camera.codec) && bearsLoss(codecs.down[0]));
+}
+
+async function exchanged() {
+  const trips = [];
+  const taken = ({ detail }) => trips.push(detail);
+  const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+  link.addEventListener("exchange", taken);
+  for (let number = 0; number < EXCHANGES; number++) {
+    link.ask();
+    await pause(BETWEEN);
+  }
+  for (let waited = 0; trips.length < EXCHANGES && waited < PATIENCE; waited += BETWEEN) await pause(BETWEEN);
+  link.removeEventListener("exchange", taken);
+  return judgedWay(trips, EXCHANGES);
 }
 
 function showWay() {
@@ -287,7 +294,7 @@ function show(picture, head) {
   showFigures(shown);
 }
 
-let lastShown = 0;
+let [lastShown, warned] = [0, false];
 
 function showFigures(at) {
   if (at - lastShown < 0.5 || times.length < 2) return;
@@ -296,6 +303,10 @@ function showFigures(at) {
   say(find("delay"), `${percentile(delays, 0.5).toFixed(0)} / ${percentile(delays, 0.95).toFixed(0)}`);
   if (recording) say(find("record-state"), texts.recording(recording.seconds));
   showWay();
+  if (link.lossy && !warned && !bearsLoss(camera.codec)) {
+    warned = true;
+    toast(texts.comesLate, { bad: true });
+  }
   find("stages").replaceChildren(
     ...Object.entries(stages)
       .filter(([, list]) => list.length)

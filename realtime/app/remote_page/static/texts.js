@@ -59,6 +59,8 @@ export const texts = {
   codec_jpeg: "JPEG",
   way: (up, down, trip) => `${up} up, ${down} down, round trip ${trip < 10 ? trip.toFixed(1) : trip.toFixed(0)} ms`,
   unsteady: "The connection is unsteady: pictures come late now and then. Closer to the Wi-Fi, or by cable, it is better.",
+  losesPackets: "Pictures would come late: this connection loses packets, or a machine at its ends is busy, and this browser lacks the H.264 that bears it. Use Chrome, Edge or Safari, or a cable. (?codec=jpeg in the address, before the #, tries it all the same.)",
+  comesLate: "This connection loses packets, and this browser lacks the H.264 that bears it: pictures come late. Use Chrome, Edge or Safari, or a cable.",
   stage_encode: "encode",
   stage_up: "up",
   stage_wait: "wait",
