@@ -257,9 +257,9 @@ CLOSE_SHUT_AT = 0.1
 #: A blink lasts four frames, and cameras smear it: what is read of the deepest one is this much short of shut.
 CLOSE_BLINK_GAIN = 1.25
 
-#: How far the less shut one of two eyes is shut, and how far a head is turned, in radians, where lids are taken to be equally far down;
-#: and by how much of what they are read to differ by.
-CLOSE_BOTH_SHUT, CLOSE_LIDS_TURNED, CLOSE_LIDS_ALIKE = (0.2, 0.45), (0.25, 0.5), 0.75
+#: By how much two eyes are shut differently that wink; how far the less shut one of them is shut, and how far a head is turned, in
+#: radians, where lids are taken to be equally far down all the same; and what share of their difference is the reader's then.
+CLOSE_WINK, CLOSE_BOTH_SHUT, CLOSE_LIDS_TURNED, CLOSE_LIDS_ALIKE = (0.2, 0.45), (0.2, 0.45), (0.25, 0.5), 0.75
 
 #: The iris's travel sideways, in widths of the eye, from straight ahead to the end of what eyes can do.
 CLOSE_SIDEWAYS = 0.3
@@ -419,7 +419,9 @@ class CloseUpReader:
         """Lids go down together, but in winks; what is read of both differs most where a head is turned."""
         shut = found[_BLINKS]
         alike = max(
-            float(smooth(*CLOSE_BOTH_SHUT, float(shut.min()))), float(smooth(*CLOSE_LIDS_TURNED, abs(turn)))
+            1 - float(smooth(*CLOSE_WINK, float(np.ptp(shut)))),
+            float(smooth(*CLOSE_BOTH_SHUT, float(shut.min()))),
+            float(smooth(*CLOSE_LIDS_TURNED, abs(turn))),
         )
         found[_BLINKS] = shut + CLOSE_LIDS_ALIKE * alike * (shut.mean() - shut)
 
@@ -449,9 +451,9 @@ class CloseUpReader:
         shut = np.clip(found[[INDEX["eyeBlinkRight"], INDEX["eyeBlinkLeft"]]], 0.0, 1.0)
         weights = 1 - (1 - CLOSE_BEHIND_LID) * shut
         own = CLOSE_OWN_GAZE + (1 - CLOSE_OWN_GAZE) * float(smooth(*CLOSE_CROSSED, abs(aside[0] - aside[1])))
-        # Lids follow a look down: who seems to look down with open lids looks aside, or was misread in D1.
-        lowered = 1 - now[:, 0] / np.maximum(was[:, 0], CLOSE_SMALLEST)
-        down = np.minimum(down, CLOSE_DOWN_OPEN + CLOSE_DOWN_LOWERED * np.maximum(lowered, 0.0))
+        # Both lids follow a look down: who seems to look down with open lids looks aside, or was misread in D1.
+        lowered = float((1 - now[:, 0] / np.maximum(was[:, 0], CLOSE_SMALLEST)).min())
+        down = np.minimum(down, CLOSE_DOWN_OPEN + CLOSE_DOWN_LOWERED * max(lowered, 0.0))
         # What a shut eye looks at is not seen.
         own = own * (1 - shut)
         both = np.average(aside, weights=weights)

@@ -124,7 +124,7 @@ export class CloseUpReader {
   _evenLids(found, turn) {
     const { constants: c, index } = this;
     const [left, right] = [index.eyeBlinkLeft, index.eyeBlinkRight];
-    const alike = Math.max(smooth(c.CLOSE_BOTH_SHUT[0], c.CLOSE_BOTH_SHUT[1], Math.min(found[left], found[right])), smooth(c.CLOSE_LIDS_TURNED[0], c.CLOSE_LIDS_TURNED[1], Math.abs(turn)));
+    const alike = Math.max(1 - smooth(c.CLOSE_WINK[0], c.CLOSE_WINK[1], Math.abs(found[left] - found[right])), smooth(c.CLOSE_BOTH_SHUT[0], c.CLOSE_BOTH_SHUT[1], Math.min(found[left], found[right])), smooth(c.CLOSE_LIDS_TURNED[0], c.CLOSE_LIDS_TURNED[1], Math.abs(turn)));
     const half = 0.5 * c.CLOSE_LIDS_ALIKE * alike * (found[right] - found[left]);
     found[left] += half;
     found[right] -= half;
@@ -149,12 +149,10 @@ export class CloseUpReader {
     const change = (/** @type {number} */ place, /** @type {number} */ at) => now[place][at] - was[place][at];
     // To the picture's right.
     const aside = [0, 1].map((place) => (place ? -0.5 : 0.5) * (change(place, 1) / c.CLOSE_SIDEWAYS + change(place, eye.eyeLookIn) - change(place, eye.eyeLookOut)));
-    const down = [0, 1].map((place) => {
-      const read = change(place, eye.eyeLookDown) - change(place, eye.eyeLookUp) + c.CLOSE_VERTICAL * change(place, 2);
-      // Lids follow a look down.
-      const lowered = 1 - now[place][0] / Math.max(was[place][0], c.CLOSE_SMALLEST);
-      return Math.min(read, c.CLOSE_DOWN_OPEN + c.CLOSE_DOWN_LOWERED * Math.max(lowered, 0));
-    });
+    // Both lids follow a look down.
+    const lowered = Math.min(...[0, 1].map((place) => 1 - now[place][0] / Math.max(was[place][0], c.CLOSE_SMALLEST)));
+    const furthest = c.CLOSE_DOWN_OPEN + c.CLOSE_DOWN_LOWERED * Math.max(lowered, 0);
+    const down = [0, 1].map((place) => Math.min(change(place, eye.eyeLookDown) - change(place, eye.eyeLookUp) + c.CLOSE_VERTICAL * change(place, 2), furthest));
     const shut = [index.eyeBlinkRight, index.eyeBlinkLeft].map((at) => held(found[at]));
     const weights = shut.map((value) => 1 - (1 - c.CLOSE_BEHIND_LID) * value);
     const crossed = c.CLOSE_OWN_GAZE + (1 - c.CLOSE_OWN_GAZE) * smooth(c.CLOSE_CROSSED[0], c.CLOSE_CROSSED[1], Math.abs(aside[0] - aside[1]));
