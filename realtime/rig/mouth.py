@@ -1126,7 +1126,7 @@ class MouthLayers:
             "thick_lower": w * (lower * (1 - 0.75 * _held(a.roll_lower)) - 1),
             "ring": w * max(self._ring(a), self._stands * _held(-a.open)),
             "chin": self._chin_share * jaw
-            + shut * (0.25 + 0.45 * _smooth(0.15, 0.4, self.gap / w))
+            + shut * (0.25 + 0.6 * _smooth(0.15, 0.4, self.gap / w))
             - 0.07 * a.shrug_lower * w,
         }
         wide, forward = min(1.8 * parted / w, 1.0), _held(max(a.funnel, a.pucker))

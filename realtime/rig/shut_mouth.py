@@ -27,6 +27,9 @@ OPEN = 0.25
 #: Which share of its opening, as it is seen afterwards, a mouth may have that has been shut.
 STILL_OPEN = 0.25
 
+#: How far shut lips smile: corners that were drawn down by the jaw would hang.
+SMILING = 0.35
+
 #: How far from the line between shut lips something of the inside may be left, and further at the corners, in mouth widths; at most
 #: so much of a lip's height.
 #: Drawn mouths without lips are all inside.
@@ -82,7 +85,7 @@ def shut_mouth(picture: np.ndarray, contours: Contours) -> tuple[np.ndarray, Con
     layers = mouth.layers
     if layers is None or layers.plain or layers.gap < OPEN * layers.drop:
         return None
-    shut = amounts(jawOpen=-1.0)
+    shut = amounts(jawOpen=-1.0, mouthSmileLeft=SMILING, mouthSmileRight=SMILING)
     (patch,) = mouth.draw(shut)
     knots = layers.knots(shut)
     picture = picture.copy()

@@ -220,7 +220,7 @@ export class MouthLayers {
       thick_upper: w * (upper * (1 - 0.75 * held(a.rollUpper)) - 1),
       thick_lower: w * (lower * (1 - 0.75 * held(a.rollLower)) - 1),
       ring: w * Math.max(this.ring(a), told.stands * held(-a.open)),
-      chin: told.chin_share * jaw + shut * (0.25 + 0.45 * smooth(0.15, 0.4, told.gap / w)) - 0.07 * a.shrugLower * w,
+      chin: told.chin_share * jaw + shut * (0.25 + 0.6 * smooth(0.15, 0.4, told.gap / w)) - 0.07 * a.shrugLower * w,
     };
     const [wide, forward] = [Math.min((1.8 * parted) / w, 1), held(Math.max(a.funnel, a.pucker))];
     for (const [at, share] of [(1 - wide) * (1 - forward), wide * (1 - forward), (1 - wide) * forward, wide * forward].entries()) {
