@@ -283,6 +283,9 @@ CLOSE_OPEN = 0.48
 #: By how much lips part that are drawn up or down by 1, in face units (rendered people).
 CLOSE_BARED = {"mouthUpperUp": 0.072, "mouthLowerDown": 0.057}
 
+#: How far the jaw of a whole grin is read to be open, and from which and to which opening that is less and less so.
+CLOSE_GRIN, CLOSE_GRIN_ENDS = 0.22, (0.25, 0.6)
+
 #: Changes of an amount up to this much are the network's noise, for those that are read as amounts alone, the tongue, and those that
 #: are fitted.
 CLOSE_CALM, CLOSE_TONGUE_CALM, CLOSE_FIT_CALM = 0.04, 0.15, 0.05
@@ -354,6 +357,12 @@ class CloseUpReader:
             self._read_aside(found, beyond[self._rows], turn)
         if reading.lips is not None and rest.lips is not None:
             self._read_lips(found, reading, rest)
+        # Of a grin part of its gap is read as the jaw's, though the teeth are shut.
+        bared = 0.5 * min(
+            float(found[INDEX[name + "Left"]] + found[INDEX[name + "Right"]]) for name in CLOSE_BARED
+        )
+        shut = min(max(float(found[jaw]), 0.0), CLOSE_GRIN * max(bared, 0.0))
+        found[jaw] -= shut * float(smooth(*reversed(CLOSE_GRIN_ENDS), found[jaw]))
         # The picture's left is the face's right.
         for place, side in enumerate(("Right", "Left")):
             now, was = reading.eyes[place], rest.eyes[place]

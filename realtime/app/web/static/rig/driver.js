@@ -80,6 +80,10 @@ export class CloseUpReader {
     found[index.jawOpen] = 0.5 * (found[index.jawOpen] + gap / c.CLOSE_OPEN);
     if (beyond && Math.min(...this.shape) >= 0) this._readAside(found, beyond, turn);
     this._readLips(found, reading, rest);
+    // Of a grin part of its gap is read as the jaw's, though the teeth are shut.
+    const bared = 0.5 * Math.min(...Object.keys(c.CLOSE_BARED).map((name) => found[index[`${name}Left`]] + found[index[`${name}Right`]]));
+    const shut = Math.min(Math.max(found[index.jawOpen], 0), c.CLOSE_GRIN * Math.max(bared, 0));
+    found[index.jawOpen] -= shut * (1 - smooth(c.CLOSE_GRIN_ENDS[0], c.CLOSE_GRIN_ENDS[1], found[index.jawOpen]));
     // The picture's left is the face's right.
     for (const [place, side] of ["Right", "Left"].entries()) {
       const now = reading.eyes[place];
