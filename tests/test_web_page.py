@@ -215,7 +215,7 @@ def test_from_the_link_to_a_recording_of_an_added_picture(site, camera, tmp_path
         # Its rig is made here; what has no face is drawn by the network. Both say so.
         page.get_by_text("Preparing this picture").wait_for()
         # Its head moves before eyes, mouth and background are ready.
-        page.get_by_text("It moves; eyes, mouth and background follow").wait_for()
+        page.get_by_text("It moves already").wait_for()
         before = frames(page)
         until(lambda: frames(page) > before + 2)
         assert (
@@ -403,7 +403,7 @@ def test_without_leave_and_without_threads_it_says_so_and_goes_on(site, camera):
         page = browser.open(says="Pictures move slower here")
         assert not page.evaluate("crossOriginIsolated")
         page.get_by_role("button", name="Start camera").click()
-        page.get_by_text("The camera is not allowed: allow it beside the address").wait_for()
+        page.get_by_text("The browser keeps the camera from this page").wait_for()
         page.get_by_role("button", name="Try it with a clip").click()
         until(lambda: frames(page) > 3)
         assert browser.troubles == []

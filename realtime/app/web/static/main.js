@@ -200,7 +200,7 @@ const heard = {
     if (model) return;
     const share = Math.min(1, bytes / total);
     element("progress").value = Math.min(share, 0.99);
-    for (const id of ["loading", "mode"]) say(element(id), share < 1 ? texts.loading(Math.round(100 * share)) : texts.checking);
+    for (const id of ["loading", "mode"]) say(element(id), share < 0.99 ? texts.loading(Math.floor(100 * share)) : texts.checking);
   },
   ready(told) {
     model = told;
