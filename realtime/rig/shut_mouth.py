@@ -21,8 +21,9 @@ from livepuppet.realtime.rig.mouth import MIDDLE, NODES, Mouth, MouthLayers
 from livepuppet.realtime.rig.ramps import held, smooth
 from livepuppet.realtime.rig.rig import Face
 
-#: How far lips that stand open are apart, in shares of how far the mouth opens: less is a smile, which is kept.
-OPEN = 0.25
+#: How far lips that stand open are apart, in shares of how far the mouth opens: less is a smile, which is kept. Mouths are looked at
+#: more closely from this share of their width on.
+OPEN, LEAST = 0.25, 0.05
 
 #: Which share of its opening, as it is seen afterwards, a mouth may have that has been shut.
 STILL_OPEN = 0.25
@@ -43,7 +44,12 @@ SMOOTHED = 0.22
 
 
 def at_rest(engine: Engine, avatar: Avatar, face: Face) -> tuple[Avatar, Face]:
-    """The avatar as it is to rest, and its face: with its mouth shut, if that stands open and the rig draws it."""
+    """The avatar as it is to rest, and its face: with its mouth shut, if that stands open and the rig draws it.
+
+    Args:
+        engine: detects the keypoints of what was changed, and finds its contours to check it.
+        face: of `avatar`.
+    """
     if face.contours is None or face.mode in ("off", "eyes"):
         return avatar, face
     found = shut_mouth(avatar.original, face.contours)
@@ -80,6 +86,8 @@ def shut_mouth(picture: np.ndarray, contours: Contours) -> tuple[np.ndarray, Con
         contours: in its pixels.
     """
     if contours.mouth is None or contours.mouth.teeth == "own" or not _inside(contours.mouth, picture):
+        return None
+    if _gap(contours.mouth) < LEAST * np.ptp(contours.mouth.inner_upper[:, 0]):
         return None
     mouth = Mouth(picture, contours)
     layers = mouth.layers
