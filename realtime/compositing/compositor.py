@@ -487,6 +487,9 @@ class Compositor:
             behind = self._new_background(figure, matte, picture)
             figure = figure_colours(figure, matte)
         rest = self._rest(figure, matte, behind, picture)
+        if matte is None and rest.shape[2] == 3 and picture.common(self._canvas) == picture:
+            # All of it is there already.
+            figure = own = picture.of(rest, self._canvas)
         small, bent = avatar.image, figure
         if matte is not None:
             small, bent = cv2.cvtColor(small, cv2.COLOR_RGB2RGBA), np.dstack([figure, matte])

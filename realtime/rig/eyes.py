@@ -332,8 +332,12 @@ class EyeLayers(EyeBall):
         """Forget what no frame is drawn with."""
         made_with = (
             "_closed_eye lab light cheek_colour lid_colour texture x y u crease inside_u thick solid start lash_up away from_edge rim cut stroke "
-            "beside upper_lid lower_lid glint white ball white_seen shade iris_alpha lash_rgb lash_alpha hang_alpha"
+            "beside upper_lid lower_lid glint white ball white_seen shade iris_alpha lash_rgb lash_alpha hang_alpha shows"
         )
+        if not self.has_front:
+            made_with += " crop front"
+        if self.has_white:
+            made_with += " _turns"
         for name in made_with.split():
             self.__dict__.pop(name, None)
 

@@ -24,6 +24,7 @@ from livepuppet.realtime.rig.mouth import MouthBend, MouthMotion
 from livepuppet.realtime.rig.patches import Patch
 from livepuppet.realtime.rig.pose import HeadPose, place
 from livepuppet.realtime.rig.sampling import OFFSET, SCALE, Sampler
+from livepuppet.realtime.rig.scratch import Memory, Scratch, borrowed
 from livepuppet.realtime.rig.surface import Surface, build_surface
 
 #: Landmarks that move a part of the face on top of the head's own motion: words of their names, and the width of what goes along,
@@ -92,28 +93,6 @@ class HeadState:
         return moved or self.pose.moves or len(self.patches) > 0 or not still
 
 
-class Memory:
-    """Memory that is used again for every picture, and small enough to stay in a core's cache: fresh pages cost more than what
-    is written to them.
-    """
-
-    def __init__(self, kind: type):
-        self._flat = np.empty(0, kind)
-        self._taken: dict[tuple[int, int, int], np.ndarray] = {}
-
-    def take(self, height: int, width: int, channels: int) -> np.ndarray:
-        """An array (height, width, channels), whose content is lost when the next is taken."""
-        shape = height, width, channels
-        found = self._taken.get(shape)
-        if found is None:
-            size = height * width * channels
-            if self._flat.size < size:
-                self._flat = np.empty(size, self._flat.dtype)
-                self._taken.clear()
-            found = self._taken[shape] = self._flat[:size].reshape(shape)
-        return found
-
-
 class _Sheet:
     """One layer that moves as a whole: the figure, or its body or head.
 
@@ -141,7 +120,6 @@ class _Sheet:
         self._reach = None if whole else _Reach(flat[..., 3], surface.cell)
         # Beyond the picture there is no figure: where it reaches the edge, it is stretched.
         self._border = cv2.BORDER_REPLICATE if whole else cv2.BORDER_CONSTANT
-        self._enlarged = Memory(np.float32)
         self._source = surface.still
         self._bend: tuple[tuple[slice, slice], np.ndarray] | None = None
 
@@ -150,6 +128,10 @@ class _Sheet:
         top, left = self.sampler.origin
         self._source = np.float32(SCALE) * source + np.array([OFFSET - left, OFFSET - top], np.float32)
         self._bend = None if bend is None else (bend.lattice.place, bend.shift(SCALE))
+
+    def forget(self) -> None:
+        """What `move` said."""
+        self._source, self._bend = self.surface.still, None
 
     def at_rest(self, spot: tuple[slice, slice]) -> np.ndarray:
         """Rows and columns of `still`."""
@@ -166,18 +148,20 @@ class _Sheet:
             seen = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in pairs)
         self.sampler.shrink((seen[0], seen[1]), changing)
         self.still, self._first = self.still[changing].copy(), (changing[0].start, changing[1].start)
+        self.surface = self.surface.shrunk()
 
-    def places(self, blocks: tuple[slice, slice], rows: slice, columns: slice) -> np.ndarray:
+    def places(self, blocks: tuple[slice, slice], rows: slice, columns: slice, memory: Memory) -> np.ndarray:
         """Where the pixels of these blocks come from in the sampler's picture, float32 (h, w, 2).
 
         Args:
             blocks: rows and columns of blocks.
             rows, columns: their pixels.
+            memory: float32, that is written to.
         """
         cell, (down, across) = self.surface.cell, blocks
         part = self._source[down.start : down.stop + 1, across.start : across.stop + 1]
         height, width = cell * part.shape[0], cell * part.shape[1]
-        enlarged = self._enlarged.take(height, width, 2)
+        enlarged = memory.take(height, width, 2)
         cv2.resize(part, (width, height), dst=enlarged, interpolation=cv2.INTER_LINEAR)
         top, left = rows.start - (down.start - 1) * cell, columns.start - (across.start - 1) * cell
         places = enlarged[top : top + rows.stop - rows.start, left : left + columns.stop - columns.start]
@@ -373,7 +357,6 @@ class Head:
         else:
             plate = layers.plate if background is None else None if self._open else background
         self._plate = plate
-        self._sampled, self._clear, self._share, self._colour = (Memory(np.uint8) for _ in range(4))
         self._sheets = self._cut(background)
         # Pixels at which blocks begin, down and across.
         cell = self.surface.cell
@@ -388,8 +371,6 @@ class Head:
         self._shown, self._top = picture[:0], 0
         self._thin: dict[tuple[int, ...], tuple[np.ndarray, ...]] = {}
         self.rest = self._at_rest()
-        # Frames need less of it than a whole picture does.
-        self._clear, self._share, self._colour = (Memory(np.uint8) for _ in range(3))
 
     def _cut(self, background: np.ndarray | str | None) -> list[_Sheet]:
         """What moves, from behind to the front; the last one has the face."""
@@ -421,6 +402,8 @@ class Head:
         self._layers = None
         for sheet in self._sheets:
             sheet.shrink(changing)
+        # Of its own one only what all sheets' have is asked for.
+        self.surface = self._face.surface
 
     @property
     def layers(self) -> FigureLayers:
@@ -450,6 +433,12 @@ class Head:
         if not state.moves:
             np.copyto(out, self.rest)
             return
+        with borrowed() as scratch:
+            self._draw(state, scratch, out)
+        for sheet in self._sheets:
+            sheet.forget()
+
+    def _draw(self, state: HeadState, scratch: Scratch, out: np.ndarray) -> None:
         self._paste(state.patches)
         face = self._sheets[-1]
         # What the face does comes before what the head does.
@@ -465,7 +454,7 @@ class Head:
             around = self.surface.cells_around(slice(top, bottom), slice(left, right))
             layers[-1] = tuple(map(_both, layers[-1], around))
         found = [
-            sheet.surface.source(state.pose, layer, further)
+            sheet.surface.source(state.pose, layer, further, scratch.inverted)
             for sheet, layer in zip(self._sheets, layers, strict=True)
         ]
         sources = [source for source, _ in found]
@@ -484,15 +473,17 @@ class Head:
         if not moved.any():
             np.copyto(out, self.rest)
             for spot in self._pasted:
-                self._lay_over(self._sampler.pixels(*spot), self._behind(spot), out[spot])
+                self._lay_over(self._sampler.pixels(*spot), self._behind(spot, scratch), scratch, out[spot])
             return
         for sheet, own in zip(self._sheets, sources, strict=True):
             sheet.move(own, bend if sheet is face else None)
-        self._draw_moved(sources, moved, out)
+        self._draw_moved(sources, moved, scratch, out)
         if bend is not None:
             bend.paint(out[bend.lattice.place])
 
-    def _draw_moved(self, sources: list[np.ndarray], moved: np.ndarray, out: np.ndarray) -> None:
+    def _draw_moved(
+        self, sources: list[np.ndarray], moved: np.ndarray, scratch: Scratch, out: np.ndarray
+    ) -> None:
         """Plate and sheets, from behind to the front; what a sheet in front of it fills is not drawn."""
         blocks = cv2.dilate(moved.view(np.uint8), CORNERS, anchor=(0, 0))[:-1, :-1]
         downs, acrosses = self._bounds
@@ -527,10 +518,16 @@ class Head:
                 if marked:
                     out[rows, part] = 0 if plate is None else plate[rows, part]
             for sheet, runs in reversed(shown):
-                self._draw_sheet(sheet, runs[strip], blocks, rows, out)
+                self._draw_sheet(sheet, runs[strip], blocks, rows, scratch, out)
 
     def _draw_sheet(
-        self, sheet: _Sheet, runs: list[tuple[int, int, int]], blocks: slice, rows: slice, out: np.ndarray
+        self,
+        sheet: _Sheet,
+        runs: list[tuple[int, int, int]],
+        blocks: slice,
+        rows: slice,
+        scratch: Scratch,
+        out: np.ndarray,
     ) -> None:
         """What these rows of blocks show of a sheet, `runs` of `_runs`, over what is there."""
         across, end, left, sampled = self._bounds[1], 0, 0, None
@@ -542,12 +539,13 @@ class Head:
                 # With the runs beside.
                 end = next((begin for begin, _, kind in runs[number + 1 :] if kind == NOTHING), runs[-1][1])
                 left = first
-                sampled = self._sampled.take(rows.stop - rows.start, across[end] - left, 4)
+                sampled = scratch.sampled.take(rows.stop - rows.start, across[end] - left, 4)
                 columns = slice(left, across[end])
-                sheet.sample(sheet.places((blocks, slice(start, end)), rows, columns), sampled)
+                places = sheet.places((blocks, slice(start, end)), rows, columns, scratch.places)
+                sheet.sample(places, sampled)
             seen, region = sampled[:, first - left : last - left], out[rows, first:last]
             if code == EDGE:
-                self._lay_over(seen, region, region)
+                self._lay_over(seen, region, scratch, region)
             elif self._open:
                 np.copyto(region, seen)
             else:
@@ -574,7 +572,9 @@ class Head:
         shown = self.surface.sampled(source, np.dstack(np.meshgrid(*lattice.nodes)))
         return mouth.on(lattice, shown[..., 0], shown[..., 1])
 
-    def _lay_over(self, figure: np.ndarray, below: np.ndarray | None, region: np.ndarray) -> None:
+    def _lay_over(
+        self, figure: np.ndarray, below: np.ndarray | None, scratch: Scratch, region: np.ndarray
+    ) -> None:
         """Write `figure` uint8 RGBA (h, w, 4) over what is `below` it, (h, w, 3 or 4), which may be the region itself."""
         if self._open:
             _over_straight(figure, below, region)
@@ -583,9 +583,8 @@ class Head:
             cv2.cvtColor(figure, cv2.COLOR_RGBA2RGB, dst=region)
             return
         height, width = figure.shape[:2]
-        clear, share, colour = self._clear, self._share, self._colour
-        clear, share = clear.take(height, width, 1), share.take(height, width, 3)
-        colour = colour.take(height, width, 3)
+        clear = scratch.clear.take(height, width, 1)
+        share, colour = (memory.take(height, width, 3) for memory in (scratch.share, scratch.colour))
         cv2.extractChannel(figure, 3, dst=clear)
         cv2.bitwise_not(clear, dst=clear)
         cv2.cvtColor(clear, cv2.COLOR_GRAY2RGB, dst=share)
@@ -593,13 +592,13 @@ class Head:
         cv2.cvtColor(figure, cv2.COLOR_RGBA2RGB, dst=colour)
         cv2.add(colour, share, dst=region)
 
-    def _behind(self, spot: tuple[slice, slice]) -> np.ndarray | None:
+    def _behind(self, spot: tuple[slice, slice], scratch: Scratch) -> np.ndarray | None:
         """What is there behind the face at rest."""
         below = None if self._plate is None else self._plate[spot]
         for sheet in self._sheets[:-1]:
             still = sheet.at_rest(spot)
             shown = np.empty((*still.shape[:2], self.shape[2]), np.uint8)
-            self._lay_over(still, below, shown)
+            self._lay_over(still, below, scratch, shown)
             below = shown
         return below
 
@@ -708,7 +707,7 @@ class Head:
         # Of head and body at rest there is nothing to tell: the figure as it was cut out.
         flat = self._over_others(figure_colours(self._picture, self.layers.matte), self.layers.matte)
         rest = np.empty(self.shape, np.uint8)
-        self._lay_over(flat, self._plate, rest)
+        self._lay_over(flat, self._plate, Scratch(), rest)
         return rest
 
 

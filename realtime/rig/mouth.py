@@ -540,6 +540,13 @@ class MouthLayers:
         self._above = max(1.3 * self._nose_above, 1.6 * (middle - highest)) * (0.6 if self.plain else 1)
         self._sampler = Sampler(self.crop)
 
+    def shrink(self) -> None:
+        """Forget what no `bend` is drawn with; there is no `draw` any more."""
+        # Only its size is asked for.
+        self.crop = np.broadcast_to(self.crop[:1, :1].copy(), self.crop.shape)
+        for name in ("rest", "s", "v", *([] if self.own else ["_sampler"])):
+            del self.__dict__[name]
+
     # What is done once.
 
     def _cut(self, picture: np.ndarray, middle: np.ndarray, highest: float, line: float) -> None:

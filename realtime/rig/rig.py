@@ -162,12 +162,14 @@ class Rig:
         assert self.head is not None
         self._made_of = None
         eyes = [] if self.eyes is None else list(self.eyes.layers.values())
-        for eye in eyes:
-            eye.shrink()
         spots = [(eye.left, eye.top, *eye.crop.shape[1::-1]) for eye in eyes] or [(0, 0, 0, 0)]
         rows = slice(min(top for _, top, _, _ in spots), max(top + height for _, top, _, height in spots))
         columns = slice(min(left for left, *_ in spots), max(left + width for left, _, width, _ in spots))
         self.head.shrink((rows, columns))
+        for eye in eyes:
+            eye.shrink()
+        if self.mouth is not None and self.mouth.layers is not None:
+            self.mouth.layers.shrink()
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -16,12 +16,13 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
 
 from livepuppet.realtime.rig.pose import HeadPose, place, split
+from livepuppet.realtime.rig.scratch import Memory
 from livepuppet.realtime.rig.template import head_template
 
 #: Side of a cell in pixels, for pictures whose longer side is 720; in larger ones cells are as much larger.
@@ -140,10 +141,10 @@ class Surface:
     pivot: np.ndarray
     under: np.ndarray
 
-    @cached_property
+    @property
     def still(self) -> np.ndarray:
         """The cells' middles, float32 (rows, columns, 2)."""
-        return np.dstack([self.across, self.down])
+        return _grid(*self.depth.shape, self.cell)[0]
 
     @cached_property
     def _basis(self) -> np.ndarray:
@@ -182,6 +183,24 @@ class Surface:
         neck = np.float32(NECK_SHARE) * _fading(self.under, NECK_BEND, NECK_FADE)
         return replace(self, head=neck, outline=np.ones_like(self.outline))
 
+    def shrunk(self) -> Surface:
+        """The same without the planes that a displacement's parts are made of: they are in `_basis`."""
+        nothing, still = np.empty((0, 0), np.float32), self.still
+        drawn = replace(
+            self,
+            across=still[..., 0],
+            down=still[..., 1],
+            turning=nothing,
+            turning_alone=nothing,
+            head=nothing,
+            body=nothing,
+            outline=nothing,
+            outline_alone=nothing,
+            under=nothing,
+        )
+        vars(drawn)["_basis"] = self._basis
+        return drawn
+
     def displacement(self, pose: HeadPose) -> np.ndarray:
         """Where each cell's middle goes, less where it is: float32 (rows, columns, 2).
 
@@ -192,23 +211,24 @@ class Surface:
 
     def inverse(self, displacement: np.ndarray) -> np.ndarray:
         """Where what is seen at each cell's middle came from, float32 (rows, columns, 2) in pixels."""
-        return self._inverted(*cv2.split(displacement))
+        return self._inverted(*cv2.split(displacement), Memory(np.float32))
 
     def source(
-        self, pose: HeadPose, layer: tuple[slice, slice] | None = None, further: float = 0.0
+        self, pose: HeadPose, layer: tuple[slice, slice] | None, further: float, memory: Memory
     ) -> tuple[np.ndarray, tuple[slice, slice]]:
         """The inverse of the `displacement` in this pose.
 
         Args:
             layer: rows and columns of cells that hold all that moves; None for all.
             further: what moves does so by at most so many pixels more.
+            memory: float32, that is written to on the way.
 
         Returns:
             With the rows and columns of cells in which it is that; what is moved is nowhere else, and there nothing moves.
         """
         moved = self._moved(pose)
         if layer is None:
-            return self._inverted(*moved), (slice(0, moved.shape[1]), slice(0, moved.shape[2]))
+            return self._inverted(*moved, memory), (slice(0, moved.shape[1]), slice(0, moved.shape[2]))
         reach = further / self.cell + 2
         part = moved[:, layer[0], layer[1]].reshape(2, -1)
         # What moves away is not to be seen where it was.
@@ -221,7 +241,7 @@ class Surface:
             for axis, cells, count in zip((1, 0), layer, self.depth.shape, strict=True)
         )
         source, window = self.still.copy(), (rows, columns)
-        source[window] = self._inverted(*(plane[window] for plane in moved), window)
+        source[window] = self._inverted(*(plane[window] for plane in moved), memory, window)
         return source, window
 
     # Planes for x and y apart: NumPy is slow where the last axis is short.
@@ -258,7 +278,11 @@ class Surface:
         return moved
 
     def _inverted(
-        self, across: np.ndarray, down: np.ndarray, window: tuple[slice, slice] = (slice(None), slice(None))
+        self,
+        across: np.ndarray,
+        down: np.ndarray,
+        memory: Memory,
+        window: tuple[slice, slice] = (slice(None), slice(None)),
     ) -> np.ndarray:
         """See `inverse`; of these rows and columns of cells, as if there were no others."""
         # Newton's method: a plain fixed point is slow where the field stretches, the derivative's diagonal alone where it shears.
@@ -273,12 +297,12 @@ class Surface:
         first = [np.float32(part.start or 0) for part in reversed(window)]
         still = [
             plane[window] - start if start else plane[window]
-            for plane, start in zip(self._still_cells, first, strict=True)
+            for plane, start in zip(_grid(*self.depth.shape, self.cell)[1], first, strict=True)
         ]
         most = np.float32(LARGEST_STEP)
         source = [place - plane for place, plane in zip(still, moved, strict=True)]
         rounds = [
-            (plane, *found) for plane, found in zip((field, steps), self._found(across.shape), strict=True)
+            (plane, *found) for plane, found in zip((field, steps), _found(across.shape, memory), strict=True)
         ]
         for _ in range(INVERSION):
             for plane, sampled, planes in rounds:
@@ -294,28 +318,6 @@ class Surface:
             [(plane + (start - offset)) * cell for plane, start in zip(source, first, strict=True)]
         )
 
-    def _found(self, shape: tuple[int, int]) -> list[tuple[np.ndarray, list[np.ndarray]]]:
-        """What `_inverted` writes to: arrays that OpenCV makes itself cost more than what is written to them."""
-        height, width = shape
-        size, start, found = height * width, 0, []
-        for count in (2, 4):
-            whole = self._memory[start : start + count * size].reshape(height, width, count)
-            start += count * size
-            planes = self._memory[start : start + count * size].reshape(count, height, width)
-            start += count * size
-            found.append((whole, list(planes)))
-        return found
-
-    @cached_property
-    def _memory(self) -> np.ndarray:
-        return np.empty(12 * self.depth.size, np.float32)
-
-    @cached_property
-    def _still_cells(self) -> tuple[np.ndarray, np.ndarray]:
-        """The cells' middles, counted in cells: float32 (rows, columns) each."""
-        across, down = cv2.split(self._cells(self.still))
-        return across, down
-
     def cells_around(self, rows: slice, columns: slice) -> tuple[slice, slice]:
         """Rows and columns of the cells in which pixels of these lie, and of those beside."""
         rows, columns = (
@@ -326,11 +328,36 @@ class Surface:
 
     def _cells(self, places: np.ndarray) -> np.ndarray:
         """`places` in pixels, counted in cells."""
-        return places * np.float32(1 / self.cell) + np.float32(0.5 / self.cell + 0.5)
+        return _in_cells(places, self.cell)
 
     def sampled(self, field: np.ndarray, places: np.ndarray) -> np.ndarray:
         """`field` float32 (rows, columns, C) at `places` float32 (h, w, 2), in pixels."""
         return cv2.remap(field, self._cells(places), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+@lru_cache(8)
+def _grid(rows: int, columns: int, cell: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """The middles of so many cells, float32 (rows, columns, 2) in pixels; and counted in cells, (rows, columns) each. Nobody writes to
+    them.
+    """
+    places = [((np.arange(count) - 0.5) * cell - 0.5).astype(np.float32) for count in (columns, rows)]
+    still = np.dstack(np.meshgrid(*places))
+    across, down = cv2.split(_in_cells(still, cell))
+    return still, (across, down)
+
+
+def _in_cells(places: np.ndarray, cell: int) -> np.ndarray:
+    """`places` in pixels, counted in cells."""
+    return places * np.float32(1 / cell) + np.float32(0.5 / cell + 0.5)
+
+
+def _found(shape: tuple[int, ...], memory: Memory) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+    """What `Surface.source` writes to: arrays that OpenCV makes itself cost more than what is written to them."""
+    flat, found = memory.take(12, *shape), []
+    for first, count in ((0, 2), (4, 4)):
+        whole = flat[first : first + count].reshape(*shape, count)
+        found.append((whole, list(flat[first + count : first + 2 * count])))
+    return found
 
 
 def _smallness(rotation: list[list[float]]) -> float:
@@ -363,10 +390,7 @@ def build_surface(
     height, width = shape
     cell = max(4, round(CELL * max(shape) / 720))
     rows, columns = -(-height // cell) + 2, -(-width // cell) + 2
-    across, down = np.meshgrid(
-        ((np.arange(columns) - 0.5) * cell - 0.5).astype(np.float32),
-        ((np.arange(rows) - 0.5) * cell - 0.5).astype(np.float32),
-    )
+    across, down = cv2.split(_grid(rows, columns, cell)[0])
     unit, centre = pose.scale, pose.shift
     alpha = None if matte is None else _on_cells(matte, cell, (rows, columns))
     # The face's own directions.
