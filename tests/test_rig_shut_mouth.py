@@ -4,16 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_rig import drawn_face, gaping_face
+from test_rig import drawn_face, gaping_face, smiling_face
 
 from livepuppet.core.avatar import Avatar
 from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.reading import MOUTH_POINTS
 from livepuppet.core.square import Square
 from livepuppet.realtime.rig import shut_mouth as shutting
+from livepuppet.realtime.rig.amounts import amounts
 from livepuppet.realtime.rig.close_ups import Look
 from livepuppet.realtime.rig.contours import SEEN_ALIKE, SEEN_OPEN, _Axes, _seen_open
 from livepuppet.realtime.rig.mouth import Mouth
+from livepuppet.realtime.rig.patches import paste
 from livepuppet.realtime.rig.rig import Face
 from livepuppet.realtime.rig.shut_mouth import at_rest, shut_mouth
 
@@ -48,7 +50,7 @@ def test_a_gaping_mouth_is_shut_and_all_else_stays():
 
 
 def test_smiles_muzzles_and_what_is_the_avatars_own_stay():
-    assert shut_mouth(*drawn_face()) is None
+    assert shut_mouth(*drawn_face()) is None and shut_mouth(*smiling_face()) is None
     picture, contours = gaping_face()
     for teeth in ("own", "none"):
         assert shut_mouth(picture, replace(contours, mouth=replace(contours.mouth, teeth=teeth))) is None
@@ -56,6 +58,32 @@ def test_smiles_muzzles_and_what_is_the_avatars_own_stay():
     # A chin that is cut off cannot come up.
     cut = int(contours.mouth.chin[1])
     assert shut_mouth(np.ascontiguousarray(picture[:cut]), contours) is None
+
+
+def _teeth(mouth: Mouth, picture: np.ndarray, told: dict[str, float]) -> int:
+    """How many pixels are as white as teeth around the mouth with these amounts."""
+    shown = paste(picture.copy(), mouth.draw(amounts(told)))[285:330, 160:240].astype(int)
+    return int((shown.min(2) > 200).sum())
+
+
+def test_lips_that_bare_teeth_in_the_picture_shut_unless_the_driver_parts_them():
+    picture, contours = smiling_face()
+    mouth = Mouth(picture, contours)
+    bared = {f"mouth{lip}{side}": 0.5 for lip in ("UpperUp", "LowerDown") for side in ("Left", "Right")}
+    own = int((picture[285:330, 160:240].min(2) > 200).sum())
+    # Neither a smile nor a pucker of shut lips shows teeth; where those end is a pixel beside the contours.
+    for told in ({}, {"mouthPucker": 0.6}, {"mouthSmileLeft": 0.8, "mouthSmileRight": 0.8}):
+        assert _teeth(mouth, picture, told) < 0.06 * own
+    # They part little by little, until they are as in the picture.
+    seen = [_teeth(mouth, picture, {"jawOpen": 0.02 * k}) for k in range(10)]
+    assert np.abs(np.diff(seen)).max() < 0.4 * own and seen[-1] > 0.4 * own
+    own_teeth = replace(contours, mouth=replace(contours.mouth, teeth="own"))
+    assert Mouth(picture, own_teeth).draw(amounts()) == []
+    kept = Mouth(picture, contours)
+    kept.layers.shuts = False
+    for told in (bared, {"jawOpen": 0.25}, {"mouthFunnel": 0.5}, {"tongueOut": 0.4}):
+        (shown,), (own_shown,) = mouth.draw(amounts(told)), kept.draw(amounts(told))
+        assert np.array_equal(shown.rgb, own_shown.rgb)
 
 
 class _Engine:

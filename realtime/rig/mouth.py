@@ -7,7 +7,7 @@ the lips part stand the teeth: the upper ones go with the head, the lower ones w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import cv2
@@ -149,6 +149,13 @@ _MIX = np.zeros((len(MOVED), len(FIELDS), len(_SHARES)))
 for _share, _moved, _field, _factor in MOVES:
     _MIX[MOVED.index(_moved), FIELDS.index(_field), _SHARES.index(_share)] += _factor
 
+#: From which shares on an opening jaw, lips that bare teeth, a funnel and a tongue keep lips apart that are shut at rest; of the
+#: mouth's amounts of both sides the mean.
+PARTS_OPEN, PARTS_BARED, PARTS_FUNNEL, PARTS_TONGUE = 0.25, 0.4, 0.5, 0.4
+
+#: From which share of how far it opens on a mouth gapes.
+GAPES = 0.25
+
 #: How far upper teeth reach over the lower ones, in mouth widths.
 OVERBITE = 0.02
 
@@ -228,6 +235,19 @@ class MouthAmounts:
     def most(self) -> float:
         return max(abs(getattr(self, field.name)) for field in fields(self))
 
+    def shut(self) -> MouthAmounts:
+        """The same of a mouth that bares its teeth in the picture, and is to be shut unless something parts its lips."""
+        bared = 0.25 * sum(
+            _held(lip) for lip in (self.upper_left, self.upper_right, self.lower_left, self.lower_right)
+        )
+        parts = (
+            _held(self.open) / PARTS_OPEN
+            + bared / PARTS_BARED
+            + _held(self.funnel) / PARTS_FUNNEL
+            + _held(self.tongue) / PARTS_TONGUE
+        )
+        return replace(self, close=max(self.close, 1 - _held(parts)))
+
 
 class Mouth:
     """The mouth of an avatar.
@@ -255,14 +275,16 @@ class Mouth:
             )
 
     def motion(self, amounts: np.ndarray) -> MouthMotion | None:
-        """What `amounts` float32 (52,) ask for; None for a mouth at rest."""
+        """What `amounts` float32 (52,) ask for; None for a mouth that is as in the picture."""
         if self.layers is None:
             return None
         wanted = MouthAmounts.of(amounts, self._strength)
+        if self.layers.shuts:
+            wanted = wanted.shut()
         return MouthMotion(self.layers, wanted) if wanted.most > NOTHING else None
 
     def draw(self, amounts: np.ndarray) -> list[Patch]:
-        """The patch that `amounts` float32 (52,) ask for; none for a mouth at rest."""
+        """The patch that `amounts` float32 (52,) ask for; none for a mouth that is as in the picture."""
         motion = self.motion(amounts)
         return [] if motion is None else [motion.layers.draw(motion.amounts)]
 
@@ -535,6 +557,9 @@ class MouthLayers:
         self._find_folds()
         # As lips meet that are apart at rest, so much is left between them: their line.
         self._seam = min(max(SEAM * width, 1.2), 0.6 * self.gap) if self.own else 0.0
+        # Lips that are shut by their driver's stay apart in a picture that bares its teeth, or hardly parts them: unless they are
+        # shut, too. What gapes is shut in the picture itself, where it can be (`shut_mouth`).
+        self.shuts = self.own and not self.plain and mouth.teeth != "own" and self.gap < GAPES * self.drop
         middle = float(np.median(0.5 * (self._rest[:, 2] + self._rest[:, 3])))
         self._line = middle
         self._above = max(1.3 * self._nose_above, 1.6 * (middle - highest)) * (0.6 if self.plain else 1)

@@ -17,13 +17,12 @@ from livepuppet.realtime.engines import Engine
 from livepuppet.realtime.rig.amounts import amounts
 from livepuppet.realtime.rig.contours import POINTS, Contours, MouthContours
 from livepuppet.realtime.rig.finding import find
-from livepuppet.realtime.rig.mouth import MIDDLE, NODES, Mouth, MouthLayers
+from livepuppet.realtime.rig.mouth import GAPES, MIDDLE, NODES, Mouth, MouthLayers
 from livepuppet.realtime.rig.ramps import held, smooth
 from livepuppet.realtime.rig.rig import Face
 
-#: How far lips that stand open are apart, in shares of how far the mouth opens: less is a smile, which is kept. Mouths are looked at
-#: more closely from this share of their width on.
-OPEN, LEAST = 0.25, 0.05
+#: Mouths are looked at more closely from this share of their width on.
+LEAST = 0.05
 
 #: Which share of its opening, as it is seen afterwards, a mouth may have that has been shut.
 STILL_OPEN = 0.25
@@ -91,7 +90,7 @@ def shut_mouth(picture: np.ndarray, contours: Contours) -> tuple[np.ndarray, Con
         return None
     mouth = Mouth(picture, contours)
     layers = mouth.layers
-    if layers is None or layers.plain or layers.gap < OPEN * layers.drop:
+    if layers is None or layers.plain or layers.gap < GAPES * layers.drop:
         return None
     shut = amounts(jawOpen=-1.0, mouthSmileLeft=SMILING, mouthSmileRight=SMILING)
     (patch,) = mouth.draw(shut)

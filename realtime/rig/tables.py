@@ -52,7 +52,7 @@ _EYE_PLANES = _names(
 )
 _EYE_COLOURS = _names("crop skin lashes upper_lid lower_lid")
 _MOUTH_NUMBERS = _names(
-    "width half left top block chin unit drop tongue_length gap soft drawn outlined plain own shows_teeth _hides_teeth "
+    "width half left top block chin unit drop tongue_length gap soft drawn outlined plain own shuts shows_teeth _hides_teeth "
     "_chin_share _above _sag _smile _level _slant _teeth_line _far _span _small _tilt _stands _pucker _seam _toothless along down origin lip line teeth "
     "dark flesh shadow tongue tongue_out"
 )
@@ -64,7 +64,7 @@ _DRAWING = {
     surface: "SMALL_TILT LARGEST_TILT DISTANCE LARGE BODY INVERSION LEAST_SIZE LARGEST_STEP",
     eyes: "NOTHING ALIKE _STEP _ONSET SHADE GLINT UP_UNDER",
     brows: "INNER_TO_OUTER OUTER_TO_INNER WIDE OUTER_DOWN TOGETHER",
-    mouth: "NOTHING LEAST_SLOPE SMILE STRETCH FROWN FUNNEL TONGUE HANG OVERBITE FILLED PRESS ASIDE_UP PUFF JAW_ASIDE MOVES MOVED FIELDS LENSES",
+    mouth: "NOTHING LEAST_SLOPE SMILE STRETCH FROWN FUNNEL TONGUE HANG OVERBITE FILLED PRESS ASIDE_UP PUFF JAW_ASIDE PARTS_OPEN PARTS_BARED PARTS_FUNNEL PARTS_TONGUE MOVES MOVED FIELDS LENSES",
 }
 _READING = {
     driver: "REST_CUTOFF CUTOFF_PER_SPEED SPEED_CUTOFF AMOUNT_REST AMOUNT_RISE AMOUNT_SPEED AMOUNT_GUARD HOLDS RELEASE GIVES_WAY HELD",

@@ -109,12 +109,20 @@ export class MouthLayers {
     this.bend = new MouthBend(this);
   }
 
-  /** What is asked for; null for a mouth at rest. @param {Amounts} amounts @returns {MouthMotion | null} */
+  /** What is asked for; null for a mouth that is as in the picture. @param {Amounts} amounts @returns {MouthMotion | null} */
   motion(amounts) {
     const wanted = amountsOf(amounts, this.told.strength);
+    if (this.told.shuts) wanted.close = Math.max(wanted.close, 1 - held(this._parts(wanted)));
     if (!(Math.max(...Object.values(wanted).map(Math.abs)) > 1e-4)) return null;
     this._offsets(wanted);
     return { layers: this, on: (left, top, right, bottom, grid, surface) => (this.bend.lay(wanted, left, top, right, bottom, grid, surface) ? this.bend : null) };
+  }
+
+  /** How far something parts lips that are shut at rest, though they bare teeth in the picture: wholly from 1 on. @param {MouthAmounts} a */
+  _parts(a) {
+    const { PARTS_OPEN, PARTS_BARED, PARTS_FUNNEL, PARTS_TONGUE } = this.constants;
+    const bared = 0.25 * (held(a.upperLeft) + held(a.upperRight) + held(a.lowerLeft) + held(a.lowerRight));
+    return held(a.open) / PARTS_OPEN + bared / PARTS_BARED + held(a.funnel) / PARTS_FUNNEL + held(a.tongue) / PARTS_TONGUE;
   }
 
   /** Where in the tables a place along the mouth is. @param {number} s */
