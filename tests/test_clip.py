@@ -382,14 +382,15 @@ def test_eyes_that_are_narrow_most_of_the_time_are_still_known_open(look, engine
 
 
 def with_mouths(survey, mouths):
-    """The frames of `survey`, with what close-ups read of their lips: a dictionary of numbers each, by name, and "gap"."""
+    """The frames of `survey`, with what close-ups read of their lips: a dictionary of numbers each, by name, "gap" and "width"."""
     eyes = np.full((2, EYE_NUMBERS), 0.0, np.float32)
     eyes[:, 0] = 0.28
     seen = []
-    for one, lips in zip(survey.seen, mouths, strict=True):
+    for one, lips in zip(survey.seen, map(dict, mouths), strict=True):
         mouth = np.zeros(MOUTH_NUMBERS, np.float32)
+        mouth[:2] = lips.pop("gap", 0.0), lips.pop("width", 0.85)
         for name, value in lips.items():
-            mouth[0 if name == "gap" else 4 + MOUTH_AMOUNTS.index(name)] = value
+            mouth[4 + MOUTH_AMOUNTS.index(name)] = value
         reading = FaceReading(eyes, mouth, np.zeros(HEAD_NUMBERS, np.float32), np.zeros((8, 2)))
         seen.append(replace(one, keypoints=replace(one.keypoints, reading=reading)))
     return replace(survey, seen=seen)
@@ -411,6 +412,14 @@ def test_lips_at_rest_are_known_where_most_frames_show_others(look, engine, clip
     always = with_mouths(survey, [smiling(0.15)] * 12)
     assert not faults(always.seen, engine.keypoint_names)["lips"].any()
     assert planned(engine, always, smoothing=0).sentences == ()
+
+
+def test_pouting_lips_are_no_rest_though_nothing_is_read_of_them(look, engine, clip):
+    survey = look([clip[REST[0]]] * 12)
+    mouths = [{"width": 0.55} for _ in range(3)]
+    mouths += [{"width": 0.85} for _ in range(6)] + [{"width": 0.5, "gap": 0.3} for _ in range(3)]
+    wrong = faults(with_mouths(survey, mouths).seen, engine.keypoint_names)
+    assert (wrong["width"][:3] > 2).all() and not wrong["width"][3:9].any()
 
 
 def test_lips_that_never_rest_are_measured_from_where_they_would(look, engine, clip):

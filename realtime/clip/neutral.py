@@ -84,6 +84,9 @@ SAID = {
 #: as far open as in this share, for models that read nothing closely.
 RESTING_LIPS, SHUT_LIPS, OPEN_EYES = 0.15, 0.03, 0.7
 
+#: Shut lips are as wide at rest as in this share of the frames that show them: some are narrower as they speak.
+SHUT_WIDTH = 0.65
+
 #: What a mouth at rest does not do, by close-ups; some mouths seem to do a little of it all the time, as in this share of the frames,
 #: and no more than that.
 LIPS = (
@@ -153,7 +156,8 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
     values = {name: np.empty(count) for name in pose(first.points, where)}
     read, yaw = np.zeros(count, bool), np.zeros(count, np.float32)
     eyes_read = np.zeros((count, 2, EYE_NUMBERS), np.float32)
-    gaps, mouths = np.zeros(count, np.float32), np.zeros((count, len(MOUTH_AMOUNTS)), np.float32)
+    gaps, wide_lips = np.zeros(count, np.float32), np.zeros(count, np.float32)
+    mouths = np.zeros((count, len(MOUTH_AMOUNTS)), np.float32)
     # One frame after the other: all of a long video's would take much memory.
     for index, face in enumerate(map(_face, seen)):
         points[index], sure[index] = face.points, _sure(face)
@@ -161,19 +165,25 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
             values[name][index] = value
         if face.reading is not None:
             read[index] = True
-            eyes_read[index], gaps[index] = face.reading.eyes, face.reading.mouth[0]
+            eyes_read[index], (gaps[index], wide_lips[index]) = face.reading.eyes, face.reading.mouth[:2]
             mouths[index] = face.reading.mouth[4 : 4 + len(MOUTH_AMOUNTS)]
             yaw[index] = face.reading.head[HEAD_AMOUNTS.index("yaw")]
     left, right = (points[:, index] for index in where.corners)
     width = np.hypot(*(right - left).T) / np.maximum(_size(points), 1e-6)
+    width = width / max(float(np.median(width)), 1e-3)
     mouth, eyes = values["mouth"], values["eyes"]
     usual = float(np.quantile(eyes, OPEN_EYES))
     resting = float(np.quantile(mouth, RESTING_LIPS))
     wide, gaze, lips = np.full(count, np.inf), np.zeros(count), np.zeros(count)
     if read.all():
         # Close-ups see lips and lids better than landmarks do, and know what a mouth at rest looks like: in some clips none rests.
-        mouth, width, lips = gaps, np.ones(count), _busy(mouths)
+        mouth, lips = gaps, _busy(mouths)
         resting = min(float(np.quantile(mouth, RESTING_LIPS)), SHUT_LIPS)
+        # What is not read of pouting lips, or of a jaw that drops behind shut ones, is seen by how narrow they are.
+        shut = mouth <= resting + FREE["mouth"]
+        width = np.ones(count)
+        if shut.sum() >= FEW:
+            width = wide_lips / max(float(np.quantile(wide_lips[shut], SHUT_WIDTH)), 1e-3)
         eyes = eyes_read[:, :, 0].min(axis=1)
         usual = _usual_opening(eyes_read, usual)
         # Large eyes seem to be wide all the time.
@@ -184,7 +194,7 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
     usual = max(usual, 1e-3)
     found = {
         "mouth": np.maximum(mouth - resting, 0.0),
-        "width": np.abs(width / max(float(np.median(width)), 1e-3) - 1),
+        "width": np.abs(width - 1),
         "lips": lips,
         "shut": np.maximum(1 - eyes / usual, 0.0),
         "wide": np.maximum(np.minimum(eyes / usual - 1, wide), 0.0),
