@@ -271,6 +271,9 @@ CLOSE_VERTICAL = 2.0
 #: How far an eye can look down whose upper lid has not come down, and how much further for each share of its opening that it has.
 CLOSE_DOWN_OPEN, CLOSE_DOWN_LOWERED = 0.3, 2.5
 
+#: By which share of its opening an eye seems to be less open that looks aside as far as eyes can: lids arch over the iris.
+CLOSE_ARCH = 0.15
+
 #: Eyes look the same way: of what one differs from both by, this share is believed, and all of it from where on they cross.
 CLOSE_OWN_GAZE, CLOSE_CROSSED = 0.25, (0.5, 0.9)
 
@@ -363,13 +366,14 @@ class CloseUpReader:
         )
         shut = min(max(float(found[jaw]), 0.0), CLOSE_GRIN * max(bared, 0.0))
         found[jaw] -= shut * float(smooth(*reversed(CLOSE_GRIN_ENDS), found[jaw]))
+        arched = CLOSE_ARCH * np.minimum(np.abs(_inwards(reading.eyes - rest.eyes)), 1.0)
         # The picture's left is the face's right.
         for place, side in enumerate(("Right", "Left")):
             now, was = reading.eyes[place], rest.eyes[place]
             change = now - was
             for name, at in _CLOSE_EYE.items():
                 found[INDEX[name + side]] = _calmed(change[at])
-            self._read_eye(found, side, now, was, place)
+            self._read_eye(found, side, now, was, place, arched[place])
         self._even_lids(found, turn)
         self._read_gaze(found, reading.eyes, rest.eyes)
         self._read_brows(found, reading.eyes - rest.eyes, reading.head - rest.head, turn)
@@ -434,9 +438,11 @@ class CloseUpReader:
         )
         found[_BLINKS] = shut + CLOSE_LIDS_ALIKE * alike * (shut.mean() - shut)
 
-    def _read_eye(self, found: np.ndarray, side: str, now: np.ndarray, was: np.ndarray, place: int) -> None:
+    def _read_eye(
+        self, found: np.ndarray, side: str, now: np.ndarray, was: np.ndarray, place: int, arched: float
+    ) -> None:
         change = now - was
-        share = float(now[0]) / self._usual[place]
+        share = float(now[0]) / self._usual[place] * (1 + arched)
         by_lids = (1 - share - CALM) / (1 - CLOSE_SHUT_AT - CALM)
         blink = EYE_AT["eyeBlink"]
         by_amount = float(change[blink]) / max(1 - float(was[blink]), 0.3)
@@ -449,9 +455,7 @@ class CloseUpReader:
     def _read_gaze(found: np.ndarray, now: np.ndarray, was: np.ndarray) -> None:
         """Of the numbers of both eyes, once their blinks are known."""
         change = (now - was).astype(np.float64)
-        inwards = 0.5 * (
-            change[:, 1] / CLOSE_SIDEWAYS + change[:, EYE_AT["eyeLookIn"]] - change[:, EYE_AT["eyeLookOut"]]
-        )
+        inwards = _inwards(change)
         # To the picture's right.
         aside = inwards * (1, -1)
         down = (
@@ -461,7 +465,8 @@ class CloseUpReader:
         weights = 1 - (1 - CLOSE_BEHIND_LID) * shut
         own = CLOSE_OWN_GAZE + (1 - CLOSE_OWN_GAZE) * float(smooth(*CLOSE_CROSSED, abs(aside[0] - aside[1])))
         # Both lids follow a look down: who seems to look down with open lids looks aside, or was misread in D1.
-        lowered = float((1 - now[:, 0] / np.maximum(was[:, 0], CLOSE_SMALLEST)).min())
+        opening = now[:, 0] / np.maximum(was[:, 0], CLOSE_SMALLEST)
+        lowered = float((1 - opening * (1 + CLOSE_ARCH * np.minimum(np.abs(inwards), 1.0))).min())
         down = np.minimum(down, CLOSE_DOWN_OPEN + CLOSE_DOWN_LOWERED * max(lowered, 0.0))
         # What a shut eye looks at is not seen.
         own = own * (1 - shut)
@@ -473,6 +478,13 @@ class CloseUpReader:
             sideways = inward * aside[place]
             found[INDEX["eyeLookIn" + side]], found[INDEX["eyeLookOut" + side]] = sideways, -sideways
             found[INDEX["eyeLookDown" + side]], found[INDEX["eyeLookUp" + side]] = down[place], -down[place]
+
+
+def _inwards(change: np.ndarray) -> np.ndarray:
+    """How far eyes look towards the nose, (2,), by what has changed of their numbers (2, EYE_NUMBERS)."""
+    return 0.5 * (
+        change[:, 1] / CLOSE_SIDEWAYS + change[:, EYE_AT["eyeLookIn"]] - change[:, EYE_AT["eyeLookOut"]]
+    )
 
 
 #: An eye that was open by less, in its widths, was shut in D1.

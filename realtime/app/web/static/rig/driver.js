@@ -134,10 +134,21 @@ export class CloseUpReader {
     found[right] -= half;
   }
 
+  /** How far an eye looks towards the nose, by what has changed of its numbers. @param {Float32Array} now @param {Float32Array} was */
+  _inwards(now, was) {
+    const change = (/** @type {number} */ at) => now[at] - was[at];
+    return 0.5 * (change(1) / this.constants.CLOSE_SIDEWAYS + change(this.eye.eyeLookIn) - change(this.eye.eyeLookOut));
+  }
+
+  /** Which share of its opening an eye seems to be less open, since it looks aside. @param {number} inwards */
+  _arched(inwards) {
+    return this.constants.CLOSE_ARCH * Math.min(Math.abs(inwards), 1);
+  }
+
   /** @param {Float32Array} now @param {Float32Array} was @param {number} place */
   _blink(now, was, place) {
     const { constants: c, usual } = this;
-    const share = now[0] / usual[place];
+    const share = (now[0] / usual[place]) * (1 + this._arched(this._inwards(now, was)));
     const byLids = (1 - share - c.CALM) / (1 - c.CLOSE_SHUT_AT - c.CALM);
     const { eyeBlink } = this.eye;
     const byAmount = (now[eyeBlink] - was[eyeBlink]) / Math.max(1 - was[eyeBlink], 0.3);
@@ -151,10 +162,11 @@ export class CloseUpReader {
   _readGaze(found, now, was) {
     const { constants: c, index, eye } = this;
     const change = (/** @type {number} */ place, /** @type {number} */ at) => now[place][at] - was[place][at];
+    const inwards = [0, 1].map((place) => this._inwards(now[place], was[place]));
     // To the picture's right.
-    const aside = [0, 1].map((place) => (place ? -0.5 : 0.5) * (change(place, 1) / c.CLOSE_SIDEWAYS + change(place, eye.eyeLookIn) - change(place, eye.eyeLookOut)));
+    const aside = [inwards[0], -inwards[1]];
     // Both lids follow a look down.
-    const lowered = Math.min(...[0, 1].map((place) => 1 - now[place][0] / Math.max(was[place][0], c.CLOSE_SMALLEST)));
+    const lowered = Math.min(...[0, 1].map((place) => 1 - (now[place][0] / Math.max(was[place][0], c.CLOSE_SMALLEST)) * (1 + this._arched(inwards[place]))));
     const furthest = c.CLOSE_DOWN_OPEN + c.CLOSE_DOWN_LOWERED * Math.max(lowered, 0);
     const down = [0, 1].map((place) => Math.min(change(place, eye.eyeLookDown) - change(place, eye.eyeLookUp) + c.CLOSE_VERTICAL * change(place, 2), furthest));
     const shut = [index.eyeBlinkRight, index.eyeBlinkLeft].map((at) => held(found[at]));
