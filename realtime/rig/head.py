@@ -216,6 +216,7 @@ class _Reach:
     def __init__(self, alpha: np.ndarray, cell: int):
         self._shape, self._cell, self._step = alpha.shape, cell, max(1, cell // 2)
         height, width = alpha.shape
+        self._last = np.array([width - 1, height - 1], np.float32)
         step, edge = self._step, REACHES[-1] + 1
         wide = cv2.copyMakeBorder(alpha, 0, -height % step, 0, -width % step, cv2.BORDER_REPLICATE)
         parts = wide.reshape(wide.shape[0] // step, step, wide.shape[1] // step, step)
@@ -242,22 +243,20 @@ class _Reach:
             last = max((size / self._cell) - (len(lines) - 2.5), 0.0)
             lines[0] += np.float32(0.5) * (lines[1] - lines[0])
             lines[-1] = lines[-2] + np.float32(last) * (lines[-1] - lines[-2])
-        found, beyond = [], None
         step = np.float32(1 / self._step)
         offset = np.float32(0.5 / self._step - 0.5 + self._edge)
-        for plane, size in zip(cv2.split(source), reversed(self._shape), strict=True):
-            low, high = (make(plane, CORNERS, anchor=(0, 0))[:-1, :-1] for make in (cv2.erode, cv2.dilate))
-            found.append(((low + high) * (step / 2) + offset, high - low))
-            inside = np.minimum(low, np.float32(size - 1) - high)
-            beyond = inside if beyond is None else np.minimum(inside, beyond)
-        (x, wide), (y, tall) = found
-        large, highest = np.maximum(wide, tall), np.float32(self._height)
-        y, largest = np.minimum(np.maximum(y, 0), highest - 1), float(large.max())
+        low, high = (make(source, CORNERS, anchor=(0, 0))[:-1, :-1] for make in (cv2.erode, cv2.dilate))
+        at, wide = (low + high) * (step / 2) + offset, high - low
+        inside = np.minimum(low, self._last - high)
+        beyond = np.minimum(inside[..., 0], inside[..., 1])
+        large, highest = np.maximum(wide[..., 0], wide[..., 1]), np.float32(self._height)
+        y, largest = np.minimum(np.maximum(at[..., 1], 0), highest - 1), float(large.max())
         for reach in REACHES:
             limit = 2 * (reach * self._step - AROUND)
             if largest > limit:
                 y += (large > limit) * highest
-        seen = cv2.remap(self._tables, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+        at[..., 1] = y
+        seen = cv2.remap(self._tables, at, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
         # Beyond the picture there is nothing, whatever the layer is at its edge.
         return np.minimum(seen, np.where(beyond < -WITHIN, np.uint8(EDGE), np.uint8(SOLID)))
 

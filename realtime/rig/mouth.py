@@ -396,8 +396,8 @@ class MouthBend:
         upper, lower = (plane @ layers.down for plane in (self.upper, self.lower))
         y = self.down + np.where(self.to_upper < self.to_lower, upper, lower)
         y = (y - np.float32(top)) * np.float32(1 / down)
-        rows, columns = layers.folds[side].shape
-        part = lattice.around((x > 0) & (x < columns - 1) & (y > 0) & (y < rows - 1))
+        least_x, least_y, most_x, most_y = layers.fold_ends[side]
+        part = lattice.around((x > least_x) & (x < most_x) & (y > least_y) & (y < most_y))
         if part is None:
             return
         region = out[lattice.pixels(part)]
@@ -425,7 +425,8 @@ class MouthBend:
         edges = cv2.remap(
             self.edges, at, np.zeros_like(at), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
-        upper, lower, upper_moved, lower_moved = cv2.split(edges)
+        # Planes of their own would take longer to make than to use.
+        upper, lower, upper_moved, lower_moved = (edges[..., k] for k in range(4))
         return _Opening(
             s, across, down, down - upper - upper_moved * inside, lower + lower_moved * inside - down
         )
@@ -985,9 +986,25 @@ class MouthLayers:
         # Less of it where lips smile at rest, and on the far side of a turned head.
         much = FOLD * float(np.clip(self._smile / SMILE[1], 0.3, 1.0))
         self.folds = np.stack([shade * much * (1 - far) for far in self._far]).astype(np.float32)
+        self.fold_ends = [self._ends_of(fold) for fold in self.folds]
         for side in (0, 1):
             skin = self._seen(self.crop, (2 * side - 1) * x / self.half, y)[shade > 0.3]
             self.fold_colours[side] = np.median(skin, axis=0) * np.array([0.74, 0.54, 0.50])
+
+    def _ends_of(self, fold: np.ndarray) -> tuple[float, float, float, float]:
+        """Least x and y, and most, in a fold's nodes, between which it darkens anything by half a level, and a block more; all that
+        there is at most.
+        """
+        box = box_of(fold > 0.499 / 255)
+        if box is None:
+            return 0.0, 0.0, 0.0, 0.0
+        more = np.ceil(self.block / self.fold_step) + 1
+        ends = [
+            (max(part.start - beside, 0.0), min(part.stop - 1 + beside, count - 1.0))
+            for part, beside, count in zip(box, reversed(more.tolist()), fold.shape, strict=True)
+        ]
+        (top, bottom), (left, right) = ends
+        return left, top, right, bottom
 
     def _find_own(self) -> None:
         """Whether the avatar's mouth is open, and how far down its own upper teeth reach in each column."""
@@ -1234,12 +1251,17 @@ class MouthLayers:
     def lookup(self, table: np.ndarray, s: np.ndarray) -> list[np.ndarray]:
         """Values of a table (C, N) at s float32 (h, w), linear between nodes: C planes (h, w)."""
         at = _node_at(s)
-        row, found = np.zeros_like(at), []
+        row, found = np.zeros_like(at), list(np.empty((len(table), *at.shape), np.float32))
         # cv2.remap knows no more than four channels, and is faster than NumPy's `take`.
         for first in range(0, len(table), 4):
-            part = np.ascontiguousarray(table[first : first + 4].T, np.float32)[None]
+            part, planes = table[first : first + 4], found[first : first + 4]
+            part = np.ascontiguousarray(part.T, np.float32)[None]
+            if len(planes) == 1:
+                found[first] = cv2.remap(part, at, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+                continue
             values = cv2.remap(part, at, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            found += [values] if values.ndim == 2 else cv2.split(values)
+            # Into planes that are there: those that it makes itself take three times as long.
+            cv2.split(values, planes)
         return found
 
     def draw(self, a: MouthAmounts) -> Patch:
