@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 from media import gradient, red_picture
@@ -559,6 +560,20 @@ def test_what_others_have_the_loop_do_is_done_between_frames():
     session.call(refuse)
     finish(session)
     assert done == [threading.current_thread()] and "It cannot be done: leave it." in said
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(2, 1), (4, 3), (0, 3)])
+def test_on_few_cores_opencv_has_no_threads_of_its_own_while_the_loop_runs(monkeypatch, cores, threads):
+    before, seen = cv2.getNumThreads(), []
+    monkeypatch.setattr(loop, "usable_cores", lambda: cores)
+    cv2.setNumThreads(3)
+    try:
+        session, _ = live([red_picture(100, SIZE)] * 3)
+        session.call(lambda: seen.append(cv2.getNumThreads()))
+        finish(session)
+        assert (seen, cv2.getNumThreads()) == ([threads], 3)
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_another_source_is_framed_anew_and_counts_go_on():

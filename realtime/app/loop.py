@@ -6,11 +6,13 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 from livepuppet.core.errors import UserError
@@ -59,6 +61,10 @@ _PLANNING_SHARE = 0.2
 
 #: A stage that fails on so many frames in a row will not recover.
 MOST_FAILURES = 100
+
+#: On so few cores the loop's own threads are enough: one that has OpenCV share out a picture would wait until the other share gets a
+#: core. On two cores of a Xeon, at 60 frames a second: .6 ± .3 ms of a core less per frame, 1.3 ± .8 ms less delay.
+FEW_CORES = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,6 +282,10 @@ class LiveLoop:
             UserError: if the source fails for good, or every frame does. `stats` then holds what
                 was done until then.
         """
+        with _few_threads():
+            return self._run()
+
+    def _run(self) -> LiveStats:
         self.notify(getattr(self.capture.source, "greeting", None) or LOOKING)
         self._painting.start()
         try:
@@ -562,3 +572,15 @@ class LiveLoop:
         """Frames captured and dropped since the first one that moved the avatar."""
         captured, dropped = self.capture.counts()
         return captured - self._before[0], dropped - self._before[1] + self._overtaken
+
+
+@contextmanager
+def _few_threads() -> Iterator[None]:
+    """OpenCV without threads of its own where there are but `FEW_CORES`."""
+    before = cv2.getNumThreads()
+    if 0 < usable_cores() <= FEW_CORES:
+        cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
