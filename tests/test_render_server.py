@@ -26,8 +26,8 @@ from livepuppet.core.avatar import Avatar
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.app import flow, render_server
 from livepuppet.realtime.app.render_server import RenderServer
-from livepuppet.realtime.app.render_session import Turns
 from livepuppet.realtime.app.studio import server as studio_server
+from livepuppet.realtime.app.turns import LEAST, Rhythm, Turns
 from livepuppet.realtime.engines import load_engine
 from livepuppet.realtime.remote.connection import Connection, ServerAddress
 from livepuppet.realtime.remote.engine import RemoteEngine
@@ -317,6 +317,70 @@ def test_sessions_render_in_the_order_in_which_they_asked_and_share_pictures():
     with pytest.raises(ZeroDivisionError), turns.take((1,)):
         1 / 0  # noqa: B018
     assert len(turns._free) == 1
+
+
+def test_a_rhythm_tells_when_the_next_frame_is_due():
+    rhythm = Rhythm()
+    assert rhythm.due(0.0) == float("inf")
+    for number in range(20):
+        rhythm.came(0.1 * number)
+    assert rhythm.due(1.95) == pytest.approx(2.0)
+    # It may be a little late; after that the next one is waited for.
+    assert rhythm.due(2.005) == pytest.approx(2.0)
+    assert rhythm.due(2.05) == pytest.approx(2.1)
+    # Who stopped, and who begins again, is not waited for.
+    assert rhythm.due(3.5) == float("inf")
+    rhythm.came(3.6)
+    assert rhythm.due(3.65) == float("inf")
+
+
+def test_guests_render_where_they_make_nobody_late():
+    now, order = [0.0], []
+    turns, rhythm = Turns(1, lambda: now[0]), Rhythm()
+    turns.expect(rhythm)
+
+    def render(name, guest, seconds=0.02):
+        with turns.take((1,), guest):
+            order.append(name)
+            now[0] += seconds
+
+    def waiting(name, guest):
+        thread = threading.Thread(target=render, args=(name, guest))
+        thread.start()
+        wait_for(lambda: len(turns._guests if guest else turns._waiting) > 0)
+        return thread
+
+    for number in range(10):
+        rhythm.came(0.1 * number)
+    now[0] = 0.91
+    render("first guest", True)  # ends at .93
+    assert order == ["first guest"]
+    now[0] = 0.985
+    threads = [waiting("second guest", True)]
+    # It would end after the frame that is due at 1.0 has come.
+    assert not any(thread.join(0.1) or not thread.is_alive() for thread in threads)
+    now[0] = 1.0
+    rhythm.came(1.0)
+    with turns.take((1,)):
+        order.append("resident")
+        threads.append(waiting("third guest", True))
+        threads.append(waiting("another resident", False))
+        now[0] = 1.02
+    for thread in threads:
+        thread.join(20)
+    assert order == ["first guest", "resident", "another resident", "second guest", "third guest"]
+    # However much the others take, a guest has a turn now and then.
+    now[0] = 1.095
+    thread = waiting("fourth guest", True)
+    assert thread.join(0.1) or thread.is_alive()
+    now[0] = 1.09 + LEAST
+    rhythm.came(1.095 + LEAST)
+    thread.join(20)
+    assert order[-1] == "fourth guest"
+    turns.forget(rhythm)
+    now[0] += 0.001
+    render("fifth guest", True)
+    assert order[-1] == "fifth guest"
 
 
 def test_a_frame_that_a_newer_one_overtook_while_it_waited_for_its_turn_is_not_rendered(server):

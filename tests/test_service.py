@@ -104,6 +104,36 @@ def test_the_frame_that_a_lost_worker_had_is_rendered_by_the_spare(service, avat
     assert results[0].fresh and alike(results[0].image, before) and client.at != first
 
 
+def test_who_takes_over_gives_way_until_another_worker_is_there(service, avatar, monkeypatch):
+    # However busy this machine is.
+    for name in ("SILENCE", "READY_SILENCE"):
+        monkeypatch.setattr(service_client, name, 20.0)
+    service.add("one", "a", 1)
+    service.add("two", "b", 1)
+    clients = [service.client(avatar) for _ in range(2)]
+    for client in clients:
+        client.picture()
+        wait_for(lambda client=client: client.spare not in (None, client.at))
+    assert {client.at for client in clients} == {"one", "two"}
+    newcomer, resident = sorted(clients, key=lambda client: client.at)
+    service.workers.pop("one").close()
+    newcomer.picture()
+    places = service.workers["two"]._active()
+    guests = {session for (_, session), place in places.items() if place.session.guest}
+    assert len(places) == 2 and guests == {newcomer.renderer._session}
+    service.add("three", "a", 1)
+
+    def settled():
+        for client in clients:
+            client.picture()
+        return (resident.at, newcomer.at) == ("two", "three")
+
+    wait_for(settled)
+    newcomer.picture()
+    (place,) = service.workers["three"]._active().values()
+    wait_for(lambda: not place.session.guest)
+
+
 def test_a_worker_that_drains_loses_no_frame(service, avatar, monkeypatch):
     # However busy this machine is: a frame that is lost has no picture after any time.
     for name in ("PATIENCE", "MOST_PATIENCE"):
@@ -454,6 +484,48 @@ def test_the_worker_of_before_is_told_to_end_what_goes_on_elsewhere():
     assert directory.report(report("two", "two", ["s"], keys=keys)).end == {}
     assert list(directory.report(report("two", "two", ["s"], keys=keys)).end) == []
     assert list(directory.report(report("one", "one", ["s"], keys=keys)).end) == ["s"]
+
+
+def test_guests_go_to_a_worker_that_is_started_again_one_by_one():
+    directory, keys, _ = some_directory()
+
+    def told(name, sessions, guests=""):
+        return directory.report(report(name, name, sessions, 2, keys, guests=list(guests)))
+
+    told("one", "ab")
+    told("two", "cd")
+    directory.lost("one")
+    orders = told("two", "abcd", "ab")
+    # There is nobody else.
+    assert not orders.move and not orders.settled
+    told("three", "")
+    (moved,) = told("two", "abcd", "ab").move
+    assert moved in "ab"
+    # It is told again until it is there.
+    assert set(told("two", "abcd", "ab").move) == {moved}
+    orders = told("three", moved, moved)
+    assert orders.settled == [moved] and not orders.move
+    (left,) = {"a", "b"} - {moved}
+    assert set(told("two", [left, "c", "d"], left).move) == {left}
+    assert told("three", [moved, left], left).settled == [left]
+
+
+def test_guests_stay_where_no_other_worker_has_a_place_and_are_none_where_there_is_room():
+    directory, keys, _ = some_directory()
+
+    def told(name, sessions, guests=""):
+        return directory.report(report(name, name, sessions, 2, keys, guests=list(guests)))
+
+    told("one", "a")
+    told("two", "bc")
+    told("three", "de")
+    directory.lost("one")
+    orders = told("two", "abc", "a")
+    assert not orders.move and not orders.settled
+    # Somebody has left.
+    directory._forget("c")
+    orders = told("two", "ab", "a")
+    assert orders.settled == ["a"] and not orders.move
 
 
 def test_who_claims_a_place_without_one_gets_none():

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +20,7 @@ from livepuppet.core.keypoints import Keypoints
 from livepuppet.core.threads import start_thread
 from livepuppet.realtime.animator import Animator
 from livepuppet.realtime.app.flow import Flow
+from livepuppet.realtime.app.turns import Rhythm, Turns
 from livepuppet.realtime.compositing.compositor import Compositor
 from livepuppet.realtime.engines.cores import usable_cores
 from livepuppet.realtime.remote.packets import RenderRequest
@@ -50,41 +48,6 @@ class Watcher(Protocol):
 
     def replaced(self) -> None:
         """A frame waited until a newer one came."""
-
-
-class Turns:
-    """Turns at rendering, in the order in which they are asked for: as many at once as there are cores, since more would only make all
-    of them late. Each has a picture to draw into, so memory does not grow with the sessions.
-
-    Args:
-        most: at the same time.
-    """
-
-    def __init__(self, most: int):
-        self._free = [np.empty(0, np.uint8)] * most
-        self._waiting: deque[Future[np.ndarray]] = deque()
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def take(self, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-        """Wait for a turn. Yields a picture, uint8 of `shape`, whose content is lost when the turn ends."""
-        turn: Future[np.ndarray] = Future()
-        with self._lock:
-            if self._free:
-                turn.set_result(self._free.pop())
-            else:
-                self._waiting.append(turn)
-        flat, size = turn.result(), math.prod(shape)
-        if flat.size < size:
-            flat = np.empty(size, np.uint8)
-        try:
-            yield flat[:size].reshape(shape)
-        finally:
-            with self._lock:
-                if self._waiting:
-                    self._waiting.popleft().set_result(flat)
-                else:
-                    self._free.append(flat)
 
 
 class SharedEngine:
@@ -136,6 +99,9 @@ class RenderSession:
         engine: whose turns the session takes.
         canvas: what is composed on; its shape, fit and rig stay.
         watcher: of what it does.
+
+    Attributes:
+        guest: it has the turns that others leave, see `Turns`.
     """
 
     def __init__(self, engine: SharedEngine, canvas: Canvas, watcher: Watcher | None = None):
@@ -156,9 +122,23 @@ class RenderSession:
         self._flow = Flow()
         self._key_wanted = True
         self._due = 0.0
+        self._rhythm = Rhythm()
+        #: Pictures until it gives way to others.
+        self._welcome = 0
+        self.guest = False
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._thread = start_thread(self._run, "render session", self._stop)
+
+    @property
+    def guest(self) -> bool:
+        return self._guest
+
+    @guest.setter
+    def guest(self, guest: bool) -> None:
+        # Its first picture is late already.
+        self._guest, self._welcome = guest, 1
+        (self._engine.turns.forget if guest else self._engine.turns.expect)(self._rhythm)
 
     # Called by the server's thread.
 
@@ -182,6 +162,7 @@ class RenderSession:
             if self._newest is not None and self._watcher is not None:
                 self._watcher.replaced()
             self._newest = _Frame(number, request, time.perf_counter())
+            self._rhythm.came(self._newest.received)
             self._changed.notify()
 
     def command(self, name: str, value: Any = None) -> None:
@@ -207,6 +188,7 @@ class RenderSession:
     def close(self) -> None:
         """End the thread; the avatars are gone with it."""
         self._stop.set()
+        self._engine.turns.forget(self._rhythm)
         with self._changed:
             self._changed.notify()
         self._thread.join(3)
@@ -276,7 +258,8 @@ class RenderSession:
         send({"ready": digest, "keypoints": not self._animator.drawn_by_rig})
 
     def _render(self, send: Send, animator: Animator, frame: _Frame) -> None:
-        with self._engine.turns.take(self.canvas.shape) as picture:
+        with self._engine.turns.take(self.canvas.shape, self.guest and not self._welcome) as picture:
+            self._welcome = 0
             frame = self._newer(frame)
             began = time.perf_counter()
             request = frame.request

@@ -27,6 +27,11 @@ class Worker:
     name: str
     address: ServerAddress
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """What tells it from others, whatever its ticket is."""
+        return self.name, self.address.place
+
     @classmethod
     def from_json(cls, value: object) -> Worker | None:
         """None stays None. Raises BadMessage."""
@@ -94,6 +99,9 @@ class Standby:
     def use(self, worker: Worker | None) -> None:
         """Prepare this one; None: ask for one."""
         with self._changed:
+            if worker is not None and self._wanted is not None and worker.place == self._wanted.place:
+                # It is being prepared, or ready, with another ticket.
+                return
             self._wanted = worker
             if self._prepared is not None and self._prepared.worker != worker:
                 self._prepared.connection.close()

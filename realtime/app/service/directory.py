@@ -45,6 +45,7 @@ class Report:
         standbys: sessions that it would take over.
         draining: it takes none, and wants the rest to go elsewhere.
         metrics: host and port where they are read; None: nowhere.
+        guests: those of `sessions` that came from a worker that is gone, and have what the others leave.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Report:
     standbys: int = 0
     draining: bool = False
     metrics: str | None = None
+    guests: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,12 @@ class Orders:
     Attributes:
         end: sessions to end, and the sentences for their people.
         move: sessions to send elsewhere, and where.
+        settled: guests that are none any more.
     """
 
     end: dict[str, str] = field(default_factory=dict)
     move: dict[str, dict] = field(default_factory=dict)
+    settled: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -91,11 +95,14 @@ class _Known:
 
 @dataclass
 class _Session:
+    """Attributes: `taken`: a spare has taken it over."""
+
     key: str
     worker: str
     since: float
     seen: float
     reported: bool = False
+    taken: bool = False
 
 
 class Directory:
@@ -137,6 +144,7 @@ class Directory:
                     orders.end[session] = "This key has no more sessions."
                     continue
                 known = self._enter(session, key, report.name)
+                known.taken = session in report.guests
             elif known.worker != report.name:
                 if before is not None and session in before.report.sessions:
                     # It renders elsewhere by now: what is left here is of a connection that broke.
@@ -145,6 +153,7 @@ class Directory:
                     continue
                 # A spare has taken over.
                 self._assign(known, report.name)
+                known.taken = True
             known.seen, known.reported = now, True
             self._store.put(session, report.name, alias)
             if before is not None:
@@ -157,6 +166,8 @@ class Directory:
                 self._forget(session)
         if report.draining:
             self._move_from(report, orders)
+        else:
+            self._move_guests(report, orders)
         self._tidy(now)
         return orders
 
@@ -175,9 +186,33 @@ class Directory:
                     continue
                 self._assign(known, target.name)
                 self._store.put(session, target.name, alias)
-            worker = self._workers.get(known.worker)
-            if worker is not None:
-                orders.move[session] = self._placement(known.key, session, worker.report).told()["move"]
+            self._order_move(session, known, orders)
+
+    def _order_move(self, session: str, known: _Session, orders: Orders) -> None:
+        worker = self._workers.get(known.worker)
+        if worker is not None:
+            orders.move[session] = self._placement(known.key, session, worker.report).told()["move"]
+
+    def _move_guests(self, report: Report, orders: Orders) -> None:
+        """Send one of its guests at a time to where there is more room, a worker that was started again, say; with no more sessions
+        than places nobody is one.
+        """
+        moving = False
+        for session in report.guests:
+            known = self._sessions.get(session)
+            if known is None or session in orders.end:
+                continue
+            if known.worker != report.name:
+                if not known.reported:
+                    self._order_move(session, known, orders)
+                    moving = True
+            elif not known.taken or self._free(report) >= 0:
+                orders.settled.append(session)
+            elif not moving and (target := self._freest({report.name})) is not None:
+                self._assign(known, target.name)
+                self._store.put(session, target.name, report.sessions[session])
+                self._order_move(session, known, orders)
+                moving = True
 
     def _tidy(self, now: float) -> None:
         for session, known in list(self._sessions.items()):
@@ -198,7 +233,7 @@ class Directory:
     def _assign(self, known: _Session, worker: str) -> None:
         self._at[known.worker] -= 1
         self._at[worker] += 1
-        known.worker, known.seen, known.reported = worker, self._clock(), False
+        known.worker, known.seen, known.reported, known.taken = worker, self._clock(), False, False
 
     def _forget(self, session: str) -> None:
         known = self._sessions.pop(session)
@@ -254,6 +289,8 @@ class Directory:
             self._enter(session, key, worker.name)
         elif known.worker != worker.name:
             self._assign(known, worker.name)
+            # Its spare has taken over, and has not said so yet.
+            known.taken = worker.name == at
         self._store.put(session, worker.name, alias)
         return self._placement(key, session, worker)
 

@@ -18,6 +18,7 @@ from livepuppet.core.errors import UserError
 from livepuppet.core.threads import start_thread
 from livepuppet.realtime.app.clients import ClientConnection
 from livepuppet.realtime.app.render_server import Place, RenderServer
+from livepuppet.realtime.app.render_session import RenderSession
 from livepuppet.realtime.app.service.directory import REPORT_SECONDS, Report
 from livepuppet.realtime.app.service.directory_server import WORKERS_PATH
 from livepuppet.realtime.app.service.metrics import WorkerMetrics
@@ -154,6 +155,8 @@ class Worker(RenderServer):
         if place.standby:
             self._admit()
             place.standby = False
+            if isinstance(place.session, RenderSession):
+                place.session.guest = True
             logger.info("A session came from another worker.")
 
     def _avatar_comes(self, place: Place, message: bytes) -> None:
@@ -188,6 +191,7 @@ class Worker(RenderServer):
             len(self._places) - len(active),
             self.draining,
             self.metrics_place,
+            [session for (_, session), place in active.items() if _is_guest(place)],
         )
 
     def _report_on(self) -> None:
@@ -216,6 +220,8 @@ class Worker(RenderServer):
                 connection.end_from_elsewhere({"error": orders["end"][key[1]]})
             elif key[1] in orders["move"]:
                 connection.send_from_elsewhere({"move": orders["move"][key[1]]})
+            elif key[1] in orders["settled"] and isinstance(place.session, RenderSession):
+                place.session.guest = False
 
     def _report_to(self, connection: Connection) -> None:
         while not self._stop.is_set():
@@ -227,6 +233,10 @@ class Worker(RenderServer):
             self._obey_orders(orders)
             # A worker that drains is in a hurry.
             self._stop.wait(REPORT_SECONDS / 5 if self.draining else REPORT_SECONDS)
+
+
+def _is_guest(place: WorkerPlace) -> bool:
+    return isinstance(place.session, RenderSession) and place.session.guest
 
 
 def _renders(place: WorkerPlace) -> bool:
