@@ -1113,6 +1113,8 @@ class MouthLayers:
             * round_
             * min(0.75 * w / max(parted + self.gap, 1.0), 1.0)
         )
+        # Lips that are pushed forward are drawn in already.
+        inward *= 1 - _held(max(a.pucker, a.funnel))
         # Small ones grow broader, as faces that have them are drawn.
         inward -= (0.16 * round_ + 0.11 * self.plain * min(parted / (0.6 * w), 1.0)) * self._small
         # Muzzles are stiffer than lips.

@@ -177,8 +177,9 @@ export class MouthLayers {
     const jaw = opened * told.drop;
     // An opening mouth becomes a lens of one shape, however its line runs at rest; one that stands open keeps its own.
     const round = told.plain ? 0 : (smooth(0, 0.32 * w, parted) * parted) / (parted + 2 * told.gap + 1e-3);
-    // Small ones grow broader, as faces that have them are drawn.
-    const inward = (0.06 + 0.25 * Math.max(told.sag / w, 0)) * round * Math.min((0.75 * w) / Math.max(parted + told.gap, 1), 1) - (0.16 * round + (told.plain ? 0.11 * Math.min(parted / (0.6 * w), 1) : 0)) * told.small;
+    // Lips that are pushed forward are drawn in already. Small ones grow broader, as faces that have them are drawn.
+    const free = 1 - held(Math.max(a.pucker, a.funnel));
+    const inward = (0.06 + 0.25 * Math.max(told.sag / w, 0)) * round * Math.min((0.75 * w) / Math.max(parted + told.gap, 1), 1) * free - (0.16 * round + (told.plain ? 0.11 * Math.min(parted / (0.6 * w), 1) : 0)) * told.small;
     // Muzzles are stiffer than lips.
     const narrow = (told.plain ? 0.5 : 1) * (told.pucker * a.pucker + FUNNEL[0] * a.funnel + constants.PUFF * a.puff) + inward;
     // Lips that hardly part do so in the middle; an open mouth is round, its corners half-way down.
