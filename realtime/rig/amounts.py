@@ -283,6 +283,9 @@ CLOSE_BEHIND_LID = 0.05
 #: By how much the lips part, in face units, where `jawOpen` goes from 0 to 1 (rendered people).
 CLOSE_OPEN = 0.48
 
+#: How much that says of an open jaw; the rest is what the network says, which is less on real people than on rendered ones.
+CLOSE_GAP = 0.75
+
 #: By how much lips part that are drawn up or down by 1, in face units (rendered people).
 CLOSE_BARED = {"mouthUpperUp": 0.072, "mouthLowerDown": 0.057}
 
@@ -355,7 +358,7 @@ class CloseUpReader:
             0.5 * share * max(float(found[INDEX[name + "Left"]] + found[INDEX[name + "Right"]]), 0.0)
             for name, share in CLOSE_BARED.items()
         )
-        found[jaw] = 0.5 * (found[jaw] + (float(change[0]) - parted) / CLOSE_OPEN)
+        found[jaw] += CLOSE_GAP * ((float(change[0]) - parted) / CLOSE_OPEN - found[jaw])
         if beyond is not None and self._rows:
             self._read_aside(found, beyond[self._rows], turn)
         if reading.lips is not None and rest.lips is not None:

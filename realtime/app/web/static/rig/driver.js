@@ -77,7 +77,7 @@ export class CloseUpReader {
     for (const [name, share] of Object.entries(c.CLOSE_BARED)) {
       gap -= 0.5 * share * Math.max(found[index[`${name}Left`]] + found[index[`${name}Right`]], 0);
     }
-    found[index.jawOpen] = 0.5 * (found[index.jawOpen] + gap / c.CLOSE_OPEN);
+    found[index.jawOpen] += c.CLOSE_GAP * (gap / c.CLOSE_OPEN - found[index.jawOpen]);
     if (beyond && Math.min(...this.shape) >= 0) this._readAside(found, beyond, turn);
     this._readLips(found, reading, rest);
     // Of a grin part of its gap is read as the jaw's, though the teeth are shut.
