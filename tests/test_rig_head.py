@@ -593,6 +593,16 @@ def test_a_chin_that_was_read_on_the_neck_does_not_hide_the_head():
     assert not portrait.holds(face)
 
 
+@pytest.mark.parametrize("shreds", [True, False])
+def test_what_is_left_of_a_background_in_shreds_is_none(shreds):
+    """Somebody fills the picture, or the figure was not told from what is behind it."""
+    levels = np.full((256, 256, 3), 255, np.uint8)
+    levels[: 60 if shreds else 120, :80] = 0
+    levels[:90, 240:] = 0
+    portrait = Portrait(levels, np.zeros((256, 256)), np.eye(3)[:2], np.ones((256, 256), bool))
+    assert portrait.sure != shreds
+
+
 def test_what_is_wide_and_unlike_a_calm_background_is_not_seen_through():
     """A quiff that the matte hardly has is opaque like the rest of the hair; a textured wall stays what it is."""
     side, band = 200, 20

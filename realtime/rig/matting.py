@@ -31,8 +31,8 @@ FACE_WIDTH = 0.8
 
 #: A matte is sure of itself where few pixels are neither figure nor background: their share of the figure's outline, in pixels
 #: of the network's picture; and where the figure holds this much of the face, and the head: landmarks of the jaw are read on the
-#: neck at times.
-UNSURE, HOLDS_FACE, HEAD_HOLDS_FACE = 5.0, 0.9, 0.8
+#: neck at times. A background that is no more than this share of the picture is left in shreds by who fills it.
+UNSURE, HOLDS_FACE, HEAD_HOLDS_FACE, SHREDS = 5.0, 0.9, 0.8, 0.12
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +58,8 @@ class Portrait:
         cut = (figure > 127).astype(np.uint8)
         outline = int(((cut > 0) & (cv2.erode(cut, np.ones((3, 3), np.uint8)) == 0) & self.inside).sum())
         vague = int(((figure > 40) & (figure < 215) & self.inside).sum())
-        return bool(
-            cut[self.inside].any() and not cut[self.inside].all() and vague < UNSURE * max(outline, 1)
-        )
+        share = float(cut[self.inside].mean())
+        return bool(0 < share < 1 - SHREDS and vague < UNSURE * max(outline, 1))
 
     def holds(self, landmarks: np.ndarray) -> bool:
         """Whether most of the `landmarks` (K, 2), in pixels of the picture, are the figure's and the head's."""
