@@ -97,6 +97,10 @@ SHADED, FILLED = 0.3, 0.6
 #: How much darker the skin is along the fold beside a whole smile; that fold's width, and nodes of its table, across and down.
 FOLD, FOLD_WIDTH, FOLD_NODES = 0.25, 0.06, (48, 56)
 
+#: How far around it lips that are pushed forward smooth a fold, how broad such a valley of the skin may be, in distances between the eyes, and
+#: by how much it gets lighter at most, in shares of the skin's light.
+UNFOLDED, VALLEY, MOST_UNFOLDED = 0.14, 0.14, 0.6
+
 #: Shapes of an opening: its edges' steepness where lips hardly part, and where it is wide; each also as pushed forward lips form it.
 LENSES, STEEP = ("narrow", "wide", "narrow_forward", "wide_forward"), (1.3, 0.68)
 
@@ -375,9 +379,13 @@ class MouthBend:
         RGBA; may be cut off.
         """
         if self.layers.folds is not None:
-            for side, smile in enumerate((self.amounts.smile_left, self.amounts.smile_right)):
+            a = self.amounts
+            forward = _held(max(a.pucker, a.funnel))
+            for side, smile in enumerate((a.smile_left, a.smile_right)):
                 if smile > NOTHING:
                     self._shade_fold(out, side, min(smile, 1.0))
+                if forward > NOTHING:
+                    self._unfold(out, side, forward)
         lips, fine = self._lips, self._fine
         if lips is None or fine is None:
             return
@@ -388,30 +396,58 @@ class MouthBend:
 
     def _shade_fold(self, out: np.ndarray, side: int, smile: float) -> None:
         """Darken the skin along the fold beside the left (0) or right (1) corner."""
+        assert self.layers.folds is not None
+        found = self._beside(out, self.layers.folds, self.layers.fold_ends, side, smile)
+        if found is None:
+            return
+        region, share = found
+        # What is darker stays as it is.
+        skin = np.ascontiguousarray(region[..., :3])
+        colour = np.rint(self.layers.fold_colours[side]).tolist()
+        lighter = cv2.subtract(skin, (*colour, 0.0))
+        region[..., :3] = cv2.subtract(skin, cv2.multiply(lighter, share, dst=share, scale=1 / 255))
+
+    def _unfold(self, out: np.ndarray, side: int, forward: float) -> None:
+        """Lighten the picture's own folds beside a corner, which lips that are pushed forward would squeeze."""
+        found = self._beside(out, self.layers.unfolds, self.layers.unfold_ends, side, forward)
+        if found is None:
+            return
+        region, share = found
+        # Dark skin that is multiplied would be orange.
+        lighter = cv2.multiply(
+            share, (*self.layers.unfold_colours[side].tolist(), 0.0), dst=share, scale=1 / 255
+        )
+        region[..., :3] = cv2.add(np.ascontiguousarray(region[..., :3]), lighter)
+
+    def _beside(
+        self,
+        out: np.ndarray,
+        table: np.ndarray,
+        ends: list[tuple[float, float, float, float]],
+        side: int,
+        much: float,
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """The part of `out` beside the left (0) or right (1) corner that a `table` like `MouthLayers.folds` with these `ends` is for, and
+        `much` of that there, in levels: uint8 (h, w, 3) each; None where nothing of it is seen.
+        """
         layers, lattice = self.layers, self.lattice
-        assert layers.folds is not None
         (left, top), (across, down) = layers.fold_start.tolist(), layers.fold_step.tolist()
         # Where what is seen there was at rest: it is the skin that is shaded.
         x = (self.s * np.float32((2 * side - 1) * layers.half) - np.float32(left)) * np.float32(1 / across)
         upper, lower = (plane @ layers.down for plane in (self.upper, self.lower))
         y = self.down + np.where(self.to_upper < self.to_lower, upper, lower)
         y = (y - np.float32(top)) * np.float32(1 / down)
-        least_x, least_y, most_x, most_y = layers.fold_ends[side]
+        least_x, least_y, most_x, most_y = ends[side]
         part = lattice.around((x > least_x) & (x < most_x) & (y > least_y) & (y < most_y))
         if part is None:
-            return
+            return None
         region = out[lattice.pixels(part)]
         height, width = region.shape[:2]
         if not (height and width):
-            return
+            return None
         x, y = (lattice.enlarged(plane, part)[:height, :width] for plane in (x, y))
-        share = cv2.remap(layers.folds[side], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        share = cv2.cvtColor(cv2.convertScaleAbs(share, alpha=255 * smile), cv2.COLOR_GRAY2RGB)
-        # What is darker stays as it is.
-        skin = np.ascontiguousarray(region[..., :3])
-        colour = np.rint(layers.fold_colours[side]).tolist()
-        lighter = cv2.subtract(skin, (*colour, 0.0))
-        region[..., :3] = cv2.subtract(skin, cv2.multiply(lighter, share, dst=share, scale=1 / 255))
+        share = cv2.remap(table[side], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return region, cv2.cvtColor(cv2.convertScaleAbs(share, alpha=255 * much), cv2.COLOR_GRAY2RGB)
 
     @cached_property
     def _fine(self) -> _Opening | None:
@@ -949,7 +985,8 @@ class MouthLayers:
         the middle, in steps of so many, and its colours (2, 3). Drawings and animals have none.
         """
         self.folds: np.ndarray | None = None
-        self.fold_colours = np.zeros((2, 3), np.float32)
+        self.unfolds = np.zeros((2, 2, 2), np.float32)
+        self.fold_colours, self.unfold_colours = np.zeros((2, 2, 3), np.float32)
         # From beside the nose in a bow to beside the corner.
         unit, nose = self.unit, -self._nose_above
         high, low = (
@@ -986,10 +1023,26 @@ class MouthLayers:
         # Less of it where lips smile at rest, and on the far side of a turned head.
         much = FOLD * float(np.clip(self._smile / SMILE[1], 0.3, 1.0))
         self.folds = np.stack([shade * much * (1 - far) for far in self._far]).astype(np.float32)
-        self.fold_ends = [self._ends_of(fold) for fold in self.folds]
+        # Around the fold and the corner, but not on lips and nose.
+        around = np.exp(-np.square(off / UNFOLDED)) * smooth(-0.1, 0.3, way) * smooth(1.6, 1.0, way)
+        around = np.maximum(around, np.exp(-0.15 * corner)) * smooth(0.0, 0.06 * unit, x - self.half * 0.8)
+        around[[0, -1]] = around[:, [0, -1]] = 0
+        unfolds = []
         for side in (0, 1):
-            skin = self._seen(self.crop, (2 * side - 1) * x / self.half, y)[shade > 0.3]
-            self.fold_colours[side] = np.median(skin, axis=0) * np.array([0.74, 0.54, 0.50])
+            seen = self._seen(self.crop, (2 * side - 1) * x / self.half, y)
+            self.fold_colours[side] = np.median(seen[shade > 0.3], axis=0) * np.array([0.74, 0.54, 0.50])
+            light = cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY).astype(np.float32)
+            # As light as the skin on both sides of them.
+            size = 2 * round(0.5 * VALLEY * unit / float(self.fold_step[0])) + 1
+            filled = cv2.morphologyEx(light, cv2.MORPH_CLOSE, np.ones((size, size)))
+            filled = cv2.GaussianBlur(filled, (0, 0), 0.3 * size)
+            self.unfold_colours[side] = colour = np.median(seen[around > 0.5], axis=0)
+            lighter = np.clip((filled - light) / max(float(colour.mean()), 8.0), 0, MOST_UNFOLDED)
+            unfolds.append(around * lighter * (1 - self._far[side]))
+        self.unfolds = np.stack(unfolds).astype(np.float32)
+        self.fold_ends, self.unfold_ends = (
+            [self._ends_of(fold) for fold in table] for table in (self.folds, self.unfolds)
+        )
 
     def _ends_of(self, fold: np.ndarray) -> tuple[float, float, float, float]:
         """Least x and y, and most, in a fold's nodes, between which it darkens anything by half a level, and a block more; all that

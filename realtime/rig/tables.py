@@ -32,7 +32,7 @@ from livepuppet.realtime.rig.rig import Face, Rig
 from livepuppet.realtime.rig.template import head_template
 
 #: Of the format. Whoever reads another refuses it.
-VERSION = 4
+VERSION = 5
 
 #: Bytes from which on colours are lossy, and their quality, from 0 to 100.
 LARGE, QUALITY = 200_000, 92
@@ -217,9 +217,10 @@ def _mouth(layers: MouthLayers) -> tuple[dict[str, np.ndarray], dict]:
         arrays |= {f"{name}_row": row.layer, f"{name}_row_shaded": row.shaded}
         told[f"{name}_row"] = [row.middle, row.edge]
     if layers.folds is not None:
-        arrays["folds"] = layers.folds
+        arrays |= {"folds": layers.folds, "unfolds": layers.unfolds}
         told |= {
             "fold_colours": layers.fold_colours,
+            "unfold_colours": layers.unfold_colours,
             "fold_start": layers.fold_start,
             "fold_step": layers.fold_step,
         }

@@ -85,6 +85,8 @@ export class MouthLayers {
     this.fringes = ["fringe_upper", "fringe_lower"].filter((name) => arrays[name]).map((name) => pictureFrom(arrays[name]));
     /** The shade along the folds beside a smile: how much of it, of either side. */
     this.folds = arrays.folds ? table("folds") : null;
+    /** By how much lighter the picture's own folds are where lips are pushed forward. */
+    this.unfolds = arrays.folds ? table("unfolds") : null;
     this.foldRows = arrays.folds ? arrays.folds.shape[1] : 0;
     this.foldColumns = arrays.folds ? arrays.folds.shape[2] : 0;
     // Tables of columns one after another: rests, offsets, lines; and what is between.
@@ -628,9 +630,15 @@ export class MouthBend {
     const { fine, layers } = this;
     const { told } = layers;
     const a = /** @type {MouthAmounts} */ (this.wanted);
-    if (layers.folds) {
+    if (layers.folds && layers.unfolds) {
+      const { NOTHING } = layers.constants;
+      const forward = held(Math.max(a.pucker, a.funnel));
       for (const [side, smile] of [a.smileLeft, a.smileRight].entries()) {
-        if (smile > layers.constants.NOTHING) this._shadeFold(out, width, height, layers.folds, side, Math.min(smile, 1));
+        // What is darker than a fold's shade stays as it is.
+        const shade = told.fold_colours[side].map(Math.round);
+        if (smile > NOTHING) this._tintBeside(out, width, height, layers.folds, side, Math.min(smile, 1), (colour, channel) => Math.min(colour, shade[channel]));
+        const lighter = told.unfold_colours[side];
+        if (forward > NOTHING) this._tintBeside(out, width, height, layers.unfolds, side, forward, (colour, channel) => colour + lighter[channel]);
       }
     }
     if (!fine.width) return;
@@ -713,11 +721,11 @@ export class MouthBend {
   }
 
   /**
-   * Darken the skin along the fold beside the left (0) or right (1) corner.
+   * Draw the skin beside the left (0) or right (1) corner in other colours, by the shares that a table says.
    * @param {Int32Array} out of the whole picture @param {number} width @param {number} height of it
-   * @param {Float32Array} folds @param {number} side @param {number} smile
+   * @param {Float32Array} table @param {number} side @param {number} much of them @param {(colour: number, channel: number) => number} tint
    */
-  _shadeFold(out, width, height, folds, side, smile) {
+  _tintBeside(out, width, height, table, side, much, tint) {
     const { layers, part, planes, lattice } = this;
     const { told, foldRows, foldColumns } = layers;
     const { block } = told;
@@ -745,7 +753,6 @@ export class MouthBend {
     const top = (Math.max(firstRow - 1, part.firstRow) - part.firstRow) * block;
     const right = Math.min((Math.min(lastColumn + 2, part.lastColumn) - part.firstColumn) * block, width - this.left);
     const bottom = Math.min((Math.min(lastRow + 2, part.lastRow) - part.firstRow) * block, height - this.top);
-    const colour = told.fold_colours[side].map(Math.round);
     const from = side * foldRows * foldColumns;
     const box = { left, top, width: right - left, height: bottom - top };
     const size = Math.max(box.width * box.height, 0);
@@ -758,13 +765,15 @@ export class MouthBend {
         const foldX = across(places[0][at]);
         const foldY = down(places[1][at]);
         if (!(foldX > 0 && foldX < foldColumns - 1 && foldY > 0 && foldY < foldRows - 1)) continue;
-        const share = smile * planeAt(folds, from, foldColumns, foldRows, foldX, foldY);
+        const share = much * planeAt(table, from, foldColumns, foldRows, foldX, foldY);
         if (share < 1e-3) continue;
         const to = (this.top + y) * width + this.left + x;
-        // What is darker stays as it is.
-        let shaded = out[to] & ~0xffffff;
-        for (let channel = 0; channel < 3; channel++) shaded |= Math.min((out[to] >>> (8 * channel)) & 255, colour[channel]) << (8 * channel);
-        out[to] = mixed(out[to], shaded, share);
+        let tinted = out[to] & ~0xffffff;
+        for (let channel = 0; channel < 3; channel++) {
+          const colour = (out[to] >>> (8 * channel)) & 255;
+          tinted |= Math.min(Math.round(colour + share * (tint(colour, channel) - colour)), 255) << (8 * channel);
+        }
+        out[to] = tinted;
       }
     }
   }

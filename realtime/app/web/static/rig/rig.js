@@ -21,7 +21,7 @@ import { Grid, Surface } from "./surface.js";
  */
 
 /** Of the file's format. */
-const VERSION = 4;
+const VERSION = 5;
 
 /** Turns a file of WebP's format into RGBA. @typedef {(data: Uint8Array) => Promise<{width: number, height: number, data: Uint8ClampedArray}>} Decode */
 
