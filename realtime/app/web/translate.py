@@ -97,6 +97,7 @@ REALTIME = (
     "rig.amounts",
     "rig.template",
     "rig.pose",
+    "rig.scratch",
     "rig.surface",
     "rig.brows",
     "rig.patches",
@@ -142,6 +143,7 @@ INSTEAD = {
     "close_ups.default_avatar_eyes": "$host.avatarEyes",
     "template.head_template": "$host.headTemplate",
     "sampling.Sampler": "$host.drawn",
+    "scratch.Scratch": "$host.drawn",
     "head._Reach": "$host.drawn",
 }
 

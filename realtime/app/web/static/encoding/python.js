@@ -344,6 +344,8 @@ export const py = {
     known.set(made, parametersOf(act));
     return made;
   },
+  /** Of one picture there are few results. */
+  lru_cache: () => (/** @type {any} */ act) => py.cache(act),
   catches: (/** @type {any} */ error, /** @type {any} */ kinds) => {
     if (error?.wanted) return false;
     if (kinds === null) return true;
