@@ -174,9 +174,10 @@ def test_pictures_arrive_at_once(encoder, shape):
         assert psnr(found, picture) > 30
 
 
-def test_pictures_that_take_too_much_become_coarser(monkeypatch):
+def test_pictures_that_take_too_much_become_coarser_and_finer_again(monkeypatch):
     monkeypatch.setattr(video, "MAX_BIT_RATE", 400_000)
     monkeypatch.setattr(video, "MOST_BEYOND", 30_000)
+    monkeypatch.setattr(video, "FINER_AFTER", 20)
     encoder, decoder = video.H264Encoder((96, 96, 3)), video.VideoDecoder((96, 96, 3))
     random, out = np.random.default_rng(1), np.empty((96, 96, 3), np.uint8)
     sizes = []
@@ -186,6 +187,12 @@ def test_pictures_that_take_too_much_become_coarser(monkeypatch):
         decoder.decode(video.H264, data).write(out)
         sizes.append(len(data))
     assert max(sizes[-4:]) < 0.6 * sizes[0]
+    coarse, picture = encoder._quantizer, gradient(96, 96)
+    for number in range(200):
+        decoder.decode(video.H264, encoder.encode(np.roll(picture, number % 3, 0), False)).write(out)
+        # Step by step, and never finer than at the start.
+        assert video.QP <= encoder._quantizer <= coarse
+    assert coarse > encoder._quantizer == video.QP
 
 
 def test_pictures_that_are_none_are_refused():

@@ -42,10 +42,9 @@ class Rhythm:
 
     def due(self, now: float) -> float:
         """When the next one is; infinite where nobody knows."""
-        known = self._known
-        if known is None or known[1] is None or now - known[0] > PAUSE:
+        last, every = self._known or (-math.inf, None)
+        if every is None or now - last > PAUSE:
             return math.inf
-        last, every = known
         every = max(every, 1e-3)
         late = min(LATE, LATE_SHARE * every)
         # Those that are later than that do not come any more.

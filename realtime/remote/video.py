@@ -26,6 +26,9 @@ QP, LOSSY_QP = 20, 28
 #: Bits a second beyond which the quantizer grows, by how much, and bytes that may be beyond it until then.
 MAX_BIT_RATE, COARSER, MOST_BEYOND = 16_000_000, 4, 500_000
 
+#: Pictures after which it shrinks again where they took less than this share of those bits: finer ones take 1.6 times as many.
+FINER_AFTER, FINER_BELOW = 300, 0.4
+
 #: Longer side of a JPEG for a page where packets are lost.
 LOSSY_LONGEST = 400
 
@@ -89,11 +92,14 @@ class H264Encoder:
         self.lossy, self._threads = lossy, threads
         self._size = _coded_size(shape)
         self._quantizer = LOSSY_QP if lossy else QP
+        self._finest = self._quantizer
         self._number = self._beyond = 0
         self._open()
 
     def _open(self) -> None:
         """Begin with a key picture. Raises OSError."""
+        # Pictures with this quantizer, and their bytes.
+        self._pictures = self._bytes = 0
         height, width = self._size
         try:
             self._context = av.CodecContext.create("libx264", "w")
@@ -119,10 +125,18 @@ class H264Encoder:
         if self._beyond > MOST_BEYOND and self._quantizer + COARSER <= 51:
             self._quantizer, self._beyond = self._quantizer + COARSER, 0
             self._open()
+        elif self._pictures >= FINER_AFTER:
+            if self._quantizer > self._finest and self._bytes < FINER_BELOW * self._pictures * (
+                MAX_BIT_RATE / 240
+            ):
+                self._quantizer -= COARSER
+                self._open()
+            self._pictures = self._bytes = 0
         frame = _as_frame(picture, self._number, key)
         self._number += 1
         data = b"".join(bytes(packet) for packet in self._context.encode(frame))
         self._beyond = max(self._beyond + len(data) - MAX_BIT_RATE // 240, 0)
+        self._pictures, self._bytes = self._pictures + 1, self._bytes + len(data)
         return data
 
 
