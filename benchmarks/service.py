@@ -33,6 +33,7 @@ from livepuppet.realtime.app.service.running import WorkerOptions
 from livepuppet.realtime.app.service.store import open_store
 from livepuppet.realtime.app.service.tickets import Signer
 from livepuppet.realtime.app.service.worker import GIVEN_AWAY
+from livepuppet.realtime.app.turns import Rhythm, Turns
 from livepuppet.realtime.avatars import load_avatar
 from livepuppet.realtime.engines import Engine, load_engine
 from livepuppet.realtime.remote.connection import ServerAddress
@@ -65,6 +66,9 @@ HEADING = (
     "| what happens | people | longest wait for a picture ms (median, worst) | frames without a new picture, of all | p95 of the others ms, before -> after |",
     "|---|--:|--:|--:|--:|",
 )
+
+#: People of a worker, and as many who come to it from one that died; and seconds for which they are looked at.
+TAKEN_OVER, TURNS_SECONDS = 4, 4.0
 
 #: Rates of people that are simulated, share of a socket's cores that is counted on, and people at once.
 RATES, SOCKET, MANY = (30.0, 20.0, 15.0), 32, 10_000
@@ -365,12 +369,73 @@ def simulated(
             f"At {rate:g} FPS a core carries {people} with p95 under 50 ms (p95 {1000 * load.p95:.0f} ms, core {load.busy:.0%} "
             f"in use), a socket of {cores} cores {people * cores}; to count on (70 %): {int(0.7 * people * cores)}."
         )
+    yield _of_taken_over(taken_over(statistics.median(seconds)))
     yield _of_day(many, cores, each, day(many, each, node=cores))
     if batches:
         for rate in RATES:
             of_card = {size: ms / 1000 for size, ms in batches.items()}
             people = most_people(rate, of_card)
             yield f"At {rate:g} FPS a card of those batches carries {people}; to count on (70 %): {int(0.7 * people)}."
+
+
+def taken_over(seconds: float, people: int = TAKEN_OVER, of: float = TURNS_SECONDS) -> dict[str, Any]:
+    """What people notice of as many more who come to their worker from one that died: real turns at rendering, in which rendering
+    only takes time, and nobody else's.
+
+    Args:
+        seconds: of a picture.
+        people: of each kind; those who were there ask for half of what the worker renders.
+        of: seconds of each part.
+    """
+    rate = 0.5 / (people * seconds)
+    alone = _in_turns(seconds, rate, people, 0, of)
+    after = _in_turns(seconds, rate, people, people, of)
+    return {
+        "rate": rate,
+        "before_ms": 1000 * float(np.quantile(alone[False], 0.95)),
+        "after_ms": 1000 * float(np.quantile(after[False], 0.95)),
+        "pictures": len(after[False]) / (people * of),
+        "pictures_of_others": len(after[True]) / (people * of),
+    }
+
+
+def _in_turns(seconds: float, rate: float, here: int, guests: int, of: float) -> dict[bool, list[float]]:
+    """Seconds from frames until their pictures were rendered, of guests and others."""
+    turns, waits, stop = Turns(1), {False: [0.0], True: [0.0]}, threading.Event()
+
+    def render(guest: bool, phase: float) -> None:
+        rhythm, due = Rhythm(), time.perf_counter() + phase / rate
+        if not guest:
+            turns.expect(rhythm)
+        while not stop.wait(max(due - time.perf_counter(), 0)):
+            rhythm.came(due)
+            with turns.take((1,), guest):
+                # The newest frame that has come meanwhile.
+                missed = int(max(time.perf_counter() - due, 0) * rate)
+                due += missed / rate
+                time.sleep(seconds)
+            waits[guest].append(time.perf_counter() - due)
+            due += 1 / rate
+
+    phases = np.random.default_rng(1).random(here + guests)
+    threads = [
+        threading.Thread(target=render, args=(number >= here, phase)) for number, phase in enumerate(phases)
+    ]
+    for thread in threads:
+        thread.start()
+    time.sleep(of)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    return waits
+
+
+def _of_taken_over(found: dict[str, Any], people: int = TAKEN_OVER) -> str:
+    return (
+        f"{people} people at {found['rate']:.1f} FPS whose worker takes over {people} more of a worker that died: p95 "
+        f"{found['before_ms']:.1f} -> {found['after_ms']:.1f} ms, {found['pictures']:.1f} pictures a second; who came has "
+        f"{found['pictures_of_others']:.1f}."
+    )
 
 
 def _of_day(many: int, cores: int, each: int, found: Day) -> str:

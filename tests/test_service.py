@@ -29,6 +29,7 @@ pytest.importorskip("prometheus_client", reason="the extra 'service' is not inst
 
 from service import SECRET, Service, wait_for
 
+from livepuppet.benchmarks import service as service_bench
 from livepuppet.benchmarks import service_simulation as simulation
 from livepuppet.core.errors import UserError
 from livepuppet.realtime.app.commands import service as commands
@@ -669,6 +670,12 @@ def test_batches_carry_more_people_where_the_fixed_part_is_large():
     batched = simulation.most_people(30.0, {1: 0.0045, 2: 0.005, 4: 0.006, 8: 0.008}, seconds=2)
     assert alone == pytest.approx(1 / (30 * 0.0045), abs=1) and batched > 3 * alone
     assert places(0.0045) == int(0.7 / (30 * 0.0045))
+
+
+def test_people_of_a_worker_that_takes_over_are_looked_at_and_those_who_come():
+    found = service_bench.taken_over(0.004, 2, 0.4)
+    assert found["rate"] == pytest.approx(62.5) and found["before_ms"] > 0 and found["after_ms"] > 0
+    assert found["pictures"] > 0 and found["pictures_of_others"] > 0
 
 
 def test_a_day_without_room_refuses_and_one_with_room_does_not():
