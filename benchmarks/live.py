@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -31,8 +32,57 @@ from livepuppet.realtime.engines import load_engine
 #: Seconds at the beginning that do not count: framing, caches, the processor's clock.
 SKIP = 1.5
 
+#: Seconds between looks at what threads have had of the cores.
+LOOK_EVERY = 0.5
+
 #: Percentiles of the delay that are kept, for the plot.
 PERCENTILES = (*range(0, 100, 2), 99, 100)
+
+
+class Cores(Recorder):
+    """Live statistics that also tell how much of a core each thread takes.
+
+    Args:
+        skip: seconds after the first frame before which nothing counts.
+    """
+
+    def __init__(self, skip: float):
+        super().__init__()
+        self._skip, self._looked = skip, 0.0
+        self._first: tuple[int, dict[str, float]] | None = None
+        self._last: tuple[int, dict[str, float]] | None = None
+
+    def add(self, captured: float, marks: dict[str, float], handed_over: float) -> None:
+        super().add(captured, marks, handed_over)
+        if self.seconds < self._skip or handed_over - self._looked < LOOK_EVERY:
+            return
+        self._looked, seconds = handed_over, _core_seconds()
+        self._first = self._first or (self.frames, seconds)
+        # Once the camera has ended nobody knows any more what it took.
+        if seconds and self._first[1].keys() <= seconds.keys():
+            self._last = self.frames, seconds
+
+    @property
+    def milliseconds(self) -> dict[str, float]:
+        """Of a core, per frame that was shown: by thread of Python's, of the `others`, which libraries start, and of `all`. Empty where
+        the system does not tell (only Linux does), and after too short a run.
+        """
+        if self._first is None or self._last is None or self._first[0] == self._last[0]:
+            return {}
+        (frames, before), (later, after) = self._first, self._last
+        passed = {name: after[name] - before.get(name, 0.0) for name in after}
+        passed["others"] = 2 * passed["all"] - sum(passed.values())
+        return {name: round(1e3 * seconds / (later - frames), 2) for name, seconds in passed.items()}
+
+
+def _core_seconds() -> dict[str, float]:
+    """What each of Python's threads has had of the cores until now, and `all` of this process."""
+    found: dict[str, float] = {}
+    for thread in threading.enumerate():
+        with suppress(OSError):
+            told = Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text()
+            found[thread.name] = found.get(thread.name, 0.0) + int(told.split()[0]) / 1e9
+    return {**found, "all": time.process_time()} if found else {}
 
 
 class EagerCamera(ClockCamera):
@@ -76,8 +126,8 @@ class LiveRun:
         skip: seconds at the beginning that do not count.
 
     Attributes:
-        ready: fps, dropped, delay_ms (p50, p95, p99), delays_ms (at `PERCENTILES`), stages_ms,
-            memory_mb (the most), resident_mb (at the end), and what ran.
+        ready: fps, dropped, delay_ms (p50, p95, p99), delays_ms (at `PERCENTILES`), stages_ms, core_ms
+            (see `Cores.milliseconds`), memory_mb (the most), resident_mb (at the end), and what ran.
     """
 
     def __init__(
@@ -101,7 +151,7 @@ class LiveRun:
             camera = EagerCamera(width, height, seconds)
         else:
             camera = ClockCamera(width, height, rate, seconds)
-        far, recorder = Loopback(), Recorder()
+        far, recorder = Loopback(), Cores(skip)
         with clocked({"size": size, "sharp": sharp}, machine, source=camera, outputs=[far]) as session:
             session.live.stats = recorder
             if isinstance(camera, EagerCamera):
@@ -121,6 +171,7 @@ class LiveRun:
             "sharp": sharp,
             **figures(far.readings, recorder, skip),
             "stages_ms": {name: durations.summary() for name, durations in recorder.stages.items()},
+            "core_ms": recorder.milliseconds,
             "dropped": recorder.dropped,
             "reduced": dict(recorder.reduced),
             "memory_mb": round(peak_bytes() / 1e6, 1),

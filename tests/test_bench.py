@@ -365,11 +365,16 @@ def test_nothing_is_measured_in_vain(bundle, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("rate", [None, 20.0])
-def test_a_live_run(bundle, rate):
+def test_a_live_run(bundle, rate, monkeypatch):
+    monkeypatch.setattr(live, "LOOK_EVERY", 0.0)
     run = live.LiveRun("onnx", str(bundle), threads=1, rate=rate, seconds=3, size=SIZE, skip=0.0).ready
     assert run["frames"] > 2 and run["fps"] > 0 and run["memory_mb"] > 10
     assert len(run["delays_ms"]) == len(live.PERCENTILES) and run["delays_ms"] == sorted(run["delays_ms"])
     assert run["delay_ms"]["p50"] == run["delays_ms"][live.PERCENTILES.index(50)]
+    if sys.platform == "linux":
+        cores = run["core_ms"]
+        assert {"live", "capture", "others", "all"} <= set(cores)
+        assert cores["all"] == pytest.approx(sum(cores.values()) - cores["all"], abs=0.2)
     if rate is None:
         # Nothing is overtaken by a camera that waits for the loop.
         assert run["dropped"] == 0
