@@ -123,6 +123,7 @@ class LiveRun:
         seconds: length.
         size: of camera and output, WIDTHxHEIGHT.
         sharp: bend the avatar's own pixels, as is the default.
+        adapt: leave details out while there is too little time, as is the default.
         skip: seconds at the beginning that do not count.
 
     Attributes:
@@ -141,6 +142,7 @@ class LiveRun:
         seconds: float = 15.0,
         size: str = "1280x720",
         sharp: bool = True,
+        adapt: bool = True,
         skip: float = SKIP,
     ):
         path = Path(model) if model else None
@@ -152,7 +154,9 @@ class LiveRun:
         else:
             camera = ClockCamera(width, height, rate, seconds)
         far, recorder = Loopback(), Cores(skip)
-        with clocked({"size": size, "sharp": sharp}, machine, source=camera, outputs=[far]) as session:
+        with clocked(
+            {"size": size, "sharp": sharp, "adapt": adapt}, machine, source=camera, outputs=[far]
+        ) as session:
             session.live.stats = recorder
             if isinstance(camera, EagerCamera):
                 _tell_when_taken(session.live.capture, camera)
@@ -169,6 +173,7 @@ class LiveRun:
             "rate": rate,
             "size": size,
             "sharp": sharp,
+            "adapt": adapt,
             **figures(far.readings, recorder, skip),
             "stages_ms": {name: durations.summary() for name, durations in recorder.stages.items()},
             "core_ms": recorder.milliseconds,

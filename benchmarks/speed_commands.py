@@ -294,6 +294,7 @@ def _peak_lines(peaks: dict) -> str:
 @click.option("--seconds", default=15.0, show_default=True, type=click.FloatRange(min=2), help="Of each run.")
 @click.option("--size", default="1280x720", show_default=True, metavar="WxH", help="Of camera and output.")
 @click.option("--sharp/--no-sharp", default=True, show_default=True, help="As of livepuppet run.")
+@click.option("--adapt/--no-adapt", default=True, show_default=True, help="As of livepuppet run.")
 @_THREADS
 @_JSON
 @_PLOT
@@ -308,6 +309,7 @@ def live(
     seconds,
     size,
     sharp,
+    adapt,
     threads,
     json_path,
     plot_path,
@@ -342,6 +344,7 @@ def live(
             seconds=seconds,
             size=size,
             sharp=sharp,
+            adapt=adapt,
         )
         rows.append(row)
         click.echo(runs.line(row))
