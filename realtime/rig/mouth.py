@@ -154,8 +154,11 @@ for _share, _moved, _field, _factor in MOVES:
     _MIX[MOVED.index(_moved), FIELDS.index(_field), _SHARES.index(_share)] += _factor
 
 #: From which shares on an opening jaw, lips that bare teeth, a funnel and a tongue keep lips apart that are shut at rest; of the
-#: mouth's amounts of both sides the mean.
-PARTS_OPEN, PARTS_BARED, PARTS_FUNNEL, PARTS_TONGUE = 0.25, 0.4, 0.5, 0.4
+#: mouth's amounts of both sides the mean. Less than the last share of all that is the reader's noise.
+PARTS_OPEN, PARTS_BARED, PARTS_FUNNEL, PARTS_TONGUE, PARTS_BEGIN = 0.25, 0.4, 0.5, 0.4, 0.25
+
+#: Of what draws the far corner of a half-turned head in, how much it does not.
+FAR_STAYS = 0.8
 
 #: From which share of how far it opens on a mouth gapes.
 GAPES = 0.25
@@ -250,6 +253,7 @@ class MouthAmounts:
             + _held(self.funnel) / PARTS_FUNNEL
             + _held(self.tongue) / PARTS_TONGUE
         )
+        parts = (parts - PARTS_BEGIN) / (1 - PARTS_BEGIN)
         return replace(self, close=max(self.close, 1 - _held(parts)))
 
 
@@ -412,11 +416,8 @@ class MouthBend:
         found = self._beside(out, self.layers.unfolds, self.layers.unfold_ends, side, forward)
         if found is None:
             return
-        region, share = found
-        # Dark skin that is multiplied would be orange.
-        lighter = cv2.multiply(
-            share, (*self.layers.unfold_colours[side].tolist(), 0.0), dst=share, scale=1 / 255
-        )
+        # All colours by as much: shade is warmer than skin.
+        region, lighter = found
         region[..., :3] = cv2.add(np.ascontiguousarray(region[..., :3]), lighter)
 
     def _beside(
@@ -986,7 +987,7 @@ class MouthLayers:
         """
         self.folds: np.ndarray | None = None
         self.unfolds = np.zeros((2, 2, 2), np.float32)
-        self.fold_colours, self.unfold_colours = np.zeros((2, 2, 3), np.float32)
+        self.fold_colours = np.zeros((2, 3), np.float32)
         # From beside the nose in a bow to beside the corner.
         unit, nose = self.unit, -self._nose_above
         high, low = (
@@ -1036,9 +1037,8 @@ class MouthLayers:
             size = 2 * round(0.5 * VALLEY * unit / float(self.fold_step[0])) + 1
             filled = cv2.morphologyEx(light, cv2.MORPH_CLOSE, np.ones((size, size)))
             filled = cv2.GaussianBlur(filled, (0, 0), 0.3 * size)
-            self.unfold_colours[side] = colour = np.median(seen[around > 0.5], axis=0)
-            lighter = np.clip((filled - light) / max(float(colour.mean()), 8.0), 0, MOST_UNFOLDED)
-            unfolds.append(around * lighter * (1 - self._far[side]))
+            most = MOST_UNFOLDED * float(np.median(light[around > 0.5]))
+            unfolds.append(around * np.clip(filled - light, 0, most) / 255 * (1 - self._far[side]))
         self.unfolds = np.stack(unfolds).astype(np.float32)
         self.fold_ends, self.unfold_ends = (
             [self._ends_of(fold) for fold in table] for table in (self.folds, self.unfolds)
@@ -1208,8 +1208,9 @@ class MouthLayers:
             "left": left,
             "right": right,
             "shift": (0.08 if self.plain else 0.2) * a.aside * self._span,
-            "left_in": w * (narrow + 0.14 * self._far[0] * round_),
-            "right_in": w * (narrow + 0.14 * self._far[1] * round_),
+            # On the far side of a turned head corners are close to the outline, and lips that are pushed forward go towards it.
+            "left_in": w * narrow * (1 - FAR_STAYS * self._far[0]),
+            "right_in": w * narrow * (1 - FAR_STAYS * self._far[1]),
             "puff": 0.075 * a.puff * self.unit,
             "corner_left": corner_left,
             "corner_right": corner_right,

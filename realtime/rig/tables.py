@@ -64,7 +64,7 @@ _DRAWING = {
     surface: "SMALL_TILT LARGEST_TILT DISTANCE LARGE BODY INVERSION LEAST_SIZE LARGEST_STEP",
     eyes: "NOTHING ALIKE _STEP _ONSET SHADE GLINT UP_UNDER",
     brows: "INNER_TO_OUTER OUTER_TO_INNER WIDE OUTER_DOWN TOGETHER",
-    mouth: "NOTHING LEAST_SLOPE SMILE STRETCH FROWN FUNNEL TONGUE HANG OVERBITE FILLED PRESS ASIDE_UP PUFF JAW_ASIDE PARTS_OPEN PARTS_BARED PARTS_FUNNEL PARTS_TONGUE MOVES MOVED FIELDS LENSES",
+    mouth: "NOTHING LEAST_SLOPE SMILE STRETCH FROWN FUNNEL TONGUE HANG OVERBITE FILLED PRESS ASIDE_UP PUFF JAW_ASIDE PARTS_OPEN PARTS_BARED PARTS_FUNNEL PARTS_TONGUE PARTS_BEGIN FAR_STAYS MOVES MOVED FIELDS LENSES",
 }
 _READING = {
     driver: "REST_CUTOFF CUTOFF_PER_SPEED SPEED_CUTOFF AMOUNT_REST AMOUNT_RISE AMOUNT_SPEED AMOUNT_GUARD HOLDS RELEASE GIVES_WAY HELD",
@@ -220,7 +220,6 @@ def _mouth(layers: MouthLayers) -> tuple[dict[str, np.ndarray], dict]:
         arrays |= {"folds": layers.folds, "unfolds": layers.unfolds}
         told |= {
             "fold_colours": layers.fold_colours,
-            "unfold_colours": layers.unfold_colours,
             "fold_start": layers.fold_start,
             "fold_step": layers.fold_step,
         }

@@ -122,9 +122,10 @@ export class MouthLayers {
 
   /** How far something parts lips that are shut at rest, though they bare teeth in the picture: wholly from 1 on. @param {MouthAmounts} a */
   _parts(a) {
-    const { PARTS_OPEN, PARTS_BARED, PARTS_FUNNEL, PARTS_TONGUE } = this.constants;
+    const { PARTS_OPEN, PARTS_BARED, PARTS_FUNNEL, PARTS_TONGUE, PARTS_BEGIN } = this.constants;
     const bared = 0.25 * (held(a.upperLeft) + held(a.upperRight) + held(a.lowerLeft) + held(a.lowerRight));
-    return held(a.open) / PARTS_OPEN + bared / PARTS_BARED + held(a.funnel) / PARTS_FUNNEL + held(a.tongue) / PARTS_TONGUE;
+    const parts = held(a.open) / PARTS_OPEN + bared / PARTS_BARED + held(a.funnel) / PARTS_FUNNEL + held(a.tongue) / PARTS_TONGUE;
+    return (parts - PARTS_BEGIN) / (1 - PARTS_BEGIN);
   }
 
   /** Where in the tables a place along the mouth is. @param {number} s */
@@ -210,8 +211,8 @@ export class MouthLayers {
       left: aside(a.smileLeft, a.stretchLeft, a.pressLeft, told.far[0]),
       right: aside(a.smileRight, a.stretchRight, a.pressRight, told.far[1]),
       shift: (told.plain ? 0.08 : 0.2) * a.aside * told.span,
-      left_in: w * (narrow + 0.14 * told.far[0] * round),
-      right_in: w * (narrow + 0.14 * told.far[1] * round),
+      left_in: w * narrow * (1 - constants.FAR_STAYS * told.far[0]),
+      right_in: w * narrow * (1 - constants.FAR_STAYS * told.far[1]),
       puff: 0.075 * a.puff * told.unit,
       corner_left: told.span * (corner(a.smileLeft, a.frownLeft, a.stretchLeft, PRESS[1] * a.pressLeft + ASIDE_UP * held(-a.aside)) + even),
       corner_right: told.span * (corner(a.smileRight, a.frownRight, a.stretchRight, PRESS[1] * a.pressRight + ASIDE_UP * held(a.aside)) - even),
@@ -637,8 +638,7 @@ export class MouthBend {
         // What is darker than a fold's shade stays as it is.
         const shade = told.fold_colours[side].map(Math.round);
         if (smile > NOTHING) this._tintBeside(out, width, height, layers.folds, side, Math.min(smile, 1), (colour, channel) => Math.min(colour, shade[channel]));
-        const lighter = told.unfold_colours[side];
-        if (forward > NOTHING) this._tintBeside(out, width, height, layers.unfolds, side, forward, (colour, channel) => colour + lighter[channel]);
+        if (forward > NOTHING) this._tintBeside(out, width, height, layers.unfolds, side, forward, (colour) => colour + 255);
       }
     }
     if (!fine.width) return;
