@@ -166,6 +166,9 @@ GAPES = 0.25
 #: How far upper teeth reach over the lower ones, in mouth widths.
 OVERBITE = 0.02
 
+#: How far lower teeth reach over a lip that is drawn down in an open mouth, in mouth widths.
+LOWER_BARED = 0.08
+
 #: Half the width of the tongue's end, in mouth widths.
 TONGUE = 0.25
 
@@ -1596,7 +1599,7 @@ class MouthLayers:
         edge = lower_edge - bared + 0.1 * w * float(smooth(0.4 * w, 0.12 * w, tall))
         # Behind a lip that is drawn down they stand where the jaw has them: just behind the upper ones where it is shut.
         shut = self._teeth_line - OVERBITE * w + max(a.open, 0.0) * self.drop
-        edge -= bares * max(edge - shut, 0.0)
+        edge -= bares * max(edge - shut, LOWER_BARED * w * float(smooth(0.15 * w, 0.45 * w, tall)))
         light = max(0.75 * open_, 0.9 * bares) * dim
         rows = [_PlacedRow(self._lower_teeth, False, edge, light, self._jaw_aside(a))]
         if not self.shows_teeth or self._hides_teeth:

@@ -828,7 +828,7 @@ export class MouthBend {
     const shut = told.teeth_line - layers.constants.OVERBITE * w + Math.max(a.open, 0) * told.drop;
     // Their row rises to its sides, which between lips that hardly part would show alone.
     const hidden = lowerEdge - bared + 0.1 * w * smooth(0.4 * w, 0.12 * w, tall);
-    const lower = hidden - bares * Math.max(hidden - shut, 0);
+    const lower = hidden - bares * Math.max(hidden - shut, layers.constants.LOWER_BARED * w * smooth(0.15 * w, 0.45 * w, tall));
     const rows = [{ row: lowerRow, upper: false, edge: lower, light: Math.max(0.75 * open, 0.9 * bares) * dim, aside: layers.jawAside(a) }];
     // Below the upper ones' edge an opening is dark, unless lips are drawn off them.
     const seen = Math.max(off, bares);
