@@ -749,8 +749,8 @@ class MouthLayers:
         fits = cv2.GaussianBlur(cv2.erode(fits[None], np.ones((1, 17))), (0, 0), 6)[0]
         self._up_left, self._up_right = self._up_left * fits, self._up_right * fits
         bow = inner**0.9
-        # Upper lips are drawn up more beside the middle.
-        sides = bow + 3 * inner * np.square(np.minimum(np.abs(NODES), 1))
+        # Upper lips are drawn up a little more beside the middle (rendered people).
+        sides = bow + inner * np.square(np.minimum(np.abs(NODES), 1))
         found = {
             "to_left": to_left,
             "to_right": to_right,
