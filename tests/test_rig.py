@@ -1711,16 +1711,41 @@ def test_fur_without_a_mouth_is_left_alone():
     assert not found.sure
 
 
+def _paint_teeth(picture: np.ndarray, colour: tuple[int, int, int]) -> None:
+    """Part the drawn face's lips over teeth of this colour."""
+    inside = np.concatenate([_lens(200, 300, 40, 9, 0)[0], _lens(200, 300, 40, 9, 0)[1][::-1]])
+    cv2.fillPoly(picture, [np.rint(inside * 16).astype(np.int32)], (22, 12, 12), cv2.LINE_AA, 4)
+    for k in range(-3, 3):
+        corner = (200 + 9 * k + 1, 293 + abs(k) // 2)
+        cv2.rectangle(picture, corner, (corner[0] + 6, 299), colour, -1)
+
+
+def test_teeth_in_the_dark_are_not_shown_to_the_light():
+    """Of a mouth that opens they would be rotten."""
+    shown = []
+    for colour in ((120, 80, 76), (60, 40, 38)):
+        picture, contours = drawn_face()
+        _paint_teeth(picture, colour)
+        upper, lower = (curve.astype(np.float32) for curve in _lens(200, 300, 40, 9, 0))
+        found = replace(contours.mouth, inner_upper=upper, inner_lower=lower, teeth="even")
+        mouth = Mouth(picture, replace(contours, mouth=found))
+        assert mouth.layers.own
+        shown.append(
+            paste(
+                picture.copy(), mouth.draw(amounts(jawOpen=0.4, mouthUpperUpLeft=0.5, mouthUpperUpRight=0.5))
+            )
+        )
+    # Skin is warmer than teeth are.
+    white, dark = (int((one[285:330, 170:230].min(2) > 165).sum()) for one in reversed(shown))
+    assert white > 100 and dark < 0.2 * white
+
+
 def test_a_mouth_that_shows_dark_teeth_stands_open():
     """Between lips that hardly part the search finds the teeth's lower edge first; a shut line stays one."""
     for teeth in (False, True):
         picture, contours = drawn_face()
         if teeth:
-            inside = np.concatenate([_lens(200, 300, 40, 9, 0)[0], _lens(200, 300, 40, 9, 0)[1][::-1]])
-            cv2.fillPoly(picture, [np.rint(inside * 16).astype(np.int32)], (22, 12, 12), cv2.LINE_AA, 4)
-            for k in range(-3, 3):
-                corner = (200 + 9 * k + 1, 293 + abs(k) // 2)
-                cv2.rectangle(picture, corner, (corner[0] + 6, 299), (120, 80, 76), -1)
+            _paint_teeth(picture, (120, 80, 76))
         marks = landmarks_of(contours)
         names = ("left mouth corner", "right mouth corner", "upper lip", "lower lip")
         maps, _, fit = _fit_mouth(picture, np.stack([marks[name] for name in names]), _Axes.of(marks), ())

@@ -560,7 +560,7 @@ class EyeLids(EyeCrop):
         level = max(float(np.median(self.cheek_colour)), 1.0)
         deep = float(smooth(0.12, 0.25, self.fold_depth / level)) if self.has_fold else 0.0
         top = self.cut if self.has_fold else self.crease - np.float32(0.04 * w)
-        below = smooth((0.08 * deep - 0.1) * w, 0.03 * w, self.v - top)
+        below = smooth((0.08 * deep - 0.1) * w, (0.03 + 0.12 * deep) * w, self.v - top)
         change *= (1 - (0.5 + 0.3 * deep) * (1 - below))[..., None]
         much = np.abs(change).max(2) / max(0.1 * float(np.median(self.cheek_colour)), 2.0)
         much = cv2.GaussianBlur(much, (0, 0), max(0.015 * w, 0.6))
@@ -568,7 +568,8 @@ class EyeLids(EyeCrop):
         changes = smooth(0.7, 1.7, much)
         rim = cv2.GaussianBlur(self.rim, (0, 0), max(0.7, 0.5 * self.soft))
         self.front = np.maximum(self.front * (1 - changes), np.where(rim < 0.03, 0, rim)).astype(np.float32)
-        anew = np.maximum(self.cover, changes)
+        # Towards a deep fold it goes over into what is there.
+        anew = np.maximum(self.cover, changes * (1 - deep * (1 - below)))
         skin = picture + change
         skin += (colours + self.texture - skin) * anew[..., None]
         shown = 1 - self.front

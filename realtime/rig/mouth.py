@@ -1104,6 +1104,10 @@ class MouthLayers:
             shown = levels[None] < reach[:, None]
             seen = cv2.cvtColor(colours.clip(0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)[shown]
             own = np.percentile(seen, 80, axis=0).astype(np.float32)
+            if own.mean() < 0.5 * self.lip.mean():
+                # In such a shade nobody would show them.
+                self.shows_teeth, self.teeth_end = False, self._rest[:, 2].copy()
+                return
             redder = own / max(float(own.mean()), 1.0) - self.lip / max(float(self.lip.mean()), 1.0)
             if own.mean() > self.lip.mean() or redder[0] < -0.05:
                 self.teeth = own
