@@ -155,10 +155,10 @@ for _share, _moved, _field, _factor in MOVES:
 
 #: From which shares on an opening jaw, lips that bare teeth, a funnel and a tongue keep lips apart that are shut at rest; of the
 #: mouth's amounts of both sides the mean. Less than the last share of all that is the reader's noise.
-PARTS_OPEN, PARTS_BARED, PARTS_FUNNEL, PARTS_TONGUE, PARTS_BEGIN = 0.25, 0.4, 0.5, 0.4, 0.25
+PARTS_OPEN, PARTS_BARED, PARTS_FUNNEL, PARTS_TONGUE, PARTS_BEGIN = 0.15, 0.4, 0.5, 0.4, 0.25
 
-#: Of what draws the far corner of a half-turned head in, how much it does not.
-FAR_STAYS = 0.8
+#: By which share lips that are pushed forward draw the far corner of a half-turned head in less.
+FAR_STAYS = 0.6
 
 #: From which share of how far it opens on a mouth gapes.
 GAPES = 0.25
@@ -1173,14 +1173,14 @@ class MouthLayers:
             * round_
             * min(0.75 * w / max(parted + self.gap, 1.0), 1.0)
         )
-        # Lips that are pushed forward are drawn in already.
-        inward *= 1 - _held(max(a.pucker, a.funnel))
+        # Pursed lips are drawn in already.
+        inward *= 1 - _held(a.pucker)
         # Small ones grow broader, as faces that have them are drawn.
         inward -= (0.16 * round_ + 0.11 * self.plain * min(parted / (0.6 * w), 1.0)) * self._small
         # Muzzles are stiffer than lips.
-        narrow = (0.5 if self.plain else 1.0) * (
+        drawn_in = (0.5 if self.plain else 1.0) * (
             self._pucker * a.pucker + FUNNEL[0] * a.funnel + PUFF * a.puff
-        ) + inward
+        )
         # Lips that hardly part do so in the middle; an open mouth is round, its corners half-way down.
         rise = 0.05 * parted * (not self.plain)
         sink = (0.4 if self.plain else 1) * (1 - round_) * 0.25 * jaw + round_ * (
@@ -1216,8 +1216,8 @@ class MouthLayers:
             "right": right,
             "shift": (0.08 if self.plain else 0.2) * a.aside * self._span,
             # On the far side of a turned head corners are close to the outline, and lips that are pushed forward go towards it.
-            "left_in": w * narrow * (1 - FAR_STAYS * self._far[0]),
-            "right_in": w * narrow * (1 - FAR_STAYS * self._far[1]),
+            "left_in": w * (drawn_in * (1 - FAR_STAYS * self._far[0]) + inward),
+            "right_in": w * (drawn_in * (1 - FAR_STAYS * self._far[1]) + inward),
             "puff": 0.075 * a.puff * self.unit,
             "corner_left": corner_left,
             "corner_right": corner_right,
@@ -1445,7 +1445,8 @@ class MouthLayers:
             )
             # Of lips that are about to meet there is nothing to be seen but their line.
             begins = max(min(0.06 * self.width, 0.8 * self.gap) * (not self.drawn), 1.8 * self._seam)
-            shut = float(smooth(begins, 1.2 * self._seam, tall))
+            # Drawings have no teeth behind a veil.
+            shut = float(smooth(begins, (1.7 if self.drawn else 1.2) * self._seam, tall))
             if shut > 0:
                 line = np.empty_like(inside)
                 line[...] = np.rint(self.line)

@@ -180,11 +180,11 @@ export class MouthLayers {
     const jaw = opened * told.drop;
     // An opening mouth becomes a lens of one shape, however its line runs at rest; one that stands open keeps its own.
     const round = told.plain ? 0 : (smooth(0, 0.32 * w, parted) * parted) / (parted + 2 * told.gap + 1e-3);
-    // Lips that are pushed forward are drawn in already. Small ones grow broader, as faces that have them are drawn.
-    const free = 1 - held(Math.max(a.pucker, a.funnel));
+    // Pursed lips are drawn in already. Small ones grow broader, as faces that have them are drawn.
+    const free = 1 - held(a.pucker);
     const inward = (0.06 + 0.25 * Math.max(told.sag / w, 0)) * round * Math.min((0.75 * w) / Math.max(parted + told.gap, 1), 1) * free - (0.16 * round + (told.plain ? 0.11 * Math.min(parted / (0.6 * w), 1) : 0)) * told.small;
     // Muzzles are stiffer than lips.
-    const narrow = (told.plain ? 0.5 : 1) * (told.pucker * a.pucker + FUNNEL[0] * a.funnel + constants.PUFF * a.puff) + inward;
+    const drawnIn = (told.plain ? 0.5 : 1) * (told.pucker * a.pucker + FUNNEL[0] * a.funnel + constants.PUFF * a.puff);
     // Lips that hardly part do so in the middle; an open mouth is round, its corners half-way down.
     const rise = told.plain ? 0 : 0.05 * parted;
     const sink = (told.plain ? 0.4 : 1) * (1 - round) * 0.25 * jaw + round * (told.sag - rise + 0.33 * (parted + told.gap));
@@ -211,8 +211,8 @@ export class MouthLayers {
       left: aside(a.smileLeft, a.stretchLeft, a.pressLeft, told.far[0]),
       right: aside(a.smileRight, a.stretchRight, a.pressRight, told.far[1]),
       shift: (told.plain ? 0.08 : 0.2) * a.aside * told.span,
-      left_in: w * narrow * (1 - constants.FAR_STAYS * told.far[0]),
-      right_in: w * narrow * (1 - constants.FAR_STAYS * told.far[1]),
+      left_in: w * (drawnIn * (1 - constants.FAR_STAYS * told.far[0]) + inward),
+      right_in: w * (drawnIn * (1 - constants.FAR_STAYS * told.far[1]) + inward),
       puff: 0.075 * a.puff * told.unit,
       corner_left: told.span * (corner(a.smileLeft, a.frownLeft, a.stretchLeft, PRESS[1] * a.pressLeft + ASIDE_UP * held(-a.aside)) + even),
       corner_right: told.span * (corner(a.smileRight, a.frownRight, a.stretchRight, PRESS[1] * a.pressRight + ASIDE_UP * held(a.aside)) - even),
@@ -695,7 +695,7 @@ export class MouthBend {
       this._ownInside(box, tall, smooth(0.2, 0.8, layers.ring(a)), inside);
       // Of lips that are about to meet there is nothing to be seen but their line.
       const begins = Math.max(told.drawn ? 0 : Math.min(0.06 * told.width, 0.8 * told.gap), 1.8 * told.seam);
-      const shut = smooth(begins, 1.2 * told.seam, tall);
+      const shut = smooth(begins, (told.drawn ? 1.7 : 1.2) * told.seam, tall);
       if (shut > 0) {
         const line = packed(told.line);
         for (let pixel = 0; pixel < box.width * box.height; pixel++) inside[pixel] = mixed(inside[pixel], line, shut);
