@@ -62,6 +62,22 @@ def test_readings_are_stretched_to_a_limit():
     assert np.allclose(own.whole, (0.42, LEAST), atol=0.01)
 
 
+def test_the_eye_that_winks_is_the_one_that_does():
+    """Blinks of the right eye are read half as deep: what is stretched twice as far must not overtake the left one's wink."""
+    own = DriverRange()
+    rows = series(0.7)
+    rows[:, RIGHT] *= 0.6
+    rows[150:154, [LEFT, RIGHT]] = np.tile([0.45, 0.3], (4, 1))
+    seen = shown(rows, own)
+    assert own.whole[1] < 0.7 * own.whole[0]
+    assert (seen[150:154, RIGHT] <= seen[150:154, LEFT]).all()
+    own.learning = False
+    known = shown(rows, own)
+    # Both eyes blink, and both wholly.
+    assert known[80:85, [LEFT, RIGHT]].max(axis=0).min() > 0.99
+    assert (known[150:154, RIGHT] <= known[150:154, LEFT]).all()
+
+
 def test_an_eye_that_squints_while_the_other_one_winks_has_not_blinked():
     """Or it would be shut whenever it narrows as far again."""
     own = DriverRange()

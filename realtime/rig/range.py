@@ -96,6 +96,9 @@ class DriverRange:
         # The deeper, the more: what is nearly open is not stretched.
         stretched = blinks * (1 + (1 / self._whole - 1) * _eased(blinks / self._whole))
         shown[_BLINKS] = np.where(self._whole < 1, np.minimum(stretched, 1.0), shown[_BLINKS])
+        # Blinks of one eye may read shallower than the other's. Who winks with that other one does not wink with this one.
+        more = int(blinks.argmax())
+        shown[_BLINKS[1 - more]] = min(shown[_BLINKS[1 - more]], shown[_BLINKS[more]])
         return shown.astype(np.float32)
 
     def learn(self, amounts: np.ndarray, time: float) -> None:

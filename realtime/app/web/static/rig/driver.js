@@ -266,6 +266,10 @@ export class DriverRange {
       // The deeper, the more: what is nearly open is not stretched.
       if (whole[eye] < 1) result[at] = Math.min(amounts[at] * (1 + (1 / whole[eye] - 1) * eased(amounts[at] / whole[eye])), 1);
     }
+    // Who winks with one eye does not wink with the other, whose blinks may read shallower.
+    const [left, right] = this.blinks;
+    const [more, less] = amounts[left] >= amounts[right] ? [left, right] : [right, left];
+    result[less] = Math.min(result[less], result[more]);
     return result;
   }
 
