@@ -487,12 +487,18 @@ def test_the_worker_of_before_is_told_to_end_what_goes_on_elsewhere():
     assert list(directory.report(report("one", "one", ["s"], keys=keys)).end) == ["s"]
 
 
-def test_guests_go_to_a_worker_that_is_started_again_one_by_one():
+def reporting_directory():
+    """A directory, and what it answers when a worker reports its sessions, and which of them are guests."""
     directory, keys, _ = some_directory()
 
     def told(name, sessions, guests=""):
         return directory.report(report(name, name, sessions, 2, keys, guests=list(guests)))
 
+    return directory, told
+
+
+def test_guests_go_to_a_worker_that_is_started_again_one_by_one():
+    directory, told = reporting_directory()
     told("one", "ab")
     told("two", "cd")
     directory.lost("one")
@@ -512,11 +518,7 @@ def test_guests_go_to_a_worker_that_is_started_again_one_by_one():
 
 
 def test_guests_stay_where_no_other_worker_has_a_place_and_are_none_where_there_is_room():
-    directory, keys, _ = some_directory()
-
-    def told(name, sessions, guests=""):
-        return directory.report(report(name, name, sessions, 2, keys, guests=list(guests)))
-
+    directory, told = reporting_directory()
     told("one", "a")
     told("two", "bc")
     told("three", "de")

@@ -156,7 +156,7 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
     values = {name: np.empty(count) for name in pose(first.points, where)}
     read, yaw = np.zeros(count, bool), np.zeros(count, np.float32)
     eyes_read = np.zeros((count, 2, EYE_NUMBERS), np.float32)
-    gaps, wide_lips = np.zeros(count, np.float32), np.zeros(count, np.float32)
+    gaps, lip_widths = np.zeros(count, np.float32), np.zeros(count, np.float32)
     mouths = np.zeros((count, len(MOUTH_AMOUNTS)), np.float32)
     # One frame after the other: all of a long video's would take much memory.
     for index, face in enumerate(map(_face, seen)):
@@ -165,7 +165,7 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
             values[name][index] = value
         if face.reading is not None:
             read[index] = True
-            eyes_read[index], (gaps[index], wide_lips[index]) = face.reading.eyes, face.reading.mouth[:2]
+            eyes_read[index], (gaps[index], lip_widths[index]) = face.reading.eyes, face.reading.mouth[:2]
             mouths[index] = face.reading.mouth[4 : 4 + len(MOUTH_AMOUNTS)]
             yaw[index] = face.reading.head[HEAD_AMOUNTS.index("yaw")]
     left, right = (points[:, index] for index in where.corners)
@@ -183,7 +183,7 @@ def faults(seen: Sequence[Seen], names: Sequence[str]) -> dict[str, np.ndarray]:
         shut = mouth <= resting + FREE["mouth"]
         width = np.ones(count)
         if shut.sum() >= FEW:
-            width = wide_lips / max(float(np.quantile(wide_lips[shut], SHUT_WIDTH)), 1e-3)
+            width = lip_widths / max(float(np.quantile(lip_widths[shut], SHUT_WIDTH)), 1e-3)
         eyes = eyes_read[:, :, 0].min(axis=1)
         usual = _usual_opening(eyes_read, usual)
         # Large eyes seem to be wide all the time.

@@ -283,7 +283,7 @@ CLOSE_BEHIND_LID = 0.05
 #: By how much the lips part, in face units, where `jawOpen` goes from 0 to 1 (rendered people).
 CLOSE_OPEN = 0.48
 
-#: How much that says of an open jaw; the rest is what the network says, which is less on real people than on rendered ones.
+#: Which share of an open jaw is read by that gap; the rest by the network's own amount, which is too small on real people.
 CLOSE_GAP = 0.75
 
 #: By how much lips part that are drawn up or down by 1, in face units (rendered people).
@@ -369,7 +369,7 @@ class CloseUpReader:
         )
         shut = min(max(float(found[jaw]), 0.0), CLOSE_GRIN * max(bared, 0.0))
         found[jaw] -= shut * float(smooth(*reversed(CLOSE_GRIN_ENDS), found[jaw]))
-        arched = CLOSE_ARCH * np.minimum(np.abs(_inwards(reading.eyes - rest.eyes)), 1.0)
+        arched = _arched(_inwards(reading.eyes - rest.eyes))
         # The picture's left is the face's right.
         for place, side in enumerate(("Right", "Left")):
             now, was = reading.eyes[place], rest.eyes[place]
@@ -469,7 +469,7 @@ class CloseUpReader:
         own = CLOSE_OWN_GAZE + (1 - CLOSE_OWN_GAZE) * float(smooth(*CLOSE_CROSSED, abs(aside[0] - aside[1])))
         # Both lids follow a look down: who seems to look down with open lids looks aside, or was misread in D1.
         opening = now[:, 0] / np.maximum(was[:, 0], CLOSE_SMALLEST)
-        lowered = float((1 - opening * (1 + CLOSE_ARCH * np.minimum(np.abs(inwards), 1.0))).min())
+        lowered = float((1 - opening * (1 + _arched(inwards))).min())
         down = np.minimum(down, CLOSE_DOWN_OPEN + CLOSE_DOWN_LOWERED * max(lowered, 0.0))
         # What a shut eye looks at is not seen.
         own = own * (1 - shut)
@@ -488,6 +488,11 @@ def _inwards(change: np.ndarray) -> np.ndarray:
     return 0.5 * (
         change[:, 1] / CLOSE_SIDEWAYS + change[:, EYE_AT["eyeLookIn"]] - change[:, EYE_AT["eyeLookOut"]]
     )
+
+
+def _arched(inwards: np.ndarray) -> np.ndarray:
+    """Which share of its opening an eye seems to be less open, since it looks aside."""
+    return CLOSE_ARCH * np.minimum(np.abs(inwards), 1.0)
 
 
 #: An eye that was open by less, in its widths, was shut in D1.
