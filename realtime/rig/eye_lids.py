@@ -12,9 +12,6 @@ from livepuppet.realtime.rig.ramps import held, smooth
 #: Lashes and lines hang over an eye by no more than this, in its widths.
 LASH_TALL = 0.2
 
-#: How much closed lids below a deep fold have the light of the skin around them.
-LIT_BY_SKIN = 0.7
-
 
 class EyeLids(EyeCrop):
     """What an eye's lids are cut out of and closed with."""
@@ -573,11 +570,6 @@ class EyeLids(EyeCrop):
         self.front = np.maximum(self.front * (1 - changes), np.where(rim < 0.03, 0, rim)).astype(np.float32)
         # Towards a deep fold it goes over into what is there.
         anew = np.maximum(self.cover, changes * (1 - deep * (1 - below)))
-        if deep > 0:
-            # In a deep fold, and beside it, there is less light than the network draws.
-            around = membrane(picture, (anew < 0.3).astype(np.float32), w)
-            coarse = cv2.GaussianBlur(colours, (0, 0), 0.2 * w)
-            colours = colours + np.float32(LIT_BY_SKIN * deep) * (around - coarse)
         skin = picture + change
         skin += (colours + self.texture - skin) * anew[..., None]
         shown = 1 - self.front
